@@ -1,0 +1,48 @@
+"""The command line `lsc-engine`: a thin layer of typer over the engine, one file per command group.
+
+Only typer is imported at start; every command imports what it needs when it runs, so `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+
+import typer
+
+from lsc_engine.errors import LscError
+
+# One module per group; each has `register(app)`.
+GROUPS = ("train", "look", "keep", "presets", "vectors", "data")
+
+
+def build_app() -> typer.Typer:
+    """The typer application with every command registered."""
+    app = typer.Typer(
+        name="lsc-engine",
+        help="Train networks on predefined vector systems, from a preset to a run folder.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for group in GROUPS:
+        importlib.import_module(f"lsc_engine.cli.{group}").register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line and turn errors into the exit codes that output.py lists."""
+    from lsc_engine.cli.output import fail
+
+    # A reader that closes the pipe (`| head`) ends the command quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        build_app()()
+    except LscError as error:
+        fail(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

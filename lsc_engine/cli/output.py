@@ -1,0 +1,58 @@
+"""What a command prints and how it ends: JSON or tables on stdout, messages on stderr, one exit code.
+
+Exit codes: 0 done · 1 failed · 2 bad usage or preset · 3 diverged · 143 SIGTERM · 130 Ctrl-C · 129 SIGHUP.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lsc_engine.errors import LscError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, so that no file can send an escape sequence to the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+
+
+def say(text: str) -> None:
+    """A message for the user, on stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def fail(error: LscError) -> None:
+    """The sentences of `error`, one a line, on stderr, in red on a terminal."""
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    for line in str(error).splitlines():
+        text = printable(line)
+        print(f"\x1b[31m{text}\x1b[0m" if colour else text, file=sys.stderr, flush=True)
+
+
+def emit_json(document: Any) -> None:
+    """One JSON document on stdout; numbers that are not finite become null."""
+    json.dump(_finite(document), sys.stdout, ensure_ascii=False, indent=2)
+    sys.stdout.write("\n")
+
+
+def console(stderr: bool = False) -> Console:
+    """A rich console: colour only on a terminal and never with NO_COLOR."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

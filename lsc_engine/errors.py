@@ -1,0 +1,40 @@
+"""Errors that end a command, each with the exit code that the command line promises."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LscError(Exception):
+    """A failure with a sentence for the user. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(LscError):
+    """Bad usage or a bad preset: one sentence per fault, all of them at once. Exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(faults))
+
+
+class DivergedError(LscError):
+    """The loss became NaN or infinite. Exit code 3."""
+
+    exit_code = 3
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A clause naming the nearest of `choices` and, where they are few, all of them.
+
+    >>> did_you_mean("digtis", ["digits", "cifar10"])
+    'did you mean "digits"? Allowed: digits, cifar10'
+    """
+    names = list(choices)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    clause = f'did you mean "{near[0]}"? ' if near else ""
+    return f"{clause}Allowed: {', '.join(names)}" if len(names) <= 20 else clause.strip()
