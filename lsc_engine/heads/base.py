@@ -1,0 +1,48 @@
+"""What every head does. The training loop knows heads, never methods."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Head(nn.Module):
+    """Embeddings [B, n] -> loss and labels.
+
+    A head sees a label twice: `target` turns class labels into what the loss needs, once, where labels are made;
+    `loss` then works on that. Its parameters, if any, are trained with the backbone's.
+    """
+
+    classes: int
+    dim: int | None
+
+    def target(self, labels: Tensor) -> Tensor:
+        """What `loss` takes for the class labels [B] int64: [B] or [B, k] int64."""
+        return labels
+
+    def losses(self, z: Tensor, target: Tensor) -> Tensor:
+        """The loss of each image, [B] float32, for embeddings [B, n] and `target(labels)`."""
+        raise NotImplementedError
+
+    def loss(self, z: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of the batch, a float32 scalar."""
+        return self.losses(z, target).mean()
+
+    def predict(self, z: Tensor) -> Tensor:
+        """The label [B] int64 of each embedding [B, n], exact over the classes in use."""
+        raise NotImplementedError
+
+    def inside(self, z: Tensor, target: Tensor) -> Tensor | None:
+        """[B] bool: is the image closer to its own centre than half the smallest angle? None where there is none."""
+        return None
+
+    def record(self) -> dict[str, Any]:
+        """Everything that decides which label an embedding has, as plain values; kept in source.json."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """sha256 of `record()`: a checkpoint of another fingerprint cannot be continued with this head."""
+        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()

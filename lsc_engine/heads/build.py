@@ -1,0 +1,48 @@
+"""From a run's configuration to its head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lsc_engine.errors import UsageError
+from lsc_engine.heads.base import Head
+from lsc_engine.heads.cross_entropy import CrossEntropyHead
+from lsc_engine.heads.lsc import LscHead
+
+if TYPE_CHECKING:
+    from lsc_engine.config.schema import RunConfig
+
+
+def build_head(config: RunConfig, *, classes: int, dim: int, seed: int, table: Tensor | None = None) -> Head:
+    """The head of `config` for embeddings [B, dim]; `table` [classes, n] holds the rows of `embeddings:` and `file:`."""
+    target = config.target
+    if target.method == "ce":
+        return CrossEntropyHead(dim, classes, bottleneck_width(target.bottleneck, classes), seed)
+    from lsc_engine.vectors import Order, system
+
+    assert target.system is not None
+    made = system(target.system, dim, classes=classes, table=table)
+    if made.count < classes:
+        raise UsageError(f"target.system: {target.system} at n = {dim} has {made.count} vectors, {classes} are needed")
+    return LscHead(
+        made,
+        Order.make(target.order, made, config.seed),
+        classes,
+        loss=target.loss,
+        radius=target.radius,
+        cluster_radius=target.cluster_radius,
+        weights=(target.weights[0], target.weights[1]),
+    )
+
+
+def bottleneck_width(bottleneck: str | int, classes: int) -> int | None:
+    """"none" -> None, a number -> itself, "min:V21" -> the smallest n of that system that holds `classes`."""
+    if isinstance(bottleneck, int):
+        return bottleneck
+    if bottleneck == "none":
+        return None
+    from lsc_engine.vectors import n_min
+
+    return n_min(bottleneck.removeprefix("min:"), classes)

@@ -1,0 +1,40 @@
+"""Cross-entropy over a class layer: the method LSC is compared with.
+
+With a bottleneck the embedding passes a linear layer of that width before the class layer (arXiv:2512.07509, Fig. 5b).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lsc_engine.heads.base import Head
+
+# Rows of logits made at once in `predict`: 64 Mi floats, 256 MB, whatever the number of classes.
+LOGITS_AT_ONCE = 2**26
+
+
+class CrossEntropyHead(Head):
+    """Logits by one linear layer [classes, n] with bias; loss in nats, computed in float32."""
+
+    def __init__(self, dim: int, classes: int, bottleneck: int | None, seed: int) -> None:
+        super().__init__()
+        self.dim, self.classes, self.bottleneck = dim, classes, bottleneck
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.narrow = nn.Linear(dim, bottleneck, bias=False) if bottleneck else nn.Identity()
+            self.layer = nn.Linear(bottleneck or dim, classes)
+
+    def losses(self, z: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(self.layer(self.narrow(z)).float(), target, reduction="none")
+
+    @torch.no_grad()
+    def predict(self, z: Tensor) -> Tensor:
+        rows = max(1, LOGITS_AT_ONCE // self.classes)
+        return torch.cat([self.layer(self.narrow(part)).argmax(1) for part in z.split(rows)])
+
+    def record(self) -> dict[str, Any]:
+        return {"method": "ce", "classes": self.classes, "n": self.dim, "bottleneck": self.bottleneck}

@@ -1,0 +1,91 @@
+"""Latent space configuration: every class has a vector of a predefined system, and the embedding is trained to hit it.
+
+arXiv:2510.04090: cosine loss (11), distance loss (6)-(7), labels (8) and (12). Nothing here grows with the number of
+classes: a target is the index of a vector, the vector is computed from its index where it is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsc_engine.heads.base import Head
+from lsc_engine.heads.decode import predict_nearest, predict_shortest
+from lsc_engine.vectors import Order, VectorSystem
+
+
+class LscHead(Head):
+    """`loss` is "cosine", "distance" or "cosine+distance" with `weights` for the two.
+
+    `radius` is the length of the centres for the distance, or "native" for the family's own lengths; `cluster_radius`
+    is r_c of (7), the distance below which an image costs nothing.
+    """
+
+    def __init__(
+        self,
+        system: VectorSystem,
+        order: Order,
+        classes: int,
+        *,
+        loss: str = "cosine",
+        radius: float | str = 1.0,
+        cluster_radius: float = 0.0,
+        weights: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.system, self.order, self.classes, self.dim = system, order, classes, system.n
+        self.kind, self.radius, self.cluster_radius, self.weights = loss, radius, cluster_radius, weights
+        self.sure_cosine = math.cos(math.acos(max(-1.0, min(1.0, system.max_cosine))) / 2)
+
+    def target(self, labels: Tensor) -> Tensor:
+        return self.order.index(labels)
+
+    def losses(self, z: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            z = z.float()
+            if self.kind == "cosine":
+                return 1 - self.system.cosine(z, target)
+            excess = torch.relu(self.distance(z, target) - self.cluster_radius)
+            # (6) sums over the batch; the mean differs by a constant factor, which AdamW does not see.
+            distance_loss = torch.expm1(excess)
+            if self.kind == "distance":
+                return distance_loss
+            return self.weights[0] * (1 - self.system.cosine(z, target)) + self.weights[1] * distance_loss
+
+    def distance(self, z: Tensor, target: Tensor) -> Tensor:
+        """Euclidean distance [B] of each embedding from its own centre (the x of (7))."""
+        centres = self.system.vectors(target)
+        if self.radius == "native":
+            centres = centres * self.system.native_norm(target).unsqueeze(1)
+        else:
+            centres = centres * float(self.radius)
+        return torch.linalg.vector_norm(z - centres, dim=1)
+
+    @torch.no_grad()
+    def predict(self, z: Tensor, unused: str = "nearest") -> Tensor:
+        """Labels [B]. A row whose nearest vector of the whole system has no class gets the nearest used one, or -1,
+        "a new class", with `unused="new"` (arXiv:2604.00779)."""
+        z = z.float()
+        if self.kind == "distance" and self.radius == "native":
+            return predict_shortest(z, self.system, self.order, self.classes)
+        return predict_nearest(z, self.system, self.order, self.classes, unused=unused)
+
+    @torch.no_grad()
+    def inside(self, z: Tensor, target: Tensor) -> Tensor:
+        return self.system.cosine(z.float(), target) > self.sure_cosine
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "method": "lsc",
+            "system": self.system.name,
+            "n": self.system.n,
+            "classes": self.classes,
+            "loss": self.kind,
+            "radius": self.radius,
+            "cluster_radius": self.cluster_radius,
+            "weights": list(self.weights),
+            "order": self.order.record(),
+        }

@@ -1,0 +1,58 @@
+"""Own backbones, systems, losses and data sets, brought by `--plugin FILE.py` on the command line.
+
+A plugin is code, so it is only ever named by the user who starts a run: never by a preset or a run folder. It registers
+what it brings by calling `register(kind, name, factory)`; installed packages do the same by entry points
+`lsc_engine.models`, `.systems`, `.losses` and `.datasets`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.errors import UsageError
+
+KINDS = ("models", "systems", "losses", "datasets")
+_registered: dict[tuple[str, str], Callable[..., Any]] = {}
+
+
+def register(kind: str, name: str, factory: Callable[..., Any]) -> None:
+    """Make `factory` known as `name` among `kind` (models, systems, losses, datasets) in this process."""
+    if kind not in KINDS:
+        raise UsageError(f'register: "{kind}" is not a kind. Allowed: {", ".join(KINDS)}')
+    _registered[kind, name] = factory
+
+
+def names(kind: str) -> list[str]:
+    """The names brought for `kind`, by plugins and by installed packages; nothing is imported."""
+    installed = {point.name for point in entry_points(group=f"lsc_engine.{kind}")}
+    return sorted(installed | {name for k, name in _registered if k == kind})
+
+
+def find(kind: str, name: str) -> Callable[..., Any] | None:
+    """The factory of that name, or None."""
+    if (kind, name) in _registered:
+        return _registered[kind, name]
+    for point in entry_points(group=f"lsc_engine.{kind}"):
+        if point.name == name:
+            factory: Callable[..., Any] = point.load()
+            return factory
+    return None
+
+
+def load_plugins(files: Iterable[Path]) -> None:
+    """Run each file. UsageError for one that is missing or fails."""
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"--plugin: {file} is not a file")
+        spec = importlib.util.spec_from_file_location(f"lsc_plugin_{file.stem}", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise UsageError(f"--plugin: {file}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,98 @@
+"""One run in this process: open its folder, build its session, train, and record how it ended, whatever happens."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lsc_engine.config import RunConfig, derive
+from lsc_engine.errors import DivergedError, LscError, UsageError
+from lsc_engine.runs import RunWriter, open_run
+from lsc_engine.training import checkpoint
+from lsc_engine.training.devices import device_name
+from lsc_engine.training.loop import train
+from lsc_engine.training.session import Session
+from lsc_engine.training.signals import Signals
+
+# What a run's own exit record says; a whole study is judged in study.py.
+EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143}
+
+
+def execute(
+    folder: Path,
+    config: RunConfig,
+    *,
+    runs_dir: Path,
+    device: torch.device,
+    data_dir: Path | None,
+    signals: Signals,
+    echo: Callable[[str], None] | None = None,
+) -> str:
+    """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged."""
+    derived = derive(config, data_dir)
+    writer = RunWriter.open(folder, device=device_name(device), total_steps=derived.total_steps, echo=echo)
+    try:
+        session = Session(
+            config, derived, folder, device=device, data_dir=data_dir,
+            table=_table(config, runs_dir), initial=_initial(config, runs_dir),
+        )  # fmt: skip
+        writer.record(head=session.head.record(), threads=torch.get_num_threads())
+        outcome = train(session, writer, signals)
+        state, code, message = outcome.state, 0, ""
+        if outcome.state == "stopped":
+            code = 128 + (outcome.signal or 15)
+            message = f"stopped with a checkpoint at step {outcome.step}"
+    except DivergedError as error:
+        state, code, message = "diverged", error.exit_code, str(error)
+    except LscError as error:
+        state, code, message = "failed", error.exit_code, str(error)
+    except torch.OutOfMemoryError as error:
+        state, code, message = "failed", 1, f"out of memory at batch {config.train.batch_size}: {_first_line(error)}"
+    except Exception as error:
+        writer.message(traceback.format_exc(), echo=False)
+        state, code, message = "failed", 1, f"{type(error).__name__}: {_first_line(error)}"
+    except BaseException:
+        writer.finish("failed", 1, "interrupted before a checkpoint could be written")
+        raise
+    writer.finish(state, code, message)
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _table(config: RunConfig, runs_dir: Path) -> Tensor | None:
+    """The rows of an `embeddings:` or `file:` system, [classes, n], or None for a family."""
+    system = config.target.system or ""
+    if system.startswith("embeddings:"):
+        from safetensors.torch import load_file
+
+        run = open_run(system.removeprefix("embeddings:"), [runs_dir])
+        path = run.path / "class_means.safetensors"
+        if not path.is_file():
+            raise UsageError(
+                f"target.system: {run.id} has no class_means.safetensors; "
+                "train it with eval.class_means = true"
+            )
+        return load_file(path)["class_means"]
+    if system.startswith("file:"):
+        from lsc_engine.vectors import load_table
+
+        return load_table(Path(system.removeprefix("file:")))
+    return None
+
+
+def _initial(config: RunConfig, runs_dir: Path) -> dict[str, Tensor] | None:
+    """The tensors of the newest good checkpoint of `start_from`, or None."""
+    if not config.start_from:
+        return None
+    run = open_run(config.start_from, [runs_dir])
+    found = checkpoint.load_newest(run.path, lambda text: None)
+    if found is None:
+        raise UsageError(f"start_from: {run.id} has no good checkpoint")
+    return found[1]

@@ -1,0 +1,244 @@
+"""All that one run trains with, built from its configuration: data, model, head, optimizer, clock, and their state."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsc_engine.config import Derived, RunConfig
+from lsc_engine.data import Batches, ImageSource, fixed_subset, open_source
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.heads import Head, build_head
+from lsc_engine.models import build_model
+from lsc_engine.runs import RunWriter
+from lsc_engine.training import checkpoint
+from lsc_engine.training.clock import Clock
+from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.evaluate import class_means, evaluate
+from lsc_engine.training.seeds import derive_seed
+from lsc_engine.training.step import has_dropout, make_loss, make_optimizer
+
+
+class Session:
+    """One run's objects. The loop reads it; `resume`, `evaluate`, `save` and `finish` are its longer verbs."""
+
+    def __init__(
+        self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
+        table: Tensor | None = None, initial: dict[str, Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        self.config, self.derived, self.folder, self.device = config, derived, folder, device
+        self.dtype = autocast_dtype(config.train.precision, device)
+
+        # -------------------------------------------------------------------------------------------------- Data
+        self.source = open_source(config.data, split="train", data_dir=data_dir, device=device)
+        self.validation = self._open_validation(data_dir)
+        self.batch_size = config.train.batch_size
+        self.steps_per_epoch, self.total_steps = derived.steps_per_epoch, derived.total_steps
+        self.log_every, self.eval_every = derived.log_every, derived.eval_every
+        self.seen = fixed_subset(self.source.images, config.eval.images)
+        self.unseen = fixed_subset(self.validation.images, config.eval.images) if self.validation else None
+
+        # ---------------------------------------------------------------------------------------- Model and head
+        self.model = build_model(
+            config.model, channels=self.source.channels, size=self.source.size, dim=derived.n,
+            seed=derive_seed(config.seed, "model"),
+        ).to(device)  # fmt: skip
+        width = derived.n or self._width()
+        seed = derive_seed(config.seed, "head")
+        self.head: Head = build_head(config, classes=derived.classes, dim=width, seed=seed, table=table).to(device)
+        if initial is not None:
+            checkpoint.restore_backbone(self.model, initial)
+
+        # --------------------------------------------------------------------------------------------- Optimizer
+        o = config.optimizer
+        parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.optimizer = make_optimizer(
+            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum, device=device
+        )
+        self.schedule: dict[str, Any] = {
+            "base": o.lr, "schedule": o.schedule, "total": self.total_steps, "warmup": derived.warmup_steps,
+            "milestones": derived.milestones, "gamma": o.gamma,
+        }  # fmt: skip
+        compiled = config.train.compile == "on" or (config.train.compile == "auto" and device.type == "cuda")
+        self.loss = make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled)
+        self.stochastic = has_dropout(self.model)
+        self.batches = Batches(
+            self.source, self.batch_size, config.seed, device=device, augment=config.data.augment,
+            augment_per=config.data.augment_per, target=self.head.target,
+        )  # fmt: skip
+
+        # ------------------------------------------------------------------------------------------------- State
+        self.clock = Clock(device)
+        self.first_step = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.loss_count = 0
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self._saved_step: int | None = None
+        self._saved_at = time.monotonic()
+        self._last: dict[str, float] = {}
+
+    def _open_validation(self, data_dir: Path | None) -> ImageSource | None:
+        data = self.config.data
+        if self.config.eval.dataset:
+            data = data.model_copy(update={"dataset": self.config.eval.dataset})
+        return open_source(data, split="val", data_dir=data_dir, device=self.device)
+
+    def _width(self) -> int:
+        with torch.no_grad():
+            self.model.eval()
+            shape = (2, self.source.channels, self.source.size, self.source.size)
+            width = self.model(torch.zeros(shape, device=self.device)).shape[1]
+            self.model.train()
+        return int(width)
+
+    # ------------------------------------------------------------------------------------------- Loss and reports
+    def take_loss(self) -> float:
+        """The mean loss of the steps since the last call; the one host sync between log steps."""
+        mean = (self.loss_sum / max(1, self.loss_count)).item()
+        self.loss_sum.zero_()
+        self.loss_count = 0
+        return float(mean)
+
+    def eta(self, step: int) -> float | None:
+        """Seconds until the last step at the run's own pace, evaluation and saving not counted; None before it has one."""
+        done = step - self.first_step - 1
+        if done <= 0:
+            return None
+        return self.clock_seconds_this_attempt() / done * (self.total_steps - step)
+
+    def clock_seconds_this_attempt(self) -> float:
+        return self.clock.seconds - self._seconds_before
+
+    _seconds_before = 0.0
+
+    def report(self, writer: RunWriter, step: int, values: dict[str, float], *, evaluation: bool = False) -> None:
+        """One line in log.txt, and the status that lists show."""
+        self._last |= values
+        epoch = step / self.steps_per_epoch
+        if evaluation:
+            parts = [f"{name} {value:.4f}" for name, value in values.items()]
+        else:
+            parts = [f"loss {values['train/loss']:.4f}", f"lr {values['lr']:.3g}"]
+            if "speed/images_per_second" in values:
+                parts.append(f"{values['speed/images_per_second']:,.0f} img/s".replace(",", " "))
+        writer.status(step=step, eta=self.eta(step), metrics=self._last)
+        writer.message(f"epoch {epoch:.2f}  step {step} of {self.total_steps}  " + "  ".join(parts))
+
+    # ------------------------------------------------------------------------------------------------- Evaluation
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on the fixed training images and, where there are any, on the validation images."""
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "batch_size": max(self.batch_size, 512)}
+        seen = evaluate(self.model, self.head, self.source, self.seen, **options)
+        values = {"train/accuracy": seen["accuracy"], "train/loss_eval": seen["loss"]}
+        if "inside" in seen:
+            values["train/inside"] = seen["inside"]
+        if self.config.data.augment != "none":
+            views = evaluate(
+                self.model, self.head, self.source, self.seen, augment=self.batches.augmented_view, **options
+            )
+            values["train/accuracy_augmented"] = views["accuracy"]
+        if self.validation is not None and self.unseen is not None:
+            unseen = evaluate(self.model, self.head, self.validation, self.unseen, **options)
+            values |= {"val/loss": unseen["loss"], "val/accuracy": unseen["accuracy"]}
+        score = values.get("val/accuracy", values["train/accuracy"])
+        self._improved = self.best is None or score > self.best
+        if self._improved:
+            self.best = score
+        return values
+
+    _improved = False
+
+    # ------------------------------------------------------------------------------------------------ Checkpoints
+    def checkpoint_due(self, step: int) -> bool:
+        """Is it time by the preset's [checkpoint]?"""
+        every = self.derived.checkpoint_every
+        if step in self.derived.checkpoint_also_at or (every.steps and step % every.steps == 0):
+            return True
+        return every.seconds is not None and time.monotonic() - self._saved_at >= every.seconds
+
+    def save(self, writer: RunWriter, step: int) -> None:
+        """Write a checkpoint; a disk that refuses is told in the status and never ends training."""
+        if self._saved_step == step:
+            return
+        if not math.isfinite(self.loss_sum.item()):
+            return
+        started = time.monotonic()
+        self._saved_at = started
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "loss_sum": self.loss_sum.cpu(),
+            "loss_count": self.loss_count,
+            "seconds": self.clock.seconds,
+            "best": self.best,
+            "best_step": step if self._improved else self.best_step,
+            "fingerprint": self.fingerprint(),
+            "threads": torch.get_num_threads(),
+        }
+        try:
+            place = checkpoint.save(self.folder, step, self.model, self.head, state)
+        except OSError as error:
+            writer.not_saved(f"checkpoint step {step} not written: {error.strerror or error}")
+            return
+        if self._improved:
+            self.best_step, self._improved = step, False
+        self._saved_step = step
+        checkpoint.prune(self.folder, keep=self.config.checkpoint.keep, best=self.best_step)
+        size = sum(f.stat().st_size for f in place.iterdir()) / 1e6
+        writer.saved(step)
+        writer.message(f"checkpoint step {step} written and verified, {size:.1f} MB, {time.monotonic() - started:.1f} s")
+
+    def resume(self, writer: RunWriter) -> int:
+        """Continue from the newest good checkpoint: its step, or 0 where there is none."""
+        found = checkpoint.load_newest(self.folder, writer.message)
+        if found is None:
+            self.clock.restart()
+            return 0
+        step, tensors, state = found
+        if state["fingerprint"] != self.fingerprint():
+            raise UsageError(f"{self.folder}: checkpoint step {step} was trained on other classes, vectors or data")
+        checkpoint.restore(self.model, self.head, tensors)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.loss_count = state["loss_count"]
+        self.best, self.best_step = state["best"], state["best_step"]
+        if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
+            torch.set_num_threads(state["threads"])
+            writer.message(f"{state['threads']} CPU threads as before, so that the run goes on bit by bit")
+        self.clock = Clock(self.device, state["seconds"])
+        self._seconds_before, self.first_step, self._saved_step = state["seconds"], step, step
+        writer.message(f"resumed at step {step} of {self.total_steps}")
+        return step
+
+    def last_good(self) -> str:
+        """A clause that names the newest good checkpoint."""
+        if self._saved_step is None:
+            return "there is no checkpoint yet"
+        return f"last good checkpoint step {self._saved_step}"
+
+    def fingerprint(self) -> str:
+        """What a checkpoint must share with a run to continue it: vectors, order and classes, and the images."""
+        return f"{self.head.fingerprint()}:{self.source.fingerprint()}"
+
+    # -------------------------------------------------------------------------------------------------------- End
+    def finish(self, writer: RunWriter) -> None:
+        """What is made once, after the last step: class means, where asked for."""
+        if not self.config.eval.class_means:
+            return
+        from safetensors.torch import save_file
+
+        means = class_means(
+            self.model, self.source, self.derived.classes,
+            batch_size=max(self.batch_size, 512), device=self.device, dtype=self.dtype,
+        )  # fmt: skip
+        if not torch.isfinite(means).all():
+            raise LscError("class means are not finite")
+        part = self.folder / "class_means.safetensors.part"
+        save_file({"class_means": means.cpu()}, part)
+        part.replace(self.folder / "class_means.safetensors")
+        writer.message(f"class means of {self.derived.classes} classes written")

@@ -1,0 +1,39 @@
+"""One optimizer step: forward, loss, backward, update. Compiled as a whole where that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lsc_engine.heads import Head
+
+
+def make_optimizer(name: str, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, momentum: float,
+                   device: torch.device) -> torch.optim.Optimizer:  # fmt: skip
+    """AdamW (fused) or SGD over `parameters`; the rate is set anew at every step."""
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def make_loss(
+    model: nn.Module, head: Head, *, dtype: torch.dtype | None, device: torch.device, compiled: bool
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(images, targets) -> scalar loss, under autocast; one compiled graph of model and loss where asked."""
+
+    def loss(images: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            z = model(images)
+            return head.loss(z, target)
+
+    return torch.compile(loss, dynamic=False) if compiled else loss
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Does a training forward pass draw random numbers?"""
+    return any(
+        (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0) or (getattr(m, "drop_prob", None) or 0) > 0
+        for m in model.modules()
+    )

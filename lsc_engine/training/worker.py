@@ -1,0 +1,45 @@
+"""`python -m lsc_engine.training.worker FOLDER`: one queued run of a study in a process of its own.
+
+The scheduler in study.py starts one per GPU; the run folder is all that is handed over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lsc_engine.training.signals import Signals
+
+
+def main() -> int:
+    """Train the run and return its exit code: 0, 1, 2, 3, or 128 + the signal that stopped it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runs-dir", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--plugin", type=Path, action="append", default=[])
+    given = parser.parse_args()
+    with Signals() as signals:
+        # torch is imported inside the signal handlers' reach: a stop during the import is not lost.
+        from lsc_engine.config import RunConfig
+        from lsc_engine.plugins import load_plugins
+        from lsc_engine.training.devices import pick_device
+        from lsc_engine.training.execute import EXIT_CODES, execute
+
+        load_plugins(given.plugin)
+        state = execute(
+            given.folder,
+            RunConfig.from_toml(given.folder / "preset.toml"),
+            runs_dir=given.runs_dir,
+            device=pick_device(given.device),
+            data_dir=given.data_dir,
+            signals=signals,
+            echo=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+        return 128 + signals.stop if signals.stop else EXIT_CODES[state]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
