@@ -1,0 +1,142 @@
+"""Axes: a linear or logarithmic scale over an interval, its ticks, and numbers short enough to stand beside it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+# Differences of two limits must stay finite, and so must their logarithms' inverse.
+LARGEST = 1e300
+SMALLEST = 1e-300
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps [lo, hi] to [0, 1], linearly or by the logarithm. Make one with `Scale.over`."""
+
+    lo: float
+    hi: float
+    log: bool = False
+
+    @staticmethod
+    def over(lo: float, hi: float, *, log: bool = False, pad: float = 0.0) -> Scale:
+        """A scale that holds lo and hi, in any order, equal or not finite; `pad` widens it by that share on both sides.
+
+        With `log`, limits that are not positive are replaced by what fits below or above the other one.
+        """
+        lo, hi = (v if math.isfinite(v) else math.nan for v in (lo, hi))
+        if math.isnan(lo) and math.isnan(hi):
+            lo, hi = (0.1, 1.0) if log else (0.0, 1.0)
+        lo, hi = (hi if math.isnan(lo) else lo), (lo if math.isnan(hi) else hi)
+        lo, hi = min(lo, hi), max(lo, hi)
+        if log:
+            hi = max(1e-290, min(hi, 1e290)) if hi > 0 else 1.0
+            lo = max(1e-290, min(lo, hi)) if lo > 0 else hi / 1000
+            a, b = math.log10(lo), math.log10(hi)
+            a, b = (a - 0.15, b + 0.15) if b - a < 1e-9 else (a - pad * (b - a), b + pad * (b - a))
+            return Scale(10 ** max(a, -300.0), 10 ** min(b, 300.0), True)
+        lo, hi = (max(-LARGEST, min(v, LARGEST)) for v in (lo, hi))
+        if hi - lo <= 1e-12 * max(abs(lo), abs(hi)) or hi == lo:
+            half = 0.1 * max(abs(lo), abs(hi)) or 0.5
+            return Scale(lo - half, hi + half)
+        return Scale(lo - pad * (hi - lo), hi + pad * (hi - lo))
+
+    def unit(self, values: Floats) -> Floats:
+        """Where the values lie: 0 at lo, 1 at hi, NaN where there is none (not finite, or no logarithm)."""
+        with np.errstate(all="ignore"):
+            if self.log:
+                shown = np.log10(np.where(values > 0, values, np.nan))
+                lo, hi = math.log10(self.lo), math.log10(self.hi)
+            else:
+                shown, lo, hi = values, self.lo, self.hi
+            out: Floats = (shown - lo) / (hi - lo)
+        return out
+
+    def at(self, unit: float) -> float:
+        """The value at a place between 0 and 1: the inverse of `unit`."""
+        if self.log:
+            a, b = math.log10(self.lo), math.log10(self.hi)
+            return float(10 ** min(300.0, max(-300.0, a + unit * (b - a))))
+        return self.lo + unit * (self.hi - self.lo)
+
+
+def ticks(scale: Scale, count: int) -> list[float]:
+    """At most about `count` round values on the scale, rising."""
+    count = max(1, count)
+    if scale.log:
+        found = _log_ticks(scale, count)
+        if len(found) >= 2:
+            return found
+    return _linear_ticks(scale.lo, scale.hi, count)
+
+
+def _linear_ticks(lo: float, hi: float, count: int) -> list[float]:
+    rough = (hi - lo) / count
+    if not (math.isfinite(rough) and rough > SMALLEST):
+        return [lo]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999), 10 * power)
+    first = math.ceil(lo / step - 1e-9)
+    last = math.floor(hi / step + 1e-9)
+    return [i * step for i in range(int(first), int(min(last, first + 4 * count)) + 1)]
+
+
+def _log_ticks(scale: Scale, count: int) -> list[float]:
+    first, last = math.floor(math.log10(scale.lo)), math.ceil(math.log10(scale.hi))
+    for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        found = [m * 10.0**e for e in range(first, last + 1) for m in steps if m * 10.0**e <= LARGEST]
+        found = [v for v in found if scale.lo * 0.999 <= v <= scale.hi * 1.001]
+        if len(found) <= count:
+            return found
+    every = math.ceil(len(found) / count)
+    return [v for v in found if round(math.log10(v)) % every == 0]
+
+
+def short(value: float, *, step: float | None = None) -> str:
+    """A number in few characters: `.052`, `1.0`, `250`, `1.5k`, `10M`, `3e-5`; `step` is the gap to the next label."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    size = abs(value)
+    if size < 1e-300 or (step is not None and size < 1e-9 * step):
+        return "0"
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if limit <= size < 1000 * limit:
+            return _plain(value / limit, None if step is None else step / limit) + letter
+    if size < 1e-3 or size >= 1e15:
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return _plain(value, step)
+
+
+def _plain(value: float, step: float | None) -> str:
+    if step is None:
+        digits = max(0, 1 - math.floor(math.log10(abs(value))))
+        text = f"{value:.{digits}f}"
+        return text.removesuffix(".0") if abs(value) >= 9.95 else _without_zero(text)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
+    if digits and abs(step * 10**digits - round(step * 10**digits)) > 1e-6:
+        digits += 1
+    return _without_zero(f"{value:.{min(digits, 12)}f}")
+
+
+def _without_zero(text: str) -> str:
+    """`0.52` as `.52`; the whole number 0 stays."""
+    if text.startswith("0."):
+        return text[1:]
+    return "-" + text[2:] if text.startswith("-0.") else text
+
+
+def labels(values: list[float], *, log: bool) -> list[str]:
+    """The labels of one axis, written alike."""
+    if log or len(values) < 2:
+        return [short(v) for v in values]
+    step = min(b - a for a, b in itertools.pairwise(values))
+    largest = max(abs(v) for v in values)
+    if step > 0 and largest / step > 1e4:
+        return [f"{v:.6g}" for v in values]
+    return [short(v, step=step) for v in values]
