@@ -1,0 +1,141 @@
+"""Vector systems as orbits: all distinct arrangements of a few integer values over N coordinates, the rest zero.
+
+Torch-free and exact. Every permutation family of arXiv:2512.07509 is one orbit or a union of them, and so is A_n with
+coordinate n+1 dropped (arXiv:2510.04090, Sec. 3): dropping a coordinate of value x leaves the pattern without x.
+The cosines one vector meets follow from counting arrangements by how their values fall onto each other, so nothing is
+enumerated vector by vector and any N works.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from itertools import product
+
+Orbit = tuple[tuple[int, int], ...]
+"""A pattern: ((value, how often), ...), values distinct and not zero, falling."""
+
+
+def orbit(*values: int) -> Orbit:
+    """The pattern with these non-zero values.
+
+    >>> orbit(1, 1, -1)
+    ((1, 2), (-1, 1))
+    """
+    return tuple(sorted(Counter(values).items(), reverse=True))
+
+
+def negative(pattern: Orbit) -> Orbit:
+    """The pattern of the negated vectors."""
+    return tuple(sorted(((-value, often) for value, often in pattern), reverse=True))
+
+
+def support(pattern: Orbit) -> int:
+    """Number of non-zero coordinates."""
+    return sum(often for _, often in pattern)
+
+
+def square(pattern: Orbit) -> int:
+    """Squared length of the integer vector."""
+    return sum(value * value * often for value, often in pattern)
+
+
+def size(pattern: Orbit, coordinates: int) -> int:
+    """Number of arrangements over this many coordinates, N! / (prod m_v! (N - s)!); 0 where they do not fit."""
+    free, number = coordinates, 1
+    for _, often in pattern:
+        if often > free:
+            return 0
+        number *= math.comb(free, often)
+        free -= often
+    return number
+
+
+def dropped(pattern: Orbit) -> tuple[Orbit, ...]:
+    """What the pattern becomes when one coordinate is dropped: once for each value it can hold there, zero included."""
+    values = [value for value, often in pattern for _ in range(often)]
+    found = [pattern]
+    for value, _ in pattern:
+        rest = list(values)
+        rest.remove(value)
+        found.append(orbit(*rest))
+    return tuple(found)
+
+
+def partitions(total: int, largest: int | None = None) -> Iterator[tuple[int, ...]]:
+    """The partitions of `total` into positive parts, parts falling."""
+    if total == 0:
+        yield ()
+        return
+    for first in range(min(total, largest or total), 0, -1):
+        for rest in partitions(total - first, first):
+            yield (first, *rest)
+
+
+def overlaps(one: Orbit, other: Orbit, coordinates: int) -> dict[int, int]:
+    """Inner products of one fixed vector of `one` with all vectors of `other`: {inner product: how many vectors}.
+
+    Fills the coordinates where the fixed vector has its first value, then its second, ..., last its zeros; a state is
+    what is left of the other vector's values and the inner product so far.
+    """
+    states: dict[tuple[tuple[int, ...], int], int] = {(tuple(often for _, often in other), 0): 1}
+    for value, often in one:
+        after: Counter[tuple[tuple[int, ...], int]] = Counter()
+        for (left, inner), ways in states.items():
+            for taken in product(*(range(min(often, x) + 1) for x in left)):
+                if sum(taken) <= often:
+                    gain = value * sum(x * there for x, (there, _) in zip(taken, other, strict=True))
+                    rest = tuple(x - y for x, y in zip(left, taken, strict=True))
+                    after[rest, inner + gain] += ways * _arrange(often, taken)
+        states = after
+    zeros, found = coordinates - support(one), Counter[int]()
+    for (left, inner), ways in states.items():
+        if sum(left) <= zeros:
+            found[inner] += ways * _arrange(zeros, left)
+    return found
+
+
+def _arrange(places: int, groups: tuple[int, ...]) -> int:
+    number = 1
+    for often in groups:
+        number *= math.comb(places, often)
+        places -= often
+    return number
+
+
+Signed = Fraction
+"""A cosine kept exactly, as sign(cos) cos^2."""
+
+
+def signed_square(inner: int, square_one: int, square_other: int) -> Signed:
+    """sign(c) c^2 of the cosine c = inner / sqrt(square_one square_other)."""
+    return Fraction(inner * abs(inner), square_one * square_other)
+
+
+def root(value: Signed) -> float:
+    """The cosine that `signed_square` holds, correctly rounded where it is rational."""
+    top, bottom = math.isqrt(abs(value.numerator)), math.isqrt(value.denominator)
+    if top * top == abs(value.numerator) and bottom * bottom == value.denominator:
+        length = top / bottom
+    else:
+        length = math.sqrt(abs(value))
+    return math.copysign(length, value) if value else 0.0
+
+
+@lru_cache(maxsize=512)
+def spectra(patterns: tuple[Orbit, ...], coordinates: int) -> tuple[tuple[int, dict[Signed, int]], ...]:
+    """For each orbit that fits: its size, and {cosine: how many other vectors of the union one of its own meets}."""
+    fitting = [pattern for pattern in patterns if size(pattern, coordinates)]
+    found = []
+    for one in fitting:
+        counts: Counter[Signed] = Counter()
+        for other in fitting:
+            for inner, number in overlaps(one, other, coordinates).items():
+                counts[signed_square(inner, square(one), square(other))] += number
+        # The only vector at cosine 1 is the vector itself: directions are distinct in every family.
+        del counts[Fraction(1)]
+        found.append((size(one, coordinates), dict(counts)))
+    return tuple(found)
