@@ -1,0 +1,183 @@
+"""Checkpoint folders: their names, their manifest, and which of them is good. The tensors are written by training.
+
+    checkpoints/step-00001000/   model.safetensors, state.pt, ...   manifest.json (sizes, sha256) written last
+
+A folder without a manifest was never finished. One whose sizes or hashes differ is damaged and passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, read_json, replace_json
+from lsc_engine.runs.layout import CHECKPOINTS
+
+MANIFEST = "manifest.json"
+_STEP = re.compile(r"step-(\d{8,18})")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MAX_FILES = 1000
+
+
+def step_name(step: int) -> str:
+    """`step-00001000`."""
+    return f"step-{step:08d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder. `problem` is a sentence when it is unfinished or its manifest cannot be read."""
+
+    path: Path
+    step: int
+    files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes by the manifest."""
+        return sum(size for size, _ in self.files.values())
+
+    @property
+    def written(self) -> float | None:
+        """When the manifest was written, Unix seconds."""
+        value = self.extra.get("written")
+        return float(value) if isinstance(value, int | float) and abs(value) < 1e12 else None
+
+
+def sha256_file(path: Path) -> tuple[int, str]:
+    """Size and sha256 of a regular file. UnreadableError when it cannot be read."""
+    descriptor = open_regular(path)
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        while block := os.read(descriptor, 1 << 20):
+            digest.update(block)
+            size += len(block)
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    return size, digest.hexdigest()
+
+
+def fsync_file(path: Path) -> None:
+    """Flush a file to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def new_checkpoint(run_folder: Path, step: int, extra: Mapping[str, Any] | None = None) -> Iterator[Path]:
+    """A fresh folder to write a checkpoint's files into; it takes its name only when it is whole and on the disk.
+
+    On leaving the block: every file is flushed and hashed, the manifest written last (with `extra` beside the
+    files), the folder renamed to `step-<step>`. If the block or the disk fails, nothing of it stays. Raises OSError.
+    """
+    parent = Path(run_folder) / CHECKPOINTS
+    parent.mkdir(exist_ok=True)
+    sweep(run_folder)
+    fresh = parent / f".new-{step_name(step)}"
+    fresh.mkdir()
+    try:
+        yield fresh
+        files: dict[str, dict[str, Any]] = {}
+        for path in sorted(fresh.iterdir()):
+            fsync_file(path)
+            size, digest = sha256_file(path)
+            files[path.name] = {"size": size, "sha256": digest}
+        replace_json(fresh / MANIFEST, {**(extra or {}), "step": step, "written": time.time(), "files": files})
+        final = parent / step_name(step)
+        # A damaged checkpoint of the same step gives way; a good one is the same training state, written again.
+        if final.exists():
+            os.rename(final, parent / f".old-{step_name(step)}")
+        os.rename(fresh, final)
+        fsync_folder(parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(parent / f".old-{step_name(step)}", ignore_errors=True)
+
+
+def sweep(run_folder: Path) -> None:
+    """Remove what a killed save left behind; a whole checkpoint that was being replaced gets its name back."""
+    parent = Path(run_folder) / CHECKPOINTS
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(parent)):
+            path = Path(entry.path)
+            if entry.name.startswith(".old-") and not (parent / entry.name[5:]).exists():
+                os.rename(path, parent / entry.name[5:])
+            elif entry.name.startswith((".new-", ".old-")):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in `path` by its manifest, nothing hashed; never raises: see `problem`."""
+    match = _STEP.fullmatch(path.name)
+    step = int(match[1]) if match else 0
+    try:
+        manifest = read_json(path / MANIFEST)
+    except UnreadableError as error:
+        return Checkpoint(path, step, problem=f"{path.name}: {error}")
+    listed = manifest.pop("files", None)
+    if not isinstance(listed, dict) or not 0 < len(listed) <= _MAX_FILES or manifest.get("step") != step:
+        return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} does not belong to this checkpoint")
+    files: dict[str, tuple[int, str]] = {}
+    for name, facts in listed.items():
+        size, digest = (facts.get("size"), facts.get("sha256")) if isinstance(facts, dict) else (None, None)
+        if not _FILE.fullmatch(name) or type(size) is not int or not isinstance(digest, str):
+            return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} is damaged")
+        files[name] = (size, digest)
+    return Checkpoint(path, step, files, manifest)
+
+
+def verify(checkpoint: Checkpoint) -> str | None:
+    """None when every file has the size and sha256 of the manifest; otherwise a sentence with the first fault."""
+    if checkpoint.problem is not None:
+        return checkpoint.problem
+    for name, (size, digest) in checkpoint.files.items():
+        try:
+            found = sha256_file(checkpoint.path / name)
+        except UnreadableError as error:
+            return f"{checkpoint.path.name}: {error}"
+        if found[0] != size:
+            return f"{checkpoint.path.name}: {name} has {found[0]} bytes, {size} were written"
+        if found[1] != digest:
+            return f"{checkpoint.path.name}: {name} is not what was written (sha256 differs)"
+    return None
+
+
+def list_checkpoints(run_folder: Path) -> list[Checkpoint]:
+    """The checkpoints of a run in rising order of steps, unfinished and damaged ones included; nothing hashed."""
+    try:
+        with os.scandir(Path(run_folder) / CHECKPOINTS) as entries:
+            names = [e.name for e in entries if _STEP.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    found = [read_checkpoint(Path(run_folder) / CHECKPOINTS / name) for name in names]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def newest_good(run_folder: Path, at: int | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint whose hashes hold (the one of step `at` only, where given), and a sentence for each newer
+    one that was passed over."""
+    faults: list[str] = []
+    for checkpoint in reversed(list_checkpoints(run_folder)):
+        if at is not None and checkpoint.step != at:
+            continue
+        fault = verify(checkpoint)
+        if fault is None:
+            return checkpoint, faults
+        faults.append(fault)
+    return None, faults

@@ -1,0 +1,133 @@
+"""Asking a run for something: request files that work from any host on a shared disk, and signals on its own host.
+
+A request is an empty file in the run folder, `stop.request` or `checkpoint.request`; the run's writer takes it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs import host
+from lsc_engine.runs.lock import RunLock
+from lsc_engine.runs.status import Status, read_status, write_status
+
+REQUESTS = ("stop", "checkpoint")
+
+
+def _file(folder: Path, what: str) -> Path:
+    return folder / f"{what}.request"
+
+
+def request(folder: Path, what: str) -> None:
+    """Ask the run in `folder` to "stop" (with a checkpoint) or to "checkpoint". LscError when it cannot be asked."""
+    if what not in REQUESTS:
+        raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
+    try:
+        descriptor = os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        os.close(descriptor)
+    except PermissionError:
+        raise LscError(f"{folder} is read only: this run cannot be asked to {what} from here") from None
+    except OSError as error:
+        raise LscError(f"{folder}: the request to {what} cannot be written: {error.strerror}") from None
+
+
+def pending(folder: Path) -> set[str]:
+    """Requests that no one has taken yet."""
+    try:
+        names = set(os.listdir(folder))
+    except OSError:
+        return set()
+    return {what for what in REQUESTS if f"{what}.request" in names}
+
+
+def take(folder: Path) -> set[str]:
+    """The pending requests, taken away: each is answered once. One that cannot be taken away is still answered."""
+    asked = pending(folder)
+    for what in asked:
+        with contextlib.suppress(OSError):
+            os.unlink(_file(folder, what))
+    return asked
+
+
+def clear(folder: Path) -> None:
+    """Drop requests that were meant for an attempt that is over."""
+    take(folder)
+
+
+def _signal(who: host.Identity, number: int) -> bool:
+    """Send a signal to exactly this process; False when it is gone."""
+    try:
+        handle = os.pidfd_open(who.pid) if hasattr(os, "pidfd_open") else None
+    except ProcessLookupError:
+        return False
+    except OSError:
+        handle = None
+    try:
+        # With the handle open the pid cannot pass to another process between this look and the signal.
+        if not host.is_alive(who):
+            return False
+        if handle is not None:
+            signal.pidfd_send_signal(handle, number)
+        else:
+            os.kill(who.pid, number)
+        return True
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise LscError(f"pid {who.pid} belongs to another user: it cannot be ended from here") from None
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _gone(who: host.Identity, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while host.is_alive(who):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def kill(folder: Path, *, grace: float = 5.0) -> Status:
+    """End the process of the run now: SIGTERM, after `grace` seconds SIGKILL; leaves an exit record.
+
+    Only on the run's own host and only if pid, start time and boot id are those of the run; LscError otherwise.
+    """
+    status = read_status(folder)
+    who = status.identity
+    if not status.active or who is None:
+        raise UsageError(f"{folder} is {status.state}: there is no process to end")
+    alive = host.is_alive(who)
+    if alive is None:
+        raise LscError(
+            f"pid {who.pid} is on {who.host}: only there can it be ended; stop without --now works from here"
+        )
+    if alive:
+        _signal(who, signal.SIGTERM)
+        if not _gone(who, grace):
+            _signal(who, signal.SIGKILL)
+            if not _gone(who, 10.0):
+                raise LscError(f"pid {who.pid} does not end: it waits for a device or disk")
+    return _record_end(folder)
+
+
+def _record_end(folder: Path) -> Status:
+    """Say how the run ended if it could not say so itself."""
+    with contextlib.suppress(LscError, OSError):
+        lock = RunLock(folder)
+        try:
+            status = read_status(folder)
+            if status.active:
+                ended = replace(status, state="stopped", exit_code=137, eta=None, message="killed on request")
+                write_status(folder, ended)
+            clear(folder)
+        finally:
+            lock.release()
+    return read_status(folder)

@@ -1,0 +1,136 @@
+"""Reading files that may be hostile and writing files that must never be half there.
+
+Readers open without following a final link and without blocking (a pipe or device in a run folder is not a file), stop
+at a size limit and never execute or unpickle anything. Writers replace a file in one step and, where asked, flush file
+and folder to the disk, since a rename may reach the disk before the data it names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.errors import LscError
+
+MAX_JSON = 4 << 20
+MAX_TOML = 1 << 20
+
+
+class UnreadableError(LscError):
+    """A file of a run folder is missing, damaged or not what it should be; the message is one sentence."""
+
+
+def open_regular(path: Path) -> int:
+    """A read-only descriptor of a regular file.
+
+    Raises UnreadableError for links, pipes, devices, folders and files that cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UnreadableError(f"{path.name} is not there") from None
+    except OSError as error:
+        what = "is a link" if error.errno == errno.ELOOP else f"cannot be opened: {error.strerror}"
+        raise UnreadableError(f"{path.name} {what}") from None
+    except ValueError:
+        raise UnreadableError(f"{path.name!r} is not a file name") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableError(f"{path.name} is not a regular file")
+    return descriptor
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The whole file; UnreadableError when it is longer than `limit` bytes."""
+    descriptor = open_regular(path)
+    try:
+        blocks: list[bytes] = []
+        size = 0
+        while block := os.read(descriptor, 1 << 20):
+            size += len(block)
+            if size > limit:
+                raise UnreadableError(f"{path.name} is larger than {limit} bytes")
+            blocks.append(block)
+        return b"".join(blocks)
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path, limit: int = MAX_JSON) -> dict[str, Any]:
+    """The JSON object in the file; UnreadableError with the line of the fault otherwise."""
+    raw = read_bytes(path, limit)
+    try:
+        document = json.loads(raw)
+    except json.JSONDecodeError as error:
+        raise UnreadableError(f"{path.name} is not JSON (line {error.lineno})") from None
+    except UnicodeDecodeError:
+        raise UnreadableError(f"{path.name} is not text") from None
+    except RecursionError:
+        raise UnreadableError(f"{path.name} is nested too deeply") from None
+    except ValueError as error:
+        raise UnreadableError(f"{path.name} is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise UnreadableError(f"{path.name} is not a JSON object")
+    return document
+
+
+def read_toml(path: Path, limit: int = MAX_TOML) -> dict[str, Any]:
+    """The TOML table in the file; UnreadableError otherwise."""
+    raw = read_bytes(path, limit)
+    try:
+        return tomllib.loads(raw.decode())
+    except UnicodeDecodeError:
+        raise UnreadableError(f"{path.name} is not text") from None
+    except RecursionError:
+        raise UnreadableError(f"{path.name} is nested too deeply") from None
+    except ValueError as error:
+        raise UnreadableError(f"{path.name} is not TOML: {error}") from None
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush the names in `folder`; file systems that cannot do it (some network ones) are left to their own order."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` to `path` so that a reader sees the old or the new file, never half of one. Raises OSError.
+
+    `durable` also flushes to the disk, so that the new file survives a power loss.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if durable:
+        fsync_folder(path.parent)
+
+
+def replace_json(path: Path, document: dict[str, Any], *, durable: bool = True) -> None:
+    """`document` as JSON, written like `replace_file`. Raises OSError."""
+    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    replace_file(path, text.encode("utf-8", "backslashreplace"), durable=durable)

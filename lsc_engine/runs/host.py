@@ -1,0 +1,114 @@
+"""Which process, on which machine: what tells a live process from a gone one, also after a reboot or a reused pid.
+
+A pid alone lies: it is reused, and after a reboot it means another process. A process is the same only if pid, start
+time, boot id and pid namespace (containers) agree.
+"""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import hashlib
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process as another process on the same machine can recognise it."""
+
+    host: str
+    machine: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    pid_start: float
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+@functools.cache
+def host_name() -> str:
+    """This machine's name."""
+    return socket.gethostname() or "localhost"
+
+
+@functools.cache
+def machine_id() -> str:
+    """A hash that tells two machines of one name apart; empty where the system keeps no machine id."""
+    text = _read("/etc/machine-id")
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
+
+
+@functools.cache
+def boot_id() -> str:
+    """Changes with every start of the machine."""
+    if text := _read("/proc/sys/kernel/random/boot_id"):
+        return text
+    import psutil
+
+    return f"boot-{round(psutil.boot_time() / 60)}"
+
+
+def pid_namespace() -> str:
+    """Processes of one machine see each other's pids only inside one namespace."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def user_name() -> str:
+    """The user who runs this process, as told to others."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+def process_start(pid: int) -> float | None:
+    """When process `pid` began (clock ticks since boot on Linux, seconds elsewhere); None if it is gone or a zombie."""
+    if sys.platform.startswith("linux"):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            return None if fields[0] in (b"Z", b"X", b"x") else float(fields[19])
+        except (OSError, IndexError, ValueError):
+            return None
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+def this_process() -> Identity:
+    """The identity of the calling process."""
+    pid = os.getpid()
+    return Identity(host_name(), machine_id(), boot_id(), pid_namespace(), pid, process_start(pid) or 0.0)
+
+
+def same_machine(host: str, machine: str) -> bool:
+    """Whether the names are this machine's (an unknown machine id leaves it to the host name)."""
+    return host == host_name() and (not machine or not machine_id() or machine == machine_id())
+
+
+def is_alive(who: Identity) -> bool | None:
+    """True or False where this process can tell; None where it cannot (another machine or another container)."""
+    if not same_machine(who.host, who.machine):
+        return None
+    if who.boot_id != boot_id():
+        return False
+    if who.pid_namespace != pid_namespace():
+        return None
+    start = process_start(who.pid)
+    return start is not None and abs(start - who.pid_start) < 1

@@ -1,0 +1,343 @@
+"""metrics.jsonl: one JSON object per line, appended by one writer, read by many at once.
+
+Line: {"step", "epoch", "time", "attempt", "<name>": value, ...}. `time` is training seconds so far over all attempts.
+A value that is not finite is null, and "nonfinite" says which: {"nonfinite": {"train/loss": "nan"}}.
+After a resume steps repeat: the latest attempt wins. A torn last line is left alone until it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lsc_engine.runs.files import UnreadableError, open_regular
+from lsc_engine.runs.rows import MAX_KEY, MAX_LINE, MAX_NAMES, RESERVED, Floats, Ints, Rows, parse_block, parse_line
+
+MAX_METRICS = 4 << 30
+_READ = 4 << 20
+_SIGNATURE = 256
+_AXES = ("epoch", "time")
+_MAX_PENDING = 100_000
+
+
+def format_line(step: int, epoch: float, time: float, attempt: int, values: Mapping[str, float]) -> bytes:
+    """One line with its newline. Raises ValueError for a name that is not a metric name."""
+    row: dict[str, object] = {"step": int(step), "epoch": float(epoch), "time": float(time), "attempt": int(attempt)}
+    nonfinite: dict[str, str] = {}
+    for name, value in values.items():
+        if name in RESERVED or name in row or not name.isprintable() or not 0 < len(name) <= MAX_KEY:
+            raise ValueError(f"{name!r} is not a metric name")
+        number = float(value)
+        if math.isfinite(number):
+            row[name] = number
+        else:
+            row[name] = None
+            nonfinite[name] = str(number)
+    if nonfinite:
+        row["nonfinite"] = nonfinite
+    return json.dumps(row, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+class MetricsLog:
+    """The one writer of a metrics file: every line is one write at the end of the file.
+
+    A line that cannot be written (disk full, quota) is kept and written with a later one; `append` never raises
+    OSError, `error` says what is wrong now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._pending: list[bytes] = []
+        self.dropped = 0
+        self.error: str | None = None
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o644)
+            size = os.fstat(self._descriptor).st_size
+            # A line torn by a crash must not swallow the first line of this attempt.
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                self._write(self._descriptor, b"\n")
+        return self._descriptor
+
+    @staticmethod
+    def _write(descriptor: int, data: bytes) -> None:
+        size = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, data) == len(data):
+                return
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+        os.ftruncate(descriptor, size)
+        raise OSError(28, os.strerror(28))
+
+    def append(self, line: bytes) -> bool:
+        """Write `line` after those still waiting; False when it has to wait."""
+        self._pending.append(line)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Write what waits; True when nothing waits any more."""
+        try:
+            descriptor = self._open()
+            written = 0
+            try:
+                for line in self._pending:
+                    self._write(descriptor, line)
+                    written += 1
+            finally:
+                del self._pending[:written]
+            self.error = None
+            return True
+        except OSError as error:
+            self.error = f"{self._path.name}: {error.strerror}"
+            excess = len(self._pending) - _MAX_PENDING
+            if excess > 0:
+                del self._pending[:excess]
+                self.dropped += excess
+            return False
+
+    def sync(self) -> None:
+        """Flush to the disk: lines up to a checkpoint should survive what the checkpoint survives."""
+        if self.flush() and self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Write what waits, as far as it goes, and close."""
+        self.flush()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class MetricsTable:
+    """All rows read so far, as columns."""
+
+    def __init__(self) -> None:
+        self._groups: list[Rows] = []
+        self._cache: dict[tuple[str, ...], tuple[Ints, tuple[Floats, ...]]] = {}
+        self.lines = 0
+        self.garbage = 0
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self._groups)
+
+    def add(self, data: bytes) -> None:
+        """Parse whole lines and add their rows."""
+        lines, garbage = parse_block(data, self.lines, self._groups)
+        self.lines += lines
+        self.garbage += garbage
+        self._cache.clear()
+
+    @property
+    def names(self) -> list[str]:
+        """Metric names, in the order in which they first appeared (epoch and time are axes, not metrics)."""
+        seen: dict[str, None] = {}
+        for group in self._groups:
+            seen.update(dict.fromkeys(group.names))
+            if len(seen) > MAX_NAMES:
+                break
+        return [name for name in list(seen)[:MAX_NAMES] if name not in _AXES]
+
+    def columns(self, name: str, *beside: str) -> tuple[Ints, tuple[Floats, ...]]:
+        """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent).
+
+        Only rows that hold `name`; where a step repeats, the latest attempt, and in it the last line.
+        """
+        key = (name, *beside)
+        if key not in self._cache:
+            self._cache[key] = self._collect(name, beside)
+        return self._cache[key]
+
+    def _collect(self, name: str, beside: tuple[str, ...]) -> tuple[Ints, tuple[Floats, ...]]:
+        heads: list[tuple[Ints, Ints, Ints]] = []
+        parts: list[tuple[Floats, ...]] = []
+        for group in self._groups:
+            rows, values = group.column(name)
+            if not len(rows):
+                continue
+            line, step, attempt = group.heads
+            whole = len(rows) == len(group)
+            heads.append((line, step, attempt) if whole else (line[rows], step[rows], attempt[rows]))
+            more: list[Floats] = []
+            for other in beside:
+                at, numbers = group.column(other)
+                full = np.full(len(group), np.nan)
+                full[at] = numbers
+                more.append(full[rows])
+            parts.append((values, *more))
+        if not heads:
+            return np.empty(0, np.int64), tuple(np.empty(0) for _ in (name, *beside))
+        line, step, attempt = (np.concatenate(column) for column in zip(*heads, strict=True))
+        columns = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        if len(step) > 1 and not bool((np.diff(step) > 0).all()):
+            order = np.lexsort((line, attempt, step))
+            step = step[order]
+            keep = np.append(step[1:] != step[:-1], True)
+            step, order = step[keep], order[keep]
+            columns = tuple(column[order] for column in columns)
+        return step, columns
+
+    def series(self, name: str) -> tuple[Ints, Floats]:
+        """Steps in rising order and the values of `name`."""
+        step, (values,) = self.columns(name)
+        return step, values
+
+    def last(self) -> dict[str, float]:
+        """The value of every metric at its highest step."""
+        return {name: float(self.series(name)[1][-1]) for name in self.names}
+
+
+class MetricsTail:
+    """Follows a metrics file: each `poll` reads what is new.
+
+    A file that shrank, was replaced or was rewritten in place is read again from its beginning (`generation` rises).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.generation = 0
+        self.problem: str | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.table = MetricsTable()
+        self._inode: tuple[int, int] | None = None
+        self._offset = 0
+        self._signature = b""
+        self._in_long_line = False
+        self._ended_without_newline: bytes | None = None
+        self.behind = False
+
+    def poll(self, budget: int = MAX_METRICS) -> int:
+        """Read at most about `budget` new bytes into `table`; returns the number of new rows.
+
+        `behind` tells whether more is waiting. Never raises: `problem` is a sentence when the file cannot be read.
+        """
+        try:
+            descriptor = open_regular(self.path)
+        except UnreadableError as error:
+            self.problem = str(error)
+            return 0
+        try:
+            before = self._rewind_if_replaced(descriptor)
+            self._read(descriptor, budget)
+            self.problem = None
+        except OSError as error:
+            self.problem = f"{self.path.name} cannot be read: {error.strerror}"
+            return 0
+        finally:
+            os.close(descriptor)
+        return len(self.table) - before
+
+    def _rewind_if_replaced(self, descriptor: int) -> int:
+        """Start again if this is not the file read before; returns the rows there are."""
+        info = os.fstat(descriptor)
+        inode = (info.st_dev, info.st_ino)
+        start = self._offset - len(self._signature)
+        same = (
+            self._inode in (None, inode)
+            and info.st_size >= self._offset
+            and os.pread(descriptor, len(self._signature), start) == self._signature
+        )
+        if not same:
+            self._reset()
+            self.generation += 1
+        self._inode = inode
+        return len(self.table)
+
+    def _read(self, descriptor: int, budget: int) -> None:
+        size = min(os.fstat(descriptor).st_size, MAX_METRICS)
+        end = min(size, self._offset + max(budget, MAX_LINE))
+        while self._offset < end:
+            data = os.pread(descriptor, min(_READ, end - self._offset), self._offset)
+            cut = data.rfind(b"\n") + 1
+            if not data or not (cut or self._skip_long_line(data)):
+                break
+            if cut:
+                self._take(data[:cut])
+        self.behind = end < size
+        if not self.behind and self._offset < size:
+            self._take_unended(os.pread(descriptor, min(MAX_LINE, size - self._offset), self._offset))
+
+    def _skip_long_line(self, data: bytes) -> bool:
+        """Leave a line behind that is longer than any line of ours; False for a short one that may still grow."""
+        if len(data) < MAX_LINE:
+            return False
+        self._in_long_line = True
+        self._advance(data)
+        return True
+
+    def _take(self, data: bytes) -> None:
+        self._advance(data)
+        if self._in_long_line:
+            data = data[data.find(b"\n") + 1 :]
+            self._in_long_line = False
+            self.table.garbage += 1
+        if self._ended_without_newline is not None:
+            # This line was read already, before its newline came.
+            line, newline, rest = data.partition(b"\n")
+            data = rest if line == self._ended_without_newline else line + newline + rest
+            self._ended_without_newline = None
+        if data:
+            self.table.add(data)
+
+    def _take_unended(self, data: bytes) -> None:
+        """A last line without newline counts if it is whole (a JSON object cut short never is)."""
+        if self._in_long_line or self._ended_without_newline is not None or not data.endswith(b"}"):
+            return
+        if b"\n" not in data and parse_line(data) is not None:
+            self._ended_without_newline = data
+            self.table.add(data + b"\n")
+
+    def _advance(self, data: bytes) -> None:
+        self._offset += len(data)
+        self._signature = (self._signature + data[-_SIGNATURE:])[-_SIGNATURE:]
+
+
+def read_metrics(path: Path) -> MetricsTable:
+    """The whole file as columns. Raises UnreadableError when it cannot be read."""
+    tail = MetricsTail(path)
+    tail.poll()
+    if tail.problem is not None:
+        raise UnreadableError(tail.problem)
+    return tail.table
+
+
+def read_last(path: Path, size: int = 16 << 10) -> dict[str, float]:
+    """The newest values found in the last `size` bytes: cheap enough for a list of a thousand runs.
+
+    Raises UnreadableError when the file cannot be read.
+    """
+    descriptor = open_regular(path)
+    try:
+        length = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, size, max(length - size, 0))
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    lines = data.split(b"\n")[1 if length > size else 0 :]
+    found: dict[str, float] = {}
+    newest: tuple[int, int] | None = None
+    for line in reversed(lines):
+        row = parse_line(line) if line.strip() else None
+        if row is None:
+            continue
+        # Only the newest attempt counts: rows that an older one wrote beyond the resumed step are being repeated.
+        newest = newest or row[:2]
+        for name, value in row[2].items():
+            if name not in _AXES:
+                found.setdefault(name, value)
+    return found

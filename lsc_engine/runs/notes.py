@@ -1,0 +1,141 @@
+"""Notes and tags of a run (notes.json), and moving runs to the trash."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs import host
+from lsc_engine.runs.files import UnreadableError, read_json, replace_json
+from lsc_engine.runs.layout import NOTES, TRASH, stays_inside
+
+MAX_NOTE = 4000
+_TAG = re.compile(r"[^\s,\x00-\x1f\x7f-\x9f]{1,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note: Unix seconds, user, text."""
+
+    time: float
+    author: str
+    text: str
+
+
+def _clean(document: dict[str, Any]) -> tuple[list[Note], list[str]]:
+    raw_notes, raw_tags = document.get("notes"), document.get("tags")
+    notes: list[Note] = []
+    for item in (raw_notes if isinstance(raw_notes, list) else [])[:10_000]:
+        if isinstance(item, dict) and isinstance(item.get("text"), str):
+            when, author = item.get("time"), item.get("author")
+            when = float(when) if isinstance(when, int | float) and abs(when) < 1e12 else 0.0
+            notes.append(Note(when, author[:200] if isinstance(author, str) else "", item["text"][:MAX_NOTE]))
+    tags = [tag for tag in (raw_tags if isinstance(raw_tags, list) else []) if isinstance(tag, str)]
+    return notes, [tag for tag in dict.fromkeys(tags) if _TAG.fullmatch(tag) and tag.isprintable()][:1000]
+
+
+def read_notes(folder: Path) -> tuple[list[Note], list[str]]:
+    """Notes and tags; both empty when there are none or the file cannot be read."""
+    try:
+        return _clean(read_json(folder / NOTES))
+    except UnreadableError:
+        return [], []
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
+    """Notes and tags to be changed in place, written back on leaving. LscError when the folder cannot be written."""
+    if (folder / NOTES).exists():
+        try:
+            notes, tags = _clean(read_json(folder / NOTES))
+        except UnreadableError as error:
+            raise LscError(f"{folder}: {error}; move it away to begin anew") from None
+    else:
+        notes, tags = [], []
+    yield notes, tags
+    document = {
+        "notes": [{"time": note.time, "author": note.author, "text": note.text} for note in notes],
+        "tags": tags,
+    }
+    try:
+        replace_json(folder / NOTES, document)
+    except PermissionError:
+        raise LscError(f"{folder} is read only") from None
+    except OSError as error:
+        raise LscError(f"{folder}: {NOTES} cannot be written: {error.strerror}") from None
+
+
+def add_note(folder: Path, text: str) -> None:
+    """Add a note; UsageError when it is empty, too long or holds control characters."""
+    text = text.strip()
+    if not text or len(text) > MAX_NOTE:
+        raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
+    if not all(c.isprintable() or c in "\n\t" for c in text):
+        raise UsageError("a note holds no control characters")
+    with _changing(folder) as (notes, _):
+        notes.append(Note(time.time(), host.user_name(), text))
+
+
+def add_tag(folder: Path, tag: str) -> None:
+    """Add a tag; `-tag` takes it away. UsageError for a tag with spaces, commas or control characters."""
+    name = tag.removeprefix("-")
+    if not _TAG.fullmatch(name) or not name.isprintable():
+        raise UsageError(f"tag {tag!r} is not allowed: 1 to 60 printable characters without spaces and commas")
+    with _changing(folder) as (_, tags):
+        if tag.startswith("-"):
+            if name not in tags:
+                raise UsageError(f"there is no tag {name!r} to take away")
+            tags.remove(name)
+        elif name not in tags:
+            tags.append(name)
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below `folder`, links not followed."""
+    total = 0
+    for top, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(top, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
+def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
+    """Move a run to `.trash` in its runs folder and remove study folders left empty. Returns its new place.
+
+    UsageError for a folder outside `root`; LscError when it cannot be moved.
+    """
+    if folder.is_symlink() or not stays_inside(root, folder) or folder.resolve() == root.resolve():
+        raise UsageError(f"{folder} does not lie in {root}")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    try:
+        number = 0
+        while True:
+            place = root / TRASH / f"{stamp}-{number}" / identifier
+            try:
+                place.parent.mkdir(parents=True)
+                break
+            except FileExistsError:
+                number += 1
+        os.rename(folder, place)
+    except PermissionError:
+        raise LscError(f"{folder} is read only") from None
+    except OSError as error:
+        raise LscError(f"{folder} cannot be moved to {root / TRASH}: {error.strerror}") from None
+    parent = folder.parent
+    while parent != root and stays_inside(root, parent):
+        try:
+            parent.rmdir()
+        except OSError:
+            break
+        parent = parent.parent
+    return place

@@ -1,0 +1,317 @@
+"""Lines of metrics.jsonl as columns.
+
+Two ways to the same columns. Few or irregular lines go through the JSON parser one by one. Large blocks whose lines
+share one form (the same keys in the same order, plain numbers) are cut by array operations, and a column is turned
+into numbers only when it is asked for: a file of 10^6 lines opens without parsing what no one looks at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+MAX_LINE = 1 << 20
+MAX_NAMES = 2000
+MAX_KEY = 200
+MAX_STEP = 2**53
+RESERVED = frozenset({"step", "attempt", "nonfinite"})
+_NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_NUMBER_BYTES = b"0123456789+-."
+_TEMPLATE_FROM = 1 << 18
+_MAX_TEMPLATES = 32
+_MAX_WIDTH = 32
+
+
+def _whole(value: Any) -> int | None:
+    """`value` as a step or attempt, None if it is not a whole number in range."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < MAX_STEP else None
+
+
+def parse_line(line: bytes) -> tuple[int, int, dict[str, float]] | None:
+    """Step, attempt and values of one line; None for garbage. Values of wrong types are left out."""
+    if len(line) > MAX_LINE:
+        return None
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or (step := _whole(row.get("step"))) is None:
+        return None
+    flags = row.get("nonfinite")
+    flags = flags if isinstance(flags, dict) else {}
+    values: dict[str, float] = {}
+    for key, value in row.items():
+        if key in RESERVED or len(key) > MAX_KEY:
+            continue
+        if value is None:
+            values[key] = _NONFINITE.get(str(flags.get(key)), math.nan)
+        elif type(value) is float or type(value) is int:
+            try:
+                values[key] = float(value)
+            except OverflowError:
+                continue
+    return step, _whole(row.get("attempt")) or 1, values
+
+
+class ListRows:
+    """Rows parsed one by one; grows until it is full."""
+
+    FULL = 1 << 16
+
+    def __init__(self) -> None:
+        self._line: list[int] = []
+        self._step: list[int] = []
+        self._attempt: list[int] = []
+        self._columns: dict[str, tuple[list[int], list[float]]] = {}
+        self._arrays: dict[str, tuple[Ints, Floats]] = {}
+        self._heads: tuple[Ints, Ints, Ints] | None = None
+
+    def __len__(self) -> int:
+        return len(self._step)
+
+    def append(self, line: int, step: int, attempt: int, values: dict[str, float]) -> None:
+        """Add one parsed row."""
+        row = len(self._step)
+        self._line.append(line)
+        self._step.append(step)
+        self._attempt.append(attempt)
+        for name, value in values.items():
+            if name not in self._columns and len(self._columns) >= MAX_NAMES:
+                continue
+            rows, numbers = self._columns.setdefault(name, ([], []))
+            rows.append(row)
+            numbers.append(value)
+            self._arrays.pop(name, None)
+        self._heads = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._columns)
+
+    @property
+    def heads(self) -> tuple[Ints, Ints, Ints]:
+        """Line number, step and attempt of every row."""
+        if self._heads is None:
+            line, step, attempt = (np.array(x, np.int64) for x in (self._line, self._step, self._attempt))
+            self._heads = line, step, attempt
+        return self._heads
+
+    def column(self, name: str) -> tuple[Ints, Floats]:
+        """The rows that hold `name`, and its values there."""
+        if name not in self._arrays:
+            rows, numbers = self._columns.get(name, ([], []))
+            self._arrays[name] = np.array(rows, np.int64), np.array(numbers, np.float64)
+        return self._arrays[name]
+
+
+class TemplateRows:
+    """Rows of one form, kept as text until a column is asked for."""
+
+    def __init__(self, data: bytes, lines: Ints, keys: list[str]) -> None:
+        """`data`: the lines, each ended by a newline; `lines`: their numbers in the file.
+
+        Raises ValueError when the lines are not all of one form.
+        """
+        self._keys = keys
+        self._data: bytes | None = data
+        self._array = np.frombuffer(data, np.uint8)
+        self._cut(len(lines))
+        step = self._whole_numbers("step")
+        attempt = self._whole_numbers("attempt") if "attempt" in keys else np.ones(len(lines), np.int64)
+        self.heads = lines, step, np.maximum(attempt, 1)
+        self._columns: dict[str, tuple[Ints, Floats]] = {}
+
+    def __len__(self) -> int:
+        return len(self.heads[0])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return [key for key in self._keys if key not in RESERVED]
+
+    def _cut(self, count: int) -> None:
+        """Find where each value begins and ends, and that nothing but values differs between the lines."""
+        array = self._array
+        colons = np.flatnonzero(array == ord(":"))
+        ends = np.flatnonzero(array == ord("\n"))
+        keys = [json.dumps(key, ensure_ascii=False).encode() for key in self._keys]
+        if len(ends) != count or len(colons) != count * len(keys):
+            raise ValueError("not of one form")
+        starts = colons.reshape(count, len(keys)) + 1
+        stops = np.empty_like(starts)
+        for column, key in enumerate(keys[1:]):
+            stops[:, column] = starts[:, column + 1] - len(key) - 2
+        stops[:, -1] = ends - 1
+        first = starts[:, 0] - len(keys[0]) - 2
+        begins = np.concatenate([[0], ends[:-1] + 1])
+        sound = (
+            bool((first == begins).all())
+            and bool((array[begins] == ord("{")).all())
+            and bool((array[stops[:, -1]] == ord("}")).all())
+            and bool((array[stops[:, :-1]] == ord(",")).all())
+            and bool((stops > starts).all())
+        )
+        # Digits inside a key are not part of the form, so such keys are compared one by one.
+        for key in keys:
+            if any(byte in _NUMBER_BYTES for byte in key) and self._data and self._data.count(key + b":") != count:
+                sound = False
+        if not sound:
+            raise ValueError("not of one form")
+        self._starts = starts.astype(np.int32)
+        self._stops = stops.astype(np.int32)
+
+    def _text(self, name: str) -> tuple[NDArray[np.uint8], Ints]:
+        """The characters of column `name`, [rows, width], commas behind the value; and the lengths."""
+        column = self._keys.index(name)
+        starts = self._starts[:, column]
+        lengths = self._stops[:, column] - starts
+        width = int(lengths.max())
+        if width > _MAX_WIDTH:
+            raise ValueError("a number too long")
+        steps = np.arange(width, dtype=np.int32)
+        padded = np.concatenate([self._array, np.zeros(width, np.uint8)])
+        return padded[starts[:, None] + steps], lengths.astype(np.int64)
+
+    def _whole_numbers(self, name: str) -> Ints:
+        text, lengths = self._text(name)
+        if text.shape[1] > 15:
+            raise ValueError("a number too long")
+        value = np.zeros(len(text), np.int64)
+        for position in range(text.shape[1]):
+            digit = text[:, position].astype(np.int64) - ord("0")
+            present = lengths > position
+            if ((digit < 0) | (digit > 9))[present].any():
+                raise ValueError("not a whole number")
+            value = np.where(present, value * 10 + digit, value)
+        return value
+
+    def column(self, name: str) -> tuple[Ints, Floats]:
+        """The rows that hold `name`, and its values there."""
+        if name not in self._columns:
+            if name not in self.names:
+                return np.empty(0, np.int64), np.empty(0, np.float64)
+            self._columns[name] = self._numbers(name)
+            if len(self._columns) == len(self.names):
+                self._data, self._array = None, np.empty(0, np.uint8)
+                self._starts = self._stops = np.empty((0, 0), np.int32)
+        return self._columns[name]
+
+    def _numbers(self, name: str) -> tuple[Ints, Floats]:
+        every = np.arange(len(self), dtype=np.int64)
+        try:
+            text, lengths = self._text(name)
+            width = text.shape[1]
+            matrix = np.concatenate([text, np.full((len(text), 1), ord(","), np.uint8)], axis=1)
+            matrix[:, :width][np.arange(width) >= lengths[:, None]] = ord(" ")
+            values = np.fromstring(matrix.tobytes(), np.float64, sep=" ,")
+            if len(values) == len(self):
+                return every, values
+        except (ValueError, DeprecationWarning):
+            pass
+        return self._one_by_one(name)
+
+    def _one_by_one(self, name: str) -> tuple[Ints, Floats]:
+        column = self._keys.index(name)
+        rows: list[int] = []
+        numbers: list[float] = []
+        assert self._data is not None
+        for row, (start, stop) in enumerate(zip(self._starts[:, column], self._stops[:, column], strict=True)):
+            try:
+                number = json.loads(self._data[start:stop])
+                numbers.append(float(number))
+                rows.append(row)
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                continue
+        return np.array(rows, np.int64), np.array(numbers, np.float64)
+
+
+Rows = ListRows | TemplateRows
+
+
+def _template_keys(line: bytes) -> list[str] | None:
+    """The keys of a line that may stand for a form: compact JSON, numbers only, no escapes; None otherwise."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or "step" not in row or not len(row) < MAX_NAMES:
+        return None
+    if any(type(value) is not float and type(value) is not int for value in row.values()):
+        return None
+    if any(len(key) > MAX_KEY or ":" in key or "\\" in key or '"' in key or not key.isprintable() for key in row):
+        return None
+    # Exponents are of the values, not of the form; keys must differ in more than digits, or they could change places.
+    loose = _NUMBER_BYTES + b"eE"
+    keys = [b'"' + key.encode() + b'":' for key in row]
+    distinct = len({key.translate(None, loose) for key in keys}) == len(keys)
+    form = b"{" + b",".join(keys) + b"}"
+    return list(row) if distinct and line.translate(None, loose) == form.translate(None, loose) else None
+
+
+def _parse_slowly(lines: list[bytes], first: int, groups: list[Rows], numbers: list[int] | None = None) -> int:
+    garbage = 0
+    for index, line in enumerate(lines):
+        if not line.strip():
+            continue
+        row = parse_line(line)
+        if row is None:
+            garbage += 1
+            continue
+        last = groups[-1] if groups else None
+        if not isinstance(last, ListRows) or len(last) >= ListRows.FULL:
+            last = ListRows()
+            groups.append(last)
+        last.append(first + index if numbers is None else numbers[index], *row)
+    return garbage
+
+
+def parse_block(data: bytes, first: int, groups: list[Rows]) -> tuple[int, int]:
+    """Parse whole lines (`data` ends with a newline), append their rows to `groups`.
+
+    `first` is the number of the first line. Returns the count of lines and of garbage lines among them.
+    """
+    count = data.count(b"\n")
+    if len(data) < _TEMPLATE_FROM:
+        return count, _parse_slowly(data.split(b"\n")[:-1], first, groups)
+    form = data.translate(None, _NUMBER_BYTES)
+    head = form[: form.find(b"\n") + 1]
+    if form == head * count and (keys := _template_keys(data[: data.find(b"\n")])) is not None:
+        try:
+            groups.append(TemplateRows(data, np.arange(first, first + count, dtype=np.int64), keys))
+            return count, 0
+        except ValueError:
+            pass
+    return count, _parse_forms(data.split(b"\n")[:-1], form.split(b"\n")[:-1], first, groups)
+
+
+def _parse_forms(lines: list[bytes], forms: list[bytes], first: int, groups: list[Rows]) -> int:
+    """Lines of several forms: each common form by itself, the rest one by one. Returns the garbage lines."""
+    members: dict[bytes, list[int]] = {}
+    for index, form in enumerate(forms):
+        members.setdefault(form, []).append(index)
+    rest: list[int] = []
+    templates = 0
+    for form in sorted(members, key=lambda f: -len(members[f])):
+        chosen = members[form]
+        keys = _template_keys(lines[chosen[0]]) if templates < _MAX_TEMPLATES and len(chosen) >= 64 else None
+        if keys is not None:
+            data = b"\n".join([lines[i] for i in chosen]) + b"\n"
+            try:
+                groups.append(TemplateRows(data, np.array(chosen, np.int64) + first, keys))
+                templates += 1
+                continue
+            except ValueError:
+                pass
+        rest.extend(chosen)
+    rest.sort()
+    return _parse_slowly([lines[i] for i in rest], first, groups, [first + i for i in rest])

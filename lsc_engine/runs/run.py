@@ -1,0 +1,273 @@
+"""Reading run folders: `open_run`, `find_run`, `list_runs`. Loads no torch, executes nothing, never writes.
+
+A damaged or hostile folder is a run in state `unreadable` with a sentence; readers do not raise on what lies in it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.errors import UsageError
+from lsc_engine.runs import checkpoints, layout, notes
+from lsc_engine.runs.files import UnreadableError, read_json, read_toml
+from lsc_engine.runs.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS
+from lsc_engine.runs.metrics import MetricsTable, MetricsTail, read_last
+from lsc_engine.runs.rows import Floats, Ints
+from lsc_engine.runs.status import Status, clock_offset, read_status
+
+_MOST_CANDIDATES = 12
+
+
+class Run:
+    """One run folder, read as it is now; metrics are followed, so a Run may be kept and asked again."""
+
+    def __init__(self, path: Path, identifier: str, root: Path | None = None) -> None:
+        self.path = path
+        self.id = identifier
+        self.root = root
+        parts = identifier.split("/")
+        self.study = "/".join(parts[:-2])
+        self.variant = parts[-2] if len(parts) > 1 else ""
+        seed = SEED.fullmatch(parts[-1])
+        self.seed = int(seed[1]) if seed else 0
+        self._tail = MetricsTail(path / METRICS)
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r}, {str(self.path)!r})"
+
+    @property
+    def log_path(self) -> Path:
+        """What the process printed."""
+        return self.path / LOG
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """preset.toml as plain tables; empty when it cannot be read (`config_problem` says why)."""
+        try:
+            return read_toml(self.path / PRESET)
+        except UnreadableError:
+            return {}
+
+    @property
+    def config_problem(self) -> str | None:
+        """Why preset.toml cannot be read; None when it can."""
+        try:
+            read_toml(self.path / PRESET)
+        except UnreadableError as error:
+            return str(error)
+        return None
+
+    @property
+    def label(self) -> str:
+        """What stands for the variant: its label, else its name."""
+        label = self.config.get("label")
+        return label if isinstance(label, str) and label else self.variant
+
+    @property
+    def loss_kind(self) -> str:
+        """The letter of the loss: c cosine, d distance, b both, e cross-entropy; `?` when unknown."""
+        return loss_kind(self.config)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """source.json; empty when it cannot be read."""
+        try:
+            return read_json(self.path / SOURCE)
+        except UnreadableError:
+            return {}
+
+    @property
+    def notes(self) -> list[notes.Note]:
+        """Notes, oldest first."""
+        return notes.read_notes(self.path)[0]
+
+    @property
+    def tags(self) -> list[str]:
+        """Tags."""
+        return notes.read_notes(self.path)[1]
+
+    def status(self) -> Status:
+        """The state as it can be told from here; never raises."""
+        root = self.root or self.path
+        return read_status(self.path).judged(lambda: clock_offset(root))
+
+    def poll(self, budget: int | None = None) -> int:
+        """Read what is new in the metrics (at most about `budget` bytes); the number of new rows."""
+        return self._tail.poll() if budget is None else self._tail.poll(budget)
+
+    @property
+    def tail(self) -> MetricsTail:
+        """The reader behind `history`: its generation, whether it is behind, its problem."""
+        return self._tail
+
+    @property
+    def table(self) -> MetricsTable:
+        """The rows read so far."""
+        return self._tail.table
+
+    def metric_names(self) -> list[str]:
+        """Names of the metrics logged so far, in order of appearance."""
+        self.poll()
+        return self.table.names
+
+    def history(self, name: str) -> tuple[Ints, Floats]:
+        """Steps (rising) and values of a metric; where a step repeats, the latest attempt. Both empty if unknown."""
+        self.poll()
+        return self.table.series(name)
+
+    def axes(self, name: str) -> tuple[Ints, Floats, Floats, Floats]:
+        """Steps, values, epochs and training seconds of a metric."""
+        self.poll()
+        step, (values, epoch, time) = self.table.columns(name, "epoch", "time")
+        return step, values, epoch, time
+
+    def last(self) -> dict[str, float]:
+        """The newest value of every metric, without reading the whole file."""
+        found = read_status(self.path).metrics
+        try:
+            return {**found, **read_last(self.path / METRICS)}
+        except UnreadableError:
+            return found
+
+    def frame(self) -> Any:
+        """All metrics, one row per step, as a pandas frame (ImportError with a sentence without pandas)."""
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError:
+            raise ImportError("frame() needs pandas, which is not installed: pip install pandas") from None
+        self.poll()
+        series = {}
+        for name in self.table.names:
+            step, values = self.table.series(name)
+            series[name] = pandas.Series(values, index=step)
+        result = pandas.DataFrame(series)
+        result.index.name = "step"
+        return result
+
+    def checkpoints(self) -> list[checkpoints.Checkpoint]:
+        """Checkpoints in rising order of steps; nothing hashed."""
+        return checkpoints.list_checkpoints(self.path)
+
+
+def _target(config: dict[str, Any]) -> dict[str, Any]:
+    target = config.get("target")
+    return target if isinstance(target, dict) else {}
+
+
+def loss_kind(config: dict[str, Any]) -> str:
+    """The letter of the loss that these settings train with; `?` when they do not say."""
+    target = _target(config)
+    if target.get("method") == "ce":
+        return "e"
+    kinds = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
+    return kinds.get(str(target.get("loss", "cosine")), "?") if target.get("method") == "lsc" else "?"
+
+
+def loss_group(config: dict[str, Any]) -> str:
+    """Losses of two runs may be compared only if this is equal: kind, and for a distance its radii and weights."""
+    kind = loss_kind(config)
+    if kind not in "db":
+        return kind
+    target = _target(config)
+    keys = ("radius", "cluster_radius", "weights") if kind == "b" else ("radius", "cluster_radius")
+    return kind + "".join(f" {key}={target.get(key)}" for key in keys)
+
+
+def _looks_like_run(path: Path) -> bool:
+    return (path / PRESET).is_file() or (path / STATUS).is_file()
+
+
+def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
+    """The run in a folder named by its path; its id comes from the runs folder it lies in."""
+    resolved = path.resolve()
+    for root in dirs:
+        top = root.resolve()
+        if resolved != top and resolved.is_relative_to(top):
+            identifier = str(resolved.relative_to(top))
+            try:
+                layout.split_id(identifier)
+            except UsageError:
+                continue
+            return Run(path, identifier, root)
+    # Outside the known folders: source.json may say how many of the last parts are the id, if they agree with it.
+    try:
+        told = str(read_json(resolved / SOURCE).get("id"))
+    except UnreadableError:
+        told = ""
+    count = 4 if told.count("/") == 3 and "/".join(resolved.parts[-4:]) == told else 3
+    identifier = "/".join(resolved.parts[-count:])
+    return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)
+
+
+def open_run(path_or_id: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
+    """The run in a folder, or by id, short id or unique part (see `find_run`). UsageError if there is none."""
+    return find_run(path_or_id, dirs)
+
+
+def list_runs(dirs: Iterable[str | Path] | None = None) -> list[Run]:
+    """All runs below the runs folders (default `$LSC_RUNS`, else ./runs), in order of their ids; damaged ones too."""
+    return [Run(path, identifier, root) for root in layout.runs_dirs(dirs) for identifier, path in layout.walk(root)]
+
+
+def short_ids(runs: Iterable[Run]) -> dict[str, str]:
+    """Per run id the shortest beginning of its sha256 that tells it from the others, at least four digits."""
+    return layout.short_ids(run.id for run in runs)
+
+
+def find_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
+    """The run that `ref` names: an id, a path, a short id or a part that only one id holds.
+
+    UsageError when none or several match; it lists the candidates.
+    """
+    roots = layout.runs_dirs(dirs)
+    text = str(ref)
+    if not text or any(not c.isprintable() for c in text):
+        raise UsageError(f"{text!r} names no run: empty or with control characters")
+    for root in roots:
+        try:
+            path = layout.run_folder(root, text)
+        except UsageError:
+            break
+        if path.is_dir():
+            return Run(path, text, root)
+    if (path := Path(text).expanduser()).is_dir() and _looks_like_run(path):
+        return _from_path(path, roots)
+    runs = list_runs(roots)
+    if re.fullmatch(r"[0-9a-f]{4,64}", text):
+        found = [run for run in runs if layout.digest(run.id).startswith(text)]
+        if len({run.id for run in found}) == 1:
+            return found[0]
+    found = [run for run in runs if text in run.id]
+    if len({run.id for run in found}) == 1:
+        return found[0]
+    raise UsageError(_not_one(text, found, runs, roots))
+
+
+def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:
+    if found:
+        listed = "; ".join(f"{short} {identifier}" for identifier, short in _few(found, runs))
+        more = len(found) - _MOST_CANDIDATES
+        return f"{text!r} names {len(found)} runs: {listed}" + (f"; and {more} more" if more > 0 else "")
+    where = ", ".join(str(root) for root in roots)
+    if not runs:
+        return f"{text!r} names no run: there are no runs in {where}"
+    from lsc_engine.errors import did_you_mean
+
+    near = did_you_mean(text, [run.id for run in runs])
+    return f"{text!r} names no run in {where}" + (f": {near}" if near else "")
+
+
+def _few(found: list[Run], runs: list[Run]) -> list[tuple[str, str]]:
+    short = short_ids(runs)
+    return [(run.id, short[run.id]) for run in found[:_MOST_CANDIDATES]]
+
+
+def finite(values: dict[str, float]) -> dict[str, float | None]:
+    """The values for JSON: None for one that is not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

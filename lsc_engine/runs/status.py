@@ -1,0 +1,253 @@
+"""status.json: what a run says of itself, and what may be said of it from here.
+
+The file holds the state that the writing process last knew. What is shown adds what it could not write down: `lost`
+(the process is gone and left no exit record; told only where its host can be asked) and `stalled` (no heartbeat for
+many of the run's own usual heartbeats).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.runs import host
+from lsc_engine.runs.files import UnreadableError, open_regular, read_json, replace_json
+from lsc_engine.runs.host import Identity
+from lsc_engine.runs.layout import STATUS
+
+ACTIVE = ("starting", "running", "stopping")
+ENDED = ("stopped", "finished", "failed", "diverged")
+STATES = ("queued", *ACTIVE, *ENDED, "lost")
+UNREADABLE = "unreadable"
+SHOWN_STATES = (*STATES, "stalled", UNREADABLE)
+
+MIN_PATIENCE = 30.0
+START_PATIENCE = 900.0
+PATIENCE_IN_BEATS = 20.0
+MAX_STATUS = 1 << 20
+_MAX_TEXT = 4000
+_MAX_METRICS = 500
+_CLOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The content of status.json. Times are Unix seconds; `seconds` is wall time over all attempts.
+
+    `pace` is the usual (and lately longest) time between two heartbeats, `step_seconds` that of a training step.
+    `metrics` and `best` hold the last and the best value per metric. `changed` is the file's own change time.
+    """
+
+    state: str = UNREADABLE
+    host: str = ""
+    device: str = ""
+    owner: str = ""
+    pid: int | None = None
+    pid_start: float = 0.0
+    boot_id: str = ""
+    machine: str = ""
+    pid_namespace: str = ""
+    step: int = 0
+    total_steps: int | None = None
+    epoch: float | None = None
+    heartbeat: float | None = None
+    pace: float | None = None
+    step_seconds: float | None = None
+    eta: float | None = None
+    exit_code: int | None = None
+    message: str = ""
+    seconds: float = 0.0
+    started: float | None = None
+    attempt: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    changed: float | None = None
+    shown_state: str = UNREADABLE
+
+    @property
+    def active(self) -> bool:
+        """Whether the process, by its own word, is at work."""
+        return self.state in ACTIVE
+
+    @property
+    def identity(self) -> Identity | None:
+        """The writing process, None where the file does not say."""
+        if not self.pid or not self.host:
+            return None
+        return Identity(self.host, self.machine, self.boot_id, self.pid_namespace, self.pid, self.pid_start)
+
+    def alive(self) -> bool | None:
+        """Whether the writing process lives; None where it cannot be told from here."""
+        return None if self.identity is None else host.is_alive(self.identity)
+
+    def age(self, clock_offset: float = 0.0) -> float | None:
+        """Seconds since the last heartbeat, by one clock: that of this machine for its own runs, else that of the
+        file server (`clock_offset`: file server's clock minus this one's)."""
+        if host.same_machine(self.host, self.machine) and self.heartbeat is not None:
+            return max(time.time() - self.heartbeat, 0.0)
+        return None if self.changed is None else max(time.time() + clock_offset - self.changed, 0.0)
+
+    @property
+    def patience(self) -> float:
+        """Seconds without a heartbeat after which the run counts as stalled."""
+        least = START_PATIENCE if self.state == "starting" else MIN_PATIENCE
+        return max(least, PATIENCE_IN_BEATS * (self.pace or 0.0))
+
+    def judged(self, clock_offset: Callable[[], float] = lambda: 0.0) -> Status:
+        """This status with `shown_state` as it can be told from here."""
+        shown = self.state
+        if self.active:
+            if self.alive() is False:
+                shown = "lost"
+            else:
+                own = host.same_machine(self.host, self.machine)
+                age = self.age(0.0 if own else clock_offset())
+                shown = "stalled" if age is None or age > self.patience else shown
+        return replace(self, shown_state=shown)
+
+    @property
+    def news(self) -> str:
+        """A sentence on a run that is lost or stalled, or its message."""
+        if self.shown_state == "lost":
+            return "the process is gone and left no exit record" + (f"; {self.message}" if self.message else "")
+        if self.shown_state != "stalled":
+            return self.message
+        age = self.age()
+        text = f"no news for {format_seconds(age)}" if age is not None else "no news"
+        if self.step_seconds:
+            text += f", its steps take {self.step_seconds:.2g} s"
+        if self.alive() is None:
+            text += f". Cannot see host {self.host or 'unknown'} from here"
+        return text
+
+
+def format_seconds(seconds: float | None) -> str:
+    """`41 s`, `14 min`, `9h12`, `3 d`; `?` for None."""
+    if seconds is None or not math.isfinite(seconds):
+        return "?"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    hours, minutes = divmod(int(seconds // 60), 60)
+    return f"{hours}h{minutes:02d}" if hours < 48 else f"{hours // 24} d"
+
+
+def _number(value: Any) -> float | None:
+    if type(value) not in (int, float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    """A table of values; null stands for one that is not finite."""
+    if not isinstance(value, dict):
+        return {}
+    table: dict[str, float] = {}
+    for name, item in list(value.items())[:_MAX_METRICS]:
+        number = math.nan if item is None else _number(item)
+        if number is not None and len(name) <= 200:
+            table[name] = number
+    return table
+
+
+_TEXTS = ("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message")
+_TIMES = ("epoch", "heartbeat", "pace", "step_seconds", "eta", "started")
+_COUNTS = ("pid", "total_steps")
+
+
+def status_from(document: dict[str, Any], changed: float | None = None) -> Status:
+    """A Status from untrusted JSON: fields of a wrong type are left at their defaults; an unknown state is
+    `unreadable` with a sentence."""
+    values: dict[str, Any] = {"changed": changed}
+    for name in _TEXTS:
+        if isinstance(document.get(name), str):
+            values[name] = document[name][:_MAX_TEXT]
+    for name in _TIMES:
+        values[name] = _number(document.get(name))
+    for name in _COUNTS:
+        values[name] = _count(document.get(name))
+    for name in ("step", "attempt"):
+        values[name] = _count(document.get(name)) or 0
+    for name in ("seconds", "pid_start"):
+        values[name] = _number(document.get(name)) or 0.0
+    code = document.get("exit_code")
+    values["exit_code"] = code if type(code) is int and abs(code) < 2**31 else None
+    values["metrics"], values["best"] = _numbers(document.get("metrics")), _numbers(document.get("best"))
+    state = document.get("state")
+    if state not in STATES:
+        values["message"] = f"{STATUS}: state {str(state)[:40]!r} is unknown"
+        return Status(**values)
+    return Status(state=state, **values)
+
+
+def read_status(folder: Path) -> Status:
+    """The status of the run in `folder`, as written; never raises: state `unreadable` with a sentence."""
+    path = folder / STATUS
+    try:
+        descriptor = open_regular(path)
+        try:
+            changed = os.fstat(descriptor).st_mtime
+        finally:
+            os.close(descriptor)
+        return status_from(read_json(path, MAX_STATUS), changed)
+    except UnreadableError as error:
+        return Status(message=str(error))
+    except OSError as error:
+        return Status(message=f"{STATUS} cannot be read: {error.strerror}")
+
+
+def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
+    """Replace status.json in one step. Raises OSError."""
+    document = asdict(status)
+    del document["changed"], document["shown_state"]
+    for table in ("metrics", "best"):
+        finite = {name: value if math.isfinite(value) else None for name, value in document[table].items()}
+        document[table] = finite
+    for name, value in document.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            document[name] = None
+    replace_json(folder / STATUS, document, durable=durable)
+
+
+@functools.lru_cache(maxsize=64)
+def _measured_offset(root: str, period: int) -> float:
+    """The clock of the file system under `root` minus this machine's; 0 where nothing may be written there."""
+    reference = os.path.join(root, f".clock-{host.host_name()}-{os.getpid()}")
+    with contextlib.suppress(OSError):
+        descriptor = os.open(reference, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            before = time.time()
+            os.write(descriptor, b".")
+            os.fsync(descriptor)
+            return os.fstat(descriptor).st_mtime - (before + time.time()) / 2
+        finally:
+            os.close(descriptor)
+            os.unlink(reference)
+    return 0.0
+
+
+def clock_offset(root: Path) -> float:
+    """Seconds to add to this machine's clock to read that of the file system under `root`, measured each minute on a
+    file touched for it."""
+    offset = _measured_offset(str(root), int(time.monotonic() // _CLOCK_SECONDS))
+    # Within a clock tick of the file system the two clocks are one.
+    return offset if abs(offset) > 0.05 else 0.0
+
+
+STATUS_FIELDS = frozenset(f.name for f in fields(Status)) - {"changed", "shown_state"}

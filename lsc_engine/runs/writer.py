@@ -1,0 +1,336 @@
+"""The one writer of a run folder: metrics, status, log and requests. Also how a run folder is created.
+
+Nothing here raises into training because a disk is full: what could not be written is kept, tried again with the next
+line or heartbeat, and said in the status message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs import checkpoints, control, host
+from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, replace_file, replace_json
+from lsc_engine.runs.layout import LOG, METRICS, PRESET, SOURCE, run_id
+from lsc_engine.runs.lock import RunLock
+from lsc_engine.runs.metrics import MetricsLog, format_line
+from lsc_engine.runs.rows import parse_line
+from lsc_engine.runs.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
+
+_RESERVE = ".reserve"
+_RESERVE_BYTES = 16 << 10
+_BEAT_SECONDS = 1.0
+# A heartbeat may take this share of the run's time at most, also where the disk is slow.
+_BEAT_SHARE = 0.002
+_REQUEST_SECONDS = 0.5
+_FORGET = 0.9
+
+
+class RunSettings(Protocol):
+    """What is needed of the settings of one run (config.RunConfig)."""
+
+    @property
+    def study(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    def to_toml(self) -> str: ...
+
+
+def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> Path:
+    """Create the run folder in state `queued`: whole or not at all. Returns the folder.
+
+    UsageError when the folder exists and is not empty or its place is not that of the run id; LscError when it cannot
+    be written.
+    """
+    folder = Path(folder)
+    identifier = run_id(config.study, config.variant, config.seed)
+    if folder.parts[-len(Path(identifier).parts) :] != Path(identifier).parts:
+        raise UsageError(f"{folder} is not the place of run {identifier}")
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UsageError(f"{folder} exists and is not empty: choose another --name or move it away")
+    document = {
+        **source,
+        "id": identifier,
+        "study": config.study,
+        "variant": config.variant,
+        "seed": config.seed,
+        "created": time.time(),
+    }
+    fresh = folder.with_name(f".new-{folder.name}-{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+        try:
+            replace_file(fresh / PRESET, config.to_toml().encode())
+            replace_json(fresh / SOURCE, document)
+            write_status(fresh, Status(state="queued", owner=host.user_name(), host=host.host_name()))
+            os.rename(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        fsync_folder(folder.parent)
+    except OSError as error:
+        raise LscError(f"{folder} cannot be created: {error.strerror}") from None
+    return folder
+
+
+class RunWriter:
+    """Writes one run folder while this process trains the run. Use `RunWriter.open`."""
+
+    def __init__(self, folder: Path, lock: RunLock, status: Status, *, seconds_before: float, echo: bool) -> None:
+        self.folder = folder
+        self._lock = lock
+        self._status = status
+        self._seconds_before = seconds_before
+        self._echo = echo
+        self._began = time.monotonic()
+        self._log = MetricsLog(folder / METRICS)
+        self._troubles: dict[str, str] = {}
+        self._text = status.message
+        self._last_beat = -math.inf
+        self._beat_cost = 0.0
+        self._seen_call: tuple[float, int] | None = None
+        self._last_request_look = -math.inf
+        self._finished = False
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, *, device: str, owner: str | None = None, total_steps: int, echo: bool = True
+    ) -> RunWriter:
+        """Attach to an existing run folder as its one writer and begin attempt N + 1 in state `starting`.
+
+        `device` as shown to users, `owner` defaults to the user name, `echo` repeats messages on stderr.
+        Raises UsageError when another live process writes this run or the folder is not a run, LscError when it cannot
+        be written.
+        """
+        path = Path(folder)
+        if not (path / PRESET).is_file():
+            raise UsageError(f"{path} is not a run folder: {PRESET} is not there")
+        lock = RunLock(path)
+        checkpoints.sweep(path)
+        before = read_status(path)
+        if before.state != "queued":
+            control.clear(path)
+        who = host.this_process()
+        status = Status(
+            state="starting",
+            host=who.host,
+            machine=who.machine,
+            boot_id=who.boot_id,
+            pid=who.pid,
+            pid_start=who.pid_start,
+            pid_namespace=who.pid_namespace,
+            device=device,
+            owner=owner or host.user_name(),
+            step=before.step,
+            total_steps=total_steps,
+            heartbeat=time.time(),
+            started=before.started or time.time(),
+            attempt=max(before.attempt, _last_attempt(path / METRICS)) + 1,
+            seconds=before.seconds,
+            metrics=before.metrics,
+            best=before.best,
+        )
+        writer = cls(path, lock, status, seconds_before=before.seconds, echo=echo)
+        writer._make_reserve()
+        if not writer._write_status(durable=True) and not os.access(path, os.W_OK):
+            lock.release()
+            raise LscError(f"{path} cannot be written: {writer._troubles.get('status', '')}")
+        return writer
+
+    @property
+    def attempt(self) -> int:
+        """Counts the processes that have trained this run, from 1."""
+        return self._status.attempt
+
+    @property
+    def state(self) -> str:
+        """The state last told."""
+        return self._status.state
+
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """What cannot be written now, by kind: sentences that the status message carries too."""
+        return dict(self._troubles)
+
+    def metrics(self, step: int, epoch: float, time: float, values: Mapping[str, float]) -> None:
+        """Append one line. `time`: training seconds so far over all attempts, without compile, evaluation and saving.
+
+        Raises ValueError for a bad metric name, never OSError.
+        """
+        line = format_line(step, epoch, time, self.attempt, values)
+        self._log.append(line)
+        self._note_trouble("metrics", self._log.error)
+        last, best = dict(self._status.metrics), dict(self._status.best)
+        for name, value in values.items():
+            last[name] = number = float(value)
+            better = min if "loss" in name else max
+            if math.isfinite(number):
+                best[name] = better(best.get(name, number), number)
+        self._status = replace(
+            self._status, metrics=last, best=best, step=max(step, self._status.step), epoch=float(epoch)
+        )
+
+    def status(self, **changes: Any) -> None:
+        """Change fields of the status (`state=`, `message=`, `total_steps=`, …) and write it to the disk."""
+        unknown = set(changes) - STATUS_FIELDS
+        if unknown:
+            raise TypeError(f"no such status field: {', '.join(sorted(unknown))}")
+        self._text = str(changes.pop("message", self._text))
+        self._status = replace(self._status, **changes)
+        self._write_status(durable=True)
+
+    def heartbeat(self, step: int, eta: float | None = None, **changes: Any) -> None:
+        """Say that the run goes on; cheap enough for every step (written about once a second at most).
+
+        `eta`: seconds to the end. Call it in evaluation and saving too, with the same step.
+        """
+        now = time.monotonic()
+        if self._seen_call is not None:
+            then, step_then = self._seen_call
+            if step > step_then:
+                took = (now - then) / (step - step_then)
+                usual = self._status.step_seconds
+                usual = took if usual is None else _FORGET * usual + (1 - _FORGET) * took
+                self._status = replace(self._status, step_seconds=usual)
+        self._seen_call = (now, step)
+        wait = max(_BEAT_SECONDS, self._beat_cost / _BEAT_SHARE)
+        if now - self._last_beat < wait and not changes:
+            return
+        gap = now - self._last_beat
+        pace = self._status.pace or 0.0
+        pace = max(gap, _FORGET * pace) if math.isfinite(gap) else pace
+        self._status = replace(self._status, step=step, eta=eta, pace=pace, **changes)
+        self._write_status(durable=False)
+        self._log.flush()
+        self._note_trouble("metrics", self._log.error)
+        self._last_beat = now
+        self._beat_cost = time.monotonic() - now
+
+    def trouble(self, kind: str, sentence: str | None) -> None:
+        """Remember in the status what could not be saved (`kind`, e.g. "checkpoint"); None when it can again."""
+        self._note_trouble(kind, sentence)
+        self._write_status(durable=True)
+
+    def message(self, text: str) -> None:
+        """A line for log.txt with the time of day, and on stderr."""
+        for line in text.splitlines() or [""]:
+            stamped = f"{time.strftime('%H:%M:%S')} {line}\n"
+            try:
+                with open(self.folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
+                    log.write(stamped)
+                self._note_trouble("log", None)
+            except OSError as error:
+                self._note_trouble("log", f"{LOG}: {error.strerror}")
+            if self._echo:
+                # A closed terminal must not end the run.
+                with contextlib.suppress(OSError, ValueError):
+                    print(line, file=sys.stderr, flush=True)
+
+    def requests(self) -> set[str]:
+        """What users asked for since the last call ("stop", "checkpoint"); looks about twice a second at most."""
+        now = time.monotonic()
+        if now - self._last_request_look < _REQUEST_SECONDS:
+            return set()
+        self._last_request_look = now
+        asked = control.take(self.folder)
+        if "stop" in asked:
+            self.status(state="stopping")
+        return asked
+
+    def sync(self) -> None:
+        """Flush metrics to the disk (before a checkpoint that stands on them)."""
+        self._log.sync()
+        self._note_trouble("metrics", self._log.error)
+
+    def finish(self, state: str, exit_code: int, message: str = "") -> None:
+        """Leave the exit record and give the run up. `state`: stopped, finished, failed or diverged."""
+        if state not in ENDED:
+            raise ValueError(f"{state!r} is not an end state: {', '.join(ENDED)}")
+        if self._finished:
+            return
+        self._log.close()
+        self._note_trouble("metrics", self._log.error)
+        self._text = message
+        self._status = replace(self._status, state=state, exit_code=exit_code, eta=None)
+        self._write_status(durable=True)
+        with contextlib.suppress(OSError):
+            os.unlink(self.folder / _RESERVE)
+        self.close()
+
+    def close(self) -> None:
+        """Give the lock up; without `finish` before, the run reads `lost` once this process is gone."""
+        if not self._finished:
+            self._finished = True
+            self._log.close()
+            self._lock.release()
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.finish("failed", 1, f"{type(error).__name__}: {error}")
+        self.close()
+
+    def _note_trouble(self, kind: str, sentence: str | None) -> None:
+        if sentence is None:
+            self._troubles.pop(kind, None)
+        elif kind not in self._troubles:
+            self._troubles[kind] = f"not saved since {time.strftime('%H:%M')}: {sentence}"
+
+    def _write_status(self, *, durable: bool) -> bool:
+        if self._finished:
+            return False
+        elapsed = self._seconds_before + time.monotonic() - self._began
+        text = "; ".join([t for t in (self._text, *self._troubles.values()) if t])
+        self._status = replace(self._status, heartbeat=time.time(), seconds=elapsed, message=text)
+        try:
+            self._replace_status(durable)
+        except OSError as error:
+            self._note_trouble("status", f"status.json: {error.strerror}")
+            return False
+        self._troubles.pop("status", None)
+        return True
+
+    def _replace_status(self, durable: bool) -> None:
+        try:
+            write_status(self.folder, self._status, durable=durable)
+        except OSError:
+            # On a full disk the reserve makes room, so that viewers learn of it; the old file's room is the next one.
+            os.unlink(self.folder / _RESERVE)
+            write_status(self.folder, self._status, durable=durable)
+            self._make_reserve()
+
+    def _make_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            replace_file(self.folder / _RESERVE, os.urandom(_RESERVE_BYTES), durable=False)
+
+
+def _last_attempt(path: Path) -> int:
+    """The attempt of the last whole line, 0 without one."""
+    try:
+        descriptor = open_regular(path)
+    except UnreadableError:
+        return 0
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, 64 << 10, max(size - (64 << 10), 0))
+    except OSError:
+        return 0
+    finally:
+        os.close(descriptor)
+    rows = (parse_line(line) for line in reversed(data.split(b"\n")) if line.strip())
+    return next((row[1] for row in rows if row is not None), 0)

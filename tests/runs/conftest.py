@@ -1,0 +1,65 @@
+"""What the tests of run folders share: settings of a run and a folder made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lsc_engine.runs.writer import create_run
+
+TOML = """title = "test"
+{extra}
+[data]
+dataset = "digits"
+[model]
+name = "mlp"
+dim = {dim}
+[target]
+method = "{method}"
+system = "V21"
+loss = "{loss}"
+[optimizer]
+lr = {lr}
+[train]
+duration = "10 steps"
+[compare]
+baseline = "a"
+levels = {{ "train/accuracy" = [0.5], "train/loss" = [0.5] }}
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one run as the run folder needs them."""
+
+    study: str = "group/study"
+    variant: str = "a"
+    seed: int = 0
+    method: str = "lsc"
+    loss: str = "cosine"
+    dim: int = 10
+    lr: float = 1e-3
+    extra: str = ""
+
+    def to_toml(self) -> str:
+        """A preset."""
+        fields = {"method": self.method, "loss": self.loss, "dim": self.dim, "lr": self.lr, "extra": self.extra}
+        return TOML.format(**fields) + f"[study]\nseed = {self.seed}\n"
+
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Creates queued run folders below `tmp_path / "runs"`."""
+
+    def make(root: Path = tmp_path / "runs", **changes: object) -> Path:
+        settings = Settings(**changes)  # type: ignore[arg-type]
+        folder = root / settings.study / settings.variant / f"seed-{settings.seed}"
+        return create_run(folder, settings, {"command": "test"})
+
+    return make
