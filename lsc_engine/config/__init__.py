@@ -1,1 +1,80 @@
-"""config."""
+"""Presets: what they may say, loading and checking them, and the runs they become. Loads no torch.
+
+A preset (TOML) is read by `load_preset`; `plan_study` makes the runs of a study of it, each with a `RunConfig` in
+which every setting is resolved; `derive` gives the numbers that follow (steps, vectors, images).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lsc_engine.config.datasets import DATASETS as DATASETS
+    from lsc_engine.config.datasets import data_folder as data_folder
+    from lsc_engine.config.datasets import locate as locate
+    from lsc_engine.config.datasets import missing_sentence as missing_sentence
+    from lsc_engine.config.derive import Derived as Derived
+    from lsc_engine.config.derive import Every as Every
+    from lsc_engine.config.derive import bottleneck_width as bottleneck_width
+    from lsc_engine.config.derive import data_found as data_found
+    from lsc_engine.config.derive import derive as derive
+    from lsc_engine.config.derive import missing_data as missing_data
+    from lsc_engine.config.durations import Duration as Duration
+    from lsc_engine.config.faults import Fault as Fault
+    from lsc_engine.config.faults import PresetError as PresetError
+    from lsc_engine.config.fields import Setting as Setting
+    from lsc_engine.config.fields import fields as fields
+    from lsc_engine.config.fields import top_fields as top_fields
+    from lsc_engine.config.load import PresetInfo as PresetInfo
+    from lsc_engine.config.load import check_text as check_text
+    from lsc_engine.config.load import find_preset as find_preset
+    from lsc_engine.config.load import list_presets as list_presets
+    from lsc_engine.config.load import load_preset as load_preset
+    from lsc_engine.config.load import own_presets as own_presets
+    from lsc_engine.config.load import shipped_presets as shipped_presets
+    from lsc_engine.config.names import name_fault as name_fault
+    from lsc_engine.config.names import run_id as run_id
+    from lsc_engine.config.names import study_fault as study_fault
+    from lsc_engine.config.plan import RunPlan as RunPlan
+    from lsc_engine.config.plan import StudyPlan as StudyPlan
+    from lsc_engine.config.plan import Try as Try
+    from lsc_engine.config.plan import TunePlan as TunePlan
+    from lsc_engine.config.plan import plan_study as plan_study
+    from lsc_engine.config.schema import Preset as Preset
+    from lsc_engine.config.schema import RunConfig as RunConfig
+    from lsc_engine.config.schema import Settings as Settings
+    from lsc_engine.config.schema import Variant as Variant
+    from lsc_engine.config.schema import differences as differences
+
+# Pydantic is loaded by the models alone; names and durations are used where it is not wanted.
+_HOMES = {
+    "datasets": ("DATASETS", "data_folder", "locate", "missing_sentence"),
+    "derive": ("Derived", "Every", "bottleneck_width", "data_found", "derive", "missing_data"),
+    "durations": ("Duration",),
+    "faults": ("Fault", "PresetError"),
+    "fields": ("Setting", "fields", "top_fields"),
+    "load": (
+        "PresetInfo",
+        "check_text",
+        "find_preset",
+        "list_presets",
+        "load_preset",
+        "own_presets",
+        "shipped_presets",
+    ),
+    "names": ("name_fault", "run_id", "study_fault"),
+    "plan": ("RunPlan", "StudyPlan", "Try", "TunePlan", "plan_study"),
+    "schema": ("Preset", "RunConfig", "Settings", "Variant", "differences"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOME_OF[name]}")
+    # Each name is kept here, above all `derive`, which is also the name of its file.
+    value = getattr(home, name)
+    globals()[name] = value
+    return value

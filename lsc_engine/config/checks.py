@@ -1,0 +1,147 @@
+"""Settings against each other: the impossible combinations, each with what would do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lsc_engine.config.datasets import BUILT_IN, DATASETS, available
+from lsc_engine.config.faults import Fault
+from lsc_engine.config.names import grouped, quoted
+from lsc_engine.config.sections import ORDERS, Data, Eval, Model, Optimizer, Target
+from lsc_engine.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What each backbone takes in model.args; None: whatever timm takes.
+ARGUMENTS: dict[str, tuple[str, ...] | None] = {"encoder": (), "mlp": ("layers",)}
+
+
+def check_data(data: Data) -> Iterator[Fault]:
+    """Faults of [data] alone."""
+    facts = DATASETS[data.dataset]
+    if data.dataset in BUILT_IN and data.path is not None:
+        yield Fault("data.path", f"{data.dataset} needs no files; leave it out")
+    if data.dataset == "folder" and data.path is None:
+        yield Fault("data.path", "is required for folder: a folder with one folder of images per class")
+    if facts.size is None and data.image_size is None:
+        yield Fault(
+            "data.image_size", f"is required for {data.dataset}, whose images differ in size; 32 or 224, for example"
+        )
+    if data.dataset == "spectrum" and data.classes is None:
+        yield Fault("data.classes", "is required for spectrum, which has as many images as are asked for")
+    limit = available(data.dataset, data.labels, path=data.path)
+    if limit is not None and data.classes is not None and data.classes > limit:
+        kind = "training images, each its own class" if data.labels == "unique" else "classes"
+        yield Fault(
+            "data.classes", f"{data.dataset} has {grouped(limit)} {kind}; {grouped(data.classes)} are asked for"
+        )
+
+
+def check_eval(data: Data, evaluation: Eval) -> Iterator[Fault]:
+    """Faults of [eval] with the data set."""
+    other = evaluation.dataset
+    if other is None:
+        return
+    if data.labels == "unique":
+        yield Fault("eval.dataset", "unique labels have no validation images: no other image is of such a class")
+    elif other in ("folder", "spectrum"):
+        yield Fault("eval.dataset", f"{other} cannot be validated on; take one of the named data sets")
+    elif DATASETS[other].channels != DATASETS[data.dataset].channels:
+        yield Fault(
+            "eval.dataset",
+            f"{other} has {DATASETS[other].channels} channel(s), {data.dataset} {DATASETS[data.dataset].channels}",
+        )
+    elif DATASETS[data.dataset].classes not in (None, DATASETS[other].classes):
+        yield Fault(
+            "eval.dataset",
+            f"{other} has {DATASETS[other].classes} classes, {data.dataset} {DATASETS[data.dataset].classes}",
+        )
+
+
+def check_model(model: Model) -> Iterator[Fault]:
+    """Faults of [model] alone."""
+    takes = ARGUMENTS.get(model.name)
+    for name, value in model.args.items():
+        if takes is not None and name not in takes:
+            allowed = did_you_mean(name, takes) if takes else "it takes none"
+            yield Fault(f"model.args.{name}", f"{model.name} does not take it; {allowed}")
+        elif takes is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000):
+            yield Fault(f"model.args.{name}", f"a whole number from 1 to 1000 is needed, not {quoted(value)}")
+
+
+def check_target(target: Target) -> Iterator[Fault]:
+    """Faults of [target] that need no number of classes."""
+    if target.method == "ce":
+        for key in ("system", "order", "loss", "radius", "cluster_radius", "weights"):
+            if getattr(target, key) is not None:
+                yield Fault(f"target.{key}", "belongs to lsc; cross-entropy (ce) has no vector system. Leave it out")
+        return
+    if target.bottleneck not in (None, "none"):
+        yield Fault("target.bottleneck", "belongs to ce; with lsc the latent dimension is model.dim. Leave it out")
+    if target.system is None:
+        yield Fault("target.system", f"is required for lsc. Allowed: {', '.join(system_names())}")
+    if target.order is not None and target.order not in ORDERS:
+        if target.order.startswith("nearest:"):
+            message = f"{quoted(target.order)}: choosing the nearest centres of another run is not available yet"
+            yield Fault("target.order", f"{message}. Allowed: {', '.join(ORDERS)}")
+        else:
+            message = f"{quoted(target.order)} is not allowed"
+            yield Fault("target.order", f"{message}; {did_you_mean(target.order, ORDERS)}")
+    if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
+        yield Fault("target.weights", "two numbers from 0 are needed, one of them above 0")
+
+
+def check_optimizer(optimizer: Optimizer) -> Iterator[Fault]:
+    """Faults of [optimizer] alone."""
+    if optimizer.name != "sgd" and optimizer.momentum is not None:
+        yield Fault("optimizer.momentum", f"belongs to sgd, and the optimizer is {optimizer.name}")
+    if optimizer.schedule == "steps":
+        if not optimizer.milestones:
+            yield Fault("optimizer.milestones", 'is required for schedule "steps", like ["100 epochs", "150 epochs"]')
+    else:
+        for key in ("milestones", "gamma"):
+            if getattr(optimizer, key) is not None:
+                yield Fault(f"optimizer.{key}", f'belongs to schedule "steps", and it is "{optimizer.schedule}"')
+
+
+def check_space(system: str, n: int, classes: int) -> Iterator[Fault]:
+    """Faults of a vector system with a latent dimension and a number of classes."""
+    from lsc_engine.vectors.counting import too_few
+
+    if system == "planar" and n != 2:
+        yield Fault("model.dim", f"planar lies in the plane: n = 2, not {n}")
+    elif system == "simplex" and n < classes - 1:
+        needed = f"a simplex of {grouped(classes)} classes needs n >= {grouped(classes - 1)}, not {grouped(n)}"
+        yield Fault("model.dim", f"{needed}. Take that, or V21 from n = {smallest('V21', classes)}")
+    else:
+        try:
+            message = too_few(system, n, classes)
+        except UsageError as error:
+            message = str(error)
+        if message:
+            yield Fault("model.dim", message)
+
+
+def smallest(system: str, classes: int) -> int:
+    """The smallest n at which `system` has vectors for `classes` classes."""
+    from lsc_engine.vectors.counting import n_min
+
+    return n_min(system, classes)
+
+
+def system_names() -> tuple[str, ...]:
+    """The names offered where a system is asked for."""
+    from lsc_engine.vectors.names import SUGGESTED, plugin_names
+
+    return (*SUGGESTED, "Vpq", *plugin_names())
+
+
+def check_system(name: str, key: str) -> Iterator[Fault]:
+    """A fault where no vector system has this name."""
+    from lsc_engine.vectors.names import parse
+
+    try:
+        parse(name)
+    except UsageError as error:
+        yield Fault(key, str(error).removeprefix("target.system: "))

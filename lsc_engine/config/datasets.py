@@ -1,0 +1,274 @@
+"""What is known of each data set without loading an image: sizes, where it is looked for, how to get it.
+
+Image counts are those of the training split; "class" labels use the first k classes, "unique" labels the first k
+training images, in index order. Sources: arXiv:2510.04090 Table 2, with CIFAR-10's real split of 50 000 and
+CINIC-10 without the CIFAR images (70 000 a split).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+# Digits by class: every 6th image validates.
+DIGITS_HELD_OUT = 6
+_DIGITS_TRAIN = (146, 154, 152, 152, 151, 151, 150, 146, 146, 149)
+_DIGITS_VAL = (32, 28, 25, 31, 30, 31, 31, 33, 28, 31)
+SPECTRUM_TRAIN, SPECTRUM_VAL = 100, 20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One data set. `images`, `val_images`, `classes` and `size` are None where the user's files or preset say."""
+
+    name: str
+    title: str
+    images: int | None
+    val_images: int | None
+    classes: int | None
+    size: int | None
+    channels: int
+    # Whether the images lie on the device as uint8 unless asked otherwise.
+    resident: bool
+    # Folders tried below the data folder, each with the file or folder that shows it is the right one.
+    places: tuple[tuple[str, str], ...] = ()
+    system_places: tuple[tuple[str, str], ...] = ()
+    how: str = ""
+
+
+_FASHION = "train-images-idx3-ubyte"
+DATASETS: dict[str, Facts] = {
+    f.name: f
+    for f in (
+        Facts("digits", "scikit-learn's handwritten digits", 1797, None, 10, 8, 1, True),
+        Facts(
+            "fashion-mnist",
+            "Fashion-MNIST",
+            60_000,
+            10_000,
+            10,
+            28,
+            1,
+            True,
+            places=(
+                ("fashion-mnist", _FASHION),
+                ("FashionMNIST/raw", _FASHION),
+                ("fashion-mnist/FashionMNIST/raw", _FASHION),
+            ),
+            system_places=(("/usr/share/datasets/fashion-mnist", _FASHION),),
+            how="it is downloaded on first use; without a network install Debian's package dataset-fashion-mnist, "
+            f"or put the four files {_FASHION}.gz … there (github.com/zalandoresearch/fashion-mnist)",
+        ),
+        Facts(
+            "cifar10",
+            "CIFAR-10",
+            50_000,
+            10_000,
+            10,
+            32,
+            3,
+            True,
+            places=(
+                ("cifar10/cifar-10-batches-py", "data_batch_1"),
+                ("cifar-10-batches-py", "data_batch_1"),
+                ("cifar10", "data_batch_1"),
+            ),
+            how="unpack cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html there, "
+            "so that cifar-10-batches-py/data_batch_1 lies in it",
+        ),
+        Facts(
+            "cinic10",
+            "CINIC-10 without its CIFAR images",
+            70_000,
+            70_000,
+            10,
+            32,
+            3,
+            True,
+            places=(("cinic10", "train/airplane"), ("CINIC-10", "train/airplane")),
+            how="unpack CINIC-10.tar.gz (github.com/BayesWatch/cinic-10) there, so that train/, valid/ and test/ "
+            "lie in it; images named cifar10-* are left out by themselves",
+        ),
+        Facts(
+            "imagenet",
+            "ImageNet-1k",
+            1_281_167,
+            50_000,
+            1000,
+            None,
+            3,
+            False,
+            places=(("imagenet", "train"), ("ILSVRC2012", "train"), ("ILSVRC/Data/CLS-LOC", "train")),
+            how="put train/ (and val/ for validation) there, one folder of images per class; "
+            "image-net.org gives it after registration",
+        ),
+        Facts(
+            "folder",
+            "a folder of images",
+            None,
+            None,
+            None,
+            None,
+            3,
+            False,
+            how="data.path names a folder with train/ (and val/), or with the class folders themselves, "
+            "one folder of images per class",
+        ),
+        Facts("spectrum", "procedural 1/f^a colour images", None, None, None, 32, 3, True),
+    )
+}
+# Those made by a program: nothing to look for.
+BUILT_IN = ("digits", "spectrum")
+
+
+def data_folder(given: str | Path | None = None) -> Path:
+    """Where data sets are looked for: `given`, else $LSC_DATA, else ~/.cache/lsc."""
+    return Path(given or os.environ.get("LSC_DATA") or "~/.cache/lsc").expanduser()
+
+
+def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> Path | None:
+    """The folder that holds `dataset`, or None where it is not found.
+
+    `path` (data.path) is looked at alone where given. For digits this is scikit-learn's own file, for spectrum
+    the data folder itself, which need not exist.
+    """
+    facts = DATASETS[dataset]
+    if dataset == "spectrum":
+        return data_folder(data_dir)
+    if dataset == "digits":
+        spec = importlib.util.find_spec("sklearn")
+        return Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
+    if path is not None:
+        root = Path(path).expanduser()
+        if dataset == "folder":
+            return root if root.is_dir() else None
+        marks = [(root, mark) for _, mark in facts.places]
+        marks += [(root / Path(place).name, mark) for place, mark in facts.places]
+        return _first_held(marks)
+    base = data_folder(data_dir)
+    return _first_held([(base / p, m) for p, m in facts.places] + [(Path(p), m) for p, m in facts.system_places])
+
+
+def missing_sentence(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> str:
+    """What to put where, and how to get it, for a data set that `locate` does not find."""
+    facts = DATASETS[dataset]
+    if path is not None:
+        looked = str(Path(path).expanduser())
+    else:
+        folders = [data_folder(data_dir) / facts.places[0][0]] if facts.places else []
+        looked = " or ".join([*map(str, folders), *(place for place, _ in facts.system_places)])
+    return f"data.dataset: {dataset} is not in {looked or 'data.path'}: {facts.how}"
+
+
+def class_folders(root: Path, split: str = "train") -> list[Path]:
+    """The class folders of a split, sorted by name; of `root` itself where it has no train/. Empty without any."""
+    base = root / split
+    if not base.is_dir():
+        if split != "train":
+            return []
+        base = root
+    with os.scandir(base) as entries:
+        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def image_files(folder: Path) -> Iterator[str]:
+    """Names of the images in one folder, in the order of the file system."""
+    with os.scandir(folder) as entries:
+        yield from (e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
+
+
+def validation_split(dataset: str) -> str:
+    """The folder name of the validation split of a data set of image folders."""
+    return "valid" if dataset == "cinic10" else "val"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many images and classes a run uses; `exact` is False where only the files could say and are not there."""
+
+    images: int | None
+    classes: int | None
+    val_images: int
+    exact: bool = True
+
+
+def count(
+    dataset: str,
+    labels: str,
+    classes: int | None,
+    *,
+    data_dir: str | Path | None = None,
+    path: str | Path | None = None,
+) -> Counts:
+    """Images and classes of a training set with `labels` ("class" or "unique") and the first `classes` of them.
+
+    Folders are counted where they are found; ImageNet by class is estimated (its classes differ in size) elsewhere.
+    """
+    if dataset == "spectrum":
+        if labels == "unique":
+            return Counts(classes, classes, 0)
+        return Counts((classes or 0) * SPECTRUM_TRAIN or None, classes, (classes or 0) * SPECTRUM_VAL)
+    facts = DATASETS[dataset]
+    if labels == "unique":
+        total = facts.images if facts.images is not None else _files(dataset, data_dir, path)
+        return Counts(total if classes is None else classes, total if classes is None else classes, 0, True)
+    k = classes if classes is not None else facts.classes
+    if dataset == "digits":
+        return Counts(sum(_DIGITS_TRAIN[:k]), k, sum(_DIGITS_VAL[:k]))
+    if dataset in ("imagenet", "folder"):
+        return _count_folders(dataset, k, data_dir, path)
+    total = facts.classes or 1
+    return Counts((facts.images or 0) // total * (k or 0), k, (facts.val_images or 0) // total * (k or 0))
+
+
+def available(dataset: str, labels: str, *, path: str | Path | None = None) -> int | None:
+    """The largest data.classes of a data set with these labels, or None where there is no bound or it is unknown."""
+    if dataset == "spectrum":
+        return None
+    facts = DATASETS[dataset]
+    if dataset != "folder":
+        return facts.images if labels == "unique" else facts.classes
+    root = locate("folder", path=path) if path else None
+    if root is None:
+        return None
+    return _files("folder", None, path) if labels == "unique" else len(class_folders(root))
+
+
+def _first_held(candidates: list[tuple[Path, str]]) -> Path | None:
+    for folder, mark in candidates:
+        try:
+            if (folder / mark).exists() or (folder / f"{mark}.gz").exists():
+                return folder
+        except OSError:  # a folder that may not be read is not a place
+            continue
+    return None
+
+
+def _count_folders(dataset: str, k: int | None, data_dir: str | Path | None, path: str | Path | None) -> Counts:
+    facts = DATASETS[dataset]
+    if dataset == "imagenet" and k == facts.classes:
+        return Counts(facts.images, k, facts.val_images or 0)
+    root = locate(dataset, data_dir, path)
+    if root is None:
+        if facts.images is None or facts.classes is None or k is None:
+            return Counts(None, k, 0, exact=False)
+        return Counts(facts.images * k // facts.classes, k, (facts.val_images or 0) * k // facts.classes, exact=False)
+    folders = class_folders(root)[:k]
+    val = class_folders(root, validation_split(dataset))[:k]
+    return Counts(sum(_in_folder(f) for f in folders), len(folders), sum(_in_folder(f) for f in val))
+
+
+def _in_folder(folder: Path) -> int:
+    return sum(1 for _ in image_files(folder))
+
+
+def _files(dataset: str, data_dir: str | Path | None, path: str | Path | None) -> int | None:
+    root = locate(dataset, data_dir, path)
+    if root is None:
+        return None
+    base = root / "train" if (root / "train").is_dir() else root
+    return _in_folder(base) + sum(_in_folder(f) for f in class_folders(root))

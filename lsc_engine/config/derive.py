@@ -1,0 +1,147 @@
+"""Numbers that follow from a run's settings: images, steps, vectors. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsc_engine.config.checks import smallest
+from lsc_engine.config.datasets import DATASETS, count, locate, missing_sentence
+from lsc_engine.config.durations import Duration
+from lsc_engine.config.schema import Settings
+from lsc_engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from lsc_engine.vectors.counting import SystemFacts
+
+LOSS_KINDS = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often, in steps or in seconds; the other one is None."""
+
+    steps: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What a run's settings amount to. Lengths are in steps. `n` is None for a timm model's own width."""
+
+    images: int
+    classes: int
+    n: int | None
+    channels: int
+    image_size: int
+    val_images: int
+    eval_images: int
+    system: SystemFacts | None
+    bottleneck: int | None
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    milestones: tuple[int, ...]
+    eval_every: int
+    log_every: int
+    checkpoint_every: Every
+    checkpoint_also_at: tuple[int, ...]
+    loss_kind: str
+    table_bytes: int
+    counted: bool
+    """False where `images` is an estimate because the files that decide it are not there."""
+
+
+def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
+    """The numbers of one run. UsageError where only files say how many images there are, and they are missing."""
+    data, train = config.data, config.train
+    counts = count(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path)
+    if counts.images is None or counts.classes is None:
+        raise UsageError(missing_sentence(data.dataset, data_dir, data.path))
+    if counts.images < train.batch_size:
+        few = f"{train.batch_size} is more than the {counts.images} training images"
+        raise UsageError(f"train.batch_size: {few}; take at most that many")
+    epoch = counts.images // train.batch_size
+
+    def steps(text: str) -> int:
+        return Duration.parse(text).steps(epoch, train.batch_size)
+
+    save = Duration.parse(config.checkpoint.every)
+    n = _dim(config, counts.classes)
+    size = data.image_size if data.image_size is not None else DATASETS[data.dataset].size
+    assert size is not None
+    system = _facts(config, n, counts.classes)
+    return Derived(
+        images=counts.images,
+        classes=counts.classes,
+        n=n,
+        channels=DATASETS[data.dataset].channels,
+        image_size=size,
+        val_images=_val_images(config, counts.val_images, counts.classes),
+        eval_images=min(config.eval.images or 10_240, counts.images),
+        system=system,
+        bottleneck=bottleneck_width(config.target.bottleneck, counts.classes),
+        steps_per_epoch=epoch,
+        total_steps=steps(train.duration),
+        warmup_steps=steps(config.optimizer.warmup),
+        milestones=tuple(steps(text) for text in config.optimizer.milestones or ()),
+        eval_every=steps(config.eval.every),
+        log_every=min(steps(config.log.every), epoch),
+        checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
+        checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
+        loss_kind=LOSS_KINDS.get(str(config.target.loss), "e"),
+        table_bytes=4 * counts.classes * n if n and is_table(config.target.system) else 0,
+        counted=counts.exact,
+    )
+
+
+def data_found(config: Settings, data_dir: str | Path | None = None) -> Path | None:
+    """The folder of the run's training data, or None where it is missing."""
+    return locate(config.data.dataset, data_dir, config.data.path)
+
+
+def missing_data(config: Settings, data_dir: str | Path | None = None) -> list[str]:
+    """A sentence for each data set of the run that is not found: what to put where, and how to get it."""
+    missing = []
+    if data_found(config, data_dir) is None:
+        missing.append(missing_sentence(config.data.dataset, data_dir, config.data.path))
+    other = config.eval.dataset
+    if other is not None and other != config.data.dataset and locate(other, data_dir) is None:
+        missing.append(missing_sentence(other, data_dir).replace("data.dataset", "eval.dataset", 1))
+    return missing
+
+
+def bottleneck_width(bottleneck: int | str | None, classes: int) -> int | None:
+    """The width that target.bottleneck stands for, None for none; "min:V21" is the smallest n of V21."""
+    if bottleneck is None or bottleneck == "none":
+        return None
+    return bottleneck if isinstance(bottleneck, int) else smallest(bottleneck.removeprefix("min:"), classes)
+
+
+def is_table(system: str | None) -> bool:
+    """Whether the system keeps one row per class in memory (embeddings:, file:)."""
+    return system is not None and system.startswith(("embeddings:", "file:"))
+
+
+def _dim(config: Settings, classes: int) -> int | None:
+    if isinstance(config.model.dim, int):
+        return config.model.dim
+    if config.model.dim == "min" and config.target.system is not None:
+        return smallest(config.target.system, classes)
+    return None
+
+
+def _facts(config: Settings, n: int | None, classes: int) -> SystemFacts | None:
+    from lsc_engine.vectors.counting import facts
+
+    if config.target.system is None or n is None:
+        return None
+    return facts(config.target.system, n, classes)
+
+
+def _val_images(config: Settings, own: int, classes: int) -> int:
+    other = config.eval.dataset
+    if other is None or other == config.data.dataset:
+        return own
+    return count(other, "class", classes if classes < (DATASETS[other].classes or 0) else None).val_images

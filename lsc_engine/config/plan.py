@@ -1,0 +1,273 @@
+"""A preset and the options of a command become a study: runs with resolved settings, in the order they can run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.config.build import expand, materialise, raw_variants, sections_of, tune_tables
+from lsc_engine.config.faults import PresetError
+from lsc_engine.config.head import check_head
+from lsc_engine.config.load import Document, checked, read_document
+from lsc_engine.config.merge import TOP_KEYS, TOP_SECTIONS, Table, nested, overlay, parse_sets, parse_sweeps
+from lsc_engine.config.names import quoted, run_id, study_fault, suggested_name
+from lsc_engine.config.schema import Preset, RunConfig, Settings
+from lsc_engine.config.sections import SEED_MAX
+from lsc_engine.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run of a study and the ids of the runs that must be finished before it."""
+
+    id: str
+    config: RunConfig
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Try:
+    """One run of a TunePlan: which variant it is a try of, and the values it tries."""
+
+    run: RunPlan
+    variant: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TunePlan:
+    """The tries of [tune], kept in the study `NAME.tune`; the best by `by` trains over the seeds."""
+
+    study: str
+    by: str
+    grid: Mapping[str, tuple[Any, ...]]
+    tries: tuple[Try, ...]
+
+    @property
+    def runs(self) -> tuple[RunPlan, ...]:
+        """The runs of all tries, in the order they can run."""
+        return tuple(t.run for t in self.tries)
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether `by` is a loss."""
+        return self.by.endswith("loss")
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All runs of a study. `text` is the preset as written. With `tune`, first its runs, then `tuned(...)`."""
+
+    study: str
+    preset: Preset
+    runs: tuple[RunPlan, ...]
+    tune: TunePlan | None
+    text: str
+    warnings: tuple[str, ...] = ()
+    _raw: Table = field(default_factory=dict, repr=False)
+    _document: Document | None = field(default=None, repr=False)
+    _chosen: tuple[str, ...] = ()
+
+    def tuned(self, best: Mapping[str, Mapping[str, Any]]) -> StudyPlan:
+        """The study with the best values of each variant ({variant: {"optimizer.lr": 3e-4}}) and no tries left.
+
+        Variants without an entry keep what the preset says.
+        """
+        assert self._document is not None
+        raw = {key: value for key, value in self._raw.items() if key != "tune"}
+        raw["variants"] = [_with(v, best.get(str(v.get("name")), {})) for v in raw_variants(raw)]
+        return _planned(raw, self._document, self.study, self._chosen)
+
+
+def plan_study(
+    ref: str | Path,
+    *,
+    name: str | None = None,
+    variants: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    sweeps: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+) -> StudyPlan:
+    """The study that `run PRESET` with these options makes. UsageError with all faults at once.
+
+    `sets` are "a.b=value", `sweeps` "a.b=x,y" (each multiplies the variants, named `base+b=x`), `variants` names
+    of the preset or of the swept ones; what they need is added. Setting or sweeping a key takes it out of [tune].
+    """
+    document = read_document(ref)
+    faults: list[str] = []
+    given, axes = _options(sets, sweeps, faults)
+    study = name if name is not None else document.name
+    if (fault := study_fault(study)) is not None:
+        source = "--name" if name is not None else f"{document.path}: --name"
+        faults.append(
+            f"{source}: {fault}" + ("" if name is not None else f" (for example --name {suggested_name(study)})")
+        )
+    if seeds is not None:
+        faults += _seed_faults(seeds)
+    raw = _with_options(document.raw, given, axes, seeds)
+    expanded, origin = (expand(raw, axes), True) if axes else ((raw, []), False)
+    tables, names = expanded
+    try:
+        preset = checked(tables, document)
+    except PresetError as error:
+        raise _joined(error, faults) from error
+    chosen = _chosen(preset, variants, names if origin else [], faults)
+    if faults:
+        raise UsageError(*faults)
+    return _planned(tables, document, study, chosen)
+
+
+def _options(sets: Sequence[str], sweeps: Sequence[str], faults: list[str]) -> tuple[Table, dict[str, tuple[Any, ...]]]:
+    given: Table = {}
+    axes: dict[str, tuple[Any, ...]] = {}
+    try:
+        given = parse_sets(sets)
+    except UsageError as error:
+        faults += error.faults
+    try:
+        axes = dict(parse_sweeps(sweeps))
+    except UsageError as error:
+        faults += error.faults
+    return given, axes
+
+
+def _seed_faults(seeds: Sequence[int]) -> list[str]:
+    if not seeds:
+        return ["--seeds: needs at least one seed, like --seeds 0,1,2"]
+    faults = [f"--seeds: {quoted(s)} is not a whole number from 0" for s in seeds if not 0 <= s <= SEED_MAX]
+    return faults + (["--seeds: a seed is given twice"] if len(set(seeds)) < len(seeds) else [])
+
+
+def _joined(error: PresetError, faults: list[str]) -> UsageError:
+    return UsageError(*faults, *error.faults) if faults else error
+
+
+def _with_options(raw: Table, given: Table, axes: Mapping[str, Any], seeds: Sequence[int] | None) -> Table:
+    """The preset's tables with --set and --seeds applied; untouched where there are none of them."""
+    if not given and not axes and seeds is None:
+        return raw
+    variants = raw.get("variants", [])
+    if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
+        return raw
+    settings = sections_of(given)
+    top = {key: value for key, value in given.items() if key in (*TOP_SECTIONS, *TOP_KEYS)}
+    if settings or axes:
+        raw = materialise(raw)
+        raw["variants"] = [v | overlay(sections_of(v), settings) for v in raw["variants"]]
+    raw = overlay(raw, top)
+    if seeds is not None or "seeds" in top:
+        raw = {key: value for key, value in raw.items() if key != "seed"}
+    elif "seed" in top:
+        raw = {key: value for key, value in raw.items() if key != "seeds"}
+    if seeds is not None:
+        raw["seeds"] = list(seeds)
+    return _narrowed(raw, {*_flat_keys(settings), *axes})
+
+
+def _flat_keys(table: Table, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in table.items():
+        keys += _flat_keys(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+    return keys
+
+
+def _narrowed(raw: Table, decided: set[str]) -> Table:
+    """[tune] without the settings that the command line decides; no [tune] where nothing is left to try."""
+    tune = raw.get("tune")
+    if not isinstance(tune, dict) or not decided & set(tune):
+        return raw
+    left = {key: value for key, value in tune.items() if key not in decided}
+    rest = {key: value for key, value in raw.items() if key != "tune"}
+    return rest | {"tune": left} if any("." in key for key in left) else rest
+
+
+def _chosen(preset: Preset, wanted: Sequence[str], swept: list[Any], faults: list[str]) -> tuple[str, ...]:
+    """Names of the variants to run: those asked for (a name before the sweep means all of it) and what they need."""
+    names = [v.name for v in preset.variants]
+    if not wanted:
+        return tuple(names)
+    picked: list[str] = []
+    for want in wanted:
+        hits = [n for n in names if n == want] or [new for new, old, _ in swept if old == want and new in names]
+        if not hits:
+            faults.append(f"--variant {quoted(want)}: no such variant; {did_you_mean(want, names)}")
+        picked += hits
+    queue = list(picked)
+    while queue:
+        for need in preset.variant(queue.pop()).needs:
+            if need not in picked:
+                picked.append(need)
+                queue.append(need)
+    return tuple(name for name in names if name in picked)
+
+
+def _planned(raw: Table, document: Document, study: str, chosen: tuple[str, ...]) -> StudyPlan:
+    preset = checked(raw, document)
+    runs = _runs(preset, study, chosen)
+    return StudyPlan(
+        study=study,
+        preset=preset,
+        runs=runs,
+        tune=_tune_plan(raw, document, study, chosen) if preset.tune is not None and runs else None,
+        text=document.text,
+        warnings=preset.warnings,
+        _raw=raw,
+        _document=document,
+        _chosen=chosen,
+    )
+
+
+def _tune_plan(raw: Table, document: Document, study: str, chosen: tuple[str, ...]) -> TunePlan:
+    head = check_head(raw)
+    assert head.tune is not None
+    tables, origin = tune_tables(raw, head)
+    name = f"{study}.tune"
+    preset = checked(tables, document)
+    before = {new: (old, values) for new, old, values in origin}
+    wanted = tuple(v.name for v in preset.variants if before[v.name][0] in chosen)
+    tries = [Try(run, *before[run.config.variant]) for run in _runs(preset, name, wanted)]
+    return TunePlan(name, head.tune.by, head.tune.grid, tuple(tries))
+
+
+def _runs(preset: Preset, study: str, chosen: tuple[str, ...]) -> tuple[RunPlan, ...]:
+    runs = []
+    for variant in preset.variants:
+        if variant.name not in chosen:
+            continue
+        for seed in preset.seeds:
+            config = RunConfig(
+                **_referred(variant.settings, study, seed),
+                study=study,
+                variant=variant.name,
+                label=variant.label,
+                seed=seed,
+                title=preset.title,
+                source=preset.source,
+                claim=preset.claim,
+                compare=preset.compare,
+                provenance=preset.provenance,
+            )
+            needs = tuple(run_id(study, need, seed) for need in variant.needs)
+            runs.append(RunPlan(config.run_id, config, needs))
+    return tuple(runs)
+
+
+def _referred(settings: Settings, study: str, seed: int) -> dict[str, Any]:
+    """The sections with `@name` replaced by the id of that variant's run of the same study and seed."""
+    parts = {name: getattr(settings, name) for name in type(settings).model_fields}
+    system = settings.target.system
+    if system is not None and system.startswith("embeddings:@"):
+        ref = run_id(study, system.removeprefix("embeddings:@"), seed)
+        parts["target"] = settings.target.model_copy(update={"system": f"embeddings:{ref}"})
+    if settings.start_from is not None and settings.start_from.startswith("@"):
+        parts["start_from"] = run_id(study, settings.start_from[1:], seed)
+    return parts
+
+
+def _with(variant: Table, values: Mapping[str, Any]) -> Table:
+    top: Table = {}
+    for key, value in values.items():
+        top = overlay(top, nested(key, value))
+    return variant | overlay(sections_of(variant), top)

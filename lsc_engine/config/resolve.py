@@ -1,0 +1,236 @@
+"""From what a preset says to what a run does: every default filled in, every combination checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lsc_engine.config import checks, datasets
+from lsc_engine.config.durations import Duration
+from lsc_engine.config.faults import Fault
+from lsc_engine.config.names import grouped, quoted
+from lsc_engine.config.schema import Settings
+from lsc_engine.config.sections import Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train
+from lsc_engine.config.tables import table_shape
+
+Part = TypeVar("Part", bound=Section)
+# Latent dimension of a class layer's input where the preset names none.
+OWN_WIDTH = {"encoder": 384, "mlp": 400, "vit-s": 384, "vit-b": 768}
+EVAL_IMAGES = 10_240
+TABLES = ("embeddings:", "file:")
+
+
+@dataclass
+class Resolved:
+    """Settings (None where there are faults), faults and warnings of one variant."""
+
+    settings: Settings | None = None
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+
+
+def resolve(parts: Mapping[str, Section], start_from: str | None, others: Mapping[str, Settings]) -> Resolved:
+    """Fill in and check the sections of one variant. `others` holds the resolved variants it may refer to by @."""
+    work = _Work(parts, others)
+    data = work.data()
+    counts = work.counts
+    model, target = work.space(data)
+    train = work.get(Train)
+    optimizer = work.optimizer(train)
+    evaluation = work.evaluation(data)
+    if counts.images is not None and train.batch_size > counts.images:
+        sentence = f"{grouped(train.batch_size)} is more than the {grouped(counts.images)} training images"
+        work.fault("train.batch_size", f"{sentence}; take at most that many")
+    result = Resolved(None, work.faults, work.warnings)
+    if not work.faults:
+        result.settings = Settings(
+            data=data,
+            model=model,
+            target=target,
+            optimizer=optimizer,
+            train=train,
+            eval=evaluation,
+            log=work.get(Log),
+            checkpoint=work.get(Checkpoint),
+            start_from=start_from,
+        )
+    return result
+
+
+class _Work:
+    """The sections of one variant while they are being completed."""
+
+    def __init__(self, parts: Mapping[str, Section], others: Mapping[str, Settings]) -> None:
+        self.parts = {type(part): part for part in parts.values()}
+        self.others = others
+        self.faults: list[Fault] = []
+        self.warnings: list[Fault] = []
+        self.counts = datasets.Counts(None, None, 0, exact=False)
+
+    def get(self, kind: type[Part]) -> Part:
+        part = self.parts[kind]
+        assert isinstance(part, kind)
+        return part
+
+    def fault(self, key: str, message: str) -> None:
+        self.faults.append(Fault(key, message))
+
+    def warn(self, key: str, message: str) -> None:
+        self.warnings.append(Fault(key, message))
+
+    def data(self) -> Data:
+        data = self.get(Data)
+        found = list(checks.check_data(data))
+        self.faults += found
+        changes: dict[str, Any] = {}
+        if data.image_size is None:
+            changes["image_size"] = datasets.DATASETS[data.dataset].size
+        if data.path is not None:
+            changes["path"] = str(Path(data.path).expanduser().absolute())
+        if not found:
+            self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
+            changes["classes"] = self.counts.classes
+        return data.model_copy(update=changes)
+
+    def space(self, data: Data) -> tuple[Model, Target]:
+        """Model and target together: n and the vectors hang on each other."""
+        model, target = self.get(Model), self.get(Target)
+        self.faults += [*checks.check_model(model), *checks.check_target(target)]
+        if model.width != 1.0 and model.name not in ("encoder", "mlp"):
+            self.warn("model.width", f"has no effect on {model.name}")
+        if target.method == "ce":
+            return self._class_layer(model, target)
+        if target.system is None:
+            return model, target
+        found = list(checks.check_system(target.system, "target.system"))
+        self.faults += found
+        if found:
+            return model, target
+        dim = self._dim(model, target.system)
+        return model.model_copy(update={"dim": dim}), self._loss(target)
+
+    def _class_layer(self, model: Model, target: Target) -> tuple[Model, Target]:
+        dim = model.dim
+        if dim == "min":
+            self.fault("model.dim", '"min" is the smallest n of target.system, and ce has none; give a number')
+        elif dim is None:
+            dim = OWN_WIDTH.get(model.name)
+        narrow: int | str = "none" if target.bottleneck is None else target.bottleneck
+        if isinstance(narrow, str) and narrow.startswith("min:"):
+            system = narrow.removeprefix("min:")
+            found = list(checks.check_system(system, "target.bottleneck"))
+            if not found and system.startswith(TABLES):
+                found = [Fault("target.bottleneck", f"{quoted(system)} has no smallest n; name a family, like min:V21")]
+            self.faults += found
+            if not found and self.counts.classes is not None:
+                narrow = checks.smallest(system, self.counts.classes)
+        return model.model_copy(update={"dim": dim}), target.model_copy(update={"bottleneck": narrow})
+
+    def _dim(self, model: Model, system: str) -> int | str | None:
+        classes = self.counts.classes
+        if system.startswith(TABLES):
+            return self._table_dim(model, system, classes)
+        if classes is None:
+            return model.dim if model.dim is not None else "min"
+        if isinstance(model.dim, int):
+            self.faults += checks.check_space(system, model.dim, classes)
+            return model.dim
+        return checks.smallest(system, classes)
+
+    def _table_dim(self, model: Model, system: str, classes: int | None) -> int | str | None:
+        kind, _, ref = system.partition(":")
+        rows: int | None = None
+        columns: int | str | None = None
+        if kind == "file":
+            try:
+                rows, columns = table_shape(Path(ref).expanduser())
+            except ValueError as error:
+                self.fault("target.system", str(error))
+                return model.dim
+        elif ref.startswith("@"):
+            other = self.others.get(ref[1:])
+            if other is None:
+                return model.dim
+            rows, columns = other.data.classes, other.model.dim
+        if rows is not None and classes is not None and rows < classes:
+            self.fault("target.system", f"{system} has {grouped(rows)} rows, {grouped(classes)} classes need one each")
+        if isinstance(columns, int):
+            if isinstance(model.dim, int) and model.dim != columns:
+                self.fault("model.dim", f"{system} has n = {columns}, not {model.dim}; leave it out, or give {columns}")
+            return columns
+        if not isinstance(model.dim, int):
+            self.fault("model.dim", f"give the width of the embeddings of {quoted(ref)} as a number")
+        return model.dim
+
+    def _loss(self, target: Target) -> Target:
+        system = str(target.system)
+        kind, _, ref = system.partition(":")
+        changes: dict[str, Any] = {"order": target.order or "shuffled", "loss": target.loss or "cosine"}
+        if kind == "file":
+            changes["system"] = f"file:{Path(ref).expanduser().absolute()}"
+        if kind == "embeddings" and target.order is None:
+            self.warn("target.order", 'shuffled gives each class the mean of another; "sequential" gives it its own')
+        slots = max(4, 1 << ((self.counts.classes or 4) - 1).bit_length())
+        lengths: dict[str, Any] = {"radius": 1.0, "cluster_radius": 0.0, "weights": (1.0, 1.0)}
+        if system == "planar":
+            lengths |= {"radius": 5.0, "cluster_radius": 4 / slots}
+        used = {"cosine": (), "distance": ("radius", "cluster_radius")}.get(changes["loss"], tuple(lengths))
+        for key, default in lengths.items():
+            given = getattr(target, key)
+            if key in used and given is not None:
+                lengths[key] = given
+            elif given not in (None, default):
+                self.warn(f"target.{key}", f"has no effect on the {changes['loss']} loss")
+        if used:
+            self._zero_is_free(lengths["radius"], lengths["cluster_radius"])
+        return target.model_copy(update=changes | lengths)
+
+    def _zero_is_free(self, radius: float | str, within: float) -> None:
+        # The shortest vectors of every family have length 1 or more.
+        length = 1.0 if isinstance(radius, str) else radius
+        if length <= within:
+            self.warn(
+                "target.radius",
+                f"{length:g} is at or below cluster_radius {within:g}: every output within {within:g} of a centre has "
+                "loss 0, 0 itself included",
+            )
+
+    def optimizer(self, train: Train) -> Optimizer:
+        optimizer = self.get(Optimizer)
+        found = list(checks.check_optimizer(optimizer))
+        self.faults += found
+        changes: dict[str, Any] = {}
+        if optimizer.name == "sgd" and optimizer.momentum is None:
+            changes["momentum"] = 0.9
+        if optimizer.schedule == "steps" and optimizer.gamma is None:
+            changes["gamma"] = 0.1
+        images = self.counts.images
+        if not found and images is not None and images >= train.batch_size:
+            self._moments(optimizer, train, images // train.batch_size)
+        return optimizer.model_copy(update=changes)
+
+    def _moments(self, optimizer: Optimizer, train: Train, epoch: int) -> None:
+        def steps(text: str) -> int:
+            return Duration.parse(text).steps(epoch, train.batch_size)
+
+        total = steps(train.duration)
+        if steps(optimizer.warmup) >= total:
+            self.fault("optimizer.warmup", f"{optimizer.warmup} is not shorter than the training, {train.duration}")
+        points = [steps(text) for text in optimizer.milestones or ()]
+        if points != sorted(set(points)):
+            self.fault("optimizer.milestones", "each must come after the one before")
+        if points and points[-1] >= total:
+            self.fault("optimizer.milestones", f"the last is not before the end of the training, {train.duration}")
+
+    def evaluation(self, data: Data) -> Eval:
+        evaluation = self.get(Eval)
+        self.faults += checks.check_eval(data, evaluation)
+        images = self.counts.images
+        if images is None:
+            return evaluation
+        if evaluation.images is not None and evaluation.images > images:
+            self.warn("eval.images", f"{grouped(evaluation.images)} is more than the {grouped(images)} training images")
+        wanted = evaluation.images if evaluation.images is not None else EVAL_IMAGES
+        return evaluation.model_copy(update={"images": min(wanted, images)})

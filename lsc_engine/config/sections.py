@@ -1,0 +1,286 @@
+"""What a preset may say: one strict pydantic model per section, every field with its help sentence.
+
+Strict means: unknown keys, other types (no text for a number), numbers that are not finite or out of range are
+refused. A field whose default depends on other settings is None here and filled in by resolve.py; `shown` then says
+the default in words. The New run form and the list of settings are made from this file (fields.py).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from lsc_engine import plugins
+from lsc_engine.config.durations import PROGRESS, Duration
+from lsc_engine.config.names import quoted
+from lsc_engine.errors import did_you_mean
+
+MODELS = ("encoder", "mlp", "vit-s", "vit-b")
+METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+KINDS = ("train", "vectors", "data", "bench")
+ORDERS = ("shuffled", "sequential", "lexicographic")
+SEED_MAX = 2**63 - 1
+DIM_MAX = 65_536
+
+DatasetName = Literal["digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum"]
+
+
+class Section(BaseModel):
+    """Base of all sections: strict, closed, frozen, finite."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    kind: str = "",
+    choices: tuple[str, ...] = (),
+    shown: str = "",
+    **limits: Any,
+) -> Any:
+    """A field with the words the form needs: kind, choices (a guide where the kind is open), the default in words."""
+    extra: Any = {"kind": kind, "choices": list(choices), "shown": shown}
+    return Field(default, description=help, json_schema_extra=extra, **limits)
+
+
+def _duration(*units: str, zero: bool = False) -> Any:
+    def check(text: str) -> str:
+        duration = Duration.parse(text)
+        if duration.unit not in units:
+            raise ValueError(f"{quoted(text)}: {duration.unit} do not go here. Allowed: {', '.join(units)}")
+        if duration.amount == 0 and not zero:
+            raise ValueError(f"{quoted(text)}: more than 0 is needed")
+        return str(duration)
+
+    return AfterValidator(check)
+
+
+def _listed(value: Any) -> Any:
+    """TOML has lists only; frozen models hold tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Length = Annotated[str, _duration(*PROGRESS)]
+LengthOrNone = Annotated[str, _duration(*PROGRESS, zero=True)]
+AnyLength = Annotated[str, _duration(*PROGRESS, "minutes")]
+Lengths = Annotated[tuple[Length, ...], BeforeValidator(_listed)]
+
+
+def _dim(value: Any) -> Any:
+    if value == "min" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX):
+        return value
+    raise ValueError(f'{quoted(value)} is no latent dimension. Allowed: a whole number from 1 to {DIM_MAX}, or "min"')
+
+
+def _radius(value: Any) -> Any:
+    if value == "native" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6):
+        return value if value == "native" else float(value)
+    raise ValueError(f'{quoted(value)} is no radius. Allowed: a number above 0, or "native"')
+
+
+def _bottleneck(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX:
+        return value
+    if isinstance(value, str) and (value == "none" or re.fullmatch(r"min:\S+", value)):
+        return value
+    raise ValueError(f'{quoted(value)} is no bottleneck. Allowed: "none", a whole number from 1, or "min:SYSTEM"')
+
+
+def _model_name(value: str) -> str:
+    if value in MODELS or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
+        return value
+    installed = plugins.names("models")
+    if value in installed:
+        return value
+    raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODELS, 'timm:NAME', *installed])}")
+
+
+def _args(value: Any) -> Any:
+    def fine(item: Any) -> bool:
+        if isinstance(item, dict):
+            return all(isinstance(k, str) and fine(v) for k, v in item.items())
+        if isinstance(item, list):
+            return all(map(fine, item))
+        return isinstance(item, bool | int | str) or (isinstance(item, float) and abs(item) < float("inf"))
+
+    if not isinstance(value, dict) or not fine(value):
+        raise ValueError("a table of numbers, texts, true/false and lists is needed")
+    return value
+
+
+class Data(Section):
+    """[data]: the images and what their classes are."""
+
+    dataset: DatasetName = _setting(..., "Which images to train on.", kind="choice")
+    labels: Literal["class", "unique"] = _setting(
+        "class", "The data set's own classes, or every training image its own class."
+    )
+    classes: int | None = _setting(None, "Number of classes: the first that many.", shown="all", ge=2, le=2**62)
+    image_size: int | None = _setting(
+        None, "Height and width of the images in pixels.", shown="the data set's own", ge=4, le=1024
+    )
+    augment: Literal["none", "light1"] = _setting(
+        "none", "Augmentation: none, or light1 (RandAugment with 2 operations at magnitude 0, crop and flip)."
+    )
+    augment_per: Literal["image", "batch"] = _setting(
+        "image", "Whether the random augmentation is drawn for each image or once per batch."
+    )
+    path: str | None = _setting(
+        None,
+        "The folder that holds the data set; required for folder.",
+        shown="looked for in the data folder",
+        min_length=1,
+    )
+
+
+class Model(Section):
+    """[model]: the backbone, image -> embedding."""
+
+    name: Annotated[str, AfterValidator(_model_name)] = _setting(
+        ..., "The backbone.", kind="open", choices=(*MODELS, "timm:NAME")
+    )
+    dim: Annotated[int | str | None, BeforeValidator(_dim)] = _setting(
+        None,
+        'Latent dimension n, or "min" for the smallest n that holds the classes.',
+        kind="open",
+        choices=("min",),
+        shown='"min" for lsc, the model\'s own width for ce',
+    )
+    width: float = _setting(1.0, "Factor on the widths of encoder and mlp.", gt=0, le=16)
+    args: Annotated[dict[str, Any], BeforeValidator(_args)] = _setting(
+        {}, "Further arguments of the backbone, passed to timm as they are.", kind="table"
+    )
+
+
+class Target(Section):
+    """[target]: what the embedding is trained towards."""
+
+    method: Literal["lsc", "ce"] = _setting(
+        ..., "lsc: predefined vectors without a class layer; ce: cross-entropy with a class layer."
+    )
+    system: str | None = _setting(
+        None, "The vector system whose vectors are the class centres (lsc).", kind="system", shown="required for lsc"
+    )
+    order: str | None = _setting(
+        None, "Which class gets which vector of the system.", kind="choice", choices=ORDERS, shown="shuffled"
+    )
+    loss: Literal["cosine", "distance", "cosine+distance"] | None = _setting(
+        None, "1 - cosine to the centre, the distance beyond the cluster radius, or both.", shown="cosine"
+    )
+    radius: Annotated[float | str | None, BeforeValidator(_radius)] = _setting(
+        None,
+        'Length of the centres for the distance loss; "native" as the family defines them.',
+        kind="open",
+        choices=("native",),
+        shown="1, for planar 5",
+    )
+    cluster_radius: float | None = _setting(
+        None, "Distance from the centre within which the distance loss is 0.", shown="0, for planar 4/N", ge=0, lt=1e6
+    )
+    weights: Annotated[tuple[float, float] | None, BeforeValidator(_listed)] = _setting(
+        None, "Weights of cosine and distance in cosine+distance.", kind="list", shown="[1, 1]"
+    )
+    bottleneck: Annotated[int | str | None, BeforeValidator(_bottleneck)] = _setting(
+        None,
+        'Width of a linear layer before the class layer (ce): none, n, or "min:SYSTEM".',
+        kind="open",
+        choices=("none", "min:V21"),
+        shown="none",
+    )
+
+
+class Optimizer(Section):
+    """[optimizer]: AdamW unless named otherwise, and the learning rate over time."""
+
+    name: Literal["adamw", "sgd"] = _setting("adamw", "The optimizer.")
+    lr: float = _setting(1e-4, "Learning rate.", gt=0, le=1000)
+    weight_decay: float = _setting(1e-5, "Weight decay.", ge=0, le=100)
+    momentum: float | None = _setting(None, "Momentum of sgd.", shown="0.9 for sgd", ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "steps"] = _setting(
+        "constant", "The learning rate after the warm-up: constant, cosine to 0, or times gamma at the milestones."
+    )
+    warmup: LengthOrNone = _setting("0 steps", "Linear rise from 0 at the start.", kind="duration")
+    milestones: Lengths | None = _setting(
+        None,
+        "When the learning rate is multiplied by gamma (schedule steps).",
+        kind="durations",
+        shown="required for steps",
+    )
+    gamma: float | None = _setting(None, "Factor at each milestone (schedule steps).", shown="0.1", gt=0, le=1)
+
+
+class Train(Section):
+    """[train]: how long, in what batches."""
+
+    duration: Length = _setting(..., "Length of the training.", kind="duration")
+    batch_size: int = _setting(256, "Images per step.", ge=1, le=2**20)
+    precision: Literal["auto", "bf16", "float32"] = _setting("auto", "auto: bf16 on CUDA, float32 on the CPU.")
+    compile: Literal["auto", "on", "off"] = _setting("auto", "Compile the step with torch.compile; auto: on CUDA.")
+
+
+class Eval(Section):
+    """[eval]: when and on what accuracy is measured."""
+
+    every: Length = _setting("1 epochs", "How often to evaluate; always at the end.", kind="duration")
+    images: int | None = _setting(
+        None, "Number of fixed training images to measure on.", shown="at most 10 240", ge=1, le=2**40
+    )
+    dataset: DatasetName | None = _setting(
+        None, "Another data set to validate on, with the same classes.", shown="the data set's own validation images"
+    )
+    class_means: bool = _setting(
+        False, "Store the mean embedding of each class at the end; set by itself where another variant needs it."
+    )
+
+
+class Log(Section):
+    """[log]: the metrics lines."""
+
+    every: Length = _setting(
+        "50 steps", "How often to write a line; at least once an epoch and at the end.", kind="duration"
+    )
+
+
+class Checkpoint(Section):
+    """[checkpoint]: when state is saved, and how much of it is kept."""
+
+    every: AnyLength = _setting("10 minutes", "How often to save; always at the end.", kind="duration")
+    keep: int = _setting(2, "How many of the newest to keep beside the best.", ge=1, le=1000)
+    also_at: Lengths = _setting((), "Further moments to save at, kept for good.", kind="durations")
+
+
+class Compare(Section):
+    """[compare]: what speed-ups are measured against, and the levels, fixed beforehand."""
+
+    baseline: str | None = _setting(None, "The variant that the others are compared with.", shown="the first variant")
+    levels: dict[str, Annotated[tuple[float, ...], BeforeValidator(_listed)]] = _setting(
+        {}, "Per metric the values whose first reaching is compared.", kind="table", choices=METRICS
+    )
+
+
+class Tune(Section):
+    """[tune]: the same small grid for every variant; the best setting then trains over the seeds."""
+
+    grid: dict[str, tuple[Any, ...]] = _setting({}, "Setting and the values to try.", kind="table")
+    duration: Length | None = _setting(None, "Length of a try.", kind="duration", shown="as train.duration")
+    seed: int = _setting(9, "Seed of the tries.", ge=0, le=SEED_MAX)
+    by: Literal["train/accuracy", "val/accuracy", "train/loss", "val/loss"] = _setting(
+        "train/accuracy", "The metric at the end that decides."
+    )
+
+
+# The settings of one run, section by section: what a variant may change.
+SECTIONS: dict[str, type[Section]] = {
+    "data": Data,
+    "model": Model,
+    "target": Target,
+    "optimizer": Optimizer,
+    "train": Train,
+    "eval": Eval,
+    "log": Log,
+    "checkpoint": Checkpoint,
+}
