@@ -1,0 +1,172 @@
+"""Training batches: which sample comes when is a pure function of (seed, epoch, position).
+
+    image(epoch, position) = bijection_{seed, epoch}(position),    position = step in epoch * batch + row
+
+with the keyed bijection of vectors.order on [0, N): there is no permutation table, so memory does not depend on N,
+and no state, so that resuming at a step needs only its number. An epoch is floor(N / batch) steps; the rest is dropped.
+Image numbers, labels and what the head makes of the labels are computed for many batches at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from lsc_engine.data.augment import Draws, draw, light1
+from lsc_engine.data.source import ImageSource, StreamedSource, normalise
+from lsc_engine.data.stream import stream
+from lsc_engine.errors import UsageError
+from lsc_engine.vectors.order import Bijection
+
+T = TypeVar("T")
+
+# Samples whose numbers, labels and targets are made at once, and bytes of images fetched at once.
+BLOCK_SAMPLES = 16384
+BLOCK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Batch(Generic[T]):
+    """`images` float32 [B, C, S, S] in [-1, 1]; `labels` int64 [B]; `target`: what `Batches.target` made of them;
+    `index` int64 [B]: the numbers of the images. All on the device."""
+
+    images: Tensor
+    labels: Tensor
+    target: T
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Batches `first` to `stop` of one epoch."""
+
+    epoch: int
+    first: int
+    stop: int
+
+
+class Batches(Generic[T]):
+    """Endless training batches of `source`.
+
+    `augment`: "none" or "light1", `augment_per`: "image" or "batch" (augment.py); `workers`: processes for streamed
+    sources (None: one per core); `target`: labels int64 [M] -> a tensor, or a tuple or dict of tensors, of M rows.
+    UsageError where one batch is larger than the data set.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        batch_size: int,
+        seed: int,
+        *,
+        device: torch.device | str = "cpu",
+        augment: str = "none",
+        augment_per: str = "image",
+        workers: int | None = None,
+        target: Callable[[Tensor], T] | None = None,
+    ) -> None:
+        if batch_size < 1 or batch_size > source.images:
+            raise UsageError(f"train.batch_size: {batch_size:,} must lie between 1 and the {source.images:,} images")
+        self.source = source
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = torch.device(device)
+        self.target = target
+        self._augment = augment == "light1"
+        self._augment_per = augment_per
+        self._workers = workers
+        self._block = max(1, BLOCK_SAMPLES // batch_size)
+        self._fetch = max(1, min(self._block, BLOCK_BYTES // (batch_size * source.image_bytes)))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """floor(N / batch)."""
+        return self.source.images // self.batch_size
+
+    def order(self, epoch: int) -> Bijection:
+        """The bijection from position in `epoch` to image number."""
+        return Bijection(self.source.images, self.seed, f"samples of epoch {epoch}")
+
+    def from_step(self, step: int) -> Iterator[Batch[T]]:
+        """The batches of steps `step`, `step` + 1, … (counted from 0 over all epochs), without end."""
+        streamed = self._streamed(step) if isinstance(self.source, StreamedSource) else None
+        for block, start in self._blocks(step):
+            index, labels, target, draws = self._prepare(block)
+            images = self._fetched(block, start, index) if streamed is None else streamed
+            for batch in range(start, block.stop):
+                rows = slice((batch - block.first) * self.batch_size, (batch - block.first + 1) * self.batch_size)
+                pixels = self._finish(next(images), None if draws is None else draws.rows(rows.start, rows.stop))
+                yield Batch(pixels, labels[rows], _rows(target, rows), index[rows])
+
+    def _blocks(self, step: int) -> Iterator[tuple[_Block, int]]:
+        """Blocks from the one that holds `step`, each with its first batch to give out.
+
+        Blocks begin at fixed places of the epoch, so that what is computed together does not depend on where a run
+        was resumed.
+        """
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        while True:
+            first = batch - batch % self._block
+            block = _Block(epoch, first, min(first + self._block, self.steps_per_epoch))
+            yield block, batch
+            batch = block.stop
+            if batch == self.steps_per_epoch:
+                epoch, batch = epoch + 1, 0
+
+    def _positions(self, block: _Block, device: torch.device) -> Tensor:
+        return torch.arange(block.first * self.batch_size, block.stop * self.batch_size, device=device)
+
+    @torch.no_grad()
+    def _prepare(self, block: _Block) -> tuple[Tensor, Tensor, Any, Draws | None]:
+        index = self.order(block.epoch)(self._positions(block, self.device))
+        labels = self.source.labels(index)
+        target = None if self.target is None else self.target(labels)
+        draws = None
+        if self._augment:
+            positions = self._positions(block, torch.device("cpu"))
+            draws = draw(self.seed, block.epoch, positions, self.batch_size, self._augment_per)
+        return index, labels, target, draws
+
+    def _fetched(self, block: _Block, start: int, index: Tensor) -> Iterator[Tensor]:
+        """uint8 images of the batches from `start` to the block's end, out of a source on the device."""
+        for first in range(block.first, block.stop, self._fetch):
+            stop = min(first + self._fetch, block.stop)
+            if stop > start:
+                rows = slice((first - block.first) * self.batch_size, (stop - block.first) * self.batch_size)
+                images = self.source.fetch(index[rows]).to(self.device).split(self.batch_size)
+                yield from images[max(0, start - first) :]
+
+    def _streamed(self, step: int) -> Iterator[Tensor]:
+        """uint8 images of every batch from `step` on, read by workers."""
+        assert isinstance(self.source, StreamedSource)
+        pin = self.device.type == "cuda"
+        for images in stream(self.source.reader, self._index_batches(step), workers=self._workers, pin=pin):
+            yield images.to(self.device, non_blocking=True)
+
+    def _index_batches(self, step: int) -> Iterator[Tensor]:
+        for block, start in self._blocks(step):
+            index = self.order(block.epoch)(self._positions(block, torch.device("cpu")))
+            for batch in range(start, block.stop):
+                yield index[
+                    (batch - block.first) * self.batch_size : (batch - block.first + 1) * self.batch_size
+                ].clone()
+
+    @torch.no_grad()
+    def _finish(self, images: Tensor, draws: Draws | None) -> Tensor:
+        return normalise(images if draws is None else light1(images, draws))
+
+
+def _rows(target: Any, rows: slice) -> Any:
+    """The same rows of a tensor, or of each tensor of a tuple or dict."""
+    if isinstance(target, Tensor):
+        return target[rows]
+    if isinstance(target, dict):
+        return {name: _rows(part, rows) for name, part in target.items()}
+    if isinstance(target, tuple):
+        parts = [_rows(part, rows) for part in target]
+        return type(target)(*parts) if hasattr(target, "_fields") else tuple(parts)
+    return target

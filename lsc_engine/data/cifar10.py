@@ -1,0 +1,73 @@
+"""CIFAR-10: 50 000 + 10 000 images, 32×32, three channels (Krizhevsky 2009), from its "python version" files.
+
+Those files are pickles, and a pickle can run any program. Their MD5 sums are compared with torchvision's first, and
+they are then read by an unpickler that knows dictionaries, lists, strings, numbers and numpy arrays, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsc_engine.data.arrays import Arrays
+from lsc_engine.errors import LscError
+
+_ALLOWED = {
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("_codecs", "encode"),
+}
+
+
+def checksums() -> dict[str, str]:
+    """File name -> MD5 of the published files, as torchvision lists them."""
+    from torchvision.datasets import CIFAR10
+
+    return dict(CIFAR10.train_list + CIFAR10.test_list)
+
+
+def load(split: str, folder: Path, *, sums: dict[str, str] | None = None) -> Arrays:
+    """One split from the batch files in `folder`. LscError for a file that is missing, altered or not plain data."""
+    sums = checksums() if sums is None else sums
+    names = sorted(name for name in sums if name.startswith("test" if split == "val" else "data"))
+    batches = [_batch(folder / name, sums[name]) for name in names]
+    pixels = np.concatenate([pixels for pixels, _ in batches])
+    return Arrays(pixels, np.concatenate([labels for _, labels in batches]), 10)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _batch(path: Path, md5: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise LscError(f"{path} cannot be read: {error.strerror or error}") from None
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise LscError(f"{path} is not the published file (MD5 differs); get CIFAR-10 again")
+    return plain_batch(content, str(path))
+
+
+def plain_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of a batch file -> uint8 [N, 3, 32, 32] and int64 [N]. LscError for anything but plain data."""
+    try:
+        batch = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
+    except Exception as error:  # a hostile or torn pickle may raise anything
+        raise LscError(f"{where} is refused: not plain data ({error})") from None
+    pixels, labels = (batch.get(b"data"), batch.get(b"labels")) if isinstance(batch, dict) else (None, None)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or not isinstance(labels, list):
+        raise LscError(f"{where} is refused: no bytes under data, or no list under labels")
+    if pixels.shape != (len(labels), 3072) or not all(type(x) is int and 0 <= x < 10 for x in labels):
+        raise LscError(f"{where} is refused: {pixels.shape} bytes for {len(labels)} labels, or a label beyond 9")
+    return pixels.reshape(-1, 3, 32, 32), np.asarray(labels, dtype=np.int64)

@@ -1,0 +1,45 @@
+"""Random numbers as a pure function of what they are for: a counter hashed with a key, no generator state.
+
+The mixer is the finaliser of SplitMix64 (Steele, Lea, Flood 2014) on wrapping 64-bit integers, so that the same
+counter and key give the same bits on every device, in any order and in any batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
+_SECOND = 0x94D049BB133111EB - (1 << 64)
+
+
+def key(*parts: object) -> int:
+    """A signed 64-bit key from printable parts, for instance ("augment", seed, epoch)."""
+    digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def mix(words: Tensor) -> Tensor:
+    """Hash every int64 of `words` to an int64; a bijection, any shape."""
+    words = (words ^ ((words >> 30) & 0x3FFFFFFFF)) * _FIRST
+    words = (words ^ ((words >> 27) & 0x1FFFFFFFFF)) * _SECOND
+    return words ^ ((words >> 31) & 0x1FFFFFFFF)
+
+
+def keyed(counter: Tensor, secret: int) -> Tensor:
+    """int64 hashes of an int64 `counter` under the key `secret` (see `key`); for one key a bijection."""
+    return mix((counter ^ secret) * _GAMMA + _GAMMA)
+
+
+def words(keys: Tensor, count: int) -> Tensor:
+    """[B] int64 keys -> [B, count] independent int64 hashes: one SplitMix64 stream per key."""
+    steps = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * _GAMMA
+    return mix(keys.unsqueeze(-1) + steps)
+
+
+def uniform(hashes: Tensor) -> Tensor:
+    """int64 hashes -> float32 in [0, 1), the upper 24 bits, so that every value is exact."""
+    return ((hashes >> 40) & 0xFFFFFF).to(torch.float32) * (1.0 / (1 << 24))

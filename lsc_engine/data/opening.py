@@ -1,0 +1,136 @@
+"""Opening a data set by what the preset says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol, overload
+
+import torch
+
+from lsc_engine.config.datasets import DATASETS, locate, missing_sentence
+from lsc_engine.data import cifar10, digits, fashion_mnist, folders
+from lsc_engine.data.arrays import Arrays
+from lsc_engine.data.source import ImageSource, TensorSource, resized
+from lsc_engine.data.spectrum import SpectrumSource
+from lsc_engine.errors import UsageError, did_you_mean
+
+
+class DataSettings(Protocol):
+    """The part of a preset's [data] that is read here; `config.schema.Data` has it."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def labels(self) -> str: ...
+    @property
+    def classes(self) -> int | None: ...
+    @property
+    def image_size(self) -> int | None: ...
+    @property
+    def path(self) -> str | None: ...
+
+
+def _silent(_text: str) -> None:
+    """Say nothing."""
+
+
+@overload
+def open_source(
+    data: DataSettings,
+    *,
+    split: Literal["train"],
+    data_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    say: Callable[[str], None] = _silent,
+) -> ImageSource: ...
+@overload
+def open_source(
+    data: DataSettings,
+    *,
+    split: str,
+    data_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    say: Callable[[str], None] = _silent,
+) -> ImageSource | None: ...
+def open_source(
+    data: DataSettings,
+    *,
+    split: str,
+    data_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    say: Callable[[str], None] = _silent,
+) -> ImageSource | None:
+    """The images of `split` ("train" or "val"), or None where the data set has no validation images.
+
+    Labels "class" take the images of the first `data.classes` classes; "unique" the first `data.classes` training
+    images, each its own class, without validation. Images stay on `device` as uint8 where they take at most a quarter
+    of its memory, else they are streamed. `say` hears of downloads and packing.
+    UsageError where the data is missing (what to put where) or has fewer classes than asked for; LscError where a
+    file is damaged.
+    """
+    device = torch.device(device)
+    if split not in ("train", "val"):
+        raise UsageError(f"split {split!r}: {did_you_mean(split, ('train', 'val'))}")
+    if data.dataset not in DATASETS:
+        raise UsageError(f"data.dataset: {data.dataset}: {did_you_mean(data.dataset, DATASETS)}")
+    source = _open(data, split, None if data_dir is None else Path(data_dir), device, say)
+    if split == "val":
+        return source
+    if source is None:
+        raise UsageError(missing_sentence(data.dataset, data_dir, data.path))
+    if data.classes is not None and source.classes < data.classes:
+        what = "images" if data.labels == "unique" else "classes"
+        raise UsageError(
+            f"data.classes: {data.classes:,} is more than the {source.classes:,} {what} of {data.dataset} found here"
+        )
+    return source
+
+
+def _open(
+    data: DataSettings, split: str, data_dir: Path | None, device: torch.device, say: Callable[[str], None]
+) -> ImageSource | None:
+    unique = data.labels == "unique"
+    if data.dataset == "spectrum":
+        if data.classes is None:
+            raise UsageError("data.classes: spectrum has any number of images; say how many classes")
+        size = data.image_size or DATASETS["spectrum"].size or 32
+        if unique and split == "val":
+            return None
+        return SpectrumSource(classes=data.classes, unique=unique, split=split, size=size, device=device)
+    if data.dataset in folders.NAMES:
+        return folders.open_folder(
+            data.dataset,
+            split,
+            unique=unique,
+            count=data.classes,
+            size=data.image_size,
+            data_dir=data_dir,
+            path=data.path,
+            device=device,
+            say=say,
+        )
+    arrays = _arrays(data, split, unique, data_dir, say)
+    if arrays is None:
+        return None
+    arrays = arrays.first(data.classes, unique=unique)
+    labels = None if unique else torch.from_numpy(arrays.labels)
+    pixels = resized(arrays.pixels, data.image_size)
+    return TensorSource(pixels, labels, classes=len(pixels) if unique else arrays.classes, device=device)
+
+
+def _arrays(
+    data: DataSettings, split: str, unique: bool, data_dir: Path | None, say: Callable[[str], None]
+) -> Arrays | None:
+    if data.dataset == "digits":
+        return digits.load(split, unique=unique)
+    if unique and split == "val":
+        return None
+    found = locate(data.dataset, data_dir, data.path)
+    if data.dataset == "fashion-mnist":
+        if found is None and data.path is not None:
+            raise UsageError(missing_sentence(data.dataset, data_dir, data.path))
+        return fashion_mnist.load(split, found or fashion_mnist.download(data_dir, say))
+    if found is None:
+        raise UsageError(missing_sentence(data.dataset, data_dir, data.path))
+    return cifar10.load(split, found)

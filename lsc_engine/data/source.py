@@ -1,0 +1,142 @@
+"""What every data set looks like to the rest: numbered uint8 images of one size, and their labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class ImageSource(ABC):
+    """Numbered images of one split.
+
+    `images`: how many; `channels`, `size`: each is uint8 [channels, size, size]; `classes`: how many labels;
+    `resident`: whether `fetch` is a computation on `device` alone (held there or made there), otherwise images are
+    read on the host, best by workers (stream.py); `device`: where labels, and resident images, are.
+    """
+
+    def __init__(
+        self, *, images: int, channels: int, size: int, classes: int, device: torch.device, resident: bool = True
+    ) -> None:
+        self.images = images
+        self.channels = channels
+        self.size = size
+        self.classes = classes
+        self.device = device
+        self.resident = resident
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image."""
+        return self.channels * self.size * self.size
+
+    @abstractmethod
+    def labels(self, index: Tensor) -> Tensor:
+        """int64 [B] image numbers on `device` -> int64 [B] class labels in [0, classes)."""
+
+    @abstractmethod
+    def fetch(self, index: Tensor) -> Tensor:
+        """int64 [B] image numbers -> uint8 [B, channels, size, size], on `device` when resident."""
+
+
+class Reader(Protocol):
+    """Reads images on the host; must pickle, since workers hold one. Raises LscError for what cannot be read."""
+
+    channels: int
+    size: int
+
+    def read(self, index: Tensor) -> Tensor:
+        """int64 [B] on the CPU -> uint8 [B, channels, size, size] on the CPU."""
+
+
+class LabelledSource(ImageSource):
+    """A source whose labels are a stored table, or the image number itself where `labels` is None."""
+
+    def __init__(
+        self,
+        *,
+        labels: Tensor | None,
+        images: int,
+        channels: int,
+        size: int,
+        classes: int,
+        device: torch.device,
+        resident: bool,
+    ) -> None:
+        super().__init__(images=images, channels=channels, size=size, classes=classes, device=device, resident=resident)
+        self._labels = None if labels is None else labels.to(device=device, dtype=torch.int64)
+
+    def labels(self, index: Tensor) -> Tensor:
+        return index if self._labels is None else self._labels.index_select(0, index.to(self.device))
+
+
+class TensorSource(LabelledSource):
+    """Images held as one uint8 tensor [N, C, S, S] on the device."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor | None, *, classes: int, device: torch.device) -> None:
+        count, channels, size, _ = pixels.shape
+        super().__init__(
+            labels=labels, images=count, channels=channels, size=size, classes=classes, device=device, resident=True
+        )
+        self._pixels = pixels.to(device)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self._pixels.index_select(0, index.to(self.device))
+
+
+class StreamedSource(LabelledSource):
+    """Images that stay on disk and are read when they are needed."""
+
+    def __init__(
+        self, reader: Reader, labels: Tensor | None, *, images: int, classes: int, device: torch.device
+    ) -> None:
+        super().__init__(
+            labels=labels,
+            images=images,
+            channels=reader.channels,
+            size=reader.size,
+            classes=classes,
+            device=device,
+            resident=False,
+        )
+        self.reader = reader
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.reader.read(index.cpu())
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1]: x / 127.5 - 1, any shape."""
+    return images.to(torch.float32).mul_(1.0 / 127.5).sub_(1.0)
+
+
+def resized(pixels: np.ndarray | Tensor, size: int | None) -> Tensor:
+    """uint8 [N, C, H, W] -> uint8 [N, C, size, size], bilinear and antialiased; unchanged when `size` is theirs."""
+    tensor = torch.tensor(pixels) if isinstance(pixels, np.ndarray) else pixels
+    if size is None or tuple(tensor.shape[-2:]) == (size, size):
+        return tensor
+    blocks = [
+        functional.interpolate(block.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        .round_()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+        for block in tensor.split(4096)
+    ]
+    return torch.cat(blocks)
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory that `device` has."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def fits(byte_count: int, device: torch.device) -> bool:
+    """Whether images of `byte_count` bytes may stay on `device`: at most a quarter of its memory."""
+    return byte_count <= device_memory(device) // 4

@@ -1,0 +1,250 @@
+"""Which sample comes when: a pure function of (seed, epoch, position), for every kind of source."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from lsc_engine.data import Batches, ImageSource, eval_batches, fixed_subset, normalise, open_source
+from lsc_engine.data import batches as batches_module
+from lsc_engine.data.source import StreamedSource
+from lsc_engine.errors import LscError, UsageError
+
+
+@pytest.fixture
+def digits(settings: Any) -> ImageSource:
+    return open_source(settings("digits", "unique"), split="train")
+
+
+@pytest.fixture
+def streamed(
+    settings: Any, image_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> StreamedSource:
+    image_folder("imagenet", {"train": {c: [f"{c}{i:02d}.JPEG" for i in range(25)] for c in ("a", "b")}})
+    monkeypatch.setattr("lsc_engine.data.source.device_memory", lambda _: 0)
+    source = open_source(settings("imagenet", image_size=72), split="train", data_dir=tmp_path)
+    assert isinstance(source, StreamedSource)
+    return source
+
+
+def take(batches: Batches[Any], start: int, count: int) -> list[Any]:
+    return list(itertools.islice(batches.from_step(start), count))
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("images", "labels", "index"))
+
+
+def test_steps_per_epoch_drop_the_rest(digits: ImageSource) -> None:
+    assert Batches(digits, 256, 0).steps_per_epoch == 7
+    assert Batches(digits, 1797, 0).steps_per_epoch == 1
+    with pytest.raises(UsageError, match=r"train\.batch_size: 1,798"):
+        Batches(digits, 1798, 0)
+
+
+def test_each_epoch_is_a_permutation_and_no_two_are_equal(digits: ImageSource) -> None:
+    batches = Batches(digits, 599, 0)
+    assert batches.steps_per_epoch == 3
+    epochs = [torch.cat([b.index for b in take(batches, 3 * e, 3)]) for e in range(4)]
+    for epoch in epochs:
+        assert torch.equal(epoch.sort().values, torch.arange(1797))
+    for one, other in itertools.combinations(epochs, 2):
+        assert (one == other).float().mean() < 0.02
+    other_seed = torch.cat([b.index for b in take(Batches(digits, 599, 1), 0, 3)])
+    assert (other_seed == epochs[0]).float().mean() < 0.02
+
+
+@pytest.mark.parametrize("augment", ["none", "light1"])
+@pytest.mark.parametrize("per", ["image", "batch"])
+def test_from_step_equals_skipping(
+    digits: ImageSource, monkeypatch: pytest.MonkeyPatch, augment: str, per: str
+) -> None:
+    # Blocks of 3 batches in epochs of 17 steps, so that steps lie in every place of a block.
+    monkeypatch.setattr(batches_module, "BLOCK_SAMPLES", 300)
+    monkeypatch.setattr(batches_module, "BLOCK_BYTES", 2 * 100 * 64)
+    batches = Batches(digits, 100, 5, augment=augment, augment_per=per)
+    straight = take(batches, 0, 40)
+    for start in (0, 1, 2, 3, 8, 16, 17, 18, 35):
+        assert all(same(a, b) for a, b in zip(straight[start:], take(batches, start, 40 - start), strict=True))
+
+
+def test_block_size_does_not_change_the_batches(digits: ImageSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = take(Batches(digits, 64, 0, augment="light1"), 0, 60)
+    monkeypatch.setattr(batches_module, "BLOCK_SAMPLES", 1)
+    assert all(same(a, b) for a, b in zip(default, take(Batches(digits, 64, 0, augment="light1"), 0, 60), strict=True))
+
+
+def test_images_labels_and_index_belong_together(settings: Any) -> None:
+    source = open_source(settings("digits"), split="train")
+    for batch in take(Batches(source, 100, 0), 12, 20):
+        assert torch.equal(batch.labels, source.labels(batch.index))
+        assert torch.equal(batch.images, normalise(source.fetch(batch.index)))
+        assert batch.images.dtype == torch.float32
+
+
+class Pair(NamedTuple):
+    columns: Tensor
+    weights: Tensor
+
+
+def test_targets_are_made_for_many_batches_at_once(digits: ImageSource) -> None:
+    calls: list[int] = []
+
+    def target(labels: Tensor) -> dict[str, Any]:
+        calls.append(len(labels))
+        return {"pair": Pair(labels[:, None] + torch.arange(3), labels.float()), "row": (labels * 2,), "none": None}
+
+    for batch in take(Batches(digits, 128, 0, target=target), 0, 14):
+        pair = batch.target["pair"]
+        assert isinstance(pair, Pair)
+        assert torch.equal(pair.columns, batch.labels[:, None] + torch.arange(3))
+        assert torch.equal(batch.target["row"][0], batch.labels * 2)
+    assert calls == [14 * 128]
+
+
+def test_gradients_flow_after_a_batch(digits: ImageSource) -> None:
+    """The generator keeps its no_grad to itself, and its tensors may be saved for the backward pass."""
+    batch = next(Batches(digits, 8, 0).from_step(0))
+    weight = torch.ones(64, requires_grad=True)
+    (batch.images.flatten(1) * weight).sum().backward()
+    assert weight.grad is not None
+
+
+def test_global_random_numbers_are_left_alone(digits: ImageSource, streamed: StreamedSource) -> None:
+    before = torch.get_rng_state()
+    take(Batches(digits, 64, 0, augment="light1"), 0, 3)
+    take(Batches(streamed, 10, 0, workers=1, augment="light1"), 0, 3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_order_is_the_same(streamed: StreamedSource, workers: int) -> None:
+    batches = Batches(streamed, 8, 3, workers=workers)
+    straight = take(batches, 0, 14)
+    for batch in straight:
+        assert torch.equal(batch.images, normalise(streamed.fetch(batch.index)))
+        assert torch.equal(batch.labels, batch.index // 25)
+    assert all(same(a, b) for a, b in zip(straight[5:], take(batches, 5, 9), strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_vanished_file_is_named(streamed: StreamedSource, workers: int) -> None:
+    path = streamed.reader.files.path(30)  # type: ignore[attr-defined]
+    path.unlink()
+    with pytest.raises(LscError, match=f"{path.name} has vanished"):
+        take(Batches(streamed, 10, 0, workers=workers), 0, 5)
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def test_workers_end_with_their_iterator(streamed: StreamedSource) -> None:
+    before = children()
+    iterator = Batches(streamed, 5, 0, workers=2).from_step(0)
+    next(iterator)
+    assert len(children() - before) >= 2
+    iterator.close()  # type: ignore[attr-defined]
+    del iterator
+    until = time.monotonic() + 10
+    while children() - before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not children() - before
+
+
+_SIGNALLED = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+from dataclasses import dataclass
+from pathlib import Path
+from lsc_engine.data import Batches, source as s, open_source
+s.device_memory = lambda _: 0
+@dataclass
+class D:
+    dataset = "imagenet"; labels = "class"; image_size = 72; path = None; classes = None
+signal.signal(signal.SIGINT, lambda *_: None)
+signal.signal(signal.SIGTERM, lambda *_: None)
+os.setpgrp()
+source = open_source(D(), split="train", data_dir=sys.argv[1])
+batches = Batches(source, 10, 0, workers=2).from_step(0)
+next(batches)
+os.killpg(0, signal.SIGINT)
+os.killpg(0, signal.SIGTERM)
+for _ in range(40): next(batches)
+print("all there", flush=True)
+if sys.argv[2] == "kill": os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_outlive_ctrl_c_and_sigterm(streamed: StreamedSource, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _SIGNALLED, str(tmp_path), "end"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "all there"), done.stderr
+
+
+def test_workers_end_when_the_trainer_is_killed(streamed: StreamedSource, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _SIGNALLED, str(tmp_path), "kill"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    group = process.pid
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("workers are left over")
+
+
+def test_fixed_subset_is_the_same_for_all_and_spread() -> None:
+    subset = fixed_subset(60_000, 1000)
+    assert torch.equal(subset, fixed_subset(60_000, 1000))
+    assert len(subset.unique()) == 1000
+    assert torch.equal(subset, subset.sort().values)
+    assert torch.histc(subset.float(), 6, 0, 60_000).min() > 100
+    assert fixed_subset(5, 10).tolist() == [0, 1, 2, 3, 4]
+    assert len(fixed_subset(10**12, 50)) == 50
+
+
+def test_eval_batches(settings: Any, streamed: StreamedSource) -> None:
+    source = open_source(settings("digits"), split="val")
+    assert source is not None
+    index = fixed_subset(source.images, 250)
+    found = list(eval_batches(source, index, 100))
+    assert [len(b.labels) for b in found] == [100, 100, 50]
+    assert torch.equal(torch.cat([b.labels for b in found]), source.labels(index))
+    assert torch.equal(torch.cat([b.images for b in found]), normalise(source.fetch(index)))
+    files = list(eval_batches(streamed, torch.tensor([40, 3, 7]), 2, workers=1))
+    assert torch.equal(torch.cat([b.images for b in files]), normalise(streamed.fetch(torch.tensor([40, 3, 7]))))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_no_wait_for_the_gpu_between_batches(settings: Any) -> None:
+    for data in (settings("digits", "unique"), settings("spectrum", "unique", 10**6, 32)):
+        source = open_source(data, split="train", device="cuda")
+        batches = Batches(source, 64, 0, device="cuda", augment="light1", target=lambda labels: labels * 2)
+        take(batches, 0, 2)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = take(batches, 0, 40)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        reference = open_source(data, split="train")
+        expected = take(Batches(reference, 64, 0), 0, 40)
+        assert all(torch.equal(a.index.cpu(), b.index) for a, b in zip(found, expected, strict=True))
