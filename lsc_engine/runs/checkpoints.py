@@ -8,6 +8,7 @@ A folder without a manifest was never finished. One whose sizes or hashes differ
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -79,6 +80,13 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def _hashed(path: Path) -> tuple[int, str]:
+    try:
+        return sha256_file(path)
+    except UnreadableError as error:
+        raise OSError(errno.EIO, str(error)) from None
+
+
 @contextlib.contextmanager
 def new_checkpoint(run_folder: Path, step: int, extra: Mapping[str, Any] | None = None) -> Iterator[Path]:
     """A fresh folder to write a checkpoint's files into; it takes its name only when it is whole and on the disk.
@@ -96,7 +104,7 @@ def new_checkpoint(run_folder: Path, step: int, extra: Mapping[str, Any] | None 
         files: dict[str, dict[str, Any]] = {}
         for path in sorted(fresh.iterdir()):
             fsync_file(path)
-            size, digest = sha256_file(path)
+            size, digest = _hashed(path)
             files[path.name] = {"size": size, "sha256": digest}
         replace_json(fresh / MANIFEST, {**(extra or {}), "step": step, "written": time.time(), "files": files})
         final = parent / step_name(step)

@@ -189,6 +189,18 @@ class MetricsTable:
             columns = tuple(column[order] for column in columns)
         return step, columns
 
+    def attempt_starts(self) -> list[int]:
+        """The first step logged by each attempt, in order of attempts: from the second on, where the run resumed."""
+        first: dict[int, tuple[int, int]] = {}
+        for group in self._groups:
+            if not len(group):
+                continue
+            line, step, attempt = group.heads
+            numbers, at = np.unique(attempt, return_index=True)
+            for number, index in zip(numbers.tolist(), at.tolist(), strict=True):
+                first[number] = min(first.get(number, (MAX_LINE**3, 0)), (int(line[index]), int(step[index])))
+        return [first[number][1] for number in sorted(first)]
+
     def series(self, name: str) -> tuple[Ints, Floats]:
         """Steps in rising order and the values of `name`."""
         step, (values,) = self.columns(name)

@@ -5,6 +5,7 @@ A damaged or hostile folder is a run in state `unreadable` with a sentence; read
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import re
@@ -66,7 +67,8 @@ class Run:
     @property
     def label(self) -> str:
         """What stands for the variant: its label, else its name."""
-        label = self.config.get("label")
+        named = self.config.get("run")
+        label = named.get("label") if isinstance(named, dict) else None
         return label if isinstance(label, str) and label else self.variant
 
     @property
@@ -195,11 +197,10 @@ def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
             except UsageError:
                 continue
             return Run(path, identifier, root)
-    # Outside the known folders: source.json may say how many of the last parts are the id, if they agree with it.
-    try:
+    # Outside the known folders: the run may say how many of the last parts are its id, if they agree with it.
+    told = ""
+    with contextlib.suppress(UnreadableError):
         told = str(read_json(resolved / SOURCE).get("id"))
-    except UnreadableError:
-        told = ""
     count = 4 if told.count("/") == 3 and "/".join(resolved.parts[-4:]) == told else 3
     identifier = "/".join(resolved.parts[-count:])
     return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import checkpoints, control, host
-from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, replace_file, replace_json
+from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, read_json, replace_file, replace_json
 from lsc_engine.runs.layout import LOG, METRICS, PRESET, SOURCE, run_id
 from lsc_engine.runs.lock import RunLock
 from lsc_engine.runs.metrics import MetricsLog, format_line
@@ -221,6 +221,18 @@ class RunWriter:
         """Remember in the status what could not be saved (`kind`, e.g. "checkpoint"); None when it can again."""
         self._note_trouble(kind, sentence)
         self._write_status(durable=True)
+
+    def record(self, **facts: Any) -> None:
+        """Put facts known only now (order of classes, threads, versions) into source.json; tells of a full disk."""
+        try:
+            known = read_json(self.folder / SOURCE)
+        except UnreadableError:
+            known = {}
+        try:
+            replace_json(self.folder / SOURCE, {**known, **facts})
+            self._note_trouble("source", None)
+        except OSError as error:
+            self._note_trouble("source", f"{SOURCE}: {error.strerror}")
 
     def message(self, text: str) -> None:
         """A line for log.txt with the time of day, and on stderr."""

@@ -1,0 +1,54 @@
+"""Settings of runs as flat tables (`optimizer.lr` -> value), and in which of them runs differ."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What only names or explains a run, or says how it is compared; the seed tells runs of one variant apart.
+_WORDS = frozenset({"title", "source", "claim", "provenance", "compare", "run", "label", "study", "variant", "seed"})
+_DEEPEST = 8
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The tables of a preset that this program wrote."""
+    return tomllib.loads(text)
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of all that decides what a run computes, its seed left out."""
+    flat: dict[str, Any] = {}
+    _flatten({key: value for key, value in config.items() if key not in _WORDS}, "", flat, 0)
+    return flat
+
+
+def _flatten(table: Mapping[str, Any], prefix: str, flat: dict[str, Any], depth: int) -> None:
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value and depth < _DEEPEST:
+            _flatten(value, f"{name}.", flat, depth + 1)
+        else:
+            flat[name] = value
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Key -> both values, where they differ; None stands for a key that is not set."""
+    keys = [*one, *(key for key in other if key not in one)]
+    return {key: (one.get(key), other.get(key)) for key in keys if not _equal(one.get(key), other.get(key))}
+
+
+def differing(tables: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Key -> value in each table, for the keys whose values are not all equal."""
+    keys = dict.fromkeys(key for table in tables for key in table)
+    found: dict[str, list[Any]] = {}
+    for key in keys:
+        values = [table.get(key) for table in tables]
+        if any(not _equal(values[0], value) for value in values[1:]):
+            found[key] = values
+    return found
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Equality that takes 1 and 1.0 for equal but not 1 and true."""
+    return bool(one == other) and (type(one) is bool) == (type(other) is bool)

@@ -1,0 +1,144 @@
+"""The folders of a planned study: what is new, what goes on, what is done, and what stands in the way.
+
+The same command again goes on where it stopped. Other settings under the same study name are refused with the
+difference and a name that would do; everything is looked at before the first folder is created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from lsc_engine.errors import UsageError
+from lsc_engine.runs.files import UnreadableError, read_toml
+from lsc_engine.runs.layout import PRESET, SEED, STATUS, check_name, check_study, run_folder
+from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.runs.status import Status, read_status
+from lsc_engine.runs.writer import RunSettings, create_run
+
+_SHOWN_DIFFERENCES = 8
+C = TypeVar("C", bound=RunSettings, covariant=True)
+
+
+class PlannedRun(Protocol[C]):
+    """A run of a plan (config.RunPlan)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def config(self) -> C: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+
+class Plan(Protocol[C]):
+    """A plan of a study (config.StudyPlan)."""
+
+    @property
+    def study(self) -> str: ...
+    @property
+    def runs(self) -> tuple[PlannedRun[C], ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """A run of a study and what is to be done: "new", "resume", "busy" (another process trains it) or "done"
+    (finished, or diverged: the same again would diverge again)."""
+
+    id: str
+    folder: Path
+    config: Any
+    needs: tuple[str, ...]
+    action: str
+    status: Status | None = None
+
+
+def look_at_study(plan: Plan[Any], root: Path) -> tuple[StudyRun, ...]:
+    """What is to be done for every run of the plan; creates nothing.
+
+    UsageError, one sentence per fault: folders that are not ours, other settings under this study name.
+    """
+    check_study(plan.study)
+    root = Path(root)
+    faults: list[str] = []
+    found: list[StudyRun] = []
+    for run in plan.runs:
+        folder = run_folder(root, run.id)
+        fault = _fault(run, folder, plan.study, root)
+        if fault is not None and fault not in faults:
+            faults.append(fault)
+        status = read_status(folder) if _is_run(folder) else None
+        action = "new" if status is None else _action(status)
+        found.append(StudyRun(run.id, folder, run.config, tuple(run.needs), action, status))
+    if faults:
+        raise UsageError(*faults)
+    return tuple(found)
+
+
+def create_study(plan: Plan[Any], root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
+    """`look_at_study`, then create the folders of the new runs in state `queued`. `source` goes into source.json."""
+    runs = look_at_study(plan, root)
+    for run in runs:
+        if run.action == "new":
+            create_run(run.folder, run.config, source)
+    return runs
+
+
+def free_name(root: Path, study: str) -> str:
+    """A study name that no folder has yet: `study-2`, `study-3`, …"""
+    stem, number = study, 2
+    while (Path(root) / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / PRESET).is_file() or (folder / STATUS).is_file()
+
+
+def _action(status: Status) -> str:
+    if status.state in ("finished", "diverged"):
+        return "done"
+    judged = status.judged()
+    return "busy" if judged.active and judged.shown_state != "lost" else "resume"
+
+
+def _fault(run: PlannedRun[Any], folder: Path, study: str, root: Path) -> str | None:
+    """Why this run cannot be created or continued, as a sentence; None when it can."""
+    if folder.exists() and not _is_run(folder):
+        if not folder.is_dir() or any(folder.iterdir()):
+            return f"{folder} exists, is not empty and is not a run: move it away, or give another --name"
+        return None
+    planned = settings_of(parse(run.config.to_toml()))
+    for kin in _kin(folder):
+        try:
+            known = settings_of(read_toml(kin / PRESET))
+        except UnreadableError as error:
+            return f"{kin}: {error}; delete this run, or give another --name, such as {free_name(root, study)}"
+        changed = differences(known, planned)
+        if changed:
+            return _refusal(study, kin, changed, free_name(root, study))
+    return None
+
+
+def _kin(folder: Path) -> Iterable[Path]:
+    """The run itself if it exists, and the other seeds of its variant: they share all settings but the seed."""
+    try:
+        names = sorted(entry.name for entry in folder.parent.iterdir() if SEED.fullmatch(entry.name))
+    except OSError:
+        return []
+    return [folder.parent / name for name in names if _is_run(folder.parent / name)]
+
+
+def _refusal(study: str, kin: Path, changed: Mapping[str, tuple[Any, Any]], name: str) -> str:
+    listed = [f"{key} is {_shown(old)} there, {_shown(new)} here" for key, (old, new) in changed.items()]
+    more = len(listed) - _SHOWN_DIFFERENCES
+    text = "; ".join(listed[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+    check_name(name.rpartition("/")[2], "study")
+    return f"study {study!r} has run {kin.parent.name}/{kin.name} with other settings: {text}. Give --name {name}"
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
