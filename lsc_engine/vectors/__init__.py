@@ -9,18 +9,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lsc_engine.vectors.base import VectorSystem
     from lsc_engine.vectors.counting import SystemFacts, cosine_histogram, facts, n_min, near_in_use, parse_count
+    from lsc_engine.vectors.empirical import load_table
+    from lsc_engine.vectors.order import Bijection, Order
+    from lsc_engine.vectors.systems import system
 
 _HOME = {
+    "Bijection": "order",
+    "Order": "order",
     "SystemFacts": "counting",
     "cosine_histogram": "counting",
     "facts": "counting",
     "n_min": "counting",
     "near_in_use": "counting",
     "parse_count": "counting",
+    "VectorSystem": "base",
+    "load_table": "empirical",
+    "system": "systems",
 }
 
-__all__ = ["SystemFacts", "cosine_histogram", "facts", "n_min", "near_in_use", "parse_count"]
+__all__ = [
+    "Bijection",
+    "Order",
+    "SystemFacts",
+    "VectorSystem",
+    "cosine_histogram",
+    "facts",
+    "load_table",
+    "n_min",
+    "near_in_use",
+    "parse_count",
+    "system",
+]
 
 
 def __getattr__(name: str) -> Any:

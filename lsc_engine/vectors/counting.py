@@ -200,7 +200,10 @@ def _count(parsed: Name, n: int, classes: int | None) -> int:
         case "planar":
             return max(4, 1 << (int(classes or 1) - 1).bit_length())
         case "plugin":
-            return int(names.plugin(parsed.text)(n, classes).count)
+            try:
+                return int(names.plugin(parsed.text)(n, classes).count)
+            except UsageError:
+                return 0  # n is too small for it
         case _:
             return int(classes or 1)
 

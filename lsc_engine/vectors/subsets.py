@@ -1,0 +1,79 @@
+"""Ranks of subsets: the p-subsets of N positions numbered in lexicographic order, in int64 arithmetic alone.
+
+The complement of a lexicographic rank is a number in the combinatorial number system: with c = N - 1 - position,
+C(N, p) - 1 - rank = C(c_p, p) + ... + C(c_1, 1). Each digit is found by bisection in a row of Pascal's triangle, so
+nothing is rounded, whatever the size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LARGEST = 2**63 - 1
+
+
+class Subsets:
+    """The p-subsets of range(total), for ranks of any tensor shape. `count` is exact and may exceed int64."""
+
+    def __init__(self, total: int, p: int) -> None:
+        self.total, self.p, self.count = total, p, math.comb(total, p)
+        self._pascal: dict[tuple[int, torch.device], Tensor] = {}
+
+    def unrank(self, rank: Tensor) -> list[Tensor]:
+        """The p positions, rising, of each rank (int64, any shape)."""
+        if self.p == 1:
+            return [rank]
+        left = (self.count - 1) - rank
+        positions = []
+        for size in range(self.p, 1, -1):
+            row = self._row(size, rank.device)
+            # Searching on the right counts the entries <= left: one more than the digit.
+            after = torch.searchsorted(row, left, right=True)
+            positions.append(self.total - after)
+            left = left - row[after - 1]
+        positions.append((self.total - 1) - left)
+        return positions
+
+    def rank(self, positions: list[Tensor]) -> Tensor:
+        """The rank of each set of positions, which are p tensors of one shape, rising."""
+        if self.p == 1:
+            return positions[0]
+        rank = (self.count - self.total) + positions[-1]
+        for size, position in zip(range(self.p, 1, -1), positions, strict=False):
+            rank = rank - self._row(size, position.device)[(self.total - 1) - position]
+        return rank
+
+    def _row(self, size: int, device: torch.device) -> Tensor:
+        """C(c, size) for c in range(total); entries above int64 stand for "larger than any rank"."""
+        key = (size, device)
+        if key not in self._pascal:
+            values = [min(math.comb(c, size), LARGEST) for c in range(self.total)]
+            self._pascal[key] = torch.tensor(values, dtype=torch.long, device=device)
+        return self._pascal[key]
+
+
+def skip(position: Tensor, taken: list[Tensor]) -> Tensor:
+    """A position among those left over -> a position among all, where `taken`, rising, were left out."""
+    for x in taken:
+        position = position + (position >= x)
+    return position
+
+
+def unskip(position: Tensor, taken: list[Tensor]) -> Tensor:
+    """The inverse of `skip`: how many positions that are not taken lie before."""
+    before = position
+    for x in taken:
+        before = before - (position > x).long()
+    return before
+
+
+def rising(positions: Tensor) -> list[Tensor]:
+    """Positions [..., p] in any order -> p tensors, rising."""
+    p = positions.shape[-1]
+    if p == 2:
+        one, other = positions.unbind(-1)
+        return [torch.minimum(one, other), torch.maximum(one, other)]
+    return list((positions if p < 2 else positions.sort(-1).values).unbind(-1))
