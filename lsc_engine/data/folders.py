@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.datasets import DATASETS, data_folder, locate, missing_sentence
-from lsc_engine.data.imagefiles import FileReader, ImageFiles, list_files
-from lsc_engine.data.pack import LARGEST_AUTOMATIC, Manifest, PackedReader, pack, packed_path, read_manifest
+from lsc_engine.config.datasets import DATASETS, class_folders, data_folder, locate, missing_sentence
+from lsc_engine.data.imagefiles import FileReader, ImageFiles, has_loose_images, list_files
+from lsc_engine.data.pack import LARGEST_AUTOMATIC, Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import ImageSource, Reader, StreamedSource, TensorSource, fits
 from lsc_engine.data.stream import read_all
-from lsc_engine.errors import UsageError
+from lsc_engine.errors import UsageError, did_you_mean
 
 NAMES = ("imagenet", "cinic10", "folder")
 
@@ -40,8 +40,7 @@ def open_folder(
     root = locate(dataset, data_dir, path)
     if root is None and dataset == "folder":
         raise UsageError(missing_sentence(dataset, data_dir, path))
-    # Loose images count with unique labels only, so a user's folder is packed apart for each kind of label.
-    loose = dataset == "folder" and unique
+    loose = unique and root is not None and has_loose_images(root)
     target = packed_path(data_folder(data_dir), dataset, "unique" if loose else split, size, root)
     manifest = read_manifest(target)
     if manifest is None:
@@ -55,6 +54,52 @@ def open_folder(
             return None
         manifest = pack(FileReader(files, size), target, dataset=dataset, split=split, say=say)
     return _packed(target, manifest, unique, count, device)
+
+
+def pack_dataset(
+    dataset: str,
+    size: int,
+    *,
+    data_dir: Path | None,
+    path: str | None,
+    say: Callable[[str], None],
+    workers: int | None = None,
+) -> list[tuple[Path, Manifest]]:
+    """Pack every split of a data set, or check the hash of what is packed; the packed files with their manifests.
+
+    UsageError for a data set that is not made of image files, or that is missing.
+    """
+    if dataset not in NAMES:
+        raise UsageError(f"pack: {dataset} is not a data set of image files; {did_you_mean(dataset, NAMES)}")
+    root = locate(dataset, data_dir, path)
+    if root is None:
+        raise UsageError(missing_sentence(dataset, data_dir, path))
+    splits = ["train", "val"] if class_folders(root) else []
+    if has_loose_images(root):
+        splits.append("unique")
+    done = []
+    for split in splits:
+        loose = split == "unique"
+        files = list_files(dataset, root, "train" if loose else split, unique=loose, count=None)
+        if files is not None:
+            target = packed_path(data_folder(data_dir), dataset, split, size, root)
+            reader = FileReader(files, size)
+            done.append((target, _packed_whole(reader, target, dataset, split, say, workers)))
+    if not done:
+        raise UsageError(f"{root} holds no images; it needs one folder of images per class")
+    return done
+
+
+def _packed_whole(
+    reader: FileReader, target: Path, dataset: str, split: str, say: Callable[[str], None], workers: int | None
+) -> Manifest:
+    before = read_manifest(target)
+    manifest = pack(reader, target, dataset=dataset, split=split, say=say, workers=workers)
+    if manifest == before and not verify(target, manifest):
+        say(f"{target} has not the hash of its manifest and is packed again")
+        target.with_suffix(".json").unlink()
+        manifest = pack(reader, target, dataset=dataset, split=split, say=say, workers=workers)
+    return manifest
 
 
 def _unpacked(

@@ -72,6 +72,12 @@ def list_files(dataset: str, root: Path, split: str, *, unique: bool, count: int
     return files
 
 
+def has_loose_images(root: Path) -> bool:
+    """Whether image files lie beside the class folders of the training split: with unique labels they count too."""
+    base = root / "train" if (root / "train").is_dir() else root
+    return next(iter(image_files(base)), None) is not None
+
+
 def _validation_folders(root: Path, folder: str, known: list[str]) -> list[Path]:
     folders = class_folders(root, folder)
     strange = sorted({entry.name for entry in folders} - set(known))

@@ -8,8 +8,6 @@ import pytest
 import torch
 from torchvision.transforms import InterpolationMode, autoaugment
 
-pytest.importorskip("lsc_engine.vectors.order")
-
 from lsc_engine.data import Batches, hashing, normalise, open_source
 from lsc_engine.data.augment import ACTING, LAYERS, OPERATIONS, Draws, draw, light1, operate
 

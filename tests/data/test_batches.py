@@ -17,8 +17,6 @@ import pytest
 import torch
 from torch import Tensor
 
-pytest.importorskip("lsc_engine.vectors.order")
-
 from lsc_engine.data import Batches, ImageSource, eval_batches, fixed_subset, normalise, open_source
 from lsc_engine.data import batches as batches_module
 from lsc_engine.data.source import StreamedSource

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("lsc_engine.vectors.order")
-
 from lsc_engine.data import Batches, open_source
 from lsc_engine.data.spectrum import images
 

@@ -1,0 +1,273 @@
+"""What `lsc-engine doctor` finds out about this machine.
+
+Whatever may hang (importing torch on a broken driver, a dead network disk, a bus that does not answer) is asked in
+another process or thread and given up after a while. Loads no torch here.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lsc_engine.config.datasets import DATASETS, data_folder, locate, missing_sentence
+
+T = TypeVar("T")
+
+_OLDEST_PYTHON = (3, 11)
+_OLDEST_TORCH = (2, 10)
+_TORCH_SECONDS = 60.0
+_SECONDS = 5.0
+# With what the sentence about missing data begins in a preset; here the name of the data set stands before it.
+_KEY = "data.dataset: "
+_LOGIND = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
+
+_TORCH_PROBE = """
+import json, torch
+gpu = torch.cuda.is_available()
+print(json.dumps({"version": torch.__version__, "built_for": torch.version.cuda, "cuda": gpu,
+                  "bf16": bool(gpu and torch.cuda.is_bf16_supported()), "threads": torch.get_num_threads()}))
+"""
+_NVML_PROBE = """
+import json, pynvml as n
+def text(x): return x.decode() if isinstance(x, bytes) else x
+def asked(ask):
+    try: return ask()
+    except n.NVMLError: return None
+n.nvmlInit()
+gpus = []
+for i in range(n.nvmlDeviceGetCount()):
+    h = n.nvmlDeviceGetHandleByIndex(i)
+    memory = asked(lambda: n.nvmlDeviceGetMemoryInfo(h))
+    busy = asked(lambda: len(n.nvmlDeviceGetComputeRunningProcesses(h)))
+    gpus.append({"index": i, "name": text(n.nvmlDeviceGetName(h)), "uuid": text(n.nvmlDeviceGetUUID(h)),
+                 "memory": memory and memory.total, "used": memory and memory.used, "processes": busy})
+print(json.dumps({"driver": text(n.nvmlSystemGetDriverVersion()), "gpus": gpus}))
+"""
+
+
+@dataclass(frozen=True)
+class Logout:
+    """Whether a detached run outlives the user's logout: `survive` is "yes", "no" or "unknown"; `do` what helps."""
+
+    survive: str
+    why: str
+    do: str | None = None
+
+
+def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[str, Any]:
+    """Everything doctor reports, as plain data; "ok" is False where training cannot work."""
+    recent = sys.version_info[:2] >= _OLDEST_PYTHON
+    python = {"version": platform.python_version(), "executable": sys.executable, "ok": recent}
+    torch = _torch()
+    runs = Path(runs_dir or os.environ.get("LSC_RUNS") or "runs").expanduser()
+    data = data_folder(data_dir)
+    return {
+        "ok": bool(recent and torch["ok"]),
+        "python": python,
+        "cores": len(os.sched_getaffinity(0)),
+        "torch": torch,
+        **_nvml(),
+        "data": [_dataset(name, data_dir) for name in DATASETS],
+        "packed": _within(_SECONDS, lambda: sorted(p.stem for p in (data / "packed").glob("*px.json"))) or [],
+        "disk": [{"what": what, **_disk(folder)} for what, folder in (("runs", runs), ("data", data))],
+        "logout": asdict(logout()),
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The report of `examine` for reading."""
+    torch, python = found["torch"], found["python"]
+    out = [
+        _line(python["ok"], f"Python {python['version']}", "" if python["ok"] else "3.11 or later is needed"),
+        _line(torch["ok"], f"torch {torch.get('version', '')}".strip(), torch.get("message", "")),
+        _line(True, f"{found['cores']} CPU cores", ""),
+    ]
+    if found["gpus"]:
+        note = (
+            "" if torch.get("cuda") else f"this torch cannot use it (built for {torch.get('built_for') or 'the CPU'})"
+        )
+        for gpu in found["gpus"]:
+            used = (
+                "" if gpu["memory"] is None else f", {gpu['used'] / 2**30:.1f} of {gpu['memory'] / 2**30:.1f} GB used"
+            )
+            out.append(_line(bool(torch.get("cuda")), f"GPU {gpu['index']} {gpu['name']}{used}", note))
+    else:
+        out.append(_line(None, "no GPU", f"training runs on the CPU ({found['gpu_message']})"))
+    for row in found["data"]:
+        out.append(_line(True if row["found"] else None, row["name"], row["place"] or row["how"]))
+    if found["packed"]:
+        out.append(_line(True, "packed", ", ".join(found["packed"])))
+    for row in found["disk"]:
+        free = "no answer" if row["free"] is None else f"{row['free'] / 2**30:.1f} GB free"
+        out.append(_line(row["writable"], f"{row['what']} folder", f"{row['path']}, {free}{_denied(row)}"))
+    end = found["logout"]
+    mark = {"yes": True, "no": False}.get(end["survive"])
+    out.append(_line(mark, "runs survive logout: " + end["survive"], " ".join(filter(None, (end["why"], end["do"])))))
+    return out
+
+
+def logout() -> Logout:
+    """Whether detached runs survive logout here, asked of systemd's logind."""
+    manager = {name: _logind(name) for name in ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")}
+    kill = {"b true": True, "b false": False}.get(manager["KillUserProcesses"] or "")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        user = str(os.getuid())
+    linger = {"yes": True, "no": False}.get(
+        (_output(["loginctl", "show-user", user, "--property=Linger", "--value"]) or "").strip()
+    )
+    excluded = f'"{user}"' in (manager["KillExcludeUsers"] or "")
+    only = manager["KillOnlyUsers"] or ""
+    if '"' in only and f'"{user}"' not in only:
+        excluded = True
+    return judge_logout(kill, linger, excluded=excluded, under_user_manager=_under_user_manager())
+
+
+def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, under_user_manager: bool) -> Logout:
+    """The answer from what logind says.
+
+    `kill`: KillUserProcesses, which ends a session's processes at logout, even those in a session of their own;
+    `excluded`: not for this user; `linger`: the user's manager outlives the last logout; `under_user_manager`: this
+    process belongs to that manager instead of a login session. None where there was no answer.
+    """
+    scope = "Start with: systemd-run --user --scope lsc-engine run … --detach"
+    if kill is None:
+        return Logout(
+            "unknown",
+            "logind does not answer (a container, or a system without it).",
+            "Use tmux, or ask who runs this machine; what ends the container ends its runs.",
+        )
+    if under_user_manager:
+        if linger:
+            return Logout("yes", "This process belongs to your systemd user manager, which lingers after logout.")
+        return Logout(
+            "no",
+            "This process belongs to your systemd user manager, which ends with your last session.",
+            "Run once: loginctl enable-linger",
+        )
+    if not kill or excluded:
+        return Logout("yes", "logind leaves your processes alone at logout.")
+    if linger:
+        return Logout("no", "logind ends the processes of a session at logout (KillUserProcesses).", scope)
+    return Logout(
+        "no",
+        "logind ends the processes of a session at logout (KillUserProcesses).",
+        f"Run once: loginctl enable-linger. {scope}",
+    )
+
+
+def _torch() -> dict[str, Any]:
+    answer = _probe(_TORCH_PROBE, _TORCH_SECONDS)
+    if "message" in answer:
+        return {"ok": False, **answer}
+    recent = tuple(int(part) for part in answer["version"].split(".")[:2]) >= _OLDEST_TORCH
+    message = f"CUDA {answer['built_for']}" if answer["cuda"] else "on the CPU"
+    return {"ok": recent, **answer, "message": message if recent else "2.10 or later is needed"}
+
+
+def _nvml() -> dict[str, Any]:
+    answer = _probe(_NVML_PROBE, _SECONDS * 4)
+    message = answer.get("message", "" if answer.get("gpus") else "the driver lists none")
+    return {"driver": answer.get("driver"), "gpus": answer.get("gpus", []), "gpu_message": message}
+
+
+def _probe(code: str, seconds: float) -> dict[str, Any]:
+    """The JSON that `code` prints in a fresh interpreter, or {"message": why not}."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return {"message": f"no answer within {seconds:g} s"}
+    except OSError as error:
+        return {"message": str(error)}
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()
+        return {"message": last[-1] if last else f"ended with {done.returncode}"}
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
+    facts = DATASETS[name]
+    place = None if name == "spectrum" else _within(_SECONDS, lambda: locate(name, data_dir))
+    return {
+        "name": name,
+        "title": facts.title,
+        "found": name == "spectrum" or place is not None,
+        "place": str(place) if place is not None else "made from the index, no files" if name == "spectrum" else None,
+        "how": None
+        if not facts.how
+        else facts.how
+        if name == "folder"
+        else missing_sentence(name, data_dir)[len(_KEY) :],
+    }
+
+
+def _disk(folder: Path) -> dict[str, Any]:
+    """Free bytes where `folder` is or would be made."""
+
+    def ask() -> tuple[int, int, bool]:
+        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        usage = shutil.disk_usage(there)
+        return usage.free, usage.total, os.access(there, os.W_OK)
+
+    free, total, writable = _within(_SECONDS, ask) or (None, None, False)
+    return {"path": str(folder), "free": free, "total": total, "writable": writable}
+
+
+def _denied(row: dict[str, Any]) -> str:
+    return "" if row["writable"] else "; cannot be written to, name another one"
+
+
+def _line(good: bool | None, what: str, note: str) -> str:
+    mark = {True: "ok", False: "!!", None: "--"}[good]
+    return f"{mark}  {what:<22} {note}".rstrip()
+
+
+def _logind(name: str) -> str | None:
+    answer = _output(["busctl", "get-property", *_LOGIND, name])
+    return None if answer is None else answer.strip()
+
+
+def _under_user_manager() -> bool:
+    try:
+        return f"/user@{os.getuid()}.service/" in Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def _output(command: list[str]) -> str | None:
+    """What `command` prints, or None where it is missing, fails or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T | None:
+    """`ask()`, or None where it fails or takes longer: a dead network disk never answers."""
+    answer: list[T] = []
+
+    def work() -> None:
+        try:
+            answer.append(ask())
+        except OSError:
+            return
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answer[0] if answer else None
