@@ -1,0 +1,149 @@
+"""Heads: losses against the papers' formulas written out, labels against exhaustive search."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lsc_engine.heads.cross_entropy import CrossEntropyHead
+from lsc_engine.heads.decode import scan
+from lsc_engine.heads.lsc import LscHead
+from lsc_engine.vectors import Order, system
+
+
+def lsc(name: str, n: int, classes: int, order: str = "shuffled", **options: Any) -> LscHead:
+    made = system(name, n, classes=classes)
+    return LscHead(made, Order.make(order, made, 0), classes, **options)
+
+
+def centres(head: LscHead) -> Tensor:
+    return head.system.vectors(head.target(torch.arange(head.classes)))
+
+
+def embeddings(rows: int, n: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, n, generator=torch.Generator().manual_seed(seed))
+
+
+FAMILIES = [("V21", 9, 200), ("V22", 8, 400), ("A", 7, 50), ("Ap", 8, 30), ("A-helmert", 7, 50), ("V21pm", 8, 300),
+            ("A-mid", 6, 200), ("A-interp", 6, 200), ("simplex", 20, 20), ("planar", 2, 13), ("W4", 5, 100)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "n", "classes"), FAMILIES)
+def test_cosine_loss_is_equation_11(name: str, n: int, classes: int) -> None:
+    head = lsc(name, n, classes)
+    z, labels = embeddings(64, n), torch.arange(64) % classes
+    want = 1 - torch.cosine_similarity(z, centres(head)[labels])
+    torch.testing.assert_close(head.losses(z, head.target(labels)), want, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "n", "classes"), FAMILIES)
+def test_labels_equal_an_exhaustive_search_over_the_classes_in_use(name: str, n: int, classes: int) -> None:
+    head = lsc(name, n, classes)
+    z = embeddings(300, n, seed=1)
+    scores = torch.nn.functional.normalize(z) @ centres(head).T
+    got = head.predict(z)
+    assert got.min() >= 0
+    assert got.max() < classes
+    torch.testing.assert_close(scores.gather(1, got[:, None]).squeeze(1), scores.max(1).values, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.98, 0.5, 0.1, 0.002])
+def test_labels_are_exact_however_many_vectors_are_unused(share: float) -> None:
+    made = system("V21", 16)
+    classes = max(2, round(made.count * share))
+    head = LscHead(made, Order.make("shuffled", made, 3), classes)
+    z = embeddings(500, 16, seed=2)
+    scores = torch.nn.functional.normalize(z) @ centres(head).T
+    assert torch.equal(head.predict(z), scores.argmax(1))
+    assert torch.equal(scan(z, made, head.order, classes), scores.argmax(1))
+
+
+def test_an_embedding_on_an_unused_vector_is_a_new_class_where_asked() -> None:
+    head = lsc("V21", 9, 100)
+    on_used = head.system.vectors(head.target(torch.tensor([7, 99])))
+    free = head.order.index(torch.tensor([100, 200]))
+    z = torch.cat([on_used, head.system.vectors(free)])
+    assert head.predict(z, unused="new").tolist() == [7, 99, -1, -1]
+
+
+def test_distance_loss_is_equations_6_and_7() -> None:
+    head = lsc("A", 6, 40, loss="distance", radius=5.0, cluster_radius=0.5)
+    z, labels = embeddings(32, 6), torch.arange(32)
+    x = (z - 5 * centres(head)[labels]).square().sum(1).sqrt()
+    want = torch.exp(torch.relu(x - 0.5)) - 1
+    torch.testing.assert_close(head.losses(z, head.target(labels)), want)
+
+
+def test_distance_to_centres_of_native_length_labels_by_equation_8() -> None:
+    head = lsc("A", 6, 42, loss="distance", radius="native")
+    target = head.target(torch.arange(42))
+    native = head.system.vectors(target) * head.system.native_norm(target)[:, None]
+    assert sorted({round(float(v), 4) for v in native.norm(dim=1)}) == [1.0, round(math.sqrt(2), 4)]
+    z = embeddings(400, 6, seed=4)
+    assert torch.equal(head.predict(z), torch.cdist(z, native).argmin(1))
+
+
+def test_both_losses_are_weighted() -> None:
+    z, labels = embeddings(8, 6), torch.arange(8)
+    cosine, distance, both = (
+        lsc("V21", 6, 30, loss=kind, weights=(2.0, 0.5)) for kind in ("cosine", "distance", "cosine+distance")
+    )
+    want = 2 * cosine.losses(z, cosine.target(labels)) + 0.5 * distance.losses(z, distance.target(labels))
+    torch.testing.assert_close(both.losses(z, both.target(labels)), want)
+
+
+def test_a_loss_below_the_sure_level_means_a_right_label() -> None:
+    head = lsc("V21", 10, 300)
+    labels = torch.arange(300)
+    z = centres(head) + 0.2 * embeddings(300, 10, seed=5)
+    sure = head.inside(z, head.target(labels))
+    assert 10 < int(sure.sum()) < 300
+    assert torch.equal(head.predict(z)[sure], labels[sure])
+
+
+def test_lsc_has_no_parameter_and_no_buffer_whatever_the_classes() -> None:
+    for classes in (10, 5_000_000):
+        head = lsc("V21", 384, classes)
+        assert not list(head.state_dict())
+
+
+def test_losses_are_computed_in_float32_under_autocast() -> None:
+    head = lsc("V21", 384, 1000)
+    z, labels = embeddings(16, 384), torch.arange(16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head.losses(z, head.target(labels)).dtype == torch.float32
+        torch.testing.assert_close(head.loss(z, head.target(labels)), head.losses(z, head.target(labels)).mean())
+
+
+def test_gradient_of_the_cosine_loss_is_right_and_finite_at_zero() -> None:
+    head = lsc("A-helmert", 5, 20)
+    z = embeddings(4, 5).requires_grad_()
+    head.loss(z, head.target(torch.arange(4))).backward()
+    reference = z.detach().clone().requires_grad_()
+    (1 - torch.cosine_similarity(reference, centres(head)[:4])).mean().backward()
+    torch.testing.assert_close(z.grad, reference.grad, atol=1e-6, rtol=1e-4)
+    zero = torch.zeros(2, 5, requires_grad=True)
+    head.loss(zero, head.target(torch.arange(2))).backward()
+    assert torch.isfinite(zero.grad).all()
+
+
+def test_cross_entropy_is_torchs_own_and_the_bottleneck_narrows() -> None:
+    head = CrossEntropyHead(12, 50, None, seed=0)
+    z, labels = embeddings(20, 12), torch.arange(20)
+    want = torch.nn.functional.cross_entropy(head.layer(z), labels)
+    torch.testing.assert_close(head.loss(z, labels), want)
+    assert torch.equal(head.predict(z), head.layer(z).argmax(1))
+    assert sum(p.numel() for p in CrossEntropyHead(12, 50, 4, seed=0).parameters()) == 12 * 4 + 5 * 50
+
+
+def test_fingerprints_tell_heads_apart() -> None:
+    prints = {
+        lsc("V21", 9, 100).fingerprint(), lsc("V21", 9, 101).fingerprint(), lsc("V21", 10, 100).fingerprint(),
+        lsc("V21", 9, 100, order="sequential").fingerprint(), CrossEntropyHead(9, 100, None, 0).fingerprint(),
+    }  # fmt: skip
+    assert len(prints) == 5
+    assert lsc("V21", 9, 100).fingerprint() == lsc("V21", 9, 100).fingerprint()

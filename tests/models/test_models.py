@@ -1,0 +1,67 @@
+"""Backbones: sizes the papers state, shapes, and initial weights as a function of the seed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lsc_engine.config.schema import Model
+from lsc_engine.errors import UsageError
+from lsc_engine.models import build_model
+from lsc_engine.models.encoder import Encoder
+from lsc_engine.models.vit import patch_for
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_encoder_has_the_nine_million_parameters_of_the_paper() -> None:
+    assert parameters(Encoder(3, 32, 384)) == pytest.approx(9.08e6, rel=0.005)
+    assert parameters(Encoder(3, 224, 384)) == parameters(Encoder(3, 32, 384))
+
+
+@pytest.mark.parametrize("size", [4, 8, 28, 32, 64])
+def test_encoder_takes_any_image_size(size: int) -> None:
+    assert Encoder(1, size, 17, width=0.1)(torch.zeros(2, 1, size, size)).shape == (2, 17)
+
+
+def test_mlp_of_the_etf_paper_has_its_parameters() -> None:
+    # arXiv:2412.00884: MLP 5x400 on 28x28 images, 10 classes: 802 410 with batch norm.
+    assert parameters(build_model(Model(name="mlp"), channels=1, size=28, dim=10, seed=0)) == 802_410
+
+
+@pytest.mark.parametrize(("size", "patch", "millions"), [(224, 16, 21.67), (32, 4, 21.34)])
+def test_vit_sizes(size: int, patch: int, millions: float) -> None:
+    assert patch_for(size) == patch
+    with torch.device("meta"):
+        model = build_model(Model(name="vit-s"), channels=3, size=size, dim=384, seed=0)
+    assert parameters(model) == pytest.approx(millions * 1e6, rel=0.005)
+
+
+def test_a_projection_without_bias_stands_where_n_is_not_the_backbones_width() -> None:
+    small = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+    model = build_model(Model(name="vit-s", args=small), channels=1, size=8, dim=7, seed=0)
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
+    assert model.projection.bias is None
+
+
+def test_other_timm_models_take_the_channels_and_n() -> None:
+    model = build_model(Model(name="timm:resnet10t"), channels=1, size=32, dim=9, seed=0)
+    assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 9)
+
+
+@pytest.mark.parametrize("name", ["encoder", "mlp"])
+def test_initial_weights_are_a_function_of_the_seed_and_leave_global_randomness_alone(name: str) -> None:
+    before = torch.get_rng_state()
+    a, b, c = (build_model(Model(name=name, width=0.1), channels=1, size=8, dim=5, seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    assert not all(torch.equal(x, y) for x, y in zip(a.parameters(), c.parameters(), strict=True))
+
+
+def test_wrong_names_and_arguments_get_a_sentence() -> None:
+    with pytest.raises(UsageError, match='timm has no model "resnett18"; did you mean "resnet18"'):
+        build_model(Model(name="timm:resnett18"), channels=3, size=32, dim=5, seed=0)
+    with pytest.raises(UsageError, match="model.args: timm's vit_small_patch16_224 refuses"):
+        build_model(Model(name="vit-s", args={"dept": 2}), channels=3, size=32, dim=5, seed=0)
