@@ -1,9 +1,133 @@
-"""Commands of the group 'train'."""
+"""Commands that train: run, fork, resume."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from lsc_engine.cli.launching import Place
+
+RunsDir = Annotated[
+    Path | None, typer.Option("--runs-dir", help="Where run folders are kept. Default: $LSC_RUNS, else ./runs.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where data sets are. Default: $LSC_DATA, else ~/.cache/lsc.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
+Gpus = Annotated[str | None, typer.Option("--gpus", help="Spread runs: auto (those nobody uses), or 0,1,3.")]
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file with own models or systems.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Leave it running and return at once.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add this group's commands."""
+    """Add run, resume and fork."""
+    app.command("run")(run)
+    app.command("resume")(resume)
+    app.command("fork")(fork)
+
+
+def run(
+    preset: Annotated[str, typer.Argument(help="A preset file, or the name of a shipped preset.")],
+    variant: Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; may be repeated.")] = None,
+    sets: Sets = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option("--sweep", help="Every variant at each value: a.b=x,y.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, as in 0,1,2.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The study's name. Default: the preset's.")] = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    gpus: Gpus = None,
+    plugin: Plugins = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Train every variant and seed of a preset; the same command again goes on where it stopped.
+
+    Example: lsc-engine run demo --seeds 0,1,2
+    """
+    from lsc_engine.cli.launching import Place, run_preset
+    from lsc_engine.config import plan_study
+    from lsc_engine.plugins import load_plugins
+
+    load_plugins(plugin or [])
+    plan = plan_study(
+        preset,
+        name=name,
+        variants=tuple(variant or ()),
+        sets=tuple(sets or ()),
+        sweeps=tuple(sweep or ()),
+        seeds=_seeds(seeds),
+    )
+    run_preset(plan, _place(runs_dir, data_dir, device, gpus, plugin), detach=detach, as_json=as_json)
+
+
+def resume(
+    ref: Annotated[str, typer.Argument(metavar="RUN", help="A run: id, unique part of one, short id or path.")],
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Continue a run from its newest good checkpoint.
+
+    Example: lsc-engine resume demo/V21-384/seed-0
+    """
+    from lsc_engine.cli.launching import resume_run
+    from lsc_engine.plugins import load_plugins
+
+    load_plugins(plugin or [])
+    resume_run(ref, _place(runs_dir, data_dir, device, None, plugin), detach=detach, as_json=as_json)
+
+
+def fork(
+    ref: Annotated[str, typer.Argument(metavar="RUN", help="A run: id, unique part of one, short id or path.")],
+    sets: Sets = None,
+    at: Annotated[int | None, typer.Option("--at", help="The checkpoint's step. Default: the newest good one.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The new run's variant name.")] = None,
+    runs_dir: RunsDir = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """A new run from a run's checkpoint, with changed settings; where it came from is kept.
+
+    Example: lsc-engine fork demo/V21-384/seed-0 --at 1000 --set optimizer.lr=1e-5
+    """
+    from lsc_engine.cli.launching import fork_run
+    from lsc_engine.plugins import load_plugins
+
+    load_plugins(plugin or [])
+    place = _place(runs_dir, data_dir, device, None, plugin)
+    fork_run(ref, tuple(sets or ()), at, name, place, detach=detach, as_json=as_json)
+
+
+def _place(
+    runs_dir: Path | None, data_dir: Path | None, device: str, gpus: str | None, plugin: list[Path] | None
+) -> Place:
+    from lsc_engine.cli.launching import Place
+    from lsc_engine.runs import runs_dirs
+
+    folder = runs_dirs([runs_dir] if runs_dir else None)[0]
+    return Place(folder, data_dir, device, gpus, tuple(plugin or ()))
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    from lsc_engine.errors import UsageError
+
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise UsageError(f'--seeds: "{text}" is not a list of different whole numbers, as in 0,1,2')
+    return tuple(int(part) for part in parts)

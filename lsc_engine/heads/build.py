@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lsc_engine.config import bottleneck_width
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
@@ -28,21 +29,10 @@ def build_head(config: RunConfig, *, classes: int, dim: int, seed: int, table: T
         raise UsageError(f"target.system: {target.system} at n = {dim} has {made.count} vectors, {classes} are needed")
     return LscHead(
         made,
-        Order.make(target.order, made, config.seed),
+        Order.make(target.order or "shuffled", made, config.seed),
         classes,
-        loss=target.loss,
-        radius=target.radius,
-        cluster_radius=target.cluster_radius,
-        weights=(target.weights[0], target.weights[1]),
+        loss=target.loss or "cosine",
+        radius=1.0 if target.radius is None else target.radius,
+        cluster_radius=target.cluster_radius or 0.0,
+        weights=target.weights or (1.0, 1.0),
     )
-
-
-def bottleneck_width(bottleneck: str | int, classes: int) -> int | None:
-    """"none" -> None, a number -> itself, "min:V21" -> the smallest n of that system that holds `classes`."""
-    if isinstance(bottleneck, int):
-        return bottleneck
-    if bottleneck == "none":
-        return None
-    from lsc_engine.vectors import n_min
-
-    return n_min(bottleneck.removeprefix("min:"), classes)

@@ -1,18 +1,21 @@
-"""Writing and loading checkpoints: whole or absent, and never by unpickling code.
+"""The tensors of a checkpoint: written whole or not at all, and never loaded by unpickling code.
 
-A checkpoint is a folder, written beside its place under a temporary name, synced, described by a manifest with sizes
-and sha256, and renamed. model.safetensors holds backbone and head; state.pt holds the rest as tensors and plain
-values and is read with `weights_only=True`, without fallback.
+model.safetensors holds backbone and head; state.pt holds the rest as tensors and plain values and is read with
+`weights_only=True`, without fallback. Folder, manifest, hashes and the choice of the newest good one are in
+runs/checkpoints.py.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs import checkpoints
@@ -20,32 +23,57 @@ from lsc_engine.runs import checkpoints
 MODEL, STATE = "model.safetensors", "state.pt"
 
 
-def save(folder: Path, step: int, model: nn.Module, head: nn.Module, state: dict[str, Any]) -> Path:
-    """Write checkpoint `step` of the run in `folder` and verify what was written. OSError when the disk refuses."""
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint read back: its step, the tensors of backbone and head, and the rest of the training state."""
 
-    def write(place: Path) -> None:
-        tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
-        tensors |= {f"head.{name}": t for name, t in head.state_dict().items()}
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, place / MODEL)
-        torch.save({"step": step, **state}, place / STATE)
-
-    return checkpoints.write(folder, step, write)
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
 
 
-def load_newest(folder: Path, say: Any) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]] | None:
-    """(step, tensors, state) of the newest checkpoint that is whole, or None; `say` hears of every damaged one."""
-    for step, place, fault in checkpoints.newest_first(folder):
-        if fault is None:
-            try:
-                state = torch.load(place / STATE, map_location="cpu", weights_only=True)
-                return step, load_file(place / MODEL), state
-            except Exception as error:
-                fault = f"{type(error).__name__}: {error}"
-        say(f"checkpoint step {step} is damaged ({fault.splitlines()[0]}); trying the one before")
-    return None
+def save(folder: Path, step: int, model: nn.Module, head: nn.Module, state: dict[str, Any]) -> checkpoints.Checkpoint:
+    """Write checkpoint `step` of the run in `folder` and read its hashes back. OSError when the disk refuses."""
+    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
+    tensors |= {f"head.{name}": t for name, t in head.state_dict().items()}
+    with checkpoints.new_checkpoint(folder, step) as place:
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, place / MODEL)
+            torch.save(state, place / STATE)
+        except Exception as error:
+            # Both libraries tell of a full disk in errors of their own.
+            raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    written = checkpoints.read_checkpoint(folder / checkpoints.CHECKPOINTS / checkpoints.step_name(step))
+    fault = checkpoints.verify(written)
+    if fault is not None:
+        raise OSError(fault)
+    return written
 
 
-def restore(model: nn.Module, head: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+def prune(folder: Path, *, keep: int, for_good: Collection[int]) -> None:
+    """Remove all checkpoints but the newest `keep` and those of the steps `for_good`."""
+    steps = checkpoints.list_checkpoints(folder)
+    for old in steps[: max(0, len(steps) - keep)]:
+        if old.step not in for_good:
+            shutil.rmtree(old.path, ignore_errors=True)
+
+
+def load_newest(folder: Path, say: Callable[[str], None], at: int | None = None) -> Loaded | None:
+    """The newest checkpoint that is whole (of step `at`, where given), or None; `say` hears of every damaged one."""
+    found, faults = checkpoints.newest_good(folder, at)
+    for fault in faults:
+        say(f"checkpoint passed over: {fault}")
+    if found is None:
+        return None
+    try:
+        state = torch.load(found.path / STATE, map_location="cpu", weights_only=True)
+        return Loaded(found.step, load_file(found.path / MODEL), state)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise LscError(f"{found.path}: not a checkpoint of this program ({type(error).__name__}: {first})") from error
+
+
+def restore(model: nn.Module, head: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Put the weights of a checkpoint into `model` and `head`. LscError where names or shapes differ."""
     for prefix, module in (("model.", model), ("head.", head)):
         own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -55,7 +83,7 @@ def restore(model: nn.Module, head: nn.Module, tensors: dict[str, torch.Tensor])
             raise LscError(f"the checkpoint does not fit this {prefix[:-1]}: {error}") from error
 
 
-def restore_backbone(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+def restore_backbone(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Start `model` from the backbone of another run: every weight of equal name and shape, at least one."""
     own = model.state_dict()
     given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from lsc_engine.data import ImageSource, normalise
+from lsc_engine.data import Batch
 from lsc_engine.heads import Head
-
-Augment = Callable[[Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
     head: Head,
-    source: ImageSource,
-    index: Tensor,
+    batches: Iterable[Batch[None]],
     *,
-    batch_size: int,
     device: torch.device,
     dtype: torch.dtype | None,
-    augment: Augment | None = None,
 ) -> dict[str, float]:
-    """{"loss", "accuracy"} and, for LSC, "inside" over the images `index` [N] of `source`.
+    """{"loss", "accuracy"} and, for LSC, "inside" over `batches`; one host sync, at the end.
 
-    "inside" is the share of images closer to their own centre than half the smallest angle. `augment` turns uint8
-    images [B, C, H, W] and their indices into augmented views. One host sync, at the end.
+    "inside" is the share of images closer to their own centre than half the smallest angle.
     """
     was_training = model.training
     model.eval()
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for part in index.split(batch_size):
-        labels = source.labels(part).to(device)
-        z = _embed(model, source, part, device, dtype, augment)
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    for batch in batches:
+        labels = batch.labels.to(device)
+        z = _embed(model, batch, device, dtype)
         target = head.target(labels)
         inside = head.inside(z, target)
         sums[0] += head.losses(z, target).double().sum()
         sums[1] += (head.predict(z) == labels).sum()
         sums[2] += torch.nan if inside is None else inside.sum()
+        sums[3] += len(labels)
     model.train(was_training)
-    loss, accuracy, share = (sums / len(index)).tolist()
+    loss, accuracy, share = (sums[:3] / sums[3]).tolist()
     values = {"loss": loss, "accuracy": accuracy}
     return values if share != share else {**values, "inside": share}
 
@@ -50,23 +45,22 @@ def evaluate(
 @torch.no_grad()
 def class_means(
     model: nn.Module,
-    source: ImageSource,
+    batches: Iterable[Batch[None]],
     classes: int,
     *,
-    batch_size: int,
     device: torch.device,
     dtype: torch.dtype | None,
 ) -> Tensor:
-    """The mean embedding of every class over the whole of `source`, [classes, n] float32, in evaluation mode.
+    """The mean embedding of every class over `batches`, [classes, n] float32, in evaluation mode.
 
     arXiv:2510.04090 calls the rows CEembs where the run was trained with cross-entropy.
     """
     model.eval()
     sums: Tensor | None = None
     counts = torch.zeros(classes, dtype=torch.float64, device=device)
-    for part in torch.arange(source.images).split(batch_size):
-        labels = source.labels(part).to(device)
-        z = _embed(model, source, part, device, dtype, None).double()
+    for batch in batches:
+        labels = batch.labels.to(device)
+        z = _embed(model, batch, device, dtype).double()
         if sums is None:
             sums = torch.zeros(classes, z.shape[1], dtype=torch.float64, device=device)
         sums.index_add_(0, labels, z)
@@ -75,17 +69,7 @@ def class_means(
     return (sums / counts.clamp(min=1).unsqueeze(1)).float()
 
 
-def _embed(
-    model: nn.Module,
-    source: ImageSource,
-    index: Tensor,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    augment: Augment | None,
-) -> Tensor:
-    images = source.fetch(index).to(device, non_blocking=True)
-    if augment is not None:
-        images = augment(images, index)
+def _embed(model: nn.Module, batch: Batch[None], device: torch.device, dtype: torch.dtype | None) -> Tensor:
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        z: Tensor = model(normalise(images))
+        z: Tensor = model(batch.images.to(device, non_blocking=True))
     return z.float()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from lsc_engine.runs import RunWriter, open_run
 from lsc_engine.training import checkpoint
 from lsc_engine.training.devices import device_name
 from lsc_engine.training.loop import train
-from lsc_engine.training.session import Session
+from lsc_engine.training.session import Display, Session
 from lsc_engine.training.signals import Signals
 
 # What a run's own exit record says; a whole study is judged in study.py.
@@ -30,7 +29,8 @@ def execute(
     device: torch.device,
     data_dir: Path | None,
     signals: Signals,
-    echo: Callable[[str], None] | None = None,
+    echo: bool = True,
+    display: Display | None = None,
 ) -> str:
     """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged."""
     derived = derive(config, data_dir)
@@ -38,7 +38,7 @@ def execute(
     try:
         session = Session(
             config, derived, folder, device=device, data_dir=data_dir,
-            table=_table(config, runs_dir), initial=_initial(config, runs_dir),
+            table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display,
         )  # fmt: skip
         writer.record(head=session.head.record(), threads=torch.get_num_threads())
         outcome = train(session, writer, signals)
@@ -53,7 +53,7 @@ def execute(
     except torch.OutOfMemoryError as error:
         state, code, message = "failed", 1, f"out of memory at batch {config.train.batch_size}: {_first_line(error)}"
     except Exception as error:
-        writer.message(traceback.format_exc(), echo=False)
+        writer.message(traceback.format_exc())
         state, code, message = "failed", 1, f"{type(error).__name__}: {_first_line(error)}"
     except BaseException:
         writer.finish("failed", 1, "interrupted before a checkpoint could be written")
@@ -95,4 +95,4 @@ def _initial(config: RunConfig, runs_dir: Path) -> dict[str, Tensor] | None:
     found = checkpoint.load_newest(run.path, lambda text: None)
     if found is None:
         raise UsageError(f"start_from: {run.id} has no good checkpoint")
-    return found[1]
+    return found.tensors

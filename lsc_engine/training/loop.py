@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +13,6 @@ from lsc_engine.training.schedule import is_time, learning_rate
 from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.session import Session
 from lsc_engine.training.signals import Signals
-
-# Seconds between two looks at request files and two heartbeats; both cost file system calls.
-LOOK_EVERY = 1.0
-BEAT_EVERY = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,6 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
     step = s.resume(writer)
     s.model.train()
     batches = s.batches.from_step(step)
-    looked = beaten = time.monotonic()
     logged_step, logged_seconds = step, s.clock.seconds
     writer.status(state="running", step=step)
 
@@ -77,16 +71,11 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
             with s.clock.paused():
                 values = s.evaluate()
             writer.metrics(step, epoch, s.clock.seconds, values)
-            s.report(writer, step, values, evaluation=True)
+            s.report(writer, step, values)
 
-        # ------------------------------------------------------------------ What others ask for, and signs of life
-        now = time.monotonic()
-        asked = set()
-        if now - looked >= LOOK_EVERY or step == total:
-            looked, asked = now, writer.requests()
-        if now - beaten >= BEAT_EVERY:
-            beaten = now
-            writer.heartbeat(step=step, eta=s.eta(step))
+        # ------------------------------------------------------------------ Signs of life, and what others ask for
+        writer.heartbeat(step, s.remaining)
+        asked = writer.requests()
         stopping = signals.stop is not None or "stop" in asked
         if stopping:
             writer.status(state="stopping", step=step)

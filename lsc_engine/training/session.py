@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lsc_engine.config import Derived, RunConfig
-from lsc_engine.data import Batches, ImageSource, fixed_subset, open_source
+from lsc_engine.data import Batches, ImageSource, eval_batches, fixed_subset, open_source
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model
@@ -24,24 +25,33 @@ from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.step import has_dropout, make_loss, make_optimizer
 
 
+class Display(Protocol):
+    """Whoever watches a run from the same process."""
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        """Where the run `name` is, with its newest metrics and the seconds left."""
+
+
 class Session:
     """One run's objects. The loop reads it; `resume`, `evaluate`, `save` and `finish` are its longer verbs."""
 
     def __init__(
         self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
-        table: Tensor | None = None, initial: dict[str, Tensor] | None = None,
+        table: Tensor | None = None, initial: dict[str, Tensor] | None = None, display: Display | None = None,
     ) -> None:  # fmt: skip
         self.config, self.derived, self.folder, self.device = config, derived, folder, device
         self.dtype = autocast_dtype(config.train.precision, device)
 
         # -------------------------------------------------------------------------------------------------- Data
-        self.source = open_source(config.data, split="train", data_dir=data_dir, device=device)
+        source = open_source(config.data, split="train", data_dir=data_dir, device=device)
+        assert source is not None, "every data set has training images"
+        self.source: ImageSource = source
         self.validation = self._open_validation(data_dir)
         self.batch_size = config.train.batch_size
         self.steps_per_epoch, self.total_steps = derived.steps_per_epoch, derived.total_steps
         self.log_every, self.eval_every = derived.log_every, derived.eval_every
-        self.seen = fixed_subset(self.source.images, config.eval.images)
-        self.unseen = fixed_subset(self.validation.images, config.eval.images) if self.validation else None
+        self.seen = fixed_subset(self.source.images, derived.eval_images)
+        self.unseen = fixed_subset(self.validation.images, derived.eval_images) if self.validation else None
 
         # ---------------------------------------------------------------------------------------- Model and head
         self.model = build_model(
@@ -58,11 +68,11 @@ class Session:
         o = config.optimizer
         parameters = [*self.model.parameters(), *self.head.parameters()]
         self.optimizer = make_optimizer(
-            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum, device=device
+            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum or 0.0
         )
         self.schedule: dict[str, Any] = {
             "base": o.lr, "schedule": o.schedule, "total": self.total_steps, "warmup": derived.warmup_steps,
-            "milestones": derived.milestones, "gamma": o.gamma,
+            "milestones": derived.milestones, "gamma": o.gamma or 0.1,
         }  # fmt: skip
         compiled = config.train.compile == "on" or (config.train.compile == "auto" and device.type == "cuda")
         self.loss = make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled)
@@ -81,7 +91,10 @@ class Session:
         self.best_step: int | None = None
         self._saved_step: int | None = None
         self._saved_at = time.monotonic()
-        self._last: dict[str, float] = {}
+        self._seconds_before = 0.0
+        self._improved = False
+        self.remaining: float | None = None
+        self._display, self._shown = display, dict[str, float]()
 
     def _open_validation(self, data_dir: Path | None) -> ImageSource | None:
         data = self.config.data
@@ -105,46 +118,34 @@ class Session:
         self.loss_count = 0
         return float(mean)
 
-    def eta(self, step: int) -> float | None:
-        """Seconds until the last step at the run's own pace, evaluation and saving not counted; None before it has one."""
-        done = step - self.first_step - 1
-        if done <= 0:
-            return None
-        return self.clock_seconds_this_attempt() / done * (self.total_steps - step)
-
-    def clock_seconds_this_attempt(self) -> float:
-        return self.clock.seconds - self._seconds_before
-
-    _seconds_before = 0.0
-
-    def report(self, writer: RunWriter, step: int, values: dict[str, float], *, evaluation: bool = False) -> None:
-        """One line in log.txt, and the status that lists show."""
-        self._last |= values
-        epoch = step / self.steps_per_epoch
-        if evaluation:
-            parts = [f"{name} {value:.4f}" for name, value in values.items()]
-        else:
-            parts = [f"loss {values['train/loss']:.4f}", f"lr {values['lr']:.3g}"]
-            if "speed/images_per_second" in values:
-                parts.append(f"{values['speed/images_per_second']:,.0f} img/s".replace(",", " "))
-        writer.status(step=step, eta=self.eta(step), metrics=self._last)
-        writer.message(f"epoch {epoch:.2f}  step {step} of {self.total_steps}  " + "  ".join(parts))
+    def report(self, writer: RunWriter, step: int, values: dict[str, float]) -> None:
+        """One line in log.txt, the seconds left, and the display."""
+        done, seconds = step - self.first_step - 1, self.clock.seconds - self._seconds_before
+        if done > 0 and seconds > 0:
+            self.remaining = seconds / done * (self.total_steps - step)
+        parts = [f"epoch {step / self.steps_per_epoch:.2f}", f"step {step} of {self.total_steps}"]
+        parts += [_told(name, value) for name, value in values.items()]
+        writer.message("  ".join(parts))
+        if self._display is not None:
+            self._shown |= values
+            self._display.update(self.config.run_id, step, self.total_steps, self._shown, self.remaining)
 
     # ------------------------------------------------------------------------------------------------- Evaluation
     def evaluate(self) -> dict[str, float]:
         """Metrics on the fixed training images and, where there are any, on the validation images."""
-        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype, "batch_size": max(self.batch_size, 512)}
-        seen = evaluate(self.model, self.head, self.source, self.seen, **options)
+        batch_size = max(self.batch_size, 512)
+        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+        seen = evaluate(self.model, self.head, eval_batches(self.source, self.seen, batch_size), **options)
         values = {"train/accuracy": seen["accuracy"], "train/loss_eval": seen["loss"]}
         if "inside" in seen:
             values["train/inside"] = seen["inside"]
         if self.config.data.augment != "none":
-            views = evaluate(
-                self.model, self.head, self.source, self.seen, augment=self.batches.augmented_view, **options
+            views = eval_batches(
+                self.source, self.seen, batch_size, augment_seed=self.config.seed, augment_per=self.config.data.augment_per
             )
-            values["train/accuracy_augmented"] = views["accuracy"]
+            values["train/accuracy_augmented"] = evaluate(self.model, self.head, views, **options)["accuracy"]
         if self.validation is not None and self.unseen is not None:
-            unseen = evaluate(self.model, self.head, self.validation, self.unseen, **options)
+            unseen = evaluate(self.model, self.head, eval_batches(self.validation, self.unseen, batch_size), **options)
             values |= {"val/loss": unseen["loss"], "val/accuracy": unseen["accuracy"]}
         score = values.get("val/accuracy", values["train/accuracy"])
         self._improved = self.best is None or score > self.best
@@ -152,15 +153,13 @@ class Session:
             self.best = score
         return values
 
-    _improved = False
-
     # ------------------------------------------------------------------------------------------------ Checkpoints
     def checkpoint_due(self, step: int) -> bool:
         """Is it time by the preset's [checkpoint]?"""
-        every = self.derived.checkpoint_every
-        if step in self.derived.checkpoint_also_at or (every.steps and step % every.steps == 0):
+        every, seconds = self.derived.checkpoint_every, self.derived.checkpoint_seconds
+        if step in self.derived.checkpoint_at or (every is not None and step % every == 0):
             return True
-        return every.seconds is not None and time.monotonic() - self._saved_at >= every.seconds
+        return seconds is not None and time.monotonic() - self._saved_at >= seconds
 
     def save(self, writer: RunWriter, step: int) -> None:
         """Write a checkpoint; a disk that refuses is told in the status and never ends training."""
@@ -181,17 +180,18 @@ class Session:
             "threads": torch.get_num_threads(),
         }
         try:
-            place = checkpoint.save(self.folder, step, self.model, self.head, state)
+            written = checkpoint.save(self.folder, step, self.model, self.head, state)
         except OSError as error:
-            writer.not_saved(f"checkpoint step {step} not written: {error.strerror or error}")
+            writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
             return
         if self._improved:
             self.best_step, self._improved = step, False
         self._saved_step = step
-        checkpoint.prune(self.folder, keep=self.config.checkpoint.keep, best=self.best_step)
-        size = sum(f.stat().st_size for f in place.iterdir()) / 1e6
-        writer.saved(step)
-        writer.message(f"checkpoint step {step} written and verified, {size:.1f} MB, {time.monotonic() - started:.1f} s")
+        for_good = {*self.derived.checkpoint_at, *([] if self.best_step is None else [self.best_step])}
+        checkpoint.prune(self.folder, keep=self.config.checkpoint.keep, for_good=for_good)
+        writer.trouble("checkpoint", None)
+        took = time.monotonic() - started
+        writer.message(f"checkpoint step {step} written and verified, {written.size / 1e6:.1f} MB, {took:.1f} s")
 
     def resume(self, writer: RunWriter) -> int:
         """Continue from the newest good checkpoint: its step, or 0 where there is none."""
@@ -199,10 +199,10 @@ class Session:
         if found is None:
             self.clock.restart()
             return 0
-        step, tensors, state = found
+        step, state = found.step, found.state
         if state["fingerprint"] != self.fingerprint():
             raise UsageError(f"{self.folder}: checkpoint step {step} was trained on other classes, vectors or data")
-        checkpoint.restore(self.model, self.head, tensors)
+        checkpoint.restore(self.model, self.head, found.tensors)
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_sum.copy_(state["loss_sum"])
         self.loss_count = state["loss_count"]
@@ -223,7 +223,8 @@ class Session:
 
     def fingerprint(self) -> str:
         """What a checkpoint must share with a run to continue it: vectors, order and classes, and the images."""
-        return f"{self.head.fingerprint()}:{self.source.fingerprint()}"
+        data = self.config.data.model_dump(mode="json", exclude={"path"})
+        return f"{self.head.fingerprint()} {json.dumps(data, sort_keys=True)}"
 
     # -------------------------------------------------------------------------------------------------------- End
     def finish(self, writer: RunWriter) -> None:
@@ -233,8 +234,8 @@ class Session:
         from safetensors.torch import save_file
 
         means = class_means(
-            self.model, self.source, self.derived.classes,
-            batch_size=max(self.batch_size, 512), device=self.device, dtype=self.dtype,
+            self.model, eval_batches(self.source, torch.arange(self.source.images), max(self.batch_size, 512)),
+            self.derived.classes, device=self.device, dtype=self.dtype,
         )  # fmt: skip
         if not torch.isfinite(means).all():
             raise LscError("class means are not finite")
@@ -242,3 +243,12 @@ class Session:
         save_file({"class_means": means.cpu()}, part)
         part.replace(self.folder / "class_means.safetensors")
         writer.message(f"class means of {self.derived.classes} classes written")
+
+
+def _told(name: str, value: float) -> str:
+    """A metric as the log tells it: "loss 0.1401", "val/accuracy 93.2%", "21 388 img/s"."""
+    if name == "speed/images_per_second":
+        return f"{value:,.0f} img/s".replace(",", " ")
+    if "accuracy" in name or "inside" in name:
+        return f"{name} {100 * value:.1f}%"
+    return f"{name.removeprefix('train/') if name == 'train/loss' else name} {value:.4g}"

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lsc_engine.heads import Head
 
 
-def make_optimizer(name: str, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, momentum: float,
-                   device: torch.device) -> torch.optim.Optimizer:  # fmt: skip
+def make_optimizer(name: str, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, momentum: float
+                   ) -> torch.optim.Optimizer:  # fmt: skip
     """AdamW (fused) or SGD over `parameters`; the rate is set anew at every step."""
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)

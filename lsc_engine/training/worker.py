@@ -36,7 +36,7 @@ def main() -> int:
             device=pick_device(given.device),
             data_dir=given.data_dir,
             signals=signals,
-            echo=lambda text: print(text, file=sys.stderr, flush=True),
+            echo=False,
         )
         return 128 + signals.stop if signals.stop else EXIT_CODES[state]
 

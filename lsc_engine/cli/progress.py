@@ -1,0 +1,90 @@
+"""What a run looks like while it trains: one bar on a terminal, one line per log step elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Protocol, Self
+
+from lsc_engine.cli.output import printable, say
+
+
+class Display(Protocol):
+    """What training tells of itself as it goes on."""
+
+    def message(self, text: str) -> None:
+        """A line of the run's log."""
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        """Where the run `name` is, with its newest metrics and the seconds left."""
+
+
+class Lines:
+    """Every log line as it is written, for pipes, files and batch systems."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def message(self, text: str) -> None:
+        say(text)
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        pass
+
+
+class Bars:
+    """One bar per run of the study on stderr; finished bars stay."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[metrics]}"),
+            console=Console(stderr=True, highlight=False),
+            auto_refresh=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def message(self, text: str) -> None:
+        pass
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        from rich.markup import escape
+
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(escape(printable(name)), total=total, metrics="")
+        parts = []
+        if "train/loss" in values:
+            parts.append(f"loss {values['train/loss']:.4f}")
+        if "train/accuracy" in values:
+            parts.append(f"train {100 * values['train/accuracy']:5.1f}%")
+        if "val/accuracy" in values:
+            parts.append(f"val {100 * values['val/accuracy']:5.1f}%")
+        if eta is not None and step < total:
+            parts.append(f"ETA {clock(eta)}")
+        self._progress.update(self._tasks[name], completed=step, metrics="  ".join(parts), refresh=True)
+
+
+def clock(seconds: float) -> str:
+    """minutes:seconds under an hour, else 9h12."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}"
+
+
+def display() -> Bars | Lines:
+    """Bars where stderr is a terminal, lines elsewhere."""
+    return Bars() if sys.stderr.isatty() else Lines()
