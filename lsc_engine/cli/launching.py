@@ -6,17 +6,18 @@ trains; `--detach` starts that process and returns.
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lsc_engine.cli.output import emit_json, say
-from lsc_engine.config import RunConfig, StudyPlan, TunePlan, missing_data
-from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import Run, open_run
+from lsc_engine.config import RunConfig, StudyPlan, TunePlan, derive, missing_data
+from lsc_engine.errors import UsageError
+from lsc_engine.runs import open_run
+from lsc_engine.runs.provenance import describe_source
+from lsc_engine.runs.study import StudyRun, create_study, look_at_study
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,150 @@ class Place:
     plugins: tuple[Path, ...] = ()
 
     def arguments(self) -> list[str]:
-        """The same place as command-line arguments of a worker."""
+        """The same place as arguments of a worker; its device is the scheduler's affair."""
         data = ["--data-dir", str(self.data_dir)] if self.data_dir else []
         return data + [part for file in self.plugins for part in ("--plugin", str(file))]
 
 
 def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) -> None:
-    """Train what is left of a study, tries of [tune] first, then print its curves and table. Exits with its code."""
+    """Train what is left of a study, tries of [tune] first, then tell its curves and table. Exits with its code."""
     for warning in plan.warnings:
         say(f"note: {warning}")
     if plan.preset.kind != "train":
         raise UsageError(f'{plan.preset.path}: kind = "{plan.preset.kind}" makes a report and has nothing to train')
-    missing = {line for run in plan.runs for line in missing_data(run.config, place.data_dir)}
+    check_data((run.config for run in plan.runs), place)
+    if plan.tune is not None:
+        look_at_study(plan.tune, place.runs_dir)
+    else:
+        look_at_study(plan, place.runs_dir)
+    if detach:
+        runs = create_study(plan.tune or plan, place.runs_dir, describe_source(sys.argv))
+        return _detach(sys.argv[1:], place, plan.study, runs, as_json)
+    code = 0
+    if plan.tune is not None:
+        code, states = train(create_study(plan.tune, place.runs_dir, describe_source(sys.argv)), place)
+        if code >= 128:
+            sys.exit(code)
+        plan = plan.tuned(best_tries(plan.tune, place.runs_dir))
+    runs = create_study(plan, place.runs_dir, describe_source(sys.argv))
+    code, _ = train(runs, place)
+    tell_study(plan, place, as_json=as_json)
+    sys.exit(code)
+
+
+def check_data(configs: Iterable[RunConfig], place: Place) -> None:
+    """UsageError, with what to put where, if the images of a run are not found; also if no step count follows."""
+    configs = list(configs)
+    missing = {sentence for config in configs for sentence in missing_data(config, place.data_dir)}
     if missing:
         raise UsageError(*sorted(missing))
+    for config in configs:
+        derive(config, place.data_dir)
+
+
+def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
+    """Train the runs that are not done, here or on `place.gpus`: exit code, and the state of each run reached."""
+    busy = [run for run in runs if run.action == "busy"]
+    for run in busy:
+        say(f"{run.id}: another process trains it")
+    todo = [run for run in runs if run.action in ("new", "resume")]
+    done = [run for run in runs if run.action == "done"]
+    if done:
+        say(f"{len(done)} of {len(runs)} runs are done already")
+    if not todo:
+        return (1 if busy else _code_of(run.status.state for run in runs if run.status)), {}
+
+    from lsc_engine.training.signals import Signals
+
+    with Signals() as signals:
+        from lsc_engine.training.study import Job, exit_code
+
+        jobs = [Job(run.id, run.folder, run.needs) for run in todo]
+        if place.gpus is not None:
+            states = _spread(jobs, place, signals)
+        else:
+            states = _in_turn(jobs, {run.id: run.config for run in todo}, place, signals)
+        earlier = [run.status.state for run in done if run.status is not None]
+        return exit_code([*states.values(), *earlier], signals), states
+
+
+def _in_turn(jobs: list[Any], configs: dict[str, RunConfig], place: Place, signals: Any) -> dict[str, str]:
+    from lsc_engine.cli.progress import Lines, display
+    from lsc_engine.training.devices import pick_device
+    from lsc_engine.training.execute import execute
+    from lsc_engine.training.study import run_in_turn
+
+    device = pick_device(place.device)
+    with display() as shown:
+        echo = isinstance(shown, Lines)
+
+        def run(job: Any) -> str:
+            shown.begin(job.id)
+            state = execute(
+                job.folder, configs[job.id], runs_dir=place.runs_dir, device=device, data_dir=place.data_dir,
+                signals=signals, echo=echo, display=shown,
+            )  # fmt: skip
+            shown.end(job.id, state, open_run(job.folder).status().message)
+            return state
+
+        return run_in_turn(jobs, run, signals, place.runs_dir)
+
+
+def _spread(jobs: list[Any], place: Place, signals: Any) -> dict[str, str]:
+    from lsc_engine.training.gpus import gpu_slots
+    from lsc_engine.training.study import run_spread
+
+    assert place.gpus is not None
+    return run_spread(jobs, gpu_slots(place.gpus), place.arguments(), signals, place.runs_dir, say)
+
+
+def _code_of(states: Iterable[str]) -> int:
+    found = set(states)
+    return 1 if "failed" in found else 3 if "diverged" in found else 0
+
+
+def best_tries(tune: TunePlan, runs_dir: Path) -> dict[str, dict[str, Any]]:
+    """Per variant the tried values with the best last `tune.by`; a try that did not finish does not count."""
+    best: dict[str, tuple[float, dict[str, Any]]] = {}
+    for attempt in tune.tries:
+        run = open_run(attempt.run.id, [runs_dir])
+        value = run.last().get(tune.by)
+        if run.status().state != "finished" or value is None or value != value:
+            say(f"{attempt.run.id}: {run.status().state}, not a candidate")
+            continue
+        score = -value if tune.lower_is_better else value
+        if attempt.variant not in best or score > best[attempt.variant][0]:
+            best[attempt.variant] = (score, dict(attempt.values))
+    without = {attempt.variant for attempt in tune.tries} - set(best)
+    if without:
+        raise UsageError(f"[tune]: no try of {', '.join(sorted(without))} finished, so there is no best one")
+    for variant, (score, values) in best.items():
+        told = ", ".join(f"{key} = {value:g}" for key, value in values.items())
+        say(f"{variant}: {told} is the best of its grid by {tune.by} ({abs(score):.4g})")
+    return {variant: values for variant, (_, values) in best.items()}
+
+
+def _detach(argv: list[str], place: Place, study: str, runs: Sequence[StudyRun], as_json: bool) -> None:
+    from lsc_engine.runs.launch import detach
+
+    log = place.runs_dir / ".launch" / f"{study.replace('/', '.')}.log"
+    command = [sys.executable, "-m", "lsc_engine", *[word for word in argv if word not in ("--detach", "--json")]]
+    pid = detach(command, log)
+    if as_json:
+        emit_json({"study": study, "pid": pid, "log": str(log), "runs": [run.id for run in runs]})
+        return
+    print(f"{study}: {len(runs)} runs, pid {pid}, goes on when this terminal is closed")
+    print(f"lsc-engine list     lsc-engine log {runs[0].id} --follow     lsc-engine stop {runs[0].id}")
+
+
+def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:
+    """The curves of a study and its table, or one JSON document."""
+    from lsc_engine.cli.results import print_study, study_document
+
+    runs = [open_run(run.id, [place.runs_dir]) for run in plan.runs]
+    levels = {name: list(values) for name, values in plan.preset.compare.levels.items()}
+    if as_json:
+        emit_json(study_document(plan.study, runs, plan.preset.compare.baseline, levels))
+    else:
+        print_study(plan.preset.title, runs, plan.preset.compare.baseline, levels)
+

@@ -12,8 +12,11 @@ from lsc_engine.cli.output import printable, say
 class Display(Protocol):
     """What training tells of itself as it goes on."""
 
-    def message(self, text: str) -> None:
-        """A line of the run's log."""
+    def begin(self, name: str) -> None:
+        """The run `name` starts."""
+
+    def end(self, name: str, state: str, message: str) -> None:
+        """The run `name` ended as `state`."""
 
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         """Where the run `name` is, with its newest metrics and the seconds left."""
@@ -28,8 +31,11 @@ class Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         pass
 
-    def message(self, text: str) -> None:
-        say(text)
+    def begin(self, name: str) -> None:
+        say(f"{name}: starting")
+
+    def end(self, name: str, state: str, message: str) -> None:
+        say(f"{name}: {state}" + (f": {message}" if message else ""))
 
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         pass
@@ -59,14 +65,20 @@ class Bars:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._progress.stop()
 
-    def message(self, text: str) -> None:
-        pass
-
-    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+    def begin(self, name: str) -> None:
         from rich.markup import escape
 
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(escape(printable(name)), total=total, metrics="")
+        self._tasks[name] = self._progress.add_task(escape(printable(name)), total=None, metrics="starting")
+        self._progress.refresh()
+
+    def end(self, name: str, state: str, message: str) -> None:
+        if state != "finished":
+            from rich.markup import escape
+
+            text = escape(printable(f"{state}: {message}" if message else state))
+            self._progress.update(self._tasks[name], metrics=text, refresh=True)
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         parts = []
         if "train/loss" in values:
             parts.append(f"loss {values['train/loss']:.4f}")
@@ -76,7 +88,7 @@ class Bars:
             parts.append(f"val {100 * values['val/accuracy']:5.1f}%")
         if eta is not None and step < total:
             parts.append(f"ETA {clock(eta)}")
-        self._progress.update(self._tasks[name], completed=step, metrics="  ".join(parts), refresh=True)
+        self._progress.update(self._tasks[name], total=total, completed=step, metrics="  ".join(parts), refresh=True)
 
 
 def clock(seconds: float) -> str:

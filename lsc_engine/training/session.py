@@ -156,10 +156,10 @@ class Session:
     # ------------------------------------------------------------------------------------------------ Checkpoints
     def checkpoint_due(self, step: int) -> bool:
         """Is it time by the preset's [checkpoint]?"""
-        every, seconds = self.derived.checkpoint_every, self.derived.checkpoint_seconds
-        if step in self.derived.checkpoint_at or (every is not None and step % every == 0):
+        every = self.derived.checkpoint_every
+        if step in self.derived.checkpoint_also_at or (every.steps and step % every.steps == 0):
             return True
-        return seconds is not None and time.monotonic() - self._saved_at >= seconds
+        return every.seconds is not None and time.monotonic() - self._saved_at >= every.seconds
 
     def save(self, writer: RunWriter, step: int) -> None:
         """Write a checkpoint; a disk that refuses is told in the status and never ends training."""
@@ -187,7 +187,7 @@ class Session:
         if self._improved:
             self.best_step, self._improved = step, False
         self._saved_step = step
-        for_good = {*self.derived.checkpoint_at, *([] if self.best_step is None else [self.best_step])}
+        for_good = {*self.derived.checkpoint_also_at, *([] if self.best_step is None else [self.best_step])}
         checkpoint.prune(self.folder, keep=self.config.checkpoint.keep, for_good=for_good)
         writer.trouble("checkpoint", None)
         took = time.monotonic() - started
