@@ -6,6 +6,7 @@ trains; `--detach` starts that process and returns.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 from lsc_engine.cli.output import emit_json, say
 from lsc_engine.config import RunConfig, StudyPlan, TunePlan, derive, missing_data
 from lsc_engine.errors import UsageError
-from lsc_engine.runs import open_run
+from lsc_engine.runs import find_run, open_run
+from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.provenance import describe_source
 from lsc_engine.runs.study import StudyRun, create_study, look_at_study
 
@@ -43,14 +45,11 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     if plan.preset.kind != "train":
         raise UsageError(f'{plan.preset.path}: kind = "{plan.preset.kind}" makes a report and has nothing to train')
     check_data((run.config for run in plan.runs), place)
-    if plan.tune is not None:
-        look_at_study(plan.tune, place.runs_dir)
-    else:
-        look_at_study(plan, place.runs_dir)
+    look_at_study(plan.tune or plan, place.runs_dir)
+    check_place(place, importing=not detach)
     if detach:
         runs = create_study(plan.tune or plan, place.runs_dir, describe_source(sys.argv))
-        return _detach(sys.argv[1:], place, plan.study, runs, as_json)
-    code = 0
+        return _detach(place, plan.study, [run.id for run in runs], as_json)
     if plan.tune is not None:
         code, states = train(create_study(plan.tune, place.runs_dir, describe_source(sys.argv)), place)
         if code >= 128:
@@ -60,6 +59,64 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     code, _ = train(runs, place)
     tell_study(plan, place, as_json=as_json)
     sys.exit(code)
+
+
+def resume_run(ref: str, place: Place, *, detach: bool, as_json: bool) -> None:
+    """Continue one run. Exits with its code; UsageError where there is nothing to continue or another process does."""
+    run = find_run(ref, [place.runs_dir])
+    status = run.status()
+    config = RunConfig.from_toml(run.path / PRESET)
+    if status.state == "finished":
+        say(f"{run.id} is finished, at step {status.step}; fork it to train it further")
+        return
+    if status.active and status.shown_state != "lost":
+        raise UsageError(f"{run.id} is {status.shown_state} already (pid {status.pid} on {status.host})")
+    check_data([config], place)
+    check_place(place, importing=not detach)
+    if detach:
+        return _detach(place, run.study, [run.id], as_json)
+    _train_one(StudyRun(run.id, run.path, config, (), "resume", status), place, as_json)
+
+
+def fork_run(
+    ref: str, sets: Sequence[str], at: int | None, name: str | None, place: Place, *, detach: bool, as_json: bool
+) -> None:
+    """A new run beside `ref`, from its checkpoint, with changed settings. Exits with its code."""
+    from lsc_engine.runs.fork import create_fork, fork_config
+
+    parent = find_run(ref, [place.runs_dir])
+    config = fork_config(parent, sets, name)
+    check_data([config], place)
+    check_place(place, importing=not detach)
+    total = derive(config, place.data_dir).total_steps
+    folder = create_fork(parent, config, at, total, place.runs_dir, describe_source(sys.argv))
+    if detach:
+        words = ["resume", config.run_id, "--runs-dir", str(place.runs_dir), "--device", place.device]
+        return _detach(place, config.study, [config.run_id], as_json, [*words, *place.arguments()])
+    _train_one(StudyRun(config.run_id, folder, config, (), "resume"), place, as_json)
+
+
+def _train_one(run: StudyRun, place: Place, as_json: bool) -> None:
+    code, _ = train([run], place)
+    if as_json:
+        from lsc_engine.cli.look import run_document
+
+        emit_json(run_document(open_run(run.folder)))
+    sys.exit(code)
+
+
+def check_place(place: Place, *, importing: bool) -> None:
+    """UsageError for a device or GPUs that are not there. Without `importing` torch, only what is said is looked at."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", place.device):
+        raise UsageError(f'--device: "{place.device}" is not a device. Allowed: auto, cpu, cuda, cuda:0, cuda:1, …')
+    if importing and place.gpus is not None:
+        from lsc_engine.training.gpus import gpu_slots
+
+        gpu_slots(place.gpus)
+    elif importing and place.device not in ("auto", "cpu"):
+        from lsc_engine.training.devices import pick_device
+
+        pick_device(place.device)
 
 
 def check_data(configs: Iterable[RunConfig], place: Place) -> None:
@@ -154,17 +211,19 @@ def best_tries(tune: TunePlan, runs_dir: Path) -> dict[str, dict[str, Any]]:
     return {variant: values for variant, (_, values) in best.items()}
 
 
-def _detach(argv: list[str], place: Place, study: str, runs: Sequence[StudyRun], as_json: bool) -> None:
+def _detach(place: Place, study: str, ids: list[str], as_json: bool, words: list[str] | None = None) -> None:
+    """Start the same command in a session of its own; `words` where another command goes on with the work."""
     from lsc_engine.runs.launch import detach
 
+    if words is None:
+        words = [word for word in sys.argv[1:] if word not in ("--detach", "--json")]
     log = place.runs_dir / ".launch" / f"{study.replace('/', '.')}.log"
-    command = [sys.executable, "-m", "lsc_engine", *[word for word in argv if word not in ("--detach", "--json")]]
-    pid = detach(command, log)
+    pid = detach([sys.executable, "-m", "lsc_engine", *words], log)
     if as_json:
-        emit_json({"study": study, "pid": pid, "log": str(log), "runs": [run.id for run in runs]})
+        emit_json({"study": study, "pid": pid, "log": str(log), "runs": ids})
         return
-    print(f"{study}: {len(runs)} runs, pid {pid}, goes on when this terminal is closed")
-    print(f"lsc-engine list     lsc-engine log {runs[0].id} --follow     lsc-engine stop {runs[0].id}")
+    print(f"{study}: {len(ids)} runs, pid {pid}; it goes on when this terminal is closed")
+    print(f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}")
 
 
 def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:

@@ -83,9 +83,5 @@ class LscHead(Head):
             "system": self.system.name,
             "n": self.system.n,
             "classes": self.classes,
-            "loss": self.kind,
-            "radius": self.radius,
-            "cluster_radius": self.cluster_radius,
-            "weights": list(self.weights),
             "order": self.order.record(),
         }

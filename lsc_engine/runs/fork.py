@@ -1,0 +1,76 @@
+"""A new run from a run's checkpoint with changed settings. Its source.json names the parent and the step."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.config import RunConfig, differences, plan_study
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs.checkpoints import list_checkpoints, newest_good, step_name
+from lsc_engine.runs.layout import CHECKPOINTS, PRESET, check_name, run_folder
+from lsc_engine.runs.run import Run
+from lsc_engine.runs.writer import create_run
+
+# What may differ from the parent: all else decides what the weights and the optimizer's state mean.
+FREE = ("optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
+        "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights")  # fmt: skip
+BOUND = ("optimizer.name",)
+
+
+def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig:
+    """The settings of the fork: the parent's with `sets` ("a.b=value"), under a variant name that is free.
+
+    UsageError, one sentence per setting, where a change does not fit the parent's weights.
+    """
+    if not sets:
+        raise UsageError("fork: name what changes, as in --set optimizer.lr=1e-5; resume continues a run unchanged")
+    before = RunConfig.from_toml(parent.path / PRESET)
+    plan = plan_study(parent.path / PRESET, name=parent.study, sets=sets, seeds=(parent.seed,))
+    variant = check_name(name, "--name") if name else _free_variant(parent)
+    after = plan.runs[0].config.model_copy(update={"study": parent.study, "variant": variant, "label": variant})
+    faults = [
+        f"--set {key}: is {old!r} in {parent.id} and cannot change in a fork; start_from in a preset takes over weights"
+        for key, old, _ in differences(before, after)
+        if not key.startswith(FREE) or key in BOUND
+    ]
+    if faults:
+        raise UsageError(*faults)
+    return after
+
+
+def create_fork(
+    parent: Run, config: RunConfig, at: int | None, total_steps: int, root: Path, source: Mapping[str, Any]
+) -> Path:
+    """Create the fork's folder with a copy of the parent's checkpoint of step `at` (None: the newest good one).
+
+    UsageError where there is no such checkpoint, or it lies behind the fork's last step.
+    """
+    found, faults = newest_good(parent.path, at)
+    if found is None:
+        steps = ", ".join(str(c.step) for c in list_checkpoints(parent.path)) or "none"
+        raise UsageError(*faults, f"{parent.id} has no good checkpoint{f' of step {at}' if at else ''}. It has: {steps}")
+    if found.step >= total_steps:
+        raise UsageError(
+            f"fork: the checkpoint is of step {found.step} and the training ends at {total_steps}; "
+            f'give more, as in --set train.duration="{2 * found.step} steps"'
+        )
+    folder = create_run(
+        run_folder(root, config.run_id), config, {**source, "parent": {"id": parent.id, "step": found.step}}
+    )
+    try:
+        (folder / CHECKPOINTS).mkdir()
+        shutil.copytree(found.path, folder / CHECKPOINTS / step_name(found.step))
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise LscError(f"{folder}: the checkpoint cannot be copied: {error.strerror or error}") from error
+    return folder
+
+
+def _free_variant(parent: Run) -> str:
+    number = 1
+    while (parent.path.parent.parent / f"{parent.variant}+fork{number}").exists():
+        number += 1
+    return f"{parent.variant}+fork{number}"

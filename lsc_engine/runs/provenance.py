@@ -1,0 +1,55 @@
+"""What source.json says of where a run comes from: command, code, versions, host. Imports none of what it names."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lsc_engine
+from lsc_engine.runs import host
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors", "pydantic")
+_GIT_SECONDS = 5.0
+
+
+def describe_source(argv: Sequence[str]) -> dict[str, Any]:
+    """{"command", "code", "versions", "host", "platform"} of this process; `argv` as started."""
+    return {
+        "command": shlex.join(["lsc-engine", *argv[1:]]),
+        "code": code_version(Path(lsc_engine.__file__).parent),
+        "versions": {"python": platform.python_version(), "lsc": lsc_engine.__version__, **_versions()},
+        "host": host.host_name(),
+        "platform": platform.platform(),
+    }
+
+
+def code_version(folder: Path) -> dict[str, Any]:
+    """{"commit", "dirty"} of the git checkout that holds `folder`; both None for an installed package."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if commit is None or changed is None else bool(changed)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=_GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found

@@ -1,0 +1,252 @@
+"""run, resume, fork as a user calls them: real processes, real digits, exit codes, nothing half made."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsc_engine.runs import open_run
+
+PRESET = """
+title = "Tiny"
+
+[data]
+dataset = "digits"
+labels = "unique"
+classes = 64
+
+[model]
+name = "encoder"
+width = 0.05
+
+[target]
+method = "lsc"
+system = "V21"
+
+[optimizer]
+lr = 3e-3
+
+[train]
+duration = "3 epochs"
+batch_size = 16
+
+[compare]
+baseline = "wide"
+levels = { "train/accuracy" = [0.1], "train/loss" = [0.9] }
+
+[[variants]]
+name = "wide"
+model.dim = 40
+
+[[variants]]
+name = "narrow"
+model.dim = "min"
+"""
+
+
+def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lsc_engine", *words],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, **options,
+    )  # fmt: skip
+
+
+def call(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
+    process = start(folder, *words)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == code, (out, err)
+    return out, err
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(PRESET)
+    return tmp_path
+
+
+def wait_for(what: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def long_running(folder: Path, *more: str) -> tuple[subprocess.Popen[str], Any]:
+    """A started run of very many epochs, once it has written its first metrics."""
+    sets = ("--set", 'train.duration="100000 epochs"', "--set", 'log.every="4 steps"', "--variant", "narrow")
+    process = start(folder, "run", "tiny.toml", *sets, *more, start_new_session=True)
+    metrics = folder / "runs/tiny/narrow/seed-0/metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0)
+    return process, open_run(metrics.parent)
+
+
+def test_run_trains_all_variants_and_seeds_then_tells_curves_and_table(folder: Path) -> None:
+    out, err = call(folder, "run", "tiny.toml", "--seeds", "0,1")
+    for variant in ("wide", "narrow"):
+        for seed in (0, 1):
+            assert open_run(folder / f"runs/tiny/{variant}/seed-{seed}").status().state == "finished"
+            assert f"tiny/{variant}/seed-{seed}: finished" in err
+    assert "wide" in out
+    assert "narrow" in out
+    assert "train/accuracy" in out
+
+    again, err = call(folder, "run", "tiny.toml", "--seeds", "0,1")
+    assert "4 of 4 runs are done already" in err
+    assert again == out
+
+
+def test_json_is_one_document_and_messages_stay_on_stderr(folder: Path) -> None:
+    out, err = call(folder, "run", "tiny.toml", "--json", "--variant", "narrow")
+    document = json.loads(out)
+    assert document["study"] == "tiny"
+    assert [row["id"] for row in document["runs"]] == ["tiny/narrow/seed-0"]
+    assert "finished" in err
+
+
+def test_a_sweep_multiplies_the_variants(folder: Path) -> None:
+    call(folder, "run", "tiny.toml", "--variant", "narrow", "--sweep", "optimizer.lr=0.001,0.003",
+         "--set", 'train.duration="1 epochs"')  # fmt: skip
+    assert sorted(p.name for p in (folder / "runs/tiny").iterdir()) == ["narrow+lr=0.001", "narrow+lr=0.003"]
+
+
+def test_tune_tries_the_grid_and_trains_with_the_best(folder: Path) -> None:
+    text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-6, 3e-3]\nduration = "3 epochs"\nby = "train/loss"\n'
+    (folder / "tiny.toml").write_text(text)
+    _, err = call(folder, "run", "tiny.toml", "--variant", "narrow")
+    assert "optimizer.lr = 0.003 is the best of its grid" in err
+    assert len(list((folder / "runs/tiny.tune").iterdir())) == 2
+    assert open_run(folder / "runs/tiny/narrow/seed-0").config["optimizer"]["lr"] == 3e-3
+
+
+def test_a_variant_may_build_on_another(folder: Path) -> None:
+    text = PRESET + '\n[[variants]]\nname = "means"\nneeds = "wide"\ntarget.system = "embeddings:@wide"\n'
+    (folder / "tiny.toml").write_text(text + 'target.order = "sequential"\nmodel.dim = 40\n')
+    call(folder, "run", "tiny.toml", "--variant", "means")
+    assert (folder / "runs/tiny/wide/seed-0/class_means.safetensors").is_file()
+    assert open_run(folder / "runs/tiny/means/seed-0").status().state == "finished"
+    assert not (folder / "runs/tiny/narrow").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_signals_stop_with_a_checkpoint_and_the_same_command_goes_on(
+    folder: Path, number: signal.Signals, code: int
+) -> None:
+    process, run = long_running(folder)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert (run.status().state, run.status().exit_code) == ("stopped", code)
+    step = run.checkpoints()[-1].step
+    assert step == run.status().step
+
+    process, run = long_running(folder)
+    wait_for(lambda: run.status().attempt == 2 and run.status().step > step)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert f"resumed at step {step} " in run.log_path.read_text()
+
+
+def test_a_detached_run_ignores_hangup_and_stops_when_asked(folder: Path) -> None:
+    out, _ = call(folder, "run", "tiny.toml", "--set", 'train.duration="100000 epochs"', "--variant", "narrow",
+                  "--detach", "--json")  # fmt: skip
+    document = json.loads(out)
+    run = open_run(folder / "runs/tiny/narrow/seed-0")
+    wait_for(lambda: run.status().state == "running")
+    os.kill(document["pid"], signal.SIGHUP)
+    time.sleep(1)
+    assert run.status().state == "running"
+    call(folder, "stop", "narrow")
+    wait_for(lambda: run.status().state == "stopped")
+    assert run.checkpoints()
+
+
+def test_a_second_process_on_the_same_run_is_refused(folder: Path) -> None:
+    process, run = long_running(folder)
+    sets = ("--set", 'train.duration="100000 epochs"', "--set", 'log.every="4 steps"')
+    _, err = call(folder, "run", "tiny.toml", *sets, "--variant", "narrow", code=1)
+    assert "another process trains it" in err
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert run.status().state == "stopped"
+
+
+def test_resume_and_fork(folder: Path) -> None:
+    process, run = long_running(folder)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    step = run.checkpoints()[-1].step
+
+    call(folder, "fork", "narrow", "--set", "optimizer.lr=1e-3", "--set", f'train.duration="{step + 8} steps"')
+    (child,) = [p for p in (folder / "runs/tiny").iterdir() if p.name != "narrow"]
+    forked = open_run(child / "seed-0")
+    assert forked.status().state == "finished"
+    assert forked.source["parent"] == {"id": "tiny/narrow/seed-0", "step": step}
+    steps, _ = forked.history("train/loss")
+    assert steps.min() > step
+
+    resumed = start(folder, "resume", "narrow/seed-0", start_new_session=True)
+    wait_for(lambda: run.status().attempt == 2 and run.status().step > step)
+    resumed.send_signal(signal.SIGTERM)
+    resumed.communicate(timeout=60)
+    assert resumed.returncode == 143
+
+
+def test_one_diverged_run_does_not_stop_the_others_and_the_code_tells(folder: Path) -> None:
+    text = PRESET.replace('name = "wide"', 'name = "wide"\noptimizer.lr = 1000.0\ntarget.loss = "distance"')
+    (folder / "tiny.toml").write_text(text)
+    _, err = call(folder, "run", "tiny.toml", code=3)
+    assert "tiny/wide/seed-0: diverged: the loss is" in err
+    assert open_run(folder / "runs/tiny/narrow/seed-0").status().state == "finished"
+
+
+BAD = {
+    "unknown key": ("[train]", "[train]\nbatchsize = 3", "batch_size"),
+    "misspelt system": ('system = "V21"', 'system = "V12x"', "target.system"),
+    "too many classes": ("model.dim = 40", "model.dim = 4", "64 are needed"),
+    "not TOML": ("[data]", "[data", "tiny.toml"),
+    "missing data": ('dataset = "digits"\nlabels = "unique"\nclasses = 64',
+                     'dataset = "cifar10"\nlabels = "class"', "cifar"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_sentence_per_fault_code_2_and_nothing_created(folder: Path, what: str) -> None:
+    old, new, named = BAD[what]
+    (folder / "tiny.toml").write_text(PRESET.replace(old, new))
+    before = sorted(folder.rglob("*"))
+    out, err = call(folder, "run", "tiny.toml", "--data-dir", str(folder / "none"), code=2)
+    assert out == ""
+    assert named in err
+    assert "Traceback" not in err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_foreign_folder_and_other_settings_under_the_same_name_are_refused(folder: Path) -> None:
+    foreign = folder / "runs/tiny/narrow/seed-0"
+    foreign.mkdir(parents=True)
+    (foreign / "thesis.txt").write_text("mine")
+    _, err = call(folder, "run", "tiny.toml", code=2)
+    assert "is not a run" in err
+    assert sorted(p.name for p in (folder / "runs/tiny").iterdir()) == ["narrow"]
+    (foreign / "thesis.txt").unlink()
+    call(folder, "run", "tiny.toml", "--variant", "narrow")
+    _, err = call(folder, "run", "tiny.toml", "--variant", "narrow", "--set", "optimizer.lr=0.5", code=2)
+    assert "optimizer.lr" in err
+    assert "--name tiny-2" in err
+
+
+@pytest.mark.parametrize("words", [("--device", "cudaa"), ("--seeds", "0,0"), ("--variant", "narow"),
+                                   ("--set", "optimizer.lrr=1"), ("--plugin", "none.py")])  # fmt: skip
+def test_bad_options_are_refused(folder: Path, words: tuple[str, str]) -> None:
+    _, err = call(folder, "run", "tiny.toml", *words, code=2)
+    assert "Traceback" not in err
+    assert not (folder / "runs").exists()
