@@ -236,4 +236,3 @@ def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:
         emit_json(study_document(plan.study, runs, plan.preset.compare.baseline, levels))
     else:
         print_study(plan.preset.title, runs, plan.preset.compare.baseline, levels)
-

@@ -35,9 +35,7 @@ def run(
     preset: Annotated[str, typer.Argument(help="A preset file, or the name of a shipped preset.")],
     variant: Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; may be repeated.")] = None,
     sets: Sets = None,
-    sweep: Annotated[
-        list[str] | None, typer.Option("--sweep", help="Every variant at each value: a.b=x,y.")
-    ] = None,
+    sweep: Annotated[list[str] | None, typer.Option("--sweep", help="Every variant at each value: a.b=x,y.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, as in 0,1,2.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="The study's name. Default: the preset's.")] = None,
     runs_dir: RunsDir = None,
@@ -52,7 +50,7 @@ def run(
 
     Example: lsc-engine run demo --seeds 0,1,2
     """
-    from lsc_engine.cli.launching import Place, run_preset
+    from lsc_engine.cli.launching import run_preset
     from lsc_engine.config import plan_study
     from lsc_engine.plugins import load_plugins
 

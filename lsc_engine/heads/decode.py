@@ -22,9 +22,7 @@ MOST_NEIGHBOURS = 64
 CANDIDATE_COST = 64
 
 
-def predict_nearest(
-    z: Tensor, system: VectorSystem, order: Order, classes: int, *, unused: str = "nearest"
-) -> Tensor:
+def predict_nearest(z: Tensor, system: VectorSystem, order: Order, classes: int, *, unused: str = "nearest") -> Tensor:
     """Labels [B] int64 of embeddings [B, n] by the largest cosine, ties to any; -1 for unused with `unused="new"`."""
     if not system.structured:
         return scan(z, system, order, classes)

@@ -27,13 +27,13 @@ def patch_for(size: int) -> int:
 
 
 class Projected(nn.Module):
-    """A timm backbone, then a linear layer to [B, dim] where its own width is not `dim`."""
+    """A timm backbone, then a linear layer to [B, dim] where its own width is not `dim`; None keeps its width."""
 
-    def __init__(self, backbone: nn.Module, dim: int) -> None:
+    def __init__(self, backbone: nn.Module, dim: int | None) -> None:
         super().__init__()
         width = int(backbone.num_features)  # type: ignore[arg-type]
         self.backbone = backbone
-        self.projection = nn.Identity() if width == dim else nn.Linear(width, dim, bias=False)
+        self.projection = nn.Identity() if dim in (None, width) else nn.Linear(width, dim, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
         embedding: Tensor = self.projection(self.backbone(images))
@@ -55,4 +55,4 @@ def build_timm(name: str, channels: int, size: int, dim: int | None, args: dict[
         backbone = timm.create_model(model, pretrained=False, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(f"model.args: timm's {model} refuses {args or options}: {error}") from error
-    return Projected(backbone, dim or int(backbone.num_features))
+    return Projected(backbone, dim)

@@ -51,7 +51,9 @@ def create_fork(
     found, faults = newest_good(parent.path, at)
     if found is None:
         steps = ", ".join(str(c.step) for c in list_checkpoints(parent.path)) or "none"
-        raise UsageError(*faults, f"{parent.id} has no good checkpoint{f' of step {at}' if at else ''}. It has: {steps}")
+        raise UsageError(
+            *faults, f"{parent.id} has no good checkpoint{f' of step {at}' if at else ''}. It has: {steps}"
+        )
     if found.step >= total_steps:
         raise UsageError(
             f"fork: the checkpoint is of step {found.step} and the training ends at {total_steps}; "

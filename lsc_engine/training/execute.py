@@ -76,8 +76,7 @@ def _table(config: RunConfig, runs_dir: Path) -> Tensor | None:
         path = run.path / "class_means.safetensors"
         if not path.is_file():
             raise UsageError(
-                f"target.system: {run.id} has no class_means.safetensors; "
-                "train it with eval.class_means = true"
+                f"target.system: {run.id} has no class_means.safetensors; train it with eval.class_means = true"
             )
         return load_file(path)["class_means"]
     if system.startswith("file:"):

@@ -48,5 +48,7 @@ def _cards() -> list[_Card]:
             processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
         except pynvml.NVMLError:
             used, processes = IDLE_BYTES, []
-        cards.append(_Card(index, uuid if isinstance(uuid, str) else uuid.decode(), used < IDLE_BYTES and not processes))
+        cards.append(
+            _Card(index, uuid if isinstance(uuid, str) else uuid.decode(), used < IDLE_BYTES and not processes)
+        )
     return cards

@@ -140,9 +140,8 @@ class Session:
         if "inside" in seen:
             values["train/inside"] = seen["inside"]
         if self.config.data.augment != "none":
-            views = eval_batches(
-                self.source, self.seen, batch_size, augment_seed=self.config.seed, augment_per=self.config.data.augment_per
-            )
+            seed, per = self.config.seed, self.config.data.augment_per
+            views = eval_batches(self.source, self.seen, batch_size, views=(seed, per))
             values["train/accuracy_augmented"] = evaluate(self.model, self.head, views, **options)["accuracy"]
         if self.validation is not None and self.unseen is not None:
             unseen = evaluate(self.model, self.head, eval_batches(self.validation, self.unseen, batch_size), **options)

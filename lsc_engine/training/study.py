@@ -75,17 +75,17 @@ def run_spread(
                 process.send_signal(signal.SIGTERM)
         free = [slot for slot in slots if slot.label not in busy]
         while free and waiting and signals.stop is None:
-            job = _next_ready(waiting, {j.id for j, _ in busy.values()})
-            if job is None:
+            ready = _next_ready(waiting, {j.id for j, _ in busy.values()})
+            if ready is None:
                 break
-            waiting.remove(job)
-            blocked = _missing(job, states, runs_dir)
+            waiting.remove(ready)
+            blocked = _missing(ready, states, runs_dir)
             if blocked:
-                states[job.id] = _refuse(job, blocked)
+                states[ready.id] = _refuse(ready, blocked)
                 continue
             slot = free.pop(0)
-            say(f"{job.id}: on {slot.label}")
-            busy[slot.label] = (job, _start(job, slot, arguments, runs_dir))
+            say(f"{ready.id}: on {slot.label}")
+            busy[slot.label] = (ready, _start(ready, slot, arguments, runs_dir))
         time.sleep(0.2)
     return states
 

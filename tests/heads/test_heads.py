@@ -28,8 +28,10 @@ def embeddings(rows: int, n: int, seed: int = 0) -> Tensor:
     return torch.randn(rows, n, generator=torch.Generator().manual_seed(seed))
 
 
-FAMILIES = [("V21", 9, 200), ("V22", 8, 400), ("A", 7, 50), ("Ap", 8, 30), ("A-helmert", 7, 50), ("V21pm", 8, 300),
-            ("A-mid", 6, 200), ("A-interp", 6, 200), ("simplex", 20, 20), ("planar", 2, 13), ("W4", 5, 100)]  # fmt: skip
+FAMILIES = [
+    ("V21", 9, 200), ("V22", 8, 400), ("V21pm", 8, 300), ("A", 7, 50), ("Ap", 8, 30), ("A-helmert", 7, 50),
+    ("A-mid", 6, 200), ("A-interp", 6, 200), ("simplex", 20, 20), ("planar", 2, 13), ("W4", 5, 100),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "n", "classes"), FAMILIES)

@@ -61,7 +61,7 @@ def test_initial_weights_are_a_function_of_the_seed_and_leave_global_randomness_
 
 
 def test_wrong_names_and_arguments_get_a_sentence() -> None:
-    with pytest.raises(UsageError, match='timm has no model "resnett18"; did you mean "resnet18"'):
+    with pytest.raises(UsageError, match='timm has no model "resnett18"; did you mean "resnet18'):
         build_model(Model(name="timm:resnett18"), channels=3, size=32, dim=5, seed=0)
-    with pytest.raises(UsageError, match="model.args: timm's vit_small_patch16_224 refuses"):
+    with pytest.raises(UsageError, match=r"model\.args: timm's vit_small_patch16_224 refuses"):
         build_model(Model(name="vit-s", args={"dept": 2}), channels=3, size=32, dim=5, seed=0)
