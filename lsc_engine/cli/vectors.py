@@ -1,9 +1,324 @@
-"""Commands of the group 'vectors'."""
+"""`nmin` and `vectors`: what the predefined vector systems hold, and their vectors."""
 
 from __future__ import annotations
 
+import csv
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from lsc_engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from lsc_engine.vectors.counting import SystemFacts
+
+# More rows than this are written only on request.
+MANY_ROWS = 10**6
+# Rows shown where the user did not say how many.
+FEW_ROWS = 8
+ROWS_AT_ONCE = 4096
 
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
+    app.command("nmin")(nmin)
+    app.command("vectors")(vectors)
+
+
+def nmin(
+    classes: Annotated[str, typer.Argument(help="Number of classes: 300000, 300_000, 300k, 1.28M.")],
+    systems: Annotated[
+        list[str] | None, typer.Option("--system", "-s", help="A system to list first; may be given several times.")
+    ] = None,
+    max_cosine: Annotated[
+        float | None, typer.Option("--max-cosine", help="Largest cosine wanted; systems beyond it come last, marked.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Smallest n at which each vector system holds that many classes.
+
+    Example: lsc-engine nmin 300k --max-cosine 0.75
+    """
+    from lsc_engine.cli.output import emit_json
+    from lsc_engine.vectors.counting import LISTED, canonical, facts, n_min, parse_count
+
+    faults: list[str] = []
+    number, asked = 1, []
+    try:
+        number = parse_count(classes)
+    except UsageError as error:
+        faults += error.faults
+    for name in systems or []:
+        try:
+            asked.append(canonical(name))
+            n_min(asked[-1], 1)
+        except UsageError as error:
+            faults += error.faults
+    if max_cosine is not None and not -1 <= max_cosine <= 1:
+        faults.append(f"--max-cosine: {max_cosine:g} is not a cosine, -1 to 1")
+    if faults:
+        raise UsageError(*faults)
+
+    rows = []
+    for place, name in enumerate(dict.fromkeys([*asked, *LISTED])):
+        known = facts(name, n_min(name, number), number)
+        beyond = max_cosine is not None and known.max_cosine > max_cosine + 1e-12
+        # What was asked for comes first, the rest by n, those beyond the limit last.
+        rows.append(((beyond, name not in asked, known.n if name not in asked else place, place), beyond, known))
+    rows.sort(key=lambda row: row[0])
+    if as_json:
+        table = [{**_row(known, number), "beyond_max_cosine": beyond} for _, beyond, known in rows]
+        emit_json({"classes": number, "systems": table})
+        return
+    _print_nmin(number, max_cosine, [(beyond, known) for _, beyond, known in rows])
+
+
+def vectors(
+    system: Annotated[str, typer.Argument(help="Name of a vector system: A, V21, V22, W2, simplex, file:PATH, ...")],
+    n: Annotated[int, typer.Option("--n", help="Latent dimension.")],
+    classes: Annotated[
+        str | None, typer.Option("--classes", help="Number of classes (planar and simplex need it).")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--csv", help="Write unit rows in index order to FILE ('-': stdout).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Number of vectors at most.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document; with --limit, the vectors too.")
+    ] = False,
+) -> None:
+    """Properties of a vector system, and its vectors in index order.
+
+    Example: lsc-engine vectors V21 --n 14 --csv v21.csv
+    """
+    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.vectors.counting import canonical, parse_count, spaced
+
+    name = canonical(system)
+    number = parse_count(classes) if classes is not None else None
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit: {limit} is too few, 1 or more")
+    known = _facts(name, n, number)
+    rows = min(known.count, limit if limit is not None else known.count)
+    if file is not None:
+        if rows > MANY_ROWS and limit is None:
+            raise UsageError(
+                f"--csv: {name} at n = {n} has {spaced(rows)} vectors; give --limit for more than 10^6 rows"
+            )
+        written = _write_csv(file, name, n, number, rows)
+        if str(file) != "-":
+            say(f"{file}: {spaced(written)} rows of {n} numbers")
+    if as_json and str(file) != "-":
+        document = {**_row(known, number or known.count), "rank": known.rank, "neighbours": _neighbours(known)}
+        if limit is not None:
+            document["vectors"] = [row for block in _blocks(name, n, number, rows) for row in block]
+        emit_json(document)
+    elif file is None:
+        _print_vectors(known, number, rows if limit is not None else min(rows, FEW_ROWS))
+
+
+def _facts(name: str, n: int, classes: int | None) -> SystemFacts:
+    """Facts of families and plugins, and of files by reading them."""
+    from dataclasses import replace
+
+    from lsc_engine.vectors.counting import facts
+
+    if name.startswith("embeddings:"):
+        raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
+    if not name.startswith("file:"):
+        return facts(name, n, classes)
+    from lsc_engine.vectors import system
+
+    made = system(name, n, classes=classes)
+    angle = math.degrees(math.acos(max(-1.0, min(1.0, made.max_cosine))))
+    sure = 1 - math.sqrt((1 + made.max_cosine) / 2)
+    known = facts(name, n, made.count)
+    return replace(known, max_cosine=made.max_cosine, min_angle_deg=angle, sure_below=sure)
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _row(known: SystemFacts, classes: int) -> dict[str, Any]:
+    """One system as interface.md shows it; cosines to four places, angles to two."""
+    return {
+        "system": known.system,
+        "n": known.n,
+        "count": known.count,
+        "max_cosine": _short(known.max_cosine, 4),
+        "min_angle_deg": _short(known.min_angle_deg, 2),
+        "sure_below": _short(known.sure_below, 4),
+        "in_use": round(min(1.0, classes / known.count), 4),
+        "bytes_per_vector": 4 * known.n,
+        "database_bytes": 4 * known.n * min(classes, known.count),
+        "label": known.decode,
+        "source": known.source,
+    }
+
+
+def _short(value: float, places: int) -> float:
+    """Rounded, unless that would make it 0, 1 or -1 when it is not."""
+    short = round(value, places)
+    return value if short in (0, 1, -1) and short != value and abs(value - short) > 1e-12 else short
+
+
+def _neighbours(known: SystemFacts) -> int | list[int] | None:
+    if known.neighbours is None:
+        return None
+    low, high = known.neighbours
+    return low if low == high else [low, high]
+
+
+def _blocks(name: str, n: int, classes: int | None, rows: int) -> Iterator[list[list[float]]]:
+    """Unit rows in index order, some thousand at a time."""
+    import torch
+
+    from lsc_engine.vectors import system
+
+    made = system(name, n, classes=classes)
+    for start in range(0, rows, ROWS_AT_ONCE):
+        block = made.vectors(torch.arange(start, min(rows, start + ROWS_AT_ONCE)))
+        # Nine digits name a float32 exactly.
+        yield [[float(f"{x:.9g}") + 0.0 for x in row] for row in block.tolist()]
+
+
+def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) -> int:
+    """Rows of n numbers, no header, so that file:PATH reads them back. The file appears when it is whole."""
+    if str(file) == "-":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        for block in _blocks(name, n, classes, rows):
+            writer.writerows([[f"{x:.9g}" for x in row] for row in block])
+        return rows
+    if not file.parent.is_dir():
+        raise UsageError(f"--csv: there is no folder {file.parent}")
+    if file.is_dir():
+        raise UsageError(f"--csv: {file} is a folder")
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            for block in _blocks(name, n, classes, rows):
+                writer.writerows([[f"{x:.9g}" for x in row] for row in block])
+        part.replace(file)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return rows
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, SystemFacts]]) -> None:
+    from lsc_engine.vectors.counting import spaced
+
+    head = ["SYSTEM", "n_min", "VECTORS", "USED", "COS", "ANGLE", "SURE", "B/VEC", "DATABASE", "LABEL"]
+    cells = [
+        [
+            f"! {known.system}" if beyond else known.system,
+            spaced(known.n),
+            spaced(known.count),
+            f"{100 * classes / known.count:.1f}%",
+            _cosine(known.max_cosine),
+            _number(known.min_angle_deg, 1),
+            _number(known.sure_below, 4),
+            spaced(4 * known.n),
+            _bytes(4 * known.n * classes),
+            known.decode,
+        ]
+        for beyond, known in rows
+    ]
+    widths = [max(len(row[column]) for row in (head, *cells)) for column in range(len(head))]
+
+    def line(row: list[str]) -> str:
+        # Names and the last column to the left, numbers to the right; nothing is ever cut.
+        last = len(row) - 1
+        sides = [row[i].ljust(w) if i in (0, last) else row[i].rjust(w) for i, w in enumerate(widths)]
+        return "  ".join(sides).rstrip()
+
+    out = _plain()
+    out(f"smallest n for {spaced(classes)} classes")
+    out(line(head), bold=True)
+    within = [row for row, (beyond, _) in zip(cells, rows, strict=True) if not beyond]
+    for row in within:
+        out(line(row))
+    if len(within) < len(cells) and max_cosine is not None:
+        out(f"-- ! cosine above {max_cosine:g} --")
+        for row in cells[len(within) :]:
+            out(line(row))
+
+
+def _plain() -> Callable[..., None]:
+    """A printer of whole lines, bold where the terminal allows."""
+    from lsc_engine.cli.output import console
+
+    out = console()
+
+    def write(text: str = "", bold: bool = False) -> None:
+        out.print(text, markup=False, style="bold" if bold else None, soft_wrap=True)
+
+    return write
+
+
+def _print_vectors(known: SystemFacts, classes: int | None, rows: int) -> None:
+    from lsc_engine.vectors.counting import near_in_use, spaced
+
+    near = known.neighbours
+    lines = [
+        ("system", f"{known.system} at n = {known.n}"),
+        ("vectors", spaced(known.count)),
+        ("max cosine", f"{_cosine(known.max_cosine)} ({_number(known.min_angle_deg, 2)} degrees)"),
+        ("sure below", f"{_number(known.sure_below, 4)} (1 - cos of half the smallest angle)"),
+        ("rank", spaced(known.rank)),
+        ("neighbours", "-" if near is None else " to ".join(spaced(x) for x in dict.fromkeys(near))),
+        ("exact label", known.decode),
+        ("bytes/vector", spaced(4 * known.n)),
+        ("source", known.source),
+    ]
+    if classes is not None:
+        used = near_in_use(known.system, known.n, classes) if near is not None else None
+        lines.insert(2, ("in use", f"{spaced(classes)} ({100 * min(1.0, classes / known.count):.3g}%)"))
+        if used is not None:
+            lines.append(("near in use", " to ".join(f"{x:.4g}" for x in dict.fromkeys(used))))
+    out = _plain()
+    for key, value in lines:
+        out(f"{key:<13} {value}")
+    try:
+        blocks = [row for block in _blocks(known.system, known.n, classes, rows) for row in block]
+    except ValueError as error:
+        out(f"no vectors shown: {error}")
+        return
+    out()
+    for index, row in enumerate(blocks):
+        out(f"{index:>8} {_sparse(row)}")
+    if rows < known.count:
+        out(f"{spaced(known.count - rows)} more: --limit, --csv")
+
+
+def _sparse(row: list[float]) -> str:
+    """The weights that are not zero with their columns, counted from 0; at most twelve."""
+    parts = [f"{x:+.4f} [{column}]" for column, x in enumerate(row) if x]
+    return "  ".join(parts[:12]) + ("  ..." if len(parts) > 12 else "")
+
+
+def _cosine(value: float) -> str:
+    return _number(value, 3).replace("-0.000", "0.000")
+
+
+def _number(value: float, places: int) -> str:
+    return f"{value:.{places}f}" if not math.isnan(value) else "-"
+
+
+def _bytes(number: int) -> str:
+    """1500000 -> '1.5 MB', in powers of a thousand."""
+    for power, unit in ((6, "EB"), (5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if number >= 1000**power:
+            size = number / 1000**power
+            return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}" if size < 1e5 else f"{size:.1e} {unit}"
+    return f"{number} B"

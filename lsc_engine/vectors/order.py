@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,14 +46,41 @@ class Bijection:
         return self._run(y, self._keys[::-1])
 
     def _run(self, x: Tensor, rounds: list[tuple[int, int, int]]) -> Tensor:
-        for partner, addend, factor in rounds:
-            other = partner - x
-            other += (other >> 63) & self.count
-            # int64 products wrap modulo 2^64, the shift keeps the sign, as in bijection_int.
-            h = torch.maximum(x, other).add_(addend).mul_(factor)
-            h = h.bitwise_xor_(h >> 32).mul_(factor)
-            x = torch.where(h < 0, other, x)
-        return x
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return torch.from_numpy(_run_on_host(x.numpy(), self.count, rounds))
+        return _run_on_device(x, self.count, rounds)
+
+
+def _run_on_device(x: Tensor, count: int, rounds: list[tuple[int, int, int]]) -> Tensor:
+    for partner, addend, factor in rounds:
+        other = partner - x
+        other += (other >> 63) & count
+        # int64 products wrap modulo 2^64, the shift keeps the sign, as in bijection_int.
+        h = torch.maximum(x, other).add_(addend).mul_(factor)
+        h = h.bitwise_xor_(h >> 32).mul_(factor)
+        x = torch.where(h < 0, other, x)
+    return x
+
+
+def _run_on_host(x: np.ndarray, count: int, rounds: list[tuple[int, int, int]]) -> np.ndarray:
+    # numpy's cost per operation is a third of torch's, and a batch of labels is all overhead.
+    x = np.array(x)
+    other, h, shifted = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    swap = np.empty(x.shape, dtype=bool)
+    for partner, addend, factor in rounds:
+        np.subtract(partner, x, out=other)
+        np.right_shift(other, 63, out=shifted)
+        np.bitwise_and(shifted, count, out=shifted)
+        np.add(other, shifted, out=other)
+        np.maximum(x, other, out=h)
+        np.add(h, addend, out=h)
+        np.multiply(h, factor, out=h)
+        np.right_shift(h, 32, out=shifted)
+        np.bitwise_xor(h, shifted, out=h)
+        np.multiply(h, factor, out=h)
+        np.less(h, 0, out=swap)
+        np.copyto(x, other, where=swap)
+    return x
 
 
 class Order:
