@@ -35,6 +35,9 @@ def fit_x(series: list[Series], view: View) -> Scale:
     w = view.window
     lo = w.x0 if w.x0 is not None else min(lows, default=float("nan"))
     hi = w.x1 if w.x1 is not None else max(highs, default=float("nan"))
+    if w.x0 is None and not view.log_x and 0 < lo <= 0.05 * hi:
+        # A run starts at 0, also where its first point is that of the first log step.
+        lo = 0.0
     return Scale.over(lo, hi, log=view.log_x)
 
 

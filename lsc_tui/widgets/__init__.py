@@ -1,1 +1,1 @@
-"""widgets."""
+"""Widgets: each shows lines or a chart it is given; none reads a file."""

@@ -1,0 +1,72 @@
+"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once]`"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of the viewer."""
+    out = argparse.ArgumentParser(
+        prog="lsc-tui",
+        description="Set up, start, watch and compare runs in the terminal. Leaving it touches no run.",
+        epilog="example: lsc-tui --runs-dir ~/runs --runs-dir /shared/anna/runs",
+    )
+    out.add_argument("--runs-dir", action="append", default=[], metavar="DIR",
+                     help="runs folder, may be given several times; default $LSC_RUNS, else ./runs")  # fmt: skip
+    out.add_argument("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
+    out.add_argument("--ascii", action="store_true", help="no character outside ASCII")
+    out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
+    out.add_argument("--theme", help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light")
+    return out
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Start the viewer."""
+    options = parser().parse_args(argv)
+    from lsc_engine.runs.layout import runs_dirs
+
+    folders = runs_dirs(options.runs_dir)
+    if options.demo:
+        from lsc_tui.demo import demo_folder
+
+        found = demo_folder()
+        if found is None:
+            print("lsc-tui: this build carries no example runs", file=sys.stderr)
+            sys.exit(1)
+        folders = [found]
+    sys.exit(start(folders, ascii=options.ascii, once=options.once, theme=options.theme))
+
+
+def start(folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None) -> int:
+    """Run the application; the exit code."""
+    if not once and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
+        return 2
+    # A lost connection ends the viewer at once, also where a wrapper had SIGHUP ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    from lsc_tui.app import LscApp
+    from lsc_tui.themes import THEMES
+
+    if theme is not None and theme not in THEMES:
+        print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
+        return 2
+    app = LscApp(folders, ascii=ascii, theme=theme)
+    if once:
+        from lsc_tui.once import one_frame
+
+        size = shutil.get_terminal_size((80, 24))
+        print(one_frame(app, size.columns, size.lines))
+        return 0
+    app.run(mouse=False)
+    return app.return_code or 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""What can be done to runs, for every screen that shows runs: each asks on the last line and defaults to no.
+
+Everything goes through the run folder (requests, notes) or starts the same command that the command line starts, in its
+own session, so nothing here lives in the viewer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lsc_engine.errors import LscError
+from lsc_engine.runs import control, notes
+from lsc_tui.lines import size_text
+from lsc_tui.model import RunView
+
+if TYPE_CHECKING:
+    from lsc_tui.frame import LscScreen
+
+    _Base = LscScreen
+else:
+    _Base = object
+
+_MOVING = ("starting", "running", "stopping", "stalled")
+_OVER = ("stopped", "failed", "diverged", "lost")
+
+
+def named(views: list[RunView]) -> str:
+    """`fig9 n_min s2`, or `fig9: 6 runs`."""
+    first = views[0]
+    study = first.study.rpartition("/")[2]
+    return f"{study} {first.label} s{first.seed}" if len(views) == 1 else f"{study}: {len(views)} runs"
+
+
+class RunCommands(_Base):
+    """Mixed into a screen; `targets` are the runs that a command acts on."""
+
+    def targets(self) -> list[RunView]:
+        """The highlighted run, or the runs of the highlighted row."""
+        return []
+
+    def _reason(self, states: tuple[str, ...], words: str) -> str:
+        views = self.targets()
+        if not views:
+            return "no run is highlighted"
+        if views[0].read_only:
+            return f"{views[0].status.owner or 'another'}'s folder is read only"
+        if not any(view.state in states for view in views):
+            return words if len(views) > 1 else f"{views[0].state} {words}".strip()
+        return ""
+
+    def _try(self, work: Callable[[], None], words: str) -> None:
+        """Do something to a run folder away from the UI thread; say how it went."""
+
+        def job() -> None:
+            try:
+                work()
+            except (LscError, OSError) as error:
+                self.app.call_from_thread(self.say, str(error).splitlines()[0], "error")
+                return
+            self.app.call_from_thread(self.say, words)
+            self.app.collector.rescan()
+
+        self.run_worker(job, thread=True, group="actions", exit_on_error=False)
+
+    # --- stop, checkpoint, resume -------------------------------------------------------------------------------
+
+    def why_not_stop(self) -> str:
+        return self._reason((*_MOVING, "queued"), "already")
+
+    def do_stop(self) -> None:
+        views = [v for v in self.targets() if v.state in (*_MOVING, "queued")]
+        where = f" on {views[0].status.host}" if views[0].status.host else ""
+
+        def stop() -> None:
+            for view in views:
+                control.request(view.run.path, "stop")
+
+        def kill() -> None:
+            for view in views:
+                control.kill(view.run.path)
+
+        answers = {
+            "y": ("stop with checkpoint", lambda: self._try(stop, f"stop asked of {named(views)}")),
+            "k": ("kill now", lambda: self._try(kill, f"killed {named(views)}")),
+        }
+        self.ask(f"stop {named(views)}{where}?", answers)
+
+    def why_not_checkpoint(self) -> str:
+        return self._reason(_MOVING, "and cannot save now")
+
+    def do_checkpoint(self) -> None:
+        views = [v for v in self.targets() if v.state in _MOVING]
+
+        def work() -> None:
+            for view in views:
+                control.request(view.run.path, "checkpoint")
+
+        self._try(work, f"checkpoint asked of {named(views)}")
+
+    def why_not_resume(self) -> str:
+        return self._reason(_OVER, "already")
+
+    def do_resume(self) -> None:
+        views = [v for v in self.targets() if v.state in _OVER]
+
+        def work() -> None:
+            from lsc_engine.runs.launch import detach
+
+            for view in views:
+                argv = [sys.executable, "-m", "lsc_engine", "resume", str(view.run.path)]
+                detach(argv, view.run.log_path)
+
+        self.ask(f"resume {named(views)}?", {"y": ("resume", lambda: self._try(work, f"resumed {named(views)}"))})
+
+    # --- notes, tags, trash -------------------------------------------------------------------------------------
+
+    def why_not_note(self) -> str:
+        return self._reason(self._any_state(), "")
+
+    why_not_tag = why_not_note
+
+    def _any_state(self) -> tuple[str, ...]:
+        return tuple(view.state for view in self.targets())
+
+    def do_note(self) -> None:
+        views = self.targets()
+
+        def done(text: str) -> None:
+            def work() -> None:
+                for view in views:
+                    notes.add_note(view.run.path, text)
+
+            if text.strip():
+                self._try(work, f"noted on {named(views)}")
+
+        self.prompt(f"note on {named(views)}", done)
+
+    def do_tag(self) -> None:
+        views = self.targets()
+
+        def done(text: str) -> None:
+            def work() -> None:
+                for view in views:
+                    for tag in text.split():
+                        notes.add_tag(view.run.path, tag)
+
+            if text.strip():
+                self._try(work, f"tagged {named(views)}")
+
+        self.prompt(f"tag for {named(views)}", done)
+
+    def why_not_delete(self) -> str:
+        reason = self._reason(self._any_state(), "")
+        if reason:
+            return reason
+        moving = [v for v in self.targets() if v.state in _MOVING and v.status.alive() is not False]
+        return f"{named(moving)} is {moving[0].state}, stop it first" if moving else ""
+
+    def do_delete(self) -> None:
+        views = self.targets()
+        size = sum(notes.folder_size(view.run.path) for view in views)
+
+        def work() -> None:
+            for view in views:
+                root = view.run.root
+                if root is not None:
+                    notes.move_to_trash(root, view.id, view.run.path)
+
+        answers = {"y": ("move to .trash", lambda: self._try(work, f"{named(views)} moved to .trash"))}
+        self.ask(f"delete {named(views)}, {size_text(size)}?", answers)

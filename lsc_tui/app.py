@@ -1,0 +1,226 @@
+"""lsc-tui: the application. It holds the store, the collector and the keymap; screens show them.
+
+How a screen plugs in: one file `screens/NAME.py` beside one `screens/NAME.tcss`, and one line in `SCREENS` below. The
+class derives from `frame.LscScreen` and has
+  TAB, FOOTER      its tab's command id, and the ids of commands in its footer, most important first
+  body()           yields its panels (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
+  show()           gives them what they show; called whenever the store, its size or its state may have changed
+  do_ID()          one method per command of commands.py that acts here; why_not_ID() a reason why it cannot now
+  self.app.store   all runs, curves and hardware; `self.app.wish(...)` asks for the metrics it wants to see
+  self.say/ask/prompt   a sentence, a question, a line of text on the last line
+Reading and writing files that may be slow belongs in a worker thread that posts back, never in `show`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+from textual.app import App
+from textual.binding import BindingType
+from textual.message import Message
+
+from lsc_tui.collector import Collector
+from lsc_tui.commands import Keymap
+from lsc_tui.model import Store
+from lsc_tui.state import UiState, config_folder
+from lsc_tui.themes import THEMES
+
+if TYPE_CHECKING:
+    from lsc_tui.frame import LscScreen
+    from lsc_tui.model import RunView
+
+# Tab command id -> module and class; a tab whose module is not there says so.
+SCREENS = {
+    "runs": ("lsc_tui.screens.runs", "RunsScreen"),
+    "monitor": ("lsc_tui.screens.monitor", "MonitorScreen"),
+    "compare_tab": ("lsc_tui.screens.compare", "CompareScreen"),
+    "new": ("lsc_tui.screens.new", "NewScreen"),
+    "vectors": ("lsc_tui.screens.vectors", "VectorsScreen"),
+}
+
+
+class LscApp(App[None], inherit_bindings=False):
+    """The viewer. Closing it in any way touches no run."""
+
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = []
+    CSS_PATH = "app.tcss"
+    TITLE = "lsc"
+
+    class News(Message):
+        """The collector has changes."""
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        ascii: bool = False,
+        config: Path | None = None,
+        host: str | None = None,
+        hardware: bool = True,
+        clock: Callable[[], float] = time.time,
+        theme: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.animation_level = "none"
+        self.folders = [Path(f) for f in folders]
+        self.ascii = ascii
+        self.clock = clock
+        self.config = config or config_folder()
+        self.keymap, self._keymap_fault = Keymap.load(self.config / "keys.toml")
+        self.ui = UiState(self.folders, self.config)
+        self.store = Store(host or socket.gethostname().split(".")[0])
+        self.collector = Collector(self.folders, self._post_news, hardware=hardware)
+        self._started: set[str] = set()
+        self._before: list[str] = []
+        self._leaving = 0.0
+        for found in THEMES.values():
+            self.register_theme(found)
+        wanted = theme or self.ui.get("theme", "lsc-dark")
+        self.theme = wanted if wanted in THEMES else "lsc-dark"
+
+    @property
+    def chart_mode(self) -> str:
+        """Symbols of the charts."""
+        return "ascii" if self.ascii else "braille"
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        self.go("runs")
+        self.collector.start()
+        if not self.is_headless:
+            threading.Thread(target=self._watch_terminal, name="terminal-watch", daemon=True).start()
+        if self._keymap_fault:
+            self.call_after_refresh(self.lsc_screen.say, self._keymap_fault, "warn")
+
+    def _watch_terminal(self) -> None:
+        """End at once when the terminal is gone: with SIGHUP ignored, reading from it would spin forever."""
+        while True:
+            time.sleep(1.0)
+            stream = sys.__stdin__
+            try:
+                # A hung-up terminal keeps its descriptor but has no foreground process group any more.
+                os.tcgetpgrp(stream.fileno())  # type: ignore[union-attr]
+                lost = os.getppid() == 1 and not os.isatty(stream.fileno())  # type: ignore[union-attr]
+            except (OSError, ValueError, AttributeError):
+                lost = True
+            if lost:
+                os._exit(129)
+
+    def on_unmount(self) -> None:
+        self.collector.stop()
+
+    @property
+    def lsc_screen(self) -> LscScreen:
+        """The screen of the current tab, below any overlay."""
+        from lsc_tui.frame import LscScreen
+
+        return next(s for s in reversed(self.screen_stack) if isinstance(s, LscScreen))
+
+    def go(self, tab: str) -> None:
+        """Switch to a tab."""
+        module, name = SCREENS[tab]
+        if tab not in self._started:
+            if importlib.util.find_spec(module) is None:
+                self.lsc_screen.say(f"{tab}: this build has no such screen", "warn")
+                return
+            screen_class = getattr(importlib.import_module(module), name)
+            self.add_mode(tab, screen_class)
+            self._started.add(tab)
+        if self.current_mode != tab:
+            if self.current_mode in SCREENS:
+                self._before = [*self._before[-9:], self.current_mode]
+            self.switch_mode(tab)
+
+    def watch_run(self, key: str) -> None:
+        """Open Monitor on a run."""
+        self.store.watched = key
+        self.go("monitor")
+
+    def compare_runs(self, keys: list[str]) -> None:
+        """Open Compare on runs."""
+        self.store.compared = keys
+        self.go("compare_tab")
+
+    def copy_run(self, view: RunView) -> None:
+        """Open New run with the settings of a run."""
+        self.store.form = ("copy", view.key)
+        self.go("new")
+
+    def fork_run(self, view: RunView) -> None:
+        """Open New run to go on from a checkpoint of a run with changed settings."""
+        self.store.form = ("fork", view.key)
+        self.go("new")
+
+    def go_back(self) -> None:
+        """To the tab looked at before, at last to Runs."""
+        tab = self._before.pop() if self._before else "runs"
+        before = list(self._before)
+        self.go(tab)
+        self._before = before
+
+    def leave(self) -> None:
+        """End the viewer and say which runs go on."""
+        active = sum(1 for view in self.store.runs.values() if view.status.active)
+        words = {0: "", 1: "1 run goes on"}.get(active, f"{active} runs go on")
+        self.exit(message=words or None)
+
+    def leave_on_second(self) -> None:
+        """ctrl+c twice within two seconds leaves."""
+        now = time.monotonic()
+        if now - self._leaving < 2:
+            self.leave()
+        self._leaving = now
+        self.lsc_screen.say("ctrl+c again leaves; runs go on")
+
+    def action_help_quit(self) -> None:
+        """Textual's own ctrl+c."""
+        self.leave_on_second()
+
+    def next_theme(self) -> None:
+        """Dark, light, high contrast, the terminal's own colours."""
+        names = list(THEMES)
+        self.theme = names[(names.index(self.theme) + 1) % len(names)]
+        self.ui.set(theme=self.theme)
+        self.lsc_screen.say(f"theme {self.theme}")
+
+    # --- data ---------------------------------------------------------------------------------------------------
+
+    def wish(self, curves: dict[str, frozenset[str]], log: str = "") -> None:
+        """The curves and the log that the current screen shows."""
+        self.collector.wish(curves, log)
+
+    def _post_news(self) -> None:
+        self.post_message(self.News())
+
+    def on_lsc_app_news(self, message: News) -> None:
+        """Put what the collector found into the store and let the screen redraw what it shows."""
+        news, store = self.collector.take(), self.store
+        store.runs.update(news.runs)
+        for key in news.gone:
+            store.runs.pop(key, None)
+            store.curves.pop(key, None)
+            store.marked.pop(key, None)
+        store.curves.update(news.curves)
+        if news.folders is not None:
+            store.folders, store.older = news.folders, news.older
+        store.hardware = news.hardware or store.hardware
+        store.loaded = store.loaded or news.loaded
+        self.lsc_screen.news()
+
+    def on_app_blur(self, event: events.AppBlur) -> None:
+        self.collector.focused = False
+
+    def on_app_focus(self, event: events.AppFocus) -> None:
+        self.collector.focused = True

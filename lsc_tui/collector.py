@@ -1,0 +1,263 @@
+"""Reads the run folders off the UI thread, by polling (network file systems have no events), and posts what changed.
+
+One message is under way at most: while the UI is busy or the link is stalled, changes are merged, never queued. Runs
+are looked at newest first; those that are active every second, the others when their files changed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lsc_engine.runs.layout import short_ids
+from lsc_engine.runs.run import Run, list_runs
+from lsc_tui.hardware import Sampler
+from lsc_tui.model import Curves, Folder, Hardware, RunView
+from lsc_tui.reading import LogIndex, TrackedRun, curves_of
+
+MOST_RUNS = 1000
+POLL_SECONDS = 1.0
+SCAN_SECONDS = 5.0
+HARDWARE_SECONDS = 2.0
+# Bytes of metrics read between two posts, so that a huge file fills its chart in steps.
+BUDGET = 24 << 20
+
+
+@dataclass
+class News:
+    """What changed since the last message."""
+
+    runs: dict[str, RunView] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    curves: dict[str, Curves] = field(default_factory=dict)
+    logs: set[str] = field(default_factory=set)
+    folders: tuple[Folder, ...] | None = None
+    hardware: Hardware | None = None
+    older: int = 0
+    loaded: bool = False
+
+
+class Collector(threading.Thread):
+    """The reading thread. `wish` says whose curves and log are shown; `take` hands the changes over."""
+
+    def __init__(self, folders: Sequence[Path], notify: Callable[[], None], *, hardware: bool = True) -> None:
+        super().__init__(name="collector", daemon=True)
+        self._folders = list(folders)
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._news = News()
+        self._posted = False
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._tracked: dict[str, TrackedRun] = {}
+        self._wished: dict[str, frozenset[str]] = {}
+        self._sent: dict[str, tuple[frozenset[str], int, int]] = {}
+        self._log_key = ""
+        self.log: LogIndex | None = None
+        self._sampler = Sampler() if hardware else None
+        self._older = 0
+        self._next_scan = self._next_hardware = 0.0
+        self.focused = True
+
+    # --- called from the UI thread ------------------------------------------------------------------------------
+
+    def wish(self, curves: dict[str, frozenset[str]], log: str = "") -> None:
+        """Ask for the metrics of runs (key -> names) and for the log of one run."""
+        with self._lock:
+            if curves == self._wished and log == self._log_key:
+                return
+            self._wished, self._log_key = curves, log
+        self._wake.set()
+
+    @property
+    def wished(self) -> frozenset[str]:
+        """Keys of the runs whose curves are asked for."""
+        return frozenset(self._wished)
+
+    def rescan(self) -> None:
+        """Look for new and gone runs now."""
+        self._next_scan = 0.0
+        self._wake.set()
+
+    def take(self) -> News:
+        """The changes since the last call."""
+        with self._lock:
+            news, self._news, self._posted = self._news, News(), False
+        return news
+
+    def stop(self) -> None:
+        """End the thread soon."""
+        self._stop.set()
+        self._wake.set()
+
+    # --- the thread ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            started = time.monotonic()
+            more = self.round()
+            pause = (
+                0.02 if more else max(0.05, POLL_SECONDS * (1 if self.focused else 3) - (time.monotonic() - started))
+            )
+            self._wake.wait(pause)
+            self._wake.clear()
+
+    def round(self) -> bool:
+        """One look at everything; True if some metrics file has more to read at once."""
+        now = time.monotonic()
+        if now >= self._next_scan:
+            self._next_scan = now + SCAN_SECONDS
+            self._scan()
+        self._look()
+        more = self._read_wished()
+        if self._sampler is not None and now >= self._next_hardware:
+            self._next_hardware = now + HARDWARE_SECONDS
+            where = next((f for f in self._folders if f.is_dir()), None)
+            hardware = self._sampler.sample(where)
+            self._put(lambda news: setattr(news, "hardware", hardware))
+        return more
+
+    def _put(self, change: Callable[[News], None]) -> None:
+        with self._lock:
+            change(self._news)
+            post, self._posted = not self._posted, True
+        if post:
+            self._notify()
+
+    def _scan(self) -> None:
+        """Which runs there are: the newest `MOST_RUNS`, and how many more."""
+        folders: list[Folder] = []
+        found: dict[str, TrackedRun] = {}
+        for number, path in enumerate(self._folders):
+            folder = _folder(path, number)
+            folders.append(folder)
+            if folder.problem:
+                # A folder that is not there for a moment keeps its rows.
+                found |= {k: t for k, t in self._tracked.items() if t.root == number}
+                continue
+            for run in list_runs([path]):
+                key = f"{number}:{run.id}"
+                found[key] = self._tracked.get(key) or TrackedRun(key, run, number, folder.read_only)
+        if len(found) > MOST_RUNS:
+            newest = sorted(found, key=lambda k: _changed(found[k].run), reverse=True)
+            found = {key: found[key] for key in sorted(newest[:MOST_RUNS])}
+            self._older = len(newest) - MOST_RUNS
+        else:
+            self._older = 0
+        gone = set(self._tracked) - set(found)
+        self._tracked = found
+        self._short = short_ids(t.run.id for t in found.values())
+        older = self._older
+
+        def change(news: News) -> None:
+            news.folders, news.older = tuple(folders), older
+            news.gone |= gone
+            for key in gone:
+                news.runs.pop(key, None)
+
+        self._put(change)
+
+    def _look(self) -> None:
+        """Look at every run; what changed is posted in portions, so the first screen does not wait for the last."""
+        queued = sorted(
+            (t for t in self._tracked.values() if t.view is not None and t.view.state == "queued"),
+            key=lambda t: (t.started, t.run.id),
+        )
+        places = {t.key: i for i, t in enumerate(queued, 1)}
+        fresh: dict[str, RunView] = {}
+        first = any(t.view is None for t in self._tracked.values())
+        for with_trend in (False, True) if first else (True,):
+            for key, tracked in list(self._tracked.items()):
+                if self._stop.is_set():
+                    return
+                short = self._short.get(tracked.run.id, "")
+                if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend) and tracked.view:
+                    fresh[key] = tracked.view
+                if with_trend and first and len(fresh) >= 50:
+                    self._post_runs(fresh)
+                    fresh = {}
+            self._post_runs(fresh, loaded=True)
+            fresh = {}
+
+    def _post_runs(self, fresh: dict[str, RunView], loaded: bool = False) -> None:
+        if not fresh and (not loaded or self._loaded_once):
+            return
+        self._loaded_once = self._loaded_once or loaded
+
+        def change(news: News) -> None:
+            news.runs.update(fresh)
+            news.loaded = news.loaded or loaded
+
+        self._put(change)
+
+    _loaded_once = False
+    _short: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
+
+    def _read_wished(self) -> bool:
+        with self._lock:
+            wished, log_key = self._wished, self._log_key
+        more = False
+        for key, names in wished.items():
+            tracked = self._tracked.get(key)
+            if tracked is None or self._stop.is_set():
+                continue
+            run = tracked.run
+            run.poll(BUDGET // max(1, len(wished)))
+            more = more or run.tail.behind
+            state = (names, len(run.table), run.tail.generation)
+            if self._sent.get(key) != state:
+                self._sent[key] = state
+                curves = curves_of(run, set(names))
+                self._put(lambda news, k=key, c=curves: news.curves.__setitem__(k, c))  # type: ignore[misc]
+        for key in set(self._sent) - set(wished):
+            # A chart that is left gives its memory back.
+            del self._sent[key]
+            tracked = self._tracked.get(key)
+            if tracked is not None:
+                fresh = Run(tracked.run.path, tracked.run.id, tracked.run.root)
+                tracked.run = fresh
+        self._read_log(log_key)
+        return more
+
+    def _read_log(self, key: str) -> None:
+        tracked = self._tracked.get(key)
+        if tracked is None:
+            self.log = None
+            return
+        if self.log is None or self.log.path != tracked.run.log_path:
+            self.log = LogIndex.of(tracked.run)
+        if self.log.poll():
+            self._put(lambda news: news.logs.add(key))
+
+
+def _changed(run: Run) -> float:
+    try:
+        return os.stat(run.path / "status.json").st_mtime
+    except OSError:
+        return 0.0
+
+
+def _folder(path: Path, number: int) -> Folder:
+    """The folder as it is now. Folders after the first are named by their owner where that is not the user."""
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        return Folder(path, problem=f"{path} is not there ({error.strerror}), looking again")
+    if not path.is_dir():
+        return Folder(path, problem=f"{path} is not a folder")
+    read_only = not os.access(path, os.W_OK)
+    name = ""
+    if number and info.st_uid != os.getuid():
+        try:
+            import pwd
+
+            name = pwd.getpwuid(info.st_uid).pw_name
+        except (ImportError, KeyError):
+            name = str(info.st_uid)
+    elif number:
+        name = path.parent.name if path.name == "runs" else path.name
+    return Folder(path, name, read_only)

@@ -1,0 +1,226 @@
+"""Text in cells: what every panel of the program is made of. Pure functions, no widget.
+
+A line is a list of (text, style name) pairs; `+` in a name combines styles. Names are those of widgets/panel.py.
+Whatever comes from a file goes through `clean` before it is put into a line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+Line = list[tuple[str, str]]
+
+# Word, glyph and ASCII twin of each state (screens.md, States).
+STATES: dict[str, tuple[str, str]] = {
+    "queued": ("○", "."),
+    "starting": ("◔", "~"),
+    "running": ("●", ">"),
+    "stopping": ("◑", "-"),
+    "stopped": ("■", "="),
+    "finished": ("✓", "+"),
+    "failed": ("✗", "x"),
+    "diverged": ("∞", "N"),
+    "lost": ("?", "?"),
+    "stalled": ("▲", "!"),
+}
+
+# One cell for one cell, so that nothing moves; what is wider is written by `twin`.
+_ASCII = str.maketrans(
+    {
+        **dict(STATES.values()),
+        **dict(zip("╭╮╰╯┬┴├┤┼└┘┌┐", "+" * 13, strict=True)),
+        **dict(zip("─│╌┃┊▏▎▍▌▋▊▉█░▒▓", "-|-||...=======.", strict=False)),
+        **dict(zip("█▉▊▋▌▍▎▏░", "###==---.", strict=True)),
+        **dict(zip("▁▂▃▄▅▆▇", "..--==#", strict=True)),
+        "▾": "v", "▸": ">", "×": "x", "›": ">", "·": "-", "…": "~", "→": ">", "←": "<", "↑": "^", "↓": "v", "±": "~",
+        "°": "o", "≤": "<", "≥": ">", "−": "-", "–": "-", "√": "V", "▐": "|", "�": "?",
+    }
+)  # fmt: skip
+
+
+def ascii_twin(text: str) -> str:
+    """The text in ASCII, cell for cell; anything unknown is `?`, as often as it is wide."""
+    text = text.translate(_ASCII)
+    return text if text.isascii() else "".join(c if c.isascii() else "?" * cell_len(c) for c in text)
+
+
+def clean(text: object) -> str:
+    """One line without control characters: nothing from a file can reach the terminal as an escape sequence."""
+    return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in str(text))
+
+
+def fit(text: str, width: int, align: str = "<") -> str:
+    """Exactly `width` cells; what is too long ends in `…`."""
+    if width <= 0:
+        return ""
+    length = cell_len(text)
+    if length > width:
+        return set_cell_size(text, width - 1) + "…"
+    gap = " " * (width - length)
+    return gap + text if align == ">" else text + gap
+
+
+def width_of(line: Line) -> int:
+    """Cells of a line."""
+    return sum(cell_len(text) for text, _ in line)
+
+
+def pad(line: Line, width: int, style: str = "") -> Line:
+    """The line in exactly `width` cells, cut or filled at the end."""
+    out: Line = []
+    left = width
+    for text, name in line:
+        length = cell_len(text)
+        if length > left:
+            out.append((set_cell_size(text, left), name))
+            return out
+        out.append((text, name))
+        left -= length
+    if left > 0:
+        out.append((" " * left, style))
+    return out
+
+
+def ends(left: Line, right: Line, width: int) -> Line:
+    """Left and right text of one line; the right one goes first where both do not fit."""
+    gap = width - width_of(left) - width_of(right)
+    if gap >= 1:
+        return [*left, (" " * gap, ""), *right]
+    return pad(left, width)
+
+
+def over(line: Line, style: str) -> Line:
+    """The line with `style` added to each piece: the highlighted row."""
+    return [(text, f"{name}+{style}" if name else style) for text, name in line]
+
+
+def rule(width: int, title: str = "", right: str | Line = "", style: str = "rule") -> Line:
+    """`─ title ──────── right ─`; what does not fit is left out, the right text first."""
+    head: Line = [("─ ", style), (title, "title"), (" ", style)] if title else []
+    words: Line = [(right, "dim")] if isinstance(right, str) else right
+    tail: Line = [(" ", style), *words, (" ─", style)] if width_of(words) else []
+    room = width - width_of(head)
+    if room < width_of(tail):
+        tail = []
+    fill = room - width_of(tail)
+    if fill < 0:
+        return pad([(fit(f"─ {title} ", width), "title")], width)
+    return [*head, ("─" * fill, style), *tail]
+
+
+def frame(body: Sequence[Line], width: int, height: int, title: str = "", right: str | Line = "") -> list[Line]:
+    """The lines inside `╭─ title ── right ─╮ … ╰──╯`, exactly width x height cells."""
+    if height < 2 or width < 4:
+        return [pad(line, width) for line in body[:height]]
+    top = rule(width - 2, title, right)
+    out: list[Line] = [[("╭", "rule"), *top, ("╮", "rule")]]
+    for i in range(height - 2):
+        line = body[i] if i < len(body) else []
+        out.append([("│", "rule"), *pad(line, width - 2), ("│", "rule")])
+    out.append([("╰" + "─" * (width - 2) + "╯", "rule")])
+    return out
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def bar(share: float | None, width: int) -> str:
+    """`█████▌░░░`: a share from 0 to 1 in eighths of a cell."""
+    if share is None or not math.isfinite(share) or width <= 0:
+        return "░" * max(0, width)
+    eighths = round(min(1.0, max(0.0, share)) * 8 * width)
+    full, rest = divmod(eighths, 8)
+    text = "█" * full + (_EIGHTHS[rest] if rest else "")
+    return text + "░" * (width - len(text))
+
+
+def trend(values: Iterable[float], width: int) -> str:
+    """Falling or rising blocks, one a cell, by rank between the lowest and the highest; `×` where not finite."""
+    points = list(values)
+    good = [v for v in points if math.isfinite(v)]
+    if not points or not good:
+        return "×" if points else "-"
+    picked = [points[round(i * (len(points) - 1) / max(1, width - 1))] for i in range(width)] if width else []
+    logs = [math.log(v) if min(good) > 0 and v > 0 else v for v in good]
+    lo, hi = min(logs), max(logs)
+    out = ""
+    for v in picked:
+        if not math.isfinite(v):
+            out += "×"
+            continue
+        level = math.log(v) if min(good) > 0 and v > 0 else v
+        out += "▁▂▃▄▅▆▇█"[round(7 * (level - lo) / (hi - lo))] if hi > lo else "▁"
+    return out
+
+
+def loss_text(value: float | None, kind: str = "") -> str:
+    """`.2414c`, `2.114e`, `NaN`: four or so digits and the letter of the kind of loss."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "inf"
+    size = abs(value)
+    if size < 1:
+        text = f"{value:.4f}".replace("0.", ".", 1)
+    elif size < 1e5:
+        text = f"{value:.{max(0, 3 - int(math.log10(size)))}f}"
+    else:
+        text = f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    return text + kind
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share from 0 to 1 as a number of per cent without sign, `-` where there is none."""
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
+
+
+def clock(seconds: float | None) -> str:
+    """`16:49` under an hour, then `9h12`, then `4d03`; `-` where unknown."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return "-"
+    s = round(seconds)
+    if s < 3600:
+        return f"{s // 60}:{s % 60:02d}"
+    if s < 86400 * 2:
+        return f"{s // 3600}h{s % 3600 // 60:02d}"
+    return f"{min(s // 86400, 9999)}d{s % 86400 // 3600:02d}"
+
+
+def ago(seconds: float | None) -> str:
+    """`41 s`, `14m`, `3h`, `5d`."""
+    if seconds is None or not math.isfinite(seconds):
+        return "?"
+    s = max(0.0, seconds)
+    for limit, unit, size in ((100, " s", 1), (6000, "m", 60), (48 * 3600, "h", 3600)):
+        if s < limit:
+            return f"{int(s / size)}{unit}"
+    return f"{int(s / 86400)}d"
+
+
+def size_text(count: float | None) -> str:
+    """Bytes as `107 MB`, `0.92 GB`."""
+    if count is None:
+        return "n/a"
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= limit:
+            return f"{count / limit:.{0 if count >= 10 * limit else 1}f} {unit}"
+    return f"{count:.0f} B"
+
+
+def thousands(value: float | None) -> str:
+    """`149 888`: whole numbers in groups of three."""
+    return "-" if value is None or not math.isfinite(value) else f"{round(value):,}".replace(",", " ")
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Words in lines of at most `width` cells."""
+    out: list[str] = []
+    for word in text.split():
+        if out and cell_len(out[-1]) + 1 + cell_len(word) <= width:
+            out[-1] += f" {word}"
+        else:
+            out.append(set_cell_size(word, width) if cell_len(word) > width else word)
+    return out

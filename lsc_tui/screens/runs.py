@@ -1,0 +1,386 @@
+"""Runs: studies, their runs, the queue, the machine; curves of what is highlighted and marked (screens.md, 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.suggester import SuggestFromList
+from textual.widgets import Input
+
+from lsc_engine.charts import Series
+from lsc_tui.actions import RunCommands
+from lsc_tui.charting import ChartCommands
+from lsc_tui.filters import Filter, completions
+from lsc_tui.frame import LscScreen
+from lsc_tui.lines import Line, clean, ends, fit, pad
+from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, colour_of
+from lsc_tui.plots import KINDS, curve_series
+from lsc_tui.screens.runs_side import details, gpu_lines
+from lsc_tui.widgets.chart import UNITS, Chart
+from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.runs_table import SORTS, Order, Row, RunsTable, build_rows
+
+MOST_CURVES = 12
+Charted = tuple[RunView, str, int]
+
+
+class RunsScreen(ChartCommands, RunCommands, LscScreen):
+    """The list. Enter on a run opens Monitor, on a study Compare with all its runs."""
+
+    CSS_PATH = "runs.tcss"
+    TAB = "runs"
+    FOOTER: ClassVar = ("open", "mark", "compare", "stop", "resume", "fork", "filter")
+    FOOTER_WIDE: ClassVar = (
+        "open", "mark", "mark_all", "mark_none", "compare", "stop", "checkpoint", "resume", "fork", "copy", "delete",
+        "note", "tag", "fold", "sort_right", "filter",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        ui = self.app.ui
+        sort = ui.get("sort", "started")
+        self.order = Order(sort if sort in SORTS else "started", ui.get("inverted", False), ui.get("folded", False))
+        self.order.closed = {str(key) for key in ui.get("closed", [])}
+        self.filter = Filter(ui.get("filter", ""))
+        self._typed_before = ""
+        self._no_match = ""
+        self.load_look()
+
+    def body(self) -> ComposeResult:
+        yield Panel(self._draw_where, id="where")
+        with Horizontal(id="middle"):
+            yield RunsTable(id="table")
+            with Vertical(id="side"):
+                yield Panel(self._draw_gpus, id="gpus")
+                yield Panel(self._draw_details, id="details")
+        with Horizontal(id="charts"):
+            yield Chart(id="loss")
+            yield Chart(id="accuracy")
+
+    @property
+    def table(self) -> RunsTable:
+        """The list."""
+        return self.query_one("#table", RunsTable)
+
+    def on_resize(self, event: events.Resize) -> None:
+        super().on_resize(event)
+        height = event.size.height
+        charts = self.query_one("#charts", Horizontal)
+        charts.styles.height = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        store, table = self.app.store, self.table
+        views = [view for view in store.runs.values() if self.filter(view)]
+        self._no_match = ""
+        if self.filter.fault or (not views and store.runs and self.filter.text):
+            self._no_match = f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
+        table.dimmed = bool(self._no_match) or any(f.problem for f in store.folders)
+        table.framed = self.wide
+        table.letters, table.pinned = store.marked, store.pinned
+        table.below = f"{store.older} older not shown, / finds them" if store.older else ""
+        table.empty = self._empty()
+        if not self._no_match or not table.rows:
+            table.put(build_rows(views, self.order, self._folder_name))
+        else:
+            table.redraw()
+        self.query_one("#where", Panel).redraw()
+        if self.has_class("-side"):
+            gpus = self.query_one("#gpus", Panel)
+            wanted = len(gpu_lines(store, 46))
+            if gpus.styles.height is None or gpus.styles.height.value != wanted:
+                gpus.styles.height = wanted
+            gpus.redraw()
+            self.query_one("#details", Panel).redraw()
+        self._show_charts()
+
+    def _folder_name(self, root: int) -> str:
+        folders = self.app.store.folders
+        return folders[root].name if root < len(folders) else ""
+
+    def _empty(self) -> list[str]:
+        store = self.app.store
+        where = _short_path(self.app.folders[0])
+        if not store.loaded:
+            return [f"reading {where} …"]
+        problems = [f.problem for f in store.folders if f.problem]
+        if problems:
+            return [*problems, "", "4 choose a preset   lsc-tui --demo shows finished runs"]
+        return [
+            f"No runs in {where}.", "",
+            "4  choose a preset and launch it", "lsc-tui --demo  shows finished runs",
+            "lsc-engine presets  lists what runs here",
+        ]  # fmt: skip
+
+    def _draw_where(self, width: int, height: int) -> list[Line]:
+        store, order = self.app.store, self.order
+        problem = self._no_match or next((f.problem for f in store.folders if f.problem), "")
+        if problem:
+            return [[(fit(f" {clean(problem)}" if self.wide else clean(problem), width), "warn")]]
+        names = [_short_path(self.app.folders[0])] + [
+            f"{f.name}={_short_path(f.path)}{' (read only)' if f.read_only else ''}"
+            if self.wide
+            else f.name or str(f.path)
+            for f in store.folders[1:]
+        ]
+        where = (" dirs " if self.wide else "") + ("   " if self.wide else " + ").join(names)
+        chosen = self.filter.text or ("no filter" if self.wide else "(no filter)")
+        arrow = "↑" if (order.sort == "started") == order.inverted else "↓"
+        studies = len({(v.root, v.study) for v in store.runs.values()})
+        count = f"{len(store.runs)} runs, {studies} studies · {order.sort} {arrow}"
+        if self.wide:
+            fold = "seeds folded (b unfolds)" if order.folded else "seeds shown one by one (b folds)"
+            count = f"{len(store.runs)} runs in {studies} studies · sort {order.sort} {arrow} · {fold}"
+        left: Line = [(clean(where), ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
+        return [pad(ends(left, [(count, "dim")], width), width)]
+
+    def _draw_gpus(self, width: int, height: int) -> list[Line]:
+        return gpu_lines(self.app.store, width)
+
+    def _draw_details(self, width: int, height: int) -> list[Line]:
+        row = self.table.current
+        return details(
+            self.app.store, row.views if row else (), row.kind if row else "", width, height, self.app.clock()
+        )
+
+    # --- curves -------------------------------------------------------------------------------------------------
+
+    def _charted(self) -> list[Charted]:
+        """Runs with letter and colour: the marked ones and what is highlighted, that last, so it lies on top."""
+        store, row = self.app.store, self.table.current
+        chosen = {key: store.runs[key] for key in store.marked if key in store.runs}
+        out = [(view, store.letter(key), colour_of(store.letter(key))) for key, view in chosen.items()]
+        if row is not None:
+            fresh = [view for view in row.views if view.key not in chosen]
+            if len(row.views) > 1 or row.kind == "study":
+                free = [letter for letter in LETTERS if letter not in store.marked.values()]
+                out += [(view, free[i % len(free)], colour_of(free[i % len(free)])) for i, view in enumerate(fresh)]
+            else:
+                free_colour = next(i for i in range(60) if i not in [colour for _, _, colour in out])
+                out += [(view, "+" if chosen else "", free_colour) for view in fresh]
+            here = row.views[0].key
+            if row.kind == "run":
+                out.sort(key=lambda item: item[0].key == here)
+        return out[-MOST_CURVES:]
+
+    def _show_charts(self) -> None:
+        look = self.look
+        chosen = self._charted()
+        self.app.wish({view.key: frozenset((LOSS, ACCURACY, view.accuracy_name)) for view, _, _ in chosen})
+        lead = chosen[-1][0] if chosen else None
+        same = [item for item in chosen if lead is not None and item[0].loss_group == lead.loss_group]
+        legend: Line = []
+        for view, letter, colour in sorted(same, key=lambda item: item[1]):
+            style = f"series-{colour % 8}"
+            legend += [("  " if legend else "", ""), (f"{letter} {clean(view.label)} s{view.seed}".strip(), style)]
+        study = lead.study.rpartition("/")[2] if lead else ""
+        kind = KINDS.get(lead.loss_kind, "") if lead else ""
+        words = [study, LOSS, kind, "log y" if look.log_y else "", look.axis]
+        if look.smoothing:
+            words.append(f"smooth {look.smoothing:g}".replace("0.", "."))
+        framed = self.wide
+        series, key = self._series(same, LOSS)
+        self.query_one("#loss", Chart).put(
+            series, look.view(), key=key, title=clean(" · ".join(w for w in words if w)), right=legend, framed=framed,
+            empty="no curve yet" if lead else "",
+        )  # fmt: skip
+        if self.wide:
+            name = lead.accuracy_name if lead else ACCURACY
+            series, key = self._series(chosen, name, scale=100.0)
+            others = len(chosen) - len(same)
+            words = [f"{name} %", "eval mode"] + ([f"{others} with another loss only here"] if others else [])
+            self.query_one("#accuracy", Chart).put(
+                series, look.view(log_y=False, y0=0, y1=100, smooth=False), key=key, title=" · ".join(words),
+                right=[(UNITS[look.axis], "dim")], framed=framed, empty="no accuracy yet" if lead else "",
+            )  # fmt: skip
+
+    def _series(
+        self, chosen: list[tuple[RunView, str, int]], name: str, scale: float = 1.0
+    ) -> tuple[list[Series], object]:
+        store = self.app.store
+        series = [
+            s
+            for view, letter, colour in chosen
+            if (s := curve_series(view, store.curves.get(view.key), name, self.look.axis, letter, colour, scale))
+        ]
+        key = tuple((view.key, id(store.curves.get(view.key)), letter, colour) for view, letter, colour in chosen)
+        return series, (key, name, self.look.axis)
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def targets(self) -> list[RunView]:
+        row = self.table.current
+        return list(row.views) if row is not None else []
+
+    def _move(self, columns: int) -> None:
+        ChartCommands._move(self, columns)
+
+    def do_up(self) -> None:
+        self._to(-1)
+
+    def do_down(self) -> None:
+        self._to(1)
+
+    def do_page_up(self) -> None:
+        self._to(-self.table.page)
+
+    def do_page_down(self) -> None:
+        self._to(self.table.page)
+
+    def do_first(self) -> None:
+        self._to(-len(self.table.rows))
+
+    def do_last(self) -> None:
+        self._to(len(self.table.rows))
+
+    def _to(self, by: int) -> None:
+        self.table.move(by)
+        if self.has_class("-side"):
+            self.query_one("#details", Panel).redraw()
+        self._show_charts()
+
+    def why_not_open(self) -> str:
+        return "" if self.table.current else "no run is highlighted"
+
+    def do_open(self) -> None:
+        row = self.table.current
+        if row is None:
+            return
+        if row.kind == "run":
+            self.app.watch_run(row.views[0].key)
+        else:
+            self.app.compare_runs([view.key for view in row.views])
+
+    def do_mark(self) -> None:
+        row = self.table.current
+        if row is not None:
+            for view in row.views:
+                self.app.store.mark(view.key)
+            if row.kind == "run":
+                self.table.move(1)
+            self.show()
+
+    def why_not_mark(self) -> str:
+        return "" if self.table.current else "no run is highlighted"
+
+    def do_mark_all(self) -> None:
+        for row in self.table.rows:
+            for view in row.views if row.kind != "study" or row.closed else ():
+                if view.key not in self.app.store.marked:
+                    self.app.store.mark(view.key)
+        self.show()
+
+    def do_mark_none(self) -> None:
+        self.app.store.marked.clear()
+        self.show()
+
+    def why_not_pin(self) -> str:
+        row = self.table.current
+        return "" if row is not None and row.kind == "run" else "highlight one run"
+
+    def do_pin(self) -> None:
+        row = self.table.current
+        if row is not None:
+            key = row.views[0].key
+            self.app.store.pinned = "" if self.app.store.pinned == key else key
+            self.show()
+
+    def do_compare(self) -> None:
+        self.app.compare_runs(list(self.app.store.marked) or [view.key for view in self.targets()])
+
+    def do_fold(self) -> None:
+        self.order.folded = not self.order.folded
+        self._keep()
+
+    def do_sort_left(self) -> None:
+        self._sort(-1)
+
+    def do_sort_right(self) -> None:
+        self._sort(1)
+
+    def _sort(self, by: int) -> None:
+        self.order.sort = SORTS[(SORTS.index(self.order.sort) + by) % len(SORTS)]
+        self._keep()
+        self.say(f"sorted by {self.order.sort}")
+
+    def do_invert(self) -> None:
+        self.order.inverted = not self.order.inverted
+        self._keep()
+
+    def _keep(self) -> None:
+        order = self.order
+        self.app.ui.set(sort=order.sort, inverted=order.inverted, folded=order.folded, closed=sorted(order.closed))
+        self.show()
+
+    def do_next_pane(self) -> None:
+        """Tab closes and opens the highlighted study."""
+        row = self.table.current
+        if row is not None:
+            view = row.views[0]
+            self.order.closed ^= {f"study:{view.root}:{view.study}"}
+            self._keep()
+
+    def do_full(self) -> None:
+        self.toggle_class("-full")
+        self.call_after_refresh(self.redraw_all)
+
+    def do_metric(self) -> None:
+        self.app.watch_run(self.targets()[0].key)
+
+    def why_not_metric(self) -> str:
+        return "" if self.targets() else "no run is highlighted"
+
+    def do_copy(self) -> None:
+        self.app.copy_run(self.targets()[0])
+
+    def do_fork(self) -> None:
+        self.app.fork_run(self.targets()[0])
+
+    why_not_copy = why_not_fork = why_not_metric
+
+    # --- filter -------------------------------------------------------------------------------------------------
+
+    def do_filter(self) -> None:
+        self._typed_before = self.filter.text
+        words = SuggestFromList(completions(list(self.app.store.runs.values())), case_sensitive=False)
+        self.prompt(
+            "words, state:running system:V21 loss<0.3 seed:0 owner:anna tag:keep", self._filter_done,
+            value=self.filter.text, changed=self._filter_typed, suggester=words,
+        )  # fmt: skip
+
+    def _filter_typed(self, text: str) -> None:
+        self.filter = Filter(text)
+        self.show()
+
+    def _filter_done(self, text: str) -> None:
+        self._filter_typed(text)
+        self.app.ui.set(filter=text)
+
+    def key_in_field(self, field: Input, key: str, event: events.Key) -> None:
+        if key in ("up", "down"):
+            event.stop()
+            self._to(1 if key == "down" else -1)
+            return
+        super().key_in_field(field, key, event)
+
+    def leave_layer(self) -> None:
+        if self.has_class("-full"):
+            self.do_full()
+        elif self.filter.text:
+            self._filter_done("")
+
+
+def _short_path(path: Path) -> str:
+    """A path with ~ for the home folder."""
+    try:
+        return f"~/{path.resolve().relative_to(Path.home())}"
+    except (ValueError, OSError):
+        return str(path)
+
+
+__all__ = ["Row", "RunsScreen"]

@@ -1,0 +1,68 @@
+"""What the viewer remembers between two starts: sort, filter, marks, axes; one small file per set of runs folders.
+
+It lies in the user's own config folder, is replaced in one step as it changes (a lost connection ends the program at
+once), and a damaged or foreign file is as good as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MAX_SIZE = 1 << 20
+
+
+def config_folder() -> Path:
+    """`$XDG_CONFIG_HOME/lsc`, else `~/.config/lsc`."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "lsc"
+
+
+class UiState:
+    """Values by name; `set` writes the file when something changed. Where nothing can be written it stays in memory."""
+
+    def __init__(self, folders: Iterable[Path], root: Path | None = None) -> None:
+        names = "\n".join(sorted(str(f.resolve()) for f in folders))
+        digest = hashlib.sha256(names.encode("utf-8", "replace")).hexdigest()[:16]
+        self.path = (root or config_folder()) / f"view-{digest}.json"
+        self._values: dict[str, Any] = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            if self.path.stat().st_size > MAX_SIZE:
+                return {}
+            document = json.loads(self.path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def get(self, name: str, default: Any) -> Any:
+        """The stored value if it is of the default's type, else the default."""
+        value = self._values.get(name, default)
+        return value if type(value) is type(default) else default
+
+    def set(self, **values: Any) -> None:
+        """Store values and write the file if any of them is new."""
+        if all(self._values.get(k) == v and k in self._values for k, v in values.items()):
+            return
+        self._values.update(values)
+        with contextlib.suppress(OSError):
+            self._write(json.dumps(self._values, ensure_ascii=False, indent=1))
+
+    def _write(self, text: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".view-", dir=self.path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+            os.replace(name, self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise

@@ -1,0 +1,164 @@
+"""The chart of the terminal: a panel around lsc_engine.charts, and the view that all charts of a screen share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from lsc_engine.charts import (
+    AXIS,
+    CURSOR,
+    FIRST_SERIES,
+    LABEL,
+    LEVEL,
+    MARK,
+    SMOOTHING,
+    Level,
+    Picture,
+    Series,
+    View,
+    Window,
+    draw,
+)
+from lsc_tui.lines import Line, frame, pad, rule
+from lsc_tui.themes import SERIES
+from lsc_tui.widgets.panel import Panel
+
+_NAMES = {AXIS: "axis", LABEL: "label", LEVEL: "level", CURSOR: "cursor", MARK: "mark"}
+AXES = ("epoch", "step", "time", "images")
+UNITS = {"epoch": "epoch", "step": "step", "time": "min", "images": "images"}
+
+
+def style_name(style: int) -> str:
+    """The panel's name of a chart style."""
+    if style < FIRST_SERIES:
+        return _NAMES.get(style, "")
+    colour, dim = divmod(style - FIRST_SERIES, 2)
+    return f"series-{colour % SERIES}" + ("-dim" if dim else "")
+
+
+@dataclass
+class Look:
+    """How the charts of a screen are looked at. x values are in units of the axis."""
+
+    axis: str = "epoch"
+    log_x: bool = False
+    log_y: bool = True
+    smoothing: float = 0.0
+    clip: bool = False
+    x0: float | None = None
+    x1: float | None = None
+    cursor: float | None = None
+    mode: str = "braille"
+
+    def view(self, *, log_y: bool | None = None, y0: float | None = None, y1: float | None = None,
+             smooth: bool = True) -> View:  # fmt: skip
+        """The options of one chart; accuracy has heights of its own."""
+        return View(
+            Window(self.x0, self.x1, y0, y1), self.log_x, self.log_y if log_y is None else log_y,
+            self.mode, self.smoothing if smooth else 0.0, self.clip, self.cursor,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def next_smoothing(self) -> str:
+        """Off, .6, .9, .97; returns the words for it."""
+        self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
+        return f"smoothing {self.smoothing:g}".replace("0.", ".") if self.smoothing else "smoothing off"
+
+    def next_axis(self) -> None:
+        """Epoch, step, time, images; zoom and cursor belong to the old one."""
+        self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
+        self.x0 = self.x1 = self.cursor = None
+
+    def move(self, picture: Picture, columns: int) -> None:
+        """The cursor by plot columns; the first move puts it in the middle, an edge pans the window."""
+        last = picture.plot_width - 1
+        at = picture.column_of(self.cursor) if self.cursor is not None else None
+        if at is None or not 0 <= at <= last:
+            self.cursor = picture.x_at(last // 2)
+            return
+        target = at + columns
+        if not 0 <= target <= last and self.x0 is not None:
+            self.pan(picture, 0.25 if columns > 0 else -0.25)
+        self.cursor = picture.x_at(min(last, max(0, target)))
+
+    def zoom(self, picture: Picture, factor: float) -> None:
+        """The window narrower or wider around the cursor (else around its middle); never wider than the whole."""
+        if factor > 1 and self.x0 is None:
+            return
+        scale = picture.x
+        middle = float(scale.unit(_one(self.cursor))[0]) if self.cursor is not None else 0.5
+        middle = middle if 0 <= middle <= 1 else 0.5
+        lo, hi = middle - middle * factor, middle + (1 - middle) * factor
+        self.x0, self.x1 = scale.at(lo), scale.at(hi)
+
+    def pan(self, picture: Picture, share: float) -> None:
+        """The window to the side by a share of its width."""
+        self.x0, self.x1 = picture.x.at(share), picture.x.at(1 + share)
+
+    def whole(self) -> None:
+        """The whole curve."""
+        self.x0 = self.x1 = None
+
+
+def _one(value: float):  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    return np.array([value])
+
+
+class Chart(Panel):
+    """A titled chart. `put` gives it its matter; it draws again only when that, or its size, is new."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.series: list[Series] = []
+        self.view = View()
+        self.levels: list[Level] = []
+        self.title = self.empty = ""
+        self.right: Line = []
+        self.foot: Line | None = None
+        self.framed = False
+        self.picture: Picture | None = None
+        self._key: Hashable = None
+
+    def put(
+        self,
+        series: list[Series],
+        view: View,
+        *,
+        key: Hashable,
+        title: str,
+        right: Line | None = None,
+        levels: list[Level] | None = None,
+        foot: Line | None = None,
+        framed: bool = False,
+        empty: str = "",
+    ) -> None:
+        """Show these series. `key` stands for all data in them: while it is the same, nothing is computed."""
+        lines = (tuple(right or ()), tuple(levels or ()), None if foot is None else tuple(foot))
+        whole = (key, view, title, lines, framed, empty)
+        if whole == self._key:
+            return
+        self._key = whole
+        self.series, self.view, self.levels = series, view, levels or []
+        self.title, self.right, self.foot, self.framed, self.empty = title, right or [], foot, framed, empty
+        self.redraw()
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """Title rule or frame, chart, foot line."""
+        edge = 2 if self.framed else 0
+        inner = height - (2 if self.framed else 1)
+        rows = inner - (1 if self.foot is not None else 0)
+        body: list[Line] = []
+        if rows > 0 and width - edge > 0:
+            self.picture = draw(self.series, width - edge, rows, self.view, self.levels)
+            if self.empty and not any(s.ys.size for s in self.series):
+                body = [[(f"  {self.empty}", "dim")]] if rows else []
+                body += [[] for _ in range(rows - len(body))]
+            else:
+                body = [[(run.text, style_name(run.style)) for run in row] for row in self.picture.rows]
+        if self.foot is not None:
+            body.append(self.foot)
+        if self.framed:
+            return frame(body, width, height, self.title, self.right)
+        return [rule(width, self.title, self.right), *(pad(line, width) for line in body)]

@@ -1,0 +1,338 @@
+"""The list of studies and runs: rows from views (pure), and the panel that scrolls them, one line a row.
+
+Only the rows in sight are formatted, so a thousand runs cost what twenty cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from lsc_tui.lines import (
+    STATES,
+    Line,
+    clean,
+    clock,
+    fit,
+    frame,
+    loss_text,
+    over,
+    pad,
+    percent,
+    thousands,
+    trend,
+)
+from lsc_tui.model import RunView, finite, setting
+from lsc_tui.widgets.panel import Panel
+
+SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the list: a study (its runs in `views`), a run, or the folded seeds of a variant."""
+
+    key: str
+    kind: str  # study | run | fold
+    views: tuple[RunView, ...]
+    closed: bool = False
+    other: str = ""  # the folder's name where it is another's
+
+
+@dataclass
+class Order:
+    """How the list is ordered and what is folded."""
+
+    sort: str = "started"
+    inverted: bool = False
+    folded: bool = False
+    closed: set[str] = field(default_factory=set)
+
+
+def study_key(view: RunView) -> str:
+    """A study of one folder."""
+    return f"study:{view.root}:{view.study}"
+
+
+def _sort_value(view: RunView, sort: str) -> tuple[object, ...]:
+    """What a run is sorted by inside its study; losses of different kinds stay apart, what is missing comes last."""
+    number: float | None
+    if sort in ("loss", "best"):
+        number = finite(view.loss if sort == "loss" else view.best_loss)
+        return (view.loss_group, number is None, number or 0.0)
+    if sort in ("acc", "eta"):
+        number = finite(view.accuracy if sort == "acc" else view.status.eta)
+        return (number is None, number or 0.0)
+    if sort == "done":
+        return (view.done,)
+    if sort == "state":
+        return (list(STATES).index(view.state) if view.state in STATES else 99,)
+    if sort == "where":
+        return (view.status.host, view.status.device)
+    return (view.seed,) if sort == "seed" else ()
+
+
+def build_rows(views: Iterable[RunView], order: Order, names: Callable[[int], str] = lambda root: "") -> list[Row]:
+    """Studies, newest first, each with its runs below it unless it is closed."""
+    studies: dict[str, list[RunView]] = {}
+    for view in views:
+        studies.setdefault(study_key(view), []).append(view)
+    newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in studies.items()}
+    by_name = order.sort == "run"
+    keys = sorted(studies, key=lambda k: (k,) if by_name else (-newest[k], k))
+    if order.inverted and order.sort in ("started", "run"):
+        keys.reverse()
+    rows: list[Row] = []
+    for key in keys:
+        group = sorted(studies[key], key=lambda v: (v.variant, v.seed))
+        if order.sort not in ("started", "run"):
+            group.sort(key=lambda v: _sort_value(v, order.sort), reverse=order.inverted)
+        closed = key in order.closed
+        rows.append(Row(key, "study", tuple(group), closed, names(group[0].root)))
+        if closed:
+            continue
+        if order.folded:
+            variants: dict[str, list[RunView]] = {}
+            for view in group:
+                variants.setdefault(view.variant, []).append(view)
+            for variant, members in variants.items():
+                if len(members) > 1:
+                    rows.append(Row(f"fold:{key}:{variant}", "fold", tuple(members)))
+                else:
+                    rows.append(Row(members[0].key, "run", tuple(members)))
+        else:
+            rows += [Row(view.key, "run", (view,)) for view in group]
+    return rows
+
+
+# --- one row as a line ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Widths of the columns for one width of the list; 0 leaves a column out."""
+
+    run: int
+    best: bool
+    trend: int
+    where: int
+
+    @staticmethod
+    def of(width: int) -> Columns:
+        """From about 108 columns also best loss, best accuracy and images/s."""
+        best = width >= 108
+        fixed = 13 + 4 + 5 + 7 + (8 + 8 + 7 + 7 + 8 + 2 if best else 7 + 7 + 1)
+        where = 11 if best else 8
+        trend_width = 12 if best else 8
+        run = width - fixed - trend_width - 1 - where
+        if run < 12:
+            trend_width = max(0, trend_width - (12 - run))
+            run = max(4, width - fixed - trend_width - 1 - where)
+        return Columns(run, best, trend_width, where)
+
+
+def header(columns: Columns) -> Line:
+    """The names of the columns, with units."""
+    best = f"{'LOSS':>8}{'BEST':>8}{'ACC%':>7}{'BEST':>7}{'IMG/S':>8} " if columns.best else f"{'LOSS':>7}{'ACC%':>7}"
+    word = fit("LOSS TREND" if columns.best else "TREND", columns.trend)
+    text = f"  STATE      {fit('RUN', columns.run)}SEED DONE{'ETA':>7}{best} {word} {fit('WHERE', columns.where)}"
+    return [(text, "dim")]
+
+
+def where_text(view: RunView) -> str:
+    """`gpu07:2`, a Slurm job, or the place in the queue."""
+    if view.state == "queued":
+        return f"{_ordinal(view.place)}" if view.place else ""
+    job = view.source.get("slurm_job_id")
+    if view.status.active and isinstance(job, str | int):
+        return f"j{clean(job)}"
+    host = clean(view.status.host).split(".")[0]
+    device = view.status.device
+    if view.status.active and device.startswith("cuda:"):
+        return f"{host}:{clean(device)[5:]}"
+    return host
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def run_line(row: Row, columns: Columns, width: int, *, letter: str = "", pinned: bool = False) -> Line:
+    """A run, or the mean over folded seeds."""
+    view = row.views[0]
+    state = _state_of(row)
+    glyph, style = (STATES[state][0], f"state-{state}") if state in STATES else ("✗", "error")
+    mark = letter or " "
+    line: Line = [(" ", ""), ("*" if pinned else mark, "mark"), (f"{glyph} {fit(state, 9)}", style)]
+    if state == "unreadable":
+        where = f"{view.study}/{view.variant}/s{view.seed}: {view.status.message}"
+        return pad([*line, (fit(clean(where), width - 13), "error")], width)
+    seed = f"×{len(row.views)}" if row.kind == "fold" else f"s{view.seed}"
+    eta = [v.status.eta for v in row.views if v.status.active]
+    loss = _mean([v.loss for v in row.views])
+    kind = view.loss_kind
+    line += [
+        (fit(clean(view.label), columns.run), ""),
+        (f"{fit(seed, 4, '>')}", "dim"),
+        (f"{100 * sum(v.done for v in row.views) / len(row.views):4.0f}%", ""),
+        (fit(_eta_text(state, eta), 7, ">"), ""),
+    ]
+    loss_style = "error" if loss is not None and not math.isfinite(loss) else ""
+    if columns.best:
+        line += [
+            (fit(loss_text(loss, kind), 8, ">"), loss_style),
+            (fit(loss_text(_mean([v.best_loss for v in row.views])), 8, ">"), "dim"),
+            (fit(percent(_mean([v.accuracy for v in row.views])), 7, ">"), ""),
+            (fit(percent(_mean([v.best_accuracy for v in row.views])), 7, ">"), "dim"),
+            (fit(thousands(_mean([v.speed for v in row.views])), 8, ">"), ""),
+            ("  ", ""),
+        ]
+    else:
+        line += [
+            (fit(loss_text(loss, kind), 7, ">"), loss_style),
+            (fit(percent(_mean([v.accuracy for v in row.views])), 7, ">"), ""),
+            (" ", ""),
+        ]
+    shape = trend(view.trend, columns.trend) if columns.trend else ""
+    line += [(fit(shape, columns.trend), style if state == "diverged" else "bar"), (" ", "")]
+    line.append((fit(where_text(view), columns.where), "dim"))
+    return pad(line, width)
+
+
+def _eta_text(state: str, eta: list[float | None]) -> str:
+    if state in ("stalled", "lost"):
+        return "?" if state == "stalled" else "-"
+    known = [e for e in eta if e is not None]
+    return clock(max(known)) if known else "-"
+
+
+def _state_of(row: Row) -> str:
+    """The state of folded seeds: what needs to be seen comes first."""
+    states = {view.state for view in row.views}
+    for state in ("unreadable", "diverged", "failed", "lost", "stalled", "running", "starting", "stopping"):
+        if state in states:
+            return state
+    return next(iter(sorted(states, key=lambda s: s == "finished")))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    found = [v for v in values if v is not None]
+    return sum(found) / len(found) if found else None
+
+
+def study_line(row: Row, width: int, *, wide: bool) -> Line:
+    """A study: its name, what it is about, how much is done."""
+    view = row.views[0]
+    done = sum(1 for v in row.views if v.state == "finished")
+    right = f"{done}/{len(row.views)} done" + (", read only" if view.read_only else "")
+    owner = f"{row.other}: " if row.other else ""
+    about = about_study(view)
+    claim = clean(view.config.get("claim") or "")
+    words = f"{claim} · {about}" if wide and claim else about
+    left = f"{'▸' if row.closed else '▾'} {clean(owner + view.study)}"
+    room = width - len(right) - 2
+    head = fit(left, min(len(left), max(4, room)))
+    rest = fit(f"  {words}", max(0, room - len(head)))
+    return pad([(head, "bold"), (rest, "dim"), (" ", ""), (right, "")], width)
+
+
+def about_study(view: RunView) -> str:
+    """`encoder, imagenet 300k unique`"""
+    count = setting(view.config, "data.classes")
+    classes = "" if not isinstance(count, int) else f"{count // 1000}k" if count >= 10_000 else str(count)
+    labels = setting(view.config, "data.labels")
+    tail = "unique" if labels == "unique" else "classes" if classes else ""
+    parts = [setting(view.config, "model.name"), f"{setting(view.config, 'data.dataset') or ''} {classes} {tail}"]
+    return clean(", ".join(" ".join(str(p).split()) for p in parts if p))
+
+
+# --- the panel --------------------------------------------------------------------------------------------------------
+
+
+class RunsTable(Panel):
+    """The rows in sight, a cursor, and the letters of marked runs."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.rows: list[Row] = []
+        self.cursor = 0
+        self.top = 0
+        self.letters: dict[str, str] = {}
+        self.pinned = ""
+        self.dimmed = False
+        self.empty: list[str] = []
+        self.below = ""
+        self.framed = False
+
+    @property
+    def current(self) -> Row | None:
+        """The highlighted row."""
+        return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
+
+    def put(self, rows: list[Row]) -> None:
+        """New rows; the cursor stays on what it was on, else near where it was."""
+        before = self.current
+        self.rows = rows
+        if before is not None:
+            place = next((i for i, row in enumerate(rows) if row.key == before.key), None)
+            self.cursor = place if place is not None else min(self.cursor, max(0, len(rows) - 1))
+        else:
+            self.cursor = next((i for i, row in enumerate(rows) if row.kind != "study"), 0)
+        self.redraw()
+
+    def move(self, by: int) -> None:
+        """The cursor by rows."""
+        self.cursor = max(0, min(len(self.rows) - 1, self.cursor + by))
+        self.redraw()
+
+    @property
+    def page(self) -> int:
+        """Rows in sight."""
+        return max(1, self.size.height - (3 if self.framed else 1))
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        """Header and the rows in sight."""
+        inner = width - 2 if self.framed else width
+        page = self.page
+        columns = Columns.of(inner)
+        self.top = max(0, min(self.top, len(self.rows) - page))
+        if self.cursor < self.top:
+            self.top = self.cursor
+        if self.cursor == self.top and self.cursor > 0 and self.rows[self.cursor - 1].kind == "study":
+            self.top = self.cursor - 1
+        if self.cursor >= self.top + page:
+            self.top = self.cursor - page + 1
+        lines = [header(columns)]
+        for i, row in enumerate(self.rows[self.top : self.top + page], self.top):
+            lines.append(self._row_line(row, i == self.cursor, columns, inner))
+        if not self.rows:
+            lines += [[(f" {clean(text)}", "dim")] for text in self.empty]
+        if self.framed:
+            marked = sum(1 for key in self.letters if key)
+            hidden = len(self.rows) - self.top - page
+            right = f"{marked} marked" if marked else ""
+            below = f"{hidden} more below" if hidden > 0 else ""
+            right = " · ".join(part for part in (self.below, below, right) if part)
+            return frame(lines, width, height, "runs", right)
+        return lines
+
+    def _row_line(self, row: Row, here: bool, columns: Columns, width: int) -> Line:
+        if row.kind == "study":
+            line = study_line(row, width, wide=self.framed)
+            letter_on = False
+        else:
+            letter = self.letters.get(row.views[0].key, "") if row.kind == "run" else ""
+            pinned = bool(self.pinned) and row.kind == "run" and row.views[0].key == self.pinned
+            line = run_line(row, columns, width, letter=letter, pinned=pinned)
+            letter_on = bool(letter)
+        if self.dimmed:
+            line = [(text, "dim") for text, _ in line]
+        if here:
+            rest = line[1:] if line[0][0] == " " else [(line[0][0][1:], line[0][1]), *line[1:]]
+            glyph = "▌" if row.kind != "study" else line[0][0][:1]
+            line = over([(glyph, "accent"), *rest], "cursor")
+        elif letter_on:
+            line = [(" ", ""), *line[1:]]
+        return line

@@ -1,0 +1,33 @@
+"""Run folders for the viewer's tests."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from samples import START, make_study
+
+
+@pytest.fixture(scope="session")
+def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three studies, made once."""
+    root = tmp_path_factory.mktemp("made") / "runs"
+    make_study(root)
+    rows = [("A-384", 0, "finished", 200, 0.3), ("V21-384", 0, "failed", 60, 0.2), ("V21-384", 1, "stopped", 60, 0.2)]
+    make_study(root, rows, name="etf-2024/mlp", started=START - 9000)
+    make_study(root, [("A-384", s, "finished", 200, 0.3) for s in range(3)], name="mine", started=START - 90_000)
+    return root
+
+
+@pytest.fixture
+def runs(made_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of them that a test may change, shown as ~/runs."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "runs"
+    shutil.copytree(made_runs, folder)
+    return folder
