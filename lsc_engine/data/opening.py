@@ -11,7 +11,7 @@ import torch
 from lsc_engine.config.datasets import DATASETS, locate, missing_sentence
 from lsc_engine.data import cifar10, digits, fashion_mnist, folders
 from lsc_engine.data.arrays import Arrays
-from lsc_engine.data.source import ImageSource, TensorSource, resized
+from lsc_engine.data.source import ImageSource, TensorSource
 from lsc_engine.data.spectrum import SpectrumSource
 from lsc_engine.errors import UsageError, did_you_mean
 
@@ -115,8 +115,9 @@ def _open(
         return None
     arrays = arrays.first(data.classes, unique=unique)
     labels = None if unique else torch.from_numpy(arrays.labels)
-    pixels = resized(arrays.pixels, data.image_size)
-    return TensorSource(pixels, labels, classes=len(pixels) if unique else arrays.classes, device=device)
+    pixels = torch.tensor(arrays.pixels)
+    classes = len(pixels) if unique else arrays.classes
+    return TensorSource(pixels, labels, classes=classes, device=device, size=data.image_size)
 
 
 def _arrays(

@@ -26,6 +26,9 @@ from lsc_engine.data.source import ImageSource
 TRAIN_PER_CLASS = 100
 VAL_PER_CLASS = 20
 
+# Values worked on at once: what a CPU's cache holds (2 to 3 times faster than a whole batch at 64 px and more), or
+# under 1 GB of a GPU.
+_CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
 _PARAMETERS = 18  # two exponents, contrast, three mean colours, nine mixing weights; the rest is spare
 
 
@@ -112,5 +115,10 @@ class SpectrumSource(ImageSource):
 
     def fetch(self, index: Tensor) -> Tensor:
         index = index.to(self.device)
+        chunk = max(1, _CHUNK.get(self.device.type, 1 << 18) // self.image_bytes)
+        parts = [self._made(part) for part in index.split(chunk)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _made(self, index: Tensor) -> Tensor:
         style = hashing.keyed(self.labels(index), self._style)
         return images(style, hashing.keyed(index, self._phase), self.size)

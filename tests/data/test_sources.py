@@ -68,6 +68,16 @@ def test_resizing_is_antialiased(settings: Any) -> None:
     assert (inner - 127.5).abs().max() < 8  # without antialiasing: 0 or 255
 
 
+def test_resizing_per_batch_gives_the_same_images(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = settings("digits", image_size=20)
+    at_once = open_source(data, split="train")
+    monkeypatch.setattr("lsc_engine.data.source.RESIZED_AT_ONCE", 0)
+    per_batch = open_source(data, split="train")
+    index = torch.tensor([1000, 3, 700])
+    assert (per_batch.size, per_batch.image_bytes) == (20, 400)
+    assert torch.equal(at_once.fetch(index), per_batch.fetch(index))
+
+
 def test_normalise_ends_at_plus_and_minus_one() -> None:
     values = normalise(torch.tensor([0, 255], dtype=torch.uint8))
     assert values.tolist() == pytest.approx([-1.0, 1.0], abs=1e-6)
