@@ -1,9 +1,297 @@
-"""Commands of the group 'presets'."""
+"""Commands of the group 'presets': list them, check one without training, copy one to edit."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from lsc_engine.errors import LscError, UsageError
+
+if TYPE_CHECKING:
+    from lsc_engine.config import PresetInfo, StudyPlan
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where data sets are looked for ($LSC_DATA, else ~/.cache/lsc).")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
+    app.command("presets")(presets)
+    app.command("check")(check)
+    app.command("new")(new)
+
+
+def presets(
+    filter: Annotated[str, typer.Argument(help="Show those whose name, title or claim contains this.")] = "",
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """List presets with source and claim: those that ship, then your own ($LSC_PRESETS, else ./presets).
+
+    Example: lsc-engine presets digits
+    """
+    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.config import list_presets
+
+    words = filter.lower()
+    listed = [i for i in list_presets() if words in f"{i.name} {i.title} {i.claim} {i.source} {i.dataset}".lower()]
+    if json:
+        emit_json([_listed(info, data_dir) for info in listed])
+        return
+    if not listed:
+        say(f'no preset matches "{filter}"' if filter else "no presets found")
+    _print_presets(listed, data_dir)
+
+
+def check(
+    preset: Annotated[str, typer.Argument(help="A preset file or the name of a shipped preset.")],
+    variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value.")] = None,
+    sweep: Annotated[list[str] | None, typer.Option(help="Every variant with each value: a.b=x,y.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, like 0,1,2.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Validate a preset and show what each variant resolves to, without training or creating anything.
+
+    Example: lsc-engine check demo --set data.classes=500
+    """
+    from lsc_engine.cli.output import emit_json
+    from lsc_engine.config import plan_study
+
+    plan = plan_study(
+        preset, name=name, variants=variant or (), sets=set_ or (), sweeps=sweep or (), seeds=parse_seeds(seeds)
+    )
+    document = _checked(plan, data_dir)
+    if json:
+        emit_json(document)
+    else:
+        _print_check(document)
+
+
+def new(
+    preset: Annotated[str, typer.Argument(help="A preset file or the name of a shipped preset.")],
+    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    json: Json = False,
+) -> None:
+    """Copy a preset to a file of your own, to edit.
+
+    Example: lsc-engine new demo presets/mine.toml
+    """
+    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.config.load import read_document
+    from lsc_engine.config.names import name_fault
+
+    document = read_document(preset)
+    file = file.expanduser()
+    if file.suffix != ".toml":
+        raise UsageError(f"FILE {file}: a preset's name ends in .toml, {file}.toml would do")
+    if (fault := name_fault(file.stem)) is not None:
+        raise UsageError(f"FILE {file}: the file's name becomes the study's: {fault}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as out:
+            out.write(document.text)
+    except FileExistsError as error:
+        raise UsageError(f"FILE {file}: exists already and is not overwritten; give another name") from error
+    except OSError as error:
+        raise LscError(f"{file}: cannot be written: {error.strerror or error}") from error
+    if json:
+        emit_json({"preset": document.name, "file": str(file)})
+    else:
+        say(f"{file} written; check it with: lsc-engine check {file}")
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    """The seeds of "0,1,2"; None without a text. UsageError where they are not whole numbers."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
+        raise UsageError(f'--seeds "{text}": whole numbers from 0 are needed, like 0,1,2')
+    return tuple(map(int, parts))
+
+
+def _listed(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "title": info.title,
+        "source": info.source,
+        "claim": info.claim,
+        "dataset": info.dataset,
+        "kind": info.kind,
+        "data_found": _at_hand(info, data_dir),
+        "own": info.own,
+        "path": str(info.path),
+        "fault": info.fault or None,
+    }
+
+
+def _at_hand(info: PresetInfo, data_dir: Path | None) -> bool | None:
+    from lsc_engine.config import DATASETS, locate
+
+    # Only the preset says where a folder is; `check` looks there.
+    if info.dataset not in DATASETS or info.dataset == "folder":
+        return None
+    return locate(info.dataset, data_dir) is not None
+
+
+def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
+    from lsc_engine.cli.output import console, printable
+
+    out = console()
+    for own in (False, True):
+        group = [info for info in listed if info.own == own]
+        if own and group:
+            out.print("your own", style="bold")
+        for info in group:
+            found = _at_hand(info, data_dir)
+            data = f"{info.dataset}{' (not found here)' if found is False else ''}"
+            lines = [info.title, f"claim   {info.claim}", f"source  {info.source}", f"data    {data}"]
+            lines = [f"fault   {info.fault}"] if info.fault else [x for x in lines if not x.endswith("  ")]
+            out.print(printable(info.name), style="bold", markup=False)
+            for line in lines:
+                out.print(printable(f"    {line}"), markup=False)
+
+
+def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
+    from lsc_engine.config.summary import summary
+
+    preset = plan.preset
+    variants: dict[str, dict[str, Any]] = {}
+    for run in plan.runs:
+        if run.config.variant in variants:
+            continue
+        row = {"label": run.config.label, "needs": list(preset.variant(run.config.variant).needs)}
+        row |= summary(run.config, data_dir)
+        if row.get("classes"):
+            row |= _size(run.config, row)
+        variants[run.config.variant] = row
+    return {
+        "preset": preset.name,
+        "file": preset.path,
+        "title": preset.title,
+        "source": preset.source,
+        "claim": preset.claim,
+        "kind": preset.kind,
+        "study": plan.study,
+        "seeds": list(preset.seeds),
+        "runs": [run.id for run in plan.runs],
+        "tries": len(plan.tune.runs) if plan.tune else 0,
+        "data_found": all(not row["missing"] for row in variants.values()),
+        "warnings": list(plan.warnings),
+        "variants": variants,
+    }
+
+
+def _size(config: Any, row: dict[str, Any]) -> dict[str, Any]:
+    from lsc_engine.models.describe import describe
+
+    size = describe(config, channels=row["channels"], size=row["image_size"], dim=row["n"], classes=row["classes"])
+    # A class layer on an embedding of this width would add this many weights and biases.
+    layer = (size["dim"] + 1) * row["classes"]
+    return {
+        "n": size["dim"],
+        "embedding_bytes": 4 * size["dim"],
+        "parameters": size["parameters"],
+        "head_parameters": size["head_parameters"],
+        "class_layer_parameters": layer,
+        "memory_bytes": size["memory_bytes"] + row["table_bytes"],
+    }
+
+
+def _print_check(document: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from lsc_engine.cli.output import console, printable, say
+
+    out = console()
+    for key in ("title", "claim", "source", "file"):
+        if document[key]:
+            out.print(printable(f"{key:8}{document[key]}"), markup=False)
+    runs, tries = len(document["runs"]), document["tries"]
+    seeds = " ".join(map(str, document["seeds"]))
+    before = f", after {tries} tries of [tune]" if tries else ""
+    if document["kind"] != "train":
+        out.print(f"kind    {document['kind']}: makes its report without training")
+        return
+    out.print(f"study   {document['study']}: {runs} runs, seeds {seeds}{before}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for name in document["variants"]:
+        table.add_column(printable(name), justify="right", overflow="fold")
+    columns = [_words(row) for row in document["variants"].values()]
+    for key in dict.fromkeys(key for column in columns for key in column):
+        table.add_row(key, *(printable(column.get(key, "-")) for column in columns))
+    out.print(table)
+    for warning in document["warnings"]:
+        say(f"warning: {warning}")
+    for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["missing"]):
+        say(f"missing: {sentence}")
+
+
+def _words(row: dict[str, Any]) -> dict[str, str]:
+    """What the table shows of one variant, by line."""
+    lines = {"label": row["label"], "data": f"{row['dataset']}{'' if row['data_found'] else ', not found'}"}
+    if row.get("classes") is None:
+        return lines
+    about = "" if row["images_counted"] else "about "
+    lines |= {
+        "images": f"{about}{_grouped(row['images'])}, {row['image_size']} px",
+        "validation": _grouped(row["val_images"]) if row["val_images"] else "none",
+        "classes": _grouped(row["classes"]),
+        "target": row["system"] or row["method"],
+        "loss": f"{row['loss']} ({row['loss_kind']})",
+        "n": _grouped(row["n"]),
+    }
+    if row["system"]:
+        lines |= {"vectors": f"{_grouped(row['count'])}, {_share(row['in_use'])} used"}
+        if row["max_cosine"] is not None:
+            lines |= {
+                "largest cosine": f"{row['max_cosine']:.4f}",
+                "smallest angle": f"{row['min_angle_deg']:.2f}°",
+                "sure below": f"{row['sure_below']:.4f}" if row["loss_kind"] == "c" else "-",
+            }
+        if row["near_in_use"]:
+            lines["classes so near"] = _range(row["near_in_use"])
+        if row["table_bytes"]:
+            lines["table in memory"] = _bytes(row["table_bytes"])
+    if row["bottleneck"]:
+        lines["bottleneck"] = _grouped(row["bottleneck"])
+    return lines | {
+        "parameters": _grouped(row["parameters"] + row["head_parameters"]),
+        "class layer": _grouped(row["head_parameters"]),
+        "CE would add": _grouped(row["class_layer_parameters"]),
+        "memory about": _bytes(row["memory_bytes"]),
+        "embedding": _bytes(row["embedding_bytes"]),
+        "steps an epoch": _grouped(row["steps_per_epoch"]),
+        "steps": _grouped(row["total_steps"]),
+        "warm-up steps": _grouped(row["warmup_steps"]),
+        "evaluated every": f"{_grouped(row['eval_every_steps'])} steps",
+    }
+
+
+def _grouped(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else f"{share:.1e}"
+
+
+def _range(pair: list[float]) -> str:
+    low, high = (f"{x:.3g}" if x < 1000 else _grouped(round(x)) for x in pair)
+    return low if low == high else f"{low} to {high}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

@@ -10,22 +10,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lsc_engine.config.catalogue import Setting as Setting
+    from lsc_engine.config.catalogue import fields as fields
+    from lsc_engine.config.catalogue import top_fields as top_fields
     from lsc_engine.config.datasets import DATASETS as DATASETS
     from lsc_engine.config.datasets import data_folder as data_folder
     from lsc_engine.config.datasets import locate as locate
     from lsc_engine.config.datasets import missing_sentence as missing_sentence
-    from lsc_engine.config.derive import Derived as Derived
-    from lsc_engine.config.derive import Every as Every
-    from lsc_engine.config.derive import bottleneck_width as bottleneck_width
-    from lsc_engine.config.derive import data_found as data_found
-    from lsc_engine.config.derive import derive as derive
-    from lsc_engine.config.derive import missing_data as missing_data
+    from lsc_engine.config.derived import Derived as Derived
+    from lsc_engine.config.derived import Every as Every
+    from lsc_engine.config.derived import bottleneck_width as bottleneck_width
+    from lsc_engine.config.derived import data_found as data_found
+    from lsc_engine.config.derived import derive as derive
+    from lsc_engine.config.derived import missing_data as missing_data
     from lsc_engine.config.durations import Duration as Duration
     from lsc_engine.config.faults import Fault as Fault
     from lsc_engine.config.faults import PresetError as PresetError
-    from lsc_engine.config.fields import Setting as Setting
-    from lsc_engine.config.fields import fields as fields
-    from lsc_engine.config.fields import top_fields as top_fields
     from lsc_engine.config.load import PresetInfo as PresetInfo
     from lsc_engine.config.load import check_text as check_text
     from lsc_engine.config.load import find_preset as find_preset
@@ -47,13 +47,14 @@ if TYPE_CHECKING:
     from lsc_engine.config.schema import Variant as Variant
     from lsc_engine.config.schema import differences as differences
 
-# Pydantic is loaded by the models alone; names and durations are used where it is not wanted.
+# Pydantic is loaded by the models alone; names and durations are used where it is not wanted. No file is called
+# like a name of this list, or importing the file would hide the name.
 _HOMES = {
     "datasets": ("DATASETS", "data_folder", "locate", "missing_sentence"),
-    "derive": ("Derived", "Every", "bottleneck_width", "data_found", "derive", "missing_data"),
+    "derived": ("Derived", "Every", "bottleneck_width", "data_found", "derive", "missing_data"),
     "durations": ("Duration",),
     "faults": ("Fault", "PresetError"),
-    "fields": ("Setting", "fields", "top_fields"),
+    "catalogue": ("Setting", "fields", "top_fields"),
     "load": (
         "PresetInfo",
         "check_text",
@@ -73,8 +74,4 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOME_OF[name]}")
-    # Each name is kept here, above all `derive`, which is also the name of its file.
-    value = getattr(home, name)
-    globals()[name] = value
-    return value
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

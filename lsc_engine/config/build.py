@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field
 
-from lsc_engine.config.faults import Fault, from_pydantic, unknown
+from lsc_engine.config.faults import Fault, unknown, validated
 from lsc_engine.config.head import Head, check_head
 from lsc_engine.config.merge import Table, combinations, lookup, nested, overlay
 from lsc_engine.config.names import name_fault, quoted
@@ -48,8 +48,11 @@ class Built:
     warnings: list[Fault]
 
 
-def build(raw: Table, *, file: str, name: str, text: str = "") -> Built:
-    """Check and resolve the tables of one preset file, all variants and tries included."""
+def build(raw: Table, *, file: str, name: str, text: str = "", only: Collection[str] | None = None) -> Built:
+    """Check and resolve the tables of one preset file, all variants and tries included.
+
+    `only` names the variants that will run: a --set may make others equal to them.
+    """
     faults = unprintable(raw)
     faults += [Fault(quoted(k), unknown(k, TOP_KEYS)) for k in raw if k not in TOP_KEYS and k not in VARIANT_KEYS]
     faults += [Fault(k, "belongs into a [[variants]] table") for k in raw if k in VARIANT_KEYS and k not in TOP_KEYS]
@@ -64,12 +67,12 @@ def build(raw: Table, *, file: str, name: str, text: str = "") -> Built:
     if training:
         faults += _references(drafts)
         _resolve(drafts)
-        faults += _identical(drafts)
+        faults += _identical([d for d in drafts if only is None or d.name in only]) + _without_validation(head, drafts)
     faults += _collected([d.faults for d in drafts], drafts, named="variants" in raw)
     warnings = _collected([d.warnings for d in drafts], drafts, named="variants" in raw)
     faults += head.check_names([d.name for d in drafts], record="run" in raw)
     if training and not faults:
-        faults += _try_faults(raw, head, file, name)
+        faults += _try_faults(raw, head, file, name, only)
     if faults:
         return Built(None, list(dict.fromkeys(faults)), warnings)
     preset = _assemble(head, drafts if training else [], file, name, text, warnings)
@@ -171,25 +174,12 @@ def _base_faults(raw: Table, base: Table) -> list[Fault]:
     return faults
 
 
-def validated(
-    model: type[Section], table: Table, name: str, *, required: bool = True
-) -> tuple[Section | None, list[Fault]]:
-    """The section, or its faults; without `required` keys may be missing."""
-    try:
-        return model.model_validate(table), []
-    except ValidationError as error:
-        found = from_pydantic(error, model, name)
-        return None, found if required else [f for f in found if not f.message.startswith("is required")]
-    except (OverflowError, RecursionError) as error:
-        return None, [Fault(name, f"holds a value that cannot be read: {error}")]
-
-
 class _Names(Section):
     """The keys of a variant beside its settings."""
 
     name: str
     label: str | None = None
-    start_from: str | None = None
+    start_from: str | None = Field(default=None, min_length=1)
 
 
 def draft_variants(raw: Table, base: Table) -> tuple[list[Draft], list[Fault]]:
@@ -313,6 +303,20 @@ def _identical(drafts: list[Draft]) -> list[Fault]:
     return faults
 
 
+def _without_validation(head: Head, drafts: list[Draft]) -> list[Fault]:
+    """Tries that are judged, or levels that are read, on validation images where no image of a class is left."""
+    blind = [d for d in drafts if d.settings is not None and d.settings.data.labels == "unique"]
+    if not blind:
+        return []
+    words = "unique labels have no validation images"
+    for metric in head.compare.levels:
+        if metric.startswith("val/") and len(blind) == len(drafts):
+            blind[0].warnings.append(Fault(f"compare.levels.{quoted(metric)}", f"is never reached: {words}"))
+    if head.tune is None or not head.tune.by.startswith("val/"):
+        return []
+    return [Fault("tune.by", f'{words}; take "train/accuracy"')]
+
+
 def _collected(lists: list[list[Fault]], drafts: list[Draft], *, named: bool) -> list[Fault]:
     """Faults of the variants; one that all of them share is told once, for the file."""
     shared = [f for f in lists[0] if all(f in other for other in lists[1:])] if lists else []
@@ -324,15 +328,16 @@ def _collected(lists: list[list[Fault]], drafts: list[Draft], *, named: bool) ->
     return result
 
 
-def _try_faults(raw: Table, head: Head, file: str, name: str) -> list[Fault]:
+def _try_faults(raw: Table, head: Head, file: str, name: str, only: Collection[str] | None) -> list[Fault]:
     """Faults of the tries that [tune] asks for, as faults of [tune]."""
     if head.tune is None:
         return []
     try:
-        tries, _ = tune_tables(raw, head)
+        tries, origin = tune_tables(raw, head)
     except UsageError as error:
         return [Fault("tune", sentence) for sentence in error.faults]
-    found = build(tries, file=file, name=name).faults
+    tried = None if only is None else [new for new, old, _ in origin if old in only]
+    found = build(tries, file=file, name=name, only=tried).faults
     return [Fault(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from lsc_engine.config.names import quoted
 from lsc_engine.errors import UsageError, did_you_mean
 
+Model = TypeVar("Model", bound=BaseModel)
 # Keys that people bring from other trainers, and what to say to them.
 FOREIGN = {
     "mixup": "mixup mixes labels, and a mixed label has no vector of its own; leave it out",
@@ -36,7 +37,7 @@ class Fault:
         """The fault with its place, for the command line."""
         where = f' variant "{self.variant}":' if self.variant is not None else ""
         key = f" {self.key}:" if self.key else ""
-        return f"{_shown(file)}:{where}{key} {self.message}"
+        return _shown(f"{file}:{where}{key} {self.message}")
 
 
 class PresetError(UsageError):
@@ -60,6 +61,19 @@ def from_pydantic(error: ValidationError, model: type[BaseModel], prefix: str = 
         key = ".".join([*([prefix] if prefix else []), *(_key(part) for part in path)])
         faults.append(Fault(key, _message(item, model)))
     return faults
+
+
+def validated(
+    model: type[Model], table: dict[str, Any], name: str, *, required: bool = True
+) -> tuple[Model | None, list[Fault]]:
+    """The model of a table, or its faults; without `required` keys may be missing."""
+    try:
+        return model.model_validate(table), []
+    except ValidationError as error:
+        found = from_pydantic(error, model, name)
+        return None, found if required else [f for f in found if not f.message.startswith("is required")]
+    except (OverflowError, RecursionError) as error:
+        return None, [Fault(name, f"holds a value that cannot be read: {error}")]
 
 
 def unknown(name: str, allowed: Iterable[str]) -> str:
@@ -125,13 +139,13 @@ def _what(value: object) -> str:
 
 
 def _literals(model: type[BaseModel], field: str) -> list[Any]:
-    from lsc_engine.config.fields import literals
+    from lsc_engine.config.catalogue import literals
 
     return literals(model.model_fields[field].annotation) if field in model.model_fields else []
 
 
 def _allowed(model: type[BaseModel], field: str) -> str:
-    from lsc_engine.config.fields import choices_of
+    from lsc_engine.config.catalogue import choices_of
 
     info = model.model_fields.get(field)
     choices = choices_of(info) if info else ()

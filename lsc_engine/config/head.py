@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from lsc_engine.config.faults import Fault, from_pydantic, unknown
-from lsc_engine.config.fields import setting_keys
-from lsc_engine.config.merge import Table
+from lsc_engine.config.catalogue import setting_keys
+from lsc_engine.config.faults import Fault, unknown, validated
+from lsc_engine.config.merge import Table, nested
 from lsc_engine.config.names import name_fault, quoted, study_fault
 from lsc_engine.config.schema import flatten
 from lsc_engine.config.sections import KINDS, METRICS, SECTIONS, SEED_MAX, Compare, Section, Tune
@@ -118,13 +118,9 @@ def _read(model: type[Section], table: Any, name: str, faults: list[Fault]) -> S
     if not isinstance(table, dict):
         faults.append(Fault(name, f"a table is needed, not {quoted(table)}"))
         return None
-    try:
-        return model.model_validate(table)
-    except ValidationError as error:
-        faults += [Fault(f.key.lstrip("."), f.message) for f in from_pydantic(error, model, name)]
-    except OverflowError as error:
-        faults.append(Fault(name, f"holds a value that cannot be read: {error}"))
-    return None
+    part, found = validated(model, table, name)
+    faults += [Fault(f.key.lstrip("."), f.message) for f in found]
+    return part
 
 
 def _check_seeds(top: Words, faults: list[Fault]) -> None:
@@ -192,6 +188,8 @@ def _tune(table: Any, faults: list[Fault]) -> Tune | None:
             found.append(Fault(f"tune.{quoted(key)}", "only settings of a variant can be tried"))
         elif not isinstance(values, list) or not values:
             found.append(Fault(f"tune.{quoted(key)}", "a list of values to try is needed, like [1e-4, 3e-4, 1e-3]"))
+        else:
+            found += _value_faults(key, values)
     if not grid:
         found.append(Fault("tune", 'needs a setting to try, like "optimizer.lr" = [1e-4, 3e-4, 1e-3]'))
     tune = _read(Tune, own, "tune", faults)
@@ -199,3 +197,14 @@ def _tune(table: Any, faults: list[Fault]) -> Tune | None:
     if found or not isinstance(tune, Tune):
         return None
     return tune.model_copy(update={"grid": {key: tuple(values) for key, values in grid.items()}})
+
+
+def _value_faults(key: str, values: list[Any]) -> list[Fault]:
+    """Values of one setting that its type or range refuses."""
+    section, name = key.split(".", 1)
+    found: list[Fault] = []
+    for value in values:
+        inner = nested(name, value)
+        _, faults = validated(SECTIONS[section], inner, section, required=False)
+        found += [Fault(f"tune.{quoted(key)}", f.message) for f in faults]
+    return found

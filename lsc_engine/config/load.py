@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,9 @@ def load_preset(ref: str | Path) -> Preset:
     return checked(document.raw, document)
 
 
-def checked(raw: Table, document: Document) -> Preset:
-    """The preset of tables that came from `document`. PresetError with all faults."""
-    built = build(raw, file=str(document.path), name=document.name, text=document.text)
+def checked(raw: Table, document: Document, only: Collection[str] | None = None) -> Preset:
+    """The preset of tables that came from `document`. PresetError with all faults. `only`: see build."""
+    built = build(raw, file=str(document.path), name=document.name, text=document.text, only=only)
     if built.preset is None:
         raise PresetError(str(document.path), built.faults)
     return built.preset

@@ -102,7 +102,7 @@ def parse_assignment(text: str, option: str) -> tuple[str, str]:
 
 
 def _key_fault(key: str) -> str | None:
-    from lsc_engine.config.fields import setting_keys
+    from lsc_engine.config.catalogue import setting_keys
 
     known = [*setting_keys(), *TOP_KEYS]
     head = key.split(".")[0]

@@ -107,16 +107,17 @@ def plan_study(
     if seeds is not None:
         faults += _seed_faults(seeds)
     raw = _with_options(document.raw, given, axes, seeds)
-    expanded, origin = (expand(raw, axes), True) if axes else ((raw, []), False)
-    tables, names = expanded
+    swept: list[tuple[str, str, Table]] = []
+    if axes:
+        raw, swept = expand(raw, axes)
+    only = _wanted(raw, variants, swept, faults)
     try:
-        preset = checked(tables, document)
+        preset = checked(raw, document, only)
     except PresetError as error:
         raise _joined(error, faults) from error
-    chosen = _chosen(preset, variants, names if origin else [], faults)
     if faults:
         raise UsageError(*faults)
-    return _planned(tables, document, study, chosen)
+    return _planned(raw, document, study, _with_needs(preset, only))
 
 
 def _options(sets: Sequence[str], sweeps: Sequence[str], faults: list[str]) -> tuple[Table, dict[str, tuple[Any, ...]]]:
@@ -183,28 +184,37 @@ def _narrowed(raw: Table, decided: set[str]) -> Table:
     return rest | {"tune": left} if any("." in key for key in left) else rest
 
 
-def _chosen(preset: Preset, wanted: Sequence[str], swept: list[Any], faults: list[str]) -> tuple[str, ...]:
-    """Names of the variants to run: those asked for (a name before the sweep means all of it) and what they need."""
-    names = [v.name for v in preset.variants]
+def _wanted(
+    raw: Table, wanted: Sequence[str], swept: list[tuple[str, str, Table]], faults: list[str]
+) -> tuple[str, ...] | None:
+    """Names of the variants asked for (a name before the sweep means all of it); None for all."""
     if not wanted:
-        return tuple(names)
+        return None
+    names = [name for v in raw_variants(raw) if isinstance(name := v.get("name"), str)]
     picked: list[str] = []
     for want in wanted:
-        hits = [n for n in names if n == want] or [new for new, old, _ in swept if old == want and new in names]
+        hits = [n for n in names if n == want] or [new for new, old, _ in swept if old == want]
         if not hits:
             faults.append(f"--variant {quoted(want)}: no such variant; {did_you_mean(want, names)}")
         picked += hits
-    queue = list(picked)
+    return tuple(picked)
+
+
+def _with_needs(preset: Preset, picked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Names of the variants to run: those asked for and what they need."""
+    names = [v.name for v in preset.variants]
+    queue = names if picked is None else list(picked)
+    chosen = set(queue)
     while queue:
         for need in preset.variant(queue.pop()).needs:
-            if need not in picked:
-                picked.append(need)
+            if need not in chosen:
+                chosen.add(need)
                 queue.append(need)
-    return tuple(name for name in names if name in picked)
+    return tuple(v.name for v in preset.variants if v.name in chosen)
 
 
 def _planned(raw: Table, document: Document, study: str, chosen: tuple[str, ...]) -> StudyPlan:
-    preset = checked(raw, document)
+    preset = checked(raw, document, chosen)
     runs = _runs(preset, study, chosen)
     return StudyPlan(
         study=study,
@@ -224,9 +234,9 @@ def _tune_plan(raw: Table, document: Document, study: str, chosen: tuple[str, ..
     assert head.tune is not None
     tables, origin = tune_tables(raw, head)
     name = f"{study}.tune"
-    preset = checked(tables, document)
     before = {new: (old, values) for new, old, values in origin}
-    wanted = tuple(v.name for v in preset.variants if before[v.name][0] in chosen)
+    wanted = tuple(new for new, (old, _) in before.items() if old in chosen)
+    preset = checked(tables, document, wanted)
     tries = [Try(run, *before[run.config.variant]) for run in _runs(preset, name, wanted)]
     return TunePlan(name, head.tune.by, head.tune.grid, tuple(tries))
 

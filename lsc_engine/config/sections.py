@@ -2,7 +2,7 @@
 
 Strict means: unknown keys, other types (no text for a number), numbers that are not finite or out of range are
 refused. A field whose default depends on other settings is None here and filled in by resolve.py; `shown` then says
-the default in words. The New run form and the list of settings are made from this file (fields.py).
+the default in words. The New run form and the list of settings are made from this file (catalogue.py).
 """
 
 from __future__ import annotations
