@@ -13,7 +13,7 @@ VERSION = 1
 """Changes whenever a mapping would: it is stored beside every order."""
 
 # Neighbours stay neighbours with probability 2^-ROUNDS: under one pair in 4 * 10^9 labels. By measurement 16 rounds
-# still keep 20 pairs of 1.28 * 10^6 together; from 20 on no statistic of tests/vectors/test_order.py differs from chance.
+# still keep 20 pairs of 1.28 * 10^6 together; from 20 on no statistic of tests/vectors/test_order.py leaves chance.
 ROUNDS = 32
 
 LARGEST_COUNT = 2**63 - 1

@@ -44,6 +44,7 @@ class OrbitSystem(VectorSystem):
         super().__init__(facts)
         self.width = width
         self.orbits = tuple(orbit for orbit in orbits if orbit.p + orbit.q <= width)
+        self._candidates: dict[tuple[TwoValued, int, torch.device], tuple[Tensor, Tensor, int, int]] = {}
 
     @abstractmethod
     def _encode(self, orbit: TwoValued, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
@@ -81,12 +82,10 @@ class OrbitSystem(VectorSystem):
 
     def _nearest_k(self, z: Tensor, k: int) -> Tensor:
         lists = [(orbit, *self._ranks(orbit, k, z)) for orbit in self.orbits]
-        deep = max((int(above.shape[1] and self._depth(o, k)[0]) for o, above, _ in lists), default=0)
-        down = max((int(below.shape[1] and self._depth(o, k)[1]) for o, _, below in lists), default=0)
-        top, bottom = extremes(z, deep, down)
+        top, bottom = extremes(z, max(deep for *_, deep, _ in lists), max(down for *_, down in lists))
         high, low = z.gather(1, top), z.gather(1, bottom)
         scores, found = [], []
-        for orbit, above, below in lists:
+        for orbit, above, below, _, _ in lists:
             score = z.new_zeros((z.shape[0], above.shape[0]))
             for slot in range(orbit.p):
                 score += high[:, above[:, slot]]
@@ -104,14 +103,14 @@ class OrbitSystem(VectorSystem):
         at = torch.cat(scores, 1).topk(k, dim=1).indices
         return torch.cat(found, 1).gather(1, at)
 
-    def _ranks(self, orbit: TwoValued, k: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The candidates' ranks as tensors [M, p] and [M, q]."""
-        pairs = candidates(self.width, orbit.p, orbit.q, k)
-        above = torch.tensor([a for a, _ in pairs], dtype=torch.long, device=like.device)
-        below = torch.tensor([b for _, b in pairs], dtype=torch.long, device=like.device)
-        return above.reshape(len(pairs), orbit.p), below.reshape(len(pairs), orbit.q)
-
-    def _depth(self, orbit: TwoValued, k: int) -> tuple[int, int]:
-        """How many of the largest and of the smallest coordinates the candidates touch."""
-        pairs = candidates(self.width, orbit.p, orbit.q, k)
-        return 1 + max((max(a, default=-1) for a, _ in pairs)), 1 + max((max(b, default=-1) for _, b in pairs))
+    def _ranks(self, orbit: TwoValued, k: int, like: Tensor) -> tuple[Tensor, Tensor, int, int]:
+        """The candidates' ranks as tensors [M, p] and [M, q], and how many largest and smallest values they touch."""
+        key = (orbit, k, like.device)
+        if key not in self._candidates:
+            pairs = candidates(self.width, orbit.p, orbit.q, k)
+            above = torch.tensor([a for a, _ in pairs], dtype=torch.long, device=like.device)
+            below = torch.tensor([b for _, b in pairs], dtype=torch.long, device=like.device)
+            shaped = above.reshape(len(pairs), orbit.p), below.reshape(len(pairs), orbit.q)
+            depth = [int(ranks.max()) + 1 if ranks.numel() else 0 for ranks in shaped]
+            self._candidates[key] = (*shaped, depth[0], depth[1])
+        return self._candidates[key]

@@ -31,9 +31,9 @@ class Subsets:
         for size in range(self.p, 1, -1):
             row = self._row(size, rank.device)
             # Searching on the right counts the entries <= left: one more than the digit.
-            after = torch.searchsorted(row, left, right=True)
+            after = torch.searchsorted(row[1:], left, right=True)
             positions.append(self.total - after)
-            left = left - row[after - 1]
+            left = left - row.take(after)
         positions.append((self.total - 1) - left)
         return positions
 
@@ -43,14 +43,14 @@ class Subsets:
             return positions[0]
         rank = (self.count - self.total) + positions[-1]
         for size, position in zip(range(self.p, 1, -1), positions, strict=False):
-            rank = rank - self._row(size, position.device)[(self.total - 1) - position]
+            rank = rank - self._row(size, position.device).take(self.total - position)
         return rank
 
     def _row(self, size: int, device: torch.device) -> Tensor:
-        """C(c, size) for c in range(total); entries above int64 stand for "larger than any rank"."""
+        """C(c - 1, size) for c in 1..total behind one unused entry; above int64 it means "larger than any rank"."""
         key = (size, device)
         if key not in self._pascal:
-            values = [min(math.comb(c, size), LARGEST) for c in range(self.total)]
+            values = [0, *(min(math.comb(c, size), LARGEST) for c in range(self.total))]
             self._pascal[key] = torch.tensor(values, dtype=torch.long, device=device)
         return self._pascal[key]
 

@@ -19,6 +19,7 @@ from lsc_engine.vectors.best import candidates
 from lsc_engine.vectors.subsets import Subsets
 from tests.vectors.brute import SMALL, native, unit
 
+COMPILED = ["V21", "V22", "V21pm", "A", "Ap", "A-mid", "A-interp", "A-helmert", "W2"]
 OTHERS = [
     ("simplex", 1, 1),
     ("simplex", 1, 2),
@@ -286,6 +287,18 @@ def test_float32_under_autocast_and_in_half_precision() -> None:
         assert s.vectors(index).dtype == torch.float32
         assert s.cosine(z.bfloat16(), index).dtype == torch.float32
     assert s.nearest(z.bfloat16()).shape == (8,)
+
+
+@pytest.mark.parametrize(("name", "n", "classes"), [*[(name, 9, None) for name in COMPILED], ("simplex", 9, 8)])
+def test_loss_path_compiles_whole(name: str, n: int, classes: int | None) -> None:
+    """One graph without breaks, equal to the eager result."""
+    s = system(name, n, classes=classes)
+    z, index = embeddings(n, 32), torch.arange(32) % s.count
+    torch.compiler.reset()
+    got = torch.compile(s.cosine, backend="aot_eager", fullgraph=True)(z, index)
+    torch.testing.assert_close(got, s.cosine(z, index))
+    if s.structured:
+        assert torch.equal(torch.compile(s.nearest, backend="aot_eager", fullgraph=True)(z), s.nearest(z))
 
 
 @pytest.mark.parametrize("name", ["V21", "V22", "A", "Ap", "A-interp", "A-helmert", "W2", "V21pm"])
