@@ -8,6 +8,7 @@ import shutil
 import signal
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -60,7 +61,7 @@ def stream(
     return images
 
 
-# At exit Python asks the workers to end by SIGTERM, which they ignore, and waits: close what is still open before.
+# At exit Python asks the workers to end by SIGTERM, which they never see, and waits: close what is still open before.
 _open: weakref.WeakSet[Generator[Tensor, None, None]] = weakref.WeakSet()
 
 
@@ -83,11 +84,11 @@ def _streamed(reader: Reader, batches: Iterable[Tensor], workers: int, pin: bool
         num_workers=workers,
         prefetch_factor=_PREFETCH,
         pin_memory=pin,
-        worker_init_fn=_ignore_signals,
         # Without its own generator it would draw from torch's global one, which the model's dropout uses.
         generator=torch.Generator(),
     )
-    iterator = iter(loader)
+    with _deaf_children():
+        iterator = iter(loader)
     try:
         while True:
             try:
@@ -125,10 +126,18 @@ def read_all(
             progress(done)
 
 
-def _ignore_signals(_worker: int) -> None:
-    # Ctrl-C and SIGTERM reach the whole process group; the trainer still needs batches to end a step and save.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started here never see Ctrl-C or SIGTERM, from their first instruction on.
+
+    Both reach the whole process group, and the trainer still needs batches to end a step and save. A blocked signal
+    is inherited; setting it to be ignored in the worker would come after torch's own handler, which dies of it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _shared_memory() -> str:
