@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lsc_engine.vectors.assign import assign_nearest
     from lsc_engine.vectors.base import VectorSystem
     from lsc_engine.vectors.counting import SystemFacts, cosine_histogram, facts, n_min, near_in_use, parse_count
     from lsc_engine.vectors.empirical import load_table
@@ -25,6 +26,7 @@ _HOME = {
     "near_in_use": "counting",
     "parse_count": "counting",
     "VectorSystem": "base",
+    "assign_nearest": "assign",
     "load_table": "empirical",
     "system": "systems",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "Order",
     "SystemFacts",
     "VectorSystem",
+    "assign_nearest",
     "cosine_histogram",
     "facts",
     "load_table",
