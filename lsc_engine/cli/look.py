@@ -1,9 +1,348 @@
-"""Commands of the group 'look'."""
+"""Commands that only look: list, show, compare, log."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 import typer
+
+from lsc_engine.cli.output import emit_json, printable, say
+from lsc_engine.cli.tables import count, percent, table, value
+from lsc_engine.errors import LscError, UsageError
+
+if TYPE_CHECKING:
+    from lsc_engine.runs import Run, Status
+    from lsc_engine.runs.compare import Comparison
+
+RunsDirs = Annotated[
+    list[Path] | None,
+    typer.Option("--runs-dir", help="A runs folder; may be given several times. Default: $LSC_RUNS, else ./runs."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+_FOLLOW_SECONDS = 0.3
 
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
+    app.command("list")(list_)
+    app.command("show")(show)
+    app.command("compare")(compare)
+    app.command("log")(log)
+
+
+def summary(run: Run, status: Status, short: str) -> dict[str, Any]:
+    """A run as `list --json` tells it."""
+    return {
+        "id": run.id,
+        "short": short,
+        "study": run.study,
+        "variant": run.variant,
+        "seed": run.seed,
+        "state": status.shown_state,
+        "step": status.step,
+        "total_steps": status.total_steps,
+        "metrics": run.last(status),
+        "host": status.host,
+        "device": status.device,
+        "owner": status.owner,
+        "tags": run.tags,
+        "started": status.started,
+        "seconds": status.seconds,
+        "eta": status.eta,
+        "attempt": status.attempt,
+        "exit_code": status.exit_code,
+        "message": status.news,
+        "path": str(run.path),
+    }
+
+
+def list_(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORD]…", help="Only runs with all words in id, state, owner or tags."),
+    ] = None,
+    runs_dir: RunsDirs = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs with their state, progress and last values.
+
+    Example: lsc-engine list fig9 running --runs-dir runs --runs-dir /shared/anna/runs
+    """
+    from lsc_engine.runs import list_runs, runs_dirs, short_ids
+
+    runs = list_runs(runs_dir)
+    short = short_ids(runs)
+    found = [summary(run, run.status(), short[run.id]) for run in runs]
+    for word in words or ():
+        found = [one for one in found if _holds(one, word)]
+    if as_json:
+        emit_json(found)
+        return
+    for root in runs_dirs(runs_dir):
+        if not root.is_dir():
+            say(f"{root} is not there")
+    if not found:
+        where = ", ".join(str(root) for root in runs_dirs(runs_dir))
+        said = f"no run matches {' '.join(words)!r}" if words and runs else f"no runs in {where}"
+        say(f"{said}; lsc-engine presets lists what can be trained")
+        return
+    kinds = {run.id: run.loss_kind for run in runs}
+    rows = [_list_row(one, kinds[one["id"]]) for one in found]
+    print(table(("SHORT", "STATE", "RUN", "STEP", "OF", "LOSS", "ACC%", "VAL%", "WHERE", "TAGS"), rows, "   rrrrr"))
+
+
+def _holds(one: dict[str, Any], word: str) -> bool:
+    return any(word in text for text in (one["id"], one["state"], one["owner"], *one["tags"]))
+
+
+def _list_row(one: dict[str, Any], kind: str) -> list[str]:
+    metrics = one["metrics"]
+    loss = metrics.get("train/loss")
+    return [
+        one["short"], one["state"], one["id"], count(one["step"]), count(one["total_steps"]),
+        "-" if loss is None else f"{loss:.4g}{kind}",
+        percent(metrics.get("train/accuracy")), percent(metrics.get("val/accuracy")),
+        " ".join(part for part in (one["host"], one["device"]) if part), " ".join(one["tags"]),
+    ]  # fmt: skip
+
+
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")],
+    plot: Annotated[bool, typer.Option("--plot", help="Draw loss and accuracy.")] = False,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="Draw this metric instead; repeatable.")] = None,
+    runs_dir: RunsDirs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run: state, last values, settings, notes, checkpoints.
+
+    Example: lsc-engine show n_min/seed-0 --plot
+    """
+    from lsc_engine.runs import find_run, list_runs, short_ids
+
+    found = find_run(run, runs_dir)
+    status = found.status()
+    short = short_ids([*list_runs(runs_dir), found])[found.id]
+    facts = summary(found, status, short)
+    if as_json:
+        names = found.metric_names()
+        history = {name: [list(pair) for pair in zip(*_lists(found, name), strict=True)] for name in names}
+        notes = [{"time": note.time, "author": note.author, "text": note.text} for note in found.notes]
+        checkpoints = [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in found.checkpoints()]
+        more = {"preset": found.config, "source": found.source, "history": history}
+        emit_json({**facts, **more, "notes": notes, "checkpoints": checkpoints})
+        return
+    print(printable(_describe(found, status, facts)))
+    if plot or metric:
+        for text in _charts(found, metric):
+            print("\n" + text)
+
+
+def _lists(run: Run, name: str) -> tuple[list[int], list[float]]:
+    steps, values = run.history(name)
+    return steps.tolist(), values.tolist()
+
+
+def _describe(run: Run, status: Status, facts: dict[str, Any]) -> str:
+    """The facts of a run as lines."""
+    from lsc_engine.runs.settings import settings_of
+    from lsc_engine.runs.status import format_seconds
+
+    done = f"step {count(status.step)} of {count(status.total_steps)}"
+    lines = [f"{run.id}   {facts['short']}", f"  state       {status.shown_state}, {done}, attempt {status.attempt}"]
+    told = {
+        "message": status.news,
+        "exit code": "" if status.exit_code is None else str(status.exit_code),
+        "where": " ".join(part for part in (status.host, status.device, status.owner) if part),
+        "took": format_seconds(status.seconds) if status.seconds else "",
+        "left": format_seconds(status.eta) if status.eta is not None and status.active else "",
+        "folder": str(run.path),
+        "tags": " ".join(facts["tags"]),
+        "settings": run.config_problem or "",
+    }
+    lines += [f"  {key:<11} {text}" for key, text in told.items() if text]
+    lines += [f"  note        {note.text}" for note in run.notes]
+    kept = [f"step {c.step}" + (" (unfinished)" if c.problem else "") for c in run.checkpoints()]
+    lines += [f"  checkpoints {', '.join(kept)}"] if kept else []
+    lines += ["", *(f"  {name:<28} {value(number, 6)}" for name, number in facts["metrics"].items())]
+    lines += ["", *(f"  {key:<28} {setting!r}" for key, setting in settings_of(run.config).items())]
+    return "\n".join(lines)
+
+
+def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
+    """Charts of the metrics (default: losses together, accuracies together) as text for this terminal."""
+    from lsc_engine import charts
+
+    known = run.metric_names()
+    if metrics:
+        for name in metrics:
+            if name not in known:
+                raise UsageError(f"{run.id} has no metric {name!r}. It has: {', '.join(known) or 'none yet'}")
+        groups = [[name] for name in metrics]
+    else:
+        groups = [[n for n in known if n in names] for names in _PLOTTED]
+    wide, high = shutil.get_terminal_size((80, 24))
+    mode: Literal["braille", "ascii"] = (
+        "braille" if (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16") else "ascii"
+    )
+    drawn: list[str] = []
+    for names in groups:
+        series = [
+            charts.Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name)
+            for i, name in enumerate(names)
+        ]
+        if series:
+            is_loss = "loss" in names[0]
+            kind = f" · {run.loss_kind} · log y" if is_loss else ""
+            view = charts.View(mode=mode, log_y=is_loss)
+            text = charts.to_text(series, wide, min(16, high - 4), view, title=f"{names[0]}{kind} · step")
+            drawn.append(printable(text))
+    if not drawn:
+        say(f"{run.id} has logged nothing yet")
+    return drawn
+
+
+_PLOTTED = (("train/loss", "val/loss"), ("train/accuracy", "val/accuracy"))
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, or a study for all of its runs.")],
+    baseline: Annotated[str | None, typer.Option("--baseline", help="Variant to compare with.")] = None,
+    level: Annotated[
+        list[str] | None, typer.Option("--level", help="metric=value instead of the preset's levels; repeatable.")
+    ] = None,
+    runs_dir: RunsDirs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs: differing settings, final values, and how soon each reaches a level.
+
+    Example: lsc-engine compare fig9 --baseline n=384 --level train/accuracy=0.9
+    """
+    from lsc_engine.runs import compare as comparing
+
+    chosen = _find_all(runs, runs_dir)
+    if len(chosen) < 2:
+        raise UsageError(f"one run only, {chosen[0].id}: name a second run, or a study")
+    found = comparing.compare(chosen, baseline, _levels(level) if level else None)
+    if as_json:
+        emit_json(comparing.to_json(found))
+        return
+    print(_comparison_text(found))
+
+
+def _find_all(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
+    """The runs that `refs` name; a study or study/variant names all of its runs."""
+    from lsc_engine.runs import find_run, list_runs
+
+    known = list_runs(runs_dir)
+    chosen: list[Run] = []
+    for ref in refs:
+        named = ref.rstrip("/")
+        group = [r for r in known if named in (r.study, r.study.rpartition("/")[2], f"{r.study}/{r.variant}")]
+        chosen += group or [find_run(ref, runs_dir)]
+    return list({(str(run.root), run.id): run for run in chosen}.values())
+
+
+def _levels(texts: Sequence[str]) -> dict[str, list[float]]:
+    import math
+
+    levels: dict[str, list[float]] = {}
+    for text in texts:
+        metric, _, number = text.rpartition("=")
+        try:
+            levels.setdefault(metric, []).append(float(number))
+            if not metric or not math.isfinite(float(number)):
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"--level {text!r} is not metric=number, as in train/accuracy=0.9") from None
+    return levels
+
+
+def _comparison_text(found: Comparison) -> str:
+    """Settings, final values and levels as tables."""
+    letters = [chr(ord("a") + i) if i < 26 else str(i) for i in range(len(found.rows))]
+    names = sorted({name for row in found.rows for name in row.last if "/accuracy" in name})
+    head = ["", "RUN", "SEEDS", "LOSS", *(f"{name} %".upper() for name in names)]
+    body = []
+    for letter, row in zip(letters, found.rows, strict=True):
+        mark = "*" if row is found.baseline else " "
+        done = sum(state == "finished" for state in row.states.values())
+        seeds = f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"
+        loss = row.last.get("train/loss")
+        cells = [_spread(row.last.get(name)) for name in names]
+        body.append([f"{mark}{letter}", row.label, seeds, value(loss[0]) + row.kind if loss else "-", *cells])
+    parts = [table(head, body, "  rr" + "r" * len(names))]
+    for index, level in enumerate(found.baseline.levels):
+        rows = [
+            _level_row(letter, row.label, row.levels[index]) for letter, row in zip(letters, found.rows, strict=True)
+        ]
+        parts.append(f"{printable(level.metric)} {value(level.level)}")
+        columns = ("", "", "STEPS", "FASTER", "EPOCHS", "FASTER", "SECONDS", "FASTER")
+        parts.append(table(columns, rows, "  r r r "))
+    if found.differing:
+        rows = [[key, *("-" if v is None else str(v) for v in values)] for key, values in found.differing.items()]
+        parts.append(table(["differing", *letters], rows))
+    if found.notes:
+        parts.append("\n".join(printable(note) for note in found.notes))
+    return "\n\n".join(parts)
+
+
+def _spread(last: tuple[float, float, int] | None) -> str:
+    if last is None:
+        return "-"
+    mean, spread, seeds = last
+    return percent(mean) + (f" ±{percent(spread)}" if seeds > 1 else "")
+
+
+def _level_row(letter: str, label: str, level: Any) -> list[str]:
+    cells = [f" {letter}", label]
+    for unit in ("steps", "epochs", "seconds"):
+        cells += [level.text(unit), str(level.faster[unit])]
+    return cells
+
+
+def log(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until the run ends.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines only; 0 for all.")] = 0,
+    runs_dir: RunsDirs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a run's process printed.
+
+    Example: lsc-engine log 7c1e --follow
+    """
+    from lsc_engine.runs import find_run
+    from lsc_engine.runs.logs import LogTail
+
+    found = find_run(run, runs_dir)
+    if follow and as_json:
+        raise UsageError("--follow has no end, --json is one document: choose one")
+    tail = LogTail(found.log_path)
+    if lines:
+        tail.skip_to_last(lines)
+    if as_json:
+        emit_json({"id": found.id, "lines": "".join(tail.chunks()).splitlines()})
+        return
+    _print_new(tail)
+    while follow and (found.status().active or found.status().state == "queued"):
+        if found.status().shown_state == "lost":
+            break
+        time.sleep(_FOLLOW_SECONDS)
+        _print_new(tail)
+    _print_new(tail)
+    status = found.status()
+    if follow:
+        say(f"{found.id} {status.shown_state}" + (f": {status.news}" if status.news else ""))
+    elif tail.problem:
+        raise LscError(f"{found.id}: {tail.problem}")
+
+
+def _print_new(tail: Any) -> None:
+    for text in tail.chunks():
+        sys.stdout.write(printable(text))
+    sys.stdout.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,13 @@ def fail(error: LscError) -> None:
 
 
 def emit_json(document: Any) -> None:
-    """One JSON document on stdout; numbers that are not finite become null."""
-    json.dump(_finite(document), sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
+    """One JSON document on stdout; numbers that are not finite become null, control characters are escaped."""
+    text = json.dumps(_finite(document), ensure_ascii=False, indent=2, default=str)
+    sys.stdout.write(re.sub("[^\n -~]", _escaped, text) + "\n")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
 
 def console(stderr: bool = False) -> Console:

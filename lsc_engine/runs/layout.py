@@ -114,6 +114,11 @@ def _folders(folder: Path) -> list[str]:
         return []
 
 
+def _may_follow(root: Path, link: Path) -> bool:
+    """Whether a link leads to another folder of `root`, and not to one that it lies in."""
+    return stays_inside(root, link) and link.is_dir() and not stays_inside(link, link.parent)
+
+
 def walk(root: Path) -> Iterator[tuple[str, Path]]:
     """Run ids and folders below `root`, in order, at most `MAX_RUNS`.
 
@@ -128,7 +133,7 @@ def walk(root: Path) -> Iterator[tuple[str, Path]]:
         for name in _folders(root / prefix):
             relative = f"{prefix}/{name}" if prefix else name
             path = root / relative
-            if path.is_symlink() and not (stays_inside(root, path) and path.is_dir()):
+            if path.is_symlink() and not _may_follow(root, path):
                 continue
             if depth >= 2 and SEED.fullmatch(name):
                 yield relative, path

@@ -24,6 +24,8 @@ _READ = 4 << 20
 _SIGNATURE = 256
 _AXES = ("epoch", "time")
 _MAX_PENDING = 100_000
+# So many lines without a new name end the search for last values.
+_ENOUGH_LINES = 32
 
 
 def format_line(step: int, epoch: float, time: float, attempt: int, values: Mapping[str, float]) -> bytes:
@@ -342,14 +344,16 @@ def read_last(path: Path, size: int = 16 << 10) -> dict[str, float]:
         os.close(descriptor)
     lines = data.split(b"\n")[1 if length > size else 0 :]
     found: dict[str, float] = {}
-    newest: tuple[int, int] | None = None
+    idle = 0
     for line in reversed(lines):
+        if idle > _ENOUGH_LINES:
+            break
         row = parse_line(line) if line.strip() else None
         if row is None:
             continue
-        # Only the newest attempt counts: rows that an older one wrote beyond the resumed step are being repeated.
-        newest = newest or row[:2]
+        known = len(found)
         for name, value in row[2].items():
             if name not in _AXES:
                 found.setdefault(name, value)
+        idle = idle + 1 if len(found) == known else 0
     return found

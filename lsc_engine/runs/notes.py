@@ -84,17 +84,20 @@ def add_note(folder: Path, text: str) -> None:
 
 
 def add_tag(folder: Path, tag: str) -> None:
-    """Add a tag; `-tag` takes it away. UsageError for a tag with spaces, commas or control characters."""
-    name = tag.removeprefix("-")
-    if not _TAG.fullmatch(name) or not name.isprintable():
+    """Add a tag. UsageError for one with spaces, commas or control characters, or a leading minus."""
+    if not _TAG.fullmatch(tag) or not tag.isprintable() or tag.startswith("-"):
         raise UsageError(f"tag {tag!r} is not allowed: 1 to 60 printable characters without spaces and commas")
     with _changing(folder) as (_, tags):
-        if tag.startswith("-"):
-            if name not in tags:
-                raise UsageError(f"there is no tag {name!r} to take away")
-            tags.remove(name)
-        elif name not in tags:
-            tags.append(name)
+        if tag not in tags:
+            tags.append(tag)
+
+
+def remove_tag(folder: Path, tag: str) -> None:
+    """Take a tag away; UsageError when the run has no such tag."""
+    with _changing(folder) as (_, tags):
+        if tag not in tags:
+            raise UsageError(f"there is no tag {tag!r} to take away. Tags: {', '.join(tags) or 'none'}")
+        tags.remove(tag)
 
 
 def folder_size(folder: Path) -> int:

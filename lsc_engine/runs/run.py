@@ -129,9 +129,9 @@ class Run:
         step, (values, epoch, time) = self.table.columns(name, "epoch", "time")
         return step, values, epoch, time
 
-    def last(self) -> dict[str, float]:
-        """The newest value of every metric, without reading the whole file."""
-        found = read_status(self.path).metrics
+    def last(self, status: Status | None = None) -> dict[str, float]:
+        """The newest value of every metric, without reading the whole file (`status`: where it is known already)."""
+        found = (status or read_status(self.path)).metrics
         try:
             return {**found, **read_last(self.path / METRICS)}
         except UnreadableError:

@@ -1,0 +1,306 @@
+"""list, show, compare, log, stop, note, tag and delete, as a user calls them: real processes, real folders."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lsc_engine.runs import RunWriter, open_run
+from lsc_engine.runs.launch import detach
+from lsc_engine.runs.status import read_status, write_status
+from lsc_engine.runs.writer import create_run
+
+TOML = """title = "t"
+[run]
+label = "{label}"
+[data]
+dataset = "digits"
+[model]
+dim = {dim}
+[target]
+method = "lsc"
+[compare]
+baseline = "a"
+levels = {{ "train/accuracy" = [0.5] }}
+"""
+
+WRITER = """
+import sys, time
+from lsc_engine.runs import RunWriter
+w = RunWriter.open(sys.argv[1], device="cpu", total_steps=100)
+w.status(state="running")
+w.message("first line")
+step = 0
+while "stop" not in w.requests():
+    step += 1
+    w.heartbeat(step)
+    time.sleep(0.01)
+w.message("last line")
+w.finish("stopped", 143, "asked to stop")
+"""
+
+
+class Settings:
+    """Settings of a run."""
+
+    def __init__(self, variant: str, dim: int, label: str) -> None:
+        self.study, self.variant, self.seed, self._text = "g/s", variant, 0, TOML.format(dim=dim, label=label)
+
+    def to_toml(self) -> str:
+        return self._text
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A runs folder with two finished runs and a queued one."""
+    return make_runs(tmp_path)
+
+
+def make_runs(place: Path) -> Path:
+    """A runs folder in `place`."""
+    runs = place / "runs"
+    for variant, dim in (("a", 10), ("b", 12), ("queued", 3)):
+        folder = create_run(
+            runs / "g/s" / variant / "seed-0", Settings(variant, dim, variant.upper()), {"command": "x"}
+        )
+        if variant == "queued":
+            continue
+        with RunWriter.open(folder, device="cpu", total_steps=100, echo=False) as writer:
+            for step in range(0, 101, 10):
+                done = min(step * dim / 1000, 1.0)
+                writer.metrics(step, step / 10, step / 2, {"train/loss": 1.0 - 0.9 * done, "train/accuracy": done})
+            writer.message(f"hello from {variant}")
+            writer.finish("finished", 0, "done")
+    return runs
+
+
+def lsc(
+    root: Path, *words: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line with this runs folder."""
+    environment = {**os.environ, "LSC_RUNS": str(root), **(env or {})}
+    command = [*before, sys.executable, "-m", "lsc_engine", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+
+
+def test_list(root: Path) -> None:
+    found = lsc(root, "list", "--json")
+    assert (found.returncode, found.stderr) == (0, "")
+    runs = json.loads(found.stdout)
+    assert [run["id"] for run in runs] == ["g/s/a/seed-0", "g/s/b/seed-0", "g/s/queued/seed-0"]
+    required = {
+        "id", "study", "variant", "seed", "state", "step", "total_steps", "metrics", "host", "device", "owner",
+        "tags", "started", "seconds", "short",
+    }  # fmt: skip
+    assert all(required <= set(run) for run in runs)
+    assert (runs[0]["state"], runs[0]["step"], runs[0]["total_steps"]) == ("finished", 100, 100)
+    assert runs[0]["metrics"] == {"train/loss": pytest.approx(0.1), "train/accuracy": 1.0}
+    assert (runs[2]["state"], runs[2]["total_steps"], runs[2]["metrics"]) == ("queued", None, {})
+    text = lsc(root, "list", "finished")
+    assert "g/s/a/seed-0" in text.stdout
+    assert "queued" not in text.stdout
+    assert "\x1b" not in text.stdout
+    empty = lsc(root / "none", "list")
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert "is not there" in empty.stderr
+
+
+def test_show(root: Path) -> None:
+    shown = json.loads(lsc(root, "show", "g/s/a/seed-0", "--json").stdout)
+    assert shown["preset"]["model"] == {"dim": 10}
+    assert shown["source"]["command"] == "x"
+    assert shown["history"]["train/accuracy"][1] == [10, 0.1]
+    assert len(shown["history"]["train/loss"]) == 11
+    text = lsc(root, "show", shown["short"], "--plot", env={"COLUMNS": "80", "PYTHONIOENCODING": "utf-8"})
+    assert text.returncode == 0
+    assert "train/loss" in text.stdout
+    assert any("⠀" < c <= "⣿" for c in text.stdout)
+    plain = lsc(root, "show", "a/seed-0", "--plot", env={"PYTHONIOENCODING": "ascii:replace"})
+    assert plain.returncode == 0
+    assert plain.stdout.isascii()
+    missing = lsc(root, "show", "g/s/a/seed-1")
+    assert missing.returncode == 2
+    assert "did you mean" in missing.stderr
+    assert lsc(root, "show", "a/seed-0", "--metric", "nope").returncode == 2
+
+
+def test_compare(root: Path) -> None:
+    found = json.loads(lsc(root, "compare", "a/seed-0", "b/seed-0", "--json").stdout)
+    assert found["settings"] == {"model.dim": {"g/s/a": 10, "g/s/b": 12}}
+    assert found["rows"][1]["levels"][0]["faster"]["steps"]["ratio"] == 1.0
+    text = lsc(root, "compare", "s", "--level", "train/accuracy=0.95")
+    assert text.returncode == 0
+    for part in ("*a", "B", "model.dim", "×1.2", "baseline", "train/accuracy 0.95"):
+        assert part in text.stdout
+    for wrong in (["a/seed-0"], ["s", "--level", "x"], ["s", "--baseline", "zz"]):
+        assert lsc(root, "compare", *wrong).returncode == 2
+
+
+def test_log_and_stop_a_live_run(root: Path) -> None:
+    folder = root / "g/s/queued/seed-0"
+    pid = detach([sys.executable, "-c", WRITER, str(folder)], folder / "process.txt")
+    deadline = time.monotonic() + 20
+    while open_run(folder).status().shown_state != "running" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    status = read_status(folder)
+    assert status.pid == pid
+    assert os.getsid(pid) == pid
+    environment = {**os.environ, "LSC_RUNS": str(root)}
+    command = [sys.executable, "-m", "lsc_engine", "log", "queued", "--follow"]
+    follower = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    refused = lsc(root, "delete", "queued", "--yes")
+    assert refused.returncode == 1
+    assert "is running: stop it first" in refused.stderr
+    asked = lsc(root, "stop", "queued", "--json")
+    assert json.loads(asked.stdout) == {"id": "g/s/queued/seed-0", "state": "running", "asked": True}
+    out, err = follower.communicate(timeout=30)
+    assert follower.returncode == 0
+    assert [line[9:] for line in out.splitlines()] == ["first line", "last line"]
+    assert "stopped: asked to stop" in err
+    again = lsc(root, "stop", "queued")
+    assert again.returncode == 1
+    assert "nothing to stop" in again.stderr
+    assert (folder / "process.txt").read_text() == "first line\nlast line\n"
+
+
+def test_stop_now_ends_the_process(root: Path) -> None:
+    folder = root / "g/s/queued/seed-0"
+    detach([sys.executable, "-c", WRITER, str(folder)], folder / "process.txt")
+    deadline = time.monotonic() + 20
+    while open_run(folder).status().shown_state != "running" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    write_status(folder, replace(read_status(folder), total_steps=7))
+    ended = lsc(root, "stop", "queued", "--now")
+    assert (ended.returncode, ended.stderr) == (0, "g/s/queued/seed-0 stopped\n")
+    assert open_run(folder).status().shown_state == "stopped"
+
+
+def test_log_of_finished_runs(root: Path) -> None:
+    log = root / "g/s/a/seed-0/log.txt"
+    assert lsc(root, "log", "a/seed-0").stdout == log.read_text()
+    with open(log, "ab") as file:
+        file.write(b"bar 1\rbar 2\r\n\x1b[2J\x9b evil \xff\n")
+    text = lsc(root, "log", "a/seed-0", "--lines", "2").stdout
+    assert "\x1b" not in text
+    assert text.endswith("[2J\ufffd evil \ufffd\n")
+    document = json.loads(lsc(root, "log", "a/seed-0", "--json").stdout)
+    assert document["lines"][1:3] == ["bar 1", "bar 2"]
+    none = lsc(root, "log", "queued")
+    assert none.returncode == 1
+    assert "log.txt is not there" in none.stderr
+
+
+def test_notes_and_tags(root: Path) -> None:
+    assert lsc(root, "note", "a/seed-0", "looks good").returncode == 0
+    assert json.loads(lsc(root, "tag", "a/seed-0", "keep", "--json").stdout)["tags"] == ["keep"]
+    shown = json.loads(lsc(root, "show", "a/seed-0", "--json").stdout)
+    assert [note["text"] for note in shown["notes"]] == ["looks good"]
+    assert "looks good" in lsc(root, "show", "a/seed-0").stdout
+    assert "keep" in lsc(root, "list", "keep").stdout
+    assert lsc(root, "tag", "a/seed-0", "keep", "--remove").returncode == 0
+    assert lsc(root, "tag", "a/seed-0", "not a tag").returncode == 2
+    assert lsc(root, "note", "a/seed-0", "\x1b[2J").returncode == 2
+
+
+# Root may write everywhere; without this capability it is as bound by the modes of folders as anyone.
+AS_ANYONE = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+
+
+@pytest.mark.skipif(bool(AS_ANYONE) and shutil.which("setpriv") is None, reason="root may write everywhere")
+def test_folders_of_others_are_read_only() -> None:
+    """Looking works, changing is a sentence and exit 1."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        root = make_runs(Path(place))
+        folder = root / "g/s/a/seed-0"
+        closed = (folder, folder.parent, root, root / "g/s/queued/seed-0")
+        for one in closed:
+            one.chmod(0o555)
+        assert lsc(root, "list", before=AS_ANYONE).returncode == 0
+        commands = (
+            ["note", "a/seed-0", "x"], ["tag", "a/seed-0", "x"], ["delete", "a/seed-0", "--yes"], ["stop", "queued"],
+        )  # fmt: skip
+        for words in commands:
+            refused = lsc(root, *words, before=AS_ANYONE)
+            assert (refused.returncode, refused.stdout) == (1, "")
+            assert "read only" in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+        for one in closed:
+            one.chmod(0o755)
+
+
+def test_delete_asks_and_moves_to_the_trash(root: Path) -> None:
+    refused = lsc(root, "delete", "a/seed-0")
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert (root / "g/s/a").exists()
+    done = json.loads(lsc(root, "delete", "a/seed-0", "b/seed-0", "--yes", "--json").stdout)
+    places = [Path(one["trash"]) for one in done["deleted"]]
+    assert all((place / "preset.toml").is_file() and ".trash" in place.parts for place in places)
+    assert [run["id"] for run in json.loads(lsc(root, "list", "--json").stdout)] == ["g/s/queued/seed-0"]
+
+
+@pytest.mark.parametrize(("answer", "gone"), [(b"n\n", False), (b"\n", False), (b"y\n", True)])
+def test_delete_asks_on_a_terminal(root: Path, answer: bytes, gone: bool) -> None:
+    master, slave = pty.openpty()
+    environment = {**os.environ, "LSC_RUNS": str(root)}
+    command = [sys.executable, "-m", "lsc_engine", "delete", "a/seed-0"]
+    child = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    os.write(master, answer)
+    assert child.wait(30) == 0
+    os.close(slave)
+    assert b"[y/N]" in os.read(master, 4096)
+    os.close(master)
+    assert (root / "g/s/a").exists() is not gone
+
+
+def test_hostile_text_reaches_no_terminal(root: Path) -> None:
+    folder = root / "g/s/a/seed-0"
+    evil = "\x1b]0;owned\x07\x9b2J\u202e\ud800"
+    (folder / "notes.json").write_text(json.dumps({"notes": [{"text": evil, "author": evil}], "tags": [evil]}))
+    status = json.loads((folder / "status.json").read_text())
+    evil_status = {**status, "host": evil, "device": evil, "message": evil, "metrics": {evil: 1.0}}
+    (folder / "status.json").write_text(json.dumps(evil_status))
+    (folder / "preset.toml").write_text(
+        'when = 2020-01-01\n[target]\nmethod = "\\u001b[2J"\n[run]\nlabel = "\\u009b"\n'
+    )
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": 200, evil[:-1]: 1.0, "train/loss": 1.0}) + "\n")
+    for words in (["list"], ["list", "--json"], ["show", "a/seed-0", "--plot"], ["show", "a/seed-0", "--json"],
+                  ["compare", "s"], ["compare", "s", "--json"], ["log", "a/seed-0"]):  # fmt: skip
+        done = lsc(root, *words)
+        assert done.returncode == 0, done.stderr
+        assert all(c.isprintable() or c in "\n\t" for c in done.stdout + done.stderr), words
+        if "--json" in words:
+            json.loads(done.stdout)
+
+
+def test_every_command_has_an_example(root: Path) -> None:
+    for name in ("list", "show", "compare", "log", "stop", "note", "tag", "delete"):
+        text = lsc(root, name, "--help").stdout
+        assert f"Example: lsc-engine {name}" in text
+        assert "--json" in text
+
+
+def test_looking_loads_no_torch(root: Path) -> None:
+    assert importlib.util.find_spec("torch") is not None
+    code = (
+        "import sys; sys.argv = ['lsc-engine', 'show', 'a/seed-0', '--plot']; from lsc_engine.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'matplotlib', 'pandas', 'sklearn') if m in sys.modules])"
+    )
+    environment = {**os.environ, "LSC_RUNS": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "[]"

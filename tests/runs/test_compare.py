@@ -1,0 +1,100 @@
+"""Levels, speed-ups and what is never compared."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from lsc_engine.errors import UsageError
+from lsc_engine.runs import RunWriter, list_runs
+from lsc_engine.runs.compare import compare, device_kind, first_reach, to_json
+
+from .conftest import MakeRun
+
+
+def train(folder: Path, speed: float, *, steps: int = 100, device: str = "cpu", state: str = "finished") -> None:
+    """A run whose accuracy rises and whose loss falls `speed` times as fast as the plain one."""
+    with RunWriter.open(folder, device=device, total_steps=steps, echo=False) as writer:
+        for step in range(0, steps + 1, 2):
+            done = min(speed * step / 100, 1.0)
+            values = {"train/loss": 1 - 0.9 * done, "train/accuracy": done}
+            writer.metrics(step, step / 10, step * 0.5, values)
+        writer.finish(state, 0)
+
+
+def test_speed_up_and_its_range(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed, (slow, fast) in enumerate([(1.0, 2.0), (1.0, 2.5)]):
+        train(make_run(variant="a", seed=seed), slow)
+        train(make_run(variant="b", seed=seed, dim=12), fast)
+    found = compare(list_runs([tmp_path / "runs"]))
+    a, b = found.rows
+    assert found.baseline is a
+    assert found.differing == {"model.dim": [10, 12]}
+    accuracy, loss = b.levels
+    assert (accuracy.metric, accuracy.level, loss.metric) == ("train/accuracy", 0.5, "train/loss")
+    assert [r.steps for r in a.levels[0].by_seed.values()] == [50.0, 50.0]
+    assert [r.steps for r in accuracy.by_seed.values()] == [26.0, 20.0]
+    speed = accuracy.faster["steps"]
+    assert speed.ratio == pytest.approx(50 / 23)
+    assert (speed.low, speed.high, speed.seeds) == (pytest.approx(50 / 26), 2.5, 2)
+    assert str(speed) == "×2.2 (1.9-2.5)"
+    assert accuracy.faster["seconds"].ratio == pytest.approx(50 / 23)
+    assert accuracy.text("epochs") == "2.3"
+    assert str(a.levels[0].faster["steps"]) == "baseline"
+    assert b.last["train/accuracy"] == (1.0, 0.0, 2)
+    # Downward: 1 - 0.9 d <= 0.5 from d = 0.556 on.
+    assert [r.steps for r in a.levels[1].by_seed.values()] == [56.0, 56.0]
+
+
+def test_a_level_not_reached_reads_the_length(make_run: MakeRun, tmp_path: Path) -> None:
+    train(make_run(variant="a"), 1.0)
+    train(make_run(variant="b", seed=0), 0.4)
+    train(make_run(variant="b", seed=1), 1.0, state="diverged", steps=20)
+    runs = list_runs([tmp_path / "runs"])
+    never = compare(runs, levels={"train/accuracy": [0.5]}).rows[1].levels[0]
+    assert never.text("steps") == ">100"
+    assert str(never.faster["steps"]) == "<×0.5"
+    turned = compare(runs, baseline="b", levels={"train/accuracy": [0.5]})
+    assert str(turned.rows[0].levels[0].faster["steps"]) == ">×2.0"
+    both = compare(runs, levels={"train/accuracy": [2.0]}).rows[1].levels[0]
+    assert str(both.faster["steps"]) == "-"
+    some = compare(runs, levels={"train/accuracy": [0.2]}).rows[1].levels[0]
+    assert some.text("steps") == "35"
+    assert any("seed 1 diverged" in note for note in turned.notes)
+    assert math.isnan(first_reach(runs[0], "no/such", 0.5).steps)
+
+
+def test_what_is_never_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    train(make_run(variant="a"), 1.0)
+    train(make_run(variant="ce", method="ce"), 2.0)
+    train(make_run(variant="gpu"), 2.0, device="NVIDIA H100 (cuda:1)")
+    train(make_run(variant="d1", loss="distance"), 2.0)
+    (other,) = [make_run(variant="other")]
+    text = (other / "preset.toml").read_text().replace('"digits"', '"cifar10"')
+    (other / "preset.toml").write_text(text)
+    train(other, 2.0)
+    found = compare(list_runs([tmp_path / "runs"]), baseline="a")
+    rows = {row.runs[0].variant: row for row in found.rows}
+    faster = {name: [str(level.faster["steps"]) for level in row.levels] for name, row in rows.items()}
+    assert faster["ce"] == ["×1.9 (1 seed)", "other loss"]
+    assert faster["d1"] == ["×1.9 (1 seed)", "other loss"]
+    assert faster["gpu"] == ["×1.9 (1 seed)", "×2.0 (1 seed)"]
+    assert faster["other"] == ["other data", "other data"]
+    assert str(rows["gpu"].levels[0].faster["seconds"]) == "other device"
+    assert [rows[name].kind for name in ("a", "ce", "d1")] == ["c", "e", "d"]
+    document = json.loads(json.dumps(to_json(found)))
+    assert document["baseline"] == "group/study/a"
+    assert document["rows"][0]["levels"][0]["steps"] == 50.0
+    assert device_kind("NVIDIA H100 (cuda:1)") == device_kind("NVIDIA H100 (cuda:0)") == "nvidia h100"
+    assert device_kind("cuda:1") == "cuda"
+
+
+def test_bad_choices(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run()
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare([])
+    with pytest.raises(UsageError, match="is none of the compared"):
+        compare(list_runs([tmp_path / "runs"]), baseline="x")

@@ -1,0 +1,280 @@
+"""Finding and reading runs: ids, states as seen from here, hostile folders, a thousand runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs import RunWriter, find_run, layout, list_runs, notes, open_run, short_ids
+from lsc_engine.runs import host as host_module
+from lsc_engine.runs.status import Status, clock_offset, read_status, write_status
+
+from .conftest import MakeRun
+
+
+def running(**changes: object) -> Status:
+    """A status as a live process of this machine would write it."""
+    who = host_module.this_process()
+    status = Status(
+        state="running", host=who.host, machine=who.machine, boot_id=who.boot_id, pid=who.pid,
+        pid_start=who.pid_start, pid_namespace=who.pid_namespace, heartbeat=time.time(), pace=1.0, step_seconds=0.3,
+    )  # fmt: skip
+    return replace(status, **changes)  # type: ignore[arg-type]
+
+
+def aged(folder: Path, status: Status, seconds: float) -> Status:
+    """Write the status as if `seconds` ago, and judge it from here."""
+    write_status(folder, replace(status, heartbeat=time.time() - seconds))
+    then = time.time() - seconds
+    os.utime(folder / "status.json", (then, then))
+    return open_run(folder).status()
+
+
+def test_states_as_seen_from_here(make_run: MakeRun) -> None:
+    folder = make_run()
+    assert aged(folder, running(), 1).shown_state == "running"
+    assert aged(folder, running(boot_id="another boot"), 1).shown_state == "lost"
+    assert aged(folder, running(pid=2**22 - 1), 1).shown_state == "lost"
+    assert aged(folder, running(pid_start=1.0), 1).shown_state == "lost"
+    assert aged(folder, running(), 600).shown_state == "stalled"
+    assert aged(folder, running(pace=100.0), 600).shown_state == "running"
+    assert aged(folder, running(state="starting"), 600).shown_state == "starting"
+    assert aged(folder, running(state="starting"), 2000).shown_state == "stalled"
+    for state in ("queued", "finished", "stopped", "failed", "diverged"):
+        assert aged(folder, running(state=state, pid=2**22 - 1), 1e6).shown_state == state
+
+
+def test_another_host_is_stalled_never_lost(make_run: MakeRun) -> None:
+    folder = make_run()
+    elsewhere = running(host="gpu12", boot_id="other", pid=1)
+    assert aged(folder, elsewhere, 1).shown_state == "running"
+    status = aged(folder, elsewhere, 14 * 60)
+    assert status.shown_state == "stalled"
+    assert status.news == "no news for 14 min, its steps take 0.3 s. Cannot see host gpu12 from here"
+    # A machine of the same name but another machine id, and another container on this machine, cannot be asked either.
+    if host_module.machine_id():
+        assert aged(folder, running(machine="0" * 12, boot_id="other"), 1).shown_state == "running"
+    assert aged(folder, running(pid_namespace="pid:[1]", pid=2**22 - 1), 1).shown_state == "running"
+
+
+def test_a_wrong_clock_elsewhere_does_not_matter(make_run: MakeRun) -> None:
+    folder = make_run()
+    write_status(folder, running(host="gpu12", heartbeat=time.time() - 86_400))
+    assert open_run(folder).status().shown_state == "running"
+    assert abs(clock_offset(folder)) < 5
+    assert not list(folder.glob(".clock*"))
+
+
+def test_finding(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "runs"
+    for variant in ("n=384", "n_min"):
+        for seed in (0, 1):
+            make_run(study="lsc/fig9", variant=variant, seed=seed)
+    make_run(study="demo", variant="a")
+    runs = list_runs([root])
+    assert [run.id for run in runs] == [
+        "demo/a/seed-0", "lsc/fig9/n=384/seed-0", "lsc/fig9/n=384/seed-1", "lsc/fig9/n_min/seed-0",
+        "lsc/fig9/n_min/seed-1",
+    ]  # fmt: skip
+    assert (runs[1].study, runs[1].variant, runs[1].seed) == ("lsc/fig9", "n=384", 0)
+    for run in runs:
+        assert find_run(run.id, [root]).path == run.path
+        assert find_run(short_ids(runs)[run.id], [root]).id == run.id
+        assert find_run(str(run.path), [root]).id == run.id
+        assert find_run(run.path, ["/nowhere"]).id == run.id
+    assert find_run("n_min/seed-1", [root]).id == "lsc/fig9/n_min/seed-1"
+    with pytest.raises(UsageError, match=r"names 2 runs: .*n_min/seed-0.*n_min/seed-1"):
+        find_run("n_min", [root])
+    with pytest.raises(UsageError, match="did you mean"):
+        find_run("demo/b/seed-0", [root])
+    for bad in ("", "..", "/etc", "\x1b[2J", "../runs/demo/a/seed-0"):
+        with pytest.raises(UsageError):
+            find_run(bad, [root])
+    monkeypatch.chdir(tmp_path)
+    assert open_run("runs/demo/a/seed-0").id == "demo/a/seed-0"
+    assert open_run("demo").id == "demo/a/seed-0"
+    monkeypatch.setenv("LSC_RUNS", str(root))
+    monkeypatch.chdir("/")
+    assert open_run("demo").id == "demo/a/seed-0"
+
+
+def test_links_that_lead_out_are_not_followed(make_run: MakeRun, tmp_path: Path) -> None:
+    inside = make_run(study="s", variant="a")
+    outside = make_run(root=tmp_path / "other", study="s", variant="b")
+    root = tmp_path / "runs"
+    (root / "s/b").symlink_to(outside.parent)
+    (root / "s/c").symlink_to(inside.parent)
+    (root / "loop").symlink_to(root)
+    assert [run.id for run in list_runs([root])] == ["s/a/seed-0", "s/c/seed-0"]
+    with pytest.raises(UsageError):
+        find_run("s/b/seed-0", [root])
+    (tmp_path / "link").symlink_to(root)
+    assert len(list_runs([tmp_path / "link"])) == 2
+    (inside / "status.json").unlink()
+    (inside / "status.json").symlink_to("/etc/passwd")
+    status = open_run(inside).status()
+    assert (status.shown_state, status.message) == ("unreadable", "status.json is a link")
+    with pytest.raises(UsageError):
+        layout.inside(root, "../x")
+
+
+def test_short_ids_are_as_long_as_needed() -> None:
+    ids = [f"s/v/seed-{i}" for i in range(3000)]
+    short = layout.short_ids(ids)
+    assert len(set(short.values())) == 3000
+    assert all(layout.digest(i).startswith(s) and len(s) >= 4 for i, s in short.items())
+    assert max(map(len, short.values())) > 4
+
+
+def test_damaged_files_give_a_sentence(make_run: MakeRun) -> None:
+    folder = make_run()
+    for content, sentence in (
+        (b"{", "status.json is not JSON (line 1)"),
+        (b"\xff\xfe\x00", "status.json is not text"),
+        (b"[1]", "status.json is not a JSON object"),
+        (b"[" * 200_000, "status.json is nested too deeply"),
+        (b'{"state": "dancing"}', "status.json: state 'dancing' is unknown"),
+        (b'{"state": ["running"], "pid": 1e999}', "status.json: state \"['running']\" is unknown"),
+        (b" " * (2 << 20), "status.json is larger than 1048576 bytes"),
+    ):
+        (folder / "status.json").write_bytes(content)
+        status = open_run(folder).status()
+        assert (status.shown_state, status.message) == ("unreadable", sentence)
+    (folder / "status.json").unlink()
+    os.mkfifo(folder / "status.json")
+    assert open_run(folder).status().message == "status.json is not a regular file"
+    (folder / "preset.toml").write_bytes(b"a = [[[[")
+    run = open_run(folder)
+    assert run.config == {}
+    assert run.loss_kind == "?"
+    assert "preset.toml is not TOML" in str(run.config_problem)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_STATUS_KEYS = sorted(Status.__dataclass_fields__)
+hostile_status = st.dictionaries(st.sampled_from(_STATUS_KEYS), json_values).flatmap(
+    lambda d: st.sampled_from(["running", "finished", "starting", "x"]).map(lambda state: {**d, "state": state})
+)
+hostile_file = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")),
+    json_values.map(lambda v: json.dumps(v).encode()),
+    st.fixed_dictionaries({"notes": json_values, "tags": json_values}).map(lambda v: json.dumps(v).encode()),
+    hostile_status.map(lambda v: json.dumps(v).encode()),
+)
+FILES = ("status.json", "preset.toml", "source.json", "metrics.jsonl", "notes.json", "log.txt")
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(contents=st.fixed_dictionaries({}, optional=dict.fromkeys(FILES, hostile_file)), manifest=hostile_file)
+def test_hostile_folders_never_raise(tmp_path: Path, contents: dict[str, bytes], manifest: bytes) -> None:
+    folder = tmp_path / "runs/s/v/seed-0"
+    (folder / "checkpoints/step-00000001").mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints/step-00000001/manifest.json").write_bytes(manifest)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+        if name in contents:
+            (folder / name).write_bytes(contents[name])
+    (run,) = list_runs([tmp_path / "runs"])
+    status = run.status()
+    assert isinstance(status.news, str)
+    assert all(isinstance(tag, str) and tag.isprintable() for tag in run.tags)
+    for name in run.metric_names():
+        steps, values = run.history(name)
+        assert len(steps) == len(values) > 0
+    for value in (run.config, run.source, run.last(), run.notes, run.label, run.loss_kind):
+        assert value is not None
+    (checkpoint,) = run.checkpoints()
+    assert checkpoint.problem or checkpoint.files
+
+
+def test_notes_tags_and_trash(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    run = open_run(folder, [tmp_path / "runs"])
+    notes.add_note(folder, "slow, but good")
+    notes.add_tag(folder, "keep")
+    notes.add_tag(folder, "keep")
+    assert [note.text for note in run.notes] == ["slow, but good"]
+    assert run.tags == ["keep"]
+    notes.remove_tag(folder, "keep")
+    assert run.tags == []
+    for bad in ("", "a b", "a,b", "\x1b[2J", "-x"):
+        with pytest.raises(UsageError):
+            notes.add_tag(folder, bad)
+    with pytest.raises(UsageError):
+        notes.add_note(folder, "\x1b]52;c;evil\x07")
+    (folder / "notes.json").write_text("{")
+    with pytest.raises(LscError, match="not JSON"):
+        notes.add_note(folder, "lost?")
+    assert run.root is not None
+    place = notes.move_to_trash(run.root, run.id, run.path)
+    assert (place / "preset.toml").is_file()
+    assert list_runs([tmp_path / "runs"]) == []
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [".trash"]
+    with pytest.raises(UsageError, match="does not lie in"):
+        notes.move_to_trash(tmp_path / "runs", "x", tmp_path)
+
+
+def test_frame(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run()
+    with RunWriter.open(folder, device="cpu", total_steps=9, echo=False) as writer:
+        writer.metrics(1, 0.0, 0.0, {"x": 1.0})
+        writer.finish("finished", 0)
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        with pytest.raises(ImportError, match="needs pandas"):
+            open_run(folder).frame()
+    else:
+        assert open_run(folder).frame()["x"].tolist() == [1.0]
+
+
+def test_a_thousand_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "runs"
+    line = json.dumps({"step": 9, "attempt": 1, "train/loss": 0.5, "train/accuracy": 0.9, "lr": 1e-4}) + "\n"
+    for i in range(1000):
+        folder = root / f"study-{i % 20}" / f"v{i // 20 % 10}" / f"seed-{i // 200}"
+        folder.mkdir(parents=True)
+        (folder / "preset.toml").write_text('[target]\nmethod = "lsc"\n')
+        (folder / "metrics.jsonl").write_text(line * 200)
+        write_status(folder, running(metrics={"train/loss": 0.5}), durable=False)
+    began = time.perf_counter()
+    runs = list_runs([root])
+    found = [(status.shown_state, run.last(status), run.tags) for run in runs for status in [run.status()]]
+    short_ids(runs)
+    took = time.perf_counter() - began
+    with capsys.disabled():
+        print(f"\n1000 runs: states, last values and tags in {took:.2f} s")
+    assert len(found) == 1000
+    assert {state for state, _, _ in found} == {"running"}
+    assert took < 6
+
+
+def test_reading_loads_no_torch() -> None:
+    code = (
+        "import sys; import lsc_engine.runs as r; r.open_run, r.RunWriter; import lsc_engine.runs.study, "
+        "lsc_engine.runs.compare, lsc_engine.runs.launch, lsc_engine.cli.look, lsc_engine.cli.keep; "
+        "print([m for m in ('torch', 'timm', 'sklearn', 'matplotlib', 'pandas') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_read_status_of_nothing(tmp_path: Path) -> None:
+    status = read_status(tmp_path)
+    assert (status.state, status.message) == ("unreadable", "status.json is not there")
+    assert np.isnan(status.age() or np.nan)
