@@ -125,21 +125,33 @@ def show(
     from lsc_engine.runs import find_run, list_runs, short_ids
 
     found = find_run(run, runs_dir)
-    status = found.status()
     short = short_ids([*list_runs(runs_dir), found])[found.id]
-    facts = summary(found, status, short)
     if as_json:
-        names = found.metric_names()
-        history = {name: [list(pair) for pair in zip(*_lists(found, name), strict=True)] for name in names}
-        notes = [{"time": note.time, "author": note.author, "text": note.text} for note in found.notes]
-        checkpoints = [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in found.checkpoints()]
-        more = {"preset": found.config, "source": found.source, "history": history}
-        emit_json({**facts, **more, "notes": notes, "checkpoints": checkpoints})
+        emit_json(run_document(found, short))
         return
-    print(printable(_describe(found, status, facts)))
+    status = found.status()
+    print(printable(_describe(found, status, summary(found, status, short))))
     if plot or metric:
         for text in _charts(found, metric):
             print("\n" + text)
+
+
+def run_document(run: Run, short: str | None = None) -> dict[str, Any]:
+    """A run as `show --json` tells it: as `list` does, and its preset, source, whole history, notes, checkpoints."""
+    from lsc_engine.runs import list_runs, short_ids
+
+    if short is None:
+        known = list_runs([run.root]) if run.root else []
+        short = short_ids([*known, run])[run.id]
+    history = {name: [list(pair) for pair in zip(*_lists(run, name), strict=True)] for name in run.metric_names()}
+    return {
+        **summary(run, run.status(), short),
+        "preset": run.config,
+        "source": run.source,
+        "history": history,
+        "notes": [{"time": note.time, "author": note.author, "text": note.text} for note in run.notes],
+        "checkpoints": [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in run.checkpoints()],
+    }
 
 
 def _lists(run: Run, name: str) -> tuple[list[int], list[float]]:

@@ -28,6 +28,7 @@ def detach(
     `env` is added to this process's environment, and `DETACHED` = 1.
     """
     try:
+        log.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         output = os.open(log, flags, 0o644)
     except OSError as error:
