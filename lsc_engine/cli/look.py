@@ -17,7 +17,6 @@ from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.runs import Run, Status
-    from lsc_engine.runs.compare import Comparison
 
 RunsDirs = Annotated[
     list[Path] | None,
@@ -243,7 +242,9 @@ def compare(
     if as_json:
         emit_json(comparing.to_json(found))
         return
-    print(_comparison_text(found))
+    from lsc_engine.cli.comparison import comparison_text
+
+    print(comparison_text(found))
 
 
 def _find_all(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
@@ -272,49 +273,6 @@ def _levels(texts: Sequence[str]) -> dict[str, list[float]]:
         except ValueError:
             raise UsageError(f"--level {text!r} is not metric=number, as in train/accuracy=0.9") from None
     return levels
-
-
-def _comparison_text(found: Comparison) -> str:
-    """Settings, final values and levels as tables."""
-    letters = [chr(ord("a") + i) if i < 26 else str(i) for i in range(len(found.rows))]
-    names = sorted({name for row in found.rows for name in row.last if "/accuracy" in name})
-    head = ["", "RUN", "SEEDS", "LOSS", *(f"{name} %".upper() for name in names)]
-    body = []
-    for letter, row in zip(letters, found.rows, strict=True):
-        mark = "*" if row is found.baseline else " "
-        done = sum(state == "finished" for state in row.states.values())
-        seeds = f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"
-        loss = row.last.get("train/loss")
-        cells = [_spread(row.last.get(name)) for name in names]
-        body.append([f"{mark}{letter}", row.label, seeds, value(loss[0]) + row.kind if loss else "-", *cells])
-    parts = [table(head, body, "  rr" + "r" * len(names))]
-    for index, level in enumerate(found.baseline.levels):
-        rows = [
-            _level_row(letter, row.label, row.levels[index]) for letter, row in zip(letters, found.rows, strict=True)
-        ]
-        parts.append(f"{printable(level.metric)} {value(level.level)}")
-        columns = ("", "", "STEPS", "FASTER", "EPOCHS", "FASTER", "SECONDS", "FASTER")
-        parts.append(table(columns, rows, "  r r r "))
-    if found.differing:
-        rows = [[key, *("-" if v is None else str(v) for v in values)] for key, values in found.differing.items()]
-        parts.append(table(["differing", *letters], rows))
-    if found.notes:
-        parts.append("\n".join(printable(note) for note in found.notes))
-    return "\n\n".join(parts)
-
-
-def _spread(last: tuple[float, float, int] | None) -> str:
-    if last is None:
-        return "-"
-    mean, spread, seeds = last
-    return percent(mean) + (f" ±{percent(spread)}" if seeds > 1 else "")
-
-
-def _level_row(letter: str, label: str, level: Any) -> list[str]:
-    cells = [f" {letter}", label]
-    for unit in ("steps", "epochs", "seconds"):
-        cells += [level.text(unit), str(level.faster[unit])]
-    return cells
 
 
 def log(

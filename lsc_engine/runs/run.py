@@ -216,9 +216,9 @@ def list_runs(dirs: Iterable[str | Path] | None = None) -> list[Run]:
     return [Run(path, identifier, root) for root in layout.runs_dirs(dirs) for identifier, path in layout.walk(root)]
 
 
-def short_ids(runs: Iterable[Run]) -> dict[str, str]:
+def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
     """Per run id the shortest beginning of its sha256 that tells it from the others, at least four digits."""
-    return layout.short_ids(run.id for run in runs)
+    return layout.short_ids(run if isinstance(run, str) else run.id for run in runs)
 
 
 def find_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
