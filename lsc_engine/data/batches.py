@@ -24,9 +24,11 @@ from lsc_engine.vectors.order import Bijection
 
 T = TypeVar("T")
 
-# Samples whose numbers, labels and targets are made at once, and bytes of images fetched at once.
+# Samples whose numbers, labels and targets are made at once.
 BLOCK_SAMPLES = 16384
-BLOCK_BYTES = 8 * 2**20
+# Bytes of images fetched at once: many batches on a GPU, where each kernel costs its start, and no more than the
+# cache holds on a CPU.
+BLOCK_BYTES = {"cpu": 2**20, "cuda": 8 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Batches(Generic[T]):
         self._augment_per = augment_per
         self._workers = workers
         self._block = max(1, BLOCK_SAMPLES // batch_size)
-        self._fetch = max(1, min(self._block, BLOCK_BYTES // (batch_size * source.image_bytes)))
+        fetched = BLOCK_BYTES.get(self.device.type, 0)
+        self._fetch = max(1, min(self._block, fetched // (batch_size * source.image_bytes)))
 
     @property
     def steps_per_epoch(self) -> int:

@@ -73,7 +73,7 @@ def test_from_step_equals_skipping(
 ) -> None:
     # Blocks of 3 batches in epochs of 17 steps, so that steps lie in every place of a block.
     monkeypatch.setattr(batches_module, "BLOCK_SAMPLES", 300)
-    monkeypatch.setattr(batches_module, "BLOCK_BYTES", 2 * 100 * 64)
+    monkeypatch.setattr(batches_module, "BLOCK_BYTES", {"cpu": 2 * 100 * 64})
     batches = Batches(digits, 100, 5, augment=augment, augment_per=per)
     straight = take(batches, 0, 40)
     for start in (0, 1, 2, 3, 8, 16, 17, 18, 35):

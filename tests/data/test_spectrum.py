@@ -96,11 +96,11 @@ from dataclasses import dataclass
 from lsc_engine.data import Batches, fixed_subset, eval_batches, open_source
 @dataclass
 class D:
-    dataset = "spectrum"; labels = "unique"; image_size = 16; path = None; classes = int(sys.argv[1])
+    dataset = "spectrum"; labels = "unique"; image_size = 32; path = None; classes = int(sys.argv[1])
 source = open_source(D(), split="train")
-batches = Batches(source, 64, 0, target=lambda labels: labels * 2)
-for _, batch in zip(range(60), batches.from_step(source.images // 64 * 2 - 5)): pass
-for batch in eval_batches(source, fixed_subset(source.images, 500), 64): pass
+batches = Batches(source, 256, 0, target=lambda labels: labels * 2)
+for _, batch in zip(range(100), batches.from_step(source.images // 256 * 2 - 5)): pass
+for batch in eval_batches(source, fixed_subset(source.images, 1000), 256): pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
