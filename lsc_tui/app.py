@@ -142,6 +142,8 @@ class LscApp(App[None], inherit_bindings=False):
             if self.current_mode in SCREENS:
                 self._before = [*self._before[-9:], self.current_mode]
             self.switch_mode(tab)
+        else:
+            self.lsc_screen.redraw_all()
 
     def watch_run(self, key: str) -> None:
         """Open Monitor on a run."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from lsc_engine.charts import Mark, Series
-from lsc_tui.model import LOSS, Curves, RunView, setting
+from lsc_tui.model import LOSS, Curves, RunView, Store, setting
 
 KINDS = {"c": "cosine", "d": "distance", "b": "cosine + distance", "e": "cross-entropy"}
 
 
 def curve_series(
-    view: RunView, curves: Curves | None, name: str, axis: str, letter: str = "", colour: int = 0, scale: float = 1.0
+    view: RunView,
+    curves: Curves | None,
+    name: str,
+    axis: str,
+    letter: str = "",
+    colour: int = 0,
+    scale: float = 1.0,
+    *,
+    dim: bool = False,
 ) -> Series | None:
     """One metric as a series, with `R` where the run was resumed and `×` where a loss was not finite."""
     curve = curves.curves.get(name) if curves is not None else None
@@ -26,4 +34,25 @@ def curve_series(
         marks.append(Mark(at, "R"))
     if name == LOSS:
         marks += [Mark(float(at), "×") for at in x[~np.isfinite(curve.value)][:20]]
-    return Series(x, curve.value * scale, letter, colour, marks=tuple(marks), name=f"{view.label} s{view.seed}")
+    return Series(x, curve.value * scale, letter, colour, dim, marks=tuple(marks), name=f"{view.label} s{view.seed}")
+
+
+def parent_key(store: Store, view: RunView) -> str:
+    """The key of the run that this one was forked from, if it is known here; else ""."""
+    parent = view.source.get("parent")
+    name = parent.get("id") if isinstance(parent, dict) else parent
+    if not isinstance(name, str):
+        return ""
+    found = [key for key, other in store.runs.items() if other.id == name]
+    return f"{view.root}:{name}" if f"{view.root}:{name}" in found else next(iter(found), "")
+
+
+def whole_x(view: RunView, axis: str) -> float | None:
+    """Where the x axis ends when the run is done; None where that cannot be told."""
+    total = view.status.total_steps
+    if axis == "epoch":
+        return view.epochs
+    if total is None or axis == "time":
+        return None
+    batch = setting(view.config, "train.batch_size")
+    return float(total * (batch if axis == "images" and isinstance(batch, int) else 1))

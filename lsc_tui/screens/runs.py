@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -16,13 +15,13 @@ from lsc_tui.actions import RunCommands
 from lsc_tui.charting import ChartCommands
 from lsc_tui.filters import Filter, completions
 from lsc_tui.frame import LscScreen
-from lsc_tui.lines import Line, clean, ends, fit, pad
+from lsc_tui.lines import Line, clean, ends, fit, home_path, pad
 from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.plots import KINDS, curve_series
 from lsc_tui.screens.runs_side import details, gpu_lines
 from lsc_tui.widgets.chart import UNITS, Chart
 from lsc_tui.widgets.panel import Panel
-from lsc_tui.widgets.runs_table import SORTS, Order, Row, RunsTable, build_rows
+from lsc_tui.widgets.runs_table import SORTS, Order, RunsTable, build_rows
 
 MOST_CURVES = 12
 Charted = tuple[RunView, str, int]
@@ -105,7 +104,7 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
 
     def _empty(self) -> list[str]:
         store = self.app.store
-        where = _short_path(self.app.folders[0])
+        where = home_path(self.app.folders[0])
         if not store.loaded:
             return [f"reading {where} …"]
         problems = [f.problem for f in store.folders if f.problem]
@@ -122,8 +121,8 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         problem = self._no_match or next((f.problem for f in store.folders if f.problem), "")
         if problem:
             return [[(fit(f" {clean(problem)}" if self.wide else clean(problem), width), "warn")]]
-        names = [_short_path(self.app.folders[0])] + [
-            f"{f.name}={_short_path(f.path)}{' (read only)' if f.read_only else ''}"
+        names = [home_path(self.app.folders[0])] + [
+            f"{f.name}={home_path(f.path)}{' (read only)' if f.read_only else ''}"
             if self.wide
             else f.name or str(f.path)
             for f in store.folders[1:]
@@ -373,14 +372,3 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
             self.do_full()
         elif self.filter.text:
             self._filter_done("")
-
-
-def _short_path(path: Path) -> str:
-    """A path with ~ for the home folder."""
-    try:
-        return f"~/{path.resolve().relative_to(Path.home())}"
-    except (ValueError, OSError):
-        return str(path)
-
-
-__all__ = ["Row", "RunsScreen"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lsc_tui.lines import STATES, Line, ago, bar, clean, clock, fit, frame, size_text, thousands, wrap
+from lsc_tui.lines import STATES, Line, ago, bar, clean, clock, fit, frame, home_path, size_text, thousands, wrap
 from lsc_tui.model import Gpu, RunView, Store, baseline_of, differing, setting, settings_of, value_text
 
 
@@ -128,7 +128,7 @@ def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
     if view.tags:
         rows.append(("tags", " ".join(view.tags)))
     out: list[Line] = [[(fit(name, 12), "dim"), (fit(clean(text), width - 12), "")] for name, text in rows]
-    out.append([(fit(clean(view.run.path), width), "dim")])
+    out.append([(fit(clean(home_path(view.run.path)), width), "dim")])
     out.append([(fit(f"lsc-engine log {view.short} --follow", width), "dim")])
     return out
 

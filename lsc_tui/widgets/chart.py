@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lsc_engine.charts import (
     AXIS,
@@ -58,6 +58,11 @@ class Look:
             Window(self.x0, self.x1, y0, y1), self.log_x, self.log_y if log_y is None else log_y,
             self.mode, self.smoothing if smooth else 0.0, self.clip, self.cursor,  # type: ignore[arg-type]
         )  # fmt: skip
+
+    @staticmethod
+    def until(view: View, end: float) -> View:
+        """The same view with an x axis that reaches to the end of the run."""
+        return replace(view, window=replace(view.window, x0=view.window.x0 or 0.0, x1=end))
 
     def next_smoothing(self) -> str:
         """Off, .6, .9, .97; returns the words for it."""

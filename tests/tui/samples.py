@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from lsc_engine.runs.writer import RunWriter, create_run
 
 HOST = "gpu07"
 START = 1_795_000_000.0
+CHANGED = START + 9_990
 STUDY = (
     # variant, seed, state, points, last loss
     ("A-384", 0, "finished", 200, 0.24),
@@ -61,8 +62,15 @@ def fill(folder: Path, *, points: int, total: int, end: float, seed: int, attemp
 
 def fix(folder: Path, **changes: Any) -> Status:
     """Put fixed values into a status, as another host would have written them."""
-    status = replace(read_status(folder), host=HOST, machine="m", boot_id="b", owner="ada", **changes)
+    fixed = {"host": HOST, "machine": "m", "boot_id": "b", "owner": "ada", "pid": 41207}
+    status = replace(read_status(folder), **fixed, **changes)
     write_status(folder, status, durable=False)
+    os.utime(folder / "status.json", (CHANGED, CHANGED))
+    log = folder / "log.txt"
+    if log.exists():
+        lines = [line.partition(" ")[2] for line in log.read_text().splitlines()]
+        stamped = [f"04:{i // 60 % 60:02d}:{i % 60:02d} {line}" for i, line in enumerate(lines)]
+        log.write_text("\n".join(stamped) + "\n")
     return status
 
 
@@ -99,6 +107,6 @@ def make_study(
             writer.close()
         if fixed:
             # With such a pace a run of another host never counts as stalled.
-            fix(folder, state=state, started=started + number * 100, heartbeat=time.time(), pace=1e9,
+            fix(folder, state=state, started=started + number * 100, heartbeat=CHANGED, pace=1e9,
                 eta=None if state != "running" else (200 - points) * 14.0, seconds=points * 14.0)  # fmt: skip
     return out

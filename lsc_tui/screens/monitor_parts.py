@@ -1,0 +1,332 @@
+"""The panels of Monitor as lines: head, machine, settings, events. Pure functions of views."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from lsc_engine.errors import LscError
+from lsc_tui.lines import (
+    STATES,
+    Line,
+    ago,
+    bar,
+    clean,
+    clock,
+    ends,
+    fit,
+    frame,
+    loss_text,
+    pad,
+    rule,
+    size_text,
+    thousands,
+)
+from lsc_tui.model import Curves, Gpu, RunView, Store, baseline_of, finite, setting, settings_of, value_text
+
+MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
+
+
+def _study_and_run(view: RunView) -> str:
+    return clean(f"{view.study} › {view.label} · s{view.seed}")
+
+
+def _pace(view: RunView) -> str:
+    """Speed and ETA, or how long it took."""
+    speed = finite(view.speed)
+    images = f"{thousands(speed)} img/s   " if speed is not None and view.state in ("running", "stopping") else ""
+    if view.status.active and view.state != "stalled":
+        return f"{images}ETA {clock(view.status.eta)}"
+    return f"took {clock(view.status.seconds)}" if view.status.seconds else ""
+
+
+def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()) -> list[Line]:
+    """State line and progress bar."""
+    glyph = STATES.get(view.state, ("✗", "x"))[0]
+    status = view.status
+    epoch, total = status.epoch, view.epochs
+    epochs = f"epoch {epoch:.1f} of {total:g}" if epoch is not None and total else ""
+    steps = f"step {thousands(status.step)} of {thousands(status.total_steps)}" if status.total_steps else ""
+    name = f"{' ' if wide else ''}{glyph} {fit(view.state, 9)} "
+    left: Line = [(name, f"state-{view.state}"), (_study_and_run(view), "bold")]
+    if wide:
+        device = clean(f"   {view.short}      {status.host} {status.device}")
+        pid = f"   pid {status.pid}" if status.pid else ""
+        right = "   ".join(p for p in (f"attempt {status.attempt}", epochs, steps, _pace(view)) if p)
+        first = ends([*left, (device + pid, "dim")], [(right, "")], width)
+    else:
+        first = ends(left, [(_pace(view), "")], width)
+    tail = f"   {100 * view.done:.0f}%  {epochs}" if not wide else f"   {100 * view.done:.1f}%"
+    news = _news(view, ahead)
+    if news:
+        room = max(10, width // 4)
+        return [
+            pad(first, width),
+            pad([(bar(view.done, room), "bar"), (f" {100 * view.done:.0f}%  ", ""), news], width),
+        ]
+    room = max(4, width - len(tail) - (2 if wide else 0))
+    progress = [(" " if wide else "", ""), (bar(view.done, room), "bar"), (tail, "")]
+    return [pad(first, width), pad(progress, width)]
+
+
+def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str] | None:
+    """The sentence that stands in place of the epochs: why it waits, or what went wrong."""
+    status = view.status
+    if view.state == "queued":
+        place = {1: "next", 2: "2nd", 3: "3rd"}.get(view.place, f"{view.place}th")
+        behind = f" after {clean(ahead[0].label)} s{ahead[0].seed}" if ahead else ""
+        return (f"{place} in line{behind}", "state-queued")
+    if view.state == "starting" and not status.step:
+        return ("starting: reading data and compiling the model (usually under 2 min)", "state-starting")
+    if view.state in ("failed", "diverged", "lost", "stalled", "stopped", "unreadable") or status.message:
+        code = f"exit {status.exit_code}  " if view.state == "failed" and status.exit_code is not None else ""
+        text = clean(f"{code}{status.news}").strip()
+        return (text, f"state-{view.state}" if view.state in STATES else "error") if text else None
+    return None
+
+
+# --- machine ----------------------------------------------------------------------------------------------------------
+
+
+def gpu_of(store: Store, view: RunView) -> Gpu | None:
+    """The GPU that a run of this host uses: by its process, else by the index of its device."""
+    if view.status.host.split(".")[0] != store.host:
+        return None
+    for gpu in store.hardware.gpus:
+        if any(pid == view.status.pid for pid, _ in gpu.processes):
+            return gpu
+    index = view.status.device.partition(":")[2]
+    return next((g for g in store.hardware.gpus if index.isdigit() and g.index == int(index)), None)
+
+
+def _giga(value: float | None) -> str:
+    return "n/a" if value is None else f"{value / 1e9:.1f}"
+
+
+def _alone(gpu: Gpu, store: Store, view: RunView) -> str:
+    others = [user or "someone" for pid, user in gpu.processes if pid != view.status.pid]
+    return f"shared with {clean(', '.join(dict.fromkeys(others)))}" if others else "only this run"
+
+
+def machine(
+    store: Store, view: RunView, width: int, height: int, *, framed: bool, last_event: str, now: float
+) -> list[Line]:
+    """GPU, processors, memory, disk."""
+    hw = store.hardware
+    gpu = gpu_of(store, view)
+    here = view.status.host.split(".")[0] == store.host or not view.status.host
+    wait = view.status.metrics.get("speed/data_wait")
+    waiting = f"data wait {100 * wait:.0f}%  " if finite(wait) is not None and wait is not None else ""
+    disk = f"disk {hw.disk_free / 1e9:.0f}G free" if hw.disk_free is not None else ""
+    body: list[Line] = []
+    if not framed:
+        if gpu is not None:
+            body.append(_gpu_narrow(gpu, store, view))
+        if here and hw.cpu is not None:
+            ram = f"ram {_giga(hw.memory):>5}/{_giga(hw.memory_total)}G"
+            cpu: Line = [(fit(f"host {clean(store.host)}", 17), ""), (bar(hw.cpu / 100, 8), "bar")]
+            body.append([*cpu, (f" {hw.cpu:.0f}%  {ram}  {waiting}{disk}", "")])
+        if not here:
+            body.append(
+                [(f"{clean(view.status.host)} {clean(view.status.device)}: cannot see that host from here", "dim")]
+            )
+        elif gpu is None:
+            where = clean(view.status.device) or "no device yet"
+            body.append([(f"{where}  {clean(hw.gpu_problem)}", "dim")])
+        return [rule(width, "machine", last_event), *body]
+    if gpu is not None:
+        body += _gpu_wide(gpu, store, view, width - 4)
+    if here and hw.cpu is not None:
+        ram = f"ram {_giga(hw.memory)}/{_giga(hw.memory_total)} GB"
+        body.append([("host    ", ""), (bar(hw.cpu / 100, 16), "bar"), (f"  {hw.cpu:.0f}% of {hw.cpus}   {ram}", "")])
+    if not here:
+        body.append(
+            [
+                (f"{clean(view.status.host)} {clean(view.status.device)}", ""),
+            ]
+        )
+        body.append([("cannot see that host from here", "dim")])
+    elif gpu is None:
+        body.append([(f"{clean(view.status.device) or 'no device yet'}   {clean(hw.gpu_problem)}", "dim")])
+    if waiting:
+        body.append([(f"data    {waiting}", "")])
+    if view.status.step_seconds:
+        body.append([(f"step    {1000 * view.status.step_seconds:.2f} ms", "")])
+    if disk:
+        body.append([(f"disk    {disk.removeprefix('disk ')}", "")])
+    if view.status.active and view.status.changed is not None:
+        body.append([(f"news    {ago(now - view.status.changed)} ago", "dim")])
+    lines: list[Line] = [[(" ", ""), *line] for line in body]
+    return frame(lines, width, height, "machine", "every 2 s")
+
+
+def _gpu_narrow(gpu: Gpu, store: Store, view: RunView) -> Line:
+    name = clean(gpu.name).replace("NVIDIA ", "").split("-")[0]
+    util = f"{gpu.util:.0f}%" if gpu.util is not None else "n/a"
+    power = "n/a" if gpu.power is None else f"{gpu.power:.0f}/{gpu.power_limit or 0:.0f}W"
+    heat = "n/a" if gpu.temperature is None else f"{gpu.temperature:.0f}°C"
+    text = f" {util}  mem {_giga(gpu.memory)}/{_giga(gpu.memory_total)}G  {power}  {heat}  {_alone(gpu, store, view)}"
+    share = None if gpu.util is None else gpu.util / 100
+    return [(fit(f"GPU {gpu.index} {name}", 17), ""), (bar(share, 8), "bar"), (text, "")]
+
+
+def _gpu_wide(gpu: Gpu, store: Store, view: RunView, width: int) -> list[Line]:
+    def row(name: str, share: float | None, text: str) -> Line:
+        return [(f"{name:<8}", ""), (bar(share, 16), "bar"), (f"  {text}", "")]
+
+    memory = gpu.memory / gpu.memory_total if gpu.memory is not None and gpu.memory_total else None
+    power = gpu.power / gpu.power_limit if gpu.power is not None and gpu.power_limit else None
+    heat = "" if gpu.temperature is None else f"   {gpu.temperature:.0f}°C"
+    limit = "" if gpu.power_limit is None else f" of {gpu.power_limit:.0f} W"
+    return [
+        [(fit(f"GPU {gpu.index}   {clean(gpu.name)}   {_alone(gpu, store, view)}", width), "")],
+        row("util", None if gpu.util is None else gpu.util / 100, "n/a" if gpu.util is None else f"{gpu.util:.0f}%"),
+        row("memory", memory, f"{_giga(gpu.memory)} of {_giga(gpu.memory_total)} GB"),
+        row("power", power, "n/a" if gpu.power is None else f"{gpu.power:.0f}{limit}{heat}"),
+    ]
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def mark_of(view: RunView, name: str) -> str:
+    """P, I or O: whose setting it is, as the preset says."""
+    table = view.config.get("provenance")
+    said = table.get(name) if isinstance(table, dict) else None
+    return MARKS.get(str(said).partition(":")[0].strip(), " ") if said else " "
+
+
+def difference_line(store: Store, view: RunView, width: int) -> tuple[str, Line]:
+    """The title of the settings rule, and the settings that differ from the pinned run or the baseline."""
+    group = [v for v in store.runs.values() if v.study == view.study and v.root == view.root]
+    pinned = store.runs.get(store.pinned)
+    base = pinned if pinned is not None and pinned.key != view.key else baseline_of(view, group)
+    if base is None:
+        text = (
+            f"{value_text(setting(view.config, 'target.system'))} n = {value_text(setting(view.config, 'model.dim'))}"
+        )
+        return "settings", [(fit(clean(text), width), "")]
+    own, other = settings_of(view.config), settings_of(base.config)
+    names = [n for n in dict.fromkeys([*own, *other]) if own.get(n) != other.get(n)]
+    text = (
+        "   ".join(f"{n} {value_text(own.get(n))} ({value_text(other.get(n))})" for n in names) or "no setting differs"
+    )
+    return f"settings that differ from {clean(base.label)}", [(fit(clean(text), width), "")]
+
+
+def nearest_text(view: RunView) -> str:
+    """The smallest angle of the vectors in use and the loss under which a label is surely right."""
+    name, n = setting(view.config, "target.system"), setting(view.config, "model.dim")
+    classes = setting(view.config, "data.classes")
+    if not isinstance(name, str) or not isinstance(n, int) or setting(view.config, "target.method") == "ce":
+        return ""
+    from lsc_engine.vectors.counting import facts
+
+    try:
+        known = facts(name, n, classes if isinstance(classes, int) else None)
+    except (LscError, ValueError, OverflowError):
+        return ""
+    if math.isnan(known.min_angle_deg):
+        return ""
+    return f"{known.min_angle_deg:.1f}°, surely right below {loss_text(known.sure_below)}"
+
+
+def settings_panel(view: RunView, width: int, height: int, *, everything: bool) -> list[Line]:
+    """Name, value, whose: the main ones in words, or all."""
+    inner = width - 4
+    rows: list[tuple[str, str, str]]
+    if everything:
+        rows = [(name, value_text(value), mark_of(view, name)) for name, value in settings_of(view.config).items()]
+    else:
+        rows = _main_settings(view)
+    name_width = 26 if everything else 11
+    body: list[Line] = [
+        [
+            (" ", ""),
+            (fit(name, name_width), "dim"),
+            (fit(clean(text), inner - name_width - 3), ""),
+            (f"  {mark}", "accent"),
+        ]
+        for name, text, mark in rows
+    ]
+    if everything and len(body) > height - 3 and width >= 100:
+        half = -(-len(body) // 2)
+        each = (width - 4) // 2
+        short = [list(pad(line, each)) for line in body]
+        body = [[*short[i], *(short[i + half] if i + half < len(short) else [])] for i in range(half)]
+    body.append([])
+    body.append([(" P paper  I inferred  O ours", "dim")])
+    return frame(body[: max(0, height - 2)], width, height, "settings", "d differing only" if everything else "d all")
+
+
+def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
+    c = view.config
+
+    def get(name: str) -> str:
+        return value_text(setting(c, name))
+
+    classes = setting(c, "data.classes")
+    count = thousands(classes) if isinstance(classes, int) else ""
+    lsc = setting(c, "target.method") != "ce"
+    rows = [
+        ("data", f"{get('data.dataset')} {get('data.labels')} {count}, {get('data.image_size')} px", "data.classes"),
+        ("model", get("model.name"), "model.name"),
+        ("dim", get("model.dim"), "model.dim"),
+        ("system", f"{get('target.system')} {get('target.order')}, seed {view.seed}" if lsc else "-", "target.system"),
+        ("nearest", nearest_text(view), ""),
+        ("loss", get("target.loss") if lsc else "cross-entropy", "target.loss"),
+        ("optimizer", f"{get('optimizer.name')} lr {get('optimizer.lr')} wd {get('optimizer.weight_decay')}, "
+                      f"{get('optimizer.schedule')}", "optimizer.lr"),
+        ("train", f"batch {get('train.batch_size')}, {get('train.duration')}, {get('train.precision')}",
+         "train.batch_size"),
+        ("augment", get("data.augment"), "data.augment"),
+    ]  # fmt: skip
+    return [(name, text, mark_of(view, key) if key else "-") for name, text, key in rows if text]
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+_STAMP = re.compile(r"(\d\d:\d\d:\d\d) (.*)")
+
+
+def events_of(log: Sequence[str]) -> list[tuple[str, str]]:
+    """Time and text of the log's lines that are not the regular ones, newest first."""
+    out = []
+    for line in reversed(log):
+        found = _STAMP.match(line)
+        if found is not None and not found[2].startswith("epoch ") and found[2].strip():
+            out.append((found[1], found[2]))
+    return out
+
+
+def events_panel(view: RunView, curves: Curves | None, log: Sequence[str], width: int, height: int) -> list[Line]:
+    """What happened, newest first."""
+    inner = width - 4
+    body: list[Line] = []
+    for stamp, text in events_of(log)[: max(0, height - 4)]:
+        body.append([(" ", ""), (f"{stamp}  ", "dim"), (fit(clean(text), inner - 10), "")])
+    if curves is not None and curves.checkpoints:
+        step, _, size = curves.checkpoints[-1]
+        body.append([])
+        body.append(
+            [
+                (
+                    fit(
+                        f" {len(curves.checkpoints)} checkpoints, newest step {thousands(step)}, {size_text(size)}",
+                        inner,
+                    ),
+                    "dim",
+                )
+            ]
+        )
+    return frame(body, width, height, "events", "R in the charts")
+
+
+def last_event(view: RunView, log: Sequence[str], width: int) -> str:
+    """The newest event that is not a checkpoint, for the machine rule at 80 columns."""
+    attempt = f"attempt {view.status.attempt}: " if view.status.attempt > 1 else ""
+    for _, text in events_of(log):
+        if not text.startswith("checkpoint"):
+            return fit(clean(f"{attempt}{text}"), min(width - 16, len(attempt) + len(text))).rstrip()
+    return attempt.rstrip(": ")

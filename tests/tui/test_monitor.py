@@ -1,0 +1,155 @@
+"""Monitor: which run is shown, curves, readout, log, settings; asserted on state, then on text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tui_helpers import open_app, settle, text_of
+
+from lsc_tui.model import LOSS
+from lsc_tui.screens.monitor import MonitorScreen
+from lsc_tui.widgets.log_pane import LogPane
+
+RUNNING = "0:lsc-2025/fig9/V21-min/seed-0"
+
+
+async def _watch(app, pilot, key: str = RUNNING) -> MonitorScreen:  # type: ignore[no-untyped-def]
+    app.watch_run(key)
+    await settle(app, pilot)
+    assert isinstance(app.lsc_screen, MonitorScreen)
+    return app.lsc_screen
+
+
+async def test_enter_on_a_run_opens_it(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("g", "down", "enter")
+        await settle(app, pilot)
+        assert app.current_mode == "monitor"
+        watched = app.lsc_screen.watched  # type: ignore[attr-defined]
+        assert watched.id == "lsc-2025/fig9/A-384/seed-0"
+        assert "lsc-2025/fig9 › A shuffled n=384 · s0" in text_of(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.current_mode == "runs"
+
+
+async def test_curves_state_and_resume_mark(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await _watch(app, pilot)
+        curves = app.store.curves[RUNNING]
+        assert curves.curves[LOSS].step.size == 128
+        assert len(curves.resumed) == 1
+        assert curves.resumed[0][1] == 71.0
+        text = text_of(app)
+        assert "● running" in text
+        assert "ETA 16:48" in text
+        assert "64%  epoch 128.0 of 200" in text
+        assert "R" in next(line for line in text.splitlines() if "└0" in line)
+
+
+async def test_cursor_reads_the_value_under_it(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        screen = await _watch(app, pilot)
+        await pilot.press("left", "left", "left")
+        await pilot.pause()
+        assert screen.look.cursor is not None
+        curve = app.store.curves[RUNNING].curves[LOSS]
+        at = int(np.searchsorted(curve.epoch, screen.look.cursor, side="right")) - 1
+        shown = f"{curve.value[at]:.4f}"[1:]
+        assert f"loss {shown}" in text_of(app)
+        await pilot.press("0")
+        await pilot.pause()
+        assert screen.look.cursor is None
+
+
+async def test_zoom_and_pan_move_both_charts(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        screen = await _watch(app, pilot)
+        await pilot.press("]")
+        await pilot.pause()
+        assert "+ zooms in" in text_of(app)
+        await pilot.press("+")
+        await pilot.pause()
+        whole = screen.look.x1 - screen.look.x0  # type: ignore[operator]
+        assert 95 < whole < 105
+        before = screen.look.x0
+        await pilot.press("]")
+        await pilot.pause()
+        assert screen.look.x0 > before  # type: ignore[operator]
+        await pilot.press("-", "-")
+        await pilot.press("0")
+        await pilot.pause()
+        assert screen.look.x0 is None
+
+
+async def test_metric_shows_what_else_was_logged(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await _watch(app, pilot)
+        await pilot.press("m")
+        await settle(app, pilot)
+        assert "speed/images_per_second" in text_of(app)
+        assert "speed/images_per_second" in app.store.curves[RUNNING].curves
+
+
+async def test_log_follows_until_scrolled_and_finds_words(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        screen = await _watch(app, pilot)
+        log = screen.query_one("#log", LogPane)
+        assert log.follow
+        assert "epoch 121" in text_of(app)
+        path = app.store.runs[RUNNING].run.log_path
+        with path.open("a") as file:
+            file.write("04:31:02 epoch 129  \x1b[31mred\x1b[0m\x07 news\n")
+        for _ in range(300):
+            await pilot.pause(0.02)
+            if "epoch 129" in text_of(app):
+                break
+        assert "epoch 129  red� news" in text_of(app)
+        await pilot.press("up", "up", "up")
+        await pilot.pause()
+        assert not log.follow
+        assert "epoch 129" not in text_of(app)
+        await pilot.press("slash", *"SIGTERM", "enter")
+        await pilot.pause()
+        assert "SIGTERM: saved, leaving" in log.text()
+        await pilot.press("G")
+        await pilot.pause()
+        assert log.follow
+
+
+async def test_settings_open_over_the_charts(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await _watch(app, pilot)
+        assert "model.dim 17 (384)   target.system V21 (A)" in text_of(app)
+        await pilot.press("d")
+        await pilot.pause()
+        text = text_of(app)
+        assert "data.dataset" in text
+        assert "└0" not in text
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "└0" in text_of(app)
+
+
+async def test_one_chart_alone(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await _watch(app, pilot)
+        await pilot.press("z")
+        await pilot.pause(0.1)
+        lines = text_of(app).splitlines()
+        assert sum("┤" in line for line in lines) >= 3
+        assert all(line.count("└") == 1 for line in lines if "└" in line)
+        assert not any(line.startswith("─ log") for line in lines)
+
+
+async def test_failed_diverged_and_queued_say_why(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await _watch(app, pilot, "0:etf-2024/mlp/V21-384/seed-0")
+        assert "exit 1  CUDA out of memory: 41.2 GB wanted" in text_of(app)
+        await _watch(app, pilot, "0:lsc-2025/fig9/V21-min/seed-1")
+        assert "the loss became NaN at step 100" in text_of(app)
+        await _watch(app, pilot, "0:lsc-2025/fig9/CE-384/seed-0")
+        text = text_of(app)
+        assert "next in line" in text
+        assert "no value yet" in text
