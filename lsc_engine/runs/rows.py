@@ -7,8 +7,10 @@ into numbers only when it is asked for: a file of 10^6 lines opens without parsi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ _NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _NUMBER_BYTES = b"0123456789+-."
 _TEMPLATE_FROM = 1 << 18
 _MAX_TEMPLATES = 32
+_MIN_TEMPLATE = 64
 _MAX_WIDTH = 32
 
 
@@ -211,14 +214,12 @@ class TemplateRows:
         try:
             text, lengths = self._text(name)
             width = text.shape[1]
-            matrix = np.concatenate([text, np.full((len(text), 1), ord(","), np.uint8)], axis=1)
-            matrix[:, :width][np.arange(width) >= lengths[:, None]] = ord(" ")
-            values = np.fromstring(matrix.tobytes(), np.float64, sep=" ,")
-            if len(values) == len(self):
-                return every, values
-        except (ValueError, DeprecationWarning):
-            pass
-        return self._one_by_one(name)
+            text[np.arange(width, dtype=np.int32) >= lengths[:, None]] = 0
+            # Zero-padded rows become byte strings; float() reads them faster than numpy's own text reader.
+            strings = text.view(f"S{width}").ravel().tolist()
+            return every, np.fromiter(map(float, strings), np.float64, len(strings))
+        except ValueError:
+            return self._one_by_one(name)
 
     def _one_by_one(self, name: str) -> tuple[Ints, Floats]:
         column = self._keys.index(name)
@@ -291,27 +292,28 @@ def parse_block(data: bytes, first: int, groups: list[Rows]) -> tuple[int, int]:
             return count, 0
         except ValueError:
             pass
-    return count, _parse_forms(data.split(b"\n")[:-1], form.split(b"\n")[:-1], first, groups)
+    return count, _parse_forms(data, form.split(b"\n")[:-1], first, groups)
 
 
-def _parse_forms(lines: list[bytes], forms: list[bytes], first: int, groups: list[Rows]) -> int:
+def _parse_forms(data: bytes, forms: list[bytes], first: int, groups: list[Rows]) -> int:
     """Lines of several forms: each common form by itself, the rest one by one. Returns the garbage lines."""
-    members: dict[bytes, list[int]] = {}
-    for index, form in enumerate(forms):
-        members.setdefault(form, []).append(index)
-    rest: list[int] = []
-    templates = 0
-    for form in sorted(members, key=lambda f: -len(members[f])):
-        chosen = members[form]
-        keys = _template_keys(lines[chosen[0]]) if templates < _MAX_TEMPLATES and len(chosen) >= 64 else None
-        if keys is not None:
-            data = b"\n".join([lines[i] for i in chosen]) + b"\n"
-            try:
-                groups.append(TemplateRows(data, np.array(chosen, np.int64) + first, keys))
-                templates += 1
-                continue
-            except ValueError:
-                pass
-        rest.extend(chosen)
-    rest.sort()
-    return _parse_slowly([lines[i] for i in rest], first, groups, [first + i for i in rest])
+    count = len(forms)
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    begins = np.concatenate([[0], ends[:-1]])
+    rest = np.ones(count, np.bool_)
+    for form, members in Counter(forms).most_common(_MAX_TEMPLATES):
+        if members < _MIN_TEMPLATE:
+            break
+        chosen = np.fromiter((other == form for other in forms), np.bool_, count)
+        index = np.flatnonzero(chosen)
+        keys = _template_keys(data[begins[index[0]] : ends[index[0]] - 1])
+        if keys is None:
+            continue
+        # Neighbouring lines of the form are copied in one piece.
+        edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+        pieces = [data[begins[a] : ends[b - 1]] for a, b in edges.tolist()]
+        with contextlib.suppress(ValueError):
+            groups.append(TemplateRows(b"".join(pieces), index + first, keys))
+            rest &= ~chosen
+    left = np.flatnonzero(rest).tolist()
+    return _parse_slowly([data[begins[i] : ends[i] - 1] for i in left], first, groups, [first + i for i in left])

@@ -100,6 +100,7 @@ class RunWriter:
         self._last_beat = -math.inf
         self._beat_cost = 0.0
         self._seen_call: tuple[float, int] | None = None
+        self._step_seconds: float | None = None
         self._last_request_look = -math.inf
         self._finished = False
 
@@ -200,9 +201,8 @@ class RunWriter:
             then, step_then = self._seen_call
             if step > step_then:
                 took = (now - then) / (step - step_then)
-                usual = self._status.step_seconds
-                usual = took if usual is None else _FORGET * usual + (1 - _FORGET) * took
-                self._status = replace(self._status, step_seconds=usual)
+                usual = self._step_seconds
+                self._step_seconds = took if usual is None else _FORGET * usual + (1 - _FORGET) * took
         self._seen_call = (now, step)
         wait = max(_BEAT_SECONDS, self._beat_cost / _BEAT_SHARE)
         if now - self._last_beat < wait and not changes:
@@ -210,7 +210,8 @@ class RunWriter:
         gap = now - self._last_beat
         pace = self._status.pace or 0.0
         pace = max(gap, _FORGET * pace) if math.isfinite(gap) else pace
-        self._status = replace(self._status, step=step, eta=eta, pace=pace, **changes)
+        known = {"step": step, "eta": eta, "pace": pace, "step_seconds": self._step_seconds}
+        self._status = replace(self._status, **{**known, **changes})
         self._write_status(durable=False)
         self._log.flush()
         self._note_trouble("metrics", self._log.error)

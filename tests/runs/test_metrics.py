@@ -258,11 +258,14 @@ def test_a_million_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         for step in range(1_000_000):
             values = {"train/loss": float(loss[step]), "lr": 1e-4, "speed/images_per_second": float(speed[step])}
             file.write(format_line(step * 50, step * 0.0123, step * 0.51, 1, values))
-    began = time.process_time()
-    tail = MetricsTail(path)
-    tail.poll()
-    steps, values = tail.table.series("train/loss")
-    ours = time.process_time() - began
+    times = []
+    for _ in range(2):
+        began = time.process_time()
+        tail = MetricsTail(path)
+        tail.poll()
+        steps, values = tail.table.series("train/loss")
+        times.append(time.process_time() - began)
+    ours = min(times)
     np.testing.assert_array_equal(values, loss)
     assert steps[-1] == 999_999 * 50
     sample = path.read_bytes()[: 16 << 20].rpartition(b"\n")[0].split(b"\n")
