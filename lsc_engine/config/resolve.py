@@ -12,7 +12,7 @@ from lsc_engine.config.durations import Duration
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.schema import Settings
-from lsc_engine.config.sections import Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train
+from lsc_engine.config.sections import DIM_MAX, Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train
 from lsc_engine.config.tables import table_shape
 
 Part = TypeVar("Part", bound=Section)
@@ -126,6 +126,10 @@ class _Work:
             self.faults += found
             if not found and self.counts.classes is not None:
                 narrow = checks.smallest(system, self.counts.classes)
+                if narrow > DIM_MAX:
+                    self.fault(
+                        "target.bottleneck", f"{system} needs {grouped(narrow)}, and {grouped(DIM_MAX)} is the most"
+                    )
         return model.model_copy(update={"dim": dim}), target.model_copy(update={"bottleneck": narrow})
 
     def _dim(self, model: Model, system: str) -> int | str | None:
@@ -137,7 +141,14 @@ class _Work:
         if isinstance(model.dim, int):
             self.faults += checks.check_space(system, model.dim, classes)
             return model.dim
-        return checks.smallest(system, classes)
+        least = checks.smallest(system, classes)
+        if least > DIM_MAX:
+            words = (
+                f"{system} needs n = {grouped(least)} for {grouped(classes)} classes, at most {grouped(DIM_MAX)} goes"
+            )
+            other = next(name for name in ("V22", "V33", "V44") if checks.smallest(name, classes) <= DIM_MAX)
+            self.fault("model.dim", f"{words}; {other} does with n = {grouped(checks.smallest(other, classes))}")
+        return least
 
     def _table_dim(self, model: Model, system: str, classes: int | None) -> int | str | None:
         kind, _, ref = system.partition(":")

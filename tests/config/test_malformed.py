@@ -290,3 +290,12 @@ def test_options(tmp_path: Path, options: dict[str, Any]) -> None:
         plan_study(path, **options)
     assert all(sentence.isprintable() for sentence in caught.value.faults)
     assert [p.name for p in tmp_path.iterdir()] == ["spoilt.toml"]
+
+
+def test_a_latent_dimension_beyond_all_models_is_refused(tmp_path: Path) -> None:
+    table = base() | {"variants": [{"name": "a"}], "model": {"name": "encoder"}}
+    table["data"] = {"dataset": "spectrum", "labels": "unique", "classes": 10**9}
+    table["target"]["system"] = "simplex"
+    told = refused(write(table, tmp_path))
+    assert "simplex needs n = 999 999 999 for 1 000 000 000 classes" in told
+    assert "V22 does with n = 253" in told

@@ -195,6 +195,14 @@ def test_round_trip_of_any_values(tmp_path_factory: pytest.TempPathFactory, **va
         assert RunConfig.from_toml(path) == run.config
 
 
+def test_a_runs_preset_takes_options(study: Path, tmp_path: Path) -> None:
+    path = tmp_path / "preset.toml"
+    path.write_text(plan_study(study, variants=["b"]).runs[1].config.to_toml())
+    (run,) = plan_study(path, sets=["optimizer.lr=0.5"]).runs
+    assert (run.id, run.config.label, run.config.optimizer.lr) == ("preset/default/seed-1", "B", 0.5)
+    assert len(plan_study(path, sweeps=["optimizer.lr=0.5,0.25"], seeds=[0, 1]).runs) == 4
+
+
 def test_from_toml_refuses_a_preset(study: Path) -> None:
     with pytest.raises(UsageError, match="not the record of a run"):
         RunConfig.from_toml(study)
