@@ -51,7 +51,7 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
         runs = create_study(plan.tune or plan, place.runs_dir, describe_source(sys.argv))
         return _detach(place, plan.study, [run.id for run in runs], as_json)
     if plan.tune is not None:
-        code, states = train(create_study(plan.tune, place.runs_dir, describe_source(sys.argv)), place)
+        code, _ = train(create_study(plan.tune, place.runs_dir, describe_source(sys.argv)), place)
         if code >= 128:
             sys.exit(code)
         plan = plan.tuned(best_tries(plan.tune, place.runs_dir))
@@ -99,9 +99,11 @@ def fork_run(
 def _train_one(run: StudyRun, place: Place, as_json: bool) -> None:
     code, _ = train([run], place)
     if as_json:
-        from lsc_engine.cli.look import run_document
+        from lsc_engine.cli.look import summary
+        from lsc_engine.runs import short_ids
 
-        emit_json(run_document(open_run(run.folder)))
+        done = open_run(run.folder)
+        emit_json(summary(done, done.status(), short_ids([done.id])[done.id]))
     sys.exit(code)
 
 
@@ -228,11 +230,11 @@ def _detach(place: Place, study: str, ids: list[str], as_json: bool, words: list
 
 def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:
     """The curves of a study and its table, or one JSON document."""
-    from lsc_engine.cli.results import print_study, study_document
+    from lsc_engine.cli.results import study_document, study_text
 
     runs = [open_run(run.id, [place.runs_dir]) for run in plan.runs]
     levels = {name: list(values) for name, values in plan.preset.compare.levels.items()}
     if as_json:
         emit_json(study_document(plan.study, runs, plan.preset.compare.baseline, levels))
     else:
-        print_study(plan.preset.title, runs, plan.preset.compare.baseline, levels)
+        print(study_text(plan.preset.title, runs, plan.preset.compare.baseline, levels))

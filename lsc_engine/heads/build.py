@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_head(config: RunConfig, *, classes: int, dim: int, seed: int, table: Tensor | None = None) -> Head:
-    """The head of `config` for embeddings [B, dim]; `table` [classes, n] holds the rows of `embeddings:` and `file:`."""
+    """The head of `config` for embeddings [B, dim]; `table` [classes, n]: the rows of `embeddings:` or `file:`."""
     target = config.target
     if target.method == "ce":
         return CrossEntropyHead(dim, classes, bottleneck_width(target.bottleneck, classes), seed)

@@ -7,6 +7,8 @@ norm and ReLU per level, 64-128-256-512 channels, three poolings, then the two l
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +42,7 @@ class Encoder(nn.Module):
         widths = [max(8, round(c * width)) for c in CHANNELS]
         levels: list[nn.Module] = [DoubleConv(channels, widths[0])]
         cells = size
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             if cells >= 2:
                 levels.append(nn.MaxPool2d(2))
                 cells //= 2
