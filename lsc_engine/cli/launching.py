@@ -103,7 +103,7 @@ def _train_one(run: StudyRun, place: Place, as_json: bool) -> None:
         from lsc_engine.runs import short_ids
 
         done = open_run(run.folder)
-        emit_json(summary(done, done.status(), short_ids([done.id])[done.id]))
+        emit_json(summary(done, done.status(), short_ids([done])[done.id]))
     sys.exit(code)
 
 
@@ -233,8 +233,10 @@ def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:
     from lsc_engine.cli.results import study_document, study_text
 
     runs = [open_run(run.id, [place.runs_dir]) for run in plan.runs]
+    named = plan.preset.compare.baseline
+    baseline = named if named in {run.variant for run in runs} else None
     levels = {name: list(values) for name, values in plan.preset.compare.levels.items()}
     if as_json:
-        emit_json(study_document(plan.study, runs, plan.preset.compare.baseline, levels))
+        emit_json(study_document(plan.study, runs, baseline, levels))
     else:
-        print(study_text(plan.preset.title, runs, plan.preset.compare.baseline, levels))
+        print(study_text(plan.preset.title, runs, baseline, levels))

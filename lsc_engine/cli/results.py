@@ -23,9 +23,7 @@ def terminal_mode() -> Literal["braille", "ascii"]:
     return "braille" if (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf") else "ascii"
 
 
-def study_text(
-    title: str, runs: Sequence[Run], baseline: str | None, levels: Mapping[str, Sequence[float]]
-) -> str:
+def study_text(title: str, runs: Sequence[Run], baseline: str | None, levels: Mapping[str, Sequence[float]]) -> str:
     """Accuracy and loss curves (mean of the seeds) and the comparison, for this terminal's width."""
     found = compare(runs, baseline, levels or None)
     parts = [printable(title)]
@@ -48,7 +46,7 @@ def study_document(
     from lsc_engine.cli.look import summary
     from lsc_engine.runs import short_ids
 
-    short = short_ids(run.id for run in runs)
+    short = short_ids(runs)
     rows = [summary(run, run.status(), short[run.id]) for run in runs]
     return {"study": study, "runs": rows, "comparison": to_json(compare(runs, baseline, levels or None))}
 

@@ -124,7 +124,7 @@ class Data(Section):
         None, "Height and width of the images in pixels.", shown="the data set's own", ge=4, le=1024
     )
     augment: Literal["none", "light1"] = _setting(
-        "none", "Augmentation: none, or light1 (RandAugment with 2 operations at magnitude 0, crop and flip)."
+        "none", "Augmentation: none, or light1 (RandAugment with 2 operations at magnitude 0, and a flip)."
     )
     augment_per: Literal["image", "batch"] = _setting(
         "image", "Whether the random augmentation is drawn for each image or once per batch."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,15 +39,19 @@ class Session:
     def __init__(
         self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
         table: Tensor | None = None, initial: dict[str, Tensor] | None = None, display: Display | None = None,
+        say: Callable[[str], None] = str,
     ) -> None:  # fmt: skip
         self.config, self.derived, self.folder, self.device = config, derived, folder, device
         self.dtype = autocast_dtype(config.train.precision, device)
 
         # -------------------------------------------------------------------------------------------------- Data
-        source = open_source(config.data, split="train", data_dir=data_dir, device=device)
-        assert source is not None, "every data set has training images"
-        self.source: ImageSource = source
-        self.validation = self._open_validation(data_dir)
+        where: dict[str, Any] = {"data_dir": data_dir, "device": device, "say": say}
+        self.source: ImageSource = open_source(config.data, split="train", **where)
+        data = config.data
+        if config.eval.dataset not in (None, data.dataset):
+            changes = {"dataset": config.eval.dataset, "path": None, "image_size": self.source.size}
+            data = data.model_copy(update=changes)
+        self.validation: ImageSource | None = open_source(data, split="val", **where)
         self.batch_size = config.train.batch_size
         self.steps_per_epoch, self.total_steps = derived.steps_per_epoch, derived.total_steps
         self.log_every, self.eval_every = derived.log_every, derived.eval_every
@@ -95,12 +100,6 @@ class Session:
         self._improved = False
         self.remaining: float | None = None
         self._display, self._shown = display, dict[str, float]()
-
-    def _open_validation(self, data_dir: Path | None) -> ImageSource | None:
-        data = self.config.data
-        if self.config.eval.dataset:
-            data = data.model_copy(update={"dataset": self.config.eval.dataset})
-        return open_source(data, split="val", data_dir=data_dir, device=self.device)
 
     def _width(self) -> int:
         with torch.no_grad():
