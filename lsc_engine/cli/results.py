@@ -74,12 +74,11 @@ def _chart(
 
 def _mean(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs and mean values over the seeds, at the steps that all of them have."""
-    found = [run.axes(metric) for run in runs]
-    found = [(step, values, epoch) for step, values, epoch, _ in found if len(step)]
+    found = [axes for run in runs if len((axes := run.axes(metric))[0])]
     if not found:
         return np.zeros(0), np.zeros(0)
     common = found[0][0]
-    for step, _, _ in found[1:]:
+    for step, _, _, _ in found[1:]:
         common = np.intersect1d(common, step)
     first = np.isin(found[0][0], common)
-    return found[0][2][first], np.mean([values[np.isin(step, common)] for step, values, _ in found], axis=0)
+    return found[0][2][first], np.mean([values[np.isin(step, common)] for step, values, _, _ in found], axis=0)

@@ -155,7 +155,7 @@ def _with_options(raw: Table, given: Table, axes: Mapping[str, Any], seeds: Sequ
     settings = sections_of(given)
     top = {key: value for key, value in given.items() if key in (*TOP_SECTIONS, *TOP_KEYS)}
     if settings or axes:
-        raw = materialise(_preset_again(raw))
+        raw = materialise(raw)
         raw["variants"] = [v | overlay(sections_of(v), settings) for v in raw["variants"]]
     raw = overlay(raw, top)
     if seeds is not None or "seeds" in top:
@@ -165,14 +165,6 @@ def _with_options(raw: Table, given: Table, axes: Mapping[str, Any], seeds: Sequ
     if seeds is not None:
         raw["seeds"] = list(seeds)
     return _narrowed(raw, {*_flat_keys(settings), *axes})
-
-
-def _preset_again(raw: Table) -> Table:
-    """The record of a run without what ties it to its study: with changed settings it is another run."""
-    if "run" not in raw:
-        return raw
-    compare = {key: value for key, value in raw.get("compare", {}).items() if key != "baseline"}
-    return {key: value for key, value in raw.items() if key != "run"} | {"compare": compare}
 
 
 def _flat_keys(table: Table, prefix: str = "") -> list[str]:

@@ -38,7 +38,7 @@ def execute(
     try:
         session = Session(
             config, derived, folder, device=device, data_dir=data_dir,
-            table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display,
+            table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display, say=writer.message,
         )  # fmt: skip
         writer.record(head=session.head.record(), threads=torch.get_num_threads())
         outcome = train(session, writer, signals)

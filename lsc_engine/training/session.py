@@ -38,8 +38,8 @@ class Session:
 
     def __init__(
         self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
-        table: Tensor | None = None, initial: dict[str, Tensor] | None = None, display: Display | None = None,
-        say: Callable[[str], None] = str,
+        say: Callable[[str], None], table: Tensor | None = None, initial: dict[str, Tensor] | None = None,
+        display: Display | None = None,
     ) -> None:  # fmt: skip
         self.config, self.derived, self.folder, self.device = config, derived, folder, device
         self.dtype = autocast_dtype(config.train.precision, device)
@@ -178,6 +178,7 @@ class Session:
             "threads": torch.get_num_threads(),
         }
         try:
+            writer.sync()
             written = checkpoint.save(self.folder, step, self.model, self.head, state)
         except OSError as error:
             writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
