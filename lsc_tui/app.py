@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.style import Style
 from textual import events
 from textual.app import App
 from textual.binding import BindingType
@@ -34,6 +35,7 @@ from lsc_tui.commands import Keymap
 from lsc_tui.model import Store
 from lsc_tui.state import UiState, config_folder
 from lsc_tui.themes import THEMES
+from lsc_tui.widgets.panel import Panel, style_table
 
 if TYPE_CHECKING:
     from lsc_tui.frame import LscScreen
@@ -84,6 +86,7 @@ class LscApp(App[None], inherit_bindings=False):
         self._started: set[str] = set()
         self._before: list[str] = []
         self._leaving = 0.0
+        self._styles_theme, self._styles = "", dict[str, Style]()
         for found in THEMES.values():
             self.register_theme(found)
         wanted = theme or self.ui.get("theme", "lsc-dark")
@@ -93,6 +96,13 @@ class LscApp(App[None], inherit_bindings=False):
     def chart_mode(self) -> str:
         """Symbols of the charts."""
         return "ascii" if self.ascii else "braille"
+
+    @property
+    def styles_of_theme(self) -> dict[str, Style]:
+        """The styles of lines in the colours of the theme in use."""
+        if self._styles_theme != self.theme:
+            self._styles_theme, self._styles = self.theme, style_table(self.theme_variables)
+        return self._styles
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -195,6 +205,8 @@ class LscApp(App[None], inherit_bindings=False):
         names = list(THEMES)
         self.theme = names[(names.index(self.theme) + 1) % len(names)]
         self.ui.set(theme=self.theme)
+        for panel in self.screen.query(Panel):
+            panel.refresh()
         self.lsc_screen.say(f"theme {self.theme}")
 
     # --- data ---------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ MOST_RUNS = 1000
 POLL_SECONDS = 1.0
 SCAN_SECONDS = 5.0
 HARDWARE_SECONDS = 2.0
+# Of the runs that have ended or wait, every tenth is looked at in each round.
+QUIET_ROUNDS = 10
 # Bytes of metrics read between two posts, so that a huge file fills its chart in steps.
 BUDGET = 24 << 20
 
@@ -61,6 +63,7 @@ class Collector(threading.Thread):
         self._sampler = Sampler() if hardware else None
         self._older = 0
         self._next_scan = self._next_hardware = 0.0
+        self._rounds = 0
         self.focused = True
 
     # --- called from the UI thread ------------------------------------------------------------------------------
@@ -142,10 +145,10 @@ class Collector(threading.Thread):
             for run in list_runs([path]):
                 key = f"{number}:{run.id}"
                 found[key] = self._tracked.get(key) or TrackedRun(key, run, number, folder.read_only)
-        if len(found) > MOST_RUNS:
+        if len(found) > MOST_RUNS or not self._tracked:
             newest = sorted(found, key=lambda k: _changed(found[k].run), reverse=True)
-            found = {key: found[key] for key in sorted(newest[:MOST_RUNS])}
-            self._older = len(newest) - MOST_RUNS
+            found = {key: found[key] for key in newest[:MOST_RUNS]}
+            self._older = max(0, len(newest) - MOST_RUNS)
         else:
             self._older = 0
         gone = set(self._tracked) - set(found)
@@ -169,15 +172,18 @@ class Collector(threading.Thread):
         )
         places = {t.key: i for i, t in enumerate(queued, 1)}
         fresh: dict[str, RunView] = {}
+        self._rounds += 1
         first = any(t.view is None for t in self._tracked.values())
         for with_trend in (False, True) if first else (True,):
-            for key, tracked in list(self._tracked.items()):
+            for number, (key, tracked) in enumerate(list(self._tracked.items())):
                 if self._stop.is_set():
                     return
                 short = self._short.get(tracked.run.id, "")
+                if tracked.quiet and not first and (number + self._rounds) % QUIET_ROUNDS:
+                    continue
                 if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend) and tracked.view:
                     fresh[key] = tracked.view
-                if with_trend and first and len(fresh) >= 50:
+                if first and len(fresh) >= 50:
                     self._post_runs(fresh)
                     fresh = {}
             self._post_runs(fresh, loaded=True)

@@ -14,6 +14,7 @@ import numpy as np
 from lsc_engine.runs.files import UnreadableError, open_regular
 from lsc_engine.runs.layout import LOG, METRICS, NOTES, STATUS
 from lsc_engine.runs.metrics import MetricsTable
+from lsc_engine.runs.notes import read_notes
 from lsc_engine.runs.rows import parse_line
 from lsc_engine.runs.run import Run
 from lsc_tui.model import LOSS, Curve, Curves, RunView
@@ -34,15 +35,24 @@ class TrackedRun:
         self.view: RunView | None = None
         self.started = 0.0
         self._signature: tuple[object, ...] = ()
+        self._stats: tuple[object, ...] = ()
         self._metrics_size = -1
         self._trend: tuple[float, ...] = ()
         self._source: dict[str, object] = {}
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no process is at work on it, as far as is known."""
+        return self.view is not None and not self.view.status.active and self.view.state != "queued"
 
     def look(self, *, short: str, place: int, with_trend: bool) -> bool:
         """Read what changed on the disk; True if there is a new view."""
         stats = [_stat(self.run.path / name) for name in (STATUS, NOTES)]
         metrics = _stat(self.run.path / METRICS)
         size = metrics[1] if metrics else -1
+        ended = self.view is not None and not self.view.status.active
+        if ended and (*stats, short, place, self.read_only) == self._stats and not (with_trend and not self._trend):
+            return False
         status = self.run.status()
         trend_due = with_trend and size != self._metrics_size and (not self._trend or size > 1.05 * self._metrics_size)
         signature = (*stats, status.shown_state, short, place, self.read_only)
@@ -56,10 +66,11 @@ class TrackedRun:
         if trend_due:
             self._trend, self._metrics_size = read_trend(self.run.path / METRICS), size
         self._signature = signature
-        notes, tags = self.run.notes, tuple(self.run.tags)
+        self._stats = (*stats, short, place, self.read_only)
+        notes, tags = read_notes(self.run.path)
         self.started = status.started or status.changed or 0.0
         self.view = RunView(
-            self.key, self.run, self.root, self.read_only, short, status, self.run.config, self._source, tags,
+            self.key, self.run, self.root, self.read_only, short, status, self.run.config, self._source, tuple(tags),
             notes[-1].text if notes else "", self._trend, place,
         )  # fmt: skip
         return True

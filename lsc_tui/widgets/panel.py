@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
-
 from rich.segment import Segment
 from rich.style import Style
+from textual.color import Color
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -14,20 +13,53 @@ from textual.widget import Widget
 from lsc_tui.lines import STATES, Line, ascii_twin, pad
 from lsc_tui.themes import SERIES
 
-# Names that a line may use; app.tcss gives each one its colour as `.panel--NAME`.
-STYLES = (
-    "dim", "rule", "title", "bold", "tab", "tab-on", "key", "warn", "error", "good", "accent", "cursor", "mark",
-    "bar", "axis", "level", "thread", "label",
-    *(f"state-{name}" for name in STATES),
-    *(f"series-{i}" for i in range(SERIES)),
-    *(f"series-{i}-dim" for i in range(SERIES)),
-)  # fmt: skip
+# Style names that a line may use, each with the theme variable of its colour and what else is on. Colours are looked
+# up here and not through CSS, whose component classes would be matched anew for every panel.
+STYLES: dict[str, tuple[str, str]] = {
+    "dim": ("dim", ""),
+    "rule": ("rule", ""),
+    "title": ("primary", ""),
+    "bold": ("foreground", "bold"),
+    "tab": ("dim", ""),
+    "tab-on": ("foreground", "bold reverse"),
+    "key": ("accent", ""),
+    "warn": ("warning", ""),
+    "error": ("error", ""),
+    "good": ("success", ""),
+    "accent": ("accent", "bold"),
+    "cursor": ("cursor-row", "background"),
+    "mark": ("accent", "bold"),
+    "bar": ("primary", ""),
+    "axis": ("rule", ""),
+    "level": ("dim", ""),
+    "thread": ("dim", ""),
+    "label": ("dim", ""),
+    **{f"state-{name}": (f"state-{name}", "") for name in STATES},
+    **{f"series-{i}": (f"series-{i}", "") for i in range(SERIES)},
+    **{f"series-{i}-dim": (f"series-{i}", "faded") for i in range(SERIES)},
+}
+_FADED = 0.45
+
+
+def style_table(variables: dict[str, str]) -> dict[str, Style]:
+    """The styles of all names in the colours of a theme."""
+    ground = Color.parse(variables["background"])
+    out: dict[str, Style] = {"": Style(color=Color.parse(variables["foreground"]).rich_color, bgcolor=ground.rich_color)}
+    for name, (variable, extra) in STYLES.items():
+        colour = Color.parse(variables.get(variable, variables["foreground"]))
+        if extra == "background":
+            out[name] = Style(bgcolor=colour.rich_color)
+        elif extra == "faded" and colour.ansi is None and ground.ansi is None:
+            out[name] = Style(color=ground.blend(colour, _FADED, 1).rich_color)
+        else:
+            out[name] = Style(
+                color=colour.rich_color, bold="bold" in extra, reverse="reverse" in extra, dim=extra == "faded"
+            )
+    return out
 
 
 class Panel(Widget):
     """Shows what `draw(width, height)` returns. Call `redraw` when its matter may have changed."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"panel--{name}" for name in STYLES}
 
     def __init__(
         self, draw: Callable[[int, int], list[Line]] | None = None, *, id: str | None = None, classes: str | None = None
@@ -35,7 +67,6 @@ class Panel(Widget):
         super().__init__(id=id, classes=classes)
         self._draw = draw
         self._lines: list[Line] = []
-        self._styles: dict[str, Style] = {}
         self._drawn_width = 0
 
     def draw(self, width: int, height: int) -> list[Line]:
@@ -65,20 +96,16 @@ class Panel(Widget):
     def on_show(self) -> None:
         self.redraw()
 
-    def notify_style_update(self) -> None:
-        """Colours changed (theme): forget those that were looked up."""
-        self._styles.clear()
-        super().notify_style_update()
-
     def style_of(self, name: str) -> Style:
         """The colours of a style name; `a+b` is b over a, an unknown name is plain."""
-        found = self._styles.get(name)
+        table: dict[str, Style] = self.app.styles_of_theme  # type: ignore[attr-defined]
+        key = f"={name}"
+        found = table.get(key)
         if found is None:
-            found = self.rich_style
+            found = table[""]
             for part in name.split("+"):
-                if part in STYLES:
-                    found += self.get_component_rich_style(f"panel--{part}", partial=True)
-            self._styles[name] = found
+                found += table[part] if part in STYLES else Style.null()
+            table[key] = found
         return found
 
     def render_line(self, y: int) -> Strip:
