@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def start(folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None) -> int:
     """Run the application; the exit code."""
-    if not once and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not once and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
         return 2
     # A lost connection ends the viewer at once, also where a wrapper had SIGHUP ignored.

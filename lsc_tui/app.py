@@ -31,7 +31,7 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from lsc_tui.collector import Collector
-from lsc_tui.commands import Keymap
+from lsc_tui.commands import COMMANDS, Keymap
 from lsc_tui.model import Store
 from lsc_tui.state import UiState, config_folder
 from lsc_tui.themes import THEMES
@@ -143,7 +143,7 @@ class LscApp(App[None], inherit_bindings=False):
         module, name = SCREENS[tab]
         if tab not in self._started:
             if importlib.util.find_spec(module) is None:
-                self.lsc_screen.say(f"{tab}: this build has no such screen", "warn")
+                self.lsc_screen.say(f"{COMMANDS[tab].word}: this build has no such screen", "warn")
                 return
             screen_class = getattr(importlib.import_module(module), name)
             self.add_mode(tab, screen_class)

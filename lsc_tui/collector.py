@@ -16,6 +16,7 @@ from pathlib import Path
 from lsc_engine.runs.layout import short_ids
 from lsc_engine.runs.run import Run, list_runs
 from lsc_tui.hardware import Sampler
+from lsc_tui.lines import home_path
 from lsc_tui.model import Curves, Folder, Hardware, RunView
 from lsc_tui.reading import LogIndex, TrackedRun, curves_of
 
@@ -251,10 +252,11 @@ def _folder(path: Path, number: int) -> Folder:
     """The folder as it is now. Folders after the first are named by their owner where that is not the user."""
     try:
         info = os.stat(path)
-    except OSError as error:
-        return Folder(path, problem=f"{path} is not there ({error.strerror}), looking again")
+    except OSError:
+        again = f"looking again every {SCAN_SECONDS:.0f} s"
+        return Folder(path, problem=f"{home_path(path)} is not there (moved? not mounted?), {again}")
     if not path.is_dir():
-        return Folder(path, problem=f"{path} is not a folder")
+        return Folder(path, problem=f"{home_path(path)} is not a folder")
     read_only = not os.access(path, os.W_OK)
     name = ""
     if number and info.st_uid != os.getuid():

@@ -85,6 +85,7 @@ class LscScreen(Screen[None]):
         width, height = event.size
         self.set_class(width >= WIDE[0] and height >= WIDE[1], "-wide")
         self.set_class(width >= 140 and height >= WIDE[1], "-side")
+        self.set_class(height < 20, "-short")
         self.set_class(width < SMALLEST[0] or height < SMALLEST[1], "-tiny")
         self.call_after_refresh(self.redraw_all)
 

@@ -34,7 +34,9 @@ def curve_series(
         marks.append(Mark(at, "R"))
     if name == LOSS:
         marks += [Mark(float(at), "×") for at in x[~np.isfinite(curve.value)][:20]]
-    return Series(x, curve.value * scale, letter, colour, dim, marks=tuple(marks), name=f"{view.label} s{view.seed}")
+    with np.errstate(over="ignore"):
+        y = curve.value * scale
+    return Series(x, y, letter, colour, dim, marks=tuple(marks), name=f"{view.label} s{view.seed}")
 
 
 def parent_key(store: Store, view: RunView) -> str:

@@ -85,7 +85,7 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         table.below = f"{store.older} older not shown, / finds them" if store.older else ""
         table.empty = self._empty()
         if not self._no_match or not table.rows:
-            table.put(build_rows(views, self.order, self._folder_name))
+            table.put(build_rows(views, self.order, self._folder_name, store.runs.values()))
         else:
             table.redraw()
         self.query_one("#where", Panel).redraw()
@@ -135,7 +135,9 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         if self.wide:
             fold = "seeds folded (b unfolds)" if order.folded else "seeds shown one by one (b folds)"
             count = f"{len(store.runs)} runs in {studies} studies · sort {order.sort} {arrow} · {fold}"
-        left: Line = [(clean(where), ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
+        room = max(8, width - len(count) - len(chosen) - 7)
+        where = clean(where) if len(where) <= room else "…" + clean(where)[1 - room :]
+        left: Line = [(where, ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
         return [pad(ends(left, [(count, "dim")], width), width)]
 
     def _draw_gpus(self, width: int, height: int) -> list[Line]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
@@ -44,7 +45,9 @@ _FADED = 0.45
 def style_table(variables: dict[str, str]) -> dict[str, Style]:
     """The styles of all names in the colours of a theme."""
     ground = Color.parse(variables["background"])
-    out: dict[str, Style] = {"": Style(color=Color.parse(variables["foreground"]).rich_color, bgcolor=ground.rich_color)}
+    out: dict[str, Style] = {
+        "": Style(color=Color.parse(variables["foreground"]).rich_color, bgcolor=ground.rich_color)
+    }
     for name, (variable, extra) in STYLES.items():
         colour = Color.parse(variables.get(variable, variables["foreground"]))
         if extra == "background":

@@ -38,6 +38,7 @@ class Row:
     views: tuple[RunView, ...]
     closed: bool = False
     other: str = ""  # the folder's name where it is another's
+    done: tuple[int, int] = (0, 0)  # of a study: finished runs and runs, those hidden by a filter included
 
 
 @dataclass
@@ -73,8 +74,16 @@ def _sort_value(view: RunView, sort: str) -> tuple[object, ...]:
     return (view.seed,) if sort == "seed" else ()
 
 
-def build_rows(views: Iterable[RunView], order: Order, names: Callable[[int], str] = lambda root: "") -> list[Row]:
-    """Studies, newest first, each with its runs below it unless it is closed."""
+def build_rows(
+    views: Iterable[RunView], order: Order, names: Callable[[int], str] = lambda root: "",
+    every: Iterable[RunView] | None = None,
+) -> list[Row]:  # fmt: skip
+    """Studies, newest first, each with its runs below it unless it is closed. `every`: all runs, if `views` are few."""
+    views = list(views)
+    counts: dict[str, tuple[int, int]] = {}
+    for view in views if every is None else every:
+        finished, total = counts.get(study_key(view), (0, 0))
+        counts[study_key(view)] = (finished + (view.state == "finished"), total + 1)
     studies: dict[str, list[RunView]] = {}
     for view in views:
         studies.setdefault(study_key(view), []).append(view)
@@ -89,7 +98,7 @@ def build_rows(views: Iterable[RunView], order: Order, names: Callable[[int], st
         if order.sort not in ("started", "run"):
             group.sort(key=lambda v: _sort_value(v, order.sort), reverse=order.inverted)
         closed = key in order.closed
-        rows.append(Row(key, "study", tuple(group), closed, names(group[0].root)))
+        rows.append(Row(key, "study", tuple(group), closed, names(group[0].root), counts.get(key, (0, 0))))
         if closed:
             continue
         if order.folded:
@@ -225,8 +234,7 @@ def _mean(values: list[float | None]) -> float | None:
 def study_line(row: Row, width: int, *, wide: bool) -> Line:
     """A study: its name, what it is about, how much is done."""
     view = row.views[0]
-    done = sum(1 for v in row.views if v.state == "finished")
-    right = f"{done}/{len(row.views)} done" + (", read only" if view.read_only else "")
+    right = f"{row.done[0]}/{row.done[1]} done" + (", read only" if view.read_only else "")
     owner = f"{row.other}: " if row.other else ""
     about = about_study(view)
     claim = clean(view.config.get("claim") or "")
