@@ -150,16 +150,17 @@ class LscScreen(Screen[None]):
             return [[(fit(self.message[0], width), self.message[1])]]
         help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
         left: Line = []
-        room = width - 7
+        room = width - 8
         for name in self.FOOTER_WIDE if self.wide and self.FOOTER_WIDE else self.FOOTER:
             command = self.app.keymap.commands[name]
             if not command.keys or not hasattr(self, f"do_{name}"):
                 continue
             key, word = shown(command.keys[0]), self.WORDS.get(name, command.word)
-            if len(key) + len(word) + 3 > room:
+            needed = len(key) + len(word) + (3 if left else 1)
+            if needed > room:
                 break
-            room -= len(key) + len(word) + 3
-            left += [(key, "key"), (f" {word}  ", "")]
+            room -= needed
+            left += [("  " if left else "", ""), (key, "key"), (f" {word}", "")]
         return [pad(ends(left, help_word, width), width)]
 
     def _question_line(self, width: int) -> Line:

@@ -29,7 +29,7 @@ def one_frame(app: LscApp, width: int, height: int) -> str:
 
 def settled(app: LscApp) -> bool:
     """Whether all curves that were asked for have come."""
-    return all(
+    return getattr(app.lsc_screen, "settled", True) and all(
         key in app.store.curves and not app.store.curves[key].behind
         for key in app.collector.wished
         if key in app.store.runs

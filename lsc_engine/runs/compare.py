@@ -96,7 +96,8 @@ class LevelResult:
 
 @dataclass(slots=True)
 class Row:
-    """All seeds of one variant."""
+    """All seeds of one variant. `last`: mean, standard deviation and number of seeds, of the finished ones where there
+    are any (a value of a run under way is no last one), else of all."""
 
     key: str
     label: str
@@ -208,13 +209,15 @@ def _summarise(row: Row) -> None:
     row.kind, row.group = loss_kind(row.runs[0].config), loss_group(row.runs[0].config)
     finals: dict[str, list[float]] = {}
     devices: dict[str, None] = {}
+    found = {run.seed: run.status() for run in row.runs}
+    row.states |= {seed: status.shown_state for seed, status in found.items()}
+    whole = [seed for seed, status in found.items() if status.state == "finished"] or list(found)
     for run in row.runs:
-        status = run.status()
-        row.states[run.seed] = status.shown_state
-        devices[device_kind(status.device)] = None
+        devices[device_kind(found[run.seed].device)] = None
         for name in run.metric_names():
             _, values = run.history(name)
-            finals.setdefault(name, []).append(float(values[-1]))
+            if run.seed in whole:
+                finals.setdefault(name, []).append(float(values[-1]))
             finite = values[np.isfinite(values)]
             if len(finite):
                 best = float(finite.min() if is_loss(name) else finite.max())

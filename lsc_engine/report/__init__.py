@@ -1,0 +1,1 @@
+"""Figures and tables made of finished and running runs."""

@@ -1,0 +1,65 @@
+"""A figure of curves for a paper: `python -m lsc_engine.report.curves OUT.svg < curves.json`.
+
+The viewer writes its figures through this process, so that it never loads matplotlib itself. The document has
+x_label, y_label, x_range, log_x, log_y, levels [{y, label}] and series [{label, colour, x, y, low, high}]; null stands
+for a value that is not finite. The ending of OUT chooses SVG, PDF or PNG; `width` is in inches (default 3.3).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+# After Okabe and Ito 2008: apart for the common colour-vision deficiencies, and in grey.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#333333")
+STYLES = ("-", "--", "-.", ":")
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def draw(document: dict[str, Any], out: Path) -> None:
+    """Write the figure to `out`."""
+    width = float(document.get("width", 3.3))
+    settings: Any = {
+        "font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7, "svg.fonttype": "none",
+        "pdf.fonttype": 42, "svg.hashsalt": "lsc", "axes.spines.top": False, "axes.spines.right": False,
+    }  # fmt: skip
+    with plt.rc_context(settings):
+        figure, axes = plt.subplots(figsize=(width, width * 0.68), layout="constrained")
+        for one in document["series"]:
+            number = int(one["colour"])
+            colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+            x = _array(one["x"])
+            if "low" in one:
+                axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
+            axes.plot(x, _array(one["y"]), style, color=colour, label=one["label"] or "_")
+        for level in document["levels"]:
+            axes.axhline(level["y"], color="0.6", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_xlabel(document["x_label"])
+        axes.set_ylabel(document["y_label"])
+        if document["log_x"]:
+            axes.set_xscale("log")
+        if document["log_y"]:
+            axes.set_yscale("log")
+        low, high = document.get("x_range", (None, None))
+        axes.set_xlim(low, high)
+        if any(one["label"] for one in document["series"]):
+            axes.legend(frameon=False)
+        metadata = {"Date": None} if out.suffix == ".svg" else {"CreationDate": None} if out.suffix == ".pdf" else None
+        figure.savefig(out, dpi=300, metadata=metadata)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    draw(json.load(sys.stdin), Path(sys.argv[1]))

@@ -1,0 +1,97 @@
+"""A metric over the seeds of one variant: each seed's curve, their mean, and the band from the lowest to the highest.
+
+Seeds may be evaluated at different places and be of different length. Every seed is interpolated linearly between its
+own points, never beyond them; the mean at a place is over the seeds that got so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsc_engine.runs.rows import Floats
+from lsc_engine.runs.run import Run
+
+AXES = ("epoch", "step", "time", "images")
+# Places at which several long seeds are averaged: more than any chart has columns.
+_MOST_PLACES = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class SeedCurve:
+    """One seed: x [N] in units of the axis (epochs, steps, minutes of training, images) and the values [N]."""
+
+    seed: int
+    x: Floats
+    y: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """Mean over seeds at x [N], the lowest and highest seed, and how many seeds are in it [N]; `seeds` as they are."""
+
+    x: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    count: Floats
+    seeds: tuple[SeedCurve, ...]
+
+    def at(self, x: float) -> tuple[float, float, int]:
+        """Mean, standard deviation (n - 1) and number of seeds at `x`, each seed's last value at or before it; a seed
+        that has not come so far is left out."""
+        found = []
+        for curve in self.seeds:
+            before = int(np.searchsorted(curve.x, x, "right")) - 1
+            gap = float(curve.x[-1] - curve.x[-2]) if curve.x.size > 1 else 0.0
+            if before >= 0 and x <= curve.x[-1] + gap and np.isfinite(curve.y[before]):
+                found.append(float(curve.y[before]))
+        if not found:
+            return np.nan, np.nan, 0
+        return float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else 0.0, len(found)
+
+
+def axis_values(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
+    """x in units of `axis` and the values of a metric; `images` counts steps times the batch size."""
+    step, values, epoch, time = run.axes(metric)
+    x = step.astype(np.float64)
+    if axis == "epoch" and bool(np.isfinite(epoch).any()):
+        x = epoch
+    elif axis == "time":
+        x = time / 60
+    elif axis == "images":
+        train = run.config.get("train")
+        batch = train.get("batch_size") if isinstance(train, dict) else None
+        x = x * float(batch) if type(batch) is int else x
+    good = np.isfinite(x)
+    return x[good], values[good]
+
+
+def over_seeds(runs: Sequence[Run], metric: str, axis: str = "epoch") -> Mean:
+    """The curve of a metric over `runs`, the seeds of one variant; empty arrays where nothing was logged."""
+    curves = []
+    for run in runs:
+        x, y = axis_values(run, metric, axis)
+        if x.size:
+            curves.append(SeedCurve(run.seed, x, y))
+    if len(curves) <= 1:
+        x, y = (curves[0].x, curves[0].y) if curves else (np.empty(0), np.empty(0))
+        return Mean(x, y, y, y, np.isfinite(y).astype(np.float64), tuple(curves))
+    places = np.unique(np.concatenate([curve.x for curve in curves]))
+    if places.size > _MOST_PLACES:
+        places = places[np.unique(np.linspace(0, places.size - 1, _MOST_PLACES).round().astype(np.int64))]
+    table = np.full((len(curves), places.size), np.nan)
+    for row, curve in zip(table, curves, strict=True):
+        finite = np.isfinite(curve.y)
+        if finite.any():
+            row[:] = np.interp(places, curve.x[finite], curve.y[finite], left=np.nan, right=np.nan)
+    count = np.isfinite(table).sum(axis=0).astype(np.float64)
+    there = count > 0
+    table, places, count = table[:, there], places[there], count[there]
+    if not places.size:
+        return Mean(places, places, places, places, count, tuple(curves))
+    return Mean(
+        places, np.nanmean(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0), count, tuple(curves)
+    )

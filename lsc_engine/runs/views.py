@@ -1,0 +1,85 @@
+"""Saved views of a comparison: which runs, against which baseline, at which levels, looked at how.
+
+A view is a small TOML file in `.views` of a runs folder; whoever can read the runs can open it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from lsc_engine.errors import LscError
+from lsc_engine.runs import layout
+from lsc_engine.runs.files import UnreadableError, read_toml, replace_file
+
+VIEWS = ".views"
+_MOST = 200
+
+
+@dataclass(frozen=True)
+class SavedView:
+    """`runs`: ids; `study`: taken whole instead, where set; `levels` empty: those of the presets."""
+
+    name: str
+    study: str = ""
+    runs: tuple[str, ...] = ()
+    baseline: str = ""
+    levels: dict[str, list[float]] = field(default_factory=dict)
+    metric: str = "train/accuracy"
+    axis: str = "epoch"
+    log_x: bool = False
+    log_y: bool = True
+    smoothing: float = 0.0
+    band: bool = True
+
+
+def save_view(root: Path, view: SavedView) -> Path:
+    """Write a view into the runs folder `root`, in one step; the file. LscError when it cannot be written."""
+    layout.check_name(view.name, "view")
+    folder = root / VIEWS
+    document = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(view).items()}
+    path = folder / f"{view.name}.toml"
+    try:
+        folder.mkdir(exist_ok=True)
+        if folder.is_symlink():
+            raise LscError(f"{folder} is a link and is not written through")
+        replace_file(path, tomli_w.dumps(document).encode(), durable=False)
+    except OSError as error:
+        raise LscError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def read_view(path: Path) -> SavedView:
+    """The view in a file; what is missing or of a wrong type is as in a new one. UnreadableError."""
+    document = read_toml(path)
+    values: dict[str, Any] = {"name": path.stem}
+    for key, kind in (("study", str), ("baseline", str), ("metric", str), ("axis", str), ("log_x", bool),
+                      ("log_y", bool), ("band", bool), ("smoothing", float)):  # fmt: skip
+        if type(document.get(key)) is kind:
+            values[key] = document[key]
+    runs = document.get("runs")
+    if isinstance(runs, list):
+        values["runs"] = tuple(run for run in runs if isinstance(run, str))
+    levels = document.get("levels")
+    if isinstance(levels, dict):
+        values["levels"] = {
+            metric: [float(v) for v in numbers if type(v) in (int, float) and math.isfinite(v)]
+            for metric, numbers in levels.items()
+            if isinstance(numbers, list)
+        }
+    return SavedView(**values)
+
+
+def list_views(root: Path) -> list[SavedView]:
+    """The readable views of a runs folder, by name."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in sorted((root / VIEWS).glob("*.toml"))[:_MOST]:
+            with contextlib.suppress(UnreadableError):
+                found.append(read_view(path))
+    return found

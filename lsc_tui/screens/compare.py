@@ -1,0 +1,438 @@
+"""Compare: marked runs or a whole study on one chart and in one table, with levels, speed-ups and the verdict
+(screens.md, 5).
+
+What is compared is read in a worker thread and comes back as one `Compared`; here it is only shown. The view (baseline,
+levels, axes) can be saved with the runs and opened again.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+
+from lsc_engine.charts import Level, Mark, Series
+from lsc_engine.runs.compare import Row, is_loss
+from lsc_tui.charting import ChartCommands
+from lsc_tui.comparing import Chosen, Compared, Reader, Request, group_of, level_name, request_of, shown_levels, unequal
+from lsc_tui.frame import LscScreen
+from lsc_tui.lines import Line, clean, frame, pad, rule, wrap
+from lsc_tui.model import ACCURACY, LOSS, RunView
+from lsc_tui.plots import KINDS
+from lsc_tui.screens import compare_parts as parts
+from lsc_tui.screens.compare_files import FileCommands
+from lsc_tui.widgets.chart import UNITS, Chart
+from lsc_tui.widgets.panel import Panel
+
+EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it."
+
+
+class CompareScreen(FileCommands, ChartCommands, LscScreen):
+    """Overlay, table and verdict of the compared runs."""
+
+    CSS_PATH = "compare.tcss"
+    TAB = "compare_tab"
+    LOOK = "look_compare"
+    FOOTER: ClassVar = ("pin", "level", "metric", "axis", "log_y", "fold", "settings", "export")
+    FOOTER_WIDE: ClassVar = (
+        "pin", "level", "metric", "axis", "log_x", "log_y", "smooth", "fold", "settings", "save", "export", "open",
+        "cursor_right", "zoom_in", "zoom_out", "full",
+    )  # fmt: skip
+    WORDS: ClassVar = {"fold": "seeds", "save": "save view", "open": "run"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen = Chosen()
+        self.found: Compared | None = None
+        self.problem = ""
+        self.metric = ""
+        self.band = self.app.ui.get("compare_band", True)
+        self.levels: dict[str, list[float]] | None = None
+        self.highlighted = ""
+        self.everything = False
+        self._reader = Reader()
+        self._asked: Request | None = None
+        self._busy = False
+        self._seen: tuple[list[str], list[str]] = ([], [])
+        self.load_look()
+
+    def body(self) -> ComposeResult:
+        yield Panel(self._draw_head, id="head")
+        with Horizontal(id="charts"):
+            yield Chart(id="main")
+            yield Chart(id="other")
+        yield Panel(self._draw_rows, id="rows")
+        with Horizontal(id="below"):
+            yield Panel(self._draw_verdict, id="verdict")
+            yield Panel(self._draw_settings, id="settings")
+
+    # --- which runs ---------------------------------------------------------------------------------------------
+
+    def on_screen_resume(self) -> None:
+        self._choose()
+        super().on_screen_resume()
+
+    def _choose(self) -> None:
+        """What another tab left: the runs handed over, else the marks, the newer of the two."""
+        store = self.app.store
+        handed, marked = list(store.compared), list(store.marked)
+        was_handed, was_marked = self._seen
+        self._seen = (handed, marked)
+        if handed != was_handed and handed:
+            self.take(handed, by_marks=set(handed) == set(marked))
+        elif marked and (marked != was_marked or not self.chosen.keys):
+            self.take(marked, by_marks=True)
+
+    def take(self, keys: list[str], *, by_marks: bool) -> None:
+        store = self.app.store
+        picked = set(keys)
+        studies = {(v.root, v.study) for k in keys if (v := store.runs.get(k)) is not None}
+        whole = {
+            s for s in studies if all(v.key in picked for v in store.runs.values() if (v.root, v.study) == s)
+        }  # fmt: skip
+        self.chosen = Chosen(list(keys), whole, by_marks)
+        self.levels, self.found, self.highlighted, self._asked = None, None, "", None
+        self.look.whole()
+        self.look.cursor = None
+
+    def views(self) -> list[RunView]:
+        """The runs to compare, as the store has them now; new runs of a study taken whole are among them."""
+        store = self.app.store
+        found = {key: store.runs[key] for key in self.chosen.keys if key in store.runs}
+        for key, view in store.runs.items():
+            if (view.root, view.study) in self.chosen.studies:
+                found.setdefault(key, view)
+        return list(found.values())
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is shown is what the store has."""
+        return not self._busy and (self._asked is None or self._asked == self._request())
+
+    def _request(self) -> Request | None:
+        views = self.views()
+        if not views:
+            return None
+        return request_of(self.app.store, views, self.levels, self.look.axis, self.chosen.by_marks)
+
+    def _read(self) -> None:
+        """Have a worker compare, unless it is at it or nothing changed."""
+        request = self._request()
+        if request is None or self._busy or request == self._asked:
+            return
+        self._busy, self._asked = True, request
+
+        def job() -> None:
+            found, problem = None, ""
+            try:
+                found = self._reader.read(request)
+            except Exception as error:  # a damaged run folder must not end the viewer
+                problem = clean(str(error).partition("\n")[0]) or type(error).__name__
+            self.app.call_from_thread(self._have, found, problem)
+
+        self.run_worker(job, thread=True, group="compare", exit_on_error=False)
+
+    def _have(self, found: Compared | None, problem: str) -> None:
+        self._busy = False
+        self.problem = problem
+        if found is not None and self._asked is not None:
+            self.found = found
+            keys = [row.key for row in found.rows]
+            if self.highlighted not in keys:
+                self.highlighted = keys[0]
+            if self.metric not in found.metrics:
+                self.metric = self._first_metric(found)
+        self.redraw_all()
+
+    @staticmethod
+    def _first_metric(found: Compared) -> str:
+        """The metric of the first level, else the accuracy."""
+        fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
+        return (fixed or [m for m in found.metrics if not is_loss(m)] or list(found.metrics))[0]
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        self._read()
+        nothing = self.found is None
+        self.set_class(nothing, "-nothing")
+        if self.found is not None:
+            self._set_heights(self.found)
+            self._show_charts(self.found)
+        for name in ("#head", "#rows", "#verdict", "#settings"):
+            self.query_one(name, Panel).redraw()
+
+    def _set_heights(self, found: Compared) -> None:
+        rows = len(found.rows)
+        if self.wide:
+            height = min(rows, 12) + 4 + min(2, len(unequal(found)))
+        else:
+            height = 1 + min(rows, max(5, self.size.height // 4))
+        panel = self.query_one("#rows", Panel)
+        if panel.styles.height is None or panel.styles.height.value != height:
+            panel.styles.height = height
+
+    def _draw_head(self, width: int, height: int) -> list[Line]:
+        if self.found is not None:
+            return parts.heading(self.found, width, self.wide)
+        if self.problem:
+            return [[], [(f" {self.problem}", "error")]]
+        if self.views():
+            return [[], [(" reading …", "dim")]]
+        text = EMPTY if self.app.store.loaded else "reading …"
+        return [[], *([(f" {line}", "")] for line in _folded(text, width - 2)), *self.saved_lines(width)]
+
+    def _draw_rows(self, width: int, height: int) -> list[Line]:
+        found = self.found
+        if found is None:
+            return []
+        if not self.wide:
+            return parts.table(found, width, False, self.highlighted, height)
+        notes = unequal(found)[:2]
+        body = parts.table(found, width - 2, True, self.highlighted, height - 2 - (len(notes) + 1 if notes else 0))
+        if notes:
+            body += [[], *([(f" {note}", "dim")] for note in notes)]
+        whose = "levels set here" if found.set_here else "levels fixed in the preset"
+        return frame(body, width, height, "runs", f"* baseline · ranges over seeds · > not reached · {whose}")
+
+    def _draw_verdict(self, width: int, height: int) -> list[Line]:
+        if self.found is None:
+            return []
+        title, right = parts.verdict_title(self.found)
+        if self.wide:
+            return frame(parts.verdict_wide(self.found, width - 2, height - 2), width, height, title, right)
+        return [rule(width, title, right), *parts.verdict_narrow(self.found, width, height - 1)]
+
+    def _draw_settings(self, width: int, height: int) -> list[Line]:
+        if self.found is None:
+            return []
+        title = "settings: all" if self.everything else "settings: only those that differ"
+        right = "d only those that differ" if self.everything else "d all"
+        if self.wide:
+            body = parts.settings_table(self.found, width - 2, height - 2, self.everything)
+            return frame(body, width, height, title, right)
+        right = "d back to the chart" if self.everything else "d all"
+        body = parts.settings_table(self.found, width, height - 1, self.everything)
+        return [rule(width, title, right), *(pad(line, width) for line in body)]
+
+    # --- charts -------------------------------------------------------------------------------------------------
+
+    def _other_metric(self, found: Compared) -> str:
+        """What the second chart shows: the loss beside an accuracy, the accuracy beside a loss."""
+        wanted = LOSS if not is_loss(self.metric) else ACCURACY
+        return wanted if wanted in found.metrics else next((m for m in found.metrics if m != self.metric), self.metric)
+
+    def _show_charts(self, found: Compared) -> None:
+        self._put_chart("#main", found, self.metric, main=True)
+        if self.wide:
+            self._put_chart("#other", found, self._other_metric(found), main=False)
+
+    def drawn_rows(self, found: Compared, metric: str) -> list[Row]:
+        """The rows that may share the axis of a metric: for a loss those of the baseline's kind; the highlighted last,
+        so that it lies on top."""
+        rows = [row for row in found.rows if not is_loss(metric) or row.group == group_of(found)]
+        return sorted(rows, key=lambda row: row.key == self.highlighted)
+
+    def _put_chart(self, selector: str, found: Compared, metric: str, *, main: bool) -> None:
+        loss, scale = is_loss(metric), 1.0 if is_loss(metric) else 100.0
+        rows = self.drawn_rows(found, metric)
+        series: list[Series] = []
+        for row in rows:
+            series += self._series(found, row, metric, scale)
+        levels = [
+            Level(level.level * scale, f"level {level_name(metric, level.level)}" if self.wide else "")
+            for level in (found.base.levels[i] for i in shown_levels(found))
+            if level.metric == metric
+        ]
+        key = (id(found), metric, self.band, self.highlighted, self.wide)
+        view = self.look.view() if loss else self.look.view(log_y=False, y0=0, y1=100)
+        keys = [row.key for row in found.rows if row in rows]
+        foot = self._foot(found, metric, keys, main)
+        self.query_one(selector, Chart).put(
+            series, view, key=key, title=self._chart_title(found, metric, main), right=self._chart_right(main),
+            levels=levels, foot=foot, framed=self.wide, empty="no curve yet",
+        )  # fmt: skip
+
+    def _series(self, found: Compared, row: Row, metric: str, scale: float) -> list[Series]:
+        letter, mean = found.letters[row.key], found.curves[metric][row.key]
+        colour = parts.colour(letter)
+        marks = tuple(
+            Mark(float(curve.x[-1]), "×")
+            for curve in mean.seeds
+            if row.states.get(curve.seed) == "diverged" and curve.x.size
+        )
+        if self.band or len(mean.seeds) < 2:
+            low, high = (mean.low * scale, mean.high * scale) if len(mean.seeds) > 1 else (None, None)
+            return [Series(mean.x, mean.mean * scale, letter, colour, low=low, high=high, marks=marks, name=row.label)]
+        return [
+            Series(curve.x, curve.y * scale, letter, colour, marks=marks if number == 0 else (), name=row.label)
+            for number, curve in enumerate(mean.seeds)
+        ]
+
+    def _chart_title(self, found: Compared, metric: str, main: bool) -> str:
+        if is_loss(metric):
+            group = group_of(found)
+            words = [metric, KINDS.get(group[:1], ""), "log y" if self.look.log_y else ""]
+        else:
+            words = [f"{metric} %", "eval mode"]
+        mean = "mean of seeds · band min to max" if self.wide else "mean of seeds"
+        if main:
+            words.append(mean if self.band else "every seed")
+        if not self.wide:
+            words.append(self.look.axis)
+        if self.look.log_x:
+            words.append("log x")
+        return clean(" · ".join(word for word in words if word))
+
+    def _chart_right(self, main: bool) -> Line:
+        if not main:
+            return [("m swaps the two", "dim")]
+        smoothing = f"smooth {self.look.smoothing:g}".replace("0.", ".") if self.look.smoothing else "smooth off"
+        return [(f"{UNITS[self.look.axis]} · {smoothing}" if self.wide else smoothing, "dim")]
+
+    def _foot(self, found: Compared, metric: str, keys: list[str], main: bool) -> Line:
+        left_out = [found.letters[row.key] for row in found.rows if row.key not in keys]
+        if not main and left_out:
+            verb = "is" if len(left_out) == 1 else "are"
+            kinds = {KINDS.get(row.group[:1], "another loss") for row in found.rows if row.key not in keys}
+            words = f" {', '.join(left_out)} {verb} {' and '.join(sorted(kinds))}: another unit, so not drawn here"
+            return [(clean(words), "dim")]
+        line = parts.readout(found, metric, keys, self.look.cursor, self.wide)
+        if main and left_out:
+            line.append((f"{', '.join(left_out)} other loss", "dim"))
+        return line
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def why_nothing(self) -> str:
+        """Why a command on what is compared cannot act."""
+        return "" if self.found is not None else "nothing is compared yet"
+
+    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_pin = why_nothing
+
+    def current(self) -> Row | None:
+        """The highlighted row."""
+        found = self.found
+        return next((row for row in found.rows if row.key == self.highlighted), None) if found else None
+
+    def do_up(self) -> None:
+        self._to(-1)
+
+    def do_down(self) -> None:
+        self._to(1)
+
+    def do_first(self) -> None:
+        self._to(-1000)
+
+    def do_last(self) -> None:
+        self._to(1000)
+
+    def _to(self, by: int) -> None:
+        if self.found is None:
+            self.move_saved(by)
+            return
+        keys = [row.key for row in self.found.rows]
+        here = keys.index(self.highlighted) if self.highlighted in keys else 0
+        self.highlighted = keys[min(len(keys) - 1, max(0, here + by))]
+        self.show()
+
+    def do_open(self) -> None:
+        """The run of the highlighted row in Monitor: one that is at work, else its first seed."""
+        row = self.current()
+        if row is None or self.found is None:
+            self.open_saved()
+            return
+        views = self.found.views.get(row.key, [])
+        chosen = next((v for v in views if v.status.active), views[0] if views else None)
+        if chosen is not None:
+            self.app.watch_run(chosen.key)
+
+    def do_pin(self) -> None:
+        row, found = self.current(), self.found
+        if row is None or found is None:
+            return
+        store = self.app.store
+        keys = [view.key for view in found.views.get(row.key, [])]
+        if store.pinned in keys:
+            store.pinned = ""
+            self.say("baseline of the preset again")
+        elif keys:
+            store.pinned = keys[0]
+            self.say(f"baseline: {clean(row.label)}")
+        self.show()
+
+    def why_not_level(self) -> str:
+        if self.found is None:
+            return "nothing is compared yet"
+        if self.look.cursor is None and self.levels is None:
+            return "← and → put the cursor where the level shall be"
+        return ""
+
+    def do_level(self) -> None:
+        """A level at the height of the highlighted curve under the cursor; without a cursor the preset's again."""
+        found, row = self.found, self.current()
+        if found is None or row is None:
+            return
+        if self.look.cursor is None:
+            self.levels = None
+            self.say("levels of the preset again")
+            self.show()
+            return
+        value, _, count = found.curves[self.metric][row.key].at(self.look.cursor)
+        if not count:
+            self.say(f"v: {clean(row.label)} has no value here", "warn")
+            return
+        value = float(f"{value:.3g}")
+        kept: dict[str, list[float]] = {}
+        for level in found.base.levels:
+            if is_loss(level.metric) != is_loss(self.metric):
+                kept.setdefault(level.metric, []).append(level.level)
+        self.levels = {**kept, self.metric: [value]}
+        self.say(f"level {level_name(self.metric, value)} set here; 0 and v bring the preset's back")
+        self.show()
+
+    def do_metric(self) -> None:
+        found = self.found
+        if found is not None:
+            metrics = list(found.metrics)
+            self.metric = metrics[(metrics.index(self.metric) + 1) % len(metrics)]
+            self.show()
+
+    def do_fold(self) -> None:
+        self.band = not self.band
+        self.app.ui.set(compare_band=self.band)
+        self.say("mean and band" if self.band else "every seed")
+        self.show()
+
+    def do_settings(self) -> None:
+        """Wide: differing or all. At 80 columns they stand in place of the chart: differing, all, away."""
+        if self.wide:
+            self.everything = not self.everything
+        elif not self.has_class("-settings"):
+            self.add_class("-settings")
+            self.everything = False
+        elif not self.everything:
+            self.everything = True
+        else:
+            self.remove_class("-settings")
+            self.everything = False
+        self.call_after_refresh(self.redraw_all)
+
+    def do_full(self) -> None:
+        self.toggle_class("-full")
+        self.call_after_refresh(self.redraw_all)
+
+    def leave_layer(self) -> None:
+        for name in ("-settings", "-full"):
+            if self.has_class(name):
+                self.remove_class(name)
+                self.call_after_refresh(self.redraw_all)
+                return
+        super().leave_layer()
+
+
+def _folded(text: str, width: int) -> list[str]:
+    return wrap(text, max(10, width))

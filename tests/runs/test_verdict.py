@@ -1,0 +1,117 @@
+"""Curves over seeds, verdicts by accuracy and loss, saved views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs import RunWriter, list_runs
+from lsc_engine.runs.compare import compare
+from lsc_engine.runs.seeds import over_seeds
+from lsc_engine.runs.verdict import verdicts
+from lsc_engine.runs.views import VIEWS, SavedView, list_views, read_view, save_view
+
+from .conftest import MakeRun
+
+
+def train(
+    folder: Path, accuracy: float, loss: float, *, until: int = 100, state: str = "finished", every: int = 2
+) -> None:
+    """A run of 100 steps (10 a epoch) whose accuracy and loss move with speeds of their own."""
+    writer = RunWriter.open(folder, device="cpu", total_steps=100, echo=False)
+    for step in range(0, until + 1, every):
+        values = {"train/loss": 1 - min(loss * step / 100, 0.9), "train/accuracy": min(accuracy * step / 100, 1.0)}
+        writer.metrics(step, step / 10, step * 0.5, values)
+    if state != "running":
+        writer.finish(state, 0)
+    writer.close()
+
+
+def test_the_mean_goes_as_far_as_some_seed_and_never_beyond_a_seed(make_run: MakeRun, tmp_path: Path) -> None:
+    train(make_run(variant="a", seed=0), 1.0, 0.9)
+    train(make_run(variant="a", seed=1), 0.5, 0.9, until=50, state="diverged", every=5)
+    runs = list_runs([tmp_path / "runs"])
+    mean = over_seeds(runs, "train/accuracy", "epoch")
+    assert mean.x[-1] == 10.0
+    at_four = int(np.searchsorted(mean.x, 4.0))
+    assert mean.mean[at_four] == pytest.approx((0.4 + 0.2) / 2)
+    assert (mean.low[at_four], mean.high[at_four]) == (pytest.approx(0.2), pytest.approx(0.4))
+    assert set(mean.count[mean.x <= 5]) == {2.0}
+    assert set(mean.count[mean.x > 5]) == {1.0}
+    value, spread, count = mean.at(4.0)
+    assert (value, spread, count) == (pytest.approx(0.3), pytest.approx(np.std([0.4, 0.2], ddof=1)), 2)
+    assert mean.at(9.0)[2] == 1
+    runs[0].config["train"] = {"batch_size": 128}
+    steps = over_seeds(runs[:1], "train/accuracy", "step").x
+    assert np.array_equal(over_seeds(runs[:1], "train/accuracy", "images").x, steps * 128)
+    assert over_seeds(runs, "no/such").x.size == 0
+
+
+def test_accuracy_and_loss_may_tell_different_things(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed in range(3):
+        train(make_run(variant="a", seed=seed), 1.0, 0.6)
+        train(make_run(variant="b", seed=seed, dim=12), 0.8, 0.9)
+    found = compare(list_runs([tmp_path / "runs"]), levels={"train/accuracy": [0.2, 0.5], "train/loss": [0.8, 0.5]})
+    by_accuracy, by_loss = verdicts(found)
+    assert (by_accuracy.kind, by_accuracy.result, str(by_accuracy)) == ("accuracy", "fails", "fails, 3 of 3 seeds")
+    assert (by_loss.kind, by_loss.result, str(by_loss)) == ("loss", "holds", "holds, 3 of 3 seeds")
+    assert by_loss.levels == (0.8, 0.5)
+    assert by_accuracy.levels == (0.2, 0.5)
+    assert by_loss.speed is not None
+    assert by_loss.speed.ratio == pytest.approx(84 / 56)
+    assert not by_loss.so_far
+
+
+def test_a_run_under_way_decides_only_what_is_decided(make_run: MakeRun, tmp_path: Path) -> None:
+    train(make_run(variant="a"), 1.0, 0.6)
+    train(make_run(variant="b"), 2.0, 0.6, until=20, state="running")
+    runs = list_runs([tmp_path / "runs"])
+    (early,) = verdicts(compare(runs, levels={"train/accuracy": [0.3]}))
+    assert (early.result, early.so_far) == ("holds", True)
+    (open_,) = verdicts(compare(runs, levels={"train/accuracy": [0.9]}))
+    assert (open_.result, open_.decided, str(open_)) == ("open", 0, "open")
+    (late,) = verdicts(compare(runs, levels={"train/accuracy": [0.1, 0.15, 0.9]}))
+    assert late.decided == 1
+
+
+def test_seeds_and_levels_that_disagree_are_said_to(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed, speed in enumerate((2.0, 0.5)):
+        train(make_run(variant="a", seed=seed), 1.0, 0.6)
+        train(make_run(variant="b", seed=seed), speed, 0.6)
+    (split,) = verdicts(compare(list_runs([tmp_path / "runs"]), levels={"train/accuracy": [0.4]}))
+    assert str(split) == "differs by seed, 1 of 2 seeds"
+
+
+def test_the_last_value_of_a_run_under_way_is_none_where_others_finished(make_run: MakeRun, tmp_path: Path) -> None:
+    train(make_run(variant="a", seed=0), 1.0, 0.6)
+    train(make_run(variant="a", seed=1), 1.0, 0.6, until=20, state="running")
+    (row,) = compare(list_runs([tmp_path / "runs"])).rows
+    assert row.last["train/accuracy"] == (1.0, 0.0, 1)
+
+
+def test_a_view_is_written_and_read_again(tmp_path: Path) -> None:
+    view = SavedView(
+        "fig1a", "s/fig1a", ("s/fig1a/a/seed-0",), "s/fig1a/a", {"train/loss": [0.4]}, axis="step", band=False
+    )
+    path = save_view(tmp_path, view)
+    assert path == tmp_path / VIEWS / "fig1a.toml"
+    assert read_view(path) == view
+    assert list_views(tmp_path) == [view]
+    (tmp_path / VIEWS / "bad.toml").write_text("runs = [")
+    (tmp_path / VIEWS / "odd.toml").write_text('runs = [1, "x"]\nlevels = {a = "b", c = [nan, 1]}\nband = 3\n')
+    odd = read_view(tmp_path / VIEWS / "odd.toml")
+    assert (odd.runs, odd.levels, odd.band) == (("x",), {"c": [1.0]}, True)
+    assert [v.name for v in list_views(tmp_path)] == ["fig1a", "odd"]
+
+
+def test_a_view_stays_in_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        save_view(tmp_path, SavedView("../x"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / VIEWS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LscError, match="is a link"):
+        save_view(tmp_path, SavedView("x"))
+    assert not list((tmp_path / "elsewhere").iterdir())
