@@ -51,7 +51,8 @@ class Verdict:
         if self.note or not self.decided or self.result == "differs by level":
             return self.result
         count = self.against if self.result == "fails" else self.agree
-        return f"{self.result}, {count} of {self.seeds} seed{'s' if self.seeds != 1 else ''}"
+        words = "" if self.result.endswith("seed") else " seed" if self.seeds == 1 else " seeds"
+        return f"{self.result}, {count} of {self.seeds}{words}"
 
 
 def verdicts(comparison: Comparison, unit: str = "epochs") -> list[Verdict]:

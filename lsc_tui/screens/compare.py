@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from lsc_engine.charts import Level, Mark, Series
 from lsc_engine.runs.compare import Row, is_loss
+from lsc_engine.runs.rows import Floats
 from lsc_tui.charting import ChartCommands
 from lsc_tui.comparing import Chosen, Compared, Reader, Request, group_of, level_name, request_of, shown_levels, unequal
 from lsc_tui.frame import LscScreen
@@ -265,10 +267,11 @@ class CompareScreen(FileCommands, ChartCommands, LscScreen):
             if row.states.get(curve.seed) == "diverged" and curve.x.size
         )
         if self.band or len(mean.seeds) < 2:
-            low, high = (mean.low * scale, mean.high * scale) if len(mean.seeds) > 1 else (None, None)
-            return [Series(mean.x, mean.mean * scale, letter, colour, low=low, high=high, marks=marks, name=row.label)]
+            low, high = (_times(mean.low, scale), _times(mean.high, scale)) if len(mean.seeds) > 1 else (None, None)
+            y = _times(mean.mean, scale)
+            return [Series(mean.x, y, letter, colour, low=low, high=high, marks=marks, name=row.label)]
         return [
-            Series(curve.x, curve.y * scale, letter, colour, marks=marks if number == 0 else (), name=row.label)
+            Series(curve.x, _times(curve.y, scale), letter, colour, marks=marks if number == 0 else (), name=row.label)
             for number, curve in enumerate(mean.seeds)
         ]
 
@@ -432,6 +435,12 @@ class CompareScreen(FileCommands, ChartCommands, LscScreen):
                 self.call_after_refresh(self.redraw_all)
                 return
         super().leave_layer()
+
+
+def _times(values: Floats, scale: float) -> Floats:
+    """The product, infinite where a value of a file is beyond all bounds."""
+    with np.errstate(over="ignore"):
+        return values * scale
 
 
 def _folded(text: str, width: int) -> list[str]:

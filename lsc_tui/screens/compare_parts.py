@@ -245,12 +245,12 @@ def verdict_narrow(found: Compared, width: int, height: int) -> list[Line]:
     """One line by accuracy, one by loss, then what has to be said beside them."""
     out: list[Line] = []
     letters = {row.label: found.letters[row.key] for row in found.rows}
-    base = f"{found.letters[found.base.key]} {clean(found.base.label)}"
+    base = found.letters[found.base.key]
     for kind in ("accuracy", "loss"):
         own = [v for v in found.verdicts if v.kind == kind]
         if not own:
             continue
-        line: Line = [(f"{kind:<9} ", "dim"), (f"faster than {fit(base, min(len(base), 20))}: ", "")]
+        line: Line = [(f"{kind:<9} ", "dim"), ("faster than ", ""), (base, style_of(base)), (": ", "")]
         for number, verdict in enumerate(own):
             letter = letters[verdict.row]
             line += [(" · " if number else "", "dim"), (letter, style_of(letter))]
@@ -276,7 +276,7 @@ def _mood(verdict: Verdict) -> str:
 def verdict_wide(found: Compared, width: int, height: int) -> list[Line]:
     """One row by accuracy and one by loss per variant, with the speed-up at the hardest level."""
     out: list[Line] = []
-    room = max(12, width - 52)
+    room = max(12, width - 51)
     labels = list(dict.fromkeys(v.row for v in found.verdicts))
     letters = {row.label: found.letters[row.key] for row in found.rows}
     for label in labels:

@@ -82,7 +82,7 @@ def test_seeds_and_levels_that_disagree_are_said_to(make_run: MakeRun, tmp_path:
         train(make_run(variant="a", seed=seed), 1.0, 0.6)
         train(make_run(variant="b", seed=seed), speed, 0.6)
     (split,) = verdicts(compare(list_runs([tmp_path / "runs"]), levels={"train/accuracy": [0.4]}))
-    assert str(split) == "differs by seed, 1 of 2 seeds"
+    assert str(split) == "differs by seed, 1 of 2"
 
 
 def test_the_last_value_of_a_run_under_way_is_none_where_others_finished(make_run: MakeRun, tmp_path: Path) -> None:
