@@ -114,8 +114,9 @@ class Collector(threading.Thread):
         """One look at everything; True if some metrics file has more to read at once."""
         now = time.monotonic()
         if now >= self._next_scan:
-            self._next_scan = now + SCAN_SECONDS
             self._scan()
+            # A walk over very many folders is made seldom enough to cost nothing.
+            self._next_scan = now + max(SCAN_SECONDS, 200 * (time.monotonic() - now))
         self._look()
         more = self._read_wished()
         if self._sampler is not None and now >= self._next_hardware:

@@ -69,7 +69,8 @@ class Scale:
 def ticks(scale: Scale, count: int) -> list[float]:
     """At most about `count` round values on the scale, rising."""
     count = max(1, count)
-    if scale.log:
+    # Over less than half a decade the round values of a logarithmic axis are too few.
+    if scale.log and scale.hi > 3.2 * scale.lo:
         found = _log_ticks(scale, count)
         if len(found) >= 2:
             return found
@@ -133,7 +134,7 @@ def _without_zero(text: str) -> str:
 
 def labels(values: list[float], *, log: bool) -> list[str]:
     """The labels of one axis, written alike."""
-    if log or len(values) < 2:
+    if len(values) < 2 or (log and values[-1] > 3.2 * values[0]):
         return [short(v) for v in values]
     step = min(b - a for a, b in itertools.pairwise(values))
     largest = max(abs(v) for v in values)

@@ -100,8 +100,8 @@ def gpu_of(store: Store, view: RunView) -> Gpu | None:
     return next((g for g in store.hardware.gpus if index.isdigit() and g.index == int(index)), None)
 
 
-def _giga(value: float | None) -> str:
-    return "n/a" if value is None else f"{value / 1e9:.1f}"
+def _giga(value: float | None, digits: int = 1) -> str:
+    return "n/a" if value is None else f"{value / 1e9:.{digits}f}"
 
 
 def _alone(gpu: Gpu, store: Store, view: RunView) -> str:
@@ -138,7 +138,7 @@ def machine(
     if gpu is not None:
         body += _gpu_wide(gpu, store, view, width - 4)
     if here and hw.cpu is not None:
-        ram = f"ram {_giga(hw.memory)}/{_giga(hw.memory_total)} GB"
+        ram = f"ram {_giga(hw.memory, 0)}/{_giga(hw.memory_total, 0)} GB"
         body.append([("host    ", ""), (bar(hw.cpu / 100, 16), "bar"), (f"  {hw.cpu:.0f}% of {hw.cpus}   {ram}", "")])
     if not here:
         body.append(
@@ -148,7 +148,8 @@ def machine(
         )
         body.append([("cannot see that host from here", "dim")])
     elif gpu is None:
-        body.append([(f"{clean(view.status.device) or 'no device yet'}   {clean(hw.gpu_problem)}", "dim")])
+        problem = f"   ({clean(hw.gpu_problem)})" if hw.gpu_problem and not view.status.device.startswith("cpu") else ""
+        body.append([(f"device  {clean(view.status.device) or 'none yet'}{problem}", "")])
     if waiting:
         body.append([(f"data    {waiting}", "")])
     if view.status.step_seconds:
@@ -313,7 +314,7 @@ def events_panel(view: RunView, curves: Curves | None, log: Sequence[str], width
             [
                 (
                     fit(
-                        f" {len(curves.checkpoints)} checkpoints, newest step {thousands(step)}, {size_text(size)}",
+                        f" checkpoints {len(curves.checkpoints)}, newest step {thousands(step)}, {size_text(size)}",
                         inner,
                     ),
                     "dim",

@@ -131,10 +131,11 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         chosen = self.filter.text or ("no filter" if self.wide else "(no filter)")
         arrow = "↑" if (order.sort == "started") == order.inverted else "↓"
         studies = len({(v.root, v.study) for v in store.runs.values()})
-        count = f"{len(store.runs)} runs, {studies} studies · {order.sort} {arrow}"
+        things = _count(len(store.runs), "run", "runs"), _count(studies, "study", "studies")
+        count = f"{things[0]}, {things[1]} · {order.sort} {arrow}"
         if self.wide:
             fold = "seeds folded (b unfolds)" if order.folded else "seeds shown one by one (b folds)"
-            count = f"{len(store.runs)} runs in {studies} studies · sort {order.sort} {arrow} · {fold}"
+            count = f"{things[0]} in {things[1]} · sort {order.sort} {arrow} · {fold}"
         room = max(8, width - len(count) - len(chosen) - 7)
         where = clean(where) if len(where) <= room else "…" + clean(where)[1 - room :]
         left: Line = [(where, ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
@@ -374,3 +375,7 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
             self.do_full()
         elif self.filter.text:
             self._filter_done("")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
