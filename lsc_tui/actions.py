@@ -6,6 +6,7 @@ own session, so nothing here lives in the viewer.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -31,6 +32,16 @@ def named(views: list[RunView]) -> str:
     first = views[0]
     study = first.study.rpartition("/")[2]
     return f"{study} {first.label} s{first.seed}" if len(views) == 1 else f"{study}: {len(views)} runs"
+
+
+def engine(*words: str) -> str:
+    """Run `lsc-engine` with these words and wait for it; its standard output. LscError with what it said if it fails."""
+    argv = [sys.executable, "-m", "lsc_engine", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise LscError(said[0] if said else f"lsc-engine {words[0]} ended with {done.returncode}")
+    return done.stdout
 
 
 class RunCommands(_Base):
@@ -106,11 +117,8 @@ class RunCommands(_Base):
         views = [v for v in self.targets() if v.state in _OVER]
 
         def work() -> None:
-            from lsc_engine.runs.launch import detach
-
             for view in views:
-                argv = [sys.executable, "-m", "lsc_engine", "resume", str(view.run.path)]
-                detach(argv, view.run.log_path)
+                engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach")
 
         self.ask(f"resume {named(views)}?", {"y": ("resume", lambda: self._try(work, f"resumed {named(views)}"))})
 

@@ -65,6 +65,7 @@ class Collector(threading.Thread):
         self._older = 0
         self._next_scan = self._next_hardware = 0.0
         self._rounds = 0
+        self._all_until = 0.0
         self.focused = True
 
     # --- called from the UI thread ------------------------------------------------------------------------------
@@ -85,6 +86,7 @@ class Collector(threading.Thread):
     def rescan(self) -> None:
         """Look for new and gone runs now."""
         self._next_scan = 0.0
+        self._all_until = time.monotonic() + QUIET_ROUNDS
         self._wake.set()
 
     def take(self) -> News:
@@ -181,7 +183,8 @@ class Collector(threading.Thread):
                 if self._stop.is_set():
                     return
                 short = self._short.get(tracked.run.id, "")
-                if tracked.quiet and not first and (number + self._rounds) % QUIET_ROUNDS:
+                waits = tracked.quiet and not first and key not in self._wished
+                if waits and (number + self._rounds) % QUIET_ROUNDS and time.monotonic() > self._all_until:
                     continue
                 if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend) and tracked.view:
                     fresh[key] = tracked.view

@@ -135,8 +135,6 @@ class RunView:
     @property
     def epochs(self) -> float | None:
         """Epochs of the whole run, told from the share that is done."""
-        if self.status.epoch and self.status.step and self.status.total_steps:
-            return self.status.epoch * self.status.total_steps / self.status.step
         duration = str(setting(self.config, "train.duration") or "")
         number, _, unit = duration.partition(" ")
         if unit.startswith("epoch"):
@@ -144,6 +142,8 @@ class RunView:
                 return float(number.replace("_", ""))
             except ValueError:
                 return None
+        if self.status.epoch and self.status.step and self.status.total_steps:
+            return round(self.status.epoch * self.status.total_steps / self.status.step, 1)
         return None
 
 

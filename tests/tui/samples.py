@@ -79,7 +79,7 @@ def make_study(
     started: float = START, fixed: bool = True,
 ) -> dict[str, Path]:  # fmt: skip
     """A study of the shipped demo preset in states of every kind; run id -> folder."""
-    plan = plan_study("demo", name=name, seeds=(0, 1, 2))
+    plan = plan_study("demo", name=name, seeds=(0, 1, 2), sets=["train.duration=200 epochs"])
     configs = {run.id: run.config for run in plan.runs}
     out = {}
     for number, (variant, seed, state, points, end) in enumerate(rows):
