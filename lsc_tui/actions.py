@@ -6,14 +6,20 @@ own session, so nothing here lives in the viewer.
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs import control, notes
-from lsc_tui.lines import size_text
+from lsc_engine.runs.files import MAX_TOML, read_bytes
+from lsc_engine.runs.layout import PRESET
+from lsc_engine.runs.run import Run
+from lsc_tui.lines import home_path, size_text
 from lsc_tui.model import RunView
 
 if TYPE_CHECKING:
@@ -35,13 +41,33 @@ def named(views: list[RunView]) -> str:
 
 
 def engine(*words: str) -> str:
-    """Run `lsc-engine` with these words and wait for it; its standard output. LscError with what it said if it fails."""
+    """Run `lsc-engine` with these words to its end; its standard output. LscError with what it said if it fails."""
     argv = [sys.executable, "-m", "lsc_engine", *words]
     done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise LscError(said[0] if said else f"lsc-engine {words[0]} ended with {done.returncode}")
     return done.stdout
+
+
+def metrics_csv(runs: Sequence[Run]) -> str:
+    """All metrics of runs: one row per run and step, one column per metric; empty where a step has no value."""
+    rows: dict[tuple[str, int], dict[str, float]] = {}
+    columns: dict[str, None] = {"epoch": None, "time": None}
+    for run in runs:
+        fresh = Run(run.path, run.id, run.root)
+        fresh.poll()
+        for name in fresh.table.names:
+            columns[name] = None
+            steps, (values, epochs, times) = fresh.table.columns(name, "epoch", "time")
+            for step, value, epoch, time in zip(steps.tolist(), values, epochs, times, strict=True):
+                rows.setdefault((run.id, step), {}).update({name: value, "epoch": epoch, "time": time})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", "step", *columns])
+    for (identifier, step), found in sorted(rows.items()):
+        writer.writerow([identifier, step, *(repr(float(found[name])) if name in found else "" for name in columns)])
+    return out.getvalue()
 
 
 class RunCommands(_Base):
@@ -121,6 +147,51 @@ class RunCommands(_Base):
                 engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach")
 
         self.ask(f"resume {named(views)}?", {"y": ("resume", lambda: self._try(work, f"resumed {named(views)}"))})
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def why_not_toml(self) -> str:
+        return "" if self.targets() else "no run is highlighted"
+
+    why_not_export = why_not_toml
+
+    def do_toml(self) -> None:
+        view = self.targets()[0]
+
+        def work() -> None:
+            from lsc_tui.screens.text import TextScreen
+
+            try:
+                text = read_bytes(view.run.path / PRESET, MAX_TOML).decode("utf-8", "replace")
+            except LscError as error:
+                self.app.call_from_thread(self.say, str(error), "error")
+                return
+            self.app.call_from_thread(self.app.push_screen, TextScreen(f"{view.id} · {PRESET}", text))
+
+        self.run_worker(work, thread=True, group="actions", exit_on_error=False)
+
+    def do_export(self) -> None:
+        views = self.targets()
+        stem = "-".join(views[0].id.split("/")[-3 if len(views) == 1 else -2 :][: 3 if len(views) == 1 else 1])
+        table, picture = Path.cwd() / f"{stem}.csv", Path.cwd() / f"{stem}-screen.svg"
+
+        def write_table() -> None:
+            table.write_text(metrics_csv([view.run for view in views]), encoding="utf-8")
+
+        def write_picture() -> None:
+            # The picture is made here and now; only the writing may take its time.
+            drawn = self.app.export_screenshot(title=stem)
+
+            def write() -> None:
+                picture.write_text(drawn, encoding="utf-8")
+
+            self._try(write, f"wrote {home_path(picture)}")
+
+        answers = {
+            "c": ("CSV of all metrics", lambda: self._try(write_table, f"wrote {home_path(table)}")),
+            "s": ("SVG of the screen", write_picture),
+        }
+        self.ask(f"write {named(views)} here as", answers)
 
     # --- notes, tags, trash -------------------------------------------------------------------------------------
 

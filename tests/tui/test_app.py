@@ -135,3 +135,35 @@ def test_the_viewer_loads_neither_torch_nor_plotting(module: str) -> None:
         "sys.exit(f'loaded {bad}' if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_the_toml_of_a_run_is_shown_and_closes(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("g", "down", "r")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        text = text_of(app)
+        assert "lsc-2025/fig9/A-384/seed-0 · preset.toml" in text
+        assert "[run]" in text
+        await pilot.press("end")
+        await pilot.pause()
+        assert '"train.batch_size" = ' in text_of(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, RunsScreen)
+
+
+async def test_metrics_and_screen_are_written_as_files(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("g", "down", "e", "c")
+        await app.workers.wait_for_complete()
+        lines = (tmp_path / "fig9-A-384-seed-0.csv").read_text().splitlines()
+        assert lines[0] == "run,step,epoch,time,train/loss,lr,speed/images_per_second,train/accuracy"
+        assert len(lines) == 201
+        assert lines[1].startswith("lsc-2025/fig9/A-384/seed-0,4,1.0,14.0,")
+        await pilot.press("e", "s")
+        await app.workers.wait_for_complete()
+        assert (tmp_path / "fig9-A-384-seed-0-screen.svg").read_text().startswith("<svg")
