@@ -35,15 +35,17 @@ def main(argv: list[str] | None = None) -> None:
     if options.demo:
         from lsc_tui.demo import demo_folder
 
-        found = demo_folder()
+        found = demo_folder(play=not options.once)
         if found is None:
             print("lsc-tui: this build carries no example runs", file=sys.stderr)
             sys.exit(1)
         folders = [found]
-    sys.exit(start(folders, ascii=options.ascii, once=options.once, theme=options.theme))
+    sys.exit(start(folders, ascii=options.ascii, once=options.once, theme=options.theme, demo=options.demo))
 
 
-def start(folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None) -> int:
+def start(
+    folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None, demo: bool = False
+) -> int:
     """Run the application; the exit code."""
     if not once and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
@@ -57,7 +59,7 @@ def start(folders: list[Path], *, ascii: bool = False, once: bool = False, theme
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
         return 2
-    app = LscApp(folders, ascii=ascii, theme=theme)
+    app = LscApp(folders, ascii=ascii, theme=theme, demo=demo)
     if once:
         from lsc_tui.once import one_frame
 

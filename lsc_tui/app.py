@@ -72,11 +72,13 @@ class LscApp(App[None], inherit_bindings=False):
         hardware: bool = True,
         clock: Callable[[], float] = time.time,
         theme: str | None = None,
+        demo: bool = False,
     ) -> None:
         super().__init__()
         self.animation_level = "none"
         self.folders = [Path(f) for f in folders]
         self.ascii = ascii
+        self.demo = demo
         self.clock = clock
         self.config = config or config_folder()
         self.keymap, self._keymap_fault = Keymap.load(self.config / "keys.toml")
@@ -185,6 +187,9 @@ class LscApp(App[None], inherit_bindings=False):
     def leave(self) -> None:
         """End the viewer and say which runs go on."""
         active = sum(1 for view in self.store.runs.values() if view.status.active)
+        if self.demo:
+            # What is played there ends with the viewer.
+            active = 0
         words = {0: "", 1: "1 run goes on"}.get(active, f"{active} runs go on")
         self.exit(message=words or None)
 

@@ -120,9 +120,9 @@ def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
     if curves is not None and curves.checkpoints:
         step, when, size = curves.checkpoints[-1]
         rows.append(("checkpoint", f"{ago(now - when)} ago, step {thousands(step)}, {size_text(size)}"))
-    commit = view.source.get("commit") or setting(view.source, "git.commit")
+    commit = setting(view.source, "code.commit")
     if isinstance(commit, str) and commit:
-        rows.append(("code", commit[:7] + (", changed" if view.source.get("dirty") else "")))
+        rows.append(("code", commit[:7] + (", changed" if setting(view.source, "code.dirty") else ", clean")))
     if view.note:
         rows.append(("note", view.note))
     if view.tags:

@@ -74,11 +74,11 @@ def test_q_leaves_and_says_that_runs_go_on(runs: Path) -> None:
 
 def test_first_frame_with_a_hundred_runs(made_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """bars.md, startup: first painted frame with 100 runs in 0.8 s on 2 idle cores. The figure is printed; the test
-    allows three times as much, since other work may share the machine."""
+    looks at processor time to all rows, since other work may share the machine."""
     root = tmp_path / "runs"
     for i in range(100):
         shutil.copytree(made_runs / "mine/A-384/seed-0", root / f"study-{i // 10}/A-384/seed-{i % 10}")
-    taken, rows = [], []
+    taken, rows, busy = [], [], []
     for _ in range(3):
         started = time.perf_counter()
         pid, terminal = _start(root)
@@ -87,8 +87,9 @@ def test_first_frame_with_a_hundred_runs(made_runs: Path, tmp_path: Path, capsys
         _read_until(terminal, b"100 runs", seen)
         rows.append(time.perf_counter() - started)
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        used = os.wait4(pid, 0)[2]
+        busy.append(used.ru_utime + used.ru_stime)
         os.close(terminal)
     with capsys.disabled():
         print(f"\n  lsc-tui, 100 runs: first frame {min(taken):.2f} s, all rows {min(rows):.2f} s (bar 0.8)", end="")
-    assert min(taken) < 3 * 0.8
+    assert min(busy) < 2 * 0.8
