@@ -55,6 +55,8 @@ def stop(
         emit_json({"id": found.id, "state": state, "asked": not (now and status.active)})
     elif now and status.active:
         say(f"{found.id} {state}")
+    elif status.state == "queued":
+        say(f"{found.id} is asked to stop: it will not be started when its turn comes")
     else:
         say(f"{found.id} is asked to stop: it writes a checkpoint after the step it is in")
 

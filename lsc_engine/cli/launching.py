@@ -11,15 +11,21 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsc_engine.cli.output import emit_json, say
 from lsc_engine.config import RunConfig, StudyPlan, TunePlan, derive, missing_data
-from lsc_engine.errors import UsageError
+from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import find_run, open_run
+from lsc_engine.runs.control import enqueue
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.provenance import describe_source
 from lsc_engine.runs.study import StudyRun, create_study, look_at_study
+
+if TYPE_CHECKING:
+    from lsc_engine.cli.progress import Display
+    from lsc_engine.training.signals import Signals
+    from lsc_engine.training.study import Job
 
 
 @dataclass(frozen=True)
@@ -140,13 +146,15 @@ def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
     done = [run for run in runs if run.action == "done"]
     if done:
         say(f"{len(done)} of {len(runs)} runs are done already")
+    for run in todo:
+        enqueue(run.folder)
     if not todo:
         return (1 if busy else _code_of(run.status.state for run in runs if run.status)), {}
 
     from lsc_engine.training.signals import Signals
 
     with Signals() as signals:
-        from lsc_engine.training.study import Job, exit_code
+        from lsc_engine.training.study import ELSEWHERE, Job, exit_code
 
         jobs = [Job(run.id, run.folder, run.needs) for run in todo]
         if place.gpus is not None:
@@ -154,10 +162,10 @@ def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
         else:
             states = _in_turn(jobs, {run.id: run.config for run in todo}, place, signals)
         earlier = [run.status.state for run in done if run.status is not None]
-        return exit_code([*states.values(), *earlier], signals), states
+        return exit_code([*states.values(), *earlier, *(ELSEWHERE for _ in busy)], signals), states
 
 
-def _in_turn(jobs: list[Any], configs: dict[str, RunConfig], place: Place, signals: Any) -> dict[str, str]:
+def _in_turn(jobs: list[Job], configs: dict[str, RunConfig], place: Place, signals: Signals) -> dict[str, str]:
     from lsc_engine.cli.progress import Lines, display
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.execute import execute
@@ -167,24 +175,38 @@ def _in_turn(jobs: list[Any], configs: dict[str, RunConfig], place: Place, signa
     with display() as shown:
         echo = isinstance(shown, Lines)
 
-        def run(job: Any) -> str:
+        def run(job: Job) -> str:
             shown.begin(job.id)
-            state = execute(
-                job.folder, configs[job.id], runs_dir=place.runs_dir, device=device, data_dir=place.data_dir,
-                signals=signals, echo=echo, display=shown,
-            )  # fmt: skip
+            try:
+                state = execute(
+                    job.folder, configs[job.id], runs_dir=place.runs_dir, device=device, data_dir=place.data_dir,
+                    signals=signals, echo=echo, display=shown,
+                )  # fmt: skip
+            except LscError as error:
+                # Its folder cannot be written; the other runs go on.
+                shown.end(job.id, "failed", str(error))
+                return "failed"
             shown.end(job.id, state, open_run(job.folder).status().message)
             return state
 
-        return run_in_turn(jobs, run, signals, place.runs_dir)
+        return run_in_turn(jobs, run, signals, place.runs_dir, lambda job, state: _tell_untrained(shown, job, state))
 
 
-def _spread(jobs: list[Any], place: Place, signals: Any) -> dict[str, str]:
+def _tell_untrained(shown: Display, job: Job, state: str) -> None:
+    shown.begin(job.id)
+    shown.end(job.id, state, open_run(job.folder).status().message)
+
+
+def _spread(jobs: list[Job], place: Place, signals: Signals) -> dict[str, str]:
+    from lsc_engine.cli.progress import display
+    from lsc_engine.cli.watching import Watch
     from lsc_engine.training.gpus import gpu_slots
     from lsc_engine.training.study import run_spread
 
     assert place.gpus is not None
-    return run_spread(jobs, gpu_slots(place.gpus), place.arguments(), signals, place.runs_dir, say)
+    slots = gpu_slots(place.gpus)
+    with display() as shown:
+        return run_spread(jobs, slots, place.arguments(), signals, place.runs_dir, Watch(shown))
 
 
 def _code_of(states: Iterable[str]) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,14 +121,39 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
 
 def _record_end(folder: Path) -> Status:
     """Say how the run ended if it could not say so itself."""
+    if read_status(folder).active:
+        return settle(folder, "stopped", 137, "killed on request")
+    clear(folder)
+    return read_status(folder)
+
+
+def settle(folder: Path, state: str, exit_code: int, message: str) -> Status:
+    """Record how a run ended whose process did not say so, or that was never started; its progress is kept.
+
+    A folder that another process writes, or that cannot be written, stays as it is. Returns what the folder then says.
+    """
+
+    def ended(status: Status) -> Status:
+        return replace(status, state=state, exit_code=exit_code, eta=None, message=message)
+
+    return _change(folder, ended)
+
+
+def enqueue(folder: Path) -> Status:
+    """Say that the run waits for its turn; requests of before are dropped. As `settle` where it cannot be said."""
+
+    def waiting(status: Status) -> Status:
+        return replace(status, state="queued", exit_code=None, eta=None, message="")
+
+    return _change(folder, waiting)
+
+
+def _change(folder: Path, change: Callable[[Status], Status]) -> Status:
     with contextlib.suppress(LscError, OSError):
         lock = RunLock(folder)
         try:
-            status = read_status(folder)
-            if status.active:
-                ended = replace(status, state="stopped", exit_code=137, eta=None, message="killed on request")
-                write_status(folder, ended)
             clear(folder)
+            write_status(folder, change(read_status(folder)))
         finally:
             lock.release()
     return read_status(folder)

@@ -22,7 +22,8 @@ def gpu_slots(wanted: str) -> list[Slot]:
         if missing:
             there = ", ".join(str(card.index) for card in cards) or "none"
             raise UsageError(f"--gpus: no GPU {', '.join(missing)} here. There are: {there}")
-        chosen = [by_index[part.strip()] for part in wanted.split(",")]
+        # A GPU named twice is one place all the same.
+        chosen = list(dict.fromkeys(by_index[part.strip()] for part in wanted.split(",")))
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return [Slot(f"GPU {c.index}", "cuda", {**environment, "CUDA_VISIBLE_DEVICES": c.uuid}) for c in chosen]
 

@@ -1,0 +1,164 @@
+"""Runs spread over slots with a real worker process each, and runs that wait for their turn."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lsc_engine.config import plan_study
+from lsc_engine.runs import control, create_run, open_run
+from lsc_engine.training.signals import Signals
+from lsc_engine.training.study import ELSEWHERE, Job, Slot, exit_code, run_in_turn, run_spread
+
+PRESET = """
+[data]
+dataset = "digits"
+labels = "unique"
+classes = 64
+[model]
+name = "encoder"
+width = 0.05
+[target]
+method = "lsc"
+system = "V21"
+[optimizer]
+lr = 3e-3
+[train]
+duration = "2 epochs"
+batch_size = 16
+[log]
+every = "1 steps"
+"""
+LONG = 'train.duration = "100000 epochs"'
+SLOTS = [Slot("place 0", "cpu", {"OMP_NUM_THREADS": "1"}), Slot("place 1", "cpu", {"OMP_NUM_THREADS": "1"})]
+
+
+class Told:
+    """What the scheduler says, in order; `on_look` is called with every look."""
+
+    def __init__(self, on_look: Callable[[Job], None] = lambda job: None) -> None:
+        self.begun: dict[str, str] = {}
+        self.ended: dict[str, str] = {}
+        self.together = 0
+        self._on_look = on_look
+
+    def begin(self, job: Job, place: str) -> None:
+        self.begun[job.id] = place
+        self.together = max(self.together, len(self.begun) - len(self.ended))
+
+    def look(self, job: Job) -> None:
+        self._on_look(job)
+
+    def end(self, job: Job, state: str) -> None:
+        self.ended[job.id] = state
+
+
+def study(root: Path, variants: str) -> list[Job]:
+    file = root / "s.toml"
+    file.write_text(PRESET + variants)
+    plan = plan_study(file)
+    return [Job(run.id, create_run(root / "runs" / run.id, run.config, {}), run.needs) for run in plan.runs]
+
+
+def variant(name: str, *lines: str) -> str:
+    return "\n".join(["[[variants]]", f'name = "{name}"', *lines, ""])
+
+
+def spread(root: Path, jobs: list[Job], told: Told, signals: Signals | None = None) -> dict[str, str]:
+    return run_spread(jobs, SLOTS, [], signals or Signals(), root / "runs", told)
+
+
+def kill_once_running(folder: Path) -> Callable[[Job], None]:
+    def look(job: Job) -> None:
+        status = open_run(folder).status()
+        if job.folder == folder and status.state == "running":
+            assert status.pid is not None
+            assert status.pid != os.getpid()
+            os.kill(status.pid, signal.SIGKILL)
+
+    return look
+
+
+def test_slots_are_filled_needs_come_first_and_a_killed_worker_stops_nobody_else(tmp_path: Path) -> None:
+    jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8")
+                 + variant("killed", "model.dim = 9", LONG) + variant("after-b", 'start_from = "@b"', "model.dim = 8")
+                 + variant("after-killed", 'needs = "killed"', "model.dim = 10"))  # fmt: skip
+    ids = {job.folder.parent.name: job.id for job in jobs}
+    killed = tmp_path / "runs" / ids["killed"]
+    told = Told(kill_once_running(killed))
+    states = spread(tmp_path, jobs, told)
+
+    want = {"a": "finished", "b": "finished", "killed": "failed", "after-b": "finished", "after-killed": "failed"}
+    assert states == {ids[name]: state for name, state in want.items()} == told.ended
+    for name, state in want.items():
+        assert open_run(tmp_path / "runs" / ids[name]).status().shown_state == state
+    assert "killed by signal 9" in open_run(killed).status().message
+    assert ids["killed"] in open_run(tmp_path / "runs" / ids["after-killed"]).status().message
+    assert set(told.begun) == set(ids.values()) - {ids["after-killed"]}
+    assert set(told.begun.values()) == {"place 0", "place 1"}
+    assert told.together == 2
+    assert list(told.begun).index(ids["after-b"]) > list(told.begun).index(ids["b"])
+    assert exit_code(states.values(), Signals()) == 1
+
+
+def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Path) -> None:
+    jobs = study(tmp_path, "".join(variant(f"v{n}", f"model.dim = {n}", LONG) for n in (7, 8, 9)))
+    signals = Signals()
+
+    def when_both_run() -> None:
+        while [open_run(job.folder).status().state for job in jobs].count("running") < 2:
+            time.sleep(0.05)
+        signals.stop = signal.SIGTERM
+
+    threading.Thread(target=when_both_run, daemon=True).start()
+    states = spread(tmp_path, jobs, Told(), signals)
+    assert states == {jobs[0].id: "stopped", jobs[1].id: "stopped"}
+    for job in jobs[:2]:
+        assert open_run(job.folder).checkpoints()
+        assert open_run(job.folder).status().exit_code == 143
+    assert open_run(jobs[2].folder).status().state == "queued"
+    assert exit_code(states.values(), signals) == 143
+
+
+def test_a_worker_that_cannot_start_leaves_a_failed_run_that_says_why(tmp_path: Path) -> None:
+    jobs = study(tmp_path, variant("a"))
+    states = run_spread(jobs, SLOTS, ["--plugin", "missing.py"], Signals(), tmp_path / "runs", Told())
+    assert states == {jobs[0].id: "failed"}
+    assert open_run(jobs[0].folder).status().state == "failed"
+    assert "missing.py is not a file" in (jobs[0].folder / "log.txt").read_text()
+
+
+def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> None:
+    jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8"))
+    control.request(jobs[1].folder, "stop")
+    trained: list[str] = []
+    told: list[tuple[str, str]] = []
+
+    def execute(job: Job) -> str:
+        trained.append(job.id)
+        return control.settle(job.folder, "finished", 0, "").state
+
+    states = run_in_turn(jobs, execute, Signals(), tmp_path / "runs", lambda job, state: told.append((job.id, state)))
+    assert trained == [jobs[0].id]
+    assert states == {jobs[0].id: "finished", jobs[1].id: "stopped"}
+    assert told == [(jobs[1].id, "stopped")]
+    assert open_run(jobs[1].folder).status().state == "stopped"
+    assert not control.pending(jobs[1].folder)
+
+
+def test_a_run_that_another_process_took_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+    from lsc_engine.runs.lock import RunLock
+
+    jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'needs = "a"', "model.dim = 8"))
+    lock = RunLock(jobs[0].folder)
+    try:
+        states = run_in_turn(jobs, lambda job: "finished", Signals(), tmp_path / "runs", lambda job, state: None)
+    finally:
+        lock.release()
+    assert states == {job.id: ELSEWHERE for job in jobs}
+    assert open_run(jobs[1].folder).status().state == "queued"
+    assert exit_code(states.values(), Signals()) == 1
