@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lsc-engine run demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # lint, types, import contracts
 check: $(VENV)/.installed-dev

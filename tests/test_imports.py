@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -27,13 +28,12 @@ def test_nothing_heavy_is_loaded(what: str) -> None:
     assert done.stdout.split() == []
 
 
-def test_help_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_quick(figure: Callable[[str], None]) -> None:
     took = []
     for _ in range(5):
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "lsc_engine", "--help"], check=True, capture_output=True, timeout=60)
         took.append(time.perf_counter() - began)
-    with capsys.disabled():
-        print(f"\nlsc-engine --help: {min(took):.2f} s (best of 5; the bar is 0.35 s on two idle cores)")
+    figure(f"lsc-engine --help: {min(took):.2f} s (best of 5; bar 0.35 s on two idle cores)")
     # Twice the bar: a suite that runs in parallel on a busy machine measures the machine too.
     assert min(took) < 0.7

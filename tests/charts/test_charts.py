@@ -271,7 +271,7 @@ def _median_ms(work: Callable[[], object], times: int = 7) -> float:
     return 1000 * sorted(taken)[times // 2]
 
 
-def test_speed_of_a_full_redraw(capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed_of_a_full_redraw(figure: Callable[[str], None]) -> None:
     """bars.md, chart: 160 x 40 cells, log y: ten series of 10^5 points in 30 ms, one of 10^6 in 20 ms.
 
     The figures are printed; the test allows three times as much, since other work may share the machine.
@@ -286,9 +286,8 @@ def test_speed_of_a_full_redraw(capsys: pytest.CaptureFixture[str]) -> None:
         "1 series x 1e6 points": (_median_ms(lambda: draw(one, 160, 40, view)), 20),
         "1 series x 1e6 points, smoothed": (_median_ms(lambda: draw(one, 160, 40, View(smoothing=0.9))), 60),
     }
-    with capsys.disabled():
-        for name, (ms, bar) in figures.items():
-            print(f"\n  chart 160x40 log y, {name}: {ms:.1f} ms (bar {bar})", end="")
+    for name, (ms, bar) in figures.items():
+        figure(f"chart 160x40 log y, {name}: {ms:.1f} ms (bar {bar})")
     for name, (ms, bar) in figures.items():
         assert ms < 3 * bar, name
 

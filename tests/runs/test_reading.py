@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def test_a_wrong_clock_elsewhere_does_not_matter(make_run: MakeRun) -> None:
 
 
 def test_finding(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     root = tmp_path / "runs"
     for variant in ("n=384", "n_min"):
         for seed in (0, 1):
@@ -244,7 +246,7 @@ def test_frame(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
         assert open_run(folder).frame()["x"].tolist() == [1.0]
 
 
-def test_a_thousand_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_thousand_runs(tmp_path: Path, figure: Callable[[str], None]) -> None:
     root = tmp_path / "runs"
     line = json.dumps({"step": 9, "attempt": 1, "train/loss": 0.5, "train/accuracy": 0.9, "lr": 1e-4}) + "\n"
     for i in range(1000):
@@ -258,8 +260,7 @@ def test_a_thousand_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     found = [(status.shown_state, run.last(status), run.tags) for run in runs for status in [run.status()]]
     short_ids(runs)
     took = time.perf_counter() - began
-    with capsys.disabled():
-        print(f"\n1000 runs: states, last values and tags in {took:.2f} s")
+    figure(f"1000 runs: states, last values and tags in {took:.2f} s")
     assert len(found) == 1000
     assert {state for state, _, _ in found} == {"running"}
     assert took < 6
