@@ -1,0 +1,209 @@
+"""What the Vectors screen knows: its limits as typed, one row per system, their order, and the table as CSV.
+
+Pure functions over lsc_engine.vectors.counting: exact integers, no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from lsc_engine.errors import UsageError
+from lsc_engine.vectors.counting import LISTED, SystemFacts, facts, is_known, n_min, near_in_use, parse, parse_count
+from lsc_tui.lines import clean
+
+LARGEST = 2**63 - 1
+BYTES = {"1": "fp8", "2": "bf16", "4": "fp32", "8": "fp64"}
+LOSSES = ("cosine", "distance", "cosine+distance")
+COLUMNS = ("system", "n", "vectors", "used", "cos", "angle", "near", "sure", "rank", "bytes", "database")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The fields above the table."""
+
+    classes: int = 300_000
+    cosine: float = 0.75
+    most: int = 4096
+    bytes: int = 4
+    loss: str = "cosine"
+
+    @property
+    def angle(self) -> float:
+        """The smallest angle that `cosine` allows, degrees."""
+        return math.degrees(math.acos(self.cosine))
+
+    def shown(self, field: str) -> str:
+        """A field as it is written when nobody types in it."""
+        if field in ("classes", "most"):
+            value = getattr(self, field)
+            return f"{value:,}".replace(",", " ")
+        if field == "bytes":
+            return f"{self.bytes} {BYTES[str(self.bytes)]}"
+        return f"{self.cosine:g}" if field == "cosine" else self.loss
+
+    def typed(self, field: str, text: str) -> Limits:
+        """These limits with one field as typed. UsageError with a sentence where it cannot be meant."""
+        text = text.strip()
+        if field == "classes":
+            return replace(self, classes=parse_count(text))
+        if field == "most":
+            return replace(self, most=parse_count(text, "n"))
+        if field == "cosine":
+            return replace(self, cosine=_cosine(text))
+        if field == "bytes":
+            first = text.split()[0] if text.split() else ""
+            named = {word: number for number, word in BYTES.items()}
+            if named.get(first, first) not in BYTES:
+                raise UsageError(f"bytes per number: {clean(text) or 'nothing'} is none of {', '.join(BYTES)}")
+            return replace(self, bytes=int(named.get(first, first)))
+        found = [loss for loss in LOSSES if loss == text] or [loss for loss in LOSSES if text and loss.startswith(text)]
+        if not found:
+            raise UsageError(f"loss: {clean(text) or 'nothing'} is none of {', '.join(LOSSES)}")
+        return replace(self, loss=found[0])
+
+
+def _cosine(text: str) -> float:
+    try:
+        value = float(text.replace("−", "-"))
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise UsageError(f"cosine: {clean(text) or 'nothing'} is not a number from -1 to 1")
+    if value > 1:
+        raise UsageError(f"cosine: {value:g} is above 1, where all vectors may be equal")
+    if value < -1:
+        raise UsageError(f"cosine: {value:g} is below -1, no cosine is")
+    return value
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system at its smallest n for the classes."""
+
+    known: SystemFacts
+    classes: int
+    near: tuple[float, float] | None
+    outside: bool
+
+    @property
+    def system(self) -> str:
+        return self.known.system
+
+    @property
+    def n(self) -> int:
+        return self.known.n
+
+    @property
+    def used(self) -> float:
+        """Share of the vectors that have a class."""
+        return self.classes / self.known.count
+
+    def size(self, limits: Limits) -> int:
+        """Bytes of one embedding."""
+        return limits.bytes * self.n
+
+    def database(self, limits: Limits) -> int:
+        """Bytes of one embedding per class."""
+        return self.size(limits) * self.classes
+
+
+@lru_cache(maxsize=4096)
+def _facts_of(system: str, classes: int) -> SystemFacts:
+    return facts(system, n_min(system, classes), classes)
+
+
+def rows_of(limits: Limits, systems: Iterable[str] = LISTED) -> list[Row]:
+    """One row per system; `outside` those beyond the largest cosine or the largest n."""
+    return [row_of(_facts_of(system, limits.classes), limits) for system in systems]
+
+
+def row_of(known: SystemFacts, limits: Limits) -> Row:
+    """The row of a system whose facts are known."""
+    near = near_in_use(known.system, known.n, limits.classes) if known.neighbours is not None else None
+    beyond = not known.max_cosine <= limits.cosine + 1e-12 or known.n > limits.most or known.count < limits.classes
+    return Row(known, limits.classes, near, beyond)
+
+
+def sure_below(known: SystemFacts, loss: str) -> float:
+    """The loss of one image under which its label is right, for centres of length 1 and no cluster radius.
+
+    At half the smallest angle a: 1 - cos a; exp(sin a) - 1, sin a being the least distance from there to the centre
+    ((7) of arXiv:2510.04090); or their sum. NaN where the angle is not known.
+    """
+    half = math.radians(known.min_angle_deg) / 2
+    cosine, distance = known.sure_below, math.expm1(math.sin(half))
+    return {"cosine": cosine, "distance": distance}.get(loss, cosine + distance)
+
+
+_KEYS: dict[str, Callable[[Row, Limits], tuple[object, ...]]] = {
+    "system": lambda r, _: (r.system,),
+    "n": lambda r, _: (r.n,),
+    "vectors": lambda r, _: (r.known.count,),
+    "used": lambda r, _: (r.used,),
+    "cos": lambda r, _: (r.known.max_cosine,),
+    "angle": lambda r, _: (r.known.min_angle_deg,),
+    "near": lambda r, _: (r.near is None, r.near[1] if r.near else 0.0),
+    "sure": lambda r, limits: (sure_below(r.known, limits.loss),),
+    "rank": lambda r, _: (r.known.rank,),
+    "bytes": lambda r, limits: (r.size(limits),),
+    "database": lambda r, limits: (r.database(limits),),
+}
+
+
+def ordered(rows: Sequence[Row], limits: Limits, column: str, inverted: bool) -> list[Row]:
+    """Those within the limits, then those outside, each by the column."""
+    out = sorted(rows, key=lambda r: (_KEYS[column](r, limits), r.n, r.system), reverse=inverted)
+    return [r for r in out if not r.outside] + [r for r in out if r.outside]
+
+
+def none_within(rows: Sequence[Row], limits: Limits) -> str:
+    """The sentence where no system is within the limits, "" where one is."""
+    if not rows or any(not row.outside for row in rows):
+        return ""
+    best = min(rows, key=lambda r: (r.known.max_cosine, r.n))
+    classes = f"{limits.classes:,}".replace(",", " ")
+    far = best.known.max_cosine <= limits.cosine + 1e-12
+    n = f" and n <= {limits.most}" if far else ""
+    return (
+        f"No system holds {classes} classes at cosine <= {limits.cosine:g}{n}. "
+        f"The closest: {best.system}, {best.known.max_cosine:.3g} at n = {best.n}"
+    )
+
+
+def wanted(words: str) -> tuple[str, ...]:
+    """The systems of a filter: the listed ones whose name holds a word, and any other system that is named whole."""
+    parts = words.split()
+    if not parts:
+        return LISTED
+    listed = [system for system in LISTED if any(part.lower() in system.lower() for part in parts)]
+    named = [p for p in parts if p not in LISTED and is_known(p) and parse(p).family not in ("table", "plugin")]
+    return tuple(dict.fromkeys([*listed, *named]))
+
+
+def files(words: str) -> list[str]:
+    """The vector files of a filter."""
+    return [part for part in words.split() if re.fullmatch(r"file:.+", part)]
+
+
+def table_csv(rows: Sequence[Row], limits: Limits) -> str:
+    """The table as CSV, exact numbers."""
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n")
+    write.writerow(
+        ("system", "n", "count", "in_use", "max_cosine", "min_angle_deg", "near_least", "near_most",
+         f"sure_below_{limits.loss}", "rank", "bytes_per_vector", "database_bytes", "label", "source", "within_limits")
+    )  # fmt: skip
+    for row in rows:
+        known, near = row.known, row.near or ("", "")
+        write.writerow(
+            (row.system, row.n, known.count, f"{row.used:.6g}", f"{known.max_cosine:.9g}", f"{known.min_angle_deg:.6g}",
+             *near, f"{sure_below(known, limits.loss):.6g}", known.rank, row.size(limits), row.database(limits),
+             known.decode, known.source, str(not row.outside).lower())
+        )  # fmt: skip
+    return out.getvalue()
