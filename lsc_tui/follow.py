@@ -1,0 +1,257 @@
+"""What follows from a form: faults, the runs it makes, the numbers of each variant. Run in a worker, never in `show`.
+
+Everything comes from the engine's own functions; parameters and memory from `lsc-engine check --json` in another
+process, since they need torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.config import Preset, check_text, plan_study, study_fault
+from lsc_engine.config.datasets import BUILT_IN
+from lsc_engine.config.names import suggested_name
+from lsc_engine.config.summary import summary
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs import open_run
+from lsc_engine.runs.study import free_name, look_at_study
+from lsc_tui.form import Form
+
+CHECK_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fault, or a warning, at a setting; `variant` None where it is the whole form's."""
+
+    key: str
+    message: str
+    variant: str | None = None
+    warning: bool = False
+
+
+@dataclass
+class Outcome:
+    """What was found. `variants` holds the numbers of each variant (config.summary)."""
+
+    text: str = ""
+    problems: list[Problem] = field(default_factory=list)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resolved: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+    done: int = 0
+    tries: int = 0
+    also: tuple[str, ...] = ()
+    draft: Path | None = None
+
+    @property
+    def faults(self) -> list[Problem]:
+        """Those that stand in the way of a launch."""
+        return [p for p in self.problems if not p.warning]
+
+
+class Drafts:
+    """A folder for the TOML of forms while they are being written; it goes with the program."""
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
+
+    def write(self, text: str, study: str) -> Path:
+        """A file with this text."""
+        with self._lock:
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="lsc-form-")
+            path = Path(self._folder.name) / f"{suggested_name(study.replace('/', '.')) or 'form'}.toml"
+            path.write_text(text)
+        return path
+
+
+DRAFTS = Drafts()
+
+
+def examine(form: Form) -> Outcome:
+    """Check a form and count what follows from it. Faults of every kind at once; never raises for bad input."""
+    out = Outcome(text=form.toml())
+    data = form.data_dir or None
+    out.problems = _place_problems(form)
+    if form.source == "fork":
+        return _examine_fork(form, out, data)
+    preset, faults, warnings = check_text(out.text, form.study)
+    out.problems += [Problem(f.key, f.message, f.variant) for f in faults]
+    out.problems += [Problem(f.key, f.message, f.variant, True) for f in warnings]
+    if preset is None:
+        return out
+    _resolve(out, preset, data)
+    if preset.kind != "train":
+        out.problems.append(Problem("kind", f"{preset.kind} makes a report and has nothing to train"))
+        return out
+    chosen = [name for name in form.names if name in form.on]
+    if not chosen:
+        out.problems.append(Problem("variants", "none is on; space turns one on"))
+    if chosen and not any(p.key == "study" for p in out.faults):
+        _plan(form, out, chosen)
+    _missing(out, chosen)
+    return out
+
+
+def _place_problems(form: Form) -> list[Problem]:
+    found = []
+    fault = study_fault(form.study)
+    if fault is not None and form.source != "fork":
+        found.append(Problem("study", fault))
+    folder = form.runs_dir
+    there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
+    if not os.access(there, os.W_OK):
+        found.append(Problem("runs", f"{folder} cannot be written to; name another folder"))
+    elif folder.exists() and not folder.is_dir():
+        found.append(Problem("runs", f"{folder} is a file; name a folder"))
+    return found
+
+
+def _resolve(out: Outcome, preset: Preset, data: str | None) -> None:
+    for variant in preset.variants:
+        out.resolved[variant.name] = variant.settings.flat()
+        out.variants[variant.name] = summary(variant.settings, data)
+
+
+def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
+    out.draft = DRAFTS.write(out.text, form.study)
+    try:
+        plan = plan_study(out.draft, name=form.study, variants=chosen)
+        found = look_at_study(plan.tune or plan, form.runs_dir)
+    except (LscError, OSError) as error:
+        faults = error.faults if isinstance(error, UsageError) else [str(error)]
+        out.problems += [Problem("study", sentence.replace(f"{out.draft}: ", "")) for sentence in faults]
+        return
+    out.runs = tuple(run.id for run in plan.runs)
+    out.tries = len(plan.tune.runs) if plan.tune is not None else 0
+    out.done = sum(1 for run in found if run.action == "done")
+    busy = sum(1 for run in found if run.action == "busy")
+    planned = {run.config.variant for run in plan.runs}
+    out.also = tuple(name for name in form.names if name in planned and name not in chosen)
+    if busy:
+        out.problems.append(Problem("study", f"{busy} of its runs are being trained already", None, True))
+    elif out.done == len(found) and found:
+        message = f"all {out.done} runs are finished; {free_name(form.runs_dir, form.study)} is a free name"
+        out.problems.append(Problem("study", message))
+
+
+def _missing(out: Outcome, chosen: list[str]) -> None:
+    told: set[str] = set()
+    for name in chosen:
+        for sentence in out.variants.get(name, {}).get("missing", ()):
+            key, _, words = sentence.partition(": ")
+            if sentence not in told and not any(p.key == key and p.message == words for p in out.problems):
+                told.add(sentence)
+                out.problems.append(Problem(key, f"{words}; or use {' or '.join(BUILT_IN)}"))
+
+
+def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
+    from lsc_engine.runs.fork import fork_config
+
+    try:
+        parent = open_run(form.parent, [form.runs_dir])
+        config = fork_config(parent, form_sets(form), None)
+    except LscError as error:
+        for sentence in error.faults if isinstance(error, UsageError) else [str(error)]:
+            head, _, words = sentence.removeprefix("--set ").partition(": ")
+            out.problems.append(Problem(head, words or sentence))
+        return out
+    out.resolved = {form.variant: config.flat()}
+    out.variants = {form.variant: summary(config, data)}
+    out.runs = (config.run_id,)
+    out.draft = DRAFTS.write(config.to_toml(), form.study)
+    _missing(out, [form.variant])
+    return out
+
+
+def form_sets(form: Form) -> list[str]:
+    """The changes of a form as `a.b=value` for --set."""
+    import tomli_w
+
+    from lsc_tui.form import SETTINGS
+
+    out = []
+    for key in SETTINGS:
+        if form.changed(key, form.variant):
+            value = form.given(key, form.variant)
+            out.append(
+                f"{key}={tomli_w.dumps({'v': value}).partition('=')[2].strip()}" if value is not None else f"{key}="
+            )
+    return out
+
+
+# --- parameters and memory -------------------------------------------------------------------------------------------
+
+
+class Sizes:
+    """`check --json` of one draft at a time; a newer one ends the one before."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._known: dict[str, dict[str, Any] | str] = {}
+
+    def known(self, text: str) -> dict[str, Any] | str | None:
+        """The answer for this TOML: per variant its sizes, or a sentence; None where it was not asked yet."""
+        return self._known.get(text)
+
+    def ask(self, outcome: Outcome, data_dir: str) -> dict[str, Any] | str | None:
+        """Ask in another process; None where a newer question ended this one."""
+        if outcome.draft is None or outcome.text in self._known:
+            return self._known.get(outcome.text)
+        self.stop()
+        argv = [sys.executable, "-m", "lsc_engine", "check", str(outcome.draft), "--json"]
+        argv += ["--data-dir", data_dir] if data_dir else []
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            )  # fmt: skip
+        except OSError as error:
+            return str(error)
+        self._process = process
+        try:
+            told, words = process.communicate(timeout=CHECK_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return f"no answer within {CHECK_SECONDS:.0f} s"
+        if process.returncode < 0:
+            return None
+        answer: dict[str, Any] | str
+        try:
+            answer = json.loads(told)["variants"]
+        except (ValueError, KeyError):
+            answer = (words.strip().splitlines() or ["check did not answer"])[-1]
+        self._known[outcome.text] = answer
+        return answer
+
+    def stop(self) -> None:
+        """End the question that is being answered."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.terminate()
+
+
+@lru_cache(maxsize=1)
+def survives() -> tuple[str, str]:
+    """Whether runs survive logout here, as doctor says: "yes", "no" or "unknown", and what to do."""
+    from lsc_engine.cli.doctor import logout
+
+    found = logout()
+    return found.survive, found.do or found.why
+
+
+def has_sbatch() -> bool:
+    """Whether this is a machine of a Slurm cluster."""
+    return shutil.which("sbatch") is not None

@@ -1,0 +1,317 @@
+"""What the form of New run holds: a preset's tables, the user's changes, and where the runs are to go. No widget.
+
+A setting that any variant sets for itself is changed for the highlighted variant alone, every other one for all. The
+TOML of the form is the preset as written until something changes; then it says of each changed setting what it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from lsc_engine.config import Setting, fields
+from lsc_engine.config.build import raw_variants, sections_of
+from lsc_engine.config.merge import Table, lookup, nested, overlay, parse_value
+from lsc_engine.errors import UsageError
+from lsc_engine.vectors.counting import parse_count
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SETTINGS: dict[str, Setting] = {
+    setting.key: setting for setting in fields() if setting.key not in ("seed", "start_from")
+}
+MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
+TRY_LR = (1e-4, 3e-4, 1e-3)
+TRY_SHARE, TRY_SEED = 0.1, 9
+
+
+@dataclass
+class Form:
+    """One form. `raw` are the tables now, `before` those of the preset; `on` the variants that are to run."""
+
+    heading: str
+    text: str
+    raw: Table
+    study: str
+    runs_dir: Path
+    data_dir: str = ""
+    device: str = "auto"
+    source: str = "preset"  # preset | copy | fork
+    path: Path | None = None
+    parent: str = ""
+    at: str = ""
+    before: Table = field(default_factory=dict)
+    on: set[str] = field(default_factory=set)
+    shown: int = 0  # the highlighted variant
+    tuned: Any = None  # the preset's own [tune]
+
+    @staticmethod
+    def of(text: str, heading: str, study: str, runs_dir: Path, **options: Any) -> Form:
+        """The form of a preset's text. UsageError where it is no TOML."""
+        try:
+            raw = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+            raise UsageError(f"{heading}: not TOML: {error}") from error
+        form = Form(heading, text, raw, study, runs_dir, before=copy.deepcopy(raw), **options)
+        form.on = set(form.names)
+        form.tuned = raw.get("tune")
+        return form
+
+    # --- variants -----------------------------------------------------------------------------------------------
+
+    @property
+    def variants(self) -> list[Table]:
+        """The variants' own tables."""
+        return raw_variants(self.raw)
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in the order of the preset."""
+        return [str(v.get("name", "")) for v in self.variants]
+
+    @property
+    def variant(self) -> str:
+        """The highlighted one."""
+        return self.names[min(self.shown, len(self.names) - 1)]
+
+    def label(self, name: str) -> str:
+        """How a variant is shown."""
+        table = next((v for v in self.variants if v.get("name") == name), {})
+        return str(table.get("label", name))
+
+    def letter(self, name: str) -> str:
+        """a, b, c, …"""
+        place = self.names.index(name)
+        return LETTERS[place] if place < len(LETTERS) else "+"
+
+    def toggle(self, name: str) -> None:
+        """A variant on or off."""
+        self.on ^= {name}
+
+    # --- settings -----------------------------------------------------------------------------------------------
+
+    def given(self, key: str, variant: str, raw: Table | None = None) -> Any:
+        """What the tables say of a setting, None where they leave it to its default."""
+        raw = self.raw if raw is None else raw
+        own = next((v for v in raw_variants(raw) if v.get("name") == variant), {})
+        return lookup(overlay(sections_of(raw), sections_of(own)), key)
+
+    def by_variant(self, key: str) -> bool:
+        """Whether a variant sets it for itself, so that a change is for one variant alone."""
+        return any(lookup(v, key) is not None for v in self.variants)
+
+    def changed(self, key: str, variant: str | None = None) -> bool:
+        """Whether it is not what the preset says, for one variant or for any."""
+        names = [variant] if variant is not None else self.names
+        return any(self.given(key, name) != self.given(key, name, self.before) for name in names)
+
+    def mark(self, key: str, variant: str | None = None) -> str:
+        """`*` changed here, else P, I or O as the preset says, else a blank."""
+        if self.changed(key, variant):
+            return "*"
+        said = self.said(key)
+        return MARKS.get(re.split(r"[:\s]", said, maxsplit=1)[0], " ")
+
+    def said(self, key: str) -> str:
+        """What the preset's provenance says of a setting."""
+        table = self.raw.get("provenance")
+        said = table.get(key) if isinstance(table, dict) else None
+        return said if isinstance(said, str) else ""
+
+    def set(self, key: str, text: str, *, all_variants: bool = False) -> None:
+        """A setting as typed; empty leaves it to the preset's default. UsageError where it cannot be read at all."""
+        value = typed(SETTINGS[key], text)
+        if not self.by_variant(key):
+            self.raw = _with(self.raw, key, value)
+            return
+        names = self.names if all_variants else [self.variant]
+        given = self.raw.get("variants")
+        if isinstance(given, list):
+            self.raw = self.raw | {"variants": [_with(v, key, value) if v.get("name") in names else v for v in given]}
+
+    def reset(self, key: str) -> None:
+        """A setting as the preset has it, for all variants."""
+        value = lookup(self.before, key)
+        self.raw = _with(self.raw, key, value)
+        old = {str(v.get("name")): lookup(v, key) for v in raw_variants(self.before)}
+        given = self.raw.get("variants")
+        if isinstance(given, list):
+            self.raw = self.raw | {"variants": [_with(v, key, old.get(str(v.get("name")))) for v in given]}
+
+    @property
+    def seeds(self) -> str:
+        """The seeds as they are shown."""
+        given = self.raw.get("seeds", [self.raw.get("seed", 0)])
+        return " ".join(map(str, given)) if isinstance(given, list) else str(given)
+
+    def set_seeds(self, text: str) -> None:
+        """Seeds as typed: `0 1 2`, `0,1,2` or `0-4`."""
+        seeds: list[int] = []
+        for part in re.split(r"[,\s]+", text.strip()):
+            found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", part)
+            if found is None:
+                raise UsageError(f'seeds: "{part}" is no whole number from 0; write them like 0 1 2, or 0-4')
+            first, last = int(found[1]), int(found[2] or found[1])
+            if last < first or last - first > 999:
+                raise UsageError(f'seeds: "{part}" is no range of at most 1000 seeds')
+            seeds += range(first, last + 1)
+        rest = {key: value for key, value in self.raw.items() if key not in ("seed", "seeds")}
+        # Top-level keys stand before the first table of the file.
+        self.raw = {"seeds": seeds, **rest} if seeds != [0] or "seeds" in self.before else {"seed": 0, **rest}
+
+    @property
+    def tune(self) -> Any:
+        """The grid that is tried first, None without one."""
+        return self.raw.get("tune")
+
+    def toggle_tune(self) -> None:
+        """The same few learning rates for every variant first, or not; a preset's own grid comes back."""
+        rest = {key: value for key, value in self.raw.items() if key != "tune"}
+        if self.tune is not None:
+            self.raw = rest
+            return
+        own = self.tuned or {"optimizer.lr": list(TRY_LR), "duration": self._try_duration(), "seed": TRY_SEED}
+        self.raw = rest | {"tune": own}
+
+    def _try_duration(self) -> str:
+        amount, _, unit = str(self.given("train.duration", self.variant) or "10 epochs").partition(" ")
+        number = float(amount.replace("_", "")) * TRY_SHARE
+        return f"{max(1, round(number))} {unit}" if unit in ("steps", "examples") else f"{number:g} {unit}"
+
+    # --- what it becomes ----------------------------------------------------------------------------------------
+
+    @property
+    def edited(self) -> bool:
+        """Whether anything the preset's file says has changed."""
+        return self.raw != self.before
+
+    def toml(self) -> str:
+        """The preset as it will be saved."""
+        if not self.edited:
+            return self.text
+        raw = dict(self.raw)
+        said = raw.get("provenance")
+        notes = dict(said) if isinstance(said, dict) else {}
+        for key in SETTINGS:
+            if self.changed(key):
+                notes[key] = f"ours: changed, the preset had {self.old(key)}"
+        if notes:
+            raw["provenance"] = notes
+        rest = {key: raw.pop(key) for key in ("variants",) if key in raw}
+        return tomli_w.dumps({**raw, **rest})
+
+    def old(self, key: str) -> str:
+        """What the preset had, per variant where they differ."""
+        values = {name: self.given(key, name, self.before) for name in self.names}
+        words = {name: "its default" if v is None else value_words(v) for name, v in values.items()}
+        if len(set(words.values())) == 1:
+            return next(iter(words.values()))
+        return ", ".join(f"{word} in {name}" for name, word in words.items())
+
+    def copy(self) -> Form:
+        """The same, to be looked at in a worker while this one goes on changing."""
+        return replace(self, raw=copy.deepcopy(self.raw), on=set(self.on))
+
+    def keys(self, every: bool) -> list[str]:
+        """The settings to show: those that the preset or the user names and the usual ones, or every one that acts."""
+        return [key for key in SETTINGS if self._acts(key) and (every or key in USUAL or self._named(key))]
+
+    def _named(self, key: str) -> bool:
+        return bool(self.said(key)) or any(self.given(key, name) is not None for name in self.names)
+
+    def _acts(self, key: str) -> bool:
+        if self.changed(key) or self.given(key, self.variant) is not None:
+            return True
+        test = _ACTS.get(key)
+        if test is None:
+            return True
+        other, values = test
+        return any((self.given(other, name) or SETTINGS[other].default) in values for name in self.names)
+
+
+USUAL = frozenset((
+    "data.dataset", "data.labels", "data.classes", "data.image_size", "data.augment", "model.name", "model.dim",
+    "target.method", "target.system", "target.order", "target.loss", "optimizer.name", "optimizer.lr",
+    "optimizer.weight_decay", "optimizer.schedule", "optimizer.warmup", "train.duration", "train.batch_size",
+    "train.precision",
+))  # fmt: skip
+# A setting that acts only where another one has one of these values.
+_LSC = ("target.method", ("lsc",))
+_DISTANCE = ("target.loss", ("distance", "cosine+distance"))
+_ACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "data.augment_per": ("data.augment", ("light1",)), "target.system": _LSC, "target.order": _LSC,
+    "target.loss": _LSC, "target.radius": _DISTANCE, "target.cluster_radius": _DISTANCE,
+    "target.weights": ("target.loss", ("cosine+distance",)),
+    "target.bottleneck": ("target.method", ("ce",)), "optimizer.momentum": ("optimizer.name", ("sgd",)),
+    "optimizer.milestones": ("optimizer.schedule", ("steps",)), "optimizer.gamma": ("optimizer.schedule", ("steps",)),
+    "eval.dataset": ("data.labels", ("class",)),
+}  # fmt: skip
+
+
+def typed(setting: Setting, text: str) -> Any:
+    """The TOML value that a typed text means; None for an empty one, which leaves the setting out."""
+    text = text.strip()
+    if not text:
+        return None
+    if setting.kind == "integer":
+        try:
+            return parse_count(text, setting.key)
+        except UsageError:
+            return parse_value(text)
+    if setting.kind in ("number", "flag", "list", "table", "open"):
+        return parse_value(text)
+    if setting.kind == "durations":
+        value = parse_value(text)
+        return value if isinstance(value, list) else [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _with(table: Table, key: str, value: Any) -> Table:
+    """The tables with one setting changed; without it for None."""
+    if value is not None:
+        return overlay(table, nested(key, value))
+    section, name = key.split(".", 1)
+    if not isinstance(table.get(section), dict):
+        return table
+    left = {k: v for k, v in table[section].items() if k != name}
+    return {k: left if k == section else v for k, v in table.items() if k != section or left}
+
+
+def value_words(value: Any) -> str:
+    """A value as it is shown and typed: `1e-05`, `300 000`, `a, b`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-")
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} = {value_words(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_words, value)) or "none"
+    return str(value)
+
+
+def typed_words(value: Any) -> str:
+    """A value as it stands in the text field."""
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {tomli_w.dumps({'v': v})[4:].strip()}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], str):
+        return f"[{', '.join(map(value_words, value))}]"
+    return value_words(value)
+
+
+def known_value(key: str, given: Any, resolved: Iterable[tuple[str, Any]]) -> tuple[str, bool]:
+    """What a setting's line shows, and whether it is a default: as given, else as resolved, else in words."""
+    if given is not None:
+        return value_words(given), False
+    found = dict(resolved).get(key)
+    return (value_words(found) if found is not None else SETTINGS[key].shown), True

@@ -1,0 +1,284 @@
+"""Editing the form of New run: moving, variants on and off, lists of choices, text fields, one change at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.suggester import SuggestFromList
+
+from lsc_engine.errors import UsageError
+from lsc_engine.runs.study import free_name
+from lsc_tui.form import SETTINGS, Form, typed_words
+from lsc_tui.widgets.form_rows import PLACES, Row, choices
+
+if TYPE_CHECKING:
+    from lsc_tui.follow import Outcome
+    from lsc_tui.frame import LscScreen
+    from lsc_tui.screens.new_shelf import Shelf
+    from lsc_tui.widgets.form_panel import FormPanel
+
+    _Base = LscScreen
+else:
+    _Base = object
+
+
+class EditCommands(_Base):
+    """Mixed into New run."""
+
+    form: Form | None
+    outcome: Outcome | None
+    shelf: Shelf
+    stage: str
+    every: bool
+    reading: bool
+    toml_top: int
+
+    @property
+    def panel(self) -> FormPanel:
+        """The form's rows."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Look at the form again."""
+        raise NotImplementedError
+
+    def open_preset(self) -> None:
+        """The highlighted preset's form."""
+        raise NotImplementedError
+
+    # --- moving -------------------------------------------------------------------------------------------------
+
+    def _to(self, by: int) -> None:
+        if self.reading:
+            self.toml_top = max(0, self.toml_top + by)
+        elif self.stage == "presets":
+            self.shelf.move(by)
+        else:
+            self.panel.move(by)
+            row = self.panel.current
+            if self.form is not None and row is not None and row.kind == "variant":
+                self.form.shown = self.form.names.index(row.key.removeprefix("variant:"))
+        self.show()
+
+    def do_up(self) -> None:
+        self._to(-1)
+
+    def do_down(self) -> None:
+        self._to(1)
+
+    def do_page_up(self) -> None:
+        self._to(-10)
+
+    def do_page_down(self) -> None:
+        self._to(10)
+
+    def do_first(self) -> None:
+        self._to(-100_000)
+
+    def do_last(self) -> None:
+        self._to(100_000)
+
+    def do_next_pane(self) -> None:
+        self.stage = "form" if self.stage == "presets" and self.form is not None else "presets"
+        self.show()
+
+    def why_not_next_pane(self) -> str:
+        return "" if self.form is not None else "no form is open, Enter opens one"
+
+    def do_cursor_left(self) -> None:
+        self._variant(-1)
+
+    def do_cursor_right(self) -> None:
+        self._variant(1)
+
+    def why_not_cursor_left(self) -> str:
+        return "" if self.form is not None and self.stage == "form" else "the form shows the variants"
+
+    why_not_cursor_right = why_not_cursor_left
+
+    def _variant(self, by: int) -> None:
+        if self.form is not None:
+            self.form.shown = (self.form.shown + by) % len(self.form.names)
+            self.show()
+
+    def why_not_settings(self) -> str:
+        return "" if self.form is not None else "no form is open, Enter opens one"
+
+    def do_settings(self) -> None:
+        self.every = not self.every
+        self.say("every setting that acts" if self.every else "the settings that the preset names, and the usual ones")
+        self.show()
+
+    # --- changing -----------------------------------------------------------------------------------------------
+
+    def do_open(self) -> None:
+        if self.stage == "presets":
+            self.open_preset()
+            return
+        panel, form, row = self.panel, self.form, self.panel.current
+        if form is None or row is None:
+            return
+        if panel.choices:
+            self._choose(row, panel.choices[panel.choice][0])
+        elif row.kind == "problem":
+            self._go_to_problem(row)
+        elif row.kind in ("variant", "tune"):
+            self.do_mark()
+        else:
+            found = choices(form, row, self.app.store)
+            if found:
+                panel.choices = found
+                now = form.device if row.kind == "place" else typed_words(form.given(row.key, form.variant))
+                panel.choice = next((i for i, (value, _) in enumerate(found) if value == (now or "")), 0)
+                self.show()
+            else:
+                self._type(row)
+
+    def _go_to_problem(self, row: Row) -> None:
+        """To the field of a fault, with its variant highlighted."""
+        problems = self.outcome.problems if self.outcome is not None else []
+        place = int(row.key.partition(":")[2])
+        problem = problems[place] if place < len(problems) else None
+        if problem is None or self.form is None:
+            return
+        if problem.variant in self.form.names:
+            self.form.shown = self.form.names.index(problem.variant)
+        if problem.key in SETTINGS and problem.key not in self.form.keys(self.every):
+            self.every = True
+            self.show()
+        self.panel.go(problem.key) or self.panel.go(f"variant:{problem.variant or self.form.names[0]}")
+        self.show()
+
+    def _choose(self, row: Row, value: str) -> None:
+        self.panel.choices = []
+        if value == "…":
+            self._type(row)
+        elif row.kind == "place" and self.form is not None:
+            self.form.device = value
+            self.check()
+        else:
+            self._put(row, value)
+
+    def _type(self, row: Row) -> None:
+        form = self.form
+        if form is None:
+            return
+        if row.kind == "setting":
+            setting = SETTINGS[row.key]
+            value = typed_words(form.given(row.key, form.variant))
+            hint = SuggestFromList(setting.choices, case_sensitive=False) if setting.choices else None
+            self.prompt(f"{row.key}: {setting.help}", lambda text: self._put(row, text), value=value, suggester=hint)
+        elif row.kind == "seeds":
+            self.prompt("seeds, like 0 1 2 or 0-4", lambda text: self._put(row, text), value=form.seeds)
+        elif row.kind == "place":
+            values = {"study": form.study, "device": form.device, "runs": str(form.runs_dir), "data": form.data_dir}
+            value = values[row.key]
+            if row.key == "study" and row.fault == "✗":
+                value = free_name(form.runs_dir, form.study)
+            self.prompt(PLACES[row.key][1], lambda text: self._put(row, text), value=value)
+
+    def _put(self, row: Row, text: str, *, all_variants: bool = False) -> None:
+        """Take a change into the form and look at it again."""
+        form, text = self.form, text.strip()
+        if form is None:
+            return
+        try:
+            if row.kind == "seeds":
+                form.set_seeds(text)
+            elif row.kind == "setting":
+                form.set(row.key, text, all_variants=all_variants)
+            elif row.key == "study":
+                form.study = text
+            elif row.key == "device":
+                form.device = text or "auto"
+            elif row.key == "runs":
+                form.runs_dir = Path(text or "runs").expanduser()
+            else:
+                form.data_dir = str(Path(text).expanduser()) if text else ""
+        except UsageError as error:
+            self.say(str(error), "error")
+            return
+        self.check()
+
+    def put_system(self, system: str, n: str) -> None:
+        """A system and its n, as chosen on Vectors."""
+        form = self.form
+        if form is None:
+            return
+        if form.given("target.method", form.variant) == "ce":
+            form.set("target.method", "lsc")
+        form.set("target.system", system)
+        form.set("model.dim", n)
+        self.stage = "form"
+        who = f" in {form.letter(form.variant)}" if form.by_variant("target.system") else ""
+        self.call_after_refresh(self.say, f"{system} at n = {n}{who}")
+        self.check()
+
+    # --- on, off, for all, back ---------------------------------------------------------------------------------
+
+    def do_mark(self) -> None:
+        form, row = self.form, self.panel.current
+        if self.stage == "presets" or form is None or row is None:
+            self.open_preset()
+            return
+        if row.kind == "variant":
+            form.toggle(row.key.removeprefix("variant:"))
+        elif row.kind == "tune":
+            form.toggle_tune()
+        else:
+            setting = SETTINGS[row.key]
+            values = ("true", "false") if setting.kind == "flag" else setting.choices
+            now = typed_words(form.given(row.key, form.variant)) or row.value
+            place = values.index(now) + 1 if now in values else 0
+            self._put(row, values[place % len(values)])
+            return
+        self.check()
+
+    def why_not_mark(self) -> str:
+        if self.stage == "presets":
+            entry = self.shelf.current
+            return "" if entry is not None and entry.info is None else "Enter opens the form"
+        row = self.panel.current
+        if row is None or self.form is None:
+            return "no form is open"
+        if row.kind in ("variant", "tune"):
+            return "a fork has one variant" if self.form.source == "fork" else ""
+        setting = SETTINGS.get(row.key)
+        if setting is None or setting.kind not in ("choice", "flag"):
+            return "Enter edits this row"
+        return ""
+
+    def _setting_row(self) -> str:
+        row = self.panel.current
+        if self.stage != "form" or self.form is None or row is None or row.kind != "setting":
+            return "highlight a setting in the form"
+        return ""
+
+    def why_not_mark_all(self) -> str:
+        row, form = self.panel.current, self.form
+        reason = self._setting_row()
+        if reason or row is None or form is None:
+            return reason
+        return "" if form.by_variant(row.key) else "it is the same for all variants already"
+
+    def do_mark_all(self) -> None:
+        """The highlighted variant's value for all of them."""
+        form, row = self.form, self.panel.current
+        if form is not None and row is not None:
+            self._put(row, typed_words(form.given(row.key, form.variant)), all_variants=True)
+            self.say(f"{row.key}: {row.value} for all variants")
+
+    def why_not_mark_none(self) -> str:
+        row, form = self.panel.current, self.form
+        reason = self._setting_row()
+        if reason or row is None or form is None:
+            return reason
+        return "" if form.changed(row.key) else "it is as the preset has it"
+
+    def do_mark_none(self) -> None:
+        """The highlighted setting as the preset has it."""
+        form, row = self.form, self.panel.current
+        if form is not None and row is not None:
+            form.reset(row.key)
+            self.check()
