@@ -194,21 +194,24 @@ def form_sets(form: Form) -> list[str]:
 # --- parameters and memory -------------------------------------------------------------------------------------------
 
 
+# Answers by TOML, of all forms of this program.
+_KNOWN: dict[str, dict[str, Any] | str] = {}
+
+
 class Sizes:
     """`check --json` of one draft at a time; a newer one ends the one before."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._known: dict[str, dict[str, Any] | str] = {}
 
     def known(self, text: str) -> dict[str, Any] | str | None:
         """The answer for this TOML: per variant its sizes, or a sentence; None where it was not asked yet."""
-        return self._known.get(text)
+        return _KNOWN.get(text)
 
     def ask(self, outcome: Outcome, data_dir: str) -> dict[str, Any] | str | None:
         """Ask in another process; None where a newer question ended this one."""
-        if outcome.draft is None or outcome.text in self._known:
-            return self._known.get(outcome.text)
+        if outcome.draft is None or outcome.text in _KNOWN:
+            return _KNOWN.get(outcome.text)
         self.stop()
         argv = [sys.executable, "-m", "lsc_engine", "check", str(outcome.draft), "--json"]
         argv += ["--data-dir", data_dir] if data_dir else []
@@ -233,7 +236,7 @@ class Sizes:
             answer = json.loads(told)["variants"]
         except (ValueError, KeyError):
             answer = (words.strip().splitlines() or ["check did not answer"])[-1]
-        self._known[outcome.text] = answer
+        _KNOWN[outcome.text] = answer
         return answer
 
     def stop(self) -> None:

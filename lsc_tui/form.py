@@ -288,7 +288,8 @@ def value_words(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-")
+        plain, power = f"{value:g}".replace("e-0", "e-"), re.sub(r"\.?0*e-0?", "e-", f"{value:.5e}")
+        return power if 0 < abs(value) < 0.1 and len(power) < len(plain) else plain
     if isinstance(value, int):
         return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
     if isinstance(value, dict):

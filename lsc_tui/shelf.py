@@ -157,11 +157,15 @@ def place_of(info: PresetInfo) -> str:
 
 def own_words() -> str:
     """Where one's own presets are."""
-    folder = own_folder()
+    return home_words(own_folder())
+
+
+def home_words(path: Path) -> str:
+    """A path with ~ for the home folder."""
     try:
-        return f"~/{folder.absolute().relative_to(Path.home())}"
-    except ValueError:
-        return str(folder)
+        return f"~/{path.absolute().relative_to(Path.home())}"
+    except (ValueError, RuntimeError):
+        return str(path)
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

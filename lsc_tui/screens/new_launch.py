@@ -22,6 +22,7 @@ from lsc_tui.follow import Outcome, form_sets, has_sbatch
 from lsc_tui.form import Form
 from lsc_tui.lines import clean
 from lsc_tui.model import RunView, Store
+from lsc_tui.shelf import home_words, own_words
 from lsc_tui.widgets.form_rows import device_words, problem_words
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class LaunchCommands(_Base):
         except OSError as error:
             self.say(f"sbatch script: {error.strerror or error}", "error")
             return
-        self.say(f"wrote {path}; sbatch it")
+        self.say(f"wrote {home_words(path)}; sbatch it")
 
     # --- save ---------------------------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class LaunchCommands(_Base):
         form = self.form
         if form is not None:
             near = suggested_name(f"{form.heading.rpartition('/')[2]}-mine" if form.source == "preset" else form.study)
-            self.prompt(f"name of the preset in {own_folder()}", self._save, value=near)
+            self.prompt(f"name of the preset in {own_words()}", self._save, value=near)
 
     def _save(self, name: str) -> None:
         form, name = self.form, name.strip().removesuffix(".toml")
@@ -218,12 +219,12 @@ class LaunchCommands(_Base):
             with path.open("x", encoding="utf-8") as file:
                 file.write(form.toml())
         except FileExistsError:
-            self.say(f"w: {path} exists and is not overwritten; give another name", "error")
+            self.say(f"w: {home_words(path)} exists and is not overwritten; give another name", "error")
             return
         except OSError as error:
-            self.say(f"w: {path}: {error.strerror or error}", "error")
+            self.say(f"w: {home_words(path)}: {error.strerror or error}", "error")
             return
-        self.say(f"saved {path}")
+        self.say(f"saved {home_words(path)}")
         self.reload(f"yours:{name}")
 
 

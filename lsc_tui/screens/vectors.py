@@ -18,6 +18,7 @@ from lsc_engine.vectors.names import SUGGESTED
 from lsc_tui.frame import LscScreen
 from lsc_tui.lines import Line, clean, fit, frame, pad, wrap
 from lsc_tui.screens import vectors_draw as drawing
+from lsc_tui.screens.vectors_chart import chart
 from lsc_tui.screens.vectors_fields import FIELDS, FieldCommands, read_file
 from lsc_tui.screens.vectors_rows import (
     BYTES,
@@ -73,7 +74,7 @@ class VectorsScreen(FieldCommands, LscScreen):
         self.top = 0
         self._read: dict[str, SystemFacts | str] = {}
         self._ready: set[tuple[str, int, int]] = set()
-        self._picture: drawing.Picture | None = None
+        self._counting: set[tuple[str, int, int]] = set()
 
     # --- widgets ------------------------------------------------------------------------------------------------
 
@@ -170,12 +171,12 @@ class VectorsScreen(FieldCommands, LscScreen):
     def _prepare(self, row: Row) -> None:
         """Count a histogram that takes long away from the UI thread."""
         key = (row.system, row.n, row.classes)
-        if key in self._ready:
+        if key in self._ready or key in self._counting:
             return
+        self._counting.add(key)
 
         def work() -> None:
-            drawing.histogram(*key)
-            drawing.histogram(row.system, drawing.OTHER_N, row.classes)
+            drawing.count_elsewhere(*key)
             self.app.call_from_thread(done)
 
         def done() -> None:
@@ -183,7 +184,7 @@ class VectorsScreen(FieldCommands, LscScreen):
             if self.is_mounted:
                 self.query_one("#cosines", Panel).redraw()
 
-        self.run_worker(work, thread=True, exclusive=True, group="histogram", exit_on_error=False)
+        self.run_worker(work, thread=True, group="histogram", exit_on_error=False)
 
     def _draw_table(self, width: int, height: int) -> list[Line]:
         wide, limits = self.wide, self.limits
@@ -241,8 +242,7 @@ class VectorsScreen(FieldCommands, LscScreen):
         row = self.current
         if row is None:
             return frame([], width, height)
-        lines, self._picture = drawing.chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
-        return lines
+        return chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
         if self.message[0]:

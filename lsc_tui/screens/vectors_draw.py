@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from fractions import Fraction
 from functools import lru_cache
 
-import numpy as np
-
-from lsc_engine.charts import Picture, Series, View, Window, draw
-from lsc_engine.charts.raster import Mode
 from lsc_engine.errors import UsageError
 from lsc_engine.vectors.bijection_int import BijectionInt
 from lsc_engine.vectors.coordinates_int import FAMILIES, entries
-from lsc_engine.vectors.counting import cosine_histogram, count, n_min, parse, spaced
-from lsc_tui.lines import Line, bar, clean, ends, fit, frame, over, pad, rule, size_text, wrap
+from lsc_engine.vectors.counting import cosine_histogram, count, parse, spaced
+from lsc_tui.lines import Line, bar, clean, fit, frame, over, pad, rule, size_text, wrap
 from lsc_tui.screens.vectors_rows import LARGEST, Limits, Row, sure_below
-from lsc_tui.widgets.chart import style_name
 
 OTHER_N = 384
-CHARTED = ("A", "V21", "V22", "V33", "simplex")
 # title, width and column of each number behind the name; the name and n share the first 16 cells.
 NARROW = (
     ("n_min", 0, "n"), ("VECTORS", 11, "vectors"), ("USED", 8, "used"), ("COS", 7, "cos"), ("ANGLE", 7, "angle"),
@@ -128,7 +125,7 @@ def row_line(row: Row, limits: Limits, wide: bool, here: bool, width: int) -> Li
         line += [(f"{known.decode:>14}   ", ""), (known.source, "dim")]
     if row.outside:
         line = [(text, style or "dim") for text, style in line]
-    return over(pad(line, width), "cursor") if here else line
+    return over(pad(line, width), "cursor") if here else pad(line, width)
 
 
 def outside_rule(limits: Limits, wide: bool, width: int) -> Line:
@@ -140,9 +137,37 @@ def outside_rule(limits: Limits, wide: bool, width: int) -> Line:
 # --- cosines ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)
+# Histograms that another process counted: thousands of fractions in this one would hold up the keys.
+_COUNTED: dict[tuple[str, int, int], tuple[tuple[float, float], ...] | str] = {}
+_COUNT = """
+import json, sys
+from lsc_tui.screens.vectors_draw import histogram
+print(json.dumps([histogram(sys.argv[1], n, int(sys.argv[4])) for n in map(int, sys.argv[2:4])]))
+"""
+_COUNT_SECONDS = 60.0
+
+
+def count_elsewhere(system: str, n: int, classes: int) -> None:
+    """Count the histograms at n and at 384 in another process. For a worker; what fails is told in the panel."""
+    argv = [sys.executable, "-c", _COUNT, system, str(n), str(OTHER_N), str(classes)]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_COUNT_SECONDS, stdin=subprocess.DEVNULL, check=True
+        )
+        found = [h if isinstance(h, str) else tuple((c, k) for c, k in h) for h in json.loads(done.stdout)]
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        found = [f"not counted: {type(error).__name__}"] * 2
+    _COUNTED[system, n, classes], _COUNTED[system, OTHER_N, classes] = found
+
+
 def histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], ...] | str:
     """Cosines from one class to the others in use, falling; or why there are none."""
+    known = _COUNTED.get((system, n, classes))
+    return known if known is not None else _histogram(system, n, classes)
+
+
+@lru_cache(maxsize=256)
+def _histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], ...] | str:
     if parse(system).family == "planar" and classes > 4096:
         return "as many cosines as directions, evenly spread"
     try:
@@ -325,42 +350,3 @@ def label_words(system: str) -> str:
         "simplex": "largest of the lifted numbers",
         "planar": "the angle, rounded",
     }.get(parsed.family, "all rows are compared")
-
-
-# --- n against classes -----------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=8)
-def _curves(names: tuple[str, ...]) -> tuple[Series, ...]:
-    xs = np.logspace(1, 9, 97)
-    return tuple(
-        Series(xs, [float(n_min(name, max(1, round(x)))) for x in xs], "abcdefgh"[i], i, name=name)
-        for i, name in enumerate(names)
-    )
-
-
-def charted(system: str) -> tuple[str, ...]:
-    """The five families of the chart, and the highlighted one where it is another."""
-    families = ("table", "plugin", "planar")
-    return CHARTED if system in CHARTED or parse(system).family in families else (*CHARTED, system)
-
-
-def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> tuple[list[Line], Picture | None]:
-    """The framed chart of the smallest n, its legend, and what it comes to at a thousand million classes."""
-    names = charted(row.system)
-    series = list(_curves(names))
-    top = 1e5 if log else 4096.0
-    view = View(Window(10, 1e9, 1 if log else 0, top), True, log, mode, cursor=float(min(row.classes, 10**9)),
-                unit="classes")  # fmt: skip
-    if width < 30 or height < 8:
-        return frame([], width, height), None
-    picture = draw(series, width - 2, height - 4, view)
-    body: list[Line] = [[(run.text, style_name(run.style)) for run in line] for line in picture.rows]
-    legend: Line = [(" ", "")]
-    for i, name in enumerate(names):
-        legend.append((f"{'abcdefgh'[i]} {clean(name)}  ", f"series-{i % 8}"))
-    ends_at = "   ".join(f"{name} {whole(n_min(name, 10**9))}" for name in names if name != "simplex")
-    layer = f"CE layer at n={OTHER_N}: {size(4 * OTHER_N * 10**9)} of weights"
-    body += [legend, ends([(f" at 1 G: {clean(ends_at)}", "dim")], [(f"{layer} ", "dim")], width - 2)]
-    title = "smallest n against number of classes · " + ("log log" if log else "log x")
-    return frame(body, width, height, title, [("┃ ", "axis"), (whole(row.classes), "")]), picture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lsc_engine.vectors.names import SUGGESTED
 from lsc_tui.follow import Outcome, Problem
 from lsc_tui.form import SETTINGS, Form, known_value, value_words
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.model import Gpu, Store
+from lsc_tui.shelf import home_words
 
 # Names at 80 columns, where the section is left out and the last part alone would not tell.
 SHORT = {
@@ -138,9 +140,9 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem]) -> R
         value = device_words(form.device, gpus)
         note = f"{free} of {len(gpus)} free" if gpus else "no GPU here"
     elif key == "runs":
-        value = str(form.runs_dir)
+        value = home_words(form.runs_dir)
     else:
-        value, note = form.data_dir or "$LSC_DATA, ~/.cache/lsc", ""
+        value = home_words(Path(form.data_dir)) if form.data_dir else "$LSC_DATA, ~/.cache/lsc"
     return Row("place", key, name, clean(value), " ", note, key == "data" and not form.data_dir, _fault(problems, key))
 
 

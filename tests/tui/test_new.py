@@ -1,0 +1,434 @@
+"""New run: choosing, adjusting, what follows, saving, and a real launch; asserted on state, then on text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from presets_for_tests import TINY, lay_out
+from textual.pilot import Pilot
+from tui_helpers import make_app, settle, text_of
+
+from lsc_engine.config import load_preset
+from lsc_engine.errors import UsageError
+from lsc_engine.runs import open_run
+from lsc_tui import follow
+from lsc_tui.app import LscApp
+from lsc_tui.follow import Outcome, examine
+from lsc_tui.form import Form
+from lsc_tui.model import Gpu, Hardware
+from lsc_tui.screens.new import NewScreen
+from lsc_tui.screens.new_launch import batch_script, device_argv, launch_argv, launch_words
+
+SIZES = [(80, 24), (160, 48)]
+
+
+@pytest.fixture
+def place(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs and presets of the tests; returns the runs folder."""
+    lay_out(tmp_path, monkeypatch)
+    return runs
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No `check` in another process: what it says is tested by itself."""
+    monkeypatch.setattr(follow.Sizes, "ask", lambda self, outcome, data_dir: None)
+
+
+async def ready(app: LscApp, pilot: Pilot[Any], *, sizes: bool = False) -> NewScreen:
+    """Wait until what was asked for is there: the list, the check of the form, with `sizes` parameters as well."""
+    screen = app.lsc_screen
+    assert isinstance(screen, NewScreen)
+    for _ in range(3000):
+        await pilot.pause(0.01)
+        known = screen.outcome is not None and follow.Sizes().known(screen.outcome.text) is not None
+        if screen.shelf.infos and not screen.checking and screen._logout and (known or not sizes):
+            break
+    await pilot.pause()
+    return screen
+
+
+@asynccontextmanager
+async def new_run(
+    place: Path, size: tuple[int, int] = (80, 24), keys: tuple[str, ...] = ()
+) -> AsyncIterator[tuple[LscApp, Pilot[Any], NewScreen]]:
+    app = make_app(place)
+    async with app.run_test(size=size) as pilot:
+        await settle(app, pilot)
+        await pilot.press("4")
+        screen = await ready(app, pilot)
+        for key in keys:
+            await pilot.press(key)
+            screen = await ready(app, pilot)
+        yield app, pilot, screen
+
+
+async def put(app: LscApp, pilot: Pilot[Any], screen: NewScreen, key: str, text: str) -> None:
+    """Type a value into a row of the form."""
+    screen.panel.go(key)
+    await pilot.press("enter")
+    if screen.panel.choices:
+        await pilot.press(*["down"] * len(screen.panel.choices), "enter")
+    await pilot.pause()
+    field = screen.query_one("#prompt")
+    field.value = text  # type: ignore[attr-defined]
+    await pilot.press("enter")
+    await ready(app, pilot)
+
+
+def form(text: str = TINY, place: Path = Path("/nonexistent"), **options: Any) -> Form:
+    return Form.of(text, "tiny", "tiny", place, **options)
+
+
+# --- the form without a screen ----------------------------------------------------------------------------------------
+
+
+def test_a_setting_of_the_file_changes_for_all_variants_one_of_a_variant_for_it_alone(tmp_path: Path) -> None:
+    f = form(place=tmp_path)
+    assert [f.mark(k) for k in ("target.loss", "data.labels", "optimizer.lr", "model.dim")] == ["P", "I", "O", " "]
+    f.set("optimizer.lr", "3e-4")
+    f.set("model.dim", "30")
+    assert f.given("optimizer.lr", "least") == 3e-4
+    assert (f.given("model.dim", "wide"), f.given("model.dim", "least")) == (30, "min")
+    assert f.mark("optimizer.lr") == "*"
+    assert (f.mark("model.dim", "wide"), f.mark("model.dim", "least")) == ("*", " ")
+    f.set("model.dim", "40", all_variants=True)
+    assert f.given("model.dim", "least") == 40
+    f.reset("model.dim")
+    f.reset("optimizer.lr")
+    assert not f.edited
+    assert f.toml() == TINY
+
+
+def test_what_is_saved_says_of_each_change_what_the_preset_had(tmp_path: Path) -> None:
+    f = form(place=tmp_path)
+    f.set("train.batch_size", "16")
+    f.set("model.dim", "30")
+    path = tmp_path / "mine.toml"
+    path.write_text(f.toml())
+    saved = load_preset(path)
+    assert saved.provenance["train.batch_size"] == "ours: changed, the preset had 32"
+    assert saved.provenance["model.dim"] == "ours: changed, the preset had 24 in wide, min in least"
+    assert saved.provenance["target.loss"] == "paper"
+    assert saved.variants[0].settings.model.dim == 30
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("0 1 2", [0, 1, 2]), ("3,5", [3, 5]), ("0-3", [0, 1, 2, 3])])
+def test_seeds_as_people_write_them(text: str, seeds: list[int]) -> None:
+    f = form()
+    f.set_seeds(text)
+    assert f.raw["seeds"] == seeds
+    assert f.toml().index("seeds") < f.toml().index("[data]")
+    with pytest.raises(UsageError, match="no whole number"):
+        f.set_seeds("one")
+
+
+def test_examine_tells_every_fault_at_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSC_DATA", str(tmp_path))
+    f = form(place=tmp_path)
+    out = examine(f)
+    assert out.faults == []
+    assert out.runs == ("tiny/wide/seed-0", "tiny/least/seed-0")
+    assert out.variants["least"]["n"] == 8
+    f.set("model.dim", "3")
+    f.set("data.augment", "heavy")
+    told = {(p.key, p.variant) for p in examine(f).faults}
+    assert ("data.augment", None) in told
+    f.reset("data.augment")
+    faults = examine(f).faults
+    assert [(p.key, p.variant) for p in faults] == [("model.dim", "wide")]
+    assert faults[0].message.startswith("V21 at n = 3 has 3 vectors, 120 are needed. Take n >= 8")
+    f.reset("model.dim")
+    f.set("data.dataset", "imagenet")
+    f.set("data.image_size", "32")
+    missing = examine(f).faults
+    assert [p.key for p in missing] == ["data.dataset"]
+    assert missing[0].message.endswith("or use digits or spectrum")
+    f.on = set()
+    assert any(p.key == "variants" for p in examine(f).faults)
+
+
+def test_other_settings_under_a_name_that_is_taken_are_refused_with_one_that_is_free(tmp_path: Path) -> None:
+    from lsc_engine.config import plan_study
+    from lsc_engine.runs.study import create_study
+
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    create_study(plan_study(path), tmp_path / "runs", {})
+    f = form(place=tmp_path / "runs", path=path)
+    assert examine(f).faults == []
+    f.set("optimizer.lr", "1e-2")
+    fault = examine(f).faults[0]
+    assert fault.key == "study"
+    assert "tiny-2" in fault.message
+
+
+def test_the_command_is_the_one_of_the_command_line(tmp_path: Path) -> None:
+    f = form(place=tmp_path, path=tmp_path / "tiny.toml")
+    f.on = {"least"}
+    argv = launch_argv(f, f.path)
+    assert argv[2:] == [
+        "lsc_engine",
+        "run",
+        str(f.path),
+        "--name",
+        "tiny",
+        "--variant",
+        "least",
+        "--runs-dir",
+        str(tmp_path),
+    ]
+
+    class WithGpus:
+        hardware = Hardware((Gpu(0, processes=((7, "anna"),)), Gpu(1)))
+
+    class Without:
+        hardware = Hardware()
+
+    devices = {"auto": ["--gpus", "auto"], "0,1": ["--gpus", "0,1"], "cpu": ["--device", "cpu"]}
+    for device, words in devices.items():
+        f.device = device
+        assert device_argv(f, WithGpus()) == words  # type: ignore[arg-type]
+    f.device = "auto"
+    assert device_argv(f, Without()) == ["--device", "auto"]  # type: ignore[arg-type]
+    out = Outcome(runs=("a", "b", "c"))
+    assert launch_words(f, out, WithGpus()) == "launch 3 runs, 1 now on GPU 1, 2 queued?"  # type: ignore[arg-type]
+    assert launch_words(f, out, Without()) == "launch 3 runs on the CPU, one after the other?"  # type: ignore[arg-type]
+    assert "#SBATCH --job-name=tiny" in batch_script(f, argv)
+
+
+def test_sizes_come_from_check_and_a_newer_question_ends_the_older(tmp_path: Path) -> None:
+    import threading
+
+    first, second = form(place=tmp_path), form(place=tmp_path)
+    first.set("optimizer.lr", "5e-3")
+    second.set("optimizer.lr", "6e-3")
+    sizes, answers = follow.Sizes(), []
+    thread = threading.Thread(target=lambda: answers.append(sizes.ask(examine(first), "")))
+    thread.start()
+    while sizes._process is None:
+        time.sleep(0.01)
+    told = sizes.ask(examine(second), "")
+    thread.join()
+    assert answers == [None]
+    assert isinstance(told, dict)
+    assert told["wide"]["parameters"] > 1000
+    assert told["wide"]["memory_bytes"] > 0
+
+
+# --- the screen -------------------------------------------------------------------------------------------------------
+
+
+async def test_presets_by_paper_with_data_at_hand_or_not(place: Path) -> None:
+    async with new_run(place) as (app, pilot, screen):
+        text = text_of(app)
+        assert "▾ lsc-2025   arXiv:2510.04090" in text
+        assert "n_min faster than n=384, 300k" in text
+        assert "- imagenet" in text
+        assert screen.shelf.here == 1
+        assert screen.shelf.current is not None
+        assert screen.shelf.current.info is not None
+        assert screen.shelf.current.info.name == "tiny"
+        await pilot.press("slash", *"data:here", "enter")
+        assert [e.info.stem for e in screen.shelf.entries if e.info] == ["tiny"]
+        await pilot.press("escape", "slash", *"fig99", "enter")
+        await pilot.pause()
+        assert 'no preset matches "fig99". Esc clears' in text_of(app)
+        await pilot.press("escape")
+        assert screen.shelf.words == ""
+
+
+async def test_time_measured_before_comes_from_runs_on_this_machine(place: Path) -> None:
+    async with new_run(place) as (app, _, screen):
+        line = next(line for line in text_of(app).splitlines() if line.startswith("  fig9"))
+        # The study lsc-2025/fig9 of the samples: finished runs on this host, not all of them.
+        assert line.rstrip()[-6:].strip().startswith("~")
+        assert next(e for e in screen.shelf.entries if e.info and e.info.stem == "fig2a")
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_change_is_marked_and_faults_stand_beside_the_field(place: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        assert screen.outcome is not None
+        assert screen.outcome.faults == []
+        await put(app, pilot, screen, "optimizer.lr", "3e-4")
+        assert screen.form.changed("optimizer.lr")
+        assert any(line[:46].rstrip(" │").endswith("*") and "3e-4" in line for line in text_of(app).splitlines())
+        await put(app, pilot, screen, "data.classes", "5000")
+        faults = screen.outcome.faults
+        assert [p.key for p in faults] == ["data.classes"]
+        assert "✗ classes: digits has 1 797 training images" in text_of(app)
+        await pilot.press("L")
+        await pilot.pause()
+        assert "L: off while a ✗ is open: classes: digits has 1 797" in text_of(app)
+        await pilot.press("u")
+        await ready(app, pilot)
+        assert screen.outcome.faults == []
+        assert screen.form.given("data.classes", "wide") == 120
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_enter_on_a_fault_goes_to_its_field_and_variant(place: Path) -> None:
+    async with new_run(place, (160, 48), keys=("enter", "down")) as (app, pilot, screen):
+        assert screen.form is not None
+        await put(app, pilot, screen, "model.dim", "3")
+        assert screen.form.given("model.dim", "least") == 3
+        await pilot.press("G")
+        assert screen.panel.current is not None
+        assert screen.panel.current.kind == "problem"
+        screen.form.shown = 0
+        await pilot.press("enter")
+        await pilot.pause()
+        assert screen.panel.current.key == "model.dim"
+        assert screen.form.variant == "least"
+        assert "b: dim: V21 at n = 3 has 3 vectors" in text_of(app)
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_lists_open_under_a_row_and_variants_go_off_and_on(place: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        await pilot.press("space")
+        await ready(app, pilot)
+        assert screen.form.on == {"least"}
+        assert screen.outcome is not None
+        assert screen.outcome.runs == ("tiny/least/seed-0",)
+        screen.panel.go("target.system")
+        await pilot.press("enter", "down", "escape")
+        assert screen.form.given("target.system", "wide") == "V21"
+        await pilot.press("enter", "down", "down", "enter")
+        await ready(app, pilot)
+        assert screen.form.given("target.system", "wide") == "V22"
+        screen.panel.go("tune")
+        await pilot.press("space")
+        await ready(app, pilot)
+        assert screen.outcome.tries == 3
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_saving_writes_the_toml_shown_and_overwrites_nothing(place: Path, tmp_path: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        await put(app, pilot, screen, "train.duration", "5 epochs")
+        await pilot.press("w", "enter")
+        await ready(app, pilot)
+        saved = tmp_path / "presets" / "tiny-mine.toml"
+        assert saved.read_text() == screen.form.toml()
+        await pilot.press("w", "enter")
+        await pilot.pause()
+        assert "exists and is not overwritten" in text_of(app)
+        await pilot.press("escape")
+        await pilot.pause(0.3)
+        assert "▾ yours   ~/presets (1)" in text_of(app)
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_system_chosen_on_vectors_comes_into_the_form(place: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        await pilot.press("5")
+        await pilot.pause()
+        await pilot.press("enter")
+        await ready(app, pilot)
+        assert app.current_mode == "new"
+        assert screen.form.given("target.system", "wide") == "V21"
+        assert screen.form.given("model.dim", "wide") == 86
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_copy_and_fork_of_a_run(place: Path) -> None:
+    async with new_run(place) as (app, pilot, screen):
+        view = next(v for v in app.store.runs.values() if v.id == "lsc-2025/fig9/V21-384/seed-0")
+        app.copy_run(view)
+        screen._take_form()
+        await ready(app, pilot)
+        assert screen.form is not None
+        assert screen.outcome is not None
+        assert screen.outcome.faults == []
+        assert screen.form.study == "fig9-2"
+        assert screen.outcome.runs == ("fig9-2/V21-384/seed-0",)
+        app.fork_run(view)
+        screen._take_form()
+        await ready(app, pilot)
+        assert screen.form.source == "fork"
+        assert "name what changes" in screen.outcome.faults[0].message
+        await put(app, pilot, screen, "model.dim", "80")
+        assert any(p.key == "model.dim" for p in screen.outcome.faults)
+        await pilot.press("u")
+        await put(app, pilot, screen, "optimizer.lr", "1e-5")
+        assert screen.outcome.faults == []
+        argv = launch_argv(screen.form, None)
+        assert argv[3:7] == ["fork", "lsc-2025/fig9/V21-384/seed-0", "--set", "optimizer.lr=1e-05"]
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_launch_asks_once_and_trains_in_a_session_of_its_own(place: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        await put(app, pilot, screen, "train.duration", "2 epochs")
+        await pilot.press("L")
+        await pilot.pause()
+        last = text_of(app).splitlines()[-1]
+        assert last.split("   ") == ["launch 2 runs on the CPU, one after the other?", "y launch  Esc no"]
+        await pilot.press("x")
+        await pilot.pause()
+        assert not (place / "tiny").exists()
+        await pilot.press("L", "y")
+        await app.workers.wait_for_complete()
+        await settle(app, pilot)
+        assert app.current_mode == "runs"
+        assert 'duration = "2 epochs"' in (place / ".launch" / "tiny.toml").read_text()
+        folders = [place / "tiny" / name / "seed-0" for name in ("wide", "least")]
+        pid = None
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            states = [open_run(folder).status() for folder in folders]
+            pid = pid or next((s.pid for s in states if s.pid), None)
+            if all(s.state == "finished" for s in states):
+                break
+            await pilot.pause(0.2)
+        assert [s.state for s in states] == ["finished", "finished"], (place / ".launch" / "tiny.log").read_text()
+        assert pid is not None
+        for _ in range(200):
+            app.collector.rescan()
+            await pilot.pause(0.05)
+            if any(v.study == "tiny" and v.state == "finished" for v in app.store.runs.values()):
+                break
+        assert {v.id for v in app.store.runs.values() if v.study == "tiny"} == {
+            "tiny/wide/seed-0", "tiny/least/seed-0",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", ["lsc-dark", "lsc-light"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+def test_presets_look(place: Path, snap_compare: Any, size: tuple[int, int], theme: str) -> None:
+    app = make_app(place, theme=theme)
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(app, pilot)
+        await pilot.press("4")
+        await ready(app, pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("theme", ["lsc-dark", "lsc-light"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+def test_form_looks(place: Path, snap_compare: Any, size: tuple[int, int], theme: str) -> None:
+    app = make_app(place, theme=theme)
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(app, pilot)
+        await pilot.press("4")
+        await ready(app, pilot)
+        await pilot.press("enter")
+        screen = await ready(app, pilot)
+        await put(app, pilot, screen, "train.batch_size", "16")
+        await ready(app, pilot, sizes=True)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
