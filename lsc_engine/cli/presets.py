@@ -190,7 +190,7 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
 
 
 def _size(config: Any, row: dict[str, Any]) -> dict[str, Any]:
-    from lsc_engine.models.describe import describe
+    from lsc_engine.models import describe
 
     size = describe(config, channels=row["channels"], size=row["image_size"], dim=row["n"], classes=row["classes"])
     # A class layer on an embedding of this width would add this many weights and biases.

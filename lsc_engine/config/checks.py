@@ -138,10 +138,13 @@ def system_names() -> tuple[str, ...]:
 
 
 def check_system(name: str, key: str) -> Iterator[Fault]:
-    """A fault where no vector system has this name."""
-    from lsc_engine.vectors.names import parse
+    """A fault where no vector system has this name, or its vectors are not made."""
+    from lsc_engine.vectors.names import LARGEST_K, parse
 
     try:
-        parse(name)
+        parsed = parse(name)
     except UsageError as error:
         yield Fault(key, str(error).removeprefix("target.system: "))
+    else:
+        if parsed.k > LARGEST_K:
+            yield Fault(key, f"{quoted(name)} is counted, but its vectors are not made; W{LARGEST_K} is the largest")

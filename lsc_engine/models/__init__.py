@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsc_engine.models.build import build_model
-    from lsc_engine.models.describe import describe
+    from lsc_engine.models.sizes import describe
 
 __all__ = ["build_model", "describe"]
 
-_HOMES = {"build_model": "lsc_engine.models.build", "describe": "lsc_engine.models.describe"}
+_HOMES = {"build_model": "lsc_engine.models.build", "describe": "lsc_engine.models.sizes"}
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,12 @@ LISTED = (
 )
 """The systems that `lsc-engine nmin` lists unasked."""
 
+LARGEST_K = 16
+"""Of W2, W4, ... the largest whose vectors are made and trained on."""
+
+LARGEST_K_COUNTED = 998
+"""The largest that is counted; the time of it grows with the cube of k."""
+
 SUGGESTED = (*LISTED, "planar", "embeddings:RUN", "file:PATH")
 
 
@@ -60,9 +66,9 @@ def parse(name: str) -> Name:
         if match[3] and p == q:
             raise UsageError(f'target.system: "{name}" is "V{p}{q}" itself, which contains its negatives')
         return Name(name, "Vpm" if match[3] else "V", p=p, q=q)
-    if match := re.fullmatch(r"W([1-9][0-9]{0,3})", name):
-        if int(match[1]) % 2:
-            raise UsageError(f'target.system: "{name}": k is even (W2, W4, ...)')
+    if match := re.fullmatch(r"W([1-9][0-9]{0,17})", name):
+        if int(match[1]) % 2 or int(match[1]) > LARGEST_K_COUNTED:
+            raise UsageError(f'target.system: "{name}": k is even, at most {LARGEST_K_COUNTED} (W2, W4, ...)')
         return Name(name, "W", k=int(match[1]))
     if re.fullmatch(r"(embeddings|file):.+", name):
         return Name(name, "table")

@@ -17,10 +17,10 @@ from torch import Tensor
 from lsc_engine.errors import UsageError
 from lsc_engine.vectors.base import VectorSystem, clean, extremes
 from lsc_engine.vectors.counting import SystemFacts
+from lsc_engine.vectors.names import LARGEST_K
 from lsc_engine.vectors.patterns import partitions
 from lsc_engine.vectors.subsets import Subsets
 
-LARGEST_K = 16
 # Scores held at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
 

@@ -106,6 +106,8 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("target.system", "v21", ("is not a vector system", 'did you mean "V21"')),
     ("target.system", "V22pm", ("itself",)),
     ("target.system", "W3", ("even",)),
+    ("target.system", "W18", ("its vectors are not made", "W16")),
+    ("target.system", "W9998", ("at most 998",)),
     ("target.system", "A-intrep", ('did you mean "A-interp"',)),
     ("target.system", "", ("is not a vector system",)),
     ("target.system", 21, ("a text",)),

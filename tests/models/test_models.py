@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
+from lsc_engine.config import plan_study
 from lsc_engine.config.schema import Model
 from lsc_engine.errors import UsageError
-from lsc_engine.models import build_model
+from lsc_engine.models import build_model, describe
 from lsc_engine.models.encoder import Encoder
 from lsc_engine.models.vit import patch_for
 
@@ -65,3 +69,36 @@ def test_wrong_names_and_arguments_get_a_sentence() -> None:
         build_model(Model(name="timm:resnett18"), channels=3, size=32, dim=5, seed=0)
     with pytest.raises(UsageError, match=r"model\.args: timm's vit_small_patch16_224 refuses"):
         build_model(Model(name="vit-s", args={"dept": 2}), channels=3, size=32, dim=5, seed=0)
+
+
+def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
+    """Bytes of all storages that a real forward pass keeps."""
+    kept: dict[int, int] = {}
+    held = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        held.append(tensor)
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(images)
+    assert output.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("name", ["encoder", "mlp", "vit-s"])
+def test_the_memory_estimate_counts_images_and_not_weights(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(
+        f'data = {{ dataset = "spectrum", classes = 100, labels = "unique" }}\nmodel = {{ name = "{name}", dim = 40 }}\n'
+        'target = { method = "lsc", system = "V21" }\ntrain = { duration = "1 steps", batch_size = 64 }\n'
+    )
+    config = plan_study(file).runs[0].config
+    told = describe(config, channels=3, size=32, dim=40, classes=100)
+    model = build_model(config.model, channels=3, size=32, dim=40, seed=0)
+    # What grows with the batch is activations; weights, gradients and moments are 16 bytes a parameter.
+    image = (kept_for_backward(model, torch.rand(6, 3, 32, 32)) - kept_for_backward(model, torch.rand(2, 3, 32, 32))) / 4
+    expected = 16 * sum(p.numel() for p in model.parameters()) + 64 * image
+    assert told["head_parameters"] == 0
+    assert told["memory_bytes"] == pytest.approx(expected, rel=0.1)

@@ -46,12 +46,16 @@ def _own_width(model: torch.nn.Module) -> int:
 
 
 def _activation_bytes(model: torch.nn.Module, channels: int, size: int) -> int:
-    """Bytes that autograd saves for one image, counted on shapes alone (batch of two, since batch norm refuses one)."""
+    """Bytes that autograd saves for one image, counted on shapes alone (batch of two, since batch norm refuses one).
+
+    Layers save their weights too, as views that are no parameters: known by their storage, they are left out.
+    """
+    weights = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
     saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            saved[id(tensor.untyped_storage())] = tensor.numel() * tensor.element_size()
+        if _storage(tensor) not in weights:
+            saved[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -59,3 +63,7 @@ def _activation_bytes(model: torch.nn.Module, channels: int, size: int) -> int:
     total = sum(saved.values())
     del output
     return total // 2
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
