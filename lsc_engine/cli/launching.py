@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from lsc_engine.runs.study import StudyRun, create_study, look_at_study
 
 if TYPE_CHECKING:
     from lsc_engine.cli.progress import Display
+    from lsc_engine.runs import Run
     from lsc_engine.training.signals import Signals
     from lsc_engine.training.study import Job
 
@@ -68,13 +69,14 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
 
 
 def resume_run(ref: str, place: Place, *, detach: bool, as_json: bool) -> None:
-    """Continue one run. Exits with its code; UsageError where there is nothing to continue or another process does."""
+    """Continue one run; a finished one is told as it is. Exits with its code; UsageError where another process does."""
     run = find_run(ref, [place.runs_dir])
+    place = replace(place, runs_dir=run.root or place.runs_dir)
     status = run.status()
     config = RunConfig.from_toml(run.path / PRESET)
     if status.state == "finished":
         say(f"{run.id} is finished, at step {status.step}; fork it to train it further")
-        return
+        return _tell_run(run, as_json)
     if status.active and status.shown_state != "lost":
         raise UsageError(f"{run.id} is {status.shown_state} already (pid {status.pid} on {status.host})")
     check_data([config], place)
@@ -104,13 +106,17 @@ def fork_run(
 
 def _train_one(run: StudyRun, place: Place, as_json: bool) -> None:
     code, _ = train([run], place)
+    _tell_run(open_run(run.folder, [place.runs_dir]), as_json)
+    sys.exit(code)
+
+
+def _tell_run(run: Run, as_json: bool) -> None:
     if as_json:
         from lsc_engine.cli.look import summary
-        from lsc_engine.runs import short_ids
+        from lsc_engine.runs import list_runs, short_ids
 
-        done = open_run(run.folder)
-        emit_json(summary(done, done.status(), short_ids([done])[done.id]))
-    sys.exit(code)
+        known = list_runs([run.root]) if run.root else []
+        emit_json(summary(run, run.status(), short_ids([*known, run])[run.id]))
 
 
 def check_place(place: Place, *, importing: bool) -> None:

@@ -169,6 +169,7 @@ def _describe(run: Run, status: Status, facts: dict[str, Any]) -> str:
         "message": status.news,
         "exit code": "" if status.exit_code is None else str(status.exit_code),
         "where": " ".join(part for part in (status.host, status.device, status.owner) if part),
+        "forked from": _lineage(run.source.get("parent")),
         "took": format_seconds(status.seconds) if status.seconds else "",
         "left": format_seconds(status.eta) if status.eta is not None and status.active else "",
         "folder": str(run.path),
@@ -182,6 +183,11 @@ def _describe(run: Run, status: Status, facts: dict[str, Any]) -> str:
     lines += ["", *(f"  {name:<28} {value(number, 6)}" for name, number in facts["metrics"].items())]
     lines += ["", *(f"  {key:<28} {setting!r}" for key, setting in settings_of(run.config).items())]
     return "\n".join(lines)
+
+
+def _lineage(parent: Any) -> str:
+    """The run and step that a fork began with, as its source.json names them."""
+    return f"{parent.get('id')}, step {parent.get('step')}" if isinstance(parent, dict) else ""
 
 
 def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:

@@ -52,7 +52,7 @@ def create_fork(
     if found is None:
         steps = ", ".join(str(c.step) for c in list_checkpoints(parent.path)) or "none"
         raise UsageError(
-            *faults, f"{parent.id} has no good checkpoint{f' of step {at}' if at else ''}. It has: {steps}"
+            *faults, f"{parent.id} has no good checkpoint{'' if at is None else f' of step {at}'}. It has: {steps}"
         )
     if found.step >= total_steps:
         raise UsageError(

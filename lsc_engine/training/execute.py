@@ -40,7 +40,7 @@ def execute(
             config, derived, folder, device=device, data_dir=data_dir,
             table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display, say=writer.message,
         )  # fmt: skip
-        writer.record(head=session.head.record(), threads=torch.get_num_threads())
+        writer.record(head=session.head.record(), device=device_name(device), threads=torch.get_num_threads())
         outcome = train(session, writer, signals)
         state, code, message = outcome.state, 0, ""
         if outcome.state == "stopped":

@@ -94,10 +94,10 @@ class Session:
         self.loss_count = 0
         self.best: float | None = None
         self.best_step: int | None = None
+        self._score: float | None = None
         self._saved_step: int | None = None
         self._saved_at = time.monotonic()
         self._seconds_before = 0.0
-        self._improved = False
         self.remaining: float | None = None
         self._display, self._shown = display, dict[str, float]()
 
@@ -145,10 +145,7 @@ class Session:
         if self.validation is not None and self.unseen is not None:
             unseen = evaluate(self.model, self.head, eval_batches(self.validation, self.unseen, batch_size), **options)
             values |= {"val/loss": unseen["loss"], "val/accuracy": unseen["accuracy"]}
-        score = values.get("val/accuracy", values["train/accuracy"])
-        self._improved = self.best is None or score > self.best
-        if self._improved:
-            self.best = score
+        self._score = values.get("val/accuracy", values["train/accuracy"])
         return values
 
     # ------------------------------------------------------------------------------------------------ Checkpoints
@@ -167,13 +164,17 @@ class Session:
             return
         started = time.monotonic()
         self._saved_at = started
+        # Checkpoints are judged among themselves, each by the evaluation before it.
+        best, best_step = self.best, self.best_step
+        if self._score is not None and (best is None or self._score > best):
+            best, best_step = self._score, step
         state = {
             "optimizer": self.optimizer.state_dict(),
             "loss_sum": self.loss_sum.cpu(),
             "loss_count": self.loss_count,
             "seconds": self.clock.seconds,
-            "best": self.best,
-            "best_step": step if self._improved else self.best_step,
+            "best": best,
+            "best_step": best_step,
             "fingerprint": self.fingerprint(),
             "threads": torch.get_num_threads(),
         }
@@ -183,9 +184,7 @@ class Session:
         except OSError as error:
             writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
             return
-        if self._improved:
-            self.best_step, self._improved = step, False
-        self._saved_step = step
+        self.best, self.best_step, self._saved_step = best, best_step, step
         for_good = {*self.derived.checkpoint_also_at, *([] if self.best_step is None else [self.best_step])}
         checkpoint.prune(self.folder, keep=self.config.checkpoint.keep, for_good=for_good)
         writer.trouble("checkpoint", None)
@@ -222,7 +221,8 @@ class Session:
 
     def fingerprint(self) -> str:
         """What a checkpoint must share with a run to continue it: vectors, order and classes, and the images."""
-        data = self.config.data.model_dump(mode="json", exclude={"path"})
+        # Where the images lie and how they are augmented decides nothing about what the weights mean.
+        data = self.config.data.model_dump(mode="json", exclude={"path", "augment", "augment_per"})
         return f"{self.head.fingerprint()} {json.dumps(data, sort_keys=True)}"
 
     # -------------------------------------------------------------------------------------------------------- End

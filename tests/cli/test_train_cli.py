@@ -109,6 +109,10 @@ def test_json_is_one_document_and_messages_stay_on_stderr(folder: Path) -> None:
     document = json.loads(out)
     assert document["study"] == "tiny"
     assert [row["id"] for row in document["runs"]] == ["tiny/narrow/seed-0"]
+    source = json.loads((folder / "runs/tiny/narrow/seed-0/source.json").read_text())
+    assert source["device"]
+    assert {"command", "code", "versions", "host", "seed", "head"} <= set(source)
+    assert {"kind", "version", "sha256"} <= set(source["head"]["order"])
     assert "finished" in err
 
 
@@ -185,13 +189,19 @@ def test_resume_and_fork(folder: Path) -> None:
     process.communicate(timeout=60)
     step = run.checkpoints()[-1].step
 
-    call(folder, "fork", "narrow", "--set", "optimizer.lr=1e-3", "--set", f'train.duration="{step + 8} steps"')
+    call(folder, "fork", "narrow", "--set", "optimizer.lr=1e-3", "--set", f'train.duration="{step + 8} steps"',
+         "--set", "data.augment=light1")  # fmt: skip
     (child,) = [p for p in (folder / "runs/tiny").iterdir() if p.name != "narrow"]
     forked = open_run(child / "seed-0")
     assert forked.status().state == "finished"
     assert forked.source["parent"] == {"id": "tiny/narrow/seed-0", "step": step}
     steps, _ = forked.history("train/loss")
     assert steps.min() > step
+    shown, _ = call(folder, "show", forked.id)
+    assert f"forked from tiny/narrow/seed-0, step {step}" in shown
+    told, err = call(folder, "resume", forked.id, "--json")
+    assert json.loads(told)["state"] == "finished"
+    assert "fork it" in err
 
     resumed = start(folder, "resume", "narrow/seed-0", start_new_session=True)
     wait_for(lambda: run.status().attempt == 2 and run.status().step > step)

@@ -91,14 +91,16 @@ def kept_for_backward(model: nn.Module, images: torch.Tensor) -> int:
 def test_the_memory_estimate_counts_images_and_not_weights(tmp_path: Path, name: str) -> None:
     file = tmp_path / "m.toml"
     file.write_text(
-        f'data = {{ dataset = "spectrum", classes = 100, labels = "unique" }}\nmodel = {{ name = "{name}", dim = 40 }}\n'
+        'data = { dataset = "spectrum", classes = 100, labels = "unique" }\n'
+        f'model = {{ name = "{name}", dim = 40 }}\n'
         'target = { method = "lsc", system = "V21" }\ntrain = { duration = "1 steps", batch_size = 64 }\n'
     )
     config = plan_study(file).runs[0].config
     told = describe(config, channels=3, size=32, dim=40, classes=100)
     model = build_model(config.model, channels=3, size=32, dim=40, seed=0)
     # What grows with the batch is activations; weights, gradients and moments are 16 bytes a parameter.
-    image = (kept_for_backward(model, torch.rand(6, 3, 32, 32)) - kept_for_backward(model, torch.rand(2, 3, 32, 32))) / 4
+    two, six = (kept_for_backward(model, torch.rand(images, 3, 32, 32)) for images in (2, 6))
+    image = (six - two) / 4
     expected = 16 * sum(p.numel() for p in model.parameters()) + 64 * image
     assert told["head_parameters"] == 0
     assert told["memory_bytes"] == pytest.approx(expected, rel=0.1)

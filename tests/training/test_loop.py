@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -199,3 +200,15 @@ def test_missing_class_means_of_another_run_are_named(tmp_path: Path) -> None:
     found = run(tmp_path, 'target.system="embeddings:teacher/default/seed-0"', "model.dim=7", name="student")
     assert found.status().state == "failed"
     assert "train it with eval.class_means = true" in found.status().message
+
+
+def test_the_best_of_the_checkpoints_is_kept_though_a_better_moment_was_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.9, 0.5, 0.2, 0.7, 0.1, 0.3])
+    monkeypatch.setattr(
+        "lsc_engine.training.session.evaluate", lambda *given, **more: {"accuracy": next(accuracies), "loss": 0.5}
+    )
+    found = run(tmp_path, 'train.duration="6 epochs"', 'eval.every="1 epochs"', 'checkpoint.every="2 epochs"',
+                "checkpoint.keep=1")  # fmt: skip
+    assert [c.step for c in found.checkpoints()] == [4 * 6, 6 * 6]
