@@ -227,6 +227,7 @@ class LscApp(App[None], inherit_bindings=False):
         """Put what the collector found into the store and let the screen redraw what it shows."""
         news, store = self.collector.take(), self.store
         store.runs.update(news.runs)
+        store.version += bool(news.runs or news.gone or news.folders is not None or news.loaded)
         for key in news.gone:
             store.runs.pop(key, None)
             store.curves.pop(key, None)

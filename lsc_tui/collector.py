@@ -26,8 +26,10 @@ SCAN_SECONDS = 5.0
 HARDWARE_SECONDS = 2.0
 # Of the runs that have ended or wait, every tenth is looked at in each round.
 QUIET_ROUNDS = 10
-# Bytes of metrics read between two posts, so that a huge file fills its chart in steps.
-BUDGET = 24 << 20
+# Bytes of metrics read at once: a huge file is read in pieces, so that keys are answered in between, and fills its
+# chart in steps.
+BUDGET = 3 << 20
+STEP_SECONDS = 0.7
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Collector(threading.Thread):
         self._tracked: dict[str, TrackedRun] = {}
         self._wished: dict[str, frozenset[str]] = {}
         self._sent: dict[str, tuple[frozenset[str], int, int]] = {}
+        self._next_step: dict[str, float] = {}
         self._log_key = ""
         self.log: LogIndex | None = None
         self._sampler = Sampler() if hardware else None
@@ -220,8 +223,11 @@ class Collector(threading.Thread):
             run.poll(BUDGET // max(1, len(wished)))
             more = more or run.tail.behind
             state = (names, len(run.table), run.tail.generation)
+            now = time.monotonic()
+            if run.tail.behind and now < self._next_step.get(key, 0.0):
+                continue
             if self._sent.get(key) != state:
-                self._sent[key] = state
+                self._sent[key], self._next_step[key] = state, now + STEP_SECONDS
                 curves = curves_of(run, set(names))
                 self._put(lambda news, k=key, c=curves: news.curves.__setitem__(k, c))  # type: ignore[misc]
         for key in set(self._sent) - set(wished):

@@ -226,6 +226,7 @@ class Store:
     def __init__(self, host: str) -> None:
         self.host = host
         self.runs: dict[str, RunView] = {}
+        self.version = 0  # rises when a run or a folder changed
         self.folders: tuple[Folder, ...] = ()
         self.hardware = Hardware()
         self.curves: dict[str, Curves] = {}

@@ -124,7 +124,7 @@ def machine(
         if gpu is not None:
             body.append(_gpu_narrow(gpu, store, view))
         if here and hw.cpu is not None:
-            ram = f"ram {_giga(hw.memory):>5}/{_giga(hw.memory_total)}G"
+            ram = f"ram {_giga(hw.memory, 0):>4}/{_giga(hw.memory_total, 0)}G"
             cpu: Line = [(fit(f"host {clean(store.host)}", 17), ""), (bar(hw.cpu / 100, 8), "bar")]
             body.append([*cpu, (f" {hw.cpu:.0f}%  {ram}  {waiting}{disk}", "")])
         if not here:

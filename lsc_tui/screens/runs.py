@@ -47,6 +47,7 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         self.filter = Filter(ui.get("filter", ""))
         self._typed_before = ""
         self._no_match = ""
+        self._version: tuple[object, ...] = ()
         self.load_look()
 
     def body(self) -> ComposeResult:
@@ -75,19 +76,14 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
 
     def show(self) -> None:
         store, table = self.app.store, self.table
-        views = [view for view in store.runs.values() if self.filter(view)]
-        self._no_match = ""
-        if self.filter.fault or (not views and store.runs and self.filter.text):
-            self._no_match = f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
-        table.dimmed = bool(self._no_match) or any(f.problem for f in store.folders)
+        order = self.order
+        version = (store.version, self.filter.text, order.sort, order.inverted, order.folded, frozenset(order.closed))
+        if version != self._version:
+            self._version = version
+            self._show_rows()
         table.framed = self.wide
-        table.letters, table.pinned = store.marked, store.pinned
-        table.below = f"{store.older} older not shown, / finds them" if store.older else ""
-        table.empty = self._empty()
-        if not self._no_match or not table.rows:
-            table.put(build_rows(views, self.order, self._folder_name, store.runs.values()))
-        else:
-            table.redraw()
+        table.letters, table.pinned = dict(store.marked), store.pinned
+        table.redraw()
         self.query_one("#where", Panel).redraw()
         if self.has_class("-side"):
             gpus = self.query_one("#gpus", Panel)
@@ -97,6 +93,19 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
             gpus.redraw()
             self.query_one("#details", Panel).redraw()
         self._show_charts()
+
+    def _show_rows(self) -> None:
+        """Filter, sort and fold: only when a run or the wish has changed."""
+        store, table = self.app.store, self.table
+        views = [view for view in store.runs.values() if self.filter(view)]
+        self._no_match = ""
+        if self.filter.fault or (not views and store.runs and self.filter.text):
+            self._no_match = f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
+        table.dimmed = bool(self._no_match) or any(f.problem for f in store.folders)
+        table.below = f"{store.older} older not shown, / finds them" if store.older else ""
+        table.empty = self._empty()
+        if not self._no_match or not table.rows:
+            table.put(build_rows(views, self.order, self._folder_name, store.runs.values()))
 
     def _folder_name(self, root: int) -> str:
         folders = self.app.store.folders

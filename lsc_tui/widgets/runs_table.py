@@ -178,7 +178,10 @@ def run_line(row: Row, columns: Columns, width: int, *, letter: str = "", pinned
     if state == "unreadable":
         where = f"{view.study}/{view.variant}/s{view.seed}: {view.status.message}"
         return pad([*line, (fit(clean(where), width - 13), "error")], width)
-    seed = f"×{len(row.views)}" if row.kind == "fold" else f"s{view.seed}"
+    seed = f"s{view.seed}" if row.kind == "run" else f"×{len(row.views)}"
+    lost = sum(1 for v in row.views if v.state in ("diverged", "failed"))
+    if row.kind == "fold" and lost:
+        seed = f"{len(row.views) - lost}/{len(row.views)}"
     eta = [v.status.eta for v in row.views if v.status.active]
     loss = _mean([v.loss for v in row.views])
     kind = view.loss_kind
@@ -227,8 +230,10 @@ def _state_of(row: Row) -> str:
 
 
 def _mean(values: list[float | None]) -> float | None:
+    """The mean of the finite values; NaN where there are only others."""
     found = [v for v in values if v is not None]
-    return sum(found) / len(found) if found else None
+    good = [v for v in found if math.isfinite(v)]
+    return sum(good) / len(good) if good else (math.nan if found else None)
 
 
 def study_line(row: Row, width: int, *, wide: bool) -> Line:
