@@ -15,6 +15,7 @@ from lsc_engine.config import plan_study
 from lsc_engine.runs.status import Status, read_status, write_status
 from lsc_engine.runs.writer import RunWriter, create_run
 
+PRESET = Path(__file__).parent / "sample.toml"
 HOST = "gpu07"
 START = 1_795_000_000.0
 CHANGED = START + 9_990
@@ -78,8 +79,8 @@ def make_study(
     root: Path, rows: Iterable[tuple[str, int, str, int, float]] = STUDY, name: str = "lsc-2025/fig9",
     started: float = START, fixed: bool = True,
 ) -> dict[str, Path]:  # fmt: skip
-    """A study of the shipped demo preset in states of every kind; run id -> folder."""
-    plan = plan_study("demo", name=name, seeds=(0, 1, 2), sets=["train.duration=200 epochs"])
+    """A study in states of every kind; run id -> folder."""
+    plan = plan_study(PRESET, name=name, seeds=(0, 1, 2))
     configs = {run.id: run.config for run in plan.runs}
     out = {}
     for number, (variant, seed, state, points, end) in enumerate(rows):

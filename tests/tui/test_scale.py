@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ class Lag:
         return sorted(self.late)[len(self.late) * 95 // 100]
 
 
-async def test_a_thousand_runs(thousand: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_thousand_runs(thousand: Path, figure: Callable[[str], None]) -> None:
     app = make_app(thousand)
     started = time.perf_counter()
     async with app.run_test(size=(160, 48)) as pilot:
@@ -67,15 +68,14 @@ async def test_a_thousand_runs(thousand: Path, capsys: pytest.CaptureFixture[str
             await pilot.press(key)
         assert "1000 runs" in text_of(app)
         keys = lag.end()
-    with capsys.disabled():
-        print(f"\n  1000 runs: first rows {first:.2f} s, all {every:.2f} s; loop late (median, 95 %, worst) while "
-              f"reading {loading}, with keys {keys} (bar 100)", end="")  # fmt: skip
+    figure(
+        f"1000 runs: first rows {first:.2f} s, all {every:.2f} s; loop late (median, 95 %, worst) while "
+        f"reading {loading}, with keys {keys} (bar 100)"
+    )
     assert lag.usual < 250
 
 
-def test_looking_again_at_a_thousand_ended_runs_costs_little(
-    thousand: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_looking_again_at_a_thousand_ended_runs_costs_little(thousand: Path, figure: Callable[[str], None]) -> None:
     collector = Collector([thousand], lambda: None, hardware=False)
     collector.round()
     collector.take()
@@ -84,13 +84,12 @@ def test_looking_again_at_a_thousand_ended_runs_costs_little(
         started = time.process_time()
         collector.round()
         busy.append(time.process_time() - started)
-    with capsys.disabled():
-        print(f"\n  1000 ended runs: {1000 * sorted(busy)[2]:.1f} ms a second of looking (bar 20)", end="")
+    figure(f"1000 ended runs: {1000 * sorted(busy)[2]:.1f} ms a second of looking (bar 20)")
     assert sorted(busy)[2] < 0.06
     assert not collector.take().runs
 
 
-async def test_a_million_lines(made_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_million_lines(made_runs: Path, tmp_path: Path, figure: Callable[[str], None]) -> None:
     folder = tmp_path / "runs" / "long/A-384/seed-0"
     shutil.copytree(made_runs / "mine/A-384/seed-0", folder)
     form = '{{"step":{0},"epoch":{1},"time":{2},"attempt":1,"train/loss":{3:.7f}}}\n'
@@ -117,8 +116,9 @@ async def test_a_million_lines(made_runs: Path, tmp_path: Path, capsys: pytest.C
             await pilot.press(name)
         keys = lag.end()
         assert app.store.curves[key].curves[LOSS].step.size == LINES
-    with capsys.disabled():
-        print(f"\n  a million lines: first curve {first:.2f} s (bar 1.5), whole {whole:.2f} s; loop late (median, 95%, "
-              f"worst) while reading {reading}, keys in Monitor {keys} (bar 100)", end="")  # fmt: skip
+    figure(
+        f"a million lines: first curve {first:.2f} s (bar 1.5), whole {whole:.2f} s; loop late (median, 95%, "
+        f"worst) while reading {reading}, keys in Monitor {keys} (bar 100)"
+    )
     assert 0 < first < 6
     assert lag.usual < 250
