@@ -24,6 +24,7 @@ from lsc_engine.config.names import suggested_name
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import open_run
+from lsc_engine.runs.checkpoints import list_checkpoints
 from lsc_engine.runs.study import free_name, look_at_study
 from lsc_tui.form import Form
 
@@ -167,6 +168,10 @@ def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
             head, _, words = sentence.removeprefix("--set ").partition(": ")
             out.problems.append(Problem(head, words or sentence))
         return out
+    steps = {str(c.step) for c in list_checkpoints(parent.path)}
+    if form.at and form.at not in steps:
+        there = ", ".join(sorted(steps, key=int)) or "none"
+        out.problems.append(Problem("at", f"{parent.id} has no checkpoint of step {form.at}. It has: {there}"))
     out.resolved = {form.variant: config.flat()}
     out.variants = {form.variant: summary(config, data)}
     out.runs = (config.run_id,)

@@ -7,6 +7,7 @@ TOML of the form is the preset as written until something changes; then it says 
 from __future__ import annotations
 
 import copy
+import json
 import re
 import tomllib
 from collections.abc import Iterable
@@ -203,8 +204,11 @@ class Form:
                 notes[key] = f"ours: changed, the preset had {self.old(key)}"
         if notes:
             raw["provenance"] = notes
-        rest = {key: raw.pop(key) for key in ("variants",) if key in raw}
-        return tomli_w.dumps({**raw, **rest})
+        variants = raw.pop("variants", None)
+        listed = isinstance(variants, list) and all(isinstance(v, dict) for v in variants)
+        if not listed:
+            return tomli_w.dumps(raw if variants is None else {**raw, "variants": variants})
+        return tomli_w.dumps(raw) + "".join(f"\n[[variants]]\n{_dotted(v)}" for v in variants)
 
     def old(self, key: str) -> str:
         """What the preset had, per variant where they differ."""
@@ -226,13 +230,17 @@ class Form:
         return bool(self.said(key)) or any(self.given(key, name) is not None for name in self.names)
 
     def _acts(self, key: str) -> bool:
-        if self.changed(key) or self.given(key, self.variant) is not None:
+        return self.changed(key) or any(self.given(key, n) is not None or self.acts_in(key, n) for n in self.names)
+
+    def acts_in(self, key: str, variant: str) -> bool:
+        """Whether a setting means anything for a variant: cross-entropy has no system."""
+        other, values = _ACTS.get(key, ("", ()))
+        if not other:
             return True
-        test = _ACTS.get(key)
-        if test is None:
-            return True
-        other, values = test
-        return any((self.given(other, name) or SETTINGS[other].default) in values for name in self.names)
+        now = self.given(other, variant)
+        if other == "target.loss" and self.given("target.method", variant) == "ce":
+            return False
+        return (now if now is not None else SETTINGS[other].default) in values
 
 
 USUAL = frozenset((
@@ -281,6 +289,19 @@ def _with(table: Table, key: str, value: Any) -> Table:
         return table
     left = {k: v for k, v in table[section].items() if k != name}
     return {k: left if k == section else v for k, v in table.items() if k != section or left}
+
+
+def _dotted(table: Table, prefix: str = "") -> str:
+    """A variant's table as the presets write it: `model.dim = 24`, one line each."""
+    out = ""
+    for key, value in table.items():
+        name = f"{prefix}{key if re.fullmatch(r'[A-Za-z0-9_-]+', key) else json.dumps(key)}"
+        if isinstance(value, dict) and value:
+            out += _dotted(value, f"{name}.")
+        else:
+            words = "{}" if value == {} else tomli_w.dumps({"v": value}).partition("=")[2].strip()
+            out += f"{name} = {words}\n"
+    return out
 
 
 def value_words(value: Any) -> str:

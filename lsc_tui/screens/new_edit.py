@@ -172,7 +172,8 @@ class EditCommands(_Base):
         elif row.kind == "seeds":
             self.prompt("seeds, like 0 1 2 or 0-4", lambda text: self._put(row, text), value=form.seeds)
         elif row.kind == "place":
-            values = {"study": form.study, "device": form.device, "runs": str(form.runs_dir), "data": form.data_dir}
+            values = {"study": form.study, "device": form.device, "runs": str(form.runs_dir), "data": form.data_dir,
+                      "at": form.at}  # fmt: skip
             value = values[row.key]
             if row.key == "study" and row.fault == "✗":
                 value = free_name(form.runs_dir, form.study)
@@ -192,6 +193,8 @@ class EditCommands(_Base):
                 form.study = text
             elif row.key == "device":
                 form.device = text or "auto"
+            elif row.key == "at":
+                form.at = text.replace(" ", "").replace("_", "")
             elif row.key == "runs":
                 form.runs_dir = Path(text or "runs").expanduser()
             else:
@@ -214,6 +217,14 @@ class EditCommands(_Base):
         who = f" in {form.letter(form.variant)}" if form.by_variant("target.system") else ""
         self.call_after_refresh(self.say, f"{system} at n = {n}{who}")
         self.check()
+
+    def do_vectors(self) -> None:
+        """The systems that hold the classes of the highlighted variant; Enter there comes back with one."""
+        out, form = self.outcome, self.form
+        classes = out.variants.get(form.variant, {}).get("classes") if out is not None and form is not None else None
+        if classes and self.stage == "form":
+            self.app.store.form = ("classes", str(classes))
+        super().do_vectors()
 
     # --- on, off, for all, back ---------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ class Facts:
             if got.get("sure_below") is not None and got.get("loss_kind") == "c":
                 out.append(("sure below", f"loss {point(got['sure_below'])} an image"))
         elif got.get("method") == "ce":
-            out.append(("vectors", "none: a class layer learns them"))
+            out.append(("vectors", "learnt, no system"))
         out += self._sized(got)
         out += self._steps(got)
         return out

@@ -114,13 +114,13 @@ def _preset(shelf: Shelf, info: PresetInfo, width: int, wide: bool) -> Line:
         style = "dim" if here is False else ""
         return [("   ", ""), (fit(clean(info.stem), 16), style), (fit(clean(info.title), width - 22), "dim"),
                 (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
-    words = info.claim if 0 < len(info.claim) <= width - 47 else info.title
+    words = info.claim if 0 < len(info.claim) <= width - 49 else info.title
     needs = f"{glyph} {fit(clean(info.dataset), 13)}"
     place = place_of(info)
     if info.fault:
         return [("  ", ""), (fit(clean(info.stem), 15), "warn"), (fit(clean(info.fault), width - 17), "warn")]
     return [
-        ("  ", ""), (fit(clean(info.stem), 15), ""), (fit(clean(words), width - 47), ""), ("  ", ""),
+        ("  ", ""), (fit(clean(info.stem), 15), ""), (fit(clean(words), width - 49), ""), ("  ", ""),
         (fit(place, 8), "dim"), (" ", ""), (needs, "good" if here else "dim"),
         (fit(time_words(info, shelf.views, shelf.host), 6, ">"), ""),
     ]  # fmt: skip
@@ -206,7 +206,7 @@ def shelf_narrow(shelf: Shelf, width: int, height: int) -> list[Line]:
     """The 80-column list with its header, and the highlighted preset below it."""
     entry = shelf.current
     name = entry.info.stem if entry is not None and entry.info is not None else group_name(entry)
-    head = "─ presets by paper " + "─" * max(1, width - 19 - 32) + " SOURCE ─ NEEDS ────────── TIME "
+    head = "─ presets by paper " + "─" * max(1, width - 19 - 33) + " SOURCE ─ NEEDS ──────────── TIME"
     rows = height - 1 - 6
     body = shelf_lines(shelf, width, rows, active=True, wide=False)
     if shelf.empty:

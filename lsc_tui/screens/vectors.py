@@ -99,6 +99,14 @@ class VectorsScreen(FieldCommands, LscScreen):
         # Tab is a command here; a field is reached by it alone.
         self._count()
 
+    def on_screen_resume(self) -> None:
+        kind, what = self.app.store.form
+        if kind == "classes":
+            self.app.store.form = ("", "")
+            self.limits = self.limits.typed("classes", what)
+            self._count()
+        super().on_screen_resume()
+
     def _draw_label(self, i: int, width: int, height: int) -> list[Line]:
         limits = self.limits
         angle = f"{limits.angle:.1f}°"

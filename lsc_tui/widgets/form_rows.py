@@ -25,6 +25,7 @@ PLACES = {
     "device": ("device", "any free GPU, GPUs by number as in 0,1,3, or cpu"),
     "runs": ("runs folder", "Where the run folders are made."),
     "data": ("data folder", "Where data sets are looked for."),
+    "at": ("checkpoint", "The step of the checkpoint that the fork goes on from; empty: the newest good one."),
 }
 
 
@@ -62,7 +63,8 @@ def rows(form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide
         out.append(_setting(form, key, outcome, problems, wide))
     if wide:
         out.append(Row("gap", "gap:place"))
-    out += [_place(form, key, store, problems) for key in PLACES if form.source != "fork" or key in ("device", "data")]
+    shown = ("device", "at", "data") if form.source == "fork" else ("study", "device", "runs", "data")
+    out += [_place(form, key, store, problems) for key in shown]
     if problems:
         out.append(Row("gap", "gap:problems"))
         out += [Row("problem", f"problem:{i}", "!" if p.warning else "✗", problem_words(form, p), note=p.key)
@@ -116,6 +118,8 @@ def _setting(form: Form, key: str, outcome: Outcome | None, problems: Sequence[P
     name = form.variant
     resolved = outcome.resolved.get(name, {}) if outcome is not None else {}
     value, default = known_value(key, form.given(key, name), resolved.items())
+    if form.given(key, name) is None and not form.acts_in(key, name):
+        value, default = "-", True
     dim = resolved.get("model.dim")
     if key == "model.dim" and value == "min" and isinstance(dim, int):
         value = f"min: {value_words(dim)}"
@@ -139,6 +143,8 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem]) -> R
         free = sum(1 for gpu in gpus if not gpu.busy)
         value = device_words(form.device, gpus)
         note = f"{free} of {len(gpus)} free" if gpus else "no GPU here"
+    elif key == "at":
+        value = form.at or "the newest good one"
     elif key == "runs":
         value = home_words(form.runs_dir)
     else:

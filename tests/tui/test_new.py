@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,6 +117,16 @@ def test_what_is_saved_says_of_each_change_what_the_preset_had(tmp_path: Path) -
     assert saved.provenance["model.dim"] == "ours: changed, the preset had 24 in wide, min in least"
     assert saved.provenance["target.loss"] == "paper"
     assert saved.variants[0].settings.model.dim == 30
+    assert '[[variants]]\nname = "least"\nlabel = "V21 n_min"\nmodel.dim = "min"\n' in f.toml()
+
+
+def test_tables_of_a_variant_come_back_as_they_were(tmp_path: Path) -> None:
+    text = TINY + 'model.args = { layers = 3, "a b" = [1, 2] }\ncheckpoint.also_at = ["1 epochs", "2 epochs"]\n'
+    f = form(text, tmp_path)
+    f.set("optimizer.lr", "1e-2")
+    again = tomllib.loads(f.toml())
+    assert again["variants"] == f.before["variants"]
+    assert again["optimizer"]["lr"] == 1e-2
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("0 1 2", [0, 1, 2]), ("3,5", [3, 5]), ("0-3", [0, 1, 2, 3])])
@@ -334,11 +345,13 @@ async def test_a_system_chosen_on_vectors_comes_into_the_form(place: Path) -> No
         assert screen.form is not None
         await pilot.press("5")
         await pilot.pause()
+        # The classes of the form come along: V21 holds 120 from n = 8.
+        assert app.lsc_screen.limits.classes == 120  # type: ignore[attr-defined]
         await pilot.press("enter")
         await ready(app, pilot)
         assert app.current_mode == "new"
         assert screen.form.given("target.system", "wide") == "V21"
-        assert screen.form.given("model.dim", "wide") == 86
+        assert screen.form.given("model.dim", "wide") == 8
 
 
 @pytest.mark.usefixtures("quiet")
@@ -363,6 +376,9 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         await pilot.press("u")
         await put(app, pilot, screen, "optimizer.lr", "1e-5")
         assert screen.outcome.faults == []
+        await put(app, pilot, screen, "at", "77")
+        assert screen.outcome.faults[0].message.endswith("has no checkpoint of step 77. It has: none")
+        await put(app, pilot, screen, "at", "")
         argv = launch_argv(screen.form, None)
         assert argv[3:7] == ["fork", "lsc-2025/fig9/V21-384/seed-0", "--set", "optimizer.lr=1e-05"]
 
@@ -402,6 +418,32 @@ async def test_launch_asks_once_and_trains_in_a_session_of_its_own(place: Path) 
         assert {v.id for v in app.store.runs.values() if v.study == "tiny"} == {
             "tiny/wide/seed-0", "tiny/least/seed-0",
         }  # fmt: skip
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_hostile_presets_and_ascii(place: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    own = tmp_path / "presets"
+    own.mkdir()
+    (own / "evil.toml").write_text(
+        TINY.replace('title  = "', 'title  = "\\u001b[31mred ').replace("n_min learns", "\\u009b2J learns")
+    )
+    (own / "torn.toml").write_text('title = "half')
+    app = make_app(place, ascii=True)
+    async with app.run_test(size=size) as pilot:
+        await settle(app, pilot)
+        await pilot.press("4")
+        screen = await ready(app, pilot)
+        for key in ["G", "enter", "down", "G", "up", "enter", "r", "G", "r", "d", "G", "enter", "left", "u"]:
+            await pilot.press(key)
+            await ready(app, pilot)
+            text = text_of(app)
+            assert text.isascii()
+            assert "\x1b" not in text
+        assert any(e.info is not None and e.info.fault for e in screen.shelf.entries)
+        for width, height in ((40, 12), (30, 8), (119, 35), (130, 40), (200, 60), size):
+            await pilot.resize_terminal(width, height)
+            await pilot.pause(0.1)
 
 
 @pytest.mark.parametrize("theme", ["lsc-dark", "lsc-light"])
