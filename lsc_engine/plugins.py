@@ -2,7 +2,14 @@
 
 A plugin is code, so it is only ever named by the user who starts a run: never by a preset or a run folder. It registers
 what it brings by calling `register(kind, name, factory)`; installed packages do the same by entry points
-`lsc_engine.models`, `.systems`, `.losses` and `.datasets`.
+`lsc_engine.models`, `.systems`, `.losses` and `.datasets`. What a factory of each kind is called with and makes:
+
+    models    (channels, size, dim, width, **model.args) -> nn.Module: images [B, C, H, W] in [-1, 1] -> [B, dim]
+    systems   (n, classes) -> lsc_engine.vectors.VectorSystem
+    losses    (system) -> callable or nn.Module: embeddings [B, n] float32, vector indices [B] int64 -> losses [B]
+    datasets  (split, unique, count, size, path, data_dir, device) -> lsc_engine.data.ImageSource, or None where there
+              are no validation images; its attribute `facts` is a lsc_engine.config.datasets.Facts. "class" labels of
+              the first k of its classes must take k equal parts of its images.
 """
 
 from __future__ import annotations
@@ -41,6 +48,17 @@ def find(kind: str, name: str) -> Callable[..., Any] | None:
             factory: Callable[..., Any] = point.load()
             return factory
     return None
+
+
+def load(kind: str, name: str, key: str) -> Callable[..., Any]:
+    """The factory of that name, imported now. UsageError, at preset key `key`, where it fails or there is none."""
+    try:
+        factory = find(kind, name)
+    except Exception as error:  # a plugin may fail in any way; the sentence says which one and how
+        raise UsageError(f'{key}: plugin "{name}" does not load: {type(error).__name__}: {error}') from error
+    if factory is None:
+        raise UsageError(f'{key}: no plugin offers "{name}"')
+    return factory
 
 
 def load_plugins(files: Iterable[Path]) -> None:

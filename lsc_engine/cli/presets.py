@@ -55,6 +55,7 @@ def check(
     seeds: Annotated[str | None, typer.Option(help="Seeds, like 0,1,2.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
     data_dir: DataDir = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file with own parts; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
     """Validate a preset and show what each variant resolves to, without training or creating anything.
@@ -63,7 +64,9 @@ def check(
     """
     from lsc_engine.cli.output import emit_json
     from lsc_engine.config import plan_study
+    from lsc_engine.plugins import load_plugins
 
+    load_plugins(plugin or [])
     plan = plan_study(
         preset, name=name, variants=variant or (), sets=set_ or (), sweeps=sweep or (), seeds=parse_seeds(seeds)
     )

@@ -18,7 +18,10 @@ DataDir = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 Gpus = Annotated[str | None, typer.Option("--gpus", help="Spread runs: auto (those nobody uses), or 0,1,3.")]
-Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file with own models or systems.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file with own models, systems, losses or data sets; may be repeated."),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it running and return at once.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lsc_engine.config.datasets import BUILT_IN, DATASETS, available
+from lsc_engine.config.datasets import BUILT_IN, available, facts_of
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.sections import ORDERS, Data, Eval, Model, Optimizer, Target
@@ -19,7 +19,7 @@ ARGUMENTS: dict[str, tuple[str, ...] | None] = {"encoder": (), "mlp": ("layers",
 
 def check_data(data: Data) -> Iterator[Fault]:
     """Faults of [data] alone."""
-    facts = DATASETS[data.dataset]
+    facts = facts_of(data.dataset)
     if data.dataset in BUILT_IN and data.path is not None:
         yield Fault("data.path", f"{data.dataset} needs no files; leave it out")
     if data.dataset == "folder" and data.path is None:
@@ -47,15 +47,15 @@ def check_eval(data: Data, evaluation: Eval) -> Iterator[Fault]:
         yield Fault("eval.dataset", "unique labels have no validation images: no other image is of such a class")
     elif other in ("folder", "spectrum"):
         yield Fault("eval.dataset", f"{other} cannot be validated on; take one of the named data sets")
-    elif DATASETS[other].channels != DATASETS[data.dataset].channels:
+    elif facts_of(other).channels != facts_of(data.dataset).channels:
         yield Fault(
             "eval.dataset",
-            f"{other} has {DATASETS[other].channels} channel(s), {data.dataset} {DATASETS[data.dataset].channels}",
+            f"{other} has {facts_of(other).channels} channel(s), {data.dataset} {facts_of(data.dataset).channels}",
         )
-    elif DATASETS[data.dataset].classes not in (None, DATASETS[other].classes):
+    elif facts_of(data.dataset).classes not in (None, facts_of(other).classes):
         yield Fault(
             "eval.dataset",
-            f"{other} has {DATASETS[other].classes} classes, {data.dataset} {DATASETS[data.dataset].classes}",
+            f"{other} has {facts_of(other).classes} classes, {data.dataset} {facts_of(data.dataset).classes}",
         )
 
 
@@ -135,16 +135,3 @@ def system_names() -> tuple[str, ...]:
     from lsc_engine.vectors.names import SUGGESTED, plugin_names
 
     return (*SUGGESTED, "Vpq", *plugin_names())
-
-
-def check_system(name: str, key: str) -> Iterator[Fault]:
-    """A fault where no vector system has this name, or its vectors are not made."""
-    from lsc_engine.vectors.names import LARGEST_K, parse
-
-    try:
-        parsed = parse(name)
-    except UsageError as error:
-        yield Fault(key, str(error).removeprefix("target.system: "))
-    else:
-        if parsed.k > LARGEST_K:
-            yield Fault(key, f"{quoted(name)} is counted, but its vectors are not made; W{LARGEST_K} is the largest")

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsc_engine import plugins
+from lsc_engine.errors import UsageError
+
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 # Digits by class: every 6th image validates.
 DIGITS_HELD_OUT = 6
@@ -121,6 +124,18 @@ DATASETS: dict[str, Facts] = {
         Facts("spectrum", "procedural 1/f^a colour images", None, None, None, 32, 3, True),
     )
 }
+
+
+def facts_of(dataset: str) -> Facts:
+    """What is known of a data set, a plugin's included. UsageError where a plugin does not say."""
+    if dataset in DATASETS:
+        return DATASETS[dataset]
+    known = getattr(plugins.load("datasets", dataset, "data.dataset"), "facts", None)
+    if not isinstance(known, Facts) or known.images is None or known.classes is None:
+        raise UsageError(f'data.dataset: plugin "{dataset}" needs an attribute facts, with its images and classes')
+    return known
+
+
 # Those made by a program: nothing to look for.
 BUILT_IN = ("digits", "spectrum")
 
@@ -134,11 +149,11 @@ def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | 
     """The folder that holds `dataset`, or None where it is not found.
 
     `path` (data.path) is looked at alone where given. For digits this is scikit-learn's own file, for spectrum
-    the data folder itself, which need not exist.
+    and data sets of plugins the data folder itself, which need not exist.
     """
-    facts = DATASETS[dataset]
-    if dataset == "spectrum":
-        return data_folder(data_dir)
+    facts = facts_of(dataset)
+    if dataset == "spectrum" or dataset not in DATASETS:
+        return Path(path).expanduser() if path is not None else data_folder(data_dir)
     if dataset == "digits":
         spec = importlib.util.find_spec("sklearn")
         return Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
@@ -155,7 +170,7 @@ def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | 
 
 def missing_sentence(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> str:
     """What to put where, and how to get it, for a data set that `locate` does not find."""
-    facts = DATASETS[dataset]
+    facts = facts_of(dataset)
     if path is not None:
         looked = str(Path(path).expanduser())
     else:
@@ -212,7 +227,7 @@ def count(
         if labels == "unique":
             return Counts(classes, classes, 0)
         return Counts((classes or 0) * SPECTRUM_TRAIN or None, classes, (classes or 0) * SPECTRUM_VAL)
-    facts = DATASETS[dataset]
+    facts = facts_of(dataset)
     if labels == "unique":
         total = facts.images if facts.images is not None else _files(dataset, data_dir, path)
         return Counts(total if classes is None else classes, total if classes is None else classes, 0, True)
@@ -221,15 +236,17 @@ def count(
         return Counts(sum(_DIGITS_TRAIN[:k]), k, sum(_DIGITS_VAL[:k]))
     if dataset in ("imagenet", "folder"):
         return _count_folders(dataset, k, data_dir, path)
-    total = facts.classes or 1
-    return Counts((facts.images or 0) // total * (k or 0), k, (facts.val_images or 0) // total * (k or 0))
+    images, val_images, total = facts.images or 0, facts.val_images or 0, facts.classes or 1
+    if k == total:
+        return Counts(images, k, val_images)
+    return Counts(images // total * (k or 0), k, val_images // total * (k or 0))
 
 
 def available(dataset: str, labels: str, *, path: str | Path | None = None) -> int | None:
     """The largest data.classes of a data set with these labels, or None where there is no bound or it is unknown."""
     if dataset == "spectrum":
         return None
-    facts = DATASETS[dataset]
+    facts = facts_of(dataset)
     if dataset != "folder":
         return facts.images if labels == "unique" else facts.classes
     root = locate("folder", path=path) if path else None
@@ -249,7 +266,7 @@ def _first_held(candidates: list[tuple[Path, str]]) -> Path | None:
 
 
 def _count_folders(dataset: str, k: int | None, data_dir: str | Path | None, path: str | Path | None) -> Counts:
-    facts = DATASETS[dataset]
+    facts = facts_of(dataset)
     if dataset == "imagenet" and k == facts.classes:
         return Counts(facts.images, k, facts.val_images or 0)
     root = locate(dataset, data_dir, path)

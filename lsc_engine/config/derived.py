@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.config.checks import smallest
-from lsc_engine.config.datasets import DATASETS, count, locate, missing_sentence
+from lsc_engine.config.datasets import count, facts_of, locate, missing_sentence
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.schema import Settings
 from lsc_engine.errors import UsageError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lsc_engine.vectors.counting import SystemFacts
 
 LOSS_KINDS = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
+# The kind of a plugin's loss.
+OWN_LOSS = "o"
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
 
     save = Duration.parse(config.checkpoint.every)
     n = _dim(config, counts.classes)
-    size = data.image_size if data.image_size is not None else DATASETS[data.dataset].size
+    size = data.image_size if data.image_size is not None else facts_of(data.dataset).size
     assert size is not None
     system = _facts(config, n, counts.classes)
     return Derived(
         images=counts.images,
         classes=counts.classes,
         n=n,
-        channels=DATASETS[data.dataset].channels,
+        channels=facts_of(data.dataset).channels,
         image_size=size,
         val_images=_val_images(config, counts.val_images, counts.classes),
         eval_images=min(config.eval.images or 10_240, counts.images),
@@ -90,7 +92,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         log_every=min(steps(config.log.every), epoch),
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
         checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
-        loss_kind=LOSS_KINDS.get(str(config.target.loss), "e"),
+        loss_kind="e" if config.target.method == "ce" else LOSS_KINDS.get(str(config.target.loss), OWN_LOSS),
         table_bytes=4 * counts.classes * n if n and is_table(config.target.system) else 0,
         counted=counts.exact,
     )
@@ -144,4 +146,4 @@ def _val_images(config: Settings, own: int, classes: int) -> int:
     other = config.eval.dataset
     if other is None or other == config.data.dataset:
         return own
-    return count(other, "class", classes if classes < (DATASETS[other].classes or 0) else None).val_images
+    return count(other, "class", classes if classes < (facts_of(other).classes or 0) else None).val_images

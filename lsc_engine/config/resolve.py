@@ -86,7 +86,7 @@ class _Work:
         self.faults += found
         changes: dict[str, Any] = {}
         if data.image_size is None:
-            changes["image_size"] = datasets.DATASETS[data.dataset].size
+            changes["image_size"] = datasets.facts_of(data.dataset).size
         if data.path is not None:
             changes["path"] = str(Path(data.path).expanduser().absolute())
         if not found:
@@ -104,10 +104,6 @@ class _Work:
             return self._class_layer(model, target)
         if target.system is None:
             return model, target
-        found = list(checks.check_system(target.system, "target.system"))
-        self.faults += found
-        if found:
-            return model, target
         dim = self._dim(model, target.system)
         return model.model_copy(update={"dim": dim}), self._loss(target)
 
@@ -120,11 +116,9 @@ class _Work:
         narrow: int | str = "none" if target.bottleneck is None else target.bottleneck
         if isinstance(narrow, str) and narrow.startswith("min:"):
             system = narrow.removeprefix("min:")
-            found = list(checks.check_system(system, "target.bottleneck"))
-            if not found and system.startswith(TABLES):
-                found = [Fault("target.bottleneck", f"{quoted(system)} has no smallest n; name a family, like min:V21")]
-            self.faults += found
-            if not found and self.counts.classes is not None:
+            if system.startswith(TABLES):
+                self.fault("target.bottleneck", f"{quoted(system)} has no smallest n; name a family, like min:V21")
+            elif self.counts.classes is not None:
                 narrow = checks.smallest(system, self.counts.classes)
                 if narrow > DIM_MAX:
                     self.fault(
@@ -187,7 +181,7 @@ class _Work:
         lengths: dict[str, Any] = {"radius": 1.0, "cluster_radius": 0.0, "weights": (1.0, 1.0)}
         if system == "planar":
             lengths |= {"radius": 5.0, "cluster_radius": 4 / slots}
-        used = {"cosine": (), "distance": ("radius", "cluster_radius")}.get(changes["loss"], tuple(lengths))
+        used = {"distance": ("radius", "cluster_radius"), "cosine+distance": tuple(lengths)}.get(changes["loss"], ())
         for key, default in lengths.items():
             given = getattr(target, key)
             if key in used and given is not None:

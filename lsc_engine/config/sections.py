@@ -16,6 +16,7 @@ from lsc_engine import plugins
 from lsc_engine.config.durations import PROGRESS, Duration
 from lsc_engine.config.names import quoted
 from lsc_engine.errors import did_you_mean
+from lsc_engine.vectors.names import fault as system_fault
 
 MODELS = ("encoder", "mlp", "vit-s", "vit-b")
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -24,7 +25,8 @@ ORDERS = ("shuffled", "sequential", "lexicographic")
 SEED_MAX = 2**63 - 1
 DIM_MAX = 65_536
 
-DatasetName = Literal["digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum"]
+DATASET_NAMES = ("digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum")
+LOSSES = ("cosine", "distance", "cosine+distance")
 
 
 class Section(BaseModel):
@@ -64,6 +66,19 @@ def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _one_of(kind: str, built_in: tuple[str, ...]) -> Any:
+    """A name of `built_in`, or one that a plugin brings for `kind`."""
+
+    def check(value: Any) -> Any:
+        if value in built_in or value in (brought := plugins.names(kind)):
+            return value
+        raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], [*built_in, *brought])}")
+
+    return BeforeValidator(check)
+
+
+DatasetName = Annotated[str, _one_of("datasets", DATASET_NAMES)]
+LossName = Annotated[str, _one_of("losses", LOSSES)]
 Length = Annotated[str, _duration(*PROGRESS)]
 LengthOrNone = Annotated[str, _duration(*PROGRESS, zero=True)]
 AnyLength = Annotated[str, _duration(*PROGRESS, "minutes")]
@@ -85,9 +100,18 @@ def _radius(value: Any) -> Any:
 def _bottleneck(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX:
         return value
-    if isinstance(value, str) and (value == "none" or re.fullmatch(r"min:\S+", value)):
+    if value == "none":
+        return value
+    if isinstance(value, str) and re.fullmatch(r"min:\S+", value):
+        _system(value.removeprefix("min:"))
         return value
     raise ValueError(f'{quoted(value)} is no bottleneck. Allowed: "none", a whole number from 1, or "min:SYSTEM"')
+
+
+def _system(value: str) -> str:
+    if (fault := system_fault(value)) is not None:
+        raise ValueError(fault)
+    return value
 
 
 def _model_name(value: str) -> str:
@@ -115,7 +139,7 @@ def _args(value: Any) -> Any:
 class Data(Section):
     """[data]: the images and what their classes are."""
 
-    dataset: DatasetName = _setting(..., "Which images to train on.", kind="choice")
+    dataset: DatasetName = _setting(..., "Which images to train on.", kind="choice", choices=DATASET_NAMES)
     labels: Literal["class", "unique"] = _setting(
         "class", "The data set's own classes, or every training image its own class."
     )
@@ -162,14 +186,18 @@ class Target(Section):
     method: Literal["lsc", "ce"] = _setting(
         ..., "lsc: predefined vectors without a class layer; ce: cross-entropy with a class layer."
     )
-    system: str | None = _setting(
+    system: Annotated[str, AfterValidator(_system)] | None = _setting(
         None, "The vector system whose vectors are the class centres (lsc).", kind="system", shown="required for lsc"
     )
     order: str | None = _setting(
         None, "Which class gets which vector of the system.", kind="choice", choices=ORDERS, shown="shuffled"
     )
-    loss: Literal["cosine", "distance", "cosine+distance"] | None = _setting(
-        None, "1 - cosine to the centre, the distance beyond the cluster radius, or both.", shown="cosine"
+    loss: LossName | None = _setting(
+        None,
+        "1 - cosine to the centre, the distance beyond the cluster radius, or both.",
+        kind="choice",
+        choices=LOSSES,
+        shown="cosine",
     )
     radius: Annotated[float | str | None, BeforeValidator(_radius)] = _setting(
         None,
@@ -230,7 +258,11 @@ class Eval(Section):
         None, "Number of fixed training images to measure on.", shown="at most 10 240", ge=1, le=2**40
     )
     dataset: DatasetName | None = _setting(
-        None, "Another data set to validate on, with the same classes.", shown="the data set's own validation images"
+        None,
+        "Another data set to validate on, with the same classes.",
+        kind="choice",
+        choices=DATASET_NAMES,
+        shown="the data set's own validation images",
     )
     class_means: bool = _setting(
         False, "Store the mean embedding of each class at the end; set by itself where another variant needs it."

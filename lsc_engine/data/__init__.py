@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from lsc_engine.data.evaluation import fixed_subset as fixed_subset
     from lsc_engine.data.opening import open_source as open_source
     from lsc_engine.data.source import ImageSource as ImageSource
+    from lsc_engine.data.source import TensorSource as TensorSource
     from lsc_engine.data.source import normalise as normalise
 
 _HOMES = {
     "Batch": "batches",
     "Batches": "batches",
     "ImageSource": "source",
+    "TensorSource": "source",
     "eval_batches": "evaluation",
     "fixed_subset": "evaluation",
     "normalise": "source",

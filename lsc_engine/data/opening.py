@@ -8,7 +8,8 @@ from typing import Literal, Protocol, overload
 
 import torch
 
-from lsc_engine.config.datasets import DATASETS, locate, missing_sentence
+from lsc_engine import plugins
+from lsc_engine.config.datasets import DATASETS, count, facts_of, locate, missing_sentence
 from lsc_engine.data import cifar10, digits, fashion_mnist, folders
 from lsc_engine.data.arrays import Arrays
 from lsc_engine.data.source import ImageSource, TensorSource
@@ -72,8 +73,8 @@ def open_source(
     device = torch.device(device)
     if split not in ("train", "val"):
         raise UsageError(f"split {split!r}: {did_you_mean(split, ('train', 'val'))}")
-    if data.dataset not in DATASETS:
-        raise UsageError(f"data.dataset: {data.dataset}: {did_you_mean(data.dataset, DATASETS)}")
+    if data.dataset not in (known := [*DATASETS, *plugins.names("datasets")]):
+        raise UsageError(f"data.dataset: {data.dataset}: {did_you_mean(data.dataset, known)}")
     source = _open(data, split, None if data_dir is None else Path(data_dir), device, say)
     if split == "val":
         return source
@@ -110,6 +111,8 @@ def _open(
             device=device,
             say=say,
         )
+    if data.dataset not in DATASETS:
+        return _from_plugin(data, split, unique, data_dir, device)
     arrays = _arrays(data, split, unique, data_dir, say)
     if arrays is None:
         return None
@@ -118,6 +121,28 @@ def _open(
     pixels = torch.tensor(arrays.pixels)
     classes = len(pixels) if unique else arrays.classes
     return TensorSource(pixels, labels, classes=classes, device=device, size=data.image_size)
+
+
+def _from_plugin(
+    data: DataSettings, split: str, unique: bool, data_dir: Path | None, device: torch.device
+) -> ImageSource | None:
+    """What a plugin opens, if it is what its facts promised: the steps of a run are counted from them."""
+    if unique and split == "val":
+        return None
+    made = plugins.load("datasets", data.dataset, "data.dataset")(
+        split=split, unique=unique, count=data.classes, size=data.image_size, path=data.path, data_dir=data_dir,
+        device=device,
+    )  # fmt: skip
+    if made is None and split == "val":
+        return None
+    if not isinstance(made, ImageSource):
+        raise UsageError(f'data.dataset: plugin "{data.dataset}" opened a {type(made).__name__}, not an ImageSource')
+    counts = count(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path)
+    promised = (counts.images if split == "train" else counts.val_images, facts_of(data.dataset).channels)
+    if (made.images, made.channels) != promised:
+        opened = f"{made.images} {split} images of {made.channels} channels"
+        raise UsageError(f'data.dataset: plugin "{data.dataset}" opened {opened}, its facts say {promised}')
+    return made
 
 
 def _arrays(

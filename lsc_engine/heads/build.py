@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lsc_engine import plugins
 from lsc_engine.config import bottleneck_width
+from lsc_engine.config.sections import LOSSES
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
@@ -24,6 +26,7 @@ def build_head(config: RunConfig, *, classes: int, dim: int, seed: int, table: T
     from lsc_engine.vectors import Order, system
 
     assert target.system is not None
+    kind = target.loss or "cosine"
     made = system(target.system, dim, classes=classes, table=table)
     if made.count < classes:
         raise UsageError(f"target.system: {target.system} at n = {dim} has {made.count} vectors, {classes} are needed")
@@ -31,7 +34,8 @@ def build_head(config: RunConfig, *, classes: int, dim: int, seed: int, table: T
         made,
         Order.make(target.order or "shuffled", made, config.seed),
         classes,
-        loss=target.loss or "cosine",
+        loss=kind,
+        own=None if kind in LOSSES else plugins.load("losses", kind, "target.loss")(made),
         radius=1.0 if target.radius is None else target.radius,
         cluster_radius=target.cluster_radius or 0.0,
         weights=target.weights or (1.0, 1.0),

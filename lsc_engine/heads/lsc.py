@@ -7,18 +7,21 @@ classes: a target is the index of a vector, the vector is computed from its inde
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lsc_engine.errors import LscError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.decode import predict_nearest, predict_shortest
 from lsc_engine.vectors import Order, VectorSystem
 
 
 class LscHead(Head):
-    """`loss` is "cosine", "distance" or "cosine+distance" with `weights` for the two.
+    """`loss` is "cosine", "distance" or "cosine+distance" with `weights` for the two, or the name of `own`, a loss that
+    a plugin brings: (embeddings [B, n] float32, vector indices [B]) -> losses [B].
 
     `radius` is the length of the centres for the distance, or "native" for the family's own lengths; `cluster_radius`
     is r_c of (7), the distance below which an image costs nothing.
@@ -34,10 +37,12 @@ class LscHead(Head):
         radius: float | str = 1.0,
         cluster_radius: float = 0.0,
         weights: tuple[float, float] = (1.0, 1.0),
+        own: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.system, self.order, self.classes, self.dim = system, order, classes, system.n
         self.kind, self.radius, self.cluster_radius, self.weights = loss, radius, cluster_radius, weights
+        self.own = own
         self.sure_cosine = math.cos(math.acos(max(-1.0, min(1.0, system.max_cosine))) / 2)
 
     def target(self, labels: Tensor) -> Tensor:
@@ -46,6 +51,12 @@ class LscHead(Head):
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
+            if self.own is not None:
+                losses = self.own(z, target)
+                if losses.shape != target.shape:
+                    shapes = f"{list(losses.shape)} for {list(target.shape)} targets"
+                    raise LscError(f'target.loss: "{self.kind}" gives {shapes}; one loss for each image is needed')
+                return losses
             if self.kind == "cosine":
                 return 1 - self.system.cosine(z, target)
             excess = torch.relu(self.distance(z, target) - self.cluster_radius)

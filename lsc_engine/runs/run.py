@@ -73,7 +73,7 @@ class Run:
 
     @property
     def loss_kind(self) -> str:
-        """The letter of the loss: c cosine, d distance, b both, e cross-entropy; `?` when unknown."""
+        """The letter of the loss: c cosine, d distance, b both, e cross-entropy, o a plugin's; `?` when unknown."""
         return loss_kind(self.config)
 
     @property
@@ -163,17 +163,20 @@ def _target(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def loss_kind(config: dict[str, Any]) -> str:
-    """The letter of the loss that these settings train with; `?` when they do not say."""
+    """The letter of the loss that these settings train with: c, d, b, e, o for a plugin's; `?` if they do not say."""
     target = _target(config)
     if target.get("method") == "ce":
         return "e"
     kinds = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
-    return kinds.get(str(target.get("loss", "cosine")), "?") if target.get("method") == "lsc" else "?"
+    loss = target.get("loss", "cosine")
+    return kinds.get(loss, "o") if target.get("method") == "lsc" and isinstance(loss, str) else "?"
 
 
 def loss_group(config: dict[str, Any]) -> str:
     """Losses of two runs may be compared only if this is equal: kind, and for a distance its radii and weights."""
     kind = loss_kind(config)
+    if kind == "o":
+        return f"o {_target(config)['loss']}"
     if kind not in "db":
         return kind
     target = _target(config)

@@ -91,6 +91,17 @@ def is_known(name: str) -> bool:
     return True
 
 
+def fault(name: str) -> str | None:
+    """Why `name` cannot be trained on: no system is called so, or its vectors are not made. None where it can."""
+    try:
+        parsed = parse(name)
+    except UsageError as error:
+        return str(error).removeprefix("target.system: ")
+    if parsed.k > LARGEST_K:
+        return f'"{name}" is counted, but its vectors are not made; W{LARGEST_K} is the largest'
+    return None
+
+
 def plugin_names() -> tuple[str, ...]:
     """Systems that installed packages and plugin files offer, by name only: nothing is imported."""
     return tuple(plugins.names("systems"))
@@ -98,13 +109,7 @@ def plugin_names() -> tuple[str, ...]:
 
 def plugin(name: str) -> Callable[..., Any]:
     """The factory `(n, classes) -> VectorSystem` behind a plugin's name, imported now. UsageError where it fails."""
-    try:
-        factory = plugins.find("systems", name)
-    except Exception as error:  # a plugin may fail in any way; the sentence says which one and how
-        raise UsageError(f'target.system: plugin "{name}" does not load: {type(error).__name__}: {error}') from error
-    if factory is None:
-        raise UsageError(f'target.system: no plugin offers "{name}"')
-    return factory
+    return plugins.load("systems", name, "target.system")
 
 
 def source(parsed: Name) -> str:

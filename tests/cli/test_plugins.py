@@ -1,0 +1,123 @@
+"""Own backbones, systems, losses and data sets by --plugin: one file with all four, trained, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lsc_engine.runs import open_run
+from lsc_engine.runs.run import loss_group, loss_kind
+
+PLUGIN = """
+import torch
+from torch import nn
+
+from lsc_engine.config.datasets import Facts
+from lsc_engine.data import TensorSource
+from lsc_engine.plugins import register
+from lsc_engine.vectors import system
+
+
+def stripes(*, split, unique, count, size, path, data_dir, device):
+    labels = torch.arange(60 if split == "train" else 12) % 6
+    pixels = torch.zeros(len(labels), 1, 6, 6, dtype=torch.uint8)
+    pixels[torch.arange(len(labels)), 0, labels] = 255
+    kept = torch.arange(len(labels)) < count if unique else labels < count
+    return TensorSource(pixels[kept], None if unique else labels[kept], classes=count, device=device, size=size)
+
+
+sizes = {"images": 60, "val_images": 12, "classes": 6, "size": 6, "channels": 1}
+stripes.facts = Facts("stripes", "One bright row", resident=True, **sizes)
+
+
+class Flat(nn.Module):
+    def __init__(self, channels, size, dim, width):
+        super().__init__()
+        self.line = nn.Linear(channels * size * size, dim)
+
+    def forward(self, images):
+        return self.line(images.flatten(1))
+
+
+def squared(system):
+    return lambda z, index: (1 - system.cosine(z, index)).square()
+
+
+register("datasets", "stripes", stripes)
+register("models", "flat", Flat)
+register("losses", "squared", squared)
+register("systems", "my-roots", lambda n, classes: system("A-helmert", n))
+"""
+PRESET = """
+[data]
+dataset = "stripes"
+[model]
+name = "flat"
+dim = 3
+[target]
+method = "lsc"
+system = "my-roots"
+loss = "squared"
+[optimizer]
+lr = 0.05
+[train]
+duration = "30 epochs"
+batch_size = 10
+"""
+
+
+def call(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "lsc_engine", *words], cwd=folder, text=True, capture_output=True, timeout=200,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout, done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "own.toml").write_text(PRESET)
+    (tmp_path / "parts.py").write_text(PLUGIN)
+    return tmp_path
+
+
+def test_all_four_kinds_train_and_go_on(folder: Path) -> None:
+    told, _ = call(folder, "check", "own.toml", "--plugin", "parts.py", "--json")
+    row = json.loads(told)["variants"]["default"]
+    assert (row["images"], row["val_images"], row["classes"], row["count"]) == (60, 12, 6, 12)
+    assert row["loss_kind"] == "o"
+
+    call(folder, "run", "own.toml", "--plugin", "parts.py")
+    run = open_run(folder / "runs/own/default/seed-0")
+    assert run.last()["val/accuracy"] == 1.0
+    assert (loss_kind(run.config), loss_group(run.config)) == ("o", "o squared")
+
+    call(folder, "fork", "own/default", "--set", 'train.duration="31 epochs"', "--plugin", "parts.py")
+    unique, _ = call(folder, "run", "own.toml", "--plugin", "parts.py", "--name", "unique", "--set",
+                     "data.labels=unique", "--set", "data.classes=12", "--json")  # fmt: skip
+    assert json.loads(unique)["runs"][0]["state"] == "finished"
+
+
+def test_without_the_plugin_every_name_is_refused_and_nothing_created(folder: Path) -> None:
+    _, err = call(folder, "run", "own.toml", code=2)
+    for word in ("stripes", "flat", "my-roots", "squared"):
+        assert word in err
+    assert sorted(p.name for p in folder.iterdir()) == ["own.toml", "parts.py"]
+
+
+def test_a_plugin_that_breaks_its_word_fails_with_a_sentence(folder: Path) -> None:
+    text = PLUGIN.replace('"images": 60', '"images": 61').replace(".square()", ".square().mean()")
+    (folder / "parts.py").write_text(text)
+    _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", code=1)
+    assert 'plugin "stripes" opened 60 train images of 1 channels' in err
+    (folder / "parts.py").write_text(text.replace('"images": 61', '"images": 60'))
+    _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", "--name", "loss", code=1)
+    assert "one loss for each image is needed" in err
+    (folder / "parts.py").write_text(PLUGIN.replace("stripes.facts =", "facts ="))
+    _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", "--name", "facts", code=2)
+    assert 'plugin "stripes" needs an attribute facts' in err
