@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.demo:
         from lsc_tui.demo import demo_folder
 
-        found = demo_folder(play=not options.once)
+        found = demo_folder()
         if found is None:
             print("lsc-tui: this build carries no example runs", file=sys.stderr)
             sys.exit(1)
@@ -54,12 +54,16 @@ def start(
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from lsc_tui.app import LscApp
+    from lsc_tui.state import UiState
     from lsc_tui.themes import THEMES
 
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
         return 2
     app = LscApp(folders, ascii=ascii, theme=theme, demo=demo)
+    if demo:
+        # What is remembered of the examples goes with them.
+        app.ui = UiState(folders, folders[0].parent / "state")
     if once:
         from lsc_tui.once import one_frame
 

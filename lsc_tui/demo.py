@@ -1,141 +1,206 @@
-"""Example runs that travel with the program: recordings of real training, one of them played again as if it ran now.
+"""Example runs that travel with the program: real ones, recorded by benchmarks/record_demo.py and kept as one archive.
 
-python -m lsc_tui.demo record RUNS_DIR STUDY…     makes the archive anew from finished runs
+At start they are copied to a temporary folder, with times moved near now; nothing of the user's is touched. Those that
+the archive names in `replay.json` are shown at work: their recorded lines come in one by one, without any process. A
+stop asked of them is answered.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lsc_engine.runs import control
-from lsc_engine.runs.layout import LOG, METRICS, PRESET, SOURCE, STATUS
+from lsc_engine.runs.compare import is_loss
+from lsc_engine.runs.layout import LOG, METRICS, STATUS
 from lsc_engine.runs.rows import parse_line
-from lsc_engine.runs.run import list_runs
 from lsc_engine.runs.status import Status, read_status, write_status
-from lsc_engine.runs.writer import RunWriter
 
 ARCHIVE = Path(__file__).parent / "demo_runs.tar.xz"
-# The run that is played again, and the share of it that is there at once.
-PLAYED = "PLAYED"
-START_SHARE = 0.35
-_KEPT = (PRESET, SOURCE, STATUS, METRICS, LOG)
-_ANONYMOUS = {"host": "demo", "owner": "demo", "pid": None, "pid_start": 0.0, "boot_id": "", "machine": "",
-              "pid_namespace": ""}  # fmt: skip
+HOST = "demo"
+PREFIX = "lsc-demo-"
+# The last finished run ended so long ago, and a recorded line comes in so often (seconds).
+AGO = 420.0
+PAUSE = 2.5
+_WORDS = "an example: recorded earlier, replayed here"
 
 
-def demo_folder(*, play: bool = True) -> Path | None:
-    """A fresh temporary copy of the example runs, removed at the end; None where this build carries none.
-
-    With `play` one run goes on in a process of its own, which ends with this one.
-    """
-    if not ARCHIVE.is_file():
+def demo_folder(archive: Path = ARCHIVE, *, pause: float = PAUSE) -> Path | None:
+    """A fresh temporary copy of the example runs, removed at the end; None where this build carries none."""
+    if not archive.is_file():
         return None
-    folder = Path(tempfile.mkdtemp(prefix="lsc-demo-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    named = folder / PLAYED
-    if play and named.is_file():
-        argv = [sys.executable, "-m", "lsc_tui.demo", "play", str(folder / "runs" / named.read_text().strip())]
-        child = subprocess.Popen(
-            [*argv, str(os.getpid())], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        atexit.register(child.terminate)
-    return folder / "runs"
+    _remove_old()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    atexit.register(_remove, folder)
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+    runs = folder / "runs"
+    plan = json.loads((folder / "replay.json").read_text())
+    move_times(runs, time.time() - AGO)
+    Replay(runs, {str(key): float(share) for key, share in plan.items()}, pause=pause).start()
+    return runs
 
 
-def play(folder: Path, parent: int, *, pace: float = 1.0) -> None:
-    """Write a recorded run again, as fast as it was trained (times `pace`), while process `parent` lives.
+def _remove(folder: Path) -> None:
+    """Remove the copy, unless a run was launched into it and is still at work there."""
+    for path in folder.rglob(STATUS):
+        status = read_status(path.parent)
+        if status.active and status.host != HOST:
+            return
+    shutil.rmtree(folder, ignore_errors=True)
 
-    A stop asked of it ends it, as it ends training; a checkpoint has nothing to save and is only told.
+
+def _remove_old() -> None:
+    """Copies of viewers that were ended by a lost terminal."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and folder.stat().st_uid == os.getuid() and not folder.is_symlink():
+                try:
+                    os.kill(int(pid), 0)
+                except ProcessLookupError:
+                    _remove(folder)
+
+
+def move_times(runs: Path, end: float) -> None:
+    """Move all times so that the newest recorded moment becomes `end` (Unix seconds)."""
+    found = {path.parent: read_status(path.parent) for path in sorted(runs.rglob(STATUS))}
+    newest = max((status.heartbeat or 0.0 for status in found.values()), default=0.0)
+    shift = end - newest
+    for folder, status in found.items():
+        started = None if status.started is None else status.started + shift
+        at = end if status.heartbeat is None else status.heartbeat + shift
+        write_status(folder, replace(status, started=started, heartbeat=at), durable=False)
+        for path in folder.iterdir():
+            os.utime(path, (at, at))
+
+
+class Replay(threading.Thread):
+    """Plays recorded runs, one after the other: run id -> share of its lines that is there at once.
+
+    The first is at work at once, the others (of share 0) wait as queued. A daemon thread: it ends with the program.
     """
-    lines = [row for row in map(parse_line, (folder / METRICS).read_bytes().splitlines()) if row is not None]
-    total = max(step for step, _, _ in lines)
-    for name in (METRICS, LOG):
-        (folder / name).unlink(missing_ok=True)
-    write_status(folder, Status(state="queued", host="demo", owner="demo"))
-    writer = RunWriter.open(folder, device="cpu", total_steps=total, echo=False)
-    writer.status(state="running")
-    seconds = 0.0
-    first = round(START_SHARE * len(lines))
-    for number, (step, _, values) in enumerate(lines):
-        epoch, now = values.pop("epoch", 0.0), values.pop("time", 0.0)
-        deadline = time.monotonic() + (max(0.0, now - seconds) * pace if number >= first else 0.0)
-        seconds = now
-        while time.monotonic() < deadline:
-            if os.getppid() != parent:
-                return
-            asked = control.pending(folder) and writer.requests()
-            if asked and "stop" in asked:
-                writer.finish("stopped", 143, "stopped on request; a recording keeps no checkpoint")
-                return
-            if asked:
-                writer.message("a recording has nothing to save")
-            time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
-        writer.metrics(step, epoch, now, values)
-        told = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "lr")
-        writer.message(f"epoch {epoch:.2f}  step {step} of {total}  {told}")
-        last = lines[-1][2].get("time", 0.0) if number < len(lines) - 1 else now
-        writer.heartbeat(step, eta=max(0.0, last - now) * pace)
-    writer.finish("finished", 0, "")
+
+    def __init__(self, runs: Path, plan: dict[str, float], *, pause: float = PAUSE) -> None:
+        super().__init__(name="replay", daemon=True)
+        self._pause = pause
+        self._ended = threading.Event()
+        self._tapes = [_Tape(runs / key, share) for key, share in plan.items()]
+        for number, tape in enumerate(self._tapes):
+            if number:
+                tape.queue()
+            else:
+                tape.show(self._pause)
+
+    def stop(self) -> None:
+        """End the replay."""
+        self._ended.set()
+
+    def run(self) -> None:
+        for tape in self._tapes:
+            # A folder that is gone (deleted in the viewer) is passed over.
+            with contextlib.suppress(OSError):
+                while tape.folder.is_dir() and tape.answer() and not tape.done:
+                    tape.show(self._pause)
+                    if self._ended.wait(self._pause):
+                        return
+                    tape.next()
 
 
-def record(root: Path, studies: list[str], archive: Path = ARCHIVE) -> int:
-    """Make the archive from the finished runs of `studies`, without checkpoints and without names of a machine."""
-    runs = [run for run in list_runs([root]) if run.study in studies and read_status(run.path).state == "finished"]
-    with tempfile.TemporaryDirectory() as scratch:
-        top = Path(scratch)
-        for run in runs:
-            target = top / "runs" / run.id
-            target.mkdir(parents=True)
-            for name in _KEPT:
-                if (run.path / name).is_file():
-                    shutil.copyfile(run.path / name, target / name)
-            _anonymous(target, run.id)
-        if runs:
-            # The last variant of the first study is the one that is seen training.
-            (top / PLAYED).write_text(max(run.id for run in runs if run.study == studies[0]) + "\n")
-        with tarfile.open(archive, "w:xz") as out:
-            for path in sorted(top.rglob("*")):
-                if path.is_file():
-                    out.add(path, path.relative_to(top).as_posix(), filter=_plain)
-    return len(runs)
+class _Tape:
+    """The recorded lines of one run, and how far they have been played."""
 
+    def __init__(self, folder: Path, share: float) -> None:
+        self.folder = folder
+        self._end = read_status(folder)
+        self._lines = (folder / METRICS).read_bytes().splitlines(keepends=True)
+        log = folder / LOG
+        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        self._log = text.splitlines(keepends=True)
+        self.at = round(share * len(self._lines))
+        self._best: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._step, self._epoch, self._time = 0, 0.0, 0.0
+        self._started = time.time()
+        (folder / METRICS).write_bytes(b"".join(self._lines[: self.at]))
+        (folder / LOG).write_text("".join(self._log[: self._log_at()]), encoding="utf-8")
+        for line in self._lines[: self.at]:
+            self._count(line)
+        self._started -= self._time
 
-def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    return info
+    @property
+    def done(self) -> bool:
+        """Whether all lines have been played."""
+        return self.at >= len(self._lines)
 
+    def _log_at(self) -> int:
+        return round(len(self._log) * self.at / max(1, len(self._lines)))
 
-def _anonymous(folder: Path, identifier: str) -> None:
-    status = json.loads((folder / STATUS).read_bytes())
-    (folder / STATUS).write_text(json.dumps({**status, **_ANONYMOUS}, indent=1))
-    source: dict[str, Any] = json.loads((folder / SOURCE).read_bytes())
-    source = {k: v for k, v in source.items() if k not in ("host", "platform")}
-    source["command"] = f"lsc-engine run {identifier.rsplit('/', 2)[0]}"
-    (folder / SOURCE).write_text(json.dumps(source, indent=1))
+    def _count(self, line: bytes) -> None:
+        row = parse_line(line)
+        if row is None:
+            return
+        self._step, _, values = row
+        self._epoch, self._time = values.pop("epoch", self._epoch), values.pop("time", self._time)
+        for name, value in values.items():
+            self._last[name] = value
+            best = self._best.get(name, value)
+            self._best[name] = min(best, value) if is_loss(name) else max(best, value)
 
+    def _write(self, status: Status) -> None:
+        write_status(self.folder, status, durable=False)
 
-def main(words: list[str]) -> None:
-    """`record RUNS_DIR STUDY…`, or `play FOLDER PARENT` as `demo_folder` starts it."""
-    if words[:1] == ["play"] and len(words) == 3:
-        play(Path(words[1]), int(words[2]))
-    elif words[:1] == ["record"] and len(words) > 2:
-        print(f"{record(Path(words[1]), words[2:])} runs in {ARCHIVE.name}, {ARCHIVE.stat().st_size} bytes")
-    else:
-        sys.exit("python -m lsc_tui.demo record RUNS_DIR STUDY…")
+    def queue(self) -> None:
+        """Not begun yet."""
+        self._write(
+            replace(self._end, state="queued", started=None, heartbeat=None, step=0, epoch=None, eta=None,
+                    metrics={}, best={}, exit_code=None, seconds=0.0, attempt=0)
+        )  # fmt: skip
 
+    def show(self, pause: float) -> None:
+        """The status of a run at work that has come so far; after the last line the recorded end."""
+        now = time.time()
+        if self.done:
+            self._write(replace(self._end, started=self._started, heartbeat=now))
+            return
+        self._write(
+            replace(
+                self._end, state="running", step=self._step, epoch=self._epoch, metrics=dict(self._last),
+                best=dict(self._best), heartbeat=now, started=self._started, pace=pause, exit_code=None,
+                eta=(len(self._lines) - self.at) * pause, seconds=self._time, message=_WORDS, attempt=1,
+            )
+        )  # fmt: skip
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    def next(self) -> None:
+        """One more line."""
+        before = self._log_at()
+        line = self._lines[self.at]
+        self.at += 1
+        with (self.folder / METRICS).open("ab") as file:
+            file.write(line)
+        self._count(line)
+        with (self.folder / LOG).open("a", encoding="utf-8") as text:
+            stamp = time.strftime("%H:%M:%S ")
+            text.writelines(stamp + old.partition(" ")[2] for old in self._log[before : self._log_at()])
+        if self.done:
+            self.show(0.0)
+
+    def answer(self) -> bool:
+        """Answer what was asked of the run; False if it is to stop."""
+        asked = control.take(self.folder)
+        if "stop" in asked:
+            self._write(
+                replace(read_status(self.folder), state="stopped", exit_code=143, eta=None, heartbeat=time.time(),
+                        message="stopped on request; an example keeps no checkpoint")
+            )  # fmt: skip
+            return False
+        return True

@@ -1,71 +1,145 @@
-"""The example runs: real recordings without names of a machine, and one that is played."""
+"""The bundled example runs: real, small, without a trace of where they were made, at work without a process."""
 
 from __future__ import annotations
 
 import json
 import os
-import threading
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
-from samples import make_study
-from tui_helpers import open_app, text_of
+from tui_helpers import make_app, settle, text_of
 
-from lsc_engine.runs import control
-from lsc_engine.runs.run import Run, list_runs
+from lsc_engine.runs import control, list_runs
 from lsc_tui import demo
+from lsc_tui.demo import ARCHIVE, HOST, Replay, demo_folder, move_times
 
 
-def test_the_bundled_runs_are_whole_and_name_no_machine() -> None:
-    folder = demo.demo_folder(play=False)
-    assert folder is not None
+def replayed() -> list[str]:
+    """Ids of the runs that are played, in their order."""
+    with tarfile.open(ARCHIVE) as archive:
+        file = archive.extractfile("replay.json")
+        assert file is not None
+        return list(json.load(file))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The examples, unpacked and not played."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "runs"
+
+
+def test_the_archive_is_small_and_names_no_machine(folder: Path) -> None:
+    assert ARCHIVE.stat().st_size < 1_500_000
     runs = list_runs([folder])
-    assert len(runs) >= 3
+    assert len(runs) >= 12
     for run in runs:
-        assert run.status().shown_state == "finished"
-        steps, values = run.history("train/loss")
-        assert steps.size > 50
-        assert values[-1] < values[0]
-        said = json.dumps(run.source) + (run.path / "status.json").read_text()
-        assert "/" not in str(run.source.get("command")).replace(run.study, "")
-        for word in ("/tmp", "/home", "/root", "platform"):
-            assert word not in said
-    played = (folder.parent / demo.PLAYED).read_text().strip()
-    assert played in [run.id for run in runs]
-    assert demo.ARCHIVE.stat().st_size < 1_000_000
+        assert run.status().host == HOST
+        assert run.source["host"] == HOST
+        assert run.config
+        assert not run.checkpoints()
+        text = (run.path / "status.json").read_text() + (run.path / "source.json").read_text()
+        assert "/tmp" not in text
+        assert "root" not in text
+    states = {run.status().state for run in runs}
+    assert {"finished", "diverged"} <= states
+    assert {run.study for run in runs} >= {"spectrum-2k"}
 
 
-async def test_demo_shows_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = demo.demo_folder(play=False)
-    assert folder is not None
-    async with open_app(folder) as (app, _):
-        assert app.store.counts()["finished"] >= 3
-        assert "✓ finished" in text_of(app)
+def test_times_are_moved_near_now(folder: Path) -> None:
+    now = time.time()
+    move_times(folder, now - 60)
+    statuses = [run.status() for run in list_runs([folder])]
+    assert max(s.heartbeat or 0 for s in statuses) == pytest.approx(now - 60, abs=1)
+    assert all((s.started or 0) <= (s.heartbeat or 0) for s in statuses)
+    assert all(s.changed == pytest.approx(s.heartbeat, abs=1) for s in statuses)
 
 
-def test_a_recording_is_played_to_its_end_and_can_be_stopped(tmp_path: Path) -> None:
-    folders = make_study(tmp_path, [("A-384", s, "finished", 40, 0.3) for s in range(2)], name="rec", fixed=False)
-    to_end, stopped = folders.values()
-    before = Run(to_end, "rec/A-384/seed-0", tmp_path).history("train/loss")
-    demo.play(to_end, os.getppid(), pace=0.0)
-    after = Run(to_end, "rec/A-384/seed-0", tmp_path)
-    assert after.status().state == "finished"
-    assert after.history("train/loss")[1].tolist() == before[1].tolist()
-    thread = threading.Thread(target=demo.play, args=(stopped, os.getppid()), kwargs={"pace": 0.1})
-    thread.start()
-    run = Run(stopped, "rec/A-384/seed-1", tmp_path)
+def test_a_recorded_run_is_at_work_without_a_process_and_the_next_waits(folder: Path) -> None:
+    first, second = replayed()
+    recorded = (folder / first / "metrics.jsonl").read_bytes()
+    runs = {run.id: run for run in list_runs([folder])}
+    ended = runs[first].status()
+    replay = Replay(folder, {first: 0.5, second: 0.0}, pause=0.005)
+    before = runs[first].status()
+    assert (before.shown_state, before.pid, before.host) == ("running", None, HOST)
+    assert 0 < before.step < ended.step
+    assert "recorded" in before.message
+    assert runs[second].status().shown_state == "queued"
+    assert (folder / second / "metrics.jsonl").read_bytes() == b""
+    replay.start()
     deadline = time.monotonic() + 20
-    while run.status().state != "running" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    control.request(stopped, "stop")
-    thread.join(20)
-    assert run.status().state == "stopped"
-    assert run.history("train/loss")[0].size < 40
+    while runs[second].status().state != "finished" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    replay.join(5)
+    assert (folder / first / "metrics.jsonl").read_bytes() == recorded
+    for key in (first, second):
+        assert runs[key].status().shown_state == "finished"
+    after = runs[first].status()
+    assert (after.step, after.metrics, after.best) == (ended.step, ended.metrics, ended.best)
 
 
-def test_recording_leaves_out_what_is_not_finished(tmp_path: Path) -> None:
-    make_study(tmp_path / "runs")
-    archive = tmp_path / "out.tar.xz"
-    assert demo.record(tmp_path / "runs", ["lsc-2025/fig9"], archive) == 2
-    assert archive.stat().st_size > 1000
+def test_a_stop_asked_of_an_example_is_answered(folder: Path) -> None:
+    first, second = replayed()
+    replay = Replay(folder, {first: 0.2, second: 0.0}, pause=0.01)
+    control.request(folder / first, "stop")
+    replay.start()
+    run = next(run for run in list_runs([folder]) if run.id == first)
+    deadline = time.monotonic() + 10
+    while run.status().state != "stopped" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    replay.stop()
+    assert (run.status().state, run.status().exit_code) == ("stopped", 143)
+    assert "stopped on request" in run.status().message
+
+
+def test_each_start_has_a_copy_of_its_own_and_takes_old_ones_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    users = tmp_path / "users"
+    users.mkdir()
+    monkeypatch.setenv("LSC_RUNS", str(users))
+    gone = tmp_path / f"{demo.PREFIX}{2**22 - 3}-x"
+    gone.mkdir()
+    one, other = demo_folder(pause=60.0), demo_folder(pause=60.0)
+    assert one is not None
+    assert other is not None
+    assert one != other
+    assert not gone.exists()
+    assert one.parent.parent == tmp_path
+    assert os.listdir(users) == []
+    demo._remove(one.parent)
+    assert not one.exists()
+    # Where the user launched a run, the copy stays.
+    path = next(other.rglob("status.json"))
+    document = json.loads(path.read_text()) | {"host": "elsewhere", "state": "running"}
+    path.write_text(json.dumps(document))
+    demo._remove(other.parent)
+    assert other.exists()
+
+
+async def test_the_examples_are_shown_and_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    folder = demo_folder(pause=0.05)
+    assert folder is not None
+    app = make_app(folder)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await settle(app, pilot)
+        text = text_of(app)
+        assert "● running" in text
+        assert "○ queued" in text
+        assert "✓ finished" in text
+        key = f"0:{replayed()[0]}"
+        step = app.store.runs[key].status.step
+        for _ in range(300):
+            await pilot.pause(0.02)
+            if app.store.runs[key].status.step > step:
+                break
+        assert app.store.runs[key].status.step > step
+        assert app.store.runs[key].state == "running"
