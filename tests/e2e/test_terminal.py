@@ -1,0 +1,182 @@
+"""The whole loop in a real terminal: choose a preset, launch it, see its curve move, lose the terminal, come back and
+stop the run with a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from terminal import Terminal
+
+from lsc_engine.runs import Run, list_runs
+from lsc_engine.runs.host import is_alive
+
+PRESET = """
+title = "Small and long"
+claim = "it goes on"
+[data]
+dataset = "digits"
+labels = "unique"
+[model]
+name = "mlp"
+dim = 24
+[target]
+method = "lsc"
+system = "V21"
+[train]
+duration = "2000 epochs"
+batch_size = 599
+[log]
+every = "3 steps"
+[eval]
+every = "100 epochs"
+images = 100
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with one preset of the user's own."""
+    presets = tmp_path / "presets"
+    presets.mkdir()
+    (presets / "small-and-long.toml").write_text(PRESET)
+    monkeypatch.setenv("LSC_PRESETS", str(presets))
+    return tmp_path
+
+
+@pytest.fixture
+def started() -> Iterator[list[Run]]:
+    """Runs that a test started; whatever happens, none of them outlives it."""
+    runs: list[Run] = []
+    yield runs
+    for run in runs:
+        who = run.status().identity
+        if who is not None and is_alive(who):
+            with suppress(ProcessLookupError):
+                os.kill(who.pid, signal.SIGKILL)
+
+
+def only_run(folder: Path, seconds: float = 90.0) -> Run:
+    """The one run of the folder, once it is at work."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        runs = list_runs([folder])
+        if runs and runs[0].status().shown_state == "running" and runs[0].status().step > 0:
+            return runs[0]
+        time.sleep(0.1)
+    raise AssertionError(f"no run is at work: {[(r.id, r.status()) for r in list_runs([folder])]}")
+
+
+def launch(terminal: Terminal) -> None:
+    """From Runs over New run to a launched run of the user's preset."""
+    terminal.keys("4")
+    terminal.until("small-and-long")
+    terminal.keys("/")
+    terminal.read(0.3)
+    terminal.keys("small-and-long\r")
+    terminal.read(0.5)
+    terminal.keys("\r")
+    terminal.until("V21")
+    # L says "still checking" until what follows from the form is known.
+    deadline = time.monotonic() + 60
+    while "Esc no" not in terminal.screen.text:
+        assert time.monotonic() < deadline, terminal.screen.text
+        terminal.keys("L")
+        terminal.read(0.5)
+    terminal.keys("y")
+
+
+def curve(text: str) -> str:
+    """The braille of a screen: its charts."""
+    return "".join(c for c in text if "⠁" <= c <= "⣿")
+
+
+def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(home: Path, started: list[Run]) -> None:
+    runs = home / "runs"
+    runs.mkdir()
+    first = Terminal.viewer(runs, home)
+    try:
+        first.until("No runs in")
+        launch(first)
+        run = only_run(runs)
+        started.append(run)
+        first.until(lambda text: "● running" in text and "1 Runs" in text, 60)
+        first.keys("g\x1b[B\r")
+        first.until(lambda text: "img/s" in text and len(curve(text)) > 5, 60)
+        before = curve(first.screen.text)
+        first.until(lambda text: curve(text) != before, 60)
+        viewer = first.pid
+        assert first.hang_up(), "the viewer lives on without its terminal"
+        assert not Path(f"/proc/{viewer}").exists()
+    finally:
+        first.close()
+    step = run.status().step
+    time.sleep(2.0)
+    assert run.status().step > step, "the run ended with the terminal"
+    assert run.status().shown_state == "running"
+    assert viewers_on(runs) == []
+
+    second = Terminal.viewer(runs, home)
+    try:
+        second.until("● running")
+        second.keys("g\x1b[B")
+        second.read(0.3)
+        second.keys("S")
+        second.until("stop with checkpoint")
+        second.keys("y")
+        second.until("■ stopped", 60)
+        second.keys("q")
+        deadline = time.monotonic() + 5
+        while second.alive and time.monotonic() < deadline:
+            second.read(0.05)
+        assert not second.alive
+    finally:
+        second.close()
+    status = run.status()
+    assert (status.state, status.exit_code) == ("stopped", 143)
+    (*_, last) = run.checkpoints()
+    assert last.problem is None
+    assert last.step == status.step
+    who = status.identity
+    deadline = time.monotonic() + 20
+    while who is not None and is_alive(who) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert who is None or not is_alive(who)
+
+
+def viewers_on(folder: Path) -> list[int]:
+    """Processes of the viewer on a runs folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"lsc_tui" in words and str(folder).encode() in words:
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_a_run_left_by_the_command_line_is_found_and_its_curve_moves(home: Path, started: list[Run]) -> None:
+    runs = home / "runs"
+    argv = [sys.executable, "-m", "lsc_engine", "run", "small-and-long", "--detach", "--device", "cpu"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "HOME": str(home)}
+    subprocess.run([*argv, "--runs-dir", str(runs)], check=True, env=env, timeout=120, capture_output=True)
+    run = only_run(runs)
+    started.append(run)
+    viewer = Terminal.viewer(runs, home, size=(160, 48))
+    try:
+        viewer.until("● running")
+        viewer.keys("g\x1b[B\r")
+        viewer.until(lambda text: bool(re.search(r"step [\d ]+ of", text)), 30)
+        before = curve(viewer.screen.text)
+        viewer.until(lambda text: curve(text) != before, 60)
+        assert "\x1b[31m" not in viewer.screen.text
+    finally:
+        viewer.close()
