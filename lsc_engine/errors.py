@@ -35,6 +35,13 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     'did you mean "digits"? Allowed: digits, cifar10'
     """
     names = list(choices)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    clause = f'did you mean "{near[0]}"? ' if near else ""
+    near = set(difflib.get_close_matches(word, names, n=len(names) or 1, cutoff=0.5))
+    best = max((name for name in names if name in near), key=lambda name: _likeness(word, name), default=None)
+    clause = f'did you mean "{best}"? ' if best is not None else ""
     return f"{clause}Allowed: {', '.join(names)}" if len(names) <= 20 else clause.strip()
+
+
+def _likeness(word: str, name: str) -> tuple[float, int]:
+    """How near two names are; of equally near ones that which begins alike: "V2l" is V21 rather than V32."""
+    alike = next((i for i, (a, b) in enumerate(zip(word, name, strict=False)) if a != b), min(len(word), len(name)))
+    return difflib.SequenceMatcher(None, name, word).ratio(), alike

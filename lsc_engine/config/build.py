@@ -300,12 +300,21 @@ def _identical(drafts: list[Draft]) -> list[Fault]:
         if draft.settings is None:
             continue
         flat = draft.settings.flat()
-        flat.pop("eval.class_means", None)
+        for key in ("eval.class_means", *_without_effect(draft.settings)):
+            flat.pop(key, None)
         twin = next((name for other, name in seen if other == flat), None)
         if twin is not None:
             faults.append(Fault("name", f'does exactly what variant "{twin}" does; change a setting', draft.name))
         seen.append((flat, draft.name))
     return faults
+
+
+def _without_effect(settings: Settings) -> list[str]:
+    """Keys that change nothing beside these settings."""
+    keys = ["data.augment_per"] if settings.data.augment == "none" else []
+    if settings.model.name.startswith(("vit-", "timm:")):
+        keys.append("model.width")
+    return keys
 
 
 def _without_validation(head: Head, drafts: list[Draft]) -> list[Fault]:

@@ -102,6 +102,7 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("model.args", [1], ("a table",)),
     ("model.args", {"depth": 4}, ("encoder does not take it",)),
     ("target.method", "lcs", ('did you mean "lsc"',)),
+    ("target.system", "V2l", ("is not a vector system", 'did you mean "V21"')),
     ("target.system", "V20", ("is not a vector system",)),
     ("target.system", "v21", ("is not a vector system", 'did you mean "V21"')),
     ("target.system", "V22pm", ("itself",)),
@@ -301,3 +302,15 @@ def test_a_latent_dimension_beyond_all_models_is_refused(tmp_path: Path) -> None
     told = refused(write(table, tmp_path))
     assert "simplex needs n = 999 999 999 for 1 000 000 000 classes" in told
     assert "V22 does with n = 253" in told
+
+
+@pytest.mark.parametrize("alike", [{"data": {"augment_per": "batch"}}, {"model": {"dim": 15}}])
+def test_variants_that_differ_in_nothing_that_counts_are_refused(tmp_path: Path, alike: dict[str, Any]) -> None:
+    table = base()
+    table["model"]["dim"] = "min"
+    table["variants"] = [{"name": "a"}, {"name": "b", **alike}]
+    table.pop("compare", None)
+    n = load_preset(write({**table, "variants": [{"name": "a"}]}, tmp_path)).variants[0].settings.model.dim
+    if "model" in alike:
+        alike["model"]["dim"] = n
+    assert 'does exactly what variant "a" does' in refused(write(table, tmp_path))
