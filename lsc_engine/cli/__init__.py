@@ -33,12 +33,26 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _end_on_signals() -> None:
+    """Until training takes signals over there is nothing to save: SIGTERM and SIGHUP end the command with their code,
+    and a wish for a checkpoint is for nobody."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+    signal.signal(signal.SIGUSR1, lambda number, frame: None)
+    # A reader that closes the pipe (`| head`) ends the command quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
 def main() -> None:
     """Run the command line and turn errors into the exit codes that output.py lists."""
     from lsc_engine.cli.output import fail
 
-    # A reader that closes the pipe (`| head`) ends the command quietly.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    _end_on_signals()
     try:
         build_app()()
     except LscError as error:

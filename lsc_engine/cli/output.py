@@ -5,11 +5,13 @@ Exit codes: 0 done · 1 failed · 2 bad usage or preset · 3 diverged · 143 SIG
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.errors import LscError
@@ -24,8 +26,39 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A message for the user, on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """A message for the user, on stderr; one that is closed or on a full disk ends no training."""
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def results() -> Iterator[None]:
+    """For what a training tells on stdout at its end: a full disk or closed pipe does not change its exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        say(f"the results cannot be printed: {error.strerror}")
+        # What is still buffered would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Screen:
+    """stderr for bars that are redrawn: writing to a terminal that is gone does nothing."""
+
+    def write(self, text: str) -> int:
+        """Write as far as it goes."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as far as it goes."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 def fail(error: LscError) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TextIO, cast
 
-from lsc_engine.cli.output import printable, say
+from lsc_engine.cli.output import Screen, printable, say
 
 
 class Display(Protocol):
@@ -42,7 +42,7 @@ class Lines:
 
 
 class Bars:
-    """One bar per run of the study on stderr; finished bars stay."""
+    """One bar per run of the study on stderr; finished bars stay. A terminal that is gone ends the bars only."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -53,7 +53,7 @@ class Bars:
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[metrics]}"),
-            console=Console(stderr=True, highlight=False),
+            console=Console(file=cast(TextIO, Screen()), highlight=False),
             auto_refresh=False,
         )
         self._tasks: dict[str, TaskID] = {}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lsc_engine.errors import LscError
 
-# The shell sets SIGHUP to be ignored, which the program inherits; code between fork and exec is unsafe in a threaded
-# viewer.
-_IGNORE_HANGUP = 'trap "" HUP; exec "$@"'
+# The shell sets SIGHUP to be ignored, which the program inherits, and SIGUSR1, which would end it until it listens.
+# Code between fork and exec is unsafe in a threaded viewer.
+_IGNORE_HANGUP = 'trap "" HUP USR1; exec "$@"'
 # Tells the program that no terminal is meant to end it.
 DETACHED = "LSC_DETACHED"
 _children: list[subprocess.Popen[bytes]] = []

@@ -240,8 +240,7 @@ class RunWriter:
         for line in text.splitlines() or [""]:
             stamped = f"{time.strftime('%H:%M:%S')} {line}\n"
             try:
-                with open(self.folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
-                    log.write(stamped)
+                self._append_log(stamped.encode("utf-8", "backslashreplace"))
                 self._note_trouble("log", None)
             except OSError as error:
                 self._note_trouble("log", f"{LOG}: {error.strerror}")
@@ -249,6 +248,14 @@ class RunWriter:
                 # A closed terminal must not end the run.
                 with contextlib.suppress(OSError, ValueError):
                     print(line, file=sys.stderr, flush=True)
+
+    def _append_log(self, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self.folder / LOG, flags, 0o644)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
 
     def requests(self) -> set[str]:
         """What users asked for since the last call ("stop", "checkpoint"); looks about twice a second at most."""

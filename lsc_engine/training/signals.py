@@ -1,17 +1,26 @@
 """Signals as flags that the loop reads between two steps.
 
 SIGTERM, Ctrl-C and, when attached to a terminal, SIGHUP ask for a checkpoint and an end; the same again leaves at
-once. SIGUSR1 asks for a checkpoint. A detached process ignores SIGHUP.
+once. SIGUSR1 asks for a checkpoint. A detached process, or one started under nohup, ignores SIGHUP.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 
 DETACHED = "LSC_DETACHED"
+# Wrappers and process groups deliver one Ctrl-C twice; what comes within this time is one wish.
+BURST_SECONDS = 0.2
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Interrupted(Exception):
+    """Work that can be done again was left because an end was asked for."""
 
 
 class Signals:
@@ -21,29 +30,80 @@ class Signals:
         self.stop: int | None = None
         self.save = False
         self._before: dict[int, object] = {}
+        self._wakeup, self._wakeup_before = -1, -1
+        self._watcher: threading.Thread | None = None
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGUSR1: self._on_save}
-            for number, handler in handlers.items():
-                self._before[number] = signal.signal(number, handler)
-            hangup = signal.SIG_IGN if os.environ.get(DETACHED) else self._on_stop
-            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hangup)
+            self._watch()
+            for number in _STOPS:
+                if not (number == signal.SIGHUP and _hangup_is_ignored()):
+                    self._before[number] = signal.signal(number, self._on_stop)
+            self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
+            # A closed terminal or pipe ends messages, not the training.
+            self._before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before.clear()
+        if self._watcher is not None:
+            signal.set_wakeup_fd(self._wakeup_before)
+            os.close(self._wakeup)
+            self._watcher.join(1.0)
+            self._watcher = None
 
     def take_save(self) -> bool:
         """Was a checkpoint asked for since the last call?"""
         asked, self.save = self.save, False
         return asked
 
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+    def check(self) -> None:
+        """Interrupted when an end was asked for."""
         if self.stop is not None:
-            os._exit(128 + number)
-        self.stop = number
+            raise Interrupted
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop is None:
+            self.stop = number
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         self.save = True
+
+    def _watch(self) -> None:
+        """Count stop signals in a thread: handlers wait for the main thread, which may sit in a long computation."""
+        source, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        self._watcher = threading.Thread(target=_leave_at_the_second, args=(source,), daemon=True, name="signals")
+        self._watcher.start()
+        self._wakeup_before = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+
+
+def _leave_at_the_second(source: int) -> None:
+    first: float | None = None
+    with contextlib.closing(os.fdopen(source, "rb", buffering=0)) as numbers:
+        while received := numbers.read(64):
+            for number in received:
+                if number not in _STOPS:
+                    continue
+                now = time.monotonic()
+                first = now if first is None else first
+                if now - first > BURST_SECONDS:
+                    os._exit(128 + number)
+
+
+def _hangup_is_ignored() -> bool:
+    """Detached, or started under nohup: a terminal that goes away does not end it."""
+    if os.environ.get(DETACHED):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def _forget_wakeup() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.set_wakeup_fd(-1)
+
+
+# A forked worker shares the pipe: its signals are not those of the trainer.
+os.register_at_fork(after_in_child=_forget_wakeup)
