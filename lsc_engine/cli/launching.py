@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsc_engine.cli.output import emit_json, say
+from lsc_engine.cli.output import emit_json, results, say
 from lsc_engine.config import RunConfig, StudyPlan, TunePlan, derive, missing_data
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import find_run, open_run
@@ -64,7 +64,8 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
         plan = plan.tuned(best_tries(plan.tune, place.runs_dir))
     runs = create_study(plan, place.runs_dir, describe_source(sys.argv))
     code, _ = train(runs, place)
-    tell_study(plan, place, as_json=as_json)
+    with results():
+        tell_study(plan, place, as_json=as_json)
     sys.exit(code)
 
 
@@ -116,7 +117,8 @@ def _tell_run(run: Run, as_json: bool) -> None:
         from lsc_engine.runs import list_runs, short_ids
 
         known = list_runs([run.root]) if run.root else []
-        emit_json(summary(run, run.status(), short_ids([*known, run])[run.id]))
+        with results():
+            emit_json(summary(run, run.status(), short_ids([*known, run])[run.id]))
 
 
 def check_place(place: Place, *, importing: bool) -> None:
@@ -167,8 +169,11 @@ def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
             states = _spread(jobs, place, signals)
         else:
             states = _in_turn(jobs, {run.id: run.config for run in todo}, place, signals)
-        earlier = [run.status.state for run in done if run.status is not None]
-        return exit_code([*states.values(), *earlier, *(ELSEWHERE for _ in busy)], signals), states
+        earlier = [run.status.state for run in done if run.status is not None and signals.stop is None]
+        code = exit_code([*states.values(), *earlier, *(ELSEWHERE for _ in busy)], signals)
+        # Where nothing failed but what was asked for, the code says so.
+        failed = {open_run(job.folder).status().exit_code for job in jobs if states.get(job.id) == "failed"}
+        return (2 if code == 1 and failed == {2} and not busy else code), states
 
 
 def _in_turn(jobs: list[Job], configs: dict[str, RunConfig], place: Place, signals: Signals) -> dict[str, str]:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from lsc_engine.data.source import ImageSource as ImageSource
     from lsc_engine.data.source import TensorSource as TensorSource
     from lsc_engine.data.source import normalise as normalise
+    from lsc_engine.data.stream import WorkerLostError as WorkerLostError
 
 _HOMES = {
     "Batch": "batches",
     "Batches": "batches",
     "ImageSource": "source",
     "TensorSource": "source",
+    "WorkerLostError": "stream",
     "eval_batches": "evaluation",
     "fixed_subset": "evaluation",
     "normalise": "source",

@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import signal
+import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,11 @@ from lsc_engine.data.source import Reader
 from lsc_engine.errors import LscError
 
 _PREFETCH = 2
+_UNHEARD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+
+
+class WorkerLostError(LscError):
+    """A worker process was killed or crashed; the images themselves may be well."""
 
 
 class _Requests(Dataset[Tensor | str]):
@@ -96,7 +102,7 @@ def _streamed(reader: Reader, batches: Iterable[Tensor], workers: int, pin: bool
             except StopIteration:
                 return
             except RuntimeError as error:
-                raise LscError(f"a data worker ended: {str(error).splitlines()[0]}{_shared_memory()}") from error
+                raise WorkerLostError(f"a data worker ended: {str(error).splitlines()[0]}{_shared_memory()}") from error
             if isinstance(images, str):
                 raise LscError(images)
             yield images
@@ -128,16 +134,21 @@ def read_all(
 
 @contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Processes started here never see Ctrl-C or SIGTERM, from their first instruction on.
+    """Processes started here never see Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, from their first instruction on.
 
-    Both reach the whole process group, and the trainer still needs batches to end a step and save. A blocked signal
+    They reach the whole process group, and the trainer still needs batches to end a step and save. A blocked signal
     is inherited; setting it to be ignored in the worker would come after torch's own handler, which dies of it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
+    at_death = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # torch raises where the trainer happens to be when a worker dies, be it half way through the weights; without
+        # that the loss shows at the next batch, within seconds.
+        if threading.current_thread() is threading.main_thread() and at_death is not None:
+            signal.signal(signal.SIGCHLD, at_death)
 
 
 def _shared_memory() -> str:

@@ -7,8 +7,10 @@ runs/checkpoints.py.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from lsc_engine.errors import LscError
 from lsc_engine.runs import checkpoints
 
 MODEL, STATE = "model.safetensors", "state.pt"
+# Room left for what else a run writes.
+MARGIN = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,27 @@ class Loaded:
     state: dict[str, Any]
 
 
-def save(folder: Path, step: int, model: nn.Module, head: nn.Module, state: dict[str, Any]) -> checkpoints.Checkpoint:
-    """Write checkpoint `step` of the run in `folder` and read its hashes back. OSError when the disk refuses."""
+def weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of both by name, on the CPU."""
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
     tensors |= {f"head.{name}": t for name, t in head.state_dict().items()}
+    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+
+
+def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> checkpoints.Checkpoint:
+    """Write checkpoint `step` of the run in `folder` and read its hashes back. OSError when the disk refuses.
+
+    Room is asked for before anything is written: a disk filled to the last byte would take the metrics' place too.
+    """
+    needed = sum(t.nbytes for t in [*tensors.values(), *_tensors(state)]) + MARGIN
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free)"
+        )
     with checkpoints.new_checkpoint(folder, step) as place:
         try:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, place / MODEL)
+            save_file(tensors, place / MODEL)
             torch.save(state, place / STATE)
         except Exception as error:
             # Both libraries tell of a full disk in errors of their own.
@@ -50,11 +68,25 @@ def save(folder: Path, step: int, model: nn.Module, head: nn.Module, state: dict
     return written
 
 
-def prune(folder: Path, *, keep: int, for_good: Collection[int]) -> None:
-    """Remove all checkpoints but the newest `keep` and those of the steps `for_good`."""
-    steps = checkpoints.list_checkpoints(folder)
-    for old in steps[: max(0, len(steps) - keep)]:
-        if old.step not in for_good:
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tables and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
+
+
+def prune(folder: Path, *, step: int, keep: int, for_good: Collection[int]) -> None:
+    """Remove all checkpoints but the newest `keep` up to the one just verified, of `step`, and those `for_good`.
+
+    What lies beyond `step` was damaged, or training would have gone on from there; it must not count as newest.
+    """
+    known = checkpoints.list_checkpoints(folder)
+    upto = [old for old in known if old.step <= step]
+    beyond = [old for old in known if old.step > step]
+    for old in [*upto[: max(0, len(upto) - keep)], *beyond]:
+        if old.step not in for_good or old.step > step:
             shutil.rmtree(old.path, ignore_errors=True)
 
 

@@ -27,16 +27,18 @@ def evaluate(
     was_training = model.training
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=device)
-    for batch in batches:
-        labels = batch.labels.to(device)
-        z = _embed(model, batch, device, dtype)
-        target = head.target(labels)
-        inside = head.inside(z, target)
-        sums[0] += head.losses(z, target).double().sum()
-        sums[1] += (head.predict(z) == labels).sum()
-        sums[2] += torch.nan if inside is None else inside.sum()
-        sums[3] += len(labels)
-    model.train(was_training)
+    try:
+        for batch in batches:
+            labels = batch.labels.to(device)
+            z = _embed(model, batch, device, dtype)
+            target = head.target(labels)
+            inside = head.inside(z, target)
+            sums[0] += head.losses(z, target).double().sum()
+            sums[1] += (head.predict(z) == labels).sum()
+            sums[2] += torch.nan if inside is None else inside.sum()
+            sums[3] += len(labels)
+    finally:
+        model.train(was_training)
     loss, accuracy, share = (sums[:3] / sums[3]).tolist()
     values = {"loss": loss, "accuracy": accuracy}
     return values if share != share else {**values, "inside": share}

@@ -15,7 +15,7 @@ from lsc_engine.training import checkpoint
 from lsc_engine.training.devices import device_name
 from lsc_engine.training.loop import train
 from lsc_engine.training.session import Display, Session
-from lsc_engine.training.signals import Signals
+from lsc_engine.training.signals import Interrupted, Signals
 
 # What a run's own exit record says; a whole study is judged in study.py.
 EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143}
@@ -35,17 +35,27 @@ def execute(
     """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged."""
     derived = derive(config, data_dir)
     writer = RunWriter.open(folder, device=device_name(device), total_steps=derived.total_steps, echo=echo)
+    session: Session | None = None
     try:
+
+        def say(text: str) -> None:
+            # Reading and packing images can take long, and is told as it goes on: here it can be left.
+            writer.message(text)
+            signals.check()
+
         session = Session(
             config, derived, folder, device=device, data_dir=data_dir,
-            table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display, say=writer.message,
+            table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display, say=say,
         )  # fmt: skip
         writer.record(head=session.head.record(), device=device_name(device), threads=torch.get_num_threads())
         outcome = train(session, writer, signals)
         state, code, message = outcome.state, 0, ""
         if outcome.state == "stopped":
             code = 128 + (outcome.signal or 15)
-            message = f"stopped with a checkpoint at step {outcome.step}"
+            message = f"stopped at step {outcome.step}; {session.last_good()}"
+    except Interrupted:
+        state, code = "stopped", 128 + (signals.stop or 15)
+        message = "stopped before the first step" if session is None else f"stopped; {session.last_good()}"
     except DivergedError as error:
         state, code, message = "diverged", error.exit_code, str(error)
     except LscError as error:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
 from lsc_engine.errors import DivergedError
 from lsc_engine.runs import RunWriter
+from lsc_engine.training.feed import feed
 from lsc_engine.training.schedule import is_time, learning_rate
-from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.session import Session
 from lsc_engine.training.signals import Signals
 
@@ -25,15 +23,22 @@ class Outcome:
 
 
 def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
-    """Train until the last step, a signal or a request to stop. DivergedError when the loss is not finite."""
+    """Train until the last step, a signal or a request to stop.
+
+    DivergedError when loss or weights are not finite; LscError when images cannot be read or nothing can be saved.
+    """
     s, optimizer, total = session, session.optimizer, session.total_steps
 
     # ------------------------------------------------------------------------------- Start, or go on where it stopped
     step = s.resume(writer)
     s.model.train()
-    batches = s.batches.from_step(step)
+    batches = feed(s, writer, step)
     logged_step, logged_seconds = step, s.clock.seconds
     writer.status(state="running", step=step)
+    if s.owes_evaluation:
+        s.evaluate(writer, step, signals)
+    if signals.stop is not None:
+        return Outcome("stopped", signals.stop, step)
 
     while step < total:
         # --------------------------------------------------------------------------------------------- One step
@@ -41,13 +46,10 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
         rate = learning_rate(step, **s.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        if s.stochastic:
-            torch.manual_seed(derive_seed(s.config.seed, "dropout", step))
-        loss = s.loss(batch.images, batch.target)
-        loss.backward()
+        loss = s.backward(writer, batch, step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        s.loss_sum += loss.detach()
+        s.loss_sum += loss
         s.loss_count += 1
         step += 1
         if step == s.first_step + 1:
@@ -68,10 +70,7 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
                 raise DivergedError(f"the loss is {values['train/loss']} at step {step}; {s.last_good()}")
             s.report(writer, step, values)
         if is_time(step, s.eval_every, total):
-            with s.clock.paused():
-                values = s.evaluate()
-            writer.metrics(step, epoch, s.clock.seconds, values)
-            s.report(writer, step, values)
+            s.evaluate(writer, step, signals)
 
         # ------------------------------------------------------------------ Signs of life, and what others ask for
         writer.heartbeat(step, s.remaining)
@@ -79,11 +78,14 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
         stopping = signals.stop is not None or "stop" in asked
         if stopping:
             writer.status(state="stopping", step=step)
-        if s.checkpoint_due(step) or signals.take_save() or "checkpoint" in asked or stopping or step == total:
+        if stopping or step == total:
+            with s.clock.paused():
+                s.save_last(writer, step, signals)
+        elif s.checkpoint_due(step) or signals.take_save() or "checkpoint" in asked:
             with s.clock.paused():
                 s.save(writer, step)
-        if stopping and step < total:
+        if s.owes_evaluation or (stopping and step < total):
             return Outcome("stopped", signals.stop, step)
 
-    s.finish(writer)
+    s.finish(writer, signals)
     return Outcome("finished", None, step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from lsc_engine.config import Derived, RunConfig
-from lsc_engine.data import Batches, ImageSource, eval_batches, fixed_subset, open_source
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.data import Batch, Batches, ImageSource, WorkerLostError, eval_batches, fixed_subset, open_source
+from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model
 from lsc_engine.runs import RunWriter
@@ -22,8 +22,18 @@ from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.evaluate import class_means, evaluate
+from lsc_engine.training.identity import differing, identity, may_differ
+from lsc_engine.training.microbatch import MicroBatches, out_of_memory
 from lsc_engine.training.seeds import derive_seed
+from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import has_dropout, make_loss, make_optimizer
+
+# Workers that die again without a batch, or an evaluation, between are killed by something that stays.
+TRIES = 3
+# A checkpoint that the disk refused is tried again after this time, whatever [checkpoint] says.
+RETRY_SECONDS = 60.0
+# Seconds to wait for room for the last checkpoint: when asked to stop, and at the end of the training.
+STOP_PATIENCE, END_PATIENCE = 10.0, 300.0
 
 
 class Display(Protocol):
@@ -56,6 +66,7 @@ class Session:
         self.steps_per_epoch, self.total_steps = derived.steps_per_epoch, derived.total_steps
         self.log_every, self.eval_every = derived.log_every, derived.eval_every
         self.seen = fixed_subset(self.source.images, derived.eval_images)
+        self.eval_batch = max(self.batch_size, 512)
         self.unseen = fixed_subset(self.validation.images, derived.eval_images) if self.validation else None
 
         # ---------------------------------------------------------------------------------------- Model and head
@@ -80,7 +91,8 @@ class Session:
             "milestones": derived.milestones, "gamma": o.gamma or 0.1,
         }  # fmt: skip
         compiled = config.train.compile == "on" or (config.train.compile == "auto" and device.type == "cuda")
-        self.loss = make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled)
+        loss = make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled)
+        self.micro = MicroBatches(loss, self.model, self.head, batch_size=self.batch_size, device=device)
         self.stochastic = has_dropout(self.model)
         self.batches = Batches(
             self.source, self.batch_size, config.seed, device=device, augment=config.data.augment,
@@ -88,6 +100,8 @@ class Session:
         )  # fmt: skip
 
         # ------------------------------------------------------------------------------------------------- State
+        self.identity = identity(config, self.head, self.source)
+        self.numerics: list[dict[str, Any]] = []
         self.clock = Clock(device)
         self.first_step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -97,7 +111,10 @@ class Session:
         self._score: float | None = None
         self._saved_step: int | None = None
         self._saved_at = time.monotonic()
+        self._retry_at: float | None = None
         self._seconds_before = 0.0
+        # An evaluation that a stop cut short is owed: the next attempt begins with it.
+        self.owes_evaluation = False
         self.remaining: float | None = None
         self._display, self._shown = display, dict[str, float]()
 
@@ -110,6 +127,23 @@ class Session:
         return int(width)
 
     # ------------------------------------------------------------------------------------------- Loss and reports
+    def backward(self, writer: RunWriter, batch: Batch[Tensor], step: int) -> Tensor:
+        """Leave the gradients of a step's batch in the parameters; the loss, a detached scalar."""
+
+        def reseed() -> None:
+            if self.stochastic:
+                torch.manual_seed(derive_seed(self.config.seed, "dropout", step))
+
+        def changed(sentence: str) -> None:
+            why = "batch statistics are of a micro-batch" if self.micro.has_statistics else "sums are in other order"
+            writer.message(f"step {step}: {sentence}; numerics change: {why}")
+            change = {"step": step, "micro_batch": self.micro.size, "batch_size": self.batch_size, "why": why}
+            self.numerics.append(change)
+            writer.record(numerics=self.numerics)
+            writer.status(message=sentence)
+
+        return self.micro.backward(batch.images, batch.target, reseed, changed)
+
     def take_loss(self) -> float:
         """The mean loss of the steps since the last call; the one host sync between log steps."""
         mean = (self.loss_sum / max(1, self.loss_count)).item()
@@ -130,38 +164,89 @@ class Session:
             self._display.update(self.config.run_id, step, self.total_steps, self._shown, self.remaining)
 
     # ------------------------------------------------------------------------------------------------- Evaluation
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, writer: RunWriter, step: int, signals: Signals) -> None:
+        """Write the metrics of evaluation after `step`. A stop cuts it short and leaves it owed; memory that runs out
+        halves its batches."""
+        self.owes_evaluation = True
+        with self.clock.paused():
+            try:
+                values = self._measured(writer, step, signals)
+            except Interrupted:
+                return
+            except LscError:
+                self.save(writer, step)
+                raise
+        self.owes_evaluation = False
+        self._score = values.get("val/accuracy", values["train/accuracy"])
+        writer.metrics(step, step / self.steps_per_epoch, self.clock.seconds, values)
+        self.report(writer, step, values)
+
+    def _go_on(self, writer: RunWriter, step: int, signals: Signals) -> None:
+        """A sign of life between two batches; Interrupted when an end was asked for."""
+        signals.check()
+        writer.heartbeat(step, self.remaining)
+
+    def _measured(self, writer: RunWriter, step: int, signals: Signals) -> dict[str, float]:
+        """`_measure`, again where workers die or memory runs out."""
+        lost = 0
+        while True:
+            try:
+                return self._measure(lambda: self._go_on(writer, step, signals))
+            except WorkerLostError as error:
+                lost += 1
+                if lost == TRIES:
+                    raise
+                writer.message(f"evaluation after step {step}: {error}; it begins again")
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or self.eval_batch == 1:
+                    raise
+                self.eval_batch //= 2
+                writer.message(
+                    f"evaluation after step {step}: out of memory, {self.eval_batch} images at a time from here on"
+                )
+
+    def _measure(self, go_on: Callable[[], None]) -> dict[str, float]:
         """Metrics on the fixed training images and, where there are any, on the validation images."""
-        batch_size = max(self.batch_size, 512)
+
+        def batches(source: ImageSource, index: Tensor, **views: Any) -> Iterator[Batch[None]]:
+            for batch in eval_batches(source, index, self.eval_batch, **views):
+                go_on()
+                yield batch
+
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        seen = evaluate(self.model, self.head, eval_batches(self.source, self.seen, batch_size), **options)
+        seen = evaluate(self.model, self.head, batches(self.source, self.seen), **options)
         values = {"train/accuracy": seen["accuracy"], "train/loss_eval": seen["loss"]}
         if "inside" in seen:
             values["train/inside"] = seen["inside"]
         if self.config.data.augment != "none":
             seed, per = self.config.seed, self.config.data.augment_per
-            views = eval_batches(self.source, self.seen, batch_size, views=(seed, per))
+            views = batches(self.source, self.seen, views=(seed, per))
             values["train/accuracy_augmented"] = evaluate(self.model, self.head, views, **options)["accuracy"]
         if self.validation is not None and self.unseen is not None:
-            unseen = evaluate(self.model, self.head, eval_batches(self.validation, self.unseen, batch_size), **options)
+            unseen = evaluate(self.model, self.head, batches(self.validation, self.unseen), **options)
             values |= {"val/loss": unseen["loss"], "val/accuracy": unseen["accuracy"]}
-        self._score = values.get("val/accuracy", values["train/accuracy"])
         return values
 
     # ------------------------------------------------------------------------------------------------ Checkpoints
     def checkpoint_due(self, step: int) -> bool:
         """Is it time by the preset's [checkpoint]?"""
         every = self.derived.checkpoint_every
+        if self._retry_at is not None and time.monotonic() >= self._retry_at:
+            return True
         if step in self.derived.checkpoint_also_at or (every.steps and step % every.steps == 0):
             return True
         return every.seconds is not None and time.monotonic() - self._saved_at >= every.seconds
 
-    def save(self, writer: RunWriter, step: int) -> None:
-        """Write a checkpoint; a disk that refuses is told in the status and never ends training."""
+    def save(self, writer: RunWriter, step: int) -> bool:
+        """Write a checkpoint. A disk that refuses is told in the status, tried again within a minute, and never ends
+        training: False. DivergedError where loss or weights are not finite: no checkpoint ever holds such."""
         if self._saved_step == step:
-            return
-        if not math.isfinite(self.loss_sum.item()):
-            return
+            return True
+        tensors = checkpoint.weights(self.model, self.head)
+        broken = [name for name, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+        if broken or not math.isfinite(self.loss_sum.item()):
+            what = f"{broken[0]} holds values" if broken else "the loss is a value"
+            raise DivergedError(f"{what} that are not finite at step {step}; {self.last_good()}")
         started = time.monotonic()
         self._saved_at = started
         # Checkpoints are judged among themselves, each by the evaluation before it.
@@ -175,21 +260,41 @@ class Session:
             "seconds": self.clock.seconds,
             "best": best,
             "best_step": best_step,
-            "fingerprint": self.fingerprint(),
+            "identity": json.dumps(self.identity),
             "threads": torch.get_num_threads(),
+            "parts": self.micro.parts,
+            "numerics": json.dumps(self.numerics),
+            "owes_evaluation": self.owes_evaluation,
         }
         try:
             writer.sync()
-            written = checkpoint.save(self.folder, step, self.model, self.head, state)
+            written = checkpoint.save(self.folder, step, tensors, state)
         except OSError as error:
             writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
-            return
+            writer.message(f"checkpoint step {step} not written: {error.strerror or error}; {self.last_good()}")
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            return False
+        self._retry_at = None
         self.best, self.best_step, self._saved_step = best, best_step, step
         for_good = {*self.derived.checkpoint_also_at, *([] if self.best_step is None else [self.best_step])}
-        checkpoint.prune(self.folder, keep=self.config.checkpoint.keep, for_good=for_good)
+        checkpoint.prune(self.folder, step=step, keep=self.config.checkpoint.keep, for_good=for_good)
         writer.trouble("checkpoint", None)
         took = time.monotonic() - started
         writer.message(f"checkpoint step {step} written and verified, {written.size / 1e6:.1f} MB, {took:.1f} s")
+        return True
+
+    def save_last(self, writer: RunWriter, step: int, signals: Signals) -> None:
+        """Write the checkpoint that nothing comes after. Where the disk refuses, wait for room: briefly when asked to
+        stop, longer at the end of the training. LscError when it stays so: the run has then not kept what it learnt."""
+        began = time.monotonic()
+        while not self.save(writer, step):
+            waited = time.monotonic() - began
+            if waited > (STOP_PATIENCE if signals.stop is not None or step < self.total_steps else END_PATIENCE):
+                raise LscError(
+                    f"the checkpoint of step {step} could not be written in {waited:.0f} s; {self.last_good()}"
+                )
+            writer.heartbeat(step, self.remaining)
+            time.sleep(min(1.0, STOP_PATIENCE / 5))
 
     def resume(self, writer: RunWriter) -> int:
         """Continue from the newest good checkpoint: its step, or 0 where there is none."""
@@ -198,13 +303,19 @@ class Session:
             self.clock.restart()
             return 0
         step, state = found.step, found.state
-        if state["fingerprint"] != self.fingerprint():
-            raise UsageError(f"{self.folder}: checkpoint step {step} was trained on other classes, vectors or data")
+        changed = differing(json.loads(state["identity"]), self.identity, may_differ(self.folder, step))
+        if changed:
+            raise UsageError(
+                f"{self.folder}: checkpoint step {step} is of another training: {'; '.join(changed)}. "
+                "Set it back; or change settings by lsc-engine fork"
+            )
         checkpoint.restore(self.model, self.head, found.tensors)
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_sum.copy_(state["loss_sum"])
         self.loss_count = state["loss_count"]
         self.best, self.best_step = state["best"], state["best_step"]
+        self.micro.parts, self.numerics = state["parts"], json.loads(state["numerics"])
+        self.owes_evaluation = state["owes_evaluation"]
         if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
             torch.set_num_threads(state["threads"])
             writer.message(f"{state['threads']} CPU threads as before, so that the run goes on bit by bit")
@@ -219,23 +330,19 @@ class Session:
             return "there is no checkpoint yet"
         return f"last good checkpoint step {self._saved_step}"
 
-    def fingerprint(self) -> str:
-        """What a checkpoint must share with a run to continue it: vectors, order and classes, and the images."""
-        # Where the images lie and how they are augmented decides nothing about what the weights mean.
-        data = self.config.data.model_dump(mode="json", exclude={"path", "augment", "augment_per"})
-        return f"{self.head.fingerprint()} {json.dumps(data, sort_keys=True)}"
-
     # -------------------------------------------------------------------------------------------------------- End
-    def finish(self, writer: RunWriter) -> None:
-        """What is made once, after the last step: class means, where asked for."""
+    def finish(self, writer: RunWriter, signals: Signals) -> None:
+        """What is made once, after the last step: class means, where asked for. Interrupted by a stop."""
         if not self.config.eval.class_means:
             return
         from safetensors.torch import save_file
 
-        means = class_means(
-            self.model, eval_batches(self.source, torch.arange(self.source.images), max(self.batch_size, 512)),
-            self.derived.classes, device=self.device, dtype=self.dtype,
-        )  # fmt: skip
+        def batches() -> Iterator[Batch[None]]:
+            for batch in eval_batches(self.source, torch.arange(self.source.images), self.eval_batch):
+                self._go_on(writer, self.total_steps, signals)
+                yield batch
+
+        means = class_means(self.model, batches(), self.derived.classes, device=self.device, dtype=self.dtype)
         if not torch.isfinite(means).all():
             raise LscError("class means are not finite")
         part = self.folder / "class_means.safetensors.part"

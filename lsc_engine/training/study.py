@@ -166,9 +166,12 @@ def _log_of(job: Job) -> IO[bytes]:
 
 def exit_code(states: Iterable[str], signals: Signals) -> int:
     """One code for a study: 128 + signal when stopped by one, else 1 for a failure or a run that another process
-    trains, 3 for a divergence, 143 for a run stopped by request, else 0."""
+    trains, 3 for a divergence, 143 for a run stopped by request, else 0.
+
+    A signal that found its run failing or diverging did not stop it.
+    """
     found = set(states)
-    if signals.stop is not None:
+    if signals.stop is not None and ("stopped" in found or found <= {"finished", ELSEWHERE}):
         return 128 + signals.stop
     if found & {"failed", ELSEWHERE}:
         return 1

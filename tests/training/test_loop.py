@@ -136,7 +136,7 @@ def test_a_checkpoint_of_other_vectors_is_refused(tmp_path: Path) -> None:
     run(tmp_path, signals=After(20))
     found = run(tmp_path, 'target.order="sequential"', again=True)
     assert found.status().state == "failed"
-    assert "trained on other classes, vectors or data" in found.status().message
+    assert "target.order was 'shuffled' and is 'sequential'" in found.status().message
 
 
 def test_a_loss_that_is_not_finite_ends_as_diverged(tmp_path: Path) -> None:

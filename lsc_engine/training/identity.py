@@ -1,0 +1,80 @@
+"""What a checkpoint must share with the run that continues it: settings, vectors and their order, and the images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsc_engine.config import RunConfig
+from lsc_engine.data import ImageSource
+from lsc_engine.heads import Head
+from lsc_engine.runs.files import UnreadableError, read_json
+from lsc_engine.runs.fork import FREE
+from lsc_engine.runs.layout import SOURCE
+from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.vectors.order import Bijection
+
+_SAMPLE = 64
+# Decoders of other versions and machines differ by far less than another image does, in grey levels of the mean.
+_SAME_IMAGE = 1.0
+_SHOWN = 8
+
+
+def identity(config: RunConfig, head: Head, source: ImageSource) -> dict[str, Any]:
+    """Plain values that name what is trained on what. The place of the data may change, the data may not."""
+    settings = settings_of(parse(config.to_toml()))
+    settings.pop("data.path", None)
+    index = Bijection(source.images, 0, "images looked at again")(torch.arange(min(_SAMPLE, source.images)))
+    index = index.to(source.device)
+    return {
+        "settings": settings,
+        "seed": config.seed,
+        "head": head.record(),
+        "data": {"images": source.images, "classes": source.classes, "size": source.size},
+        "labels": source.labels(index).tolist(),
+        "means": source.fetch(index).float().mean((1, 2, 3)).tolist(),
+    }
+
+
+def differing(saved: Mapping[str, Any], own: Mapping[str, Any], free: tuple[str, ...] = ()) -> list[str]:
+    """A clause for each difference of two identities; settings that begin with one of `free` may differ."""
+    own = json.loads(json.dumps(own))
+    found = [
+        f"{key} was {old!r} and is {new!r}"
+        for key, (old, new) in differences(saved.get("settings", {}), own["settings"]).items()
+        if not (free and key.startswith(free))
+    ]
+    flat = {"seed": saved.get("seed"), **saved.get("data", {})}, {"seed": own["seed"], **own["data"]}
+    found += [f"{key} was {old!r} and is {new!r}" for key, (old, new) in differences(*flat).items()]
+    if not found and saved.get("head") != own["head"]:
+        changed = differences(_flat(saved.get("head", {})), _flat(own["head"]))
+        found += [f"{key} was {old!r} and is {new!r}" for key, (old, new) in changed.items()]
+    if not found:
+        found += _images(saved, own)
+    more = len(found) - _SHOWN
+    return [*found[:_SHOWN], f"and {more} more"] if more > 0 else found
+
+
+def _images(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    pairs = list(zip(saved.get("means", []), own["means"], strict=False))
+    other = sum(abs(old - new) > _SAME_IMAGE for old, new in pairs)
+    if other:
+        return [f"{other} of {len(pairs)} images looked at are other images, or come in another order"]
+    return [] if saved.get("labels") == own["labels"] else ["images have other labels"]
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    return settings_of({"head": dict(record)})
+
+
+def may_differ(folder: Path, step: int) -> tuple[str, ...]:
+    """Settings that a fork may have changed: at the step it was forked at, its checkpoint is its parent's."""
+    try:
+        parent = read_json(folder / SOURCE).get("parent")
+    except UnreadableError:
+        return ()
+    return FREE if isinstance(parent, dict) and parent.get("step") == step else ()

@@ -1,0 +1,96 @@
+"""Forward and backward of a step, in as many parts as memory needs.
+
+    loss = sum_i (B_i / B) loss_i,    so the gradient is that of the whole batch B, whatever the parts B_i are.
+
+Only batch statistics differ: they are those of a part. Where memory runs out the parts are halved and the same step is
+done again, from the same weights, running statistics and random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lsc_engine.errors import LscError
+
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Does `error` say that memory ran out, on a GPU or on the host?"""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+class MicroBatches:
+    """Makes the gradient of a batch; `parts` is in how many pieces."""
+
+    def __init__(
+        self, loss: Callable[[Tensor, Tensor], Tensor], model: nn.Module, head: nn.Module, *, batch_size: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self._loss, self._modules, self._device = loss, (model, head), device
+        self._batch_size = batch_size
+        self.parts = 1
+        self.has_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+        # Batch statistics of a single image do not exist.
+        self._least = 2 if self.has_statistics else 1
+        self._running = [b for module in self._modules for b in module.buffers() if b.numel()]
+        self._before = [b.clone() for b in self._running]
+
+    @property
+    def size(self) -> int:
+        """Images in the largest part."""
+        return -(-self._batch_size // self.parts)
+
+    def backward(
+        self, images: Tensor, target: Tensor, reseed: Callable[[], None], changed: Callable[[str], None]
+    ) -> Tensor:
+        """Leave the gradient of the batch's mean loss in the parameters; the loss, a detached scalar.
+
+        `reseed` goes before every try; `changed` hears that parts were halved. LscError where the smallest part does
+        not fit.
+        """
+        for buffer, kept in zip(self._running, self._before, strict=True):
+            kept.copy_(buffer)
+        while True:
+            reseed()
+            try:
+                return self._accumulate(images, target)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                why = (str(error).splitlines() or [type(error).__name__])[0]
+            # Outside the except block, where the failed graph is no longer held by the error's frames.
+            self._halve(why)
+            changed(f"out of memory: micro-batches of {self.size} from here on, still {self._batch_size} images a step")
+
+    def _accumulate(self, images: Tensor, target: Tensor) -> Tensor:
+        if self.parts == 1:
+            loss = self._loss(images, target)
+            loss.backward()
+            return loss.detach()
+        total = torch.zeros((), device=self._device)
+        for part, goal in zip(images.tensor_split(self.parts), target.tensor_split(self.parts), strict=True):
+            loss = self._loss(part, goal) * (len(part) / len(images))
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _halve(self, why: str) -> None:
+        for module in self._modules:
+            module.zero_grad(set_to_none=True)
+        for buffer, kept in zip(self._running, self._before, strict=True):
+            buffer.copy_(kept)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        parts = min(2 * self.parts, self._batch_size // self._least)
+        if parts <= self.parts:
+            raise LscError(
+                f"out of memory at micro-batches of {self.size} images on {self._device}, which cannot be halved: take "
+                f"a smaller model or image size, or a device with more memory ({why})"
+            )
+        self.parts = parts

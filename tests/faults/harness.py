@@ -1,0 +1,223 @@
+"""Real runs to break: small, on digits, in processes of their own; and what "bit-equal" is read from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsc_engine.runs import Run, open_run
+from lsc_engine.runs.checkpoints import Checkpoint, newest_good
+
+ROOT = Path(__file__).parents[2]
+ENV = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+RUN = "t/default/seed-0"
+
+PRESET = """
+[data]
+dataset = "digits"
+labels = "unique"
+classes = 96
+augment = "light1"
+
+[model]
+name = "encoder"
+width = 0.05
+
+[target]
+method = "lsc"
+system = "V21"
+
+[optimizer]
+lr = 3e-3
+schedule = "cosine"
+warmup = "6 steps"
+
+[train]
+duration = "8 epochs"
+batch_size = 16
+
+[eval]
+every = "7 steps"
+
+[log]
+every = "3 steps"
+
+[checkpoint]
+every = "5 steps"
+"""
+
+# Tells where a run is, in a file with one byte per beginning of a phase, so that a fault can be placed; FAULT_SLOW =
+# "t9" makes the ninth beginning of t last half a second.
+PHASES = """
+import os, time
+from lsc_engine.data import batches
+from lsc_engine.training import checkpoint, evaluate, loop, session
+_file = os.open("phases", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+_slow, _seen = os.environ.get("FAULT_SLOW", ""), {}
+def _telling(letter, function):
+    def told(*words, **options):
+        _seen[letter] = _seen.get(letter, 0) + 1
+        os.write(_file, letter.encode())
+        if _slow == f"{letter}{_seen[letter]}":
+            os.write(_file, b"!")
+            time.sleep(0.5)
+        return function(*words, **options)
+    return told
+session.open_source = _telling("d", session.open_source)
+session.evaluate = _telling("e", evaluate.evaluate)
+checkpoint.save = _telling("s", checkpoint.save)
+loop.learning_rate = _telling("t", loop.learning_rate)
+batches.Batches._finish = _telling("w", batches.Batches._finish)
+"""
+
+
+@dataclass
+class Process:
+    """A started command line."""
+
+    server: Server
+    pid: int
+    log: Path
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Its exit code, negative for the signal that ended it."""
+        code = self.server.ask({"wait": self.pid, "seconds": seconds})["code"]
+        if code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            raise AssertionError(f"it did not end in {seconds} s: {self.log.read_text()}")
+        return int(code)
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.server.ask({"wait": self.pid, "seconds": 0.0})["code"] is not None
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+
+class Server:
+    """The process that starts processes (server.py)."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENV}, cwd=ROOT,
+        )  # fmt: skip
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request, one answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def start(
+        self, folder: Path, *words: str, setup: str = "", env: dict[str, str] | None = None, log: Path | None = None
+    ) -> Process:
+        """`lsc-engine words` in `folder`, after the code `setup`."""
+        log = log or folder / "out.txt"
+        request = {"start": words, "cwd": str(folder), "env": {**ENV, **(env or {})}, "log": str(log), "setup": setup}
+        return Process(self, self.ask(request)["pid"], log)
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+def place(folder: Path, preset: str = PRESET) -> Path:
+    """`folder`, made, with the preset t.toml in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "t.toml").write_text(preset)
+    return folder
+
+
+def train(server: Server, folder: Path, *words: str, **options: Any) -> Process:
+    """`lsc-engine run t.toml` in `folder`."""
+    return server.start(folder, "run", "t.toml", "--device", "cpu", *words, **options)
+
+
+def run_of(folder: Path) -> Run:
+    """The one run of `folder`."""
+    return open_run(folder / "runs" / RUN)
+
+
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for something to become true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
+    return found
+
+
+def begun(folder: Path, phase: str) -> int:
+    """How often `phase` has begun: d data opened, w data waited for, t step, e evaluation, s save, ! the slow one."""
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / "phases").read_bytes().count(phase.encode())
+    return 0
+
+
+def good(folder: Path) -> Checkpoint:
+    """The newest good checkpoint of the one run."""
+    found, _ = newest_good(folder / "runs" / RUN)
+    assert found is not None
+    return found
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All of a finished run that must not depend on what happened on the way: hashes of weights and optimizer state,
+    and every metric series but times and speeds."""
+    run = run_of(folder)
+    status = run.status()
+    assert (status.state, status.exit_code) == ("finished", 0), (status, run.log_path.read_text())
+    newest = good(folder)
+    assert newest.step == status.step == status.total_steps
+    names = sorted(name for name in run.metric_names() if not name.startswith("speed/"))
+    series = {name: [column.tolist() for column in run.history(name)] for name in names}
+    return {"weights": newest.files["model.safetensors"][1], "optimizer": _optimizer(newest.path), **series}
+
+
+def _optimizer(checkpoint: Path) -> str:
+    state = torch.load(checkpoint / "state.pt", weights_only=True)
+    digest = hashlib.sha256()
+    for number, values in sorted(state["optimizer"]["state"].items()):
+        for name, value in sorted(values.items()):
+            digest.update(f"{number} {name}".encode() + value.numpy().tobytes())
+    digest.update(f"{state['loss_sum'].item()} {state['loss_count']} {state['best']}".encode())
+    return digest.hexdigest()
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`."""
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def at_steps(codes: dict[int, str]) -> str:
+    """Setup code that runs codes[n] when the n-th step of the process begins."""
+    return PHASES + (
+        f"_codes = {codes!r}\n"
+        "_rate = loop.learning_rate\n"
+        "def _faulty(step, **schedule):\n"
+        "    rate = _rate(step, **schedule)\n"
+        "    scope = {**globals(), 'rate': rate}\n"
+        "    exec(_codes.get(_seen['t'], ''), scope)\n"
+        "    return scope['rate']\n"
+        "loop.learning_rate = _faulty\n"
+    )

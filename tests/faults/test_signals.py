@@ -1,0 +1,157 @@
+"""Real signals in every phase of a run: a checkpoint within a step, the right exit code, nothing lost on resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness import ENV, PHASES, RUN, Server, begun, good, outcome, place, run_of, train, until
+
+# What goes on when the signal comes: half a second of that, so that it comes in the middle.
+WHEN = {"data read": "d1", "data wait": "w9", "first step": "t1", "step": "t16", "evaluation": "e3", "save": "s2"}
+CASES = [
+    *((when, signal.SIGTERM) for when in WHEN),
+    ("evaluation", signal.SIGINT),
+    ("save", signal.SIGINT),
+    ("step", signal.SIGHUP),
+    ("data read", signal.SIGHUP),
+]
+
+
+@pytest.mark.parametrize(("when", "number"), CASES, ids=lambda case: getattr(case, "name", case))
+def test_a_stop_in_every_phase_saves_and_the_resumed_run_is_bit_equal(
+    server: Server, straight: dict[str, Any], tmp_path: Path, when: str, number: signal.Signals
+) -> None:
+    folder = place(tmp_path / "t")
+    process = train(server, folder, setup=PHASES, env={"FAULT_SLOW": WHEN[when]})
+    until(lambda: begun(folder, "!"))
+    process.send(number)
+    steps = begun(folder, "t")
+    assert process.wait() == 128 + number, process.log.read_text()
+    status = run_of(folder).status()
+    assert (status.state, status.exit_code) == ("stopped", 128 + number)
+    assert begun(folder, "t") - steps <= 1
+    if status.step:
+        assert good(folder).step == status.step
+        assert f"last good checkpoint step {status.step}" in status.message
+
+    assert train(server, folder, setup=PHASES).wait() == 0, process.log.read_text()
+    assert outcome(folder) == straight
+
+
+@pytest.mark.parametrize("when", ["data read", "evaluation", "save"])
+def test_sigusr1_saves_and_goes_on(server: Server, straight: dict[str, Any], tmp_path: Path, when: str) -> None:
+    folder = place(tmp_path / "t")
+    sets = ("--set", 'checkpoint.every="1000 steps"')
+    process = train(server, folder, *sets, setup=PHASES, env={"FAULT_SLOW": WHEN[when].replace("s2", "s1")})
+    if when == "save":
+        # The only save is the last one: a wish that comes during it is answered by it.
+        until(lambda: begun(folder, "s"))
+    until(lambda: begun(folder, "!"))
+    process.send(signal.SIGUSR1)
+    assert process.wait() == 0
+    saves = [line for line in process.log.read_text().splitlines() if "written and verified" in line]
+    assert len(saves) == (1 if when == "save" else 2)
+    same = outcome(folder)
+    assert {k: v for k, v in same.items() if k != "optimizer"} == {
+        k: v for k, v in straight.items() if k != "optimizer"
+    }
+
+
+def test_the_second_signal_leaves_at_once_with_its_number(server: Server, tmp_path: Path) -> None:
+    """Also while the main thread sits in a long computation that no handler can interrupt."""
+    folder = place(tmp_path / "t")
+    stuck = PHASES + (
+        "import torch\n"
+        "big = torch.ones(7000, 7000)\n"
+        "def stuck(*words, **options):\n"
+        "    os.write(_file, b'!')\n"
+        "    return big @ big @ big @ big\n"
+        "checkpoint.save = stuck\n"
+    )
+    process = train(server, folder, setup=stuck)
+    until(lambda: begun(folder, "!"))
+    process.send(signal.SIGTERM)
+    time.sleep(0.4)
+    assert not process.ended()
+    before = time.monotonic()
+    process.send(signal.SIGINT)
+    assert process.wait() == 130
+    assert time.monotonic() - before < 3
+    assert run_of(folder).status().shown_state == "lost"
+    assert train(server, folder).wait() == 0
+
+
+def test_one_ctrl_c_that_comes_twice_is_one(server: Server, tmp_path: Path) -> None:
+    """Wrappers send on what the terminal has sent already."""
+    folder = place(tmp_path / "t")
+    process = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t9"})
+    until(lambda: begun(folder, "!"))
+    process.send(signal.SIGINT)
+    time.sleep(0.02)
+    process.send(signal.SIGINT)
+    assert process.wait() == 130
+    assert run_of(folder).status().state == "stopped"
+    assert good(folder).step == run_of(folder).status().step
+
+
+@pytest.mark.parametrize("how", ["detached", "nohup"])
+def test_hangup_changes_nothing_for_detached_runs_and_under_nohup(
+    server: Server, straight: dict[str, Any], tmp_path: Path, how: str
+) -> None:
+    folder = place(tmp_path / "t")
+    env = {"FAULT_SLOW": "e2", **({"LSC_DETACHED": "1"} if how == "detached" else {})}
+    nohup = "" if how == "detached" else "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    process = train(server, folder, setup=PHASES + nohup, env=env)
+    until(lambda: begun(folder, "!"))
+    process.send(signal.SIGHUP)
+    assert process.wait() == 0
+    assert outcome(folder) == straight
+
+
+def real(folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """A process that has to import torch itself."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lsc_engine", "run", "t.toml", "--device", "cpu", *words],
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(folder / "out.txt", "wb"),
+        start_new_session=True, env={**os.environ, **ENV},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_signals_while_torch_is_being_imported_are_not_lost(tmp_path: Path, number: signal.Signals) -> None:
+    folder = place(tmp_path / "t")
+    process = real(folder)
+    torch_is_loading = f"/proc/{process.pid}/maps"
+    until(lambda: b"libtorch" in Path(torch_is_loading).read_bytes())
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number, (folder / "out.txt").read_text()
+    status = run_of(folder).status()
+    # It had not begun: it waits, or was stopped before its first step.
+    assert status.shown_state in ("queued", "stopped")
+    assert status.step == 0
+
+
+def test_signals_before_anything_is_there_end_the_command_with_their_code(tmp_path: Path) -> None:
+    folder = place(tmp_path / "t")
+    process = real(folder)
+    until(lambda: _catches(process.pid, signal.SIGTERM))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert not (folder / "runs" / RUN).exists() or run_of(folder).status().state == "queued"
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Has the process a handler for the signal?"""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(caught >> (number - 1) & 1)
