@@ -41,6 +41,9 @@ space({1})
 """
 
 
+RELEASE = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)\nloop.held.clear()\n"
+
+
 def recorded(folder: Path) -> list[dict[str, Any]]:
     document = json.loads((folder / "runs/t/default/seed-0/source.json").read_text())
     changes: list[dict[str, Any]] = document.get("numerics", [])
@@ -49,7 +52,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
 
 def test_micro_batches_are_halved_at_the_same_step_and_said(server: Server, tmp_path: Path) -> None:
     folder = place(tmp_path / "squeezed", preset(64, 64, 32))
-    process = train(server, folder, setup=at_steps({3: SQUEEZE.format(2048, 16)}))
+    process = train(server, folder, setup=at_steps({3: SQUEEZE.format(2048, 16), 4: RELEASE}))
     assert process.wait() == 0, process.log.read_text()
     assert (run_of(folder).status().state, run_of(folder).status().step) == ("finished", 5)
     changes = recorded(folder)
