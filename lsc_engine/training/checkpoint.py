@@ -58,6 +58,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
         try:
             save_file(tensors, place / MODEL)
             torch.save(state, place / STATE)
+            # safetensors writes for its owner alone; on a shared disk others fork from this file.
+            shutil.copymode(place / STATE, place / MODEL)
         except Exception as error:
             # Both libraries tell of a full disk in errors of their own.
             raise error if isinstance(error, OSError) else OSError(str(error)) from error

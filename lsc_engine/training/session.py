@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model
 from lsc_engine.runs import RunWriter
+from lsc_engine.runs.layout import PRESET
 from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.devices import autocast_dtype
@@ -347,6 +349,7 @@ class Session:
             raise LscError("class means are not finite")
         part = self.folder / "class_means.safetensors.part"
         save_file({"class_means": means.cpu()}, part)
+        shutil.copymode(self.folder / PRESET, part)
         part.replace(self.folder / "class_means.safetensors")
         writer.message(f"class means of {self.derived.classes} classes written")
 

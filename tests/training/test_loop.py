@@ -212,3 +212,14 @@ def test_the_best_of_the_checkpoints_is_kept_though_a_better_moment_was_not_save
     found = run(tmp_path, 'train.duration="6 epochs"', 'eval.every="1 epochs"', 'checkpoint.every="2 epochs"',
                 "checkpoint.keep=1")  # fmt: skip
     assert [c.step for c in found.checkpoints()] == [4 * 6, 6 * 6]
+
+
+def test_others_may_read_what_a_run_leaves(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        found = run(tmp_path, 'train.duration="1 epochs"', "eval.class_means=true")
+    finally:
+        os.umask(before)
+    written = [path for path in found.path.rglob("*") if path.is_file()]
+    assert {"model.safetensors", "state.pt", "class_means.safetensors"} <= {path.name for path in written}
+    assert [path.name for path in written if not path.stat().st_mode & 0o044] == []
