@@ -1,4 +1,4 @@
-"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once]`"""
+"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once] [--keys] [--theme NAME]`"""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
     out.add_argument("--ascii", action="store_true", help="no character outside ASCII")
     out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
+    out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
     out.add_argument("--theme", help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light")
     return out
 
@@ -29,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Start the viewer."""
     options = parser().parse_args(argv)
+    if options.keys:
+        sys.exit(print_keys())
     from lsc_engine.runs.layout import runs_dirs
 
     folders = runs_dirs(options.runs_dir)
@@ -41,6 +44,19 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit(1)
         folders = [found]
     sys.exit(start(folders, ascii=options.ascii, once=options.once, theme=options.theme, demo=options.demo))
+
+
+def print_keys() -> int:
+    """The keymap in use as TOML, what is wrong with the user's own file on stderr; the exit code."""
+    from lsc_tui.commands import Keymap, as_toml
+    from lsc_tui.state import config_folder
+
+    path = config_folder() / "keys.toml"
+    keymap, fault = Keymap.load(path)
+    print(f"# {path}\n{as_toml(keymap)}")
+    if fault:
+        print(f"lsc-tui: {fault}", file=sys.stderr)
+    return 2 if fault else 0
 
 
 def start(

@@ -133,6 +133,7 @@ class Keymap:
             return Keymap(), f"{path.name}: not read: {error}"
         changes: dict[str, tuple[str, ...]] = {}
         faults = []
+        given: dict[str, str] = {}
         for name, value in document.items():
             keys = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
             if name not in COMMANDS:
@@ -141,9 +142,24 @@ class Keymap:
                 faults.append(f"{name} needs a key")
             elif any(key in FORBIDDEN for key in keys):
                 faults.append(f"{name}: {keys[0]} belongs to the terminal")
+            elif twice := next((key for key in keys if key in given), ""):
+                faults.append(f"{name}: {twice} is {given[twice]}'s already")
             else:
                 changes[name] = keys
+                given |= dict.fromkeys(keys, name)
         return Keymap(changes), f"{path.name}: {'; '.join(faults)}" if faults else ""
+
+
+def as_toml(keymap: Keymap) -> str:
+    """The keymap as a `keys.toml`, with what each command does: `lsc-tui --keys`."""
+    lines = []
+    for group in GROUPS:
+        found = [command for command in keymap.commands.values() if command.group == group]
+        lines += ["", f"# {group}"]
+        for command in found:
+            keys = ", ".join(f'"{key}"' for key in command.keys)
+            lines.append(f"{command.id:<13} = {f'[{keys}]':<18} # {command.help}")
+    return "\n".join(lines[1:])
 
 
 def matching(commands: Iterable[Command], words: str) -> list[Command]:

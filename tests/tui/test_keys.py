@@ -1,0 +1,91 @@
+"""The user's own keys: the README's example works, `--keys` prints a file that can be read back, mistakes are told."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tui_helpers import open_app, text_of
+
+from lsc_tui.commands import COMMANDS, Keymap, as_toml
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_example_of_the_readme_is_a_keymap(tmp_path: Path) -> None:
+    (example,) = re.findall(r"keys\.toml.*?```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    path = tmp_path / "keys.toml"
+    path.write_text(example)
+    keymap, fault = Keymap.load(path)
+    assert fault == ""
+    assert keymap.commands["quit"].keys == ("Q",)
+    assert keymap.find("q") is None
+    assert [keymap.find(key).id for key in ("S", "f8", "~")] == ["stop", "stop", "smooth"]  # type: ignore[union-attr]
+
+
+def test_printed_keys_can_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "lsc" / "keys.toml"
+    path.parent.mkdir()
+    path.write_text('quit = "Q"\n')
+    env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-m", "lsc_tui", "--keys"], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(path) in done.stdout.splitlines()[0]
+    path.write_text(done.stdout)
+    keymap, fault = Keymap.load(path)
+    assert fault == ""
+    assert keymap.commands["quit"].keys == ("Q",)
+    assert {c.id: c.keys for c in keymap.commands.values() if c.id != "quit"} == {
+        c.id: c.keys for c in COMMANDS.values() if c.id != "quit"
+    }
+
+
+def test_every_key_survives_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(as_toml(Keymap()))
+    assert Keymap.load(path)[0].commands == Keymap().commands
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('quit = "Z"\nstop = "Z"', "stop: Z is quit's already"),
+        ('stop = "ctrl+s"', "stop: ctrl+s belongs to the terminal"),
+        ('stpo = "S"', "stpo is no command"),
+        ("stop = 3", "stop needs a key"),
+        ("stop = ", "not read"),
+    ],
+)
+def test_mistakes_are_told_and_the_rest_holds(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(text)
+    keymap, fault = Keymap.load(path)
+    assert words in fault
+    assert keymap.find("S") is not None
+
+
+async def test_changed_keys_act_and_stand_in_the_footer(runs: Path) -> None:
+    config = runs.parent / "config"
+    config.mkdir()
+    (config / "keys.toml").write_text('filter = "&"\n')
+    async with open_app(runs, config=config) as (app, pilot):
+        assert "& filter" in text_of(app)
+        await pilot.press("/")
+        assert app.lsc_screen.focused is None
+        await pilot.press("ampersand")
+        assert app.lsc_screen.focused is not None
+
+
+async def test_textuals_own_keys_do_nothing(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        before = text_of(app)
+        await pilot.press("ctrl+q", "ctrl+p", "ctrl+backslash")
+        await pilot.pause()
+        assert app.is_running
+        assert app.return_code is None
+        assert len(app.screen_stack) == 1 or app.screen is app.lsc_screen
+        assert text_of(app) == before
