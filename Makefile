@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo test check install install-dev clean
+.PHONY: demo test faults check install install-dev clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# What the suite does with 10 random kills, with 100 and other moments every time; KILLS=1000 for a night.
+KILLS ?= 100
+faults: $(VENV)/.installed-dev
+	LSC_FAULT_KILLS=$(KILLS) LSC_FAULT_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/faults --timeout=36000
 
 # lint, types, import contracts
 check: $(VENV)/.installed-dev

@@ -204,8 +204,11 @@ def _in_turn(jobs: list[Job], configs: dict[str, RunConfig], place: Place, signa
 
 
 def _tell_untrained(shown: Display, job: Job, state: str) -> None:
+    from lsc_engine.training.study import ELSEWHERE
+
     shown.begin(job.id)
-    shown.end(job.id, state, open_run(job.folder).status().message)
+    message = "another process trains it" if state == ELSEWHERE else open_run(job.folder).status().message
+    shown.end(job.id, state, message)
 
 
 def _spread(jobs: list[Job], place: Place, signals: Signals) -> dict[str, str]:

@@ -159,7 +159,8 @@ def _start(job: Job, slot: Slot, arguments: list[str], runs_dir: Path) -> subpro
 def _log_of(job: Job) -> IO[bytes]:
     """log.txt to append to: what libraries print goes there too. Nowhere, where it cannot be written."""
     try:
-        return open(job.folder / LOG, "ab")
+        # Not through a link, which a folder from others may hold.
+        return open(job.folder / LOG, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o644))
     except OSError:
         return open(os.devnull, "ab")
 

@@ -1,0 +1,102 @@
+"""Images streamed by workers: killed ones are replaced, signals to the group pass them by, vanished files are named."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness import RUN, Process, Server, at_steps, good, outcome, place, run_of, train, until
+from .test_resume import FOLDER, images
+
+# Nothing fits on the device, so that the images are streamed; two workers.
+STREAM = """
+from lsc_engine.data import source, stream
+source.device_memory = lambda _: 0
+stream.default_workers = lambda: 2
+"""
+LONGER = FOLDER.replace('every = "7 steps"', 'every = "1000 steps"')
+
+
+@pytest.fixture(scope="module")
+def streamed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The outcome of the straight streamed run."""
+    folder = images(place(tmp_path_factory.mktemp("streamed"), LONGER))
+    process = train(server, folder, setup=STREAM)
+    assert process.wait() == 0, process.log.read_text()
+    return outcome(folder)
+
+
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def slow(folder: Path, server: Server, code: str) -> Process:
+    """A streamed run in which `code` runs at step 12."""
+    return train(server, folder, setup=STREAM + at_steps({12: code}))
+
+
+KILL_ONE = """
+import signal
+here = os.getpid()
+os.kill(int(open(f"/proc/{here}/task/{here}/children").read().split()[0]), signal.SIGKILL)
+"""
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(
+    server: Server, streamed: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = images(place(tmp_path / "t", LONGER))
+    process = slow(folder, server, KILL_ONE)
+    assert process.wait() == 0, process.log.read_text()
+    assert "a data worker ended" in process.log.read_text()
+    assert "its work is given to new ones" in process.log.read_text()
+    assert outcome(folder) == streamed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_to_the_whole_group_reaches_the_trainer_only(
+    server: Server, streamed: dict[str, Any], tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = images(place(tmp_path / "t", LONGER))
+    process = slow(folder, server, f"import time\nos.killpg(0, {int(number)})\n")
+    assert process.wait() == 128 + number, process.log.read_text()
+    assert run_of(folder).status().state == "stopped"
+    assert good(folder).step == run_of(folder).status().step == 12
+    assert train(server, folder, setup=STREAM).wait() == 0
+    assert outcome(folder) == streamed
+
+
+def test_a_vanished_image_is_named_and_no_step_is_lost(
+    server: Server, streamed: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = images(place(tmp_path / "t", LONGER))
+    process = slow(folder, server, "os.rename('images/train/a/004.png', 'away.png')\n")
+    assert process.wait() == 1, process.log.read_text()
+    status = run_of(folder).status()
+    assert (status.state, status.exit_code) == ("failed", 1)
+    assert "004.png has vanished" in status.message
+    # All steps up to the batch that needed it are kept.
+    assert good(folder).step == status.step > 12
+    os.rename(folder / "away.png", folder / "images/train/a/004.png")
+    assert train(server, folder, setup=STREAM).wait() == 0
+    assert outcome(folder) == streamed
+
+
+def test_a_killed_trainer_leaves_no_worker(server: Server, streamed: dict[str, Any], tmp_path: Path) -> None:
+    folder = images(place(tmp_path / "t", LONGER))
+    process = slow(folder, server, "import time\nos.write(_file, b'!')\ntime.sleep(1)\n")
+    until(lambda: b"!" in (folder / "phases").read_bytes() if (folder / "phases").exists() else False)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    process.send(signal.SIGKILL)
+    process.wait()
+    assert run_of(folder).status().shown_state == "lost"
+    # Also while the orphaned workers still end, the run can go on.
+    assert train(server, folder, setup=STREAM).wait() == 0
+    assert outcome(folder) == streamed
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 15)
+    assert (folder / "runs" / RUN / ".lock").exists()

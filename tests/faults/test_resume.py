@@ -1,0 +1,131 @@
+"""Going on with something else than before is refused with the difference; two processes never train one run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .harness import PHASES, PRESET, RUN, Server, at_steps, begun, good, outcome, place, run_of, train, until
+
+STOP = at_steps({20: "import signal\nos.kill(os.getpid(), signal.SIGTERM)"})
+
+
+@pytest.fixture(scope="module")
+def stopped_run(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = place(tmp_path_factory.mktemp("stopped"))
+    assert train(server, folder, setup=STOP).wait() == 143
+    return folder
+
+
+CHANGES = {
+    "order": ('order = "shuffled"', 'order = "sequential"', "target.order was 'shuffled' and is 'sequential'"),
+    "classes": ("classes = 96", "classes = 80", "data.classes was 96 and is 80"),
+    "rate": ("lr = 0.003", "lr = 0.001", "optimizer.lr was 0.003 and is 0.001"),
+    "vectors": ('system = "V21"', 'system = "V22"', "target.system was 'V21' and is 'V22'"),
+    "seed": ("\nseed = 0", "\nseed = 1", "seed was 0 and is 1"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_edited_preset_is_refused_with_the_difference(
+    server: Server, stopped_run: Path, tmp_path: Path, change: str
+) -> None:
+    folder = Path(shutil.copytree(stopped_run, tmp_path / "t"))
+    old, new, sentence = CHANGES[change]
+    preset = folder / "runs" / RUN / "preset.toml"
+    text = preset.read_text()
+    assert old in text, text
+    preset.write_text(text.replace(old, new))
+    process = server.start(folder, "resume", "default", "--device", "cpu")
+    assert process.wait() == 2, process.log.read_text()
+    assert sentence in process.log.read_text()
+    assert good(folder).step == 20
+
+
+def test_the_same_study_with_other_settings_is_refused_with_the_difference(
+    server: Server, stopped_run: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(stopped_run, tmp_path / "t"))
+    process = train(server, folder, "--set", "optimizer.lr=0.001")
+    assert process.wait() == 2
+    assert "optimizer.lr is 0.003 there, 0.001 here" in process.log.read_text()
+    assert run_of(folder).status().state == "stopped"
+
+
+FOLDER = (
+    PRESET.replace('dataset = "digits"', 'dataset = "folder"\npath = "images"\nimage_size = 72')
+    .replace("classes = 96\n", "")
+    .replace('augment = "light1"\n', "")
+    .replace("batch_size = 16", "batch_size = 10")
+)
+
+
+def images(folder: Path, seed: int = 0) -> Path:
+    """60 images of noise in two classes, each with a grey level of its own."""
+    draw = np.random.default_rng(seed)
+    for number in range(60):
+        path = folder / f"images/train/{'ab'[number % 2]}/{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        level = draw.integers(0, 200)
+        Image.fromarray((level + draw.integers(0, 50, (72, 72, 3))).astype(np.uint8)).save(path)
+    return folder
+
+
+def test_other_images_in_the_same_place_are_refused_and_the_same_elsewhere_are_not(
+    server: Server, tmp_path: Path
+) -> None:
+    folder = images(place(tmp_path / "t", FOLDER))
+    assert train(server, folder, setup=STOP).wait() == 143
+    kept = Path(shutil.move(folder / "images", folder / "kept"))
+    images(folder, seed=1)
+    process = server.start(folder, "resume", "default", "--device", "cpu")
+    assert process.wait() == 2, process.log.read_text()
+    assert "images looked at are other images" in process.log.read_text()
+
+    shutil.rmtree(folder / "images")
+    preset = folder / "runs" / RUN / "preset.toml"
+    preset.write_text(preset.read_text().replace(str(folder / "images"), str(kept)))
+    process = server.start(folder, "resume", "default", "--device", "cpu")
+    assert process.wait() == 0, process.log.read_text()
+    assert "resumed at step 20" in process.log.read_text()
+
+
+def test_of_many_processes_on_one_run_one_trains(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+    folder = place(tmp_path / "t")
+    racers = [train(server, folder, setup=PHASES, log=folder / f"{number}.txt") for number in range(4)]
+    codes = [racer.wait() for racer in racers]
+    winners = [racer for racer, code in zip(racers, codes, strict=True) if code == 0]
+    assert winners, [racer.log.read_text() for racer in racers]
+    assert set(codes) <= {0, 1, 2}
+    for racer, code in zip(racers, codes, strict=True):
+        told = racer.log.read_text()
+        assert "Traceback" not in told
+        if code:
+            assert "another process" in told or "is writing this run" in told or "cannot be created" in told, told
+    assert run_of(folder).status().attempt == 1
+    assert outcome(folder) == straight
+
+
+def test_resume_beside_a_running_process_is_refused(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+    folder = place(tmp_path / "t")
+    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t16"})
+    until(lambda: begun(folder, "!"))
+    second = server.start(folder, "resume", "default", "--device", "cpu", log=folder / "second.txt")
+    assert second.wait() == 2
+    assert f"running already (pid {first.pid}" in second.log.read_text()
+    assert first.wait() == 0
+    assert outcome(folder) == straight
+
+
+def test_a_clock_that_jumps_changes_nothing(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+    folder = place(tmp_path / "t")
+    jump = "import time\n_now = time.time\ntime.time = lambda: _now() {}\n"
+    process = train(server, folder, setup=at_steps({10: jump.format("- 86400"), 20: jump.format("+ 3 * 86400")}))
+    assert process.wait() == 0
+    assert 0 < run_of(folder).status().seconds < 60
+    assert outcome(folder) == straight

@@ -1,0 +1,127 @@
+"""Stored loss curves of small runs: a change in numerics is noticed, whatever it comes from.
+
+Where torch and the processor are those of the stored curve, the curve must be equal to the last bit, at one thread;
+elsewhere kernels round differently, and the curve must be near. LSC_WRITE_CURVES=1 stores the curves of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lsc_engine.config import plan_study
+from lsc_engine.runs import create_run, open_run
+from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.training.execute import execute
+from lsc_engine.training.signals import Signals
+
+CURVES = Path(__file__).with_name("curves")
+SHORT = (
+    'train.duration="8 steps"', 'log.every="1 steps"', "eval.images=256", 'checkpoint.every="1000 steps"',
+)  # fmt: skip
+SMALL = """
+[data]
+dataset = "digits"
+labels = "unique"
+classes = 64
+[model]
+name = "encoder"
+width = 0.05
+[target]
+method = "lsc"
+system = "V21"
+[optimizer]
+lr = 3e-3
+[train]
+duration = "8 steps"
+batch_size = 16
+"""
+# Name -> what differs from SMALL; the variants of the shipped demo are taken as they are.
+OWN: dict[str, tuple[str, ...]] = {
+    "light1-cosine-warmup": ('data.augment="light1"', 'optimizer.schedule="cosine"', 'optimizer.warmup="3 steps"'),
+    "distance-native": ('target.system="A"', "model.dim=40", 'target.loss="distance"', 'target.radius="native"'),
+    "both-losses": ('target.loss="cosine+distance"', "target.radius=2.0"),
+    "planar": ('target.system="planar"', 'target.loss="distance"'),
+    "simplex-sequential": ('target.system="simplex"', 'target.order="sequential"'),
+    "sgd-steps": (
+        'optimizer.name="sgd"', 'optimizer.schedule="steps"', 'optimizer.milestones=["4 steps"]', "optimizer.lr=0.05",
+    ),
+    "mlp": ('model.name="mlp"', "model.width=0.25"),
+    "by-class": ('data.labels="class"', "data.classes=10"),
+}  # fmt: skip
+DEMO = ("A-384", "V21-384", "V21-min", "CE-384")
+RELATIVE = 0.02
+
+
+def machine() -> dict[str, Any]:
+    """What decides how sums are rounded."""
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": names[0] if names else platform.processor(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def curve(
+    root: Path, preset: str, sets: tuple[str, ...], variant: str | None
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """The series of a run, and its settings."""
+    plan = plan_study(preset, name="t", sets=sets, variants=(variant,) if variant else ())
+    config = plan.runs[0].config
+    folder = create_run(root / "runs" / plan.runs[0].id, config, {})
+    with Signals() as signals:
+        state = execute(
+            folder, config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None, signals=signals,
+            echo=False,
+        )  # fmt: skip
+    assert state == "finished", open_run(folder).log_path.read_text()
+    run = open_run(folder)
+    names = ("train/loss", "train/accuracy", "train/loss_eval", "val/loss")
+    series = {name: run.history(name)[1].tolist() for name in names if name in run.metric_names()}
+    return series, json.loads(json.dumps(settings_of(parse(config.to_toml()))))
+
+
+@pytest.mark.parametrize("name", [*(f"demo-{variant}" for variant in DEMO), *OWN])
+def test_the_curve_is_the_stored_one(tmp_path: Path, name: str) -> None:
+    stored = CURVES / f"{name}.json"
+    if name.startswith("demo-"):
+        found, settings = curve(tmp_path, "demo", SHORT, name.removeprefix("demo-"))
+    else:
+        preset = tmp_path / "t.toml"
+        preset.write_text(SMALL)
+        found, settings = curve(tmp_path, str(preset), (*SHORT, *OWN[name]), None)
+    assert len(found["train/loss"]) == 8
+    assert found["train/loss"][-1] != found["train/loss"][0]
+    if os.environ.get("LSC_WRITE_CURVES"):
+        stored.write_text(json.dumps({"machine": machine(), "settings": settings, "curve": found}, indent=1) + "\n")
+    known = json.loads(stored.read_text())
+    changed = differences(known["settings"], settings)
+    assert not changed, f"the preset has changed ({changed}): store its curve anew with LSC_WRITE_CURVES=1"
+    if known["machine"] == machine():
+        assert found == known["curve"], "numerics have changed"
+        return
+    warnings.warn(f"{name}: stored on another machine or torch, compared within {RELATIVE:.0%}", stacklevel=1)
+    assert found.keys() == known["curve"].keys()
+    assert found["train/loss"] == pytest.approx(known["curve"]["train/loss"], rel=RELATIVE)
+
+
+def test_a_small_change_of_numerics_is_noticed(tmp_path: Path) -> None:
+    """The comparison has teeth: one part in a million of the rate shows."""
+    known = json.loads((CURVES / "mlp.json").read_text())
+    preset = tmp_path / "t.toml"
+    preset.write_text(SMALL)
+    other, _ = curve(tmp_path, str(preset), (*SHORT, *OWN["mlp"], "optimizer.lr=0.003000003"), None)
+    same, _ = curve(tmp_path / "same", str(preset), (*SHORT, *OWN["mlp"]), None)
+    assert other["train/loss"] != same["train/loss"]
+    if known["machine"] == machine():
+        assert same == known["curve"]
