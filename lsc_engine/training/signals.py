@@ -40,8 +40,8 @@ class Signals:
                 if not (number == signal.SIGHUP and _hangup_is_ignored()):
                     self._before[number] = signal.signal(number, self._on_stop)
             self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
-            # A closed terminal or pipe ends messages, not the training.
-            self._before[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+            # A closed terminal or pipe ends messages, not the training; nor does it afterwards change the exit code.
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

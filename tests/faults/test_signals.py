@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -112,6 +114,40 @@ def test_hangup_changes_nothing_for_detached_runs_and_under_nohup(
     process = train(server, folder, setup=PHASES + nohup, env=env)
     until(lambda: begun(folder, "!"))
     process.send(signal.SIGHUP)
+    assert process.wait() == 0
+    assert outcome(folder) == straight
+
+
+def test_a_terminal_that_is_closed_stops_an_attached_run_with_a_checkpoint(server: Server, tmp_path: Path) -> None:
+    """With bars drawn on that terminal; what draws there then fails, and must not end the run before it has saved."""
+    folder = place(tmp_path / "t")
+    master, slave = pty.openpty()
+    # Opened for reading it becomes the terminal that controls the process.
+    setup = PHASES + "os.open(os.ttyname(1), os.O_RDWR)\n"
+    process = train(server, folder, setup=setup, env={"FAULT_SLOW": "t16"}, log=Path(os.ttyname(slave)))
+    os.set_blocking(master, False)
+    shown = b""
+    while not begun(folder, "!"):
+        with contextlib.suppress(BlockingIOError):
+            shown += os.read(master, 65536)
+        time.sleep(0.002)
+    assert b"loss" in shown
+    os.close(slave)
+    os.close(master)
+    assert process.wait() == 129
+    status = run_of(folder).status()
+    assert (status.state, status.exit_code) == ("stopped", 129)
+    assert good(folder).step == status.step >= 16
+
+
+def test_a_reader_that_closes_the_pipe_ends_nothing(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+    folder = place(tmp_path / "t")
+    os.mkfifo(folder / "pipe")
+    reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    process = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t16"}, log=folder / "pipe")
+    until(lambda: begun(folder, "!"))
+    assert b"step 15" in os.read(reader, 65536)
+    os.close(reader)
     assert process.wait() == 0
     assert outcome(folder) == straight
 
