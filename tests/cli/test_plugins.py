@@ -113,7 +113,7 @@ def test_without_the_plugin_every_name_is_refused_and_nothing_created(folder: Pa
 def test_a_plugin_that_breaks_its_word_fails_with_a_sentence(folder: Path) -> None:
     text = PLUGIN.replace('"images": 60', '"images": 61').replace(".square()", ".square().mean()")
     (folder / "parts.py").write_text(text)
-    _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", code=1)
+    _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", code=2)
     assert 'plugin "stripes" opened 60 train images of 1 channels' in err
     (folder / "parts.py").write_text(text.replace('"images": 61', '"images": 60'))
     _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", "--name", "loss", code=1)
