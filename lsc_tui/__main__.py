@@ -43,7 +43,14 @@ def main(argv: list[str] | None = None) -> None:
             print("lsc-tui: this build carries no example runs", file=sys.stderr)
             sys.exit(1)
         folders = [found]
-    sys.exit(start(folders, ascii=options.ascii, once=options.once, theme=options.theme, demo=options.demo))
+    # Only ./runs, named by nobody, may not be there yet.
+    made_later = not options.runs_dir and not os.environ.get("LSC_RUNS")
+    sys.exit(
+        start(
+            folders, ascii=options.ascii, once=options.once, theme=options.theme, demo=options.demo,
+            made_later=made_later,
+        )
+    )  # fmt: skip
 
 
 def print_keys() -> int:
@@ -60,8 +67,9 @@ def print_keys() -> int:
 
 
 def start(
-    folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None, demo: bool = False
-) -> int:
+    folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None, demo: bool = False,
+    made_later: bool = False,
+) -> int:  # fmt: skip
     """Run the application; the exit code."""
     if not once and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
@@ -76,7 +84,7 @@ def start(
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
         return 2
-    app = LscApp(folders, ascii=ascii, theme=theme, demo=demo)
+    app = LscApp(folders, ascii=ascii, theme=theme, demo=demo, made_later=made_later)
     if demo:
         # What is remembered of the examples goes with them.
         app.ui = UiState(folders, folders[0].parent / "state")

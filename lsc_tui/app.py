@@ -73,6 +73,7 @@ class LscApp(App[None], inherit_bindings=False):
         clock: Callable[[], float] = time.time,
         theme: str | None = None,
         demo: bool = False,
+        made_later: bool = False,
     ) -> None:
         super().__init__()
         self.animation_level = "none"
@@ -84,7 +85,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.keymap, self._keymap_fault = Keymap.load(self.config / "keys.toml")
         self.ui = UiState(self.folders, self.config)
         self.store = Store(host or socket.gethostname().split(".")[0])
-        self.collector = Collector(self.folders, self._post_news, hardware=hardware)
+        self.collector = Collector(self.folders, self._post_news, hardware=hardware, made_later=made_later)
         self._started: set[str] = set()
         self._before: list[str] = []
         self._leaving = 0.0

@@ -49,7 +49,8 @@ class News:
 class Collector(threading.Thread):
     """The reading thread. `wish` says whose curves and log are shown; `take` hands the changes over."""
 
-    def __init__(self, folders: Sequence[Path], notify: Callable[[], None], *, hardware: bool = True) -> None:
+    def __init__(self, folders: Sequence[Path], notify: Callable[[], None], *, hardware: bool = True,
+                 made_later: bool = False) -> None:  # fmt: skip
         super().__init__(name="collector", daemon=True)
         self._folders = list(folders)
         self._notify = notify
@@ -64,6 +65,7 @@ class Collector(threading.Thread):
         self._next_step: dict[str, float] = {}
         self._log_key = ""
         self.log: LogIndex | None = None
+        self._made_later = made_later
         self._sampler = Sampler() if hardware else None
         self._older = 0
         self._next_scan = self._next_hardware = 0.0
@@ -143,7 +145,8 @@ class Collector(threading.Thread):
         folders: list[Folder] = []
         found: dict[str, TrackedRun] = {}
         for number, path in enumerate(self._folders):
-            folder = _folder(path, number)
+            seen = not self._made_later or any(t.root == number for t in self._tracked.values())
+            folder = _folder(path, number, seen=seen)
             folders.append(folder)
             if folder.problem:
                 # A folder that is not there for a moment keeps its rows.
@@ -258,11 +261,14 @@ def _changed(run: Run) -> float:
         return 0.0
 
 
-def _folder(path: Path, number: int) -> Folder:
-    """The folder as it is now. Folders after the first are named by their owner where that is not the user."""
+def _folder(path: Path, number: int, *, seen: bool = True) -> Folder:
+    """The folder as it is now. Folders after the first are named by their owner where that is not the user. One that
+    was never `seen` may be missing: the first launch makes it."""
     try:
         info = os.stat(path)
     except OSError:
+        if not seen and path.absolute().parent.is_dir():
+            return Folder(path, read_only=not os.access(path.absolute().parent, os.W_OK))
         again = f"looking again every {SCAN_SECONDS:.0f} s"
         return Folder(path, problem=f"{home_path(path)} is not there (moved? not mounted?), {again}")
     if not path.is_dir():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tui_helpers import open_app, text_of
+from tui_helpers import open_app, settle, text_of
 
 from lsc_tui.commands import COMMANDS, FORBIDDEN, Keymap, matching
 from lsc_tui.frame import LscScreen
@@ -174,3 +175,25 @@ async def test_metrics_and_screen_are_written_as_files(
         await pilot.press("e", "s")
         await app.workers.wait_for_complete()
         assert (tmp_path / "fig9-A-384-seed-0-screen.svg").read_text().startswith("<svg")
+
+
+async def test_a_runs_folder_that_is_made_at_the_first_launch(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """./runs is not there before the first launch: no fault. It appears with its runs; gone again, it is told."""
+    monkeypatch.setattr("lsc_tui.collector.SCAN_SECONDS", 0.2)
+    folder = runs.parent / "later"
+    async with open_app(folder, made_later=True) as (app, pilot):
+        assert "No runs in ~/later." in text_of(app)
+        assert "not there" not in text_of(app)
+        shutil.copytree(runs, folder)
+        for _ in range(200):
+            await pilot.pause(0.05)
+            if app.store.runs:
+                break
+        await settle(app, pilot)
+        assert "12 runs" in text_of(app)
+        shutil.rmtree(folder)
+        for _ in range(200):
+            await pilot.pause(0.05)
+            if "not there" in text_of(app):
+                break
+        assert "~/later is not there" in text_of(app)
