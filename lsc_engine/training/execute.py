@@ -12,7 +12,7 @@ from lsc_engine.config import RunConfig, derive
 from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.runs import RunWriter, open_run
 from lsc_engine.training import checkpoint
-from lsc_engine.training.devices import device_name
+from lsc_engine.training.devices import cpu_threads, device_name
 from lsc_engine.training.loop import train
 from lsc_engine.training.session import Display, Session
 from lsc_engine.training.signals import Interrupted, Signals
@@ -43,6 +43,8 @@ def execute(
             writer.message(text)
             signals.check()
 
+        if device.type == "cpu":
+            torch.set_num_threads(cpu_threads(config.train.batch_size, derived.image_size))
         session = Session(
             config, derived, folder, device=device, data_dir=data_dir,
             table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display, say=say,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lsc_engine.training import devices
 from lsc_engine.training.schedule import is_time, learning_rate
 from lsc_engine.training.seeds import derive_seed
 
@@ -40,3 +41,13 @@ def test_seeds_differ_by_purpose_and_number_and_are_fixed_for_ever() -> None:
     assert len(seeds) == 4
     assert all(0 <= s < 2**63 for s in seeds)
     assert derive_seed(0, "model") == 5775648510612639413
+
+
+def test_small_batches_of_small_images_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "THREADS", 4)
+    assert [devices.cpu_threads(batch, size) for batch, size in ((32, 8), (128, 28), (16, 32), (64, 32))] == [
+        1,
+        4,
+        2,
+        4,
+    ]
