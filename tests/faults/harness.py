@@ -45,7 +45,7 @@ schedule = "cosine"
 warmup = "6 steps"
 
 [train]
-duration = "8 epochs"
+duration = "6 epochs"
 batch_size = 16
 
 [eval]

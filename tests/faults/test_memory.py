@@ -19,7 +19,7 @@ from .harness import PRESET, Server, at_steps, good, place, run_of, train
 def preset(classes: int, batch: int, size: int) -> str:
     """Five steps of images of `size` px."""
     text = PRESET.replace("classes = 96", f"classes = {classes}\nimage_size = {size}").replace(
-        '"8 epochs"', '"5 steps"'
+        '"6 epochs"', '"5 steps"'
     )
     text = text.replace("batch_size = 16", f"batch_size = {batch}").replace("width = 0.05", "width = 0.25")
     return text.replace('augment = "light1"\n', "").replace('warmup = "6 steps"', 'warmup = "0 steps"')

@@ -109,7 +109,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_never_called_done(
     codes = {23: LIMIT.format(50_000)}
     if stopped:
         codes[30] = "import signal\nos.kill(os.getpid(), signal.SIGTERM)"
-    patience = "\nsession.STOP_PATIENCE = session.END_PATIENCE = 0.5\n"
+    patience = "\nsession.STOP_PATIENCE = session.END_PATIENCE = 0.2\n"
     assert train(server, folder, setup=at_steps(codes) + patience).wait() == 1
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)
@@ -124,11 +124,11 @@ def test_room_for_the_last_checkpoint_is_waited_for(server: Server, straight: di
     folder = place(tmp_path / "t")
     again = (
         "import threading\n"
-        "threading.Timer(1.5, resource.setrlimit, (resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)).start()\n"
+        "threading.Timer(0.7, resource.setrlimit, (resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)).start()\n"
     )
-    process = train(server, folder, setup=at_steps({46: LIMIT.format(50_000) + again}))
+    process = train(server, folder, setup=at_steps({34: LIMIT.format(50_000) + again}))
     assert process.wait() == 0, process.log.read_text()
-    assert "checkpoint step 48 not written" in process.log.read_text()
+    assert "checkpoint step 36 not written" in process.log.read_text()
     assert outcome(folder) == straight
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_newest_checkpoint_gives_way(
     log = process.log.read_text()
     assert "checkpoint passed over: step-00000026" in log
     assert sentence in log
-    assert "resumed at step 25 of 48" in log
+    assert "resumed at step 25 of 36" in log
     assert outcome(folder) == straight
 
 
