@@ -38,8 +38,11 @@ class MicroBatches:
         self.has_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
         # Batch statistics of a single image do not exist.
         self._least = 2 if self.has_statistics else 1
-        self._running = [b for module in self._modules for b in module.buffers() if b.numel()]
-        self._before = [b.clone() for b in self._running]
+        running = [b for module in self._modules for b in module.buffers() if b.numel()]
+        # Copied every step: one kernel for all of a type.
+        kinds = {b.dtype for b in running}
+        self._running = [[b for b in running if b.dtype == kind] for kind in kinds]
+        self._before = [[b.clone() for b in group] for group in self._running]
 
     @property
     def size(self) -> int:
@@ -54,8 +57,8 @@ class MicroBatches:
         `reseed` goes before every try; `changed` hears that parts were halved. LscError where the smallest part does
         not fit.
         """
-        for buffer, kept in zip(self._running, self._before, strict=True):
-            kept.copy_(buffer)
+        for running, before in zip(self._running, self._before, strict=True):
+            torch._foreach_copy_(before, running)
         while True:
             reseed()
             try:
@@ -83,8 +86,8 @@ class MicroBatches:
     def _halve(self, why: str) -> None:
         for module in self._modules:
             module.zero_grad(set_to_none=True)
-        for buffer, kept in zip(self._running, self._before, strict=True):
-            buffer.copy_(kept)
+        for running, before in zip(self._running, self._before, strict=True):
+            torch._foreach_copy_(running, before)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         parts = min(2 * self.parts, self._batch_size // self._least)
