@@ -13,6 +13,7 @@ from lsc_engine.config.faults import Fault, unknown, validated
 from lsc_engine.config.head import Head, check_head
 from lsc_engine.config.merge import Table, combinations, lookup, nested, overlay
 from lsc_engine.config.names import name_fault, quoted
+from lsc_engine.config.reporting import REPORT_TABLES
 from lsc_engine.config.resolve import resolve
 from lsc_engine.config.schema import Preset, Settings, Variant
 from lsc_engine.config.sections import SECTIONS, Section
@@ -20,7 +21,7 @@ from lsc_engine.errors import UsageError, did_you_mean
 
 VARIANT_KEYS = ("name", "label", "needs", "start_from", *SECTIONS)
 TOP = ("title", "source", "claim", "kind", "seed", "seeds", "start_from", "run", "compare", "provenance", "tune")
-TOP_KEYS = (*TOP, *SECTIONS, "variants")
+TOP_KEYS = (*TOP, *REPORT_TABLES, *SECTIONS, "variants")
 
 
 @dataclass
@@ -109,8 +110,9 @@ def materialise(raw: Table) -> Table:
 def expand(raw: Table, axes: Mapping[str, tuple[Any, ...]]) -> tuple[Table, list[tuple[str, str, Table]]]:
     """Every variant of a materialised preset at every combination of values, named `base+lr=0.001`.
 
-    References by @ and `needs` follow within one combination; a baseline becomes its first one. Returns the preset
-    and (new name, name before, values) of each variant.
+    References by @ and `needs` follow within one combination; a baseline becomes its first one. What the preset says
+    for its report is about the variants as they were, and left out. Returns the preset and (new name, name before,
+    values) of each variant.
     """
     variants, origin = [], []
     made = combinations(axes.items())
@@ -121,7 +123,7 @@ def expand(raw: Table, axes: Mapping[str, tuple[Any, ...]]) -> tuple[Table, list
             new |= {"name": f"{variant.get('name', '')}{suffix}", "label": label + suffix.replace("+", " ")}
             variants.append(new)
             origin.append((new["name"], str(variant.get("name", "")), values))
-    result = raw | {"variants": variants}
+    result = {key: value for key, value in raw.items() if key not in ("paper", "claims")} | {"variants": variants}
     baseline = lookup(raw, "compare.baseline")
     if isinstance(baseline, str) and made:
         result = overlay(result, nested("compare.baseline", f"{baseline}{made[0][0]}"))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from lsc_engine.config.sections import KINDS, SECTIONS, Compare, Tune
+from lsc_engine.config.sections import KINDS, SECTIONS, Compare, Section, Tune
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ def fields() -> tuple[Setting, ...]:
 
 def top_fields() -> tuple[Setting, ...]:
     """The settings of a whole preset that no variant changes."""
+    from lsc_engine.config.reporting import BenchReport, Claim, DatasetsReport, Paper, VectorsReport
+
     words = (
         ("title", "text", (), "the file's name", "What the preset shows, in one line."),
         ("source", "text", (), "", "Paper and figure that it follows."),
@@ -63,8 +65,10 @@ def top_fields() -> tuple[Setting, ...]:
         ("seeds", "list", (), "[0]", "One run per variant and seed."),
     )
     made = [Setting(key, kind, choices, None, shown, help, False) for key, kind, choices, shown, help in words]
-    for name, model in (("compare", Compare), ("tune", Tune)):
-        made += [_setting(f"{name}.{key}", info) for key, info in _items(model)]
+    tables: dict[str, type[Section]] = {"compare": Compare, "tune": Tune, "paper": Paper, "claims": Claim}
+    tables |= {"vectors": VectorsReport, "datasets": DatasetsReport, "bench": BenchReport}
+    for name, model in tables.items():
+        made += [_setting(f"{name}.{info.alias or key}", info) for key, info in _items(model)]
     return tuple(made)
 
 

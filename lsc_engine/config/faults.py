@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from lsc_engine.config.names import quoted
 from lsc_engine.errors import UsageError, did_you_mean
@@ -91,7 +92,7 @@ def _message(item: Any, model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"is required{_allowed(model, str(item['loc'][-1]))}"
     if kind == "extra_forbidden":
-        return unknown(str(item["loc"][-1]), model.model_fields)
+        return unknown(str(item["loc"][-1]), [info.alias or name for name, info in model.model_fields.items()])
     if kind == "literal_error":
         choices = [str(c) for c in _literals(model, str(item["loc"][0]))]
         return f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
@@ -141,12 +142,19 @@ def _what(value: object) -> str:
 def _literals(model: type[BaseModel], field: str) -> list[Any]:
     from lsc_engine.config.catalogue import literals
 
-    return literals(model.model_fields[field].annotation) if field in model.model_fields else []
+    info = _field(model, field)
+    return literals(info.annotation) if info is not None else []
+
+
+def _field(model: type[BaseModel], key: str) -> FieldInfo | None:
+    """The field behind a key of the file, which may be its alias."""
+    fields = model.model_fields
+    return fields.get(key) or next((info for info in fields.values() if info.alias == key), None)
 
 
 def _allowed(model: type[BaseModel], field: str) -> str:
     from lsc_engine.config.catalogue import choices_of
 
-    info = model.model_fields.get(field)
+    info = _field(model, field)
     choices = choices_of(info) if info else ()
     return f". Allowed: {', '.join(choices)}" if choices else ""

@@ -12,6 +12,7 @@ from lsc_engine.config.catalogue import setting_keys
 from lsc_engine.config.faults import Fault, unknown, validated
 from lsc_engine.config.merge import Table, nested
 from lsc_engine.config.names import name_fault, quoted, study_fault
+from lsc_engine.config.reporting import Reporting, name_faults, read_reporting
 from lsc_engine.config.schema import flatten
 from lsc_engine.config.sections import KINDS, METRICS, SECTIONS, SEED_MAX, Compare, Section, Tune
 from lsc_engine.errors import did_you_mean
@@ -54,6 +55,7 @@ class Head:
     compare: Compare = field(default_factory=Compare)
     provenance: dict[str, str] = field(default_factory=dict)
     tune: Tune | None = None
+    reporting: Reporting = field(default_factory=Reporting)
     record: Record | None = None
     faults: list[Fault] = field(default_factory=list)
 
@@ -74,14 +76,20 @@ class Head:
             "compare": self.compare,
             "provenance": self.provenance,
             "tune": self.tune,
+            "reporting": self.reporting,
         }
 
     def check_names(self, variants: list[str], *, record: bool) -> list[Fault]:
-        """The baseline must be a variant, except in a run's own record, which names one of its study."""
+        """The baseline, and what the report tables name, must be variants, except in a run's own record, whose
+        baseline is one of its study."""
+        faults = name_faults(self.reporting, self.kind, variants)
         baseline = self.compare.baseline
         if baseline is None or record or self.kind != "train" or baseline in variants:
-            return []
-        return [Fault("compare.baseline", f"no variant {quoted(baseline)}; {did_you_mean(baseline, variants)}")]
+            return faults
+        return [
+            *faults,
+            Fault("compare.baseline", f"no variant {quoted(baseline)}; {did_you_mean(baseline, variants)}"),
+        ]
 
 
 def check_head(raw: Table) -> Head:
@@ -103,6 +111,7 @@ def check_head(raw: Table) -> Head:
         head.provenance = _provenance(raw["provenance"], head.faults)
     if "tune" in raw:
         head.tune = _tune(raw["tune"], head.faults)
+    head.reporting = read_reporting(raw, head.kind, head.faults)
     if "run" in raw:
         record = _read(Record, raw["run"], "run", head.faults)
         if isinstance(record, Record):

@@ -24,8 +24,9 @@ DEPENDENT: dict[str, tuple[str, ...]] = {
     "data.dataset": ("data.path",),
     "model.name": ("model.args",),
 }
-TOP_SECTIONS = ("compare", "provenance", "tune")
+TOP_SECTIONS = ("compare", "provenance", "tune", "paper", "vectors", "datasets", "bench")
 TOP_KEYS = ("title", "source", "claim", "kind", "seed", "seeds")
+_REPORT_KEYS = ("vectors.systems", "vectors.n", "vectors.classes", "vectors.pictures", "datasets.names", "bench.names")
 
 
 def lookup(table: Table, key: str) -> Any:
@@ -104,9 +105,9 @@ def parse_assignment(text: str, option: str) -> tuple[str, str]:
 def _key_fault(key: str) -> str | None:
     from lsc_engine.config.catalogue import setting_keys
 
-    known = [*setting_keys(), *TOP_KEYS]
+    known = [*setting_keys(), *TOP_KEYS, *_REPORT_KEYS]
     head = key.split(".")[0]
-    free = key.startswith(("model.args.", "provenance.", "compare.levels.", "tune.")) or key in (
+    free = key.startswith(("model.args.", "provenance.", "compare.levels.", "tune.", "bench.arguments.")) or key in (
         "compare.baseline",
         "compare.levels",
     )

@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import Field
 
 from lsc_engine.config.names import run_id
+from lsc_engine.config.reporting import Reporting
 from lsc_engine.config.sections import Checkpoint as Checkpoint
 from lsc_engine.config.sections import Compare as Compare
 from lsc_engine.config.sections import Data as Data
@@ -67,6 +68,7 @@ class Preset(Section):
     compare: Compare = Compare()
     provenance: dict[str, str] = Field(default_factory=dict)
     tune: Tune | None = None
+    reporting: Reporting = Reporting()
     variants: tuple[Variant, ...] = ()
     warnings: tuple[str, ...] = ()
     text: str = ""

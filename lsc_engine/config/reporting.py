@@ -1,0 +1,205 @@
+"""What a preset says for its report: the paper's figures, the claims to judge, and what the kinds that do not train
+make a report of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from lsc_engine.config.faults import Fault, validated
+from lsc_engine.config.merge import Table
+from lsc_engine.config.names import quoted
+from lsc_engine.config.sections import DATASET_NAMES, DIM_MAX, METRICS, Section
+from lsc_engine.errors import did_you_mean
+from lsc_engine.vectors.names import fault as system_fault
+
+RESULTS = ("faster", "better", "similar", "fails", "works")
+# The table that each kind of report is made of.
+TABLE_OF = {"vectors": "vectors", "data": "datasets", "bench": "bench"}
+REPORT_TABLES = ("paper", "claims", *TABLE_OF.values())
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _metric(value: str) -> str:
+    if re.fullmatch(r"[a-z][a-z0-9_]*(/[a-z0-9_.-]+)+", value):
+        return value
+    raise ValueError(f"{quoted(value)} is not a metric; {did_you_mean(value, METRICS)}")
+
+
+def _word(value: str) -> str:
+    if value.strip():
+        return value
+    raise ValueError("a text with at least one character is needed, not an empty one")
+
+
+def _system(value: str) -> str:
+    if (fault := system_fault(value)) is not None:
+        raise ValueError(fault)
+    if value.startswith(("file:", "embeddings:")):
+        raise ValueError(f"{quoted(value)} has no properties of its own; name a system, such as V21")
+    return value
+
+
+def _dataset(value: str) -> str:
+    if value in DATASET_NAMES and value != "folder":
+        return value
+    known = [name for name in DATASET_NAMES if name != "folder"]
+    raise ValueError(f"{quoted(value)} is not a data set; {did_you_mean(value, known)}")
+
+
+def _bench(value: str) -> str:
+    if re.fullmatch(r"[a-z][a-z0-9_-]*", value):
+        return value
+    raise ValueError(f"{quoted(value)} is not the name of a benchmark, such as decode")
+
+
+Metric = Annotated[str, AfterValidator(_metric)]
+Text = Annotated[str, AfterValidator(_word)]
+
+
+class Paper(Section):
+    """[paper]: the figures that the source prints, as printed."""
+
+    metric: Metric = Field("train/accuracy", description="The metric of the figures.")
+    values: dict[str, Text] = Field({}, description="The printed figure of each variant, as text.")
+    note: str = Field("", description="What else must be known to read them.")
+
+
+class Claim(Section):
+    """[[claims]]: one sentence that the runs are judged by."""
+
+    text: Text = Field(..., description="The sentence.")
+    variant: Text = Field(..., description="The variant that it is about.")
+    against: Text | None = Field(None, description="The variant it is compared with; the baseline where none is named.")
+    result: Literal["faster", "better", "similar", "fails", "works"] = Field(
+        ..., alias="is", description="What is claimed of it."
+    )
+    metric: Metric | None = Field(None, description="The final values that are compared (better, similar).")
+    margin: float | None = Field(None, description="The difference that counts, in units of the metric.", ge=0)
+
+
+class VectorsReport(Section):
+    """[vectors]: properties of vector systems, for kind = "vectors"."""
+
+    systems: Annotated[tuple[Annotated[str, AfterValidator(_system)], ...], BeforeValidator(_listed)] = Field(
+        ..., description="The systems to describe.", min_length=1
+    )
+    n: Annotated[tuple[Annotated[int, Field(ge=1, le=DIM_MAX)], ...], BeforeValidator(_listed)] = Field(
+        (), description="Latent dimensions to describe them at."
+    )
+    classes: Annotated[tuple[Annotated[int, Field(ge=2, le=2**62)], ...], BeforeValidator(_listed)] = Field(
+        (), description="Numbers of classes to give the smallest n for."
+    )
+    pictures: bool = Field(False, description="Draw A_2 and A_3, dropped and with all angles kept.")
+
+
+class DatasetsReport(Section):
+    """[datasets]: what is found of data sets here, for kind = "data"."""
+
+    names: Annotated[tuple[Annotated[str, AfterValidator(_dataset)], ...], BeforeValidator(_listed)] = Field(
+        ..., description="The data sets to look for.", min_length=1
+    )
+
+
+class BenchReport(Section):
+    """[bench]: benchmarks to run, for kind = "bench"."""
+
+    names: Annotated[tuple[Annotated[str, AfterValidator(_bench)], ...], BeforeValidator(_listed)] = Field(
+        ..., description="The benchmarks to run.", min_length=1
+    )
+    arguments: dict[str, dict[str, Any]] = Field({}, description="Arguments by the benchmark's name.")
+
+
+class Reporting(Section):
+    """Everything a preset says for its report."""
+
+    paper: Paper | None = None
+    claims: tuple[Claim, ...] = ()
+    vectors: VectorsReport | None = None
+    datasets: DatasetsReport | None = None
+    bench: BenchReport | None = None
+
+
+_MODELS: dict[str, type[Section]] = {
+    "paper": Paper, "vectors": VectorsReport, "datasets": DatasetsReport, "bench": BenchReport,
+}  # fmt: skip
+
+
+def read_reporting(raw: Table, kind: str, faults: list[Fault]) -> Reporting:
+    """The report tables of a preset file; faults are added to `faults`."""
+    parts: dict[str, Any] = {}
+    for name, model in _MODELS.items():
+        if name in raw and (part := _table(model, raw[name], name, faults)) is not None:
+            parts[name] = part
+    for of, name in TABLE_OF.items():
+        if name in raw and kind != of:
+            faults.append(Fault(name, f'goes with kind = "{of}", this preset has kind = "{kind}"'))
+        elif name not in raw and kind == of:
+            key = "systems" if of == "vectors" else "names"
+            faults.append(Fault(name, f'kind = "{kind}" needs the table [{name}] with {key} = […]'))
+    vectors = parts.get("vectors")
+    if vectors is not None and not vectors.n and not vectors.classes and not vectors.pictures:
+        faults.append(Fault("vectors.n", "is missing: give n = [8, 384], or classes = [1000], or both"))
+    if "claims" in raw:
+        parts["claims"] = _claims(raw["claims"], kind, faults)
+    return Reporting(**parts)
+
+
+def _table(model: type[Section], table: Any, name: str, faults: list[Fault]) -> Section | None:
+    if not isinstance(table, dict):
+        faults.append(Fault(name, f"a table is needed, not {quoted(table)}"))
+        return None
+    part, found = validated(model, table, name)
+    faults += found
+    return part
+
+
+def _claims(given: Any, kind: str, faults: list[Fault]) -> tuple[Claim, ...]:
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        faults.append(Fault("claims", "a list of tables is needed: write [[claims]] before each"))
+        return ()
+    if kind != "train":
+        faults.append(Fault("claims", f'are judged by runs; kind = "{kind}" has none'))
+    found = []
+    for number, table in enumerate(given, 1):
+        claim = _table(Claim, table, f"claims.{number}", faults)
+        if isinstance(claim, Claim):
+            found.append(claim)
+            if claim.margin is not None and claim.result not in ("better", "similar"):
+                faults.append(Fault(f"claims.{number}.margin", 'goes with is = "better" or "similar"'))
+            if claim.metric is not None and claim.result == "faster":
+                faults.append(
+                    Fault(f"claims.{number}.metric", 'goes with other claims: "faster" is judged by the levels')
+                )
+    return tuple(found)
+
+
+def name_faults(reporting: Reporting, kind: str, variants: Sequence[str]) -> list[Fault]:
+    """Variants, or data sets, that the report tables name and the preset does not have."""
+    faults = []
+    if reporting.paper is not None and kind in ("train", "data"):
+        known = list(reporting.datasets.names) if reporting.datasets is not None else list(variants)
+        what = "variant" if kind == "train" else "data set"
+        for name in reporting.paper.values:
+            if name not in known:
+                sentence = f"no {what} of this preset has this name; {did_you_mean(name, known)}"
+                faults.append(Fault(f"paper.values.{quoted(name)}", sentence))
+    for number, claim in enumerate(reporting.claims, 1):
+        for key, named in (("variant", claim.variant), ("against", claim.against)):
+            if named is not None and named not in variants:
+                sentence = f"no variant {quoted(named)}; {did_you_mean(named, variants)}"
+                faults.append(Fault(f"claims.{number}.{key}", sentence))
+        if claim.against == claim.variant:
+            faults.append(Fault(f"claims.{number}.against", "a variant cannot be compared with itself"))
+    if reporting.bench is not None:
+        for name in reporting.bench.arguments:
+            if name not in reporting.bench.names:
+                sentence = f"bench.names does not name it; {did_you_mean(name, reporting.bench.names)}"
+                faults.append(Fault(f"bench.arguments.{quoted(name)}", sentence))
+    return faults
