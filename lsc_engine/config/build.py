@@ -302,7 +302,7 @@ def _identical(drafts: list[Draft]) -> list[Fault]:
         if draft.settings is None:
             continue
         flat = draft.settings.flat()
-        for key in ("eval.class_means", *_without_effect(draft.settings)):
+        for key in ("eval.class_means", "eval.embeddings", *_without_effect(draft.settings)):
             flat.pop(key, None)
         twin = next((name for other, name in seen if other == flat), None)
         if twin is not None:

@@ -267,6 +267,11 @@ class Eval(Section):
     class_means: bool = _setting(
         False, "Store the mean embedding of each class at the end; set by itself where another variant needs it."
     )
+    embeddings: Literal["auto", "on", "off"] = _setting(
+        "auto",
+        "Keep embeddings of some evaluation images for Monitor: points for n up to 3, else angles to the centres; "
+        "auto: angles up to 10 000 classes.",
+    )
 
 
 class Log(Section):

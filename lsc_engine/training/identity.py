@@ -25,9 +25,11 @@ _SHOWN = 8
 
 
 def identity(config: RunConfig, head: Head, source: ImageSource) -> dict[str, Any]:
-    """Plain values that name what is trained on what. The place of the data may change, the data may not."""
+    """Plain values that name what is trained on what. The place of the data may change, the data may not; what is kept
+    for viewers does not matter."""
     settings = settings_of(parse(config.to_toml()))
-    settings.pop("data.path", None)
+    for key in ("data.path", "eval.embeddings"):
+        settings.pop(key, None)
     index = Bijection(source.images, 0, "images looked at again")(torch.arange(min(_SAMPLE, source.images)))
     index = index.to(source.device)
     return {

@@ -16,7 +16,8 @@ from lsc_tui.shelf import home_words
 # Names at 80 columns, where the section is left out and the last part alone would not tell.
 SHORT = {
     "model.name": "model", "optimizer.name": "optimizer", "eval.every": "eval every", "eval.images": "eval images",
-    "eval.dataset": "eval dataset", "eval.class_means": "class means", "log.every": "log every",
+    "eval.dataset": "eval dataset", "eval.class_means": "class means", "eval.embeddings": "embeddings",
+    "log.every": "log every",
     "checkpoint.every": "save every", "checkpoint.keep": "keep", "checkpoint.also_at": "save also at",
     "model.args": "model args", "model.width": "model width", "data.path": "data path",
 }  # fmt: skip

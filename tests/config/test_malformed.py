@@ -163,6 +163,7 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("eval.images", 0, ("at least 1",)),
     ("eval.dataset", "cifar10", ("unique labels have no validation",)),
     ("eval.class_means", 1, ("true or false",)),
+    ("eval.embeddings", "yes", ("auto, on, off",)),
     ("log.every", "often", ("is not a duration",)),
     ("checkpoint.every", "0 minutes", ("more than 0",)),
     ("checkpoint.keep", 0, ("at least 1",)),
