@@ -256,9 +256,12 @@ _ACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "data.augment_per": ("data.augment", ("light1",)), "target.system": _LSC, "target.order": _LSC,
     "target.loss": _LSC, "target.radius": _DISTANCE, "target.cluster_radius": _DISTANCE,
     "target.weights": ("target.loss", ("cosine+distance",)),
-    "target.bottleneck": ("target.method", ("ce",)), "optimizer.momentum": ("optimizer.name", ("sgd",)),
+    "target.bottleneck": ("target.method", ("ce",)), "target.teacher": ("target.method", ("ce",)),
+    "target.teacher_weight": ("target.method", ("ce",)), "target.temperature": ("target.method", ("ce", "ssl")),
+    "target.within": _LSC, "target.within_weight": ("target.within", ("kld", "gaussian")),
+    "optimizer.momentum": ("optimizer.name", ("sgd",)),
     "optimizer.milestones": ("optimizer.schedule", ("steps",)), "optimizer.gamma": ("optimizer.schedule", ("steps",)),
-    "eval.dataset": ("data.labels", ("class",)),
+    "eval.dataset": ("data.labels", ("class",)), "eval.shift": ("data.labels", ("class",)),
 }  # fmt: skip
 
 

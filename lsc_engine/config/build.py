@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from lsc_engine.config.faults import Fault, unknown, validated
 from lsc_engine.config.head import Head, check_head
 from lsc_engine.config.merge import Table, combinations, lookup, nested, overlay
 from lsc_engine.config.names import name_fault, quoted
+from lsc_engine.config.references import references
 from lsc_engine.config.reporting import REPORT_TABLES
 from lsc_engine.config.resolve import resolve
 from lsc_engine.config.schema import Preset, Settings, Variant
@@ -137,19 +138,10 @@ def _referring(variant: Table, suffix: str) -> Table:
         result["needs"] = f"{needs}{suffix}"
     elif isinstance(needs, list):
         result["needs"] = [f"{need}{suffix}" for need in needs]
-    for key in ("start_from", "target.system"):
-        value = lookup(variant, key)
-        if isinstance(value, str) and _referred(value):
-            result = overlay(result, nested(key, f"{value}{suffix}"))
+    for reference in references(variant):
+        if reference.variant is not None:
+            result = overlay(result, nested(reference.key, f"{reference.value}{suffix}"))
     return result
-
-
-def _referred(value: str | None) -> str | None:
-    """The variant that `embeddings:@ce` or `@stage1` refers to."""
-    if value is None:
-        return None
-    ref = value.removeprefix("embeddings:")
-    return ref[1:] if ref.startswith("@") else None
 
 
 def unprintable(value: Any, key: str = "") -> list[Fault]:
@@ -202,12 +194,13 @@ def draft_variants(raw: Table, base: Table) -> tuple[list[Draft], list[Fault]]:
         faults += found
         own = sections_of(table)
         merged = overlay(base, own)
+        referred = [reference.variant for reference in references(merged)]
         start = merged.pop("start_from", None)
         drafts.append(
             Draft(
                 name=place,
                 label=str(table.get("label", place)),
-                needs=_needs(table.get("needs"), start, lookup(merged, "target.system")),
+                needs=_needs(table.get("needs"), referred),
                 start_from=start if isinstance(start, str) else None,
                 tables=merged,
                 own=own,
@@ -235,10 +228,9 @@ def _name_faults(table: Table, place: str, before: list[str]) -> list[Fault]:
     return faults
 
 
-def _needs(given: Any, *references: Any) -> tuple[str, ...]:
+def _needs(given: Any, referred: Iterable[str | None]) -> tuple[str, ...]:
     listed = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-    found = [n for n in listed if isinstance(n, str)]
-    found += [ref for value in references if isinstance(value, str) and (ref := _referred(value)) is not None]
+    found = [name for name in (*listed, *referred) if isinstance(name, str)]
     return tuple(dict.fromkeys(found))
 
 
@@ -288,7 +280,7 @@ def _resolve(drafts: list[Draft]) -> None:
         draft.settings = result.settings
         if result.settings is not None:
             settings[draft.name] = result.settings
-    measured = {_referred(d.settings.target.system) for d in drafts if d.settings and d.settings.target.system}
+    measured = {r.variant for d in drafts if d.settings for r in references(d.settings) if r.of_means}
     for draft in drafts:
         if draft.settings is not None and draft.name in measured:
             evaluation = draft.settings.eval.model_copy(update={"class_means": True})
@@ -320,7 +312,11 @@ def _without_effect(settings: Settings) -> list[str]:
 
 
 def _without_validation(head: Head, drafts: list[Draft]) -> list[Fault]:
-    """Tries that are judged, or levels that are read, on validation images where no image of a class is left."""
+    """Tries that are judged, or levels that are read, on validation images where no image of a class is left; or on
+    labels, where nothing learns any."""
+    learnt = [d for d in drafts if d.settings is not None and d.settings.target.method != "ssl"]
+    if head.compare.levels and drafts and all(d.settings is not None for d in drafts) and not learnt:
+        return [Fault("compare.levels", "self-supervision (ssl) learns no labels and reaches no level; leave them out")]
     blind = [d for d in drafts if d.settings is not None and d.settings.data.labels == "unique"]
     if not blind:
         return []

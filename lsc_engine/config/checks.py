@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lsc_engine.config.datasets import BUILT_IN, available, facts_of
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.names import grouped, quoted
-from lsc_engine.config.sections import ORDERS, Data, Eval, Model, Optimizer, Target
+from lsc_engine.config.sections import Data, Eval, Model, Optimizer, Target
 from lsc_engine.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -38,8 +38,17 @@ def check_data(data: Data) -> Iterator[Fault]:
         )
 
 
+def check_first_class(data: Data, classes: int) -> Iterator[Fault]:
+    """Faults of data.first_class, with the number of classes."""
+    if data.first_class is not None and data.first_class >= classes:
+        last = f"the last of {grouped(classes)} classes is {grouped(classes - 1)}"
+        yield Fault("data.first_class", f"{grouped(data.first_class)} leaves no class to train on; {last}")
+
+
 def check_eval(data: Data, evaluation: Eval) -> Iterator[Fault]:
     """Faults of [eval] with the data set."""
+    if evaluation.shift not in (None, "none") and data.labels == "unique":
+        yield Fault("eval.shift", "unique labels have no validation images to change")
     other = evaluation.dataset
     if other is None:
         return
@@ -70,26 +79,35 @@ def check_model(model: Model) -> Iterator[Fault]:
             yield Fault(f"model.args.{name}", f"a whole number from 1 to 1000 is needed, not {quoted(value)}")
 
 
+# The methods that a setting of [target] belongs to.
+BELONGS = {
+    "lsc": ("system", "order", "loss", "radius", "cluster_radius", "weights", "within", "within_weight"),
+    "ce": ("bottleneck", "teacher", "teacher_weight"),
+    "ce or ssl": ("temperature",),
+}
+_LACKS = {
+    "lsc": "with lsc the latent dimension is model.dim and there is no class layer",
+    "ce": "cross-entropy (ce) has no vector system",
+    "ssl": "self-supervision (ssl) has neither vectors nor a class layer",
+}
+
+
 def check_target(target: Target) -> Iterator[Fault]:
     """Faults of [target] that need no number of classes."""
-    if target.method == "ce":
-        for key in ("system", "order", "loss", "radius", "cluster_radius", "weights"):
-            if getattr(target, key) is not None:
-                yield Fault(f"target.{key}", "belongs to lsc; cross-entropy (ce) has no vector system. Leave it out")
-        return
-    if target.bottleneck not in (None, "none"):
-        yield Fault("target.bottleneck", "belongs to ce; with lsc the latent dimension is model.dim. Leave it out")
-    if target.system is None:
+    for methods, keys in BELONGS.items():
+        for key in keys:
+            if target.method not in methods.split(" or ") and getattr(target, key) not in (None, "none"):
+                yield Fault(f"target.{key}", f"belongs to {methods}; {_LACKS[target.method]}. Leave it out")
+    if target.method == "lsc" and target.system is None:
         yield Fault("target.system", f"is required for lsc. Allowed: {', '.join(system_names())}")
-    if target.order is not None and target.order not in ORDERS:
-        if target.order.startswith("nearest:"):
-            message = f"{quoted(target.order)}: choosing the nearest centres of another run is not available yet"
-            yield Fault("target.order", f"{message}. Allowed: {', '.join(ORDERS)}")
-        else:
-            message = f"{quoted(target.order)} is not allowed"
-            yield Fault("target.order", f"{message}; {did_you_mean(target.order, ORDERS)}")
     if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
         yield Fault("target.weights", "two numbers from 0 are needed, one of them above 0")
+    if target.within_weight is not None and target.within in (None, "none") and target.method == "lsc":
+        yield Fault("target.within_weight", 'needs target.within = "kld" or "gaussian"')
+    if target.method == "ce" and target.teacher is None:
+        for key in ("teacher_weight", "temperature"):
+            if getattr(target, key) is not None:
+                yield Fault(f"target.{key}", 'needs target.teacher, like "@ce"')
 
 
 def check_optimizer(optimizer: Optimizer) -> Iterator[Fault]:

@@ -242,6 +242,21 @@ def count(
     return Counts(images // total * (k or 0), k, val_images // total * (k or 0))
 
 
+def trained_images(
+    dataset: str,
+    labels: str,
+    first_class: int | None,
+    counts: Counts,
+    path: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> int | None:
+    """How many of the images counted are of class `first_class` or above."""
+    if not first_class or counts.images is None or counts.classes is None or first_class >= counts.classes:
+        return counts.images
+    before = count(dataset, labels, first_class, data_dir=data_dir, path=path).images
+    return None if before is None else counts.images - before
+
+
 def available(dataset: str, labels: str, *, path: str | Path | None = None) -> int | None:
     """The largest data.classes of a data set with these labels, or None where there is no bound or it is unknown."""
     if dataset == "spectrum":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.config.checks import smallest
-from lsc_engine.config.datasets import count, facts_of, locate, missing_sentence
+from lsc_engine.config.datasets import count, facts_of, locate, missing_sentence, trained_images
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.schema import Settings
 from lsc_engine.errors import UsageError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lsc_engine.vectors.counting import SystemFacts
 
 LOSS_KINDS = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
+METHOD_KINDS = {"ce": "e", "ssl": "s"}
 # The kind of a plugin's loss.
 OWN_LOSS = "o"
 
@@ -61,10 +62,12 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
     counts = count(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path)
     if counts.images is None or counts.classes is None:
         raise UsageError(missing_sentence(data.dataset, data_dir, data.path))
-    if counts.images < train.batch_size:
-        few = f"{train.batch_size} is more than the {counts.images} training images"
+    images = trained_images(data.dataset, data.labels, data.first_class, counts, data.path, data_dir)
+    assert images is not None
+    if images < train.batch_size:
+        few = f"{train.batch_size} is more than the {images} training images"
         raise UsageError(f"train.batch_size: {few}; take at most that many")
-    epoch = counts.images // train.batch_size
+    epoch = images // train.batch_size
 
     def steps(text: str) -> int:
         return Duration.parse(text).steps(epoch, train.batch_size)
@@ -75,7 +78,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
     assert size is not None
     system = _facts(config, n, counts.classes)
     return Derived(
-        images=counts.images,
+        images=images,
         classes=counts.classes,
         n=n,
         channels=facts_of(data.dataset).channels,
@@ -92,7 +95,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         log_every=min(steps(config.log.every), epoch),
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
         checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
-        loss_kind="e" if config.target.method == "ce" else LOSS_KINDS.get(str(config.target.loss), OWN_LOSS),
+        loss_kind=METHOD_KINDS.get(config.target.method) or LOSS_KINDS.get(str(config.target.loss), OWN_LOSS),
         table_bytes=4 * counts.classes * n if n and is_table(config.target.system) else 0,
         counted=counts.exact,
     )

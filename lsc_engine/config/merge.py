@@ -17,7 +17,17 @@ Table = dict[str, Any]
 # a variant with cross-entropy in a preset of vectors has no system.
 _TARGET = ("target.system", "target.order", "target.loss", "target.radius", "target.cluster_radius")
 DEPENDENT: dict[str, tuple[str, ...]] = {
-    "target.method": (*_TARGET, "target.weights", "target.bottleneck"),
+    "target.method": (
+        *_TARGET,
+        "target.weights",
+        "target.bottleneck",
+        "target.within",
+        "target.within_weight",
+        "target.teacher",
+        "target.teacher_weight",
+        "target.temperature",
+    ),
+    "target.within": ("target.within_weight",),
     "target.loss": ("target.radius", "target.cluster_radius", "target.weights"),
     "optimizer.name": ("optimizer.momentum",),
     "optimizer.schedule": ("optimizer.milestones", "optimizer.gamma"),
@@ -49,7 +59,7 @@ def _dropped(base: Table, top: Table) -> list[str]:
         new, old = lookup(top, key), lookup(base, key)
         if new is not None and old is not None and new != old:
             drop += list(dependents)
-            if key == "target.method" and new == "ce" and lookup(base, "model.dim") == "min":
+            if key == "target.method" and new in ("ce", "ssl") and lookup(base, "model.dim") == "min":
                 drop.append("model.dim")
     return drop
 

@@ -13,6 +13,7 @@ from lsc_engine.config.head import check_head
 from lsc_engine.config.load import Document, checked, read_document
 from lsc_engine.config.merge import TOP_KEYS, TOP_SECTIONS, Table, nested, overlay, parse_sets, parse_sweeps
 from lsc_engine.config.names import quoted, run_id, study_fault, suggested_name
+from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import Preset, RunConfig, Settings
 from lsc_engine.config.sections import SEED_MAX
 from lsc_engine.errors import UsageError, did_you_mean
@@ -267,12 +268,15 @@ def _runs(preset: Preset, study: str, chosen: tuple[str, ...]) -> tuple[RunPlan,
 def _referred(settings: Settings, study: str, seed: int) -> dict[str, Any]:
     """The sections with `@name` replaced by the id of that variant's run of the same study and seed."""
     parts = {name: getattr(settings, name) for name in type(settings).model_fields}
-    system = settings.target.system
-    if system is not None and system.startswith("embeddings:@"):
-        ref = run_id(study, system.removeprefix("embeddings:@"), seed)
-        parts["target"] = settings.target.model_copy(update={"system": f"embeddings:{ref}"})
-    if settings.start_from is not None and settings.start_from.startswith("@"):
-        parts["start_from"] = run_id(study, settings.start_from[1:], seed)
+    for reference in references(settings):
+        if reference.variant is None:
+            continue
+        ref = KEYS[reference.key] + run_id(study, reference.variant, seed)
+        section, _, name = reference.key.rpartition(".")
+        if section:
+            parts[section] = parts[section].model_copy(update={name: ref})
+        else:
+            parts[name] = ref
     return parts
 
 

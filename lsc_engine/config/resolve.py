@@ -11,6 +11,7 @@ from lsc_engine.config import checks, datasets
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.names import grouped, quoted
+from lsc_engine.config.references import check_reference, moved_centres, references
 from lsc_engine.config.schema import Settings
 from lsc_engine.config.sections import DIM_MAX, Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train
 from lsc_engine.config.tables import table_shape
@@ -20,6 +21,8 @@ Part = TypeVar("Part", bound=Section)
 OWN_WIDTH = {"encoder": 384, "mlp": 400, "vit-s": 384, "vit-b": 768}
 EVAL_IMAGES = 10_240
 TABLES = ("embeddings:", "file:")
+# Ours: of SimCLR on small images, of common practice in distillation, and half of each loss; see heads/.
+SSL_TEMPERATURE, TEACHER_TEMPERATURE, TEACHER_WEIGHT, WITHIN_WEIGHT = 0.5, 4.0, 0.5, 0.1
 
 
 @dataclass
@@ -35,17 +38,16 @@ def resolve(parts: Mapping[str, Section], start_from: str | None, others: Mappin
     """Fill in and check the sections of one variant. `others` holds the resolved variants it may refer to by @."""
     work = _Work(parts, others)
     data = work.data()
-    counts = work.counts
     model, target = work.space(data)
     train = work.get(Train)
     optimizer = work.optimizer(train)
     evaluation = work.evaluation(data)
-    if counts.images is not None and train.batch_size > counts.images:
-        sentence = f"{grouped(train.batch_size)} is more than the {grouped(counts.images)} training images"
+    if work.trained is not None and train.batch_size > work.trained:
+        sentence = f"{grouped(train.batch_size)} is more than the {grouped(work.trained)} training images"
         work.fault("train.batch_size", f"{sentence}; take at most that many")
     result = Resolved(None, work.faults, work.warnings)
     if not work.faults:
-        result.settings = Settings(
+        settings = Settings(
             data=data,
             model=model,
             target=target,
@@ -56,7 +58,24 @@ def resolve(parts: Mapping[str, Section], start_from: str | None, others: Mappin
             checkpoint=work.get(Checkpoint),
             start_from=start_from,
         )
+        _refer(result, settings, others)
+        result.settings = None if result.faults else settings
     return result
+
+
+def _refer(result: Resolved, settings: Settings, others: Mapping[str, Settings]) -> None:
+    """Faults and warnings of what is taken from other variants."""
+    for reference in references(settings):
+        other = others.get(reference.variant) if reference.variant is not None else None
+        if other is None:
+            continue
+        result.faults += check_reference(reference, settings, other)
+        moved = moved_centres(settings, other) if reference.key == "start_from" else None
+        if moved:
+            result.warnings.append(Fault("start_from", f"the classes of {reference.ref} get other centres: {moved}"))
+    if settings.data.first_class and settings.start_from is None:
+        words = "without start_from no class before it is ever learnt, and evaluation sees them all"
+        result.warnings.append(Fault("data.first_class", words))
 
 
 class _Work:
@@ -68,6 +87,8 @@ class _Work:
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
         self.counts = datasets.Counts(None, None, 0, exact=False)
+        # Images of the classes that are trained on: all, but for data.first_class.
+        self.trained: int | None = None
 
     def get(self, kind: type[Part]) -> Part:
         part = self.parts[kind]
@@ -92,6 +113,11 @@ class _Work:
         if not found:
             self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
             changes["classes"] = self.counts.classes
+            self.trained = datasets.trained_images(data.dataset, data.labels, data.first_class, self.counts, data.path)
+            if self.counts.classes is not None:
+                self.faults += checks.check_first_class(data, self.counts.classes)
+        if not data.first_class:
+            changes["first_class"] = None
         return data.model_copy(update=changes)
 
     def space(self, data: Data) -> tuple[Model, Target]:
@@ -102,17 +128,31 @@ class _Work:
             self.warn("model.width", f"has no effect on {model.name}")
         if target.method == "ce":
             return self._class_layer(model, target)
+        if target.method == "ssl":
+            return self._self_supervised(model, target)
         if target.system is None:
             return model, target
         dim = self._dim(model, target.system)
         return model.model_copy(update={"dim": dim}), self._loss(target)
 
+    def _own_dim(self, model: Model, target: Target) -> Model:
+        """The model with its latent dimension where no vector system decides it."""
+        if model.dim == "min":
+            none = f'"min" is the smallest n of target.system, and {target.method} has none; give a number'
+            self.fault("model.dim", none)
+        elif model.dim is None:
+            return model.model_copy(update={"dim": OWN_WIDTH.get(model.name)})
+        return model
+
+    def _self_supervised(self, model: Model, target: Target) -> tuple[Model, Target]:
+        if self.get(Data).augment != "none":
+            self.fault("data.augment", "ssl makes two views of each image by itself; leave it out")
+        if self.get(Train).batch_size < 2:
+            self.fault("train.batch_size", "ssl tells the images of a batch apart and needs at least 2")
+        temperature = SSL_TEMPERATURE if target.temperature is None else target.temperature
+        return self._own_dim(model, target), target.model_copy(update={"temperature": temperature})
+
     def _class_layer(self, model: Model, target: Target) -> tuple[Model, Target]:
-        dim = model.dim
-        if dim == "min":
-            self.fault("model.dim", '"min" is the smallest n of target.system, and ce has none; give a number')
-        elif dim is None:
-            dim = OWN_WIDTH.get(model.name)
         narrow: int | str = "none" if target.bottleneck is None else target.bottleneck
         if isinstance(narrow, str) and narrow.startswith("min:"):
             system = narrow.removeprefix("min:")
@@ -124,7 +164,11 @@ class _Work:
                     self.fault(
                         "target.bottleneck", f"{system} needs {grouped(narrow)}, and {grouped(DIM_MAX)} is the most"
                     )
-        return model.model_copy(update={"dim": dim}), target.model_copy(update={"bottleneck": narrow})
+        changes: dict[str, Any] = {"bottleneck": narrow}
+        if target.teacher is not None:
+            changes["teacher_weight"] = TEACHER_WEIGHT if target.teacher_weight is None else target.teacher_weight
+            changes["temperature"] = TEACHER_TEMPERATURE if target.temperature is None else target.temperature
+        return self._own_dim(model, target), target.model_copy(update=changes)
 
     def _dim(self, model: Model, system: str) -> int | str | None:
         classes = self.counts.classes
@@ -172,7 +216,11 @@ class _Work:
     def _loss(self, target: Target) -> Target:
         system = str(target.system)
         kind, _, ref = system.partition(":")
-        changes: dict[str, Any] = {"order": target.order or "shuffled", "loss": target.loss or "cosine"}
+        within = None if target.within == "none" else target.within
+        changes: dict[str, Any] = {"within": within, "within_weight": target.within_weight if within else None}
+        if within and target.within_weight is None:
+            changes["within_weight"] = WITHIN_WEIGHT
+        changes |= {"order": target.order or "shuffled", "loss": target.loss or "cosine"}
         if kind == "file":
             changes["system"] = f"file:{Path(ref).expanduser().absolute()}"
         if kind == "embeddings" and target.order is None:
@@ -211,9 +259,8 @@ class _Work:
             changes["momentum"] = 0.9
         if optimizer.schedule == "steps" and optimizer.gamma is None:
             changes["gamma"] = 0.1
-        images = self.counts.images
-        if not found and images is not None and images >= train.batch_size:
-            self._moments(optimizer, train, images // train.batch_size)
+        if not found and self.trained is not None and self.trained >= train.batch_size:
+            self._moments(optimizer, train, self.trained // train.batch_size)
         return optimizer.model_copy(update=changes)
 
     def _moments(self, optimizer: Optimizer, train: Train, epoch: int) -> None:
@@ -233,6 +280,8 @@ class _Work:
         evaluation = self.get(Eval)
         self.faults += checks.check_eval(data, evaluation)
         images = self.counts.images
+        if evaluation.shift == "none":
+            evaluation = evaluation.model_copy(update={"shift": None})
         if images is None:
             return evaluation
         if evaluation.images is not None and evaluation.images > images:

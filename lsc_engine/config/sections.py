@@ -114,6 +114,12 @@ def _system(value: str) -> str:
     return value
 
 
+def _order(value: str) -> str:
+    if value in ORDERS or re.fullmatch(r"nearest:\S+", value):
+        return value
+    raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(value, [*ORDERS, 'nearest:RUN'])}")
+
+
 def _model_name(value: str) -> str:
     if value in MODELS or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
         return value
@@ -144,6 +150,13 @@ class Data(Section):
         "class", "The data set's own classes, or every training image its own class."
     )
     classes: int | None = _setting(None, "Number of classes: the first that many.", shown="all", ge=2, le=2**62)
+    first_class: int | None = _setting(
+        None,
+        "Train only on classes from this one on; evaluation sees all of data.classes.",
+        shown="0",
+        ge=0,
+        le=2**62,
+    )
     image_size: int | None = _setting(
         None, "Height and width of the images in pixels.", shown="the data set's own", ge=4, le=1024
     )
@@ -183,14 +196,21 @@ class Model(Section):
 class Target(Section):
     """[target]: what the embedding is trained towards."""
 
-    method: Literal["lsc", "ce"] = _setting(
-        ..., "lsc: predefined vectors without a class layer; ce: cross-entropy with a class layer."
+    method: Literal["lsc", "ce", "ssl"] = _setting(
+        ...,
+        "lsc: predefined vectors without a class layer; ce: cross-entropy with a class layer; "
+        "ssl: self-supervised, two augmented views of each image, no labels.",
     )
     system: Annotated[str, AfterValidator(_system)] | None = _setting(
         None, "The vector system whose vectors are the class centres (lsc).", kind="system", shown="required for lsc"
     )
-    order: str | None = _setting(
-        None, "Which class gets which vector of the system.", kind="choice", choices=ORDERS, shown="shuffled"
+    order: Annotated[str, AfterValidator(_order)] | None = _setting(
+        None,
+        "Which class gets which vector of the system; nearest:RUN or nearest:@variant: those nearest to the class "
+        "means of that run, by an optimal assignment.",
+        kind="open",
+        choices=ORDERS,
+        shown="shuffled",
     )
     loss: LossName | None = _setting(
         None,
@@ -218,6 +238,26 @@ class Target(Section):
         kind="open",
         choices=("none", "min:V21"),
         shown="none",
+    )
+    within: Literal["none", "kld", "gaussian"] | None = _setting(
+        None,
+        "Loss on the distribution within classes, added to that of lsc: Kullback-Leibler divergence from a Gaussian, "
+        "or its mean and standard deviation matched.",
+        shown="none",
+    )
+    within_weight: float | None = _setting(None, "Weight of the loss within classes.", shown="0.1", gt=0, le=1e6)
+    teacher: str | None = _setting(
+        None, "A run, or @variant, trained with ce: its logits teach this one (ce).", shown="none", min_length=1
+    )
+    teacher_weight: float | None = _setting(
+        None, "Share of the teacher's loss; the rest is that of the labels.", shown="0.5 with a teacher", gt=0, le=1
+    )
+    temperature: float | None = _setting(
+        None,
+        "Temperature of the teacher's and the student's logits (ce), or of the cosines of views (ssl).",
+        shown="4 with a teacher, 0.5 for ssl",
+        gt=0,
+        le=1000,
     )
 
 
@@ -263,6 +303,11 @@ class Eval(Section):
         kind="choice",
         choices=DATASET_NAMES,
         shown="the data set's own validation images",
+    )
+    shift: Literal["none", "moved", "turned", "noise", "contrast"] | None = _setting(
+        None,
+        "Validate also on images changed in this way: val/accuracy_shifted.",
+        shown="none",
     )
     class_means: bool = _setting(
         False, "Store the mean embedding of each class at the end; set by itself where another variant needs it."

@@ -163,25 +163,26 @@ def _target(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def loss_kind(config: dict[str, Any]) -> str:
-    """The letter of the loss that these settings train with: c, d, b, e, o for a plugin's; `?` if they do not say."""
+    """The letter of the loss that these settings train with: c, d, b, e, s, o for a plugin's; `?` if they do not
+    say."""
     target = _target(config)
-    if target.get("method") == "ce":
-        return "e"
+    if target.get("method") in ("ce", "ssl"):
+        return "e" if target["method"] == "ce" else "s"
     kinds = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
     loss = target.get("loss", "cosine")
     return kinds.get(loss, "o") if target.get("method") == "lsc" and isinstance(loss, str) else "?"
 
 
 def loss_group(config: dict[str, Any]) -> str:
-    """Losses of two runs may be compared only if this is equal: kind, and for a distance its radii and weights."""
-    kind = loss_kind(config)
-    if kind == "o":
-        return f"o {_target(config)['loss']}"
-    if kind not in "db":
-        return kind
-    target = _target(config)
-    keys = ("radius", "cluster_radius", "weights") if kind == "b" else ("radius", "cluster_radius")
-    return kind + "".join(f" {key}={target.get(key)}" for key in keys)
+    """Losses of two runs may be compared only if this is equal: kind, for a distance its radii and weights, and what
+    is added by a loss within classes, a teacher or a temperature."""
+    kind, target = loss_kind(config), _target(config)
+    group = f"o {target['loss']}" if kind == "o" else kind
+    keys: list[str] = []
+    if kind in "db":
+        keys += ["radius", "cluster_radius", *(["weights"] if kind == "b" else [])]
+    keys += [key for key in ("within", "within_weight", "teacher_weight", "temperature") if target.get(key) is not None]
+    return group + "".join(f" {key}={target.get(key)}" for key in keys)
 
 
 def _looks_like_run(path: Path) -> bool:

@@ -118,7 +118,7 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("target.system", "file:/nowhere/x.txt", (".npy",)),
     ("target.system", "embeddings:@c", ("no variant",)),
     ("target.order", "random", ("shuffled, sequential, lexicographic",)),
-    ("target.order", "nearest:@ssl", ("not available yet",)),
+    ("target.order", "nearest:@ssl", ("no variant",)),
     ("target.loss", "euclid", ("cosine, distance, cosine+distance",)),
     ("target.radius", 0, ("above 0",)),
     ("target.radius", "own", ('"native"',)),

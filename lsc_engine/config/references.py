@@ -1,0 +1,114 @@
+"""What a run takes from other runs: class means, weights, a teacher. Each by RUN, or by "@variant" of the same study.
+
+A reference is the last part of a setting: `embeddings:REF` (target.system), `nearest:REF` (target.order), and REF
+itself (target.teacher, start_from).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lsc_engine.config.faults import Fault
+from lsc_engine.config.merge import Table, lookup
+from lsc_engine.config.names import grouped, quoted
+from lsc_engine.config.schema import Settings
+
+# Dotted key -> what stands before the reference.
+KEYS = {"target.system": "embeddings:", "target.order": "nearest:", "target.teacher": "", "start_from": ""}
+# Those that read the class means which the other run stores at its end.
+OF_MEANS = ("target.system", "target.order")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`key` of one run refers to `ref`: "@variant", or a run."""
+
+    key: str
+    ref: str
+
+    @property
+    def variant(self) -> str | None:
+        """The variant of the same study that is meant, or None for a run."""
+        return self.ref[1:] if self.ref.startswith("@") else None
+
+    @property
+    def value(self) -> str:
+        """The setting that says it."""
+        return KEYS[self.key] + self.ref
+
+    @property
+    def of_means(self) -> bool:
+        """Whether it is the class means that are taken over."""
+        return self.key in OF_MEANS
+
+
+def references(settings: Settings | Table) -> tuple[Reference, ...]:
+    """All references of resolved settings, or of the tables of a variant."""
+    found = []
+    for key, before in KEYS.items():
+        value = _read(settings, key)
+        if isinstance(value, str) and value.startswith(before) and value != before:
+            found.append(Reference(key, value.removeprefix(before)))
+    return tuple(found)
+
+
+def _read(settings: Settings | Table, key: str) -> Any:
+    if isinstance(settings, dict):
+        return lookup(settings, key)
+    section, _, name = key.rpartition(".")
+    return getattr(getattr(settings, section) if section else settings, name)
+
+
+def check_reference(reference: Reference, own: Settings, other: Settings) -> Iterator[Fault]:
+    """Faults of taking from a run with the settings `other` what `reference` asks for."""
+    ref = quoted(reference.ref)
+    if reference.key == "target.teacher":
+        yield from _check_teacher(ref, own, other)
+    elif reference.key == "target.order":
+        yield from _check_means(ref, own, other)
+    elif reference.key == "start_from" and own.model.name != other.model.name:
+        message = f"the weights of {ref}, which is {other.model.name}, do not fit {own.model.name}"
+        yield Fault("start_from", f"{message}; give both the same model.name")
+
+
+def _check_teacher(ref: str, own: Settings, other: Settings) -> Iterator[Fault]:
+    if other.target.method != "ce":
+        message = f"{ref} is trained with {other.target.method} and has no logits; a teacher is trained with ce"
+        yield Fault("target.teacher", f'{message}. For its class means: target.system = "embeddings:…" with lsc')
+    elif other.data.classes != own.data.classes:
+        yield Fault("target.teacher", f"{ref} tells {other.data.classes} classes apart, {own.data.classes} are needed")
+    if other.data.image_size != own.data.image_size:
+        sizes = f"{other.data.image_size} px, here they have {own.data.image_size}"
+        yield Fault("target.teacher", f"{ref} takes images of {sizes}; teacher and student see the same ones")
+
+
+def _check_means(ref: str, own: Settings, other: Settings) -> Iterator[Fault]:
+    mine, theirs = own.model.dim, other.model.dim
+    if isinstance(mine, int) and isinstance(theirs, int) and mine != theirs:
+        message = f"the class means of {ref} have n = {theirs}, the vectors n = {mine}"
+        yield Fault("target.order", f"{message}; give both the same model.dim")
+    need, found = own.data.classes, other.data.classes
+    if need is not None and found is not None and found < need:
+        yield Fault("target.order", f"{ref} has {grouped(found)} class means, {grouped(need)} classes need one each")
+
+
+def moved_centres(own: Settings, other: Settings) -> str | None:
+    """Why the classes of `other` have other centres in `own`, as a clause; None where they keep them."""
+    a, b = own.target, other.target
+    if a.method != "lsc" or b.method != "lsc":
+        return None
+    for key, old, new in (
+        ("target.system", b.system, a.system),
+        ("target.order", b.order, a.order),
+        ("model.dim", other.model.dim, own.model.dim),
+    ):
+        if old != new:
+            return f"{key} was {old} and is {new}"
+    fewer = own.data.classes != other.data.classes
+    if fewer and a.system == "simplex":
+        return "a simplex of more classes is another one"
+    if fewer and a.system == "planar" and a.order == "shuffled":
+        return 'the shuffled order of planar depends on the number of its vectors; target.order = "sequential" keeps it'
+    return None
