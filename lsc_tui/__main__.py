@@ -77,6 +77,8 @@ def start(
     # A lost connection ends the viewer at once, also where a wrapper had SIGHUP ignored.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    # A key waits at most this long for the interpreter while the reading thread computes.
+    sys.setswitchinterval(0.001)
     from lsc_tui.app import LscApp
     from lsc_tui.state import UiState
     from lsc_tui.themes import THEMES

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lsc_engine.runs.layout import short_ids
+from lsc_engine.runs.layout import METRICS, short_ids
+from lsc_engine.runs.metrics import MetricsTable
 from lsc_engine.runs.run import Run, list_runs
 from lsc_tui.hardware import Sampler
 from lsc_tui.lines import home_path
 from lsc_tui.model import Curves, Folder, Hardware, RunView
-from lsc_tui.reading import LogIndex, TrackedRun, curves_of
+from lsc_tui.reading import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
 
 MOST_RUNS = 1000
 POLL_SECONDS = 1.0
@@ -26,9 +27,12 @@ SCAN_SECONDS = 5.0
 HARDWARE_SECONDS = 2.0
 # Of the runs that have ended or wait, every tenth is looked at in each round.
 QUIET_ROUNDS = 10
-# Bytes of metrics read at once: a huge file is read in pieces, so that keys are answered in between, and fills its
-# chart in steps.
-BUDGET = 3 << 20
+# Bytes of metrics read at once: a huge file is read in pieces, so that keys are answered in between.
+BUDGET = 2 << 20
+PIECE_PAUSE = 0.002
+# Of a file with more bytes than this to read a sample is shown first, and the whole when it is there; a smaller one
+# fills its chart in steps.
+SAMPLE_FROM = 8 << 20
 STEP_SECONDS = 0.7
 
 
@@ -63,12 +67,14 @@ class Collector(threading.Thread):
         self._wished: dict[str, frozenset[str]] = {}
         self._sent: dict[str, tuple[frozenset[str], int, int]] = {}
         self._next_step: dict[str, float] = {}
+        self._samples: dict[str, tuple[int, MetricsTable]] = {}
         self._log_key = ""
         self.log: LogIndex | None = None
         self._made_later = made_later
         self._sampler = Sampler() if hardware else None
         self._older = 0
-        self._next_scan = self._next_hardware = 0.0
+        self._next_scan = self._next_look = self._next_hardware = 0.0
+        self._reading = False
         self._rounds = 0
         self._all_until = 0.0
         self.focused = True
@@ -111,10 +117,8 @@ class Collector(threading.Thread):
         while not self._stop.is_set():
             started = time.monotonic()
             more = self.round()
-            pause = (
-                0.02 if more else max(0.05, POLL_SECONDS * (1 if self.focused else 3) - (time.monotonic() - started))
-            )
-            self._wake.wait(pause)
+            rest = POLL_SECONDS * (1 if self.focused else 3) - (time.monotonic() - started)
+            self._wake.wait(PIECE_PAUSE if more else max(0.05, rest))
             self._wake.clear()
 
     def round(self) -> bool:
@@ -124,8 +128,10 @@ class Collector(threading.Thread):
             self._scan()
             # A walk over very many folders is made seldom enough to cost nothing.
             self._next_scan = now + max(SCAN_SECONDS, 200 * (time.monotonic() - now))
-        self._look()
-        more = self._read_wished()
+        if not self._reading or now >= self._next_look:
+            self._next_look = now + POLL_SECONDS
+            self._look()
+        more = self._reading = self._read_wished()
         if self._sampler is not None and now >= self._next_hardware:
             self._next_hardware = now + HARDWARE_SECONDS
             where = next((f for f in self._folders if f.is_dir()), None)
@@ -225,23 +231,41 @@ class Collector(threading.Thread):
             run = tracked.run
             run.poll(BUDGET // max(1, len(wished)))
             more = more or run.tail.behind
-            state = (names, len(run.table), run.tail.generation)
-            now = time.monotonic()
-            if run.tail.behind and now < self._next_step.get(key, 0.0):
-                continue
-            if self._sent.get(key) != state:
-                self._sent[key], self._next_step[key] = state, now + STEP_SECONDS
-                curves = curves_of(run, set(names))
-                self._put(lambda news, k=key, c=curves: news.curves.__setitem__(k, c))  # type: ignore[misc]
+            self._send_curves(key, run, names)
         for key in set(self._sent) - set(wished):
             # A chart that is left gives its memory back.
             del self._sent[key]
+            self._samples.pop(key, None)
             tracked = self._tracked.get(key)
             if tracked is not None:
                 fresh = Run(tracked.run.path, tracked.run.id, tracked.run.root)
                 tracked.run = fresh
         self._read_log(log_key)
         return more
+
+    def _send_curves(self, key: str, run: Run, names: frozenset[str]) -> None:
+        """Post the curves if they are new and due; while a long file is read, those of a sample of it."""
+        table, generation = run.table, run.tail.generation
+        parse_columns(table, set(names))
+        sample = self._sample(key, run)
+        state = (names, len(sample or table), generation)
+        now = time.monotonic()
+        if run.tail.behind and sample is None and now < self._next_step.get(key, 0.0):
+            return
+        if self._sent.get(key) != state:
+            self._sent[key], self._next_step[key] = state, now + STEP_SECONDS
+            curves = curves_of(run, set(names), sample)
+            self._put(lambda news: news.curves.__setitem__(key, curves))
+
+    def _sample(self, key: str, run: Run) -> MetricsTable | None:
+        """The sample that stands for the file while much of it is still to be read."""
+        known = self._samples.get(key)
+        if known is not None and (not run.tail.behind or known[0] != run.tail.generation):
+            known = None
+            del self._samples[key]
+        if known is None and run.tail.waiting > SAMPLE_FROM:
+            known = self._samples[key] = (run.tail.generation, read_sample(run.path / METRICS))
+        return known[1] if known is not None and len(known[1]) else None
 
     def _read_log(self, key: str) -> None:
         tracked = self._tracked.get(key)

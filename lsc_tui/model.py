@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lsc_engine.charts import Series
 from lsc_engine.runs.run import Run, loss_group, loss_kind
 from lsc_engine.runs.status import Status
 
@@ -175,6 +177,8 @@ class Curves:
     behind: bool = False
     problem: str = ""
     checkpoints: tuple[tuple[int, float, int], ...] = ()  # step, when, bytes
+    sampled: bool = False  # points from all over a long file, which is still being read
+    drawn: dict[Hashable, Series] = field(default_factory=dict)  # made once, kept with the arrays
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lsc_engine.charts import Mark, Series
-from lsc_tui.model import LOSS, Curves, RunView, Store, setting
+from lsc_tui.model import LOSS, Curve, Curves, RunView, Store, setting
 
 KINDS = {"c": "cosine", "d": "distance", "b": "cosine + distance", "e": "cross-entropy"}
 
@@ -27,6 +27,15 @@ def curve_series(
         return None
     batch = setting(view.config, "train.batch_size")
     per_step = float(batch) if isinstance(batch, int) else 1.0
+    label = f"{view.label} s{view.seed}"
+    key = (name, axis, letter, colour, scale, dim, per_step, label)
+    if key not in curves.drawn:
+        curves.drawn[key] = _series(curves, curve, *key)
+    return curves.drawn[key]
+
+
+def _series(curves: Curves, curve: Curve, name: str, axis: str, letter: str, colour: int, scale: float, dim: bool,
+            per_step: float, label: str) -> Series:  # fmt: skip
     x = curve.x(axis, per_step)
     marks = []
     for step, epoch, time in curves.resumed:
@@ -36,7 +45,7 @@ def curve_series(
         marks += [Mark(float(at), "×") for at in x[~np.isfinite(curve.value)][:20]]
     with np.errstate(over="ignore"):
         y = curve.value * scale
-    return Series(x, y, letter, colour, dim, marks=tuple(marks), name=f"{view.label} s{view.seed}")
+    return Series(x, y, letter, colour, dim, marks=tuple(marks), name=label)
 
 
 def parent_key(store: Store, view: RunView) -> str:

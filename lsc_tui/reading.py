@@ -22,6 +22,8 @@ from lsc_tui.model import LOSS, Curve, Curves, RunView
 TREND_POINTS = 24
 _WHOLE = 64 << 10
 _SAMPLE = 3 << 10
+SAMPLES = 256
+_AXES = ("epoch", "time")
 
 
 class TrackedRun:
@@ -114,34 +116,58 @@ def _losses(data: bytes, offset: int) -> list[float]:
     return [row[2][LOSS] for row in rows if row is not None and LOSS in row[2]]
 
 
-def curves_of(run: Run, names: set[str]) -> Curves:
-    """The metrics `names` of what was read so far."""
-    table = run.table
-    curves: dict[str, Curve] = {}
+def read_sample(path: Path) -> MetricsTable:
+    """The lines at `SAMPLES` places all over the file: what a long curve looks like, before all of it is read."""
+    table = MetricsTable()
+    try:
+        descriptor = open_regular(path)
+    except UnreadableError:
+        return table
+    pieces = []
+    try:
+        size = os.fstat(descriptor).st_size
+        for i in range(SAMPLES):
+            offset = round(i * max(0, size - _SAMPLE) / (SAMPLES - 1))
+            data = os.pread(descriptor, _SAMPLE, offset)
+            begin = data.find(b"\n") + 1 if offset else 0
+            pieces.append(data[begin : data.rfind(b"\n") + 1])
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    table.add(b"".join(pieces))
+    return table
+
+
+def parse_columns(table: MetricsTable, names: set[str]) -> None:
+    """Turn what was added to `table` into numbers now, a portion at a time, so that no later look is a long one."""
     for name in sorted(names):
-        step, (values, epoch, time) = table.columns(name, "epoch", "time")
+        table.parse(name, *_AXES)
+
+
+def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> Curves:
+    """The metrics `names` of what was read so far; of `sample`, if one stands for the whole."""
+    table = run.table if sample is None else sample
+    curves: dict[str, Curve] = {}
+    shared = np.empty(0)
+    for name in sorted(names):
+        step, (values, epoch, time) = table.columns(name, *_AXES)
         if step.size:
-            curves[name] = Curve(step.astype(np.float64), values, epoch, time)
+            # Most metrics are logged at the same steps; equal as float64 too, steps stay below 2^53.
+            if not np.array_equal(step, shared):
+                shared = step.astype(np.float64)
+            curves[name] = Curve(shared, values, epoch, time)
     resumed = []
-    if LOSS in curves:
+    if LOSS in curves and sample is None:
         loss = curves[LOSS]
-        for start in attempt_starts(table):
+        for start in table.attempt_starts()[1:]:
             i = int(np.searchsorted(loss.step, start))
             if i < loss.step.size:
                 resumed.append((float(loss.step[i]), float(loss.epoch[i]), float(loss.time[i])))
     saved = tuple((c.step, c.written or 0.0, c.size) for c in run.checkpoints())
-    return Curves(curves, tuple(table.names), tuple(resumed), run.tail.behind, run.tail.problem or "", saved)
-
-
-def attempt_starts(table: MetricsTable) -> list[int]:
-    """The first step of each attempt after the first one, as far as it was not repeated by a later one."""
-    first: dict[int, int] = {}
-    for group in table._groups:
-        _, step, attempt = group.heads
-        for number in np.unique(attempt).tolist() if len(step) else []:
-            lowest = int(step[attempt == number].min())
-            first[number] = min(lowest, first.get(number, lowest))
-    return [first[number] for number in sorted(first)[1:]]
+    return Curves(
+        curves, tuple(table.names), tuple(resumed), run.tail.behind, run.tail.problem or "", saved, sample is not None
+    )  # fmt: skip
 
 
 class LogIndex:

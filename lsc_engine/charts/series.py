@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,18 @@ class Series:
     def ys(self) -> Floats:
         """y as float64 [N]."""
         return self.y  # type: ignore[return-value]
+
+    @cached_property
+    def lowest(self) -> int | None:
+        """Index of the lowest finite value, None where there is none."""
+        good = np.isfinite(self.ys)
+        return int(np.argmin(np.where(good, self.ys, np.inf))) if good.any() else None
+
+    @cached_property
+    def highest(self) -> int | None:
+        """Index of the highest finite value, None where there is none."""
+        good = np.isfinite(self.ys)
+        return int(np.argmax(np.where(good, self.ys, -np.inf))) if good.any() else None
 
     @property
     def band(self) -> tuple[Floats, Floats] | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lsc_engine.runs.files import UnreadableError, open_regular
+from lsc_engine.runs.growing import GrowingColumns
 from lsc_engine.runs.rows import MAX_KEY, MAX_LINE, MAX_NAMES, RESERVED, Floats, Ints, Rows, parse_block, parse_line
 
 MAX_METRICS = 4 << 30
@@ -128,7 +129,9 @@ class MetricsTable:
 
     def __init__(self) -> None:
         self._groups: list[Rows] = []
-        self._cache: dict[tuple[str, ...], tuple[Ints, tuple[Floats, ...]]] = {}
+        self._grown: dict[tuple[str, ...], GrowingColumns] = {}
+        self._attempts: dict[int, tuple[int, int]] = {}
+        self._attempts_of = 0
         self.lines = 0
         self.garbage = 0
 
@@ -140,7 +143,6 @@ class MetricsTable:
         lines, garbage = parse_block(data, self.lines, self._groups)
         self.lines += lines
         self.garbage += garbage
-        self._cache.clear()
 
     @property
     def names(self) -> list[str]:
@@ -155,53 +157,34 @@ class MetricsTable:
     def columns(self, name: str, *beside: str) -> tuple[Ints, tuple[Floats, ...]]:
         """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent).
 
-        Only rows that hold `name`; where a step repeats, the latest attempt, and in it the last line.
+        Only rows that hold `name`; where a step repeats, the latest attempt, and in it the last line. The arrays stay
+        as they are when rows are added later; asking again costs what was added since.
         """
-        key = (name, *beside)
-        if key not in self._cache:
-            self._cache[key] = self._collect(name, beside)
-        return self._cache[key]
+        return self._growing(name, beside).update(self._groups)
 
-    def _collect(self, name: str, beside: tuple[str, ...]) -> tuple[Ints, tuple[Floats, ...]]:
-        heads: list[tuple[Ints, Ints, Ints]] = []
-        parts: list[tuple[Floats, ...]] = []
-        for group in self._groups:
-            rows, values = group.column(name)
-            if not len(rows):
-                continue
-            line, step, attempt = group.heads
-            whole = len(rows) == len(group)
-            heads.append((line, step, attempt) if whole else (line[rows], step[rows], attempt[rows]))
-            more: list[Floats] = []
-            for other in beside:
-                at, numbers = group.column(other)
-                full = np.full(len(group), np.nan)
-                full[at] = numbers
-                more.append(full[rows])
-            parts.append((values, *more))
-        if not heads:
-            return np.empty(0, np.int64), tuple(np.empty(0) for _ in (name, *beside))
-        line, step, attempt = (np.concatenate(column) for column in zip(*heads, strict=True))
-        columns = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-        if len(step) > 1 and not bool((np.diff(step) > 0).all()):
-            order = np.lexsort((line, attempt, step))
-            step = step[order]
-            keep = np.append(step[1:] != step[:-1], True)
-            step, order = step[keep], order[keep]
-            columns = tuple(column[order] for column in columns)
-        return step, columns
+    def parse(self, name: str, *beside: str) -> None:
+        """Do the slow part of `columns` for the rows added since, so that many small portions replace a long wait."""
+        self._growing(name, beside).parse(self._groups)
+
+    def _growing(self, name: str, beside: tuple[str, ...]) -> GrowingColumns:
+        key = (name, *beside)
+        if key not in self._grown:
+            self._grown[key] = GrowingColumns(name, beside)
+        return self._grown[key]
 
     def attempt_starts(self) -> list[int]:
         """The first step logged by each attempt, in order of attempts: from the second on, where the run resumed."""
-        first: dict[int, tuple[int, int]] = {}
-        for group in self._groups:
+        for group in self._groups[self._attempts_of :]:
             if not len(group):
                 continue
             line, step, attempt = group.heads
             numbers, at = np.unique(attempt, return_index=True)
             for number, index in zip(numbers.tolist(), at.tolist(), strict=True):
-                first[number] = min(first.get(number, (MAX_LINE**3, 0)), (int(line[index]), int(step[index])))
-        return [first[number][1] for number in sorted(first)]
+                found = (int(line[index]), int(step[index]))
+                self._attempts[number] = min(self._attempts.get(number, found), found)
+        # Only the last group can still grow.
+        self._attempts_of = max(0, len(self._groups) - 1)
+        return [self._attempts[number][1] for number in sorted(self._attempts)]
 
     def series(self, name: str) -> tuple[Ints, Floats]:
         """Steps in rising order and the values of `name`."""
@@ -233,11 +216,13 @@ class MetricsTail:
         self._in_long_line = False
         self._ended_without_newline: bytes | None = None
         self.behind = False
+        self.waiting = 0
 
     def poll(self, budget: int = MAX_METRICS) -> int:
         """Read at most about `budget` new bytes into `table`; returns the number of new rows.
 
-        `behind` tells whether more is waiting. Never raises: `problem` is a sentence when the file cannot be read.
+        `behind` tells whether more is waiting, `waiting` how many bytes. Never raises: `problem` is a sentence when
+        the file cannot be read.
         """
         try:
             descriptor = open_regular(self.path)
@@ -281,7 +266,7 @@ class MetricsTail:
                 break
             if cut:
                 self._take(data[:cut])
-        self.behind = end < size
+        self.behind, self.waiting = end < size, max(0, size - end)
         if not self.behind and self._offset < size:
             self._take_unended(os.pread(descriptor, min(MAX_LINE, size - self._offset), self._offset))
 

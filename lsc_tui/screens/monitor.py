@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
@@ -198,7 +197,10 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
         pairs = self._pairs(view)
         first, second = self._pair(view)
         key = (view.key, id(store.curves.get(view.key)), id(store.curves.get(parent_key(store, view))), look.axis)
-        number = f"{self.view_number % len(pairs) + 1} of {len(pairs)}: m next" if len(pairs) > 1 else ""
+        number = f"{self.view_number % len(pairs) + 1} of {len(pairs)}: m next" if len(pairs) > 1 and self.wide else ""
+        curves = store.curves.get(view.key)
+        if curves is not None and curves.sampled:
+            number = "a sample, reading on"
         end = whole_x(view, look.axis)
         for chart, name, note in ((left, first, number), (right, second, "")):
             series = self._family(view, name) if name else []
@@ -209,7 +211,7 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
                 options = look.until(options, end)
             chart.put(
                 series, options, key=(key, name), title=self._title(view, name) if name else "", framed=self.wide,
-                right=[(note if self.wide else "", "dim")], foot=self._foot(view, name, series) if self.wide else None,
+                right=[(note, "dim")], foot=self._foot(view, name, series) if self.wide else None,
                 empty="no value yet" if name else "",
             )  # fmt: skip
 
@@ -240,15 +242,14 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
             x, value = float(lead.xs[-1]), float(lead.ys[-1])
         at = f"{x:.1f}" if look.axis == "epoch" else short(x)
         place = f" {'┃' if cursor is not None else ' '} {UNITS[look.axis]} {at}"
-        good = lead.ys[np.isfinite(lead.ys)]
         if name == LOSS:
             both = bool(look.smoothing) and cursor is not None
             words = [f"smooth {loss_text(smoothed)}  raw {loss_text(value)}" if both else f"loss {loss_text(value)}"]
-            if good.size:
-                best = int(np.nanargmin(lead.ys))
+            best = lead.lowest
+            if best is not None:
                 words.append(f"min {loss_text(float(lead.ys[best]))} at {lead.xs[best]:.1f}")
         elif name == ACCURACY:
-            words = [f"train {value:.1f}", f"best {good.max():.1f}" if good.size else ""]
+            words = [f"train {value:.1f}", f"best {lead.ys[lead.highest]:.1f}" if lead.highest is not None else ""]
             words.append(self._validation(view, cursor))
         else:
             words = [short(value)]

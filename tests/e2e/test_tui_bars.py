@@ -21,6 +21,8 @@ from lsc_engine.config import plan_study
 from lsc_engine.runs.writer import RunWriter, create_run
 
 SLACK = 3.0
+# Seconds that the help page takes on a machine as it should be.
+HELP = 0.06
 
 
 def row(step: int) -> dict[str, float]:
@@ -81,6 +83,11 @@ def answer_time(terminal: Terminal) -> float:
     terminal.keys("\x1b")
     terminal.until(lambda text: "a page up" not in text, 20)
     return taken
+
+
+def told(seconds: list[float]) -> str:
+    """Median and worst in words."""
+    return f"{1000 * statistics.median(seconds):.0f} ms, worst {1000 * max(seconds):.0f} ms"
 
 
 def test_bytes_to_the_terminal_at_one_hertz(tmp_path: Path, figure: Callable[[str], None]) -> None:
@@ -159,43 +166,82 @@ def test_a_thousand_runs_stay_usable(tmp_path: Path, figure: Callable[[str], Non
 
 
 def test_a_million_lines_open_without_blocking_keys(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """A metrics file of 10^6 lines: its curves within 1.5 s, keys answered within 100 ms meanwhile."""
+    """A metrics file of 10^6 lines: its curve within 1.5 s, keys answered within 100 ms meanwhile and afterwards.
+
+    How slow the machine is just now is told by the same key with a small run open, before and after: a help page that
+    comes later than `HELP` allows everything else as much more time.
+    """
     folder = make_run(tmp_path / "runs", "long", 10)
     with (folder / "metrics.jsonl").open("w") as file:
-        for i in range(1, 1_000_001):
-            file.write(_line(i))
+        file.writelines(_line(i) for i in range(1, 1_000_001))
     status = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(json.dumps(status | {"step": 1_000_000, "total_steps": 1_000_000}))
+    make_run(tmp_path / "small", "brief", 1000)
+    usual = _help_times(tmp_path / "small", tmp_path)
     terminal = Terminal.viewer(tmp_path / "runs", tmp_path, size=(160, 48))
     try:
         terminal.until("1 run in 1 study")
         terminal.keys("g\x1b[B")
-        terminal.read(0.05)
+        terminal.read(0.1)
         started, busy = time.perf_counter(), terminal.cpu()
         terminal.keys("\r")
         terminal.until("of 1 000 000", 20)
+        # The curve over all epochs, from a sample of the file; then, while keys are struck, every line of it.
+        terminal.until("epoch 60.0", 20)
+        drawn = time.perf_counter() - started
         keys = []
-        while "epoch 60.0" not in terminal.screen.text and time.perf_counter() - started < 30:
+        while "a sample, reading on" in terminal.screen.text and time.perf_counter() - started < 60:
             keys.append(answer_time(terminal))
         whole, busy = time.perf_counter() - started, terminal.cpu() - busy
-        keys += [answer_time(terminal) for _ in range(5)]
+        after = [answer_time(terminal) for _ in range(8)]
+        moves = [_change_time(terminal, key) for key in ["\x1b[D"] * 4 + ["s", "+", "]", "0", "x", "x"]]
     finally:
         terminal.close()
+    usual += _help_times(tmp_path / "small", tmp_path)
+    slow = max(1.0, statistics.median(usual) / HELP)
+    size = (folder / "metrics.jsonl").stat().st_size / 1e6
     figure(
-        f"10^6 lines ({(folder / 'metrics.jsonl').stat().st_size / 1e6:.0f} MB): curves after {whole:.2f} s "
-        f"({busy:.2f} s of processor; bar 1.5), "
-        f"keys {1000 * statistics.median(keys):.0f} ms, worst {1000 * max(keys):.0f} ms (bar 100)"
+        f"10^6 lines ({size:.0f} MB): curve over all epochs after {drawn:.2f} s (bar 1.5), every line read after "
+        f"{whole:.2f} s with {len(keys)} keys meanwhile ({busy:.2f} s of processor); help page while reading "
+        f"{told(keys)}, then {told(after)}, on a small run {told(usual)}; cursor, zoom, smoothing, axis {told(moves)} "
+        f"(bar 100)"
     )
-    # The bar is told, not held here: the time goes with what else the machine does. It must come, and block no key.
+    assert drawn <= 1.5 * slow
     assert whole < 30
-    assert statistics.median(keys) <= 0.1 * SLACK
+    for taken in (keys, after, moves):
+        assert statistics.median(taken) <= 0.1 * slow
+        assert max(taken) <= 0.1 * SLACK * slow
+
+
+def _help_times(runs: Path, home: Path) -> list[float]:
+    """Answer times with the one, small run of a folder open."""
+    terminal = Terminal.viewer(runs, home, size=(160, 48))
+    try:
+        terminal.until("1 run in 1 study")
+        terminal.keys("g\x1b[B\r")
+        terminal.until("of 10 000", 20)
+        terminal.read(0.5)
+        return [answer_time(terminal) for _ in range(8)]
+    finally:
+        terminal.close()
+
+
+def _change_time(terminal: Terminal, key: str) -> float:
+    """Seconds until a key changed the screen; then all that follows from it is waited for."""
+    before = terminal.screen.text
+    terminal.keys(key)
+    taken = terminal.until(lambda text: text != before, 20)
+    terminal.read(0.3)
+    return taken
 
 
 def _line(i: int) -> str:
-    """A line as training writes it, of 10^6 in 60 epochs."""
+    """A line as training writes it, of 10^6 in 60 epochs: every tenth with an evaluation besides."""
     loss = 0.2 + 0.8 / (1 + i / 4000)
-    return (
-        f'{{"step":{i},"epoch":{i * 6e-5:.5f},"time":{i * 0.01:.2f},"attempt":1,"train/loss":{loss:.6f},'
-        f'"train/accuracy":{1 - loss:.6f},"val/loss":{loss:.6f},"val/accuracy":{1 - loss:.6f},"lr":0.001,'
-        f'"speed/images_per_second":3000.5}}\n'
+    head = (
+        f'{{"step":{i},"epoch":{i * 6e-5!r},"time":{i * 0.01 + 0.001 * math.sin(i)!r},"attempt":1,'
+        f'"train/loss":{loss!r},"lr":0.001,"speed/images_per_second":{3000 + math.sin(i)!r}'
     )
+    if i % 10:
+        return head + "}\n"
+    return head + f',"train/accuracy":{1 - loss!r},"val/loss":{loss + 0.01!r},"val/accuracy":{0.99 - loss!r}}}\n'

@@ -34,7 +34,7 @@ from lsc_tui.lines import (
     wrap,
 )
 from lsc_tui.model import Gpu, Hardware, RunView, Store, baseline_of, colour_of, differing
-from lsc_tui.reading import LogIndex, TrackedRun, attempt_starts, read_trend
+from lsc_tui.reading import LogIndex, TrackedRun, read_trend
 from lsc_tui.screens.monitor_parts import machine
 from lsc_tui.screens.runs_side import gpu_lines
 from lsc_tui.state import UiState
@@ -217,7 +217,7 @@ def test_trend_of_a_long_file_is_sampled(tmp_path: Path) -> None:
 def test_where_attempts_begin(made_runs: Path) -> None:
     run = next(run for run in list_runs([made_runs]) if run.id.endswith("V21-min/seed-0"))
     run.poll()
-    assert attempt_starts(run.table) == [284]
+    assert run.table.attempt_starts()[1:] == [284]
 
 
 class _Nvml:
