@@ -262,6 +262,9 @@ _ACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "optimizer.momentum": ("optimizer.name", ("sgd",)),
     "optimizer.milestones": ("optimizer.schedule", ("steps",)), "optimizer.gamma": ("optimizer.schedule", ("steps",)),
     "eval.dataset": ("data.labels", ("class",)), "eval.shift": ("data.labels", ("class",)),
+    "eval.ncc": ("data.labels", ("class",)),
+    "model.etf_threshold": ("model.etf_layers", ("adaptive",)),
+    "model.etf_patience": ("model.etf_layers", ("adaptive",)),
 }  # fmt: skip
 
 

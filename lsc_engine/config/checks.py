@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What each backbone takes in model.args; None: whatever timm takes.
-ARGUMENTS: dict[str, tuple[str, ...] | None] = {"encoder": (), "mlp": ("layers",)}
+ARGUMENTS: dict[str, tuple[str, ...] | None] = {"encoder": (), "mlp": ("layers", "class_layer")}
+FLAGS = ("class_layer",)
 
 
 def check_data(data: Data) -> Iterator[Fault]:
@@ -49,6 +50,8 @@ def check_eval(data: Data, evaluation: Eval) -> Iterator[Fault]:
     """Faults of [eval] with the data set."""
     if evaluation.shift not in (None, "none") and data.labels == "unique":
         yield Fault("eval.shift", "unique labels have no validation images to change")
+    if evaluation.ncc and data.labels == "unique":
+        yield Fault("eval.ncc", "unique labels have one image a class, which is its own centre; leave it out")
     other = evaluation.dataset
     if other is None:
         return
@@ -75,6 +78,9 @@ def check_model(model: Model) -> Iterator[Fault]:
         if takes is not None and name not in takes:
             allowed = did_you_mean(name, takes) if takes else "it takes none"
             yield Fault(f"model.args.{name}", f"{model.name} does not take it; {allowed}")
+        elif takes is not None and name in FLAGS:
+            if not isinstance(value, bool):
+                yield Fault(f"model.args.{name}", f"true or false is needed, not {quoted(value)}")
         elif takes is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000):
             yield Fault(f"model.args.{name}", f"a whole number from 1 to 1000 is needed, not {quoted(value)}")
 

@@ -32,7 +32,8 @@ DEPENDENT: dict[str, tuple[str, ...]] = {
     "optimizer.name": ("optimizer.momentum",),
     "optimizer.schedule": ("optimizer.milestones", "optimizer.gamma"),
     "data.dataset": ("data.path",),
-    "model.name": ("model.args",),
+    "model.name": ("model.args", "model.etf_layers"),
+    "model.etf_layers": ("model.etf_threshold", "model.etf_patience"),
 }
 TOP_SECTIONS = ("compare", "provenance", "tune", "paper", "vectors", "datasets", "bench")
 TOP_KEYS = ("title", "source", "claim", "kind", "seed", "seeds")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lsc_engine.config import checks, datasets
+from lsc_engine.config import checks, datasets, fixed
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.names import grouped, quoted
@@ -41,7 +41,8 @@ def resolve(parts: Mapping[str, Section], start_from: str | None, others: Mappin
     model, target = work.space(data)
     train = work.get(Train)
     optimizer = work.optimizer(train)
-    evaluation = work.evaluation(data)
+    model = work.fixed(data, model, target)
+    evaluation = work.evaluation(data, adaptive=model.etf_layers == "adaptive")
     if work.trained is not None and train.batch_size > work.trained:
         sentence = f"{grouped(train.batch_size)} is more than the {grouped(work.trained)} training images"
         work.fault("train.batch_size", f"{sentence}; take at most that many")
@@ -141,7 +142,8 @@ class _Work:
             none = f'"min" is the smallest n of target.system, and {target.method} has none; give a number'
             self.fault("model.dim", none)
         elif model.dim is None:
-            return model.model_copy(update={"dim": OWN_WIDTH.get(model.name)})
+            own = fixed.mlp_width(model) if fixed.class_layer_counts(model) else OWN_WIDTH.get(model.name)
+            return model.model_copy(update={"dim": own})
         return model
 
     def _self_supervised(self, model: Model, target: Target) -> tuple[Model, Target]:
@@ -169,6 +171,18 @@ class _Work:
             changes["teacher_weight"] = TEACHER_WEIGHT if target.teacher_weight is None else target.teacher_weight
             changes["temperature"] = TEACHER_TEMPERATURE if target.temperature is None else target.temperature
         return self._own_dim(model, target), target.model_copy(update=changes)
+
+    def fixed(self, data: Data, model: Model, target: Target) -> Model:
+        """The model with its fixed layers filled in and checked."""
+        self.faults += fixed.check_class_layer(model, target)
+        narrow = target.bottleneck if isinstance(target.bottleneck, int) else None
+        found = list(fixed.check_layers(model, target, self.counts.classes, narrow))
+        if model.etf_layers == "adaptive" and data.labels == "unique":
+            sentence = '"adaptive" goes by class centres, and unique labels have one image a class'
+            found.append(Fault("model.etf_layers", f"{sentence}; fix layers from the start, or take data.labels class"))
+        self.faults += found
+        self.warnings += fixed.idle(model)
+        return model.model_copy(update=fixed.filled(model))
 
     def _dim(self, model: Model, system: str) -> int | str | None:
         classes = self.counts.classes
@@ -276,9 +290,12 @@ class _Work:
         if points and points[-1] >= total:
             self.fault("optimizer.milestones", f"the last is not before the end of the training, {train.duration}")
 
-    def evaluation(self, data: Data) -> Eval:
+    def evaluation(self, data: Data, *, adaptive: bool) -> Eval:
         evaluation = self.get(Eval)
         self.faults += checks.check_eval(data, evaluation)
+        if adaptive and evaluation.ncc is False:
+            self.fault("eval.ncc", 'adaptive layers go by it; leave it out, or take model.etf_layers = "none"')
+        evaluation = evaluation.model_copy(update={"ncc": True if adaptive else evaluation.ncc or None})
         images = self.counts.images
         if evaluation.shift == "none":
             evaluation = evaluation.model_copy(update={"shift": None})

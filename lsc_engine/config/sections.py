@@ -21,6 +21,7 @@ from lsc_engine.vectors.names import fault as system_fault
 MODELS = ("encoder", "mlp", "vit-s", "vit-b")
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 KINDS = ("train", "vectors", "data", "bench")
+ETF_LAYERS = ("none", "feed-forward", "adaptive")
 ORDERS = ("shuffled", "sequential", "lexicographic")
 SEED_MAX = 2**63 - 1
 DIM_MAX = 65_536
@@ -129,6 +130,15 @@ def _model_name(value: str) -> str:
     raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODELS, 'timm:NAME', *installed])}")
 
 
+def _etf_layers(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
+        return value
+    if isinstance(value, str) and (value in ETF_LAYERS or re.fullmatch(r"first:[1-9][0-9]{0,2}", value)):
+        return value
+    allowed = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ETF_LAYERS))}'
+    raise ValueError(f"{quoted(value)} names no layers. Allowed: {allowed}")
+
+
 def _args(value: Any) -> Any:
     def fine(item: Any) -> bool:
         if isinstance(item, dict):
@@ -190,6 +200,30 @@ class Model(Section):
     width: float = _setting(1.0, "Factor on the widths of encoder and mlp.", gt=0, le=16)
     args: Annotated[dict[str, Any], BeforeValidator(_args)] = _setting(
         {}, "Further arguments of the backbone, passed to timm as they are.", kind="table"
+    )
+    etf_layers: Annotated[int | str | None, BeforeValidator(_etf_layers)] = _setting(
+        None,
+        "Layers fixed to simplex ETFs: the last k with the output, first:k, a transformer's feed-forward, or adaptive.",
+        kind="open",
+        choices=("none", "1", "2", "3", "first:1", "feed-forward", "adaptive"),
+        shown="none",
+    )
+    etf_frame: Literal["canonical", "random"] | None = _setting(
+        None, "The frame of the fixed layers: the first coordinates, or random orthogonal ones.", shown="canonical"
+    )
+    etf_threshold: float | None = _setting(
+        None,
+        "Nearest-class-centre accuracy beyond which a layer counts as collapsed (adaptive).",
+        shown="0.9 for adaptive",
+        gt=0,
+        lt=1,
+    )
+    etf_patience: int | None = _setting(
+        None,
+        "Evaluations in a row beyond the threshold until a layer and all after it are fixed (adaptive).",
+        shown="6 for adaptive",
+        ge=1,
+        le=100_000,
     )
 
 
@@ -308,6 +342,12 @@ class Eval(Section):
         None,
         "Validate also on images changed in this way: val/accuracy_shifted.",
         shown="none",
+    )
+    ncc: bool | None = _setting(
+        None,
+        "Measure nearest-class-centre accuracy of every layer and neural collapse; one more pass over the images.",
+        kind="flag",
+        shown="false, for adaptive layers true",
     )
     class_means: bool = _setting(
         False, "Store the mean embedding of each class at the end; set by itself where another variant needs it."

@@ -1,0 +1,119 @@
+"""Layers fixed to simplex ETFs (arXiv:2412.00884): which there are, and what does not fit. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lsc_engine.config.faults import Fault
+from lsc_engine.config.names import grouped, quoted
+from lsc_engine.config.sections import Model, Target
+
+# Linear layers in a row at the end of each backbone, before those of the head.
+IN_A_ROW = {"encoder": 2, "mlp": 5}
+MLP_WIDTH = 400
+THRESHOLD, PATIENCE = 0.9, 6
+FRAME = "canonical"
+
+
+def mlp_width(model: Model) -> int:
+    """The width of the hidden layers of `mlp`."""
+    return max(8, round(MLP_WIDTH * model.width))
+
+
+def class_layer_counts(model: Model) -> bool:
+    """Whether the class layer is the last of the `layers` of an mlp, as in arXiv:2412.00884."""
+    return model.name == "mlp" and model.args.get("class_layer") is True
+
+
+def layer_count(model: Model, target: Target) -> int:
+    """Linear layers in a row up to the output: those of the backbone, the bottleneck, the class layer."""
+    own = IN_A_ROW.get(model.name, 0)
+    if model.name == "mlp" and isinstance(model.args.get("layers", own), int):
+        own = int(model.args.get("layers", own)) - class_layer_counts(model)
+    narrow = target.bottleneck not in (None, "none")
+    return own + (1 + narrow if target.method == "ce" else 0)
+
+
+def fixed_layers(layers: int | str | None, count: int) -> range:
+    """Which of `count` layers in a row, numbered from 0, are fixed from the start on."""
+    if isinstance(layers, int):
+        return range(count - layers, count)
+    if layers is not None and layers.startswith("first:"):
+        return range(int(layers.removeprefix("first:")))
+    return range(0)
+
+
+def filled(model: Model) -> dict[str, Any]:
+    """The keys of fixed layers with their defaults; None for those that mean nothing here."""
+    layers = None if model.etf_layers == "none" else model.etf_layers
+    adaptive = layers == "adaptive"
+    return {
+        "etf_layers": layers,
+        "etf_frame": (model.etf_frame or FRAME) if layers is not None else None,
+        "etf_threshold": (model.etf_threshold or THRESHOLD) if adaptive else None,
+        "etf_patience": (model.etf_patience or PATIENCE) if adaptive else None,
+    }
+
+
+def idle(model: Model) -> Iterator[Fault]:
+    """Warnings for keys that have no effect; a variant that takes "none" may leave the others as they are."""
+    if model.etf_layers is None and model.etf_frame is not None:
+        yield Fault("model.etf_frame", "has no effect without model.etf_layers")
+    for key in ("etf_threshold", "etf_patience"):
+        if getattr(model, key) is not None and model.etf_layers not in ("adaptive", "none"):
+            yield Fault(f"model.{key}", 'has no effect without model.etf_layers = "adaptive"')
+
+
+def check_layers(model: Model, target: Target, classes: int | None, bottleneck: int | None) -> Iterator[Fault]:
+    """Faults of the fixed layers with the backbone, the head and the number of classes."""
+    layers = model.etf_layers
+    if layers in (None, "none"):
+        return
+    key = "model.etf_layers"
+    if layers == "feed-forward":
+        if model.name in IN_A_ROW:
+            sentence = f'{model.name} has no transformer blocks; give the number of its last layers, or "adaptive"'
+            yield Fault(key, sentence)
+        return
+    count = layer_count(model, target)
+    if layers == "adaptive" and model.name not in IN_A_ROW:
+        yield Fault(key, f'"adaptive" needs layers in a row, as mlp and encoder have them, not {model.name}')
+        return
+    if isinstance(layers, str) and layers.startswith("first:") and model.name not in ("mlp",):
+        yield Fault(key, f"{quoted(layers)} is for mlp; the first layers of {model.name} are no linear layers")
+        return
+    wanted = int(layers.removeprefix("first:")) if isinstance(layers, str) and layers != "adaptive" else layers
+    if isinstance(wanted, int) and wanted > count:
+        have = f"{model.name} with {target.method} has {_layers(count)} in a row up to the output"
+        instead = '"feed-forward"' if count == 0 else f"at most {count}"
+        if count and model.name not in IN_A_ROW:
+            instead += ', or "feed-forward"'
+        yield Fault(key, f"{have}, {wanted} are to be fixed; take {instead}")
+        return
+    output = layers == "adaptive" or count - 1 in fixed_layers(layers, count)
+    width = bottleneck or model.dim
+    if output and target.method == "ce" and isinstance(width, int) and classes is not None and width < classes - 1:
+        where = "target.bottleneck" if bottleneck else "model.dim"
+        needed = f"a simplex of {grouped(classes)} classes needs {where} >= {grouped(classes - 1)}, not {grouped(width)}"
+        yield Fault(key, f"the class layer cannot be fixed: {needed}")
+    elif output and target.method == "lsc" and model.dim == 1:
+        yield Fault(key, "one output has no simplex; take model.dim from 2")
+
+
+def _layers(count: int) -> str:
+    return "1 linear layer" if count == 1 else f"{count or 'no'} linear layers"
+
+
+def check_class_layer(model: Model, target: Target) -> Iterator[Fault]:
+    """Faults of model.args.class_layer, which makes the class layer the last layer of an mlp."""
+    if not class_layer_counts(model):
+        return
+    key = "model.args.class_layer"
+    if target.method != "ce":
+        yield Fault(key, f"belongs to ce; with {target.method} the last linear layer is the embedding's. Leave it out")
+    elif model.args.get("layers", 5) == 1:
+        yield Fault(key, "with one layer there is nothing before the class layer; take model.args.layers from 2")
+    elif model.dim not in (None, mlp_width(model)):
+        sentence = f"the embedding is then the last hidden layer's {mlp_width(model)}, not {model.dim}"
+        yield Fault("model.dim", f"{sentence}; leave it out")
