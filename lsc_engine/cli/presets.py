@@ -203,6 +203,8 @@ def _size(config: Any, row: dict[str, Any]) -> dict[str, Any]:
         "embedding_bytes": 4 * size["dim"],
         "parameters": size["parameters"],
         "head_parameters": size["head_parameters"],
+        "fixed_parameters": size["fixed_parameters"],
+        "optimizer_bytes": size["optimizer_bytes"],
         "class_layer_parameters": layer,
         "memory_bytes": size["memory_bytes"] + row["table_bytes"],
     }
@@ -266,6 +268,11 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
             lines["table in memory"] = _bytes(row["table_bytes"])
     if row["bottleneck"]:
         lines["bottleneck"] = _grouped(row["bottleneck"])
+    if row["fixed_parameters"]:
+        lines |= {
+            "fixed weights": _grouped(row["fixed_parameters"]),
+            "optimizer state": _bytes(row["optimizer_bytes"]),
+        }
     return lines | {
         "parameters": _grouped(row["parameters"] + row["head_parameters"]),
         "class layer": _grouped(row["head_parameters"]),

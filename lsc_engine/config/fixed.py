@@ -95,7 +95,9 @@ def check_layers(model: Model, target: Target, classes: int | None, bottleneck: 
     width = bottleneck or model.dim
     if output and target.method == "ce" and isinstance(width, int) and classes is not None and width < classes - 1:
         where = "target.bottleneck" if bottleneck else "model.dim"
-        needed = f"a simplex of {grouped(classes)} classes needs {where} >= {grouped(classes - 1)}, not {grouped(width)}"
+        needed = (
+            f"a simplex of {grouped(classes)} classes needs {where} >= {grouped(classes - 1)}, not {grouped(width)}"
+        )
         yield Fault(key, f"the class layer cannot be fixed: {needed}")
     elif output and target.method == "lsc" and model.dim == 1:
         yield Fault(key, "one output has no simplex; take model.dim from 2")

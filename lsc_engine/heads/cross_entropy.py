@@ -28,6 +28,11 @@ class CrossEntropyHead(Head):
             self.narrow = nn.Linear(dim, bottleneck, bias=False) if bottleneck else nn.Identity()
             self.layer = nn.Linear(bottleneck or dim, classes)
 
+    @property
+    def in_a_row(self) -> list[str]:
+        """Names of the linear layers, first to last."""
+        return ["narrow", "layer"] if self.bottleneck else ["layer"]
+
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(self.layer(self.narrow(z)).float(), target, reduction="none")
 

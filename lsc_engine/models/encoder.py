@@ -37,6 +37,9 @@ class Encoder(nn.Module):
     `width` multiplies the channels and the hidden linear layer, for small runs; 1.0 is the papers' scale.
     """
 
+    # The linear layers at the end, first to last.
+    in_a_row = ("linear_a", "linear_b")
+
     def __init__(self, channels: int, size: int, dim: int, width: float = 1.0) -> None:
         super().__init__()
         widths = [max(8, round(c * width)) for c in CHANNELS]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
+from lsc_engine.models import etf
 from lsc_engine.models.build import build_model
 
 if TYPE_CHECKING:
@@ -13,31 +15,47 @@ if TYPE_CHECKING:
 
 
 def describe(config: RunConfig, *, channels: int, size: int, dim: int | None, classes: int) -> dict[str, Any]:
-    """{"parameters", "head_parameters", "dim", "memory_bytes"}: trained parameters of the backbone and of the class
-    layer (0 for LSC), the embedding's width, and an estimate of the training memory in bytes.
+    """{"parameters", "head_parameters", "fixed_parameters", "optimizer_bytes", "dim", "memory_bytes"}: trained
+    parameters of the backbone and of the class layer (0 for LSC), weights of layers fixed from the start on, the
+    optimizer's moments, the embedding's width, and an estimate of the training memory in bytes.
 
     The estimate counts weights, gradients and two AdamW moments in float32, and the activations that one forward pass
     of one image keeps for the backward pass, times the batch; cross-entropy adds two copies of its logits.
     """
     with torch.device("meta"):
         model = build_model(config.model, channels=channels, size=size, dim=dim, seed=0)
-    width = dim or _own_width(model)
-    parameters = sum(p.numel() for p in model.parameters())
-    head = 0
+        width = dim or _own_width(model)
+        head = _class_layer(config, width, classes)
+        modules = {"model": model, "head": head}
+        fixed = etf.named_layers(modules, config.model)
+        etf.fix(modules, fixed, frame=config.model.etf_frame or "canonical", seeds=[0] * len(fixed))
+    parameters, in_head = (sum(p.numel() for p in module.parameters()) for module in (model, head))
+    frames = sum(b.nbytes for module in (model, head) for name, b in module.named_buffers() if name.endswith("frame"))
+    batch = config.train.batch_size
+    logits = 2 * 4 * batch * classes if config.target.method == "ce" else 0
+    activations = batch * _activation_bytes(model, channels, size)
+    return {
+        "parameters": parameters,
+        "head_parameters": in_head,
+        "fixed_parameters": etf.fixed_weights(modules),
+        "optimizer_bytes": 4 * (1 if config.optimizer.name == "sgd" else 2) * (parameters + in_head),
+        "dim": width,
+        "memory_bytes": 16 * (parameters + in_head) + frames + activations + logits,
+    }
+
+
+def _class_layer(config: RunConfig, width: int, classes: int) -> nn.Module:
+    """What a head trains, as shapes."""
+    head = nn.Module()
     if config.target.method == "ce":
         from lsc_engine.config import bottleneck_width
 
         narrow = bottleneck_width(config.target.bottleneck, classes)
-        head = (width * narrow if narrow else 0) + ((narrow or width) + 1) * classes
-    batch = config.train.batch_size
-    logits = 2 * 4 * batch * classes if head else 0
-    activations = batch * _activation_bytes(model, channels, size)
-    return {
-        "parameters": parameters,
-        "head_parameters": head,
-        "dim": width,
-        "memory_bytes": 16 * (parameters + head) + activations + logits,
-    }
+        if narrow:
+            head.narrow = nn.Linear(width, narrow, bias=False)
+        head.layer = nn.Linear(narrow or width, classes)
+        head.in_a_row = ["narrow", "layer"] if narrow else ["layer"]  # type: ignore[assignment]
+    return head
 
 
 def _own_width(model: torch.nn.Module) -> int:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lsc_engine.errors import LscError
+from lsc_engine.models import etf
 from lsc_engine.runs import checkpoints
 
 MODEL, STATE = "model.safetensors", "state.pt"
@@ -108,7 +109,11 @@ def load_newest(folder: Path, say: Callable[[str], None], at: int | None = None)
 
 
 def restore(model: nn.Module, head: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put the weights of a checkpoint into `model` and `head`. LscError where names or shapes differ."""
+    """Put the weights of a checkpoint into `model` and `head`. LscError where names or shapes differ.
+
+    Layers that are fixed in the checkpoint are fixed here too: their weights follow from their seeds.
+    """
+    etf.adopt({"model": model, "head": head}, tensors)
     for prefix, module in (("model.", model), ("head.", head)):
         own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         try:
@@ -121,7 +126,11 @@ def restore_backbone(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Start `model` from the backbone of another run: every weight of equal name and shape, at least one."""
     own = model.state_dict()
     given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    fitting = {name: t for name, t in given.items() if name in own and own[name].shape == t.shape}
+    fitting = {
+        name: t
+        for name, t in given.items()
+        if name in own and own[name].shape == t.shape and not name.endswith(f".{etf.SPEC}")
+    }
     if not fitting:
         raise LscError("start_from: no weight of that run's backbone fits this one")
     model.load_state_dict(fitting, strict=False)

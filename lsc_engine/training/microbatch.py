@@ -38,7 +38,11 @@ class MicroBatches:
         self.has_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
         # Batch statistics of a single image do not exist.
         self._least = 2 if self.has_statistics else 1
-        running = [b for module in self._modules for b in module.buffers() if b.numel()]
+        # What a state_dict leaves out is no running statistic: it never changes.
+        running = [
+            b for module in self._modules for name, b in module.named_buffers()
+            if b.numel() and name in module.state_dict()
+        ]  # fmt: skip
         # Copied every step: one kernel for all of a type.
         kinds = {b.dtype for b in running}
         self._running = [[b for b in running if b.dtype == kind] for kind in kinds]

@@ -24,6 +24,7 @@ from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.evaluate import class_means, evaluate
+from lsc_engine.training.fixing import Fixing
 from lsc_engine.training.identity import differing, identity, may_differ
 from lsc_engine.training.microbatch import MicroBatches, out_of_memory
 from lsc_engine.training.seeds import derive_seed
@@ -81,6 +82,7 @@ class Session:
         self.head: Head = build_head(config, classes=derived.classes, dim=width, seed=seed, table=table).to(device)
         if initial is not None:
             checkpoint.restore_backbone(self.model, initial)
+        self.fixing = Fixing(config, self.model, self.head)
 
         # --------------------------------------------------------------------------------------------- Optimizer
         o = config.optimizer
