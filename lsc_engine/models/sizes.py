@@ -59,8 +59,10 @@ def _class_layer(config: RunConfig, width: int, classes: int) -> nn.Module:
 
 
 def _own_width(model: torch.nn.Module) -> int:
-    last = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
-    return int(getattr(getattr(model, "backbone", None), "num_features", last.out_features))
+    width = getattr(getattr(model, "backbone", None), "num_features", None)
+    if width is None:
+        width = [m for m in model.modules() if isinstance(m, nn.Linear)][-1].out_features
+    return int(width)
 
 
 def _activation_bytes(model: torch.nn.Module, channels: int, size: int) -> int:
