@@ -39,6 +39,21 @@ class Head(nn.Module):
         """[B] bool: is the image closer to its own centre than half the smallest angle? None where there is none."""
         return None
 
+    free_length: bool = True
+    """Whether only the direction of an embedding counts."""
+    free_radius: float | None = None
+    """The distance from the own centre within which the loss is 0, if there is one."""
+    min_angle: float | None = None
+    """The smallest angle between two centres in degrees; None where they are learned."""
+
+    def shown(self, z: Tensor) -> Tensor:
+        """The embeddings [B, n] in the space of the centres, [B, m]."""
+        return z
+
+    def centres(self, labels: Tensor) -> Tensor | None:
+        """Where images of the classes [B] int64 belong, [B, m] float32; None where the method has no such place."""
+        return None
+
     def record(self) -> dict[str, Any]:
         """Everything that decides which label an embedding has, as plain values; kept in source.json."""
         raise NotImplementedError

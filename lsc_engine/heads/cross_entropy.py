@@ -41,5 +41,13 @@ class CrossEntropyHead(Head):
         rows = max(1, LOGITS_AT_ONCE // self.classes)
         return torch.cat([self.layer(self.narrow(part)).argmax(1) for part in z.split(rows)])
 
+    def shown(self, z: Tensor) -> Tensor:
+        narrow: Tensor = self.narrow(z)
+        return narrow
+
+    def centres(self, labels: Tensor) -> Tensor:
+        """The rows of the class layer."""
+        return self.layer.weight[labels].float()
+
     def record(self) -> dict[str, Any]:
         return {"method": "ce", "classes": self.classes, "n": self.dim, "bottleneck": self.bottleneck}

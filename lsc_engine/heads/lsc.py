@@ -43,7 +43,11 @@ class LscHead(Head):
         self.system, self.order, self.classes, self.dim = system, order, classes, system.n
         self.kind, self.radius, self.cluster_radius, self.weights = loss, radius, cluster_radius, weights
         self.own = own
-        self.sure_cosine = math.cos(math.acos(max(-1.0, min(1.0, system.max_cosine))) / 2)
+        angle = math.acos(max(-1.0, min(1.0, system.max_cosine)))
+        self.sure_cosine = math.cos(angle / 2)
+        self.min_angle = math.degrees(angle)
+        self.free_length = loss not in ("distance", "cosine+distance")
+        self.free_radius = cluster_radius if cluster_radius > 0 and not self.free_length else None
 
     def target(self, labels: Tensor) -> Tensor:
         return self.order.index(labels)
@@ -68,12 +72,17 @@ class LscHead(Head):
 
     def distance(self, z: Tensor, target: Tensor) -> Tensor:
         """Euclidean distance [B] of each embedding from its own centre (the x of (7))."""
+        return torch.linalg.vector_norm(z - self._centres(target), dim=1)
+
+    def _centres(self, target: Tensor) -> Tensor:
         centres = self.system.vectors(target)
         if self.radius == "native":
-            centres = centres * self.system.native_norm(target).unsqueeze(1)
-        else:
-            centres = centres * float(self.radius)
-        return torch.linalg.vector_norm(z - centres, dim=1)
+            return centres * self.system.native_norm(target).unsqueeze(1)
+        return centres * float(self.radius)
+
+    def centres(self, labels: Tensor) -> Tensor:
+        target = self.order.index(labels)
+        return self.system.vectors(target) if self.free_length else self._centres(target)
 
     @torch.no_grad()
     def predict(self, z: Tensor, unused: str = "nearest") -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lsc_engine.data import Batch
 from lsc_engine.heads import Head
+from lsc_engine.training.embeddings import Watch
 
 
 @torch.no_grad()
@@ -19,8 +20,9 @@ def evaluate(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
+    watch: Watch | None = None,
 ) -> dict[str, float]:
-    """{"loss", "accuracy"} and, for LSC, "inside" over `batches`; one host sync, at the end.
+    """{"loss", "accuracy"} and, for LSC, "inside" over `batches`; one host sync, at the end. `watch` sees embeddings.
 
     "inside" is the share of images closer to their own centre than half the smallest angle.
     """
@@ -34,9 +36,12 @@ def evaluate(
             target = head.target(labels)
             inside = head.inside(z, target)
             sums[0] += head.losses(z, target).double().sum()
-            sums[1] += (head.predict(z) == labels).sum()
+            predicted = head.predict(z)
+            sums[1] += (predicted == labels).sum()
             sums[2] += torch.nan if inside is None else inside.sum()
             sums[3] += len(labels)
+            if watch is not None:
+                watch.see(z, labels, predicted)
     finally:
         model.train(was_training)
     loss, accuracy, share = (sums[:3] / sums[3]).tolist()

@@ -23,6 +23,7 @@ from lsc_engine.runs.layout import PRESET
 from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.embeddings import Watch
 from lsc_engine.training.evaluate import class_means, evaluate
 from lsc_engine.training.fixing import Fixing
 from lsc_engine.training.identity import differing, identity, may_differ
@@ -83,6 +84,8 @@ class Session:
         if initial is not None:
             checkpoint.restore_backbone(self.model, initial)
         self.fixing = Fixing(config, self.model, self.head)
+        kept = config.eval.embeddings
+        self.watch = Watch(folder, self.head, self.source, self.seen, setting=kept, every=self.eval_every, width=width)
 
         # --------------------------------------------------------------------------------------------- Optimizer
         o = config.optimizer
@@ -183,6 +186,8 @@ class Session:
         self.owes_evaluation = False
         self._score = values.get("val/accuracy", values["train/accuracy"])
         writer.metrics(step, step / self.steps_per_epoch, self.clock.seconds, values)
+        with self.clock.paused():
+            self.watch.write(writer, step, step / self.steps_per_epoch)
         self.report(writer, step, values)
 
     def _go_on(self, writer: RunWriter, step: int, signals: Signals) -> None:
@@ -218,7 +223,8 @@ class Session:
                 yield batch
 
         options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        seen = evaluate(self.model, self.head, batches(self.source, self.seen), **options)
+        self.watch.begin()
+        seen = evaluate(self.model, self.head, batches(self.source, self.seen), watch=self.watch, **options)
         values = {"train/accuracy": seen["accuracy"], "train/loss_eval": seen["loss"]}
         if "inside" in seen:
             values["train/inside"] = seen["inside"]
@@ -304,6 +310,7 @@ class Session:
         """Continue from the newest good checkpoint: its step, or 0 where there is none."""
         found = checkpoint.load_newest(self.folder, writer.message)
         if found is None:
+            self.watch.forget_after(0)
             self.clock.restart()
             return 0
         step, state = found.step, found.state
@@ -325,6 +332,7 @@ class Session:
             writer.message(f"{state['threads']} CPU threads as before, so that the run goes on bit by bit")
         self.clock = Clock(self.device, state["seconds"])
         self._seconds_before, self.first_step, self._saved_step = state["seconds"], step, step
+        self.watch.forget_after(step)
         writer.message(f"resumed at step {step} of {self.total_steps}")
         return step
 

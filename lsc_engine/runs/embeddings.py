@@ -1,0 +1,330 @@
+"""Snapshots of embeddings in a run folder: some evaluation images after each evaluation, for Monitor and figures.
+
+    from lsc_engine.runs.embeddings import list_snapshots, read_snapshot
+    for step, path in list_snapshots(run.path):    # rising steps, some sixty at most
+        shot = read_snapshot(path)                 # Points where n <= 3, else Angles; UnreadableError with a sentence
+        shot.step, shot.epoch, shot.classes, shot.min_angle
+    points: shot.z [B, n], shot.label [B], shot.predicted [B], shot.centre_label [k], shot.centre [k, n],
+            shot.own_centre [B, n], shot.inside [B], shot.by_class()
+    angles: shot.own, shot.other [180] counts by degree, shot.inside, shot.wrong, shot.quantile(shot.own, 0.5)
+
+A file is `embeddings/step-00001000.safetensors`, at most some 20 kB, written whole or not at all. Nothing is unpickled,
+sizes are bounded, and every number is checked before it is used. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsc_engine.runs.files import UnreadableError, read_bytes, replace_file
+from lsc_engine.runs.layout import EMBEDDINGS
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# Snapshots kept of a run; where there would be more, every second one goes.
+MOST_KEPT = 60
+BINS = 180
+_MOST_BYTES = 256 << 10
+_MOST_HEADER = 16 << 10
+_MOST_NAMES = 10_000
+_MOST_ROWS = 4096
+_LARGEST = 1e15
+_NAME = re.compile(r"step-([0-9]{8,18})\.safetensors")
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Embeddings of B images in n <= 3 dimensions, and the centres of their k classes, of `classes` in all.
+
+    `free_length`: only directions count (cosine, cross-entropy), so the lengths of the centres mean nothing. `radius`:
+    the distance from the centre within which the loss is 0, None where there is none. `min_angle` in degrees, None
+    where the centres are learned. `centre` is empty [0, n] where the method has none.
+    """
+
+    step: int
+    epoch: float
+    classes: int
+    min_angle: float | None
+    free_length: bool
+    radius: float | None
+    z: Floats
+    label: Ints
+    predicted: Ints
+    centre_label: Ints
+    centre: Floats
+
+    @property
+    def n(self) -> int:
+        """The latent dimension."""
+        return int(self.z.shape[1])
+
+    @cached_property
+    def own_centre(self) -> Floats:
+        """The centre of each image's class [B, n]; NaN where it is not kept."""
+        out = np.full(self.z.shape, np.nan)
+        order = np.argsort(self.centre_label)
+        if order.size:
+            at = order[np.minimum(np.searchsorted(self.centre_label[order], self.label), order.size - 1)]
+            known = self.centre_label[at] == self.label
+            out[known] = self.centre[at[known]]
+        return out
+
+    @cached_property
+    def inside(self) -> Bools | None:
+        """[B]: closer to its centre than the radius, or than half the smallest angle; None where there is neither."""
+        own = self.own_centre
+        if self.radius is not None:
+            return np.asarray(np.linalg.norm(self.z - own, axis=1) <= self.radius)
+        if self.min_angle is None or not self.centre.size:
+            return None
+        length = np.linalg.norm(self.z, axis=1) * np.linalg.norm(own, axis=1)
+        inner = (self.z * own).sum(1)
+        return np.asarray(inner > length * math.cos(math.radians(self.min_angle / 2)))
+
+    def by_class(self) -> list[tuple[int, int, float, float | None]]:
+        """(class, images, share labelled right, share inside) of the classes that images are kept of, rising."""
+        out = []
+        for label in np.unique(self.label).tolist():
+            rows = self.label == label
+            inside = None if self.inside is None else float(self.inside[rows].mean())
+            out.append((label, int(rows.sum()), float((self.predicted[rows] == label).mean()), inside))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Angles:
+    """Angles of some images to their own and to their nearest other centre, in n > 3 dimensions.
+
+    `own`, `other`: counts [180] by degree. `inside`: share closer to the own centre than half the smallest angle (None
+    where centres are learned), `wrong`: share closer to another centre than to their own.
+    """
+
+    step: int
+    epoch: float
+    classes: int
+    min_angle: float | None
+    n: int
+    own: Ints
+    other: Ints
+    inside: float | None
+    wrong: float
+
+    @property
+    def images(self) -> int:
+        """How many images were looked at."""
+        return int(self.own.sum())
+
+    @staticmethod
+    def quantile(counts: Ints, share: float) -> float:
+        """The angle in degrees below which this share of the images lies, by linear interpolation in its bin."""
+        total = np.concatenate(([0.0], np.cumsum(counts)))
+        wanted = share * total[-1]
+        at = int(np.clip(np.searchsorted(total, wanted) - 1, 0, counts.size - 1))
+        return float(at + (wanted - total[at]) / max(1, counts[at]))
+
+
+Snapshot = Points | Angles
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """Step and path of the snapshots of a run folder, rising; the newest ones if there are far too many."""
+    place = folder / EMBEDDINGS
+    found: list[tuple[int, Path]] = []
+    try:
+        if place.is_symlink():
+            return []
+        with os.scandir(place) as entries:
+            for number, entry in enumerate(entries):
+                if (name := _NAME.fullmatch(entry.name)) is not None:
+                    found.append((int(name[1]), place / entry.name))
+                if number >= _MOST_NAMES:
+                    break
+    except OSError:
+        return []
+    return sorted(found)[-4 * MOST_KEPT :]
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """The snapshot in a file. UnreadableError, one sentence, for anything that is not one."""
+    facts, tensors = _parse(read_bytes(path, _MOST_BYTES), path.name)
+    try:
+        made = _points(facts, tensors) if facts.get("kind") == "points" else _angles(facts, tensors)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UnreadableError(f"{path.name} is not a snapshot of embeddings: {what}") from None
+    if (name := _NAME.fullmatch(path.name)) is not None and int(name[1]) != made.step:
+        raise UnreadableError(f"{path.name} holds step {made.step}")
+    return made
+
+
+def _parse(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Facts and arrays of a safetensors file: 8 bytes length, JSON header, data."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_MOST_HEADER, len(data) - 8):
+        raise UnreadableError(f"{name} is not a snapshot of embeddings: its header is cut off or too long")
+    body = data[8 + length :]
+    try:
+        header = json.loads(data[8 : 8 + length])
+        facts = json.loads(header.pop("__metadata__")["snapshot"])
+        if not isinstance(facts, dict):
+            raise ValueError("no facts")
+        return facts, {key: _array(entry, body) for key, entry in header.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise UnreadableError(f"{name} is not a snapshot of embeddings: its header is damaged") from None
+
+
+def _array(entry: Mapping[str, Any], body: bytes) -> npt.NDArray[Any]:
+    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+    start, stop = entry["data_offsets"]
+    if not (
+        isinstance(shape, list) and len(shape) <= 2 and all(type(d) is int and 0 <= d <= _MOST_ROWS for d in shape)
+    ):
+        raise ValueError("shape")
+    if not (type(start) is int and type(stop) is int and 0 <= start <= stop <= len(body)):
+        raise ValueError("offsets")
+    if stop - start != math.prod(shape) * dtype.itemsize:
+        raise ValueError("size")
+    array = np.frombuffer(body[start:stop], dtype).reshape(shape)
+    return array.astype(np.float64 if dtype.kind == "f" else np.int64)
+
+
+def _number(value: Any, name: str, low: float, high: float = _LARGEST, *, whole: bool = False) -> Any:
+    good = type(value) is int if whole else type(value) in (int, float)
+    if not good or not low <= value <= high:
+        raise ValueError(f"{name} is {str(value)[:40]!r}")
+    return value
+
+
+def _head(facts: Mapping[str, Any]) -> dict[str, Any]:
+    angle = facts["min_angle"]
+    return {
+        "step": _number(facts["step"], "step", 0, 10**18, whole=True),
+        "epoch": float(_number(facts["epoch"], "epoch", 0)),
+        "classes": _number(facts["classes"], "classes", 1, 2**63, whole=True),
+        "min_angle": None if angle is None else float(_number(angle, "min_angle", 0, 180)),
+    }
+
+
+def _points(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Points:
+    z, centre = (_finite(tensors[name], name, 2) for name in ("z", "centre"))
+    label, predicted, centre_label = (_labels(tensors[name], name) for name in ("label", "predicted", "centre_label"))
+    if not 1 <= z.shape[1] <= 3 or centre.shape[1] != z.shape[1]:
+        raise ValueError(f"embeddings of {z.shape[1]} and centres of {centre.shape[1]} dimensions")
+    if not len(z) == len(label) == len(predicted) or len(centre) != len(centre_label):
+        raise ValueError("its arrays are not of equal length")
+    if len(np.unique(centre_label)) != len(centre_label):
+        raise ValueError("a class has two centres")
+    if not isinstance(facts["free_length"], bool):
+        raise ValueError("free_length is neither true nor false")
+    radius = facts["radius"]
+    return Points(
+        **_head(facts), free_length=facts["free_length"],
+        radius=None if radius is None else float(_number(radius, "radius", 0)),
+        z=z, label=label, predicted=predicted, centre_label=centre_label, centre=centre,
+    )  # fmt: skip
+
+
+def _angles(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Angles:
+    if facts["kind"] != "angles":
+        raise ValueError(f"its kind is {str(facts['kind'])[:40]!r}")
+    counts = []
+    for name in ("own", "other"):
+        found = tensors[name]
+        if found.shape != (BINS,) or found.dtype.kind != "i" or found.min() < 0 or found.max() > 1e9:
+            raise ValueError(f"{name} is not a count for each of {BINS} degrees")
+        counts.append(found)
+    inside = facts["inside"]
+    return Angles(
+        **_head(facts), n=_number(facts["n"], "n", 1, 10**9, whole=True), own=counts[0], other=counts[1],
+        inside=None if inside is None else float(_number(inside, "inside", 0, 1)),
+        wrong=float(_number(facts["wrong"], "wrong", 0, 1)),
+    )  # fmt: skip
+
+
+def _finite(array: npt.NDArray[Any], name: str, axes: int) -> Floats:
+    if array.ndim != axes or array.dtype.kind != "f":
+        raise ValueError(f"{name} is not a table of numbers")
+    if not np.isfinite(array).all() or np.abs(array).max(initial=0) > _LARGEST:
+        raise ValueError(f"{name} holds values that are not finite or far too large")
+    return array
+
+
+def _labels(array: npt.NDArray[Any], name: str) -> Ints:
+    if array.ndim != 1 or array.dtype.kind != "i" or array.min(initial=0) < -1:
+        raise ValueError(f"{name} is not a list of classes")
+    return array
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
+    """Write a snapshot into the run folder, whole or not at all. Raises OSError."""
+    place = folder / EMBEDDINGS
+    place.mkdir(exist_ok=True)
+    path = place / f"step-{snapshot.step:08d}.safetensors"
+    replace_file(path, _bytes(snapshot), durable=False)
+    return path
+
+
+def _bytes(snapshot: Snapshot) -> bytes:
+    from safetensors.numpy import save
+
+    facts: dict[str, Any] = {
+        "step": snapshot.step, "epoch": snapshot.epoch, "classes": snapshot.classes, "min_angle": snapshot.min_angle,
+    }  # fmt: skip
+    arrays: dict[str, npt.NDArray[Any]]
+    if isinstance(snapshot, Points):
+        facts |= {"kind": "points", "free_length": snapshot.free_length, "radius": snapshot.radius}
+        names = ("label", "predicted", "centre_label")
+        arrays = {name: getattr(snapshot, name).astype("<i8") for name in names}
+        arrays |= {"z": snapshot.z.astype("<f4"), "centre": snapshot.centre.astype("<f4")}
+    else:
+        facts |= {"kind": "angles", "n": snapshot.n, "inside": snapshot.inside, "wrong": snapshot.wrong}
+        arrays = {"own": snapshot.own.astype("<i8"), "other": snapshot.other.astype("<i8")}
+    return bytes(save(arrays, {"snapshot": json.dumps(facts, allow_nan=False)}))
+
+
+def thin(folder: Path, newest: int, every: int) -> None:
+    """Remove snapshots so that at most `MOST_KEPT` evenly spread ones up to step `newest` are left, and that one.
+
+    `every`: steps between evaluations. What is kept depends on these numbers alone, so a run that was resumed keeps the
+    same as one that was not. Files left by a process that was killed while it wrote are removed too.
+    """
+    stride = every
+    while newest // stride > MOST_KEPT - 2:
+        stride *= 2
+    _remove(folder, lambda step: step != newest and (step % stride != 0 or step > newest))
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the snapshots beyond `step`, from which the run goes on."""
+    _remove(folder, lambda other: other > step)
+
+
+def _remove(folder: Path, gone: Callable[[int], bool]) -> None:
+    place = folder / EMBEDDINGS
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in list(entries):
+            name = _NAME.fullmatch(entry.name)
+            if gone(int(name[1])) if name is not None else entry.name.startswith(".step-"):
+                with contextlib.suppress(OSError):
+                    os.unlink(place / entry.name)

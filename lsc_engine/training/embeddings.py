@@ -1,0 +1,170 @@
+"""What a run keeps of its embeddings for viewers: some evaluation images, seen in passing while they are evaluated.
+
+No image passes the network for this, no random number is drawn, nothing of the training is touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsc_engine.data import ImageSource, fixed_subset
+from lsc_engine.heads import Head
+from lsc_engine.runs import RunWriter
+from lsc_engine.runs.embeddings import BINS, Angles, Points, Snapshot, drop_after, thin, write_snapshot
+from lsc_engine.vectors.order import Bijection
+
+MOST_POINTS, MOST_CLASSES = 512, 64
+MOST_ANGLES = 256
+# With more classes the search for the nearest other centre would cost more than it shows ("auto").
+AUTO_CLASSES = 10_000
+# Cosines held at once: 16 MB of float32.
+COSINES_AT_ONCE = 2**22
+# Room that metrics and status must find on the disk.
+MARGIN = 1 << 20
+
+
+class Watch:
+    """Chooses the images once, keeps their embeddings during an evaluation, and writes them as a snapshot after it.
+
+    `index`: the numbers of the evaluated images in `source`, in the order in which `see` meets them. `setting` is
+    eval.embeddings.
+    """
+
+    def __init__(self, folder: Path, head: Head, source: ImageSource, index: Tensor, *, setting: str, every: int,
+                 width: int) -> None:  # fmt: skip
+        self.folder, self.head, self.every = folder, head, every
+        n = head.shown(torch.zeros(1, width, device=source.device)).shape[1]
+        self.flat = n <= 3
+        has_centres = head.centres(torch.zeros(1, dtype=torch.long, device=source.device)) is not None
+        fits = self.flat or (has_centres and (setting == "on" or head.classes <= AUTO_CLASSES))
+        self.on = setting != "off" and fits
+        self.positions: list[int] = []
+        self.shown_classes = torch.arange(min(head.classes, MOST_CLASSES))
+        if self.on:
+            self._choose(source, index)
+        self.begin()
+
+    def _choose(self, source: ImageSource, index: Tensor) -> None:
+        if not self.flat or self.head.classes <= MOST_CLASSES:
+            most = MOST_POINTS if self.flat else MOST_ANGLES
+            self.positions = fixed_subset(len(index), most).tolist()
+            return
+        # Of many classes a few, with all of their images that there is room for.
+        mixed = Bijection(len(index), 0, "embeddings shown")(torch.arange(len(index)))
+        labels = source.labels(index[mixed].to(source.device)).cpu()
+        chosen: dict[int, None] = {}
+        for label in labels.tolist():
+            chosen.setdefault(label)
+            if len(chosen) == MOST_CLASSES:
+                break
+        self.shown_classes = torch.tensor(sorted(chosen))
+        self.positions = mixed[torch.isin(labels, self.shown_classes)][:MOST_POINTS].sort().values.tolist()
+
+    def begin(self) -> None:
+        """An evaluation begins, or begins again."""
+        self._at = self._next = 0
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def see(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """The next batch: embeddings [B, n], labels [B], predicted labels [B]."""
+        start, self._at = self._at, self._at + len(labels)
+        first = self._next
+        while self._next < len(self.positions) and self.positions[self._next] < self._at:
+            self._next += 1
+        if self._next > first:
+            rows = torch.tensor(self.positions[first : self._next], device=z.device) - start
+            self._seen.append((self.head.shown(z[rows]), labels[rows], predicted[rows]))
+
+    def write(self, writer: RunWriter, step: int, epoch: float) -> None:
+        """Write what was seen. A disk that refuses is told in the status and never ends training."""
+        if not self._seen:
+            return
+        z, labels, predicted = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        self.begin()
+        z = z.float()
+        if not torch.isfinite(z).all():
+            writer.message(f"embeddings of step {step} not kept: they hold values that are not finite")
+            return
+        made = self._points(z, labels, predicted, step, epoch) if self.flat else self._angles(z, labels, step, epoch)
+        try:
+            if shutil.disk_usage(self.folder).free < MARGIN:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_snapshot(self.folder, made)
+        except OSError as error:
+            writer.trouble("embeddings", f"embeddings of step {step}: {error.strerror or error}")
+            return
+        thin(self.folder, step, self.every)
+        if "embeddings" in writer.troubles:
+            writer.trouble("embeddings", None)
+
+    def forget_after(self, step: int) -> None:
+        """The run goes on from `step`."""
+        if self.on:
+            drop_after(self.folder, step)
+
+    # ------------------------------------------------------------------------------------------------ What is shown
+    def _points(self, z: Tensor, labels: Tensor, predicted: Tensor, step: int, epoch: float) -> Snapshot:
+        shown = self.shown_classes
+        centres = self.head.centres(shown.to(z.device))
+        if centres is None:
+            shown, centres = shown[:0], z[:0]
+        return Points(
+            step=step, epoch=epoch, classes=self.head.classes, min_angle=self.head.min_angle,
+            free_length=self.head.free_length, radius=self.head.free_radius, z=_floats(z), label=labels.cpu().numpy(),
+            predicted=predicted.cpu().numpy(), centre_label=shown.numpy(), centre=_floats(centres),
+        )  # fmt: skip
+
+    def _angles(self, z: Tensor, labels: Tensor, step: int, epoch: float) -> Snapshot:
+        own, other = (_degrees(cosines) for cosines in own_and_other(z, labels, self.head))
+        angle = self.head.min_angle
+        return Angles(
+            step=step, epoch=epoch, classes=self.head.classes, min_angle=angle, n=z.shape[1],
+            own=_counts(own), other=_counts(other), wrong=float((other < own).mean()),
+            inside=None if angle is None else float((own < angle / 2).mean()),
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def own_and_other(z: Tensor, labels: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    """Cosines [B] of embeddings [B, n] with the centre of their own class, and with the nearest centre of another."""
+    unit = _unit(z)
+    centres = head.centres(labels)
+    assert centres is not None
+    own = (unit * _unit(centres)).sum(1)
+    other = torch.full_like(own, -1.0)
+    rows = torch.arange(len(z), device=z.device)
+    chunk = max(1, COSINES_AT_ONCE // max(len(z), z.shape[1]))
+    for start in range(0, head.classes, chunk):
+        part = torch.arange(start, min(start + chunk, head.classes), device=z.device)
+        centres = head.centres(part)
+        assert centres is not None
+        cosines = unit @ _unit(centres).T
+        # The own class does not count; a column outside this part is clamped and its value left as it is.
+        column = (labels - start).clamp(0, len(part) - 1)
+        here = (labels >= start) & (labels < start + len(part))
+        cosines[rows, column] = torch.where(here, -1.0, cosines[rows, column])
+        other = torch.maximum(other, cosines.amax(1))
+    return own, other
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(rows.detach().float(), dim=1)
+
+
+def _floats(rows: Tensor) -> np.ndarray:
+    return rows.detach().float().cpu().double().numpy()
+
+
+def _degrees(cosines: Tensor) -> np.ndarray:
+    return np.degrees(np.arccos(np.clip(cosines.cpu().double().numpy(), -1, 1)))
+
+
+def _counts(angles: np.ndarray) -> np.ndarray:
+    return np.bincount(np.minimum(angles.astype(np.int64), BINS - 1), minlength=BINS)
