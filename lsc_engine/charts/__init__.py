@@ -3,9 +3,12 @@
     picture = draw([Series(steps, losses, "a")], 72, 16, View(log_y=True))
     print(picture.to_text())
 
+    rows = plane(z, colours, 40, 20, extent=6.0)      # also sphere and butterfly: embeddings of a run
+
 `lsc-engine show --plot`, the end of `lsc-engine run` and every chart of `lsc-tui` are this one renderer.
 """
 
+from lsc_engine.charts.butterfly import butterfly
 from lsc_engine.charts.frame import (
     AXIS,
     BLANK,
@@ -21,6 +24,7 @@ from lsc_engine.charts.frame import (
 )
 from lsc_engine.charts.reduction import SMOOTHING, smooth
 from lsc_engine.charts.scales import Scale, short
+from lsc_engine.charts.scatter import Camera, Rows, Tag, plane, sphere
 from lsc_engine.charts.series import Level, Mark, Series, View, Window
 from lsc_engine.charts.text import readout, to_text
 
@@ -33,18 +37,24 @@ __all__ = [
     "LEVEL",
     "MARK",
     "SMOOTHING",
+    "Camera",
     "Level",
     "Mark",
     "Picture",
+    "Rows",
     "Run",
     "Scale",
     "Series",
+    "Tag",
     "View",
     "Window",
+    "butterfly",
     "draw",
+    "plane",
     "readout",
     "series_style",
     "short",
     "smooth",
+    "sphere",
     "to_text",
 ]

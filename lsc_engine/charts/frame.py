@@ -68,7 +68,7 @@ class Picture:
         return round(unit * (self.plot_width - 1)) if abs(unit) < 1e6 else -1
 
 
-class _Canvas:
+class Canvas:
     """Cells under construction: code points and style numbers [height, width]."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -120,14 +120,14 @@ def draw(series: list[Series], width: int, height: int, view: View | None = None
     plot_width = width - left
     if plot_width != guess:
         layers = layers_of(series, view, x_scale, plot_width * across)
-    canvas = _Canvas(plot_width, plot_height)
+    canvas = Canvas(plot_width, plot_height)
     _draw_levels(canvas, levels, y_scale, view)
     _draw_bands(canvas, series, view, x_scale, y_scale)
     for layer in sorted(layers, key=lambda item: not item.dim):
         _draw_layer(canvas, layer, y_scale, view)
     _draw_letters(canvas, layers, y_scale, view)
     _draw_thread(canvas, x_scale, view)
-    whole = _Canvas(width, height)
+    whole = Canvas(width, height)
     whole.codes[:plot_height, left:] = canvas.codes
     whole.styles[:plot_height, left:] = canvas.styles
     _draw_y_axis(whole, tick_values, texts, y_scale, label_width, plot_height, view)
@@ -137,7 +137,7 @@ def draw(series: list[Series], width: int, height: int, view: View | None = None
     return Picture(width, height, whole.rows(), left, plot_width, plot_height, x_scale, y_scale, hidden)
 
 
-def _draw_layer(canvas: _Canvas, layer: Layer, y_scale: Scale, view: View) -> None:
+def _draw_layer(canvas: Canvas, layer: Layer, y_scale: Scale, view: View) -> None:
     """Put a line on the canvas. It covers dim cells, joins its dots to those of equal rank, and takes the colour."""
     rows, columns = canvas.codes.shape
     across, down = PIXELS[view.mode]
@@ -156,7 +156,7 @@ def _draw_layer(canvas: _Canvas, layer: Layer, y_scale: Scale, view: View) -> No
     canvas.styles[drawn] = series_style(layer.series.colour, layer.dim)
 
 
-def _draw_bands(canvas: _Canvas, series: list[Series], view: View, x_scale: Scale, y_scale: Scale) -> None:
+def _draw_bands(canvas: Canvas, series: list[Series], view: View, x_scale: Scale, y_scale: Scale) -> None:
     rows, columns = canvas.codes.shape
     across, down = PIXELS[view.mode]
     width, height = columns * across, rows * down
@@ -178,7 +178,7 @@ def _draw_bands(canvas: _Canvas, series: list[Series], view: View, x_scale: Scal
         canvas.styles[bits > 0] = series_style(s.colour, True)
 
 
-def _draw_levels(canvas: _Canvas, levels: list[Level], y_scale: Scale, view: View) -> None:
+def _draw_levels(canvas: Canvas, levels: list[Level], y_scale: Scale, view: View) -> None:
     rows, columns = canvas.codes.shape
     lines = _lines(view)
     for level in levels:
@@ -191,7 +191,7 @@ def _draw_levels(canvas: _Canvas, levels: list[Level], y_scale: Scale, view: Vie
         canvas.write(row, columns - len(label), label, LEVEL)
 
 
-def _draw_letters(canvas: _Canvas, layers: list[Layer], y_scale: Scale, view: View) -> None:
+def _draw_letters(canvas: Canvas, layers: list[Layer], y_scale: Scale, view: View) -> None:
     """Each curve's letter behind its last point; where another letter stands, further left on the same curve."""
     rows, columns = canvas.codes.shape
     across, _ = PIXELS[view.mode]
@@ -213,7 +213,7 @@ def _draw_letters(canvas: _Canvas, layers: list[Layer], y_scale: Scale, view: Vi
                 break
 
 
-def _draw_thread(canvas: _Canvas, x_scale: Scale, view: View) -> None:
+def _draw_thread(canvas: Canvas, x_scale: Scale, view: View) -> None:
     """The cursor's thread through the empty cells of its column."""
     column = _cell(view.cursor, x_scale, canvas.codes.shape[1])
     if column is not None:
@@ -221,7 +221,7 @@ def _draw_thread(canvas: _Canvas, x_scale: Scale, view: View) -> None:
             canvas.write(row, column, _lines(view)["thread"], CURSOR, over=False)
 
 
-def _draw_y_axis(canvas: _Canvas, values: list[float], texts: list[str], scale: Scale, width: int, rows: int,
+def _draw_y_axis(canvas: Canvas, values: list[float], texts: list[str], scale: Scale, width: int, rows: int,
                  view: View) -> None:  # fmt: skip
     if width == 0:
         return
@@ -236,7 +236,7 @@ def _draw_y_axis(canvas: _Canvas, values: list[float], texts: list[str], scale: 
             canvas.write(row, width, lines["tick"], AXIS)
 
 
-def _draw_floor(canvas: _Canvas, series: list[Series], scale: Scale, left: int, columns: int, view: View) -> None:
+def _draw_floor(canvas: Canvas, series: list[Series], scale: Scale, left: int, columns: int, view: View) -> None:
     """The x axis: its line, the numbers in it, marks and the foot of the cursor."""
     row = canvas.codes.shape[0] - 1
     lines = _lines(view)
