@@ -32,6 +32,7 @@ from textual.message import Message
 
 from lsc_tui.collector import Collector
 from lsc_tui.commands import COMMANDS, Keymap
+from lsc_tui.lines import home_path
 from lsc_tui.model import Store
 from lsc_tui.state import UiState, config_folder
 from lsc_tui.themes import THEMES
@@ -94,6 +95,15 @@ class LscApp(App[None], inherit_bindings=False):
             self.register_theme(found)
         wanted = theme or self.ui.get("theme", "lsc-dark")
         self.theme = wanted if wanted in THEMES else "lsc-dark"
+
+    def place(self, path: Path) -> str:
+        """A path as it is shown: ~ for the home folder; the demo's copy, which is nobody's, by name."""
+        if self.demo:
+            try:
+                return str(Path("demo") / path.absolute().relative_to(self.folders[0].absolute()))
+            except ValueError:
+                pass
+        return home_path(path)
 
     @property
     def chart_mode(self) -> str:

@@ -54,6 +54,7 @@ class Outcome:
     tries: int = 0
     also: tuple[str, ...] = ()
     draft: Path | None = None
+    study: str = ""  # the study's name, a free one where nobody gave one and the preset's is taken
 
     @property
     def faults(self) -> list[Problem]:
@@ -82,7 +83,8 @@ DRAFTS = Drafts()
 
 def examine(form: Form) -> Outcome:
     """Check a form and count what follows from it. Faults of every kind at once; never raises for bad input."""
-    out = Outcome(text=form.toml())
+    out = Outcome(text=form.toml(), study=form.wanted or form.study)
+    form.study = out.study
     data = form.data_dir or None
     out.problems = _place_problems(form)
     if form.source == "fork":
@@ -96,6 +98,7 @@ def examine(form: Form) -> Outcome:
     if preset.kind != "train":
         out.problems.append(Problem("kind", f"{preset.kind} makes a report and has nothing to train"))
         return out
+    out.draft = DRAFTS.write(out.text, form.study)
     chosen = [name for name in form.names if name in form.on]
     if not chosen:
         out.problems.append(Problem("variants", "none is on; space turns one on"))
@@ -126,13 +129,21 @@ def _resolve(out: Outcome, preset: Preset, data: str | None) -> None:
 
 
 def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
-    out.draft = DRAFTS.write(out.text, form.study)
+    assert out.draft is not None
     try:
         plan = plan_study(out.draft, name=form.study, variants=chosen)
         found = look_at_study(plan.tune or plan, form.runs_dir)
     except (LscError, OSError) as error:
+        free = free_name(form.runs_dir, form.study)
         faults = error.faults if isinstance(error, UsageError) else [str(error)]
-        out.problems += [Problem("study", sentence.replace(f"{out.draft}: ", "")) for sentence in faults]
+        if form.wanted == form.study and any("with other settings" in sentence for sentence in faults):
+            # Nobody asked for this very name: other settings get another study.
+            form.study = out.study = free
+            _plan(form, out, chosen)
+            return
+        words = [sentence.replace(f"{out.draft}: ", "").partition(". Give --name")[0] for sentence in faults]
+        taken = [f"{w}; {free} is a free name" if w != s else w for w, s in zip(words, faults, strict=True)]
+        out.problems += [Problem("study", sentence) for sentence in taken]
         return
     out.runs = tuple(run.id for run in plan.runs)
     out.tries = len(plan.tune.runs) if plan.tune is not None else 0

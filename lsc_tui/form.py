@@ -51,6 +51,7 @@ class Form:
     on: set[str] = field(default_factory=set)
     shown: int = 0  # the highlighted variant
     tuned: Any = None  # the preset's own [tune]
+    wanted: str = ""  # the study's name where it is the preset's and not typed: it may give way to a free one
 
     @staticmethod
     def of(text: str, heading: str, study: str, runs_dir: Path, **options: Any) -> Form:
@@ -62,6 +63,7 @@ class Form:
         form = Form(heading, text, raw, study, runs_dir, before=copy.deepcopy(raw), **options)
         form.on = set(form.names)
         form.tuned = raw.get("tune")
+        form.wanted = study if form.source == "preset" else ""
         return form
 
     # --- variants -----------------------------------------------------------------------------------------------

@@ -288,7 +288,7 @@ class LscScreen(Screen[None]):
 
     def perform(self, command: Command) -> None:
         """Do a command, or say why not."""
-        if self.message[0] and not self.wide:
+        if self.message[0] and not self.wide and command.id != "back":
             self.say("")
         reason = self.why_not(command)
         if reason:
@@ -332,15 +332,17 @@ class LscScreen(Screen[None]):
         self.app.push_screen(PaletteScreen(self))
 
     def do_back(self) -> None:
-        """One layer back: an open field or message first; a screen adds its own layers."""
+        """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""
         if self.has_class("-prompt"):
             changed = self._prompt_changed
             self._end_prompt()
             if changed is not None:
                 changed("")
-        elif self.message[0]:
+        elif self.message[0] and not self.wide:
             self.say("")
         else:
+            if self.message[0]:
+                self.say("")
             self.leave_layer()
 
     def leave_layer(self) -> None:

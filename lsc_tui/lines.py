@@ -7,6 +7,7 @@ Whatever comes from a file goes through `clean` before it is put into a line.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -34,17 +35,18 @@ _ASCII = str.maketrans(
         **dict(STATES.values()),
         **dict(zip("╭╮╰╯┬┴├┤┼└┘┌┐", "+" * 13, strict=True)),
         **dict(zip("─│╌┃┊▏▎▍▌▋▊▉█░▒▓", "-|-||...=======.", strict=False)),
-        **dict(zip("█▉▊▋▌▍▎▏░", "###==---.", strict=True)),
+        **dict(zip("█▉▊▋▍▎▏░", "###=---.", strict=True)),
         **dict(zip("▁▂▃▄▅▆▇", "..--==#", strict=True)),
         "▾": "v", "▸": ">", "×": "x", "›": ">", "·": "-", "…": "~", "→": ">", "←": "<", "↑": "^", "↓": "v", "±": "~",
-        "°": "o", "≤": "<", "≥": ">", "−": "-", "–": "-", "√": "V", "▐": "|", "�": "?",
+        "▌": ">", "°": "d", "≤": "<", "≥": ">", "−": "-", "–": "-", "√": "V", "▐": "|", "�": "?",
     }
 )  # fmt: skip
 
 
 def ascii_twin(text: str) -> str:
-    """The text in ASCII, cell for cell; anything unknown is `?`, as often as it is wide."""
-    text = text.translate(_ASCII)
+    """The text in ASCII, cell for cell; anything unknown is `?`, as often as it is wide. ± and ° are written out
+    where a blank beside them gives the room."""
+    text = text.replace(" ±", "+-").replace("°  ", "deg").replace("█▌", "█▍").replace("▌░", "▍░").translate(_ASCII)
     return text if text.isascii() else "".join(c if c.isascii() else "?" * cell_len(c) for c in text)
 
 
@@ -199,6 +201,14 @@ def ago(seconds: float | None) -> str:
         if s < limit:
             return f"{int(s / size)}{unit}"
     return f"{int(s / 86400)}d"
+
+
+def time_of_day(when: float) -> str:
+    """Unix seconds as `04:31:02` of the local day; blanks where a file says what no clock can show."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(when))
+    except (OverflowError, OSError, ValueError):
+        return " " * 8
 
 
 def size_text(count: float | None) -> str:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from lsc_engine.charts import Mark, Series
+from lsc_tui.lines import clean
 from lsc_tui.model import LOSS, Curve, Curves, RunView, Store, setting
 
-KINDS = {"c": "cosine", "d": "distance", "b": "cosine + distance", "e": "cross-entropy"}
+_KINDS = {"c": "cosine", "d": "distance", "b": "cosine + distance", "e": "cross-entropy"}
+
+
+def loss_word(group: str) -> str:
+    """The word for a group of losses (runs.run.loss_group): `cosine`; a plugin's by its own name; "" if unknown."""
+    return clean(group[2:]) if group.startswith("o ") else _KINDS.get(group[:1], "")
 
 
 def curve_series(
@@ -67,3 +73,27 @@ def whole_x(view: RunView, axis: str) -> float | None:
         return None
     batch = setting(view.config, "train.batch_size")
     return float(total * (batch if axis == "images" and isinstance(batch, int) else 1))
+
+
+def missing_words(view: RunView, curves: Curves | None, name: str) -> str:
+    """Why there is no curve of this metric, and when one comes."""
+    if curves is None:
+        return "reading …"
+    curve = curves.curves.get(name)
+    if curve is not None and curve.value.size:
+        first = int(curve.step[~np.isfinite(curve.value)][0]) if not np.isfinite(curve.value).all() else 0
+        return f"no finite value: not finite from step {first} on"
+    if view.state == "queued":
+        return f"no curve yet: {place_words(view.place)} in line"
+    if view.state == "starting":
+        return "no curve yet: reading data, compiling the model"
+    if not view.status.active:
+        return f"no curve: {view.state} before the first value"
+    every = setting(view.config, "log.every" if name == LOSS else "eval.every")
+    what = "loss is logged" if name == LOSS else "it is evaluated"
+    return f"no curve yet: {what} every {clean(every)}" if isinstance(every, str) else "no curve yet"
+
+
+def place_words(place: int) -> str:
+    """A place in the queue: `1st`, `2nd`, `3rd`, `12th`."""
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(place, f"{place}th")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -197,7 +198,9 @@ def time_of(info: PresetInfo, views: Sequence[RunView], host: str) -> tuple[floa
 
 
 def short_clock(seconds: float) -> str:
-    """`4m10`, `1h10`, `3d04`."""
+    """`51 s`, `4m10`, `1h10`, `3d04`."""
+    if seconds < 60:
+        return f"{math.ceil(seconds)} s"
     return f"{int(seconds) // 60}m{int(seconds) % 60:02d}" if seconds < 3600 else clock(seconds)
 
 

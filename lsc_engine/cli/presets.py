@@ -207,6 +207,29 @@ def _size(config: Any, row: dict[str, Any]) -> dict[str, Any]:
         "optimizer_bytes": size["optimizer_bytes"],
         "class_layer_parameters": layer,
         "memory_bytes": size["memory_bytes"] + row["table_bytes"],
+        **_vector_file(config.target.system or "", row),
+    }
+
+
+# Rows of a vector file whose angles are all looked at; of a longer one the content alone is named.
+_ROWS_LOOKED_AT = 20_000
+
+
+def _vector_file(system: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The content and the smallest angle of a `file:` system. UsageError where two of its classes share a centre."""
+    if not system.startswith("file:") or row["count"] > _ROWS_LOOKED_AT:
+        return {}
+    import math
+
+    from lsc_engine.vectors import load_table
+    from lsc_engine.vectors.empirical import Empirical
+
+    found = Empirical(system, load_table(system.removeprefix("file:")))
+    return {
+        "table_sha256": found.sha256,
+        "max_cosine": found.max_cosine,
+        "min_angle_deg": math.degrees(math.acos(max(-1.0, found.max_cosine))),
+        "sure_below": 1 - math.sqrt((1 + found.max_cosine) / 2),
     }
 
 
@@ -266,6 +289,8 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
             lines["classes so near"] = _range(row["near_in_use"])
         if row["table_bytes"]:
             lines["table in memory"] = _bytes(row["table_bytes"])
+        if row.get("table_sha256"):
+            lines["vector file"] = f"sha256 {row['table_sha256'][:16]}"
     if row["bottleneck"]:
         lines["bottleneck"] = _grouped(row["bottleneck"])
     if row["fixed_parameters"]:

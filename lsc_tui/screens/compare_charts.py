@@ -12,7 +12,7 @@ from lsc_engine.runs.rows import Floats
 from lsc_tui.comparing import Compared, group_of, level_name, shown_levels
 from lsc_tui.lines import Line, clean
 from lsc_tui.model import ACCURACY, LOSS
-from lsc_tui.plots import KINDS
+from lsc_tui.plots import loss_word
 from lsc_tui.screens import compare_parts as parts
 from lsc_tui.widgets.chart import UNITS, Chart
 
@@ -90,7 +90,7 @@ class OverlayCharts(_Base):
     def _chart_title(self, found: Compared, metric: str, main: bool) -> str:
         if is_loss(metric):
             group = group_of(found)
-            words = [metric, KINDS.get(group[:1], ""), "log y" if self.look.log_y else ""]
+            words = [metric, loss_word(group), "log y" if self.look.log_y else ""]
         else:
             words = [f"{metric} %", "eval mode"]
         mean = "mean of seeds · band min to max" if self.wide else "mean of seeds"
@@ -112,7 +112,7 @@ class OverlayCharts(_Base):
         left_out = [found.letters[row.key] for row in found.rows if row.key not in keys]
         if not main and left_out:
             verb = "is" if len(left_out) == 1 else "are"
-            kinds = {KINDS.get(row.group[:1], "another loss") for row in found.rows if row.key not in keys}
+            kinds = {loss_word(row.group) or "another loss" for row in found.rows if row.key not in keys}
             words = f" {', '.join(left_out)} {verb} {' and '.join(sorted(kinds))}: another unit, so not drawn here"
             return [(clean(words), "dim")]
         line = parts.readout(found, metric, keys, self.look.cursor, self.wide)

@@ -8,25 +8,22 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
-from lsc_engine.charts import Series, readout, short
 from lsc_tui.actions import RunCommands
 from lsc_tui.charting import ChartCommands
 from lsc_tui.frame import LscScreen
-from lsc_tui.lines import Line, clean, fit, loss_text, rule, thousands
-from lsc_tui.model import ACCURACY, LOSS, RunView, setting
-from lsc_tui.plots import KINDS, curve_series, parent_key, whole_x
+from lsc_tui.lines import Line, fit, rule
+from lsc_tui.model import ACCURACY, LOSS, RunView
+from lsc_tui.plots import parent_key
 from lsc_tui.screens import monitor_parts as parts
-from lsc_tui.widgets.chart import UNITS, Chart
+from lsc_tui.screens.monitor_charts import CHARTS, MonitorCharts
+from lsc_tui.widgets.chart import Chart
 from lsc_tui.widgets.log_pane import LogPane, plain
 from lsc_tui.widgets.panel import Panel
 
-PANES = ("loss", "accuracy", "log")
-# The names that belong on one chart, by the first of them.
-FAMILIES = {LOSS: ("val/loss",), ACCURACY: ("val/accuracy", "train/accuracy_augmented")}
 EVENT_LINES = 400
 
 
-class MonitorScreen(ChartCommands, RunCommands, LscScreen):
+class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
     """Follows `store.watched`; the keys act on that run."""
 
     CSS_PATH = "monitor.tcss"
@@ -53,6 +50,9 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
         with Horizontal(id="charts"):
             yield Chart(id="loss")
             yield Chart(id="accuracy")
+        with Horizontal(id="more"):
+            yield Chart(id="third")
+            yield Chart(id="fourth")
         yield Panel(self._draw_everything, id="everything")
         yield Panel(self._draw_readout, id="readout")
         with Container(id="panels"):
@@ -95,7 +95,7 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
                 log.follow, log.words = True, ""
                 self._log_lines = []
             parent = parent_key(self.app.store, view)
-            wanted = {view.key: frozenset(self._names(view))}
+            wanted = {view.key: self.wished(view)}
             if parent:
                 wanted[parent] = frozenset((LOSS, ACCURACY, view.accuracy_name))
             self.app.wish(wanted, log=view.key)
@@ -105,7 +105,7 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
         if current is not None:
             first = max(0, current.count - EVENT_LINES)
             self._log_lines = [plain(text) for text in current.lines(first, EVENT_LINES)]
-        self._show_charts(view)
+        self.show_charts(view)
         for name in ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything"):
             panel = self.query_one(name, Panel)
             if panel.display:
@@ -146,138 +146,10 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
         view = self.watched
         return parts.settings_panel(view, width, height, everything=True) if view is not None else []
 
-    # --- curves -------------------------------------------------------------------------------------------------
-
-    def _names(self, view: RunView) -> list[str]:
-        """The metrics asked for: those of the view that is shown."""
-        pair = self._pair(view)
-        return [name for first in pair for name in (first, *FAMILIES.get(first, ()))] + [LOSS]
-
-    def _pairs(self, view: RunView) -> list[tuple[str, str]]:
-        """The views of `m`: loss and accuracy first, then what else was logged, two by two."""
-        curves = self.app.store.curves.get(view.key)
-        taken = {LOSS, ACCURACY, *(name for family in FAMILIES.values() for name in family)}
-        others = sorted(name for name in (curves.names if curves is not None else ()) if name not in taken)
-        rest = [(others[i], others[i + 1] if i + 1 < len(others) else "") for i in range(0, len(others), 2)]
-        return [(LOSS, ACCURACY), *rest]
-
-    def _pair(self, view: RunView) -> tuple[str, str]:
-        pairs = self._pairs(view)
-        return pairs[self.view_number % len(pairs)]
-
-    def _family(self, view: RunView, first: str) -> list[Series]:
-        """Train and validation values of one kind on one chart, the fork's parent dim below."""
-        store, look = self.app.store, self.look
-        names = [first, *FAMILIES.get(first, ())]
-        scale = 100.0 if "accuracy" in first or first.endswith("inside") else 1.0
-        several = sum(1 for name in names if self._has(view, name)) > 1
-        letters = {"train": "t", "val": "v"}
-        out: list[Series] = []
-        parent = store.runs.get(parent_key(store, view))
-        if parent is not None and first in (LOSS, ACCURACY) and parent.loss_group == view.loss_group:
-            below = curve_series(parent, store.curves.get(parent.key), first, look.axis, "", 7, scale, dim=True)
-            out += [below] if below is not None else []
-        for i, name in enumerate(names):
-            letter = letters.get(name.partition("/")[0], "") if several and not name.endswith("augmented") else ""
-            found = curve_series(view, store.curves.get(view.key), name, look.axis, letter, i, scale)
-            out += [found] if found is not None else []
-        return out
-
-    def _has(self, view: RunView, name: str) -> bool:
-        curves = self.app.store.curves.get(view.key)
-        return curves is not None and name in curves.curves
-
-    def _show_charts(self, view: RunView | None) -> None:
-        store, look = self.app.store, self.look
-        left, right = self.query_one("#loss", Chart), self.query_one("#accuracy", Chart)
-        if view is None:
-            for chart in (left, right):
-                chart.put([], look.view(), key="none", title="", framed=self.wide)
-            return
-        pairs = self._pairs(view)
-        first, second = self._pair(view)
-        key = (view.key, id(store.curves.get(view.key)), id(store.curves.get(parent_key(store, view))), look.axis)
-        number = f"{self.view_number % len(pairs) + 1} of {len(pairs)}: m next" if len(pairs) > 1 and self.wide else ""
-        curves = store.curves.get(view.key)
-        if curves is not None and curves.sampled:
-            number = "a sample, reading on"
-        end = whole_x(view, look.axis)
-        for chart, name, note in ((left, first, number), (right, second, "")):
-            series = self._family(view, name) if name else []
-            options = look.view() if name == LOSS else look.view(log_y=False, smooth=name != ACCURACY)
-            if name == ACCURACY:
-                options = look.view(log_y=False, y0=0, y1=100, smooth=False)
-            if look.x1 is None and end is not None and not look.log_x:
-                options = look.until(options, end)
-            chart.put(
-                series, options, key=(key, name), title=self._title(view, name) if name else "", framed=self.wide,
-                right=[(note, "dim")], foot=self._foot(view, name, series) if self.wide else None,
-                empty="no value yet" if name else "",
-            )  # fmt: skip
-
-    def _title(self, view: RunView, name: str) -> str:
-        look = self.look
-        if name == LOSS:
-            words = [name, KINDS.get(view.loss_kind, ""), "log y" if look.log_y else ""]
-            if look.smoothing:
-                words.append(f"smooth {look.smoothing:g}".replace("0.", ".") + (", raw dim" if self.wide else ""))
-        elif name == ACCURACY:
-            count = setting(view.config, "eval.images")
-            images = f", {thousands(count)} fixed images" if isinstance(count, int) else ""
-            words = [f"{name} %", f"eval mode{images}"] if self.wide else ["accuracy %"]
-        else:
-            words = [clean(name)]
-        words.append(look.axis if look.axis != "epoch" else "")
-        return " · ".join(word for word in words if word)
-
-    def _foot(self, view: RunView, name: str, series: list[Series]) -> Line:
-        """The readout under a chart of the wide layout."""
-        lead = next((s for s in series if not s.dim), None)
-        if lead is None or not lead.ys.size:
-            return [("", "")]
-        look = self.look
-        cursor = look.cursor
-        x, value, smoothed = readout(lead, cursor if cursor is not None else float("inf"), smoothing=look.smoothing)
-        if cursor is None:
-            x, value = float(lead.xs[-1]), float(lead.ys[-1])
-        at = f"{x:.1f}" if look.axis == "epoch" else short(x)
-        place = f" {'┃' if cursor is not None else ' '} {UNITS[look.axis]} {at}"
-        if name == LOSS:
-            both = bool(look.smoothing) and cursor is not None
-            words = [f"smooth {loss_text(smoothed)}  raw {loss_text(value)}" if both else f"loss {loss_text(value)}"]
-            best = lead.lowest
-            if best is not None:
-                words.append(f"min {loss_text(float(lead.ys[best]))} at {lead.xs[best]:.1f}")
-        elif name == ACCURACY:
-            words = [f"train {value:.1f}", f"best {lead.ys[lead.highest]:.1f}" if lead.highest is not None else ""]
-            words.append(self._validation(view, cursor))
-        else:
-            words = [short(value)]
-        return [(place, "accent" if cursor is not None else "dim"), ("   " + "   ".join(w for w in words if w), "")]
-
-    def _validation(self, view: RunView, cursor: float | None) -> str:
-        if self._has(view, "val/accuracy"):
-            series = curve_series(
-                view, self.app.store.curves.get(view.key), "val/accuracy", self.look.axis, scale=100.0
-            )
-            if series is not None:
-                value = readout(series, cursor, smoothing=0.0)[1] if cursor is not None else float(series.ys[-1])
-                return f"val {value:.1f}"
-        return "val none: labels unique" if setting(view.config, "data.labels") == "unique" else ""
-
     def _draw_readout(self, width: int, height: int) -> list[Line]:
         """The readout of both charts at 80 columns."""
         view = self.watched
-        if view is None:
-            return []
-        first, second = self._pair(view)
-        feet = [self._foot(view, name, self._family(view, name)) for name in (first, second) if name]
-        texts = ["".join(t for t, _ in foot).strip().replace("   ", "  ") for foot in feet]
-        if len(texts) < 2:
-            return [[(texts[0] if texts else "", "")]]
-        right = texts[1].partition("  ")[2].strip().replace("val none: labels unique", "val none")
-        room = width - len(right) - 3
-        return [[(fit(texts[0], max(width // 2, room)), ""), (f" ┃ {right}", "")]]
+        return [self.readout_line(view, width)] if view is not None else []
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -321,7 +193,7 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
     def do_metric(self) -> None:
         view = self.watched
         if view is not None:
-            self.view_number = (self.view_number + 1) % len(self._pairs(view))
+            self.view_number = (self.view_number + 1) % len(self.pages(view))
             self.show()
 
     def do_settings(self) -> None:
@@ -330,19 +202,26 @@ class MonitorScreen(ChartCommands, RunCommands, LscScreen):
         self.call_after_refresh(self.show)
 
     def do_next_pane(self) -> None:
-        self.pane = (self.pane + 1) % len(PANES)
-        self.say(f"z shows the {PANES[self.pane]} alone")
+        self.pane = (self.pane + 1) % len(self.panes)
+        name = self.panes[self.pane]
+        words = {"third": "third chart", "fourth": "fourth chart"}.get(name, name)
+        self.say(f"z shows the {words} alone")
         self._set_full(self.has_class("-full-charts") or self.has_class("-full-log"))
 
     def do_full(self) -> None:
         self._set_full(not (self.has_class("-full-charts") or self.has_class("-full-log")))
 
+    @property
+    def panes(self) -> tuple[str, ...]:
+        """What z shows alone, in the order of Tab."""
+        return (*(CHARTS if self.has_class("-four") else CHARTS[:2]), "log")
+
     def _set_full(self, on: bool) -> None:
-        pane = PANES[self.pane]
+        pane = self.panes[self.pane % len(self.panes)]
         self.set_class(on and pane != "log", "-full-charts")
         self.set_class(on and pane == "log", "-full-log")
-        self.set_class(on and pane == "loss", "-only-loss")
-        self.set_class(on and pane == "accuracy", "-only-accuracy")
+        for name in CHARTS:
+            self.set_class(on and pane == name, f"-only-{name}")
         self.call_after_refresh(self.redraw_all)
 
     def do_pin(self) -> None:

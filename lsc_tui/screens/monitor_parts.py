@@ -22,8 +22,11 @@ from lsc_tui.lines import (
     rule,
     size_text,
     thousands,
+    time_of_day,
+    wrap,
 )
-from lsc_tui.model import Curves, Gpu, RunView, Store, baseline_of, finite, setting, settings_of, value_text
+from lsc_tui.model import ACCURACY, Curves, Gpu, RunView, Store, baseline_of, finite, setting, settings_of, value_text
+from lsc_tui.plots import place_words
 
 MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
 
@@ -46,7 +49,7 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     glyph = STATES.get(view.state, ("✗", "x"))[0]
     status = view.status
     epoch, total = status.epoch, view.epochs
-    epochs = f"epoch {epoch:.1f} of {total:g}" if epoch is not None and total else ""
+    epochs = f"epoch {epoch:.1f} of {_epochs(total)}" if epoch is not None and total else ""
     steps = f"step {thousands(status.step)} of {thousands(status.total_steps)}" if status.total_steps else ""
     name = f"{' ' if wide else ''}{glyph} {fit(view.state, 9)} "
     left: Line = [(name, f"state-{view.state}"), (_study_and_run(view), "bold")]
@@ -59,7 +62,7 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
         first = ends(left, [(_pace(view), "")], width)
     tail = f"   {100 * view.done:.0f}%  {epochs}" if not wide else f"   {100 * view.done:.1f}%"
     news = _news(view, ahead)
-    if news:
+    if news and (view.state in _TOLD or not status.step):
         room = max(10, width // 4)
         return [
             pad(first, width),
@@ -70,16 +73,24 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     return [pad(first, width), pad(progress, width)]
 
 
+def _epochs(total: float) -> str:
+    return f"{total:.0f}" if total >= 100 or total == round(total) else f"{total:.1f}"
+
+
+# States whose sentence stands in place of the epochs; of a run at work it stands in the rule above the machine.
+_TOLD = ("queued", "starting", "failed", "diverged", "lost", "stalled", "stopped", "unreadable")
+
+
 def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str] | None:
     """The sentence that stands in place of the epochs: why it waits, or what went wrong."""
     status = view.status
     if view.state == "queued":
-        place = {1: "next", 2: "2nd", 3: "3rd"}.get(view.place, f"{view.place}th")
+        place = place_words(view.place)
         behind = f" after {clean(ahead[0].label)} s{ahead[0].seed}" if ahead else ""
         return (f"{place} in line{behind}", "state-queued")
     if view.state == "starting" and not status.step:
         return ("starting: reading data and compiling the model (usually under 2 min)", "state-starting")
-    if view.state in ("failed", "diverged", "lost", "stalled", "stopped", "unreadable") or status.message:
+    if view.state in _TOLD or status.message:
         code = f"exit {status.exit_code}  " if view.state == "failed" and status.exit_code is not None else ""
         text = clean(f"{code}{status.news}").strip()
         return (text, f"state-{view.state}" if view.state in STATES else "error") if text else None
@@ -302,30 +313,46 @@ def events_of(log: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def events_panel(view: RunView, curves: Curves | None, log: Sequence[str], width: int, height: int) -> list[Line]:
-    """What happened, newest first."""
+    """What happened, newest first, and below it what evaluation says of the embeddings."""
     inner = width - 4
-    body: list[Line] = []
-    for stamp, text in events_of(log)[: max(0, height - 4)]:
-        body.append([(" ", ""), (f"{stamp}  ", "dim"), (fit(clean(text), inner - 10), "")])
+    below = _embedding_lines(view)
     if curves is not None and curves.checkpoints:
         step, _, size = curves.checkpoints[-1]
-        body.append([])
-        body.append(
-            [
-                (
-                    fit(
-                        f" checkpoints {len(curves.checkpoints)}, newest step {thousands(step)}, {size_text(size)}",
-                        inner,
-                    ),
-                    "dim",
-                )
-            ]
-        )
-    return frame(body, width, height, "events", "R in the charts")
+        below.append(f"checkpoints {len(curves.checkpoints)}, newest step {thousands(step)}, {size_text(size)}")
+    body: list[Line] = []
+    if view.status.message and view.state not in _TOLD:
+        body += [[(f" {line}", "warn")] for line in wrap(clean(view.status.message), inner)[:2]]
+    room = max(0, height - 2 - len(body) - len(below) - bool(below))
+    found = events_of(log)
+    if view.status.started is not None:
+        attempt = f", attempt {view.status.attempt}" if view.status.attempt else ""
+        found.append((time_of_day(view.status.started), f"started{attempt}"))
+    for stamp, text in found[:room]:
+        body.append([(" ", ""), (f"{stamp}  ", "dim"), (fit(clean(text), inner - 10), "")])
+    if below:
+        body += [[] for _ in range(height - 2 - len(below) - len(body))]
+        body += [[(fit(f" {line}", inner), "dim")] for line in below]
+    return frame(body, width, height, "events", "R in the charts" if curves is not None and curves.resumed else "")
+
+
+def _embedding_lines(view: RunView) -> list[str]:
+    """How many images lie nearest a wrong centre, and how many are closer to their own than half the angle."""
+    metrics = view.status.metrics
+    accuracy, inside = metrics.get(ACCURACY), metrics.get("train/inside")
+    lsc = setting(view.config, "target.method") != "ce"
+    out = []
+    if lsc and accuracy is not None and math.isfinite(accuracy):
+        out.append(f"images nearest a wrong centre: {100 * (1 - accuracy):.1f} %")
+    if lsc and inside is not None and math.isfinite(inside):
+        out.append(f"images closer than half the angle: {100 * inside:.1f} %")
+    return out
 
 
 def last_event(view: RunView, log: Sequence[str], width: int) -> str:
-    """The newest event that is not a checkpoint, for the machine rule at 80 columns."""
+    """What the run says of itself, else the newest event that is not a checkpoint: for the machine rule at 80
+    columns, and for the message line where there is one."""
+    if view.status.message and view.state not in _TOLD:
+        return fit(clean(view.status.message), min(width - 16, len(view.status.message))).rstrip()
     attempt = f"attempt {view.status.attempt}: " if view.status.attempt > 1 else ""
     for _, text in events_of(log):
         if not text.startswith("checkpoint"):

@@ -140,7 +140,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         if self.form is not None:
             panel.title = f"{clean(self.form.heading.rpartition('/')[2])} · settings" if self.wide else "settings"
             panel.right = "Enter edit" if panel.active else ""
-            panel.put(rows(self.form, self.outcome, store, every=self.every, wide=self.wide))
+            panel.put(rows(self.form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
         else:
             panel.title = "settings"
             panel.redraw()
@@ -286,6 +286,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         if version != self._version:
             return
         self.outcome, self.checking = outcome, False
+        if self.form is not None and self.form.wanted:
+            self.form.study = outcome.study
         self._debounce = self.set_timer(DEBOUNCE, self._ask_sizes)
         self.show()
 

@@ -190,7 +190,7 @@ class EditCommands(_Base):
             elif row.kind == "setting":
                 form.set(row.key, text, all_variants=all_variants)
             elif row.key == "study":
-                form.study = text
+                form.study, form.wanted = text, ""
             elif row.key == "device":
                 form.device = text or "auto"
             elif row.key == "at":

@@ -48,6 +48,8 @@ class Facts:
                 out.append(("nearest", f"{got['min_angle_deg']:.1f}°{per}"))
             if got.get("sure_below") is not None and got.get("loss_kind") == "c":
                 out.append(("sure below", f"loss {point(got['sure_below'])} an image"))
+            if got.get("table_sha256"):
+                out.append(("file", f"sha256 {got['table_sha256'][:12]}"))
         elif got.get("method") == "ce":
             out.append(("vectors", "learnt, no system"))
         out += self._sized(got)
@@ -146,8 +148,8 @@ def narrow(facts: Facts, width: int, height: int) -> list[Line]:
     return [[("┬", "rule"), *head], *body]
 
 
-_ROWS = ("system", "n", "vectors", "in use", "nearest", "near in use", "sure below", "parameters", "CE would add",
-         "memory", "steps", "an epoch", "warmup")  # fmt: skip
+_ROWS = ("system", "file", "n", "vectors", "in use", "nearest", "near in use", "sure below", "parameters",
+         "CE would add", "memory", "steps", "an epoch", "warmup")  # fmt: skip
 
 
 def wide(facts: Facts, width: int, height: int) -> list[Line]:
@@ -164,6 +166,8 @@ def wide(facts: Facts, width: int, height: int) -> list[Line]:
         head.append((fit(form.letter(name), CELL - 1, ">") + " ", style))
     body = [head]
     for row in _ROWS:
+        if row == "file" and not any(row in table for table in tables.values()):
+            continue
         line: Line = [(fit(f" {row}", 14), "dim")]
         for name in shown:
             style = "dim" if name not in form.on else ""
@@ -181,7 +185,7 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
     """One variant's column."""
     if not got:
         return {}
-    out = {"system": clean(got.get("system") or got.get("method") or "-"),
+    out = {"system": _system_cell(clean(got.get("system") or got.get("method") or "-")),
            "n": (thousands(got["n"]) if got.get("n") is not None else "?") + ("*" if mark == "*" else "")}  # fmt: skip
     if got.get("system"):
         out["vectors"] = short(got["count"])
@@ -192,6 +196,8 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
             out["near in use"] = near_words(got["near_in_use"])
         if got.get("sure_below") is not None and got.get("loss_kind") == "c":
             out["sure below"] = point(got["sure_below"])
+        if got.get("table_sha256"):
+            out["file"] = got["table_sha256"][: CELL - 1]
     if got.get("parameters") is not None:
         out["parameters"] = millions(got["parameters"] + got["head_parameters"])
         out["CE would add"] = millions(got["class_layer_parameters"]) if got["method"] == "lsc" else "-"
@@ -201,6 +207,12 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
         out["an epoch"] = short(got["steps_per_epoch"])
         out["warmup"] = short(got["warmup_steps"]) if got["warmup_steps"] else "none"
     return out
+
+
+def _system_cell(name: str) -> str:
+    """A system in eight cells; of a file its name, with the end, where names differ."""
+    name = name.rpartition("/")[2] if name.startswith("file:") else name
+    return name if len(name) < CELL else "…" + name[-(CELL - 2) :]
 
 
 def short(number: float) -> str:

@@ -17,7 +17,7 @@ from lsc_tui.filters import Filter, completions
 from lsc_tui.frame import LscScreen
 from lsc_tui.lines import Line, clean, ends, fit, home_path, pad
 from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, colour_of
-from lsc_tui.plots import KINDS, curve_series
+from lsc_tui.plots import curve_series, loss_word, missing_words
 from lsc_tui.screens.runs_side import details, gpu_lines
 from lsc_tui.widgets.chart import UNITS, Chart
 from lsc_tui.widgets.panel import Panel
@@ -113,7 +113,7 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
 
     def _empty(self) -> list[str]:
         store = self.app.store
-        where = home_path(self.app.folders[0])
+        where = self.app.place(self.app.folders[0])
         if not store.loaded:
             return [f"reading {where} …"]
         problems = [f.problem for f in store.folders if f.problem]
@@ -130,7 +130,7 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         problem = self._no_match or next((f.problem for f in store.folders if f.problem), "")
         if problem:
             return [[(fit(f" {clean(problem)}" if self.wide else clean(problem), width), "warn")]]
-        names = [home_path(self.app.folders[0])] + [
+        names = [self._first_place()] + [
             f"{f.name}={home_path(f.path)}{' (read only)' if f.read_only else ''}"
             if self.wide
             else f.name or str(f.path)
@@ -150,14 +150,19 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         left: Line = [(where, ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
         return [pad(ends(left, [(count, "dim")], width), width)]
 
+    def _first_place(self) -> str:
+        place = self.app.place(self.app.folders[0])
+        return place if not self.app.demo else f"{place}: recorded runs, a copy" if self.wide else "recorded runs"
+
     def _draw_gpus(self, width: int, height: int) -> list[Line]:
         return gpu_lines(self.app.store, width)
 
     def _draw_details(self, width: int, height: int) -> list[Line]:
         row = self.table.current
         return details(
-            self.app.store, row.views if row else (), row.kind if row else "", width, height, self.app.clock()
-        )
+            self.app.store, row.views if row else (), row.kind if row else "", width, height, self.app.clock(),
+            self.app.place,
+        )  # fmt: skip
 
     # --- curves -------------------------------------------------------------------------------------------------
 
@@ -190,24 +195,26 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
             style = f"series-{colour % 8}"
             legend += [("  " if legend else "", ""), (f"{letter} {clean(view.label)} s{view.seed}".strip(), style)]
         study = lead.study.rpartition("/")[2] if lead else ""
-        kind = KINDS.get(lead.loss_kind, "") if lead else ""
+        kind = loss_word(lead.loss_group) if lead else ""
         words = [study, LOSS, kind, "log y" if look.log_y else "", look.axis]
         if look.smoothing:
             words.append(f"smooth {look.smoothing:g}".replace("0.", "."))
         framed = self.wide
+        curves = self.app.store.curves.get(lead.key) if lead else None
         series, key = self._series(same, LOSS)
         self.query_one("#loss", Chart).put(
             series, look.view(), key=key, title=clean(" · ".join(w for w in words if w)), right=legend, framed=framed,
-            empty="no curve yet" if lead else "",
+            empty=missing_words(lead, curves, LOSS) if lead else "",
         )  # fmt: skip
         if self.wide:
             name = lead.accuracy_name if lead else ACCURACY
             series, key = self._series(chosen, name, scale=100.0)
+            empty = missing_words(lead, curves, name) if lead else ""
             others = len(chosen) - len(same)
             words = [f"{name} %", "eval mode"] + ([f"{others} with another loss only here"] if others else [])
             self.query_one("#accuracy", Chart).put(
                 series, look.view(log_y=False, y0=0, y1=100, smooth=False), key=key, title=" · ".join(words),
-                right=[(UNITS[look.axis], "dim")], framed=framed, empty="no accuracy yet" if lead else "",
+                right=[(UNITS[look.axis], "dim")], framed=framed, empty=empty,
             )  # fmt: skip
 
     def _series(

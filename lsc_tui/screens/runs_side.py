@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lsc_tui.lines import STATES, Line, ago, bar, clean, clock, fit, frame, home_path, size_text, thousands, wrap
 from lsc_tui.model import Gpu, RunView, Store, baseline_of, differing, setting, settings_of, value_text
@@ -52,7 +53,10 @@ def _other_hosts(store: Store) -> list[str]:
     return [f"{clean(host)}: last news {ago(v.status.age())} ago (other host)" for host, v in sorted(quiet.items())[:3]]
 
 
-def details(store: Store, views: Sequence[RunView], kind: str, width: int, height: int, now: float) -> list[Line]:
+def details(
+    store: Store, views: Sequence[RunView], kind: str, width: int, height: int, now: float,
+    place: Callable[[Path], str] = home_path,
+) -> list[Line]:  # fmt: skip
     """What is known of the highlighted run, or of the highlighted study."""
     if not views:
         return frame([], width, height, "nothing highlighted")
@@ -61,7 +65,7 @@ def details(store: Store, views: Sequence[RunView], kind: str, width: int, heigh
         return frame(_study(views, width - 4), width, height, clean(view.study))
     body: list[Line] = [*_state(view, now), []]
     body += _differences(store, view, width - 4)
-    body += _folder(store, view, width - 4, now)
+    body += _folder(store, view, width - 4, now, place)
     return frame(
         [[(" ", ""), *line] for line in body], width, height, f"{clean(view.label)} · s{view.seed}", "n note  t tag"
     )
@@ -114,7 +118,7 @@ def _summary(view: RunView) -> dict[str, str]:
     return {name: words[name].format(value_text(value)) for name, value in found.items() if value is not None}
 
 
-def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
+def _folder(store: Store, view: RunView, width: int, now: float, place: Callable[[Path], str]) -> list[Line]:
     rows: list[tuple[str, str]] = []
     curves = store.curves.get(view.key)
     if curves is not None and curves.checkpoints:
@@ -128,7 +132,7 @@ def _folder(store: Store, view: RunView, width: int, now: float) -> list[Line]:
     if view.tags:
         rows.append(("tags", " ".join(view.tags)))
     out: list[Line] = [[(fit(name, 12), "dim"), (fit(clean(text), width - 12), "")] for name, text in rows]
-    out.append([(fit(clean(home_path(view.run.path)), width), "dim")])
+    out.append([(fit(clean(place(view.run.path)), width), "dim")])
     out.append([(fit(f"lsc-engine log {view.short} --follow", width), "dim")])
     return out
 

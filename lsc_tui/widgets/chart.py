@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from lsc_engine.charts import (
     AXIS,
     CURSOR,
@@ -20,7 +22,7 @@ from lsc_engine.charts import (
     Window,
     draw,
 )
-from lsc_tui.lines import Line, frame, pad, rule
+from lsc_tui.lines import Line, frame, pad, rule, wrap
 from lsc_tui.themes import SERIES
 from lsc_tui.widgets.panel import Panel
 
@@ -105,9 +107,7 @@ class Look:
         self.x0 = self.x1 = None
 
 
-def _one(value: float):  # type: ignore[no-untyped-def]
-    import numpy as np
-
+def _one(value: float) -> np.ndarray:
     return np.array([value])
 
 
@@ -157,11 +157,14 @@ class Chart(Panel):
         body: list[Line] = []
         if rows > 0 and width - edge > 0:
             self.picture = draw(self.series, width - edge, rows, self.view, self.levels)
-            if self.empty and not any(s.ys.size for s in self.series):
-                body = [[(f"  {self.empty}", "dim")]] if rows else []
-                body += [[] for _ in range(rows - len(body))]
-            else:
+            if any(s.lowest is not None for s in self.series):
                 body = [[(run.text, style_name(run.style)) for run in row] for row in self.picture.rows]
+            else:
+                # Axes without a curve would promise one: what is missing is said instead.
+                words = wrap(self.empty, max(8, width - edge - 4))
+                above = (rows - len(words)) // 3
+                body = [[] for _ in range(above)] + [[(f"  {text}", "dim")] for text in words]
+                body = (body + [[] for _ in range(rows - len(body))])[:rows]
         if self.foot is not None:
             body.append(self.foot)
         if self.framed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,10 @@ class Row:
         return self.kind != "gap"
 
 
-def rows(form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide: bool) -> list[Row]:
+def rows(
+    form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide: bool,
+    place: Callable[[Path], str] = home_words,
+) -> list[Row]:  # fmt: skip
     """All rows of the form, in order."""
     problems = outcome.problems if outcome is not None else []
     out = [_variant(form, name, outcome, problems) for name in form.names]
@@ -65,7 +68,7 @@ def rows(form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide
     if wide:
         out.append(Row("gap", "gap:place"))
     shown = ("device", "at", "data") if form.source == "fork" else ("study", "device", "runs", "data")
-    out += [_place(form, key, store, problems) for key in shown]
+    out += [_place(form, key, store, problems, place) for key in shown]
     if problems:
         out.append(Row("gap", "gap:problems"))
         out += [Row("problem", f"problem:{i}", "!" if p.warning else "✗", problem_words(form, p), note=p.key)
@@ -134,12 +137,14 @@ def _setting(form: Form, key: str, outcome: Outcome | None, problems: Sequence[P
     return Row("setting", key, shown, clean(value), mark, note, default, _fault(problems, key, name))
 
 
-def _place(form: Form, key: str, store: Store, problems: Sequence[Problem]) -> Row:
+def _place(form: Form, key: str, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]) -> Row:
     name = PLACES[key][0]
     gpus = store.hardware.gpus
     value, note = "", ""
     if key == "study":
         value = form.study
+        if form.wanted and form.wanted != form.study:
+            note = f"{form.wanted} has other settings here"
     elif key == "device":
         free = sum(1 for gpu in gpus if not gpu.busy)
         value = device_words(form.device, gpus)
@@ -147,7 +152,7 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem]) -> R
     elif key == "at":
         value = form.at or "the newest good one"
     elif key == "runs":
-        value = home_words(form.runs_dir)
+        value = place(form.runs_dir)
     else:
         value = home_words(Path(form.data_dir)) if form.data_dir else "$LSC_DATA, ~/.cache/lsc"
     return Row("place", key, name, clean(value), " ", note, key == "data" and not form.data_dir, _fault(problems, key))

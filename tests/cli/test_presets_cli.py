@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lsc_engine.cli import main
@@ -64,6 +65,32 @@ def test_check_shows_the_numbers(lsc) -> None:  # type: ignore[no-untyped-def]
     ce = document["variants"]["CE-384"]
     assert ce["head_parameters"] == 385 * 1797
     assert ce["memory_bytes"] > least["memory_bytes"]
+
+
+def test_check_names_the_content_of_a_vector_file(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from lsc_engine.vectors import load_table
+    from lsc_engine.vectors.empirical import Empirical
+
+    rows = np.random.default_rng(0).normal(size=(12, 6))
+    np.save(tmp_path / "my.npy", rows)
+    preset = tmp_path / "own.toml"
+    preset.write_text(
+        '[data]\ndataset = "digits"\nlabels = "unique"\nclasses = 12\n[model]\nname = "encoder"\n'
+        f'[target]\nmethod = "lsc"\nsystem = "file:{tmp_path / "my.npy"}"\n'
+        '[train]\nduration = "1 epochs"\nbatch_size = 4\n'
+    )
+    code, out, _ = lsc("check", str(preset), "--json")
+    assert code == 0
+    found = json.loads(out)["variants"]["default"]
+    table = Empirical("my", load_table(tmp_path / "my.npy"))
+    assert found["table_sha256"] == table.sha256
+    assert found["max_cosine"] == pytest.approx(table.max_cosine)
+    rows[3] = 2 * rows[7]
+    np.save(tmp_path / "my.npy", rows)
+    code, _, err = lsc("check", str(preset), "--json")
+    assert code == 2
+    assert "rows 3 and 7" in err
+    assert "are equal" in err
 
 
 def test_check_with_options(lsc) -> None:  # type: ignore[no-untyped-def]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from samples import START, make_study
+
+# Times of day in pictures are those of one place.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 
 @pytest.fixture(scope="session")

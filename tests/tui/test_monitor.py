@@ -151,5 +151,5 @@ async def test_failed_diverged_and_queued_say_why(runs: Path) -> None:
         assert "the loss became NaN at step 100" in text_of(app)
         await _watch(app, pilot, "0:lsc-2025/fig9/CE-384/seed-0")
         text = text_of(app)
-        assert "next in line" in text
-        assert "no value yet" in text
+        assert "1st in line" in text
+        assert "no curve yet: 1st in line" in text

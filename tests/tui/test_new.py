@@ -170,7 +170,7 @@ def test_examine_tells_every_fault_at_its_setting(tmp_path: Path, monkeypatch: p
     assert any(p.key == "variants" for p in examine(f).faults)
 
 
-def test_other_settings_under_a_name_that_is_taken_are_refused_with_one_that_is_free(tmp_path: Path) -> None:
+def test_other_settings_under_a_name_that_is_taken_get_a_free_one_and_a_typed_name_is_refused(tmp_path: Path) -> None:
     from lsc_engine.config import plan_study
     from lsc_engine.runs.study import create_study
 
@@ -180,9 +180,15 @@ def test_other_settings_under_a_name_that_is_taken_are_refused_with_one_that_is_
     f = form(place=tmp_path / "runs", path=path)
     assert examine(f).faults == []
     f.set("optimizer.lr", "1e-2")
-    fault = examine(f).faults[0]
-    assert fault.key == "study"
-    assert "tiny-2" in fault.message
+    found = examine(f)
+    assert found.faults == []
+    assert found.study == "tiny-2"
+    assert found.runs[0].startswith("tiny-2/")
+    f.study, f.wanted = "tiny", ""
+    found = examine(f)
+    assert found.faults[0].key == "study"
+    assert "tiny-2 is a free name" in found.faults[0].message
+    assert found.draft is not None, "parameters are counted all the same"
 
 
 def test_the_command_is_the_one_of_the_command_line(tmp_path: Path) -> None:
@@ -340,6 +346,9 @@ async def test_saving_writes_the_toml_shown_and_overwrites_nothing(place: Path, 
         await pilot.press("w", "enter")
         await pilot.pause()
         assert "exists and is not overwritten" in text_of(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert screen.stage == "form", "Esc takes the message away, nothing else"
         await pilot.press("escape")
         await pilot.pause(0.3)
         assert "▾ yours   ~/presets (1)" in text_of(app)

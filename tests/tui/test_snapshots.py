@@ -41,9 +41,10 @@ def test_monitor(runs: Path, snap_compare: Any, size: tuple[int, int], theme: st
     assert snap_compare(app, terminal_size=size, run_before=before)
 
 
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-def test_help(runs: Path, snap_compare: Any, size: tuple[int, int]) -> None:
-    app = make_app(runs)
+def test_help(runs: Path, snap_compare: Any, size: tuple[int, int], theme: str) -> None:
+    app = make_app(runs, theme=theme)
 
     async def before(pilot: Pilot[Any]) -> None:
         await settle(app, pilot)
@@ -51,3 +52,29 @@ def test_help(runs: Path, snap_compare: Any, size: tuple[int, int]) -> None:
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_palette(runs: Path, snap_compare: Any, theme: str) -> None:
+    app = make_app(runs, theme=theme)
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(app, pilot)
+        await pilot.press("colon", *"check")
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=before)
+
+
+def test_four_charts(runs: Path, snap_compare: Any) -> None:
+    app = make_app(runs)
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(app, pilot)
+        app.watch_run("0:lsc-2025/fig9/V21-min/seed-0")
+        await settle(app, pilot)
+        await pilot.press("m", "left")
+        await settle(app, pilot)
+        assert len([chart for chart in app.screen.query("Chart") if chart.display and chart.series]) == 4
+
+    assert snap_compare(app, terminal_size=(160, 48), run_before=before)
