@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from lsc_engine.data.batches import Batches as Batches
     from lsc_engine.data.evaluation import eval_batches as eval_batches
     from lsc_engine.data.evaluation import fixed_subset as fixed_subset
+    from lsc_engine.data.evaluation import images_from_class as images_from_class
     from lsc_engine.data.opening import open_source as open_source
     from lsc_engine.data.source import ImageSource as ImageSource
     from lsc_engine.data.source import TensorSource as TensorSource
     from lsc_engine.data.source import normalise as normalise
     from lsc_engine.data.stream import WorkerLostError as WorkerLostError
+    from lsc_engine.data.views import shifted as shifted
+    from lsc_engine.data.views import two_views as two_views
+    from lsc_engine.data.views import view_keys as view_keys
 
 _HOMES = {
     "Batch": "batches",
@@ -28,8 +32,12 @@ _HOMES = {
     "WorkerLostError": "stream",
     "eval_batches": "evaluation",
     "fixed_subset": "evaluation",
+    "images_from_class": "evaluation",
     "normalise": "source",
     "open_source": "opening",
+    "shifted": "views",
+    "two_views": "views",
+    "view_keys": "views",
 }
 __all__ = [*_HOMES]
 

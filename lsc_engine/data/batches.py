@@ -19,6 +19,7 @@ from torch import Tensor
 from lsc_engine.data.augment import Draws, draw, light1
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import stream
+from lsc_engine.data.views import two_views, view_keys
 from lsc_engine.errors import UsageError
 from lsc_engine.vectors.order import Bijection
 
@@ -33,8 +34,8 @@ BLOCK_BYTES = {"cpu": 2**20, "cuda": 8 * 2**20}
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """`images` float32 [B, C, S, S] in [-1, 1]; `labels` int64 [B]; `target`: what `Batches.target` made of them;
-    `index` int64 [B]: the numbers of the images. All on the device."""
+    """`images` float32 [B, C, S, S] in [-1, 1], or two views of each, [B, 2, C, S, S]; `labels` int64 [B]; `target`:
+    what `Batches.target` made of them; `index` int64 [B]: the numbers of the images. All on the device."""
 
     images: Tensor
     labels: Tensor
@@ -54,8 +55,10 @@ class _Block:
 class Batches(Generic[T]):
     """Endless training batches of `source`.
 
-    `augment`: "none" or "light1", `augment_per`: "image" or "batch" (augment.py); `workers`: processes for streamed
-    sources (None: one per core); `target`: labels int64 [M] -> a tensor, or a tuple or dict of tensors, of M rows.
+    `augment`: "none" or "light1", `augment_per`: "image" or "batch" (augment.py); `views`: two of each image
+    (views.py); `subset` int64 [M]: the numbers of the images that are trained on, all where it is None; `workers`:
+    processes for streamed sources (None: one per core); `target`: labels int64 [M] -> a tensor, or a tuple or dict of
+    tensors, of M rows.
     UsageError where one batch is larger than the data set.
     """
 
@@ -68,11 +71,14 @@ class Batches(Generic[T]):
         device: torch.device | str = "cpu",
         augment: str = "none",
         augment_per: str = "image",
+        views: bool = False,
+        subset: Tensor | None = None,
         workers: int | None = None,
         target: Callable[[Tensor], T] | None = None,
     ) -> None:
-        if batch_size < 1 or batch_size > source.images:
-            raise UsageError(f"train.batch_size: {batch_size:,} must lie between 1 and the {source.images:,} images")
+        self.images = source.images if subset is None else len(subset)
+        if batch_size < 1 or batch_size > self.images:
+            raise UsageError(f"train.batch_size: {batch_size:,} must lie between 1 and the {self.images:,} images")
         self.source = source
         self.batch_size = batch_size
         self.seed = seed
@@ -80,6 +86,8 @@ class Batches(Generic[T]):
         self.target = target
         self._augment = augment == "light1"
         self._augment_per = augment_per
+        self._views = views
+        self._subset = subset
         self._workers = workers
         self._block = max(1, BLOCK_SAMPLES // batch_size)
         fetched = BLOCK_BYTES.get(self.device.type, 0)
@@ -88,21 +96,28 @@ class Batches(Generic[T]):
     @property
     def steps_per_epoch(self) -> int:
         """floor(N / batch)."""
-        return self.source.images // self.batch_size
+        return self.images // self.batch_size
 
     def order(self, epoch: int) -> Bijection:
-        """The bijection from position in `epoch` to image number."""
-        return Bijection(self.source.images, self.seed, f"samples of epoch {epoch}")
+        """The bijection from position in `epoch` to image number, or to place in the subset."""
+        return Bijection(self.images, self.seed, f"samples of epoch {epoch}")
+
+    def _numbers(self, block: _Block, device: torch.device) -> Tensor:
+        """The numbers of the images of a block, int64."""
+        chosen = self.order(block.epoch)(self._positions(block, device))
+        return chosen if self._subset is None else self._subset.to(device)[chosen]
 
     def from_step(self, step: int) -> Iterator[Batch[T]]:
         """The batches of steps `step`, `step` + 1, … (counted from 0 over all epochs), without end."""
         streamed = self._streamed(step) if isinstance(self.source, StreamedSource) else None
         for block, start in self._blocks(step):
             index, labels, target, draws = self._prepare(block)
+            keys = view_keys(self.seed, block.epoch, self._positions(block, self.device)) if self._views else None
             images = self._fetched(block, start, index) if streamed is None else streamed
             for batch in range(start, block.stop):
                 rows = slice((batch - block.first) * self.batch_size, (batch - block.first + 1) * self.batch_size)
                 pixels = self._finish(next(images), None if draws is None else draws.rows(rows.start, rows.stop))
+                pixels = pixels if keys is None else two_views(pixels, keys[rows])
                 yield Batch(pixels, labels[rows], _rows(target, rows), index[rows])
 
     def _blocks(self, step: int) -> Iterator[tuple[_Block, int]]:
@@ -125,7 +140,7 @@ class Batches(Generic[T]):
 
     @torch.no_grad()
     def _prepare(self, block: _Block) -> tuple[Tensor, Tensor, Any, Draws | None]:
-        index = self.order(block.epoch)(self._positions(block, self.device))
+        index = self._numbers(block, self.device)
         labels = self.source.labels(index)
         target = None if self.target is None else self.target(labels)
         draws = None
@@ -152,7 +167,7 @@ class Batches(Generic[T]):
 
     def _index_batches(self, step: int) -> Iterator[Tensor]:
         for block, start in self._blocks(step):
-            index = self.order(block.epoch)(self._positions(block, torch.device("cpu")))
+            index = self._numbers(block, torch.device("cpu"))
             for batch in range(start, block.stop):
                 yield index[
                     (batch - block.first) * self.batch_size : (batch - block.first + 1) * self.batch_size

@@ -15,6 +15,7 @@ from lsc_engine.vectors.order import Bijection
 
 # The epoch that evaluated views are drawn for: one that training never reaches.
 VIEW_EPOCH = 2**40
+LABELS_AT_ONCE = 2**20
 
 
 def fixed_subset(images: int, count: int) -> Tensor:
@@ -23,6 +24,14 @@ def fixed_subset(images: int, count: int) -> Tensor:
         return torch.arange(images)
     chosen = Bijection(images, 0, "evaluation images")(torch.arange(count))
     return chosen.sort().values
+
+
+def images_from_class(source: ImageSource, first: int | None) -> Tensor | None:
+    """The numbers of the images of class `first` or above, int64, rising; None for all of them."""
+    if not first:
+        return None
+    parts = torch.arange(source.images).split(LABELS_AT_ONCE)
+    return torch.cat([part[(source.labels(part.to(source.device)) >= first).cpu()] for part in parts])
 
 
 def eval_batches(

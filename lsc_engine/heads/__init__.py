@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lsc_engine.heads.base import Head
     from lsc_engine.heads.build import build_head
+    from lsc_engine.heads.distil import Teacher
 
-__all__ = ["Head", "build_head"]
+__all__ = ["Head", "Teacher", "build_head"]
 
-_HOMES = {"Head": "lsc_engine.heads.base", "build_head": "lsc_engine.heads.build"}
+_HOMES = {
+    "Head": "lsc_engine.heads.base",
+    "Teacher": "lsc_engine.heads.distil",
+    "build_head": "lsc_engine.heads.build",
+}
 
 
 def __getattr__(name: str) -> Any:

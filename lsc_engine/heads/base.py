@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ class Head(nn.Module):
 
     classes: int
     dim: int | None
+    views = False
+    """Whether a training batch holds two augmented views of each image, [B, 2, C, S, S]."""
+    labelled = True
+    """Whether labels are learnt, and `losses` and `predict` mean something."""
 
     def target(self, labels: Tensor) -> Tensor:
         """What `loss` takes for the class labels [B] int64: [B] or [B, k] int64."""
@@ -30,6 +35,14 @@ class Head(nn.Module):
     def loss(self, z: Tensor, target: Tensor) -> Tensor:
         """The mean loss of the batch, a float32 scalar."""
         return self.losses(z, target).mean()
+
+    def batch_loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+        """The loss of a training batch that `model` embeds, a float32 scalar: images [B, C, S, S], or views."""
+        return self.loss(model(images), target)
+
+    def take_over(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Begin with what fits of another head's state, and name it. A head without parameters has nothing."""
+        return []
 
     def predict(self, z: Tensor) -> Tensor:
         """The label [B] int64 of each embedding [B, n], exact over the classes in use."""

@@ -5,6 +5,7 @@ With a bottleneck the embedding passes a linear layer of that width before the c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,13 +34,36 @@ class CrossEntropyHead(Head):
         """Names of the linear layers, first to last."""
         return ["narrow", "layer"] if self.bottleneck else ["layer"]
 
+    def logits(self, z: Tensor) -> Tensor:
+        """[B, classes] of embeddings [B, n]."""
+        logits: Tensor = self.layer(self.narrow(z))
+        return logits
+
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(self.layer(self.narrow(z)).float(), target, reduction="none")
+        return F.cross_entropy(self.logits(z).float(), target, reduction="none")
+
+    @torch.no_grad()
+    def take_over(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """The rows of the classes that another class layer has too; those of further classes stay as they were drawn
+        (the "random weights" that arXiv:2510.04090, Sec. 5.1.1, says a classifier needs for new classes)."""
+        own = self.state_dict()
+        narrow = tensors.get("narrow.weight")
+        if (narrow is None) != ("narrow.weight" not in own) or (
+            narrow is not None and narrow.shape != own["narrow.weight"].shape
+        ):
+            return []
+        taken = []
+        for name, given in tensors.items():
+            if name in own and own[name].shape[1:] == given.shape[1:]:
+                rows = min(len(given), len(own[name]))
+                own[name][:rows] = given[:rows].to(own[name])
+                taken.append(f"{name} ({rows} of {len(own[name])} rows)")
+        return taken
 
     @torch.no_grad()
     def predict(self, z: Tensor) -> Tensor:
         rows = max(1, LOGITS_AT_ONCE // self.classes)
-        return torch.cat([self.layer(self.narrow(part)).argmax(1) for part in z.split(rows)])
+        return torch.cat([self.logits(part).argmax(1) for part in z.split(rows)])
 
     def shown(self, z: Tensor) -> Tensor:
         narrow: Tensor = self.narrow(z)

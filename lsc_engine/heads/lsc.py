@@ -16,6 +16,7 @@ from torch import Tensor
 from lsc_engine.errors import LscError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.decode import predict_nearest, predict_shortest
+from lsc_engine.heads.within import target_sigma, within_loss
 from lsc_engine.vectors import Order, VectorSystem
 
 
@@ -24,7 +25,8 @@ class LscHead(Head):
     a plugin brings: (embeddings [B, n] float32, vector indices [B]) -> losses [B].
 
     `radius` is the length of the centres for the distance, or "native" for the family's own lengths; `cluster_radius`
-    is r_c of (7), the distance below which an image costs nothing.
+    is r_c of (7), the distance below which an image costs nothing. `within` adds a loss on the distribution within
+    classes (within.py), weighted by `within_weight`.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class LscHead(Head):
         cluster_radius: float = 0.0,
         weights: tuple[float, float] = (1.0, 1.0),
         own: Callable[[Tensor, Tensor], Tensor] | None = None,
+        within: str | None = None,
+        within_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.system, self.order, self.classes, self.dim = system, order, classes, system.n
         self.kind, self.radius, self.cluster_radius, self.weights = loss, radius, cluster_radius, weights
-        self.own = own
+        self.own, self.within, self.within_weight = own, within, within_weight
         angle = math.acos(max(-1.0, min(1.0, system.max_cosine)))
         self.sure_cosine = math.cos(angle / 2)
         self.min_angle = math.degrees(angle)
@@ -70,15 +74,35 @@ class LscHead(Head):
                 return distance_loss
             return self.weights[0] * (1 - self.system.cosine(z, target)) + self.weights[1] * distance_loss
 
-    def distance(self, z: Tensor, target: Tensor) -> Tensor:
-        """Euclidean distance [B] of each embedding from its own centre (the x of (7))."""
-        return torch.linalg.vector_norm(z - self._centres(target), dim=1)
+    def loss(self, z: Tensor, target: Tensor) -> Tensor:
+        loss = self.losses(z, target).mean()
+        if self.within is None:
+            return loss
+        with torch.autocast(z.device.type, enabled=False):
+            return loss + self.within_weight * within_loss(self.within, self.residuals(z.float(), target), self.sigma)
+
+    def residuals(self, z: Tensor, target: Tensor) -> Tensor:
+        """[B, n]: embeddings less their own centres; as unit vectors where only the direction counts."""
+        if self.free_length:
+            return torch.nn.functional.normalize(z, dim=1) - self.system.vectors(target)
+        return z - self._centres(target)
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation of each coordinate within a class that `within` aims at."""
+        length = 1.0 if self.free_length or self.radius == "native" else float(self.radius)
+        reach = self.free_radius or 0.0
+        return target_sigma(self.system.n, max_cosine=self.system.max_cosine, length=length, cluster_radius=reach)
 
     def _centres(self, target: Tensor) -> Tensor:
         centres = self.system.vectors(target)
         if self.radius == "native":
             return centres * self.system.native_norm(target).unsqueeze(1)
         return centres * float(self.radius)
+
+    def distance(self, z: Tensor, target: Tensor) -> Tensor:
+        """Euclidean distance [B] of each embedding from its own centre (the x of (7))."""
+        return torch.linalg.vector_norm(z - self._centres(target), dim=1)
 
     def centres(self, labels: Tensor) -> Tensor:
         target = self.order.index(labels)

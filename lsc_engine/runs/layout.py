@@ -23,6 +23,7 @@ LOG = "log.txt"
 CHECKPOINTS = "checkpoints"
 EMBEDDINGS = "embeddings"
 NOTES = "notes.json"
+CLASS_MEANS = "class_means.safetensors"
 LOCK = ".lock"
 TRASH = ".trash"
 

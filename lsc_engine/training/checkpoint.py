@@ -30,11 +30,13 @@ MARGIN = 1 << 20
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint read back: its step, the tensors of backbone and head, and the rest of the training state."""
+    """A checkpoint read back: its step, the tensors of backbone and head, and the rest of the training state; the
+    sha256 of the tensors' file."""
 
     step: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
+    sha256: str = ""
 
 
 def weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
@@ -102,7 +104,7 @@ def load_newest(folder: Path, say: Callable[[str], None], at: int | None = None)
         return None
     try:
         state = torch.load(found.path / STATE, map_location="cpu", weights_only=True)
-        return Loaded(found.step, load_file(found.path / MODEL), state)
+        return Loaded(found.step, load_file(found.path / MODEL), state, found.files[MODEL][1])
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise LscError(f"{found.path}: not a checkpoint of this program ({type(error).__name__}: {first})") from error
@@ -122,8 +124,9 @@ def restore(model: nn.Module, head: nn.Module, tensors: dict[str, Tensor]) -> No
             raise LscError(f"the checkpoint does not fit this {prefix[:-1]}: {error}") from error
 
 
-def restore_backbone(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Start `model` from the backbone of another run: every weight of equal name and shape, at least one."""
+def restore_backbone(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Start `model` from the backbone of another run: every weight of equal name and shape, at least one. The names of
+    its own weights that the other does not have so are given back."""
     own = model.state_dict()
     given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     fitting = {
@@ -134,3 +137,4 @@ def restore_backbone(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     if not fitting:
         raise LscError("start_from: no weight of that run's backbone fits this one")
     model.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from lsc_engine.data import Batch
 from lsc_engine.heads import Head
 from lsc_engine.training.embeddings import Watch
+
+# Cosines held at once, 64 MB of float32.
+SCORES_AT_ONCE = 2**24
 
 
 @torch.no_grad()
@@ -20,33 +23,84 @@ def evaluate(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
+    known: int | None = None,
     watch: Watch | None = None,
 ) -> dict[str, float]:
-    """{"loss", "accuracy"} and, for LSC, "inside" over `batches`; one host sync, at the end. `watch` sees embeddings.
+    """{"loss", "accuracy"} over `batches`, for LSC "inside", and, where classes are `known` up to a number,
+    "accuracy_old" below it and "accuracy_new" from it on; one host sync, at the end. `watch` sees embeddings.
 
     "inside" is the share of images closer to their own centre than half the smallest angle.
     """
     was_training = model.training
     model.eval()
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    sums = torch.zeros(6, dtype=torch.float64, device=device)
     try:
         for batch in batches:
             labels = batch.labels.to(device)
-            z = _embed(model, batch, device, dtype)
+            z = embed(model, batch, device, dtype)
             target = head.target(labels)
-            inside = head.inside(z, target)
+            inside, predicted = head.inside(z, target), head.predict(z)
+            right = predicted == labels
             sums[0] += head.losses(z, target).double().sum()
-            predicted = head.predict(z)
-            sums[1] += (predicted == labels).sum()
+            sums[1] += right.sum()
             sums[2] += torch.nan if inside is None else inside.sum()
             sums[3] += len(labels)
+            if known is not None:
+                sums[4] += (right & (labels < known)).sum()
+                sums[5] += (labels < known).sum()
             if watch is not None:
                 watch.see(z, labels, predicted)
     finally:
         model.train(was_training)
-    loss, accuracy, share = (sums[:3] / sums[3]).tolist()
-    values = {"loss": loss, "accuracy": accuracy}
-    return values if share != share else {**values, "inside": share}
+    loss, right, inside, count, right_old, old = sums.tolist()
+    values = {"loss": loss / count, "accuracy": right / count}
+    if inside == inside:
+        values["inside"] = inside / count
+    if known is not None and 0 < old < count:
+        values |= {"accuracy_old": right_old / old, "accuracy_new": (right - right_old) / (count - old)}
+    return values
+
+
+@torch.no_grad()
+def nearest_means(
+    model: nn.Module,
+    seen: Iterable[Batch[None]],
+    queries: Mapping[str, Iterable[Batch[None]]],
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    watch: Watch | None = None,
+) -> dict[str, float]:
+    """By name, the share of each query's images whose embedding has the largest cosine to the mean of its own class;
+    means are those of the classes among the `seen` images, whose embeddings `watch` sees."""
+    was_training = model.training
+    model.eval()
+    try:
+        pairs = [(embed(model, b, device, dtype), b.labels.to(device)) for b in seen]
+        classes, place = torch.cat([labels for _, labels in pairs]).unique(return_inverse=True)
+        rows = torch.cat([z for z, _ in pairs])
+        means = torch.zeros(len(classes), rows.shape[1], device=device).index_add_(0, place, rows)
+        means = torch.nn.functional.normalize(means, dim=1)
+        if watch is not None:
+            for z, labels in pairs:
+                watch.see(z, labels, classes[_nearest(z, means)])
+        values = {}
+        for name, batches in queries.items():
+            right, count = torch.zeros((), dtype=torch.int64, device=device), 0
+            for batch in batches:
+                predicted = classes[_nearest(embed(model, batch, device, dtype), means)]
+                right += (predicted == batch.labels.to(device)).sum()
+                count += len(predicted)
+            values[name] = right.item() / count
+    finally:
+        model.train(was_training)
+    return values
+
+
+def _nearest(z: Tensor, means: Tensor) -> Tensor:
+    """The row of `means` with the largest cosine to each embedding."""
+    rows = max(1, SCORES_AT_ONCE // len(means))
+    return torch.cat([(part @ means.T).argmax(1) for part in z.split(rows)])
 
 
 @torch.no_grad()
@@ -67,7 +121,7 @@ def class_means(
     counts = torch.zeros(classes, dtype=torch.float64, device=device)
     for batch in batches:
         labels = batch.labels.to(device)
-        z = _embed(model, batch, device, dtype).double()
+        z = embed(model, batch, device, dtype).double()
         if sums is None:
             sums = torch.zeros(classes, z.shape[1], dtype=torch.float64, device=device)
         sums.index_add_(0, labels, z)
@@ -76,7 +130,8 @@ def class_means(
     return (sums / counts.clamp(min=1).unsqueeze(1)).float()
 
 
-def _embed(model: nn.Module, batch: Batch[None], device: torch.device, dtype: torch.dtype | None) -> Tensor:
+def embed(model: nn.Module, batch: Batch[None], device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """The embeddings [B, n] float32 of a batch, as the model stands."""
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         z: Tensor = model(batch.images.to(device, non_blocking=True))
     return z.float()

@@ -6,16 +6,15 @@ import traceback
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from lsc_engine.config import RunConfig, derive
-from lsc_engine.errors import DivergedError, LscError, UsageError
-from lsc_engine.runs import RunWriter, open_run
-from lsc_engine.training import checkpoint
+from lsc_engine.errors import DivergedError, LscError
+from lsc_engine.runs import RunWriter
 from lsc_engine.training.devices import cpu_threads, device_name
 from lsc_engine.training.loop import train
 from lsc_engine.training.session import Display, Session
 from lsc_engine.training.signals import Interrupted, Signals
+from lsc_engine.training.taken import take
 
 # What a run's own exit record says; a whole study is judged in study.py.
 EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143}
@@ -45,10 +44,10 @@ def execute(
 
         if device.type == "cpu":
             torch.set_num_threads(cpu_threads(config.train.batch_size, derived.image_size))
+        taken = take(config, folder, runs_dir, channels=derived.channels, device=device)
         session = Session(
-            config, derived, folder, device=device, data_dir=data_dir,
-            table=_table(config, runs_dir), initial=_initial(config, runs_dir), display=display, say=say,
-        )  # fmt: skip
+            config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say
+        )
         writer.record(head=session.head.record(), device=device_name(device), threads=torch.get_num_threads())
         outcome = train(session, writer, signals)
         state, code, message = outcome.state, 0, ""
@@ -76,34 +75,3 @@ def execute(
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
-
-
-def _table(config: RunConfig, runs_dir: Path) -> Tensor | None:
-    """The rows of an `embeddings:` or `file:` system, [classes, n], or None for a family."""
-    system = config.target.system or ""
-    if system.startswith("embeddings:"):
-        from safetensors.torch import load_file
-
-        run = open_run(system.removeprefix("embeddings:"), [runs_dir])
-        path = run.path / "class_means.safetensors"
-        if not path.is_file():
-            raise UsageError(
-                f"target.system: {run.id} has no class_means.safetensors; train it with eval.class_means = true"
-            )
-        return load_file(path)["class_means"]
-    if system.startswith("file:"):
-        from lsc_engine.vectors import load_table
-
-        return load_table(Path(system.removeprefix("file:")))
-    return None
-
-
-def _initial(config: RunConfig, runs_dir: Path) -> dict[str, Tensor] | None:
-    """The tensors of the newest good checkpoint of `start_from`, or None."""
-    if not config.start_from:
-        return None
-    run = open_run(config.start_from, [runs_dir])
-    found = checkpoint.load_newest(run.path, lambda text: None)
-    if found is None:
-        raise UsageError(f"start_from: {run.id} has no good checkpoint")
-    return found.tensors

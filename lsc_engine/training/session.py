@@ -14,23 +14,24 @@ import torch
 from torch import Tensor
 
 from lsc_engine.config import Derived, RunConfig
-from lsc_engine.data import Batch, Batches, ImageSource, WorkerLostError, eval_batches, fixed_subset, open_source
+from lsc_engine.data import Batch, Batches, ImageSource, WorkerLostError, eval_batches, images_from_class, open_source
 from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model
 from lsc_engine.runs import RunWriter
-from lsc_engine.runs.layout import PRESET
+from lsc_engine.runs.layout import CLASS_MEANS, PRESET
 from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.devices import autocast_dtype
-from lsc_engine.training.embeddings import Watch
-from lsc_engine.training.evaluate import class_means, evaluate
+from lsc_engine.training.evaluate import class_means
 from lsc_engine.training.fixing import Fixing
 from lsc_engine.training.identity import differing, identity, may_differ
+from lsc_engine.training.measure import Measure
 from lsc_engine.training.microbatch import MicroBatches, out_of_memory
 from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import has_dropout, make_loss, make_optimizer
+from lsc_engine.training.taken import Start, Taken
 
 # Workers that die again without a batch, or an evaluation, between are killed by something that stays.
 TRIES = 3
@@ -52,61 +53,17 @@ class Session:
 
     def __init__(
         self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
-        say: Callable[[str], None], table: Tensor | None = None, initial: dict[str, Tensor] | None = None,
-        display: Display | None = None,
+        say: Callable[[str], None], taken: Taken | None = None, display: Display | None = None,
     ) -> None:  # fmt: skip
         self.config, self.derived, self.folder, self.device = config, derived, folder, device
         self.dtype = autocast_dtype(config.train.precision, device)
-
-        # -------------------------------------------------------------------------------------------------- Data
-        where: dict[str, Any] = {"data_dir": data_dir, "device": device, "say": say}
-        self.source: ImageSource = open_source(config.data, split="train", **where)
-        data = config.data
-        if config.eval.dataset not in (None, data.dataset):
-            changes = {"dataset": config.eval.dataset, "path": None, "image_size": self.source.size}
-            data = data.model_copy(update=changes)
-        self.validation: ImageSource | None = open_source(data, split="val", **where)
+        self.taken = taken or Taken()
         self.batch_size = config.train.batch_size
         self.steps_per_epoch, self.total_steps = derived.steps_per_epoch, derived.total_steps
         self.log_every, self.eval_every = derived.log_every, derived.eval_every
-        self.seen = fixed_subset(self.source.images, derived.eval_images)
-        self.eval_batch = max(self.batch_size, 512)
-        self.unseen = fixed_subset(self.validation.images, derived.eval_images) if self.validation else None
-
-        # ---------------------------------------------------------------------------------------- Model and head
-        self.model = build_model(
-            config.model, channels=self.source.channels, size=self.source.size, dim=derived.n,
-            seed=derive_seed(config.seed, "model"),
-        ).to(device)  # fmt: skip
-        width = derived.n or self._width()
-        seed = derive_seed(config.seed, "head")
-        self.head: Head = build_head(config, classes=derived.classes, dim=width, seed=seed, table=table).to(device)
-        if initial is not None:
-            checkpoint.restore_backbone(self.model, initial)
-        self.fixing = Fixing(config, self.model, self.head)
-        kept = config.eval.embeddings
-        self.watch = Watch(folder, self.head, self.source, self.seen, setting=kept, every=self.eval_every, width=width)
-
-        # --------------------------------------------------------------------------------------------- Optimizer
-        o = config.optimizer
-        parameters = [*self.model.parameters(), *self.head.parameters()]
-        self.optimizer = make_optimizer(
-            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum or 0.0
-        )
-        self.schedule: dict[str, Any] = {
-            "base": o.lr, "schedule": o.schedule, "total": self.total_steps, "warmup": derived.warmup_steps,
-            "milestones": derived.milestones, "gamma": o.gamma or 0.1,
-        }  # fmt: skip
-        compiled = config.train.compile == "on" or (config.train.compile == "auto" and device.type == "cuda")
-        loss = make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled)
-        self.micro = MicroBatches(loss, self.model, self.head, batch_size=self.batch_size, device=device)
-        self.stochastic = has_dropout(self.model)
-        self.batches = Batches(
-            self.source, self.batch_size, config.seed, device=device, augment=config.data.augment,
-            augment_per=config.data.augment_per, target=self.head.target,
-        )  # fmt: skip
-
-        # ------------------------------------------------------------------------------------------------- State
+        self._open_data(data_dir, say)
+        self._build()
+        self._prepare_steps()
         self.identity = identity(config, self.head, self.source)
         self.numerics: list[dict[str, Any]] = []
         self.clock = Clock(device)
@@ -120,10 +77,60 @@ class Session:
         self._saved_at = time.monotonic()
         self._retry_at: float | None = None
         self._seconds_before = 0.0
-        # An evaluation that a stop cut short is owed: the next attempt begins with it.
+        # Owed: an evaluation that a stop cut short, and that of weights taken over, before the first step.
         self.owes_evaluation = False
         self.remaining: float | None = None
         self._display, self._shown = display, dict[str, float]()
+
+    def _open_data(self, data_dir: Path | None, say: Callable[[str], None]) -> None:
+        """Training images and, where there are any, validation images, of this or of another data set."""
+        where: dict[str, Any] = {"data_dir": data_dir, "device": self.device, "say": say}
+        data, other = self.config.data, self.config.eval.dataset
+        self.source: ImageSource = open_source(data, split="train", **where)
+        if other not in (None, data.dataset):
+            data = data.model_copy(update={"dataset": other, "path": None, "image_size": self.source.size})
+        self.validation: ImageSource | None = open_source(data, split="val", **where)
+
+    def _build(self) -> None:
+        """Backbone, head, and what measures them."""
+        config, derived, taken = self.config, self.derived, self.taken
+        self.model = build_model(
+            config.model, channels=self.source.channels, size=self.source.size, dim=derived.n,
+            seed=derive_seed(config.seed, "model"),
+        ).to(self.device)  # fmt: skip
+        width = derived.n or self._width()
+        self.head: Head = build_head(
+            config, classes=derived.classes, dim=width, seed=derive_seed(config.seed, "head"),
+            table=taken.table, means=taken.means, teacher=taken.teacher,
+        ).to(self.device)  # fmt: skip
+        self.fixing = Fixing(config, self.model, self.head)
+        self.measure = Measure(
+            config, derived, self.folder, self.model, self.head, self.source, self.validation, width=width,
+            device=self.device, dtype=self.dtype, known=taken.start.classes if taken.start else None,
+        )  # fmt: skip
+
+    def _prepare_steps(self) -> None:
+        """Optimizer, schedule, the gradient of a batch, and the batches."""
+        config, o = self.config, self.config.optimizer
+        parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.optimizer = make_optimizer(
+            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum or 0.0
+        )
+        self.schedule: dict[str, Any] = {
+            "base": o.lr, "schedule": o.schedule, "total": self.total_steps, "warmup": self.derived.warmup_steps,
+            "milestones": self.derived.milestones, "gamma": o.gamma or 0.1,
+        }  # fmt: skip
+        compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.device.type == "cuda")
+        loss = make_loss(self.model, self.head, dtype=self.dtype, device=self.device, compiled=compiled)
+        self.micro = MicroBatches(loss, self.model, self.head, batch_size=self.batch_size, device=self.device)
+        self.stochastic = has_dropout(self.model)
+        self.batches = Batches(
+            self.source, self.batch_size, config.seed, device=self.device, augment=config.data.augment,
+            augment_per=config.data.augment_per, views=self.head.views, target=self.head.target,
+            subset=images_from_class(self.source, config.data.first_class),
+        )  # fmt: skip
+        if self.batches.images != self.derived.images:
+            raise LscError(f"{self.batches.images} images to train on were found, {self.derived.images} were counted")
 
     def _width(self) -> int:
         with torch.no_grad():
@@ -184,10 +191,10 @@ class Session:
                 self.save(writer, step)
                 raise
         self.owes_evaluation = False
-        self._score = values.get("val/accuracy", values["train/accuracy"])
+        self._score = self.measure.score(values)
         writer.metrics(step, step / self.steps_per_epoch, self.clock.seconds, values)
         with self.clock.paused():
-            self.watch.write(writer, step, step / self.steps_per_epoch)
+            self.measure.watch.write(writer, step, step / self.steps_per_epoch)
         self.report(writer, step, values)
 
     def _go_on(self, writer: RunWriter, step: int, signals: Signals) -> None:
@@ -196,46 +203,23 @@ class Session:
         writer.heartbeat(step, self.remaining)
 
     def _measured(self, writer: RunWriter, step: int, signals: Signals) -> dict[str, float]:
-        """`_measure`, again where workers die or memory runs out."""
+        """The metrics, measured again where workers die or memory runs out."""
         lost = 0
         while True:
             try:
-                return self._measure(lambda: self._go_on(writer, step, signals))
+                return self.measure(lambda: self._go_on(writer, step, signals))
             except WorkerLostError as error:
                 lost += 1
                 if lost == TRIES:
                     raise
                 writer.message(f"evaluation after step {step}: {error}; it begins again")
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or self.eval_batch == 1:
+                if not out_of_memory(error) or self.measure.batch == 1:
                     raise
-                self.eval_batch //= 2
+                self.measure.batch //= 2
                 writer.message(
-                    f"evaluation after step {step}: out of memory, {self.eval_batch} images at a time from here on"
+                    f"evaluation after step {step}: out of memory, {self.measure.batch} images at a time from here on"
                 )
-
-    def _measure(self, go_on: Callable[[], None]) -> dict[str, float]:
-        """Metrics on the fixed training images and, where there are any, on the validation images."""
-
-        def batches(source: ImageSource, index: Tensor, **views: Any) -> Iterator[Batch[None]]:
-            for batch in eval_batches(source, index, self.eval_batch, **views):
-                go_on()
-                yield batch
-
-        options: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
-        self.watch.begin()
-        seen = evaluate(self.model, self.head, batches(self.source, self.seen), watch=self.watch, **options)
-        values = {"train/accuracy": seen["accuracy"], "train/loss_eval": seen["loss"]}
-        if "inside" in seen:
-            values["train/inside"] = seen["inside"]
-        if self.config.data.augment != "none":
-            seed, per = self.config.seed, self.config.data.augment_per
-            views = batches(self.source, self.seen, views=(seed, per))
-            values["train/accuracy_augmented"] = evaluate(self.model, self.head, views, **options)["accuracy"]
-        if self.validation is not None and self.unseen is not None:
-            unseen = evaluate(self.model, self.head, batches(self.validation, self.unseen), **options)
-            values |= {"val/loss": unseen["loss"], "val/accuracy": unseen["accuracy"]}
-        return values
 
     # ------------------------------------------------------------------------------------------------ Checkpoints
     def checkpoint_due(self, step: int) -> bool:
@@ -310,7 +294,9 @@ class Session:
         """Continue from the newest good checkpoint: its step, or 0 where there is none."""
         found = checkpoint.load_newest(self.folder, writer.message)
         if found is None:
-            self.watch.forget_after(0)
+            self.measure.watch.forget_after(0)
+            if self.taken.start is not None:
+                self._begin_with(self.taken.start, writer)
             self.clock.restart()
             return 0
         step, state = found.step, found.state
@@ -332,9 +318,22 @@ class Session:
             writer.message(f"{state['threads']} CPU threads as before, so that the run goes on bit by bit")
         self.clock = Clock(self.device, state["seconds"])
         self._seconds_before, self.first_step, self._saved_step = state["seconds"], step, step
-        self.watch.forget_after(step)
+        self.measure.watch.forget_after(step)
         writer.message(f"resumed at step {step} of {self.total_steps}")
         return step
+
+    def _begin_with(self, start: Start, writer: RunWriter) -> None:
+        """Take over the weights of another run. They are evaluated before the first step: curves go on from there."""
+        found = start.load()
+        new = checkpoint.restore_backbone(self.model, found.tensors)
+        layer = {name.removeprefix("head."): t for name, t in found.tensors.items() if name.startswith("head.")}
+        taken = self.head.take_over(layer)
+        words = [f"begins with the weights of {start.id} at step {found.step}"]
+        words += [f"new: {', '.join(new)}"] if new else []
+        words += [f"class layer: {', '.join(taken)}"] if taken else []
+        writer.message("; ".join(words))
+        writer.record(start={"id": start.id, "step": found.step, "sha256": found.sha256, "classes": start.classes})
+        self.owes_evaluation = True
 
     def last_good(self) -> str:
         """A clause that names the newest good checkpoint."""
@@ -350,17 +349,17 @@ class Session:
         from safetensors.torch import save_file
 
         def batches() -> Iterator[Batch[None]]:
-            for batch in eval_batches(self.source, torch.arange(self.source.images), self.eval_batch):
+            for batch in eval_batches(self.source, torch.arange(self.source.images), self.measure.batch):
                 self._go_on(writer, self.total_steps, signals)
                 yield batch
 
         means = class_means(self.model, batches(), self.derived.classes, device=self.device, dtype=self.dtype)
         if not torch.isfinite(means).all():
             raise LscError("class means are not finite")
-        part = self.folder / "class_means.safetensors.part"
+        part = self.folder / f"{CLASS_MEANS}.part"
         save_file({"class_means": means.cpu()}, part)
         shutil.copymode(self.folder / PRESET, part)
-        part.replace(self.folder / "class_means.safetensors")
+        part.replace(self.folder / CLASS_MEANS)
         writer.message(f"class means of {self.derived.classes} classes written")
 
 

@@ -25,8 +25,7 @@ def make_loss(
 
     def loss(images: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            z = model(images)
-            return head.loss(z, target)
+            return head.batch_loss(model, images, target)
 
     return torch.compile(loss, dynamic=False) if compiled else loss
 
