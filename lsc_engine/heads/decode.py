@@ -7,19 +7,21 @@ falling cosine until a used one is met, or scans the used classes in small chunk
 
 from __future__ import annotations
 
-import math
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lsc_engine.vectors import Order, VectorSystem
 
-# Scores held at once in a scan, 64 MB of float32.
-SCORES_AT_ONCE = 2**24
-# Neighbours tried in falling cosine before the scan takes over.
-MOST_NEIGHBOURS = 64
-# Work of one candidate of `nearest_k` against one gathered coordinate of the scan.
-CANDIDATE_COST = 64
+# Classes whose coordinates are made at once in a scan, and scores held at once: 4 MB, what a cache holds.
+CLASSES_AT_ONCE = 2**16
+SCORES_AT_ONCE = 2**20
+# Neighbours tried in falling cosine, each time these many times as many, before the scan takes over.
+MOST_NEIGHBOURS, FIRST_NEIGHBOURS, MORE = 1024, 16, 4
+# Nanoseconds on one core: a neighbour in falling cosine, a class in a scan, and one of its coordinates for one row.
+NEIGHBOUR, CLASS, COORDINATE = 1500.0, 330.0, 1.0
+# A coordinate in a dense product costs this share of a gathered one, where enough rows share the making of the rows.
+DENSE_SHARE, DENSE_ROWS = 1 / 32, 64
 
 
 def predict_nearest(z: Tensor, system: VectorSystem, order: Order, classes: int, *, unused: str = "nearest") -> Tensor:
@@ -31,38 +33,78 @@ def predict_nearest(z: Tensor, system: VectorSystem, order: Order, classes: int,
     if unused == "new":
         return labels.masked_fill(missing, -1)
     rows = missing.nonzero().squeeze(1)
-    # Neighbours needed so that all but one row in a hundred meet a class, if classes lie at random.
-    wanted = math.ceil(math.log(0.01) / math.log1p(-min(classes / system.count, 1 - 1e-12)))
-    if rows.numel() and wanted <= MOST_NEIGHBOURS and wanted * CANDIDATE_COST < classes * system.support:
+    tried, wanted = 1, FIRST_NEIGHBOURS
+    while rows.numel() and _worth_trying(rows.numel(), tried, wanted, system, classes):
         neighbours = system.nearest_k(z[rows], wanted)
-        if neighbours is not None:
-            found = order.label(neighbours)
-            used = found < classes
-            first = used.to(torch.int8).argmax(1, keepdim=True)
-            labels[rows] = found.gather(1, first).squeeze(1)
-            rows = rows[~used.any(1)]
+        if neighbours is None:
+            break
+        found = order.label(neighbours)
+        used = found < classes
+        first = used.to(torch.int8).argmax(1, keepdim=True)
+        labels[rows] = found.gather(1, first).squeeze(1)
+        rows = rows[~used.any(1)]
+        tried, wanted = wanted, MORE * wanted
     if rows.numel():
         labels[rows] = scan(z[rows], system, order, classes)
     return labels
 
 
+def _worth_trying(rows: int, tried: int, wanted: int, system: VectorSystem, classes: int) -> bool:
+    """Do `wanted` neighbours of each row cost less than the part of the scan they are expected to spare?
+
+    If classes lie at random among the vectors, a row that `tried` neighbours have not served finds one among the next
+    with the chance 1 - (1 - share)^(wanted - tried).
+    """
+    if wanted > MOST_NEIGHBOURS:
+        return False
+    share = classes / system.count
+    met = 1.0 if share >= 1 else 1 - (1 - share) ** (wanted - tried)
+    # The scan's cost per class is spared only where all rows are served.
+    scanned = classes * (CLASS * met**rows + COORDINATE * system.support * rows * met)
+    return rows * wanted * NEIGHBOUR < scanned
+
+
 def scan(z: Tensor, system: VectorSystem, order: Order, classes: int) -> Tensor:
     """Labels [B] int64 by comparing each row with every class in use, in chunks of bounded memory."""
-    lifted = system.lift(z)
+    lifted = system.lift(z).T.contiguous()
     best = torch.full((z.shape[0],), -torch.inf, device=z.device)
     labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
-    chunk = max(1, SCORES_AT_ONCE // max(1, z.shape[0]))
-    for start in range(0, classes, chunk):
-        index = order.index(torch.arange(start, min(start + chunk, classes), device=z.device))
-        columns, weights = system.coordinates(index)
-        scores = lifted[:, columns[:, 0]] * weights[:, 0]
-        for k in range(1, columns.shape[1]):
-            scores.addcmul_(lifted[:, columns[:, k]], weights[:, k])
-        value, at = scores.max(1)
-        better = value > best
-        best = torch.where(better, value, best)
-        labels = torch.where(better, at + start, labels)
+    if not len(z):
+        return labels
+    dense = system.support >= system.n or (len(z) >= DENSE_ROWS and system.support >= DENSE_SHARE * system.n)
+    part = max(1, SCORES_AT_ONCE // len(z))
+    for start in range(0, classes, CLASSES_AT_ONCE):
+        index = order.index(torch.arange(start, min(start + CLASSES_AT_ONCE, classes), device=z.device))
+        for first, some in enumerate(index.split(part)):
+            scores = _scores(z, lifted, system, some, dense)
+            _keep_best(scores, start + first * part, best, labels)
     return labels
+
+
+def _scores(z: Tensor, lifted: Tensor, system: VectorSystem, index: Tensor, dense: bool) -> Tensor:
+    """Inner products [classes, B] of vectors by their index [classes] with embeddings [B, n], lifted [m, B]."""
+    if dense:
+        with torch.autocast(z.device.type, enabled=False):
+            return system.vectors(index) @ z.float().T
+    columns, weights = system.coordinates(index)
+    # One bag per class: rows of B numbers are added up, contiguous in memory, k of them per class.
+    return F.embedding_bag(columns, lifted, per_sample_weights=weights.contiguous(), mode="sum")
+
+
+def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None:
+    """Take over what `scores` [classes, B], of the labels from `start` on, has better than `best` [B]."""
+    if scores.is_cuda:
+        value, at = scores.max(0)
+        better = value > best
+        labels.copy_(torch.where(better, at + start, labels))
+        best.copy_(torch.where(better, value, best))
+        return
+    # The place of a maximum costs far more than its value, and after some chunks few rows find a better one.
+    value = scores.amax(0)
+    rows = (value > best).nonzero().squeeze(1)
+    if rows.numel():
+        best[rows] = value[rows]
+        labels[rows] = scores.index_select(1, rows).argmax(0) + start
 
 
 def predict_shortest(z: Tensor, system: VectorSystem, order: Order, classes: int) -> Tensor:

@@ -64,6 +64,21 @@ def test_labels_are_exact_however_many_vectors_are_unused(share: float) -> None:
     assert torch.equal(scan(z, made, head.order, classes), scores.argmax(1))
 
 
+@pytest.mark.parametrize(("name", "n", "classes"), [("V21", 130, 3000), ("V22", 150, 70_000), ("A-helmert", 80, 500)])
+@pytest.mark.parametrize("rows", [1, 5, 80])
+def test_a_scan_of_few_classes_among_many_vectors_is_exact(name: str, n: int, classes: int, rows: int) -> None:
+    """Sparse sums and dense products, rows that a later chunk of classes serves better, and falling cosine."""
+    head = lsc(name, n, classes)
+    z = embeddings(rows, n, seed=rows)
+    scores = torch.nn.functional.normalize(z) @ centres(head).T
+    for labels in (head.predict(z), scan(z, head.system, head.order, classes)):
+        torch.testing.assert_close(
+            scores.gather(1, labels[:, None]).squeeze(1), scores.max(1).values, atol=1e-6, rtol=0
+        )
+        assert int((labels != scores.argmax(1)).sum()) <= 1
+    assert scan(z[:0], head.system, head.order, classes).shape == (0,)
+
+
 def test_an_embedding_on_an_unused_vector_is_a_new_class_where_asked() -> None:
     head = lsc("V21", 9, 100)
     on_used = head.system.vectors(head.target(torch.tensor([7, 99])))

@@ -1,0 +1,158 @@
+"""bars.md, decode: the exact label of an embedding at 1.28 million classes, against an exhaustive search.
+
+Ours follows from the structure of the system; the other side holds the dense table of all classes and takes the arg max
+of a matrix product (and of FAISS's flat index, where FAISS is installed). Embeddings are random, which is the hard case
+where vectors are unused: those of a trained network lie near a vector in use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsc_engine.bench import Check, Result, Table, machine
+from lsc_engine.errors import LscError
+from lsc_engine.heads.lsc import LscHead
+from lsc_engine.vectors import Order, n_min, system
+
+from . import baselines
+from .measure import alternate, free_bytes, megabytes, milliseconds
+
+# How far below the best cosine a label's may lie: float32 rounding of either side.
+ROUNDING = 2e-6
+
+
+def run(
+    *, quick: bool = False, classes: int = 1_281_167, systems: str = "V21,V22,V33", n: int = 384,
+    batches: str = "1,16,256,1024", rounds: int = 7, images: int = 1024,
+) -> Result:  # fmt: skip
+    """`systems`, `batches`: comma-separated; `n`: where vectors are unused; `images`: of the evaluation."""
+    if quick:
+        classes, systems, n, batches, rounds, images = 2_000, "V21,V22", 24, "1,64", 3, 64
+    sizes = [int(word) for word in str(batches).split(",")]
+    rows = []
+    for name in systems.split(","):
+        for dim in (n_min(name, classes), n):
+            rows += _case(name, dim, classes, sizes, rounds)
+    shares = _evaluation(classes, images, quick)
+
+    tight = min(row["faster"] for row in rows if row["of these in use"] > 0.5 and row["batch"] >= min(256, max(sizes)))
+    slowest = min(rows, key=lambda row: row["faster"])
+    told = f"x {slowest['faster']:.3g} ({slowest['system']}, n = {slowest['n']}, batch {slowest['batch']})"
+    checks = [
+        Check("n_min, batch 256 and above, against the matrix product", f"x {tight:,.0f}", "at least x 1000",
+              None if quick else tight >= 1000),
+        Check("slowest of all cases against the matrix product", told, "never slower",
+              None if quick else slowest["faster"] >= 1),
+        Check("labels of another cosine than the best", "0", "0", True),
+    ]  # fmt: skip
+    if all(row["FAISS"] == "not installed" for row in rows):
+        checks.append(Check("against FAISS flat", "-", "never slower", None))
+    else:
+        worst = min(float(row["against FAISS"]) for row in rows)
+        checks.append(Check("against FAISS flat", f"x {worst:.3g}", "never slower", None if quick else worst >= 1))
+    notes = [
+        "Every label of either side has the largest cosine over all classes, in float64, within "
+        f"{ROUNDING:g}; the run fails otherwise. `different`: labels that differ between the sides by such ties.",
+        "The table that the exhaustive sides search is not counted in their time; it takes "
+        f"{megabytes(4.0 * classes * n)} at n = {n}. Ours holds none.",
+    ]
+    tables = [Table(f"Labels of random embeddings, {classes:,} classes", rows),
+              Table("Share of an evaluation", shares)]  # fmt: skip
+    return Result("decode", checks, tables, notes, machine=machine("faiss-cpu"))
+
+
+def _case(name: str, n: int, classes: int, sizes: list[int], rounds: int) -> list[dict[str, Any]]:
+    made = system(name, n)
+    order = Order.make("shuffled", made, 0)
+    head = LscHead(made, order, classes)
+    if 4.0 * classes * n * 1.3 > free_bytes():
+        raise LscError(f"the table of {classes:,} rows at n = {n} does not fit in the memory that is free")
+    table = baselines.table_of(made, order, classes)
+    index = baselines.faiss_flat(table)
+    rows = []
+    for batch in sizes:
+        z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch))
+        ours, theirs = head.predict(z), baselines.gemm_labels(z, table)
+        _check(z, table, ours, theirs)
+        sides: dict[str, Callable[[], Any]] = {
+            "ours": lambda z=z: head.predict(z),  # type: ignore[misc]
+            "gemm": lambda z=z: baselines.gemm_labels(z, table),  # type: ignore[misc]
+        }
+        if index is not None:
+            sides["faiss"] = lambda z=z: index.search(z.numpy(), 1)  # type: ignore[misc]
+        timed = alternate(sides, rounds=rounds, most=8.0)
+        rows.append(
+            {
+                "system": name, "n": n, "vectors": made.count, "of these in use": classes / made.count, "batch": batch,
+                "ours": milliseconds(timed.median("ours")), "matrix product": milliseconds(timed.median("gemm")),
+                "faster": timed.ratio("gemm", "ours"),
+                "FAISS": milliseconds(timed.median("faiss")) if index is not None else "not installed",
+                "against FAISS": timed.ratio("faiss", "ours") if index is not None else None,
+                "different": int((ours != theirs).sum()),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _check(z: Tensor, table: Tensor, ours: Tensor, theirs: Tensor) -> None:
+    """LscError unless both labels have the best cosine within rounding, computed in float64."""
+    unit = torch.nn.functional.normalize(z.double())
+    cosines = [(unit * table[labels].double()).sum(1) for labels in (ours, theirs)]
+    worst = float((cosines[1] - cosines[0]).abs().max())
+    if worst > ROUNDING:
+        raise LscError(f"labels differ: their cosines are {worst:.3g} apart")
+
+
+def _evaluation(classes: int, images: int, quick: bool) -> list[dict[str, Any]]:
+    """The whole of `evaluate` with the label by an exhaustive search and by structure, V21 at n_min."""
+    from lsc_engine.data import Batch
+    from lsc_engine.models.encoder import Encoder
+    from lsc_engine.training.evaluate import evaluate
+
+    n = n_min("V21", classes)
+    made = system("V21", n)
+    head = _TimedHead(made, Order.make("shuffled", made, 0), classes)
+    table = baselines.table_of(made, head.order, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Encoder(3, 32, n, 0.1 if quick else 1.0).to(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(images, 3, 32, 32, generator=generator)
+    labels = torch.randint(classes, (images,), generator=generator)
+    batches = [
+        Batch(part, label, None, label) for part, label in zip(pixels.split(512), labels.split(512), strict=True)
+    ]
+    rows, values = [], []
+    for side, dense in (("label by matrix product", table), ("label by structure", None)):
+        shares, whole = [], []
+        for _ in range(2):
+            head.table, head.seconds = dense, 0.0
+            began = time.perf_counter()
+            values.append(evaluate(model, head, batches, device=torch.device("cpu"), dtype=None))
+            whole.append(time.perf_counter() - began)
+            shares.append(head.seconds / whole[-1])
+        rows.append(
+            {"": side, "evaluation": milliseconds(min(whole)), "share of the label": f"{100 * shares[-1]:.3g} %"}
+        )
+    if any(value != values[0] for value in values):
+        raise LscError(f"evaluations differ: {values}")
+    return rows
+
+
+class _TimedHead(LscHead):
+    """The head, with the time of its labels counted and, where `table` is set, labels by exhaustive search."""
+
+    table: Tensor | None = None
+    seconds = 0.0
+
+    @torch.no_grad()
+    def predict(self, z: Tensor, unused: str = "nearest") -> Tensor:
+        began = time.perf_counter()
+        labels = super().predict(z, unused) if self.table is None else baselines.gemm_labels(z, self.table)
+        self.seconds += time.perf_counter() - began
+        return labels

@@ -1,0 +1,236 @@
+"""The benchmarks of the project by name: what each measures, how it is loaded, and what it answers.
+
+The code of a benchmark is benchmarks/NAME.py of a source tree, `lsc_engine/benchmarks` of an installed wheel; each has
+`run(*, quick=False, **arguments) -> Result`. Nothing heavy is imported before one is run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.errors import LscError, UsageError, did_you_mean
+
+NAMES = {
+    "head": "time and memory of the head from 10^3 to 10^9 classes, beside dense, chunked and sampled cross-entropy",
+    "decode": "the exact label at 1.28 million classes against an exhaustive search, and its share of an evaluation",
+}
+"""Every benchmark with what it measures."""
+
+PACKAGE = "lsc_engine.benchmarks"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure beside its bar. `reached` is None where it cannot be measured on this machine."""
+
+    what: str
+    figure: str
+    bar: str
+    reached: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """The answer in words."""
+        return {True: "reached", False: "NOT reached", None: "not measured here"}[self.reached]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of equal keys, under a title."""
+
+    title: str
+    rows: Sequence[dict[str, Any]]
+
+    def markdown(self) -> str:
+        """The rows as a Markdown table."""
+        if not self.rows:
+            return ""
+        head = list(self.rows[0])
+        lines = [head, ["---"] * len(head), *([shown(row.get(key)) for key in head] for row in self.rows)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark found. Figures are ratios of sides alternated in one process unless a row says otherwise."""
+
+    name: str
+    checks: Sequence[Check]
+    tables: Sequence[Table]
+    notes: Sequence[str] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further files that `--out` writes beside the page: name -> text."""
+    command: str = ""
+    machine: dict[str, str] = field(default_factory=lambda: machine())
+
+    @property
+    def title(self) -> str:
+        """What was measured, in one line."""
+        return NAMES.get(self.name, self.name)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the first table; the checks where there is none."""
+        if self.tables:
+            return [dict(row) for row in self.tables[0].rows]
+        return [{"what": c.what, "figure": c.figure, "bar": c.bar, "verdict": c.verdict} for c in self.checks]
+
+    @property
+    def bar(self) -> str:
+        """All bars in one line."""
+        return "; ".join(f"{c.what}: {c.bar}" for c in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """ "reached", "NOT reached" or "not measured here"; the worst of all checks counts."""
+        answers = [c.reached for c in self.checks]
+        return Check("", "", "", False if False in answers else True if True in answers else None).verdict
+
+    def checks_table(self) -> Table:
+        """Figure, bar and verdict of every check."""
+        rows = [{"what": c.what, "figure": c.figure, "bar": c.bar, "verdict": c.verdict} for c in self.checks]
+        return Table("", rows)
+
+    def markdown(self) -> str:
+        """The whole as a Markdown page: checks, tables, notes, machine, versions, command."""
+        parts = [f"# {self.name}", f"{self.title[:1].upper()}{self.title[1:]}.", self.checks_table().markdown()]
+        for table in self.tables:
+            parts += [f"## {table.title}", table.markdown()]
+        parts += list(self.notes)
+        facts = ", ".join(f"{value}" if key == "cpu" else f"{key} {value}" for key, value in self.machine.items())
+        parts.append(f"Measured by `{self.command or 'lsc-engine bench ' + self.name}` on {facts}.")
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def document(self) -> dict[str, Any]:
+        """The whole as plain values."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "verdict": self.verdict,
+            "checks": self.checks_table().rows,
+            "tables": [{"title": table.title, "rows": list(table.rows)} for table in self.tables],
+            "notes": list(self.notes),
+            "machine": self.machine,
+            "command": self.command,
+        }
+
+
+def shown(value: Any) -> str:
+    """A cell: numbers with three or four digits, thin groups of thousands, `-` for none."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.3g}"
+
+
+def run(name: str, *, quick: bool = False, **arguments: Any) -> Result:
+    """Run the benchmark `name`. `quick`: tiny sizes, to see that it works; its figures mean nothing.
+
+    UsageError for unknown names and arguments; LscError where the sides that are compared do not give the same.
+    """
+    if name not in NAMES:
+        raise UsageError(f'bench: there is no benchmark "{name}"; {did_you_mean(name, NAMES)}')
+    # torch's profiler, which counts memory, would greet on stderr.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    function = load(name).run
+    known = [key for key in inspect.signature(function).parameters if key != "quick"]
+    for key in arguments:
+        if key not in known:
+            hint = did_you_mean(key, known) if known else "it takes none"
+            raise UsageError(f'bench {name}: "{key}" is not an argument of it; {hint}')
+    result: Result = function(quick=quick, **arguments)
+    return result
+
+
+def load(name: str) -> Any:
+    """The module of the benchmark (or of what benchmarks share) called `name`."""
+    package()
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def package() -> Any:
+    """The benchmarks as the package `lsc_engine.benchmarks`, wherever their files are."""
+    if PACKAGE in sys.modules:
+        return sys.modules[PACKAGE]
+    here = Path(__file__).resolve().parent
+    folder = here / "benchmarks"
+    if not (folder / "__init__.py").is_file():
+        folder = here.parent / "benchmarks"
+    start = folder / "__init__.py"
+    if not start.is_file():
+        raise LscError("bench: the benchmarks are not installed; use a source tree or the wheel")
+    spec = importlib.util.spec_from_file_location(PACKAGE, start, submodule_search_locations=[str(folder)])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def machine(*packages: str) -> dict[str, str]:
+    """What the figures were measured on: processor, cores in use, memory, GPU, versions. No names of hosts."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0))
+    facts = {
+        "cpu": f"{_cpu()}, {cores} core{'s' if cores > 1 else ''}",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GB",
+        "Python": platform.python_version(),
+        "lsc": _version("lsc"),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts["torch"] = torch.__version__
+        facts["threads"] = str(torch.get_num_threads())
+        if torch.cuda.is_available():
+            facts["GPU"] = torch.cuda.get_device_name()
+    for name in packages:
+        facts[name] = _version(name)
+    return facts
+
+
+@lru_cache(maxsize=1)
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    kind = platform.machine() or "unknown processor"
+    return f"{named[0]} ({kind})" if named else kind
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        if name == "lsc":
+            from lsc_engine import __version__
+
+            return __version__
+        return "not installed"
+
+
+def command_line(name: str, quick: bool, arguments: dict[str, Any]) -> str:
+    """The command that repeats a benchmark."""
+    words = ["lsc-engine", "bench", name, *(["--quick"] if quick else [])]
+    for key, value in arguments.items():
+        words += ["--set", f"{key}={value}"]
+    return shlex.join(words)

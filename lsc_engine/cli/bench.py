@@ -1,0 +1,118 @@
+"""`bench`: the benchmarks behind every statement about speed and memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lsc_engine.bench import Result
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Benchmarks, or all; without one they are listed.", show_default=False)
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: shows that it works, figures mean nothing.")
+    ] = False,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="An argument of the benchmark: batch=512. May be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write DIR/NAME.md, a Markdown page.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Measure what the project says of its speed: each figure beside its bar, with a verdict.
+
+    Both sides of a comparison run alternately in one process and must give the same; a figure is the median.
+
+    Example: lsc-engine bench decode --out results
+    """
+    from dataclasses import replace
+
+    from lsc_engine.bench import NAMES, command_line, run
+    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.errors import UsageError
+
+    if not names:
+        _list(as_json)
+        return
+    arguments = _arguments(sets or [])
+    if "all" in names:
+        names = list(NAMES)
+    if len(names) > 1 and arguments:
+        raise UsageError("bench: --set belongs to one benchmark; run them one by one")
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        run(unknown[0])
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out: {out} is a file; a folder is needed")
+    documents = []
+    for name in names:
+        if len(names) > 1:
+            say(f"{name}: {NAMES[name]}")
+        result = run(name, quick=quick, **arguments)
+        result = replace(result, command=command_line(name, quick, arguments))
+        documents.append(result.document())
+        if not as_json:
+            _print(result)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"{name}.md").write_text(result.markdown())
+            for file, text in result.files.items():
+                (out / file).write_text(text)
+            say(f"written: {', '.join(str(out / file) for file in (f'{name}.md', *result.files))}")
+    if as_json:
+        emit_json(documents[0] if len(documents) == 1 else documents)
+
+
+def _list(as_json: bool) -> None:
+    from lsc_engine.bench import NAMES
+    from lsc_engine.cli.output import emit_json
+    from lsc_engine.cli.tables import table
+
+    if as_json:
+        emit_json([{"name": name, "measures": what} for name, what in NAMES.items()])
+    else:
+        print(table(["benchmark", "measures"], [[name, what] for name, what in NAMES.items()]))
+
+
+def _print(result: Result) -> None:
+    from lsc_engine.bench import shown
+    from lsc_engine.cli.tables import table
+
+    for part in (result.checks_table(), *result.tables):
+        if part.title:
+            print(part.title)
+        if part.rows:
+            head = list(part.rows[0])
+            numbers = "".join("r" if isinstance(part.rows[0][key], int | float) else "l" for key in head)
+            print(table(head, [[shown(row.get(key)) for key in head] for row in part.rows], numbers))
+        print()
+    for note in result.notes:
+        print(note)
+
+
+def _arguments(sets: Sequence[str]) -> dict[str, Any]:
+    """key=value as Python values: JSON where it is JSON, else text."""
+    from lsc_engine.errors import UsageError
+
+    found: dict[str, Any] = {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f'--set: "{text}" is not key=value')
+        try:
+            found[key.strip()] = json.loads(value.replace("_", "")) if value[:1].isdigit() else json.loads(value)
+        except ValueError:
+            found[key.strip()] = value
+    return found

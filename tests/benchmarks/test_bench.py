@@ -1,0 +1,124 @@
+"""Every benchmark runs in its quick form, compares equal sides, and tells figure, bar and verdict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lsc_engine import bench
+from lsc_engine.cli import build_app
+from lsc_engine.errors import LscError, UsageError
+
+# What a benchmark needs to be tiny beyond `quick`.
+FEW: dict[str, dict[str, object]] = {}
+
+
+@pytest.mark.parametrize("name", bench.NAMES)
+def test_quick(name: str) -> None:
+    result = bench.run(name, quick=True, **FEW.get(name, {}))
+    assert result.name == name
+    assert result.checks
+    assert result.rows
+    page = result.markdown()
+    assert page.startswith(f"# {name}\n")
+    for check in result.checks:
+        assert check.what in page
+        assert check.bar in page
+        assert check.verdict in ("reached", "NOT reached", "not measured here")
+    json.dumps(result.document())
+    for word in (str(Path.home()), str(Path.cwd()), "/tmp/"):
+        assert word not in page
+
+
+def test_listing_and_unknown_names() -> None:
+    runner = CliRunner()
+    listed = json.loads(runner.invoke(build_app(), ["bench", "--json"]).stdout)
+    assert [row["name"] for row in listed] == list(bench.NAMES)
+    assert runner.invoke(build_app(), ["bench"]).stdout.splitlines()[1].startswith(next(iter(bench.NAMES)))
+    with pytest.raises(UsageError, match='did you mean "decode"'):
+        bench.run("decod")
+    with pytest.raises(UsageError, match='"classess" is not an argument of it; did you mean "classes"'):
+        bench.run("decode", classess=3)
+
+
+def test_page_and_document_of_a_command(tmp_path: Path) -> None:
+    words = ["bench", "decode", "--quick", "--set", "classes=3_000", "--out", str(tmp_path / "results"), "--json"]
+    done = CliRunner().invoke(build_app(), words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["name"] == "decode"
+    page = (tmp_path / "results" / "decode.md").read_text()
+    assert "`lsc-engine bench decode --quick --set classes=3000`" in page
+
+
+def test_worst_check_is_the_verdict_and_cells_are_short() -> None:
+    checks = [bench.Check("a", "1", "2", True), bench.Check("b", "1", "2", None)]
+    assert bench.Result("x", checks, []).verdict == "reached"
+    assert bench.Result("x", [*checks, bench.Check("c", "3", "2", False)], []).verdict == "NOT reached"
+    assert bench.Result("x", checks[1:], []).verdict == "not measured here"
+    assert [bench.shown(v) for v in (1_281_167, 0.12345, 12345.6, None, "a", True)] == [
+        "1 281 167", "0.123", "12 346", "-", "a", "True",
+    ]  # fmt: skip
+
+
+def test_sides_that_differ_end_a_benchmark() -> None:
+    import torch
+
+    same = bench.load("measure").same
+    same("labels", torch.tensor([1, 2]), torch.tensor([1, 2]))
+    with pytest.raises(LscError, match="labels: the sides differ"):
+        same("labels", torch.tensor([1, 2]), torch.tensor([1, 3]))
+    with pytest.raises(LscError, match=r"differ by 0\.5"):
+        same("loss", torch.tensor([1.0]), torch.tensor([1.5]), tolerance=0.1)
+    with pytest.raises(LscError):
+        same("loss", torch.tensor([float("nan")]), torch.tensor([1.5]), tolerance=0.1)
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    import torch
+
+    peak_bytes = bench.load("measure").peak_bytes
+
+    def call() -> None:
+        a = torch.empty(1000)
+        b = torch.empty(2000)
+        del a
+        c = torch.empty(500)
+        del b, c
+
+    assert 12_000 <= peak_bytes(call) <= 12_400
+
+
+def test_baselines_agree_with_each_other() -> None:
+    import torch
+
+    baselines = bench.load("baselines")
+    z = torch.randn(32, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(32) * 7
+    found = []
+    for layer in (
+        baselines.DenseCE(16, 500), baselines.ChunkedCE(16, 500, block=33), baselines.SampledCE(16, 500, rate=1.0)
+    ):  # fmt: skip
+        row = z.clone().requires_grad_()
+        loss = layer(row, labels)
+        (3 * loss).backward()
+        assert row.grad is not None
+        found.append((loss.detach(), row.grad, layer.weight.grad.to_dense()))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-6, rtol=1e-5)
+    few = baselines.SampledCE(16, 500, rate=0.1)
+    few(z, labels).backward()
+    touched = few.weight.grad.coalesce().indices()[0]
+    assert len(touched) == 50
+    assert set(labels.tolist()) <= set(touched.tolist())
+
+
+def test_the_benchmarks_lie_in_the_package_or_beside_it() -> None:
+    folder = Path(bench.package().__file__).parent
+    assert folder.name == "benchmarks"
+    assert all((folder / f"{name}.py").is_file() for name in bench.NAMES)
+    assert sys.modules["lsc_engine.benchmarks"] is bench.package()
