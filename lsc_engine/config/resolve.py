@@ -177,9 +177,10 @@ class _Work:
         self.faults += fixed.check_class_layer(model, target)
         narrow = target.bottleneck if isinstance(target.bottleneck, int) else None
         found = list(fixed.check_layers(model, target, self.counts.classes, narrow))
-        if model.etf_layers == "adaptive" and data.labels == "unique":
-            sentence = '"adaptive" goes by class centres, and unique labels have one image a class'
-            found.append(Fault("model.etf_layers", f"{sentence}; fix layers from the start, or take data.labels class"))
+        if model.etf_layers == "adaptive" and (data.labels == "unique" or target.method == "ssl"):
+            without = "unique labels have one image a class" if data.labels == "unique" else "ssl learns no classes"
+            sentence = f'"adaptive" goes by class centres, and {without}'
+            found.append(Fault("model.etf_layers", f"{sentence}; fix layers from the start, or take another method"))
         self.faults += found
         self.warnings += fixed.idle(model)
         return model.model_copy(update=fixed.filled(model))
@@ -293,6 +294,8 @@ class _Work:
     def evaluation(self, data: Data, *, adaptive: bool) -> Eval:
         evaluation = self.get(Eval)
         self.faults += checks.check_eval(data, evaluation)
+        if evaluation.ncc and self.get(Target).method == "ssl":
+            self.fault("eval.ncc", "ssl has no classes whose centres it could learn; leave it out")
         if adaptive and evaluation.ncc is False:
             self.fault("eval.ncc", 'adaptive layers go by it; leave it out, or take model.etf_layers = "none"')
         evaluation = evaluation.model_copy(update={"ncc": True if adaptive else evaluation.ncc or None})

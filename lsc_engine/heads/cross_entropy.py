@@ -54,7 +54,8 @@ class CrossEntropyHead(Head):
             return []
         taken = []
         for name, given in tensors.items():
-            if name in own and own[name].shape[1:] == given.shape[1:]:
+            # The spec of a fixed layer is no row of anything.
+            if name in own and given.is_floating_point() and own[name].shape[1:] == given.shape[1:]:
                 rows = min(len(given), len(own[name]))
                 own[name][:rows] = given[:rows].to(own[name])
                 taken.append(f"{name} ({rows} of {len(own[name])} rows)")

@@ -162,7 +162,7 @@ def named_layers(modules: Mapping[str, nn.Module], model: Model) -> list[str]:
 
 def check_output(modules: Mapping[str, nn.Module], name: str) -> None:
     """UsageError where the output has more classes than a simplex in its input space has corners."""
-    layer = _get(modules, name)
+    layer = find(modules, name)
     assert isinstance(layer, nn.Linear | FixedLinear)
     inputs, outputs = layer.in_features, layer.out_features
     if inputs < outputs - 1:
@@ -173,16 +173,17 @@ def check_output(modules: Mapping[str, nn.Module], name: str) -> None:
 def fix(modules: Mapping[str, nn.Module], names: Sequence[str], *, frame: str, seeds: Sequence[int]) -> None:
     """Put fixed layers in the place of the linear ones called `names`; biases stay. `seeds`: one for each."""
     for name, seed in zip(names, seeds, strict=True):
-        old = _get(modules, name)
+        old = find(modules, name)
         if isinstance(old, nn.Linear):
-            _put(modules, name, FixedLinear(old.in_features, old.out_features, frame=frame, seed=seed, bias=old.bias))
+            new = FixedLinear(old.in_features, old.out_features, frame=frame, seed=seed, bias=old.bias)
+            _put(modules, name, new.to(old.weight.device))
 
 
 def adopt(modules: Mapping[str, nn.Module], tensors: Mapping[str, Any]) -> list[str]:
     """Fix the layers that are fixed in a checkpoint's `tensors` and not yet here; their names."""
     found = []
     for name in [name.removesuffix(f".{SPEC}") for name in tensors if name.endswith(f".{SPEC}")]:
-        if isinstance(_get(modules, name), nn.Linear):
+        if isinstance(find(modules, name), nn.Linear):
             _, kind, seed = _read(tensors[f"{name}.{SPEC}"])
             fix(modules, [name], frame=FRAMES[kind], seeds=[seed])
             found.append(name)
@@ -206,7 +207,7 @@ def _fixed(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, str, FixedLi
                 yield name, layer, found
 
 
-def _get(modules: Mapping[str, nn.Module], name: str) -> nn.Module | None:
+def find(modules: Mapping[str, nn.Module], name: str) -> nn.Module | None:
     """The layer of that name, such as "model.blocks.0.0", or None."""
     top, _, rest = name.partition(".")
     try:

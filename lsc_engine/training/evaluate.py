@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lsc_engine.data import Batch
 from lsc_engine.heads import Head
-from lsc_engine.training.embeddings import Watch
 
+# Embeddings [B, n] float32, labels [B], predicted labels [B].
+Watcher = Callable[[Tensor, Tensor, Tensor], None]
 # Cosines held at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
 
@@ -24,10 +25,10 @@ def evaluate(
     device: torch.device,
     dtype: torch.dtype | None,
     known: int | None = None,
-    watch: Watch | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> dict[str, float]:
     """{"loss", "accuracy"} over `batches`, for LSC "inside", and, where classes are `known` up to a number,
-    "accuracy_old" below it and "accuracy_new" from it on; one host sync, at the end. `watch` sees embeddings.
+    "accuracy_old" below it and "accuracy_new" from it on; one host sync, at the end. `watchers` see every batch.
 
     "inside" is the share of images closer to their own centre than half the smallest angle.
     """
@@ -48,8 +49,8 @@ def evaluate(
             if known is not None:
                 sums[4] += (right & (labels < known)).sum()
                 sums[5] += (labels < known).sum()
-            if watch is not None:
-                watch.see(z, labels, predicted)
+            for see in watchers:
+                see(z, labels, predicted)
     finally:
         model.train(was_training)
     loss, right, inside, count, right_old, old = sums.tolist()
@@ -69,10 +70,10 @@ def nearest_means(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
-    watch: Watch | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> dict[str, float]:
     """By name, the share of each query's images whose embedding has the largest cosine to the mean of its own class;
-    means are those of the classes among the `seen` images, whose embeddings `watch` sees."""
+    means are those of the classes among the `seen` images, which the `watchers` see."""
     was_training = model.training
     model.eval()
     try:
@@ -81,9 +82,9 @@ def nearest_means(
         rows = torch.cat([z for z, _ in pairs])
         means = torch.zeros(len(classes), rows.shape[1], device=device).index_add_(0, place, rows)
         means = torch.nn.functional.normalize(means, dim=1)
-        if watch is not None:
+        for see in watchers:
             for z, labels in pairs:
-                watch.see(z, labels, classes[_nearest(z, means)])
+                see(z, labels, classes[_nearest(z, means)])
         values = {}
         for name, batches in queries.items():
             right, count = torch.zeros((), dtype=torch.int64, device=device), 0

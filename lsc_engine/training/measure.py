@@ -14,8 +14,9 @@ from lsc_engine.config import Derived, RunConfig
 from lsc_engine.data import Batch, ImageSource, eval_batches, fixed_subset, shifted, two_views, view_keys
 from lsc_engine.data.evaluation import VIEW_EPOCH
 from lsc_engine.heads import Head
+from lsc_engine.training.collapse import Collapse
 from lsc_engine.training.embeddings import Watch
-from lsc_engine.training.evaluate import evaluate, nearest_means
+from lsc_engine.training.evaluate import Watcher, evaluate, nearest_means
 
 # By the first of these that an evaluation has, the best checkpoint is told.
 SCORES = ("val/accuracy", "train/accuracy", "val/accuracy_means", "train/accuracy_means")
@@ -32,7 +33,7 @@ class Measure:
         validation: ImageSource | None, *, width: int, device: torch.device, dtype: torch.dtype | None,
         known: int | None = None,
     ) -> None:  # fmt: skip
-        self.config, self.model, self.head = config, model, head
+        self.config, self.model, self.head, self.classes = config, model, head, derived.classes
         self.source, self.validation = source, validation
         self.seen = fixed_subset(source.images, derived.eval_images)
         self.watch = Watch(
@@ -49,17 +50,31 @@ class Measure:
         self.watch.begin()
         if not self.head.labelled:
             return self._by_means(go_on)
-        seen = self._evaluate(self._batches(self.source, self.seen, go_on), watch=self.watch)
+        if not self.config.eval.ncc:
+            return self._by_labels(go_on, None)
+        with Collapse(self.model, self.head, self.classes, self._options["device"]) as collapse:
+            return self._by_labels(go_on, collapse)
+
+    def _by_labels(self, go_on: Callable[[], None], collapse: Collapse | None) -> dict[str, float]:
+        learn = [] if collapse is None else [collapse.learn]
+        seen = self._evaluate(self._batches(self.source, self.seen, go_on), self.watch.see, *learn)
         values = {"train/accuracy": seen.pop("accuracy"), "train/loss_eval": seen.pop("loss")}
         values |= {f"train/{name}": value for name, value in seen.items()}
         if self.config.data.augment != "none":
             views = (self.config.seed, self.config.data.augment_per)
             augmented = self._evaluate(self._batches(self.source, self.seen, go_on, views=views))
             values["train/accuracy_augmented"] = augmented["accuracy"]
+        if collapse is not None:
+            judge = collapse.judge()
+            self._evaluate(self._batches(self.source, self.seen, go_on), judge.see)
+            values |= judge.values("train")
         if self.validation is not None and self.unseen is not None:
-            unseen = self._evaluate(self._batches(self.validation, self.unseen, go_on))
+            judges = [] if collapse is None else [collapse.judge()]
+            unseen = self._evaluate(self._batches(self.validation, self.unseen, go_on), *(j.see for j in judges))
             unseen.pop("inside", None)
             values |= {f"val/{name}": value for name, value in unseen.items()}
+            for judge in judges:
+                values |= judge.values("val")
             values |= self._shifted(self._batches(self.validation, self.unseen, go_on))
         return values
 
@@ -67,8 +82,8 @@ class Measure:
         """The value by which a checkpoint is the best."""
         return next(values[name] for name in SCORES if name in values)
 
-    def _evaluate(self, batches: Iterator[Batch[None]], watch: Watch | None = None) -> dict[str, float]:
-        return evaluate(self.model, self.head, batches, known=self.known, watch=watch, **self._options)
+    def _evaluate(self, batches: Iterator[Batch[None]], *watchers: Watcher) -> dict[str, float]:
+        return evaluate(self.model, self.head, batches, known=self.known, watchers=watchers, **self._options)
 
     def _batches(
         self, source: ImageSource, index: Tensor, go_on: Callable[[], None], **views: Any
@@ -96,7 +111,7 @@ class Measure:
         if self.validation is not None and self.unseen is not None:
             queries["val/accuracy_means"] = self._batches(self.validation, self.unseen, go_on)
         means = self._batches(self.source, self.seen, go_on)
-        return nearest_means(self.model, means, queries, watch=self.watch, **self._options)
+        return nearest_means(self.model, means, queries, watchers=[self.watch.see], **self._options)
 
     def _view(self, batch: Batch[None]) -> Tensor:
         return two_views(batch.images, view_keys(self.config.seed, VIEW_EPOCH, batch.index))[:, 0]

@@ -26,13 +26,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class MicroBatches:
-    """Makes the gradient of a batch; `parts` is in how many pieces."""
+    """Makes the gradient of a batch; `parts` is in how many pieces. `loss` may be exchanged between two steps."""
 
     def __init__(
         self, loss: Callable[[Tensor, Tensor], Tensor], model: nn.Module, head: nn.Module, *, batch_size: int,
         device: torch.device,
     ) -> None:  # fmt: skip
-        self._loss, self._modules, self._device = loss, (model, head), device
+        self.loss, self._modules, self._device = loss, (model, head), device
         self._batch_size = batch_size
         self.parts = 1
         self.has_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
@@ -77,12 +77,12 @@ class MicroBatches:
 
     def _accumulate(self, images: Tensor, target: Tensor) -> Tensor:
         if self.parts == 1:
-            loss = self._loss(images, target)
+            loss = self.loss(images, target)
             loss.backward()
             return loss.detach()
         total = torch.zeros((), device=self._device)
         for part, goal in zip(images.tensor_split(self.parts), target.tensor_split(self.parts), strict=True):
-            loss = self._loss(part, goal) * (len(part) / len(images))
+            loss = self.loss(part, goal) * (len(part) / len(images))
             loss.backward()
             total += loss.detach()
         return total

@@ -30,7 +30,7 @@ from lsc_engine.training.measure import Measure
 from lsc_engine.training.microbatch import MicroBatches, out_of_memory
 from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.signals import Interrupted, Signals
-from lsc_engine.training.step import has_dropout, make_loss, make_optimizer
+from lsc_engine.training.step import has_dropout, keep_only, make_loss, make_optimizer
 from lsc_engine.training.taken import Start, Taken
 
 # Workers that die again without a batch, or an evaluation, between are killed by something that stays.
@@ -120,8 +120,7 @@ class Session:
             "base": o.lr, "schedule": o.schedule, "total": self.total_steps, "warmup": self.derived.warmup_steps,
             "milestones": self.derived.milestones, "gamma": o.gamma or 0.1,
         }  # fmt: skip
-        compiled = config.train.compile == "on" or (config.train.compile == "auto" and self.device.type == "cuda")
-        loss = make_loss(self.model, self.head, dtype=self.dtype, device=self.device, compiled=compiled)
+        loss = self._make_loss()
         self.micro = MicroBatches(loss, self.model, self.head, batch_size=self.batch_size, device=self.device)
         self.stochastic = has_dropout(self.model)
         self.batches = Batches(
@@ -131,6 +130,11 @@ class Session:
         )  # fmt: skip
         if self.batches.images != self.derived.images:
             raise LscError(f"{self.batches.images} images to train on were found, {self.derived.images} were counted")
+
+    def _make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        choice, device = self.config.train.compile, self.device
+        compiled = choice == "on" or (choice == "auto" and device.type == "cuda")
+        return make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled)
 
     def _width(self) -> int:
         with torch.no_grad():
@@ -192,10 +196,20 @@ class Session:
                 raise
         self.owes_evaluation = False
         self._score = self.measure.score(values)
+        self._fix_what_is_due(writer, step, values)
+        values |= self.fixing.metrics()
         writer.metrics(step, step / self.steps_per_epoch, self.clock.seconds, values)
         with self.clock.paused():
             self.measure.watch.write(writer, step, step / self.steps_per_epoch)
         self.report(writer, step, values)
+
+    def _fix_what_is_due(self, writer: RunWriter, step: int, values: dict[str, float]) -> None:
+        """Adaptive layers: fixed ones leave the optimizer, and a compiled step is compiled anew."""
+        said = self.fixing.step(values)
+        if said:
+            keep_only(self.optimizer, self.fixing.parameters())
+            self.micro.loss = self._make_loss()
+            writer.message(f"step {step}: {said}")
 
     def _go_on(self, writer: RunWriter, step: int, signals: Signals) -> None:
         """A sign of life between two batches; Interrupted when an end was asked for."""
@@ -259,6 +273,7 @@ class Session:
             "parts": self.micro.parts,
             "numerics": json.dumps(self.numerics),
             "owes_evaluation": self.owes_evaluation,
+            "etf_streaks": self.fixing.streaks,
         }
         try:
             writer.sync()
@@ -307,6 +322,8 @@ class Session:
                 "Set it back; or change settings by lsc-engine fork"
             )
         checkpoint.restore(self.model, self.head, found.tensors)
+        keep_only(self.optimizer, self.fixing.parameters())
+        self.fixing.streaks = state.get("etf_streaks", self.fixing.streaks)
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_sum.copy_(state["loss_sum"])
         self.loss_count = state["loss_count"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,15 @@ def make_optimizer(name: str, parameters: list[nn.Parameter], *, lr: float, weig
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def keep_only(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Take everything but `parameters` out of the optimizer, with its moments; the order stays."""
+    kept = {id(parameter) for parameter in parameters}
+    for group in optimizer.param_groups:
+        for gone in [p for p in group["params"] if id(p) not in kept]:
+            optimizer.state.pop(gone, None)
+        group["params"] = [p for p in group["params"] if id(p) in kept]
 
 
 def make_loss(

@@ -1,0 +1,177 @@
+"""How far the classes have come apart in every layer, and neural collapse of the last one.
+
+    accuracy of layer l = share of images x whose own class c has the nearest centre, argmin_c |h_l(x) - mu_{l,c}|
+
+(nearest class centre, NCC). The centres mu are means over each class's evaluation images of the training set, in
+evaluation mode, by true labels; validation images are judged by the same centres. h_l is what linear layer l puts out,
+before batch norm and ReLU (arXiv:2412.00884); of a backbone without linear layers in a row, each transformer block's
+class token (or mean token), then the embedding. The last layer is the class layer. The effective depth is the first
+layer whose training error is at most 0.1, or the number of layers (arXiv:2202.09028).
+
+Of the embedding z, with class means mu_c, their mean m, and the rows W of the class layer or the vectors of the
+system (arXiv:2105.02375; K classes):
+
+    NC1 = tr(S_W pinv(S_B)) / K,   S_W = E (z - mu)(z - mu)^T,   S_B = E_c (mu_c - m)(mu_c - m)^T
+    NC2 = | H H^T / |H H^T|_F - (I - 1 1^T / K) / sqrt(K - 1) |_F,   H = (mu_c - m)_c
+    NC3 = the same of W H^T,   NC4 = share of images whose label is not that of the nearest class mean
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lsc_engine.heads import Head
+from lsc_engine.models import etf
+
+# The error up to which a layer counts as telling the classes apart (arXiv:2202.09028; arXiv:2412.00884 takes 0.1).
+DEPTH_ERROR = 0.1
+
+
+def probed(modules: dict[str, nn.Module]) -> list[str]:
+    """Names of the layers that are looked at, first to last."""
+    row = etf.in_a_row({"model": modules["model"]})
+    if not row:
+        blocks = getattr(getattr(modules["model"], "backbone", None), "blocks", ())
+        row = [f"model.backbone.blocks.{i}" for i in range(len(blocks))] + ["model"]
+    return row + etf.in_a_row({"head": modules["head"]})
+
+
+class Collapse:
+    """Watches the layers of `model` and `head` during an evaluation: first `learn`, then `judge`, batch by batch.
+
+    Used as a context; what the layers put out is kept for one batch at a time.
+    """
+
+    def __init__(self, model: nn.Module, head: Head, classes: int, device: torch.device) -> None:
+        self.model, self.head, self.classes, self.device = model, head, classes, device
+        modules: dict[str, nn.Module] = {"model": model, "head": head}
+        self.names = probed(modules)
+        self._layers = [layer for name in self.names if (layer := etf.find(modules, name)) is not None]
+        self._first = getattr(getattr(model, "backbone", None), "global_pool", "token") == "token"
+        self._seen: dict[int, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+        self._sums: list[Tensor] = []
+        self._counts = torch.zeros(classes, dtype=torch.float64, device=device)
+
+    def __enter__(self) -> Collapse:
+        self._handles.append(self.model.register_forward_pre_hook(lambda module, given: self._seen.clear()))
+        for number, layer in enumerate(self._layers):
+            self._handles.append(layer.register_forward_hook(self._keeper(number)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+                 ) -> None:  # fmt: skip
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._seen.clear()
+
+    def _keeper(self, number: int) -> Callable[[nn.Module, Any, Tensor], None]:
+        def keep(module: nn.Module, given: Any, output: Tensor) -> None:
+            # A class layer is asked twice, for the loss and for the label.
+            self._seen.setdefault(number, output)
+
+        return keep
+
+    def _features(self, z: Tensor) -> list[Tensor]:
+        """What the layers put out for the batch, and last the embedding: [B, d] float32 each."""
+        found = [self._flat(self._seen[number]) for number in range(len(self.names))]
+        return [*found, self.head.shown(z).float()]
+
+    def _flat(self, output: Tensor) -> Tensor:
+        if output.dim() == 3:
+            output = output[:, 0] if self._first else output.mean(1)
+        return output.flatten(2).mean(2).float() if output.dim() == 4 else output.float()
+
+    # --------------------------------------------------------------------------------------------------- Centres
+    def learn(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """The next batch of training images goes into the class means."""
+        features = self._features(z)
+        if not self._sums:
+            self._sums = [
+                torch.zeros(self.classes, f.shape[1], dtype=torch.float64, device=self.device) for f in features
+            ]
+        for sums, feature in zip(self._sums, features, strict=True):
+            sums.index_add_(0, labels, feature.double())
+        self._counts += torch.bincount(labels, minlength=self.classes)
+
+    def judge(self) -> Judge:
+        """Someone who judges images by the class means learnt so far."""
+        return Judge(self, self._sums, self._counts)
+
+
+class Judge:
+    """Counts, batch by batch (`see`), whose nearest class mean is their own; `values` tells it."""
+
+    def __init__(self, collapse: Collapse, sums: list[Tensor], counts: Tensor) -> None:
+        self._collapse = collapse
+        self.present = counts > 0
+        means = [s / counts.clamp(min=1).unsqueeze(1) for s in sums]
+        self._middles = [m[self.present].mean(0) for m in means]
+        # From the middle of the centres, so that squares do not cancel.
+        self._centres = [(m - middle).float() for m, middle in zip(means, self._middles, strict=True)]
+        self._between = (means[-1] - self._middles[-1])[self.present]
+        _, self._spread, axes = torch.linalg.svd(self._between, full_matrices=False)
+        rank = int((self._spread > 1e-9 * self._spread[0]).sum()) if len(self._spread) else 0
+        self._spread, self._axes = self._spread[:rank], axes[:rank].float()
+        self._right = torch.zeros(len(means), dtype=torch.float64, device=counts.device)
+        self._within = torch.zeros(rank, dtype=torch.float64, device=counts.device)
+        self._other = torch.zeros((), dtype=torch.float64, device=counts.device)
+        self._images = 0
+
+    def see(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """The next batch: embeddings [B, n], labels [B], predicted labels [B]."""
+        nearest = labels
+        for number, feature in enumerate(self._collapse._features(z)):
+            feature = feature - self._middles[number].float()
+            centres = self._centres[number]
+            squares = centres.square().sum(1).masked_fill(~self.present, torch.inf)
+            nearest = (squares - 2 * feature @ centres.T).argmin(1)
+            self._right[number] += (nearest == labels).sum()
+        within = (feature - centres[labels]) @ self._axes.T
+        self._within += within.double().square().sum(0)
+        self._other += (nearest != predicted).sum()
+        self._images += len(labels)
+
+    def accuracies(self) -> list[float]:
+        """Nearest-class-centre accuracy of every layer, first to last."""
+        return [float(share) for share in (self._right[:-1] / self._images).tolist()]
+
+    def values(self, split: str) -> dict[str, float]:
+        """Metrics: `train/ncc_1`, …; for the training images the effective depth and NC1 to NC4 too."""
+        found = self.accuracies()
+        values = {f"{split}/ncc_{number}": share for number, share in enumerate(found, 1)}
+        if split != "train":
+            return values
+        apart = (number for number, share in enumerate(found, 1) if 1 - share <= DEPTH_ERROR)
+        return values | {"train/effective_depth": float(next(apart, len(found)))} | self.collapse()
+
+    def collapse(self) -> dict[str, float]:
+        """NC1 to NC4; those that are not finite, as with equal class means, are left out."""
+        classes = len(self._between)
+        if not len(self._spread) or classes < 2:
+            return {}
+        gram = self._between @ self._between.T
+        values = {
+            "train/nc1": (self._within / self._images / self._spread.square()).sum().item(),
+            "train/nc2": _from_simplex(gram),
+            "train/nc4": (self._other / self._images).item(),
+        }
+        centres = self._collapse.head.centres(self.present.nonzero().squeeze(1))
+        if centres is not None and centres.shape[1] == self._between.shape[1]:
+            values["train/nc3"] = _from_simplex(centres.detach().double() @ self._between.T)
+        return {name: value for name, value in sorted(values.items()) if math.isfinite(value)}
+
+
+def _from_simplex(product: Tensor) -> float:
+    """How far [K, K] float64, taken to Frobenius norm 1, is from that of a simplex."""
+    classes = len(product)
+    simplex = torch.full_like(product, -1 / classes).fill_diagonal_(1 - 1 / classes) / math.sqrt(classes - 1)
+    return torch.linalg.matrix_norm(product / torch.linalg.matrix_norm(product) - simplex).item()
