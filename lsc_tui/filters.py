@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from lsc_engine.errors import did_you_mean
+from lsc_engine.runs.files import number_of
 from lsc_tui.lines import clean
 from lsc_tui.model import RunView, finite, setting
 
@@ -28,17 +29,13 @@ NUMBERS: dict[str, Callable[[RunView], float | None]] = {
     "best": lambda v: finite(v.best_loss),
     "acc": lambda v: None if finite(v.accuracy) is None else 100 * (v.accuracy or 0.0),
     "done": lambda v: 100 * v.done,
-    "n": lambda v: _number(setting(v.config, "model.dim")),
-    "lr": lambda v: _number(setting(v.config, "optimizer.lr")),
+    "n": lambda v: number_of(setting(v.config, "model.dim")),
+    "lr": lambda v: number_of(setting(v.config, "optimizer.lr")),
     "seed": lambda v: float(v.seed),
 }
 _CONDITION = re.compile(r"(!?)([a-z_]+)(:|<=|>=|<|>|=)(.*)")
 _SIGNS = {"<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge, "=": operator.eq}
 _EXACT = ("state", "seed", "kind")
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 class Filter:

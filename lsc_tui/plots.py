@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lsc_engine.charts import Mark, Series
+from lsc_engine.runs.files import number_of
 from lsc_tui.lines import clean
 from lsc_tui.model import LOSS, Curve, Curves, RunView, Store, setting
 
@@ -31,8 +32,7 @@ def curve_series(
     curve = curves.curves.get(name) if curves is not None else None
     if curves is None or curve is None:
         return None
-    batch = setting(view.config, "train.batch_size")
-    per_step = float(batch) if isinstance(batch, int) else 1.0
+    per_step = number_of(setting(view.config, "train.batch_size")) or 1.0
     label = f"{view.label} s{view.seed}"
     key = (name, axis, letter, colour, scale, dim, per_step, label)
     if key not in curves.drawn:
@@ -71,8 +71,8 @@ def whole_x(view: RunView, axis: str) -> float | None:
         return view.epochs
     if total is None or axis == "time":
         return None
-    batch = setting(view.config, "train.batch_size")
-    return float(total * (batch if axis == "images" and isinstance(batch, int) else 1))
+    batch = number_of(setting(view.config, "train.batch_size"))
+    return total * (batch if axis == "images" and batch else 1.0)
 
 
 def missing_words(view: RunView, curves: Curves | None, name: str) -> str:

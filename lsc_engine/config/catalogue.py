@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -30,6 +31,7 @@ class Setting:
     optional: bool = False
 
 
+@cache
 def fields() -> tuple[Setting, ...]:
     """All settings of a run in the order of the form: the sections, then `start_from` and `seed`."""
     made = [_setting(f"{name}.{key}", info) for name, model in SECTIONS.items() for key, info in _items(model)]
@@ -72,6 +74,7 @@ def top_fields() -> tuple[Setting, ...]:
     return tuple(made)
 
 
+@cache
 def setting_keys() -> tuple[str, ...]:
     """The dotted keys of `fields()`."""
     return tuple(setting.key for setting in fields())

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lsc_engine.errors import UsageError
+from lsc_engine.runs.files import number_of
 from lsc_engine.runs.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of
 
@@ -154,10 +155,10 @@ def levels_of(runs: Iterable[Run]) -> dict[str, list[float]]:
         levels = told.get("levels") if isinstance(told, dict) else None
         for metric, values in levels.items() if isinstance(levels, dict) else ():
             for value in values if isinstance(values, list) else [values]:
-                if type(value) in (int, float) and math.isfinite(value):
+                if (level := number_of(value)) is not None:
                     known = found.setdefault(metric, [])
-                    if value not in known and len(known) < _MAX_LEVELS:
-                        known.append(float(value))
+                    if level not in known and len(known) < _MAX_LEVELS:
+                        known.append(level)
     return found
 
 
@@ -289,7 +290,7 @@ def _notes(rows: list[Row], base: Row) -> list[str]:
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as one JSON document; numbers that are missing or not finite are null."""
+    """The comparison as one document for JSON; a missing number is None, one that is not finite stays."""
     return {
         "baseline": comparison.baseline.key,
         "settings": {

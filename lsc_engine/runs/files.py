@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import stat
 import tomllib
@@ -24,6 +25,17 @@ MAX_TOML = 1 << 20
 
 class UnreadableError(LscError):
     """A file of a run folder is missing, damaged or not what it should be; the message is one sentence."""
+
+
+def number_of(value: Any) -> float | None:
+    """A number as a float, None for anything else and for what is not finite or too large for one."""
+    if type(value) is not int and type(value) is not float:
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def open_regular(path: Path) -> int:

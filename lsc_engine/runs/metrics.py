@@ -244,12 +244,10 @@ class MetricsTail:
         """Start again if this is not the file read before; returns the rows there are."""
         info = os.fstat(descriptor)
         inode = (info.st_dev, info.st_ino)
+        # What was read last, and a last line that was counted before its newline came.
+        known = self._signature + (self._ended_without_newline or b"")
         start = self._offset - len(self._signature)
-        same = (
-            self._inode in (None, inode)
-            and info.st_size >= self._offset
-            and os.pread(descriptor, len(self._signature), start) == self._signature
-        )
+        same = self._inode in (None, inode) and os.pread(descriptor, len(known), start) == known
         if not same:
             self._reset()
             self.generation += 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lsc_engine.runs.files import number_of
 from lsc_engine.runs.rows import Floats
 from lsc_engine.runs.run import Run
 
@@ -63,8 +64,7 @@ def axis_values(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
         x = time / 60
     elif axis == "images":
         train = run.config.get("train")
-        batch = train.get("batch_size") if isinstance(train, dict) else None
-        x = x * float(batch) if type(batch) is int else x
+        x = x * ((number_of(train.get("batch_size")) if isinstance(train, dict) else None) or 1.0)
     good = np.isfinite(x)
     return x[good], values[good]
 

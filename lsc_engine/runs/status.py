@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.runs import host
-from lsc_engine.runs.files import UnreadableError, open_regular, read_json, replace_json
+from lsc_engine.runs.files import UnreadableError, number_of, open_regular, read_json, replace_json
 from lsc_engine.runs.host import Identity
 from lsc_engine.runs.layout import STATUS
 
@@ -140,16 +140,6 @@ def format_seconds(seconds: float | None) -> str:
     return f"{hours}h{minutes:02d}" if hours < 48 else f"{hours // 24} d"
 
 
-def _number(value: Any) -> float | None:
-    if type(value) not in (int, float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 2**63 else None
 
@@ -160,7 +150,7 @@ def _numbers(value: Any) -> dict[str, float]:
         return {}
     table: dict[str, float] = {}
     for name, item in list(value.items())[:_MAX_METRICS]:
-        number = math.nan if item is None else _number(item)
+        number = math.nan if item is None else number_of(item)
         if number is not None and len(name) <= 200:
             table[name] = number
     return table
@@ -179,13 +169,13 @@ def status_from(document: dict[str, Any], changed: float | None = None) -> Statu
         if isinstance(document.get(name), str):
             values[name] = document[name][:_MAX_TEXT]
     for name in _TIMES:
-        values[name] = _number(document.get(name))
+        values[name] = number_of(document.get(name))
     for name in _COUNTS:
         values[name] = _count(document.get(name))
     for name in ("step", "attempt"):
         values[name] = _count(document.get(name)) or 0
     for name in ("seconds", "pid_start"):
-        values[name] = _number(document.get(name)) or 0.0
+        values[name] = number_of(document.get(name)) or 0.0
     code = document.get("exit_code")
     values["exit_code"] = code if type(code) is int and abs(code) < 2**31 else None
     values["metrics"], values["best"] = _numbers(document.get("metrics")), _numbers(document.get("best"))

@@ -6,7 +6,6 @@ A view is a small TOML file in `.views` of a runs folder; whoever can read the r
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import tomli_w
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs import layout
-from lsc_engine.runs.files import UnreadableError, read_toml, replace_file
+from lsc_engine.runs.files import UnreadableError, number_of, read_toml, replace_file
 
 VIEWS = ".views"
 _MOST = 200
@@ -68,7 +67,7 @@ def read_view(path: Path) -> SavedView:
     levels = document.get("levels")
     if isinstance(levels, dict):
         values["levels"] = {
-            metric: [float(v) for v in numbers if type(v) in (int, float) and math.isfinite(v)]
+            metric: [level for v in numbers if (level := number_of(v)) is not None]
             for metric, numbers in levels.items()
             if isinstance(numbers, list)
         }

@@ -6,18 +6,17 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from lsc_tui.commands import GROUPS, shown
 from lsc_tui.frame import LscScreen
 from lsc_tui.lines import Line, fit, frame, pad
+from lsc_tui.screens.overlay import Overlay
 from lsc_tui.widgets.panel import Panel
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Overlay):
     """Any key closes it; up and down scroll."""
 
-    AUTO_FOCUS = ""
     CSS: ClassVar[str] = "HelpScreen Panel { width: 100%; height: 100%; }"
 
     def __init__(self, below: LscScreen) -> None:
@@ -65,7 +64,7 @@ class HelpScreen(ModalScreen[None]):
         event.prevent_default()
         by = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": 10, "pageup": -10}.get(event.key)
         if by is None:
-            self.dismiss()
+            self.close_overlay()
             return
         self.top += by
         self.query_one("#help", Panel).redraw()

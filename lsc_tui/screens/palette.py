@@ -6,18 +6,18 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from lsc_tui.commands import Command, matching, shown
 from lsc_tui.frame import LscScreen
 from lsc_tui.lines import Line, fit, over, rule
+from lsc_tui.screens.overlay import Overlay
 from lsc_tui.widgets.panel import Panel
 
 _HIDDEN = ("palette", "up", "down", "first", "last", "page_up", "page_down")
 
 
-class PaletteScreen(ModalScreen[None]):
+class PaletteScreen(Overlay):
     """A line to type in and the commands that match."""
 
     AUTO_FOCUS = "#words"
@@ -63,8 +63,10 @@ class PaletteScreen(ModalScreen[None]):
         self.query_one("#found", Panel).redraw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
+        if self.app.screen is not self:
+            return
         found = self.found()
-        self.dismiss()
+        self.close_overlay()
         if found:
             self.below.perform(found[self.cursor])
 
@@ -72,7 +74,7 @@ class PaletteScreen(ModalScreen[None]):
         by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key)
         if event.key == "escape":
             event.stop()
-            self.dismiss()
+            self.close_overlay()
         elif by is not None:
             event.stop()
             self.cursor += by

@@ -6,18 +6,17 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from lsc_tui.lines import Line, clean, fit, frame
+from lsc_tui.screens.overlay import Overlay
 from lsc_tui.widgets.panel import Panel
 
 _STEPS = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": 20, "pageup": -20, "home": -(10**9), "end": 10**9}
 
 
-class TextScreen(ModalScreen[None]):
+class TextScreen(Overlay):
     """Title and lines; comments and table headers of a TOML stand out."""
 
-    AUTO_FOCUS = ""
     CSS: ClassVar[str] = "TextScreen Panel { width: 100%; height: 100%; }"
 
     def __init__(self, title: str, text: str) -> None:
@@ -44,7 +43,7 @@ class TextScreen(ModalScreen[None]):
         event.prevent_default()
         by = _STEPS.get(event.key)
         if by is None:
-            self.dismiss()
+            self.close_overlay()
             return
         self.top = max(0, self.top + by)
         self.query_one("#text", Panel).redraw()

@@ -10,7 +10,8 @@ import pytest
 
 from lsc_engine.errors import UsageError
 from lsc_engine.runs import RunWriter, list_runs
-from lsc_engine.runs.compare import compare, device_kind, first_reach, to_json
+from lsc_engine.runs.compare import compare, device_kind, first_reach, levels_of, to_json
+from lsc_engine.runs.seeds import axis_values
 
 from .conftest import MakeRun
 
@@ -98,3 +99,18 @@ def test_bad_choices(make_run: MakeRun, tmp_path: Path) -> None:
         compare([])
     with pytest.raises(UsageError, match="is none of the compared"):
         compare(list_runs([tmp_path / "runs"]), baseline="x")
+
+
+def test_numbers_too_large_for_a_float_are_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    """Presets of others may hold anything: a level and a batch size of 400 digits."""
+    folder = make_run()
+    train(folder, 1.0)
+    text = (folder / "preset.toml").read_text()
+    huge = "9" * 400
+    (folder / "preset.toml").write_text(
+        text.replace("[0.5]", f"[{huge}, 0.5]").replace("[train]", f"[train]\nbatch_size = {huge}")
+    )
+    (run,) = list_runs([tmp_path / "runs"])
+    assert levels_of([run]) == {"train/accuracy": [0.5], "train/loss": [0.5]}
+    x, values = axis_values(run, "train/loss", "images")
+    assert len(x) == len(values) == 51

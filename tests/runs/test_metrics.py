@@ -162,6 +162,17 @@ def test_a_whole_last_line_without_newline_counts_once(tmp_path: Path) -> None:
     assert tail.table.garbage == 0
 
 
+def test_a_last_line_without_newline_that_is_rewritten_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step":1,"x":1}\n{"step":2,"x":2}')
+    tail = MetricsTail(path)
+    assert tail.poll() == 2
+    path.write_bytes(b'{"step":1,"x":1}\n{"step":9,"x":2}\n')
+    tail.poll()
+    assert tail.generation == 1
+    assert tail.table.series("x")[0].tolist() == [1, 9]
+
+
 def test_lines_longer_than_ours_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step":1,"x":1}\n' + b"y" * (9 << 20) + b'\n{"step":2,"x":2}\n')

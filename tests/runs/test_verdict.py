@@ -101,7 +101,9 @@ def test_a_view_is_written_and_read_again(tmp_path: Path) -> None:
     assert read_view(path) == view
     assert list_views(tmp_path) == [view]
     (tmp_path / VIEWS / "bad.toml").write_text("runs = [")
-    (tmp_path / VIEWS / "odd.toml").write_text('runs = [1, "x"]\nlevels = {a = "b", c = [nan, 1]}\nband = 3\n')
+    (tmp_path / VIEWS / "odd.toml").write_text(
+        f'runs = [1, "x"]\nlevels = {{a = "b", c = [nan, 1, {9**400}]}}\nband = 3\n'
+    )
     odd = read_view(tmp_path / VIEWS / "odd.toml")
     assert (odd.runs, odd.levels, odd.band) == (("x",), {"c": [1.0]}, True)
     assert [v.name for v in list_views(tmp_path)] == ["fig1a", "odd"]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import re
 import shutil
+import sys
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 import pytest
 from samples import make_study
+from textual import events
+from textual.keys import _character_to_key
+from textual.pilot import Pilot
 from tui_helpers import open_app, settle, text_of
 
+from lsc_tui.app import LscApp
 from lsc_tui.lines import ascii_twin, clean
 from lsc_tui.widgets.log_pane import plain
 
@@ -22,6 +30,21 @@ KEYS = [
     "up", "down", "left", "right", "pageup", "pagedown", "enter", "escape", "tab", "f1", "f2", "f6", "home", "end", "y",
     "T",
 ]  # fmt: skip
+NUMBERS = [
+    b"0",
+    b"-1",
+    b"1e999",
+    b"null",
+    b'"x"',
+    b"[]",
+    b"9" * 400,
+    b"1e308",
+    b"-1e308",
+    b"NaN",
+    b"0.5",
+    b"true",
+    b"\xff",
+]
 
 
 def _write(path: Path, content: bytes | str) -> None:
@@ -98,23 +121,95 @@ async def test_every_damaged_run_is_a_row_and_opens(hostile: Path) -> None:
             _assert_clean(text_of(app))
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_random_keys_and_sizes(hostile: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    steps = int(os.environ.get("LSC_FUZZ_STEPS", "60"))
-    async with open_app(hostile, size=(80, 24), ascii=seed == 1) as (app, pilot):
-        for step in range(steps):
-            if step % 10 == 0:
-                await pilot.resize_terminal(rng.randint(2, 400), rng.randint(1, 120))
-            key = rng.choice(KEYS)
-            if key == "q":
-                # Leaving is not a crash, but ends the test.
-                key = "escape"
-            await pilot.press("space" if key == " " else key)
+def _damage(rng: random.Random, runs: Path) -> None:
+    """One file of one damaged run becomes something else, in the middle of the reading."""
+    folder = rng.choice(sorted((runs / "bad").iterdir())) / "seed-0"
+    if folder.is_symlink():
+        return
+    path = folder / rng.choice(["status.json", "preset.toml", "metrics.jsonl", "log.txt", "notes.json", "source.json"])
+    good = (runs / "lsc-2025/fig9/V21-min/seed-0" / path.name).read_bytes() if path.name != "notes.json" else b"{}"
+    at = rng.randrange(len(good) + 1)
+    evil = EVIL.encode("utf-8", "surrogatepass")
+    content = rng.choice(
+        [
+            good, good[:at], good[at:], good[:at] + evil + good[at:], good * rng.randrange(1, 60), rng.randbytes(300),
+            re.sub(rb"[0-9]+", lambda _: rng.choice(NUMBERS), good), good.replace(b'"', b"", 5), b"[" * 100_000,
+            good[:at] + bytes([rng.randrange(256)]) + good[at + 1 :], b"", b"{}", b"null", good.replace(b":", b":[", 3),
+        ]
+    )  # fmt: skip
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    kind = rng.randrange(12)
+    if kind == 0:
+        path.mkdir()
+    elif kind == 1:
+        path.symlink_to(rng.choice(["/dev/zero", "/etc/passwd", "nowhere", path.name]))
+    elif kind > 2:
+        _write(path, content)
+
+
+def _hit(app: LscApp, key: str) -> None:
+    """The key as the terminal sends it, without waiting for what it does."""
+    character = key if len(key) == 1 else " " if key == "space" else None
+    name = key if len(key) > 1 or key.isalnum() else _character_to_key(key)
+    app.post_message(events.Key(name, character))
+
+
+async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path, steps: int) -> None:
+    """Random keys, sizes and damage. Whatever happens is told with the keys that led there."""
+    keys: deque[str] = deque(maxlen=60)
+    for step in range(steps):
+        if step % 10 == 0:
+            size = rng.randint(2, rng.choice([12, 80, 400])), rng.randint(1, rng.choice([4, 24, 120]))
+            keys.append(f"{size[0]}x{size[1]}")
+            await pilot.resize_terminal(*size)
+        if step % 30 == 29:
+            _damage(rng, runs)
+        # Leaving is not a crash, but ends the test.
+        key = rng.choice(KEYS).replace("q", "escape").replace(" ", "space")
+        keys.append(key)
+        try:
+            _hit(app, key)
+            # Several keys in a row may wait, as under a quick hand.
+            await pilot.pause(0) if rng.random() < 0.7 else await asyncio.sleep(0)
             if step % 25 == 0:
                 await pilot.pause()
                 _assert_clean(text_of(app))
-        assert app._exception is None
+            assert app._exception is None
+            assert app.collector.is_alive()
+        except BaseException as error:
+            raise AssertionError(f"step {step}: {app._exception or error!r} after {' '.join(keys)}") from error
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_random_keys_and_sizes(hostile: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While files change. What is started answers nonsense; LSC_FUZZ_STEPS sets the number of keys, of 3 x 60 else."""
+    rng = random.Random(seed + int(os.environ.get("LSC_FUZZ_SEED", "0")))
+    home = hostile.parent
+    program = home / "engine"
+    _write(home / "answer", json.dumps({"parameters": EVIL, "memory": [1], "faults": {}, "n": -1}) + "\n" + EVIL)
+    _write(program, f"#!/bin/sh\ncase $$ in *[0-3]) cat {home}/answer;; *[4-6]) cat {home}/answer >&2; exit 2;; esac\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.chdir(home)
+    steps = int(os.environ.get("LSC_FUZZ_STEPS", "180")) // 3
+    async with open_app(hostile, size=(80, 24), ascii=seed == 1) as (app, pilot):
+        await _strike(app, pilot, rng, hostile, steps)
+
+
+async def test_keys_struck_faster_than_an_overlay_closes(runs: Path) -> None:
+    """The key behind the one that closes it must not close what lies below, nor do a command twice."""
+    async with open_app(runs) as (app, pilot):
+        for opened in ("?", ":"):
+            _hit(app, opened)
+            await pilot.pause()
+            assert len(app.screen_stack) == 2
+            overlay = app.screen
+            for _ in range(3):
+                overlay.post_message(events.Key("escape", None))
+            await pilot.pause()
+            assert [type(screen).__name__ for screen in app.screen_stack] == ["RunsScreen"]
 
 
 async def test_runs_that_appear_change_and_vanish(runs: Path) -> None:
