@@ -20,6 +20,7 @@ from lsc_engine.runs import find_run, open_run
 from lsc_engine.runs.control import enqueue
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.provenance import describe_source
+from lsc_engine.runs.studies import write_study
 from lsc_engine.runs.study import StudyRun, create_study, look_at_study
 
 if TYPE_CHECKING:
@@ -50,10 +51,13 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     for warning in plan.warnings:
         say(f"note: {warning}")
     if plan.preset.kind != "train":
-        raise UsageError(f'{plan.preset.path}: kind = "{plan.preset.kind}" makes a report and has nothing to train')
+        from lsc_engine.cli.report import report_without_training
+
+        return report_without_training(plan, place.runs_dir, place.data_dir, as_json=as_json)
     check_data((run.config for run in plan.runs), place)
     look_at_study(plan.tune or plan, place.runs_dir)
     check_place(place, importing=not detach)
+    write_study(place.runs_dir, plan.study, plan.to_toml())
     if detach:
         runs = create_study(plan.tune or plan, place.runs_dir, describe_source(sys.argv))
         return _detach(place, plan.study, [run.id for run in runs], as_json)

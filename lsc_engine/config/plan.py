@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from lsc_engine.config.build import expand, materialise, raw_variants, sections_of, tune_tables
 from lsc_engine.config.faults import PresetError
 from lsc_engine.config.head import check_head
@@ -70,6 +72,11 @@ class StudyPlan:
     _raw: Table = field(default_factory=dict, repr=False)
     _document: Document | None = field(default=None, repr=False)
     _chosen: tuple[str, ...] = ()
+
+    def to_toml(self) -> str:
+        """The preset with the command's options in it: as written where they change nothing."""
+        same = self._document is not None and self._raw == self._document.raw
+        return self.text if same else tomli_w.dumps(self._raw)
 
     def tuned(self, best: Mapping[str, Mapping[str, Any]]) -> StudyPlan:
         """The study with the best values of each variant ({variant: {"optimizer.lr": 3e-4}}) and no tries left.

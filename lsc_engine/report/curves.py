@@ -1,8 +1,9 @@
 """A figure of curves for a paper: `python -m lsc_engine.report.curves OUT.svg < curves.json`.
 
 The viewer writes its figures through this process, so that it never loads matplotlib itself. The document has
-x_label, y_label, x_range, log_x, log_y, levels [{y, label}] and series [{label, colour, x, y, low, high}]; null stands
-for a value that is not finite. The ending of OUT chooses SVG, PDF or PNG; `width` is in inches (default 3.3).
+x_label, y_label, x_range, log_x, log_y, levels [{y, label, colour}] and series [{label, colour, x, y, low, high}]; null
+stands for a value that is not finite, a level without colour is grey. The ending of OUT chooses SVG, PDF or PNG;
+`width` is in inches (default 3.3), `dpi` that of a PNG (default 300).
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ def _array(values: Any) -> np.ndarray:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
-def draw(document: dict[str, Any], out: Path) -> None:
-    """Write the figure to `out`."""
+def draw(document: dict[str, Any], *files: Path) -> None:
+    """Write the figure to each of `files`."""
     width = float(document.get("width", 3.3))
     settings: Any = {
         "font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7, "svg.fonttype": "none",
-        "pdf.fonttype": 42, "svg.hashsalt": "lsc", "axes.spines.top": False, "axes.spines.right": False,
+        "pdf.fonttype": 42, "svg.hashsalt": "lsc", "text.parse_math": False, "axes.spines.top": False,
+        "axes.spines.right": False,
     }  # fmt: skip
     with plt.rc_context(settings):
         figure, axes = plt.subplots(figsize=(width, width * 0.68), layout="constrained")
@@ -45,7 +47,9 @@ def draw(document: dict[str, Any], out: Path) -> None:
                 axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
             axes.plot(x, _array(one["y"]), style, color=colour, label=one["label"] or "_")
         for level in document["levels"]:
-            axes.axhline(level["y"], color="0.6", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+            own = level.get("colour")
+            grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
+            axes.axhline(level["y"], color=grey_or_own, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
         axes.set_xlabel(document["x_label"])
         axes.set_ylabel(document["y_label"])
         if document["log_x"]:
@@ -56,8 +60,9 @@ def draw(document: dict[str, Any], out: Path) -> None:
         axes.set_xlim(low, high)
         if any(one["label"] for one in document["series"]):
             axes.legend(frameon=False)
-        metadata = {"Date": None} if out.suffix == ".svg" else {"CreationDate": None} if out.suffix == ".pdf" else None
-        figure.savefig(out, dpi=300, metadata=metadata)
+        for out in files:
+            dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
+            figure.savefig(out, dpi=document.get("dpi", 300), metadata={dated: None} if dated else None)
         plt.close(figure)
 
 

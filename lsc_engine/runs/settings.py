@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 # What only names or explains a run, or says how it is compared; the seed tells runs of one variant apart.
 _WORDS = frozenset({"title", "source", "claim", "provenance", "compare", "run", "label", "study", "variant", "seed"})
 _DEEPEST = 8
+# Settings that may name another run.
+_REFERENCES = frozenset({"target.system", "target.order", "target.teacher", "start_from"})
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -17,9 +20,20 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value of all that decides what a run computes, its seed left out."""
+    """Dotted key -> value of all that decides what a run computes, its seed left out.
+
+    A run of the same study and seed that a setting names is `@variant`, as in the preset, so that all seeds of a
+    variant share it.
+    """
     flat: dict[str, Any] = {}
     _flatten({key: value for key, value in config.items() if key not in _WORDS}, "", flat, 0)
+    named = config.get("run")
+    study = named.get("study") if isinstance(named, Mapping) else None
+    if isinstance(study, str):
+        kin = re.compile(rf"((?:[a-z]+:)?){re.escape(study)}/([^/]+)/seed-{config.get('seed', 0)}")
+        for key in _REFERENCES & flat.keys():
+            if isinstance(flat[key], str) and (found := kin.fullmatch(flat[key])):
+                flat[key] = f"{found[1]}@{found[2]}"
     return flat
 
 

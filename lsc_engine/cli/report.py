@@ -1,0 +1,101 @@
+"""Commands of the group 'report': the report of a study or of all of them, also for kinds that do not train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lsc_engine.cli.look import AsJson, RunsDirs
+from lsc_engine.cli.output import emit_json, say
+from lsc_engine.errors import UsageError
+
+if TYPE_CHECKING:
+    from lsc_engine.config import StudyPlan
+    from lsc_engine.report.writing import Written
+    from lsc_engine.runs.studies import Study
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where data sets are. Default: $LSC_DATA, else ~/.cache/lsc.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command("report")(report)
+
+
+def report(
+    study: Annotated[str | None, typer.Argument(help="A study: its name, or what stands behind its slash.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every study of the runs folder, and an index page.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where to write. Default: the study's folder; with --all, the runs folder."),
+    ] = None,
+    runs_dir: RunsDirs = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a study: claim, verdict, our figures beside the paper's, curves, settings.
+
+    Example: lsc-engine report lsc-2025/fig9-mini --out docs/results/fig9
+    """
+    from lsc_engine.runs.studies import find_study
+
+    if all_ == (study is not None):
+        raise UsageError("name a study, or give --all for every one of the runs folder")
+    if all_:
+        _report_all(out, runs_dir, data_dir, as_json)
+        return
+    assert study is not None
+    found = find_study(study, runs_dir)
+    from lsc_engine.report.writing import default_folder
+
+    made = _write(found, out.expanduser() if out is not None else default_folder(found), data_dir)
+    if as_json:
+        emit_json(made.document())
+        return
+    for sentence in made.missing:
+        say(f"missing: {sentence}")
+    print(made.page)
+
+
+def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool) -> None:
+    from lsc_engine.report.writing import write_index
+    from lsc_engine.runs import runs_dirs
+    from lsc_engine.runs.studies import list_studies
+
+    folder = (out or runs_dirs(runs_dir)[0]).expanduser()
+    studies: dict[str, Study] = {}
+    for one in list_studies(runs_dir):
+        preset = None if one.runs else one.preset()
+        if not one.runs and (preset is None or preset.kind == "train"):
+            continue
+        if one.name in studies:
+            say(f"{one.name} is told from {studies[one.name].root}; the one in {one.root} is left out")
+        studies.setdefault(one.name, one)
+    if not studies:
+        raise UsageError(f"there is no study in {', '.join(str(root) for root in runs_dirs(runs_dir))}")
+    written = []
+    for name, one in studies.items():
+        below = folder / name if out is not None else folder / name / "report"
+        written.append(_write(one, below, data_dir))
+        if not as_json:
+            say(f"{name}: {written[-1].page}")
+    page = write_index(written, folder)
+    if as_json:
+        emit_json({"index": str(page), "reports": [one.document() for one in written]})
+    else:
+        print(page)
+
+
+def _write(study: Study, folder: Path, data_dir: Path | None) -> Written:
+    from lsc_engine.report.writing import write_report
+
+    return write_report(study, folder, data_dir)
+
+
+def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | None, *, as_json: bool) -> None:
+    """The study folder and the report of a preset whose kind does not train."""
+    raise UsageError(f"{plan.preset.path}: {plan.preset.kind}")

@@ -1,0 +1,98 @@
+"""Markdown and numbers as the reports write them. Text from files is made harmless."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def plain(text: object) -> str:
+    """`text` on one line without control characters."""
+    return "".join(c if c.isprintable() else " " for c in str(text)).strip()
+
+
+def md(text: object) -> str:
+    """`text` as it stands in a Markdown sentence or table cell: nothing in it is markup."""
+    safe = plain(text)
+    for mark in ("\\", "|", "<", "*", "_", "`", "[", "]", "#"):
+        safe = safe.replace(mark, f"\\{mark}" if mark != "<" else "&lt;")
+    return safe
+
+
+def code(text: object) -> str:
+    """`text` in a code span, which a table cell can hold."""
+    return f"`{plain(text).replace('`', chr(39)).replace('|', '¦')}`"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> str:
+    """A Markdown table of cells that are Markdown already. `right`: one letter per column, `r` to the right."""
+    listed = [list(row) for row in rows]
+    if not listed:
+        return ""
+    rule = ["---:" if right[i : i + 1] == "r" else "---" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *listed))
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading and its paragraphs; nothing where all of them are empty."""
+    full = [part for part in parts if part]
+    return "\n\n".join([f"## {title}", *full]) if full else ""
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """A list; empty where there is nothing to list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def grouped(value: float | None) -> str:
+    """A whole number in groups of three; `-` for none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", " ")
+
+
+def short(value: float | None, digits: int = 4) -> str:
+    """A number in few characters; `-` for none."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def percent(value: float | None) -> str:
+    """A share as per cent with one decimal, without the sign; `-` for none."""
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
+
+
+def seconds(value: float | None) -> str:
+    """A time: seconds with one decimal below ten, minutes and hours above."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value < 120:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def size(number: float | None) -> str:
+    """Bytes in powers of a thousand."""
+    if number is None or not math.isfinite(number):
+        return "-"
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} EB"
+
+
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with `\\n` ends; None and numbers that are not finite are empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.8g}" if isinstance(value, float) else plain(value)

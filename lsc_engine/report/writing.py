@@ -1,0 +1,162 @@
+"""`lsc-engine report`: the page of one study with its figures and tables, and an index of all studies.
+
+Pages hold nothing of today: the same runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.report import figures, results, settings
+from lsc_engine.report.judging import Judged, judge
+from lsc_engine.report.material import Material, gather
+from lsc_engine.report.text import bullets, md, section, table
+from lsc_engine.runs.files import replace_file
+from lsc_engine.runs.studies import Study
+
+PAGE, INDEX = "report.md", "index.md"
+MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"
+
+
+@dataclass
+class Written:
+    """What a report came to: its page, all its files, the verdicts, and what was missing."""
+
+    study: str
+    title: str
+    source: str
+    kind: str
+    page: Path
+    files: list[Path] = field(default_factory=list)
+    verdicts: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    data: str = ""
+    seeds: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """As JSON tells it."""
+        return {
+            "study": self.study,
+            "kind": self.kind,
+            "page": str(self.page),
+            "files": [str(path) for path in self.files],
+            "verdicts": [{"claim": claim, "verdict": verdict} for claim, verdict in self.verdicts],
+            "missing": self.missing,
+        }
+
+
+def default_folder(study: Study) -> Path:
+    """Where a report goes when no folder is named."""
+    return study.path / "report"
+
+
+def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Written:
+    """The report of a study into `folder`: report.md, CSV and figures. LscError where it cannot be written."""
+    material = gather(study, data_dir)
+    judged = judge(material)
+    sure = settings.sure_levels(material)
+    drawn = figures.curve_figures(material, sure)
+    words = material.words()
+    data = dict.fromkeys(config.data.dataset for config in material.configs.values())
+    made = Written(
+        study.name, words["title"] or study.name, words["source"],
+        material.preset.kind if material.preset is not None else "train", folder / PAGE,
+        missing=list(material.missing), data=", ".join(data),
+        seeds=max((len(row.runs) for row in material.rows), default=0),
+    )  # fmt: skip
+    made.verdicts = [(one.text, one.short) for one in judged]
+    open_folder(folder)
+    text = study_page(material, judged, drawn)
+    save(folder / PAGE, text, made)
+    if material.rows:
+        save(folder / "runs.csv", results.runs_csv(material), made)
+        save(folder / "levels.csv", results.levels_csv(material), made)
+    made.files += write_all(figures.write_figures, drawn, folder)
+    return made
+
+
+def write_all(draw: Callable[[Any, Path], list[Path]], what: Any, folder: Path) -> list[Path]:
+    """Draw into `folder`; LscError where it cannot be written."""
+    try:
+        return draw(what, folder)
+    except OSError as error:
+        raise LscError(f"{folder}: figures cannot be written: {error.strerror or error}") from None
+
+
+def open_folder(folder: Path) -> None:
+    """Make the folder of a report. UsageError where a page of another hand lies in it."""
+    page = folder / PAGE
+    try:
+        if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace")[:400]:
+            raise UsageError(f"{page} is not a report of lsc-engine and is not overwritten: give another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LscError(f"{folder} cannot be written: {error.strerror or error}; give another --out") from None
+
+
+def save(path: Path, text: str, made: Written) -> None:
+    """Write one file of a report."""
+    try:
+        replace_file(path, text.encode(), durable=False)
+    except OSError as error:
+        raise LscError(f"{path} cannot be written: {error.strerror or error}") from None
+    made.files.append(path)
+
+
+def study_page(material: Material, judged: Sequence[Judged], drawn: Sequence[figures.Figure]) -> str:
+    """The page of a study that trained, as Markdown."""
+    seeds = min((len(row.runs) for row in material.rows), default=0)
+    known = settings.sizes(material)
+    parts = [
+        head(material.words(), material.study.name),
+        section("Verdict", results.verdict_table(judged, seeds)),
+        section("Results", results.final_table(material)) if material.rows else "",
+        section("Levels", results.level_tables(material)),
+        section("Curves", *(picture(figure.name, figure.title) for figure in drawn)),
+        section("Vectors", settings.vector_table(material)),
+        section("Cost", results.cost_table(material, known)) if material.rows else "",
+        section("Data", settings.data_text(material)),
+        section("Learning rates", settings.tries_text(material)),
+        section("Settings", settings.setting_table(material)) if material.rows else "",
+        section("Missing", bullets(md(sentence) for sentence in material.missing)),
+        section("Made with", settings.made_with(material)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def head(words: dict[str, str], study: str) -> str:
+    """Title, source and claim."""
+    lines = [MARK, f"# {md(words['title'] or study)}"]
+    facts = [("Study", study), ("Source", words["source"]), ("Claim", words["claim"])]
+    return "\n\n".join([*lines, bullets(f"{key}: {md(value)}" for key, value in facts if value)])
+
+
+def picture(name: str, title: str) -> str:
+    """A figure in a page; the SVG is shown, the PNG lies beside it."""
+    return f"![{md(title)}]({name}.svg)\n\n{md(title)}."
+
+
+def write_index(written: Sequence[Written], folder: Path) -> Path:
+    """The index page of several reports: study, verdicts, link. `folder` is above the reports."""
+    rows = []
+    for one in sorted(written, key=lambda w: w.study):
+        link = one.page.relative_to(folder).as_posix()
+        name = f"[{md(one.study)}]({link.replace(' ', '%20')})"
+        listed = one.verdicts or [("", "")]
+        for number, (claim, verdict) in enumerate(listed):
+            first = number == 0
+            notes = str(len(one.missing)) if first and one.missing else ""
+            rows.append([
+                name if first else "", md(one.title) if first else "", md(one.source) if first else "",
+                md(one.data) if first else "", str(one.seeds or "") if first else "", md(claim), md(verdict), notes,
+            ])  # fmt: skip
+    columns = ("study", "title", "source", "data", "seeds", "claim", "verdict", "missing")
+    text = table(columns, rows, "lllll")
+    page = "\n\n".join([MARK, "# Reports", text or "No study has been run yet."]) + "\n"
+    made = Written("", "", "", "", folder / INDEX)
+    save(folder / INDEX, page, made)
+    return folder / INDEX

@@ -1,0 +1,121 @@
+"""Studies of a runs folder: the preset that each was started from, and finding one by its name. Torch-free.
+
+    runs/.studies/<study>.toml  the preset as it was started, options of the command line included
+    runs/<study>/report/        what `lsc-engine report` writes where no other folder is named
+
+Tries of [tune] lie in the study `NAME.tune`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsc_engine.errors import LscError, UsageError, did_you_mean
+from lsc_engine.runs import layout
+from lsc_engine.runs.files import MAX_TOML, UnreadableError, read_bytes, replace_file
+from lsc_engine.runs.run import Run, list_runs
+
+if TYPE_CHECKING:
+    from lsc_engine.config import Preset
+
+STUDIES = ".studies"
+TRIES = ".tune"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study of one runs folder and its runs, in order of their ids; none where its kind does not train."""
+
+    name: str
+    root: Path
+    runs: tuple[Run, ...]
+
+    @property
+    def path(self) -> Path:
+        """The study's folder."""
+        return self.root / self.name
+
+    @property
+    def preset_path(self) -> Path:
+        """Where its preset is kept."""
+        return self.root / STUDIES / f"{self.name}.toml"
+
+    def preset(self) -> Preset | None:
+        """The preset it was started from; None where there is none or it cannot be read (`preset_problem`)."""
+        return self._read()[0]
+
+    @property
+    def preset_problem(self) -> str | None:
+        """Why `preset` is None, as a sentence; None where it is not."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[Preset | None, str | None]:
+        from lsc_engine.config import check_text
+
+        try:
+            text = read_bytes(self.preset_path, MAX_TOML).decode()
+        except (UnreadableError, UnicodeDecodeError) as error:
+            return None, str(error)
+        preset, faults, _ = check_text(text, self.name)
+        return preset, faults[0].sentence(self.preset_path.name) if preset is None else None
+
+
+def write_study(root: Path, study: str, text: str) -> Path:
+    """Keep the preset of a study in its runs folder. Returns the study's folder; LscError where it cannot be
+    written."""
+    folder = layout.inside(Path(root), layout.check_study(study))
+    file = Study(study, Path(root), ()).preset_path
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, text.encode())
+    except OSError as error:
+        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
+    return folder
+
+
+def list_studies(dirs: Iterable[str | Path] | None = None) -> list[Study]:
+    """All studies below the runs folders, those of tries left out, by name; one name may lie in several folders."""
+    found: dict[tuple[str, Path], list[Run]] = {}
+    for run in list_runs(dirs):
+        if run.root is not None:
+            found.setdefault((run.study, run.root), []).append(run)
+    for root in layout.runs_dirs(dirs):
+        for pattern in ("*.toml", "*/*.toml"):
+            for file in sorted((root / STUDIES).glob(pattern)):
+                name = str(file.relative_to(root / STUDIES).with_suffix(""))
+                if (
+                    (root / name).is_dir()
+                    and all(layout.NAME.fullmatch(part) for part in name.split("/"))
+                    and layout.stays_inside(root, file)
+                ):
+                    found.setdefault((name, root), [])
+    studies = [Study(name, root, tuple(runs)) for (name, root), runs in found.items() if not name.endswith(TRIES)]
+    return sorted(studies, key=lambda study: (study.name, str(study.root)))
+
+
+def find_study(ref: str, dirs: Iterable[str | Path] | None = None) -> Study:
+    """The study called `ref`, in full or by what stands behind its slash, or whose folder it is. UsageError with the
+    nearest names where there is none or there are several."""
+    roots = layout.runs_dirs(dirs)
+    known = list_studies(roots)
+    wanted = ref.rstrip("/")
+    hits = [study for study in known if study.name == wanted]
+    hits = hits or [study for study in known if study.name.rpartition("/")[2] == wanted]
+    hits = hits or [study for study in known if study.path.resolve() == Path(wanted).expanduser().resolve()]
+    if len({study.name for study in hits}) == 1:
+        return hits[0]
+    if hits:
+        raise UsageError(f"{ref!r} names {len(hits)} studies: {', '.join(study.name for study in hits)}")
+    where = ", ".join(str(root) for root in roots)
+    if not known:
+        raise UsageError(f"{ref!r} names no study: there are none in {where}")
+    near = did_you_mean(wanted, sorted({s.name for s in known} | {s.name.rpartition("/")[2] for s in known}))
+    raise UsageError(f"{ref!r} names no study in {where}" + (f": {near}" if near else ""))
+
+
+def tries_of(study: Study) -> tuple[Run, ...]:
+    """The runs of the study's tries, in order of their ids."""
+    return tuple(run for run in list_runs([study.root]) if run.study == f"{study.name}{TRIES}")

@@ -1,0 +1,220 @@
+"""The report of a study: verdicts, the paper's figures beside ours, what is missing; the index of all."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from report_studies import PRESET, lsc, make_study, stuck
+
+from lsc_engine.errors import UsageError
+from lsc_engine.report.floor import Floor, constant_loss
+from lsc_engine.report.judging import judge
+from lsc_engine.report.material import gather
+from lsc_engine.report.writing import PAGE, write_index, write_report
+from lsc_engine.runs import open_run
+from lsc_engine.runs.studies import find_study, list_studies
+
+
+def page_of(root: Path, out: Path, name: str = "paper/fig9") -> str:
+    write_report(find_study(name, [root]), out)
+    return (out / PAGE).read_text()
+
+
+def part(page: str, title: str) -> str:
+    """The section under a heading."""
+    found = re.search(rf"^## {title}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found, f"no section {title}"
+    return found[1]
+
+
+def row(text: str, first: str) -> list[str]:
+    """The cells of the table line that begins with `first`."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {first}"))
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def test_page_has_the_claim_the_papers_figures_and_two_verdicts(tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    page = page_of(tmp_path / "runs", tmp_path / "out")
+    verdict = part(page, "Verdict")
+    assert row(verdict, r"n\_min is faster")[1:] == [
+        "n min faster than n=48", "holds, 3 of 3 seeds", "holds, 3 of 3 seeds",
+        "×2.0 (2.0-2.0) in epochs to accuracy 0.9; ×1.7 (1.7-1.7) in epochs to loss 0.6",
+    ]  # fmt: skip
+    assert row(verdict, "both end alike")[2:4] == ["holds, 3 of 3 seeds", "holds, 3 of 3 seeds"]
+    assert row(verdict, "CE is better")[3] == "not compared: the losses are of different kinds"
+    assert row(verdict, "CE fails")[2:4] == ["does not hold, 3 of 3 seeds", "does not hold, 3 of 3 seeds"]
+    results = part(page, "Results")
+    assert row(results, "n min")[1:5] == ["3", r"91.4\|", "100.0 ± 0.0", "0.1 ± 0 c"]
+    assert row(results, "ce")[-1] == "7.494"  # ln 1797
+    assert row(part(page, "Vectors"), "n min")[1:5] == ["A", "42", "1 806", "99.5 %"]
+    settings = part(page, "Settings")
+    assert row(settings, "`model.dim`")[1:] == ["48 (n=48, ce); 42 (n min)", "paper"]
+    assert row(settings, "`optimizer.lr`")[2] == "inferred: from the text"
+    assert row(settings, "`data.dataset`")[2] == "ours"
+    assert row(settings, "`optimizer.name`")[2] == "ours: default"
+    assert "## Missing" not in page
+
+
+def test_same_runs_give_the_same_bytes_and_figures_are_small(tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    study = find_study("fig9", [tmp_path / "runs"])
+    one, two = (write_report(study, tmp_path / name) for name in ("one", "two"))
+    assert [f.name for f in one.files] == [f.name for f in two.files]
+    for a, b in zip(one.files, two.files, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.name
+    drawn = [f for f in one.files if f.suffix == ".svg"]
+    assert {f.stem for f in drawn} == {"train-accuracy", "train-loss-c0", "train-loss-e1"}
+    assert all(f.stat().st_size < 150_000 for f in drawn)
+    page = (tmp_path / "one" / PAGE).read_text()
+    assert all(f"]({f.name})" in page for f in drawn)
+    assert (tmp_path / "one/levels.csv").read_text().count("\n") == 1 + 3 * 3 * 3
+
+
+def test_a_stuck_baseline_is_said_to_be_so_and_is_none(tmp_path: Path) -> None:
+    text = PRESET.replace('baseline = "n=48"', 'baseline = "ce"').replace(
+        'variant = "ce"\nis = "better"', 'variant = "n=48"\nis = "better"'
+    )
+    make_study(tmp_path / "runs", text, curve=stuck)
+    page = page_of(tmp_path / "runs", tmp_path / "out")
+    verdict = part(page, "Verdict")
+    assert "open: ce is stuck at its trivial loss, 7.494 where the best constant answer has 7.494" in verdict
+    assert row(verdict, r"n\_min is faster")[2].startswith("open")
+    assert row(verdict, "CE fails")[2:4] == ["holds, 3 of 3 seeds", "holds, 3 of 3 seeds"]
+    assert "no speed-up is told against it" in part(page, "Levels")
+    assert "×" not in part(page, "Levels")
+
+
+def test_unfinished_diverged_and_mixed_runs_are_named_and_the_rest_told(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    ends = {("n_min", 1): "diverged", ("n=48", 2): "running"}
+    make_study(root, ends=ends, leave_out=(("ce", 0), ("ce", 1), ("ce", 2)))
+    other = root / "paper/fig9/n_min/seed-2/preset.toml"
+    other.write_text(other.read_text().replace("batch_size = 256", "batch_size = 128"))
+    (root / "paper/fig9/n=48/seed-0/preset.toml").write_text("[[[")
+    done = lsc("report", "fig9", "--runs-dir", str(root), "--json")
+    assert done.returncode == 0, done.stderr
+    missing = json.loads(done.stdout)["missing"]
+    for words in (
+        "ce: no run of seeds 0, 1, 2",
+        "paper/fig9/n_min/seed-2 is left out, it has other settings: train.batch_size is 128, not 256",
+        "paper/fig9/n=48/seed-0 is left out: ",
+        "n min: seed 1 diverged",
+        "n=48: seed 2 ",
+    ):
+        assert any(words in sentence for sentence in missing), (words, missing)
+    page = (root / "paper/fig9/report" / PAGE).read_text()
+    assert row(part(page, "Results"), "n min")[1] == "1 of 2"
+    assert row(part(page, "Verdict"), "CE fails")[2] == "open: ce has no runs"
+
+
+def test_without_its_preset_a_study_is_judged_by_its_baseline(tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    (tmp_path / "runs/.studies/paper/fig9.toml").unlink()
+    material = gather(find_study("fig9", [tmp_path / "runs"]))
+    assert [(one.result, one.variant) for one in judge(material)] == [("faster", "ce"), ("faster", "n min")]
+    assert "fig9.toml is not there" in material.missing[0]
+
+
+def test_names_of_hostile_runs_are_no_markup(tmp_path: Path) -> None:
+    text = PRESET.replace('label = "n min"', 'label = "<script>|x|[a](b)"')
+    make_study(tmp_path / "runs", text)
+    page = page_of(tmp_path / "runs", tmp_path / "out")
+    assert "<script>" not in page
+    assert r"&lt;script>\|x\|\[a\](b)" in page
+
+
+def test_unknown_studies_and_wrong_words_are_refused(tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    with pytest.raises(UsageError, match='did you mean "fig9"'):
+        find_study("fig99", [tmp_path / "runs"])
+    done = lsc("report", "fig99", "--runs-dir", str(tmp_path / "runs"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "fig9" in done.stderr
+    for words in ((), ("fig9", "--all")):
+        assert lsc("report", *words, "--runs-dir", str(tmp_path / "runs")).returncode == 2
+
+
+def test_a_page_of_another_hand_is_kept(tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    (tmp_path / PAGE).write_text("mine")
+    with pytest.raises(UsageError, match="not overwritten"):
+        write_report(find_study("fig9", [tmp_path / "runs"]), tmp_path)
+    assert (tmp_path / PAGE).read_text() == "mine"
+    assert not (tmp_path / "runs.csv").exists()
+
+
+def test_index_links_every_study(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    make_study(root)
+    make_study(root, name="other", ends={("n_min", 0): "failed"})
+    studies = list_studies([root])
+    assert [study.name for study in studies] == ["other", "paper/fig9"]
+    written = [write_report(study, tmp_path / "docs" / study.name) for study in studies]
+    text = write_index(written, tmp_path / "docs").read_text()
+    assert "(paper/fig9/report.md)" in text
+    assert "(other/report.md)" in text
+    assert row(text, r"[paper/fig9]".replace("[", r"["))[-3:-1] == [r"n\_min is faster", "holds"]
+
+
+def test_trained_study_tells_tries_stages_and_cost(trained: Path, tmp_path: Path) -> None:
+    made = write_report(find_study("means", [trained]), tmp_path)
+    page = (tmp_path / PAGE).read_text()
+    assert made.missing == []
+    tries = part(page, "Learning rates")
+    assert tries.count("| finished |") == 6
+    assert tries.count("chosen") == 3
+    cost = part(page, "Cost")
+    assert row(cost, "means")[4:6] == ["ce", "138"]
+    assert "With the stages before counted" in cost
+    vectors = row(part(page, "Vectors"), "means")
+    assert vectors[1] == "embeddings:@ce"
+    assert vectors[5].endswith("°")
+    again = lsc("run", str(trained.parent / "means.toml"), "--runs-dir", str(trained))
+    assert again.returncode == 0, again.stderr
+
+
+def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> None:
+    import torch
+
+    from lsc_engine.config import RunConfig
+    from lsc_engine.heads import build_head
+    from lsc_engine.heads.lsc import LscHead
+
+    run = open_run("means/A/seed-0", [trained])
+    config = RunConfig.from_toml(run.path / "preset.toml")
+    found = constant_loss(config, run, 10, None)
+    head = build_head(config, classes=10, dim=3, seed=0)
+    assert isinstance(head, LscHead)
+    # Any direction, tried blindly, does no better.
+    tried = torch.randn(4096, 3, generator=torch.Generator().manual_seed(0))
+    target = head.target(torch.arange(10))
+    losses = torch.stack([head.losses(z.expand(10, 3), target).mean() for z in tried])
+    assert found is not None
+    assert losses.min() >= found - 1e-6
+    assert losses.min() < found + 0.01
+
+
+def test_constant_loss_of_distance_is_found_by_search(trained: Path) -> None:
+    from lsc_engine.config import RunConfig
+
+    run = open_run("means/A/seed-0", [trained])
+    config = RunConfig.from_toml(run.path / "preset.toml")
+    target = config.target.model_copy(update={"system": "A", "loss": "distance", "radius": 1.0, "cluster_radius": 0.0})
+    whole = config.model_copy(update={"target": target.model_copy(update={"order": "sequential"})})
+    # All 12 roots: their mean is 0, every centre is 1 away, and (7) is e - 1.
+    found = constant_loss(whole, run, 12, None)
+    assert found == pytest.approx(1.71828, abs=1e-3)
+
+
+def test_floor_thresholds() -> None:
+    floor = Floor(0.1, 2.0)
+    assert floor.low_accuracy(0.29) is True
+    assert floor.low_accuracy(0.31) is False
+    assert floor.trivial_loss(1.985) is True
+    assert floor.trivial_loss(1.97) is False
+    assert floor.trivial_loss(float("nan")) is True
+    assert Floor(None, None).trivial_loss(1.0) is None
