@@ -66,6 +66,8 @@ def floor_of(config: RunConfig, run: Run, data_dir: Path | None) -> Floor:
             return Floor(None, None)
     if config.target.method == "ce":
         return Floor(1 / classes, math.log(classes))
+    if config.target.method != "lsc":
+        return Floor(None, None)
     try:
         return Floor(1 / classes, constant_loss(config, run, classes, data_dir))
     except (LscError, OSError, ValueError, NotImplementedError):
@@ -76,14 +78,11 @@ def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | No
     """The least mean loss of one embedding for all classes, each as frequent as any other."""
     import torch
 
-    from lsc_engine.heads import build_head
-    from lsc_engine.training.trained import table_of
+    from lsc_engine.training.trained import head_of
 
-    table = table_of(config, run)
-    dim = table.shape[1] if table is not None else derive(config, data_dir).n
-    if dim is None:
-        return None
-    head = build_head(config, classes=classes, dim=dim, seed=config.seed, table=table)
+    head = head_of(config, run, classes=classes, dim=derive(config, data_dir).n)
+    dim = head.dim
+    assert dim is not None
     if config.target.loss == "cosine":
         total = torch.zeros(dim, dtype=torch.float64)
         for start in range(0, classes, _ROWS):

@@ -230,14 +230,17 @@ def _measured(config: RunConfig, row: Row) -> dict[str, Any]:
         return {}
     import torch
 
-    from lsc_engine.training.trained import table_of
+    from lsc_engine.training.trained import head_of
 
+    classes = config.data.classes or 0
+    if not 2 <= classes <= _MOST_ROWS:
+        return {}
     try:
-        rows = table_of(config, row.runs[0])
+        head = head_of(config, row.runs[0], classes=classes, dim=None)
     except (LscError, OSError):
         return {}
-    if rows is None or not 2 <= len(rows) <= _MOST_ROWS:
-        return {}
+    rows = head.centres(torch.arange(classes))
+    assert rows is not None
     unit = torch.nn.functional.normalize(rows.float(), dim=1)
     cosines = (unit @ unit.T).fill_diagonal_(-1.0)
     largest = min(1.0, float(cosines.max()))

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from lsc_engine.config.references import references
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.run import Run, find_run
-
-# Settings that name another run, with what stands before its id.
-_REFERENCES = (
-    ("target", "system", "embeddings:"),
-    ("target", "order", "nearest:"),
-    ("target", "teacher", ""),
-    ("", "start_from", ""),
-)
 
 
 @dataclass(frozen=True)
@@ -37,20 +28,11 @@ def cost_of(run: Run) -> Cost:
     return Cost(steps, seconds)
 
 
-def references(config: dict[str, Any]) -> Iterator[str]:
-    """The run ids that these settings name."""
-    for section, key, prefix in _REFERENCES:
-        table = config.get(section) if section else config
-        value = table.get(key) if isinstance(table, dict) else None
-        if isinstance(value, str) and value.startswith(prefix) and value != prefix:
-            yield value.removeprefix(prefix)
-
-
 def stages_of(run: Run) -> tuple[list[Run], list[str]]:
     """Every run that this one needs, directly or through others, each once; and the ids that are not found."""
     found: dict[str, Run] = {}
     lost: list[str] = []
-    pending = list(references(run.config))
+    pending = [named.ref for named in references(run.config)]
     while pending:
         name = pending.pop()
         if name in found or name in lost or name == run.id:
@@ -61,5 +43,5 @@ def stages_of(run: Run) -> tuple[list[Run], list[str]]:
             lost.append(name)
             continue
         found[name] = stage
-        pending += references(stage.config)
+        pending += [named.ref for named in references(stage.config)]
     return list(found.values()), lost

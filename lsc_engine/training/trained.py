@@ -13,14 +13,13 @@ from lsc_engine.config import Derived, RunConfig, derive
 from lsc_engine.data import ImageSource, eval_batches
 from lsc_engine.errors import UsageError
 from lsc_engine.heads import Head, build_head
-from lsc_engine.models import build_model
+from lsc_engine.models import build_model, etf
 from lsc_engine.runs import Run
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.training import checkpoint
 from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.seeds import derive_seed
-
-MEANS = "class_means.safetensors"
+from lsc_engine.training.taken import take
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +67,8 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
         seed=derive_seed(config.seed, "model"),
     ).to(device)  # fmt: skip
     dim = derived.n or width_of(model, derived.channels, derived.image_size, device)
-    head = build_head(
-        config, classes=derived.classes, dim=dim, seed=derive_seed(config.seed, "head"), table=table_of(config, run)
-    ).to(device)
+    head = head_of(config, run, classes=derived.classes, dim=dim, channels=derived.channels).to(device)
+    etf.adopt({"model": model, "head": head}, found.tensors)
     checkpoint.restore(model, head, found.tensors)
     model.eval()
     head.eval()
@@ -85,10 +83,19 @@ def width_of(model: nn.Module, channels: int, size: int, device: torch.device) -
         return int(model(torch.zeros((1, channels, size, size), device=device)).shape[1])
 
 
-def table_of(config: RunConfig, run: Run) -> Tensor | None:
-    """The rows of an `embeddings:` or `file:` system of a run, [classes, n], or None for a family. UsageError where
-    they are not there any more."""
-    from lsc_engine.training.execute import _table
+def head_of(config: RunConfig, run: Run, *, classes: int, dim: int | None, channels: int = 1) -> Head:
+    """The head of a run, untrained, on the CPU; of a table of vectors it is as wide as the table. What it learnt from a
+    teacher or began with is left aside. UsageError where a table that it needs is not there any more."""
+    target = config.target.model_copy(update={"teacher": None})
+    plain = config.model_copy(update={"target": target, "start_from": None})
+    taken = take(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
+    width = taken.table.shape[1] if taken.table is not None else dim
+    if width is None:
+        raise UsageError(f"{run.id}: the width of its embeddings is not known")
+    seed = derive_seed(config.seed, "head")
+    return build_head(plain, classes=classes, dim=width, seed=seed, table=taken.table, means=taken.means)
 
-    root = run.root if run.root is not None else run.path.parents[2]
-    return _table(config, root)
+
+def runs_dir_of(run: Run) -> Path:
+    """The runs folder that a run lies in."""
+    return run.root if run.root is not None else run.path.parents[run.id.count("/")]
