@@ -159,14 +159,15 @@ def test_tries_of_stages_need_the_tries_before_them(tmp_path: Path) -> None:
 def test_every_shipped_run_comes_back_from_its_own_preset(info, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     plan = plan_study(info.path)
     assert plan.study == info.name
-    for run in plan.runs:
+    for run in (run for run in plan.runs if run.config.seed == plan.preset.seeds[0]):
         path = tmp_path / "preset.toml"
         path.write_text(run.config.to_toml())
         assert RunConfig.from_toml(path) == run.config
         (again,) = plan_study(path).runs
         assert again.id == f"preset/default/seed-{run.config.seed}"
         assert differences(run.config, again.config) == []
-        assert derive(again.config) == derive(run.config)
+        # As text: what only a table could tell is NaN, which equals nothing.
+        assert repr(derive(again.config)) == repr(derive(run.config))
         assert tomllib.loads(again.config.to_toml())["run"]["label"] == run.config.label
 
 

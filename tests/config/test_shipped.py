@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ TRANSFORMER, ENCODER = 1 / 700, 1 / 2500
 LONGEST = 300.0
 
 
-@lru_cache(maxsize=None)
+@cache
 def plan(name: str) -> StudyPlan:
     return plan_study(name)
 
