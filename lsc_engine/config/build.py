@@ -315,7 +315,9 @@ def _without_validation(head: Head, drafts: list[Draft]) -> list[Fault]:
     """Tries that are judged, or levels that are read, on validation images where no image of a class is left; or on
     labels, where nothing learns any."""
     learnt = [d for d in drafts if d.settings is not None and d.settings.target.method != "ssl"]
-    if head.compare.levels and drafts and all(d.settings is not None for d in drafts) and not learnt:
+    # A run's record keeps the levels of its study, whose other variants reach them.
+    levels = head.compare.levels if head.record is None else {}
+    if levels and drafts and all(d.settings is not None for d in drafts) and not learnt:
         return [Fault("compare.levels", "self-supervision (ssl) learns no labels and reaches no level; leave them out")]
     blind = [d for d in drafts if d.settings is not None and d.settings.data.labels == "unique"]
     if not blind:
