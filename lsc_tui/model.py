@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lsc_engine.charts import Series
 from lsc_engine.runs.run import Run, loss_group, loss_kind
 from lsc_engine.runs.status import Status
+from lsc_tui.lines import clean
 
 Floats = npt.NDArray[np.float64]
 Config = dict[str, Any]
@@ -86,7 +87,7 @@ class RunView:
     @property
     def label(self) -> str:
         label = setting(self.config, "run.label") or self.config.get("label")
-        return label if isinstance(label, str) and label else self.run.variant
+        return clean(label) if isinstance(label, str) and label else self.run.variant
 
     @property
     def state(self) -> str:

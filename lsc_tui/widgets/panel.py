@@ -11,7 +11,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from lsc_tui.lines import STATES, Line, ascii_twin, pad
+from lsc_tui.lines import STATES, Line, ascii_twin, clean, pad
 from lsc_tui.themes import SERIES
 
 # Style names that a line may use, each with the theme variable of its colour and what else is on. Colours are looked
@@ -61,6 +61,11 @@ def style_table(variables: dict[str, str]) -> dict[str, Style]:
     return out
 
 
+def _harmless(line: Line) -> Line:
+    """The last gate before the terminal: text from files is cleaned where it is read, and what was missed, here."""
+    return line if all(text.isprintable() for text, _ in line) else [(clean(text), style) for text, style in line]
+
+
 class Panel(Widget):
     """Shows what `draw(width, height)` returns. Call `redraw` when its matter may have changed."""
 
@@ -81,7 +86,7 @@ class Panel(Widget):
         width, height = self.size
         if width <= 0 or height <= 0 or not self.is_mounted:
             return
-        lines = self.draw(width, height)[:height]
+        lines = [_harmless(line) for line in self.draw(width, height)[:height]]
         if width != self._drawn_width or len(lines) != len(self._lines):
             self._lines, self._drawn_width = lines, width
             self.refresh()

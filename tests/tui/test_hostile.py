@@ -23,6 +23,7 @@ from tui_helpers import open_app, settle, text_of
 from lsc_tui.app import LscApp
 from lsc_tui.lines import ascii_twin, clean
 from lsc_tui.widgets.log_pane import plain
+from lsc_tui.widgets.panel import Panel
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\r\n\x9b31m\u202e\u200b漢字\U0001f600\x00\ud800"
 KEYS = [
@@ -196,6 +197,26 @@ async def test_random_keys_and_sizes(hostile: Path, seed: int, monkeypatch: pyte
     steps = int(os.environ.get("LSC_FUZZ_STEPS", "180")) // 3
     async with open_app(hostile, size=(80, 24), ascii=seed == 1) as (app, pilot):
         await _strike(app, pilot, rng, hostile, steps)
+
+
+async def test_a_hostile_label_is_clean_in_every_sentence(hostile: Path) -> None:
+    """Also in the reasons that help and palette give, which name the run."""
+    folder = hostile / "bad/v6/seed-0"
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"state": "stalled"}))
+    async with open_app(hostile, size=(120, 50)) as (app, pilot):
+        assert app.store.runs["0:bad/v6/seed-0"].label == "�[31mred"
+        app.watch_run("0:bad/v6/seed-0")
+        await settle(app, pilot)
+        for key in ("?", "escape", ":"):
+            await pilot.press(key)
+            await pilot.pause()
+            _assert_clean(text_of(app))
+        panel = app.screen.query_one("#found", Panel)
+        panel._draw = lambda width, height: [[(EVIL, "")]]
+        panel.redraw()
+        _assert_clean(panel.text())
+        assert all(segment.text.isprintable() for segment in panel.render_line(0))
 
 
 async def test_keys_struck_faster_than_an_overlay_closes(runs: Path) -> None:
