@@ -130,11 +130,15 @@ def walk(terminal: Terminal, home: Path) -> Walk:
     go.until(lambda text: "6 done" in text and "verdict so far" not in text, 300)
     go.keep("Read the verdict", "", "All runs are finished: who is faster, by accuracy and by loss, in how many seeds.")
     go.press("e")
-    go.until("figure SVG")
+    go.until("s SVG")
     go.press("s")
+    go.until("width of")
+    go.press("1")
     go.until(lambda text: f"{STUDY}.svg" in text and "writing" not in text)
     go.keep(
-        "Write the figure", "`e`, `s`", "What is on the screen, as a file for the paper; `c` and `l` write the table."
+        "Write the figure",
+        "`e`, `s`, `1`",
+        "What is on the screen, one column wide; `c` and `l` write the table.",
     )
     (figure,) = home.glob("**/*.svg")
     print(f"figure {figure.name}: {figure.stat().st_size / 1000:.0f} kB")

@@ -25,6 +25,7 @@ from lsc_engine.runs.compare import (
 from lsc_engine.runs.run import Run
 from lsc_engine.runs.seeds import Mean, over_seeds
 from lsc_engine.runs.verdict import OVER, Verdict, verdicts
+from lsc_tui.explaining import Behind, behind, why_they_disagree
 from lsc_tui.lines import clean
 from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, Store, setting, value_text
 
@@ -66,6 +67,7 @@ class Compared:
     set_here: bool
     problem: str = ""
     views: dict[str, list[RunView]] = field(default_factory=dict)
+    behind: dict[str, Behind] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
@@ -88,6 +90,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
+        self._behind: dict[tuple[object, ...], Behind] = {}
 
     def read(self, request: Request) -> Compared:
         """Read the runs and compare them. LscError where the baseline is none of them."""
@@ -116,8 +119,17 @@ class Reader:
         preset = {m: tuple(v) for m, v in levels_of(runs).items()}
         set_here = request.levels is not None and dict(request.levels) != preset
         return Compared(
-            request, found, letters, metrics, curves, verdicts(found, UNIT_OF[request.axis]), set_here, views=views
-        )
+            request, found, letters, metrics, curves, verdicts(found, UNIT_OF[request.axis]), set_here, views=views,
+            behind={row.key: self._behind_of(row) for row in found.rows},
+        )  # fmt: skip
+
+    def _behind_of(self, row: Row) -> Behind:
+        """What lies behind a row, read again when one of its runs has begun or ended."""
+        key = (row.key, *row.states.items())
+        if key not in self._behind:
+            self._behind = {k: v for k, v in self._behind.items() if k[0] != row.key}
+            self._behind[key] = behind(row)
+        return self._behind[key]
 
 
 def _baseline_first(found: Comparison) -> None:
@@ -186,7 +198,7 @@ def at_text(level: LevelResult, unit: str, *, wide: bool) -> str:
 
 
 def _places(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -270,6 +282,9 @@ def unequal(found: Compared) -> list[str]:
             out.append(f"{letter[row.key]}: {done} of {len(row.states)} seeds, {going}")
     if any(_notes_of(row, OTHER_DEVICE, unit="seconds") for row in found.rows):
         out.append("not all on one kind of device: no seconds compared")
+    shared = [letter[row.key] for row in found.rows if row.shared]
+    if shared:
+        out.append(f"{', '.join(shared)} shared a GPU with another process: seconds not compared")
     return [clean(text) for text in out]
 
 
@@ -286,7 +301,24 @@ def disagreement(found: Compared) -> str:
     split = [row for row, kinds in told.items() if {kinds.get("accuracy"), kinds.get("loss")} == {"holds", "fails"}]
     if not split:
         return ""
-    return clean(f"loss and accuracy disagree about {', '.join(letters[row] for row in split)}: report both")
+    text = f"loss and accuracy disagree about {', '.join(letters[row] for row in split)}: report both"
+    first = next(row for row in found.rows if row.label == split[0])
+    dims = [row.settings.get("model.dim") for row in (first, found.base)]
+    reason = why_they_disagree(found.behind[first.key], found.behind[found.base.key], *dims)
+    return clean(f"{text}. {reason[0].upper()}{reason[1:]}" if reason else text)
+
+
+def kinds_without_level(found: Compared) -> list[str]:
+    """Of accuracy and loss, those for which no level is set: nothing can be said of them."""
+    set_for = {"loss" if is_loss(level.metric) else "accuracy" for level in found.base.levels}
+    return [kind for kind in ("accuracy", "loss") if kind not in set_for]
+
+
+def seconds_text(found: Compared) -> str:
+    """What the column of seconds counts, and where."""
+    devices = {row.device for row in found.rows}
+    where = f"; all on {clean(devices.pop())}" if len(devices) == 1 and "" not in devices else ""
+    return f"seconds are training only, without compile, evaluation and saving{where}"
 
 
 def finished(found: Compared) -> bool:

@@ -89,13 +89,17 @@ def latex_text(found: Compared) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def write_figure(path: Path, found: Compared, metric: str, keys: Sequence[str], look: Look, band: bool) -> None:
-    """The chart as shown, as SVG, PDF or PNG by the ending of `path`. LscError when it cannot be made."""
+def write_figure(
+    path: Path, found: Compared, metric: str, keys: Sequence[str], look: Look, band: bool, width: float = 3.3
+) -> None:
+    """The chart as shown, `width` inches wide, as SVG, PDF or PNG by the ending of `path`. LscError when it cannot be
+    made."""
     scale = 1.0 if is_loss(metric) else 100.0
     rows = [row for row in found.rows if row.key in keys]
     document = {
         "x_label": {"time": "training time (min)"}.get(look.axis, UNITS[look.axis]),
         "y_label": metric if is_loss(metric) else f"{metric} (%)",
+        "width": width,
         "x_range": [look.x0, look.x1],
         "log_x": look.log_x,
         "log_y": look.log_y and is_loss(metric),

@@ -155,6 +155,8 @@ class LscScreen(Screen[None]):
             command = self.app.keymap.commands[name]
             if not command.keys or not hasattr(self, f"do_{name}"):
                 continue
+            if command.group == "act" and name != "launch" and self.why_not(command):
+                continue
             key, word = shown(command.keys[0]), self.WORDS.get(name, command.word)
             needed = len(key) + len(word) + (3 if left else 1)
             if needed > room:

@@ -82,7 +82,9 @@ def _linear_ticks(lo: float, hi: float, count: int) -> list[float]:
     if not (math.isfinite(rough) and rough > SMALLEST):
         return [lo]
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999), 10 * power)
+    # Labels between 1 and 10 are whole numbers: 2.5 and 7.5 would read 2 and 8.
+    multiples = (1, 2, 5, 10) if power == 1 else (1, 2, 2.5, 5, 10)
+    step = next((m * power for m in multiples if m * power >= rough * 0.999), 10 * power)
     first = math.ceil(lo / step - 1e-9)
     last = math.floor(hi / step + 1e-9)
     return [i * step for i in range(int(first), int(min(last, first + 4 * count)) + 1)]

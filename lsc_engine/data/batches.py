@@ -9,6 +9,7 @@ Image numbers, labels and what the head makes of the labels are computed for man
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -89,6 +90,8 @@ class Batches(Generic[T]):
         self._views = views
         self._subset = subset
         self._workers = workers
+        self.waited: float | None = 0.0 if isinstance(source, StreamedSource) else None
+        """Seconds that `from_step` has waited for images read by workers; None where all images are at hand."""
         self._block = max(1, BLOCK_SAMPLES // batch_size)
         fetched = BLOCK_BYTES.get(self.device.type, 0)
         self._fetch = max(1, min(self._block, fetched // (batch_size * source.image_bytes)))
@@ -97,6 +100,15 @@ class Batches(Generic[T]):
     def steps_per_epoch(self) -> int:
         """floor(N / batch)."""
         return self.images // self.batch_size
+
+    def waiting(self, seconds: float) -> dict[str, float]:
+        """{"speed/data_wait": share of `seconds` spent waiting for images since the last call}; {} for images that
+        are at hand."""
+        waited = self.waited
+        if waited is None:
+            return {}
+        self.waited = 0.0
+        return {"speed/data_wait": min(1.0, waited / seconds)}
 
     def order(self, epoch: int) -> Bijection:
         """The bijection from position in `epoch` to image number, or to place in the subset."""
@@ -162,7 +174,11 @@ class Batches(Generic[T]):
         """uint8 images of every batch from `step` on, read by workers."""
         assert isinstance(self.source, StreamedSource)
         pin = self.device.type == "cuda"
-        for images in stream(self.source.reader, self._index_batches(step), workers=self._workers, pin=pin):
+        read = stream(self.source.reader, self._index_batches(step), workers=self._workers, pin=pin)
+        while True:
+            asked = time.perf_counter()
+            images = next(read)
+            self.waited = (self.waited or 0.0) + time.perf_counter() - asked
             yield images.to(self.device, non_blocking=True)
 
     def _index_batches(self, step: int) -> Iterator[Tensor]:

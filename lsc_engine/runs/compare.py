@@ -1,9 +1,9 @@
 """Comparing runs: the settings that differ, and how soon each reaches a level, against a baseline.
 
 A level counts from the first evaluation at which the metric is at or beyond it: upward for accuracies, downward for
-losses. Losses of different kinds are never compared, seconds only on the same kind of device, and runs on different
-data not at all. A level that was not reached reads `>` the length of the run, and a diverged or failed seed is one
-that did not reach it.
+losses. Losses of different kinds are never compared, seconds only on the same kind of device that each run had alone,
+and runs on different data not at all. A level that was not reached reads `>` the length of the run, and a diverged or
+failed seed is one that did not reach it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lsc_engine.runs.settings import differing, settings_of
 
 UNITS = ("steps", "epochs", "seconds")
 OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, BASELINE = "other loss", "other data", "other device", "baseline"
+SHARED = "shared GPU"
 _DATA_KEYS = ("data.dataset", "data.path", "data.labels", "data.classes", "data.image_size")
 _MAX_LEVELS = 20
 
@@ -106,6 +107,7 @@ class Row:
     settings: dict[str, Any]
     states: dict[int, str] = field(default_factory=dict)
     device: str = ""
+    shared: bool = False  # another process was seen on the GPU of one of the runs
     kind: str = "?"
     group: str = "?"
     last: dict[str, tuple[float, float, int]] = field(default_factory=dict)
@@ -224,6 +226,7 @@ def _summarise(row: Row) -> None:
                 best = float(finite.min() if is_loss(name) else finite.max())
                 row.best[name] = (min if is_loss(name) else max)(row.best.get(name, best), best)
     row.device = next(iter(devices)) if len(devices) == 1 else "mixed"
+    row.shared = any(run.source.get("shared_gpu") is True for run in row.runs)
     for name, last in finals.items():
         spread = float(np.std(last, ddof=1)) if len(last) > 1 else 0.0
         row.last[name] = (float(np.mean(last)), spread, len(last))
@@ -251,6 +254,8 @@ def _speed(
         return Speed(note=OTHER_LOSS)
     if unit == "seconds" and (row.device != base.device or row.device in ("", "mixed")):
         return Speed(note=OTHER_DEVICE)
+    if unit == "seconds" and (row.shared or base.shared):
+        return Speed(note=SHARED)
     ours = {seed: reach.at(unit) for seed, reach in by_seed.items() if reach.reached and reach.at(unit) > 0}
     theirs = {seed: reach.at(unit) for seed, reach in own.items() if reach.reached and reach.at(unit) > 0}
     if ours and theirs:
@@ -279,6 +284,8 @@ def _notes(rows: list[Row], base: Row) -> list[str]:
             notes.append(f"{row.label} has another loss than {base.label}: their losses are not compared")
         if row.device != base.device:
             notes.append(f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds")
+        if row.shared:
+            notes.append(f"{row.label} did not have its GPU alone: no seconds")
         ended = {"diverged", "failed", "lost"}
         fallen = [f"seed {seed} {state}" for seed, state in row.states.items() if state in ended]
         going = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in {*ended, "finished"}]
@@ -310,6 +317,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "states": {str(seed): state for seed, state in row.states.items()},
         "loss_kind": row.kind,
         "device": row.device,
+        "shared_gpu": row.shared,
         "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in row.last.items()},
         "best": row.best,
         "levels": [_level_json(level) for level in row.levels],

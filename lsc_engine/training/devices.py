@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import torch
 
 from lsc_engine.errors import UsageError
@@ -48,3 +51,40 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else None
     return torch.bfloat16 if precision == "bf16" else None
+
+
+class Neighbours:
+    """Watches whether another process works on a run's GPU, since seconds are compared only between runs that had
+    theirs alone. Asks the driver, at most every `_LOOK_SECONDS`; no answer counts as alone."""
+
+    _LOOK_SECONDS = 30.0
+
+    def __init__(self, device: torch.device) -> None:
+        self._handle: Any = None
+        self._next = 0.0
+        if device.type != "cuda":
+            return
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            uuid = str(torch.cuda.get_device_properties(device).uuid)
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU", "MIG")) else f"GPU-{uuid}")
+        except Exception:  # NVML raises its own classes, made at run time
+            self._handle = None
+
+    def appeared(self) -> bool:
+        """True once: when another process is seen for the first time."""
+        if self._handle is None or time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + self._LOOK_SECONDS
+        import pynvml
+
+        try:
+            # By number, not by id: a container may know its own process by another one.
+            found = len(pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
+        except Exception:  # NVML raises its own classes, made at run time
+            return False
+        if found > 1:
+            self._handle = None
+        return found > 1

@@ -48,7 +48,10 @@ def execute(
         session = Session(
             config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say
         )
-        writer.record(head=session.head.record(), device=device_name(device), threads=torch.get_num_threads())
+        writer.record(
+            head=session.head.record(), device=device_name(device), threads=torch.get_num_threads(),
+            parameters=session.parameters,
+        )  # fmt: skip
         outcome = train(session, writer, signals)
         state, code, message = outcome.state, 0, ""
         if outcome.state == "stopped":

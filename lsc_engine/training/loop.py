@@ -55,6 +55,7 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
         if step == s.first_step + 1:
             # Compiling and first-touch costs belong to the first step of an attempt: not training time.
             s.clock.restart()
+            s.batches.waiting(1.0)
             logged_step, logged_seconds = step, s.clock.seconds
 
         # --------------------------------------------------------------------------------- Log, evaluate, save
@@ -64,6 +65,7 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
             values = {"train/loss": s.take_loss(), "lr": rate}
             if step > logged_step and seconds > logged_seconds:
                 values["speed/images_per_second"] = (step - logged_step) * s.batch_size / (seconds - logged_seconds)
+                values |= s.batches.waiting(seconds - logged_seconds)
             logged_step, logged_seconds = step, seconds
             writer.metrics(step, epoch, seconds, values)
             if not math.isfinite(values["train/loss"]):

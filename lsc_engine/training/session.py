@@ -22,7 +22,7 @@ from lsc_engine.runs import RunWriter
 from lsc_engine.runs.layout import CLASS_MEANS, PRESET
 from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
-from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.devices import Neighbours, autocast_dtype
 from lsc_engine.training.evaluate import class_means
 from lsc_engine.training.fixing import Fixing
 from lsc_engine.training.identity import differing, identity, may_differ
@@ -81,6 +81,7 @@ class Session:
         self.owes_evaluation = False
         self.remaining: float | None = None
         self._display, self._shown = display, dict[str, float]()
+        self._neighbours = Neighbours(device)
 
     def _open_data(self, data_dir: Path | None, say: Callable[[str], None]) -> None:
         """Training images and, where there are any, validation images, of this or of another data set."""
@@ -103,6 +104,8 @@ class Session:
             config, classes=derived.classes, dim=width, seed=derive_seed(config.seed, "head"),
             table=taken.table, means=taken.means, teacher=taken.teacher,
         ).to(self.device)  # fmt: skip
+        parts = {"model": self.model, "head": self.head}
+        self.parameters = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in parts.items()}
         self.fixing = Fixing(config, self.model, self.head)
         self.measure = Measure(
             config, derived, self.folder, self.model, self.head, self.source, self.validation, width=width,
@@ -180,6 +183,10 @@ class Session:
         if self._display is not None:
             self._shown |= values
             self._display.update(self.config.run_id, step, self.total_steps, self._shown, self.remaining)
+
+        if self._neighbours.appeared():
+            writer.record(shared_gpu=True)
+            writer.message("another process is on this GPU: seconds of this run are not compared")
 
     # ------------------------------------------------------------------------------------------------- Evaluation
     def evaluate(self, writer: RunWriter, step: int, signals: Signals) -> None:
@@ -384,6 +391,6 @@ def _told(name: str, value: float) -> str:
     """A metric as the log tells it: "loss 0.1401", "val/accuracy 93.2%", "21 388 img/s"."""
     if name == "speed/images_per_second":
         return f"{value:,.0f} img/s".replace(",", " ")
-    if "accuracy" in name or "inside" in name:
+    if "accuracy" in name or "inside" in name or "data_wait" in name:
         return f"{name} {100 * value:.1f}%"
     return f"{name.removeprefix('train/') if name == 'train/loss' else name} {value:.4g}"

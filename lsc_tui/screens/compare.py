@@ -14,7 +14,7 @@ from textual.containers import Horizontal
 
 from lsc_engine.runs.compare import Row, is_loss
 from lsc_tui.charting import ChartCommands
-from lsc_tui.comparing import Chosen, Compared, Reader, Request, level_name, request_of, unequal
+from lsc_tui.comparing import Chosen, Compared, Reader, Request, level_name, request_of, seconds_text, unequal
 from lsc_tui.frame import LscScreen
 from lsc_tui.lines import Line, clean, frame, pad, rule, wrap
 from lsc_tui.model import RunView
@@ -167,12 +167,30 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
     def _set_heights(self, found: Compared) -> None:
         rows = len(found.rows)
         if self.wide:
-            height = min(rows, 12) + 4 + min(2, len(unequal(found)))
+            height = min(rows, 12) + 4 + len(self._notes(found))
         else:
             height = 1 + min(rows, max(5, self.size.height // 4))
-        panel = self.query_one("#rows", Panel)
-        if panel.styles.height is None or panel.styles.height.value != height:
-            panel.styles.height = height
+        self._set_height("#rows", height)
+        width = self.size.width
+        if self.wide:
+            room = max(10, width // 2 - 2)
+            needed = max(
+                len(parts.verdict_wide(found, room, 99)), len(parts.settings_table(found, room, 99, self.everything))
+            )
+            self._set_height("#below", max(8, min(needed + 2, self.size.height // 3)))
+        elif not self.has_class("-settings"):
+            needed = len(parts.verdict_narrow(found, width, 99))
+            self._set_height("#below", 1 + max(3, min(needed, self.size.height // 4)))
+        else:
+            self._set_height("#below", None)
+
+    def _set_height(self, name: str, height: int | None) -> None:
+        """The height of a part; None leaves it to the style sheet."""
+        styles = self.query_one(name).styles
+        if height is None:
+            styles.clear_rule("height")
+        elif styles.height is None or styles.height.value != height:
+            styles.height = height
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         if self.found is not None:
@@ -190,12 +208,18 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
             return []
         if not self.wide:
             return parts.table(found, width, False, self.highlighted, height)
-        notes = unequal(found)[:2]
+        notes = self._notes(found)
         body = parts.table(found, width - 2, True, self.highlighted, height - 2 - (len(notes) + 1 if notes else 0))
         if notes:
             body += [[], *([(f" {note}", "dim")] for note in notes)]
         whose = "levels set here" if found.set_here else "levels fixed in the preset"
         return frame(body, width, height, "runs", f"* baseline · ranges over seeds · > not reached · {whose}")
+
+    @staticmethod
+    def _notes(found: Compared) -> list[str]:
+        """What has to be said below the wide table."""
+        seconds = [seconds_text(found)] if found.base.levels else []
+        return [*unequal(found)[:2], *seconds]
 
     def _draw_verdict(self, width: int, height: int) -> list[Line]:
         if self.found is None:

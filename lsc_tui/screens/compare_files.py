@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-_FORMATS = {"c": ("csv", "table CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "figure SVG"), "f": ("pdf", "PDF"),
+_FORMATS = {"c": ("csv", "CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"),
             "n": ("png", "PNG")}  # fmt: skip
+# Inches: one column and the whole width of a page.
+_WIDTHS = {"1": 3.3, "2": 6.9}
 
 
 class FileCommands(_Base):
@@ -146,10 +148,19 @@ class FileCommands(_Base):
         return "" if self.found is not None else "nothing is compared yet"
 
     def do_export(self) -> None:
-        answers: Answers = {key: (words, partial(self._export, ending)) for key, (ending, words) in _FORMATS.items()}
+        answers: Answers = {
+            key: (words, partial(self._export if ending in ("csv", "tex") else self._ask_width, ending))
+            for key, (ending, words) in _FORMATS.items()
+        }
         self.ask(f"write {self.view_name()} here as", answers)
 
-    def _export(self, ending: str) -> None:
+    def _ask_width(self, ending: str) -> None:
+        answers: Answers = {
+            key: (f"{width:g} in", partial(self._export, ending, width)) for key, width in _WIDTHS.items()
+        }
+        self.ask(f"width of {self.view_name()}.{ending}:", answers)
+
+    def _export(self, ending: str, width: float = 3.3) -> None:
         found, metric, look, band = self.found, self.metric, self.look, self.band
         if found is None:
             return
@@ -161,7 +172,7 @@ class FileCommands(_Base):
                 if ending in ("csv", "tex"):
                     path.write_text(csv_text(found) if ending == "csv" else latex_text(found), encoding="utf-8")
                 else:
-                    write_figure(path, found, metric, rows, look, band)
+                    write_figure(path, found, metric, rows, look, band, width)
             except (OSError, LscError) as error:
                 words = error.strerror if isinstance(error, OSError) else str(error)
                 self.app.call_from_thread(self.say, f"{path.name}: {words}", "error")

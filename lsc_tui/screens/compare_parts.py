@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lsc_engine.runs.compare import LevelResult, Row, is_loss
+from lsc_engine.runs.compare import OTHER_DEVICE, SHARED, LevelResult, Row, is_loss
 from lsc_engine.runs.settings import settings_of
 from lsc_engine.runs.verdict import Verdict
 from lsc_tui.comparing import (
@@ -16,12 +16,14 @@ from lsc_tui.comparing import (
     counts_text,
     disagreement,
     finished,
+    kinds_without_level,
     level_name,
     number_text,
     seeds_text,
     shown_levels,
     unequal,
 )
+from lsc_tui.explaining import rows_behind, tried_text
 from lsc_tui.lines import Line, clean, ends, fit, loss_text, over, pad, percent, width_of, wrap
 from lsc_tui.model import LETTERS, LOSS, value_text
 
@@ -96,7 +98,7 @@ _WORDED = ("target.method", "target.system", "target.order", "model.dim")
 def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
     """Head and cells of the settings in which the rows differ: system, n, then others, at most `most`."""
     rows = [row.settings for row in found.rows]
-    differing = found.comparison.differing
+    differing = _telling(found)
     out: list[tuple[str, list[str]]] = []
     if any(key in differing for key in _WORDED[:3]):
         out.append(("SYSTEM", [_system(row) for row in rows]))
@@ -127,6 +129,10 @@ def _numeric(cells: Sequence[str]) -> bool:
 def table(found: Compared, width: int, wide: bool, highlighted: str, height: int) -> list[Line]:
     """Head and rows; where they do not all fit, those around the highlighted one."""
     columns, rows = table_cells(found, wide)
+    if not wide:
+        # Each number column as wide as what stands in it: the names get the rest.
+        needs = [max([len(head), *(len(row[i]) for row in rows)]) for i, (head, _, _) in enumerate(columns)]
+        columns = [(h, min(w, needs[i]) if w >= 0 else w, a) for i, (h, w, a) in enumerate(columns)]
     names = [i for i, (_, wanted, _) in enumerate(columns) if wanted < 0]
     fixed = sum(wanted + 1 for _, wanted, _ in columns if wanted >= 0) + 4
     columns = _stretch(columns, rows, names, width - fixed)
@@ -188,7 +194,7 @@ def table_cells(found: Compared, wide: bool) -> tuple[list[Column], list[list[st
         first = shown_levels(found)[:1]
         for i in first:
             level = found.base.levels[i]
-            cells = [_seconds(row.levels[i], row is found.base) for row in found.rows]
+            cells = [_seconds(row, row.levels[i], row is found.base) for row in found.rows]
             add(f"SEC TO {level_name(level.metric, level.level)}", 12, cells)
     return columns, rows
 
@@ -225,9 +231,11 @@ def _faster(row: Row, level: LevelResult, found: Compared) -> str:
     return str(speed)
 
 
-def _seconds(level: LevelResult, base: bool) -> str:
+def _seconds(row: Row, level: LevelResult, base: bool) -> str:
     note = level.faster["seconds"].note
-    return note if note in ("other device",) and not base else level.text("seconds").partition(" ")[0]
+    if row.shared:
+        return SHARED
+    return note if note == OTHER_DEVICE and not base else level.text("seconds").partition(" ")[0]
 
 
 # --- verdict and settings -------------------------------------------------------------------------------------------
@@ -238,7 +246,8 @@ def verdict_title(found: Compared) -> tuple[str, str]:
     title = "verdict" if finished(found) else "verdict so far"
     names = [level_name(found.base.levels[i].metric, found.base.levels[i].level) for i in shown_levels(found)]
     whose = "set here" if found.set_here else "fixed in the preset"
-    return title, f"levels {' and '.join(names)} {whose}" if names else "no level: v sets one at the cursor"
+    word = "level" if len(names) == 1 else "levels"
+    return title, f"{word} {' and '.join(names)} {whose}" if names else "no level: v sets one at the cursor"
 
 
 def verdict_narrow(found: Compared, width: int, height: int) -> list[Line]:
@@ -246,23 +255,29 @@ def verdict_narrow(found: Compared, width: int, height: int) -> list[Line]:
     out: list[Line] = []
     letters = {row.label: found.letters[row.key] for row in found.rows}
     base = found.letters[found.base.key]
+    missing = kinds_without_level(found)
     for kind in ("accuracy", "loss"):
         own = [v for v in found.verdicts if v.kind == kind]
-        if not own:
-            continue
         line: Line = [(f"{kind:<9} ", "dim"), ("faster than ", ""), (base, style_of(base)), (": ", "")]
         for number, verdict in enumerate(own):
             letter = letters[verdict.row]
-            line += [(" · " if number else "", "dim"), (letter, style_of(letter))]
-            line.append((f" {_short(verdict)}", _mood(verdict)))
-        out.append(pad(line, width))
-    if not found.verdicts:
-        few = len(found.rows) < 2
-        words = "mark a second run, or p here to pin this one" if few else "no level is set: v sets one at the cursor"
-        out.append([(words, "dim")])
+            piece: Line = [(letter, style_of(letter)), (f" {_short(verdict)}", _mood(verdict))]
+            if width_of(line) + width_of(piece) + 3 > width:
+                out.append(pad(line, width))
+                line = [(" " * 10, "")]
+            line += [(" · ", "dim"), *piece] if number and line[0][0].strip() else piece
+        if own:
+            out.append(pad(line, width))
+        elif kind in missing and len(found.rows) > 1:
+            out.append(pad([(f"{kind:<9} ", "dim"), (NO_LEVEL, "dim")], width))
+    if len(found.rows) < 2:
+        out.append([("mark a second run, or p here to pin this one", "dim")])
     said = [s for s in (disagreement(found), *unequal(found)) if s]
     out += [[(line, "dim")] for sentence in said for line in wrap(sentence, width)]
     return out[:height]
+
+
+NO_LEVEL = "no level is set for it: m shows it, ← → and v set one"
 
 
 def _short(verdict: Verdict) -> str:
@@ -292,13 +307,27 @@ def verdict_wide(found: Compared, width: int, height: int) -> list[Line]:
                 names = [level_name(metric, level) for level in verdict.levels]
                 line.append((f" at {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else ""), "dim"))
             out.append(pad(line, width))
-    if not found.verdicts:
-        words = "mark a second run, or p here to pin this one" if len(found.rows) < 2 else "no level is set: v sets one"
-        out.append([(f" {words}", "dim")])
+    if len(found.rows) < 2:
+        out.append([(" mark a second run, or p here to pin this one", "dim")])
+    else:
+        for kind in kinds_without_level(found):
+            out.append([(f" by {kind:<9}", "dim"), (NO_LEVEL, "dim")])
     said = disagreement(found)
     if said and len(out) < height:
         out += [[], *([(f" {line}", "")] for line in wrap(said[0].upper() + said[1:], width - 2))]
     return out[:height]
+
+
+def _telling(found: Compared) -> dict[str, list[Any]]:
+    """The settings that differ, without those that cross-entropy merely has not."""
+    differing = found.comparison.differing
+    if "target.method" not in differing:
+        return dict(differing)
+    return {
+        key: values
+        for key, values in differing.items()
+        if None not in values or len({str(value) for value in values if value is not None}) > 1
+    }
 
 
 def settings_table(found: Compared, width: int, height: int, everything: bool) -> list[Line]:
@@ -308,7 +337,12 @@ def settings_table(found: Compared, width: int, height: int, everything: bool) -
         keys = list(dict.fromkeys(key for one in tables for key in one))
         values = {key: [one.get(key) for one in tables] for key in keys}
     else:
-        values = dict(found.comparison.differing)
+        values = _telling(found)
+    known = [found.behind[row.key] for row in found.rows]
+    below = rows_behind(known)
+    # A setting that was tried is shown with what was taken, though all took the same.
+    for key in dict.fromkeys(key for one in known for key in one.tried):
+        values.setdefault(key, [row.settings.get(key) for row in found.rows])
     key_width = min(24, max([len(key) for key in values], default=8) + 2)
     cell = max(6, min(14, (width - key_width - 1) // max(1, len(found.rows))))
     head: Line = [(" " * (key_width + 1), "")]
@@ -323,6 +357,11 @@ def settings_table(found: Compared, width: int, height: int, everything: bool) -
         out.append(pad(line, width))
     if not values:
         out.append([(" the rows differ in no setting", "dim")])
+    for name, words in below:
+        line = [(fit(f" {name}", key_width + 1), "dim"), *((fit(word, cell - 1) + " ", "") for word in words)]
+        out.append(pad(line, width))
+    if tried := tried_text(known):
+        out += [[], *([(f" {text}", "dim")] for text in wrap(clean(tried), width - 2))]
     if len(out) > height:
         out = [*out[: height - 1], [(f" {len(out) - height + 1} more: r shows the TOML of a run", "dim")]]
     return out

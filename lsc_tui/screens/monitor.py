@@ -42,6 +42,7 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
         self.view_number = 0
         self.pane = 0
         self.everything = False
+        self.top = 0
         self._log_lines: list[str] = []
         self._shown_key = ""
 
@@ -144,7 +145,7 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
 
     def _draw_everything(self, width: int, height: int) -> list[Line]:
         view = self.watched
-        return parts.settings_panel(view, width, height, everything=True) if view is not None else []
+        return parts.settings_panel(view, width, height, everything=True, top=self.top) if view is not None else []
 
     def _draw_readout(self, width: int, height: int) -> list[Line]:
         """The readout of both charts at 80 columns."""
@@ -154,10 +155,18 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
     # --- commands -----------------------------------------------------------------------------------------------
 
     def do_up(self) -> None:
-        self.query_one("#log", LogPane).scroll(-1)
+        self._scroll(-1)
 
     def do_down(self) -> None:
-        self.query_one("#log", LogPane).scroll(1)
+        self._scroll(1)
+
+    def _scroll(self, by: int) -> None:
+        """The log, or the settings while all of them are shown."""
+        if self.everything:
+            self.top = max(0, min(self.top + by, 60))
+            self.query_one("#everything", Panel).redraw()
+        else:
+            self.query_one("#log", LogPane).scroll(by)
 
     def do_page_up(self) -> None:
         log = self.query_one("#log", LogPane)

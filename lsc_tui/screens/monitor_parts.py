@@ -244,32 +244,35 @@ def nearest_text(view: RunView) -> str:
     return f"{known.min_angle_deg:.1f}°, surely right below {loss_text(known.sure_below)}"
 
 
-def settings_panel(view: RunView, width: int, height: int, *, everything: bool) -> list[Line]:
-    """Name, value, whose: the main ones in words, or all."""
+def settings_panel(view: RunView, width: int, height: int, *, everything: bool, top: int = 0) -> list[Line]:
+    """Name, value, whose: the main ones in words, or all, from line `top` on."""
     inner = width - 4
     rows: list[tuple[str, str, str]]
     if everything:
         rows = [(name, value_text(value), mark_of(view, name)) for name, value in settings_of(view.config).items()]
     else:
         rows = _main_settings(view)
-    name_width = 26 if everything else 11
+    columns = 2 if everything and width >= 76 and len(rows) > height - 4 else 1
+    each = inner // columns
+    name_width = min(26, max(14, each // 2 + 1)) if everything else 11
     body: list[Line] = [
         [
             (" ", ""),
             (fit(name, name_width), "dim"),
-            (fit(clean(text), inner - name_width - 3), ""),
+            (fit(clean(text), each - name_width - 4), ""),
             (f"  {mark}", "accent"),
         ]
         for name, text, mark in rows
     ]
-    if everything and len(body) > height - 3 and width >= 100:
+    if columns == 2:
         half = -(-len(body) // 2)
-        each = (width - 4) // 2
         short = [list(pad(line, each)) for line in body]
         body = [[*short[i], *(short[i + half] if i + half < len(short) else [])] for i in range(half)]
-    body.append([])
+    room = max(0, height - 3)
+    top = max(0, min(top, len(body) - room))
+    body = [*body[top : top + room], *([] for _ in range(room - len(body)))]
     body.append([(" P paper  I inferred  O ours", "dim")])
-    return frame(body[: max(0, height - 2)], width, height, "settings", "d differing only" if everything else "d all")
+    return frame(body, width, height, "settings", "d differing only" if everything else "d all")
 
 
 def _main_settings(view: RunView) -> list[tuple[str, str, str]]:

@@ -15,7 +15,7 @@ from lsc_tui.actions import RunCommands
 from lsc_tui.charting import ChartCommands
 from lsc_tui.filters import Filter, completions
 from lsc_tui.frame import LscScreen
-from lsc_tui.lines import Line, clean, ends, fit, home_path, pad
+from lsc_tui.lines import Line, clean, ends, fit, home_path, pad, width_of
 from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.plots import curve_series, loss_word, missing_words
 from lsc_tui.screens.runs_side import details, gpu_lines
@@ -199,6 +199,11 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         words = [study, LOSS, kind, "log y" if look.log_y else "", look.axis]
         if look.smoothing:
             words.append(f"smooth {look.smoothing:g}".replace("0.", "."))
+        # The letters tell more than the words: these give way.
+        room = self.size.width // (2 if self.wide else 1) - 8 - width_of(legend)
+        for word in (look.axis, study, "log y"):
+            if len(" · ".join(w for w in words if w)) > room and word in words:
+                words.remove(word)
         framed = self.wide
         curves = self.app.store.curves.get(lead.key) if lead else None
         series, key = self._series(same, LOSS)

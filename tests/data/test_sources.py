@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from PIL import Image
 
 from lsc_engine.config.datasets import locate
-from lsc_engine.data import cifar10, fashion_mnist, open_source
+from lsc_engine.data import Batches, cifar10, fashion_mnist, open_source
 from lsc_engine.data.folders import open_folder
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.source import StreamedSource, TensorSource, normalise, resized
@@ -332,3 +333,21 @@ def test_misspelt_names_are_told(settings: Any) -> None:
         open_source(settings("digtis"), split="train")
     with pytest.raises(UsageError, match='did you mean "val"'):
         open_source(settings("digits"), split="vall")
+
+
+def test_waiting_for_streamed_images_is_counted(
+    settings: Any, image_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imagenet(image_folder)
+    data = settings("imagenet", image_size=80)
+    resident = Batches(open_source(data, split="train", data_dir=tmp_path), 4, 0, workers=0)
+    monkeypatch.setattr("lsc_engine.data.source.device_memory", lambda _: 4 * 12 * 3 * 80 * 80 - 4)
+    streamed = Batches(open_source(data, split="train", data_dir=tmp_path), 4, 0, workers=0)
+    started = time.perf_counter()
+    ours, same = streamed.from_step(0), resident.from_step(0)
+    for _ in range(4):
+        assert torch.equal(next(ours).images, next(same).images)
+    passed = time.perf_counter() - started
+    assert resident.waited is None
+    assert streamed.waited is not None
+    assert 0 < streamed.waited < passed

@@ -114,3 +114,16 @@ def test_numbers_too_large_for_a_float_are_left_out(make_run: MakeRun, tmp_path:
     assert levels_of([run]) == {"train/accuracy": [0.5], "train/loss": [0.5]}
     x, values = axis_values(run, "train/loss", "images")
     assert len(x) == len(values) == 51
+
+
+def test_seconds_on_a_shared_gpu_are_not_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    train(make_run(variant="a"), 1.0, device="H100 (cuda:0)")
+    folder = make_run(variant="b")
+    train(folder, 2.0, device="H100 (cuda:1)")
+    source = json.loads((folder / "source.json").read_text())
+    (folder / "source.json").write_text(json.dumps(source | {"shared_gpu": True}))
+    found = compare(list_runs([tmp_path / "runs"]))
+    level = found.rows[1].levels[0]
+    assert level.faster["seconds"].note == "shared GPU"
+    assert level.faster["epochs"].ratio == pytest.approx(2.0, rel=0.1)
+    assert any("did not have its GPU alone" in note for note in found.notes)

@@ -21,9 +21,10 @@ from tui_helpers import make_app, settle, text_of
 
 from lsc_engine.runs.views import read_view
 from lsc_tui.app import LscApp
-from lsc_tui.comparing import Compared
+from lsc_tui.comparing import Compared, Reader, Request
 from lsc_tui.exporting import csv_text, latex_text
 from lsc_tui.screens.compare import CompareScreen
+from lsc_tui.screens.compare_parts import verdict_narrow, verdict_wide
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -296,15 +297,21 @@ async def test_a_view_is_saved_and_opened_again(study: Path) -> None:
 
 async def test_tables_and_figures_are_written_where_the_viewer_runs(study: Path, tmp_path: Path) -> None:
     async with comparing(study) as (app, pilot, screen):
-        for key, name in (("c", "fig1a.csv"), ("l", "fig1a.tex"), ("s", "fig1a.svg")):
+        widths = {}
+        for keys, name in (("c", "fig1a.csv"), ("l", "fig1a.tex"), ("s2", "fig1a.svg"), ("s1", "fig1a.svg")):
             await pilot.press("e")
             await pilot.pause()
-            assert "write fig1a here as" in text_of(app)
-            await pilot.press(key)
+            assert "write fig1a here as   c CSV  l LaTeX  s SVG  f PDF  n PNG  Esc no" in text_of(app)
+            await pilot.press(*keys)
             await app.workers.wait_for_complete()
             await pilot.pause()
             assert f"wrote ~/{name}" in text_of(app)
             assert (tmp_path / name).stat().st_size > 100
+            if name.endswith("svg"):
+                points = re.search(r'width="([0-9.]+)pt"', (tmp_path / name).read_text())
+                assert points is not None
+                widths[keys] = float(points[1]) / 72
+        assert widths == {"s1": pytest.approx(3.3), "s2": pytest.approx(6.9)}
         rows = list(csv.DictReader(io.StringIO((tmp_path / "fig1a.csv").read_text())))
         assert [row["label"] for row in rows] == ["A n=384", "CE", "V21 n=384", "V21 n_min"]
         assert rows[2]["train/accuracy 0.9 faster"] == f"{shown(screen).rows[2].levels[1].faster['epochs'].ratio:.6g}"
@@ -350,3 +357,39 @@ def test_compare_looks(study: Path, snap_compare: Any, size: tuple[int, int], th
         await settle(app, pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+async def test_a_kind_without_a_level_is_named_and_long_verdicts_go_on_in_the_next_line(study: Path) -> None:
+    async with comparing(study) as (_, _, screen):
+        found = shown(screen)
+        few = Request(found.request.views, levels=(("train/accuracy", (0.9,)),))
+        lines = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(Reader().read(few), 80, 99)]
+        assert any(line.startswith("loss      no level is set for it: m shows it") for line in lines)
+        wide = ["".join(t for t, _ in line) for line in verdict_wide(Reader().read(few), 76, 20)]
+        assert any("by loss" in line and "no level is set" in line for line in wide)
+        narrow = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(found, 60, 99)]
+        assert all(len(line) <= 60 for line in narrow)
+        told = " ".join(narrow)
+        for letter in "bcd":
+            assert told.count(f" {letter} ") >= 2, narrow
+
+
+async def test_what_was_tried_and_what_lies_behind_a_row(study: Path) -> None:
+    rates = (1e-4, 3e-4, 1e-3)
+    for rate in rates:
+        folder = study / f"{STUDY}.tune" / f"V21+lr={rate:g}" / "seed-9"
+        folder.mkdir(parents=True)
+        text = (study / STUDY / "V21" / "seed-0" / "preset.toml").read_text()
+        (folder / "preset.toml").write_text(re.sub(r"^lr = .*$", f"lr = {rate!r}", text, flags=re.MULTILINE))
+    source = study / STUDY / "V21" / "seed-0" / "source.json"
+    source.write_text(json.dumps(json.loads(source.read_text()) | {"parameters": {"model": 8_930_000, "head": 0}}))
+    async with comparing(study, size=(160, 48), keys=("g", "enter")) as (app, _, screen):
+        row = next(row for row in shown(screen).rows if row.label == "V21 n=384")
+        one = shown(screen).behind[row.key]
+        assert one.tried == {"optimizer.lr": rates}
+        assert one.parameters == 8_930_000
+        assert one.sure_below == pytest.approx(1 - math.cos(math.acos(2 / 3) / 2))
+        text = text_of(app)
+        assert "lr: best of 1e-4 3e-4 1e-3, tried for 1 of 4" in text
+        assert "8.93 M" in text
+        assert "near in use" in text
