@@ -9,7 +9,7 @@ import typer
 
 from lsc_engine.cli.look import AsJson, RunsDirs
 from lsc_engine.cli.output import emit_json, say
-from lsc_engine.errors import UsageError
+from lsc_engine.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from lsc_engine.config import StudyPlan
@@ -97,5 +97,29 @@ def _write(study: Study, folder: Path, data_dir: Path | None) -> Written:
 
 
 def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | None, *, as_json: bool) -> None:
-    """The study folder and the report of a preset whose kind does not train."""
-    raise UsageError(f"{plan.preset.path}: {plan.preset.kind}")
+    """The study folder and the report of a preset whose kind does not train; benchmarks are run where no result with
+    these arguments is kept."""
+    from lsc_engine.report.benches import measure
+    from lsc_engine.report.writing import default_folder, write_report
+    from lsc_engine.runs.studies import Study, write_study
+
+    study = Study(plan.study, runs_dir, ())
+    bench = plan.preset.reporting.bench
+    if bench is not None:
+        from lsc_engine.bench import NAMES
+
+        unknown = [name for name in bench.names if name not in NAMES]
+        if unknown:
+            near = did_you_mean(unknown[0], NAMES)
+            raise UsageError(f'{plan.preset.path}: bench.names: there is no benchmark "{unknown[0]}"; {near}')
+    write_study(runs_dir, plan.study, plan.to_toml())
+    if bench is not None:
+        for name in measure(study, bench):
+            say(f"{name}: measured")
+    made = write_report(study, default_folder(study), data_dir)
+    if as_json:
+        emit_json(made.document())
+        return
+    for sentence in made.missing:
+        say(f"missing: {sentence}")
+    print(made.page)

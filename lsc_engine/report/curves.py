@@ -29,12 +29,17 @@ def _array(values: Any) -> np.ndarray:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
+def escaped(text: str) -> str:
+    """`text` as matplotlib shows it letter by letter: no part of it is mathematics."""
+    return text.replace("$", r"\$")
+
+
 def draw(document: dict[str, Any], *files: Path) -> None:
     """Write the figure to each of `files`."""
     width = float(document.get("width", 3.3))
     settings: Any = {
         "font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7, "svg.fonttype": "none",
-        "pdf.fonttype": 42, "svg.hashsalt": "lsc", "text.parse_math": False, "axes.spines.top": False,
+        "pdf.fonttype": 42, "svg.hashsalt": "lsc", "axes.spines.top": False,
         "axes.spines.right": False,
     }  # fmt: skip
     with plt.rc_context(settings):
@@ -45,13 +50,13 @@ def draw(document: dict[str, Any], *files: Path) -> None:
             x = _array(one["x"])
             if "low" in one:
                 axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
-            axes.plot(x, _array(one["y"]), style, color=colour, label=one["label"] or "_")
+            axes.plot(x, _array(one["y"]), style, color=colour, label=escaped(one["label"]) or "_")
         for level in document["levels"]:
             own = level.get("colour")
             grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
             axes.axhline(level["y"], color=grey_or_own, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
-        axes.set_xlabel(document["x_label"])
-        axes.set_ylabel(document["y_label"])
+        axes.set_xlabel(escaped(document["x_label"]))
+        axes.set_ylabel(escaped(document["y_label"]))
         if document["log_x"]:
             axes.set_xscale("log")
         if document["log_y"]:

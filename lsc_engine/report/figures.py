@@ -66,7 +66,7 @@ def _figure(
     ]
     positive = all(v is None or v > 0 for one in series for key in ("y", "low") for v in one.get(key, ()))
     document = {
-        "x_label": axis, "y_label": f"{metric}{suffix}" if loss else f"{metric} (%)", "width": _WIDTH, "dpi": 160,
+        "x_label": axis, "y_label": f"{metric}{suffix[:2]}" if loss else f"{metric} (%)", "width": _WIDTH, "dpi": 160,
         "log_x": False, "log_y": loss and positive, "levels": levels, "series": series,
     }  # fmt: skip
     name = re.sub(r"[^a-z0-9]+", "-", f"{metric}{suffix}".lower()).strip("-")

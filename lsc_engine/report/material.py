@@ -70,6 +70,8 @@ def gather(study: Study, data_dir: Path | None = None) -> Material:
     """Everything the report of `study` tells; what cannot be used is a sentence in `missing`, never an error."""
     preset, note = _preset(study)
     made = Material(study, preset, data_dir=data_dir, missing=[note] if note else [])
+    if preset is not None and preset.kind != "train":
+        return made
     made.tries = tries_of(study)
     runs = _usable(study.runs, preset, made.missing)
     if preset is not None:

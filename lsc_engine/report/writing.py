@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.config import Preset
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report import figures, results, settings
 from lsc_engine.report.judging import Judged, judge
 from lsc_engine.report.material import Material, gather
 from lsc_engine.report.text import bullets, md, section, table
+from lsc_engine.runs.embeddings import list_snapshots
 from lsc_engine.runs.files import replace_file
 from lsc_engine.runs.studies import Study
 
@@ -57,6 +59,8 @@ def default_folder(study: Study) -> Path:
 def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Written:
     """The report of a study into `folder`: report.md, CSV and figures. LscError where it cannot be written."""
     material = gather(study, data_dir)
+    if material.preset is not None and material.preset.kind != "train":
+        return _write_untrained(material, material.preset, folder)
     judged = judge(material)
     sure = settings.sure_levels(material)
     drawn = figures.curve_figures(material, sure)
@@ -70,12 +74,42 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
     )  # fmt: skip
     made.verdicts = [(one.text, one.short) for one in judged]
     open_folder(folder)
-    text = study_page(material, judged, drawn)
+    spaces, made.files = _spaces(material, folder)
+    text = study_page(material, judged, drawn, spaces)
     save(folder / PAGE, text, made)
     if material.rows:
         save(folder / "runs.csv", results.runs_csv(material), made)
         save(folder / "levels.csv", results.levels_csv(material), made)
     made.files += write_all(figures.write_figures, drawn, folder)
+    return made
+
+
+def _write_untrained(material: Material, preset: Preset, folder: Path) -> Written:
+    """The report of a kind that does not train."""
+    from lsc_engine.report.benches import bench_sections
+    from lsc_engine.report.datasets import data_sections
+    from lsc_engine.report.vectors import paper_section, vector_sections
+
+    words, asked = material.words(), preset.reporting
+    made = Written(material.study.name, words["title"], words["source"], preset.kind, folder / PAGE)
+    open_folder(folder)
+    paper = asked.paper
+    parts: list[str] = []
+    try:
+        if asked.vectors is not None:
+            parts, made.files = vector_sections(asked.vectors, folder, made.missing)
+        if asked.datasets is not None:
+            made.data = ", ".join(asked.datasets.names)
+            parts = data_sections(asked.datasets, paper.values if paper else {}, material.data_dir, made.missing)
+        if asked.bench is not None:
+            parts, made.files, made.verdicts = bench_sections(material.study, asked.bench, folder, made.missing)
+    except OSError as error:
+        raise LscError(f"{folder} cannot be written: {error.strerror or error}") from None
+    values = paper.values if paper is not None and asked.datasets is None else {}
+    printed = paper_section(values, paper.note, paper.metric) if paper is not None and (values or paper.note) else ""
+    lacking = section("Missing", bullets(md(sentence) for sentence in made.missing))
+    page = "\n\n".join(part for part in (head(words, material.study.name), *parts, printed, lacking) if part)
+    save(folder / PAGE, page + "\n", made)
     return made
 
 
@@ -107,7 +141,21 @@ def save(path: Path, text: str, made: Written) -> None:
     made.files.append(path)
 
 
-def study_page(material: Material, judged: Sequence[Judged], drawn: Sequence[figures.Figure]) -> str:
+def _spaces(material: Material, folder: Path) -> tuple[list[str], list[Path]]:
+    """Figures of embeddings, where runs kept any."""
+    if not any(list_snapshots(row.runs[0].path) for row in material.rows):
+        return [], []
+    from lsc_engine.report.spaces import space_figures
+
+    try:
+        return space_figures(material, folder)
+    except OSError as error:
+        raise LscError(f"{folder}: figures cannot be written: {error.strerror or error}") from None
+
+
+def study_page(
+    material: Material, judged: Sequence[Judged], drawn: Sequence[figures.Figure], spaces: Sequence[str]
+) -> str:
     """The page of a study that trained, as Markdown."""
     seeds = min((len(row.runs) for row in material.rows), default=0)
     known = settings.sizes(material)
@@ -117,6 +165,7 @@ def study_page(material: Material, judged: Sequence[Judged], drawn: Sequence[fig
         section("Results", results.final_table(material)) if material.rows else "",
         section("Levels", results.level_tables(material)),
         section("Curves", *(picture(figure.name, figure.title) for figure in drawn)),
+        section("Embeddings", *spaces),
         section("Vectors", settings.vector_table(material)),
         section("Cost", results.cost_table(material, known)) if material.rows else "",
         section("Data", settings.data_text(material)),

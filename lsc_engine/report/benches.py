@@ -1,0 +1,142 @@
+"""The report of kind "bench": benchmarks run once, kept as JSON in the study's folder, and told from there."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.config.reporting import BenchReport
+from lsc_engine.report.text import bullets, csv_text, md, plain, section, table
+from lsc_engine.runs.files import UnreadableError, read_json, replace_json
+from lsc_engine.runs.studies import Study
+
+# What is drawn against the number of classes: factor and kind by unit.
+_MEMORY, _TIME = "memory in bytes", "time in seconds"
+_UNITS = {
+    "B": (1.0, _MEMORY), "bytes": (1.0, _MEMORY), "kB": (1e3, _MEMORY), "MB": (1e6, _MEMORY), "GB": (1e9, _MEMORY),
+    "TB": (1e12, _MEMORY), "MiB": (2.0**20, _MEMORY), "GiB": (2.0**30, _MEMORY), "us": (1e-6, _TIME),
+    "µs": (1e-6, _TIME), "ms": (1e-3, _TIME), "s": (1.0, _TIME),
+}  # fmt: skip
+_QUANTITY = re.compile(r"[~≈]?\s*([0-9][0-9., ]*(?:e[+-]?[0-9]+)?)\s*([A-Za-zµ]+)?")
+
+
+def result_file(study: Study, name: str) -> Path:
+    """Where the result of one benchmark of a study is kept."""
+    return study.path / f"bench-{name}.json"
+
+
+def known_result(study: Study, name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """The kept result, if it was measured with these arguments."""
+    try:
+        kept = read_json(result_file(study, name), 16 << 20)
+    except UnreadableError:
+        return None
+    return kept if kept.get("arguments") == json.loads(json.dumps(arguments)) else None
+
+
+def measure(study: Study, asked: BenchReport) -> list[str]:
+    """Run the benchmarks that have no result with these arguments; the names of those that ran."""
+    from lsc_engine.bench import command_line, run
+
+    ran = []
+    for name in asked.names:
+        arguments = dict(asked.arguments.get(name, {}))
+        if known_result(study, name, arguments) is not None:
+            continue
+        quick = bool(arguments.pop("quick", False))
+        result = run(name, quick=quick, **arguments)
+        document = result.document() | {"command": command_line(name, quick, arguments)}
+        study.path.mkdir(parents=True, exist_ok=True)
+        replace_json(result_file(study, name), document | {"arguments": asked.arguments.get(name, {})})
+        ran.append(name)
+    return ran
+
+
+def bench_sections(
+    study: Study, asked: BenchReport, folder: Path, missing: list[str]
+) -> tuple[list[str], list[Path], list[tuple[str, str]]]:
+    """The page's sections, the files written, and (what, verdict) of every bar."""
+    parts: list[str] = []
+    files: list[Path] = []
+    verdicts: list[tuple[str, str]] = []
+    for name in asked.names:
+        found = known_result(study, name, dict(asked.arguments.get(name, {})))
+        if found is None:
+            missing.append(f"benchmark {name} was not run: lsc-engine run {study.name} measures it")
+            continue
+        checks = [row for row in found.get("checks", []) if isinstance(row, dict)]
+        verdicts += [(f"{row.get('what')}: {row.get('bar')}", str(row.get("verdict"))) for row in checks]
+        texts = [md(str(found.get("title", name))[:1].upper() + str(found.get("title", name))[1:]) + "."]
+        texts.append(_rows_table(checks))
+        for number, one in enumerate(found.get("tables", [])):
+            rows = [row for row in one.get("rows", []) if isinstance(row, dict)]
+            texts += [f"**{md(one.get('title', ''))}**" if one.get("title") else "", _rows_table(rows)]
+            file = folder / f"{name}-{number + 1}.csv"
+            file.write_text(csv_text(list(rows[0]) if rows else [], [list(row.values()) for row in rows]))
+            drawn, pictures = _figures(name, number, rows, folder)
+            files += [file, *pictures]
+            texts += drawn
+        texts.append(bullets(md(note) for note in found.get("notes", [])))
+        machine = found.get("machine")
+        told = ", ".join(f"{k} {v}" for k, v in machine.items()) if isinstance(machine, dict) else ""
+        texts.append(f"Measured by `{plain(found.get('command', ''))}` on {md(told)}." if told else "")
+        parts.append(section(f"Benchmark {md(name)}", *texts))
+    return parts, files, verdicts
+
+
+def _rows_table(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    from lsc_engine.bench import shown
+
+    head = list(rows[0])
+    numbers = "".join("r" if isinstance(rows[0][key], int | float) else "l" for key in head)
+    return table([md(key) for key in head], [[md(shown(row.get(key))) for key in head] for row in rows], numbers)
+
+
+def _figures(bench: str, number: int, rows: Sequence[dict[str, Any]], folder: Path) -> tuple[list[str], list[Path]]:
+    """A figure for each kind of size that is told for three numbers of classes at least."""
+    texts: list[str] = []
+    files: list[Path] = []
+    if len({row.get("classes") for row in rows if isinstance(row.get("classes"), int)}) < 3:
+        return texts, files
+    from lsc_engine.report.drawing import draw_against_classes
+
+    kinds: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        sizes = {key: found for key, value in row.items() if key != "classes" and (found := _size(key, value))}
+        words = " ".join(value for key, value in row.items() if isinstance(value, str) and key not in sizes)
+        for key, (value, kind) in sizes.items():
+            place = kinds.setdefault(kind, {}).setdefault(f"{key} {words}".strip(), [])
+            place.append((float(row["classes"]), value))
+    for kind, series in kinds.items():
+        shown = [
+            (plain(title)[:40], [x for x, _ in points], [y for _, y in points]) for title, points in series.items()
+        ]
+        shown = [one for one in shown if len(one[1]) > 1]
+        if shown:
+            name = f"{bench}-{number + 1}-{kind.split()[0]}"
+            files += draw_against_classes(shown, kind, name, folder)
+            texts.append(f"![{kind} against classes]({name}.svg)\n\n{kind[:1].upper()}{kind[1:]} against classes.")
+    return texts, files
+
+
+def _size(key: str, value: Any) -> tuple[float, str] | None:
+    """A positive size and its kind, from a number under a key that names its unit, or from a text like "12.8 MB"."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    found = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
+    if isinstance(value, str) and found is None:
+        return None
+    number = float(found[1].replace(" ", "").replace(",", "")) if found is not None else float(value)
+    unit = (found[2] or "") if found is not None else ""
+    unit = unit or next((word for word in re.split(r"[^A-Za-z]+", key) if word in _UNITS), "")
+    if unit in _UNITS and number > 0 and math.isfinite(number):
+        factor, kind = _UNITS[unit]
+        return number * factor, kind
+    counted = next((word for word in ("parameters", "batch") if word in key.lower()), None)
+    return (number, counted) if counted is not None and not unit and number > 0 else None
