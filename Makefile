@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo test faults check install install-dev clean
+.PHONY: demo test faults results check install install-dev clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,12 @@ test: $(VENV)/.installed-dev
 KILLS ?= 100
 faults: $(VENV)/.installed-dev
 	LSC_FAULT_KILLS=$(KILLS) LSC_FAULT_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/faults --timeout=36000
+
+# Every small preset of the papers: trained, reported into docs/results, told in the README's table. An hour on two CPU
+# cores the first time; what has not changed since is skipped.
+RUNS ?= runs
+results: $(VENV)/.installed
+	$(BIN)/python benchmarks/papers.py --runs-dir $(RUNS) --readme README.md
 
 # lint, types, import contracts
 check: $(VENV)/.installed-dev

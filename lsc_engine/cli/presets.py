@@ -18,6 +18,15 @@ DataDir = Annotated[
 ]
 
 
+# The folders of shipped presets.
+PAPERS = {
+    "lsc-2025": "arXiv:2510.04090",
+    "vector-systems-2025": "arXiv:2512.07509",
+    "etf-2024": "arXiv:2412.00884",
+    "beyond": "beyond the papers",
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command("presets")(presets)
@@ -129,6 +138,7 @@ def _listed(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
         "dataset": info.dataset,
         "kind": info.kind,
         "data_found": _at_hand(info, data_dir),
+        "minutes": info.minutes,
         "own": info.own,
         "path": str(info.path),
         "fault": info.fault or None,
@@ -148,15 +158,17 @@ def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
     from lsc_engine.cli.output import console, printable
 
     out = console()
+    heading = ""
     for own in (False, True):
-        group = [info for info in listed if info.own == own]
-        if own and group:
-            out.print("your own", style="bold")
-        for info in group:
-            found = _at_hand(info, data_dir)
-            data = f"{info.dataset}{' (not found here)' if found is False else ''}"
-            lines = [info.title, f"claim   {info.claim}", f"source  {info.source}", f"data    {data}"]
-            lines = [f"fault   {info.fault}"] if info.fault else [x for x in lines if not x.endswith("  ")]
+        for info in (info for info in listed if info.own == own):
+            group = "your own" if own else PAPERS.get(info.folder, info.folder)
+            if group != heading:
+                heading = group
+                out.print(printable(f"{group}" if own else f"{group}, {info.folder}/"), style="bold underline")
+            data = f"{info.dataset}{' (not found here)' if _at_hand(info, data_dir) is False else ''}"
+            took = f"time    {info.minutes:g} minutes on two CPU cores, measured" if info.minutes else ""
+            lines = [info.title, f"claim   {info.claim}", f"source  {info.source}", f"data    {data}", took]
+            lines = [f"fault   {info.fault}"] if info.fault else [x for x in lines if x and not x.endswith("  ")]
             out.print(printable(info.name), style="bold", markup=False)
             for line in lines:
                 out.print(printable(f"    {line}"), markup=False)

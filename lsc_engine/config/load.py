@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Collection
@@ -18,6 +19,8 @@ from lsc_engine.config.schema import Preset, RunConfig, read_toml
 from lsc_engine.errors import UsageError, did_you_mean
 
 LARGEST_FILE = 1 << 20
+# Preset -> measured minutes, written by benchmarks/papers.py.
+TIMES = "times.json"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class PresetInfo:
     kind: str
     own: bool = False
     fault: str = ""
+    minutes: float | None = None
+    """How long it took where it was measured (times.json beside the presets)."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +159,19 @@ def _listed(folder: Path, *, own: bool) -> tuple[PresetInfo, ...]:
         files = sorted([*folder.glob("*.toml"), *folder.glob("*/*.toml")], key=lambda p: (p.parent != folder, str(p)))
     except OSError:
         return ()
-    return tuple(_info(path, folder, own) for path in files if path.is_file() and not path.name.startswith("."))
+    times = {} if own else _times(folder)
+    return tuple(_info(path, folder, own, times) for path in files if path.is_file() and not path.name.startswith("."))
 
 
-def _info(path: Path, folder: Path, own: bool) -> PresetInfo:
+def _times(folder: Path) -> dict[str, Any]:
+    try:
+        read = json.loads((folder / TIMES).read_text())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _info(path: Path, folder: Path, own: bool, times: dict[str, Any]) -> PresetInfo:
     inside = "" if path.parent == folder else path.parent.name
     name = f"{inside}/{path.stem}" if inside and not own else path.stem
     raw: dict[str, Any] = {}
@@ -183,6 +197,7 @@ def _info(path: Path, folder: Path, own: bool) -> PresetInfo:
         kind=word("kind", "train"),
         own=own,
         fault=fault,
+        minutes=float(times[name]) if isinstance(times.get(name), int | float) else None,
     )
 
 

@@ -1,0 +1,369 @@
+"""All small presets of the papers: trained, reported into docs/results, and told in one table of claims.
+
+    python benchmarks/papers.py --runs-dir runs [--readme README.md] [NAME …]
+
+Each report keeps beside it what it was made of (made.json): a hash of its preset and one of the code that trains and
+one of the code that reports. What has not changed since is skipped, so a second call costs nothing and a change
+retrains only what it touches. Hashes are taken of syntax trees without docstrings: comments and layout change nothing.
+
+Writes below --out (docs/results): FOLDER/STEM/ with report.md, its figures (SVG) and made.json; index.md, every claim;
+claims.md, one line a preset, which --readme puts between its marks; and presets/times.json, the minutes that
+`lsc-engine presets` shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lsc_engine.config import PresetInfo, shipped_presets  # noqa: E402
+from lsc_engine.errors import LscError, UsageError  # noqa: E402
+from lsc_engine.runs.studies import Study, find_study, tries_of  # noqa: E402
+
+FOLDERS = {
+    "lsc-2025": "arXiv:2510.04090",
+    "vector-systems-2025": "arXiv:2512.07509",
+    "etf-2024": "arXiv:2412.00884",
+    "beyond": "Beyond the sources",
+}
+SUFFIX = "-mini"
+MADE, REPORT = "made.json", "report.md"
+START, END = "<!-- claims -->", "<!-- /claims -->"
+# What decides the numbers of a run, and what decides how they are told.
+TRAINS = ("vectors", "data", "models", "heads", "training")
+TELLS = ("report", "runs/compare.py", "runs/verdict.py")
+KEPT = (".md", ".svg")
+TIMES = ROOT / "presets" / "times.json"
+
+
+@dataclass
+class Made:
+    """What a report was made of and what it says."""
+
+    name: str
+    title: str
+    claim: str
+    source: str
+    preset: str
+    trained: str
+    told: str
+    kind: str = "train"
+    data: str = ""
+    seeds: int = 0
+    runs: int = 0
+    seconds: float = 0.0
+    claims: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def page(self) -> str:
+        """The report, seen from docs/results."""
+        return f"{self.name}/{REPORT}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns 1 where a preset could not be run or reported."""
+    told = arguments(argv)
+    minis = [info for info in shipped_presets() if info.folder in FOLDERS and info.stem.endswith(SUFFIX)]
+    if unknown := [name for name in told.names if name not in {info.name for info in minis}]:
+        print(f"no small preset is called {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    chosen = [info for info in minis if not told.names or info.name in told.names]
+    failed = [] if told.index_only else [info.name for info in chosen if not done(info, told)]
+    write_index(told.out, [info.name for info in minis])
+    write_times(told.out)
+    if told.readme is not None:
+        update_readme(told.readme, told.out)
+    for name in failed:
+        print(f"not reported: {name}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", help="only these presets, as folder/stem-mini")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where runs are kept (default: runs)")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="where the reports go")
+    parser.add_argument("--data-dir", type=Path, help="where data sets are")
+    parser.add_argument("--readme", type=Path, help=f"a file to put the table into, between {START} and {END}")
+    parser.add_argument("--keep", action="store_true", help="take finished runs although the code has changed since")
+    parser.add_argument("--no-train", action="store_true", help="report what runs there are, and train nothing")
+    parser.add_argument("--index-only", action="store_true", help="only the tables, from the reports there are")
+    return parser.parse_args(argv)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one preset
+
+
+def done(info: PresetInfo, told: argparse.Namespace) -> bool:
+    """Train and report one preset, or skip what is there already. False where it failed."""
+    folder = told.out / info.name
+    before = read_made(folder)
+    preset, trained, reported = digest(info.path.read_bytes()), fingerprint(TRAINS), fingerprint(TELLS)
+    same = before is not None and (before.preset, before.trained) == (preset, trained)
+    if same and before is not None and before.told == reported and (folder / REPORT).exists():
+        print(f"{info.name}: as it was")
+        return True
+    if not told.no_train and not (same and study_of(info, told.runs_dir)):
+        if not told.keep:
+            to_trash(info, told.runs_dir)
+        print(f"{info.name}: training", flush=True)
+        code = train(info, told)
+        if code != 0:
+            print(f"{info.name}: lsc-engine run ended with {code}", file=sys.stderr)
+            return False
+    study = study_of(info, told.runs_dir)
+    if study is None:
+        print(f"{info.name}: no runs in {told.runs_dir}", file=sys.stderr)
+        return False
+    made = Made(info.name, info.title, info.claim, info.source, preset, trained, reported, info.kind)
+    made.seconds = seconds_of(info, told.runs_dir) or (before.seconds if before is not None and same else 0.0)
+    try:
+        tell(study, folder, made, told.data_dir)
+    except LscError as error:
+        print(f"{info.name}: {error}", file=sys.stderr)
+        return False
+    (folder / MADE).write_text(json.dumps(asdict(made), indent=1, ensure_ascii=False) + "\n")
+    print(f"{info.name}: {folder / REPORT}", flush=True)
+    return True
+
+
+def train(info: PresetInfo, told: argparse.Namespace) -> int:
+    """`lsc-engine run` in a process of its own, its words in a log beside the runs; the exit code."""
+    told.runs_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "lsc_engine", "run", info.name, "--runs-dir", str(told.runs_dir.resolve())]
+    if info.kind == "train":
+        command += ["--device", "cpu"]
+    if told.data_dir is not None:
+        command += ["--data-dir", str(told.data_dir.resolve())]
+    before = processor_seconds()
+    with beside(info, told.runs_dir, "log").open("wb") as log:
+        code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT).returncode
+    if not told.keep:
+        beside(info, told.runs_dir, "seconds").write_text(f"{processor_seconds() - before:.1f}\n")
+    return code
+
+
+def beside(info: PresetInfo, runs_dir: Path, ending: str) -> Path:
+    """A file of ours in the runs folder."""
+    return runs_dir / f"{info.name.replace('/', '_')}.{ending}"
+
+
+def processor_seconds() -> float:
+    """Time that processes started and ended from here have spent on a processor: on idle cores, and for one thread,
+    the time they took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
+    """Write the report of a study into `folder`, and what it says into `made`."""
+    from lsc_engine.report.judging import judge
+    from lsc_engine.report.material import gather
+    from lsc_engine.report.writing import write_report
+
+    written = write_report(study, folder, data_dir)
+    for path in written.files:
+        if path.suffix not in KEPT:
+            path.unlink(missing_ok=True)
+    made.data, made.seeds, made.runs, made.missing = written.data, written.seeds, len(study.runs), written.missing
+    if made.kind == "train":
+        judged = judge(gather(study, data_dir))
+        made.claims = [
+            {"text": one.text, "accuracy": one.accuracy, "loss": one.loss, "details": list(one.details)}
+            for one in judged
+        ]
+    else:
+        made.claims = [{"text": text, "verdict": verdict} for text, verdict in written.verdicts]
+
+
+def study_of(info: PresetInfo, runs_dir: Path) -> Study | None:
+    """The study of a preset in the runs folder, None where there is none."""
+    try:
+        return find_study(info.name, [runs_dir])
+    except UsageError:
+        return None
+
+
+def to_trash(info: PresetInfo, runs_dir: Path) -> None:
+    """Move what an earlier state of the preset or of the code has trained out of the way."""
+    from lsc_engine.runs.notes import move_to_trash
+
+    study = study_of(info, runs_dir)
+    if study is None:
+        return
+    for run in (*study.runs, *tries_of(study)):
+        if run.root is not None:
+            move_to_trash(run.root, run.id, run.path)
+
+
+def seconds_of(info: PresetInfo, runs_dir: Path) -> float:
+    """Processor time of a preset's last training, 0 where it was not measured."""
+    try:
+        return float(beside(info, runs_dir, "seconds").read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# hashes
+
+
+def digest(data: bytes) -> str:
+    """Sixteen hex digits."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def fingerprint(parts: Iterable[str]) -> str:
+    """A hash of the code below lsc_engine/PART that comments, docstrings and layout leave as it is."""
+    whole = hashlib.sha256()
+    for part in parts:
+        place = ROOT / "lsc_engine" / part
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            whole.update(f"{file.relative_to(ROOT).as_posix()}\n{bare(file.read_text())}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def bare(source: str) -> str:
+    """The syntax tree of a module as text, without docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
+            first = body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = body[1:]
+    return ast.dump(tree)
+
+
+def read_made(folder: Path) -> Made | None:
+    """What lies beside a report; None where there is none or it is not readable."""
+    try:
+        return Made(**json.loads((folder / MADE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tables
+
+
+def reports(out: Path) -> list[Made]:
+    """Everything that is reported below `out`, by paper and name."""
+    found = [
+        made
+        for folder in FOLDERS
+        for file in sorted(out.glob(f"{folder}/*/{MADE}"))
+        if (made := read_made(file.parent))
+    ]
+    order = list(FOLDERS)
+    return sorted(found, key=lambda made: (order.index(made.name.split("/")[0]), made.name))
+
+
+def write_index(out: Path, minis: Sequence[str]) -> None:
+    """index.md, every claim with its verdicts, and claims.md, one line a preset."""
+    out.mkdir(parents=True, exist_ok=True)
+    found = reports(out)
+    lines = [
+        "# Results of the small presets",
+        "",
+        "Each preset is a row of a paper, or of ours, on data at hand and in minutes on two CPU cores: a test of the "
+        "claim, not a reproduction of the figure. A verdict stands on all seeds, after one grid of learning rates for "
+        "every method, and is told by accuracy and by loss separately. A claim that does not hold stands here as such. "
+        "Minutes are those of the processor, tries of the grid included.",
+    ]
+    for folder, title in FOLDERS.items():
+        rows = [made for made in found if made.name.startswith(f"{folder}/")]
+        if rows:
+            lines += ["", f"## {title}", "", *claim_table(rows)]
+    if waiting := [name for name in minis if name not in {made.name for made in found}]:
+        lines += ["", "## Not run yet", "", ", ".join(f"`{name}`" for name in waiting)]
+    (out / "index.md").write_text("\n".join(lines) + "\n")
+    (out / "claims.md").write_text("\n".join(short_table(found, "")) + "\n")
+
+
+def claim_table(found: Iterable[Made]) -> list[str]:
+    """All claims of some reports as a Markdown table."""
+    rows = ["| preset | claim | by accuracy | by loss | data | minutes |", "| --- | --- | --- | --- | --- | ---: |"]
+    for made in found:
+        first = [f"[{made.name.split('/')[1]}]({made.page})", cell(made.data), minutes(made)]
+        for claim in made.claims or [{"text": made.claim, "verdict": "a report without a verdict"}]:
+            by = (claim.get("accuracy", claim.get("verdict", "")), claim.get("loss", ""))
+            rows.append(
+                f"| {first[0]} | {cell(claim['text'])} | {cell(by[0])} | {cell(by[1])} | {first[1]} | {first[2]} |"
+            )
+            first = ["", "", ""]
+    return rows
+
+
+def short_table(found: Iterable[Made], below: str) -> list[str]:
+    """One line a preset: its claim, and how many of its sentences hold. `below`: where docs/results is, seen from the
+    file the table goes into."""
+    rows = ["| row | claim | by accuracy | by loss |", "| --- | --- | --- | --- |"]
+    for made in found:
+        paper, stem = made.name.split("/")
+        name = f"[{FOLDERS[paper].removeprefix('arXiv:')} {stem.removesuffix(SUFFIX)}]({below}{made.page})"
+        by = [held(made, key) for key in ("accuracy", "loss")]
+        if made.kind != "train":
+            by = [", ".join(dict.fromkeys(claim["verdict"] for claim in made.claims)) or "reported", ""]
+        rows.append(f"| {name} | {cell(made.claim)} | {by[0]} | {by[1]} |")
+    return rows
+
+
+def held(made: Made, key: str) -> str:
+    """`3 of 4 hold`, of the sentences that this kind of metric decides."""
+    said = [claim.get(key, "") for claim in made.claims]
+    decided = [text for text in said if text and not text.startswith(("open", "not compared"))]
+    if not decided:
+        return "open" if any(text.startswith("open") for text in said) else "-"
+    good = sum(text.startswith("holds") for text in decided)
+    if len(decided) == 1:
+        return "holds" if good else decided[0].split(",")[0]
+    return f"{good} of {len(decided)} hold" if good < len(decided) else f"all {good} hold"
+
+
+def minutes(made: Made) -> str:
+    """Minutes to one digit, "-" where they were not measured."""
+    return f"{made.seconds / 60:.1f}" if made.seconds else "-"
+
+
+def cell(text: str) -> str:
+    """Text inside a Markdown table."""
+    return " ".join(str(text).replace("|", "\\|").split())
+
+
+def write_times(out: Path) -> None:
+    """presets/times.json: preset -> minutes, of those that were measured."""
+    times = {made.name: round(made.seconds / 60, 1) for made in reports(out) if made.seconds}
+    if times:
+        TIMES.write_text(json.dumps(times, indent=1) + "\n")
+
+
+def update_readme(path: Path, out: Path) -> None:
+    """Put the table of claims between the marks of a Markdown file. SystemExit where it has none."""
+    text = path.read_text()
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise SystemExit(f"{path}: the marks {START} and {END} are missing")
+    below = Path(out).resolve().relative_to(path.resolve().parent).as_posix() + "/"
+    table = "\n".join(short_table(reports(out), below))
+    path.write_text(f"{before}{START}\n{table}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

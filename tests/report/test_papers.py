@@ -1,0 +1,103 @@
+"""benchmarks/papers.py: what it skips, what makes it train again, and the tables it writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from report_studies import PRESET, make_study
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "papers.py"
+NAME = "beyond/two-mini"
+
+
+@pytest.fixture(scope="module")
+def papers() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("papers_script", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def place(papers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shipped folder with one small preset, its runs, and room for reports."""
+    shipped = tmp_path / "presets"
+    (shipped / "beyond").mkdir(parents=True)
+    (shipped / f"{NAME}.toml").write_text(PRESET.replace("both end alike", "both end | alike"))
+    monkeypatch.setattr("lsc_engine.config.load.shipped_folder", lambda: shipped)
+    monkeypatch.setattr(papers, "TIMES", shipped / "times.json")
+    return tmp_path
+
+
+def test_comments_and_docstrings_do_not_count_as_changes(papers: ModuleType) -> None:
+    one = papers.bare('"""Says."""\ndef f(x):\n    """Does."""\n    return x + 1  # why\n')
+    assert one == papers.bare("def f(x):\n    return (x\n            + 1)\n")
+    assert one != papers.bare("def f(x):\n    return x + 2\n")
+    assert papers.fingerprint(papers.TRAINS) != papers.fingerprint(papers.TELLS)
+
+
+def test_reports_are_made_once_and_again_when_the_preset_changes(
+    papers: ModuleType, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, out = place / "runs", place / "docs" / "results"
+    told = ["--runs-dir", str(runs), "--out", str(out)]
+    assert papers.main([*told, "--no-train"]) == 1
+    make_study(runs, PRESET.replace("both end alike", "both end | alike"), name=NAME)
+    assert papers.main([*told, "--no-train"]) == 0
+    folder = out / "beyond" / "two-mini"
+    assert {path.suffix for path in folder.iterdir()} == {".md", ".svg", ".json"}
+    made = json.loads((folder / "made.json").read_text())
+    assert made["seeds"] == 3
+    assert made["claims"][0]["accuracy"] == "holds, 3 of 3 seeds"
+    assert "both end \\| alike" in (out / "index.md").read_text()
+    capsys.readouterr()
+    assert papers.main(told) == 0
+    assert "as it was" in capsys.readouterr().out
+    preset = place / "presets" / f"{NAME}.toml"
+    preset.write_text(preset.read_text().replace("is faster", "is quicker"))
+    assert papers.main([*told, "--no-train"]) == 0
+    assert "as it was" not in capsys.readouterr().out
+    assert json.loads((folder / "made.json").read_text())["preset"] != made["preset"]
+
+
+def test_the_readme_gets_the_table_between_its_marks(papers: ModuleType, place: Path) -> None:
+    runs, out, readme = place / "runs", place / "docs" / "results", place / "README.md"
+    make_study(runs, PRESET.replace("both end alike", "both end | alike"), name=NAME)
+    readme.write_text("before\n<!-- claims -->\nearlier\n<!-- /claims -->\nafter\n")
+    assert papers.main(["--runs-dir", str(runs), "--out", str(out), "--no-train", "--readme", str(readme)]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- claims -->\n| row |")
+    assert text.endswith("<!-- /claims -->\nafter\n")
+    assert "(docs/results/beyond/two-mini/report.md)" in text
+    assert "earlier" not in text
+    readme.write_text("no marks")
+    with pytest.raises(SystemExit, match="marks"):
+        papers.main(["--out", str(out), "--index-only", "--readme", str(readme)])
+
+
+def test_names_must_be_small_presets(papers: ModuleType, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert papers.main(["lsc-2025/fig9"]) == 2
+    assert "no small preset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        (["holds, 3 of 3 seeds", "does not hold, 3 of 3 seeds"], "1 of 2 hold"),
+        (["holds, 3 of 3 seeds", "holds, 3 of 3 seeds"], "all 2 hold"),
+        (["does not hold, 3 of 3 seeds"], "does not hold"),
+        (["not compared: the losses are of different kinds"], "-"),
+        (["open: no level was reached by either"], "open"),
+    ],
+)
+def test_a_line_counts_the_sentences_that_hold(papers: ModuleType, said: list[str], word: str) -> None:
+    made = papers.Made("beyond/x-mini", "", "", "", "", "", "", claims=[{"text": "", "accuracy": t} for t in said])
+    assert papers.held(made, "accuracy") == word
