@@ -170,7 +170,8 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The metrics of one run that were asked for, all names there are, and where it was resumed (step, epoch)."""
+    """The metrics of one run that were asked for, all names there are, and where it was resumed (step, epoch,
+    time)."""
 
     curves: dict[str, Curve] = field(default_factory=dict)
     names: tuple[str, ...] = ()
@@ -179,6 +180,7 @@ class Curves:
     problem: str = ""
     checkpoints: tuple[tuple[int, float, int], ...] = ()  # step, when, bytes
     sampled: bool = False  # points from all over a long file, which is still being read
+    fixed: tuple[tuple[float, float, float], ...] = ()  # where layers were fixed
     drawn: dict[Hashable, Series] = field(default_factory=dict)  # made once, kept with the arrays
 
 

@@ -28,7 +28,8 @@ def curve_series(
     *,
     dim: bool = False,
 ) -> Series | None:
-    """One metric as a series, with `R` where the run was resumed and `×` where a loss was not finite."""
+    """One metric as a series, with `R` where the run was resumed, `|` where layers were fixed, `×` where a loss was not
+    finite."""
     curve = curves.curves.get(name) if curves is not None else None
     if curves is None or curve is None:
         return None
@@ -44,9 +45,10 @@ def _series(curves: Curves, curve: Curve, name: str, axis: str, letter: str, col
             per_step: float, label: str) -> Series:  # fmt: skip
     x = curve.x(axis, per_step)
     marks = []
-    for step, epoch, time in curves.resumed:
-        at = {"epoch": epoch, "time": time / 60, "images": step * per_step}.get(axis, step)
-        marks.append(Mark(at, "R"))
+    for glyph, places in (("R", curves.resumed), ("|", curves.fixed)):
+        for step, epoch, time in places:
+            at = {"epoch": epoch, "time": time / 60, "images": step * per_step}.get(axis, step)
+            marks.append(Mark(at, glyph))
     if name == LOSS:
         marks += [Mark(float(at), "×") for at in x[~np.isfinite(curve.value)][:20]]
     with np.errstate(over="ignore"):

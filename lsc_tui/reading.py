@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsc_engine.runs.changes import FIXED, layers_fixed
 from lsc_engine.runs.files import UnreadableError, open_regular
 from lsc_engine.runs.layout import LOG, METRICS, NOTES, STATUS
 from lsc_engine.runs.metrics import MetricsTable
@@ -164,9 +165,13 @@ def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> 
             i = int(np.searchsorted(loss.step, start))
             if i < loss.step.size:
                 resumed.append((float(loss.step[i]), float(loss.epoch[i]), float(loss.time[i])))
+    count = curves.get(FIXED)
+    events = [] if count is None else [int(i) for i in layers_fixed(count.value)]
+    fixed = tuple((float(count.step[i]), float(count.epoch[i]), float(count.time[i])) for i in events if count)
     saved = tuple((c.step, c.written or 0.0, c.size) for c in run.checkpoints())
     return Curves(
-        curves, tuple(table.names), tuple(resumed), run.tail.behind, run.tail.problem or "", saved, sample is not None
+        curves, tuple(table.names), tuple(resumed), run.tail.behind, run.tail.problem or "", saved, sample is not None,
+        fixed,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from lsc_engine.cli.tables import count, percent, table, value
 from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
+    from lsc_engine.charts import Mark
     from lsc_engine.runs import Run, Status
 
 RunsDirs = Annotated[
@@ -206,10 +207,11 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     mode: Literal["braille", "ascii"] = (
         "braille" if (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16") else "ascii"
     )
+    marks = _marks(run)
     drawn: list[str] = []
     for names in groups:
         series = [
-            charts.Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name)
+            charts.Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name, marks=marks)
             for i, name in enumerate(names)
         ]
         if series:
@@ -221,6 +223,18 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     if not drawn:
         say(f"{run.id} has logged nothing yet")
     return drawn
+
+
+def _marks(run: Run) -> tuple[Mark, ...]:
+    """`R` where the run was resumed, `|` where layers were fixed."""
+    from lsc_engine.charts import Mark
+    from lsc_engine.runs.changes import FIXED, layers_fixed
+
+    resumed = tuple(Mark(float(step), "R") for step in run.table.attempt_starts()[1:])
+    if FIXED not in run.metric_names():
+        return resumed
+    steps, counts = run.history(FIXED)
+    return (*resumed, *(Mark(float(steps[place]), "|") for place in layers_fixed(counts)))
 
 
 _PLOTTED = (("train/loss", "val/loss"), ("train/accuracy", "val/accuracy"))

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lsc_engine.charts import Series, readout, short
+from lsc_engine.runs.changes import FIXED
 from lsc_tui.lines import Line, clean, fit, loss_text, thousands
 from lsc_tui.model import ACCURACY, LOSS, RunView, setting
 from lsc_tui.plots import curve_series, loss_word, missing_words, parent_key, whole_x
@@ -25,7 +26,7 @@ _BESIDE = {LOSS: ("val/loss",), ACCURACY: ("val/accuracy", "train/accuracy_augme
 _FIRST = ("speed/images_per_second", "lr", "speed/data_wait")
 # A metric per layer, and one of the classes known before and of the new ones, share a chart.
 _ONE_OF_MANY = re.compile(r"^(.*?)[_/.-]?(\d+|old|new)$")
-_SHARES = ("accuracy", "inside", "data_wait")
+_SHARES = ("accuracy", "inside", "data_wait", "ncc_")
 
 
 def is_share(name: str) -> bool:
@@ -81,8 +82,8 @@ class MonitorCharts(_Base):
         return pages[self.view_number % len(pages)]
 
     def wished(self, view: RunView) -> frozenset[str]:
-        """The metrics to be read: those of the page, and the loss."""
-        return frozenset(name for family in self.page(view) for name in family) | {LOSS}
+        """The metrics to be read: those of the page, the loss, and what tells of marks."""
+        return frozenset(name for family in self.page(view) for name in family) | {LOSS, FIXED}
 
     # --- what is drawn ------------------------------------------------------------------------------------------
 

@@ -335,7 +335,14 @@ def events_panel(view: RunView, curves: Curves | None, log: Sequence[str], width
     if below:
         body += [[] for _ in range(height - 2 - len(below) - len(body))]
         body += [[(fit(f" {line}", inner), "dim")] for line in below]
-    return frame(body, width, height, "events", "R in the charts" if curves is not None and curves.resumed else "")
+    return frame(body, width, height, "events", _marks(curves))
+
+
+def _marks(curves: Curves | None) -> str:
+    """What the signs on the charts' axes say."""
+    resumed, fixed = (bool(curves.resumed), bool(curves.fixed)) if curves is not None else (False, False)
+    words = ["R" if resumed else "", "| layers fixed" if fixed else ""]
+    return f"{', '.join(word for word in words if word)} in the charts" if resumed or fixed else ""
 
 
 def _embedding_lines(view: RunView) -> list[str]:
