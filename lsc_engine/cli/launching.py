@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.cli.output import emit_json, results, say
-from lsc_engine.config import RunConfig, StudyPlan, TunePlan, derive, missing_data
+from lsc_engine.config import RunConfig, RunPlan, StudyPlan, TunePlan, derive, missing_data
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import find_run, open_run
 from lsc_engine.runs.control import enqueue
 from lsc_engine.runs.layout import PRESET
+from lsc_engine.runs.needed import missing_runs
 from lsc_engine.runs.provenance import describe_source
 from lsc_engine.runs.studies import write_study
 from lsc_engine.runs.study import StudyRun, create_study, look_at_study
@@ -55,6 +56,7 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
 
         return report_without_training(plan, place.runs_dir, place.data_dir, as_json=as_json)
     check_data((run.config for run in plan.runs), place)
+    check_runs([*plan.runs, *(plan.tune.runs if plan.tune else ())], place)
     look_at_study(plan.tune or plan, place.runs_dir)
     check_place(place, importing=not detach)
     write_study(place.runs_dir, plan.study, plan.to_toml())
@@ -85,6 +87,7 @@ def resume_run(ref: str, place: Place, *, detach: bool, as_json: bool) -> None:
     if status.active and status.shown_state != "lost":
         raise UsageError(f"{run.id} is {status.shown_state} already (pid {status.pid} on {status.host})")
     check_data([config], place)
+    check_runs([RunPlan(run.id, config)], place, begun=bool(run.checkpoints()))
     check_place(place, importing=not detach)
     if detach:
         return _detach(place, run.study, [run.id], as_json)
@@ -100,6 +103,7 @@ def fork_run(
     parent = find_run(ref, [place.runs_dir])
     config = fork_config(parent, sets, name)
     check_data([config], place)
+    check_runs([RunPlan(config.run_id, config)], place, begun=True)
     check_place(place, importing=not detach)
     total = derive(config, place.data_dir).total_steps
     folder = create_fork(parent, config, at, total, place.runs_dir, describe_source(sys.argv))
@@ -147,6 +151,14 @@ def check_data(configs: Iterable[RunConfig], place: Place) -> None:
         raise UsageError(*sorted(missing))
     for config in configs:
         derive(config, place.data_dir)
+
+
+def check_runs(runs: Iterable[RunPlan], place: Place, *, begun: bool = False) -> None:
+    """UsageError, with the command that makes it, for what is wanted of other runs and is not there."""
+    runs = list(runs)
+    missing = missing_runs((run.config for run in runs), {run.id for run in runs}, place.runs_dir, begun=begun)
+    if missing:
+        raise UsageError(*missing)
 
 
 def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
@@ -237,7 +249,9 @@ def best_tries(tune: TunePlan, runs_dir: Path) -> dict[str, dict[str, Any]]:
     best: dict[str, tuple[float, dict[str, Any]]] = {}
     for attempt in tune.tries:
         run = open_run(attempt.run.id, [runs_dir])
-        value = run.last().get(tune.by)
+        last = run.last()
+        # A self-supervised run has the accuracy by its class means only.
+        value = last.get(tune.by, last.get(f"{tune.by}_means"))
         if run.status().state != "finished" or value is None or value != value:
             say(f"{attempt.run.id}: {run.status().state}, not a candidate")
             continue

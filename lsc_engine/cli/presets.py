@@ -275,6 +275,10 @@ def _print_check(document: dict[str, Any]) -> None:
         say(f"missing: {sentence}")
 
 
+# What a variant has only sometimes, and the line that tells it.
+TAKEN = {"start_from": "begins with", "teacher": "teacher", "shift": "validated also"}
+
+
 def _words(row: dict[str, Any]) -> dict[str, str]:
     """What the table shows of one variant, by line."""
     lines = {"label": row["label"], "data": f"{row['dataset']}{'' if row['data_found'] else ', not found'}"}
@@ -286,10 +290,11 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
         "validation": _grouped(row["val_images"]) if row["val_images"] else "none",
         "classes": _grouped(row["classes"]),
         "target": row["system"] or row["method"],
-        "loss": f"{row['loss']} ({row['loss_kind']})",
+        "loss": f"{row['loss']} ({row['loss_kind']}){' + ' + row['within'] if row['within'] else ''}",
         "n": _grouped(row["n"]),
     }
     if row["system"]:
+        lines["order"] = row["order"]
         lines |= {"vectors": f"{_grouped(row['count'])}, {_share(row['in_use'])} used"}
         if row["max_cosine"] is not None:
             lines |= {
@@ -303,6 +308,9 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
             lines["table in memory"] = _bytes(row["table_bytes"])
         if row.get("table_sha256"):
             lines["vector file"] = f"sha256 {row['table_sha256'][:16]}"
+    if row["first_class"]:
+        lines["trained from class"] = _grouped(row["first_class"])
+    lines |= {words: row[key] for key, words in TAKEN.items() if row[key]}
     if row["bottleneck"]:
         lines["bottleneck"] = _grouped(row["bottleneck"])
     if row["fixed_parameters"]:

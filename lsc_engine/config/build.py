@@ -316,9 +316,11 @@ def _without_validation(head: Head, drafts: list[Draft]) -> list[Fault]:
     labels, where nothing learns any."""
     learnt = [d for d in drafts if d.settings is not None and d.settings.target.method != "ssl"]
     # A run's record keeps the levels of its study, whose other variants reach them.
-    levels = head.compare.levels if head.record is None else {}
-    if levels and drafts and all(d.settings is not None for d in drafts) and not learnt:
+    resolved = bool(drafts) and head.record is None and all(d.settings is not None for d in drafts)
+    if resolved and head.compare.levels and not learnt:
         return [Fault("compare.levels", "self-supervision (ssl) learns no labels and reaches no level; leave them out")]
+    if resolved and head.tune is not None and head.tune.by == "val/loss" and len(learnt) < len(drafts):
+        return [Fault("tune.by", 'self-supervision (ssl) has no loss on validation images; take "train/accuracy"')]
     blind = [d for d in drafts if d.settings is not None and d.settings.data.labels == "unique"]
     if not blind:
         return []

@@ -96,7 +96,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
         checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
         loss_kind=METHOD_KINDS.get(config.target.method) or LOSS_KINDS.get(str(config.target.loss), OWN_LOSS),
-        table_bytes=4 * counts.classes * n if n and is_table(config.target.system) else 0,
+        table_bytes=_table_bytes(config, n, counts.classes),
         counted=counts.exact,
     )
 
@@ -127,6 +127,12 @@ def bottleneck_width(bottleneck: int | str | None, classes: int) -> int | None:
 def is_table(system: str | None) -> bool:
     """Whether the system keeps one row per class in memory (embeddings:, file:)."""
     return system is not None and system.startswith(("embeddings:", "file:"))
+
+
+def _table_bytes(config: Settings, n: int | None, classes: int) -> int:
+    """What grows with the classes: the rows of a table, and the list of vectors of order nearest with its inverse."""
+    rows = 4 * classes * n if n and is_table(config.target.system) else 0
+    return rows + (24 * classes if (config.target.order or "").startswith("nearest:") else 0)
 
 
 def _dim(config: Settings, classes: int) -> int | None:

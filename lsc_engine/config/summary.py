@@ -10,6 +10,8 @@ from lsc_engine.config.derived import Derived, data_found, derive, missing_data
 from lsc_engine.config.schema import Settings
 from lsc_engine.errors import UsageError
 
+METHOD_LOSSES = {"ce": "cross-entropy", "ssl": "NT-Xent"}
+
 
 def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, Any]:
     """Numbers of one run by name; those that need files that are missing are None. No error for missing data:
@@ -39,9 +41,14 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "channels": derived.channels,
         "n": derived.n,
         "method": config.target.method,
-        "loss": config.target.loss or "cross-entropy",
+        "loss": config.target.loss or METHOD_LOSSES.get(config.target.method),
         "loss_kind": derived.loss_kind,
         "bottleneck": derived.bottleneck,
+        "first_class": config.data.first_class,
+        "start_from": config.start_from,
+        "teacher": config.target.teacher,
+        "within": config.target.within,
+        "shift": config.eval.shift,
         **_vectors(config, derived),
         "table_bytes": derived.table_bytes,
         "embedding_bytes": 4 * derived.n if derived.n else None,

@@ -33,7 +33,8 @@ def describe(config: RunConfig, *, channels: int, size: int, dim: int | None, cl
     frames = sum(b.nbytes for module in (model, head) for name, b in module.named_buffers() if name.endswith("frame"))
     batch = config.train.batch_size
     logits = 2 * 4 * batch * classes if config.target.method == "ce" else 0
-    activations = batch * _activation_bytes(model, channels, size)
+    # Self-supervision embeds two views of each image.
+    activations = (2 if config.target.method == "ssl" else 1) * batch * _activation_bytes(model, channels, size)
     return {
         "parameters": parameters,
         "head_parameters": in_head,

@@ -16,7 +16,8 @@ from lsc_engine.runs.writer import create_run
 
 # What may differ from the parent: all else decides what the weights and the optimizer's state mean.
 FREE = ("optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
-        "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights")  # fmt: skip
+        "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights", "target.within",
+        "target.teacher_weight", "target.temperature")  # fmt: skip
 BOUND = ("optimizer.name",)
 
 
@@ -59,9 +60,10 @@ def create_fork(
             f"fork: the checkpoint is of step {found.step} and the training ends at {total_steps}; "
             f'give more, as in --set train.duration="{2 * found.step} steps"'
         )
-    folder = create_run(
-        run_folder(root, config.run_id), config, {**source, "parent": {"id": parent.id, "step": found.step}}
-    )
+    lineage = {"parent": {"id": parent.id, "step": found.step}}
+    if "start" in parent.source:
+        lineage["start"] = parent.source["start"]
+    folder = create_run(run_folder(root, config.run_id), config, {**source, **lineage})
     try:
         (folder / CHECKPOINTS).mkdir()
         shutil.copytree(found.path, folder / CHECKPOINTS / step_name(found.step))

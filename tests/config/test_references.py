@@ -129,7 +129,13 @@ def test_levels_without_labels_are_refused(tmp_path: Path) -> None:
     levels = '[compare]\nlevels = { "train/accuracy" = [0.5] }\n'
     ssl = '[[variants]]\nname = "ssl"\ntarget.method = "ssl"\n'
     assert "learns no labels and reaches no level" in faults(tmp_path, levels + ssl)
-    assert planned(tmp_path, f'{levels}{ssl}[[variants]]\nname = "lsc"\n').runs
+    runs = planned(tmp_path, f'{levels}{ssl}[[variants]]\nname = "lsc"\n').runs
+    # The record of the one run keeps the levels of its study.
+    file = tmp_path / "preset.toml"
+    file.write_text(runs[0].config.to_toml())
+    assert type(runs[0].config).from_toml(file).target.method == "ssl"
+    tune = '[tune]\n"optimizer.lr" = [1e-3]\nby = "val/loss"\n'
+    assert "no loss on validation images" in faults(tmp_path, f'{tune}{ssl}[[variants]]\nname = "lsc"\n')
 
 
 def test_centres_that_move_between_stages_are_warned_about(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Studies whose runs build on each other, trained in this process on tiny data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsc_engine.config import plan_study
+from lsc_engine.runs import create_run, open_run
+from lsc_engine.training.execute import execute
+from lsc_engine.training.signals import Signals
+
+BASE = """
+[data]
+dataset = "digits"
+[model]
+name = "encoder"
+width = 0.1
+dim = 4
+[target]
+method = "lsc"
+system = "V21"
+[optimizer]
+lr = 3e-3
+[train]
+duration = "3 epochs"
+batch_size = 64
+"""
+
+
+def variant(name: str, *lines: str) -> str:
+    return "\n".join(["[[variants]]", f'name = "{name}"', *lines, ""])
+
+
+def trained(root: Path, *variants: str, base: str = BASE, sets: tuple[str, ...] = (), name: str = "s") -> Any:
+    """The runs of a preset by variant, each trained after those it needs; runs that are there already go on."""
+    file = root / f"{name}.toml"
+    file.write_text(base + "".join(variants))
+    found = {}
+    for run in plan_study(file, sets=sets).runs:
+        folder = root / "runs" / run.id
+        if not folder.exists():
+            create_run(folder, run.config, {})
+        go_on(root, folder, run.config)
+        found[run.config.variant] = open_run(folder)
+    return found
+
+
+def go_on(root: Path, folder: Path, config: Any, signals: Any = None) -> Any:
+    """Train one run, from its newest checkpoint where it has one; the run."""
+    if open_run(folder).status().state != "finished":
+        with signals or Signals() as inside:
+            shown = inside if hasattr(inside, "update") else None
+            execute(folder, config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None, signals=inside,
+                    echo=False, display=shown)  # fmt: skip
+    return open_run(folder)
+
+
+def weights(run: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a run's newest checkpoint."""
+    from safetensors.torch import load_file
+
+    return load_file(sorted((run.path / "checkpoints").iterdir())[-1] / "model.safetensors")
+
+
+def first(run: Any, metric: str) -> tuple[int, float]:
+    """Step and value of a metric's first line."""
+    steps, values = run.history(metric)
+    return int(steps[0]), float(values[0])
