@@ -227,9 +227,9 @@ class LscApp(App[None], inherit_bindings=False):
 
     # --- data ---------------------------------------------------------------------------------------------------
 
-    def wish(self, curves: dict[str, frozenset[str]], log: str = "") -> None:
-        """The curves and the log that the current screen shows."""
-        self.collector.wish(curves, log)
+    def wish(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
+        """The curves, the log and the embeddings that the current screen shows."""
+        self.collector.wish(curves, log, embeddings)
 
     def _post_news(self) -> None:
         self.post_message(self.News())
@@ -242,8 +242,12 @@ class LscApp(App[None], inherit_bindings=False):
         for key in news.gone:
             store.runs.pop(key, None)
             store.curves.pop(key, None)
+            store.embeddings.pop(key, None)
             store.marked.pop(key, None)
         store.curves.update(news.curves)
+        if news.embeddings:
+            # Those of one run at a time: the others give their memory back.
+            store.embeddings = news.embeddings
         if news.folders is not None:
             store.folders, store.older = news.folders, news.older
         store.hardware = news.hardware or store.hardware

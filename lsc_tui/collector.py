@@ -20,6 +20,7 @@ from lsc_tui.hardware import Sampler
 from lsc_tui.lines import home_path
 from lsc_tui.model import Curves, Folder, Hardware, RunView
 from lsc_tui.reading import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
+from lsc_tui.snapshots import Kept, SnapshotReader
 
 MOST_RUNS = 1000
 POLL_SECONDS = 1.0
@@ -43,6 +44,7 @@ class News:
     runs: dict[str, RunView] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     curves: dict[str, Curves] = field(default_factory=dict)
+    embeddings: dict[str, Kept] = field(default_factory=dict)
     logs: set[str] = field(default_factory=set)
     folders: tuple[Folder, ...] | None = None
     hardware: Hardware | None = None
@@ -68,7 +70,8 @@ class Collector(threading.Thread):
         self._sent: dict[str, tuple[frozenset[str], int, int]] = {}
         self._next_step: dict[str, float] = {}
         self._samples: dict[str, tuple[int, MetricsTable]] = {}
-        self._log_key = ""
+        self._log_key = self._embeddings_key = ""
+        self._snapshots: SnapshotReader | None = None
         self.log: LogIndex | None = None
         self._made_later = made_later
         self._sampler = Sampler() if hardware else None
@@ -81,18 +84,24 @@ class Collector(threading.Thread):
 
     # --- called from the UI thread ------------------------------------------------------------------------------
 
-    def wish(self, curves: dict[str, frozenset[str]], log: str = "") -> None:
-        """Ask for the metrics of runs (key -> names) and for the log of one run."""
+    def wish(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
+        """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
+        wished = (curves, log, embeddings)
         with self._lock:
-            if curves == self._wished and log == self._log_key:
+            if wished == (self._wished, self._log_key, self._embeddings_key):
                 return
-            self._wished, self._log_key = curves, log
+            self._wished, self._log_key, self._embeddings_key = wished
         self._wake.set()
 
     @property
     def wished(self) -> frozenset[str]:
         """Keys of the runs whose curves are asked for."""
         return frozenset(self._wished)
+
+    @property
+    def wished_embeddings(self) -> str:
+        """The key of the run whose embeddings are asked for, or ""."""
+        return self._embeddings_key
 
     def rescan(self) -> None:
         """Look for new and gone runs now."""
@@ -222,7 +231,7 @@ class Collector(threading.Thread):
 
     def _read_wished(self) -> bool:
         with self._lock:
-            wished, log_key = self._wished, self._log_key
+            wished, log_key, embeddings_key = self._wished, self._log_key, self._embeddings_key
         more = False
         for key, names in wished.items():
             tracked = self._tracked.get(key)
@@ -241,6 +250,7 @@ class Collector(threading.Thread):
                 fresh = Run(tracked.run.path, tracked.run.id, tracked.run.root)
                 tracked.run = fresh
         self._read_log(log_key)
+        self._read_embeddings(embeddings_key)
         return more
 
     def _send_curves(self, key: str, run: Run, names: frozenset[str]) -> None:
@@ -276,6 +286,19 @@ class Collector(threading.Thread):
             self.log = LogIndex.of(tracked.run)
         if self.log.poll():
             self._put(lambda news: news.logs.add(key))
+
+    def _read_embeddings(self, key: str) -> None:
+        tracked = self._tracked.get(key)
+        if tracked is None:
+            self._snapshots = None
+            return
+        if self._snapshots is None or self._snapshots.path != tracked.run.path:
+            name = tracked.run.config.get("start_from")
+            start = next((t.run.path for t in self._tracked.values() if t.run.id == name), None)
+            self._snapshots = SnapshotReader(tracked.run, start)
+        kept = self._snapshots.poll()
+        if kept is not None:
+            self._put(lambda news: news.embeddings.__setitem__(key, kept))
 
 
 def _changed(run: Run) -> float:

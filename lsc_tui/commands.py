@@ -74,6 +74,8 @@ def _table() -> tuple[Command, ...]:
         c("zoom_whole", ("0",), "whole", "the whole curve", "chart"),
         c("pan_left", ("[",), "pan", "pan left", "chart"),
         c("pan_right", ("]",), "pan", "pan right", "chart"),
+        c("tilt_up", ("}",), "tilt", "embeddings: tilt the sphere, or move up", "chart"),
+        c("tilt_down", ("{",), "tilt", "embeddings: tilt the sphere, or move down", "chart"),
         c("level", ("v",), "level", "a level at the cursor", "chart"),
         c("full", ("z",), "full", "this chart alone", "chart"),
         c("follow", ("f",), "follow", "follow the log, on and off", "chart"),

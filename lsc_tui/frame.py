@@ -151,19 +151,24 @@ class LscScreen(Screen[None]):
         help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
         left: Line = []
         room = width - 8
-        for name in self.FOOTER_WIDE if self.wide and self.FOOTER_WIDE else self.FOOTER:
+        names, words = self.footer()
+        for name in names:
             command = self.app.keymap.commands[name]
             if not command.keys or not hasattr(self, f"do_{name}"):
                 continue
             if command.group == "act" and name != "launch" and self.why_not(command):
                 continue
-            key, word = shown(command.keys[0]), self.WORDS.get(name, command.word)
+            key, word = shown(command.keys[0]), words.get(name, command.word)
             needed = len(key) + len(word) + (3 if left else 1)
             if needed > room:
                 break
             room -= needed
             left += [("  " if left else "", ""), (key, "key"), (f" {word}", "")]
         return [pad(ends(left, help_word, width), width)]
+
+    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Command ids in the line of keys, most important first, and what some of them are called here."""
+        return self.FOOTER_WIDE if self.wide and self.FOOTER_WIDE else self.FOOTER, self.WORDS
 
     def _question_line(self, width: int) -> Line:
         text, answers = self._question or ("", {})
@@ -282,6 +287,10 @@ class LscScreen(Screen[None]):
     def can_do(self, command: Command) -> bool:
         """Whether this screen has the command at all."""
         return hasattr(self, f"do_{command.id}")
+
+    def help_of(self, command: Command) -> str:
+        """What a command does here, for the help page."""
+        return command.help
 
     def why_not(self, command: Command) -> str:
         """The reason why a command cannot act now, or ""."""

@@ -20,6 +20,7 @@ from lsc_engine.charts import Series
 from lsc_engine.runs.run import Run, loss_group, loss_kind
 from lsc_engine.runs.status import Status
 from lsc_tui.lines import clean
+from lsc_tui.snapshots import Kept
 
 Floats = npt.NDArray[np.float64]
 Config = dict[str, Any]
@@ -237,6 +238,7 @@ class Store:
         self.folders: tuple[Folder, ...] = ()
         self.hardware = Hardware()
         self.curves: dict[str, Curves] = {}
+        self.embeddings: dict[str, Kept] = {}  # of the run that Monitor shows
         self.older = 0  # runs beyond the list's limit
         self.loaded = False
         self.marked: dict[str, str] = {}  # key -> letter

@@ -28,7 +28,10 @@ def one_frame(app: LscApp, width: int, height: int) -> str:
 
 
 def settled(app: LscApp) -> bool:
-    """Whether all curves that were asked for have come."""
+    """Whether all curves and embeddings that were asked for have come."""
+    key = app.collector.wished_embeddings
+    if key in app.store.runs and key not in app.store.embeddings:
+        return False
     return getattr(app.lsc_screen, "settled", True) and all(
         key in app.store.curves and not app.store.curves[key].behind
         for key in app.collector.wished

@@ -41,7 +41,7 @@ BINS = 180
 _MOST_BYTES = 256 << 10
 _MOST_HEADER = 16 << 10
 _MOST_NAMES = 10_000
-_MOST_ROWS = 4096
+_MOST_ROWS, _MOST_CENTRES = 1024, 256
 _LARGEST = 1e15
 _NAME = re.compile(r"step-([0-9]{8,18})\.safetensors")
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
@@ -230,6 +230,8 @@ def _points(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -
         raise ValueError(f"embeddings of {z.shape[1]} and centres of {centre.shape[1]} dimensions")
     if not len(z) == len(label) == len(predicted) or len(centre) != len(centre_label):
         raise ValueError("its arrays are not of equal length")
+    if len(centre) > _MOST_CENTRES:
+        raise ValueError(f"{len(centre)} centres, and {_MOST_CENTRES} is the most")
     if len(np.unique(centre_label)) != len(centre_label):
         raise ValueError("a class has two centres")
     if not isinstance(facts["free_length"], bool):

@@ -36,7 +36,7 @@ class HelpScreen(Overlay):
             for command in found:
                 keys = " ".join(shown(key) for key in command.keys)
                 reason = self.below.why_not(command)
-                line: Line = [(fit(f"  {keys}", 14), "key"), (command.help, "dim" if reason else "")]
+                line: Line = [(fit(f"  {keys}", 14), "key"), (self.below.help_of(command), "dim" if reason else "")]
                 out.append([*line, (f"  ({reason})", "dim")] if reason else line)
         return out
 

@@ -16,14 +16,17 @@ from lsc_tui.model import ACCURACY, LOSS, RunView
 from lsc_tui.plots import parent_key
 from lsc_tui.screens import monitor_parts as parts
 from lsc_tui.screens.monitor_charts import CHARTS, MonitorCharts
+from lsc_tui.screens.monitor_embeddings import EmbeddingCommands
+from lsc_tui.screens.monitor_log import LogCommands
 from lsc_tui.widgets.chart import Chart
 from lsc_tui.widgets.log_pane import LogPane, plain
 from lsc_tui.widgets.panel import Panel
 
 EVENT_LINES = 400
+PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
 
 
-class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
+class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands, RunCommands, LscScreen):
     """Follows `store.watched`; the keys act on that run."""
 
     CSS_PATH = "monitor.tcss"
@@ -45,6 +48,7 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
         self.top = 0
         self._log_lines: list[str] = []
         self._shown_key = ""
+        self.start_embeddings()
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_head, id="head")
@@ -54,6 +58,9 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
         with Horizontal(id="more"):
             yield Chart(id="third")
             yield Chart(id="fourth")
+        with Horizontal(id="embeddings"):
+            yield Panel(self.draw_embeddings, id="picture")
+            yield Panel(self.draw_classes, id="classes")
         yield Panel(self._draw_everything, id="everything")
         yield Panel(self._draw_readout, id="readout")
         with Container(id="panels"):
@@ -93,13 +100,15 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
                 self.look.whole()
                 self.look.cursor = None
                 self.view_number = 0
+                self.start_embeddings()
                 log.follow, log.words = True, ""
                 self._log_lines = []
+            self.show_embeddings(view)
             parent = parent_key(self.app.store, view)
             wanted = {view.key: self.wished(view)}
             if parent:
                 wanted[parent] = frozenset((LOSS, ACCURACY, view.accuracy_name))
-            self.app.wish(wanted, log=view.key)
+            self.app.wish(wanted, log=view.key, embeddings=view.key)
         index = self.app.collector.log
         current = index if view is not None and index is not None and index.path == view.run.log_path else None
         log.log_index, log.framed = current, self.wide
@@ -107,7 +116,7 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
             first = max(0, current.count - EVENT_LINES)
             self._log_lines = [plain(text) for text in current.lines(first, EVENT_LINES)]
         self.show_charts(view)
-        for name in ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything"):
+        for name in PANELS:
             panel = self.query_one(name, Panel)
             if panel.display:
                 panel.redraw()
@@ -141,7 +150,8 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
         view = self.watched
         if view is None:
             return []
-        return parts.events_panel(view, self.app.store.curves.get(view.key), self._log_lines, width, height)
+        curves = self.app.store.curves.get(view.key)
+        return parts.events_panel(view, curves, self._log_lines, width, height, framed=self.wide)
 
     def _draw_everything(self, width: int, height: int) -> list[Line]:
         view = self.watched
@@ -166,38 +176,7 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
             self.top = max(0, min(self.top + by, 60))
             self.query_one("#everything", Panel).redraw()
         else:
-            self.query_one("#log", LogPane).scroll(by)
-
-    def do_page_up(self) -> None:
-        log = self.query_one("#log", LogPane)
-        log.scroll(-log.page)
-
-    def do_page_down(self) -> None:
-        log = self.query_one("#log", LogPane)
-        log.scroll(log.page)
-
-    def do_first(self) -> None:
-        log = self.query_one("#log", LogPane)
-        log.scroll(-log.count)
-
-    def do_last(self) -> None:
-        log = self.query_one("#log", LogPane)
-        log.scroll(log.count)
-
-    def do_follow(self) -> None:
-        log = self.query_one("#log", LogPane)
-        if log.follow:
-            log.follow = False
-            log.redraw()
-        else:
-            self.do_last()
-
-    def do_filter(self) -> None:
-        def done(text: str) -> None:
-            if not self.query_one("#log", LogPane).find(text):
-                self.say(f'the log holds no "{text}" above here', "warn")
-
-        self.prompt("search the log upwards", done, value=self.query_one("#log", LogPane).words)
+            self.log_pane.scroll(by)
 
     def do_metric(self) -> None:
         view = self.watched
@@ -211,7 +190,7 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
         self.call_after_refresh(self.show)
 
     def do_next_pane(self) -> None:
-        self.pane = (self.pane + 1) % len(self.panes)
+        self.pane = (self.pane % len(self.panes) + 1) % len(self.panes)
         name = self.panes[self.pane]
         words = {"third": "third chart", "fourth": "fourth chart"}.get(name, name)
         self.say(f"z shows the {words} alone")
@@ -223,6 +202,8 @@ class MonitorScreen(MonitorCharts, ChartCommands, RunCommands, LscScreen):
     @property
     def panes(self) -> tuple[str, ...]:
         """What z shows alone, in the order of Tab."""
+        if self.showing_embeddings:
+            return ("embeddings", "log")
         return (*(CHARTS if self.has_class("-four") else CHARTS[:2]), "log")
 
     def _set_full(self, on: bool) -> None:

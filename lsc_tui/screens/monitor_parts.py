@@ -315,8 +315,14 @@ def events_of(log: Sequence[str]) -> list[tuple[str, str]]:
     return out
 
 
-def events_panel(view: RunView, curves: Curves | None, log: Sequence[str], width: int, height: int) -> list[Line]:
-    """What happened, newest first, and below it what evaluation says of the embeddings."""
+def events_panel(
+    view: RunView, curves: Curves | None, log: Sequence[str], width: int, height: int, *, framed: bool = True
+) -> list[Line]:
+    """What happened, newest first, and (framed) below it what evaluation says of the embeddings."""
+    if not framed:
+        newest = events_of(log)[: max(0, height - 1)]
+        rows: list[Line] = [[(f"{stamp}  ", "dim"), (fit(clean(text), width - 10), "")] for stamp, text in newest]
+        return [rule(width, "events"), *rows]
     inner = width - 4
     below = _embedding_lines(view)
     if curves is not None and curves.checkpoints:

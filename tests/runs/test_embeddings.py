@@ -182,6 +182,7 @@ def test_forged_headers_are_refused_with_a_sentence(tmp_path: Path, name: str) -
         ("equal length", {"label": np.array([0, 1])}),
         ("equal length", {"centre_label": np.array([0, 1])}),
         ("two centres", {"centre_label": np.array([1, 1, 0])}),
+        ("256 is the most", {"centre": np.ones((300, 2)), "centre_label": np.arange(300)}),
         ("list of classes", {"label": np.array([0, -7, 1, 1])}),
     ],
 )

@@ -1,0 +1,318 @@
+"""Monitor's view of embeddings as lines: plane, sphere or angles at the left, classes or epochs at the right.
+
+Pure functions of a snapshot and of how it is looked at (screens.md, 4; the figures 3, 4, 6 and 7 of arXiv:2510.04090).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+
+from lsc_engine.charts import Camera, Rows, Tag, butterfly, plane, sphere
+from lsc_engine.charts.raster import Mode
+from lsc_engine.runs.embeddings import Angles, Points, Snapshot
+from lsc_tui.lines import Line, fit, frame, over, pad, percent, rule, thousands, wrap
+from lsc_tui.model import Floats, RunView, setting
+from lsc_tui.snapshots import Kept
+from lsc_tui.themes import SERIES
+from lsc_tui.widgets.chart import style_name
+
+TURN, TILT, NEARER = 15.0, 10.0, 1.5
+_MOST_ZOOM = 64.0
+# Half a turn is the widest angle there is.
+_WIDEST = 180.0
+
+
+@dataclass
+class EmbeddingLook:
+    """How embeddings are looked at: the step that is shown (None: the newest, whatever comes) and the camera."""
+
+    step: int | None = None
+    camera: Camera = field(default_factory=Camera)
+
+    def index(self, kept: Kept) -> int:
+        """The number of the snapshot shown, the newest at or before the step; -1 where there is none."""
+        if self.step is None:
+            return len(kept.shots) - 1
+        return max(sum(shot.step <= self.step for shot in kept.shots) - 1, 0) if kept.shots else -1
+
+    def move(self, kept: Kept, by: int) -> None:
+        """Some snapshots on or back; at the last one the newest is followed again."""
+        at = self.index(kept) + by
+        self.step = None if at >= len(kept.shots) - 1 else kept.shots[max(0, at)].step
+
+    def turn(self, right: float, up: float, flat: bool) -> None:
+        """Turn the sphere by steps; in the plane and over angles move instead."""
+        c = self.camera
+        if flat:
+            self.camera = replace(c, x=c.x + 0.25 * right / c.zoom, y=c.y + 0.25 * up / c.zoom)
+        else:
+            tilted = max(-90.0, min(90.0, c.elevation + TILT * up))
+            self.camera = replace(c, azimuth=(c.azimuth + TURN * right) % 360, elevation=tilted)
+
+    def zoom(self, factor: float) -> None:
+        """Nearer or farther."""
+        self.camera = replace(self.camera, zoom=max(0.5, min(_MOST_ZOOM, self.camera.zoom * factor)))
+
+    def whole(self) -> None:
+        """As it was at first."""
+        self.step, self.camera = None, Camera()
+
+
+def kind_of(shot: Snapshot | None) -> str:
+    """plane, sphere or angles; "" where there is nothing."""
+    if shot is None:
+        return ""
+    return "angles" if isinstance(shot, Angles) else "sphere" if shot.n == 3 else "plane"
+
+
+def why_none(view: RunView, kept: Kept | None) -> list[str]:
+    """Sentences that stand where there is no snapshot: why, and what would change it."""
+    if kept is None:
+        return ["reading …"]
+    if kept.problem:
+        return [kept.problem]
+    wanted = setting(view.config, "eval.embeddings")
+    on = 'F goes on from a checkpoint with eval.embeddings = "on", N copies the settings'
+    if wanted == "off":
+        return ['turned off: eval.embeddings = "off" in this run', on]
+    if wanted is None:
+        return ["this run was made before embeddings were kept", "N copies its settings"]
+    if not view.status.active and view.state != "queued":
+        classes, n = setting(view.config, "data.classes"), setting(view.config, "model.dim")
+        if wanted == "auto" and isinstance(classes, int) and classes > 10_000 and isinstance(n, int) and n > 3:
+            return [f"none kept: the angles of {thousands(classes)} classes are looked at only when asked for", on]
+        return ["none kept: no evaluation came to its end, or the method has no centres"]
+    every = setting(view.config, "eval.every")
+    return ["none yet: they are kept at each evaluation", f"eval.every = {every}" if isinstance(every, str) else ""]
+
+
+# --- the picture ------------------------------------------------------------------------------------------------------
+
+
+def picture(view: RunView, kept: Kept | None, look: EmbeddingLook, width: int, height: int, *, framed: bool,
+            mode: Mode) -> list[Line]:  # fmt: skip
+    """The panel at the left."""
+    at = look.index(kept) if kept is not None else -1
+    shot = kept.shots[at] if kept is not None and at >= 0 else None
+    edge = 2 if framed else 0
+    inner, rows = max(1, width - edge), max(1, height - (2 if framed else 1))
+    if shot is None:
+        title, right = "embeddings", ""
+        lines = [line for text in why_none(view, kept) for line in wrap(text, max(8, inner - 4))]
+        body: list[Line] = [[], *([(f"  {line}", "dim")] for line in lines)]
+    else:
+        assert kept is not None
+        title = f"embeddings · {kind_of(shot)} · epoch {shot.epoch:.1f}"
+        right = f"{at + 1} of {len(kept.shots)}" if look.step is not None else ""
+        if len(title) + len(right) + 6 > inner:
+            title = title.removeprefix("embeddings · ")
+        body = as_lines(drawn(kept, shot, look.camera, inner, rows, mode))
+    if framed:
+        return frame(body, width, height, title, right)
+    return [rule(width, title, right), *(pad(line, width) for line in body)]
+
+
+def _cut(shot: Points) -> str:
+    """How many of the classes are shown, where these are not all."""
+    if shot.classes <= np.union1d(shot.label, shot.centre_label).size:
+        return ""
+    return f"{np.unique(shot.label).size} of {thousands(shot.classes)} classes are shown"
+
+
+def as_lines(rows: Rows) -> list[Line]:
+    """Rows of the renderer in the program's styles."""
+    return [[(run.text, style_name(run.style)) for run in row] for row in rows]
+
+
+def drawn(kept: Kept, shot: Snapshot, camera: Camera, width: int, height: int, mode: Mode) -> Rows:
+    """One snapshot as rows of cells."""
+    if isinstance(shot, Angles):
+        return _angles(kept, shot, camera, width, height, mode)
+    colours = class_colours(shot)
+    colour = np.array([colours[label] for label in shot.label.tolist()], np.int64)
+    tags = [
+        Tag(tuple(place), str(label), colours[label])
+        for label, place in zip(shot.centre_label.tolist(), shot.centre.tolist(), strict=True)
+    ]
+    if shot.n == 3:
+        return sphere(shot.z, colour, width, height, camera=camera, mode=mode, tags=tags)
+    extent, places = _plane_size(shot)
+    tags = [replace(tag, at=tuple(place)) for tag, place in zip(tags, places.tolist(), strict=True)]
+    circles = [(tag.at[0], tag.at[1], shot.radius) for tag in tags] if shot.radius else []
+    moved = replace(camera, x=camera.x * extent, y=camera.y * extent)
+    z = _two(shot.z)
+    return plane(z, colour, width, height, extent=extent, camera=moved, mode=mode, tags=tags, circles=circles)
+
+
+@lru_cache(maxsize=8)
+def class_colours(shot: Points) -> dict[int, int]:
+    """A colour for each class: in turn, and where there are more classes than colours and their centres do not move,
+    the one whose other classes are farthest away."""
+    places = dict(zip(shot.centre_label.tolist(), shot.centre, strict=True)) if shot.min_angle is not None else {}
+    out: dict[int, int] = {}
+    used: list[list[Floats]] = [[] for _ in range(SERIES)]
+    for number, label in enumerate(np.union1d(shot.label, shot.centre_label).tolist()):
+        place = places.get(label)
+        colour = number % SERIES
+        if place is not None and number >= SERIES:
+            gaps = [min((float(np.linalg.norm(place - other)) for other in group), default=np.inf) for group in used]
+            colour = int(np.argmax(gaps))
+        if place is not None:
+            used[colour].append(place)
+        out[label] = colour
+    return out
+
+
+def _two(z: Floats) -> Floats:
+    """Two coordinates: those of a line lie on it."""
+    return z if z.shape[1] == 2 else np.pad(z, ((0, 0), (0, 2 - z.shape[1])))
+
+
+def _plane_size(shot: Points) -> tuple[float, Floats]:
+    """Half the width of the picture, and where the names of the classes stand [k, 2]. Where only directions count they
+    stand around most of the images."""
+    length = np.linalg.norm(shot.z, axis=1)
+    far = float(np.quantile(length, 0.98)) if length.size else 1.0
+    places = _two(shot.centre)
+    norm = np.linalg.norm(places, axis=1, keepdims=True)
+    if shot.free_length:
+        return 1.15 * far or 1.0, np.where(norm > 0, places / np.where(norm > 0, norm, 1.0), 0.0) * (1.05 * far or 1.0)
+    most = float(norm.max()) if norm.size else far
+    return max(1.15 * most, min(1.05 * far, 2 * most)) or 1.0, places
+
+
+def _angles(kept: Kept, shot: Angles, camera: Camera, width: int, height: int, mode: Mode) -> Rows:
+    shown = [one for one in kept.shots if isinstance(one, Angles)]
+    last = max(int(np.flatnonzero(one.own + one.other).max(initial=0)) for one in shown) + 1
+    whole = min(_WIDEST, max(30.0, 10.0 * np.ceil(1.02 * last / 10)))
+    span = min(_WIDEST, whole / camera.zoom)
+    lo = max(0.0, min(_WIDEST - span, camera.x * whole))
+    marks = []
+    if shot.min_angle is not None:
+        marks = [
+            (shot.min_angle / 2, f"{shot.min_angle / 2:.1f}° half"),
+            (shot.min_angle, f"{shot.min_angle:.1f}° least"),
+        ]
+    return butterfly(
+        shot.own, shot.other, width, height, lo=lo, hi=lo + span, mode=mode, unit="°", marks=marks,
+        names=("own centre", "nearest other"),
+    )  # fmt: skip
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def table(
+    view: RunView, kept: Kept | None, look: EmbeddingLook, width: int, height: int, *, framed: bool
+) -> list[Line]:
+    """The panel at the right: classes of the snapshot, or angles by epoch."""
+    at = look.index(kept) if kept is not None else -1
+    shot = kept.shots[at] if kept is not None and at >= 0 else None
+    inner, rows = max(1, width - 2), max(1, height - (2 if framed else 1))
+    title, body = "by class", list[Line]()
+    if isinstance(shot, Points) and kept is not None:
+        body = _by_class(kept, shot, inner, rows)
+    elif isinstance(shot, Angles) and kept is not None:
+        title, body = "by epoch, medians", _by_epoch(kept, at, inner, rows)
+    if framed:
+        return frame(body, width, height, title)
+    head = rule(width - 1, title)
+    lines: list[Line] = [[("┬", "rule"), *head]]
+    return lines + [[("│", "rule"), *pad(body[i] if i < len(body) else [], width - 1)] for i in range(rows)]
+
+
+def _share(value: float | None) -> str:
+    return f"{'-' if value is None else f'{100 * value:.0f}%':>7}"
+
+
+def _by_class(kept: Kept, shot: Points, width: int, height: int) -> list[Line]:
+    rows = shot.by_class()
+    before = _before(kept)
+    colours = class_colours(shot)
+    foot = _points_foot(kept, shot, before)
+    room = height - 3 - len(foot)
+    shown = rows
+    if len(rows) > room:
+        # The worst ones are what is looked for.
+        shown = sorted(rows, key=lambda row: (row[2], row[3] if row[3] is not None else 1.0))[: max(0, room - 1)]
+    head = f" {'CLASS':>7} {'IMAGES':>6} {'ACC%':>5}{'  BEFORE' if before else ''} {'INSIDE':>7}"
+    body: list[Line] = [[(fit(head, width), "dim")]]
+    for label, count, right, inside in shown:
+        old = f"{percent(before[label]) if label in before else 'new':>8}" if before else ""
+        body.append(
+            [
+                (f" {label:>7}", f"series-{colours[label]}"),
+                (f" {count:>6} {percent(right):>5}{old} {_share(inside)}", ""),
+            ]
+        )
+    if len(shown) < len(rows):
+        body.append([(f" the lowest of {len(rows)}", "dim")])
+    if shot.label.size:
+        right_all = percent(float((shot.predicted == shot.label).mean()))
+        inside_all = _share(None if shot.inside is None else float(shot.inside.mean()))
+        gap = 8 * " " if before else ""
+        body.append([(f" {'all':>7} {shot.label.size:>6} {right_all:>5}{gap} {inside_all}", "bold")])
+    body += [[], *([(fit(f" {text}", width), "dim")] for text in foot)]
+    return body
+
+
+def _points_foot(kept: Kept, shot: Points, before: dict[int, float]) -> list[str]:
+    foot = []
+    if before:
+        old = _accuracy(shot, before)
+        track = [(value, one.epoch) for one in kept.shots if (value := _accuracy(one, before)) is not None]
+        lowest = min(track) if track else (0.0, 0.0)
+        foot.append(f"old {percent(old)}  lowest {percent(lowest[0])} at ep {lowest[1]:.0f}")
+        foot.append(f"new {percent(_accuracy(shot, before, new=True))}")
+    if shot.radius is not None:
+        foot.append(f"inside: closer than the radius {shot.radius:.3g}".replace(" 0.", " ."))
+    elif shot.min_angle is not None:
+        foot.append(f"inside: closer than half of {shot.min_angle:.1f}°")
+    if not shot.centre_label.size:
+        foot.append("this method has no centres")
+    return [word for word in (*foot, _cut(shot), kept.problem) if word]
+
+
+def _before(kept: Kept) -> dict[int, float]:
+    """Accuracy by class at the end of the run that this one started from."""
+    last = kept.before
+    return {label: right for label, _, right, _ in last.by_class()} if isinstance(last, Points) else {}
+
+
+def _accuracy(shot: Snapshot, before: dict[int, float], *, new: bool = False) -> float | None:
+    """The share labelled right of the images whose class the run before knew, or did not know."""
+    if not isinstance(shot, Points):
+        return None
+    rows = np.isin(shot.label, list(before), invert=new)
+    return float((shot.predicted == shot.label)[rows].mean()) if rows.any() else None
+
+
+def _by_epoch(kept: Kept, at: int, width: int, height: int) -> list[Line]:
+    shots = [shot for shot in kept.shots if isinstance(shot, Angles)]
+    shown = kept.shots[at]
+    assert isinstance(shown, Angles)
+    foot = [*_angles_foot(shown), *([kept.problem] if kept.problem else [])]
+    room = max(1, height - 2 - len(foot))
+    here = shots.index(shown)
+    first = max(0, min(here - room // 2, len(shots) - room))
+    body: list[Line] = [
+        [(" EPOCH ", "dim"), ("    OWN", "series-0"), ("   OTHER", "series-1"), ("  INSIDE  WRONG", "dim")]
+    ]
+    for number in range(first, min(len(shots), first + room)):
+        shot = shots[number]
+        own, other = (Angles.quantile(counts, 0.5) for counts in (shot.own, shot.other))
+        text = f" {shot.epoch:>6.1f}{own:>6.1f}°{other:>7.1f}°{_share(shot.inside)} {_share(shot.wrong)}"
+        line: Line = pad([(text, "")], width)
+        body.append(over(line, "cursor") if number == here else line)
+    return [*body, [], *([(fit(f" {text}", width), "dim")] for text in foot)]
+
+
+def _angles_foot(shot: Angles) -> list[str]:
+    words = ["angles to own and nearest other centre"]
+    if shot.min_angle is not None:
+        words.append(f"inside: closer than half of {shot.min_angle:.1f}°")
+    words.append("wrong: closer to another centre")
+    return [*words, f"{shot.images} images, {thousands(shot.classes)} classes, n = {shot.n}"]
