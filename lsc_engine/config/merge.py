@@ -35,7 +35,7 @@ DEPENDENT: dict[str, tuple[str, ...]] = {
     "model.name": ("model.args", "model.etf_layers"),
     "model.etf_layers": ("model.etf_threshold", "model.etf_patience"),
 }
-TOP_SECTIONS = ("compare", "provenance", "tune", "paper", "vectors", "datasets", "bench")
+TOP_SECTIONS = ("compare", "provenance", "tune", "paper", "vectors", "datasets", "bench", "analysis")
 TOP_KEYS = ("title", "source", "claim", "kind", "seed", "seeds")
 _REPORT_KEYS = ("vectors.systems", "vectors.n", "vectors.classes", "vectors.pictures", "datasets.names", "bench.names")
 

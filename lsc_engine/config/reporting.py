@@ -19,7 +19,8 @@ from lsc_engine.vectors.names import fault as system_fault
 RESULTS = ("faster", "better", "similar", "fails", "works")
 # The table that each kind of report is made of.
 TABLE_OF = {"vectors": "vectors", "data": "datasets", "bench": "bench"}
-REPORT_TABLES = ("paper", "claims", *TABLE_OF.values())
+REPORT_TABLES = ("paper", "claims", "analysis", *TABLE_OF.values())
+ANALYSES = ("database", "novelty")
 
 
 def _listed(value: Any) -> Any:
@@ -57,6 +58,12 @@ def _bench(value: str) -> str:
     if re.fullmatch(r"[a-z][a-z0-9_-]*", value):
         return value
     raise ValueError(f"{quoted(value)} is not the name of a benchmark, such as decode")
+
+
+def _analysis(value: str) -> str:
+    if value in ANALYSES:
+        return value
+    raise ValueError(f"{quoted(value)} is not an analysis; {did_you_mean(value, ANALYSES)}")
 
 
 Metric = Annotated[str, AfterValidator(_metric)]
@@ -116,6 +123,17 @@ class BenchReport(Section):
     arguments: dict[str, dict[str, Any]] = Field({}, description="Arguments by the benchmark's name.")
 
 
+class Analysis(Section):
+    """[analysis]: what a report measures on trained networks, for kind = "train"."""
+
+    names: Annotated[tuple[Annotated[str, AfterValidator(_analysis)], ...], BeforeValidator(_listed)] = Field(
+        ...,
+        description="database: bytes and recall of a database of embeddings; novelty: unseen classes flagged by "
+        "unused vectors.",
+        min_length=1,
+    )
+
+
 class Reporting(Section):
     """Everything a preset says for its report."""
 
@@ -124,10 +142,12 @@ class Reporting(Section):
     vectors: VectorsReport | None = None
     datasets: DatasetsReport | None = None
     bench: BenchReport | None = None
+    analysis: Analysis | None = None
 
 
 _MODELS: dict[str, type[Section]] = {
     "paper": Paper, "vectors": VectorsReport, "datasets": DatasetsReport, "bench": BenchReport,
+    "analysis": Analysis,
 }  # fmt: skip
 
 
@@ -146,6 +166,8 @@ def read_reporting(raw: Table, kind: str, faults: list[Fault]) -> Reporting:
     vectors = parts.get("vectors")
     if vectors is not None and not vectors.n and not vectors.classes and not vectors.pictures:
         faults.append(Fault("vectors.n", "is missing: give n = [8, 384], or classes = [1000], or both"))
+    if "analysis" in raw and kind != "train":
+        faults.append(Fault("analysis", f'is made of trained networks; kind = "{kind}" has none'))
     if "claims" in raw:
         parts["claims"] = _claims(raw["claims"], kind, faults)
     return Reporting(**parts)

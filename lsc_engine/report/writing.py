@@ -75,7 +75,9 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
     made.verdicts = [(one.text, one.short) for one in judged]
     open_folder(folder)
     spaces, made.files = _spaces(material, folder)
-    text = study_page(material, judged, drawn, spaces)
+    analyses, files = _analyses(material, folder, made.missing)
+    made.files += files
+    text = study_page(material, judged, drawn, spaces, analyses)
     save(folder / PAGE, text, made)
     if material.rows:
         save(folder / "runs.csv", results.runs_csv(material), made)
@@ -153,8 +155,38 @@ def _spaces(material: Material, folder: Path) -> tuple[list[str], list[Path]]:
         raise LscError(f"{folder}: figures cannot be written: {error.strerror or error}") from None
 
 
+def _analyses(material: Material, folder: Path, missing: list[str]) -> tuple[list[str], list[Path]]:
+    """The sections that [analysis] asks for, and their files."""
+    asked = material.preset.reporting.analysis if material.preset is not None else None
+    parts: list[str] = []
+    files: list[Path] = []
+    if asked is None or not material.rows:
+        return parts, files
+    try:
+        if "database" in asked.names:
+            from lsc_engine.report.database import database_section
+
+            text, absent = database_section(material)
+            parts.append(section("Database of embeddings", text))
+            missing += absent
+        if "novelty" in asked.names:
+            from lsc_engine.report.novelty import novelty_section
+
+            texts, files, absent = novelty_section(material, folder)
+            parts.append(section("New classes", *texts))
+            missing += absent
+    except OSError as error:
+        raise LscError(f"{folder}: figures cannot be written: {error.strerror or error}") from None
+    material.missing += [sentence for sentence in missing if sentence not in material.missing]
+    return parts, files
+
+
 def study_page(
-    material: Material, judged: Sequence[Judged], drawn: Sequence[figures.Figure], spaces: Sequence[str]
+    material: Material,
+    judged: Sequence[Judged],
+    drawn: Sequence[figures.Figure],
+    spaces: Sequence[str],
+    analyses: Sequence[str] = (),
 ) -> str:
     """The page of a study that trained, as Markdown."""
     seeds = min((len(row.runs) for row in material.rows), default=0)
@@ -166,6 +198,7 @@ def study_page(
         section("Levels", results.level_tables(material)),
         section("Curves", *(picture(figure.name, figure.title) for figure in drawn)),
         section("Embeddings", *spaces),
+        *analyses,
         section("Vectors", settings.vector_table(material)),
         section("Cost", results.cost_table(material, known)) if material.rows else "",
         section("Data", settings.data_text(material)),
