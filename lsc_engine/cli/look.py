@@ -113,7 +113,7 @@ def _list_row(one: dict[str, Any], kind: str) -> list[str]:
 
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")],
-    plot: Annotated[bool, typer.Option("--plot", help="Draw loss and accuracy.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw loss, accuracy and the last embeddings.")] = False,
     metric: Annotated[list[str] | None, typer.Option("--metric", help="Draw this metric instead; repeatable.")] = None,
     runs_dir: RunsDirs = None,
     as_json: AsJson = False,
@@ -132,7 +132,7 @@ def show(
     status = found.status()
     print(printable(_describe(found, status, summary(found, status, short))))
     if plot or metric:
-        for text in _charts(found, metric):
+        for text in [*_charts(found, metric), *([] if metric else _embeddings(found))]:
             print("\n" + text)
 
 
@@ -235,6 +235,29 @@ def _marks(run: Run) -> tuple[Mark, ...]:
         return resumed
     steps, counts = run.history(FIXED)
     return (*resumed, *(Mark(float(steps[place]), "|") for place in layers_fixed(counts)))
+
+
+def _embeddings(run: Run) -> list[str]:
+    """The last snapshot of embeddings, where the run keeps any: plane, sphere or angles."""
+    from lsc_engine.cli.results import terminal_mode
+    from lsc_engine.runs.embeddings import list_snapshots, read_snapshot
+    from lsc_engine.runs.embeddings_chart import kind_of, snapshot_rows
+    from lsc_engine.runs.files import UnreadableError
+
+    listed = list_snapshots(run.path)
+    if not listed:
+        return []
+    try:
+        shot = read_snapshot(listed[-1][1])
+    except UnreadableError as error:
+        say(f"{run.id}: {error}")
+        return []
+    wide, high = shutil.get_terminal_size((80, 24))
+    mode = terminal_mode()
+    rows = snapshot_rows(shot, wide, max(8, min(24, high - 4)), mode=mode)
+    dash = "-" if mode == "ascii" else "─"
+    title = f"{dash} embeddings {kind_of(shot)}, epoch {shot.epoch:.1f} ".ljust(wide, dash)[:wide]
+    return [printable("\n".join([title, *("".join(cell.text for cell in row).rstrip() for row in rows)]))]
 
 
 _PLOTTED = (("train/loss", "val/loss"), ("train/accuracy", "val/accuracy"))

@@ -6,23 +6,20 @@ Pure functions of a snapshot and of how it is looked at (screens.md, 4; the figu
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 
-from lsc_engine.charts import Camera, Rows, Tag, butterfly, plane, sphere
+from lsc_engine.charts import Camera, Rows
 from lsc_engine.charts.raster import Mode
 from lsc_engine.runs.embeddings import Angles, Points, Snapshot
+from lsc_engine.runs.embeddings_chart import class_colours, kind_of, snapshot_rows
 from lsc_tui.lines import Line, fit, frame, over, pad, percent, rule, thousands, wrap
-from lsc_tui.model import Floats, RunView, setting
+from lsc_tui.model import RunView, setting
 from lsc_tui.snapshots import Kept
-from lsc_tui.themes import SERIES
 from lsc_tui.widgets.chart import style_name
 
 TURN, TILT, NEARER = 15.0, 10.0, 1.5
 _MOST_ZOOM = 64.0
-# Half a turn is the widest angle there is.
-_WIDEST = 180.0
 
 
 @dataclass
@@ -59,13 +56,6 @@ class EmbeddingLook:
     def whole(self) -> None:
         """As it was at first."""
         self.step, self.camera = None, Camera()
-
-
-def kind_of(shot: Snapshot | None) -> str:
-    """plane, sphere or angles; "" where there is nothing."""
-    if shot is None:
-        return ""
-    return "angles" if isinstance(shot, Angles) else "sphere" if shot.n == 3 else "plane"
 
 
 def why_none(view: RunView, kept: Kept | None) -> list[str]:
@@ -109,7 +99,7 @@ def picture(view: RunView, kept: Kept | None, look: EmbeddingLook, width: int, h
         right = f"{at + 1} of {len(kept.shots)}" if look.step is not None else ""
         if len(title) + len(right) + 6 > inner:
             title = title.removeprefix("embeddings · ")
-        body = as_lines(drawn(kept, shot, look.camera, inner, rows, mode))
+        body = as_lines(snapshot_rows(shot, inner, rows, camera=look.camera, mode=mode, shots=kept.shots))
     if framed:
         return frame(body, width, height, title, right)
     return [rule(width, title, right), *(pad(line, width) for line in body)]
@@ -125,81 +115,6 @@ def _cut(shot: Points) -> str:
 def as_lines(rows: Rows) -> list[Line]:
     """Rows of the renderer in the program's styles."""
     return [[(run.text, style_name(run.style)) for run in row] for row in rows]
-
-
-def drawn(kept: Kept, shot: Snapshot, camera: Camera, width: int, height: int, mode: Mode) -> Rows:
-    """One snapshot as rows of cells."""
-    if isinstance(shot, Angles):
-        return _angles(kept, shot, camera, width, height, mode)
-    colours = class_colours(shot)
-    colour = np.array([colours[label] for label in shot.label.tolist()], np.int64)
-    tags = [
-        Tag(tuple(place), str(label), colours[label])
-        for label, place in zip(shot.centre_label.tolist(), shot.centre.tolist(), strict=True)
-    ]
-    if shot.n == 3:
-        return sphere(shot.z, colour, width, height, camera=camera, mode=mode, tags=tags)
-    extent, places = _plane_size(shot)
-    tags = [replace(tag, at=tuple(place)) for tag, place in zip(tags, places.tolist(), strict=True)]
-    circles = [(tag.at[0], tag.at[1], shot.radius) for tag in tags] if shot.radius else []
-    moved = replace(camera, x=camera.x * extent, y=camera.y * extent)
-    z = _two(shot.z)
-    return plane(z, colour, width, height, extent=extent, camera=moved, mode=mode, tags=tags, circles=circles)
-
-
-@lru_cache(maxsize=8)
-def class_colours(shot: Points) -> dict[int, int]:
-    """A colour for each class: in turn, and where there are more classes than colours and their centres do not move,
-    the one whose other classes are farthest away."""
-    places = dict(zip(shot.centre_label.tolist(), shot.centre, strict=True)) if shot.min_angle is not None else {}
-    out: dict[int, int] = {}
-    used: list[list[Floats]] = [[] for _ in range(SERIES)]
-    for number, label in enumerate(np.union1d(shot.label, shot.centre_label).tolist()):
-        place = places.get(label)
-        colour = number % SERIES
-        if place is not None and number >= SERIES:
-            gaps = [min((float(np.linalg.norm(place - other)) for other in group), default=np.inf) for group in used]
-            colour = int(np.argmax(gaps))
-        if place is not None:
-            used[colour].append(place)
-        out[label] = colour
-    return out
-
-
-def _two(z: Floats) -> Floats:
-    """Two coordinates: those of a line lie on it."""
-    return z if z.shape[1] == 2 else np.pad(z, ((0, 0), (0, 2 - z.shape[1])))
-
-
-def _plane_size(shot: Points) -> tuple[float, Floats]:
-    """Half the width of the picture, and where the names of the classes stand [k, 2]. Where only directions count they
-    stand around most of the images."""
-    length = np.linalg.norm(shot.z, axis=1)
-    far = float(np.quantile(length, 0.98)) if length.size else 1.0
-    places = _two(shot.centre)
-    norm = np.linalg.norm(places, axis=1, keepdims=True)
-    if shot.free_length:
-        return 1.15 * far or 1.0, np.where(norm > 0, places / np.where(norm > 0, norm, 1.0), 0.0) * (1.05 * far or 1.0)
-    most = float(norm.max()) if norm.size else far
-    return max(1.15 * most, min(1.05 * far, 2 * most)) or 1.0, places
-
-
-def _angles(kept: Kept, shot: Angles, camera: Camera, width: int, height: int, mode: Mode) -> Rows:
-    shown = [one for one in kept.shots if isinstance(one, Angles)]
-    last = max(int(np.flatnonzero(one.own + one.other).max(initial=0)) for one in shown) + 1
-    whole = min(_WIDEST, max(30.0, 10.0 * np.ceil(1.02 * last / 10)))
-    span = min(_WIDEST, whole / camera.zoom)
-    lo = max(0.0, min(_WIDEST - span, camera.x * whole))
-    marks = []
-    if shot.min_angle is not None:
-        marks = [
-            (shot.min_angle / 2, f"{shot.min_angle / 2:.1f}° half"),
-            (shot.min_angle, f"{shot.min_angle:.1f}° least"),
-        ]
-    return butterfly(
-        shot.own, shot.other, width, height, lo=lo, hi=lo + span, mode=mode, unit="°", marks=marks,
-        names=("own centre", "nearest other"),
-    )  # fmt: skip
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

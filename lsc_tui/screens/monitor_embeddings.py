@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lsc_engine.runs.embeddings import Snapshot
+from lsc_engine.runs.embeddings_chart import kind_of
 from lsc_tui.charting import ChartCommands
 from lsc_tui.commands import Command
 from lsc_tui.lines import Line
 from lsc_tui.model import RunView
 from lsc_tui.screens import embeddings_draw as draw
-from lsc_tui.screens.embeddings_draw import EmbeddingLook, kind_of
+from lsc_tui.screens.embeddings_draw import EmbeddingLook
 from lsc_tui.screens.monitor_charts import MonitorCharts
 from lsc_tui.snapshots import Kept
 

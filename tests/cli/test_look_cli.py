@@ -14,9 +14,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lsc_engine.runs import RunWriter, open_run
+from lsc_engine.runs.embeddings import Angles, Points, write_snapshot
 from lsc_engine.runs.launch import detach
 from lsc_engine.runs.status import read_status, write_status
 from lsc_engine.runs.writer import create_run
@@ -133,6 +135,28 @@ def test_show(root: Path) -> None:
     assert missing.returncode == 2
     assert "did you mean" in missing.stderr
     assert lsc(root, "show", "a/seed-0", "--metric", "nope").returncode == 2
+
+
+def test_show_draws_the_last_embeddings(root: Path) -> None:
+    folder = root / "g/s/a/seed-0"
+    z = np.array([[1.0, 0.1], [0.1, 1.0], [-1.0, 0.0]])
+    shot = Points(7, 3.5, 3, 90.0, True, None, z, np.arange(3), np.arange(3), np.arange(3), z)
+    write_snapshot(folder, shot)
+    drawn = lsc(root, "show", "a/seed-0", "--plot", env={"COLUMNS": "60", "PYTHONIOENCODING": "utf-8"}).stdout
+    picture = drawn.partition("embeddings plane, epoch 3.5")[2].splitlines()[1:]
+    places = {c: next((r, line.index(c)) for r, line in enumerate(picture) if c in line) for c in "012"}
+    assert places["1"][0] < places["0"][0]
+    assert places["2"][1] < places["1"][1] < places["0"][1]
+    high = Angles(9, 4.5, 3, 60.0, 8, np.eye(180, dtype=np.int64)[3], np.eye(180, dtype=np.int64)[50], 1.0, 0.0)
+    write_snapshot(folder, high)
+    plain = lsc(root, "show", "a/seed-0", "--plot", env={"PYTHONIOENCODING": "ascii:replace"}).stdout
+    assert "embeddings angles, epoch 4.5" in plain
+    assert "30.0 half" in plain
+    assert "?" not in plain.partition("embeddings angles")[2]
+    (folder / "embeddings/step-00000010.safetensors").write_bytes(b"no")
+    damaged = lsc(root, "show", "a/seed-0", "--plot")
+    assert damaged.returncode == 0
+    assert "is not a snapshot of embeddings" in damaged.stderr
 
 
 def test_compare(root: Path) -> None:

@@ -17,8 +17,8 @@ from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_engine.runs import open_run
 from lsc_engine.runs.embeddings import Points, drop_after, write_snapshot
+from lsc_engine.runs.embeddings_chart import class_colours
 from lsc_tui.app import LscApp
-from lsc_tui.screens.embeddings_draw import class_colours
 from lsc_tui.screens.monitor import MonitorScreen
 from lsc_tui.snapshots import SnapshotReader
 
