@@ -1,9 +1,9 @@
 """A figure of curves for a paper: `python -m lsc_engine.report.curves OUT.svg < curves.json`.
 
 The viewer writes its figures through this process, so that it never loads matplotlib itself. The document has
-x_label, y_label, x_range, log_x, log_y, levels [{y, label, colour}] and series [{label, colour, x, y, low, high}]; null
-stands for a value that is not finite, a level without colour is grey. The ending of OUT chooses SVG, PDF or PNG;
-`width` is in inches (default 3.3), `dpi` that of a PNG (default 300).
+x_label, y_label, x_range, log_x, log_y, levels [{y, label, colour}], series [{label, colour, x, y, low, high}] and
+marks [x], upright lines; null stands for a value that is not finite, a level without colour is grey. The ending of OUT
+chooses SVG, PDF or PNG; `width` is in inches (default 3.3), `dpi` that of a PNG (default 300).
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def draw(document: dict[str, Any], *files: Path) -> None:
             own = level.get("colour")
             grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
             axes.axhline(level["y"], color=grey_or_own, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+        for place in document.get("marks", ()):
+            axes.axvline(place, color="0.4", linewidth=0.6, zorder=0)
         axes.set_xlabel(escaped(document["x_label"]))
         axes.set_ylabel(escaped(document["y_label"]))
         if document["log_x"]:

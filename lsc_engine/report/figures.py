@@ -23,7 +23,7 @@ from lsc_engine.runs.seeds import over_seeds
 
 ENDINGS = (".svg", ".png")
 # Points of one curve: more than the width of a figure shows.
-_PLACES = 240
+PLACES = 240
 _WIDTH = 5.6
 
 
@@ -81,17 +81,18 @@ def _series(row: Row, metric: str, axis: str, colour: int, loss: bool) -> dict[s
     mean = over_seeds(row.runs, metric, axis)
     if not mean.x.size:
         return None
-    chosen = np.unique(np.linspace(0, mean.x.size - 1, min(mean.x.size, _PLACES)).round().astype(int))
+    chosen = np.unique(np.linspace(0, mean.x.size - 1, min(mean.x.size, PLACES)).round().astype(int))
     scale = 1.0 if loss else 100.0
     label = plain(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
     one: dict[str, Any] = {"label": label, "colour": colour}
-    one |= {"x": _list(mean.x[chosen]), "y": _list(mean.mean[chosen] * scale)}
+    one |= {"x": listed(mean.x[chosen]), "y": listed(mean.mean[chosen] * scale)}
     if len(mean.seeds) > 1:
-        one |= {"low": _list(mean.low[chosen] * scale), "high": _list(mean.high[chosen] * scale)}
+        one |= {"low": listed(mean.low[chosen] * scale), "high": listed(mean.high[chosen] * scale)}
     return one
 
 
-def _list(values: Floats) -> list[float | None]:
+def listed(values: Floats) -> list[float | None]:
+    """Numbers as a document holds them, None for what is not finite."""
     return [float(v) if math.isfinite(v) else None for v in values]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lsc_engine.config import Preset
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.report import figures, results, settings
+from lsc_engine.report import figures, layers, results, settings
 from lsc_engine.report.judging import Judged, judge
 from lsc_engine.report.material import Material, gather
 from lsc_engine.report.text import bullets, md, section, table
@@ -63,6 +63,7 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
         return _write_untrained(material, material.preset, folder)
     judged = judge(material)
     sure = settings.sure_levels(material)
+    apart = layers.layer_figures(material)
     drawn = figures.curve_figures(material, sure)
     words = material.words()
     data = dict.fromkeys(config.data.dataset for config in material.configs.values())
@@ -77,12 +78,12 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
     spaces, made.files = _spaces(material, folder)
     analyses, files = _analyses(material, folder, made.missing)
     made.files += files
-    text = study_page(material, judged, drawn, spaces, analyses)
+    text = study_page(material, judged, drawn, spaces, analyses, apart)
     save(folder / PAGE, text, made)
     if material.rows:
         save(folder / "runs.csv", results.runs_csv(material), made)
         save(folder / "levels.csv", results.levels_csv(material), made)
-    made.files += write_all(figures.write_figures, drawn, folder)
+    made.files += write_all(figures.write_figures, [*drawn, *apart], folder)
     return made
 
 
@@ -187,6 +188,7 @@ def study_page(
     drawn: Sequence[figures.Figure],
     spaces: Sequence[str],
     analyses: Sequence[str] = (),
+    apart: Sequence[figures.Figure] = (),
 ) -> str:
     """The page of a study that trained, as Markdown."""
     seeds = min((len(row.runs) for row in material.rows), default=0)
@@ -197,6 +199,7 @@ def study_page(
         section("Results", results.final_table(material)) if material.rows else "",
         section("Levels", results.level_tables(material)),
         section("Curves", *(picture(figure.name, figure.title) for figure in drawn)),
+        section("Layers", *layers.layer_tables(material, known), *(picture(f.name, f.title) for f in apart)),
         section("Embeddings", *spaces),
         *analyses,
         section("Vectors", settings.vector_table(material)),
