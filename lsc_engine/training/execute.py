@@ -14,6 +14,7 @@ from lsc_engine.training.devices import cpu_threads, device_name
 from lsc_engine.training.loop import train
 from lsc_engine.training.session import Display, Session
 from lsc_engine.training.signals import Interrupted, Signals
+from lsc_engine.training.step import CompileFailedError
 from lsc_engine.training.taken import take
 
 # What a run's own exit record says; a whole study is judged in study.py.
@@ -60,6 +61,11 @@ def execute(
     except Interrupted:
         state, code = "stopped", 128 + (signals.stop or 15)
         message = "stopped before the first step" if session is None else f"stopped; {session.last_good()}"
+    except CompileFailedError as error:
+        state, code, message = "failed", error.exit_code, str(error)
+        if signals.stop is not None and session is not None:
+            # Ctrl-C reaches the compiler too, which runs in the same group of processes.
+            state, code, message = "stopped", 128 + signals.stop, f"stopped while compiling; {session.last_good()}"
     except DivergedError as error:
         state, code, message = "diverged", error.exit_code, str(error)
     except LscError as error:

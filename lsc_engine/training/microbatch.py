@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.errors import LscError
+from lsc_engine.training.step import CompileFailedError, compile_failed
 
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
 
@@ -59,7 +60,7 @@ class MicroBatches:
         """Leave the gradient of the batch's mean loss in the parameters; the loss, a detached scalar.
 
         `reseed` goes before every try; `changed` hears that parts were halved. LscError where the smallest part does
-        not fit.
+        not fit, CompileFailedError where the step cannot be compiled; either leaves all as it was before.
         """
         for running, before in zip(self._running, self._before, strict=True):
             torch._foreach_copy_(before, running)
@@ -69,6 +70,9 @@ class MicroBatches:
                 return self._accumulate(images, target)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
+                    self._undo()
+                    if compile_failed(error):
+                        raise CompileFailedError(error) from error
                     raise
                 why = (str(error).splitlines() or [type(error).__name__])[0]
             # Outside the except block, where the failed graph is no longer held by the error's frames.
@@ -87,11 +91,15 @@ class MicroBatches:
             total += loss.detach()
         return total
 
-    def _halve(self, why: str) -> None:
+    def _undo(self) -> None:
+        """Gradients and running statistics as before the try."""
         for module in self._modules:
             module.zero_grad(set_to_none=True)
         for running, before in zip(self._running, self._before, strict=True):
             torch._foreach_copy_(running, before)
+
+    def _halve(self, why: str) -> None:
+        self._undo()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         parts = min(2 * self.parts, self._batch_size // self._least)

@@ -30,7 +30,7 @@ from lsc_engine.training.measure import Measure
 from lsc_engine.training.microbatch import MicroBatches, out_of_memory
 from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.signals import Interrupted, Signals
-from lsc_engine.training.step import has_dropout, keep_only, make_loss, make_optimizer
+from lsc_engine.training.step import CompileFailedError, has_dropout, keep_only, make_loss, make_optimizer
 from lsc_engine.training.taken import Start, Taken
 
 # Workers that die again without a batch, or an evaluation, between are killed by something that stays.
@@ -163,7 +163,13 @@ class Session:
             writer.record(numerics=self.numerics)
             writer.status(message=sentence)
 
-        return self.micro.backward(batch.images, batch.target, reseed, changed)
+        try:
+            return self.micro.backward(batch.images, batch.target, reseed, changed)
+        except CompileFailedError:
+            # Of a later step too: a layer that is fixed then compiles anew.
+            if step > self.first_step:
+                self.save(writer, step)
+            raise
 
     def take_loss(self) -> float:
         """The mean loss of the steps since the last call; the one host sync between log steps."""

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
+from lsc_engine.errors import LscError
 from lsc_engine.heads import Head
+
+
+class CompileFailedError(LscError):
+    """torch.compile could not build the step; no weight was changed."""
+
+    def __init__(self, error: BaseException) -> None:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        super().__init__(f'torch.compile failed: {said[0]}; train.compile = "off" trains without it')
+
+
+def compile_failed(error: BaseException) -> bool:
+    """Does `error` come from torch.compile, its backend or the compiler that this calls?"""
+    tracing, backend = (sys.modules.get(f"torch.{name}.exc") for name in ("_dynamo", "_inductor"))
+    kinds = [getattr(tracing, "TorchDynamoException", None)]
+    kinds += [getattr(backend, name, None) for name in ("CppCompileError", "InvalidCxxCompiler")]
+    return any(kind is not None and isinstance(error, kind) for kind in kinds)
 
 
 def make_optimizer(name: str, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, momentum: float

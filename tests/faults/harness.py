@@ -111,9 +111,10 @@ class Process:
 class Server:
     """The process that starts processes (server.py)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
+        """`modules` are loaded besides, before the first process is started."""
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py"))],
+            [sys.executable, str(Path(__file__).with_name("server.py")), *modules],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENV}, cwd=ROOT,
         )  # fmt: skip
 

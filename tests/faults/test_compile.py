@@ -1,0 +1,96 @@
+"""Signals while torch.compile is at work with a real C++ compiler, and a compiler that fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import PHASES, PRESET, Process, Server, begun, good, outcome, place, run_of, train, until
+
+COMPILED = PRESET.replace('name = "encoder"\nwidth = 0.05', 'name = "mlp"\ndim = "min"').replace(
+    "[train]", '[train]\ncompile = "on"'
+)
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """One that has loaded the compiler's Python half as well."""
+    made = Server("torch._inductor.compile_fx")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is compiled once for all tests: the first of them finds it empty."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def compile_in(server: Server, folder: Path, cache: Path, setup: str = "") -> Process:
+    """The run, with what it compiles kept in `cache`."""
+    return train(server, folder, env={"TORCHINDUCTOR_CACHE_DIR": str(cache)}, setup=setup)
+
+
+def compiling(group: int) -> bool:
+    """Is a C++ compiler at work in this group of processes?"""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text()
+            except OSError:
+                continue
+            name, rest = fields[fields.index("(") + 1 :].rsplit(")", 1)
+            if name == "cc1plus" and int(rest.split()[2]) == group:
+                return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LSC_FAULT_KILLS" not in os.environ, reason="C++ is compiled for 20 s: a part of make faults")
+def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, cache: Path, tmp_path: Path) -> None:
+    """And a Ctrl-C of the terminal, which reaches the compiler as well, is a stop and no failure."""
+    stopped, broken, straight = (place(tmp_path / name, COMPILED) for name in ("stopped", "broken", "straight"))
+    process = compile_in(server, stopped, cache)
+    until(lambda: compiling(process.pid), 200)
+    process.send(signal.SIGTERM)
+    assert process.wait(200) == 143, process.log.read_text()
+    status = run_of(stopped).status()
+    assert (status.state, status.exit_code, status.step) == ("stopped", 143, 1)
+    assert good(stopped).step == 1
+
+    # Which vector instructions there are is found out, by the compiler too, before the training begins.
+    setup = PHASES + "from torch._inductor.cpu_vec_isa import pick_vec_isa\npick_vec_isa()\n"
+    process = compile_in(server, broken, tmp_path / "empty", setup)
+    until(lambda: begun(broken, "t") and compiling(process.pid), 200)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(200) == 130, process.log.read_text()
+    status = run_of(broken).status()
+    assert (status.state, status.exit_code, status.step) == ("stopped", 130, 0)
+    assert status.message == "stopped while compiling; there is no checkpoint yet"
+
+    # All three end alike; what the first compiled serves them.
+    outcomes = []
+    for folder in (straight, stopped, broken):
+        process = compile_in(server, folder, cache)
+        assert process.wait(200) == 0, process.log.read_text()
+        outcomes.append(outcome(folder))
+    assert outcomes[1] == outcomes[0]
+    assert outcomes[2] == outcomes[0]
+
+
+def test_a_compiler_that_fails_ends_with_a_sentence(server: Server, tmp_path: Path) -> None:
+    folder = place(tmp_path / "t", COMPILED)
+    setup = 'import torch._inductor.config as c\nc.cpp.cxx = ("/nonexistent/g++",)\n'
+    process = compile_in(server, folder, tmp_path / "cache", setup)
+    assert process.wait(200) == 1, process.log.read_text()
+    status = run_of(folder).status()
+    assert (status.state, status.exit_code) == ("failed", 1)
+    assert status.message.startswith("torch.compile failed: ")
+    assert status.message.endswith('train.compile = "off" trains without it')
