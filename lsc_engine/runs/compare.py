@@ -143,7 +143,8 @@ def first_reach(run: Run, metric: str, level: float) -> Reach:
     found = np.flatnonzero(beyond)
     if len(found):
         first = found[0]
-        return Reach(True, float(step[first]), float(epoch[first]), float(time[first]))
+        # What holds before the first step, with weights taken over, took no time of this run.
+        return Reach(True, float(step[first]), float(epoch[first]), float(time[first]) if step[first] else 0.0)
     if not len(step):
         return Reach(False, math.nan, math.nan, math.nan)
     return Reach(False, float(step[-1]), float(epoch[-1]), float(time[-1]))
@@ -282,6 +283,8 @@ def _notes(rows: list[Row], base: Row) -> list[str]:
             notes.append(f"{base.label} and {row.label} train on different data: no speed-up")
         elif row.group != base.group:
             notes.append(f"{row.label} has another loss than {base.label}: their losses are not compared")
+        if stages := _stages(row):
+            notes.append(f"{row.label} builds on {', '.join(stages)}: what that took is not counted here")
         if row.device != base.device:
             notes.append(f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds")
         if row.shared:
@@ -294,6 +297,14 @@ def _notes(rows: list[Row], base: Row) -> list[str]:
         if going:
             notes.append(f"{row.label}: {', '.join(going)}, so far only")
     return notes
+
+
+def _stages(row: Row) -> list[str]:
+    """The runs without which a row's would not be what they are, as its settings name them."""
+    keys = ("start_from", "target.teacher", "target.order", "target.system")
+    begun, taught, order, system = (str(row.settings.get(key) or "") for key in keys)
+    means = [text.partition(":")[2] for text in (order, system) if text.startswith(("nearest:", "embeddings:"))]
+    return list(dict.fromkeys(name.removeprefix("@") for name in (begun, taught, *means) if name))
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

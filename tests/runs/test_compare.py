@@ -127,3 +127,20 @@ def test_seconds_on_a_shared_gpu_are_not_compared(make_run: MakeRun, tmp_path: P
     assert level.faster["seconds"].note == "shared GPU"
     assert level.faster["epochs"].ratio == pytest.approx(2.0, rel=0.1)
     assert any("did not have its GPU alone" in note for note in found.notes)
+
+
+def test_a_level_held_before_the_first_step_gives_no_ratio_and_what_came_before_is_told(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    train(make_run(variant="a"), 1.0)
+    folder = make_run(variant="b", extra='start_from = "group/study/ssl/seed-0"')
+    with RunWriter.open(folder, device="cpu", total_steps=10, echo=False) as writer:
+        # The line before the first step comes some milliseconds after the clock's start.
+        writer.metrics(0, 0, 0.004, {"train/accuracy": 0.9})
+        writer.metrics(10, 1, 5.0, {"train/accuracy": 1.0})
+        writer.finish("finished", 0)
+    found = compare(list_runs([tmp_path / "runs"]))
+    level = found.rows[1].levels[0]
+    assert level.text("steps") == "0"
+    assert {unit: level.faster[unit].ratio for unit in ("steps", "seconds")} == {"steps": None, "seconds": None}
+    assert any("b builds on group/study/ssl/seed-0: what that took is not counted" in note for note in found.notes)
