@@ -25,6 +25,14 @@ from lsc_engine.errors import LscError, UsageError, did_you_mean
 NAMES = {
     "head": "time and memory of the head from 10^3 to 10^9 classes, beside dense, chunked and sampled cross-entropy",
     "decode": "the exact label at 1.28 million classes against an exhaustive search, and its share of an evaluation",
+    "loop": "our training step against a loop written by hand",
+    "loader": "training at 32 px end to end against the same steps without loading",
+    "memory": "model memory and largest batch against the number of classes, LSC and cross-entropy, ViT-B",
+    "systems": "vectors from their index against rows of a dense table, and the loss path without rows",
+    "logging": "what metrics, status and heartbeats cost a small training",
+    "startup": "lsc-engine --help, and the first frame of lsc-tui with 100 runs",
+    "chart": "a full redraw of a chart: ten series of 10^5 points, one of 10^6",
+    "tui": "lsc-tui from outside: idle, live, with a thousand runs, with a million lines",
 }
 """Every benchmark with what it measures."""
 

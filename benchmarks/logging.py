@@ -1,0 +1,102 @@
+"""bars.md, logging: what metrics, status, heartbeats, log lines and looking for requests cost a small training.
+
+A preset of the demo is trained as `lsc-engine run` does it; every call of the run folder's writer is timed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsc_engine.bench import Check, Result, Table
+from lsc_engine.config import plan_study
+from lsc_engine.errors import LscError
+from lsc_engine.runs import RunWriter
+from lsc_engine.runs.writer import create_run
+
+CALLS = ("metrics", "status", "heartbeat", "message", "requests", "record", "trouble", "sync", "finish")
+
+
+def run(*, quick: bool = False, preset: str = "demo", variant: str = "V21-384", epochs: int = 12) -> Result:
+    """`preset` and `variant`: what is trained, for `epochs` epochs."""
+    if quick:
+        epochs = 1
+    timer = _Timer()
+    with tempfile.TemporaryDirectory() as scratch:
+        seconds, steps = _train(Path(scratch), preset, variant, epochs, timer)
+    share = sum(timer.seconds.values()) / seconds
+    rows = [
+        {"call": name, "times": timer.times[name], "ms in all": 1000 * timer.seconds[name],
+         "microseconds a step": 1e6 * timer.seconds[name] / steps}
+        for name in CALLS if timer.times[name]
+    ]  # fmt: skip
+    checks = [
+        Check("run folder's share of the wall time", f"{100 * share:.2f} %", "at most 0.5 %",
+              None if quick else share <= 0.005)
+    ]  # fmt: skip
+    notes = [f"{preset}/{variant}, {epochs} epochs, {steps} steps, {seconds:.1f} s from the first step to the last."]
+    return Result("logging", checks, [Table("Calls of the writer", rows)], notes)
+
+
+class _Timer:
+    """Times calls of the writer; a call within another counts with the outer one."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.times: dict[str, int] = defaultdict(int)
+        self._inside = False
+
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, timed."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return call(*args, **kwargs)
+            self._inside = True
+            began = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds[name] += time.perf_counter() - began
+                self.times[name] += 1
+                self._inside = False
+
+        return timed
+
+
+def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) -> tuple[float, int]:
+    """Seconds of the training loop, evaluation and saving included, and its steps."""
+    from lsc_engine.config import derive
+    from lsc_engine.training.devices import cpu_threads
+    from lsc_engine.training.loop import train
+    from lsc_engine.training.session import Session
+    from lsc_engine.training.signals import Signals
+
+    sets = (f'train.duration="{epochs} epochs"',)
+    (plan,) = plan_study(preset, name="logging", variants=(variant,), seeds=(0,), sets=sets).runs
+    folder = create_run(root / plan.id, plan.config, {"command": ["lsc-engine", "bench", "logging"]})
+    derived = derive(plan.config)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cpu_threads(plan.config.train.batch_size, derived.image_size))
+    try:
+        with RunWriter.open(folder, device="cpu", total_steps=derived.total_steps, echo=False) as writer:
+            session = Session(
+                plan.config, derived, folder, device=torch.device("cpu"), data_dir=None, say=lambda text: None
+            )
+            for name in CALLS:
+                setattr(writer, name, timer.around(name, getattr(writer, name)))
+            began = time.perf_counter()
+            outcome = train(session, writer, Signals())
+            seconds = time.perf_counter() - began
+            writer.finish(outcome.state, 0)
+    finally:
+        torch.set_num_threads(threads)
+    if outcome.state != "finished":
+        raise LscError(f"the training ended as {outcome.state}")
+    return seconds, derived.total_steps

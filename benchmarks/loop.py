@@ -1,0 +1,223 @@
+"""bars.md, loop: our training step against a loop written by hand, with the same model, images, order and optimizer.
+
+Our loop is the one that `lsc-engine run` uses, run folder, log lines and requests included; it runs in a thread that
+is let go for a stretch of steps at a time, in turns with the bare one. Cross-entropy must end with equal weights bit
+by bit. The bare LSC loop gathers rows of a dense table, as Algorithm 1 of arXiv:2510.04090 does.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsc_engine.bench import Check, Result, Table
+from lsc_engine.config import derive, plan_study
+from lsc_engine.errors import LscError
+from lsc_engine.runs import RunWriter
+from lsc_engine.runs.writer import create_run
+from lsc_engine.training.devices import cpu_threads
+from lsc_engine.training.loop import train
+from lsc_engine.training.session import Session
+from lsc_engine.training.signals import Signals
+
+from .measure import Timed, milliseconds, same, wait
+
+# name -> (preset, variant, settings, steps of a stretch)
+CASES: dict[str, tuple[str, str, tuple[str, ...], int]] = {
+    "digits, batch 32, CE": ("demo", "CE-384", (), 60),
+    "digits, batch 32, LSC": ("demo", "V21-384", (), 60),
+    "32 px, batch 128, CE": (
+        "demo", "CE-384", ("data.image_size=32", "train.batch_size=128", "model.width=0.5"), 3,
+    ),
+    "32 px, batch 128, LSC": (
+        "demo", "V21-384", ("data.image_size=32", "train.batch_size=128", "model.width=0.5"), 3,
+    ),
+}  # fmt: skip
+
+
+def run(*, quick: bool = False, rounds: int = 15, device: str = "cpu", only: str = "") -> Result:
+    """`rounds` stretches of each side; `only`: the cases whose name contains it."""
+    rows = []
+    for name, (preset, variant, sets, stretch) in CASES.items():
+        if only in name and not (quick and "32 px" in name):
+            rows.append(_case(name, preset, variant, sets, 4 if quick else stretch, 2 if quick else rounds, device))
+    worst = max(row["ours / bare"] for row in rows)
+    limit = 1.02 if device == "cpu" else 1.0
+    bar = "at most 2 % slower" if device == "cpu" else "faster"
+    checks = [Check("our step against the bare loop", f"{100 * (worst - 1):+.1f} % at worst", bar,
+                    None if quick else worst <= limit)]  # fmt: skip
+    notes = [
+        "Same initial weights, images, order of images and fused AdamW. For cross-entropy all final weights are equal "
+        "bit by bit; for LSC the loss after the first stretch, within 0.01. Ours includes metrics, status and "
+        "heartbeat; evaluation and checkpoints are left out on both sides."
+    ]
+    return Result("loop", checks, [Table("A training step", rows)], notes)
+
+
+def _case(
+    name: str, preset: str, variant: str, sets: tuple[str, ...], stretch: int, rounds: int, device: str
+) -> dict[str, Any]:
+    steps = stretch * (rounds + 1) + 1
+    fixed = (f'train.duration="{steps} steps"', f'eval.every="{steps} steps"', "eval.images=32", *sets)
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as scratch:
+        (plan,) = plan_study(preset, name="loop", variants=(variant,), seeds=(0,), sets=fixed).runs
+        derived = derive(plan.config)
+        folder = create_run(Path(scratch) / plan.id, plan.config, {"command": ["lsc-engine", "bench", "loop"]})
+        if device == "cpu":
+            torch.set_num_threads(min(threads, cpu_threads(plan.config.train.batch_size, derived.image_size)))
+        try:
+            with RunWriter.open(folder, device=device, total_steps=steps, echo=False) as writer:
+                session = Session(
+                    plan.config, derived, folder, device=torch.device(device), data_dir=None, say=lambda text: None
+                )
+                timed, pairs = _race(session, writer, _Bare(session), stretch, rounds)
+        finally:
+            torch.set_num_threads(threads)
+    exact = session.config.target.method == "ce"
+    for ours, bare in pairs:
+        same(f"{name}: {'weights' if exact else 'loss'}", ours, bare, tolerance=0.0 if exact else 1e-2)
+    return {
+        "case": name, "ours": milliseconds(timed.median("ours") / stretch),
+        "bare": milliseconds(timed.median("bare") / stretch), "ours / bare": timed.ratio("ours", "bare"),
+    }  # fmt: skip
+
+
+class _Bare:
+    """The loop a user writes: whole data set and labels as tensors, an order per epoch, no run folder."""
+
+    def __init__(self, session: Session) -> None:
+        self.model, self.head = copy.deepcopy(session.model), copy.deepcopy(session.head)
+        self.dtype, self.device, config = session.dtype, session.device, session.config
+        source = session.source
+        everything = torch.arange(source.images, device=source.device)
+        self.pixels, self.labels = source.fetch(everything), source.labels(everything)
+        self.batch, self.per_epoch = session.batch_size, session.steps_per_epoch
+        # The order of our run, so that weights can be compared.
+        self.orders = [
+            session.batches.order(epoch)(everything) for epoch in range(session.total_steps // self.per_epoch + 1)
+        ]
+        self.table: Tensor | None = None
+        if config.target.method == "lsc":
+            head: Any = session.head
+            self.table = head.system.vectors(head.order.index(torch.arange(source.classes))).to(self.device)
+        parameters = [*self.model.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay, fused=True
+        )
+        self.model.train()
+        self.step = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def run(self, steps: int) -> None:
+        """So many training steps."""
+        for _ in range(steps):
+            epoch, at = divmod(self.step, self.per_epoch)
+            index = self.orders[epoch][at * self.batch : (at + 1) * self.batch]
+            images = self.pixels[index].float().mul_(1.0 / 127.5).sub_(1.0)
+            labels = self.labels[index]
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                z = self.model(images)
+                if self.table is None:
+                    logits = self.head.layer(z)  # type: ignore[operator]
+                    loss = nn.functional.cross_entropy(logits.float(), labels)
+                else:
+                    loss = 1 - nn.functional.cosine_similarity(z.float(), self.table[labels]).mean()
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loss_sum += loss.detach()
+            self.step += 1
+
+
+class _Paced:
+    """The batches of a session, handed out a stretch at a time: `pause` blocks before every stretch."""
+
+    def __init__(self, batches: Any, stretch: int, pause: Callable[[], None]) -> None:
+        self._batches, self._stretch, self._pause = batches, stretch, pause
+
+    def from_step(self, step: int) -> Iterator[Any]:
+        """As `Batches.from_step`."""
+        for number, batch in enumerate(self._batches.from_step(step)):
+            if number % self._stretch == 0:
+                self._pause()
+            yield batch
+
+
+def _race(
+    session: Session, writer: RunWriter, bare: _Bare, stretch: int, rounds: int
+) -> tuple[Timed, list[tuple[Tensor, Tensor]]]:
+    """Stretches of our loop and of the bare one in turns, and what must be equal: weights for CE, the loss for LSC."""
+    waiting, go = threading.Semaphore(0), threading.Semaphore(0)
+    failure: list[BaseException] = []
+
+    def pause() -> None:
+        waiting.release()
+        go.acquire()
+
+    def ours() -> None:
+        try:
+            train(session, writer, Signals())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            waiting.release()
+
+    session.batches = _Paced(session.batches, stretch, pause)  # type: ignore[assignment]
+    thread = threading.Thread(target=ours, daemon=True)
+    thread.start()
+    waiting.acquire()
+    taken: dict[str, list[float]] = {"ours": [], "bare": []}
+    pairs: list[tuple[Tensor, Tensor]] = []
+    exact = session.config.target.method == "ce"
+    for number in range(rounds + 1):
+        if failure:
+            break
+        began = time.perf_counter()
+        go.release()
+        waiting.acquire()
+        wait()
+        middle = time.perf_counter()
+        bare.run(stretch)
+        wait()
+        # The first stretch warms up.
+        if number:
+            taken["ours"].append(middle - began)
+            taken["bare"].append(time.perf_counter() - middle)
+        elif not exact:
+            # Two ways to compute a cosine round differently, and training amplifies it: compared early on.
+            pairs = _losses(session, bare)
+    if exact and not failure:
+        pairs = _weights(session, bare)
+    go.release()
+    thread.join()
+    if failure:
+        raise LscError(f"our loop ended: {failure[0]}") from failure[0]
+    return Timed(taken), pairs
+
+
+def _weights(session: Session, bare: _Bare) -> list[tuple[Tensor, Tensor]]:
+    own = [*session.model.state_dict().values(), *session.head.state_dict().values()]
+    other = [*bare.model.state_dict().values(), *bare.head.state_dict().values()]
+    return [(a.clone(), b.clone()) for a, b in zip(own, other, strict=True)]
+
+
+@torch.no_grad()
+def _losses(session: Session, bare: _Bare) -> list[tuple[Tensor, Tensor]]:
+    """The loss of both networks on some images, by the same head."""
+    images = bare.pixels[:64].float().mul_(1.0 / 127.5).sub_(1.0)
+    target = session.head.target(bare.labels[:64])
+    found = []
+    for model in (session.model, bare.model):
+        model.eval()
+        found.append(session.head.loss(model(images), target))
+        model.train()
+    return [(found[0], found[1])]
