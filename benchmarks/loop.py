@@ -144,6 +144,9 @@ class _Paced:
     def __init__(self, batches: Any, stretch: int, pause: Callable[[], None]) -> None:
         self._batches, self._stretch, self._pause = batches, stretch, pause
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)
+
     def from_step(self, step: int) -> Iterator[Any]:
         """As `Batches.from_step`."""
         for number, batch in enumerate(self._batches.from_step(step)):

@@ -69,9 +69,10 @@ def run(
 def _side(method: str, classes: int, model: str, size: int, cap: int, device: str | None) -> dict[str, Any]:
     label = method.upper()
     n = n_min(SYSTEM, classes) if method == "lsc" else None
-    facts = [_described(method, classes, model, size, batch) for batch in (1, 2)]
-    parameters = facts[0]["parameters"] + facts[0]["head_parameters"]
-    each = facts[1]["memory_bytes"] - facts[0]["memory_bytes"]
+    facts = _described(method, classes, model, size)
+    parameters = facts["parameters"] + facts["head_parameters"]
+    # The estimate for a batch of one, less the state: what each image adds.
+    each = facts["memory_bytes"] - 16 * parameters
     if device is None:
         batch = max(0, (cap - 16 * parameters) // each)
     else:
@@ -80,7 +81,7 @@ def _side(method: str, classes: int, model: str, size: int, cap: int, device: st
         f"{label} parameters": parameters,
         f"{label} weights MB": round(4 * parameters / 1e6, 2),
         f"{label} state": megabytes(16 * parameters),
-        f"{label} embedding": f"{4 * int(n or facts[0]['dim']):,} B",
+        f"{label} embedding": f"{4 * int(n or facts['dim']):,} B",
         f"{label} output": f"{4 * (int(n) if n else classes):,} B",
         f"{label} largest batch": int(batch),
     }
@@ -97,8 +98,8 @@ def _config(method: str, classes: int, model: str, size: int, batch: int) -> Any
     return plan.config
 
 
-def _described(method: str, classes: int, model: str, size: int, batch: int) -> dict[str, Any]:
-    config = _config(method, classes, model, size, batch)
+def _described(method: str, classes: int, model: str, size: int) -> dict[str, Any]:
+    config = _config(method, classes, model, size, 1)
     dim = n_min(SYSTEM, classes) if method == "lsc" else None
     return describe(config, channels=3, size=size, dim=dim, classes=classes)
 

@@ -20,14 +20,14 @@ from .terminal import Terminal
 def run(*, quick: bool = False, seconds: float = 15.0, runs: int = 1000, lines: int = 1_000_000) -> Result:
     """`seconds` of looking for what is measured over time."""
     if quick:
-        seconds, runs, lines = 0.6, 5, 2_000
+        seconds, runs, lines = 0.2, 5, 2_000
     told = not quick
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         busy, idle_rate = _idle(root / "idle", seconds, min(100, runs))
         rate = _live(root / "live", seconds)
-        keys, whole = _many(root / "many", runs, 2 if quick else 10)
+        keys, whole = _many(root / "many", runs, 1 if quick else 10)
         opened, blocked = _long(root / "long", lines, 1 if quick else 5)
     checks = [
         Check("idle, processor time", f"{100 * busy:.1f} % of a core", "at most 2 %", busy <= 0.02 if told else None),

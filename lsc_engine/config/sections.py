@@ -321,7 +321,9 @@ class Train(Section):
     duration: Length = _setting(..., "Length of the training.", kind="duration")
     batch_size: int = _setting(256, "Images per step.", ge=1, le=2**20)
     precision: Literal["auto", "bf16", "float32"] = _setting("auto", "auto: bf16 on CUDA, float32 on the CPU.")
-    compile: Literal["auto", "on", "off"] = _setting("auto", "Compile the step with torch.compile; auto: on CUDA.")
+    compile: Literal["auto", "on", "off", "graphs"] = _setting(
+        "auto", "Compile the step with torch.compile; auto: on CUDA. graphs: CUDA graphs besides, for small networks."
+    )
 
 
 class Eval(Section):

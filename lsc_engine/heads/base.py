@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,6 +28,10 @@ class Head(nn.Module):
     def target(self, labels: Tensor) -> Tensor:
         """What `loss` takes for the class labels [B] int64: [B] or [B, k] int64."""
         return labels
+
+    def prepare(self, device: torch.device) -> None:
+        """Make now, on `device`, the small constants that would otherwise appear during the first step: a compiled
+        step would be compiled again for them."""
 
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         """The loss of each image, [B] float32, for embeddings [B, n] and `target(labels)`."""

@@ -56,6 +56,10 @@ class LscHead(Head):
     def target(self, labels: Tensor) -> Tensor:
         return self.order.index(labels)
 
+    @torch.no_grad()
+    def prepare(self, device: torch.device) -> None:
+        self.loss(torch.zeros(2, self.system.n, device=device), self.target(torch.arange(2, device=device)))
+
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()

@@ -85,8 +85,9 @@ class MicroBatches:
             loss.backward()
             return loss.detach()
         total = torch.zeros((), device=self._device)
+        loss_of = getattr(self.loss, "in_parts", self.loss)
         for part, goal in zip(images.tensor_split(self.parts), target.tensor_split(self.parts), strict=True):
-            loss = self.loss(part, goal) * (len(part) / len(images))
+            loss = loss_of(part, goal) * (len(part) / len(images))
             loss.backward()
             total += loss.detach()
         return total

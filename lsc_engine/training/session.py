@@ -136,8 +136,9 @@ class Session:
 
     def _make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         choice, device = self.config.train.compile, self.device
-        compiled = choice == "on" or (choice == "auto" and device.type == "cuda")
-        return make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled)
+        compiled = choice in ("on", "graphs") or (choice == "auto" and device.type == "cuda")
+        graphs = choice == "graphs" and device.type == "cuda"
+        return make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled, graphs=graphs)
 
     def _width(self) -> int:
         with torch.no_grad():

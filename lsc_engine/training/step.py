@@ -46,15 +46,40 @@ def keep_only(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Paramete
 
 
 def make_loss(
-    model: nn.Module, head: Head, *, dtype: torch.dtype | None, device: torch.device, compiled: bool
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """(images, targets) -> scalar loss, under autocast; one compiled graph of model and loss where asked."""
+    model: nn.Module, head: Head, *, dtype: torch.dtype | None, device: torch.device, compiled: bool,
+    graphs: bool = False,
+) -> Callable[[Tensor, Tensor], Tensor]:  # fmt: skip
+    """(images, targets) -> scalar loss, under autocast; one compiled graph of model and loss where asked.
+
+    `graphs`: compiled, and replayed as CUDA graphs.
+    """
 
     def loss(images: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             return head.batch_loss(model, images, target)
 
-    return torch.compile(loss, dynamic=False) if compiled else loss
+    if not (compiled or graphs):
+        return loss
+    head.prepare(device)
+    if not graphs:
+        return torch.compile(loss, dynamic=False)
+    return Replayed(loss)
+
+
+class Replayed:
+    """The loss of a batch as CUDA graphs: a small network no longer waits for the host to start its kernels.
+
+    Gradients lie in the graphs' memory until the next call, so they are used and dropped before it; what adds up
+    gradients of several calls takes `in_parts`, which is compiled only.
+    """
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._whole = torch.compile(loss, dynamic=False, mode="reduce-overhead")
+        self.in_parts = torch.compile(loss, dynamic=False)
+
+    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._whole(images, target)
 
 
 def has_dropout(model: nn.Module) -> bool:

@@ -1,0 +1,144 @@
+"""What evaluation costs beside training, and what it tells for that: bars.md, decode, and the presets' [eval].
+
+For shipped presets whose images are at hand: seconds of one evaluation against those of the training between two, the
+share of the label in it, and the standard error of the accuracy that it tells, sqrt(p (1 - p) / M) <= 1 / (2 sqrt M).
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsc_engine.bench import Check, Result, Table
+from lsc_engine.config import derive, plan_study
+from lsc_engine.data import eval_batches
+from lsc_engine.errors import LscError
+from lsc_engine.heads.lsc import LscHead
+from lsc_engine.runs import RunWriter
+from lsc_engine.runs.writer import create_run
+from lsc_engine.training.devices import cpu_threads
+from lsc_engine.training.evaluate import evaluate
+from lsc_engine.training.session import Session
+
+from . import baselines
+from .measure import milliseconds, wait
+
+PRESETS = "demo/V21-384,demo/V21-min,fashion-v21/V21-min,spectrum-300k/300k"
+
+
+def run(
+    *, quick: bool = False, presets: str = PRESETS, steps: int = 12, images: int = 2048, device: str = "cpu"
+) -> Result:
+    """`presets`: preset/variant, comma-separated; `steps` timed for training, at most `images` for evaluation."""
+    if quick:
+        presets, steps, images = "demo/V21-min", 2, 64
+    rows = []
+    for word in presets.split(","):
+        preset, _, variant = word.strip().rpartition("/")
+        rows.append(_case(preset, variant, steps, images, torch.device(device)))
+    share = max(row["label, share of the evaluation"] for row in rows)
+    worst = max(row["evaluation, share of the time"] for row in rows)
+    checks = [
+        Check("label, share of an evaluation", f"{100 * share:.2f} % at most", "at most 5 %",
+              None if quick else share <= 0.05),
+        Check("evaluation, share of a run's time", f"{100 * worst:.1f} % at most", "at most 25 %",
+              None if quick else worst <= 0.25),
+    ]  # fmt: skip
+    for row in rows:
+        for key in ("label, share of the evaluation", "evaluation, share of the time", "label by a table, share"):
+            row[key] = None if row[key] is None else f"{100 * row[key]:.3g} %"
+    notes = [
+        "An evaluation is on a fixed sample of at most 10 240 images, whatever the data set's size, and without "
+        "gradients; `standard error`: of the accuracy told. `label by a table`: the same evaluation with the label by "
+        "an exhaustive matrix product, where a dense table is small enough."
+    ]
+    return Result("evaluation", checks, [Table("Evaluation beside training", rows)], notes)
+
+
+def _case(preset: str, variant: str, steps: int, most: int, device: torch.device) -> dict[str, Any]:
+    (plan,) = plan_study(preset, name="evaluation", variants=(variant,), seeds=(0,)).runs
+    derived = derive(plan.config)
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = create_run(Path(scratch) / plan.id, plan.config, {"command": ["lsc-engine", "bench", "evaluation"]})
+        if device.type == "cpu":
+            torch.set_num_threads(min(threads, cpu_threads(plan.config.train.batch_size, derived.image_size)))
+        try:
+            with RunWriter.open(folder, device=str(device), total_steps=derived.total_steps, echo=False) as writer:
+                session = Session(plan.config, derived, folder, device=device, data_dir=None, say=lambda text: None)
+                step = _seconds_a_step(session, writer, steps)
+            count = min(most, derived.eval_images)
+            ours, label = _evaluated(session, count, None)
+            table = _table(session)
+            dense = None if table is None else _evaluated(session, count, table)
+        finally:
+            torch.set_num_threads(threads)
+    whole = ours * derived.eval_images / count
+    between = step * derived.eval_every
+    return {
+        "preset": f"{preset}/{variant}", "images": derived.eval_images, "classes": derived.classes,
+        "training between two": milliseconds(between), "evaluation": milliseconds(whole),
+        "evaluation, share of the time": whole / (whole + between),
+        "label, share of the evaluation": label / ours,
+        "label by a table, share": None if dense is None else dense[1] / dense[0],
+        "standard error": f"at most {50 / math.sqrt(derived.eval_images):.2f} %",
+    }  # fmt: skip
+
+
+def _seconds_a_step(session: Session, writer: RunWriter, steps: int) -> float:
+    session.model.train()
+    batches = session.batches.from_step(0)
+    taken = []
+    for number in range(steps + 2):
+        began = time.perf_counter()
+        session.backward(writer, next(batches), number)
+        session.optimizer.step()
+        session.optimizer.zero_grad(set_to_none=True)
+        wait()
+        taken.append(time.perf_counter() - began)
+    return sorted(taken[2:])[len(taken[2:]) // 2]
+
+
+def _table(session: Session) -> Tensor | None:
+    head = session.head
+    if not isinstance(head, LscHead) or head.classes * head.system.n > 2**27:
+        return None
+    return baselines.table_of(head.system, head.order, head.classes).to(session.device)
+
+
+def _evaluated(session: Session, count: int, table: Tensor | None) -> tuple[float, float]:
+    """Seconds of an evaluation on `count` images, and of its labels."""
+    head, labels_only = session.head, [0.0]
+    exact = head.predict
+
+    def predict(z: Tensor) -> Tensor:
+        wait()
+        began = time.perf_counter()
+        labels = exact(z) if table is None else baselines.gemm_labels(z, table)
+        wait()
+        labels_only[0] += time.perf_counter() - began
+        return labels
+
+    index = torch.arange(session.source.images)[:count]
+    values, taken = [], []
+    head.predict = predict  # type: ignore[method-assign]
+    try:
+        for _ in range(2):
+            labels_only[0] = 0.0
+            began = time.perf_counter()
+            batches = eval_batches(session.source, index, max(512, session.batch_size))
+            values.append(
+                evaluate(session.model, head, batches, device=session.device, dtype=session.dtype)["accuracy"]
+            )
+            taken.append((time.perf_counter() - began, labels_only[0]))
+    finally:
+        head.predict = exact  # type: ignore[method-assign]
+    if values[0] != values[1]:
+        raise LscError(f"two evaluations of the same images differ: {values}")
+    return taken[-1]

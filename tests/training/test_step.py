@@ -1,0 +1,105 @@
+"""A compiled step: compiled once, equal to the plain one, and on a GPU without waiting for it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lsc_engine.config import derive, plan_study
+from lsc_engine.heads.lsc import LscHead
+from lsc_engine.models.encoder import Encoder
+from lsc_engine.runs import RunWriter, create_run
+from lsc_engine.training.microbatch import MicroBatches
+from lsc_engine.training.session import Session
+from lsc_engine.training.step import make_loss
+from lsc_engine.vectors import Order, system
+
+CPU = torch.device("cpu")
+
+
+def parts(name: str, loss: str) -> tuple[Encoder, LscHead, Tensor, Tensor]:
+    made = system(name, 12)
+    head = LscHead(made, Order.make("shuffled", made, 0), 50, loss=loss, radius="native" if name == "A" else 1.0)
+    torch.manual_seed(0)
+    images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return Encoder(1, 8, 12, 0.1), head, images, head.target(torch.arange(8))
+
+
+@pytest.mark.parametrize(("name", "loss"), [("V21", "cosine"), ("A", "distance"), ("A-interp", "cosine+distance")])
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_step_is_compiled_once_and_gives_the_plain_loss(
+    monkeypatch: pytest.MonkeyPatch, name: str, loss: str, graphs: bool
+) -> None:
+    compiler = torch.compile
+
+    def without_code(function: Callable[..., Any], dynamic: bool, mode: str | None = None) -> Any:
+        return compiler(function, dynamic=dynamic, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", without_code)
+    torch.compiler.reset()
+    counts = torch._dynamo.utils.counters
+    counts.clear()
+    model, head, images, target = parts(name, loss)
+    plain = make_loss(model, head, dtype=None, device=CPU, compiled=False)
+    quick = make_loss(model, head, dtype=None, device=CPU, compiled=True, graphs=graphs)
+    for _ in range(3):
+        got = quick(images, target)
+        got.backward()
+        torch.testing.assert_close(got, plain(images, target))
+    assert counts["stats"]["unique_graphs"] == 1
+
+
+def test_gradients_that_add_up_are_not_those_of_replayed_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph's memory is written again by the next call, so parts of a batch go through the compiled loss alone."""
+    asked: list[str | None] = []
+
+    def noted(function: Callable[..., Any], dynamic: bool, mode: str | None = None) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            asked.append(mode)
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", noted)
+    model, head, images, target = parts("V21", "cosine")
+    loss = make_loss(model, head, dtype=None, device=CPU, compiled=True, graphs=True)
+    micro = MicroBatches(loss, model, head, batch_size=8, device=CPU)
+    micro.backward(images, target, lambda: None, print)
+    assert asked == ["reduce-overhead"]
+    micro.parts = 2
+    micro.backward(images, target, lambda: None, print)
+    assert asked == ["reduce-overhead", None, None]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("choice", ["off", "on", "graphs"])
+@pytest.mark.parametrize("augment", ["none", "light1"])
+def test_no_step_between_two_log_points_waits_for_the_gpu(tmp_path: Path, choice: str, augment: str) -> None:
+    sets = (f'train.compile="{choice}"', f'data.augment="{augment}"', 'train.duration="2 epochs"')
+    (plan,) = plan_study("demo", name="sync", variants=("V21-384",), seeds=(0,), sets=sets).runs
+    folder = create_run(tmp_path / plan.id, plan.config, {"command": ["test", str(os.getpid())]})
+    cuda = torch.device("cuda")
+    with RunWriter.open(folder, device="cuda", total_steps=112, echo=False) as writer:
+        session = Session(plan.config, derive(plan.config), folder, device=cuda, data_dir=None, say=lambda text: None)
+        session.model.train()
+        batches = session.batches.from_step(0)
+        try:
+            for step in range(40):
+                if step == 10:
+                    torch.cuda.set_sync_debug_mode("error")
+                loss = session.backward(writer, next(batches), step)
+                session.optimizer.step()
+                session.optimizer.zero_grad(set_to_none=True)
+                session.loss_sum += loss
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(session.loss_sum)
