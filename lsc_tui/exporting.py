@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import lsc_engine
 from lsc_engine.errors import LscError
 from lsc_engine.runs.compare import LevelResult, Row, is_loss
-from lsc_engine.runs.seeds import Mean
+from lsc_engine.runs.latex import tabular
+from lsc_engine.runs.seeds import Mean, drawn
 from lsc_tui.comparing import Compared, level_name, shown_levels
 from lsc_tui.lines import clean
 from lsc_tui.model import LETTERS, value_text
@@ -25,8 +24,6 @@ from lsc_tui.screens.compare_parts import table_cells
 from lsc_tui.widgets.chart import UNITS, Look
 
 FIGURE_SECONDS = 120
-# Points of one curve in a figure: more than a printed line can show.
-_MOST_POINTS = 2000
 
 
 def csv_text(found: Compared) -> str:
@@ -70,23 +67,11 @@ def _number(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-          "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$",
-          ">": "$>$", "<": "$<$"}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in clean(text))
-
-
 def latex_text(found: Compared) -> str:
     """The table as shown, as a booktabs tabular."""
     columns, rows = table_cells(found, True)
     align = "".join("l" if where == "<" else "r" for _, _, where in columns)
-    lines = [rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-    lines += [" & ".join(_latex(head) for head, _, _ in columns) + r" \\", r"\midrule"]
-    lines += [" & ".join(_latex(cell) for cell in cells) + r" \\" for cells in rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    return tabular([clean(head) for head, _, _ in columns], [[clean(cell) for cell in cells] for cells in rows], align)
 
 
 def write_figure(
@@ -128,18 +113,4 @@ def _figure_series(found: Compared, row: Row, metric: str, scale: float, band: b
     letter = found.letters[row.key]
     colour = LETTERS.index(letter) if letter in LETTERS else 0
     label = clean(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
-    if band or len(mean.seeds) < 2:
-        out = {"label": label, "colour": colour, "x": _list(mean.x), "y": _list(mean.mean * scale)}
-        if len(mean.seeds) > 1:
-            out |= {"low": _list(mean.low * scale), "high": _list(mean.high * scale)}
-        return [out]
-    return [
-        {"label": label if number == 0 else "", "colour": colour, "x": _list(curve.x), "y": _list(curve.y * scale)}
-        for number, curve in enumerate(mean.seeds)
-    ]
-
-
-def _list(values: np.ndarray) -> list[float | None]:
-    if values.size > _MOST_POINTS:
-        values = values[np.unique(np.linspace(0, values.size - 1, _MOST_POINTS).round().astype(int))]
-    return [float(v) if math.isfinite(v) else None for v in values]
+    return drawn(mean, label=label, colour=colour, scale=scale, band=band)

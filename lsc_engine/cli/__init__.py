@@ -14,7 +14,7 @@ import typer
 from lsc_engine.errors import LscError
 
 # One module per group; each has `register(app)`.
-GROUPS = ("train", "look", "keep", "presets", "vectors", "data", "bench", "report")
+GROUPS = ("train", "look", "keep", "presets", "vectors", "data", "bench", "report", "export", "applying")
 
 
 def build_app() -> typer.Typer:

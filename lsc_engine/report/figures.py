@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lsc_engine.report.material import Material
 from lsc_engine.report.results import accuracy_names
 from lsc_engine.report.text import plain
 from lsc_engine.runs.compare import Row, is_loss
 from lsc_engine.runs.rows import Floats
-from lsc_engine.runs.seeds import over_seeds
+from lsc_engine.runs.seeds import drawn, over_seeds
 
 ENDINGS = (".svg", ".png")
 # Points of one curve: more than the width of a figure shows.
@@ -38,27 +36,46 @@ class Figure:
 
 def curve_figures(material: Material, sure: Mapping[str, float]) -> list[Figure]:
     """Every accuracy, and every loss by kind, against epochs."""
-    axis = "epoch"
+    rows = material.rows
+    return figures_of(rows, [*accuracy_names(rows), "train/loss", "val/loss"], sure)
+
+
+def figures_of(rows: Sequence[Row], metrics: Sequence[str], sure: Mapping[str, float] | None = None) -> list[Figure]:
+    """A figure for each metric against epochs; a loss has one for each kind. `sure`: levels by row key."""
     found = []
-    for name in accuracy_names(material.rows):
-        rows = [row for row in material.rows if name in row.last]
-        found.append(_figure(material, rows, name, axis, {}))
-    for metric in ("train/loss", "val/loss"):
-        groups = dict.fromkeys(row.group for row in material.rows if metric in row.last)
-        for number, group in enumerate(groups):
-            rows = [row for row in material.rows if row.group == group and metric in row.last]
-            suffix = f" {rows[0].kind}{number if len(groups) > 1 else ''}"
-            levels = sure if metric == "train/loss" else {}
-            found.append(_figure(material, rows, metric, axis, levels, suffix))
+    for name in metrics:
+        logged = [row for row in rows if name in row.last]
+        groups = dict.fromkeys(row.group for row in logged) if is_loss(name) else [None]
+        kinds: list[str] = []
+        for group in groups:
+            chosen = [row for row in logged if group is None or row.group == group]
+            suffix = ""
+            if chosen and is_loss(name):
+                # Two distance losses of different radii are two kinds by one letter.
+                kinds.append(chosen[0].kind)
+                many = kinds.count(chosen[0].kind)
+                suffix = f" {chosen[0].kind}{many if many > 1 else ''}"
+            levels = (sure or {}) if name == "train/loss" else {}
+            found.append(_figure(rows, chosen, name, levels, suffix))
     return [figure for figure in found if figure.document["series"]]
 
 
+def is_share(name: str) -> bool:
+    """Whether a metric is a share, shown in per cent."""
+    return "accuracy" in name or name.endswith("/inside") or is_by_layer(name)
+
+
+def is_by_layer(name: str) -> bool:
+    """Whether a metric is a nearest-class-centre accuracy of one layer."""
+    return "ncc" in name.rpartition("/")[2]
+
+
 def _figure(
-    material: Material, rows: Sequence[Row], metric: str, axis: str, sure: Mapping[str, float], suffix: str = ""
+    all_rows: Sequence[Row], rows: Sequence[Row], metric: str, sure: Mapping[str, float], suffix: str = ""
 ) -> Figure:
-    loss = is_loss(metric)
-    colours = {row.key: number for number, row in enumerate(material.rows)}
-    series = [one for row in rows if (one := _series(row, metric, axis, colours[row.key], loss)) is not None]
+    share, axis = is_share(metric), "epoch"
+    colours = {row.key: number for number, row in enumerate(all_rows)}
+    series = [one for row in rows if (one := _series(row, metric, axis, colours[row.key], share)) is not None]
     levels = [
         {"y": sure[row.key], "label": f"{row.label}: sure below", "colour": colours[row.key]}
         for row in rows
@@ -66,8 +83,8 @@ def _figure(
     ]
     positive = all(v is None or v > 0 for one in series for key in ("y", "low") for v in one.get(key, ()))
     document = {
-        "x_label": axis, "y_label": f"{metric}{suffix[:2]}" if loss else f"{metric} (%)", "width": _WIDTH, "dpi": 160,
-        "log_x": False, "log_y": loss and positive, "levels": levels, "series": series,
+        "x_label": axis, "y_label": f"{metric} (%)" if share else f"{metric}{suffix[:2]}", "width": _WIDTH, "dpi": 160,
+        "log_x": False, "log_y": is_loss(metric) and positive, "levels": levels, "series": series,
     }  # fmt: skip
     name = re.sub(r"[^a-z0-9]+", "-", f"{metric}{suffix}".lower()).strip("-")
     kind = f" ({suffix.strip()[:1]})" if suffix else ""
@@ -77,18 +94,12 @@ def _figure(
     return Figure(name, title, document)
 
 
-def _series(row: Row, metric: str, axis: str, colour: int, loss: bool) -> dict[str, Any] | None:
+def _series(row: Row, metric: str, axis: str, colour: int, share: bool) -> dict[str, Any] | None:
     mean = over_seeds(row.runs, metric, axis)
     if not mean.x.size:
         return None
-    chosen = np.unique(np.linspace(0, mean.x.size - 1, min(mean.x.size, PLACES)).round().astype(int))
-    scale = 1.0 if loss else 100.0
     label = plain(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
-    one: dict[str, Any] = {"label": label, "colour": colour}
-    one |= {"x": listed(mean.x[chosen]), "y": listed(mean.mean[chosen] * scale)}
-    if len(mean.seeds) > 1:
-        one |= {"low": listed(mean.low[chosen] * scale), "high": listed(mean.high[chosen] * scale)}
-    return one
+    return drawn(mean, label=label, colour=colour, scale=100.0 if share else 1.0, places=PLACES)[0]
 
 
 def listed(values: Floats) -> list[float | None]:

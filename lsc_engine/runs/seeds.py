@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -95,3 +96,31 @@ def over_seeds(runs: Sequence[Run], metric: str, axis: str = "epoch") -> Mean:
     return Mean(
         places, np.nanmean(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0), count, tuple(curves)
     )
+
+
+def drawn(
+    mean: Mean, *, label: str, colour: int, scale: float = 1.0, band: bool = True, places: int = 2000
+) -> list[dict[str, Any]]:
+    """The curves as report/curves.py draws them, values times `scale`: the mean with the range of the seeds as a band,
+    or without `band` every seed for itself. At most `places` points each."""
+    if band or len(mean.seeds) < 2:
+        one = {"label": label, "colour": colour, "x": _thin(mean.x, places), "y": _thin(mean.mean * scale, places)}
+        if len(mean.seeds) > 1:
+            one |= {"low": _thin(mean.low * scale, places), "high": _thin(mean.high * scale, places)}
+        return [one]
+    return [
+        {
+            "label": "" if number else label,
+            "colour": colour,
+            "x": _thin(curve.x, places),
+            "y": _thin(curve.y * scale, places),
+        }
+        for number, curve in enumerate(mean.seeds)
+    ]
+
+
+def _thin(values: Floats, places: int) -> list[float | None]:
+    """Evenly chosen values, None for one that is not finite."""
+    if values.size > places:
+        values = values[np.unique(np.linspace(0, values.size - 1, places).round().astype(np.int64))]
+    return [float(v) if np.isfinite(v) else None for v in values]

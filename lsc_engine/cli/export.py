@@ -1,0 +1,59 @@
+"""The command `export`: metrics, weights, figures and tables of runs in the formats of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsc_engine.cli.look import AsJson, RunsDirs
+from lsc_engine.cli.output import emit_json
+from lsc_engine.errors import UsageError, did_you_mean
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's command."""
+    app.command("export")(export)
+
+
+def export(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, or a study for all of its runs.")],
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, tensorboard, safetensors, png, svg, pdf or latex.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File, or folder where there are several. Default: a name of its own.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="Draw this metric (png, svg, pdf); may be repeated.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option("--baseline", help="Variant to compare with (latex).")] = None,
+    at: Annotated[
+        int | None, typer.Option("--at", help="Step of the checkpoint (safetensors). Default: the best one.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what lies there.")] = False,
+    runs_dir: RunsDirs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write runs for other tools: metrics, the weights of the best checkpoint, curves, or a table of a comparison.
+
+    Example: lsc-engine export fig9 --to svg --metric train/loss --out loss.svg
+    """
+    from lsc_engine.cli.look import _find_all
+    from lsc_engine.report.exports import FIGURES, FORMATS
+    from lsc_engine.report.exports import export as write
+
+    if to not in FORMATS:
+        raise UsageError(f"--to {to}: there is no such format; {did_you_mean(to, FORMATS)}")
+    for option, given, fits in (
+        ("--metric", metric, FIGURES), ("--at", at, ("safetensors",)), ("--baseline", baseline, ("latex", *FIGURES)),
+    ):  # fmt: skip
+        if given and to not in fits:
+            raise UsageError(f"{option} does not go with --to {to}, but with {', '.join(fits)}")
+    chosen = _find_all(runs, runs_dir)
+    place = out.expanduser() if out is not None else None
+    files = write(chosen, to, place, force=force, metrics=metric, baseline=baseline, at=at)
+    if as_json:
+        emit_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})
+        return
+    for file in files:
+        print(file)
