@@ -19,18 +19,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.runs.embeddings import list_snapshots
 from lsc_tui.demo import ARCHIVE, HOST
 
 HERE = Path(__file__).parent
-SPECTRUM = str(HERE / "demo_spectrum.toml")
+SPECTRUM, SPHERE = str(HERE / "demo_spectrum.toml"), str(HERE / "demo_sphere.toml")
 # Study, preset, further arguments.
 STUDIES = (
     ("too-fast", SPECTRUM, "--variant n=128 --set target.loss=distance --set optimizer.lr=30 --seeds 0"),
     ("spectrum-2k", SPECTRUM, "--seeds 0,1"),
     ("demo", "demo", "--seeds 0,1"),
+    ("digits-sphere", SPHERE, "--seeds 0"),
 )
-# Shown at work: run id -> share of its lines that is there from the start; the later ones wait for the earlier.
-REPLAY = {"spectrum-2k/V21/seed-1": 0.4, "spectrum-2k/n_min/seed-1": 0.0}
+# Shown at work: run id -> share of its lines that is there from the start; the later ones of a study wait for the
+# earlier.
+REPLAY = {"spectrum-2k/V21/seed-1": 0.4, "spectrum-2k/n_min/seed-1": 0.0, "digits-sphere/A-3/seed-0": 0.3}
 FILES = ("preset.toml", "source.json", "metrics.jsonl", "status.json", "log.txt")
 MOST_BYTES = 1_500_000
 
@@ -77,6 +80,8 @@ def pack(runs: Path, out: Path) -> int:
                 for name in (name for name in FILES if (folder / name).is_file()):
                     data = cleaned(name, (folder / name).read_bytes(), command)
                     add(archive, f"runs/{folder.relative_to(runs)}/{name}", data)
+                for _, path in list_snapshots(folder):
+                    add(archive, f"runs/{path.relative_to(runs)}", path.read_bytes())
     return count
 
 

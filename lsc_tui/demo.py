@@ -21,6 +21,8 @@ from pathlib import Path
 
 from lsc_engine.runs import control
 from lsc_engine.runs.compare import is_loss
+from lsc_engine.runs.embeddings import list_snapshots
+from lsc_engine.runs.files import replace_file
 from lsc_engine.runs.layout import LOG, METRICS, STATUS
 from lsc_engine.runs.rows import parse_line
 from lsc_engine.runs.status import Status, read_status, write_status
@@ -46,8 +48,17 @@ def demo_folder(archive: Path = ARCHIVE, *, pause: float = PAUSE) -> Path | None
     runs = folder / "runs"
     plan = json.loads((folder / "replay.json").read_text())
     move_times(runs, time.time() - AGO)
-    Replay(runs, {str(key): float(share) for key, share in plan.items()}, pause=pause).start()
+    for part in plans(plan):
+        Replay(runs, part, pause=pause).start()
     return runs
+
+
+def plans(plan: dict[str, float]) -> list[dict[str, float]]:
+    """The replay's plan, study by study: each has one run at work."""
+    out: dict[str, dict[str, float]] = {}
+    for key, share in plan.items():
+        out.setdefault(str(key).rpartition("/seed-")[0].rpartition("/")[0], {})[str(key)] = float(share)
+    return list(out.values())
 
 
 def _remove(folder: Path) -> None:
@@ -131,11 +142,15 @@ class _Tape:
         self._last: dict[str, float] = {}
         self._step, self._epoch, self._time = 0, 0.0, 0.0
         self._started = time.time()
+        self._shots = {step: (path, path.read_bytes()) for step, path in list_snapshots(folder)}
+        for path, _ in self._shots.values():
+            path.unlink()
         (folder / METRICS).write_bytes(b"".join(self._lines[: self.at]))
         (folder / LOG).write_text("".join(self._log[: self._log_at()]), encoding="utf-8")
         for line in self._lines[: self.at]:
             self._count(line)
         self._started -= self._time
+        self._show_embeddings()
 
     @property
     def done(self) -> bool:
@@ -155,6 +170,12 @@ class _Tape:
             self._last[name] = value
             best = self._best.get(name, value)
             self._best[name] = min(best, value) if is_loss(name) else max(best, value)
+
+    def _show_embeddings(self) -> None:
+        """Put down the snapshots up to the step that has been played."""
+        for step in [step for step in self._shots if step <= self._step]:
+            path, data = self._shots.pop(step)
+            replace_file(path, data, durable=False)
 
     def _write(self, status: Status) -> None:
         write_status(self.folder, status, durable=False)
@@ -188,6 +209,7 @@ class _Tape:
         with (self.folder / METRICS).open("ab") as file:
             file.write(line)
         self._count(line)
+        self._show_embeddings()
         with (self.folder / LOG).open("a", encoding="utf-8") as text:
             stamp = time.strftime("%H:%M:%S ")
             text.writelines(stamp + old.partition(" ")[2] for old in self._log[before : self._log_at()])

@@ -8,7 +8,11 @@ from pathlib import Path
 
 from lsc_engine.runs.embeddings import Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.files import UnreadableError
+from lsc_engine.runs.layout import EMBEDDINGS
 from lsc_engine.runs.run import Run
+
+# A folder that has not changed is looked into this often before its own time is trusted: file systems keep it coarsely.
+_LOOKS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +33,13 @@ class SnapshotReader:
         self._known: dict[Path, tuple[tuple[int, int, int], Snapshot | None, str]] = {}
         self._before: Snapshot | None = None
         self._first = True
+        self._changed: int | None = None
+        self._unchanged = 0
 
     def poll(self) -> Kept | None:
         """All snapshots as they are now; None where nothing has changed since the last call."""
+        if not self._first and self._still():
+            return None
         listed = list_snapshots(self.path)
         fresh: dict[Path, tuple[tuple[int, int, int], Snapshot | None, str]] = {}
         for _, path in listed:
@@ -51,6 +59,16 @@ class SnapshotReader:
         self._known, self._first = fresh, False
         problem = next((entry[2] for entry in fresh.values() if entry[2]), "")
         return Kept(tuple(entry[1] for entry in fresh.values() if entry[1] is not None), problem, self._before)
+
+    def _still(self) -> bool:
+        """Whether nothing has come, gone or been replaced for some looks."""
+        try:
+            changed = os.stat(self.path / EMBEDDINGS).st_mtime_ns
+        except OSError:
+            changed = None
+        self._unchanged = self._unchanged + 1 if changed == self._changed else 0
+        self._changed = changed
+        return self._unchanged > _LOOKS
 
 
 def _read(path: Path) -> tuple[Snapshot | None, str]:

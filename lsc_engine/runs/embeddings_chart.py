@@ -36,14 +36,16 @@ def snapshot_rows(shot: Snapshot, width: int, height: int, *, camera: Camera | N
         return _angles([shot, *shots], shot, camera, width, height, mode)
     colours = class_colours(shot)
     colour = np.array([colours[label] for label in shot.label.tolist()], np.int64)
-    tags = [
-        Tag(tuple(place), str(label), colours[label])
-        for label, place in zip(shot.centre_label.tolist(), shot.centre.tolist(), strict=True)
-    ]
+    extent, places = _plane_size(shot) if shot.n < 3 else (1.0, shot.centre)
+    names = shot.centre_label.tolist()
+    if not names:
+        # Where the method has no centres, a name stands in the middle of its images.
+        names = np.unique(shot.label).tolist()
+        means = np.array([shot.z[shot.label == label].mean(0) for label in names]).reshape(-1, shot.n)
+        places = _two(means) if shot.n < 3 else means
+    tags = [Tag(tuple(at), str(name), colours[name]) for name, at in zip(names, places.tolist(), strict=True)]
     if shot.n == 3:
         return sphere(shot.z, colour, width, height, camera=camera, mode=mode, tags=tags)
-    extent, places = _plane_size(shot)
-    tags = [replace(tag, at=tuple(place)) for tag, place in zip(tags, places.tolist(), strict=True)]
     circles = [(tag.at[0], tag.at[1], shot.radius) for tag in tags] if shot.radius else []
     moved = replace(camera, x=camera.x * extent, y=camera.y * extent)
     z = _two(shot.z)

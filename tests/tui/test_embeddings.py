@@ -17,7 +17,7 @@ from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_engine.runs import open_run
 from lsc_engine.runs.embeddings import Points, drop_after, write_snapshot
-from lsc_engine.runs.embeddings_chart import class_colours
+from lsc_engine.runs.embeddings_chart import class_colours, snapshot_rows
 from lsc_tui.app import LscApp
 from lsc_tui.screens.monitor import MonitorScreen
 from lsc_tui.snapshots import SnapshotReader
@@ -378,12 +378,23 @@ async def test_plain_characters_and_small_windows(embedded: Path) -> None:
             assert "epoch" in text_of(app).splitlines()[3]
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_without_centres_a_class_is_named_amidst_its_images(n: int) -> None:
+    shot = sphere(400)
+    none = np.zeros((0, n))
+    bare = Points(400, 1.0, 10, None, True, None, shot.z[:, :n], shot.label, shot.label, np.zeros(0, np.int64), none)
+    text = "".join(run.text for row in snapshot_rows(bare, 60, 24) for run in row)
+    assert sum(str(label) in text for label in range(10)) >= 9
+    empty = Points(0, 0.0, 10, None, True, None, none, *[np.zeros(0, np.int64)] * 3, none)
+    assert len(snapshot_rows(empty, 20, 5)) == 5
+
+
 def test_only_what_is_new_is_read(embedded: Path) -> None:
     reader = SnapshotReader(open_run(embedded / STUDY / SPHERE))
     first = reader.poll()
     assert first is not None
     assert [shot.step for shot in first.shots] == list(range(EVERY, 481, EVERY))
-    assert reader.poll() is None
+    assert [reader.poll() for _ in range(8)] == [None] * 8
     write_snapshot(embedded / STUDY / SPHERE, sphere(520))
     second = reader.poll()
     assert second is not None
