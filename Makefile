@@ -35,7 +35,7 @@ faults: $(VENV)/.installed-dev
 # cores the first time; what has not changed since is skipped.
 RUNS ?= runs
 results: $(VENV)/.installed
-	$(BIN)/python benchmarks/papers.py --runs-dir $(RUNS) --readme README.md
+	$(BIN)/python -m benchmarks.papers --runs-dir $(RUNS) --readme README.md
 
 # lint, types, import contracts
 check: $(VENV)/.installed-dev

@@ -1,6 +1,6 @@
 """All small presets of the papers: trained, reported into docs/results, and told in one table of claims.
 
-    python benchmarks/papers.py --runs-dir runs [--readme README.md] [NAME …]
+    python -m benchmarks.papers --runs-dir runs [--readme README.md] [NAME …]
 
 Each report keeps beside it what it was made of (made.json): a hash of its preset and one of the code that trains and
 one of the code that reports. What has not changed since is skipped, so a second call costs nothing and a change
@@ -25,13 +25,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.config import PresetInfo, shipped_presets
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs.studies import Study, find_study, tries_of
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from lsc_engine.config import PresetInfo, shipped_presets  # noqa: E402
-from lsc_engine.errors import LscError, UsageError  # noqa: E402
-from lsc_engine.runs.studies import Study, find_study, tries_of  # noqa: E402
-
 FOLDERS = {
     "lsc-2025": "arXiv:2510.04090",
     "vector-systems-2025": "arXiv:2512.07509",
