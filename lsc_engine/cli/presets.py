@@ -314,14 +314,12 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
     if row["bottleneck"]:
         lines["bottleneck"] = _grouped(row["bottleneck"])
     if row["fixed_parameters"]:
-        lines |= {
-            "fixed weights": _grouped(row["fixed_parameters"]),
-            "optimizer state": _bytes(row["optimizer_bytes"]),
-        }
+        lines["fixed weights"] = _grouped(row["fixed_parameters"])
     return lines | {
         "parameters": _grouped(row["parameters"] + row["head_parameters"]),
         "class layer": _grouped(row["head_parameters"]),
         "CE would add": _grouped(row["class_layer_parameters"]),
+        "optimizer state": _bytes(row["optimizer_bytes"]),
         "memory about": _bytes(row["memory_bytes"]),
         "embedding": _bytes(row["embedding_bytes"]),
         "steps an epoch": _grouped(row["steps_per_epoch"]),

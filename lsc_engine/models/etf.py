@@ -8,7 +8,7 @@ inputs = K - 1 the rows are written in the Helmert basis of the sum-zero space. 
 the frame then stands in the K = inputs columns, scaled so that the rows have norm 1 in the mean square. So the
 canonical layer is scaled centring, of the first coordinates where it narrows and padded with zeros where it widens.
 
-The weight is not trained and not stored: a checkpoint holds version, frame and seed. The bias is trained.
+The weight is not trained and not stored: a checkpoint holds version, frame, seed and sizes, int64. The bias is trained.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FixedLinear(nn.Module):
         # Where the frame stands in the columns, they are longer, for rows of norm 1 in the mean square.
         stretch = 1.0 if fits_rows else math.sqrt(outputs / inputs)
         self.scale = stretch * math.sqrt(self.corners / (self.corners - 1))
-        self.register_buffer(SPEC, torch.tensor([VERSION, FRAMES.index(frame), seed]))
+        self.register_buffer(SPEC, torch.tensor([VERSION, FRAMES.index(frame), seed, inputs, outputs]))
         self.register_buffer("frame", None, persistent=False)
         self.register_parameter("bias", bias)
         self._make(seed)
@@ -95,19 +95,29 @@ class FixedLinear(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **options: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
-        version, kind, seed = _read(state_dict.get(f"{prefix}{SPEC}", self.spec))
-        if version != VERSION:
-            raise UsageError(f"a layer fixed by version {version} of the frames; this program knows {VERSION}")
-        self.kind = FRAMES[kind]
+        self.kind, seed, *_ = _read(state_dict.get(f"{prefix}{SPEC}", self.spec))
         self._make(seed)
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, {self.kind}, {self.corners} corners"
 
 
-def _read(spec: Tensor) -> tuple[int, int, int]:
-    version, kind, seed = spec.tolist()
-    return version, kind % len(FRAMES), seed
+def _read(spec: Tensor) -> tuple[str, int, int, int]:
+    """Frame, seed, inputs and outputs. UsageError where another version wrote them."""
+    version, kind, seed, inputs, outputs = spec.tolist()
+    if version != VERSION or kind not in range(len(FRAMES)):
+        raise UsageError(f"a layer fixed by version {version} of the frames; this program knows {VERSION}")
+    return FRAMES[kind], seed, inputs, outputs
+
+
+def dense(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint with the weights of fixed layers [outputs, inputs] in the place of their specs."""
+    found = dict(tensors)
+    for name in [name for name in tensors if name.endswith(f".{SPEC}")]:
+        frame, seed, inputs, outputs = _read(found.pop(name))
+        layer = FixedLinear(inputs, outputs, frame=frame, seed=seed, bias=None)
+        found[f"{name.removesuffix(SPEC)}weight"] = layer.weight
+    return found
 
 
 def _helmert_basis(corners: int) -> Tensor:
@@ -184,8 +194,8 @@ def adopt(modules: Mapping[str, nn.Module], tensors: Mapping[str, Any]) -> list[
     found = []
     for name in [name.removesuffix(f".{SPEC}") for name in tensors if name.endswith(f".{SPEC}")]:
         if isinstance(find(modules, name), nn.Linear):
-            _, kind, seed = _read(tensors[f"{name}.{SPEC}"])
-            fix(modules, [name], frame=FRAMES[kind], seeds=[seed])
+            frame, seed, *_ = _read(tensors[f"{name}.{SPEC}"])
+            fix(modules, [name], frame=frame, seeds=[seed])
             found.append(name)
     return found
 

@@ -133,8 +133,25 @@ def _safetensors(runs: Sequence[Run], out: Path | None, force: bool, options: di
         folder.mkdir(parents=True, exist_ok=True)
         paths = [free(folder / default_name([run], ".safetensors"), force) for run in runs]
     for found, path in zip(chosen, paths, strict=True):
-        shutil.copyfile(found.path / MODEL, path)
+        _copy_weights(found.path / MODEL, path)
     return paths
+
+
+def _copy_weights(file: Path, path: Path) -> None:
+    """The weights of a checkpoint; those of layers that are stored as their seed are written out."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as held:
+        names = list(held.keys())
+    if not any(name.endswith(".spec") for name in names):
+        shutil.copyfile(file, path)
+        return
+    from safetensors.torch import load_file, save_file
+
+    from lsc_engine.models.etf import dense
+
+    save_file(dense(load_file(file)), path)
+    shutil.copymode(file, path)
 
 
 def _checkpoint(run: Run, at: int | None) -> checkpoints.Checkpoint:

@@ -71,7 +71,8 @@ def test_frames_are_stored_as_their_seed() -> None:
     assert torch.equal(one.weight, layer(64, 32, seed=3).weight)
     assert not torch.allclose(one.weight, other.weight, atol=0.01)
     stored = one.state_dict()
-    assert {name: tuple(t.shape) for name, t in stored.items()} == {"bias": (32,), "spec": (3,)}
+    assert {name: tuple(t.shape) for name, t in stored.items()} == {"bias": (32,), "spec": (5,)}
+    assert torch.equal(etf.dense({f"a.{n}": t for n, t in stored.items()})["a.weight"], one.weight)
     other.load_state_dict(stored)
     assert torch.equal(one.weight, other.weight)
     assert other.weight.dtype == torch.float32
@@ -79,7 +80,7 @@ def test_frames_are_stored_as_their_seed() -> None:
 
 def test_a_frame_of_another_version_is_refused() -> None:
     fixed = layer(64, 32)
-    stored = {**fixed.state_dict(), "spec": torch.tensor([2, 1, 3])}
+    stored = {**fixed.state_dict(), "spec": torch.tensor([2, 1, 3, 64, 32])}
     with pytest.raises(UsageError, match="fixed by version 2 of the frames; this program knows 1"):
         fixed.load_state_dict(stored)
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from lsc_engine.config import plan_study
+from lsc_engine.report.exports import export
 from lsc_engine.runs import create_run, open_run
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
@@ -143,3 +144,9 @@ def test_layers_fixed_from_the_start_are_no_parameters(tmp_path: Path) -> None:
     assert {"model.blocks.2.0.spec", "head.layer.spec"} <= names
     assert not {"model.blocks.2.0.weight", "head.layer.weight"} & names
     assert series(found, "train/accuracy")[-1][1] > 0.5
+    (file,) = export([found], "safetensors", tmp_path / "weights.safetensors", force=False)
+    written = load_file(file)
+    assert not [name for name in written if name.endswith(".spec")]
+    corners = written["head.layer.weight"]
+    assert corners.shape == (10, 48)
+    assert torch.allclose(corners @ corners.T, 10 / 9 * torch.eye(10) - 1 / 9, atol=1e-6)
