@@ -106,10 +106,12 @@ def _figures(bench: str, number: int, rows: Sequence[dict[str, Any]], folder: Pa
         return texts, files
     from lsc_engine.report.drawing import draw_against_classes
 
+    # What tells the lines of one column apart: texts that are sizes in no row.
+    names = [key for key in rows[0] if all(isinstance(r.get(key), str) and not _size(key, r[key]) for r in rows)]
     kinds: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
         sizes = {key: found for key, value in row.items() if key != "classes" and (found := _size(key, value))}
-        words = " ".join(value for key, value in row.items() if isinstance(value, str) and key not in sizes)
+        words = " ".join(row[key] for key in names)
         for key, (value, kind) in sizes.items():
             place = kinds.setdefault(kind, {}).setdefault(f"{key} {words}".strip(), [])
             place.append((float(row["classes"]), value))

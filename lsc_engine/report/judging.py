@@ -41,6 +41,10 @@ class Judged:
     def short(self) -> str:
         """The two verdicts in few words, for the index."""
         found = {key: _first(text) for key, text in (("accuracy", self.accuracy), ("loss", self.loss)) if text}
+        told = {key: word for key, word in found.items() if word != "not compared"}
+        if len(told) == 1:
+            ((key, word),) = told.items()
+            return f"by {key}: {word}"
         if len(set(found.values())) == 1:
             return next(iter(found.values()))
         return ", ".join(f"by {key}: {word}" for key, word in found.items()) or OPEN
@@ -110,7 +114,7 @@ def _faster(material: Material, row: Row, against: Row, made: Judged) -> Judged:
             levels.setdefault(level.metric, []).append(level.level)
         found = compare([*against.runs, *row.runs], against.key, levels)
     told = {verdict.kind: verdict for verdict in verdicts(found) if verdict.row == row.label}
-    none = f"{OPEN}: the preset fixes no level of it"
+    none = "not compared: the preset fixes no level of it"
     accuracy, loss = (told.get(kind) for kind in ("accuracy", "loss"))
     return replace(
         made,

@@ -17,6 +17,8 @@ from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.runs.studies import Study, tries_of
 
 _SHOWN = 6
+# Notes of a comparison that a report tells where it compares, or does not need: it counts the stages before.
+_TOLD_ELSEWHERE = ("compared", "no seconds", "is not counted here")
 
 
 @dataclass
@@ -84,7 +86,7 @@ def gather(study: Study, data_dir: Path | None = None) -> Material:
     baseline = preset.compare.baseline if preset is not None else None
     known = baseline if baseline in {run.variant for run in runs} else None
     made.comparison = compare(runs, known, levels)
-    made.missing += [note for note in made.comparison.notes if "compared" not in note and "no seconds" not in note]
+    made.missing += [note for note in made.comparison.notes if not any(words in note for words in _TOLD_ELSEWHERE)]
     for row in made.comparison.rows:
         _describe(made, row)
     return made

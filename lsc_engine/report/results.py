@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsc_engine.report.judging import Judged
+from lsc_engine.report.judging import Judged, claims_of
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import bullets, csv_text, grouped, md, percent, seconds, short, table
 from lsc_engine.runs import Run
-from lsc_engine.runs.compare import UNITS, LevelResult, Row, is_loss
+from lsc_engine.runs.compare import UNITS, LevelResult, Row, compare, is_loss
 from lsc_engine.runs.stages import Cost, cost_of, stages_of
 
 NEVER = "-"
@@ -76,8 +76,8 @@ def _only_paper(material: Material, width: int) -> list[list[str]]:
 
 
 def _chance(material: Material) -> list[str]:
-    levels = {floor.chance for floor in material.floors.values() if floor.chance is not None}
-    return [f"Chance is {100 * level:.3g} %." for level in sorted(levels)]
+    levels = sorted({floor.chance for floor in material.floors.values() if floor.chance is not None})
+    return [f"Chance is {' or '.join(f'{100 * level:.3g} %' for level in levels)}."] if levels else []
 
 
 def _name(material: Material, row: Row) -> str:
@@ -101,25 +101,60 @@ def spread(last: tuple[float, float, int] | None, scale: float) -> str:
 
 
 def level_tables(material: Material) -> str:
-    """Steps, epochs and seconds to each level, and how much sooner than the baseline, with the range over seeds."""
+    """Steps, epochs and seconds to each level, and how much sooner than what a claim names, else the baseline, with the
+    range over seeds."""
     base = material.baseline
     if base is None or not base.levels:
         return ""
-    why = material.stuck(base)
+    against = references(material)
+    several = len({row.key for row in against.values()}) > 1
+    head = ("variant", *(["against"] if several else []), "steps", "sooner", "epochs", "sooner", "seconds", "sooner")
+    told = {row.key: _levels_against(row, against.get(row.key), base) for row in material.rows}
     parts = []
-    head = ("variant", "steps", "sooner", "epochs", "sooner", "seconds", "sooner")
     for index, level in enumerate(base.levels):
-        rows = [[_name(material, row), *_level_cells(row.levels[index], why is None)] for row in material.rows]
+        rows = []
+        for row in material.rows:
+            other = against.get(row.key)
+            compared = other is not None and material.stuck(other) is None
+            names = [md(other.label) if other is not None else NEVER] if several else []
+            rows.append([_name(material, row), *names, *_level_cells(told[row.key][index], compared)])
         goal = f"{level.level:g}" if is_loss(level.metric) else f"{100 * level.level:g} %"
-        parts.append(f"**{md(level.metric)} {goal}**\n\n{table(head, rows, 'lrrrrrr')}")
-    if why is not None:
-        parts.append(f"{md(base.label)} is {why}: no speed-up is told against it.")
-    else:
+        parts.append(f"**{md(level.metric)} {goal}**\n\n{table(head, rows, 'l' + 'l' * several + 'rrrrrr')}")
+    stuck = {row.label: why for row in against.values() if (why := material.stuck(row)) is not None}
+    parts += [f"{md(label)} is {why}: no speed-up is told against it." for label, why in stuck.items()]
+    if len(stuck) < len({row.key for row in against.values()}):
+        place = "" if several else f" against {md(next(iter(against.values())).label)}"
         parts.append(
-            f"Sooner: against {md(base.label)}, in brackets the range over seeds. `>` of a place: not reached in so "
-            "long. `>×`: at least so much, the baseline did not reach it."
+            f"Sooner:{place}, in brackets the range over seeds. `>` of a place: not reached in so long. `>×`: at least "
+            "so much, the other did not reach it."
         )
     return "\n\n".join(parts)
+
+
+def references(material: Material) -> dict[str, Row]:
+    """Row key -> the row that a claim compares it with, else the baseline; none for what others are compared with."""
+    base = material.baseline
+    assert base is not None
+    found: dict[str, Row] = {}
+    for claim in claims_of(material):
+        row, other = material.row(claim.variant), material.row(claim.against) if claim.against else base
+        if row is not None and other is not None and row is not other and claim.result not in ("fails", "works"):
+            found.setdefault(row.key, other)
+    named = {row.key for row in found.values()}
+    for row in material.rows:
+        if row is not base and row.key not in named:
+            found.setdefault(row.key, base)
+    return found
+
+
+def _levels_against(row: Row, other: Row | None, base: Row) -> list[LevelResult]:
+    """The levels of a row, compared with another row than the baseline where there is one."""
+    if other is None or other is base or (row is base and other is base):
+        return row.levels
+    levels: dict[str, list[float]] = {}
+    for level in row.levels:
+        levels.setdefault(level.metric, []).append(level.level)
+    return compare([*other.runs, *row.runs], other.key, levels).rows[1].levels
 
 
 def _level_cells(level: LevelResult, compared: bool) -> list[str]:
