@@ -37,7 +37,8 @@ FOLDERS = {
     "beyond": "Beyond the sources",
 }
 SUFFIX = "-mini"
-MADE, REPORT = "made.json", "report.md"
+# TRIED is written by hand.
+MADE, REPORT, TRIED = "made.json", "report.md", "tried.md"
 START, END = "<!-- claims -->", "<!-- /claims -->"
 # What decides the numbers of a run, and what decides how they are told.
 TRAINS = ("vectors", "data", "models", "heads", "training")
@@ -290,6 +291,8 @@ def write_index(out: Path, minis: Sequence[str]) -> None:
             lines += ["", f"## {title}", "", *claim_table(rows)]
     if waiting := [name for name in minis if name not in {made.name for made in found}]:
         lines += ["", "## Not run yet", "", ", ".join(f"`{name}`" for name in waiting)]
+    if (out / TRIED).exists():
+        lines += ["", f"What was tried before the settings were fixed: [{TRIED}]({TRIED})."]
     (out / "index.md").write_text("\n".join(lines) + "\n")
     (out / "claims.md").write_text("\n".join(short_table(found, "")) + "\n")
 
