@@ -171,8 +171,6 @@ def processor_seconds() -> float:
 
 def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
     """Write the report of a study into `folder`, and what it says into `made`."""
-    from lsc_engine.report.judging import judge
-    from lsc_engine.report.material import gather
     from lsc_engine.report.writing import write_report
 
     written = write_report(study, folder, data_dir)
@@ -181,10 +179,9 @@ def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
             path.unlink(missing_ok=True)
     made.data, made.seeds, made.runs, made.missing = written.data, written.seeds, len(study.runs), written.missing
     if made.kind == "train":
-        judged = judge(gather(study, data_dir))
         made.claims = [
             {"text": one.text, "accuracy": one.accuracy, "loss": one.loss, "details": list(one.details)}
-            for one in judged
+            for one in written.judged
         ]
     else:
         made.claims = [{"text": text, "verdict": verdict} for text, verdict in written.verdicts]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lsc_engine.data import ImageSource, eval_batches, fixed_subset, open_source
 from lsc_engine.errors import LscError
+from lsc_engine.report.judging import Judged, of_seeds
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import grouped, md, size, table
 from lsc_engine.runs import Run
@@ -25,6 +26,8 @@ from lsc_engine.training.trained import Trained, open_trained
 # At most so many queries, and so many images in the database that is searched.
 QUERIES, STORED = 4096, 131_072
 NEIGHBOURS = (1, 10)
+# A smaller database finds as well as the baseline's where recall@1 is at most this much less.
+MARGIN = 0.02
 _AT_ONCE = 256
 _FLOAT = 4
 
@@ -41,30 +44,48 @@ class Recall:
     label: float
 
 
-def database_section(material: Material) -> tuple[str, list[str]]:
-    """The table of all variants as Markdown, and sentences on what is missing."""
+def database_section(material: Material) -> tuple[str, list[Judged], list[str]]:
+    """The table of all variants as Markdown, whether smaller databases find as well, and what is missing."""
     rows, missing = [], []
     facts: Recall | None = None
+    answers: dict[str, list[Recall]] = {}
     for row in material.rows:
         found, sentences = recalls(row.runs, material)
         missing += sentences
         if not found:
             continue
-        facts = found[0]
+        facts, answers[row.label] = found[0], found
         rows.append([
             md(row.label), grouped(facts.n), size(_FLOAT * facts.n), size(float(_FLOAT * facts.n * facts.images)),
             *(spread([one.recall[k] for one in found]) for k in NEIGHBOURS), spread([one.label for one in found]),
             str(len(found)),
         ])  # fmt: skip
     if facts is None:
-        return "", missing
+        return "", [], missing
     head = ["variant", "n", "an embedding", f"{grouped(facts.images)} embeddings"]
     head += [f"recall@{k} %" for k in NEIGHBOURS] + ["label by the head %", "seeds"]
     words = (
         f"{grouped(facts.queries)} queries in {grouped(facts.stored)} of {grouped(facts.images)} embeddings (float32), "
         "by the largest cosine. Recall: one of the k nearest has the query's class."
     )
-    return "\n\n".join([table(head, rows, "lrrrrrrr"), words]), missing
+    base = material.baseline.label if material.baseline is not None else ""
+    judged = [smaller(label, found, base, answers[base]) for label, found in answers.items()
+              if base in answers and found[0].n < answers[base][0].n]  # fmt: skip
+    return "\n\n".join([table(head, rows, "lrrrrrrr"), words]), judged, missing
+
+
+def smaller(label: str, found: Sequence[Recall], base: str, others: Sequence[Recall]) -> Judged:
+    """Whether a smaller database finds as well as that of the baseline."""
+    theirs = sum(one.recall[1] for one in others) / len(others)
+    agree = [one.recall[1] >= theirs - MARGIN for one in found]
+    ours = sum(one.recall[1] for one in found) / len(found)
+    told = (
+        f"recall@1 {100 * (ours - theirs):+.2g} points, margin {100 * MARGIN:.2g}; {_FLOAT * found[0].n} B an embedding"
+    )
+    return Judged(
+        f"a database {others[0].n / found[0].n:.3g} times smaller finds as well", "works", label, "",
+        accuracy=of_seeds(agree), seeds=len(found), details=(f"{told} an embedding, {_FLOAT * others[0].n} B at {base}",),
+    )  # fmt: skip
 
 
 def spread(shares: Sequence[float]) -> str:

@@ -223,7 +223,7 @@ def _ending(material: Material, row: Row, result: str, made: Judged) -> Judged:
                 judged = floor.low_accuracy(last) if kind == "accuracy" else floor.trivial_loss(last)
             if judged is not None:
                 bad.append(judged)
-        told[kind] = _of_seeds([one == (result == "fails") for one in bad])
+        told[kind] = of_seeds([one == (result == "fails") for one in bad])
     accuracy = row.last.get("train/accuracy")
     details = []
     if accuracy is not None and floor is not None and floor.chance is not None:
@@ -234,7 +234,8 @@ def _ending(material: Material, row: Row, result: str, made: Judged) -> Judged:
     return replace(made, accuracy=told["accuracy"], loss=told["loss"], details=tuple(details))
 
 
-def _of_seeds(agree: list[bool]) -> str:
+def of_seeds(agree: Sequence[bool]) -> str:
+    """A verdict in words from whether each seed agrees."""
     if not agree:
         return f"{OPEN}: no run has ended"
     yes = sum(agree)

@@ -25,6 +25,7 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.report.curves import COLOURS, escaped
 from lsc_engine.report.database import embedded, spread
 from lsc_engine.report.drawing import STYLE, save
+from lsc_engine.report.judging import Judged, of_seeds
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import grouped, md, plain, table
 from lsc_engine.training.trained import Trained, open_trained
@@ -32,6 +33,8 @@ from lsc_engine.training.trained import Trained, open_trained
 # At most so many images of known and of held-out classes.
 IMAGES = 4096
 SCORES = ("distance", "margin")
+# Unused vectors flag new classes where at least this share of the new and at most that of the known images is flagged.
+LEAST_NEW, MOST_KNOWN = 0.5, 0.05
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,9 @@ class Novelty:
     curve: tuple[Tensor, Tensor]
 
 
-def novelty_section(material: Material, folder: Path) -> tuple[list[str], list[Path], list[str]]:
-    """Table and figure as Markdown, the files, and sentences on what is missing."""
-    rows, missing, drawn = [], [], []
+def novelty_section(material: Material, folder: Path) -> tuple[list[str], list[Path], list[Judged], list[str]]:
+    """Table and figure as Markdown, the files, whether each variant flags new classes, and what is missing."""
+    rows, missing, drawn, judged = [], [], [], []
     facts: Novelty | None = None
     for row in material.rows:
         found = []
@@ -62,13 +65,14 @@ def novelty_section(material: Material, folder: Path) -> tuple[list[str], list[P
             continue
         facts = found[0]
         drawn.append((row.label, facts))
+        judged.append(flags(row.label, found))
         rows.append([
             md(row.label), f"{100 * facts.unused:.1f}", spread([one.flagged[1] for one in found]),
             spread([one.flagged[0] for one in found]), *(spread([one.areas[s] for one in found]) for s in SCORES),
             str(len(found)),
         ])  # fmt: skip
     if facts is None:
-        return [], [], missing
+        return [], [], [], missing
     head = ["variant", "vectors unused %", "new flagged %", "known flagged %", "ROC area of the distance %",
             "ROC area of the margin %", "seeds"]  # fmt: skip
     words = (
@@ -78,7 +82,19 @@ def novelty_section(material: Material, folder: Path) -> tuple[list[str], list[P
     )
     title = "Share of new classes flagged against share of known ones, by the distance; dots: unused vectors"
     texts = [table(head, rows, "lrrrrrr"), words, f"![{md(title)}](novelty.svg)\n\n{md(title)}."]
-    return texts, draw(drawn, folder), missing
+    return texts, draw(drawn, folder), judged, missing
+
+
+def flags(label: str, found: Sequence[Novelty]) -> Judged:
+    """Whether unused vectors flag new classes, over the seeds of a variant."""
+    agree = [one.flagged[1] >= LEAST_NEW and one.flagged[0] <= MOST_KNOWN for one in found]
+    shares = [100 * sum(one.flagged[side] for one in found) / len(found) for side in (1, 0)]
+    told = f"{shares[0]:.3g} % of new, {shares[1]:.2g} % of known images flagged"
+    asked = f"wanted at least {100 * LEAST_NEW:g} % and at most {100 * MOST_KNOWN:g} %"
+    return Judged(
+        "unused vectors flag classes that were held out", "works", label, "", accuracy=of_seeds(agree),
+        seeds=len(found), details=(told, asked),
+    )  # fmt: skip
 
 
 def novelty_of(trained: Trained, material: Material) -> Novelty:

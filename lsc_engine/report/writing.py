@@ -35,6 +35,7 @@ class Written:
     page: Path
     files: list[Path] = field(default_factory=list)
     verdicts: list[tuple[str, str]] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     data: str = ""
     seeds: int = 0
@@ -73,11 +74,11 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
         missing=list(material.missing), data=", ".join(data),
         seeds=max((len(row.runs) for row in material.rows), default=0),
     )  # fmt: skip
-    made.verdicts = [(one.text, one.short) for one in judged]
     open_folder(folder)
     spaces, made.files = _spaces(material, folder)
-    analyses, files = _analyses(material, folder, made.missing)
+    analyses, files = _analyses(material, folder, judged, made.missing)
     made.files += files
+    made.judged, made.verdicts = judged, [(one.text, one.short) for one in judged]
     text = study_page(material, judged, drawn, spaces, analyses, apart)
     save(folder / PAGE, text, made)
     if material.rows:
@@ -156,8 +157,10 @@ def _spaces(material: Material, folder: Path) -> tuple[list[str], list[Path]]:
         raise LscError(f"{folder}: figures cannot be written: {error.strerror or error}") from None
 
 
-def _analyses(material: Material, folder: Path, missing: list[str]) -> tuple[list[str], list[Path]]:
-    """The sections that [analysis] asks for, and their files."""
+def _analyses(
+    material: Material, folder: Path, judged: list[Judged], missing: list[str]
+) -> tuple[list[str], list[Path]]:
+    """The sections that [analysis] asks for, and their files; verdicts are added to `judged`."""
     asked = material.preset.reporting.analysis if material.preset is not None else None
     parts: list[str] = []
     files: list[Path] = []
@@ -167,13 +170,15 @@ def _analyses(material: Material, folder: Path, missing: list[str]) -> tuple[lis
         if "database" in asked.names:
             from lsc_engine.report.database import database_section
 
-            text, absent = database_section(material)
+            text, found, absent = database_section(material)
+            judged += found
             parts.append(section("Database of embeddings", text))
             missing += absent
         if "novelty" in asked.names:
             from lsc_engine.report.novelty import novelty_section
 
-            texts, files, absent = novelty_section(material, folder)
+            texts, files, found, absent = novelty_section(material, folder)
+            judged += found
             parts.append(section("New classes", *texts))
             missing += absent
     except OSError as error:
