@@ -1,6 +1,6 @@
 """Remake the example runs of `lsc-tui --demo`: real runs of small presets, packed without checkpoints.
 
-    python benchmarks/record_demo.py [--runs-dir DIR]
+    python -m benchmarks.record_demo [--runs-dir DIR]
 
 Trains on the CPU for some minutes; with --runs-dir what is finished there already is not trained again. What would
 name a machine or a user is replaced. Prints the size of the archive and the runs in it.

@@ -1,8 +1,8 @@
 """Remake docs/screens/*.svg: pictures of the screens, made by the program itself from the runs of `lsc-tui --demo`.
 
-    python benchmarks/screens.py [--out DIR]
+    python -m benchmarks.screens [--out DIR]
 
-The runs are real and recorded (benchmarks/record_demo.py); one of them is shown in the middle of its training. The
+The runs are real and recorded (benchmarks/record_demo.py); two of them are shown in the middle of their training. The
 picture is Textual's own of the cells on the screen. Takes some seconds; prints the size of each file.
 """
 
@@ -23,14 +23,14 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from lsc_tui.app import LscApp
-from lsc_tui.demo import AGO, ARCHIVE, HOST, Replay, move_times
+from lsc_tui.demo import AGO, ARCHIVE, HOST, Replay, move_times, plans
 from lsc_tui.once import screen_text, settled
 
 OUT = Path(__file__).parent.parent / "docs" / "screens"
 LARGE, SMALL = (160, 48), (80, 24)
-# The run at work, and how much of it has been done.
-SHARE = 0.7
-LIVE = "0:spectrum-2k/V21/seed-1"
+# The runs at work, and how much of them has been done.
+LIVE, GROWING = "spectrum-2k/V21/seed-1", "digits-sphere/A-3/seed-0"
+SHARES = {LIVE: 0.7, GROWING: 0.3}
 MOST_BYTES = 300_000
 # Once the check in the background has counted.
 COUNTED = re.compile(r"parameters +[\d.]")
@@ -49,7 +49,8 @@ def example_runs(home: Path) -> Path:
     runs = home / "runs"
     move_times(runs, time.time() - AGO)
     plan = json.loads((home / "replay.json").read_text())
-    Replay(runs, {key: SHARE if share else 0.0 for key, share in plan.items()})
+    for part in plans(plan):
+        Replay(runs, {key: SHARES.get(key, 0.0) for key in part})
     return runs
 
 
@@ -98,14 +99,20 @@ async def pictures(home: Path, size: tuple[int, int], theme: str, wanted: set[st
                 await wait_for(app, pilot, ready)
                 out[name] = portable(app.export_screenshot(title="lsc-tui"))
 
-        await wait_for(app, pilot, lambda text: "15 runs" in text)
+        await wait_for(app, pilot, lambda text: "18 runs" in text)
         at = next(i for i, row in enumerate(app.lsc_screen.table.rows) if row.key.endswith("spectrum-2k"))  # type: ignore[attr-defined]
         await take("runs", "g", "down", "space", "down", "down", "space", "up")
         await pilot.press("g", *["down"] * at)
         await take("compare", "enter", *["left"] * 30, ready=lambda text: "verdict" in text)
-        app.watch_run(LIVE)
+        app.watch_run(f"0:{LIVE}")
         await take("monitor", "left", ready=lambda text: "epoch" in text)
-        await take("new", "4", "g", "down", "down", "enter", ready=lambda text: bool(COUNTED.search(text)))
+        app.watch_run(f"0:{GROWING}")
+        await wait_for(app, pilot, lambda text: "digits-sphere" in text)
+        await take("embeddings", "m", ready=lambda text: "by class" in text)
+        if "new" in wanted:
+            await pilot.press("4")
+            await wait_for(app, pilot, lambda text: "at hand here" in text)
+        await take("new", "g", "down", "down", "enter", ready=lambda text: bool(COUNTED.search(text)))
         await take("vectors", "5", ready=lambda text: "V21" in text)
     return out
 
@@ -116,10 +123,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    everything = {"runs", "monitor", "compare", "new", "vectors"}
+    everything = {"runs", "monitor", "embeddings", "compare", "new", "vectors"}
     jobs = [
         ("160x48", LARGE, "lsc-dark", everything),
-        ("80x24", SMALL, "lsc-dark", {"runs", "monitor", "compare"}),
+        ("80x24", SMALL, "lsc-dark", {"runs", "monitor", "embeddings", "compare"}),
         ("160x48-light", LARGE, "lsc-light", {"compare"}),
     ]
     with tempfile.TemporaryDirectory() as folder:

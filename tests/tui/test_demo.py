@@ -12,16 +12,17 @@ import pytest
 from tui_helpers import make_app, settle, text_of
 
 from lsc_engine.runs import control, list_runs
+from lsc_engine.runs.embeddings import list_snapshots
 from lsc_tui import demo
-from lsc_tui.demo import ARCHIVE, HOST, Replay, demo_folder, move_times
+from lsc_tui.demo import ARCHIVE, HOST, Replay, demo_folder, move_times, plans
 
 
 def replayed() -> list[str]:
-    """Ids of the runs that are played, in their order."""
+    """Ids of the runs that are played, in their order, of the study with the most."""
     with tarfile.open(ARCHIVE) as archive:
         file = archive.extractfile("replay.json")
         assert file is not None
-        return list(json.load(file))
+        return list(max(plans(json.load(file)), key=len))
 
 
 @pytest.fixture
@@ -80,6 +81,20 @@ def test_a_recorded_run_is_at_work_without_a_process_and_the_next_waits(folder: 
         assert runs[key].status().shown_state == "finished"
     after = runs[first].status()
     assert (after.step, after.metrics, after.best) == (ended.step, ended.metrics, ended.best)
+
+
+def test_embeddings_come_with_the_lines_that_are_played(folder: Path) -> None:
+    key = "digits-sphere/A-3/seed-0"
+    recorded = {step: path.read_bytes() for step, path in list_snapshots(folder / key)}
+    assert len(recorded) >= 20
+    replay = Replay(folder, {key: 0.3}, pause=0.003)
+    run = next(run for run in list_runs([folder]) if run.id == key)
+    before = [step for step, _ in list_snapshots(folder / key)]
+    assert before == [step for step in recorded if step <= run.status().step]
+    assert 0 < len(before) < len(recorded)
+    replay.start()
+    replay.join(20)
+    assert {step: path.read_bytes() for step, path in list_snapshots(folder / key)} == recorded
 
 
 def test_a_stop_asked_of_an_example_is_answered(folder: Path) -> None:
