@@ -66,7 +66,8 @@ class Fixing:
         self.fix(due)
         numbers = [self.row.index(name) + 1 for name in due]
         which = f"layer {numbers[0]} is" if len(due) == 1 else f"layers {numbers[0]} to {numbers[-1]} are"
-        why = f"layer {first + 1} has told classes apart by their centres above {threshold:g} {patience} times in a row"
+        often = "once" if patience == 1 else f"{patience} times in a row"
+        why = f"layer {first + 1} has told classes apart by their centres above {threshold:g} {often}"
         sizes = f"parameters trained {grouped(before)}, now {grouped(self.sizes()['trained'])}"
         return f"{which} fixed to a simplex ETF from here on: {why}; {sizes}"
 
