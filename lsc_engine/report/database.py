@@ -79,12 +79,11 @@ def smaller(label: str, found: Sequence[Recall], base: str, others: Sequence[Rec
     theirs = sum(one.recall[1] for one in others) / len(others)
     agree = [one.recall[1] >= theirs - MARGIN for one in found]
     ours = sum(one.recall[1] for one in found) / len(found)
-    told = (
-        f"recall@1 {100 * (ours - theirs):+.2g} points, margin {100 * MARGIN:.2g}; {_FLOAT * found[0].n} B an embedding"
-    )
+    told = f"recall@1 {100 * (ours - theirs):+.2g} points, margin {100 * MARGIN:.2g}"
+    sizes = f"{_FLOAT * found[0].n} B an embedding, {_FLOAT * others[0].n} B at {base}"
     return Judged(
         f"a database {others[0].n / found[0].n:.3g} times smaller finds as well", "works", label, "",
-        accuracy=of_seeds(agree), seeds=len(found), details=(f"{told} an embedding, {_FLOAT * others[0].n} B at {base}",),
+        accuracy=of_seeds(agree), seeds=len(found), details=(told, sizes),
     )  # fmt: skip
 
 
