@@ -141,6 +141,13 @@ class LscApp(App[None], inherit_bindings=False):
             if lost:
                 os._exit(129)
 
+    def _warm_up(self) -> None:
+        """Load what the other screens are made of while nobody waits for it."""
+        time.sleep(0.5)
+        for module, _ in SCREENS.values():
+            if importlib.util.find_spec(module) is not None:
+                importlib.import_module(module)
+
     def on_unmount(self) -> None:
         self.collector.stop()
 
@@ -197,12 +204,13 @@ class LscApp(App[None], inherit_bindings=False):
 
     def leave(self) -> None:
         """End the viewer and say which runs go on."""
-        active = sum(1 for view in self.store.runs.values() if view.status.active)
-        if self.demo:
-            # What is played there ends with the viewer.
-            active = 0
+        counts = self.store.counts()
+        active = sum(counts[state] for state in ("starting", "running", "stopping", "stalled"))
         words = {0: "", 1: "1 run goes on"}.get(active, f"{active} runs go on")
-        self.exit(message=words or None)
+        if counts["queued"]:
+            words += f"{', ' if words else ''}{counts['queued']} queued"
+        # What is played in the demo ends with the viewer.
+        self.exit(message=words if words and not self.demo else None)
 
     def leave_on_second(self) -> None:
         """ctrl+c twice within two seconds leaves."""
@@ -251,6 +259,8 @@ class LscApp(App[None], inherit_bindings=False):
         if news.folders is not None:
             store.folders, store.older = news.folders, news.older
         store.hardware = news.hardware or store.hardware
+        if news.loaded and not store.loaded and not self.is_headless:
+            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         store.loaded = store.loaded or news.loaded
         self.lsc_screen.news()
 

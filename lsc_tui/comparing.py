@@ -268,6 +268,7 @@ def unequal(found: Compared) -> list[str]:
         level = base.levels[i]
         if not any(row.levels[i].reached for row in found.rows):
             out.append(f"no run reaches {level_name(level.metric, level.level).replace('%', ' %')}: v sets another")
+    going: dict[str, list[str]] = {}
     for row in found.rows:
         done = sum(state == "finished" for state in row.states.values())
         rest: dict[str, int] = {}
@@ -278,9 +279,10 @@ def unequal(found: Compared) -> list[str]:
         if fallen:
             out.append(f"{letter[row.key]}: {', '.join(fallen)}, counts as not reached")
         if rest:
-            going = ", ".join(f"{count} {state}" for state, count in rest.items())
-            out.append(f"{letter[row.key]}: {done} of {len(row.states)} seeds, {going}")
-    if any(_notes_of(row, OTHER_DEVICE, unit="seconds") for row in found.rows):
+            words = ", ".join(f"{count} {state}" for state, count in rest.items())
+            going.setdefault(f"{done} of {len(row.states)} seeds, {words}", []).append(letter[row.key])
+    out += [f"{', '.join(letters)}: {words}" for words, letters in going.items()]
+    if any(row.device and _notes_of(row, OTHER_DEVICE, unit="seconds") for row in found.rows):
         out.append("not all on one kind of device: no seconds compared")
     shared = [letter[row.key] for row in found.rows if row.shared]
     if shared:

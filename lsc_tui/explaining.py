@@ -18,6 +18,7 @@ from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.vectors.counting import facts, near_in_use
 from lsc_tui.lines import loss_text, thousands
+from lsc_tui.model import value_text
 
 _MOST_TRIES = 200
 
@@ -99,14 +100,6 @@ def millions(count: int | None) -> str:
     return "-" if count is None else str(count)
 
 
-def short_number(value: Any) -> str:
-    """A tried value: `1e-4`, `0.01`, `adamw`."""
-    if type(value) is not float:
-        return str(value)
-    plain, power = f"{value:g}".replace("e-0", "e-"), f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return power if len(power) < len(plain) and float(power) == value else plain
-
-
 def rows_behind(known: Sequence[Behind]) -> list[tuple[str, list[str]]]:
     """Lines for the table of settings: what was tried, parameters, classes that lie near, sure below."""
     out: list[tuple[str, list[str]]] = []
@@ -136,7 +129,7 @@ def tried_text(known: Sequence[Behind]) -> str:
         each = (
             "each" if len(counts) == 1 and counts[values] == len(known) else f"{sum(counts.values())} of {len(known)}"
         )
-        out.append(f"{name}: best of {' '.join(map(short_number, values))}, tried for {each}")
+        out.append(f"{name}: best of {' '.join(map(value_text, values))}, tried for {each}")
     return "; ".join(out)
 
 

@@ -96,7 +96,8 @@ def examine(form: Form) -> Outcome:
         return out
     _resolve(out, preset, data)
     if preset.kind != "train":
-        out.problems.append(Problem("kind", f"{preset.kind} makes a report and has nothing to train"))
+        words = f"{preset.kind}: nothing to train here; lsc-engine run {form.heading} makes its report"
+        out.problems.append(Problem("kind", words))
         return out
     out.draft = DRAFTS.write(out.text, form.study)
     chosen = [name for name in form.names if name in form.on]

@@ -22,6 +22,7 @@ from lsc_engine.config.build import raw_variants, sections_of
 from lsc_engine.config.merge import Table, lookup, nested, overlay, parse_value
 from lsc_engine.errors import UsageError
 from lsc_engine.vectors.counting import parse_count
+from lsc_tui.model import float_text
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SETTINGS: dict[str, Setting] = {
@@ -51,6 +52,7 @@ class Form:
     on: set[str] = field(default_factory=set)
     shown: int = 0  # the highlighted variant
     tuned: Any = None  # the preset's own [tune]
+    _merged: dict[tuple[int, str], tuple[Table, Table]] = field(default_factory=dict, compare=False)
     wanted: str = ""  # the study's name where it is the preset's and not typed: it may give way to a free one
 
     @staticmethod
@@ -102,8 +104,15 @@ class Form:
     def given(self, key: str, variant: str, raw: Table | None = None) -> Any:
         """What the tables say of a setting, None where they leave it to its default."""
         raw = self.raw if raw is None else raw
-        own = next((v for v in raw_variants(raw) if v.get("name") == variant), {})
-        return lookup(overlay(sections_of(raw), sections_of(own)), key)
+        known = self._merged.get((id(raw), variant))
+        if known is None or known[0] is not raw:
+            # Tables are replaced and never changed, so what they amount to holds as long as they do.
+            own = next((v for v in raw_variants(raw) if v.get("name") == variant), {})
+            known = (raw, overlay(sections_of(raw), sections_of(own)))
+            if len(self._merged) > 200:
+                self._merged.clear()
+            self._merged[id(raw), variant] = known
+        return lookup(known[1], key)
 
     def by_variant(self, key: str) -> bool:
         """Whether a variant sets it for itself, so that a change is for one variant alone."""
@@ -222,7 +231,7 @@ class Form:
 
     def copy(self) -> Form:
         """The same, to be looked at in a worker while this one goes on changing."""
-        return replace(self, raw=copy.deepcopy(self.raw), on=set(self.on))
+        return replace(self, raw=copy.deepcopy(self.raw), on=set(self.on), _merged={})
 
     def keys(self, every: bool) -> list[str]:
         """The settings to show: those that the preset or the user names and the usual ones, or every one that acts."""
@@ -317,8 +326,7 @@ def value_words(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        plain, power = f"{value:g}".replace("e-0", "e-"), re.sub(r"\.?0*e-0?", "e-", f"{value:.5e}")
-        return power if 0 < abs(value) < 0.1 and len(power) < len(plain) else plain
+        return float_text(value)
     if isinstance(value, int):
         return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
     if isinstance(value, dict):

@@ -17,7 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from lsc_tui.commands import Command, shown
-from lsc_tui.lines import STATES, Line, clean, ends, fit, pad
+from lsc_tui.lines import STATES, Line, clean, ends, fit, pad, width_of
 from lsc_tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -173,10 +173,14 @@ class LscScreen(Screen[None]):
     def _question_line(self, width: int) -> Line:
         text, answers = self._question or ("", {})
         keys: Line = []
-        for key, (word, _) in answers.items():
-            keys += [(f"  {shown(key)}", "key"), (f" {word}", "")]
-        keys += [("  Esc", "key"), (" no", "")]
-        room = max(8, width - sum(len(t) for t, _ in keys))
+        for short in (False, True):
+            keys = []
+            for key, (word, _) in answers.items():
+                keys += [(f"  {shown(key)}", "key"), (f" {word.partition(' ')[0] if short else word}", "")]
+            keys += [("  Esc", "key"), (" no", "")]
+            if width_of(keys) + len(text) < width:
+                break
+        room = max(8, width - width_of(keys))
         return pad([(fit(text, min(room, len(text) + 1)), "accent"), *keys], width)
 
     # --- messages and questions ---------------------------------------------------------------------------------

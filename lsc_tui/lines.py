@@ -66,6 +66,14 @@ def fit(text: str, width: int, align: str = "<") -> str:
     return gap + text if align == ">" else text + gap
 
 
+def fit_ends(text: str, width: int) -> str:
+    """Exactly `width` cells; of what is too long the last word stays, which tells tries of one variant apart."""
+    last = text.rpartition(" ")[2]
+    if cell_len(text) <= width or not 0 < cell_len(last) <= width // 2:
+        return fit(text, width)
+    return set_cell_size(text, width - cell_len(last) - 1) + "…" + last
+
+
 def width_of(line: Line) -> int:
     """Cells of a line."""
     return sum(cell_len(text) for text, _ in line)

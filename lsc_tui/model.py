@@ -7,6 +7,7 @@ its view is another one.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -246,6 +247,7 @@ class Store:
         # What one tab leaves for another: the run in Monitor, the runs in Compare, what New run starts from.
         self.watched = ""
         self.compared: list[str] = []
+        self.launched = ""
         self.form: tuple[str, str] = ("", "")
 
     def counts(self) -> Counter[str]:
@@ -304,10 +306,16 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return float_text(value)
     if isinstance(value, int) and abs(value) >= 10_000:
         return f"{value:,}".replace(",", " ")
     return " ".join(value_text(v) for v in value) if isinstance(value, list) else str(value)
+
+
+def float_text(value: float) -> str:
+    """`0.25`, and `1e-4` for what is small where that is shorter."""
+    plain, power = f"{value:g}".replace("e-0", "e-"), re.sub(r"\.?0*e-0?", "e-", f"{value:.5e}")
+    return power if 0 < abs(value) < 0.1 and len(power) < len(plain) else plain
 
 
 def finite(value: float | None) -> float | None:

@@ -19,6 +19,7 @@ from lsc_tui.frame import LscScreen
 from lsc_tui.lines import Line, clean, frame, pad, rule, wrap
 from lsc_tui.model import RunView
 from lsc_tui.screens import compare_parts as parts
+from lsc_tui.screens import compare_verdict as verdict
 from lsc_tui.screens.compare_charts import OverlayCharts
 from lsc_tui.screens.compare_files import FileCommands
 from lsc_tui.widgets.chart import Chart
@@ -175,11 +176,12 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         if self.wide:
             room = max(10, width // 2 - 2)
             needed = max(
-                len(parts.verdict_wide(found, room, 99)), len(parts.settings_table(found, room, 99, self.everything))
+                len(verdict.verdict_wide(found, room, 99)),
+                len(verdict.settings_table(found, room, 99, self.everything)),
             )
             self._set_height("#below", max(8, min(needed + 2, self.size.height // 3)))
         elif not self.has_class("-settings"):
-            needed = len(parts.verdict_narrow(found, width, 99))
+            needed = len(verdict.verdict_narrow(found, width, 99))
             self._set_height("#below", 1 + max(3, min(needed, self.size.height // 4)))
         else:
             self._set_height("#below", None)
@@ -224,10 +226,10 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
     def _draw_verdict(self, width: int, height: int) -> list[Line]:
         if self.found is None:
             return []
-        title, right = parts.verdict_title(self.found)
+        title, right = verdict.verdict_title(self.found)
         if self.wide:
-            return frame(parts.verdict_wide(self.found, width - 2, height - 2), width, height, title, right)
-        return [rule(width, title, right), *parts.verdict_narrow(self.found, width, height - 1)]
+            return frame(verdict.verdict_wide(self.found, width - 2, height - 2), width, height, title, right)
+        return [rule(width, title, right), *verdict.verdict_narrow(self.found, width, height - 1)]
 
     def _draw_settings(self, width: int, height: int) -> list[Line]:
         if self.found is None:
@@ -235,10 +237,10 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         title = "settings: all" if self.everything else "settings: only those that differ"
         right = "d only those that differ" if self.everything else "d all"
         if self.wide:
-            body = parts.settings_table(self.found, width - 2, height - 2, self.everything)
+            body = verdict.settings_table(self.found, width - 2, height - 2, self.everything)
             return frame(body, width, height, title, right)
         right = "d back to the chart" if self.everything else "d all"
-        body = parts.settings_table(self.found, width, height - 1, self.everything)
+        body = verdict.settings_table(self.found, width, height - 1, self.everything)
         return [rule(width, title, right), *(pad(line, width) for line in body)]
 
     # --- commands -----------------------------------------------------------------------------------------------

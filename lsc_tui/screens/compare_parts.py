@@ -7,24 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from lsc_engine.runs.compare import OTHER_DEVICE, SHARED, LevelResult, Row, is_loss
-from lsc_engine.runs.settings import settings_of
-from lsc_engine.runs.verdict import Verdict
 from lsc_tui.comparing import (
     Compared,
     at_text,
     claim_of,
     counts_text,
-    disagreement,
-    finished,
-    kinds_without_level,
     level_name,
     number_text,
     seeds_text,
     shown_levels,
-    unequal,
 )
-from lsc_tui.explaining import rows_behind, tried_text
-from lsc_tui.lines import Line, clean, ends, fit, loss_text, over, pad, percent, width_of, wrap
+from lsc_tui.lines import Line, clean, ends, fit, fit_ends, loss_text, over, pad, percent, width_of
 from lsc_tui.model import LETTERS, LOSS, value_text
 
 Column = tuple[str, int, str]  # head, width, alignment
@@ -70,6 +63,8 @@ def readout(found: Compared, metric: str, keys: Sequence[str], cursor: float | N
     out: Line = [(" " if wide else "", ""), (f"{axis} {x:.4g} ", ""), ("┃ ", "cursor")]
     for key in keys:
         mean, spread, count = curves[key].at(x) if key in curves else (math.nan, 0.0, 0)
+        if not count:
+            continue
         letter = found.letters[key]
         text = number_text(mean, metric)
         if count > 1:
@@ -95,10 +90,22 @@ def _system(settings: dict[str, Any]) -> str:
 _WORDED = ("target.method", "target.system", "target.order", "model.dim")
 
 
+def telling(found: Compared) -> dict[str, list[Any]]:
+    """The settings that differ, without those that cross-entropy merely has not."""
+    differing = found.comparison.differing
+    if "target.method" not in differing:
+        return dict(differing)
+    return {
+        key: values
+        for key, values in differing.items()
+        if None not in values or len({str(value) for value in values if value is not None}) > 1
+    }
+
+
 def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
     """Head and cells of the settings in which the rows differ: system, n, then others, at most `most`."""
     rows = [row.settings for row in found.rows]
-    differing = _telling(found)
+    differing = telling(found)
     out: list[tuple[str, list[str]]] = []
     if any(key in differing for key in _WORDED[:3]):
         out.append(("SYSTEM", [_system(row) for row in rows]))
@@ -148,7 +155,8 @@ def table(found: Compared, width: int, wide: bool, highlighted: str, height: int
             ("▌" if key == highlighted else " ", "accent"), ("*" if key == found.base.key else " ", "mark"),
             (letter + " ", style_of(letter)),
         ]  # fmt: skip
-        line += [(fit(cell, wanted, align) + " ", "") for cell, (_, wanted, align) in zip(cells, columns, strict=True)]
+        for cell, (_, wanted, align) in zip(cells, columns, strict=True):
+            line.append(((fit_ends(cell, wanted) if align == "<" else fit(cell, wanted, align)) + " ", ""))
         line = pad(line, width)
         out.append(over(line, "cursor") if key == highlighted else line)
     return out
@@ -233,135 +241,8 @@ def _faster(row: Row, level: LevelResult, found: Compared) -> str:
 
 def _seconds(row: Row, level: LevelResult, base: bool) -> str:
     note = level.faster["seconds"].note
+    if level.text("seconds") == "-":
+        return "-"
     if row.shared:
         return SHARED
     return note if note == OTHER_DEVICE and not base else level.text("seconds").partition(" ")[0]
-
-
-# --- verdict and settings -------------------------------------------------------------------------------------------
-
-
-def verdict_title(found: Compared) -> tuple[str, str]:
-    """`verdict so far`, and where the levels come from."""
-    title = "verdict" if finished(found) else "verdict so far"
-    names = [level_name(found.base.levels[i].metric, found.base.levels[i].level) for i in shown_levels(found)]
-    whose = "set here" if found.set_here else "fixed in the preset"
-    word = "level" if len(names) == 1 else "levels"
-    return title, f"{word} {' and '.join(names)} {whose}" if names else "no level: v sets one at the cursor"
-
-
-def verdict_narrow(found: Compared, width: int, height: int) -> list[Line]:
-    """One line by accuracy, one by loss, then what has to be said beside them."""
-    out: list[Line] = []
-    letters = {row.label: found.letters[row.key] for row in found.rows}
-    base = found.letters[found.base.key]
-    missing = kinds_without_level(found)
-    for kind in ("accuracy", "loss"):
-        own = [v for v in found.verdicts if v.kind == kind]
-        line: Line = [(f"{kind:<9} ", "dim"), ("faster than ", ""), (base, style_of(base)), (": ", "")]
-        for number, verdict in enumerate(own):
-            letter = letters[verdict.row]
-            piece: Line = [(letter, style_of(letter)), (f" {_short(verdict)}", _mood(verdict))]
-            if width_of(line) + width_of(piece) + 3 > width:
-                out.append(pad(line, width))
-                line = [(" " * 10, "")]
-            line += [(" · ", "dim"), *piece] if number and line[0][0].strip() else piece
-        if own:
-            out.append(pad(line, width))
-        elif kind in missing and len(found.rows) > 1:
-            out.append(pad([(f"{kind:<9} ", "dim"), (NO_LEVEL, "dim")], width))
-    if len(found.rows) < 2:
-        out.append([("mark a second run, or p here to pin this one", "dim")])
-    said = [s for s in (disagreement(found), *unequal(found)) if s]
-    out += [[(line, "dim")] for sentence in said for line in wrap(sentence, width)]
-    return out[:height]
-
-
-NO_LEVEL = "no level is set for it: m shows it, ← → and v set one"
-
-
-def _short(verdict: Verdict) -> str:
-    return str(verdict).replace(",", "").removesuffix(" seeds").removesuffix(" seed")
-
-
-def _mood(verdict: Verdict) -> str:
-    return {"holds": "good", "fails": "error"}.get(verdict.result, "")
-
-
-def verdict_wide(found: Compared, width: int, height: int) -> list[Line]:
-    """One row by accuracy and one by loss per variant, with the speed-up at the hardest level."""
-    out: list[Line] = []
-    room = max(12, width - 51)
-    labels = list(dict.fromkeys(v.row for v in found.verdicts))
-    letters = {row.label: found.letters[row.key] for row in found.rows}
-    for label in labels:
-        letter = letters[label]
-        for number, verdict in enumerate(v for v in found.verdicts if v.row == label):
-            head: Line = [("", "")]
-            if number == 0:
-                text = f"{clean(label)} faster than {found.letters[found.base.key]}"
-                head = [(f" {letter} ", style_of(letter)), (fit(text, room), "")]
-            line = [*pad(head, room + 3), (f" {verdict.kind:<9}", "dim"), (f"{verdict}", _mood(verdict))]
-            if verdict.levels and verdict.speed is not None:
-                metric = "accuracy" if verdict.kind == "accuracy" else "loss"
-                names = [level_name(metric, level) for level in verdict.levels]
-                line.append((f" at {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else ""), "dim"))
-            out.append(pad(line, width))
-    if len(found.rows) < 2:
-        out.append([(" mark a second run, or p here to pin this one", "dim")])
-    else:
-        for kind in kinds_without_level(found):
-            out.append([(f" by {kind:<9}", "dim"), (NO_LEVEL, "dim")])
-    said = disagreement(found)
-    if said and len(out) < height:
-        out += [[], *([(f" {line}", "")] for line in wrap(said[0].upper() + said[1:], width - 2))]
-    return out[:height]
-
-
-def _telling(found: Compared) -> dict[str, list[Any]]:
-    """The settings that differ, without those that cross-entropy merely has not."""
-    differing = found.comparison.differing
-    if "target.method" not in differing:
-        return dict(differing)
-    return {
-        key: values
-        for key, values in differing.items()
-        if None not in values or len({str(value) for value in values if value is not None}) > 1
-    }
-
-
-def settings_table(found: Compared, width: int, height: int, everything: bool) -> list[Line]:
-    """Keys down, rows across; only those that differ, or all."""
-    if everything:
-        tables = [settings_of(row.runs[0].config) for row in found.rows]
-        keys = list(dict.fromkeys(key for one in tables for key in one))
-        values = {key: [one.get(key) for one in tables] for key in keys}
-    else:
-        values = _telling(found)
-    known = [found.behind[row.key] for row in found.rows]
-    below = rows_behind(known)
-    # A setting that was tried is shown with what was taken, though all took the same.
-    for key in dict.fromkeys(key for one in known for key in one.tried):
-        values.setdefault(key, [row.settings.get(key) for row in found.rows])
-    key_width = min(24, max([len(key) for key in values], default=8) + 2)
-    cell = max(6, min(14, (width - key_width - 1) // max(1, len(found.rows))))
-    head: Line = [(" " * (key_width + 1), "")]
-    for row in found.rows:
-        letter = found.letters[row.key]
-        head.append((fit(letter, cell), style_of(letter)))
-    out = [pad(head, width)]
-    for key, cells in values.items():
-        changed = key in found.comparison.differing
-        line: Line = [(fit(f" {clean(key)}", key_width + 1), "" if changed else "dim")]
-        line += [(fit(clean(value_text(value)), cell - 1) + " ", "" if changed else "dim") for value in cells]
-        out.append(pad(line, width))
-    if not values:
-        out.append([(" the rows differ in no setting", "dim")])
-    for name, words in below:
-        line = [(fit(f" {name}", key_width + 1), "dim"), *((fit(word, cell - 1) + " ", "") for word in words)]
-        out.append(pad(line, width))
-    if tried := tried_text(known):
-        out += [[], *([(f" {text}", "dim")] for text in wrap(clean(tried), width - 2))]
-    if len(out) > height:
-        out = [*out[: height - 1], [(f" {len(out) - height + 1} more: r shows the TOML of a run", "dim")]]
-    return out

@@ -57,6 +57,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         self.pending: tuple[str, str] = ("", "")
         self._logout = ""
         self._version = 0
+        self._preview: tuple[object, list[str]] = (None, [])
         self._debounce: Timer | None = None
 
     def body(self) -> ComposeResult:
@@ -183,7 +184,9 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         body: list[Line] = [
             [(fit(f" {clean(line)}", width), "")] for line in lines[self.toml_top : self.toml_top + room]
         ]
-        title = "TOML as it will be saved" if self.form is not None else "TOML"
+        entry = self.shelf.current
+        stem = f" of {clean(entry.info.stem)}" if entry is not None and entry.info is not None else ""
+        title = "TOML as it will be saved" if self.form is not None else f"TOML{stem}"
         if framed:
             return frame(body, width, height, title, "r back" if self.reading else "r whole")
         return [rule(width, title, f"{len(lines)} lines"), *body]
@@ -192,12 +195,16 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         if self.form is not None and (self.stage == "form" or self.wide):
             return self.form.toml().splitlines()
         entry = self.shelf.current
-        if entry is None or entry.info is None or not self.reading:
+        if entry is None or entry.info is None or not (self.reading or self.wide):
             return []
+        path = entry.info.path
         try:
-            return read_toml(entry.info.path)[0].splitlines()
-        except UsageError as error:
+            key = (path, path.stat().st_mtime_ns)
+            if self._preview[0] != key:
+                self._preview = (key, read_toml(path)[0].splitlines())
+        except (UsageError, OSError) as error:
             return [str(error)]
+        return self._preview[1]
 
     def _draw_problem(self, width: int, height: int) -> list[Line]:
         """At 80 columns: what is wrong with the highlighted row, what it is, else the first fault."""

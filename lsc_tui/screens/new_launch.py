@@ -147,7 +147,7 @@ class LaunchCommands(_Base):
             return
         answers: dict[str, tuple[str, Callable[[], None]]] = {"y": ("launch", self._launch)}
         if has_sbatch():
-            answers["s"] = ("write sbatch script instead", self._batch)
+            answers["s"] = ("sbatch script instead", self._batch)
         self.ask(launch_words(form, out, self.app.store), answers)
 
     def _launch(self) -> None:
@@ -171,6 +171,7 @@ class LaunchCommands(_Base):
             if fault:
                 self.say(f"launch: {fault}", "error")
                 return
+            self.app.store.launched = form.study
             self.app.collector.rescan()
             self.app.go("runs")
             word = "run goes" if runs == 1 else "runs go"
@@ -231,7 +232,7 @@ class LaunchCommands(_Base):
 def launch_words(form: Form, out: Outcome, store: Store) -> str:
     """`launch 12 runs, 1 now on GPU 1, 11 queued?`"""
     total = len(out.runs) + out.tries - out.done
-    count = f"{total} run{'s' if total != 1 else ''}"
+    count = f"{total - out.tries} run{'s' if total - out.tries != 1 else ''}"
     if form.source == "fork":
         return f"launch a fork of {form.parent} on {device_words(form.device, store.hardware.gpus)}?"
     gpus = store.hardware.gpus
@@ -242,8 +243,7 @@ def launch_words(form: Form, out: Outcome, store: Store) -> str:
     first = f" after {out.tries} tries" if out.tries else ""
     if not slots:
         where = "the CPU" if form.device in ("cpu", "auto") else form.device
-        return f"launch {count}{first and f' ({out.tries} of them tries)'} on {where}" + (
-            ", one after the other?" if total > 1 else "?")  # fmt: skip
+        return f"launch {count}{first} on {where}" + (", one after the other?" if total > 1 else "?")
     now = min(len(slots), total)
     queued = f", {total - now} queued" if total > now else ""
     return f"launch {count}{first}, {now} now on GPU {', '.join(slots[:now])}{queued}?"

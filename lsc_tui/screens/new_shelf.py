@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -94,6 +95,14 @@ def shelf_lines(shelf: Shelf, width: int, height: int, *, active: bool, wide: bo
     return out
 
 
+def title_words(info: PresetInfo) -> str:
+    """The title without the number of the figure, which the name and the source say already."""
+    found = re.match(r"(?:Figs?\.|Tables?|Secs?\.)[^:]*?(?P<where> on [^:]*)?: (?P<rest>.+)", info.title)
+    if found is None:
+        return clean(info.title)
+    return clean(found["rest"] + (f",{found['where']}" if found["where"] else ""))
+
+
 def _heading(shelf: Shelf, entry: Entry, width: int) -> Line:
     name = entry.group or "start here"
     arxiv, words = PAPERS.get(entry.group, ("", ""))
@@ -112,9 +121,9 @@ def _preset(shelf: Shelf, info: PresetInfo, width: int, wide: bool) -> Line:
     glyph = {True: "✓", False: "-"}.get(here, " ") if here is not None else " "
     if wide:
         style = "dim" if here is False else ""
-        return [("   ", ""), (fit(clean(info.stem), 16), style), (fit(clean(info.title), width - 22), "dim"),
+        return [("   ", ""), (fit(clean(info.stem), 16), style), (fit(title_words(info), width - 22), "dim"),
                 (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
-    words = info.claim if 0 < len(info.claim) <= width - 49 else info.title
+    words = info.claim if 0 < len(info.claim) <= width - 49 else title_words(info)
     needs = f"{glyph} {fit(clean(info.dataset), 13)}"
     place = place_of(info)
     if info.fault:

@@ -106,6 +106,10 @@ class RunsScreen(ChartCommands, RunCommands, LscScreen):
         table.empty = self._empty()
         if not self._no_match or not table.rows:
             table.put(build_rows(views, self.order, self._folder_name, store.runs.values()))
+        for study in (store.launched, f"{store.launched}.tune") if store.launched else ():
+            if table.go_to_study(study):
+                store.launched = ""
+                break
 
     def _folder_name(self, root: int) -> str:
         folders = self.app.store.folders

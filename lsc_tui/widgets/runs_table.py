@@ -15,6 +15,7 @@ from lsc_tui.lines import (
     clean,
     clock,
     fit,
+    fit_ends,
     frame,
     loss_text,
     over,
@@ -186,7 +187,7 @@ def run_line(row: Row, columns: Columns, width: int, *, letter: str = "", pinned
     loss = _mean([v.loss for v in row.views])
     kind = view.loss_kind
     line += [
-        (fit(clean(view.label), columns.run), ""),
+        (fit_ends(clean(view.label), columns.run), ""),
         (f"{fit(seed, 4, '>')}", "dim"),
         (f"{100 * sum(v.done for v in row.views) / len(row.views):4.0f}%", ""),
         (fit(_eta_text(state, eta), 7, ">"), ""),
@@ -294,6 +295,16 @@ class RunsTable(Panel):
         else:
             self.cursor = next((i for i, row in enumerate(rows) if row.kind != "study"), 0)
         self.redraw()
+
+    def go_to_study(self, study: str) -> bool:
+        """The cursor to a study and its rows into sight; False while it is not there."""
+        place = next(
+            (i for i, row in enumerate(self.rows) if row.kind == "study" and row.views[0].study == study), None
+        )
+        if place is not None:
+            self.cursor = self.top = place
+            self.redraw()
+        return place is not None
 
     def move(self, by: int) -> None:
         """The cursor by rows."""

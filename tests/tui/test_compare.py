@@ -24,7 +24,7 @@ from lsc_tui.app import LscApp
 from lsc_tui.comparing import Compared, Reader, Request
 from lsc_tui.exporting import csv_text, latex_text
 from lsc_tui.screens.compare import CompareScreen
-from lsc_tui.screens.compare_parts import verdict_narrow, verdict_wide
+from lsc_tui.screens.compare_verdict import verdict_narrow, verdict_wide
 
 SIZES = [(80, 24), (160, 48)]
 
