@@ -6,11 +6,11 @@ own session, so nothing here lives in the viewer.
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from lsc_engine.runs import control, notes
 from lsc_engine.runs.files import MAX_TOML, read_bytes
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.run import Run
+from lsc_engine.runs.tables import write_csv
+from lsc_tui.frame import Answers
 from lsc_tui.lines import home_path, size_text
 from lsc_tui.model import RunView
 
@@ -50,24 +52,20 @@ def engine(*words: str) -> str:
     return done.stdout
 
 
-def metrics_csv(runs: Sequence[Run]) -> str:
-    """All metrics of runs: one row per run and step, one column per metric; empty where a step has no value."""
-    rows: dict[tuple[str, int], dict[str, float]] = {}
-    columns: dict[str, None] = {"epoch": None, "time": None}
-    for run in runs:
-        fresh = Run(run.path, run.id, run.root)
-        fresh.poll()
-        for name in fresh.table.names:
-            columns[name] = None
-            steps, (values, epochs, times) = fresh.table.columns(name, "epoch", "time")
-            for step, value, epoch, time in zip(steps.tolist(), values, epochs, times, strict=True):
-                rows.setdefault((run.id, step), {}).update({name: value, "epoch": epoch, "time": time})
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", "step", *columns])
-    for (identifier, step), found in sorted(rows.items()):
-        writer.writerow([identifier, step, *(repr(float(found[name])) if name in found else "" for name in columns)])
-    return out.getvalue()
+# Key -> format of `lsc-engine export` and the word for it; the CSV is written here, it needs nothing else.
+_FORMATS = {"c": ("csv", "CSV"), "p": ("parquet", "Parquet"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"),
+            "n": ("png", "PNG")}  # fmt: skip
+
+
+def export_runs(runs: Sequence[Run], ending: str, path: Path) -> list[Path]:
+    """Metrics (csv, parquet; in `path`) or curves (svg, pdf, png; a file per metric beside `path`) of runs, as
+    `lsc-engine export` writes them. The files; LscError with its words where that fails."""
+    if ending == "csv":
+        write_csv([Run(run.path, run.id, run.root) for run in runs], path)
+        return [path]
+    out = path if ending == "parquet" else path.parent
+    told = engine("export", *(str(run.path) for run in runs), "--to", ending, "--out", str(out), "--force", "--json")
+    return [Path(name) for name in json.loads(told)["files"]]
 
 
 class RunCommands(_Base):
@@ -173,25 +171,35 @@ class RunCommands(_Base):
     def do_export(self) -> None:
         views = self.targets()
         stem = "-".join(views[0].id.split("/")[-3 if len(views) == 1 else -2 :][: 3 if len(views) == 1 else 1])
-        table, picture = Path.cwd() / f"{stem}.csv", Path.cwd() / f"{stem}-screen.svg"
-
-        def write_table() -> None:
-            table.write_text(metrics_csv([view.run for view in views]), encoding="utf-8")
-
-        def write_picture() -> None:
-            # The picture is made here and now; only the writing may take its time.
-            drawn = self.app.export_screenshot(title=stem)
-
-            def write() -> None:
-                picture.write_text(drawn, encoding="utf-8")
-
-            self._try(write, f"wrote {home_path(picture)}")
-
-        answers = {
-            "c": ("CSV of all metrics", lambda: self._try(write_table, f"wrote {home_path(table)}")),
-            "s": ("SVG of the screen", write_picture),
-        }
+        answers: Answers = {}
+        for key, (ending, word) in _FORMATS.items():
+            path = Path.cwd() / f"{stem}.{ending}"
+            answers[key] = (word, partial(self._export, [view.run for view in views], ending, path))
+        answers["i"] = ("screen", partial(self._write_screen, Path.cwd() / f"{stem}-screen.svg"))
         self.ask(f"write {named(views)} here as", answers)
+
+    def _export(self, runs: Sequence[Run], ending: str, path: Path) -> None:
+        self.say(f"writing {path.name} …")
+
+        def job() -> None:
+            try:
+                files = export_runs(runs, ending, path)
+            except (LscError, OSError) as error:
+                self.app.call_from_thread(self.say, str(error).splitlines()[0], "error")
+                return
+            more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
+            self.app.call_from_thread(self.say, f"wrote {home_path(files[0])}{more}")
+
+        self.run_worker(job, thread=True, group="actions", exit_on_error=False)
+
+    def _write_screen(self, path: Path) -> None:
+        # The picture is made here and now; only the writing may take its time.
+        drawn = self.app.export_screenshot(title=path.stem)
+
+        def write() -> None:
+            path.write_text(drawn, encoding="utf-8")
+
+        self._try(write, f"wrote {home_path(path)}")
 
     # --- notes, tags, trash -------------------------------------------------------------------------------------
 

@@ -246,7 +246,7 @@ class Sizes:
             process.kill()
             process.communicate()
             return f"no answer within {CHECK_SECONDS:.0f} s"
-        if process.returncode < 0:
+        if process.returncode < 0 or self._process is not process:
             return None
         answer: dict[str, Any] | str
         try:

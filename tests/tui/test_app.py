@@ -165,6 +165,7 @@ async def test_metrics_and_screen_are_written_as_files(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     async with open_app(runs) as (app, pilot):
         await pilot.press("g", "down", "e", "c")
         await app.workers.wait_for_complete()
@@ -173,6 +174,9 @@ async def test_metrics_and_screen_are_written_as_files(
         assert len(lines) == 201
         assert lines[1].startswith("lsc-2025/fig9/A-384/seed-0,4,1.0,14.0,")
         await pilot.press("e", "s")
+        await app.workers.wait_for_complete()
+        assert "train/loss" in next(tmp_path.glob("*train-loss*.svg"), Path("/none written")).read_text()
+        await pilot.press("e", "i")
         await app.workers.wait_for_complete()
         assert (tmp_path / "fig9-A-384-seed-0-screen.svg").read_text().startswith("<svg")
 
