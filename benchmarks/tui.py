@@ -78,6 +78,8 @@ def _live(root: Path, seconds: float) -> float:
         terminal.until("running")
         terminal.keys("g\x1b[B")
         terminal.keys("\r")
+        terminal.until("m next")
+        terminal.keys("m")
         terminal.read(min(4.0, 10 * seconds))
         sent, began = terminal.sent, time.monotonic()
         terminal.read(seconds)

@@ -91,7 +91,7 @@ def told(seconds: list[float]) -> str:
 
 
 def test_bytes_to_the_terminal_at_one_hertz(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Monitor with its charts at 160 x 48, five log points a second, log and status moving: at most 15 kB/s."""
+    """Screens with up to four charts at 160 x 48, five log points a second, log and status moving: at most 15 kB/s."""
     (plan,) = plan_study("demo", name="live", variants=("V21-384",), seeds=(0,)).runs
     folder = tmp_path / "runs" / plan.id
     create_run(folder, plan.config, {"command": ["lsc-engine", "run", "demo"]})
@@ -101,7 +101,7 @@ def test_bytes_to_the_terminal_at_one_hertz(tmp_path: Path, figure: Callable[[st
     terminal = Terminal.viewer(tmp_path / "runs", tmp_path, size=(160, 48))
     try:
         terminal.until("● running")
-        for name, keys in (("Runs", "g\x1b[B"), ("Monitor", "\r"), ("Compare", "1g\r")):
+        for name, keys in (("Runs", "g\x1b[B"), ("Monitor", "\r"), ("four charts", "m"), ("Compare", "1g\r")):
             terminal.keys(keys)
             terminal.read(4.0)
             busy, sent, started = terminal.cpu(), terminal.sent, time.monotonic()
@@ -115,6 +115,7 @@ def test_bytes_to_the_terminal_at_one_hertz(tmp_path: Path, figure: Callable[[st
     each = (f"{n} {kb:.1f} kB/s, {c} charts, {100 * cpu:.0f} % CPU" for n, (kb, cpu, c) in figures.items())
     text = "; ".join(each)
     figure(f"160x48 at 1 Hz: {text} (bar 15 kB/s)")
+    assert figures["four charts"][2] == 4
     assert max(kb for kb, _, _ in figures.values()) <= 15
 
 
