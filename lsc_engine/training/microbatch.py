@@ -40,10 +40,10 @@ class MicroBatches:
         # Batch statistics of a single image do not exist.
         self._least = 2 if self.has_statistics else 1
         # What a state_dict leaves out is no running statistic: it never changes.
-        running = [
-            b for module in self._modules for name, b in module.named_buffers()
-            if b.numel() and name in module.state_dict()
-        ]  # fmt: skip
+        running: list[Tensor] = []
+        for module in self._modules:
+            kept = module.state_dict().keys()
+            running += [b for name, b in module.named_buffers() if b.numel() and name in kept]
         # Copied every step: one kernel for all of a type.
         kinds = {b.dtype for b in running}
         self._running = [[b for b in running if b.dtype == kind] for kind in kinds]
