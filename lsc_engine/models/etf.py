@@ -95,7 +95,9 @@ class FixedLinear(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **options: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
-        self.kind, seed, *_ = _read(state_dict.get(f"{prefix}{SPEC}", self.spec))
+        self.kind, seed, *sizes = _read(state_dict.get(f"{prefix}{SPEC}", self.spec))
+        if sizes != [self.in_features, self.out_features]:
+            raise UsageError(f"{prefix[:-1]}: fixed at {sizes}, here it is {[self.in_features, self.out_features]}")
         self._make(seed)
 
     def extra_repr(self) -> str:

@@ -40,13 +40,14 @@ class Fixing:
         etf.fix(self.modules, names, frame=self._rule.etf_frame or "canonical", seeds=seeds)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What is trained."""
+        """What the optimizer holds."""
         for module in self.modules.values():
             yield from module.parameters()
 
     def sizes(self) -> dict[str, int]:
         """{"trained", "fixed"}: parameters that are trained, and weights that are not because their layer is fixed."""
-        return {"trained": sum(p.numel() for p in self.parameters()), "fixed": etf.fixed_weights(self.modules)}
+        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return {"trained": trained, "fixed": etf.fixed_weights(self.modules)}
 
     def step(self, values: Mapping[str, float]) -> str:
         """Go by the metrics of an evaluation: fix what is due, and say so; "" where nothing is."""

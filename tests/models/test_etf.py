@@ -83,6 +83,8 @@ def test_a_frame_of_another_version_is_refused() -> None:
     stored = {**fixed.state_dict(), "spec": torch.tensor([2, 1, 3, 64, 32])}
     with pytest.raises(UsageError, match="fixed by version 2 of the frames; this program knows 1"):
         fixed.load_state_dict(stored)
+    with pytest.raises(UsageError, match=r"fixed at \[48, 32\], here it is \[64, 32\]"):
+        fixed.load_state_dict({**fixed.state_dict(), "spec": torch.tensor([1, 1, 3, 48, 32])})
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(5, 1), (1, 5)])
