@@ -104,9 +104,9 @@ class Session:
             config, classes=derived.classes, dim=width, seed=derive_seed(config.seed, "head"),
             table=taken.table, means=taken.means, teacher=taken.teacher,
         ).to(self.device)  # fmt: skip
+        self.fixing = Fixing(config, self.model, self.head)
         parts = {"model": self.model, "head": self.head}
         self.parameters = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in parts.items()}
-        self.fixing = Fixing(config, self.model, self.head)
         self.measure = Measure(
             config, derived, self.folder, self.model, self.head, self.source, self.validation, width=width,
             device=self.device, dtype=self.dtype, known=taken.start.classes if taken.start else None,

@@ -141,6 +141,9 @@ def test_layers_fixed_from_the_start_are_no_parameters(tmp_path: Path) -> None:
     assert "model/fixed_layers" not in found.metric_names()
     assert "val/ncc_4" in found.metric_names()
     names = set(newest(found))
+    # Two hidden layers 48 wide on 64 pixels and batch norm everywhere; of the two fixed layers their biases.
+    trained = (64 * 48 + 48) + (48 * 48 + 48) + 3 * 96 + 48
+    assert found.source["parameters"] == {"model": trained, "head": 10}
     assert {"model.blocks.2.0.spec", "head.layer.spec"} <= names
     assert not {"model.blocks.2.0.weight", "head.layer.weight"} & names
     assert series(found, "train/accuracy")[-1][1] > 0.5
