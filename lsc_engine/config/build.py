@@ -99,12 +99,14 @@ def raw_variants(raw: Table) -> list[Table]:
 def materialise(raw: Table) -> Table:
     """The same preset with the file's settings written into every variant.
 
-    A run's record loses its [run] and the baseline, which is a variant of the study that it came from.
+    A run's record loses its [run] and the baseline, which is a variant of the study that it came from; and levels that
+    only the others of that study can reach.
     """
     base = sections_of(raw)
     rest = {key: value for key, value in raw.items() if key not in SECTIONS and key not in ("start_from", "run")}
     if "run" in raw and isinstance(raw.get("compare"), dict):
-        rest["compare"] = {key: value for key, value in raw["compare"].items() if key != "baseline"}
+        foreign = ("baseline", "levels") if lookup(base, "target.method") == "ssl" else ("baseline",)
+        rest["compare"] = {key: value for key, value in raw["compare"].items() if key not in foreign}
     return rest | {"variants": [variant | overlay(base, sections_of(variant)) for variant in raw_variants(raw)]}
 
 

@@ -41,4 +41,4 @@ class SelfSupervisedHead(Head):
             return F.cross_entropy(scores, own ^ 1)
 
     def record(self) -> dict[str, Any]:
-        return {"method": "ssl", "n": self.dim, "temperature": self.temperature}
+        return {"method": "ssl", "n": self.dim}
