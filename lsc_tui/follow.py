@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.config import Preset, check_text, plan_study, study_fault
-from lsc_engine.config.datasets import BUILT_IN
 from lsc_engine.config.names import suggested_name
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError, UsageError
@@ -166,7 +165,7 @@ def _missing(out: Outcome, chosen: list[str]) -> None:
             key, _, words = sentence.partition(": ")
             if sentence not in told and not any(p.key == key and p.message == words for p in out.problems):
                 told.add(sentence)
-                out.problems.append(Problem(key, f"{words}; or use {' or '.join(BUILT_IN)}"))
+                out.problems.append(Problem(key, f"{words}; or use digits or spectrum"))
 
 
 def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:

@@ -121,6 +121,7 @@ DATASETS: dict[str, Facts] = {
             how="data.path names a folder with train/ (and val/), or with the class folders themselves, "
             "one folder of images per class",
         ),
+        Facts("printed-digits", "digits in 21 fonts that come with matplotlib", 420, 210, 10, 8, 1, True),
         Facts("spectrum", "procedural 1/f^a colour images", None, None, None, 32, 3, True),
     )
 }
@@ -137,7 +138,7 @@ def facts_of(dataset: str) -> Facts:
 
 
 # Those made by a program: nothing to look for.
-BUILT_IN = ("digits", "spectrum")
+BUILT_IN = ("digits", "printed-digits", "spectrum")
 
 
 def data_folder(given: str | Path | None = None) -> Path:
@@ -148,8 +149,8 @@ def data_folder(given: str | Path | None = None) -> Path:
 def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> Path | None:
     """The folder that holds `dataset`, or None where it is not found.
 
-    `path` (data.path) is looked at alone where given. For digits this is scikit-learn's own file, for spectrum
-    and data sets of plugins the data folder itself, which need not exist.
+    `path` (data.path) is looked at alone where given. For digits this is scikit-learn's own file, for printed-digits
+    the fonts of matplotlib, for spectrum and data sets of plugins the data folder itself, which need not exist.
     """
     facts = facts_of(dataset)
     if dataset == "spectrum" or dataset not in DATASETS:
@@ -157,6 +158,9 @@ def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | 
     if dataset == "digits":
         spec = importlib.util.find_spec("sklearn")
         return Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
+    if dataset == "printed-digits":
+        spec = importlib.util.find_spec("matplotlib")
+        return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
     if path is not None:
         root = Path(path).expanduser()
         if dataset == "folder":

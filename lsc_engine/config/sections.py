@@ -26,7 +26,9 @@ ORDERS = ("shuffled", "sequential", "lexicographic")
 SEED_MAX = 2**63 - 1
 DIM_MAX = 65_536
 
-DATASET_NAMES = ("digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum")
+DATASET_NAMES = (
+    "digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum", "printed-digits",
+)  # fmt: skip
 LOSSES = ("cosine", "distance", "cosine+distance")
 
 

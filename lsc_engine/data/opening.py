@@ -10,7 +10,7 @@ import torch
 
 from lsc_engine import plugins
 from lsc_engine.config.datasets import DATASETS, count, facts_of, locate, missing_sentence
-from lsc_engine.data import cifar10, digits, fashion_mnist, folders
+from lsc_engine.data import cifar10, digits, fashion_mnist, folders, printed
 from lsc_engine.data.arrays import Arrays
 from lsc_engine.data.source import ImageSource, TensorSource
 from lsc_engine.data.spectrum import SpectrumSource
@@ -150,6 +150,8 @@ def _arrays(
 ) -> Arrays | None:
     if data.dataset == "digits":
         return digits.load(split, unique=unique)
+    if data.dataset == "printed-digits":
+        return printed.load(split, unique=unique)
     if unique and split == "val":
         return None
     found = locate(data.dataset, data_dir, data.path)

@@ -48,6 +48,25 @@ def test_digits_unique_are_all_images_without_validation(settings: Any) -> None:
     assert train.labels(torch.tensor([5, 1796])).tolist() == [5, 1796]
 
 
+def test_printed_digits_look_like_handwritten_ones(settings: Any) -> None:
+    train, val = (open_source(settings("printed-digits"), split=split) for split in ("train", "val"))
+    assert val is not None
+    assert (train.images, val.images, val.channels, val.size, val.classes) == (420, 210, 1, 8, 10)
+    index = torch.arange(val.images)
+    assert torch.bincount(val.labels(index)).tolist() == [21] * 10
+    assert torch.bincount(train.labels(torch.arange(420))).tolist() == [42] * 10
+    printed = val.fetch(index).float()
+    # Grey levels of counts from 0 to 16, as bright as handwritten digits.
+    written = open_source(settings("digits"), split="train").fetch(torch.arange(1000)).float()
+    assert set((printed * 16 / 255).round().unique().tolist()) <= set(range(17))
+    assert abs(printed.mean() - written.mean()) < 30
+    # The nearest mean of the handwritten classes knows most of them: they are the same classes.
+    labels = open_source(settings("digits"), split="train").labels(torch.arange(1000))
+    means = torch.stack([written[labels == digit].mean(0) for digit in range(10)]).flatten(1)
+    guessed = torch.cdist(printed.flatten(1), means).argmin(1)
+    assert (guessed == val.labels(index)).float().mean() > 0.5
+
+
 def test_first_classes_and_first_images(settings: Any) -> None:
     three = open_source(settings("digits", classes=3), split="train")
     assert three.classes == 3

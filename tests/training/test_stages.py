@@ -154,6 +154,19 @@ def test_self_supervision_finds_classes_and_its_means_choose_the_vectors(tmp_pat
     assert first(runs["random"], "train/accuracy")[1] < 0.4
 
 
+def test_a_fork_changes_the_temperature_or_adds_a_loss_within_classes(ce: Path, tmp_path: Path) -> None:
+    from lsc_engine.config import derive
+    from lsc_engine.runs.fork import create_fork, fork_config
+
+    root = copy(ce, tmp_path)
+    levels = '[compare]\nlevels = { "train/accuracy" = [0.5] }\n'
+    runs = trained(root, SSL, CE, CHOSEN[0], base=BASE + levels, name="f", sets=('train.duration="1 epochs"',))
+    for name, change in (("ssl", "target.temperature=0.2"), ("chosen", 'target.within="kld"')):
+        config = fork_config(runs[name], [change, 'train.duration="2 epochs"'], None)
+        folder = create_fork(runs[name], config, None, derive(config).total_steps, root / "runs", {})
+        assert go_on(root, folder, config).status().state == "finished"
+
+
 def test_unique_labels_are_found_again_by_a_view_of_each_image(tmp_path: Path) -> None:
     lines = ("data.labels = 'unique'", "data.classes = 96", "model.dim = 7", "train.batch_size = 32")
     runs = trained(
@@ -182,6 +195,15 @@ def test_shifted_validation_images_are_harder(ce: Path, tmp_path: Path, kind: st
     last = run.last()
     assert 0.1 < last["val/accuracy_shifted"] <= last["val/accuracy"] + 0.02
     assert last["val/loss_shifted"] > last["val/loss"]
+
+
+def test_what_is_learnt_on_handwritten_digits_is_tested_on_printed_ones(ce: Path, tmp_path: Path) -> None:
+    printed = CE.replace('"ce"', '"printed"', 1)
+    run = trained(copy(ce, tmp_path), printed, sets=('eval.dataset="printed-digits"',))["printed"]
+    own = trained(copy(ce, tmp_path / "own"), CE, variant("means", 'target.system = "embeddings:@ce"'))["ce"].last()
+    last = run.last()
+    assert last["train/accuracy"] == own["train/accuracy"]
+    assert 0.2 < last["val/accuracy"] < own["val/accuracy"] - 0.05
 
 
 # ------------------------------------------------------------------------------------------------------- Going on
