@@ -284,9 +284,11 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
     classes = setting(c, "data.classes")
     count = thousands(classes) if isinstance(classes, int) else ""
     lsc = setting(c, "target.method") != "ce"
+    layers = setting(c, "model.etf_layers")
+    fixed = "" if layers is None else f", ETF {get('model.etf_layers')} {get('model.etf_frame')}"
     rows = [
         ("data", f"{get('data.dataset')} {get('data.labels')} {count}, {get('data.image_size')} px", "data.classes"),
-        ("model", get("model.name"), "model.name"),
+        ("model", get("model.name") + fixed, "model.name"),
         ("dim", get("model.dim"), "model.dim"),
         ("system", f"{get('target.system')} {get('target.order')}, seed {view.seed}" if lsc else "-", "target.system"),
         ("nearest", nearest_text(view), ""),

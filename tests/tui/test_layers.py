@@ -56,6 +56,7 @@ async def test_fixed_layers_are_marked_in_the_charts(adaptive: Path) -> None:
         assert loss_axis.count("|") == 2
         text = text_of(app)
         assert "| layers fixed in the charts" in text
+        assert "mlp, ETF adaptive canonical" in text
         assert "layers 2 to 3 are fixed" in text
         for _ in range(6):
             if "train/ncc 1…3 %" in text_of(app):
