@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -101,3 +102,14 @@ def test_names_must_be_small_presets(papers: ModuleType, place: Path, capsys: py
 def test_a_line_counts_the_sentences_that_hold(papers: ModuleType, said: list[str], word: str) -> None:
     made = papers.Made("beyond/x-mini", "", "", "", "", "", "", claims=[{"text": "", "accuracy": t} for t in said])
     assert papers.held(made, "accuracy") == word
+
+
+def test_pages_that_ship_are_whole(papers: ModuleType) -> None:
+    out = FILE.parents[1] / "docs" / "results"
+    pages = [out / made.page for made in papers.reports(out)]
+    assert pages
+    for page in (*pages, out / "index.md", out / "claims.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
+    index = (out / "index.md").read_text()
+    assert all(f"]({made.page})" in index for made in papers.reports(out))
