@@ -13,7 +13,7 @@ from lsc_engine.charts import Camera, Rows
 from lsc_engine.charts.raster import Mode
 from lsc_engine.runs.embeddings import Angles, Points, Snapshot
 from lsc_engine.runs.embeddings_chart import class_colours, kind_of, snapshot_rows
-from lsc_tui.lines import Line, fit, frame, over, pad, percent, rule, thousands, wrap
+from lsc_tui.lines import Line, clean, fit, frame, over, pad, percent, rule, thousands, wrap
 from lsc_tui.model import RunView, setting
 from lsc_tui.snapshots import Kept
 from lsc_tui.widgets.chart import style_name
@@ -126,10 +126,10 @@ def table(
     """The panel at the right: classes of the snapshot, or angles by epoch."""
     at = look.index(kept) if kept is not None else -1
     shot = kept.shots[at] if kept is not None and at >= 0 else None
-    inner, rows = max(1, width - 2), max(1, height - (2 if framed else 1))
+    inner, rows = max(1, width - (2 if framed else 1)), max(1, height - (2 if framed else 1))
     title, body = "by class", list[Line]()
     if isinstance(shot, Points) and kept is not None:
-        body = _by_class(kept, shot, inner, rows)
+        body = _by_class(kept, shot, inner, rows, start_words(view))
     elif isinstance(shot, Angles) and kept is not None:
         title, body = "by epoch, medians", _by_epoch(kept, at, inner, rows)
     if framed:
@@ -143,7 +143,14 @@ def _share(value: float | None) -> str:
     return f"{'-' if value is None else f'{100 * value:.0f}%':>7}"
 
 
-def _by_class(kept: Kept, shot: Points, width: int, height: int) -> list[Line]:
+def start_words(view: RunView) -> str:
+    """What the column of the run that this one started from is called: after its variant."""
+    start = view.config.get("start_from")
+    parts = start.split("/") if isinstance(start, str) else []
+    return fit(clean(f"AT {parts[-2].upper()}" if len(parts) > 2 else "BEFORE"), 10, ">")
+
+
+def _by_class(kept: Kept, shot: Points, width: int, height: int, start: str) -> list[Line]:
     rows = shot.by_class()
     before = _before(kept)
     colours = class_colours(shot)
@@ -153,13 +160,13 @@ def _by_class(kept: Kept, shot: Points, width: int, height: int) -> list[Line]:
     if len(rows) > room:
         # The worst ones are what is looked for.
         shown = sorted(rows, key=lambda row: (row[2], row[3] if row[3] is not None else 1.0))[: max(0, room - 1)]
-    head = f" {'CLASS':>7} {'IMAGES':>6} {'ACC%':>5}{'  BEFORE' if before else ''} {'INSIDE':>7}"
+    head = f" {'CLASS':>6} {'IMAGES':>6} {'ACC%':>5}{f' {start}' if before else ''} {'INSIDE':>7}"
     body: list[Line] = [[(fit(head, width), "dim")]]
     for label, count, right, inside in shown:
-        old = f"{percent(before[label]) if label in before else 'new':>8}" if before else ""
+        old = f" {percent(before[label]) if label in before else 'new':>10}" if before else ""
         body.append(
             [
-                (f" {label:>7}", f"series-{colours[label]}"),
+                (f" {label:>6}", f"series-{colours[label]}"),
                 (f" {count:>6} {percent(right):>5}{old} {_share(inside)}", ""),
             ]
         )
@@ -168,8 +175,8 @@ def _by_class(kept: Kept, shot: Points, width: int, height: int) -> list[Line]:
     if shot.label.size:
         right_all = percent(float((shot.predicted == shot.label).mean()))
         inside_all = _share(None if shot.inside is None else float(shot.inside.mean()))
-        gap = 8 * " " if before else ""
-        body.append([(f" {'all':>7} {shot.label.size:>6} {right_all:>5}{gap} {inside_all}", "bold")])
+        gap = 11 * " " if before else ""
+        body.append([(f" {'all':>6} {shot.label.size:>6} {right_all:>5}{gap} {inside_all}", "bold")])
     body += [[], *([(fit(f" {text}", width), "dim")] for text in foot)]
     return body
 
