@@ -10,6 +10,7 @@ import typer
 from lsc_engine.cli.look import AsJson, RunsDirs
 from lsc_engine.cli.output import emit_json, say
 from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.runs.views import VIEWS
 
 if TYPE_CHECKING:
     from lsc_engine.config import StudyPlan
@@ -27,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    study: Annotated[str | None, typer.Argument(help="A study: its name, or what stands behind its slash.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(help="A study: its name, or what stands behind its slash; or a saved view.")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every study of the runs folder, and an index page.")] = False,
     out: Annotated[
         Path | None,
@@ -37,22 +40,17 @@ def report(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a study: claim, verdict, our figures beside the paper's, curves, settings.
+    """Write the report of a study or saved view: claim, verdict, our figures beside the paper's, curves, settings.
 
     Example: lsc-engine report lsc-2025/fig9-mini --out docs/results/fig9
     """
-    from lsc_engine.runs.studies import find_study
-
     if all_ == (study is not None):
         raise UsageError("name a study, or give --all for every one of the runs folder")
     if all_:
         _report_all(out, runs_dir, data_dir, as_json)
         return
     assert study is not None
-    found = find_study(study, runs_dir)
-    from lsc_engine.report.writing import default_folder
-
-    made = _write(found, out.expanduser() if out is not None else default_folder(found), data_dir)
+    made = _write_one(study, out.expanduser() if out is not None else None, runs_dir, data_dir)
     if as_json:
         emit_json(made.document())
         return
@@ -88,6 +86,26 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
         emit_json({"index": str(page), "reports": [one.document() for one in written]})
     else:
         print(page)
+
+
+def _write_one(name: str, out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None) -> Written:
+    """The report of the study of that name, or else of the saved view."""
+    from lsc_engine.runs.studies import find_study
+
+    try:
+        found = find_study(name, runs_dir)
+    except UsageError:
+        from lsc_engine.report.viewing import find_view
+        from lsc_engine.report.writing import write_view
+
+        saved = find_view(name, runs_dir)
+        if saved is None:
+            raise
+        root, view = saved
+        return write_view(root, view, out if out is not None else root / VIEWS / view.name, data_dir)
+    from lsc_engine.report.writing import default_folder
+
+    return _write(found, out if out is not None else default_folder(found), data_dir)
 
 
 def _write(study: Study, folder: Path, data_dir: Path | None) -> Written:

@@ -70,6 +70,8 @@ def draw(document: dict[str, Any], *files: Path) -> None:
         for out in files:
             dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
             figure.savefig(out, dpi=document.get("dpi", 300), metadata={dated: None} if dated else None)
+            # Laid out once: a second file is the same picture.
+            figure.set_layout_engine("none")
         plt.close(figure)
 
 

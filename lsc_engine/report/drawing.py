@@ -31,6 +31,8 @@ def save(figure: Any, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     for path in paths:
         figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
+        # Laid out once: the second file is the same picture.
+        figure.set_layout_engine("none")
     plt.close(figure)
     return paths
 

@@ -23,6 +23,8 @@ ENDINGS = (".svg", ".png")
 # Points of one curve: more than the width of a figure shows.
 PLACES = 240
 _WIDTH = 5.6
+_AXES = {"time": "training time (min)"}
+_TITLES = {"epoch": "epochs", "step": "steps", "time": "minutes of training"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,11 @@ def curve_figures(material: Material, sure: Mapping[str, float]) -> list[Figure]
     return figures_of(rows, [*accuracy_names(rows), "train/loss", "val/loss"], sure)
 
 
-def figures_of(rows: Sequence[Row], metrics: Sequence[str], sure: Mapping[str, float] | None = None) -> list[Figure]:
-    """A figure for each metric against epochs; a loss has one for each kind. `sure`: levels by row key."""
+def figures_of(
+    rows: Sequence[Row], metrics: Sequence[str], sure: Mapping[str, float] | None = None, axis: str = "epoch"
+) -> list[Figure]:
+    """A figure for each metric against `axis` of runs/seeds.py; a loss has one for each kind. `sure`: levels by row
+    key."""
     found = []
     for name in metrics:
         logged = [row for row in rows if name in row.last]
@@ -56,7 +61,7 @@ def figures_of(rows: Sequence[Row], metrics: Sequence[str], sure: Mapping[str, f
                 many = kinds.count(chosen[0].kind)
                 suffix = f" {chosen[0].kind}{many if many > 1 else ''}"
             levels = (sure or {}) if name == "train/loss" else {}
-            found.append(_figure(rows, chosen, name, levels, suffix))
+            found.append(_figure(rows, chosen, name, levels, axis, suffix))
     return [figure for figure in found if figure.document["series"]]
 
 
@@ -71,9 +76,9 @@ def is_by_layer(name: str) -> bool:
 
 
 def _figure(
-    all_rows: Sequence[Row], rows: Sequence[Row], metric: str, sure: Mapping[str, float], suffix: str = ""
+    all_rows: Sequence[Row], rows: Sequence[Row], metric: str, sure: Mapping[str, float], axis: str, suffix: str
 ) -> Figure:
-    share, axis = is_share(metric), "epoch"
+    share = is_share(metric)
     colours = {row.key: number for number, row in enumerate(all_rows)}
     series = [one for row in rows if (one := _series(row, metric, axis, colours[row.key], share)) is not None]
     levels = [
@@ -83,13 +88,14 @@ def _figure(
     ]
     positive = all(v is None or v > 0 for one in series for key in ("y", "low") for v in one.get(key, ()))
     document = {
-        "x_label": axis, "y_label": f"{metric} (%)" if share else f"{metric}{suffix[:2]}", "width": _WIDTH, "dpi": 160,
+        "x_label": _AXES.get(axis, axis), "y_label": f"{metric} (%)" if share else f"{metric}{suffix[:2]}",
+        "width": _WIDTH, "dpi": 160,
         "log_x": False, "log_y": is_loss(metric) and positive, "levels": levels, "series": series,
     }  # fmt: skip
     name = re.sub(r"[^a-z0-9]+", "-", f"{metric}{suffix}".lower()).strip("-")
     kind = f" ({suffix.strip()[:1]})" if suffix else ""
     several = any(len(row.runs) > 1 for row in rows)
-    title = f"{metric}{kind} against {axis}s" + (", mean and range over seeds" if several else "")
+    title = f"{metric}{kind} against {_TITLES.get(axis, axis)}" + (", mean and range over seeds" if several else "")
     title += "; dashed: the loss under which a label is sure" if levels else ""
     return Figure(name, title, document)
 

@@ -19,8 +19,9 @@ from lsc_engine.runs.compare import Row, compare, is_loss
 from lsc_engine.runs.verdict import OVER, Verdict, verdicts
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
-# The margin of "similar" where the claim names none: of an accuracy, and as a share of a loss.
-ACCURACY_MARGIN, LOSS_MARGIN = 0.02, 0.05
+# The margin of "similar" where the claim names none, as a share of the way from the best constant answer to 0 for a
+# loss: an accuracy goes from 0 to 1.
+ACCURACY_MARGIN, LOSS_MARGIN = 0.02, 0.02
 _WORDS = {"fails": FAILS}
 
 
@@ -99,7 +100,7 @@ def _judged(material: Material, claim: Claim) -> Judged:
         return replace(made, accuracy=text, loss=text)
     if claim.result == "faster":
         return _faster(material, row, against, made)
-    return _final(row, against, claim, made, _paper_metric(material))
+    return _final(row, against, claim, made, material)
 
 
 # --- faster -----------------------------------------------------------------------------------------------------------
@@ -159,8 +160,13 @@ def finals(runs: Sequence[Run], metric: str, row: Row) -> dict[int, float]:
     return found
 
 
-def _final(row: Row, against: Row, claim: Claim, made: Judged, paper_metric: str | None) -> Judged:
-    named = claim.metric or paper_metric or "train/accuracy"
+def _final(row: Row, against: Row, claim: Claim, made: Judged, material: Material) -> Judged:
+    named = claim.metric or _paper_metric(material) or "train/accuracy"
+    floor = material.floors.get(against.key)
+    usual = {
+        "accuracy": ACCURACY_MARGIN,
+        "loss": LOSS_MARGIN * (floor.loss or 1.0) if floor is not None else LOSS_MARGIN,
+    }
     accuracy = "train/accuracy" if is_loss(named) else named
     loss = named if is_loss(named) else f"{named.split('/')[0]}/loss"
     margin = {named: claim.margin} if claim.margin is not None else {}
@@ -170,12 +176,13 @@ def _final(row: Row, against: Row, claim: Claim, made: Judged, paper_metric: str
         if kind == "loss" and (row.group != against.group or row.group == "?"):
             told[kind] = "not compared: the losses are of different kinds"
             continue
-        told[kind], detail = _differs(row, against, metric, claim.result, margin.get(metric))
+        limit = margin.get(metric, 0.0 if claim.result == "better" else usual[kind])
+        told[kind], detail = _differs(row, against, metric, claim.result, limit)
         details += [detail] if detail else []
     return replace(made, accuracy=told["accuracy"], loss=told["loss"], details=tuple(details))
 
 
-def _differs(row: Row, against: Row, metric: str, result: str, margin: float | None) -> tuple[str, str]:
+def _differs(row: Row, against: Row, metric: str, result: str, margin: float) -> tuple[str, str]:
     ours, theirs = finals(row.runs, metric, row), finals(against.runs, metric, against)
     if not ours or not theirs:
         return f"{OPEN}: {metric} is missing of {row.label if not ours else against.label}", ""
@@ -185,8 +192,6 @@ def _differs(row: Row, against: Row, metric: str, result: str, margin: float | N
     difference = sum(each) / len(each)
     if not math.isfinite(difference):
         return f"{FAILS}: {metric} is not finite", ""
-    if margin is None:
-        margin = 0.0 if result == "better" else LOSS_MARGIN * abs(mean) if is_loss(metric) else ACCURACY_MARGIN
     if result == "similar":
         agree = sum(abs(one) <= margin for one in each)
         word = HOLDS if abs(difference) <= margin else FAILS

@@ -18,7 +18,7 @@ from lsc_engine.runs.studies import Study, tries_of
 
 _SHOWN = 6
 # Notes of a comparison that a report tells where it compares, or does not need: it counts the stages before.
-_TOLD_ELSEWHERE = ("compared", "no seconds", "is not counted here")
+_TOLD_ELSEWHERE = ("compared", "no seconds", "no speed-up", "is not counted here")
 
 
 @dataclass
@@ -88,7 +88,7 @@ def gather(study: Study, data_dir: Path | None = None) -> Material:
     made.comparison = compare(runs, known, levels)
     made.missing += [note for note in made.comparison.notes if not any(words in note for words in _TOLD_ELSEWHERE)]
     for row in made.comparison.rows:
-        _describe(made, row)
+        describe(made, row)
     return made
 
 
@@ -163,7 +163,7 @@ def _not_there(preset: Preset, study: Study) -> list[str]:
     return sentences
 
 
-def _describe(made: Material, row: Row) -> None:
+def describe(made: Material, row: Row) -> None:
     """The settings of a row as an object, and its floor; both are left out where they cannot be had."""
     try:
         config = RunConfig.from_toml(row.runs[0].path / PRESET)

@@ -11,7 +11,7 @@ from lsc_engine.report.judging import Judged, claims_of
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import bullets, csv_text, grouped, md, percent, seconds, short, table
 from lsc_engine.runs import Run
-from lsc_engine.runs.compare import UNITS, LevelResult, Row, compare, is_loss
+from lsc_engine.runs.compare import BASELINE, UNITS, LevelResult, Row, compare, is_loss
 from lsc_engine.runs.stages import Cost, cost_of, stages_of
 
 NEVER = "-"
@@ -94,7 +94,8 @@ def spread(last: tuple[float, float, int] | None, scale: float) -> str:
         return "not finite"
     if scale == 100:
         return percent(mean) + (f" ± {percent(deviation)}" if seeds > 1 else "")
-    return short(mean) + (f" ± {short(deviation, 2)}" if seeds > 1 else "")
+    wide = short(deviation, 2) if deviation < 100 else grouped(deviation)
+    return short(mean) + (f" ± {wide}" if seeds > 1 else "")
 
 
 # --- levels -----------------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def _whole(row: Row, index: int, found: dict[str, RowCost]) -> Cost | None:
 
 
 def _ratio(base: Cost | None, own: Cost | None, level: LevelResult, unit: str) -> str:
-    note = level.faster[unit].note
+    note = level.faster[unit].note.replace(BASELINE, "")
     if note or base is None or own is None:
         return note or NEVER
     ours, theirs = getattr(own, unit), getattr(base, unit)

@@ -16,9 +16,11 @@ from lsc_engine.report import figures, layers, results, settings
 from lsc_engine.report.judging import Judged, judge
 from lsc_engine.report.material import Material, gather
 from lsc_engine.report.text import bullets, md, section, table
+from lsc_engine.report.viewing import view_figure, view_material, view_title, views_of
 from lsc_engine.runs.embeddings import list_snapshots
 from lsc_engine.runs.files import replace_file
 from lsc_engine.runs.studies import Study
+from lsc_engine.runs.views import SavedView
 
 PAGE, INDEX = "report.md", "index.md"
 MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"
@@ -60,13 +62,34 @@ def default_folder(study: Study) -> Path:
 def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Written:
     """The report of a study into `folder`: report.md, CSV and figures. LscError where it cannot be written."""
     material = gather(study, data_dir)
+    saved: list[figures.Figure] = []
     if material.preset is not None and material.preset.kind != "train":
         return _write_untrained(material, material.preset, folder)
+    for view in views_of(study):
+        shown = view_figure(view, view_material(study.root, view, data_dir))
+        saved += [shown] if shown is not None else []
+    return _write_trained(material, folder, saved)
+
+
+def write_view(root: Path, view: SavedView, folder: Path, data_dir: Path | None = None) -> Written:
+    """The report of a saved view: its runs, compared and drawn as it says. LscError where it cannot be written."""
+    material = view_material(root, view, data_dir)
+    shown = view_figure(view, material)
+    return _write_trained(material, folder, [shown] if shown is not None else [], title=view_title(view))
+
+
+def _write_trained(
+    material: Material, folder: Path, saved: Sequence[figures.Figure], title: str | None = None
+) -> Written:
+    """The page, tables and figures of runs; `saved`: figures of saved views."""
+    study = material.study
     judged = judge(material)
     sure = settings.sure_levels(material)
     apart = layers.layer_figures(material)
-    drawn = figures.curve_figures(material, sure)
+    drawn = [*saved, *figures.curve_figures(material, sure)]
     words = material.words()
+    if title is not None:
+        words = {"title": title, "source": "", "claim": ""}
     data = dict.fromkeys(config.data.dataset for config in material.configs.values())
     made = Written(
         study.name, words["title"] or study.name, words["source"],
@@ -79,7 +102,7 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
     analyses, files = _analyses(material, folder, judged, made.missing)
     made.files += files
     made.judged, made.verdicts = judged, [(one.text, one.short) for one in judged]
-    text = study_page(material, judged, drawn, spaces, analyses, apart)
+    text = study_page(material, judged, drawn, spaces, analyses, apart, words)
     save(folder / PAGE, text, made)
     if material.rows:
         save(folder / "runs.csv", results.runs_csv(material), made)
@@ -192,14 +215,15 @@ def study_page(
     judged: Sequence[Judged],
     drawn: Sequence[figures.Figure],
     spaces: Sequence[str],
-    analyses: Sequence[str] = (),
-    apart: Sequence[figures.Figure] = (),
+    analyses: Sequence[str],
+    apart: Sequence[figures.Figure],
+    words: dict[str, str],
 ) -> str:
     """The page of a study that trained, as Markdown."""
     seeds = min((len(row.runs) for row in material.rows), default=0)
     known = settings.sizes(material)
     parts = [
-        head(material.words(), material.study.name),
+        head(words, material.study.name),
         section("Verdict", results.verdict_table(judged, seeds)),
         section("Results", results.final_table(material)) if material.rows else "",
         section("Levels", results.level_tables(material)),

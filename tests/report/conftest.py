@@ -11,6 +11,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from report_studies import TRAINED, lsc
 
+from lsc_engine.report import figures
+
+
+@pytest.fixture
+def svg_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports draw each figure once: drawing is what their tests take longest for."""
+    monkeypatch.setattr(figures, "ENDINGS", (".svg",))
+
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from lsc_engine.cli import build_app
 from lsc_engine.config import StudyPlan, plan_study
 from lsc_engine.runs.studies import write_study
 from lsc_engine.runs.writer import RunWriter, create_run
@@ -148,3 +151,10 @@ def lsc(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-m", "lsc_engine", *words]
     return subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+
+
+def call(*words: str | Path) -> str:
+    """What a command prints on stdout, in this process; its error, if any, is raised."""
+    done = CliRunner().invoke(build_app(), [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout

@@ -10,21 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_studies import make_study
-from typer.testing import CliRunner
+from report_studies import call, make_study
 
-from lsc_engine.cli import build_app
 from lsc_engine.errors import UsageError
 from lsc_engine.report.exports import best_step
 from lsc_engine.runs import RunWriter, open_run
 from lsc_engine.runs.latex import tabular
-
-
-def call(*words: str | Path) -> str:
-    """What a command prints on stdout, in this process; its error, if any, is raised."""
-    done = CliRunner().invoke(build_app(), [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0
-    return done.stdout
 
 
 @pytest.fixture

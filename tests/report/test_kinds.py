@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_studies import lsc
+from report_studies import call
 from test_report import part, row
 
 from lsc_engine.config import plan_study
+from lsc_engine.errors import UsageError
 from lsc_engine.report.benches import _figures, _size
 from lsc_engine.report.spaces import draw_angles, draw_points, snapshots_of
 from lsc_engine.report.vectors import before_dropping, mean_acute_angle
@@ -21,6 +22,7 @@ from lsc_engine.runs import open_run
 from lsc_engine.runs.embeddings import Points
 from lsc_engine.runs.studies import Study, find_study, write_study
 
+pytestmark = pytest.mark.usefixtures("svg_only")
 VECTORS = """
 title = "Table 1"
 kind = "vectors"
@@ -81,21 +83,17 @@ def test_run_makes_the_report_of_a_kind_and_ends_0(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text(
         'kind = "bench"\n[bench]\nnames = ["head"]\narguments = { head = { quick = true } }'
     )
-    first = lsc("run", str(tmp_path / "b.toml"), "--runs-dir", str(tmp_path / "runs"), "--json")
-    assert first.returncode == 0, first.stderr
-    document = json.loads(first.stdout)
+    document = json.loads(call("run", tmp_path / "b.toml", "--runs-dir", tmp_path / "runs", "--json"))
     assert document["kind"] == "bench"
     assert document["verdicts"]
     kept = tmp_path / "runs/b/bench-head.json"
     before = kept.read_bytes()
-    again = lsc("report", "--all", "--runs-dir", str(tmp_path / "runs"))
-    assert again.returncode == 0, again.stderr
+    call("report", "--all", "--runs-dir", tmp_path / "runs")
     assert kept.read_bytes() == before
     assert "[b](b/report/report.md)" in (tmp_path / "runs/index.md").read_text()
     (tmp_path / "c.toml").write_text('kind = "bench"\n[bench]\nnames = ["heads"]')
-    wrong = lsc("run", str(tmp_path / "c.toml"), "--runs-dir", str(tmp_path / "runs"))
-    assert wrong.returncode == 2
-    assert 'did you mean "head"' in wrong.stderr
+    with pytest.raises(UsageError, match='did you mean "head"'):
+        call("run", tmp_path / "c.toml", "--runs-dir", tmp_path / "runs")
     assert not (tmp_path / "runs/c").exists()
 
 

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from report_studies import PRESET, lsc, make_study, stuck
+from report_studies import PRESET, call, lsc, make_study, stuck
 
+from lsc_engine.config import plan_study
 from lsc_engine.errors import UsageError
 from lsc_engine.report.floor import Floor, constant_loss
 from lsc_engine.report.judging import judge
@@ -16,6 +17,10 @@ from lsc_engine.report.material import gather
 from lsc_engine.report.writing import PAGE, write_index, write_report
 from lsc_engine.runs import open_run
 from lsc_engine.runs.studies import find_study, list_studies
+from lsc_engine.runs.study import look_at_study
+from lsc_engine.runs.views import SavedView, save_view
+
+pytestmark = pytest.mark.usefixtures("svg_only")
 
 
 def page_of(root: Path, out: Path, name: str = "paper/fig9") -> str:
@@ -95,9 +100,7 @@ def test_unfinished_diverged_and_mixed_runs_are_named_and_the_rest_told(tmp_path
     other = root / "paper/fig9/n_min/seed-2/preset.toml"
     other.write_text(other.read_text().replace("batch_size = 256", "batch_size = 128"))
     (root / "paper/fig9/n=48/seed-0/preset.toml").write_text("[[[")
-    done = lsc("report", "fig9", "--runs-dir", str(root), "--json")
-    assert done.returncode == 0, done.stderr
-    missing = json.loads(done.stdout)["missing"]
+    missing = json.loads(call("report", "fig9", "--runs-dir", root, "--json"))["missing"]
     for words in (
         "ce: no run of seeds 0, 1, 2",
         "paper/fig9/n_min/seed-2 is left out, it has other settings: train.batch_size is 128, not 256",
@@ -135,7 +138,8 @@ def test_unknown_studies_and_wrong_words_are_refused(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "fig9" in done.stderr
     for words in ((), ("fig9", "--all")):
-        assert lsc("report", *words, "--runs-dir", str(tmp_path / "runs")).returncode == 2
+        with pytest.raises(UsageError, match="or give --all"):
+            call("report", *words, "--runs-dir", tmp_path / "runs")
 
 
 def test_a_page_of_another_hand_is_kept(tmp_path: Path) -> None:
@@ -173,8 +177,11 @@ def test_trained_study_tells_tries_stages_and_cost(trained: Path, tmp_path: Path
     vectors = row(part(page, "Vectors"), "means")
     assert vectors[1] == "embeddings:@ce"
     assert vectors[5].endswith("°")
-    again = lsc("run", str(trained.parent / "means.toml"), "--runs-dir", str(trained))
-    assert again.returncode == 0, again.stderr
+    # The same command again finds all of it done, though seeds take the class means of runs of their own.
+    plan = plan_study(trained.parent / "means.toml").tuned(
+        {name: {"optimizer.lr": 1e-2} for name in ("ce", "means", "A")}
+    )
+    assert {run.action for run in look_at_study(plan, trained)} == {"done"}
 
 
 def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> None:
@@ -218,3 +225,23 @@ def test_floor_thresholds() -> None:
     assert floor.trivial_loss(1.97) is False
     assert floor.trivial_loss(float("nan")) is True
     assert Floor(None, None).trivial_loss(1.0) is None
+
+
+def test_saved_views_are_drawn_again(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    make_study(root)
+    make_study(root, name="other")
+    own = SavedView("fig9", study="paper/fig9", metric="train/loss", axis="step", levels={"train/loss": [0.4]})
+    save_view(root, own)
+    mixed = ("paper/fig9/n_min/seed-0", "other/n_min/seed-0", "gone/a/seed-0")
+    save_view(root, SavedView("both", runs=mixed, baseline="other/n_min", levels={"train/accuracy": [0.7]}))
+    written = write_report(find_study("paper/fig9", [root]), tmp_path / "out")
+    assert "view-fig9.svg" in {path.name for path in written.files}
+    assert "against steps" in part((tmp_path / "out" / PAGE).read_text(), "Curves")
+    document = json.loads(call("report", "both", "--runs-dir", root, "--json"))
+    assert document["missing"] == ["gone/a/seed-0 is not there"]
+    page = Path(document["page"]).read_text()
+    assert page.splitlines()[2] == "# View both"
+    assert "**train/accuracy 70 %**" in part(page, "Levels")
+    assert row(part(page, "Results"), "other n min (baseline)")[1] == "1"
+    assert "view-both.svg" in page
