@@ -188,7 +188,8 @@ def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
         earlier = [run.status.state for run in done if run.status is not None and signals.stop is None]
         code = exit_code([*states.values(), *earlier, *(ELSEWHERE for _ in busy)], signals)
         # Where nothing failed but what was asked for, the code says so.
-        failed = {open_run(job.folder).status().exit_code for job in jobs if states.get(job.id) == "failed"}
+        told = [job for job in jobs if states.get(job.id) == "failed"]
+        failed = {open_run(job.folder).status().exit_code if job.folder.is_dir() else 1 for job in told}
         return (2 if code == 1 and failed == {2} and not busy else code), states
 
 
@@ -286,7 +287,10 @@ def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:
     """The curves of a study and its table, or one JSON document."""
     from lsc_engine.cli.results import study_document, study_text
 
-    runs = [open_run(run.id, [place.runs_dir]) for run in plan.runs]
+    # A folder that was removed while its run was trained has nothing to tell.
+    runs = [open_run(run.id, [place.runs_dir]) for run in plan.runs if (place.runs_dir / run.id).is_dir()]
+    if not runs:
+        return
     named = plan.preset.compare.baseline
     baseline = named if named in {run.variant for run in runs} else None
     levels = {name: list(values) for name, values in plan.preset.compare.levels.items()}

@@ -32,7 +32,10 @@ def execute(
     echo: bool = True,
     display: Display | None = None,
 ) -> str:
-    """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged."""
+    """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged.
+
+    LscError where the folder cannot be written, or is gone in the end: its state is then kept nowhere.
+    """
     derived = derive(config, data_dir)
     writer = RunWriter.open(folder, device=device_name(device), total_steps=derived.total_steps, echo=echo)
     session: Session | None = None
@@ -79,6 +82,8 @@ def execute(
         writer.finish("failed", 1, "interrupted before a checkpoint could be written")
         raise
     writer.finish(state, code, message)
+    if not folder.is_dir():
+        raise LscError(message or f"the run folder {folder} is gone")
     return state
 
 

@@ -83,7 +83,7 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
         if stopping or step == total:
             with s.clock.paused():
                 s.save_last(writer, step, signals)
-        elif s.checkpoint_due(step) or signals.take_save() or "checkpoint" in asked:
+        elif s.save_times.due(step) or signals.take_save() or "checkpoint" in asked:
             with s.clock.paused():
                 s.save(writer, step)
         if s.owes_evaluation or (stopping and step < total):

@@ -28,6 +28,7 @@ from lsc_engine.training.fixing import Fixing
 from lsc_engine.training.identity import differing, identity, may_differ
 from lsc_engine.training.measure import Measure
 from lsc_engine.training.microbatch import MicroBatches, out_of_memory
+from lsc_engine.training.saving import SaveTimes
 from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import CompileFailedError, has_dropout, keep_only, make_loss, make_optimizer
@@ -35,8 +36,6 @@ from lsc_engine.training.taken import Start, Taken
 
 # Workers that die again without a batch, or an evaluation, between are killed by something that stays.
 TRIES = 3
-# A checkpoint that the disk refused is tried again after this time, whatever [checkpoint] says.
-RETRY_SECONDS = 60.0
 # Seconds to wait for room for the last checkpoint: when asked to stop, and at the end of the training.
 STOP_PATIENCE, END_PATIENCE = 10.0, 300.0
 
@@ -74,8 +73,7 @@ class Session:
         self.best_step: int | None = None
         self._score: float | None = None
         self._saved_step: int | None = None
-        self._saved_at = time.monotonic()
-        self._retry_at: float | None = None
+        self.save_times = SaveTimes(derived, folder)
         self._seconds_before = 0.0
         # Owed: an evaluation that a stop cut short, and that of weights taken over, before the first step.
         self.owes_evaluation = False
@@ -250,15 +248,6 @@ class Session:
                 )
 
     # ------------------------------------------------------------------------------------------------ Checkpoints
-    def checkpoint_due(self, step: int) -> bool:
-        """Is it time by the preset's [checkpoint]?"""
-        every = self.derived.checkpoint_every
-        if self._retry_at is not None and time.monotonic() >= self._retry_at:
-            return True
-        if step in self.derived.checkpoint_also_at or (every.steps and step % every.steps == 0):
-            return True
-        return every.seconds is not None and time.monotonic() - self._saved_at >= every.seconds
-
     def save(self, writer: RunWriter, step: int) -> bool:
         """Write a checkpoint. A disk that refuses is told in the status, tried again within a minute, and never ends
         training: False. DivergedError where loss or weights are not finite: no checkpoint ever holds such."""
@@ -269,8 +258,7 @@ class Session:
         if broken or not math.isfinite(self.loss_sum.item()):
             what = f"{broken[0]} holds values" if broken else "the loss is a value"
             raise DivergedError(f"{what} that are not finite at step {step}; {self.last_good()}")
-        started = time.monotonic()
-        self._saved_at = started
+        started = self.save_times.begin()
         # Checkpoints are judged among themselves, each by the evaluation before it.
         best, best_step = self.best, self.best_step
         if self._score is not None and (best is None or self._score > best):
@@ -295,9 +283,9 @@ class Session:
         except OSError as error:
             writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
             writer.message(f"checkpoint step {step} not written: {error.strerror or error}; {self.last_good()}")
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self.save_times.refused()
             return False
-        self._retry_at = None
+        self.save_times.written()
         self.best, self.best_step, self._saved_step = best, best_step, step
         for_good = {*self.derived.checkpoint_also_at, *([] if self.best_step is None else [self.best_step])}
         checkpoint.prune(self.folder, step=step, keep=self.config.checkpoint.keep, for_good=for_good)

@@ -16,7 +16,9 @@ class CompileFailedError(LscError):
     """torch.compile could not build the step; no weight was changed."""
 
     def __init__(self, error: BaseException) -> None:
-        said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        lines = [line.strip() for line in str(error).splitlines()]
+        # The first of them may only name the backend.
+        said = [line for line in lines if line and not line.endswith(" raised:")] or [type(error).__name__]
         super().__init__(f'torch.compile failed: {said[0]}; train.compile = "off" trains without it')
 
 

@@ -138,6 +138,8 @@ def _settled(job: Job, states: dict[str, str], runs_dir: Path) -> str | None:
 
 def _ended(job: Job, code: int) -> str:
     """The state of a run whose worker has ended; one that left no exit record is given one."""
+    if not job.folder.is_dir():
+        return "failed"
     status = read_status(job.folder)
     if status.state not in ENDED:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

@@ -7,8 +7,14 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
+
+from lsc_engine.training.microbatch import MicroBatches
+from lsc_engine.training.step import CompileFailedError, compile_failed
 
 from .harness import PHASES, PRESET, Process, Server, begun, good, outcome, place, run_of, train, until
 
@@ -16,7 +22,8 @@ COMPILED = PRESET.replace('name = "encoder"\nwidth = 0.05', 'name = "mlp"\ndim =
     "[train]", '[train]\ncompile = "on"'
 )
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+GCC = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+ASKED = pytest.mark.skipif("LSC_FAULT_KILLS" not in os.environ, reason="compiles for 20 s: a part of make faults")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +60,8 @@ def compiling(group: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("LSC_FAULT_KILLS" not in os.environ, reason="C++ is compiled for 20 s: a part of make faults")
+@GCC
+@ASKED
 def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, cache: Path, tmp_path: Path) -> None:
     """And a Ctrl-C of the terminal, which reaches the compiler as well, is a stop and no failure."""
     stopped, broken, straight = (place(tmp_path / name, COMPILED) for name in ("stopped", "broken", "straight"))
@@ -85,6 +93,9 @@ def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, 
     assert outcomes[2] == outcomes[0]
 
 
+@pytest.mark.slow
+@GCC
+@ASKED
 def test_a_compiler_that_fails_ends_with_a_sentence(server: Server, tmp_path: Path) -> None:
     folder = place(tmp_path / "t", COMPILED)
     setup = 'import torch._inductor.config as c\nc.cpp.cxx = ("/nonexistent/g++",)\n'
@@ -93,4 +104,22 @@ def test_a_compiler_that_fails_ends_with_a_sentence(server: Server, tmp_path: Pa
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)
     assert status.message.startswith("torch.compile failed: ")
+    assert "C++ compiler" in status.message
     assert status.message.endswith('train.compile = "off" trains without it')
+
+
+def test_a_step_that_cannot_be_compiled_leaves_all_as_it_was() -> None:
+    def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        raise RuntimeError("no such compiler\nand more")
+
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    loss = torch.compile(lambda images, target: (model(images) - target).square().mean(), backend=broken)
+    micro = MicroBatches(loss, model, nn.Identity(), batch_size=8, device=torch.device("cpu"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CompileFailedError, match="no such compiler") as caught:
+        micro.backward(torch.randn(8, 4), torch.randn(8, 3), lambda: None, lambda said: None)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith('train.compile = "off" trains without it')
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not compile_failed(RuntimeError("shape mismatch"))

@@ -43,6 +43,49 @@ def seen(tmp_path: Path) -> dict[str, Any]:
     return document
 
 
+def test_no_file_may_grow_then_may(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
+    """A quota that refuses metrics, log and status too: they wait, and none is lost."""
+    folder = place(tmp_path / "t")
+    again = LIMIT.format("resource.RLIM_INFINITY") + LOOK
+    setup = at_steps({12: LIMIT.format(700), 33: again})
+    process = train(server, folder, setup=setup, env={"SEEN": str(tmp_path / "seen.json")})
+    assert process.wait() == 0, process.log.read_text()
+    assert seen(tmp_path)["step"] < 12
+    assert run_of(folder).status().message == ""
+    assert outcome(folder) == straight
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["for good", "and comes back"])
+def test_a_run_folder_that_is_removed(server: Server, straight: dict[str, Any], tmp_path: Path, back: bool) -> None:
+    """A run whose folder stays away ends with a sentence instead of training for nothing; one that is back goes on."""
+    folder = place(tmp_path / "t")
+    codes = {12: "os.rename('runs/t', 'away')"}
+    codes |= {32: "os.rename('away', 'runs/t')"} if back else {}
+    patience = f"\nfrom lsc_engine.training import saving\nsaving.GONE_PATIENCE = {100 if back else 0}\n"
+    process = train(server, folder, setup=at_steps(codes) + patience)
+    assert process.wait() == (0 if back else 1), process.log.read_text()
+    if back:
+        assert outcome(folder) == straight
+        return
+    assert "failed: the run folder runs/t/default/seed-0 is gone, nothing can be kept there" in process.log.read_text()
+    assert begun(folder, "t") < 30
+    os.rename(folder / "away", folder / "runs/t")
+    assert run_of(folder).status().shown_state == "lost"
+    assert train(server, folder).wait() == 0
+    assert outcome(folder) == straight
+
+
+def test_a_run_folder_that_is_read_only_is_refused(server: Server, stopped_run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(stopped_run, tmp_path / "t"))
+    before = run_of(folder).status()
+    for path in (folder / "runs").rglob("*"):
+        path.chmod(path.stat().st_mode & 0o555)
+    process = server.start(folder, "resume", "default", "--device", "cpu", setup=POWERLESS, log=tmp_path / "out.txt")
+    assert process.wait() == 1
+    assert "runs/t/default/seed-0: cannot be written: Permission denied" in process.log.read_text()
+    assert run_of(folder).status() == before
+
+
 def test_files_may_not_grow_then_may(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
     """A quota on file size: checkpoints fail, metrics go on, the state says so, later saves work."""
     folder = place(tmp_path / "t")

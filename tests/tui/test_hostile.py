@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import random
@@ -161,16 +162,17 @@ async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path
     """Random keys, sizes and damage. Whatever happens is told with the keys that led there."""
     keys: deque[str] = deque(maxlen=60)
     for step in range(steps):
-        if step % 10 == 0:
-            size = rng.randint(2, rng.choice([12, 80, 400])), rng.randint(1, rng.choice([4, 24, 120]))
-            keys.append(f"{size[0]}x{size[1]}")
-            await pilot.resize_terminal(*size)
-        if step % 30 == 29:
-            _damage(rng, runs)
         # Leaving is not a crash, but ends the test.
         key = rng.choice(KEYS).replace("q", "escape").replace(" ", "space")
-        keys.append(key)
+        size = rng.randint(2, rng.choice([12, 80, 400])), rng.randint(1, rng.choice([4, 24, 120]))
+        keys += [*([f"{size[0]}x{size[1]}"] if step % 10 == 0 else []), key]
+        if step % 30 == 29:
+            _damage(rng, runs)
+        # What hangs is told with the place where it does.
+        faulthandler.dump_traceback_later(25, file=sys.__stderr__)
         try:
+            if step % 10 == 0:
+                await pilot.resize_terminal(*size)
             _hit(app, key)
             # Several keys in a row may wait, as under a quick hand.
             await pilot.pause(0) if rng.random() < 0.7 else await asyncio.sleep(0)
@@ -181,6 +183,8 @@ async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path
             assert app.collector.is_alive()
         except BaseException as error:
             raise AssertionError(f"step {step}: {app._exception or error!r} after {' '.join(keys)}") from error
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.mark.parametrize("seed", range(3))
