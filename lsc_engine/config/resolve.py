@@ -13,8 +13,9 @@ from lsc_engine.config.faults import Fault
 from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.references import check_reference, moved_centres, references
 from lsc_engine.config.schema import Settings
-from lsc_engine.config.sections import DIM_MAX, Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train
+from lsc_engine.config.sections import Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train
 from lsc_engine.config.tables import table_shape
+from lsc_engine.config.values import DIM_MAX
 
 Part = TypeVar("Part", bound=Section)
 # Latent dimension of a class layer's input where the preset names none.

@@ -7,29 +7,27 @@ the default in words. The New run form and the list of settings are made from th
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from lsc_engine import plugins
-from lsc_engine.config.durations import PROGRESS, Duration
-from lsc_engine.config.names import quoted
-from lsc_engine.errors import did_you_mean
-from lsc_engine.vectors.names import fault as system_fault
+from lsc_engine.config import values
+from lsc_engine.config.values import (
+    DATASET_NAMES,
+    LOSSES,
+    MODELS,
+    ORDERS,
+    AnyLength,
+    DatasetName,
+    Length,
+    LengthOrNone,
+    Lengths,
+    LossName,
+)
 
-MODELS = ("encoder", "mlp", "vit-s", "vit-b")
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 KINDS = ("train", "vectors", "data", "bench")
-ETF_LAYERS = ("none", "feed-forward", "adaptive")
-ORDERS = ("shuffled", "sequential", "lexicographic")
 SEED_MAX = 2**63 - 1
-DIM_MAX = 65_536
-
-DATASET_NAMES = (
-    "digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum", "printed-digits",
-)  # fmt: skip
-LOSSES = ("cosine", "distance", "cosine+distance")
 
 
 class Section(BaseModel):
@@ -50,108 +48,6 @@ def _setting(
     """A field with the words the form needs: kind, choices (a guide where the kind is open), the default in words."""
     extra: Any = {"kind": kind, "choices": list(choices), "shown": shown}
     return Field(default, description=help, json_schema_extra=extra, **limits)
-
-
-def _duration(*units: str, zero: bool = False) -> Any:
-    def check(text: str) -> str:
-        duration = Duration.parse(text)
-        if duration.unit not in units:
-            raise ValueError(f"{quoted(text)}: {duration.unit} do not go here. Allowed: {', '.join(units)}")
-        if duration.amount == 0 and not zero:
-            raise ValueError(f"{quoted(text)}: more than 0 is needed")
-        return str(duration)
-
-    return AfterValidator(check)
-
-
-def _listed(value: Any) -> Any:
-    """TOML has lists only; frozen models hold tuples."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _one_of(kind: str, built_in: tuple[str, ...]) -> Any:
-    """A name of `built_in`, or one that a plugin brings for `kind`."""
-
-    def check(value: Any) -> Any:
-        if value in built_in or value in (brought := plugins.names(kind)):
-            return value
-        raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], [*built_in, *brought])}")
-
-    return BeforeValidator(check)
-
-
-DatasetName = Annotated[str, _one_of("datasets", DATASET_NAMES)]
-LossName = Annotated[str, _one_of("losses", LOSSES)]
-Length = Annotated[str, _duration(*PROGRESS)]
-LengthOrNone = Annotated[str, _duration(*PROGRESS, zero=True)]
-AnyLength = Annotated[str, _duration(*PROGRESS, "minutes")]
-Lengths = Annotated[tuple[Length, ...], BeforeValidator(_listed)]
-
-
-def _dim(value: Any) -> Any:
-    if value == "min" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX):
-        return value
-    raise ValueError(f'{quoted(value)} is no latent dimension. Allowed: a whole number from 1 to {DIM_MAX}, or "min"')
-
-
-def _radius(value: Any) -> Any:
-    if value == "native" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6):
-        return value if value == "native" else float(value)
-    raise ValueError(f'{quoted(value)} is no radius. Allowed: a number above 0, or "native"')
-
-
-def _bottleneck(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX:
-        return value
-    if value == "none":
-        return value
-    if isinstance(value, str) and re.fullmatch(r"min:\S+", value):
-        _system(value.removeprefix("min:"))
-        return value
-    raise ValueError(f'{quoted(value)} is no bottleneck. Allowed: "none", a whole number from 1, or "min:SYSTEM"')
-
-
-def _system(value: str) -> str:
-    if (fault := system_fault(value)) is not None:
-        raise ValueError(fault)
-    return value
-
-
-def _order(value: str) -> str:
-    if value in ORDERS or re.fullmatch(r"nearest:\S+", value):
-        return value
-    raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(value, [*ORDERS, 'nearest:RUN'])}")
-
-
-def _model_name(value: str) -> str:
-    if value in MODELS or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
-        return value
-    installed = plugins.names("models")
-    if value in installed:
-        return value
-    raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODELS, 'timm:NAME', *installed])}")
-
-
-def _etf_layers(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
-        return value
-    if isinstance(value, str) and (value in ETF_LAYERS or re.fullmatch(r"first:[1-9][0-9]{0,2}", value)):
-        return value
-    allowed = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ETF_LAYERS))}'
-    raise ValueError(f"{quoted(value)} names no layers. Allowed: {allowed}")
-
-
-def _args(value: Any) -> Any:
-    def fine(item: Any) -> bool:
-        if isinstance(item, dict):
-            return all(isinstance(k, str) and fine(v) for k, v in item.items())
-        if isinstance(item, list):
-            return all(map(fine, item))
-        return isinstance(item, bool | int | str) or (isinstance(item, float) and abs(item) < float("inf"))
-
-    if not isinstance(value, dict) or not fine(value):
-        raise ValueError("a table of numbers, texts, true/false and lists is needed")
-    return value
 
 
 class Data(Section):
@@ -189,10 +85,10 @@ class Data(Section):
 class Model(Section):
     """[model]: the backbone, image -> embedding."""
 
-    name: Annotated[str, AfterValidator(_model_name)] = _setting(
+    name: Annotated[str, AfterValidator(values.model_name)] = _setting(
         ..., "The backbone.", kind="open", choices=(*MODELS, "timm:NAME")
     )
-    dim: Annotated[int | str | None, BeforeValidator(_dim)] = _setting(
+    dim: Annotated[int | str | None, BeforeValidator(values.dim)] = _setting(
         None,
         'Latent dimension n, or "min" for the smallest n that holds the classes.',
         kind="open",
@@ -200,10 +96,10 @@ class Model(Section):
         shown='"min" for lsc, the model\'s own width for ce',
     )
     width: float = _setting(1.0, "Factor on the widths of encoder and mlp.", gt=0, le=16)
-    args: Annotated[dict[str, Any], BeforeValidator(_args)] = _setting(
+    args: Annotated[dict[str, Any], BeforeValidator(values.args)] = _setting(
         {}, "Further arguments of the backbone, passed to timm as they are.", kind="table"
     )
-    etf_layers: Annotated[int | str | None, BeforeValidator(_etf_layers)] = _setting(
+    etf_layers: Annotated[int | str | None, BeforeValidator(values.etf_layers)] = _setting(
         None,
         "Layers fixed to simplex ETFs: the last k with the output, first:k, a transformer's feed-forward, or adaptive.",
         kind="open",
@@ -237,10 +133,10 @@ class Target(Section):
         "lsc: predefined vectors without a class layer; ce: cross-entropy with a class layer; "
         "ssl: self-supervised, two augmented views of each image, no labels.",
     )
-    system: Annotated[str, AfterValidator(_system)] | None = _setting(
+    system: Annotated[str, AfterValidator(values.system)] | None = _setting(
         None, "The vector system whose vectors are the class centres (lsc).", kind="system", shown="required for lsc"
     )
-    order: Annotated[str, AfterValidator(_order)] | None = _setting(
+    order: Annotated[str, AfterValidator(values.order)] | None = _setting(
         None,
         "Which class gets which vector of the system; nearest:RUN or nearest:@variant: those nearest to the class "
         "means of that run, by an optimal assignment.",
@@ -255,7 +151,7 @@ class Target(Section):
         choices=LOSSES,
         shown="cosine",
     )
-    radius: Annotated[float | str | None, BeforeValidator(_radius)] = _setting(
+    radius: Annotated[float | str | None, BeforeValidator(values.radius)] = _setting(
         None,
         'Length of the centres for the distance loss; "native" as the family defines them.',
         kind="open",
@@ -265,10 +161,10 @@ class Target(Section):
     cluster_radius: float | None = _setting(
         None, "Distance from the centre within which the distance loss is 0.", shown="0, for planar 4/N", ge=0, lt=1e6
     )
-    weights: Annotated[tuple[float, float] | None, BeforeValidator(_listed)] = _setting(
+    weights: Annotated[tuple[float, float] | None, BeforeValidator(values.listed)] = _setting(
         None, "Weights of cosine and distance in cosine+distance.", kind="list", shown="[1, 1]"
     )
-    bottleneck: Annotated[int | str | None, BeforeValidator(_bottleneck)] = _setting(
+    bottleneck: Annotated[int | str | None, BeforeValidator(values.bottleneck)] = _setting(
         None,
         'Width of a linear layer before the class layer (ce): none, n, or "min:SYSTEM".',
         kind="open",
@@ -383,7 +279,7 @@ class Compare(Section):
     """[compare]: what speed-ups are measured against, and the levels, fixed beforehand."""
 
     baseline: str | None = _setting(None, "The variant that the others are compared with.", shown="the first variant")
-    levels: dict[str, Annotated[tuple[float, ...], BeforeValidator(_listed)]] = _setting(
+    levels: dict[str, Annotated[tuple[float, ...], BeforeValidator(values.listed)]] = _setting(
         {}, "Per metric the values whose first reaching is compared.", kind="table", choices=METRICS
     )
 

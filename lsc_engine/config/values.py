@@ -1,0 +1,139 @@
+"""Single values that a preset may hold: what is allowed of each, and the sentence for what is not.
+
+Each function gives the value back, as it is kept, or raises ValueError; sections.py hangs them on its fields.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+
+from lsc_engine import plugins
+from lsc_engine.config.durations import PROGRESS, Duration
+from lsc_engine.config.names import quoted
+from lsc_engine.errors import did_you_mean
+from lsc_engine.vectors.names import fault as system_fault
+
+MODELS = ("encoder", "mlp", "vit-s", "vit-b")
+ETF_LAYERS = ("none", "feed-forward", "adaptive")
+ORDERS = ("shuffled", "sequential", "lexicographic")
+DIM_MAX = 65_536
+DATASET_NAMES = (
+    "digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum", "printed-digits",
+)  # fmt: skip
+LOSSES = ("cosine", "distance", "cosine+distance")
+
+
+def duration(*units: str, zero: bool = False) -> Any:
+    """A duration in one of `units`, above 0 unless `zero` is allowed."""
+
+    def check(text: str) -> str:
+        duration = Duration.parse(text)
+        if duration.unit not in units:
+            raise ValueError(f"{quoted(text)}: {duration.unit} do not go here. Allowed: {', '.join(units)}")
+        if duration.amount == 0 and not zero:
+            raise ValueError(f"{quoted(text)}: more than 0 is needed")
+        return str(duration)
+
+    return AfterValidator(check)
+
+
+def listed(value: Any) -> Any:
+    """TOML has lists only; frozen models hold tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def one_of(kind: str, built_in: tuple[str, ...]) -> Any:
+    """A name of `built_in`, or one that a plugin brings for `kind`."""
+
+    def check(value: Any) -> Any:
+        if value in built_in or value in (brought := plugins.names(kind)):
+            return value
+        raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], [*built_in, *brought])}")
+
+    return BeforeValidator(check)
+
+
+DatasetName = Annotated[str, one_of("datasets", DATASET_NAMES)]
+LossName = Annotated[str, one_of("losses", LOSSES)]
+Length = Annotated[str, duration(*PROGRESS)]
+LengthOrNone = Annotated[str, duration(*PROGRESS, zero=True)]
+AnyLength = Annotated[str, duration(*PROGRESS, "minutes")]
+Lengths = Annotated[tuple[Length, ...], BeforeValidator(listed)]
+
+
+def dim(value: Any) -> Any:
+    """A latent dimension."""
+    if value == "min" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX):
+        return value
+    raise ValueError(f'{quoted(value)} is no latent dimension. Allowed: a whole number from 1 to {DIM_MAX}, or "min"')
+
+
+def radius(value: Any) -> Any:
+    """A length of centres."""
+    if value == "native" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6):
+        return value if value == "native" else float(value)
+    raise ValueError(f'{quoted(value)} is no radius. Allowed: a number above 0, or "native"')
+
+
+def bottleneck(value: Any) -> Any:
+    """A width before the class layer."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX:
+        return value
+    if value == "none":
+        return value
+    if isinstance(value, str) and re.fullmatch(r"min:\S+", value):
+        system(value.removeprefix("min:"))
+        return value
+    raise ValueError(f'{quoted(value)} is no bottleneck. Allowed: "none", a whole number from 1, or "min:SYSTEM"')
+
+
+def system(value: str) -> str:
+    """The name of a vector system."""
+    if (fault := system_fault(value)) is not None:
+        raise ValueError(fault)
+    return value
+
+
+def order(value: str) -> str:
+    """An order of classes, or the run whose class means choose it."""
+    if value in ORDERS or re.fullmatch(r"nearest:\S+", value):
+        return value
+    raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(value, [*ORDERS, 'nearest:RUN'])}")
+
+
+def model_name(value: str) -> str:
+    """The name of a backbone."""
+    if value in MODELS or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
+        return value
+    installed = plugins.names("models")
+    if value in installed:
+        return value
+    raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODELS, 'timm:NAME', *installed])}")
+
+
+def etf_layers(value: Any) -> Any:
+    """Which layers are fixed."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
+        return value
+    if isinstance(value, str) and (value in ETF_LAYERS or re.fullmatch(r"first:[1-9][0-9]{0,2}", value)):
+        return value
+    allowed = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ETF_LAYERS))}'
+    raise ValueError(f"{quoted(value)} names no layers. Allowed: {allowed}")
+
+
+def args(value: Any) -> Any:
+    """What TOML can say of a table of arguments."""
+
+    def fine(item: Any) -> bool:
+        if isinstance(item, dict):
+            return all(isinstance(k, str) and fine(v) for k, v in item.items())
+        if isinstance(item, list):
+            return all(map(fine, item))
+        return isinstance(item, bool | int | str) or (isinstance(item, float) and abs(item) < float("inf"))
+
+    if not isinstance(value, dict) or not fine(value):
+        raise ValueError("a table of numbers, texts, true/false and lists is needed")
+    return value
