@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs.views import SavedView, list_views, save_view
+from lsc_tui.actions import engine
 from lsc_tui.exporting import csv_text, latex_text, write_figure
 from lsc_tui.frame import Answers
 from lsc_tui.lines import Line, clean, fit
@@ -152,7 +153,26 @@ class FileCommands(_Base):
             key: (words, partial(self._export if ending in ("csv", "tex") else self._ask_width, ending))
             for key, (ending, words) in _FORMATS.items()
         }
+        if len({(view.root, view.study) for view in self.views()}) == 1:
+            answers["r"] = ("report", self._report)
         self.ask(f"write {self.view_name()} here as", answers)
+
+    def _report(self) -> None:
+        """The report of the compared study into a folder here, by a process that loads what draws."""
+        view = self.views()[0]
+        folder = Path.cwd() / f"{self.view_name()}-report"
+        runs_dir = str(self.app.store.folders[view.root].path)
+
+        def work() -> None:
+            try:
+                engine("report", view.study, "--runs-dir", runs_dir, "--out", str(folder))
+            except LscError as error:
+                self.app.call_from_thread(self.say, str(error), "error")
+                return
+            self.app.call_from_thread(self.say, f"wrote {_short(folder / 'report.md')}")
+
+        self.say(f"writing the report of {clean(view.study)} …")
+        self.run_worker(work, thread=True, group="files", exit_on_error=False)
 
     def _ask_width(self, ending: str) -> None:
         answers: Answers = {

@@ -301,7 +301,7 @@ async def test_tables_and_figures_are_written_where_the_viewer_runs(study: Path,
         for keys, name in (("c", "fig1a.csv"), ("l", "fig1a.tex"), ("s2", "fig1a.svg"), ("s1", "fig1a.svg")):
             await pilot.press("e")
             await pilot.pause()
-            assert "write fig1a here as   c CSV  l LaTeX  s SVG  f PDF  n PNG  Esc no" in text_of(app)
+            assert "write fig1a here as   c CSV  l LaTeX  s SVG  f PDF  n PNG  r report  Esc no" in text_of(app)
             await pilot.press(*keys)
             await app.workers.wait_for_complete()
             await pilot.pause()
@@ -324,6 +324,21 @@ async def test_tables_and_figures_are_written_where_the_viewer_runs(study: Path,
         svg = (tmp_path / "fig1a.svg").read_text()
         assert "V21 n=384 (3 seeds)" in svg
         assert "train/accuracy (%)" in svg
+
+
+async def test_the_report_of_the_study_is_written_by_the_engine(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    async with comparing(study) as (app, pilot, _):
+        await pilot.press("e")
+        await pilot.pause()
+        await pilot.press("r")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert "wrote ~/fig1a-report/report.md" in text_of(app)
+        page = (tmp_path / "fig1a-report" / "report.md").read_text()
+        assert "| V21 n=384 is faster than A n=384 | V21 n=384 faster than A n=384 | holds, 3 of 3 seeds |" in page
 
 
 async def test_enter_opens_the_run_at_work_in_monitor(study: Path) -> None:
