@@ -28,7 +28,7 @@ ROUNDING = 2e-6
 
 def run(
     *, quick: bool = False, classes: int = 1_281_167, systems: str = "V21,V22,V33", n: int = 384,
-    batches: str = "1,16,256,1024", rounds: int = 7, images: int = 1024,
+    batches: str = "1,16,256", rounds: int = 7, images: int = 1024,
 ) -> Result:  # fmt: skip
     """`systems`, `batches`: comma-separated; `n`: where vectors are unused; `images`: of the evaluation."""
     if quick:

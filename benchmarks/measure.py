@@ -47,12 +47,9 @@ def alternate(
     """
     repeats = {}
     for name, call in sides.items():
-        call()
-        wait()
-        began = time.perf_counter()
-        call()
-        wait()
-        once = time.perf_counter() - began
+        once = _seconds(call)
+        if once < 10 * stretch:
+            once = _seconds(call)
         repeats[name] = max(1, min(10_000, round(stretch / max(once, 1e-7))))
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     started = time.perf_counter()
@@ -69,6 +66,13 @@ def alternate(
         if spent > most and number + 1 >= (3 if spent < 3 * most else 1):
             break
     return Timed(seconds)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    wait()
+    return time.perf_counter() - began
 
 
 def peak_bytes(call: Callable[[], Any], device: torch.device | str = "cpu") -> int:

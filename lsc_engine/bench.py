@@ -33,6 +33,7 @@ NAMES = {
     "evaluation": "what evaluation costs beside training, the label in it, and how exact its accuracy is",
     "systems": "vectors from their index against rows of a dense table, and the loss path without rows",
     "logging": "what metrics, status and heartbeats cost a small training",
+    "profile": "where the time of a training step goes, the least it could take, and the distance from it",
     "startup": "lsc-engine --help, and the first frame of lsc-tui with 100 runs",
     "chart": "a full redraw of a chart: ten series of 10^5 points, one of 10^6",
     "tui": "lsc-tui from outside: idle, live, with a thousand runs, with a million lines",
@@ -40,6 +41,8 @@ NAMES = {
 """Every benchmark with what it measures."""
 
 PACKAGE = "lsc_engine.benchmarks"
+# A module of the standard library's name would hide that one from scripts that lie beside it.
+MODULES = {"logging": "run_folder", "profile": "profiling"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def run(name: str, *, quick: bool = False, **arguments: Any) -> Result:
 def load(name: str) -> Any:
     """The module of the benchmark (or of what benchmarks share) called `name`."""
     package()
-    return importlib.import_module(f"{PACKAGE}.{name}")
+    return importlib.import_module(f"{PACKAGE}.{MODULES.get(name, name)}")
 
 
 def package() -> Any:

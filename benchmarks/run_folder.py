@@ -23,7 +23,7 @@ from lsc_engine.runs.writer import create_run
 CALLS = ("metrics", "status", "heartbeat", "message", "requests", "record", "trouble", "sync", "finish")
 
 
-def run(*, quick: bool = False, preset: str = "demo", variant: str = "V21-384", epochs: int = 12) -> Result:
+def run(*, quick: bool = False, preset: str = "demo", variant: str = "V21-384", epochs: int = 30) -> Result:
     """`preset` and `variant`: what is trained, for `epochs` epochs."""
     if quick:
         epochs = 1
