@@ -49,11 +49,14 @@ def run(*, quick: bool = False, rounds: int = 15, device: str = "cpu", only: str
     for name, (preset, variant, sets, stretch) in CASES.items():
         if only in name and not (quick and "32 px" in name):
             rows.append(_case(name, preset, variant, sets, 4 if quick else stretch, 2 if quick else rounds, device))
-    worst = max(row["ours / bare"] for row in rows)
+    # On a CPU that others use too, a step waits for them on either side: what counts is the processor time.
+    key = "in processor time" if device == "cpu" else "ours / bare"
+    worst = max(row[key] for row in rows)
     limit = 1.02 if device == "cpu" else 1.0
     bar = "at most 2 % slower" if device == "cpu" else "faster"
-    checks = [Check("our step against the bare loop", f"{100 * (worst - 1):+.1f} % at worst", bar,
-                    None if quick else worst <= limit)]  # fmt: skip
+    what = "our step against the bare loop" + (", processor time" if device == "cpu" else "")
+    figure = f"{100 * (worst - 1):+.1f} % at worst"
+    checks = [Check(what, figure, bar, None if quick else worst <= limit)]
     notes = [
         "Same initial weights, images, order of images and fused AdamW. For cross-entropy all final weights are equal "
         "bit by bit; for LSC the loss after the first stretch, within 0.01. Ours includes metrics, status and "
@@ -88,6 +91,7 @@ def _case(
     return {
         "case": name, "ours": milliseconds(timed.median("ours") / stretch),
         "bare": milliseconds(timed.median("bare") / stretch), "ours / bare": timed.ratio("ours", "bare"),
+        "in processor time": timed.ratio("ours, processor", "bare, processor"),
     }  # fmt: skip
 
 
@@ -178,23 +182,26 @@ def _race(
     thread = threading.Thread(target=ours, daemon=True)
     thread.start()
     waiting.acquire()
-    taken: dict[str, list[float]] = {"ours": [], "bare": []}
+    sides = ("ours", "bare", "ours, processor", "bare, processor")
+    taken: dict[str, list[float]] = {side: [] for side in sides}
     pairs: list[tuple[Tensor, Tensor]] = []
     exact = session.config.target.method == "ce"
     for number in range(rounds + 1):
         if failure:
             break
-        began = time.perf_counter()
+        times = [_now()]
         go.release()
         waiting.acquire()
         wait()
-        middle = time.perf_counter()
+        times.append(_now())
         bare.run(stretch)
         wait()
+        times.append(_now())
         # The first stretch warms up.
         if number:
-            taken["ours"].append(middle - began)
-            taken["bare"].append(time.perf_counter() - middle)
+            for side, before, after in (("ours", times[0], times[1]), ("bare", times[1], times[2])):
+                taken[side].append(after[0] - before[0])
+                taken[f"{side}, processor"].append(after[1] - before[1])
         elif not exact:
             # Two ways to compute a cosine round differently, and training amplifies it: compared early on.
             pairs = _losses(session, bare)
@@ -205,6 +212,11 @@ def _race(
     if failure:
         raise LscError(f"our loop ended: {failure[0]}") from failure[0]
     return Timed(taken), pairs
+
+
+def _now() -> tuple[float, float]:
+    """Time, and processor time of all threads of this process: only one of the sides runs at a time."""
+    return time.perf_counter(), time.process_time()
 
 
 def _weights(session: Session, bare: _Bare) -> list[tuple[Tensor, Tensor]]:

@@ -29,6 +29,11 @@ class Head(nn.Module):
         """What `loss` takes for the class labels [B] int64: [B] or [B, k] int64."""
         return labels
 
+    def for_step(self, labels: Tensor) -> Tensor:
+        """What `batch_loss` takes for the labels of many batches: `target`, with all of it that can be computed before
+        the step; its rows are those of the labels, int64."""
+        return self.target(labels)
+
     def prepare(self, device: torch.device) -> None:
         """Make now, on `device`, the small constants that would otherwise appear during the first step: a compiled
         step would be compiled again for them."""

@@ -19,6 +19,9 @@ from lsc_engine.heads.decode import predict_nearest, predict_shortest
 from lsc_engine.heads.within import target_sigma, within_loss
 from lsc_engine.vectors import Order, VectorSystem
 
+# Coordinates of a vector up to which they are computed beforehand: 17 numbers an image.
+MOST_COLUMNS = 8
+
 
 class LscHead(Head):
     """`loss` is "cosine", "distance" or "cosine+distance" with `weights` for the two, or the name of `own`, a loss that
@@ -56,9 +59,26 @@ class LscHead(Head):
     def target(self, labels: Tensor) -> Tensor:
         return self.order.index(labels)
 
+    def for_step(self, labels: Tensor) -> Tensor:
+        """[B, 1 + 2k] where only the cosine counts and k is small: the index, then columns and weights (the bits of
+        float32) of the vector's sparse form, so that a step does not unrank. Else the index, [B]."""
+        index = self.target(labels)
+        if self.own is not None or self.kind != "cosine" or self.system.support > MOST_COLUMNS:
+            return index
+        columns, weights = self.system.coordinates(index)
+        bits = weights.contiguous().view(torch.int32).long()
+        return torch.cat([index.unsqueeze(1), columns, bits], 1)
+
+    def _cosine(self, z: Tensor, target: Tensor) -> Tensor:
+        if target.dim() == 1:
+            return self.system.cosine(z, target)
+        k = self.system.support
+        weights = target[:, 1 + k :].to(torch.int32).view(torch.float32)
+        return self.system.cosine_from(z, target[:, 1 : 1 + k], weights)
+
     @torch.no_grad()
     def prepare(self, device: torch.device) -> None:
-        self.loss(torch.zeros(2, self.system.n, device=device), self.target(torch.arange(2, device=device)))
+        self.loss(torch.zeros(2, self.system.n, device=device), self.for_step(torch.arange(2, device=device)))
 
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
@@ -70,7 +90,7 @@ class LscHead(Head):
                     raise LscError(f'target.loss: "{self.kind}" gives {shapes}; one loss for each image is needed')
                 return losses
             if self.kind == "cosine":
-                return 1 - self.system.cosine(z, target)
+                return 1 - self._cosine(z, target)
             excess = torch.relu(self.distance(z, target) - self.cluster_radius)
             # (6) sums over the batch; the mean differs by a constant factor, which AdamW does not see.
             distance_loss = torch.expm1(excess)
@@ -88,7 +108,8 @@ class LscHead(Head):
     def residuals(self, z: Tensor, target: Tensor) -> Tensor:
         """[B, n]: embeddings less their own centres; as unit vectors where only the direction counts."""
         if self.free_length:
-            return torch.nn.functional.normalize(z, dim=1) - self.system.vectors(target)
+            index = target if target.dim() == 1 else target[:, 0]
+            return torch.nn.functional.normalize(z, dim=1) - self.system.vectors(index)
         return z - self._centres(target)
 
     @property

@@ -126,7 +126,7 @@ class Session:
         self.stochastic = has_dropout(self.model)
         self.batches = Batches(
             self.source, self.batch_size, config.seed, device=self.device, augment=config.data.augment,
-            augment_per=config.data.augment_per, views=self.head.views, target=self.head.target,
+            augment_per=config.data.augment_per, views=self.head.views, target=self.head.for_step,
             subset=images_from_class(self.source, config.data.first_class),
         )  # fmt: skip
         if self.batches.images != self.derived.images:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lsc_engine.vectors.counting import SystemFacts
 
@@ -67,12 +69,17 @@ class VectorSystem(ABC):
 
         Needs no dense rows: k numbers are gathered per row and the gradient flows back to those and to the norm.
         """
+        return self.cosine_from(z, *self.coordinates(index))
+
+    def cosine_from(self, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
+        """`cosine` for vectors [B] in the sparse form that `coordinates` gives, [B, k] each."""
         z = z.float()
-        columns, weights = self.coordinates(index)
-        inner = (self.lift(z).gather(1, columns) * weights).sum(1)
-        length = torch.linalg.vector_norm(z, dim=1)
-        # A zero embedding divides by 1: cosine 0, with a finite gradient towards the vector.
-        return inner / torch.where(length > 0, length, 1.0)
+        lifted = self.lift(z)
+        if lifted is z:
+            cosine: Tensor = SparseCosine.apply(z, columns, weights)
+            return cosine
+        inner = (lifted.gather(1, columns) * weights).sum(1)
+        return inner / _length(z)
 
     @abstractmethod
     def nearest(self, z: Tensor) -> Tensor:
@@ -120,6 +127,38 @@ class VectorSystem(ABC):
         if key not in self._constants:
             self._constants[key] = torch.tensor(values, device=like.device)
         return self._constants[key]
+
+
+def _length(z: Tensor) -> Tensor:
+    """|z| of each row [B]. A zero embedding divides by 1: cosine 0, with a finite gradient towards the vector."""
+    length = torch.linalg.vector_norm(z, dim=1)
+    return torch.where(length > 0, length, 1.0)
+
+
+class SparseCosine(torch.autograd.Function):
+    """<z, v> / |z| for z [B, n] and unit rows v given by columns and weights [B, k], with its gradient
+
+        (v - cos z / |z|) / |z|,
+
+    a third quicker for small batches than through the single operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
+        """Cosines [B]."""
+        length = _length(z)
+        cosine = (z.gather(1, columns) * weights).sum(1) / length
+        ctx.save_for_backward(z, columns, weights, length, cosine)
+        return cosine
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient [B, n] for z alone."""
+        z, columns, weights, length, cosine = ctx.saved_tensors
+        scaled = grad / length
+        along = z * (-scaled * cosine / length).unsqueeze(1)
+        return along.scatter_add(1, columns, weights * scaled.unsqueeze(1)), None, None
 
 
 def clean(z: Tensor) -> Tensor:

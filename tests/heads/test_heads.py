@@ -43,6 +43,26 @@ def test_cosine_loss_is_equation_11(name: str, n: int, classes: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "n", "classes"), FAMILIES)
+@pytest.mark.parametrize("loss", ["cosine", "distance", "cosine+distance"])
+def test_what_is_computed_before_a_step_changes_neither_loss_nor_gradient(
+    name: str, n: int, classes: int, loss: str
+) -> None:
+    within = {"within": "gaussian", "within_weight": 0.1} if loss == "cosine" else {}
+    head = lsc(name, n, classes, loss=loss, **within)
+    labels = torch.arange(64) % classes
+    found = []
+    for target in (head.target(labels), head.for_step(labels)):
+        assert target.dtype == torch.int64
+        assert len(target) == 64
+        z = embeddings(64, n).requires_grad_()
+        value = head.loss(z, target)
+        value.backward()
+        found.append((value.detach(), z.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "n", "classes"), FAMILIES)
 def test_labels_equal_an_exhaustive_search_over_the_classes_in_use(name: str, n: int, classes: int) -> None:
     head = lsc(name, n, classes)
     z = embeddings(300, n, seed=1)

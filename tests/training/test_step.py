@@ -29,7 +29,7 @@ def parts(name: str, loss: str) -> tuple[Encoder, LscHead, Tensor, Tensor]:
     head = LscHead(made, Order.make("shuffled", made, 0), 50, loss=loss, radius="native" if name == "A" else 1.0)
     torch.manual_seed(0)
     images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    return Encoder(1, 8, 12, 0.1), head, images, head.target(torch.arange(8))
+    return Encoder(1, 8, 12, 0.1), head, images, head.for_step(torch.arange(8))
 
 
 @pytest.mark.parametrize(("name", "loss"), [("V21", "cosine"), ("A", "distance"), ("A-interp", "cosine+distance")])
