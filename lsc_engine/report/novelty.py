@@ -158,7 +158,7 @@ def draw(found: Sequence[tuple[str, Novelty]], folder: Path) -> list[Path]:
         for number, (label, one) in enumerate(found):
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(one.curve[0].numpy(), one.curve[1].numpy(), color=colour, label=escaped(plain(label)))
-            axes.plot(*one.flagged, "o", color=colour, markersize=4)
+            axes.plot(*one.flagged, "o", color=colour, markersize=4, clip_on=False)
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.6)
         axes.set(xlabel="known flagged", ylabel="new flagged", xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="lower right", frameon=False)
