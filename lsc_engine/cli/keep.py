@@ -46,19 +46,35 @@ def stop(
         )
     if not status.active and status.state != "queued":
         raise LscError(f"{found.id} is {status.shown_state}: there is nothing to stop")
+    left: list[str] = []
     if now and status.active:
+        in_turn = control.trains_in_turn(status)
         state = control.kill(found.path).state
+        left = _waiting_beside(found) if in_turn else []
     else:
         control.request(found.path, "stop")
         state = status.shown_state
     if as_json:
-        emit_json({"id": found.id, "state": state, "asked": not (now and status.active)})
+        emit_json({"id": found.id, "state": state, "asked": not (now and status.active), "left_waiting": left})
     elif now and status.active:
         say(f"{found.id} {state}")
+        if left:
+            say(
+                f"its process would have trained {len(left)} more of {found.study}, which wait now: the command that "
+                f"began them goes on with them; stop without --now leaves the process to do so"
+            )
     elif status.state == "queued":
         say(f"{found.id} is asked to stop: it will not be started when its turn comes")
     else:
         say(f"{found.id} is asked to stop: it writes a checkpoint after the step it is in")
+
+
+def _waiting_beside(run: Run) -> list[str]:
+    """The queued runs of the same study."""
+    from lsc_engine.runs import list_runs
+
+    beside = list_runs([run.root]) if run.root is not None else []
+    return [other.id for other in beside if other.study == run.study and other.status().state == "queued"]
 
 
 def note(

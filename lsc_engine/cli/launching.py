@@ -63,15 +63,20 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     if detach:
         runs = create_study(plan.tune or plan, place.runs_dir, describe_source(sys.argv))
         return _detach(place, plan.study, [run.id for run in runs], as_json)
-    if plan.tune is not None:
-        code, _ = train(create_study(plan.tune, place.runs_dir, describe_source(sys.argv)), place)
+    tune = plan.tune
+    if tune is not None:
+        code, _ = train(create_study(tune, place.runs_dir, describe_source(sys.argv)), place)
         if code >= 128:
+            if as_json:
+                with results():
+                    tries = tries_document(tune, place.runs_dir)
+                    emit_json({"study": plan.study, "runs": [], "comparison": None, "tries": tries})
             sys.exit(code)
-        plan = plan.tuned(best_tries(plan.tune, place.runs_dir))
+        plan = plan.tuned(best_tries(tune, place.runs_dir))
     runs = create_study(plan, place.runs_dir, describe_source(sys.argv))
     code, _ = train(runs, place)
     with results():
-        tell_study(plan, place, as_json=as_json)
+        tell_study(plan, place, as_json=as_json, tune=tune)
     sys.exit(code)
 
 
@@ -283,8 +288,20 @@ def _detach(place: Place, study: str, ids: list[str], as_json: bool, words: list
     print(f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}")
 
 
-def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:
-    """The curves of a study and its table, or one JSON document."""
+def tries_document(tune: TunePlan, runs_dir: Path) -> list[dict[str, Any]]:
+    """The tries of [tune] for JSON: run, variant, the values tried, its state and what it is judged by."""
+    found = []
+    for attempt in tune.tries:
+        run = open_run(attempt.run.id, [runs_dir])
+        last = run.last()
+        result = {"by": tune.by, "value": last.get(tune.by, last.get(f"{tune.by}_means"))}
+        about = {"id": run.id, "variant": attempt.variant, "values": dict(attempt.values)}
+        found.append({**about, "state": run.status().shown_state, **result})
+    return found
+
+
+def tell_study(plan: StudyPlan, place: Place, *, as_json: bool, tune: TunePlan | None = None) -> None:
+    """The curves of a study and its table, or one JSON document, with the tries where there were any."""
     from lsc_engine.cli.results import study_document, study_text
 
     # A folder that was removed while its run was trained has nothing to tell.
@@ -295,6 +312,7 @@ def tell_study(plan: StudyPlan, place: Place, *, as_json: bool) -> None:
     baseline = named if named in {run.variant for run in runs} else None
     levels = {name: list(values) for name, values in plan.preset.compare.levels.items()}
     if as_json:
-        emit_json(study_document(plan.study, runs, baseline, levels))
+        tries = {"tries": tries_document(tune, place.runs_dir)} if tune is not None else {}
+        emit_json({**study_document(plan.study, runs, baseline, levels), **tries})
     else:
         print(study_text(plan.preset.title, runs, baseline, levels))

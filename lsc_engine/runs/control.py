@@ -119,6 +119,20 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
     return _record_end(folder)
 
 
+def trains_in_turn(status: Status) -> bool:
+    """Is the run's process, on this host, one that trains the runs of a study one after another, not a worker that
+    trains this one alone? False where that cannot be told."""
+    import psutil
+
+    who = status.identity
+    if who is None or not host.is_alive(who):
+        return False
+    try:
+        return not any("lsc_engine.training.worker" in word for word in psutil.Process(who.pid).cmdline())
+    except psutil.Error:
+        return False
+
+
 def _record_end(folder: Path) -> Status:
     """Say how the run ended if it could not say so itself."""
     if read_status(folder).active:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lsc_engine.runs import open_run
+from lsc_engine.runs import list_runs, open_run
 
 PRESET = """
 title = "Tiny"
@@ -125,10 +125,34 @@ def test_a_sweep_multiplies_the_variants(folder: Path) -> None:
 def test_tune_tries_the_grid_and_trains_with_the_best(folder: Path) -> None:
     text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-6, 3e-3]\nduration = "3 epochs"\nby = "train/loss"\n'
     (folder / "tiny.toml").write_text(text)
-    _, err = call(folder, "run", "tiny.toml", "--variant", "narrow")
+    out, err = call(folder, "run", "tiny.toml", "--variant", "narrow", "--json")
     assert "optimizer.lr = 0.003 is the best of its grid" in err
+    tries = json.loads(out)["tries"]
+    assert [(t["values"], t["state"], t["by"]) for t in tries] == [
+        ({"optimizer.lr": 1e-6}, "finished", "train/loss"), ({"optimizer.lr": 3e-3}, "finished", "train/loss"),
+    ]  # fmt: skip
+    assert tries[0]["value"] > tries[1]["value"]
     assert len(list((folder / "runs/tiny.tune").iterdir())) == 2
     assert open_run(folder / "runs/tiny/narrow/seed-0").config["optimizer"]["lr"] == 3e-3
+
+
+def test_stopped_while_trying_tells_the_tries(folder: Path) -> None:
+    text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-3, 3e-3]\nduration = "100000 epochs"\nby = "train/loss"\n'
+    (folder / "tiny.toml").write_text(text)
+    process = start(folder, "run", "tiny.toml", "--variant", "narrow", "--json", start_new_session=True)
+    wait_for(lambda: any(r.status().state == "running" for r in list_runs([folder / "runs"])))
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 143
+    assert [t["state"] for t in json.loads(out)["tries"]] == ["stopped", "queued"]
+
+
+def test_stop_now_says_what_it_leaves_waiting(folder: Path) -> None:
+    process, _ = long_running(folder, "--seeds", "0,1")
+    _, err = call(folder, "stop", "narrow/seed-0", "--now")
+    process.communicate(timeout=100)
+    assert "its process would have trained 1 more of tiny, which wait now" in err
+    assert open_run(folder / "runs/tiny/narrow/seed-1").status().state == "queued"
 
 
 def test_a_variant_may_build_on_another(folder: Path) -> None:
