@@ -55,7 +55,8 @@ def stop(
         control.request(found.path, "stop")
         state = status.shown_state
     if as_json:
-        emit_json({"id": found.id, "state": state, "asked": not (now and status.active), "left_waiting": left})
+        told = {"id": found.id, "state": state, "asked": not (now and status.active)}
+        emit_json({**told, "left_waiting": left} if now else told)
     elif now and status.active:
         say(f"{found.id} {state}")
         if left:
