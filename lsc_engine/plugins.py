@@ -14,6 +14,7 @@ what it brings by calling `register(kind, name, factory)`; installed packages do
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
@@ -24,6 +25,9 @@ from lsc_engine.errors import UsageError
 
 KINDS = ("models", "systems", "losses", "datasets")
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
+# Names read from files that are not run, and whether this process runs no plugin at all: a viewer.
+_announced: set[tuple[str, str]] = set()
+_looking: list[bool] = []
 
 
 def register(kind: str, name: str, factory: Callable[..., Any]) -> None:
@@ -33,10 +37,26 @@ def register(kind: str, name: str, factory: Callable[..., Any]) -> None:
     _registered[kind, name] = factory
 
 
+def look_only(files: Iterable[Path]) -> None:
+    """For viewers: from now on no plugin is run in this process. What `files` register by `register("kind", "name",`
+    is known by name alone. UsageError for a file that is missing or no Python."""
+    _looking[:] = [True]
+    for file in files:
+        try:
+            tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UsageError(f"--plugin: {file}: {getattr(error, 'strerror', None) or error}") from None
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            given = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant)]
+            if called == "register" and len(given) == 2 and given[0] in KINDS and isinstance(given[1], str):
+                _announced.add((given[0], given[1]))
+
+
 def names(kind: str) -> list[str]:
     """The names brought for `kind`, by plugins and by installed packages; nothing is imported."""
     installed = {point.name for point in entry_points(group=f"lsc_engine.{kind}")}
-    return sorted(installed | {name for k, name in _registered if k == kind})
+    return sorted(installed | {name for k, name in {*_registered, *_announced} if k == kind})
 
 
 def find(kind: str, name: str) -> Callable[..., Any] | None:
@@ -52,6 +72,8 @@ def find(kind: str, name: str) -> Callable[..., Any] | None:
 
 def load(kind: str, name: str, key: str) -> Callable[..., Any]:
     """The factory of that name, imported now. UsageError, at preset key `key`, where it fails or there is none."""
+    if _looking and name in names(kind):
+        raise UsageError(f'{key}: "{name}" comes from a plugin, and viewers run none; start it with lsc-engine run')
     try:
         factory = find(kind, name)
     except Exception as error:  # a plugin may fail in any way; the sentence says which one and how

@@ -1,4 +1,4 @@
-"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once] [--keys] [--theme NAME]`"""
+"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once] [--keys] [--theme NAME] [--plugin FILE.py]…`"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -23,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--ascii", action="store_true", help="no character outside ASCII")
     out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
     out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
+    out.add_argument("--plugin", action="append", default=[], metavar="FILE.py", type=Path,
+                     help="own models and losses for New run: known here by name, run by what is launched")  # fmt: skip
     out.add_argument("--theme", help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light")
     return out
 
@@ -32,7 +35,15 @@ def main(argv: list[str] | None = None) -> None:
     options = parser().parse_args(argv)
     if options.keys:
         sys.exit(print_keys())
+    from lsc_engine.errors import UsageError
+    from lsc_engine.plugins import look_only
     from lsc_engine.runs.layout import runs_dirs
+
+    try:
+        look_only(options.plugin)
+    except UsageError as error:
+        print(f"lsc-tui: {error}", file=sys.stderr)
+        sys.exit(2)
 
     folders = runs_dirs(options.runs_dir)
     if options.demo:
@@ -48,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(
         start(
             folders, ascii=options.ascii, once=options.once, theme=options.theme, demo=options.demo,
-            made_later=made_later,
+            made_later=made_later, plugins=options.plugin,
         )
     )  # fmt: skip
 
@@ -60,7 +71,11 @@ def print_keys() -> int:
 
     path = config_folder() / "keys.toml"
     keymap, fault = Keymap.load(path)
-    print(f"# {path}\n{as_toml(keymap)}")
+    try:
+        print(f"# {path}\n{as_toml(keymap)}", flush=True)
+    except BrokenPipeError:
+        # Whoever read the first lines has what was wanted; nothing more is written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if fault:
         print(f"lsc-tui: {fault}", file=sys.stderr)
     return 2 if fault else 0
@@ -68,7 +83,7 @@ def print_keys() -> int:
 
 def start(
     folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None, demo: bool = False,
-    made_later: bool = False,
+    made_later: bool = False, plugins: Sequence[Path] = (),
 ) -> int:  # fmt: skip
     """Run the application; the exit code."""
     if not once and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
@@ -86,7 +101,7 @@ def start(
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
         return 2
-    app = LscApp(folders, ascii=ascii, theme=theme, demo=demo, made_later=made_later)
+    app = LscApp(folders, ascii=ascii, theme=theme, demo=demo, made_later=made_later, plugins=plugins)
     if demo:
         # What is remembered of the examples goes with them.
         app.ui = UiState(folders, folders[0].parent / "state")

@@ -142,7 +142,7 @@ class RunCommands(_Base):
 
         def work() -> None:
             for view in views:
-                engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach")
+                engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach", *self.app.plugin_words)
 
         self.ask(f"resume {named(views)}?", {"y": ("resume", lambda: self._try(work, f"resumed {named(views)}"))})
 

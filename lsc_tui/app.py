@@ -75,8 +75,11 @@ class LscApp(App[None], inherit_bindings=False):
         theme: str | None = None,
         demo: bool = False,
         made_later: bool = False,
+        plugins: Sequence[Path] = (),
     ) -> None:
         super().__init__()
+        # What is launched gets these; here they are known by name alone.
+        self.plugin_words = [word for file in plugins for word in ("--plugin", str(file.absolute()))]
         self.animation_level = "none"
         self.folders = [Path(f) for f in folders]
         self.ascii = ascii

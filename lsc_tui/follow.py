@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -88,7 +89,13 @@ def examine(form: Form) -> Outcome:
     out.problems = _place_problems(form)
     if form.source == "fork":
         return _examine_fork(form, out, data)
-    preset, faults, warnings = check_text(out.text, form.study)
+    try:
+        preset, faults, warnings = check_text(out.text, form.study)
+    except UsageError as error:  # a plugin's data set or system, whose facts only the plugin knows
+        for sentence in error.faults:
+            key, _, words = sentence.partition(": ")
+            out.problems.append(Problem(key, words or sentence))
+        return out
     out.problems += [Problem(f.key, f.message, f.variant) for f in faults]
     out.problems += [Problem(f.key, f.message, f.variant, True) for f in warnings]
     if preset is None:
@@ -217,7 +224,8 @@ _KNOWN: dict[str, dict[str, Any] | str] = {}
 class Sizes:
     """`check --json` of one draft at a time; a newer one ends the one before."""
 
-    def __init__(self) -> None:
+    def __init__(self, plugin_words: Sequence[str] = ()) -> None:
+        self._plugin_words = plugin_words
         self._process: subprocess.Popen[str] | None = None
 
     def known(self, text: str) -> dict[str, Any] | str | None:
@@ -231,6 +239,7 @@ class Sizes:
         self.stop()
         argv = [sys.executable, "-m", "lsc_engine", "check", str(outcome.draft), "--json"]
         argv += ["--data-dir", data_dir] if data_dir else []
+        argv += self._plugin_words
         try:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -53,7 +53,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         self.every = False
         self.reading = False
         self.toml_top = 0
-        self.sizes = Sizes()
+        self.sizes = Sizes(self.app.plugin_words)
         self.pending: tuple[str, str] = ("", "")
         self._logout = ""
         self._version = 0

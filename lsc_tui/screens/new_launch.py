@@ -154,7 +154,7 @@ class LaunchCommands(_Base):
         form = self.form
         if form is None:
             return
-        form, store = form.copy(), self.app.store
+        form, store, plugins = form.copy(), self.app.store, self.app.plugin_words
         runs = len(self.outcome.runs) if self.outcome is not None else 0
         self.say(f"starting {form.study} …")
 
@@ -164,7 +164,7 @@ class LaunchCommands(_Base):
             except OSError as error:
                 self.app.call_from_thread(self.say, f"launch: {error.strerror or error}", "error")
                 return
-            fault = start([*launch_argv(form, preset), *device_argv(form, store)])
+            fault = start([*launch_argv(form, preset), *device_argv(form, store), *plugins])
             self.app.call_from_thread(done, fault)
 
         def done(fault: str) -> None:
@@ -187,7 +187,9 @@ class LaunchCommands(_Base):
             preset = None if form.source == "fork" else keep_toml(form)
             path = form.runs_dir.absolute() / ".launch" / f"{suggested_name(form.study.replace('/', '.'))}.sbatch"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(batch_script(form, [*launch_argv(form, preset), "--device", "auto"]))
+            path.write_text(
+                batch_script(form, [*launch_argv(form, preset), "--device", "auto", *self.app.plugin_words])
+            )
         except OSError as error:
             self.say(f"sbatch script: {error.strerror or error}", "error")
             return

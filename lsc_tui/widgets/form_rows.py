@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsc_engine import plugins
 from lsc_engine.vectors.names import SUGGESTED
 from lsc_tui.follow import Outcome, Problem
 from lsc_tui.form import SETTINGS, Form, known_value, value_words
@@ -165,6 +166,12 @@ def device_words(device: str, gpus: Sequence[Gpu]) -> str:
     return f"GPU {device}" if device[:1].isdigit() else device
 
 
+# Settings whose values plugins may add to, and what they bring for them.
+_BROUGHT = {
+    "model.name": "models", "target.system": "systems", "target.loss": "losses", "data.dataset": "datasets",
+}  # fmt: skip
+
+
 def choices(form: Form, row: Row, store: Store) -> list[tuple[str, str]]:
     """(value, words) of the list that Enter opens on a row; empty where it opens a text field."""
     if row.kind == "place" and row.key == "device":
@@ -180,9 +187,10 @@ def choices(form: Form, row: Row, store: Store) -> list[tuple[str, str]]:
     values = setting.choices if setting.kind in ("choice", "open") else ()
     if setting.kind == "system":
         values = tuple(name for name in SUGGESTED if ":" not in name)
-    if not values:
+    brought = [name for name in plugins.names(_BROUGHT.get(row.key, "none")) if name not in values]
+    if not values and not brought:
         return []
-    found = [(value, "") for value in values if value != "timm:NAME"]
+    found = [(value, "") for value in values if value != "timm:NAME"] + [(name, "from a plugin") for name in brought]
     if setting.optional:
         found.append(("", f"leave it out: {setting.shown}"))
     if setting.kind in ("open", "system"):

@@ -121,3 +121,26 @@ def test_a_plugin_that_breaks_its_word_fails_with_a_sentence(folder: Path) -> No
     (folder / "parts.py").write_text(PLUGIN.replace("stripes.facts =", "facts ="))
     _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", "--name", "facts", code=2)
     assert 'plugin "stripes" needs an attribute facts' in err
+
+
+def test_a_viewer_knows_names_without_running_anything(folder: Path) -> None:
+    (folder / "parts.py").write_text(PLUGIN + '\nPath = open("ran", "w")\n')
+    code = (
+        "from pathlib import Path\nfrom lsc_engine import plugins\nplugins.look_only([Path('parts.py')])\n"
+        "print(plugins.names('models'), plugins.names('losses'), plugins.names('systems'))\n"
+        "from lsc_engine.config import check_text\n"
+        "text = Path('own.toml').read_text().replace('stripes', 'digits').replace('my-roots', 'V21').replace('= 3', '= 8')\n"
+        "print([f.message for f in check_text(text, 'own')[1]])\n"
+        "from lsc_tui.follow import examine\nfrom lsc_tui.form import Form\n"
+        "form = Form.of(Path('own.toml').read_text(), 'own', 'own', Path('runs'))\n"
+        "print([(p.key, p.message) for p in examine(form).faults])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, text=True, capture_output=True, timeout=100, check=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    names, fine, refused = done.stdout.splitlines()
+    assert names == "['flat'] ['squared'] ['my-roots']"
+    assert fine == "[]"
+    assert "comes from a plugin, and viewers run none" in refused
+    assert not (folder / "ran").exists()
