@@ -161,6 +161,15 @@ class LscApp(App[None], inherit_bindings=False):
 
         return next(s for s in reversed(self.screen_stack) if isinstance(s, LscScreen))
 
+    @property
+    def _shows_something(self) -> bool:
+        """Whether a tab is up: news may come while the last one is being closed."""
+        from lsc_tui.frame import LscScreen
+
+        return self.is_running and any(
+            isinstance(s, LscScreen) for s in self._screen_stacks.get(self._current_mode, ())
+        )
+
     def go(self, tab: str) -> None:
         """Switch to a tab."""
         module, name = SCREENS[tab]
@@ -265,6 +274,8 @@ class LscApp(App[None], inherit_bindings=False):
         if news.loaded and not store.loaded and not self.is_headless:
             threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         store.loaded = store.loaded or news.loaded
+        if not self._shows_something:
+            return
         self.lsc_screen.news()
 
     def on_app_blur(self, event: events.AppBlur) -> None:

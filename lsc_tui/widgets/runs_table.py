@@ -237,10 +237,11 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(good) / len(good) if good else (math.nan if found else None)
 
 
-def study_line(row: Row, width: int, *, wide: bool) -> Line:
+def study_line(row: Row, width: int, *, wide: bool, standing: str = "") -> Line:
     """A study: its name, what it is about, how much is done."""
     view = row.views[0]
     right = f"{row.done[0]}/{row.done[1]} done" + (", read only" if view.read_only else "")
+    right += f" · {standing}" if wide and standing else ""
     owner = f"{row.other}: " if row.other else ""
     about = about_study(view)
     claim = clean(view.config.get("claim") or "")
@@ -268,8 +269,9 @@ def about_study(view: RunView) -> str:
 class RunsTable(Panel):
     """The rows in sight, a cursor, and the letters of marked runs."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, standing: Callable[[RunView], str] = lambda view: "", *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.standing = standing
         self.rows: list[Row] = []
         self.cursor = 0
         self.top = 0
@@ -295,6 +297,11 @@ class RunsTable(Panel):
         else:
             self.cursor = next((i for i, row in enumerate(rows) if row.kind != "study"), 0)
         self.redraw()
+
+    @property
+    def in_sight(self) -> list[Row]:
+        """The rows that are shown."""
+        return self.rows[self.top : self.top + self.page]
 
     def go_to_study(self, study: str) -> bool:
         """The cursor to a study and its rows into sight; False while it is not there."""
@@ -344,7 +351,7 @@ class RunsTable(Panel):
 
     def _row_line(self, row: Row, here: bool, columns: Columns, width: int) -> Line:
         if row.kind == "study":
-            line = study_line(row, width, wide=self.framed)
+            line = study_line(row, width, wide=self.framed, standing=self.standing(row.views[0]))
             letter_on = False
         else:
             letter = self.letters.get(row.views[0].key, "") if row.kind == "run" else ""
