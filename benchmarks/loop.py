@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,11 @@ def _race(
         waiting.release()
         go.acquire()
 
+    threads = torch.get_num_threads()
+
     def ours() -> None:
+        # OpenMP keeps the number of threads for each thread that asks.
+        torch.set_num_threads(threads)
         try:
             train(session, writer, Signals())
         except BaseException as error:
@@ -182,6 +187,8 @@ def _race(
     thread = threading.Thread(target=ours, daemon=True)
     thread.start()
     waiting.acquire()
+    # Threads beside the first one get their memory from other heaps, which is slower: so both sides run in such.
+    other = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
     sides = ("ours", "bare", "ours, processor", "bare, processor")
     taken: dict[str, list[float]] = {side: [] for side in sides}
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -194,7 +201,7 @@ def _race(
         waiting.acquire()
         wait()
         times.append(_now())
-        bare.run(stretch)
+        other.submit(bare.run, stretch).result()
         wait()
         times.append(_now())
         # The first stretch warms up.
@@ -209,6 +216,7 @@ def _race(
         pairs = _weights(session, bare)
     go.release()
     thread.join()
+    other.shutdown()
     if failure:
         raise LscError(f"our loop ended: {failure[0]}") from failure[0]
     return Timed(taken), pairs
