@@ -1,4 +1,4 @@
-"""bars.md, chart: a full redraw of 160 x 40 cells with a logarithmic axis, from numbers to rows of styled cells."""
+"""Chart: a full redraw of 160 x 40 cells with a logarithmic axis, from numbers to rows of styled cells."""
 
 from __future__ import annotations
 

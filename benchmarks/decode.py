@@ -1,4 +1,4 @@
-"""bars.md, decode: the exact label of an embedding at 1.28 million classes, against an exhaustive search.
+"""Decode: the exact label of an embedding at 1.28 million classes, against an exhaustive search.
 
 Ours follows from the structure of the system; the other side holds the dense table of all classes and takes the arg max
 of a matrix product (and of FAISS's flat index, where FAISS is installed). Embeddings are random, which is the hard case

@@ -1,4 +1,4 @@
-"""What evaluation costs beside training, and what it tells for that: bars.md, decode, and the presets' [eval].
+"""What evaluation costs beside training, and what it tells for that, under the presets' [eval].
 
 For shipped presets whose images are at hand: seconds of one evaluation against those of the training between two, the
 share of the label in it, and the standard error of the accuracy that it tells, sqrt(p (1 - p) / M) <= 1 / (2 sqrt M).

@@ -35,7 +35,7 @@ from .measure import megabytes, wait
 # Dense bf16 peak in FLOP/s, by what the GPU's name contains.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40": 181e12, "4090": 165e12}
 DIM = 384
-# Images a second that bars.md asks of ViT-S/16 at 224 px on one H100 or H200.
+# Images a second to reach with ViT-S/16 at 224 px on one H100 or H200.
 VIT_BAR = 8_000
 
 

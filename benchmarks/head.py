@@ -1,4 +1,4 @@
-"""bars.md, head: time and memory of the LSC head from 10^3 to 10^9 classes, class layers beside it where they fit.
+"""Head: time and memory of the LSC head from 10^3 to 10^9 classes, class layers beside it where they fit.
 
 One call is what a step pays for the head: target lookup for the labels of a batch, forward, backward. Weights of class
 layers and their gradients are memory that stays; AdamW would add two more copies, which the table gives as computed.

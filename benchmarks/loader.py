@@ -1,4 +1,4 @@
-"""bars.md, loader: training at 32 px with unique labels end to end, against the same steps on one batch held ready.
+"""Loader: training at 32 px with unique labels end to end, against the same steps on one batch held ready.
 
 Sources: images held as bytes on the device, with and without augmentation; `spectrum`, computed from the image's
 number; and a packed file on disk read by worker processes.

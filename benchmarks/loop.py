@@ -1,4 +1,4 @@
-"""bars.md, loop: our training step against a loop written by hand, with the same model, images, order and optimizer.
+"""Loop: our training step against a loop written by hand, with the same model, images, order and optimizer.
 
 Our loop is the one that `lsc-engine run` uses, run folder, log lines and requests included; it runs in a thread that
 is let go for a stretch of steps at a time, in turns with the bare one. Cross-entropy must end with equal weights bit

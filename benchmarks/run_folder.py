@@ -1,4 +1,4 @@
-"""bars.md, logging: what metrics, status, heartbeats, log lines and looking for requests cost a small training.
+"""Logging: what metrics, status, heartbeats, log lines and looking for requests cost a small training.
 
 A preset of the demo is trained as `lsc-engine run` does it; every call of the run folder's writer is timed.
 """

@@ -1,4 +1,4 @@
-"""bars.md, startup: the command line's help, and the first frame of the viewer with 100 runs; neither loads torch."""
+"""Startup: the command line's help, and the first frame of the viewer with 100 runs; neither loads torch."""
 
 from __future__ import annotations
 

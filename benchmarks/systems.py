@@ -1,4 +1,4 @@
-"""bars.md, systems: vectors computed from their index against rows of a dense table, and the loss path without rows.
+"""Systems: vectors computed from their index against rows of a dense table, and the loss path without rows.
 
 The table of 1 281 167 vectors of V21 at n = 138 takes 707 MB; computing needs a row of Pascal's triangle, n integers.
 """

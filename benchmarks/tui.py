@@ -1,4 +1,4 @@
-"""bars.md, tui: what the viewer costs when nothing happens, what it sends, and how it stands many runs and long files.
+"""Tui: what the viewer costs when nothing happens, what it sends, and how it stands many runs and long files.
 
 Everything is measured from outside, on the real program behind a pty of 160 x 48 cells.
 """

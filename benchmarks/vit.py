@@ -1,4 +1,4 @@
-"""bars.md, vit: ViT-S/16 at 224 px in bf16 on one GPU, LSC and CE with 1 000 classes, beside timm's recipe.
+"""Vit: ViT-S/16 at 224 px in bf16 on one GPU, LSC and CE with 1 000 classes, beside timm's recipe.
 
 The cases of gpu.py that concern it; without a CUDA GPU it says so.
 """

@@ -15,7 +15,7 @@ from rich.cells import cell_len, set_cell_size
 
 Line = list[tuple[str, str]]
 
-# Word, glyph and ASCII twin of each state (screens.md, States).
+# Word, glyph and ASCII twin of each state.
 STATES: dict[str, tuple[str, str]] = {
     "queued": ("○", "."),
     "starting": ("◔", "~"),

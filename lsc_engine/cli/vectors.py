@@ -145,7 +145,7 @@ def _facts(name: str, n: int, classes: int | None) -> SystemFacts:
 
 
 def _row(known: SystemFacts, classes: int) -> dict[str, Any]:
-    """One system as interface.md shows it; cosines to four places, angles to two."""
+    """One system; cosines to four places, angles to two."""
     return {
         "system": known.system,
         "n": known.n,

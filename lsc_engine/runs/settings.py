@@ -30,7 +30,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     named = config.get("run")
     study = named.get("study") if isinstance(named, Mapping) else None
     if isinstance(study, str):
-        kin = re.compile(rf"((?:[a-z]+:)?){re.escape(study)}/([^/]+)/seed-{config.get('seed', 0)}")
+        kin = re.compile(rf"((?:[a-z]+:)?){re.escape(study)}/([^/]+)/seed-{re.escape(str(config.get('seed', 0)))}")
         for key in _REFERENCES & flat.keys():
             if isinstance(flat[key], str) and (found := kin.fullmatch(flat[key])):
                 flat[key] = f"{found[1]}@{found[2]}"

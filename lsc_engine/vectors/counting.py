@@ -1,6 +1,6 @@
 """What a vector system holds, from its name alone: counts, smallest n, angles, ranks. Exact integers, no torch.
 
-Names and counts follow interface.md "Names of systems"; the counts are those of arXiv:2512.07509 (V), 2510.04090 (A),
+The counts are those of arXiv:2512.07509 (V), 2510.04090 (A),
 2512.04865 (W) and 2412.00884 (simplex). `max_cosine` is the largest cosine between two different vectors, the paper's
 mcs; a system of one vector has no pair and gets -1, the least a cosine can be.
 """
@@ -322,7 +322,7 @@ def _closest(parsed: Name, n: int, number: int) -> tuple[float, tuple[int, int] 
 
 
 def _closest_weights(k: int, n: int) -> tuple[float, tuple[int, int]]:
-    """W_n(k): k times a root and its neighbour with one unit moved, (2k-1) / (2 sqrt(k^2-k+1)); papers.md E."""
+    """W_n(k): k times a root and its neighbour with one unit moved, (2k-1) / (2 sqrt(k^2-k+1)); arXiv:2512.04865."""
     if n == 2:
         return -1.0, (1, 1)
     largest = (2 * k - 1) / (2 * math.sqrt(k * k - k + 1))

@@ -1,5 +1,4 @@
-"""Compare: marked runs or a whole study on one chart and in one table, with levels, speed-ups and the verdict
-(screens.md, 5).
+"""Compare: marked runs or a whole study on one chart and in one table, with levels, speed-ups and the verdict.
 
 What is compared is read in a worker thread and comes back as one `Compared`; here it is only shown. The view (baseline,
 levels, axes) can be saved with the runs and opened again.

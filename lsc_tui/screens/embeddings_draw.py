@@ -1,6 +1,6 @@
 """Monitor's view of embeddings as lines: plane, sphere or angles at the left, classes or epochs at the right.
 
-Pure functions of a snapshot and of how it is looked at (screens.md, 4; the figures 3, 4, 6 and 7 of arXiv:2510.04090).
+Pure functions of a snapshot and of how it is looked at (the figures 3, 4, 6 and 7 of arXiv:2510.04090).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Monitor: one run, its curves, its machine, its settings, its log (screens.md, 4)."""
+"""Monitor: one run, its curves, its machine, its settings, its log."""
 
 from __future__ import annotations
 

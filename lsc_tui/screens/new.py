@@ -1,4 +1,4 @@
-"""New run: choose a preset, adjust it in a form made from its schema, see what follows, launch (screens.md, 6)."""
+"""New run: choose a preset, adjust it in a form made from its schema, see what follows, launch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs: studies, their runs, the queue, the machine; curves of what is highlighted and marked (screens.md, 3)."""
+"""Runs: studies, their runs, the queue, the machine; curves of what is highlighted and marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors: which system holds how many classes at which n, how far apart they are, what that costs (screens.md, 7)."""
+"""Vectors: which system holds how many classes at which n, how far apart they are, what that costs."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def _median_ms(work: Callable[[], object], times: int = 7) -> float:
 
 
 def test_speed_of_a_full_redraw(figure: Callable[[str], None]) -> None:
-    """bars.md, chart: 160 x 40 cells, log y: ten series of 10^5 points in 30 ms, one of 10^6 in 20 ms.
+    """Chart: 160 x 40 cells, log y: ten series of 10^5 points in 30 ms, one of 10^6 in 20 ms.
 
     The figures are printed; the test allows three times as much, since other work may share the machine.
     """

@@ -13,7 +13,7 @@ from lsc_engine.config.load import PresetInfo
 from lsc_engine.config.schema import RunConfig, flatten
 
 FOLDERS = ("lsc-2025", "vector-systems-2025", "etf-2024", "beyond")
-# Rows of experiments.md; the names of one row that train the same share the first.
+# Rows of the papers; the names of one row that train the same share the first.
 ROWS = {
     "lsc-2025": "fig1 helmert table2 fig3 fig4 table3 table4 fig6 fig7 table5 table6 table7 table8 fig9 table9 table10 "
     "sec5.3 sec6.3 sec6.4 sec6.5 sec6.6",

@@ -1,4 +1,4 @@
-"""Bars of the viewer, measured through a terminal (bars.md: startup, tui). Each test prints its figure.
+"""Bars of the viewer, measured through a terminal. Each test prints its figure.
 
 Bytes and processor time hardly depend on what else runs here and are held to the bar, or near it; waiting times do,
 and are allowed three times as much.

@@ -50,8 +50,8 @@ def test_class_means_of_another_run_are_centres_as_they_are_or_mixed(ce: Path, t
 # ------------------------------------------------------------------------------------------------- Classes added
 STAGES = [
     variant("first", "data.classes = 5"),
-    variant("old+new", "data.classes = 9", 'start_from = "@first"', "train.duration = '6 epochs'"),
-    variant("new", "data.classes = 9", "data.first_class = 5", 'start_from = "@first"'),
+    variant("old+new", "data.classes = 9", 'start_from = "@first"', "train.duration = '9 epochs'"),
+    variant("new", "data.classes = 9", "data.first_class = 5", 'start_from = "@first"', "train.duration = '9 epochs'"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Many runs and long files stay usable: bars.md, tui. The figures are printed."""
+"""Many runs and long files stay usable. The figures are printed."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_q_leaves_and_says_that_runs_go_on(runs: Path) -> None:
 
 
 def test_first_frame_with_a_hundred_runs(made_runs: Path, tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """bars.md, startup: first painted frame with 100 runs in 0.8 s on 2 idle cores. The figure is printed; the test
+    """Startup: first painted frame with 100 runs in 0.8 s on 2 idle cores. The figure is printed; the test
     looks at processor time to all rows, since other work may share the machine."""
     root = tmp_path / "runs"
     for i in range(100):
