@@ -78,10 +78,11 @@ def only_run(folder: Path, seconds: float = 90.0) -> Run:
 def launch(terminal: Terminal) -> None:
     """From Runs over New run to a launched run of the user's preset."""
     terminal.keys("4")
-    terminal.until("small-and-long")
+    terminal.until("digits-unique")
     terminal.keys("/")
     terminal.read(0.3)
     terminal.keys("small-and-long\r")
+    terminal.until("1 of ")
     terminal.read(0.5)
     terminal.keys("\r")
     terminal.until("V21")
@@ -130,7 +131,7 @@ def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(ho
         second.keys("g\x1b[B")
         second.read(0.3)
         second.keys("S")
-        second.until("stop with checkpoint")
+        second.until("y stop")
         second.keys("y")
         second.until("■ stopped", 60)
         second.keys("q")
