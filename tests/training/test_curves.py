@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from lsc_engine.config import plan_study
+from lsc_engine.config import RunPlan, plan_study, shipped_presets
+from lsc_engine.errors import UsageError
 from lsc_engine.runs import create_run, open_run
 from lsc_engine.runs.settings import differences, parse, settings_of
 from lsc_engine.training.execute import execute
@@ -26,6 +27,11 @@ CURVES = Path(__file__).with_name("curves")
 SHORT = (
     'train.duration="8 steps"', 'log.every="1 steps"', "eval.images=256", 'checkpoint.every="1000 steps"',
 )  # fmt: skip
+SHORT_MINI = ('train.duration="4 steps"', 'log.every="1 steps"', "eval.images=64", 'checkpoint.every="1000 steps"')
+SHORT_TOO = {
+    "etf-2024/transformer-mini": ('optimizer.warmup="2 steps"',),
+    "lsc-2025/fig6-mini": ('optimizer.schedule="steps"', 'optimizer.milestones=["2 steps"]'),
+}
 SMALL = """
 [data]
 dataset = "digits"
@@ -57,6 +63,8 @@ OWN: dict[str, tuple[str, ...]] = {
     "by-class": ('data.labels="class"', "data.classes=10"),
 }  # fmt: skip
 DEMO = ("A-384", "V21-384", "V21-min", "CE-384")
+# The small presets of the papers: the first and the last variant that stand on no other run.
+MINIS = tuple(info.name for info in shipped_presets() if info.stem.endswith("-mini") and info.kind == "train")
 RELATIVE = 0.02
 
 
@@ -77,8 +85,13 @@ def curve(
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """The series of a run, and its settings."""
     plan = plan_study(preset, name="t", sets=sets, variants=(variant,) if variant else ())
-    config = plan.runs[0].config
-    folder = create_run(root / "runs" / plan.runs[0].id, config, {})
+    return trained(root, plan.runs[0])
+
+
+def trained(root: Path, plan: RunPlan) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Train one run as planned."""
+    config = plan.config
+    folder = create_run(root / "runs" / plan.id, config, {})
     with Signals() as signals:
         state = execute(
             folder, config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None, signals=signals,
@@ -101,8 +114,29 @@ def test_the_curve_is_the_stored_one(tmp_path: Path, name: str) -> None:
         preset.write_text(SMALL)
         found, settings = curve(tmp_path, str(preset), (*SHORT, *OWN[name]), None)
     assert len(found["train/loss"]) == 8
+    same_as_stored(stored, found, settings)
+
+
+@pytest.mark.parametrize("name", MINIS)
+def test_the_curves_of_a_small_preset_are_the_stored_ones(tmp_path: Path, name: str) -> None:
+    try:
+        plan = plan_study(name, name="t", sets=(*SHORT_MINI, *SHORT_TOO.get(name, ())), seeds=(0,))
+    except UsageError as error:
+        if "is not on this machine" in str(error):
+            pytest.skip(str(error))
+        raise
+    alone = [run for run in plan.runs if not run.needs]
+    for run in alone[:1] + alone[1:][-1:]:
+        found, settings = trained(tmp_path, run)
+        assert len(found["train/loss"]) == 4
+        same_as_stored(CURVES / name / f"{run.config.label}.json", found, settings)
+
+
+def same_as_stored(stored: Path, found: dict[str, list[float]], settings: dict[str, Any]) -> None:
+    """Compare with the stored curve, or store it where that is asked for."""
     assert found["train/loss"][-1] != found["train/loss"][0]
     if os.environ.get("LSC_WRITE_CURVES"):
+        stored.parent.mkdir(parents=True, exist_ok=True)
         stored.write_text(json.dumps({"machine": machine(), "settings": settings, "curve": found}, indent=1) + "\n")
     known = json.loads(stored.read_text())
     changed = differences(known["settings"], settings)
@@ -110,7 +144,7 @@ def test_the_curve_is_the_stored_one(tmp_path: Path, name: str) -> None:
     if known["machine"] == machine():
         assert found == known["curve"], "numerics have changed"
         return
-    warnings.warn(f"{name}: stored on another machine or torch, compared within {RELATIVE:.0%}", stacklevel=1)
+    warnings.warn(f"{stored.stem}: stored on another machine or torch, compared within {RELATIVE:.0%}", stacklevel=2)
     assert found.keys() == known["curve"].keys()
     assert found["train/loss"] == pytest.approx(known["curve"]["train/loss"], rel=RELATIVE)
 
