@@ -126,7 +126,7 @@ def level_tables(material: Material) -> str:
     if len(stuck) < len({row.key for row in against.values()}):
         place = "" if several else f" against {md(next(iter(against.values())).label)}"
         parts.append(
-            f"Sooner:{place}, in brackets the range over seeds. `>` of a place: not reached in so long. `>×`: at least "
+            f"Sooner{place}: in brackets the range over seeds. `>` of a place: not reached in so long. `>×`: at least "
             "so much, the other did not reach it."
         )
     return "\n\n".join(parts)
