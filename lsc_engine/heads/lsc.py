@@ -16,6 +16,7 @@ from torch import Tensor
 from lsc_engine.errors import LscError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.decode import predict_nearest, predict_shortest
+from lsc_engine.heads.scan import Scan
 from lsc_engine.heads.within import target_sigma, within_loss
 from lsc_engine.vectors import Order, VectorSystem
 
@@ -50,6 +51,7 @@ class LscHead(Head):
         self.system, self.order, self.classes, self.dim = system, order, classes, system.n
         self.kind, self.radius, self.cluster_radius, self.weights = loss, radius, cluster_radius, weights
         self.own, self.within, self.within_weight = own, within, within_weight
+        self._scan = Scan(system, order, classes)
         angle = math.acos(max(-1.0, min(1.0, system.max_cosine)))
         self.sure_cosine = math.cos(angle / 2)
         self.min_angle = math.degrees(angle)
@@ -140,7 +142,7 @@ class LscHead(Head):
         z = z.float()
         if self.kind == "distance" and self.radius == "native":
             return predict_shortest(z, self.system, self.order, self.classes)
-        return predict_nearest(z, self.system, self.order, self.classes, unused=unused)
+        return predict_nearest(z, self._scan, unused=unused)
 
     @torch.no_grad()
     def inside(self, z: Tensor, target: Tensor) -> Tensor:

@@ -36,19 +36,21 @@ class Bijection:
     def __init__(self, count: int, seed: int, purpose: str) -> None:
         self.count, self.seed, self.purpose = count, seed, purpose
         self._keys = bijection_int.keys(count, seed, purpose)
+        self._host_count = np.array(count)
+        self._host_keys = [tuple(np.array(value) for value in key) for key in self._keys]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Where x goes."""
-        return self._run(x, self._keys)
+        return self._run(x, 1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """What goes to y."""
-        return self._run(y, self._keys[::-1])
+        return self._run(y, -1)
 
-    def _run(self, x: Tensor, rounds: list[tuple[int, int, int]]) -> Tensor:
+    def _run(self, x: Tensor, direction: int) -> Tensor:
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return torch.from_numpy(_run_on_host(x.numpy(), self.count, rounds))
-        return _run_on_device(x, self.count, rounds)
+            return torch.from_numpy(_run_on_host(x.numpy(), self._host_count, self._host_keys[::direction]))
+        return _run_on_device(x, self.count, self._keys[::direction])
 
 
 def _run_on_device(x: Tensor, count: int, rounds: list[tuple[int, int, int]]) -> Tensor:
@@ -62,25 +64,32 @@ def _run_on_device(x: Tensor, count: int, rounds: list[tuple[int, int, int]]) ->
     return x
 
 
-def _run_on_host(x: np.ndarray, count: int, rounds: list[tuple[int, int, int]]) -> np.ndarray:
-    # numpy's cost per operation is a third of torch's, and a batch of labels is all overhead.
+def _run_on_host(x: np.ndarray, count: np.ndarray, rounds: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+    # numpy's cost per operation is a third of torch's, and a batch of labels is all overhead. Constants are arrays
+    # without dimensions: making them of Python's integers would double that cost.
     x = np.array(x)
-    other, h, shifted = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    swap = np.empty(x.shape, dtype=bool)
+    other, h, s = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    unsigned, and_count = other.view(np.uint64), s.view(np.uint64)
     for partner, addend, factor in rounds:
         np.subtract(partner, x, out=other)
-        np.right_shift(other, 63, out=shifted)
-        np.bitwise_and(shifted, count, out=shifted)
-        np.add(other, shifted, out=other)
+        np.add(other, count, out=s)
+        # Modulo count: of both, the one that is below it as an unsigned number.
+        np.minimum(unsigned, and_count, out=unsigned)
         np.maximum(x, other, out=h)
         np.add(h, addend, out=h)
         np.multiply(h, factor, out=h)
-        np.right_shift(h, 32, out=shifted)
-        np.bitwise_xor(h, shifted, out=h)
+        np.right_shift(h, _HALF, out=s)
+        np.bitwise_xor(h, s, out=h)
         np.multiply(h, factor, out=h)
-        np.less(h, 0, out=swap)
-        np.copyto(x, other, where=swap)
+        # All ones where x and its partner change places.
+        np.right_shift(h, _SIGN, out=h)
+        np.bitwise_xor(other, x, out=other)
+        np.bitwise_and(other, h, out=other)
+        np.bitwise_xor(x, other, out=x)
     return x
+
+
+_HALF, _SIGN = np.array(32), np.array(63)
 
 
 class Order:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
-from lsc_engine.heads.decode import scan
 from lsc_engine.heads.lsc import LscHead
+from lsc_engine.heads.scan import scan
 from lsc_engine.vectors import Order, system
 
 

@@ -1,0 +1,141 @@
+"""The label of largest cosine by comparing an embedding with every class in use: exact whatever the order of classes.
+
+A vector has k coordinates that are not 0, so its inner product with B embeddings is the sum of k rows of the lifted
+embeddings [m, B], each times one of the few weights that the system has. The rows times every weight stand ready, and a
+class is k row numbers, four bytes each. They are kept up to `KEPT_BYTES`, and made anew for every call beyond that:
+memory is bounded whatever the number of classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsc_engine.vectors import Order, VectorSystem
+
+# Classes whose coordinates are made at once, and scores held at once: 1 MB, what a core's cache holds.
+CLASSES_AT_ONCE = 2**16
+SCORES_AT_ONCE = 2**18
+# Row numbers that are kept: of four million classes with four coordinates.
+KEPT_BYTES = 2**26
+# Classes among which the place of a maximum is looked for; finding it costs far more than the maximum.
+GROUP = 64
+# With this share of the coordinates not 0, or more weights than these, a matrix product with dense rows is quicker.
+DENSE_SHARE, MOST_WEIGHTS = 1 / 4, 32
+
+
+class Scan:
+    """Labels [B] int64 of embeddings [B, n] over the `classes` of `system` in `order`, ties to any."""
+
+    def __init__(self, system: VectorSystem, order: Order, classes: int) -> None:
+        self.system, self.order, self.classes = system, order, classes
+        self._dense = system.support >= DENSE_SHARE * system.n
+        self._keeps = 4 * system.support * classes <= KEPT_BYTES
+        self._kept: dict[torch.device, list[Tensor]] = {}
+        # The weights that vectors have, in the order in which they were met.
+        self._weights = torch.empty(0)
+
+    def ready(self, device: torch.device) -> bool:
+        """Are the row numbers of all classes at hand?"""
+        return device in self._kept
+
+    @torch.no_grad()
+    def __call__(self, z: Tensor) -> Tensor:
+        best = torch.full((z.shape[0],), -torch.inf, device=z.device)
+        labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
+        if not len(z):
+            return labels
+        part = max(GROUP, SCORES_AT_ONCE // len(z) // GROUP * GROUP)
+        start = 0
+        with torch.autocast(z.device.type, enabled=False):
+            for block, rows in self._blocks(z.float()):
+                for some in block.split(part):
+                    scores = some @ rows if some.is_floating_point() else F.embedding_bag(some, rows, mode="sum")
+                    _keep_best(scores, start, best, labels)
+                    start += len(some)
+        return labels
+
+    def _blocks(self, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Classes in turn, with what they are compared with: row numbers int32 [M, k] and the rows [number, B] that
+        they name, or vectors [M, n] and embeddings [n, B]."""
+        lifted = self.system.lift(z).T.contiguous()
+        rows, kept = lifted[:0], self._kept.get(z.device)
+        blocks: list[Tensor] = []
+        for numbers in kept or self._row_numbers(z.device, len(lifted)):
+            if self._dense:
+                yield numbers, z.T
+                continue
+            if len(rows) != len(self._weights) * len(lifted):
+                # Flat and back: rows of a single embedding must lie one number apart for the quick path of the sums.
+                rows = (self._weights.to(z.device).view(-1, 1, 1) * lifted).flatten().view(-1, len(z))
+            if self._keeps and kept is None:
+                blocks.append(numbers)
+            yield numbers, rows
+        if blocks and not self._dense:
+            self._kept[z.device] = blocks
+
+    def _row_numbers(self, device: torch.device, width: int) -> Iterator[Tensor]:
+        """int32 [M, k] of the classes in turn; vectors [M, n] where these are quicker."""
+        for start in range(0, self.classes, CLASSES_AT_ONCE):
+            stop = min(start + CLASSES_AT_ONCE, self.classes)
+            index = self.order.index(torch.arange(start, stop, device=device))
+            if not self._dense:
+                columns, weights = self.system.coordinates(index)
+                places = self._places(weights)
+                if len(self._weights) <= MOST_WEIGHTS:
+                    yield (places * width + columns).int()
+                    continue
+                self._dense = True
+            yield self.system.vectors(index)
+
+    def _places(self, weights: Tensor) -> Tensor:
+        """Where in `_weights` each weight is; those not met before are added."""
+        if weights.stride(0) == 0:
+            weights = weights[:1]
+        known, place = self._weights.to(weights.device).sort()
+        if len(known):
+            at = torch.searchsorted(known, weights.contiguous()).clamp_(max=len(known) - 1)
+            strange = known[at] != weights
+            if not strange.any():
+                return place[at]
+            fresh = weights[strange].unique()
+        else:
+            fresh = weights.unique()
+        self._weights = torch.cat([self._weights, fresh.cpu()])
+        return self._places(weights)
+
+
+def scan(z: Tensor, system: VectorSystem, order: Order, classes: int) -> Tensor:
+    """Labels [B] int64 of embeddings [B, n] by comparing each with every class in use."""
+    return Scan(system, order, classes)(z)
+
+
+def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None:
+    """Take over what `scores` [classes, B], of the labels from `start` on, has better than `best` [B]."""
+    if scores.is_cuda:
+        value, at = scores.max(0)
+        better = value > best
+        labels.copy_(torch.where(better, at + start, labels))
+        best.copy_(torch.where(better, value, best))
+        return
+    count = len(scores) // GROUP
+    whole = GROUP * count
+    if whole:
+        # Group g holds the classes g, g + count, g + 2 count, ...: maxima of long rows are the quick ones.
+        groups = scores[:whole].view(GROUP, count, -1)
+        highest = groups.amax(0)
+        # After some chunks few rows find a better one.
+        rows = (highest.amax(0) > best).nonzero().squeeze(1)
+        if rows.numel():
+            group = highest.index_select(1, rows).argmax(0)
+            value, at = groups[:, group, rows].max(0)
+            best[rows] = value
+            labels[rows] = start + count * at + group
+    if whole < len(scores):
+        value, at = scores[whole:].max(0)
+        better = value > best
+        best[better] = value[better]
+        labels[better] = start + whole + at[better]
