@@ -26,7 +26,8 @@ class Terminal:
 
     def __init__(self, argv: Sequence[str], home: Path, *, width: int = 160, height: int = 48) -> None:
         path = os.pathsep.join(part for part in sys.path if part)
-        inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "LSC_RUNS", "NO_COLOR")}
+        unwanted = ("COLUMNS", "LINES", "LSC_RUNS", "NO_COLOR", "PYTHONDONTWRITEBYTECODE")
+        inherited = {k: v for k, v in os.environ.items() if k not in unwanted}
         env = {**inherited, "TERM": "xterm-256color", "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"),
                "PYTHONPATH": path}  # fmt: skip
         self.sent, self.raw = 0, b""

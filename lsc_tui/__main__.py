@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import signal
@@ -94,6 +95,9 @@ def start(
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     # A key waits at most this long for the interpreter while the reading thread computes.
     sys.setswitchinterval(0.001)
+    if not once:
+        # Nothing that is loaded on the way to the first frame is garbage; the application collects from then on.
+        gc.disable()
     from lsc_tui.app import LscApp
     from lsc_tui.state import UiState
     from lsc_tui.themes import THEMES

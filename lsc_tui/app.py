@@ -13,6 +13,7 @@ Reading and writing files that may be slow belongs in a worker thread that posts
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -124,11 +125,18 @@ class LscApp(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.go("runs")
-        self.collector.start()
+        self.call_after_refresh(self._begin)
         if not self.is_headless:
             threading.Thread(target=self._watch_terminal, name="terminal-watch", daemon=True).start()
         if self._keymap_fault:
             self.call_after_refresh(self.lsc_screen.say, self._keymap_fault, "warn")
+
+    def _begin(self) -> None:
+        """Once the frame is there: read the runs, which would only have kept it waiting."""
+        self.collector.start()
+        if not self.is_headless:
+            gc.freeze()
+            gc.enable()
 
     def _watch_terminal(self) -> None:
         """End at once when the terminal is gone: with SIGHUP ignored, reading from it would spin forever."""

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lsc_engine.errors import LscError
-from lsc_engine.runs.compare import compare
 from lsc_engine.runs.layout import METRICS
 from lsc_engine.runs.run import Run
-from lsc_engine.runs.verdict import verdicts
 from lsc_tui.model import RunView
 from lsc_tui.widgets.runs_table import Row
 
@@ -42,6 +40,9 @@ def standing(runs: Sequence[Run]) -> str:
             continue
     if size > MOST_BYTES or len(runs) < 2:
         return ""
+    from lsc_engine.runs.compare import compare
+    from lsc_engine.runs.verdict import verdicts
+
     try:
         told = verdicts(compare(runs))
     except (LscError, ValueError, ArithmeticError):
