@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsc_engine.cli.output import emit_json, results, say
 from lsc_engine.config import RunConfig, RunPlan, StudyPlan, TunePlan, derive, missing_data
+from lsc_engine.config.checks import ARGUMENTS
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import find_run, open_run
 from lsc_engine.runs.control import enqueue
@@ -57,7 +58,8 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
         return report_without_training(plan, place.runs_dir, place.data_dir, as_json=as_json)
     check_data((run.config for run in plan.runs), place)
     check_runs([*plan.runs, *(plan.tune.runs if plan.tune else ())], place)
-    look_at_study(plan.tune or plan, place.runs_dir)
+    looked = look_at_study(plan.tune or plan, place.runs_dir)
+    check_models((run.config for run in looked if run.action == "new"), place)
     check_place(place, importing=not detach)
     write_study(place.runs_dir, plan.study, plan.to_toml())
     if detach:
@@ -109,6 +111,7 @@ def fork_run(
     config = fork_config(parent, sets, name)
     check_data([config], place)
     check_runs([RunPlan(config.run_id, config)], place, begun=True)
+    check_models([config], place)
     check_place(place, importing=not detach)
     total = derive(config, place.data_dir).total_steps
     folder = create_fork(parent, config, at, total, place.runs_dir, describe_source(sys.argv))
@@ -156,6 +159,28 @@ def check_data(configs: Iterable[RunConfig], place: Place) -> None:
         raise UsageError(*sorted(missing))
     for config in configs:
         derive(config, place.data_dir)
+
+
+def check_models(configs: Iterable[RunConfig], place: Place) -> None:
+    """UsageError for a backbone that cannot be built: what timm or a plugin has and takes only it knows, so those
+    are built as shapes. That imports torch, which other backbones do not need here."""
+    asked = {}
+    for config in configs:
+        if ARGUMENTS.get(config.model.name) is None:
+            d = derive(config, place.data_dir)
+            asked[(repr(config.model), repr(config.target), d.channels, d.image_size, d.n, d.classes)] = (config, d)
+    if not asked:
+        return
+    from lsc_engine.models import describe
+
+    faults: list[str] = []
+    for config, d in asked.values():
+        try:
+            describe(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
+        except UsageError as error:
+            faults += error.faults
+    if faults:
+        raise UsageError(*dict.fromkeys(faults))
 
 
 def check_runs(runs: Iterable[RunPlan], place: Place, *, begun: bool = False) -> None:

@@ -10,7 +10,7 @@ import typer
 from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
-    from lsc_engine.config import PresetInfo, StudyPlan
+    from lsc_engine.config import PresetInfo, RunConfig, StudyPlan
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DataDir = Annotated[
@@ -185,7 +185,7 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
         row = {"label": run.config.label, "needs": list(preset.variant(run.config.variant).needs)}
         row |= summary(run.config, data_dir)
         if row.get("classes"):
-            row |= _size(run.config, row)
+            row |= _size(run.config, row, _teacher(run.config, plan))
         variants[run.config.variant] = row
     return {
         "preset": preset.name,
@@ -204,10 +204,29 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-def _size(config: Any, row: dict[str, Any]) -> dict[str, Any]:
+def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
+    """The settings of the run that teaches this one: of the same study, or of the runs folder; None where it has no
+    teacher, or one that is not there yet."""
+    if config.target.teacher is None:
+        return None
+    planned = {run.id: run.config for run in plan.runs}
+    if config.target.teacher in planned:
+        return planned[config.target.teacher]
+    from lsc_engine.config import RunConfig
+    from lsc_engine.runs import open_run, runs_dirs
+    from lsc_engine.runs.layout import PRESET
+
+    try:
+        return RunConfig.from_toml(open_run(config.target.teacher, runs_dirs(None)).path / PRESET)
+    except UsageError:
+        return None
+
+
+def _size(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) -> dict[str, Any]:
     from lsc_engine.models import describe
 
-    size = describe(config, channels=row["channels"], size=row["image_size"], dim=row["n"], classes=row["classes"])
+    channels, pixels, classes = row["channels"], row["image_size"], row["classes"]
+    size = describe(config, channels=channels, size=pixels, dim=row["n"], classes=classes, teacher=teacher)
     # A class layer on an embedding of this width would add this many weights and biases.
     layer = (size["dim"] + 1) * row["classes"]
     return {
@@ -217,6 +236,7 @@ def _size(config: Any, row: dict[str, Any]) -> dict[str, Any]:
         "head_parameters": size["head_parameters"],
         "fixed_parameters": size["fixed_parameters"],
         "optimizer_bytes": size["optimizer_bytes"],
+        "teacher_bytes": size["teacher_bytes"],
         "class_layer_parameters": layer,
         "memory_bytes": size["memory_bytes"] + row["table_bytes"],
         **_vector_file(config.target.system or "", row),
@@ -311,6 +331,8 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
     if row["first_class"]:
         lines["trained from class"] = _grouped(row["first_class"])
     lines |= {words: row[key] for key, words in TAKEN.items() if row[key]}
+    if row["teacher_bytes"]:
+        lines["teacher in memory"] = _bytes(row["teacher_bytes"])
     if row["bottleneck"]:
         lines["bottleneck"] = _grouped(row["bottleneck"])
     if row["fixed_parameters"]:

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from lsc_engine.config.schema import RunConfig
 
 
-def describe(config: RunConfig, *, channels: int, size: int, dim: int | None, classes: int) -> dict[str, Any]:
-    """{"parameters", "head_parameters", "fixed_parameters", "optimizer_bytes", "dim", "memory_bytes"}: trained
-    parameters of the backbone and of the class layer (0 for LSC), weights of layers fixed from the start on, the
-    optimizer's moments, the embedding's width, and an estimate of the training memory in bytes.
+def describe(
+    config: RunConfig, *, channels: int, size: int, dim: int | None, classes: int, teacher: RunConfig | None = None
+) -> dict[str, Any]:
+    """{"parameters", "head_parameters", "fixed_parameters", "optimizer_bytes", "teacher_bytes", "dim",
+    "memory_bytes"}: trained parameters of the backbone and of the class layer (0 for LSC), weights of layers fixed
+    from the start on, the optimizer's moments, what a teacher holds, the embedding's width, and an estimate of the
+    training memory in bytes.
 
     The estimate counts weights, gradients and two AdamW moments in float32, and the activations that one forward pass
-    of one image keeps for the backward pass, times the batch; cross-entropy adds two copies of its logits.
+    of one image keeps for the backward pass, times the batch; cross-entropy adds two copies of its logits. A teacher
+    (target.teacher) adds its weights and its logits: it keeps no activations.
     """
     with torch.device("meta"):
         model = build_model(config.model, channels=channels, size=size, dim=dim, seed=0)
@@ -35,14 +39,23 @@ def describe(config: RunConfig, *, channels: int, size: int, dim: int | None, cl
     logits = 2 * 4 * batch * classes if config.target.method == "ce" else 0
     # Self-supervision embeds two views of each image.
     activations = (2 if config.target.method == "ssl" else 1) * batch * _activation_bytes(model, channels, size)
+    beside = 0 if teacher is None else _teacher_bytes(teacher, channels, size, classes, batch)
     return {
         "parameters": parameters,
         "head_parameters": in_head,
         "fixed_parameters": etf.fixed_weights(modules),
         "optimizer_bytes": 4 * (1 if config.optimizer.name == "sgd" else 2) * (parameters + in_head),
+        "teacher_bytes": beside,
         "dim": width,
-        "memory_bytes": 16 * (parameters + in_head) + frames + activations + logits,
+        "memory_bytes": 16 * (parameters + in_head) + frames + activations + logits + beside,
     }
+
+
+def _teacher_bytes(teacher: RunConfig, channels: int, size: int, classes: int, batch: int) -> int:
+    """Weights of a frozen network with its class layer, and its logits for one batch."""
+    dim = teacher.model.dim if isinstance(teacher.model.dim, int) else None
+    held = describe(teacher, channels=channels, size=size, dim=dim, classes=classes)
+    return 4 * (int(held["parameters"]) + int(held["head_parameters"])) + 4 * batch * classes
 
 
 def _class_layer(config: RunConfig, width: int, classes: int) -> nn.Module:

@@ -67,6 +67,14 @@ def test_check_shows_the_numbers(lsc) -> None:  # type: ignore[no-untyped-def]
     assert ce["memory_bytes"] > least["memory_bytes"]
 
 
+def test_check_counts_the_memory_of_a_teacher(lsc) -> None:  # type: ignore[no-untyped-def]
+    variants = json.loads(lsc("check", "lsc-2025/sec6.5-mini", "--seeds", "0", "--json")[1])["variants"]
+    taught, alone, teacher = (variants[name] for name in ("student-logits", "student-alone", "teacher"))
+    assert (alone["teacher_bytes"], teacher["teacher_bytes"]) == (0, 0)
+    assert taught["teacher_bytes"] > 4 * teacher["parameters"]
+    assert taught["memory_bytes"] == alone["memory_bytes"] + taught["teacher_bytes"]
+
+
 def test_check_names_the_content_of_a_vector_file(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from lsc_engine.vectors import load_table
     from lsc_engine.vectors.empirical import Empirical

@@ -249,6 +249,8 @@ BAD = {
     "not TOML": ("[data]", "[data", "tiny.toml"),
     "missing data": ('dataset = "digits"\nlabels = "unique"\nclasses = 64',
                      'dataset = "cifar10"\nlabels = "class"', "cifar"),
+    "a model timm lacks": ('name = "encoder"', 'name = "timm:resnett18"', "resnet18"),
+    "no layers to fix": ('name = "encoder"', 'name = "timm:resnet10t"\netf_layers = "feed-forward"', "no feed-forward"),
 }  # fmt: skip
 
 

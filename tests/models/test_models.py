@@ -104,3 +104,21 @@ def test_the_memory_estimate_counts_images_and_not_weights(tmp_path: Path, name:
     expected = 16 * sum(p.numel() for p in model.parameters()) + 64 * image
     assert told["head_parameters"] == 0
     assert told["memory_bytes"] == pytest.approx(expected, rel=0.1)
+
+
+def test_a_teacher_adds_its_weights_and_logits_to_the_memory(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(
+        'data = { dataset = "digits" }\nmodel = { name = "mlp", width = 0.1 }\ntarget = { method = "ce" }\n'
+        'train = { duration = "1 epochs", batch_size = 50 }\n[[variants]]\nname = "teacher"\nmodel.width = 1.0\n'
+        '[[variants]]\nname = "student"\ntarget.teacher = "@teacher"\n[[variants]]\nname = "alone"\n'
+    )
+    configs = {run.config.variant: run.config for run in plan_study(file).runs}
+    shape = {"channels": 1, "size": 8, "dim": None, "classes": 10}
+    alone = describe(configs["alone"], **shape)  # type: ignore[arg-type]
+    taught = describe(configs["student"], **shape, teacher=configs["teacher"])  # type: ignore[arg-type]
+    teacher = describe(configs["teacher"], **shape)  # type: ignore[arg-type]
+    weights = teacher["parameters"] + teacher["head_parameters"]
+    assert weights > 10 * alone["parameters"]
+    assert taught["teacher_bytes"] == 4 * weights + 4 * 50 * 10
+    assert taught["memory_bytes"] - alone["memory_bytes"] == taught["teacher_bytes"]
