@@ -8,8 +8,8 @@ what it brings by calling `register(kind, name, factory)`; installed packages do
     systems   (n, classes) -> lsc_engine.vectors.VectorSystem
     losses    (system) -> callable or nn.Module: embeddings [B, n] float32, vector indices [B] int64 -> losses [B]
     datasets  (split, unique, count, size, path, data_dir, device) -> lsc_engine.data.ImageSource, or None where there
-              are no validation images; its attribute `facts` is a lsc_engine.config.datasets.Facts. "class" labels of
-              the first k of its classes must take k equal parts of its images.
+              are no validation images; its attribute `facts` is a lsc_engine.config.datasets.Facts, which tells the
+              images of each class (`class_images`, `class_val_images`) where classes differ in size.
 """
 
 from __future__ import annotations

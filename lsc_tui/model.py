@@ -278,6 +278,12 @@ class Store:
         return "in use" if gpu.busy else "free"
 
 
+def gpu_number(device: str) -> int | None:
+    """The GPU's number in what a run calls its device: "NVIDIA H100 (cuda:2)" or "cuda:2"; None for any other."""
+    found = re.search(r"\bcuda:([0-9]{1,3})\)?$", device)
+    return int(found[1]) if found else None
+
+
 def colour_of(letter: str) -> int:
     """The colour that belongs to a letter."""
     return LETTERS.index(letter) if letter in LETTERS and letter else 0

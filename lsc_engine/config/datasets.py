@@ -19,8 +19,6 @@ from lsc_engine.errors import UsageError
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 # Digits by class: every 6th image validates.
 DIGITS_HELD_OUT = 6
-_DIGITS_TRAIN = (146, 154, 152, 152, 151, 151, 150, 146, 146, 149)
-_DIGITS_VAL = (32, 28, 25, 31, 30, 31, 31, 33, 28, 31)
 SPECTRUM_TRAIN, SPECTRUM_VAL = 100, 20
 
 
@@ -41,13 +39,38 @@ class Facts:
     places: tuple[tuple[str, str], ...] = ()
     system_places: tuple[tuple[str, str], ...] = ()
     how: str = ""
+    # Training and validation images of each class, where classes differ in size: the first k of several have these.
+    class_images: tuple[int, ...] = ()
+    class_val_images: tuple[int, ...] = ()
+
+    def of_first(self, k: int | None) -> tuple[int, int]:
+        """Training and validation images of the first `k` classes: equal parts, unless each class has its own."""
+
+        def part(whole: int | None, each: tuple[int, ...]) -> int:
+            if each:
+                return sum(each[:k])
+            images, classes = whole or 0, self.classes or 1
+            return images if k == self.classes else images // classes * (k or 0)
+
+        return part(self.images, self.class_images), part(self.val_images, self.class_val_images)
 
 
 _FASHION = "train-images-idx3-ubyte"
 DATASETS: dict[str, Facts] = {
     f.name: f
     for f in (
-        Facts("digits", "scikit-learn's handwritten digits", 1797, None, 10, 8, 1, True),
+        Facts(
+            "digits",
+            "scikit-learn's handwritten digits",
+            1797,
+            None,
+            10,
+            8,
+            1,
+            True,
+            class_images=(146, 154, 152, 152, 151, 151, 150, 146, 146, 149),
+            class_val_images=(32, 28, 25, 31, 30, 31, 31, 33, 28, 31),
+        ),
         Facts(
             "fashion-mnist",
             "Fashion-MNIST",
@@ -134,6 +157,9 @@ def facts_of(dataset: str) -> Facts:
     known = getattr(plugins.load("datasets", dataset, "data.dataset"), "facts", None)
     if not isinstance(known, Facts) or known.images is None or known.classes is None:
         raise UsageError(f'data.dataset: plugin "{dataset}" needs an attribute facts, with its images and classes')
+    for each in (known.class_images, known.class_val_images):
+        if each and len(each) != known.classes:
+            raise UsageError(f'data.dataset: plugin "{dataset}" tells sizes of {len(each)} of {known.classes} classes')
     return known
 
 
@@ -236,14 +262,10 @@ def count(
         total = facts.images if facts.images is not None else _files(dataset, data_dir, path)
         return Counts(total if classes is None else classes, total if classes is None else classes, 0, True)
     k = classes if classes is not None else facts.classes
-    if dataset == "digits":
-        return Counts(sum(_DIGITS_TRAIN[:k]), k, sum(_DIGITS_VAL[:k]))
     if dataset in ("imagenet", "folder"):
         return _count_folders(dataset, k, data_dir, path)
-    images, val_images, total = facts.images or 0, facts.val_images or 0, facts.classes or 1
-    if k == total:
-        return Counts(images, k, val_images)
-    return Counts(images // total * (k or 0), k, val_images // total * (k or 0))
+    images, val_images = facts.of_first(k)
+    return Counts(images, k, val_images)
 
 
 def trained_images(

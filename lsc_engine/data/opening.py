@@ -141,7 +141,8 @@ def _from_plugin(
     promised = (counts.images if split == "train" else counts.val_images, facts_of(data.dataset).channels)
     if (made.images, made.channels) != promised:
         opened = f"{made.images} {split} images of {made.channels} channels"
-        raise UsageError(f'data.dataset: plugin "{data.dataset}" opened {opened}, its facts say {promised}')
+        why = "" if unique or data.classes is None else "; classes of different sizes are told by facts.class_images"
+        raise UsageError(f'data.dataset: plugin "{data.dataset}" opened {opened}, its facts say {promised}{why}')
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -40,10 +41,26 @@ def cpu_threads(batch_size: int, size: int) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """What the run folder calls the device: "cpu", or the GPU's model with its index."""
+    """What the run folder calls the device: "cpu", or the GPU's model and its number on this machine, as in "NVIDIA
+    H100 (cuda:3)". The number is the driver's, since a process that is given one GPU of many counts it as its first."""
     if device.type == "cpu":
         return "cpu"
-    return f"{torch.cuda.get_device_name(device)} ({device})"
+    number = torch.cuda.current_device() if device.index is None else device.index
+    # NVML raises its own classes, made at run time; torch's number then has to do.
+    with contextlib.suppress(Exception):
+        import pynvml
+
+        number = pynvml.nvmlDeviceGetIndex(_driver_handle(device))
+    return f"{torch.cuda.get_device_name(device)} (cuda:{number})"
+
+
+def _driver_handle(device: torch.device) -> Any:
+    """The driver's handle of a GPU, by its UUID: the driver and torch may count GPUs in another order."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    return pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU", "MIG")) else f"GPU-{uuid}")
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -65,11 +82,7 @@ class Neighbours:
         if device.type != "cuda":
             return
         try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            uuid = str(torch.cuda.get_device_properties(device).uuid)
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU", "MIG")) else f"GPU-{uuid}")
+            self._handle = _driver_handle(device)
         except Exception:  # NVML raises its own classes, made at run time
             self._handle = None
 

@@ -1,8 +1,8 @@
 """What a vector system holds, from its name alone: counts, smallest n, angles, ranks. Exact integers, no torch.
 
-The counts are those of arXiv:2512.07509 (V), 2510.04090 (A),
-2512.04865 (W) and 2412.00884 (simplex). `max_cosine` is the largest cosine between two different vectors, the paper's
-mcs; a system of one vector has no pair and gets -1, the least a cosine can be.
+The counts are those of arXiv:2512.07509 (V), 2510.04090 (A), 2512.04865 (W) and 2412.00884 (simplex). `max_cosine` is
+the largest cosine between two different vectors, the paper's mcs; a system of one vector has no pair and gets -1, the
+least a cosine can be.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Sequence
 
+from rich.cells import cell_len
+
 from lsc_engine.errors import LscError
 from lsc_tui.lines import (
     STATES,
@@ -23,9 +25,22 @@ from lsc_tui.lines import (
     size_text,
     thousands,
     time_of_day,
+    width_of,
     wrap,
 )
-from lsc_tui.model import ACCURACY, Curves, Gpu, RunView, Store, baseline_of, finite, setting, settings_of, value_text
+from lsc_tui.model import (
+    ACCURACY,
+    Curves,
+    Gpu,
+    RunView,
+    Store,
+    baseline_of,
+    finite,
+    gpu_number,
+    setting,
+    settings_of,
+    value_text,
+)
 from lsc_tui.plots import place_words
 
 MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
@@ -54,10 +69,9 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     name = f"{' ' if wide else ''}{glyph} {fit(view.state, 9)} "
     left: Line = [(name, f"state-{view.state}"), (_study_and_run(view), "bold")]
     if wide:
-        device = clean(f"   {view.short}      {status.host} {status.device}")
-        pid = f"   pid {status.pid}" if status.pid else ""
         right = "   ".join(p for p in (f"attempt {status.attempt}", epochs, steps, _pace(view)) if p)
-        first = ends([*left, (device + pid, "dim")], [(right, "")], width)
+        room = width - width_of(left) - cell_len(right) - 1
+        first = ends([*left, (_where(view, room), "dim")], [(right, "")], width)
     else:
         first = ends(left, [(_pace(view), "")], width)
     tail = f"   {100 * view.done:.0f}%  {epochs}" if not wide else f"   {100 * view.done:.1f}%"
@@ -71,6 +85,17 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     room = max(4, width - len(tail) - (2 if wide else 0))
     progress = [(" " if wide else "", ""), (bar(view.done, room), "bar"), (tail, "")]
     return [pad(first, width), pad(progress, width)]
+
+
+def _where(view: RunView, room: int) -> str:
+    """Short id, host, device and process, as many of them as there is room for."""
+    number, host = gpu_number(view.status.device), view.status.host.split(".")[0]
+    place = f"{host} GPU {number}" if number is not None else f"{host} {view.status.device}"
+    pid = f"   pid {view.status.pid}" if view.status.pid else ""
+    texts = [
+        clean(text) for text in (f"   {view.short}      {place}{pid}", f"   {view.short}   {place}", f"   {view.short}")
+    ]
+    return next((text for text in texts if cell_len(text) <= room), "")
 
 
 def _epochs(total: float) -> str:
@@ -107,8 +132,8 @@ def gpu_of(store: Store, view: RunView) -> Gpu | None:
     for gpu in store.hardware.gpus:
         if any(pid == view.status.pid for pid, _ in gpu.processes):
             return gpu
-    index = view.status.device.partition(":")[2]
-    return next((g for g in store.hardware.gpus if index.isdigit() and g.index == int(index)), None)
+    number = gpu_number(view.status.device)
+    return next((gpu for gpu in store.hardware.gpus if gpu.index == number), None)
 
 
 def _giga(value: float | None, digits: int = 1) -> str:
@@ -139,9 +164,8 @@ def machine(
             cpu: Line = [(fit(f"host {clean(store.host)}", 17), ""), (bar(hw.cpu / 100, 8), "bar")]
             body.append([*cpu, (f" {hw.cpu:.0f}%  {ram}  {waiting}{disk}", "")])
         if not here:
-            body.append(
-                [(f"{clean(view.status.host)} {clean(view.status.device)}: cannot see that host from here", "dim")]
-            )
+            where = f"{clean(view.status.host)} {clean(view.status.device)}"
+            body.append([(f"{where}: cannot see that host from here", "dim")])
         elif gpu is None:
             where = clean(view.status.device) or "no device yet"
             body.append([(f"{where}  {clean(hw.gpu_problem)}", "dim")])
@@ -152,11 +176,7 @@ def machine(
         ram = f"ram {_giga(hw.memory, 0)}/{_giga(hw.memory_total, 0)} GB"
         body.append([("host    ", ""), (bar(hw.cpu / 100, 16), "bar"), (f"  {hw.cpu:.0f}% of {hw.cpus}   {ram}", "")])
     if not here:
-        body.append(
-            [
-                (f"{clean(view.status.host)} {clean(view.status.device)}", ""),
-            ]
-        )
+        body.append([(f"{clean(view.status.host)} {clean(view.status.device)}", "")])
         body.append([("cannot see that host from here", "dim")])
     elif gpu is None:
         problem = f"   ({clean(hw.gpu_problem)})" if hw.gpu_problem and not view.status.device.startswith("cpu") else ""

@@ -24,7 +24,7 @@ from lsc_tui.lines import (
     thousands,
     trend,
 )
-from lsc_tui.model import RunView, finite, setting
+from lsc_tui.model import RunView, finite, gpu_number, setting
 from lsc_tui.widgets.panel import Panel
 
 SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
@@ -158,10 +158,8 @@ def where_text(view: RunView) -> str:
     if view.status.active and isinstance(job, str | int):
         return f"j{clean(job)}"
     host = clean(view.status.host).split(".")[0]
-    device = view.status.device
-    if view.status.active and device.startswith("cuda:"):
-        return f"{host}:{clean(device)[5:]}"
-    return host
+    number = gpu_number(view.status.device)
+    return f"{host}:{number}" if view.status.active and number is not None else host
 
 
 def _ordinal(number: int) -> str:

@@ -123,6 +123,23 @@ def test_a_plugin_that_breaks_its_word_fails_with_a_sentence(folder: Path) -> No
     assert 'plugin "stripes" needs an attribute facts' in err
 
 
+def test_classes_of_different_sizes_are_told_by_the_plugin(folder: Path) -> None:
+    # Squares modulo 6: classes 0, 1, 3 and 4 with 10, 20, 10 and 20 images.
+    text = PLUGIN.replace(") % 6", ").square() % 6")
+    (folder / "parts.py").write_text(text)
+    words = ("run", "own.toml", "--plugin", "parts.py", "--set", "data.classes=2")
+    _, err = call(folder, *words, code=2)
+    assert "facts.class_images" in err
+    sizes = '"class_images": (10, 20, 0, 10, 20, 0), "class_val_images": (2, 4, 0, 2, 4, 0), "images": 60'
+    (folder / "parts.py").write_text(text.replace('"images": 60', sizes))
+    call(folder, *words, "--name", "told")
+    assert open_run(folder / "runs/told/default/seed-0").status().total_steps == 90
+    (folder / "parts.py").write_text(text.replace('"images": 60', sizes.replace("(2, 4, 0, 2, 4, 0)", "(2, 4)")))
+    _, err = call(folder, *words, "--name", "short", code=2)
+    assert "tells sizes of 2 of 6 classes" in err
+    assert not (folder / "runs/short").exists()
+
+
 def test_a_viewer_knows_names_without_running_anything(folder: Path) -> None:
     (folder / "parts.py").write_text(PLUGIN + '\nPath = open("ran", "w")\n')
     code = (

@@ -1,10 +1,14 @@
-"""Schedules and seeds are pure functions."""
+"""Schedules and seeds are pure functions; what devices are called."""
 
 from __future__ import annotations
 
+import re
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from lsc_engine.training import devices
 from lsc_engine.training.schedule import is_time, learning_rate
@@ -51,3 +55,23 @@ def test_small_batches_of_small_images_take_one_thread(monkeypatch: pytest.Monke
         2,
         4,
     ]
+
+
+def test_a_gpu_is_named_with_its_number_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker of --gpus sees it, which is given the fourth GPU alone; and where no driver answers."""
+    assert devices.device_name(torch.device("cpu")) == "cpu"
+    if torch.cuda.is_available():
+        assert re.fullmatch(r".+ \(cuda:\d+\)", devices.device_name(torch.device("cuda")))
+    driver = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID={"GPU-5a": "handle of the fourth"}.__getitem__,
+        nvmlDeviceGetIndex={"handle of the fourth": 3}.__getitem__,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="5a"))
+    assert devices.device_name(torch.device("cuda")) == "NVIDIA H100 (cuda:3)"
+    driver.nvmlDeviceGetIndex = {}.__getitem__
+    assert devices.device_name(torch.device("cuda")) == "NVIDIA H100 (cuda:0)"
+    assert devices.device_name(torch.device("cuda:1")) == "NVIDIA H100 (cuda:1)"

@@ -17,6 +17,7 @@ from lsc_engine.runs.writer import RunWriter, create_run
 
 PRESET = Path(__file__).parent / "sample.toml"
 HOST = "gpu07"
+DEVICE = "NVIDIA H100 80GB HBM3 (cuda:2)"
 START = 1_795_000_000.0
 CHANGED = START + 9_990
 STUDY = (
@@ -41,12 +42,12 @@ def fill(folder: Path, *, points: int, total: int, end: float, seed: int, attemp
     rng = np.random.default_rng(seed)
     values = losses(rng, 200, end)
     every = total // 200
-    writer = RunWriter.open(folder, device="cuda:2", owner="ada", total_steps=total, echo=False)
+    writer = RunWriter.open(folder, device=DEVICE, owner="ada", total_steps=total, echo=False)
     for i in range(points):
         if attempt_at is not None and i == attempt_at:
             writer.message("SIGTERM: saved, leaving")
             writer.finish("stopped", 143, "stopped by SIGTERM")
-            writer = RunWriter.open(folder, device="cuda:2", owner="ada", total_steps=total, echo=False)
+            writer = RunWriter.open(folder, device=DEVICE, owner="ada", total_steps=total, echo=False)
             writer.message(f"resumed at step {i * every}")
         row = {
             "train/loss": float(values[i]),

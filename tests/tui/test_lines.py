@@ -33,14 +33,14 @@ from lsc_tui.lines import (
     width_of,
     wrap,
 )
-from lsc_tui.model import Gpu, Hardware, RunView, Store, baseline_of, colour_of, differing
+from lsc_tui.model import Gpu, Hardware, RunView, Store, baseline_of, colour_of, differing, gpu_number
 from lsc_tui.reading import LogIndex, TrackedRun, read_trend
-from lsc_tui.screens.monitor_parts import machine
+from lsc_tui.screens.monitor_parts import gpu_of, machine
 from lsc_tui.screens.runs_side import gpu_lines
 from lsc_tui.state import UiState
 from lsc_tui.themes import THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
-from lsc_tui.widgets.runs_table import Columns, Order, build_rows, header, run_line, study_line
+from lsc_tui.widgets.runs_table import Columns, Order, build_rows, header, run_line, study_line, where_text
 
 
 @given(st.text(max_size=30), st.integers(0, 40), st.sampled_from("<>"))
@@ -275,6 +275,28 @@ def test_gpus_name_the_run_that_owns_them(made_runs: Path) -> None:
     assert store.owner_of(gpus[2]).endswith(("s0", "s1"))
     assert store.owner_of(gpus[3]) == "in use"
     assert [gpu.busy for gpu in gpus] == [True, False, True, True]
+    assert where_text(running) == "gpu07:2"
+    # By its process; by its number where this machine knows the process by another id, as outside a container.
+    assert gpu_of(store, running) is gpus[2]
+    store.hardware = Hardware((gpus[0], gpus[1], Gpu(2, util=97.0, processes=((5, "ada"),)), gpus[3]))
+    found = gpu_of(store, running)
+    assert found is not None
+    assert found.index == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "number"),
+    [
+        ("NVIDIA H100 80GB HBM3 (cuda:3)", 3),
+        ("cuda:0", 0),
+        ("cpu", None),
+        ("", None),
+        ("x (cuda)", None),
+        ("cuda:x", None),
+    ],
+)
+def test_a_gpu_has_the_number_that_its_device_ends_with(device: str, number: int | None) -> None:
+    assert gpu_number(device) == number
 
 
 def test_every_theme_colours_every_style() -> None:
