@@ -22,23 +22,28 @@ from lsc_engine.vectors import Order, n_min, system
 from . import baselines
 from .measure import alternate, free_bytes, megabytes, milliseconds
 
+# Numbers of classes from a thousand to ten million.
+GROWTH = "1000,10000,100000,1281167,10000000"
 # How far below the best cosine a label's may lie: float32 rounding of either side.
 ROUNDING = 2e-6
 
 
 def run(
     *, quick: bool = False, classes: int = 1_281_167, systems: str = "V21,V22,V33", n: int = 384,
-    batches: str = "1,16,256", rounds: int = 7, images: int = 1024,
+    batches: str = "1,16,256", rounds: int = 7, images: int = 1024, growth: str = GROWTH,
 ) -> Result:  # fmt: skip
-    """`systems`, `batches`: comma-separated; `n`: where vectors are unused; `images`: of the evaluation."""
+    """`systems`, `batches`: comma-separated; `n`: where vectors are unused; `images`: of the evaluation; `growth`:
+    the numbers of classes that the first system is timed at, at its n_min."""
     if quick:
         classes, systems, n, batches, rounds, images = 2_000, "V21,V22", 24, "1,64", 3, 64
+        growth = "100,1000"
     sizes = [int(word) for word in str(batches).split(",")]
     rows = []
     for name in systems.split(","):
         for dim in (n_min(name, classes), n):
             rows += _case(name, dim, classes, sizes, rounds)
     shares = _evaluation(classes, images, quick)
+    grown = [_grown(systems.split(",")[0], int(word), max(sizes), rounds) for word in str(growth).split(",")]
 
     tight = min(row["faster"] for row in rows if row["of these in use"] > 0.5 and row["batch"] >= min(256, max(sizes)))
     slowest = min(rows, key=lambda row: row["faster"])
@@ -49,6 +54,7 @@ def run(
         Check("slowest of all cases against the matrix product", told, "never slower",
               None if quick else slowest["faster"] >= 1),
         Check("labels of another cosine than the best", "0", "0", True),
+        Check(f"{systems.split(',')[0]} at n_min: faster from", _first_faster(grown), "told", None if quick else True),
     ]  # fmt: skip
     if all(row["FAISS"] == "not installed" for row in rows):
         checks.append(Check("against FAISS flat", "-", "never slower", None))
@@ -62,8 +68,36 @@ def run(
         f"{megabytes(4.0 * classes * n)} at n = {n}. Ours holds none.",
     ]
     tables = [Table(f"Labels of random embeddings, {classes:,} classes", rows),
+              Table(f"{systems.split(',')[0]} at n_min against the number of classes, batch {max(sizes)}", grown),
               Table("Share of an evaluation", shares)]  # fmt: skip
     return Result("decode", checks, tables, notes, machine=machine("faiss-cpu"))
+
+
+def _grown(name: str, classes: int, batch: int, rounds: int) -> dict[str, Any]:
+    """One number of classes: ours at n_min, the exhaustive sides where a table of all classes fits."""
+    n = n_min(name, classes)
+    needed = 4.0 * classes * n
+    if needed * 1.3 > free_bytes() / 2:
+        made = system(name, n)
+        head = LscHead(made, Order.make("shuffled", made, 0), classes)
+        z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch))
+        timed = alternate({"ours": lambda: head.predict(z)}, rounds=rounds, most=8.0)
+        return {
+            "classes": classes, "n": n, "ours": milliseconds(timed.median("ours")), "matrix product": "does not fit",
+            "faster": None, "FAISS": "does not fit", "table of the others": megabytes(needed),
+        }  # fmt: skip
+    row = _case(name, n, classes, [batch], rounds)[0]
+    return {
+        "classes": classes, "n": n, **{key: row[key] for key in ("ours", "matrix product", "faster", "FAISS")},
+        "table of the others": megabytes(needed),
+    }  # fmt: skip
+
+
+def _first_faster(grown: list[dict[str, Any]]) -> str:
+    """The fewest classes from which on ours is the faster side, of those that were timed."""
+    slower = [row["classes"] for row in grown if row["faster"] is not None and row["faster"] < 1]
+    found = [row["classes"] for row in grown if row["faster"] is not None and row["classes"] > max(slower, default=0)]
+    return f"{min(found):,} classes" if found else "none of these"
 
 
 def _case(name: str, n: int, classes: int, sizes: list[int], rounds: int) -> list[dict[str, Any]]:
