@@ -90,8 +90,12 @@ def seconds(config: RunConfig) -> float:
     size = derived.image_size
     if config.model.name.startswith("timm:"):
         return images * TRANSFORMER * (size / config.model.args["patch_size"]) ** 2 / 4
-    if config.model.name == "mlp" and size == 28:
-        return images * PERCEPTRON * (config.model.width / 0.25) ** 2
+    if config.model.name == "mlp":
+        # Weights against those of the perceptron 5x100 at 28 px; a class layer of many classes outweighs the rest.
+        hidden = 400 * config.model.width
+        weights = size * size * hidden + 3 * hidden**2
+        head = derived.classes * (derived.n or hidden) if config.target.method == "ce" else 0
+        return images * PERCEPTRON * (weights + head) / (28 * 28 * 100 + 3 * 100**2)
     return images * ENCODER * max(1.0, (size / 8) ** 2 * (config.model.width / 0.25) ** 2)
 
 
