@@ -92,7 +92,7 @@ def operate(name: str, images: Tensor) -> Tensor:
 
 
 def _moved(choice: Tensor, device: torch.device) -> Tensor:
-    if device.type != "cuda":
+    if device.type == "cpu":
         return choice
     # From ordinary memory the copy would wait for the GPU.
-    return choice.pin_memory().to(device, non_blocking=True)
+    return (choice.pin_memory() if device.type == "cuda" else choice).to(device, non_blocking=True)
