@@ -1,18 +1,16 @@
 """Loop: our training step against a loop written by hand, with the same model, images, order and optimizer.
 
-Our loop is the one that `lsc-engine run` uses, run folder, log lines and requests included; it runs in a thread that
-is let go for a stretch of steps at a time, in turns with the bare one. Cross-entropy must end with equal weights bit
-by bit. The bare LSC loop gathers rows of a dense table, as Algorithm 1 of arXiv:2510.04090 does.
+Our loop is the one that `lsc-engine run` uses, run folder, log lines and requests included. Its batches pause it after
+every stretch of steps, and the bare one runs as many: in turns, in one thread. Cross-entropy must end with equal weights
+bit by bit. The bare LSC loop gathers rows of a dense table, as Algorithm 1 of arXiv:2510.04090 does.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +142,7 @@ class _Bare:
 
 
 class _Paced:
-    """The batches of a session, handed out a stretch at a time: `pause` blocks before every stretch."""
+    """The batches of a session, with a call of `pause` before every stretch of them."""
 
     def __init__(self, batches: Any, stretch: int, pause: Callable[[], None]) -> None:
         self._batches, self._stretch, self._pause = batches, stretch, pause
@@ -164,61 +162,37 @@ def _race(
     session: Session, writer: RunWriter, bare: _Bare, stretch: int, rounds: int
 ) -> tuple[Timed, list[tuple[Tensor, Tensor]]]:
     """Stretches of our loop and of the bare one in turns, and what must be equal: weights for CE, the loss for LSC."""
-    waiting, go = threading.Semaphore(0), threading.Semaphore(0)
-    failure: list[BaseException] = []
-
-    def pause() -> None:
-        waiting.release()
-        go.acquire()
-
-    threads = torch.get_num_threads()
-
-    def ours() -> None:
-        # OpenMP keeps the number of threads for each thread that asks.
-        torch.set_num_threads(threads)
-        try:
-            train(session, writer, Signals())
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            waiting.release()
-
-    session.batches = _Paced(session.batches, stretch, pause)  # type: ignore[assignment]
-    thread = threading.Thread(target=ours, daemon=True)
-    thread.start()
-    waiting.acquire()
-    # Threads beside the first one get their memory from other heaps, which is slower: so both sides run in such.
-    other = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
     sides = ("ours", "bare", "ours, processor", "bare, processor")
     taken: dict[str, list[float]] = {side: [] for side in sides}
     pairs: list[tuple[Tensor, Tensor]] = []
     exact = session.config.target.method == "ce"
-    for number in range(rounds + 1):
-        if failure:
-            break
-        times = [_now()]
-        go.release()
-        waiting.acquire()
+    number, began = 0, _now()
+
+    def pause() -> None:
+        nonlocal number, began, pairs
         wait()
-        times.append(_now())
-        other.submit(bare.run, stretch).result()
-        wait()
-        times.append(_now())
-        # The first stretch warms up.
-        if number:
-            for side, before, after in (("ours", times[0], times[1]), ("bare", times[1], times[2])):
-                taken[side].append(after[0] - before[0])
-                taken[f"{side}, processor"].append(after[1] - before[1])
-        elif not exact:
+        times = [began, _now()]
+        if 0 < number <= rounds + 1:
+            bare.run(stretch)
+            wait()
+            times.append(_now())
+            # The first stretch warms up.
+            if number > 1:
+                for side, before, after in (("ours", times[0], times[1]), ("bare", times[1], times[2])):
+                    taken[side].append(after[0] - before[0])
+                    taken[f"{side}, processor"].append(after[1] - before[1])
             # Two ways to compute a cosine round differently, and training amplifies it: compared early on.
-            pairs = _losses(session, bare)
-    if exact and not failure:
-        pairs = _weights(session, bare)
-    go.release()
-    thread.join()
-    other.shutdown()
-    if failure:
-        raise LscError(f"our loop ended: {failure[0]}") from failure[0]
+            if exact and number == rounds + 1:
+                pairs = _weights(session, bare)
+            elif number == 1 and not exact:
+                pairs = _losses(session, bare)
+        number += 1
+        began = _now()
+
+    session.batches = _Paced(session.batches, stretch, pause)  # type: ignore[assignment]
+    outcome = train(session, writer, Signals())
+    if outcome.state != "finished":
+        raise LscError(f"our loop ended as {outcome.state}")
     return Timed(taken), pairs
 
 
