@@ -62,21 +62,28 @@ class LscHead(Head):
         return self.order.index(labels)
 
     def for_step(self, labels: Tensor) -> Tensor:
-        """[B, 1 + 2k] where only the cosine counts and k is small: the index, then columns and weights (the bits of
-        float32) of the vector's sparse form, so that a step does not unrank. Else the index, [B]."""
+        """Where only the cosine counts and k is small, the index, then the columns of the vector's sparse form and,
+        where they are not the same for all, its weights (the bits of float32), so that a step does not unrank:
+        [B, 1 + k] or [B, 1 + 2k]. Else the index, [B]."""
         index = self.target(labels)
         if self.own is not None or self.kind != "cosine" or self.system.support > MOST_COLUMNS:
             return index
         columns, weights = self.system.coordinates(index)
+        if self.system.shared_weights(index) is not None:
+            return torch.cat([index.unsqueeze(1), columns], 1)
         bits = weights.contiguous().view(torch.int32).long()
         return torch.cat([index.unsqueeze(1), columns, bits], 1)
 
-    def _cosine(self, z: Tensor, target: Tensor) -> Tensor:
+    def _sparse(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns and weights of the targets, [B, k] each."""
         if target.dim() == 1:
-            return self.system.cosine(z, target)
+            return self.system.coordinates(target)
         k = self.system.support
-        weights = target[:, 1 + k :].to(torch.int32).view(torch.float32)
-        return self.system.cosine_from(z, target[:, 1 : 1 + k], weights)
+        columns = target[:, 1 : 1 + k]
+        shared = self.system.shared_weights(target)
+        if shared is not None:
+            return columns, shared.expand(columns.shape)
+        return columns, target[:, 1 + k :].to(torch.int32).view(torch.float32)
 
     @torch.no_grad()
     def prepare(self, device: torch.device) -> None:
@@ -92,7 +99,7 @@ class LscHead(Head):
                     raise LscError(f'target.loss: "{self.kind}" gives {shapes}; one loss for each image is needed')
                 return losses
             if self.kind == "cosine":
-                return 1 - self._cosine(z, target)
+                return 1 - self.system.cosine_from(z, *self._sparse(target))
             excess = torch.relu(self.distance(z, target) - self.cluster_radius)
             # (6) sums over the batch; the mean differs by a constant factor, which AdamW does not see.
             distance_loss = torch.expm1(excess)
@@ -101,7 +108,11 @@ class LscHead(Head):
             return self.weights[0] * (1 - self.system.cosine(z, target)) + self.weights[1] * distance_loss
 
     def loss(self, z: Tensor, target: Tensor) -> Tensor:
-        loss = self.losses(z, target).mean()
+        if self.own is None and self.kind == "cosine":
+            with torch.autocast(z.device.type, enabled=False):
+                loss = self.system.distance_from(z, *self._sparse(target))
+        else:
+            loss = self.losses(z, target).mean()
         if self.within is None:
             return loss
         with torch.autocast(z.device.type, enabled=False):

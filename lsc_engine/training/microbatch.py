@@ -44,10 +44,11 @@ class MicroBatches:
         for module in self._modules:
             kept = module.state_dict().keys()
             running += [b for name, b in module.named_buffers() if b.numel() and name in kept]
-        # Copied every step: one kernel for all of a type.
-        kinds = {b.dtype for b in running}
-        self._running = [[b for b in running if b.dtype == kind] for kind in kinds]
-        self._before = [[b.clone() for b in group] for group in self._running]
+        # Copied every step: one operation for all of a type, of a tensor by itself where it cannot be laid flat.
+        flat, other = [b.view(-1) for b in running if b.is_contiguous()], [b for b in running if not b.is_contiguous()]
+        self._running = [[b for b in flat if b.dtype == kind] for kind in {b.dtype for b in flat}]
+        self._running += [[b] for b in other]
+        self._before = [torch.cat(group) for group in self._running]
 
     @property
     def size(self) -> int:
@@ -63,7 +64,7 @@ class MicroBatches:
         not fit, CompileFailedError where the step cannot be compiled; either leaves all as it was before.
         """
         for running, before in zip(self._running, self._before, strict=True):
-            torch._foreach_copy_(before, running)
+            torch.cat(running, out=before)
         while True:
             reseed()
             try:
@@ -97,7 +98,7 @@ class MicroBatches:
         for module in self._modules:
             module.zero_grad(set_to_none=True)
         for running, before in zip(self._running, self._before, strict=True):
-            torch._foreach_copy_(running, before)
+            torch._foreach_copy_(running, before.split([len(b) for b in running]))
 
     def _halve(self, why: str) -> None:
         self._undo()

@@ -49,7 +49,10 @@ class Permutations(OrbitSystem):
         self._countable()
         plus, minus = self._ranks_of.unrank(index)
         columns = torch.stack([*plus, *minus], -1)
-        return columns, self._constant("weights", self._weights, index).expand(columns.shape)
+        return columns, self.shared_weights(index).expand(columns.shape)
+
+    def shared_weights(self, like: Tensor) -> Tensor:
+        return self._constant("weights", self._weights, like)
 
     def vectors(self, index: Tensor) -> Tensor:
         self._check(index)
