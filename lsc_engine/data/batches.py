@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 # Samples whose numbers, labels and targets are made at once.
 BLOCK_SAMPLES = 16384
-# Bytes of images fetched at once: many batches on a GPU, where each kernel costs its start, and no more than the
-# cache holds on a CPU.
+# Bytes of images fetched, augmented and made floats at once: many batches on a GPU, where each kernel costs its start,
+# and no more than the cache holds on a CPU.
 BLOCK_BYTES = {"cpu": 2**20, "cuda": 8 * 2**20}
 
 
@@ -125,12 +125,17 @@ class Batches(Generic[T]):
         for block, start in self._blocks(step):
             index, labels, target, draws = self._prepare(block)
             keys = view_keys(self.seed, block.epoch, self._positions(block, self.device)) if self._views else None
-            images = self._fetched(block, start, index) if streamed is None else streamed
-            for batch in range(start, block.stop):
-                rows = slice((batch - block.first) * self.batch_size, (batch - block.first + 1) * self.batch_size)
-                pixels = self._finish(next(images), None if draws is None else draws.rows(rows.start, rows.stop))
+            images = self._fetched(block, start, index, draws) if streamed is None else None
+            numbers, known = index.split(self.batch_size), labels.split(self.batch_size)
+            for at in range(start - block.first, block.stop - block.first):
+                rows = slice(at * self.batch_size, (at + 1) * self.batch_size)
+                if images is not None:
+                    pixels = next(images)
+                else:
+                    assert streamed is not None
+                    pixels = self._finish(next(streamed), draws, rows)
                 pixels = pixels if keys is None else two_views(pixels, keys[rows])
-                yield Batch(pixels, labels[rows], _rows(target, rows), index[rows])
+                yield Batch(pixels, known[at], _rows(target, rows), numbers[at])
 
     def _blocks(self, step: int) -> Iterator[tuple[_Block, int]]:
         """Blocks from the one that holds `step`, each with its first batch to give out.
@@ -161,14 +166,14 @@ class Batches(Generic[T]):
             draws = draw(self.seed, block.epoch, positions, self.batch_size, self._augment_per)
         return index, labels, target, draws
 
-    def _fetched(self, block: _Block, start: int, index: Tensor) -> Iterator[Tensor]:
-        """uint8 images of the batches from `start` to the block's end, out of a source on the device."""
+    def _fetched(self, block: _Block, start: int, index: Tensor, draws: Draws | None) -> Iterator[Tensor]:
+        """The images of the batches from `start` to the block's end, out of a source on the device."""
         for first in range(block.first, block.stop, self._fetch):
             stop = min(first + self._fetch, block.stop)
             if stop > start:
                 rows = slice((first - block.first) * self.batch_size, (stop - block.first) * self.batch_size)
-                images = self.source.fetch(index[rows]).to(self.device).split(self.batch_size)
-                yield from images[max(0, start - first) :]
+                images = self._finish(self.source.fetch(index[rows]).to(self.device), draws, rows)
+                yield from images.split(self.batch_size)[max(0, start - first) :]
 
     def _streamed(self, step: int) -> Iterator[Tensor]:
         """uint8 images of every batch from `step` on, read by workers."""
@@ -190,8 +195,9 @@ class Batches(Generic[T]):
                 ].clone()
 
     @torch.no_grad()
-    def _finish(self, images: Tensor, draws: Draws | None) -> Tensor:
-        return normalise(images if draws is None else light1(images, draws))
+    def _finish(self, images: Tensor, draws: Draws | None, rows: slice) -> Tensor:
+        """uint8 -> float32, augmented by the draws of these rows of the block."""
+        return normalise(images if draws is None else light1(images, draws.rows(rows.start, rows.stop)))
 
 
 def _rows(target: Any, rows: slice) -> Any:
