@@ -109,14 +109,19 @@ class LscHead(Head):
 
     def loss(self, z: Tensor, target: Tensor) -> Tensor:
         if self.own is None and self.kind == "cosine":
-            with torch.autocast(z.device.type, enabled=False):
-                loss = self.system.distance_from(z, *self._sparse(target))
+            loss = self._mean_distance(z, target)
         else:
             loss = self.losses(z, target).mean()
         if self.within is None:
             return loss
         with torch.autocast(z.device.type, enabled=False):
             return loss + self.within_weight * within_loss(self.within, self.residuals(z.float(), target), self.sigma)
+
+    def _mean_distance(self, z: Tensor, target: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(z.device.type):
+            return self.system.distance_from(z, *self._sparse(target))
+        with torch.autocast(z.device.type, enabled=False):
+            return self.system.distance_from(z, *self._sparse(target))
 
     def residuals(self, z: Tensor, target: Tensor) -> Tensor:
         """[B, n]: embeddings less their own centres; as unit vectors where only the direction counts."""

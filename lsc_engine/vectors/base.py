@@ -144,7 +144,7 @@ class VectorSystem(ABC):
 def _length(z: Tensor) -> Tensor:
     """|z| of each row [B]. A zero embedding divides by 1: cosine 0, with a finite gradient towards the vector."""
     length = torch.linalg.vector_norm(z, dim=1)
-    return torch.where(length > 0, length, 1.0)
+    return length + (length == 0)
 
 
 class SparseCosine(torch.autograd.Function):
