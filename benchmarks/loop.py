@@ -1,8 +1,8 @@
 """Loop: our training step against a loop written by hand, with the same model, images, order and optimizer.
 
-Our loop is the one that `lsc-engine run` uses, run folder, log lines and requests included. Its batches pause it after
-every stretch of steps, and the bare one runs as many: in turns, in one thread. Cross-entropy must end with equal weights
-bit by bit. The bare LSC loop gathers rows of a dense table, as Algorithm 1 of arXiv:2510.04090 does.
+Our loop is the one that `lsc-engine run` uses, run folder, log lines and requests included. After every stretch of
+steps its batches let the bare one do as many: in turns, in one thread. Cross-entropy must end with equal weights bit by
+bit. The bare LSC loop gathers rows of a dense table, as Algorithm 1 of arXiv:2510.04090 does.
 """
 
 from __future__ import annotations

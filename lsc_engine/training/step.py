@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from lsc_engine.errors import LscError
 from lsc_engine.heads import Head
@@ -30,12 +32,65 @@ def compile_failed(error: BaseException) -> bool:
     return any(kind is not None and isinstance(error, kind) for kind in kinds)
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW. What a step works on is gathered once and not at every step, which is a fifth of its time
+    for a small network: the same kernels on the same tensors."""
+
+    def __init__(self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+        self._gathered: list[_Gathered] = []
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step by the gradients; parameters without one stay."""
+        if not self._up_to_date():
+            self._gathered = [_Gathered(group, self.state) for group in self.param_groups]
+        gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
+        if any(g is None for some in gradients for g in some) or not all(g.moments for g in self._gathered):
+            # Torch makes the moments at a parameter's first gradient.
+            self._gathered = []
+            super().step()
+            return
+        for group, kept, grads in zip(self.param_groups, self._gathered, gradients, strict=True):
+            first, second, steps = kept.moments
+            adamw(
+                kept.parameters, grads, first, second, [], steps, fused=True, amsgrad=False, maximize=False,
+                beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"],
+                eps=group["eps"],
+            )  # fmt: skip
+
+    def _up_to_date(self) -> bool:
+        """A loaded state is another object, and so is the list of parameters when some were taken out."""
+        return len(self._gathered) == len(self.param_groups) and all(
+            kept.state is self.state and kept.parameters is group["params"]
+            for kept, group in zip(self._gathered, self.param_groups, strict=True)
+        )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+class _Gathered:
+    """The moments of a group's parameters: first, second, number of steps; empty where some have none yet."""
+
+    def __init__(self, group: dict[str, Any], state: Any) -> None:
+        self.parameters: list[Any] = group["params"]
+        self.state = state
+        known = [state.get(p) for p in self.parameters]
+        self.moments: list[list[Tensor]] = []
+        if known and all(known):
+            self.moments = [[k[name] for k in known] for name in ("exp_avg", "exp_avg_sq", "step")]
+
+
 def make_optimizer(name: str, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, momentum: float
                    ) -> torch.optim.Optimizer:  # fmt: skip
     """AdamW (fused) or SGD over `parameters`; the rate is set anew at every step."""
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
 
 
 def keep_only(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lsc_engine.vectors.counting import SystemFacts
 from lsc_engine.vectors.orbits import OrbitSystem, TwoValued
-from lsc_engine.vectors.subsets import Subsets, skip, unskip
+from lsc_engine.vectors.subsets import Subsets, few, skip, unskip
 
 
 class Arrangements:
@@ -26,6 +26,12 @@ class Arrangements:
 
     def unrank(self, rank: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Positions of the ones and of the minus ones, each rising."""
+        if few(rank):
+            ranks = rank.numpy()
+            above = ranks // self.minus.count
+            ones = self.plus.unrank_few(above)
+            others = [skip(x, ones) for x in self.minus.unrank_few(ranks - above * self.minus.count)]
+            return [torch.from_numpy(x) for x in ones], [torch.from_numpy(x) for x in others]
         first = torch.div(rank, self.minus.count, rounding_mode="floor")
         plus = self.plus.unrank(first)
         minus = self.minus.unrank(rank - first * self.minus.count)

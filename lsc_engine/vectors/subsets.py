@@ -8,11 +8,16 @@ nothing is rounded, whatever the size.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 LARGEST = 2**63 - 1
+# Up to so many, numbers on the host are all overhead.
+FEW = 8192
+_HOST = torch.device("cpu")
 
 
 class Subsets:
@@ -37,6 +42,20 @@ class Subsets:
         positions.append((self.total - 1) - left)
         return positions
 
+    def unrank_few(self, rank: np.ndarray) -> list[np.ndarray]:
+        """`unrank` by numpy, whose operations cost a third of torch's where all is overhead."""
+        if self.p == 1:
+            return [rank]
+        left = (self.count - 1) - rank
+        positions = []
+        for size in range(self.p, 1, -1):
+            row = self._row(size, _HOST).numpy()
+            after = np.searchsorted(row[1:], left, side="right")
+            positions.append(self.total - after)
+            left = left - row.take(after)
+        positions.append((self.total - 1) - left)
+        return positions
+
     def rank(self, positions: list[Tensor]) -> Tensor:
         """The rank of each set of positions, which are p tensors of one shape, rising."""
         if self.p == 1:
@@ -55,7 +74,16 @@ class Subsets:
         return self._pascal[key]
 
 
-def skip(position: Tensor, taken: list[Tensor]) -> Tensor:
+def few(numbers: Tensor) -> bool:
+    """Are these integers on the host and so few that numpy is quicker?"""
+    small = numbers.dim() > 0 and numbers.numel() <= FEW
+    return small and numbers.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+Numbers = TypeVar("Numbers", Tensor, np.ndarray)
+
+
+def skip(position: Numbers, taken: list[Numbers]) -> Numbers:
     """A position among those left over -> a position among all, where `taken`, rising, were left out."""
     for x in taken:
         position = position + (position >= x)
