@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lsc_engine import __version__
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line of the viewer."""
@@ -27,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
     out.add_argument("--plugin", action="append", default=[], metavar="FILE.py", type=Path,
                      help="own models and losses for New run: known here by name, run by what is launched")  # fmt: skip
+    out.add_argument("--version", action="version", version=f"lsc-tui {__version__}")
     out.add_argument("--theme", help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light")
     return out
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from typing import Annotated
 
 import typer
 
+from lsc_engine import __version__
 from lsc_engine.errors import LscError
 
 # One module per group; each has `register(app)`.
@@ -28,9 +30,24 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_options)
     for group in GROUPS:
         importlib.import_module(f"lsc_engine.cli.{group}").register(app)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"lsc-engine {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Train networks on predefined vector systems, from a preset to a run folder."""
 
 
 def _end_on_signals() -> None:

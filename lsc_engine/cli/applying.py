@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsc_engine.cli.look import AsJson, RunsDirs
+from lsc_engine.cli.options import At, DataDir, Device, Force, Json, OneRun, Plugins, RunsDirs
 from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.errors import LscError, UsageError, did_you_mean
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from lsc_engine.training.applying import Prediction
     from lsc_engine.training.trained import Trained
 
-OneRun = Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")]
-Dataset = Annotated[str | None, typer.Option("--dataset", help="Another data set. Default: the run's own.")]
-DataPath = Annotated[str | None, typer.Option("--path", help="The folder of the data set; required for folder.")]
-Split = Annotated[str, typer.Option("--split", help="train or val.")]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", metavar="NAME", help="Another data set. Default: the run's own.")
+]
+DataPath = Annotated[
+    str | None, typer.Option("--path", metavar="DIR", help="The folder of the data set; required for folder.")
+]
+Split = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train or val.")]
 Classes = Annotated[
-    int | None, typer.Option("--classes", min=2, help="The first so many classes of the data set. Default: the run's.")
+    int | None,
+    typer.Option(
+        "--classes", min=2, metavar="K", help="The first so many classes of the data set. Default: the run's."
+    ),
 ]
-At = Annotated[int | None, typer.Option("--at", help="The checkpoint's step. Default: the newest good one.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="The first so many images only.")]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where data sets are. Default: $LSC_DATA, else ~/.cache/lsc.")
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what lies there.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="K", help="The first so many images only.")]
 _ENDINGS = (".safetensors", ".npy")
 
 
@@ -46,7 +46,10 @@ def embed(
     path: DataPath = None,
     classes: Classes = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="FILE.safetensors or FILE.npy. Default: RUN-SPLIT.safetensors here.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="FILE.safetensors or FILE.npy. Default: RUN-SPLIT.safetensors here."
+        ),
     ] = None,
     limit: Limit = None,
     at: At = None,
@@ -54,7 +57,8 @@ def embed(
     runs_dir: RunsDirs = None,
     data_dir: DataDir = None,
     device: Device = "auto",
-    as_json: AsJson = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
 ) -> None:
     """Embeddings and labels of a data set by a trained run.
 
@@ -68,7 +72,7 @@ def embed(
     file = _free((out or Path(f"{stem}.safetensors")).expanduser(), force)
     from lsc_engine.training.applying import Wanted, embed_all, open_images, save_embeddings
 
-    trained = _open(found, device, data_dir, at)
+    trained = _open(found, device, data_dir, at, plugin)
     source = open_images(trained, Wanted(dataset, split, path, classes), data_dir)
     z, labels = embed_all(trained, source, limit)
     facts = {
@@ -93,19 +97,22 @@ def embed(
 
 def predict(
     run: OneRun,
-    images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]…", help="Image files.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Image files.")] = None,
     dataset: Dataset = None,
-    split: Annotated[str | None, typer.Option("--split", help="train or val, of a data set.")] = None,
+    split: Annotated[str | None, typer.Option("--split", metavar="SPLIT", help="train or val, of a data set.")] = None,
     path: DataPath = None,
     classes: Classes = None,
-    out: Annotated[Path | None, typer.Option("--csv", help="Write the labels as CSV to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the labels as CSV to this file.")
+    ] = None,
     limit: Limit = None,
     at: At = None,
     force: Force = False,
     runs_dir: RunsDirs = None,
     data_dir: DataDir = None,
     device: Device = "auto",
-    as_json: AsJson = False,
+    plugin: Plugins = None,
+    as_json: Json = False,
 ) -> None:
     """Labels of image files, or of a data set, with the cosine to the class's vector; or "new class", where the nearest
     vector of the system belongs to none.
@@ -125,7 +132,7 @@ def predict(
     file = _free(out.expanduser(), force, (".csv",)) if out is not None else None
     from lsc_engine.training.applying import class_names
 
-    trained = _open(found, device, data_dir, at)
+    trained = _open(found, device, data_dir, at, plugin)
     if images:
         rows = _of_files([one.expanduser() for one in images], trained)
     else:
@@ -152,10 +159,12 @@ def _free(file: Path, force: bool, endings: tuple[str, ...] = _ENDINGS) -> Path:
     return file
 
 
-def _open(found: Any, device: str, data_dir: Path | None, at: int | None) -> Trained:
+def _open(found: Any, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None) -> Trained:
+    from lsc_engine.plugins import load_plugins
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.trained import open_trained
 
+    load_plugins(plugin or [])
     return open_trained(found, device=pick_device(device), data_dir=data_dir, at=at)
 
 

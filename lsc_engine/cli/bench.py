@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsc_engine.cli.options import Json
+
 if TYPE_CHECKING:
     from lsc_engine.bench import Result
 
@@ -20,16 +22,20 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Benchmarks, or all; without one they are listed.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Benchmarks, or all; without one they are listed.", show_default=False),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Tiny sizes: shows that it works, figures mean nothing.")
     ] = False,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="An argument of the benchmark: batch=512. May be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of the benchmark: batch=512. May be repeated."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write DIR/NAME.md, a Markdown page.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write DIR/NAME.md, a Markdown page.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Measure what the project says of its speed: each figure beside its bar, with a verdict.
 

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of data sets. Default: $LSC_DATA, else ~/.cache/lsc.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+from lsc_engine.cli.options import DataDir, Json, RunsDir
 
 
 def register(app: typer.Typer) -> None:
@@ -20,14 +17,21 @@ def register(app: typer.Typer) -> None:
 
 
 def pack(
-    dataset: Annotated[str, typer.Argument(help="imagenet, cinic10 or folder.", show_default=False)],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cinic10 or folder.", show_default=False)],
     size: Annotated[
-        int, typer.Option("--size", min=4, max=1024, help="Height and width in pixels.", show_default=False)
+        int,
+        typer.Option(
+            "--size", metavar="PIXELS", min=4, max=1024, help="Height and width in pixels.", show_default=False
+        ),
     ],
-    path: Annotated[Path | None, typer.Option("--path", help="The folder of images; required for folder.")] = None,
+    path: Annotated[
+        Path | None, typer.Option("--path", metavar="DIR", help="The folder of images; required for folder.")
+    ] = None,
     data_dir: DataDir = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes. Default: one per core.")] = None,
-    as_json: AsJson = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=0, help="Processes. Default: one per core.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Pack a data set of image files into one memory-mapped file of bytes.
 
@@ -61,9 +65,9 @@ def pack(
 
 
 def doctor(
-    runs_dir: Annotated[Path | None, typer.Option("--runs-dir", help="Default: $LSC_RUNS, else ./runs.")] = None,
+    runs_dir: RunsDir = None,
     data_dir: DataDir = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Check this machine: Python, torch, GPUs, data sets, disk, and whether runs survive logout.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lsc_engine.cli.look import AsJson, RunsDirs
+from lsc_engine.cli.options import Force, Json, ManyRuns, RunsDirs
 from lsc_engine.cli.output import emit_json
 from lsc_engine.errors import UsageError, did_you_mean
 
@@ -18,21 +18,31 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, or a study for all of its runs.")],
-    to: Annotated[str, typer.Option("--to", help="csv, parquet, tensorboard, safetensors, png, svg, pdf or latex.")],
+    runs: ManyRuns,
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="FORMAT", help="csv, parquet, tensorboard, safetensors, png, svg, pdf or latex."),
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="File, or folder where there are several. Default: a name of its own.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="PATH", help="File, or folder where there are several. Default: a name of its own."
+        ),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="Draw this metric (png, svg, pdf); may be repeated.")
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="Draw this metric (png, svg, pdf); may be repeated."),
     ] = None,
-    baseline: Annotated[str | None, typer.Option("--baseline", help="Variant to compare with (latex).")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="VARIANT", help="Variant to compare with (latex).")
+    ] = None,
     at: Annotated[
-        int | None, typer.Option("--at", help="Step of the checkpoint (safetensors). Default: the best one.")
+        int | None,
+        typer.Option("--at", metavar="STEP", help="Step of the checkpoint (safetensors). Default: the best one."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what lies there.")] = False,
+    force: Force = False,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Write runs for other tools: metrics, the weights of the best checkpoint, curves, or a table of a comparison.
 

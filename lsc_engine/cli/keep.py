@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsc_engine.cli.look import AsJson, RunsDirs
+from lsc_engine.cli.options import Json, OneRun, RunsDirs
 from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.runs import Run
-
-OneRun = Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +28,7 @@ def stop(
     run: OneRun,
     now: Annotated[bool, typer.Option("--now", help="End the process at once (on the run's own host).")] = False,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Ask a run to write a checkpoint and end; works from any host that sees its folder.
 
@@ -82,7 +80,7 @@ def note(
     run: OneRun,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The note.")],
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Add a note to a run.
 
@@ -100,7 +98,7 @@ def tag(
     name: Annotated[str, typer.Argument(metavar="TAG", help="The tag.")],
     remove: Annotated[bool, typer.Option("--remove", help="Take the tag away.")] = False,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Add a tag to a run, or take it away.
 
@@ -121,10 +119,10 @@ def _told(run: Run, text: str, as_json: bool) -> None:
 
 
 def delete(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs to move to the trash.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs to move to the trash.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Move runs to .trash in their runs folder; a running run is refused.
 

@@ -138,7 +138,10 @@ def _tell_run(run: Run, as_json: bool) -> None:
 
 
 def check_place(place: Place, *, importing: bool) -> None:
-    """UsageError for a device or GPUs that are not there. Without `importing` torch, only what is said is looked at."""
+    """UsageError for a runs folder that is a file, and for a device or GPUs that are not there. Without `importing`
+    torch, only what is said of the device is looked at."""
+    if place.runs_dir.exists() and not place.runs_dir.is_dir():
+        raise UsageError(f"--runs-dir: {place.runs_dir} is a file, not a folder")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", place.device):
         raise UsageError(f'--device: "{place.device}" is not a device. Allowed: auto, cpu, cuda, cuda:0, cuda:1, …')
     if importing and place.gpus is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lsc_engine.cli.options import Json, ManyRuns, OneRun, RunsDirs
 from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.cli.tables import count, percent, table, value
 from lsc_engine.errors import LscError, UsageError
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from lsc_engine.charts import Mark
     from lsc_engine.runs import Run, Status
 
-RunsDirs = Annotated[
-    list[Path] | None,
-    typer.Option("--runs-dir", help="A runs folder; may be given several times. Default: $LSC_RUNS, else ./runs."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 _FOLLOW_SECONDS = 0.3
 
 
@@ -64,10 +60,10 @@ def summary(run: Run, status: Status, short: str) -> dict[str, Any]:
 def list_(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORD]…", help="Only runs with all words in id, state, owner or tags."),
+        typer.Argument(metavar="WORD", help="Only runs with all words in id, state, owner or tags."),
     ] = None,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """List runs with their state, progress and last values.
 
@@ -112,11 +108,13 @@ def _list_row(one: dict[str, Any], kind: str) -> list[str]:
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")],
+    run: OneRun,
     plot: Annotated[bool, typer.Option("--plot", help="Draw loss, accuracy and the last embeddings.")] = False,
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="Draw this metric instead; repeatable.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME", help="Draw this metric instead; repeatable.")
+    ] = None,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Show one run: state, last values, settings, notes, checkpoints.
 
@@ -264,13 +262,18 @@ _PLOTTED = (("train/loss", "val/loss"), ("train/accuracy", "val/accuracy"))
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, or a study for all of its runs.")],
-    baseline: Annotated[str | None, typer.Option("--baseline", help="Variant to compare with.")] = None,
+    runs: ManyRuns,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="VARIANT", help="Variant to compare with.")
+    ] = None,
     level: Annotated[
-        list[str] | None, typer.Option("--level", help="metric=value instead of the preset's levels; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--level", metavar="METRIC=VALUE", help="metric=value instead of the preset's levels; repeatable."
+        ),
     ] = None,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Compare runs: differing settings, final values, and how soon each reaches a level.
 
@@ -291,15 +294,21 @@ def compare(
 
 
 def _find_all(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
-    """The runs that `refs` name; a study or study/variant names all of its runs."""
+    """The runs that `refs` name; a study or study/variant names all of its runs, in the order of its preset."""
     from lsc_engine.runs import find_run, list_runs
+    from lsc_engine.runs.studies import Study, in_order
 
     known = list_runs(runs_dir)
     chosen: list[Run] = []
     for ref in refs:
         named = ref.rstrip("/")
         group = [r for r in known if named in (r.study, r.study.rpartition("/")[2], f"{r.study}/{r.variant}")]
-        chosen += group or [find_run(ref, runs_dir)]
+        studies = dict.fromkeys((run.study, run.root) for run in group)
+        for study, root in studies:
+            own = [run for run in group if (run.study, run.root) == (study, root)]
+            chosen += in_order(own, None if root is None else Study(study, root, ()).preset())
+        if not group:
+            chosen.append(find_run(ref, runs_dir))
     return list({(str(run.root), run.id): run for run in chosen}.values())
 
 
@@ -319,11 +328,11 @@ def _levels(texts: Sequence[str]) -> dict[str, list[float]]:
 
 
 def log(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")],
+    run: OneRun,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until the run ends.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines only; 0 for all.")] = 0,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="Last lines only; 0 for all.")] = 0,
     runs_dir: RunsDirs = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Print what a run's process printed.
 

@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsc_engine.cli.options import DataDir, Json, Plugins, Preset, Seeds, Sets, StudyName, Sweeps, Variants
 from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.config import PresetInfo, RunConfig, StudyPlan
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where data sets are looked for ($LSC_DATA, else ~/.cache/lsc).")
-]
-
 
 # The folders of shipped presets.
 PAPERS = {
@@ -35,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def presets(
-    filter: Annotated[str, typer.Argument(help="Show those whose name, title or claim contains this.")] = "",
+    filter: Annotated[
+        str, typer.Argument(metavar="WORDS", help="Show those whose name, title or claim contains this.")
+    ] = "",
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -57,14 +54,14 @@ def presets(
 
 
 def check(
-    preset: Annotated[str, typer.Argument(help="A preset file or the name of a shipped preset.")],
-    variant: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value.")] = None,
-    sweep: Annotated[list[str] | None, typer.Option(help="Every variant with each value: a.b=x,y.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, like 0,1,2.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
+    preset: Preset,
+    variant: Variants = None,
+    set_: Sets = None,
+    sweep: Sweeps = None,
+    seeds: Seeds = None,
+    name: StudyName = None,
     data_dir: DataDir = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file with own parts; may be repeated.")] = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Validate a preset and show what each variant resolves to, without training or creating anything.
@@ -87,8 +84,8 @@ def check(
 
 
 def new(
-    preset: Annotated[str, typer.Argument(help="A preset file or the name of a shipped preset.")],
-    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    preset: Preset,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")],
     json: Json = False,
 ) -> None:
     """Copy a preset to a file of your own, to edit.

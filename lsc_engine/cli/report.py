@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsc_engine.cli.look import AsJson, RunsDirs
+from lsc_engine.cli.options import DataDir, Json, RunsDirs
 from lsc_engine.cli.output import emit_json, say
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.runs.views import VIEWS
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from lsc_engine.report.writing import Written
     from lsc_engine.runs.studies import Study
 
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where data sets are. Default: $LSC_DATA, else ~/.cache/lsc.")
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
@@ -29,16 +25,19 @@ def register(app: typer.Typer) -> None:
 
 def report(
     study: Annotated[
-        str | None, typer.Argument(help="A study: its name, or what stands behind its slash; or a saved view.")
+        str | None,
+        typer.Argument(metavar="STUDY", help="A study: its name, or what stands behind its slash; or a saved view."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every study of the runs folder, and an index page.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Where to write. Default: the study's folder; with --all, the runs folder."),
+        typer.Option(
+            "--out", metavar="DIR", help="Where to write. Default: the study's folder; with --all, the runs folder."
+        ),
     ] = None,
     runs_dir: RunsDirs = None,
     data_dir: DataDir = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Write the report of a study or saved view: claim, verdict, our figures beside the paper's, curves, settings.
 

@@ -7,24 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lsc_engine.cli.options import (
+    At,
+    DataDir,
+    Detach,
+    Device,
+    Gpus,
+    Json,
+    OneRun,
+    Plugins,
+    Preset,
+    RunsDir,
+    Seeds,
+    Sets,
+    StudyName,
+    Sweeps,
+    Variants,
+)
+
 if TYPE_CHECKING:
     from lsc_engine.cli.launching import Place
-
-RunsDir = Annotated[
-    Path | None, typer.Option("--runs-dir", help="Where run folders are kept. Default: $LSC_RUNS, else ./runs.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Where data sets are. Default: $LSC_DATA, else ~/.cache/lsc.")
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
-Gpus = Annotated[str | None, typer.Option("--gpus", help="Spread runs: auto (those nobody uses), or 0,1,3.")]
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", help="A Python file with own models, systems, losses or data sets; may be repeated."),
-]
-Detach = Annotated[bool, typer.Option("--detach", help="Leave it running and return at once.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Change a setting: a.b=value.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,12 +37,12 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    preset: Annotated[str, typer.Argument(help="A preset file, or the name of a shipped preset.")],
-    variant: Annotated[list[str] | None, typer.Option("--variant", help="Only this variant; may be repeated.")] = None,
+    preset: Preset,
+    variant: Variants = None,
     sets: Sets = None,
-    sweep: Annotated[list[str] | None, typer.Option("--sweep", help="Every variant at each value: a.b=x,y.")] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, as in 0,1,2.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The study's name. Default: the preset's.")] = None,
+    sweep: Sweeps = None,
+    seeds: Seeds = None,
+    name: StudyName = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -70,7 +72,7 @@ def run(
 
 
 def resume(
-    ref: Annotated[str, typer.Argument(metavar="RUN", help="A run: id, unique part of one, short id or path.")],
+    ref: OneRun,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -90,10 +92,10 @@ def resume(
 
 
 def fork(
-    ref: Annotated[str, typer.Argument(metavar="RUN", help="A run: id, unique part of one, short id or path.")],
+    ref: OneRun,
     sets: Sets = None,
-    at: Annotated[int | None, typer.Option("--at", help="The checkpoint's step. Default: the newest good one.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="The new run's variant name.")] = None,
+    at: At = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="VARIANT", help="The new run's variant name.")] = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     device: Device = "auto",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lsc_engine.cli.options import Json
 from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,14 +32,16 @@ def register(app: typer.Typer) -> None:
 
 
 def nmin(
-    classes: Annotated[str, typer.Argument(help="Number of classes: 300000, 300_000, 300k, 1.28M.")],
+    classes: Annotated[str, typer.Argument(metavar="CLASSES", help="Number of classes: 300000, 300_000, 300k, 1.28M.")],
     systems: Annotated[
-        list[str] | None, typer.Option("--system", "-s", help="A system to list first; may be given several times.")
+        list[str] | None,
+        typer.Option("--system", "-s", metavar="SYSTEM", help="A system to list first; may be given several times."),
     ] = None,
     max_cosine: Annotated[
-        float | None, typer.Option("--max-cosine", help="Largest cosine wanted; systems beyond it come last, marked.")
+        float | None,
+        typer.Option("--max-cosine", metavar="X", help="Largest cosine wanted; systems beyond it come last, marked."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Smallest n at which each vector system holds that many classes.
 
@@ -79,15 +82,17 @@ def nmin(
 
 
 def vectors(
-    system: Annotated[str, typer.Argument(help="Name of a vector system: A, V21, V22, W2, simplex, file:PATH, ...")],
-    n: Annotated[int, typer.Option("--n", help="Latent dimension.")],
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="Name of a vector system: A, V21, V22, W2, simplex, file:PATH, ...")
+    ],
+    n: Annotated[int, typer.Option("--n", metavar="N", help="Latent dimension.")],
     classes: Annotated[
-        str | None, typer.Option("--classes", help="Number of classes (planar and simplex need it).")
+        str | None, typer.Option("--classes", metavar="C", help="Number of classes (planar and simplex need it).")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--csv", help="Write unit rows in index order to FILE ('-': stdout).")
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write unit rows in index order to FILE ('-': stdout).")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Number of vectors at most.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="K", help="Number of vectors at most.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; with --limit, the vectors too.")
     ] = False,

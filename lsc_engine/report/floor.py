@@ -70,7 +70,8 @@ def floor_of(config: RunConfig, run: Run, data_dir: Path | None) -> Floor:
         return Floor(None, None)
     try:
         return Floor(1 / classes, constant_loss(config, run, classes, data_dir))
-    except (LscError, OSError, ValueError, NotImplementedError):
+    except (LscError, OSError, ValueError):
+        # A table of vectors that is gone, or more vectors than an index can name: the loss has no floor to be told.
         return Floor(1 / classes, None)
 
 

@@ -14,7 +14,7 @@ from lsc_engine.runs import Run
 from lsc_engine.runs.compare import Comparison, Row, compare
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
-from lsc_engine.runs.studies import Study, tries_of
+from lsc_engine.runs.studies import Study, in_order, tries_of
 
 _SHOWN = 6
 # Notes of a comparison that a report tells where it compares, or does not need: it counts the stages before.
@@ -78,8 +78,7 @@ def gather(study: Study, data_dir: Path | None = None) -> Material:
     runs = _usable(study.runs, preset, made.missing)
     if preset is not None:
         made.missing += _not_there(preset, study)
-        order = {variant.name: place for place, variant in enumerate(preset.variants)}
-        runs.sort(key=lambda run: (order.get(run.variant, len(order)), run.variant, run.seed))
+        runs = in_order(runs, preset)
     if not runs:
         return made
     levels = preset.compare.levels if preset is not None and preset.compare.levels else None

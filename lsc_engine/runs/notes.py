@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,25 +52,42 @@ def read_notes(folder: Path) -> tuple[list[Note], list[str]]:
 
 @contextmanager
 def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
-    """Notes and tags to be changed in place, written back on leaving. LscError when the folder cannot be written."""
-    if (folder / NOTES).exists():
+    """Notes and tags to be changed in place, written back on leaving; of two processes the second waits for the first.
+    LscError when the folder cannot be written."""
+    with _alone(folder):
+        if (folder / NOTES).exists():
+            try:
+                notes, tags = _clean(read_json(folder / NOTES))
+            except UnreadableError as error:
+                raise LscError(f"{folder}: {error}; move it away to begin anew") from None
+        else:
+            notes, tags = [], []
+        yield notes, tags
+        document = {
+            "notes": [{"time": note.time, "author": note.author, "text": note.text} for note in notes],
+            "tags": tags,
+        }
         try:
-            notes, tags = _clean(read_json(folder / NOTES))
-        except UnreadableError as error:
-            raise LscError(f"{folder}: {error}; move it away to begin anew") from None
-    else:
-        notes, tags = [], []
-    yield notes, tags
-    document = {
-        "notes": [{"time": note.time, "author": note.author, "text": note.text} for note in notes],
-        "tags": tags,
-    }
+            replace_json(folder / NOTES, document)
+        except PermissionError:
+            raise LscError(f"{folder} is read only") from None
+        except OSError as error:
+            raise LscError(f"{folder}: {NOTES} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """A lock on the folder itself, which leaves no file; where a file system has none, the last writer wins."""
     try:
-        replace_json(folder / NOTES, document)
-    except PermissionError:
-        raise LscError(f"{folder} is read only") from None
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise LscError(f"{folder}: {NOTES} cannot be written: {error.strerror}") from None
+        raise LscError(f"{folder} cannot be opened: {error.strerror}") from None
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def add_note(folder: Path, text: str) -> None:

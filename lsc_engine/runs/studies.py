@@ -63,6 +63,12 @@ class Study:
         return preset, faults[0].sentence(self.preset_path.name) if preset is None else None
 
 
+def in_order(runs: Iterable[Run], preset: Preset | None) -> list[Run]:
+    """Runs of one study in the order of its preset's variants, seeds rising; variants it does not know last."""
+    order = {variant.name: place for place, variant in enumerate(preset.variants)} if preset else {}
+    return sorted(runs, key=lambda run: (order.get(run.variant, len(order)), run.variant, run.seed))
+
+
 def write_study(root: Path, study: str, text: str) -> Path:
     """Keep the preset of a study in its runs folder. Returns the study's folder; LscError where it cannot be
     written."""

@@ -7,6 +7,7 @@ line or heartbeat, and said in the status message.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import shutil
@@ -51,8 +52,8 @@ class RunSettings(Protocol):
 def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> Path:
     """Create the run folder in state `queued`: whole or not at all. Returns the folder.
 
-    UsageError when the folder exists and is not empty or its place is not that of the run id; LscError when it cannot
-    be written.
+    UsageError when the folder exists and is not empty, or comes to be so meanwhile, or its place is not that of the
+    run id; LscError when it cannot be written.
     """
     folder = Path(folder)
     identifier = run_id(config.study, config.variant, config.seed)
@@ -80,6 +81,8 @@ def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> 
             shutil.rmtree(fresh, ignore_errors=True)
         fsync_folder(folder.parent)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise UsageError(f"{folder}: another process has just made this run, and trains it") from None
         raise LscError(f"{folder} cannot be created: {error.strerror}") from None
     return folder
 

@@ -97,6 +97,13 @@ def test_all_four_kinds_train_and_go_on(folder: Path) -> None:
     assert run.last()["val/accuracy"] == 1.0
     assert (loss_kind(run.config), loss_group(run.config)) == ("o", "o squared")
 
+    told, _ = call(folder, "predict", "own/default", "--split", "val", "--plugin", "parts.py", "--json")
+    assert json.loads(told)["accuracy"] == 1.0
+    call(folder, "embed", "own/default", "--split", "val", "--out", "z.npy", "--plugin", "parts.py")
+    assert (folder / "z.npy").exists()
+    _, err = call(folder, "embed", "own/default", "--split", "val", "--out", "other.npy", code=2)
+    assert '"flat"' in err
+
     call(folder, "fork", "own/default", "--set", 'train.duration="31 epochs"', "--plugin", "parts.py")
     unique, _ = call(folder, "run", "own.toml", "--plugin", "parts.py", "--name", "unique", "--set",
                      "data.labels=unique", "--set", "data.classes=12", "--json")  # fmt: skip

@@ -102,6 +102,9 @@ def test_run_trains_all_variants_and_seeds_then_tells_curves_and_table(folder: P
     again, err = call(folder, "run", "tiny.toml", "--seeds", "0,1")
     assert "4 of 4 runs are done already" in err
     assert again == out
+    # In the order of the preset, as the table of the run itself.
+    told, _ = call(folder, "compare", "tiny", "--json")
+    assert [row["runs"][0] for row in json.loads(told)["rows"]] == ["tiny/wide/seed-0", "tiny/narrow/seed-0"]
 
 
 def test_json_is_one_document_and_messages_stay_on_stderr(folder: Path) -> None:

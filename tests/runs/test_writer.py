@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ import pytest
 
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import RunWriter, control, open_run
+from lsc_engine.runs.notes import add_note, add_tag
 from lsc_engine.runs.status import Status, read_status, write_status
+from lsc_engine.runs.writer import create_run
 
 from .conftest import MakeRun, Settings
 
@@ -82,12 +85,56 @@ def test_creating_twice_or_in_the_wrong_place_is_refused(make_run: MakeRun, tmp_
     with pytest.raises(UsageError, match="not empty"):
         make_run(variant="b")
     assert [p.name for p in foreign.iterdir()] == ["thesis.tex"]
-    from lsc_engine.runs.writer import create_run
-
     with pytest.raises(UsageError, match="not the place"):
         create_run(tmp_path / "elsewhere", Settings(), {})
     assert not (tmp_path / "elsewhere").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["seed-0"]
+
+
+def at_once(work: Callable[[int], int]) -> list[int]:
+    """What `work(i)` gives in four processes that begin at the same moment, as exit codes."""
+    gate, children = os.pipe(), []
+    for number in range(4):
+        child = os.fork()
+        if child == 0:
+            code = 99
+            with contextlib.suppress(BaseException):
+                os.close(gate[1])
+                os.read(gate[0], 1)
+                code = work(number)
+            os._exit(code)
+        children.append(child)
+    os.close(gate[0])
+    os.close(gate[1])
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def test_of_processes_that_create_the_same_runs_at_once_each_run_has_one_maker(tmp_path: Path) -> None:
+    def work(number: int) -> int:
+        made = 0
+        for seed in range(20):
+            with contextlib.suppress(UsageError):
+                create_run(tmp_path / f"group/study/a/seed-{seed}", Settings(seed=seed), {"maker": number})
+                made += 1
+        return made
+
+    assert sum(at_once(work)) == 20
+    assert len(list((tmp_path / "group/study/a").iterdir())) == 20
+
+
+def test_notes_of_many_at_once_are_all_kept(make_run: MakeRun) -> None:
+    folder = make_run()
+
+    def work(number: int) -> int:
+        for i in range(10):
+            add_note(folder, f"note {i} of {number}")
+        add_tag(folder, f"tag-{number}")
+        return 0
+
+    assert at_once(work) == [0] * 4
+    run = open_run(folder)
+    assert len({note.text for note in run.notes}) == 40
+    assert set(run.tags) == {f"tag-{number}" for number in range(4)}
 
 
 def test_kill_minus_nine_reads_lost_and_the_next_attempt_goes_on(make_run: MakeRun) -> None:

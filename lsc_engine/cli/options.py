@@ -1,0 +1,63 @@
+"""Options and arguments that several commands have, each worded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# ----------------------------------------------------------------------------------------------------- What it is about
+Preset = Annotated[str, typer.Argument(metavar="PRESET", help="A preset file, or the name of a shipped preset.")]
+OneRun = Annotated[str, typer.Argument(metavar="RUN", help="Run id, a unique part of one, short id or path.")]
+ManyRuns = Annotated[list[str], typer.Argument(metavar="RUN", help="Runs, or a study for all of its runs.")]
+At = Annotated[
+    int | None, typer.Option("--at", metavar="STEP", help="The checkpoint's step. Default: the newest good one.")
+]
+
+# -------------------------------------------------------------------------------------------------- How a study is made
+Variants = Annotated[
+    list[str] | None, typer.Option("--variant", metavar="NAME", help="Only this variant; may be repeated.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: a.b=value; may be repeated.")
+]
+Sweeps = Annotated[
+    list[str] | None, typer.Option("--sweep", metavar="KEY=X,Y", help="Every variant at each value: a.b=x,y.")
+]
+Seeds = Annotated[str | None, typer.Option("--seeds", metavar="LIST", help="Seeds, as in 0,1,2.")]
+StudyName = Annotated[
+    str | None, typer.Option("--name", metavar="STUDY", help="The study's name. Default: the preset's.")
+]
+
+# ----------------------------------------------------------------------------------------------- Where, and on what
+RunsDir = Annotated[
+    Path | None,
+    typer.Option("--runs-dir", metavar="DIR", help="Where run folders are kept. Default: $LSC_RUNS, else ./runs."),
+]
+RunsDirs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--runs-dir", metavar="DIR", help="A runs folder; may be given several times. Default: $LSC_RUNS, else ./runs."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Where data sets are. Default: $LSC_DATA, else ~/.cache/lsc."),
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
+Gpus = Annotated[
+    str | None, typer.Option("--gpus", metavar="LIST", help="Spread runs: auto (those nobody uses), or 0,1,3.")
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE.py",
+        help="A Python file with own models, systems, losses or data sets; may be repeated.",
+    ),
+]  # fmt: skip
+Detach = Annotated[bool, typer.Option("--detach", help="Leave it running and return at once.")]
+
+# ------------------------------------------------------------------------------------------------------- What comes out
+Force = Annotated[bool, typer.Option("--force", help="Replace what lies there.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
