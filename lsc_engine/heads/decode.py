@@ -17,6 +17,8 @@ from lsc_engine.vectors import Order, VectorSystem
 SCORES_AT_ONCE = 2**20
 # Neighbours tried in falling cosine, each time these many times as many, before the scan takes over.
 MOST_NEIGHBOURS, FIRST_NEIGHBOURS, MORE = 1024, 16, 4
+# Where nearly all vectors are in use these few suffice, but for one row in a hundred.
+FEW_NEIGHBOURS, NEARLY_ALL = 4, 0.01
 # Nanoseconds on one core: the structure's answer for a row, a neighbour in falling cosine, a class in a scan that is
 # made ready first, and one of its coordinates for one row.
 NEAREST, NEIGHBOUR, CLASS, COORDINATE = 4000.0, 1500.0, 330.0, 0.2
@@ -32,7 +34,8 @@ def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor
     if unused == "new":
         return labels.masked_fill(missing, -1)
     rows = missing.nonzero().squeeze(1)
-    tried, wanted = 1, FIRST_NEIGHBOURS
+    unmet = max(0.0, 1 - classes / system.count) ** (FEW_NEIGHBOURS - 1)
+    tried, wanted = 1, FEW_NEIGHBOURS if unmet < NEARLY_ALL else FIRST_NEIGHBOURS
     while rows.numel() and _worth_trying(rows.numel(), tried, wanted, scan, z.device):
         neighbours = system.nearest_k(z[rows], wanted)
         if neighbours is None:

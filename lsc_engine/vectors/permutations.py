@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lsc_engine.vectors.counting import SystemFacts
 from lsc_engine.vectors.orbits import OrbitSystem, TwoValued
-from lsc_engine.vectors.subsets import Subsets, few, skip, unskip
+from lsc_engine.vectors.subsets import Numbers, Subsets, few, skip, unskip
 
 
 class Arrangements:
@@ -27,18 +27,23 @@ class Arrangements:
     def unrank(self, rank: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Positions of the ones and of the minus ones, each rising."""
         if few(rank):
-            ranks = rank.numpy()
-            above = ranks // self.minus.count
-            ones = self.plus.unrank_few(above)
-            others = [skip(x, ones) for x in self.minus.unrank_few(ranks - above * self.minus.count)]
-            return [torch.from_numpy(x) for x in ones], [torch.from_numpy(x) for x in others]
-        first = torch.div(rank, self.minus.count, rounding_mode="floor")
+            plus, minus = self._unrank(rank.numpy())
+            return [torch.from_numpy(x) for x in plus], [torch.from_numpy(x) for x in minus]
+        return self._unrank(rank)
+
+    def _unrank(self, rank: Numbers) -> tuple[list[Numbers], list[Numbers]]:
+        first = rank // self.minus.count
         plus = self.plus.unrank(first)
         minus = self.minus.unrank(rank - first * self.minus.count)
         return plus, [skip(x, plus) for x in minus]
 
     def rank(self, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
         """The inverse of `unrank`."""
+        if few(plus[0]):
+            return torch.from_numpy(self._rank([x.numpy() for x in plus], [x.numpy() for x in minus]))
+        return self._rank(plus, minus)
+
+    def _rank(self, plus: list[Numbers], minus: list[Numbers]) -> Numbers:
         return self.plus.rank(plus) * self.minus.count + self.minus.rank([unskip(x, plus) for x in minus])
 
 
