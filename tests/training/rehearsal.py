@@ -41,12 +41,13 @@ def waits_in_steps(folder: Path, config: RunConfig, root: Path, device: torch.de
 
 
 def told(folder: Path) -> dict[str, Any]:
-    """How a run ended: state, message, losses, and names of metrics that are not finite."""
+    """How a run ended: state, message, losses, last shares of images, and names of metrics that are not finite."""
     run = open_run(folder)
     broken = [name for name in run.metric_names() if not all(math.isfinite(value) for value in run.history(name)[1])]
     loss = run.history("train/loss")[1].tolist() if "train/loss" in run.metric_names() else []
     status = run.status()
-    return {"state": status.state, "message": status.message, "loss": loss, "broken": broken}
+    measured = {name: value for name, value in run.last().items() if "accuracy" in name or "inside" in name}
+    return {"state": status.state, "message": status.message, "loss": loss, "broken": broken, "measured": measured}
 
 
 def main(root: Path, names: list[str]) -> None:
