@@ -45,30 +45,30 @@ def register() -> torch.device:
 
 
 class Pretended(Tensor):
-    """A tensor of the device; `inner` holds its values."""
+    """A tensor of the device; `held` has its values."""
 
-    inner: Tensor
+    held: Tensor
     # What asks whether it may wait for a value asks this.
-    is_cuda = property(lambda self: True)  # type: ignore[assignment]
+    is_cuda = property(lambda self: True)
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> Pretended:
-        made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
+    def __new__(cls, held: Tensor) -> Pretended:
+        made = Tensor._make_wrapper_subclass(
+            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype,
             device=torch.device(NAME, 0),
         )  # fmt: skip
-        made.inner = inner
-        return made  # type: ignore[no-any-return]
+        made.held = held
+        return made
 
     def tolist(self) -> Any:
         waits.append("tolist")
-        return self.inner.tolist()
+        return self.held.tolist()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.inner.__reduce_ex__(protocol)
+        return self.held.__reduce_ex__(protocol)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return run(func, args, kwargs or {})
 
 
@@ -80,7 +80,7 @@ class Everywhere(TorchDispatchMode):
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """One operation, on the inner tensors."""
+    """One operation, on what the tensors hold."""
     given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     there = any(isinstance(tensor, Pretended) for tensor in given)
     if there and func not in COPIES:
@@ -91,10 +91,10 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         waits.append(str(func))
     device = kwargs.get("device")
     asked = device is not None and torch.device(device).type == NAME
-    inner_args, inner_kwargs = pytree.tree_map(lambda x: x.inner if isinstance(x, Pretended) else x, (args, kwargs))
+    held_args, held_kwargs = pytree.tree_map(lambda x: x.held if isinstance(x, Pretended) else x, (args, kwargs))
     if asked:
-        inner_kwargs["device"] = torch.device("cpu")
-    result = func(*inner_args, **inner_kwargs)
+        held_kwargs["device"] = torch.device("cpu")
+    result = func(*held_args, **held_kwargs)
     if func is aten.copy_.default:
         if isinstance(args[0], Pretended) != isinstance(args[1], Pretended):
             waits.append(str(func))
@@ -104,7 +104,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         waits.append(str(func))
     if not wrapped or func is aten._local_scalar_dense.default:
         return result
-    known = {id(tensor.inner): tensor for tensor in given if isinstance(tensor, Pretended)}
+    known = {id(tensor.held): tensor for tensor in given if isinstance(tensor, Pretended)}
 
     def outside(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):

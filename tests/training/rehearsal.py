@@ -53,7 +53,7 @@ def told(folder: Path) -> dict[str, Any]:
 def main(root: Path, names: list[str]) -> None:
     """Each run of each preset, in order, once on the device and once on the CPU."""
     torch.set_num_threads(1)
-    torch.cuda.get_device_name = lambda device=None: NAME  # type: ignore[assignment]
+    torch.cuda.get_device_name = lambda device=None: NAME
     device = register()
     found: dict[str, Any] = {}
     for name in names:
@@ -61,7 +61,7 @@ def main(root: Path, names: list[str]) -> None:
         sets = (*SHORT, *SHORT_TOO.get(name, ()))
         plan = plan_study(name, name=name, seeds=(0,), sets=sets, variants=tuple(filter(None, variants.split(","))))
         for run in plan.runs:
-            ends = {}
+            ends: dict[str, Any] = {}
             for where in (torch.device("cpu"), device):
                 runs = root / where.type
                 folder = create_run(runs / run.id, run.config, {})
