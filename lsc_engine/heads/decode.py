@@ -19,15 +19,15 @@ SCORES_AT_ONCE = 2**20
 MOST_NEIGHBOURS, FIRST_NEIGHBOURS, MORE = 1024, 16, 4
 # Where nearly all vectors are in use these few suffice, but for one row in a hundred.
 FEW_NEIGHBOURS, NEARLY_ALL = 4, 0.01
-# Nanoseconds on one core: the structure's answer for a row, a neighbour in falling cosine, a class in a scan that is
-# made ready first, and one of its coordinates for one row.
-NEAREST, NEIGHBOUR, CLASS, COORDINATE = 4000.0, 1500.0, 330.0, 0.2
+# Nanoseconds on one core: the structure's answer for a row and that for each of the n, a neighbour in falling cosine, a
+# class in a scan that is made ready first, one of its coordinates for one row, and that among the first classes.
+NEAREST, NEAREST_EACH, NEIGHBOUR, CLASS, COORDINATE, FIRST_COORDINATE = 1500.0, 15.0, 1500.0, 200.0, 0.2, 0.8
 
 
 def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor:
     """Labels [B] int64 of embeddings [B, n] by the largest cosine, ties to any; -1 for unused with `unused="new"`."""
     system, order, classes = scan.system, scan.order, scan.classes
-    if not system.structured or (unused != "new" and _scan_cost(scan, len(z), z.device) < len(z) * NEAREST):
+    if not system.structured or (unused != "new" and _few_classes(scan)):
         return scan(z)
     labels = order.label(system.nearest(z))
     missing = labels >= classes
@@ -49,6 +49,12 @@ def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor
     if rows.numel():
         labels[rows] = scan(z[rows])
     return labels
+
+
+def _few_classes(scan: Scan) -> bool:
+    """Is comparing with every class cheaper than the structure's answer, which may be of no class?"""
+    system = scan.system
+    return scan.classes * system.support * FIRST_COORDINATE < NEAREST + NEAREST_EACH * system.n
 
 
 def _worth_trying(rows: int, tried: int, wanted: int, scan: Scan, device: torch.device) -> bool:
