@@ -89,7 +89,9 @@ class Claim(Section):
         ..., alias="is", description="What is claimed of it."
     )
     metric: Metric | None = Field(None, description="The final values that are compared (better, similar).")
-    margin: float | None = Field(None, description="The difference that counts, in units of the metric.", ge=0)
+    margin: float | None = Field(
+        None, description="The difference that counts, in units of the metric; of a speed, a share.", ge=0
+    )
 
 
 class VectorsReport(Section):

@@ -20,6 +20,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from lsc_engine.report.svg import tidy
+
 # After Okabe and Ito 2008: apart for the common colour-vision deficiencies, and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#333333")
 STYLES = ("-", "--", "-.", ":")
@@ -70,6 +72,8 @@ def draw(document: dict[str, Any], *files: Path) -> None:
         for out in files:
             dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
             figure.savefig(out, dpi=document.get("dpi", 300), metadata={dated: None} if dated else None)
+            if out.suffix == ".svg":
+                tidy(out)
             # Laid out once: a second file is the same picture.
             figure.set_layout_engine("none")
         plt.close(figure)

@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lsc_engine.report.curves import COLOURS, STYLES, escaped
+from lsc_engine.report.svg import tidy
 
 STYLE: Any = {
     "font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7, "svg.fonttype": "none",
@@ -31,6 +32,8 @@ def save(figure: Any, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     for path in paths:
         figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
+        if path.suffix == ".svg":
+            tidy(path)
         # Laid out once: the second file is the same picture.
         figure.set_layout_engine("none")
     plt.close(figure)

@@ -9,6 +9,7 @@ at its trivial loss decides nothing.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from lsc_engine.runs.compare import Row, compare, is_loss
 from lsc_engine.runs.verdict import OVER, Verdict, verdicts
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
+_OTHER_LOSS = "not compared: the losses are of different kinds"
 # The margin of "similar" where the claim names none, as a share of the way from the best constant answer to 0 for a
 # loss: an accuracy goes from 0 to 1.
 ACCURACY_MARGIN, LOSS_MARGIN = 0.02, 0.02
@@ -117,10 +119,11 @@ def _faster(material: Material, row: Row, against: Row, made: Judged) -> Judged:
     told = {verdict.kind: verdict for verdict in verdicts(found) if verdict.row == row.label}
     none = "not compared: the preset fixes no level of it"
     accuracy, loss = (told.get(kind) for kind in ("accuracy", "loss"))
+    no_loss = _OTHER_LOSS if row.group != against.group else none
     return replace(
         made,
         accuracy=_words(accuracy) if accuracy is not None else none,
-        loss=_words(loss) if loss is not None else none,
+        loss=_words(loss) if loss is not None else no_loss,
         details=tuple(_detail(v) for v in (accuracy, loss) if v is not None and v.speed is not None and v.levels),
     )
 
@@ -128,7 +131,7 @@ def _faster(material: Material, row: Row, against: Row, made: Judged) -> Judged:
 def _words(verdict: Verdict) -> str:
     """`holds, 3 of 3 seeds`; a verdict that is only open says why."""
     if verdict.note == "other loss":
-        return "not compared: the losses are of different kinds"
+        return _OTHER_LOSS
     if verdict.note:
         return f"not compared: {verdict.note}"
     if not verdict.decided:
@@ -162,6 +165,8 @@ def finals(runs: Sequence[Run], metric: str, row: Row) -> dict[int, float]:
 
 def _final(row: Row, against: Row, claim: Claim, made: Judged, material: Material) -> Judged:
     named = claim.metric or _paper_metric(material) or "train/accuracy"
+    if named.startswith("speed/"):
+        return _speed(row, against, claim, made, named)
     floor = material.floors.get(against.key)
     usual = {
         "accuracy": ACCURACY_MARGIN,
@@ -174,7 +179,7 @@ def _final(row: Row, against: Row, claim: Claim, made: Judged, material: Materia
     details = []
     for kind, metric in (("accuracy", accuracy), ("loss", loss)):
         if kind == "loss" and (row.group != against.group or row.group == "?"):
-            told[kind] = "not compared: the losses are of different kinds"
+            told[kind] = _OTHER_LOSS
             continue
         limit = margin.get(metric, 0.0 if claim.result == "better" else usual[kind])
         told[kind], detail = _differs(row, against, metric, claim.result, limit)
@@ -205,6 +210,30 @@ def _differs(row: Row, against: Row, metric: str, result: str, margin: float) ->
     shown = f"{sign * difference * scale:+.3g}{unit}"
     limit = f", margin {margin * scale:.3g}{unit}" if margin else ""
     return f"{word}, {count} of {len(each)} seed{'s' if len(each) > 1 else ''}", f"{metric} {shown}{limit}"
+
+
+def _speed(row: Row, against: Row, claim: Claim, made: Judged, metric: str) -> Judged:
+    """A speed against another, as the ratio of each seed's median; the margin is a share. Neither kind of metric says
+    anything about it, so the verdict stands in the first column and names the speed."""
+    ours, theirs = ({run.seed: _median(run, metric) for run in one.runs} for one in (row, against))
+    if not any(ours.values()) or not any(theirs.values()):
+        return replace(
+            made, accuracy=f"{OPEN}: {metric} is missing of {row.label if not any(ours.values()) else against.label}"
+        )
+    known = [value for value in theirs.values() if value]
+    mean = sum(known) / len(known)
+    ratios = [value / (theirs.get(seed) or mean) for seed, value in ours.items() if value]
+    margin = claim.margin or 0.0
+    agree = [ratio > 1 + margin if claim.result == "better" else abs(ratio - 1) <= margin for ratio in ratios]
+    detail = f"{metric} ×{sum(ratios) / len(ratios):.3g} ({min(ratios):.3g}-{max(ratios):.3g}), wanted: "
+    detail += f"above ×{1 + margin:g}" if claim.result == "better" else f"within {100 * margin:g} %"
+    return replace(made, accuracy=f"{of_seeds(agree)}, by speed", details=(detail,))
+
+
+def _median(run: Run, metric: str) -> float | None:
+    values = run.history(metric)[1]
+    found = [float(value) for value in values if math.isfinite(value)]
+    return statistics.median(found) if found else None
 
 
 # --- the end by itself ------------------------------------------------------------------------------------------------

@@ -76,8 +76,15 @@ def _only_paper(material: Material, width: int) -> list[list[str]]:
 
 
 def _chance(material: Material) -> list[str]:
-    levels = sorted({floor.chance for floor in material.floors.values() if floor.chance is not None})
-    return [f"Chance is {' or '.join(f'{100 * level:.3g} %' for level in levels)}."] if levels else []
+    labels: dict[float, list[str]] = {}
+    for row in material.rows:
+        floor = material.floors.get(row.key)
+        if floor is not None and floor.chance is not None:
+            labels.setdefault(floor.chance, []).append(row.label)
+    if len(labels) == 1:
+        return [f"Chance is {100 * next(iter(labels)):.3g} %."]
+    each = [f"{100 * level:.3g} % for {md(', '.join(labels[level]))}" for level in sorted(labels)]
+    return [f"Chance is {'; '.join(each)}."] if each else []
 
 
 def _name(material: Material, row: Row) -> str:

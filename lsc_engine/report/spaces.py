@@ -24,8 +24,10 @@ from lsc_engine.runs.compare import Row
 from lsc_engine.runs.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.files import UnreadableError
 
-# Moments of training shown of one variant.
+# Moments of training shown of one variant, fewer where there are many classes to draw, and images shown of each.
 MOMENTS = 4
+_MANY = 40
+_IMAGES = 320
 _VIEW = (22.0, -60.0)
 _TURN = np.linspace(0, 2 * np.pi, 61)
 _CIRCLES = [np.roll(np.stack([np.cos(_TURN), np.sin(_TURN), 0 * _TURN]), axis, axis=0) for axis in range(3)]
@@ -53,6 +55,8 @@ def space_figures(material: Material, folder: Path) -> tuple[list[str], list[Pat
     for row in material.rows:
         shots = snapshots_of(row.runs[0])
         points = [shot for shot in shots if isinstance(shot, Points) and shot.n in (2, 3)]
+        if points and points[0].classes > _MANY:
+            points = [points[0], points[len(points) // 2], points[-1]] if len(points) > 2 else points
         if points:
             name = f"embeddings-{_file_word(row)}"
             files += draw_points(points, plain(row.label), folder, name)
@@ -108,11 +112,14 @@ def _panel(axes: Any, shot: Points) -> None:
     if shot.n == 3 and shot.free_length:
         for circle in _CIRCLES:
             axes.plot(*circle, color="0.85", linewidth=0.4)
-    axes.scatter(*z.T, s=3, c=[palette[i % len(palette)] for i in shot.label], linewidths=0, rasterized=True)
+    shown = np.unique(np.linspace(0, len(z) - 1, min(_IMAGES, len(z))).round().astype(int)) if len(z) else slice(0)
+    for colour in range(min(len(palette), shot.classes)):
+        _dots(axes, z[shown][shot.label[shown] % len(palette) == colour], palette[colour])
     diamonds = [palette[i % len(palette)] for i in np.unique(shot.label)]
-    axes.scatter(*means.T, s=16, c=diamonds, marker="D", edgecolors="black", linewidths=0.5)
+    flat: Any = {"depthshade": False} if shot.n == 3 else {}
+    axes.scatter(*means.T, s=16, c=diamonds, marker="D", edgecolors="black", linewidths=0.5, **flat)
     if centres.size:
-        axes.scatter(*centres.T, s=16, c="black", marker="x", linewidths=0.7)
+        axes.scatter(*centres.T, s=16, c="black", marker="x", linewidths=0.7, **flat)
     every = np.concatenate([part for part in (z, centres, means) if part.size])
     limit = 1.08 * float(np.quantile(np.abs(every), 0.995)) or 1.0
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
@@ -124,6 +131,14 @@ def _panel(axes: Any, shot: Points) -> None:
         axes.set(xticks=[], yticks=[], zticks=[])
     else:
         axes.set_aspect("equal")
+
+
+def _dots(axes: Any, points: np.ndarray, colour: Any) -> None:
+    """All points [k, n] of one colour as one path: lines so short that their round ends make a dot."""
+    ends = np.repeat(points, 3, axis=0)
+    ends[1::3, 0] += 1e-4
+    ends[2::3] = np.nan
+    axes.plot(*ends.T, color=colour, linewidth=1.6, solid_capstyle="round")
 
 
 def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]:
@@ -141,7 +156,8 @@ def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]
             bins = np.linspace(-1, 1, 61)
             for counts, colour, word in ((shot.other, COLOURS[1], "nearest other"), (shot.own, COLOURS[0], "own")):
                 share = counts / max(1, counts.sum())
-                axes.hist(cosines, bins=bins, weights=share, color=colour, alpha=0.65, label=word)
+                heights, _ = np.histogram(cosines, bins=bins, weights=share)
+                axes.stairs(heights, bins, fill=True, color=colour, alpha=0.65, label=word)
             if shot.min_angle is not None:
                 axes.axvline(np.cos(np.radians(shot.min_angle / 2)), color="0.4", linewidth=0.6, linestyle=(0, (4, 3)))
             axes.set_title(escaped(label), fontsize=7)

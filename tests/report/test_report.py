@@ -73,10 +73,48 @@ def test_same_runs_give_the_same_bytes_and_figures_are_small(tmp_path: Path) -> 
         assert a.read_bytes() == b.read_bytes(), a.name
     drawn = [f for f in one.files if f.suffix == ".svg"]
     assert {f.stem for f in drawn} == {"train-accuracy", "train-loss-c", "train-loss-e"}
-    assert all(f.stat().st_size < 150_000 for f in drawn)
+    assert all(f.stat().st_size < 20_000 for f in drawn)
     page = (tmp_path / "one" / PAGE).read_text()
     assert all(f"]({f.name})" in page for f in drawn)
     assert (tmp_path / "one/levels.csv").read_text().count("\n") == 1 + 3 * 3 * 3
+
+
+SPEEDY = """[[claims]]
+text = "n min sees more images than CE"
+variant = "n_min"
+against = "ce"
+is = "better"
+metric = "speed/images_per_second"
+margin = 4
+[[claims]]
+text = "CE keeps up"
+variant = "ce"
+is = "similar"
+metric = "speed/images_per_second"
+margin = 0.1
+[[claims]]
+text = "n min before CE"
+variant = "n_min"
+against = "ce"
+is = "faster"
+[[variants]]
+name = "n=48\""""
+
+
+def test_speeds_are_told_as_ratios_and_chance_by_variant(tmp_path: Path) -> None:
+    text = PRESET.replace('[[variants]]\nname = "n=48"', SPEEDY).replace(
+        'label = "n min"', 'label = "n min"\ndata.classes = 500'
+    )
+    make_study(tmp_path / "runs", text.replace(', "train/loss" = [0.6]', ""))
+    page = page_of(tmp_path / "runs", tmp_path / "out")
+    verdict = part(page, "Verdict")
+    assert row(verdict, "n min sees")[2:] == [
+        "holds, 3 of 3 seeds, by speed", "", r"speed/images\_per\_second ×10 (10-10), wanted: above ×5",
+    ]  # fmt: skip
+    assert row(verdict, "CE keeps up")[2] == "does not hold, 3 of 3 seeds, by speed"
+    # No level of a loss is fixed, and none could be: the kinds differ.
+    assert row(verdict, "n min before CE")[3] == "not compared: the losses are of different kinds"
+    assert "- Chance is 0.0556 % for n=48, ce; 0.2 % for n min." in part(page, "Results")
 
 
 def test_a_stuck_baseline_is_said_to_be_so_and_is_none(tmp_path: Path) -> None:
