@@ -19,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         prog="lsc-tui",
         description="Set up, start, watch and compare runs in the terminal. Leaving it touches no run.",
-        epilog="example: lsc-tui --runs-dir ~/runs --runs-dir /shared/anna/runs",
+        epilog="example: lsc-tui --runs-dir ~/runs --runs-dir /shared/anna/runs. Everything is done by keys (? lists "
+        "them); the mouse is left to the terminal, so that text is selected as anywhere.",
     )
     out.add_argument("--runs-dir", action="append", default=[], metavar="DIR",
                      help="runs folder, may be given several times; default $LSC_RUNS, else ./runs")  # fmt: skip

@@ -75,10 +75,14 @@ class RunCommands(_Base):
         """The highlighted run, or the runs of the highlighted row."""
         return []
 
+    def no_run(self) -> str:
+        """Why there is no run to act on."""
+        return "no run is highlighted"
+
     def _reason(self, states: tuple[str, ...], words: str) -> str:
         views = self.targets()
         if not views:
-            return "no run is highlighted"
+            return self.no_run()
         if views[0].read_only:
             return f"{views[0].status.owner or 'another'}'s folder is read only"
         if not any(view.state in states for view in views):
@@ -122,6 +126,14 @@ class RunCommands(_Base):
         }
         self.ask(f"stop {named(views)}{where}?", answers)
 
+    def why_not_fork(self) -> str:
+        """A fork lies beside its parent, so it needs the parent's folder; N needs none."""
+        views = self.targets()
+        if len(views) > 1:
+            return "highlight one run"
+        reason = self._reason(self._any_state(), "")
+        return f"{reason}; N makes a new run with its settings" if reason and views and views[0].read_only else reason
+
     def why_not_checkpoint(self) -> str:
         return self._reason(_MOVING, "and cannot save now")
 
@@ -149,22 +161,26 @@ class RunCommands(_Base):
     # --- files --------------------------------------------------------------------------------------------------
 
     def why_not_toml(self) -> str:
-        return "" if self.targets() else "no run is highlighted"
+        return "" if self.targets() else self.no_run()
 
     why_not_export = why_not_toml
 
     def do_toml(self) -> None:
         view = self.targets()[0]
+        self.show_file(view.run.path / PRESET, f"{view.id} · {PRESET}")
+
+    def show_file(self, path: Path, title: str) -> None:
+        """A text file over the screen."""
 
         def work() -> None:
             from lsc_tui.screens.text import TextScreen
 
             try:
-                text = read_bytes(view.run.path / PRESET, MAX_TOML).decode("utf-8", "replace")
+                text = read_bytes(path, MAX_TOML).decode("utf-8", "replace")
             except LscError as error:
                 self.app.call_from_thread(self.say, str(error), "error")
                 return
-            self.app.call_from_thread(self.app.push_screen, TextScreen(f"{view.id} · {PRESET}", text))
+            self.app.call_from_thread(self.app.push_screen, TextScreen(title, text, prose=path.suffix == ".md"))
 
         self.run_worker(work, thread=True, group="actions", exit_on_error=False)
 

@@ -35,6 +35,7 @@ from lsc_tui.collector import Collector
 from lsc_tui.commands import COMMANDS, Keymap
 from lsc_tui.lines import home_path
 from lsc_tui.model import Store
+from lsc_tui.standing import Standings
 from lsc_tui.state import UiState, config_folder
 from lsc_tui.themes import THEMES
 from lsc_tui.widgets.panel import Panel, style_table
@@ -91,6 +92,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.ui = UiState(self.folders, self.config)
         self.store = Store(host or socket.gethostname().split(".")[0])
         self.collector = Collector(self.folders, self._post_news, hardware=hardware, made_later=made_later)
+        self.standings = Standings()
         self._started: set[str] = set()
         self._before: list[str] = []
         self._leaving = 0.0
@@ -161,6 +163,7 @@ class LscApp(App[None], inherit_bindings=False):
 
     def on_unmount(self) -> None:
         self.collector.stop()
+        self.standings.stop()
 
     @property
     def lsc_screen(self) -> LscScreen:
@@ -194,6 +197,13 @@ class LscApp(App[None], inherit_bindings=False):
             self.switch_mode(tab)
         else:
             self.lsc_screen.redraw_all()
+
+    def look_at(self, folder: Path) -> None:
+        """Look for runs now, also in this folder from now on."""
+        if folder.absolute() not in [known.absolute() for known in self.folders]:
+            self.folders.append(folder)
+            self.collector.add(folder)
+        self.collector.rescan()
 
     def watch_run(self, key: str) -> None:
         """Open Monitor on a run."""
@@ -255,6 +265,10 @@ class LscApp(App[None], inherit_bindings=False):
 
     # --- data ---------------------------------------------------------------------------------------------------
 
+    def tell_standing(self, studies: Sequence[Sequence[RunView]], told: Callable[[], None]) -> None:
+        """Have a thread say how these studies stand, where that is not known; `told` is called as the words come."""
+        self.standings.tell(studies, self.call_from_thread, lambda: told() if self._shows_something else None)
+
     def wish(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """The curves, the log and the embeddings that the current screen shows."""
         self.collector.wish(curves, log, embeddings)
@@ -267,6 +281,7 @@ class LscApp(App[None], inherit_bindings=False):
         news, store = self.collector.take(), self.store
         store.runs.update(news.runs)
         store.version += bool(news.runs or news.gone or news.folders is not None or news.loaded)
+        store.reports = news.reports if news.reports is not None else store.reports
         for key in news.gone:
             store.runs.pop(key, None)
             store.curves.pop(key, None)

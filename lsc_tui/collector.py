@@ -20,6 +20,7 @@ from lsc_tui.hardware import Sampler
 from lsc_tui.lines import home_path
 from lsc_tui.model import Curves, Folder, Hardware, RunView
 from lsc_tui.reading import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
+from lsc_tui.reports import Report, ReportReader
 from lsc_tui.snapshots import Kept, SnapshotReader
 
 MOST_RUNS = 1000
@@ -47,6 +48,7 @@ class News:
     embeddings: dict[str, Kept] = field(default_factory=dict)
     logs: set[str] = field(default_factory=set)
     folders: tuple[Folder, ...] | None = None
+    reports: tuple[Report, ...] | None = None
     hardware: Hardware | None = None
     older: int = 0
     loaded: bool = False
@@ -72,6 +74,8 @@ class Collector(threading.Thread):
         self._samples: dict[str, tuple[int, MetricsTable]] = {}
         self._log_key = self._embeddings_key = ""
         self._snapshots: SnapshotReader | None = None
+        self._report_reader = ReportReader()
+        self._reports: tuple[Report, ...] = ()
         self.log: LogIndex | None = None
         self._made_later = made_later
         self._sampler = Sampler() if hardware else None
@@ -102,6 +106,10 @@ class Collector(threading.Thread):
     def wished_embeddings(self) -> str:
         """The key of the run whose embeddings are asked for, or ""."""
         return self._embeddings_key
+
+    def add(self, folder: Path) -> None:
+        """Read one more runs folder."""
+        self._folders = [*self._folders, folder]
 
     def rescan(self) -> None:
         """Look for new and gone runs now."""
@@ -159,6 +167,7 @@ class Collector(threading.Thread):
         """Which runs there are: the newest `MOST_RUNS`, and how many more."""
         folders: list[Folder] = []
         found: dict[str, TrackedRun] = {}
+        reports: list[Report] = []
         for number, path in enumerate(self._folders):
             seen = not self._made_later or any(t.root == number for t in self._tracked.values())
             folder = _folder(path, number, seen=seen)
@@ -166,10 +175,14 @@ class Collector(threading.Thread):
             if folder.problem:
                 # A folder that is not there for a moment keeps its rows.
                 found |= {k: t for k, t in self._tracked.items() if t.root == number}
+                reports += [report for report in self._reports if report.root == number]
                 continue
+            with_runs = set()
             for run in list_runs([path]):
                 key = f"{number}:{run.id}"
                 found[key] = self._tracked.get(key) or TrackedRun(key, run, number, folder.read_only)
+                with_runs.add(run.study)
+            reports += self._report_reader.scan(number, path, with_runs, folder.read_only)
         if len(found) > MOST_RUNS or not self._tracked:
             newest = sorted(found, key=lambda k: _changed(found[k].run), reverse=True)
             found = {key: found[key] for key in newest[:MOST_RUNS]}
@@ -180,9 +193,12 @@ class Collector(threading.Thread):
         self._tracked = found
         self._short = short_ids(t.run.id for t in found.values())
         older = self._older
+        fresh = tuple(reports) if tuple(reports) != self._reports else None
+        self._reports = tuple(reports)
 
         def change(news: News) -> None:
             news.folders, news.older = tuple(folders), older
+            news.reports = fresh if fresh is not None else news.reports
             news.gone |= gone
             for key in gone:
                 news.runs.pop(key, None)

@@ -10,6 +10,7 @@ from lsc_engine.errors import did_you_mean
 from lsc_engine.runs.files import number_of
 from lsc_tui.lines import clean
 from lsc_tui.model import RunView, finite, setting
+from lsc_tui.reports import Report
 
 TEXTS: dict[str, Callable[[RunView], str]] = {
     "state": lambda v: v.state,
@@ -45,6 +46,9 @@ class Filter:
         self.text = text
         self.fault = ""
         self._tests: list[Callable[[RunView], bool]] = []
+        # What a study without runs can answer: words, and its own name; it matches no condition on runs.
+        self._words: list[tuple[bool, str]] = []
+        self._of_runs = False
         for word in text.split():
             self._add(word)
 
@@ -52,9 +56,14 @@ class Filter:
         found = _CONDITION.fullmatch(word)
         if found is None:
             negated, part = word.startswith("!"), word.lstrip("!").lower()
+            self._words.append((negated, part))
             self._tests.append(lambda v: (part in f"{v.id} {v.label} {v.short}".lower()) != negated)
             return
         negated, key, sign, value = bool(found[1]), found[2], found[3], found[4]
+        if key == "study":
+            self._words.append((negated, value.lower()))
+        else:
+            self._of_runs = True
         if sign == ":" and key in TEXTS:
             read, wanted = TEXTS[key], value.lower()
             if key in _EXACT and wanted:
@@ -76,6 +85,11 @@ class Filter:
 
     def __call__(self, view: RunView) -> bool:
         return all(test(view) for test in self._tests)
+
+    def report(self, report: Report) -> bool:
+        """Whether a study that has a report and no runs is shown."""
+        text = f"{report.study} {report.kind}".lower()
+        return not self._of_runs and all((part in text) != negated for negated, part in self._words)
 
 
 def completions(views: list[RunView]) -> list[str]:

@@ -27,6 +27,7 @@ from lsc_engine.runs import open_run
 from lsc_engine.runs.checkpoints import list_checkpoints
 from lsc_engine.runs.study import free_name, look_at_study
 from lsc_tui.form import Form
+from lsc_tui.reports import made_words
 
 CHECK_SECONDS = 120.0
 
@@ -54,6 +55,7 @@ class Outcome:
     tries: int = 0
     also: tuple[str, ...] = ()
     draft: Path | None = None
+    makes: tuple[tuple[str, str], ...] = ()  # what a kind that does not train makes, in words
     study: str = ""  # the study's name, a free one where nobody gave one and the preset's is taken
 
     @property
@@ -100,11 +102,13 @@ def examine(form: Form) -> Outcome:
     out.problems += [Problem(f.key, f.message, f.variant, True) for f in warnings]
     if preset is None:
         return out
-    _resolve(out, preset, data)
     if preset.kind != "train":
-        words = f"{preset.kind}: nothing to train here; lsc-engine run {form.heading} makes its report"
-        out.problems.append(Problem("kind", words))
+        out.makes = made_words(form.raw)
+        if any(form.runs_dir.joinpath(form.study).glob("*/seed-*/status.json")):
+            words = f"{form.study} has runs; {free_name(form.runs_dir, form.study)} is a free name"
+            out.problems.append(Problem("study", words))
         return out
+    _resolve(out, preset, data)
     out.draft = DRAFTS.write(out.text, form.study)
     chosen = [name for name in form.names if name in form.on]
     if not chosen:

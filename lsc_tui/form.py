@@ -68,6 +68,12 @@ class Form:
         form.wanted = study if form.source == "preset" else ""
         return form
 
+    @property
+    def kind(self) -> str:
+        """`train`, or what makes a report without training: vectors, data, bench."""
+        kind = self.raw.get("kind", "train")
+        return kind if isinstance(kind, str) else "train"
+
     # --- variants -----------------------------------------------------------------------------------------------
 
     @property

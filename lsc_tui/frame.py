@@ -15,9 +15,10 @@ from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
+from textual.widgets.input import Selection
 
 from lsc_tui.commands import Command, shown
-from lsc_tui.lines import STATES, Line, clean, ends, fit, pad, width_of
+from lsc_tui.lines import STATES, Line, clean, ends, fit, pad, width_of, wrap
 from lsc_tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SMALLEST = (40, 12)
 WIDE = (120, 36)
 MESSAGE_SECONDS = 6.0
+MESSAGE_LINES = 3
 TABS = (
     ("runs", "Runs"),
     ("monitor", "Monitor"),
@@ -35,6 +37,24 @@ TABS = (
 )
 
 Answers = dict[str, tuple[str, Callable[[], None]]]
+
+
+class Prompt(Input):
+    """The line of text. Enter is taken at once: keys typed ahead of it are already on their way here, and go on to the
+    screen once the line is closed."""
+
+    async def _on_key(self, event: events.Key) -> None:
+        screen = self.screen
+        if isinstance(screen, LscScreen) and not screen.has_class("-prompt"):
+            event.stop()
+            event.prevent_default()
+            screen.on_key(event)
+        elif isinstance(screen, LscScreen) and event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            screen.prompted(self.value)
+        else:
+            await super()._on_key(event)
 
 
 class LscScreen(Screen[None]):
@@ -73,7 +93,7 @@ class LscScreen(Screen[None]):
         yield from self.body()
         yield Panel(self._draw_message, id="message")
         yield Panel(self._draw_foot, id="foot")
-        yield Input(id="prompt", compact=True, select_on_focus=False)
+        yield Prompt(id="prompt", compact=True, select_on_focus=False)
         yield Panel(self._draw_too_small, id="too-small")
 
     @property
@@ -147,7 +167,7 @@ class LscScreen(Screen[None]):
         if self._question is not None:
             return [self._question_line(width)]
         if self.message[0] and not self.wide:
-            return [[(fit(self.message[0], width), self.message[1])]]
+            return [[(fit(line, width), self.message[1])] for line in wrap(self.message[0], width)[:MESSAGE_LINES]]
         help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
         left: Line = []
         room = width - 8
@@ -202,7 +222,13 @@ class LscScreen(Screen[None]):
     def _redraw_lines(self) -> None:
         if self.is_mounted:
             self.query_one("#message", Panel).redraw()
-            self.query_one("#foot", Panel).redraw()
+            foot = self.query_one("#foot", Panel)
+            told = self.message[0] if self._question is None and not self.wide else ""
+            # A sentence that names what would do is shown whole.
+            height = max(1, min(MESSAGE_LINES, len(wrap(told, max(20, self.size.width)))))
+            if foot.styles.height is None or foot.styles.height.value != height:
+                foot.styles.height = height
+            foot.redraw()
 
     def ask(self, question: str, answers: Answers) -> None:
         """One question on the last line: `answers` is key -> (word, what to do). Any other key means no."""
@@ -217,8 +243,10 @@ class LscScreen(Screen[None]):
         value: str = "",
         changed: Callable[[str], None] | None = None,
         suggester: Suggester | None = None,
+        replace: bool = False,
     ) -> None:
-        """One line of text on the last line; Enter gives it to `done`, Esc drops it."""
+        """One line of text on the last line; Enter gives it to `done`, Esc drops it. `replace`: what is typed takes the
+        place of `value`, which a key that moves keeps."""
         field = self.query_one("#prompt", Input)
         self._prompt_done, self._prompt_changed = done, changed
         field.suggester = suggester
@@ -226,6 +254,8 @@ class LscScreen(Screen[None]):
         with field.prevent(Input.Changed):
             field.value = value
         field.cursor_position = len(value)
+        if replace:
+            field.selection = Selection(0, len(value))
         self.add_class("-prompt")
         field.focus()
 
@@ -234,13 +264,12 @@ class LscScreen(Screen[None]):
         self._prompt_done = self._prompt_changed = None
         self.set_focus(None)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        if event.input.id == "prompt":
-            event.stop()
-            done = self._prompt_done
-            self._end_prompt()
-            if done is not None:
-                done(event.value)
+    def prompted(self, text: str) -> None:
+        """The line of text was entered."""
+        done = self._prompt_done
+        self._end_prompt()
+        if done is not None:
+            done(text)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.id == "prompt" and self._prompt_changed is not None:

@@ -38,7 +38,7 @@ _ASCII = str.maketrans(
         **dict(zip("█▉▊▋▍▎▏░", "###=---.", strict=True)),
         **dict(zip("▁▂▃▄▅▆▇", "..--==#", strict=True)),
         "▾": "v", "▸": ">", "×": "x", "›": ">", "·": "-", "…": "~", "→": ">", "←": "<", "↑": "^", "↓": "v", "±": "~",
-        "▌": ">", "°": "d", "≤": "<", "≥": ">", "−": "-", "–": "-", "√": "V", "▐": "|", "�": "?",
+        "▌": ">", "≡": "=", "°": "d", "≤": "<", "≥": ">", "−": "-", "–": "-", "√": "V", "▐": "|", "�": "?",
     }
 )  # fmt: skip
 
@@ -232,6 +232,12 @@ def size_text(count: float | None) -> str:
 def thousands(value: float | None) -> str:
     """`149 888`: whole numbers in groups of three."""
     return "-" if value is None or not math.isfinite(value) else f"{round(value):,}".replace(",", " ")
+
+
+def day_text(when: float) -> str:
+    """`21 Nov 10:11`, of another year `21 Nov 2024`."""
+    then = time.localtime(when)
+    return time.strftime("%d %b %H:%M" if then.tm_year == time.localtime().tm_year else "%d %b %Y", then).lstrip("0")
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lsc_engine.charts import Series
+from lsc_engine.runs.layout import runs_dirs
 from lsc_engine.runs.run import Run, loss_group, loss_kind
 from lsc_engine.runs.status import Status
 from lsc_tui.lines import clean
+from lsc_tui.reports import Report
 from lsc_tui.snapshots import Kept
 
 Floats = npt.NDArray[np.float64]
@@ -237,6 +239,8 @@ class Store:
         self.runs: dict[str, RunView] = {}
         self.version = 0  # rises when a run or a folder changed
         self.folders: tuple[Folder, ...] = ()
+        self.reports: tuple[Report, ...] = ()  # studies that have one and no runs
+        self.making: dict[str, int] = {}  # key of a report that was asked for here -> process
         self.hardware = Hardware()
         self.curves: dict[str, Curves] = {}
         self.embeddings: dict[str, Kept] = {}  # of the run that Monitor shows
@@ -249,6 +253,11 @@ class Store:
         self.compared: list[str] = []
         self.launched = ""
         self.form: tuple[str, str] = ("", "")
+
+    def own_folder(self, first: Path) -> Path:
+        """Where new runs go: the first runs folder here that can be written to, else the one that lsc-engine takes."""
+        own = next((f.path for f in self.folders if not f.read_only and not f.problem), None)
+        return own or (runs_dirs([])[0] if self.folders else first)
 
     def counts(self) -> Counter[str]:
         """Runs by state."""

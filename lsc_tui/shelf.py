@@ -20,6 +20,7 @@ from lsc_engine.config.schema import read_toml
 from lsc_engine.errors import UsageError
 from lsc_tui.lines import clean, clock
 from lsc_tui.model import RunView, setting
+from lsc_tui.reports import made_words
 
 # What stands behind the name of a folder of presets.
 PAPERS = {
@@ -58,6 +59,7 @@ class About:
     ours: int = 0
     tune: bool = False
     size: str = ""
+    makes: str = ""  # of a kind that does not train
 
     @property
     def known(self) -> str:
@@ -79,7 +81,10 @@ def entries(infos: Iterable[PresetInfo], words: str, closed: set[str], at_hand: 
     for info in infos:
         groups.setdefault(group_of(info), []).append(info)
     groups.setdefault(OWN, [])
-    order = sorted(groups, key=lambda g: (g == OWN, g == "beyond", _ORDER.index(g) if g in _ORDER else 9, g))
+    # One's own come first; without any, the line that says how to have some comes last.
+    own = 0 if groups[OWN] else 3
+    place = {OWN: own, "beyond": 2}
+    order = sorted(groups, key=lambda g: (place.get(g, 1), _ORDER.index(g) if g in _ORDER else 9, g))
     out: list[Entry] = []
     for group in order:
         found = [info for info in groups[group] if matches(info, words, at_hand)]
@@ -147,6 +152,8 @@ def _about(path: Path, changed: int) -> About:
         sum(mark.startswith("paper") for mark in marks), sum(mark.startswith("inferred") for mark in marks),
         sum(mark.startswith("ours") for mark in marks), "tune" in raw,
         ", ".join(dict.fromkeys(str(lookup(raw, key)) for key in ("model.name", "train.duration") if lookup(raw, key))),
+        "" if raw.get("kind", "train") == "train" else "a report: "
+        + ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1]),
     )  # fmt: skip
 
 

@@ -1,44 +1,76 @@
-"""How a study stands, in a word for the list of runs. Told off the UI thread, again when a run of it begins or ends.
+"""How a study stands, in a word for the list of runs and in lines for Compare. Told off the UI thread, again when a run
+of it begins or ends.
 
-The word sums up runs.verdict: `holds` or `fails` where all variants agree by accuracy and by loss, `differs` where they
-do not, `open` while nothing is decided. What is not compared (another loss, other data) does not count.
+A study whose preset makes claims is told by them, as its report tells it (lsc_engine.report.claims, in a process of its
+own), once its runs have ended. The word for any other sums up runs.verdict: `holds` or `fails` where all variants agree
+by accuracy and by loss, `differs` where they do not, `open` while nothing is decided. What is not compared (another
+loss, other data) does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lsc_engine.errors import LscError
+from lsc_engine.runs.files import MAX_TOML, read_bytes
 from lsc_engine.runs.layout import METRICS
 from lsc_engine.runs.run import Run
+from lsc_engine.runs.studies import STUDIES
+from lsc_tui.lines import clean
 from lsc_tui.model import RunView
-from lsc_tui.widgets.runs_table import Row
 
 # Of a study with more bytes of metrics than this the list says nothing; Compare does.
 MOST_BYTES = 32 << 20
+OPEN = "verdict open"
+_ENDED = ("finished", "failed", "diverged", "stopped", "lost")
+_HOLDS = re.compile(r"(by (accuracy|loss): )?holds")
+_FAILS = re.compile(r"(by (accuracy|loss): )?does not hold")
 Key = tuple[int, str]
 Signature = tuple[tuple[str, str], ...]
+Claims = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Asked:
     """A study whose word is to be told: its runs as they are known."""
 
-    key: Key
-    signature: Signature
     views: tuple[RunView, ...]
+
+    @property
+    def key(self) -> Key:
+        return self.views[0].root, self.views[0].study
+
+    @property
+    def signature(self) -> Signature:
+        return tuple((view.key, view.state) for view in self.views)
+
+    @property
+    def folder(self) -> Path | None:
+        """Its runs folder."""
+        return self.views[0].run.root
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of a study, for its runs as they were."""
+
+    signature: Signature
+    word: str = ""
+    claims: Claims = ()
 
 
 def standing(runs: Sequence[Run]) -> str:
     """`verdict open`, `holds`, `fails`, `differs`; "" where nothing can be compared."""
-    size = 0
-    for run in runs:
-        try:
-            size += (run.path / METRICS).stat().st_size
-        except OSError:
-            continue
-    if size > MOST_BYTES or len(runs) < 2:
+    if _large(runs) or len(runs) < 2:
         return ""
     from lsc_engine.runs.compare import compare
     from lsc_engine.runs.verdict import verdicts
@@ -51,54 +83,145 @@ def standing(runs: Sequence[Run]) -> str:
     if not results:
         return ""
     if results <= {"open"}:
-        return "verdict open"
+        return OPEN
     return results.pop() if len(results) == 1 and results <= {"holds", "fails"} else "differs"
 
 
-def _studies(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.kind == "study"]
+def _large(runs: Sequence[Run]) -> bool:
+    size = 0
+    for run in runs:
+        with contextlib.suppress(OSError):
+            size += (run.path / METRICS).stat().st_size
+    return size > MOST_BYTES
 
 
-def _key(row: Row) -> Key:
-    return row.views[0].root, row.views[0].study
+def word_of(claims: Claims) -> str:
+    """The verdicts of all claims in few words: `holds`, `does not hold`, `2 of 3 claims hold`."""
+    held = sum(1 for _, verdict in claims if _HOLDS.fullmatch(verdict))
+    if not claims or all(verdict == "open" for _, verdict in claims):
+        return OPEN if claims else ""
+    if held == len(claims):
+        return "holds" if held == 1 else f"all {held} claims hold"
+    if len(claims) == 1:
+        return "does not hold" if _FAILS.fullmatch(claims[0][1]) else "holds in part"
+    return f"{held} of {len(claims)} claims hold"
 
 
-def _signature(row: Row) -> Signature:
-    return tuple((view.key, view.state) for view in row.views)
+def makes_claims(folder: Path | None, study: str) -> bool:
+    """Whether the preset that a study was started from makes claims of its own."""
+    if folder is None:
+        return False
+    try:
+        text = read_bytes(folder / STUDIES / f"{study}.toml", MAX_TOML).decode()
+        return "claims" in text and bool(tomllib.loads(text).get("claims"))
+    except (LscError, OSError, ValueError, RecursionError):
+        return False
 
 
 class Standings:
     """The words that are known, by study."""
 
     def __init__(self) -> None:
-        self._known: dict[Key, tuple[Signature, str]] = {}
+        self._known: dict[Key, Told] = {}
         self._busy = False
+        self._process: subprocess.Popen[str] | None = None
 
     def word(self, view: RunView) -> str:
         """The word of the study of a run, as last told."""
-        return self._known.get((view.root, view.study), ((), ""))[1]
+        return self._told((view.root, view.study)).word
 
-    def whole(self, rows: Sequence[Row]) -> bool:
-        """Whether every study of these rows has the word of its runs as they are."""
-        return not self._busy and all(
-            self._known.get(_key(row), ((), ""))[0] == _signature(row) for row in _studies(rows)
-        )
+    def claims(self, views: Sequence[RunView]) -> Claims:
+        """The claims of a whole study with their verdicts; none while they are not told for its runs as they are."""
+        asked = Asked(tuple(views))
+        told = self._told(asked.key)
+        return told.claims if set(told.signature) == set(asked.signature) else ()
 
-    def next_of(self, rows: Sequence[Row]) -> Asked | None:
-        """The next study among these rows that is to be told; None while one is being told."""
+    def _told(self, key: Key) -> Told:
+        return self._known.get(key, Told(()))
+
+    def _fresh(self, asked: Asked) -> bool:
+        return set(self._told(asked.key).signature) == set(asked.signature)
+
+    def whole(self, studies: Sequence[Sequence[RunView]]) -> bool:
+        """Whether every one of these studies has the word of its runs as they are."""
+        return not self._busy and all(self._fresh(Asked(tuple(views))) for views in studies)
+
+    def pending(self, studies: Sequence[Sequence[RunView]]) -> list[Asked]:
+        """Those of these studies that are to be told; none while some are being told."""
         if self._busy:
-            return None
-        for row in _studies(rows):
-            if self._known.get(_key(row), ((), ""))[0] != _signature(row):
-                self._busy = True
-                return Asked(_key(row), _signature(row), tuple(row.views))
-        return None
+            return []
+        found = [asked for asked in (Asked(tuple(views)) for views in studies if views) if not self._fresh(asked)]
+        self._busy = bool(found)
+        return found
 
-    def answer(self, asked: Asked) -> None:
-        """Tell it; may read all metrics of the study."""
+    def tell(
+        self, studies: Sequence[Sequence[RunView]], call: Callable[[Callable[[], None]], None],
+        told: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Tell those that are to be told, in a thread; `call` does a thing in the thread of the screens."""
+        pending = self.pending(studies)
+        if not pending:
+            return
+
+        def work() -> None:
+            # The viewer may be closed meanwhile.
+            with contextlib.suppress(RuntimeError):
+                self.answer(pending, lambda: call(told))
+                call(told)
+
+        # No worker of the application, which would be waited for at its end.
+        threading.Thread(target=work, name="standing", daemon=True).start()
+
+    def answer(self, pending: Sequence[Asked], told: Callable[[], None]) -> None:
+        """Tell them, calling `told` after each; may read all metrics of the studies and start a process."""
         try:
-            word = standing([Run(view.run.path, view.id, view.run.root) for view in asked.views])
-        except Exception:  # a damaged folder must not end the list; Compare says what is wrong
-            word = ""
-        self._known[asked.key] = (asked.signature, word)
-        self._busy = False
+            claiming: list[Asked] = []
+            for asked in pending:
+                if makes_claims(asked.folder, asked.views[0].study):
+                    claiming.append(asked)
+                else:
+                    self._known[asked.key] = Told(asked.signature, _word(asked))
+                    told()
+            self._judge(claiming, told)
+        finally:
+            self._busy = False
+
+    def _judge(self, claiming: Sequence[Asked], told: Callable[[], None]) -> None:
+        by_folder: dict[Path, dict[str, Asked]] = {}
+        for asked in claiming:
+            # Until it is judged, and where it cannot be.
+            self._known[asked.key] = Told(asked.signature, OPEN)
+            ended = all(view.state in _ENDED for view in asked.views)
+            if ended and asked.folder is not None and not _large([view.run for view in asked.views]):
+                by_folder.setdefault(asked.folder, {})[asked.views[0].study] = asked
+        told()
+        for folder, studies in by_folder.items():
+            argv = [sys.executable, "-m", "lsc_engine.report.claims", str(folder), *studies]
+            with subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            ) as process:  # fmt: skip
+                self._process = process
+                for line in process.stdout or ():
+                    self._take(line, studies)
+                    told()
+            self._process = None
+
+    def _take(self, line: str, studies: dict[str, Asked]) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            document = json.loads(line)
+            asked = studies[document["study"]]
+            claims = tuple((clean(one["claim"]), clean(one["verdict"])) for one in document["claims"])
+            self._known[asked.key] = Told(asked.signature, word_of(claims) or _word(asked), claims)
+
+    def stop(self) -> None:
+        """End what is being asked."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+
+
+def _word(asked: Asked) -> str:
+    try:
+        return standing([Run(view.run.path, view.id, view.run.root) for view in asked.views])
+    except Exception:  # a damaged folder must not end the list; Compare says what is wrong
+        return ""

@@ -24,6 +24,8 @@ from lsc_engine.report.svg import tidy
 
 # After Okabe and Ito 2008: apart for the common colour-vision deficiencies, and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#333333")
+# With more names than these the legend stands below the axes, where it covers no curve.
+MOST_INSIDE = 6
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -36,6 +38,12 @@ def escaped(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def _name(one: dict[str, Any]) -> str:
+    """A series' label in the legend; "_" keeps one out that has none, or nothing to show."""
+    shown = any(value is not None and np.isfinite(value) for value in one["y"])
+    return escaped(one["label"]) or "_" if shown else "_"
+
+
 def draw(document: dict[str, Any], *files: Path) -> None:
     """Write the figure to each of `files`."""
     width = float(document.get("width", 3.3))
@@ -44,15 +52,19 @@ def draw(document: dict[str, Any], *files: Path) -> None:
         "pdf.fonttype": 42, "svg.hashsalt": "lsc", "axes.spines.top": False,
         "axes.spines.right": False,
     }  # fmt: skip
+    named = sum(1 for one in document["series"] if _name(one) != "_")
+    beside = 0 < named <= MOST_INSIDE
+    columns = 2 if width > 5 else 1
+    below = 0.0 if beside or not named else 0.14 * -(-named // columns) + 0.1
     with plt.rc_context(settings):
-        figure, axes = plt.subplots(figsize=(width, width * 0.68), layout="constrained")
+        figure, axes = plt.subplots(figsize=(width, width * 0.68 + below), layout="constrained")
         for one in document["series"]:
             number = int(one["colour"])
             colour, style = COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
             x = _array(one["x"])
             if "low" in one:
                 axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
-            axes.plot(x, _array(one["y"]), style, color=colour, label=escaped(one["label"]) or "_")
+            axes.plot(x, _array(one["y"]), style, color=colour, label=_name(one))
         for level in document["levels"]:
             own = level.get("colour")
             grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
@@ -67,8 +79,10 @@ def draw(document: dict[str, Any], *files: Path) -> None:
             axes.set_yscale("log")
         low, high = document.get("x_range", (None, None))
         axes.set_xlim(low, high)
-        if any(one["label"] for one in document["series"]):
+        if beside:
             axes.legend(frameon=False)
+        elif named:
+            figure.legend(frameon=False, loc="outside lower center", ncols=columns)
         for out in files:
             dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
             figure.savefig(out, dpi=document.get("dpi", 300), metadata={dated: None} if dated else None)

@@ -21,6 +21,7 @@ from lsc_tui.screens import compare_parts as parts
 from lsc_tui.screens import compare_verdict as verdict
 from lsc_tui.screens.compare_charts import OverlayCharts
 from lsc_tui.screens.compare_files import FileCommands
+from lsc_tui.standing import Claims
 from lsc_tui.widgets.chart import Chart
 from lsc_tui.widgets.panel import Panel
 
@@ -154,8 +155,18 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
 
     # --- what is shown ------------------------------------------------------------------------------------------
 
+    @property
+    def claims(self) -> Claims:
+        """The claims of the study that is compared whole, with their verdicts, once they are told."""
+        return self.app.standings.claims(self.views()) if len(self.chosen.studies) == 1 and self._whole() else ()
+
+    def _whole(self) -> bool:
+        return len({(view.root, view.study) for view in self.views()}) == 1
+
     def show(self) -> None:
         self._read()
+        if self.found is not None and len(self.chosen.studies) == 1 and self._whole():
+            self.app.tell_standing([self.views()], self.show)
         nothing = self.found is None
         self.set_class(nothing, "-nothing")
         if self.found is not None:
@@ -175,12 +186,12 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         if self.wide:
             room = max(10, width // 2 - 2)
             needed = max(
-                len(verdict.verdict_wide(found, room, 99)),
+                len(verdict.verdict_wide(found, room, 99, self.claims)),
                 len(verdict.settings_table(found, room, 99, self.everything)),
             )
             self._set_height("#below", max(8, min(needed + 2, self.size.height // 3)))
         elif not self.has_class("-settings"):
-            needed = len(verdict.verdict_narrow(found, width, 99))
+            needed = len(verdict.verdict_narrow(found, width, 99, self.claims))
             self._set_height("#below", 1 + max(3, min(needed, self.size.height // 4)))
         else:
             self._set_height("#below", None)
@@ -227,8 +238,10 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
             return []
         title, right = verdict.verdict_title(self.found)
         if self.wide:
-            return frame(verdict.verdict_wide(self.found, width - 2, height - 2), width, height, title, right)
-        return [rule(width, title, right), *verdict.verdict_narrow(self.found, width, height - 1)]
+            return frame(
+                verdict.verdict_wide(self.found, width - 2, height - 2, self.claims), width, height, title, right
+            )
+        return [rule(width, title, right), *verdict.verdict_narrow(self.found, width, height - 1, self.claims)]
 
     def _draw_settings(self, width: int, height: int) -> list[Line]:
         if self.found is None:

@@ -16,9 +16,10 @@ from lsc_tui.comparing import (
     unequal,
 )
 from lsc_tui.explaining import rows_behind, tried_text
-from lsc_tui.lines import Line, clean, fit, pad, width_of, wrap
+from lsc_tui.lines import Line, clean, ends, fit, pad, width_of, wrap
 from lsc_tui.model import value_text
 from lsc_tui.screens.compare_parts import style_of, telling
+from lsc_tui.standing import Claims
 
 
 def verdict_title(found: Compared) -> tuple[str, str]:
@@ -30,9 +31,21 @@ def verdict_title(found: Compared) -> tuple[str, str]:
     return title, f"{word} {' and '.join(names)} {whose}" if names else "no level: v sets one at the cursor"
 
 
-def verdict_narrow(found: Compared, width: int, height: int) -> list[Line]:
-    """One line by accuracy, one by loss, then what has to be said beside them."""
+def claim_lines(claims: Claims, width: int) -> list[Line]:
+    """The preset's claims with the verdicts of its report, a line or more each."""
     out: list[Line] = []
+    for text, told in claims:
+        words = wrap(text, max(20, width - len(told) - 5))
+        mood = "good" if told.endswith("holds") and "," not in told else "error" if "does not hold" in told else ""
+        for number, line in enumerate(words):
+            ending: Line = [(told, mood)] if number == len(words) - 1 else []
+            out.append(pad(ends([("▸ " if number == 0 else "  ", "dim"), (line, "")], ending, width), width))
+    return out
+
+
+def verdict_narrow(found: Compared, width: int, height: int, claims: Claims = ()) -> list[Line]:
+    """The claims, one line by accuracy, one by loss, then what has to be said beside them."""
+    out = claim_lines(claims, width)
     base = found.letters[found.base.key]
     missing = kinds_without_level(found)
     for kind in ("accuracy", "loss"):
@@ -88,9 +101,10 @@ def _mood(verdict: Verdict) -> str:
     return {"holds": "good", "fails": "error"}.get(verdict.result, "")
 
 
-def verdict_wide(found: Compared, width: int, height: int) -> list[Line]:
-    """One row by accuracy and one by loss per variant, with the speed-up at the hardest level."""
-    out: list[Line] = []
+def verdict_wide(found: Compared, width: int, height: int, claims: Claims = ()) -> list[Line]:
+    """The claims, then one row by accuracy and one by loss per variant, with the speed-up at the hardest level."""
+    out: list[Line] = [[(" ", ""), *line] for line in claim_lines(claims, width - 2)]
+    out += [[]] if out else []
     room = max(12, width - 51)
     base = found.letters[found.base.key]
     labels = list(dict.fromkeys(v.row for v in found.verdicts))

@@ -13,6 +13,11 @@ from lsc_tui.lines import Line, fit, frame, pad
 from lsc_tui.screens.overlay import Overlay
 from lsc_tui.widgets.panel import Panel
 
+BESIDE = (
+    ("mouse", "left to the terminal: select and copy text as anywhere"),
+    ("other keys", "lsc-tui --keys prints them as a file to change"),
+)
+
 
 class HelpScreen(Overlay):
     """Any key closes it; up and down scroll."""
@@ -38,7 +43,8 @@ class HelpScreen(Overlay):
                 reason = self.below.why_not(command)
                 line: Line = [(fit(f"  {keys}", 14), "key"), (self.below.help_of(command), "dim" if reason else "")]
                 out.append([*line, (f"  ({reason})", "dim")] if reason else line)
-        return out
+        out.append([("beside the keys", "title")])
+        return out + [[(fit(f"  {what}", 14), "dim"), (words, "dim")] for what, words in BESIDE]
 
     def _draw(self, width: int, height: int) -> list[Line]:
         entries = self._entries()

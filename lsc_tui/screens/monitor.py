@@ -241,7 +241,10 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
     def why_not_copy(self) -> str:
         return "" if self.watched is not None else "no run is shown"
 
-    why_not_fork = why_not_mark = why_not_pin = why_not_metric = why_not_copy
+    def no_run(self) -> str:
+        return "no run is shown"
+
+    why_not_mark = why_not_pin = why_not_metric = why_not_copy
 
     def leave_layer(self) -> None:
         if self.has_class("-full-charts") or self.has_class("-full-log"):

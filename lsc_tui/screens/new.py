@@ -22,7 +22,7 @@ from lsc_tui.screens.new_edit import EditCommands
 from lsc_tui.screens.new_launch import LaunchCommands, form_of_run
 from lsc_tui.shelf import find_data, shelf_csv
 from lsc_tui.widgets.form_panel import FormPanel
-from lsc_tui.widgets.form_rows import SHORT, problem_words, rows
+from lsc_tui.widgets.form_rows import SHORT, TOLD, problem_words, rows
 from lsc_tui.widgets.panel import Panel
 
 DEBOUNCE = 0.3
@@ -112,7 +112,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         self.app.store.form = ("", "")
         if kind in ("copy", "fork") and what in self.app.store.runs:
             try:
-                self._open(form_of_run(self.app.store.runs[what], kind))
+                own = self.app.store.own_folder(self.app.folders[0])
+                self._open(form_of_run(self.app.store.runs[what], kind, own))
             except (LscError, OSError, ValueError, KeyError) as error:
                 self.call_after_refresh(self.say, f"{clean(what)}: {error}", "error")
         elif kind == "vectors":
@@ -127,7 +128,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
 
     def show(self) -> None:
         store = self.app.store
-        self.shelf.views = [*store.runs.values()]
+        self.shelf.views, self.shelf.reports = [*store.runs.values()], store.reports
         self.shelf.host = store.host
         self.set_class(self.stage == "form", "-form")
         self.set_class(self.reading, "-toml")
@@ -225,8 +226,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         if row is not None and row.kind == "setting":
             note = f" ({row.note})" if row.note else ""
             return f"{row.key}: {SETTINGS[row.key].help}{note}", "dim"
-        if row is not None and row.note:
-            return row.note, "dim"
+        if row is not None and (row.note or row.kind == "told"):
+            return row.note or TOLD, "dim"
         return "", ""
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
@@ -267,7 +268,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         info = entry.info
         try:
             text, _ = read_toml(info.path)
-            form = Form.of(text, info.name, info.name, self.app.folders[0], path=info.path)
+            form = Form.of(text, info.name, info.name, self.app.store.own_folder(self.app.folders[0]), path=info.path)
         except UsageError as error:
             self.say(str(error), "error")
             return
@@ -319,11 +320,15 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         words = ["data:here", "data:digits", "data:imagenet", "kind:train", *(i.stem for i in self.shelf.infos)]
         self.prompt(
             "words, data:here, data:imagenet, kind:train", self._filter, value=self.shelf.words, changed=self._filter,
-            suggester=SuggestFromList(words, case_sensitive=False),
+            suggester=SuggestFromList(words, case_sensitive=False), replace=True,
         )  # fmt: skip
 
     def _filter(self, text: str) -> None:
         self.shelf.words = text.strip()
+        current = self.shelf.current
+        if current is None or current.info is None:
+            # To the first that matches: a heading is nothing to open.
+            self.shelf.chosen = ""
         self.show()
 
     def do_export(self) -> None:

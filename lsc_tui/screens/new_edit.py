@@ -10,7 +10,7 @@ from textual.suggester import SuggestFromList
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.study import free_name
 from lsc_tui.form import SETTINGS, Form, typed_words
-from lsc_tui.widgets.form_rows import PLACES, Row, choices
+from lsc_tui.widgets.form_rows import PLACES, TOLD, Row, choices
 
 if TYPE_CHECKING:
     from lsc_tui.follow import Outcome
@@ -127,7 +127,9 @@ class EditCommands(_Base):
             self.do_mark()
         else:
             found = choices(form, row, self.app.store)
-            if found:
+            if row.kind == "told":
+                self.say(TOLD)
+            elif found:
                 panel.choices = found
                 now = form.device if row.kind == "place" else typed_words(form.given(row.key, form.variant))
                 panel.choice = next((i for i, (value, _) in enumerate(found) if value == (now or "")), 0)

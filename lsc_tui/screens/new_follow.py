@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from lsc_tui.follow import Outcome
 from lsc_tui.form import Form
-from lsc_tui.lines import Line, clean, fit, frame, pad, rule, size_text, thousands
+from lsc_tui.lines import Line, clean, day_text, fit, frame, pad, rule, size_text, thousands, wrap
 from lsc_tui.model import Store
+from lsc_tui.reports import PAGE
 from lsc_tui.shelf import short_clock, speed_like
 
 Numbers = dict[str, Any]
@@ -134,13 +136,35 @@ class Facts:
         return max(found) if found else None
 
 
+def _made(facts: Facts, width: int) -> list[Line]:
+    """What a kind that does not train makes, where it goes, and whether it is there."""
+    form, out = facts.form, facts.outcome
+    rows = [("kind", f"{form.kind}: a report"), ("", "nothing is trained"), *(out.makes if out is not None else ())]
+    rows.append(("into", f"{form.study.rpartition('/')[2]}/report"))
+    there = form.runs_dir / form.study / "report" / PAGE
+    if form.kind == "bench":
+        rows.append(("time", "seconds to minutes, by the benchmark"))
+        if facts.store.hardware.gpus:
+            rows.append(("GPU", "used by what asks for one"))
+    with contextlib.suppress(OSError):
+        rows.append(("there", f"made {day_text(there.stat().st_mtime)}; made anew"))
+    lines: list[Line] = []
+    for what, words in rows:
+        for number, text in enumerate(wrap(clean(words), width - 12)[:4]):
+            lines.append([(fit("" if number else clean(what), 12), "dim"), (fit(text, width - 12), "")])
+    return lines
+
+
 def narrow(facts: Facts, width: int, height: int) -> list[Line]:
     """The right pane at 80 columns."""
     form = facts.form
     name = form.variant
     title = f"{form.letter(name)}: {clean(form.label(name))}"
     body: list[Line] = []
-    for what, words in [*facts.variant(name), *facts.whole()]:
+    if form.kind != "train":
+        title = "what it makes"
+        body = [[("│ ", "rule"), *line] for line in _made(facts, width - 2)]
+    for what, words in () if form.kind != "train" else [*facts.variant(name), *facts.whole()]:
         body.append([("│ ", "rule"), (fit(what, 12) if what or len(words) < width - 14 else "", "dim"),
                      (fit(words, width - 14 if what or len(words) < width - 14 else width - 2), "")])  # fmt: skip
     body += [[("│", "rule")] for _ in range(height - 1 - len(body))]
@@ -155,6 +179,8 @@ _ROWS = ("system", "file", "n", "vectors", "in use", "nearest", "near in use", "
 def wide(facts: Facts, width: int, height: int) -> list[Line]:
     """The framed pane with a column per variant; those around the highlighted one where there are many."""
     form, inner = facts.form, width - 2
+    if form.kind != "train":
+        return frame([[(" ", ""), *line] for line in _made(facts, inner - 2)], width, height, "what it makes")
     names = form.names
     fits = max(1, (inner - 14) // CELL)
     start = max(0, min(form.shown - fits // 2, len(names) - fits))

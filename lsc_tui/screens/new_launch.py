@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
 import sys
+import threading
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +19,16 @@ import tomli_w
 from lsc_engine.config import name_fault
 from lsc_engine.config.load import LARGEST_FILE, own_folder
 from lsc_engine.config.names import suggested_name
+from lsc_engine.errors import LscError
 from lsc_engine.runs.files import read_bytes
+from lsc_engine.runs.launch import detach, reap
+from lsc_engine.runs.studies import STUDIES
 from lsc_engine.runs.study import free_name
 from lsc_tui.follow import Outcome, form_sets, has_sbatch
 from lsc_tui.form import Form
 from lsc_tui.lines import clean
 from lsc_tui.model import RunView, Store
+from lsc_tui.reports import PAGE
 from lsc_tui.shelf import home_words, own_words
 from lsc_tui.widgets.form_rows import device_words, problem_words
 
@@ -33,12 +40,14 @@ else:
     _Base = object
 
 LAUNCH_SECONDS = 180.0
+LARGEST_LOG = 8 << 20
 
 
-def form_of_run(view: RunView, kind: str) -> Form:
-    """The form of a run's own settings: for a new run like it (`copy`), or to go on from its checkpoint (`fork`)."""
+def form_of_run(view: RunView, kind: str, own: Path) -> Form:
+    """The form of a run's own settings: for a new run like it (`copy`), or to go on from its checkpoint (`fork`). A run
+    like one of another's goes to the `own` runs folder."""
     text = read_bytes(view.run.path / "preset.toml", LARGEST_FILE).decode()
-    root = view.run.root or Path(".")
+    root = own if view.read_only else view.run.root or Path(".")
     if kind == "fork":
         form = Form.of(text, f"fork of {view.id}", view.study, root, source="fork", parent=view.id)
         form.before.pop("run", None)
@@ -136,7 +145,7 @@ class LaunchCommands(_Base):
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             return f"off while a ✗ is open: {problem_words(form, faults[0])}{more}"
         gpus = self.app.store.hardware.gpus
-        if form.device == "auto" and gpus and all(gpu.busy for gpu in gpus):
+        if form.kind == "train" and form.device == "auto" and gpus and all(gpu.busy for gpu in gpus):
             owners = ", ".join(f"{gpu.index} {clean(self.app.store.owner_of(gpu))}" for gpu in gpus)
             return f"no GPU is free (GPU {owners}); choose some by number in device"
         return ""
@@ -145,7 +154,8 @@ class LaunchCommands(_Base):
         form, out = self.form, self.outcome
         if form is None or out is None:
             return
-        answers: dict[str, tuple[str, Callable[[], None]]] = {"y": ("launch", self._launch)}
+        word = "launch" if form.kind == "train" else "make it"
+        answers: dict[str, tuple[str, Callable[[], None]]] = {"y": (word, self._launch)}
         if has_sbatch():
             answers["s"] = ("sbatch script instead", self._batch)
         self.ask(launch_words(form, out, self.app.store), answers)
@@ -153,6 +163,9 @@ class LaunchCommands(_Base):
     def _launch(self) -> None:
         form = self.form
         if form is None:
+            return
+        if form.kind != "train":
+            self._make_report(form.copy())
             return
         form, store, plugins = form.copy(), self.app.store, self.app.plugin_words
         runs = len(self.outcome.runs) if self.outcome is not None else 0
@@ -172,12 +185,55 @@ class LaunchCommands(_Base):
                 self.say(f"launch: {fault}", "error")
                 return
             self.app.store.launched = form.study
-            self.app.collector.rescan()
+            self.app.look_at(form.runs_dir)
             self.app.go("runs")
             word = "run goes" if runs == 1 else "runs go"
             self.app.lsc_screen.say(f"{form.study}: {runs} {word} on when this terminal is closed")
 
         self.run_worker(work, thread=True, group="launch", exit_on_error=False)
+
+    def _make_report(self, form: Form) -> None:
+        """Start what makes the report of a kind that does not train, in a session of its own; say when it is there."""
+        app, plugins = self.app, self.app.plugin_words
+        root = next((i for i, folder in enumerate(app.folders) if folder.absolute() == form.runs_dir.absolute()), -1)
+        key = f"report:{root}:{form.study}"
+        self.say(f"{form.study}: its report is being made …")
+
+        def work() -> None:
+            began = time.time()
+            try:
+                log = form.runs_dir.absolute() / ".launch" / f"{suggested_name(form.study.replace('/', '.'))}.log"
+                pid = detach([*launch_argv(form, keep_toml(form)), *plugins], log)
+            except (OSError, LscError) as error:
+                app.call_from_thread(self.say, f"launch: {error}", "error")
+                return
+            app.call_from_thread(started, pid)
+            known = False
+            while _runs(pid):
+                time.sleep(0.3)
+                if not known and _written_since(form.runs_dir / STUDIES / f"{form.study}.toml", began):
+                    known = True
+                    app.collector.rescan()
+            page = form.runs_dir / form.study / "report" / PAGE
+            app.call_from_thread(ended, _written_since(page, began), log)
+
+        def started(pid: int) -> None:
+            app.store.making[key] = pid
+            app.store.launched = form.study
+            app.look_at(form.runs_dir)
+            app.go("runs")
+            app.lsc_screen.say(f"{form.study}: its report is being made; closing this terminal does not end it")
+
+        def ended(there: bool, log: Path) -> None:
+            app.store.making.pop(key, None)
+            app.collector.rescan()
+            if there:
+                app.lsc_screen.say(f"{form.study}: its report is there, Enter on it in Runs reads it")
+            else:
+                app.lsc_screen.say(f"{form.study}: no report: {last_words(log)}", "error")
+
+        # Not a worker, which the program would wait for at its end.
+        threading.Thread(target=_unless_closed, args=(work,), name="report", daemon=True).start()
 
     def _batch(self) -> None:
         form = self.form
@@ -231,8 +287,43 @@ class LaunchCommands(_Base):
         self.reload(f"yours:{name}")
 
 
+def _unless_closed(work: Callable[[], None]) -> None:
+    """Do it; what it tells a viewer that was closed meanwhile is told to nobody."""
+    with contextlib.suppress(RuntimeError):
+        work()
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process that this one started goes on."""
+    reap()
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _written_since(path: Path, began: float) -> bool:
+    """Whether a file was written after this time."""
+    try:
+        return path.stat().st_mtime >= began - 1
+    except OSError:
+        return False
+
+
+def last_words(log: Path) -> str:
+    """What a command that failed said last."""
+    try:
+        lines = [line for line in read_bytes(log, LARGEST_LOG).decode("utf-8", "replace").splitlines() if line.strip()]
+    except LscError as error:
+        return str(error)
+    return clean(lines[-1]).removeprefix("error: ") if lines else f"see {home_words(log)}"
+
+
 def launch_words(form: Form, out: Outcome, store: Store) -> str:
     """`launch 12 runs, 1 now on GPU 1, 11 queued?`"""
+    if form.kind != "train":
+        return f"make the report {form.study}?"
     total = len(out.runs) + out.tries - out.done
     count = f"{total - out.tries} run{'s' if total - out.tries != 1 else ''}"
     if form.source == "fork":

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lsc_engine.config import PresetInfo
-from lsc_tui.lines import Line, clean, fit, frame, over, pad, rule, wrap
+from lsc_tui.lines import Line, clean, day_text, fit, frame, over, pad, rule, wrap
 from lsc_tui.model import RunView
+from lsc_tui.reports import Report
 from lsc_tui.shelf import (
     OWN,
     PAPERS,
@@ -24,6 +25,9 @@ from lsc_tui.shelf import (
     time_words,
 )
 
+# What stands for the data of a preset that needs none.
+KIND_NEEDS = {"vectors": "report", "data": "report", "bench": "benchmark"}
+
 
 @dataclass
 class Shelf:
@@ -37,6 +41,7 @@ class Shelf:
     top: int = 0
     host: str = ""
     views: Sequence[RunView] = ()
+    reports: Sequence[Report] = ()
 
     @property
     def entries(self) -> list[Entry]:
@@ -68,10 +73,14 @@ class Shelf:
 
         return sum(matches(info, self.words, self.at_hand) for info in self.infos)
 
+    def has_data(self, info: PresetInfo) -> bool | None:
+        """Whether the data of a preset are at hand; what needs none has them."""
+        return True if info.kind != "train" and not info.dataset else self.at_hand.get(info.dataset)
+
     @property
     def here(self) -> int:
         """Presets whose data are at hand."""
-        return sum(self.at_hand.get(info.dataset) is True for info in self.infos)
+        return sum(self.has_data(info) is True for info in self.infos)
 
     @property
     def empty(self) -> str:
@@ -117,14 +126,14 @@ def _heading(shelf: Shelf, entry: Entry, width: int) -> Line:
 
 
 def _preset(shelf: Shelf, info: PresetInfo, width: int, wide: bool) -> Line:
-    here = shelf.at_hand.get(info.dataset)
+    here = shelf.has_data(info)
     glyph = {True: "✓", False: "-"}.get(here, " ") if here is not None else " "
     if wide:
         style = "dim" if here is False else ""
         return [("   ", ""), (fit(clean(info.stem), 16), style), (fit(title_words(info), width - 22), "dim"),
                 (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
     words = info.claim if 0 < len(info.claim) <= width - 49 else title_words(info)
-    needs = f"{glyph} {fit(clean(info.dataset), 13)}"
+    needs = f"{glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     place = place_of(info)
     if info.fault:
         return [("  ", ""), (fit(clean(info.stem), 15), "warn"), (fit(clean(info.fault), width - 17), "warn")]
@@ -149,8 +158,17 @@ def about_lines(shelf: Shelf, width: int, height: int) -> list[Line]:
         rows.append(("source", clean(info.source)))
     seeds = " ".join(map(str, known.seeds))
     tune = ", after a small grid" if known.tune else ""
+    if known.makes:
+        rows.append(("makes", known.makes))
+        rows += [("data", _data_words(shelf, info))] if info.dataset else []
+        rows.append(("before", _report_before(shelf, info)))
+        return _about_rows(rows, width, height)
     rows.append(("runs", f"{' · '.join(known.labels)}  × {'seeds' if len(known.seeds) > 1 else 'seed'} {seeds}{tune}"))
     rows += [("known", known.known), ("data", _data_words(shelf, info)), ("before", _before(shelf, info))]
+    return _about_rows(rows, width, height)
+
+
+def _about_rows(rows: Sequence[tuple[str, str]], width: int, height: int) -> list[Line]:
     out: list[Line] = []
     for name, text in rows:
         lines = wrap(text, width - 9) if height > 6 else [text]
@@ -180,6 +198,12 @@ def _data_words(shelf: Shelf, info: PresetInfo) -> str:
     from lsc_engine.config import missing_sentence
 
     return clean(missing_sentence(info.dataset).partition(": ")[2]) + "; or choose spectrum"
+
+
+def _report_before(shelf: Shelf, info: PresetInfo) -> str:
+    found = [report for report in shelf.reports if report.study in (info.name, info.stem) and report.made is not None]
+    made = max((report.made or 0.0 for report in found), default=None)
+    return "never made here" if made is None else f"made {day_text(made)}: 1 Runs, Enter on it reads it"
 
 
 def _before(shelf: Shelf, info: PresetInfo) -> str:

@@ -16,12 +16,14 @@ from lsc_tui.filters import Filter, completions
 from lsc_tui.frame import LscScreen
 from lsc_tui.lines import Line, clean, ends, fit, home_path, pad
 from lsc_tui.model import RunView
+from lsc_tui.reports import Report
 from lsc_tui.screens.runs_charts import RunsCharts
-from lsc_tui.screens.runs_side import details, gpu_lines
-from lsc_tui.standing import Standings
+from lsc_tui.screens.runs_side import details, gpu_lines, report_details
 from lsc_tui.widgets.chart import Chart
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.runs_table import SORTS, Order, RunsTable, build_rows
+
+NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
 
 
 class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
@@ -45,13 +47,12 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         self._typed_before = ""
         self._no_match = ""
         self._version: tuple[object, ...] = ()
-        self.standings = Standings()
         self.load_look()
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="middle"):
-            yield RunsTable(self.standings.word, id="table")
+            yield RunsTable(self.app.standings.word, id="table")
             with Vertical(id="side"):
                 yield Panel(self._draw_gpus, id="gpus")
                 yield Panel(self._draw_details, id="details")
@@ -80,7 +81,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
             self._version = version
             self._show_rows()
         table.framed = self.wide
-        table.letters, table.pinned = dict(store.marked), store.pinned
+        table.letters, table.pinned, table.making = dict(store.marked), store.pinned, [*store.making]
         if self.wide:
             self._ask_standing()
         table.redraw()
@@ -99,13 +100,15 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         store, table = self.app.store, self.table
         views = [view for view in store.runs.values() if self.filter(view)]
         self._no_match = ""
-        if self.filter.fault or (not views and store.runs and self.filter.text):
+        # Not before the runs, so that the cursor starts on one of them.
+        reports = [report for report in store.reports if store.loaded and self.filter.report(report)]
+        if self.filter.fault or (not views and not reports and store.runs and self.filter.text):
             self._no_match = f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
         table.dimmed = bool(self._no_match) or any(f.problem for f in store.folders)
         table.below = f"{store.older} older not shown, / finds them" if store.older else ""
         table.empty = self._empty()
         if not self._no_match or not table.rows:
-            table.put(build_rows(views, self.order, self._folder_name, store.runs.values()))
+            table.put(build_rows(views, self.order, self._folder_name, store.runs.values(), reports))
         for study in (store.launched, f"{store.launched}.tune") if store.launched else ():
             if table.go_to_study(study):
                 store.launched = ""
@@ -114,19 +117,21 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     @property
     def settled(self) -> bool:
         """Whether all studies in sight have their word."""
-        return not self.wide or self.standings.whole(self.table.in_sight)
+        return not self.wide or self.app.standings.whole(self._studies_in_sight())
+
+    def _studies_in_sight(self) -> list[list[RunView]]:
+        """All runs of each study whose heading is in sight, also those that a filter hides."""
+        wanted = {
+            (r.views[0].root, r.views[0].study): list[RunView]() for r in self.table.in_sight if r.kind == "study"
+        }
+        for view in self.app.store.runs.values() if wanted else ():
+            if (view.root, view.study) in wanted:
+                wanted[view.root, view.study].append(view)
+        return [views for views in wanted.values() if views]
 
     def _ask_standing(self) -> None:
-        """Have a worker say how the next study stands whose runs have begun or ended since."""
-        asked = self.standings.next_of(self.table.in_sight)
-        if asked is None:
-            return
-
-        def job() -> None:
-            self.standings.answer(asked)
-            self.app.call_from_thread(self.show)
-
-        self.run_worker(job, thread=True, group="standing", exit_on_error=False)
+        """Have a worker say how the studies stand whose runs have begun or ended since."""
+        self.app.tell_standing(self._studies_in_sight(), self.show)
 
     def _folder_name(self, root: int) -> str:
         folders = self.app.store.folders
@@ -140,6 +145,8 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         problems = [f.problem for f in store.folders if f.problem]
         if problems:
             return [*problems, "", "4 choose a preset   lsc-tui --demo shows finished runs"]
+        if self.filter.text and (store.runs or store.reports):
+            return [self._no_match or f'no run matches "{clean(self.filter.text)}"  Esc clears']
         return [
             f"No runs in {where}.", "",
             "4  choose a preset and launch it", "lsc-tui --demo  shows finished runs",
@@ -160,7 +167,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         where = (" dirs " if self.wide else "") + ("   " if self.wide else " + ").join(names)
         chosen = self.filter.text or ("no filter" if self.wide else "(no filter)")
         arrow = "↑" if (order.sort == "started") == order.inverted else "↓"
-        studies = len({(v.root, v.study) for v in store.runs.values()})
+        studies = len({(v.root, v.study) for v in store.runs.values()}) + len(store.reports)
         things = _count(len(store.runs), "run", "runs"), _count(studies, "study", "studies")
         count = f"{things[0]}, {things[1]} · {order.sort} {arrow}"
         if self.wide:
@@ -180,6 +187,8 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     def _draw_details(self, width: int, height: int) -> list[Line]:
         row = self.table.current
+        if row is not None and row.report is not None:
+            return report_details(row.report, width, height, self.app.place)
         return details(
             self.app.store, row.views if row else (), row.kind if row else "", width, height, self.app.clock(),
             self.app.place,
@@ -190,6 +199,10 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     def targets(self) -> list[RunView]:
         row = self.table.current
         return list(row.views) if row is not None else []
+
+    def no_run(self) -> str:
+        row = self.table.current
+        return "this study is a report, it has no runs" if row is not None and row.report else super().no_run()
 
     def _move(self, columns: int) -> None:
         ChartCommands._move(self, columns)
@@ -218,17 +231,38 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
             self.query_one("#details", Panel).redraw()
         self.show_charts()
 
-    def why_not_open(self) -> str:
-        return "" if self.table.current else "no run is highlighted"
-
     def do_open(self) -> None:
         row = self.table.current
         if row is None:
             return
-        if row.kind == "run":
+        if row.report is not None:
+            self._read_report(row.report)
+        elif row.kind == "run":
             self.app.watch_run(row.views[0].key)
         else:
             self.app.compare_runs([view.key for view in row.views])
+
+    def why_not_open(self) -> str:
+        row = self.table.current
+        if row is None:
+            return "no run is highlighted"
+        if row.report is not None and row.report.made is None:
+            return "its report is being made" if row.key in self.app.store.making else NO_REPORT
+        return ""
+
+    def _read_report(self, report: Report) -> None:
+        """The page of a study without runs, over the screen."""
+        self.show_file(report.page, f"{report.study} · {report.page.name}")
+
+    def why_not_toml(self) -> str:
+        return "" if self.table.current else "no run is highlighted"
+
+    def do_toml(self) -> None:
+        row = self.table.current
+        if row is not None and row.report is not None:
+            self.show_file(row.report.preset, f"{row.report.study} · {row.report.preset.name}")
+        else:
+            super().do_toml()
 
     def do_mark(self) -> None:
         row = self.table.current
@@ -240,7 +274,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
             self.show()
 
     def why_not_mark(self) -> str:
-        return "" if self.table.current else "no run is highlighted"
+        return "" if self.targets() else self.no_run()
 
     def do_mark_all(self) -> None:
         for row in self.table.rows:
@@ -263,6 +297,9 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
             key = row.views[0].key
             self.app.store.pinned = "" if self.app.store.pinned == key else key
             self.show()
+
+    def why_not_compare(self) -> str:
+        return "" if self.targets() or self.app.store.marked else self.no_run()
 
     def do_compare(self) -> None:
         self.app.compare_runs(list(self.app.store.marked) or [view.key for view in self.targets()])
@@ -294,7 +331,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     def do_next_pane(self) -> None:
         """Tab closes and opens the highlighted study."""
         row = self.table.current
-        if row is not None:
+        if row is not None and row.views:
             view = row.views[0]
             self.order.closed ^= {f"study:{view.root}:{view.study}"}
             self._keep()
@@ -307,7 +344,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         self.app.watch_run(self.targets()[0].key)
 
     def why_not_metric(self) -> str:
-        return "" if self.targets() else "no run is highlighted"
+        return "" if self.targets() else self.no_run()
 
     def do_copy(self) -> None:
         self.app.copy_run(self.targets()[0])
@@ -315,7 +352,8 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     def do_fork(self) -> None:
         self.app.fork_run(self.targets()[0])
 
-    why_not_copy = why_not_fork = why_not_metric
+    def why_not_copy(self) -> str:
+        return "highlight one run" if len(self.targets()) > 1 else self.why_not_metric()
 
     # --- filter -------------------------------------------------------------------------------------------------
 
@@ -324,7 +362,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         words = SuggestFromList(completions(list(self.app.store.runs.values())), case_sensitive=False)
         self.prompt(
             "words, state:running system:V21 loss<0.3 seed:0 owner:anna tag:keep", self._filter_done,
-            value=self.filter.text, changed=self._filter_typed, suggester=words,
+            value=self.filter.text, changed=self._filter_typed, suggester=words, replace=True,
         )  # fmt: skip
 
     def _filter_typed(self, text: str) -> None:

@@ -38,7 +38,7 @@ class RunsCharts(_Base):
         store, row = self.app.store, self.table.current
         chosen = {key: store.runs[key] for key in store.marked if key in store.runs}
         out = [(view, store.letter(key), colour_of(store.letter(key))) for key, view in chosen.items()]
-        if row is not None:
+        if row is not None and row.views:
             fresh = [view for view in row.views if view.key not in chosen]
             if len(row.views) > 1 or row.kind == "study":
                 free = [letter for letter in LETTERS if letter not in store.marked.values()]
@@ -76,18 +76,22 @@ class RunsCharts(_Base):
         series, key = self._series(same, LOSS)
         self.query_one("#loss", Chart).put(
             series, look.view(), key=key, title=clean(" · ".join(w for w in words if w)), right=legend, framed=framed,
-            empty=missing_words(lead, curves, LOSS) if lead else "",
+            empty=missing_words(lead, curves, LOSS) if lead else self._no_curve(),
         )  # fmt: skip
         if self.wide:
             name = lead.accuracy_name if lead else ACCURACY
             series, key = self._series(chosen, name, scale=100.0)
-            empty = missing_words(lead, curves, name) if lead else ""
+            empty = missing_words(lead, curves, name) if lead else self._no_curve()
             others = len(chosen) - len(same)
             words = [f"{name} %", "eval mode"] + ([f"{others} with another loss only here"] if others else [])
             self.query_one("#accuracy", Chart).put(
                 series, look.view(log_y=False, y0=0, y1=100, smooth=False), key=key, title=" · ".join(words),
                 right=[(UNITS[look.axis], "dim")], framed=framed, empty=empty,
             )  # fmt: skip
+
+    def _no_curve(self) -> str:
+        row = self.table.current
+        return "a report has no curves; Enter reads it" if row is not None and row.report is not None else ""
 
     def _series(
         self, chosen: list[tuple[RunView, str, int]], name: str, scale: float = 1.0

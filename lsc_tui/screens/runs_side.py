@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lsc_tui.lines import STATES, Line, ago, bar, clean, clock, fit, frame, home_path, size_text, thousands, wrap
+from lsc_tui.lines import (
+    STATES,
+    Line,
+    ago,
+    bar,
+    clean,
+    clock,
+    day_text,
+    fit,
+    frame,
+    home_path,
+    size_text,
+    thousands,
+    wrap,
+)
 from lsc_tui.model import Gpu, RunView, Store, baseline_of, differing, setting, settings_of, value_text
+from lsc_tui.reports import Report
 
 
 def gpu_lines(store: Store, width: int) -> list[Line]:
@@ -158,3 +173,23 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
         glyph = STATES.get(state, ("✗", ""))[0]
         out.append([(f" {glyph} {count} {state}", f"state-{state}")])
     return out
+
+
+def report_details(report: Report, width: int, height: int, place: Callable[[Path], str]) -> list[Line]:
+    """What is known of a highlighted study that has a report and no runs."""
+    inner = width - 4
+    body: list[Line] = []
+    for text, style in ((report.title, ""), (report.claim, "bold"), (report.source, "dim")):
+        body += [[(line, style)] for line in wrap(clean(text), inner)[:5]]
+    body.append([])
+    for what, words in report.makes:
+        for number, line in enumerate(wrap(clean(words), inner - 12)[:6]):
+            body.append([(fit("" if number else clean(what), 12), "dim"), (line, "")])
+    body.append([])
+    if report.made is None:
+        body.append([("no report yet", "warn")])
+    else:
+        body.append([(f"made {day_text(report.made)}   Enter reads it", "")])
+        body += [[(fit(f"  {clean(name)}", inner), "dim")] for name in report.files[: max(1, height - len(body) - 5)]]
+    body.append([(fit(clean(place(report.page.parent)), inner), "dim")])
+    return frame([[(" ", ""), *line] for line in body], width, height, clean(report.study))

@@ -12,6 +12,7 @@ from lsc_tui.follow import Outcome, Problem
 from lsc_tui.form import SETTINGS, Form, known_value, value_words
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.model import Gpu, Store
+from lsc_tui.reports import KINDS, made_words
 from lsc_tui.shelf import home_words
 
 # Names at 80 columns, where the section is left out and the last part alone would not tell.
@@ -31,9 +32,12 @@ PLACES = {
 }
 
 
+TOLD = "asked for by the preset: r shows its TOML, w saves a copy to be edited as text"
+
+
 @dataclass(frozen=True)
 class Row:
-    """A line of the form. kind: variant | seeds | tune | setting | place | problem | gap."""
+    """A line of the form. kind: variant | seeds | tune | setting | told | place | problem | gap."""
 
     kind: str
     key: str
@@ -56,6 +60,8 @@ def rows(
 ) -> list[Row]:  # fmt: skip
     """All rows of the form, in order."""
     problems = outcome.problems if outcome is not None else []
+    if form.kind != "train":
+        return _report_rows(form, store, problems, place)
     out = [_variant(form, name, outcome, problems) for name in form.names]
     out.append(Row("seeds", "seeds", "seeds", form.seeds, _seed_mark(form), "", False, _fault(problems, "seeds")))
     if form.source != "fork":
@@ -70,11 +76,27 @@ def rows(
         out.append(Row("gap", "gap:place"))
     shown = ("device", "at", "data") if form.source == "fork" else ("study", "device", "runs", "data")
     out += [_place(form, key, store, problems, place) for key in shown]
-    if problems:
-        out.append(Row("gap", "gap:problems"))
-        out += [Row("problem", f"problem:{i}", "!" if p.warning else "✗", problem_words(form, p), note=p.key)
-                for i, p in enumerate(problems)]  # fmt: skip
-    return out
+    return out + _problem_rows(form, problems)
+
+
+def _report_rows(
+    form: Form, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]
+) -> list[Row]:  # fmt: skip
+    """The rows of a kind that does not train: what the preset asks for, and where its report goes."""
+    out = [Row("told", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
+    out += [Row("told", f"told:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
+    out.append(Row("gap", "gap:place"))
+    out += [_place(form, key, store, problems, place) for key in ("study", "runs", "data")]
+    return out + _problem_rows(form, problems)
+
+
+def _problem_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
+    if not problems:
+        return []
+    return [Row("gap", "gap:problems")] + [
+        Row("problem", f"problem:{i}", "!" if p.warning else "✗", problem_words(form, p), note=p.key)
+        for i, p in enumerate(problems)
+    ]
 
 
 def problem_words(form: Form, problem: Problem, short: bool = True) -> str:

@@ -6,7 +6,7 @@ Only the rows in sight are formatted, so a thousand runs cost what twenty cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from lsc_tui.lines import (
@@ -14,6 +14,7 @@ from lsc_tui.lines import (
     Line,
     clean,
     clock,
+    day_text,
     fit,
     fit_ends,
     frame,
@@ -23,8 +24,10 @@ from lsc_tui.lines import (
     percent,
     thousands,
     trend,
+    width_of,
 )
 from lsc_tui.model import RunView, finite, gpu_number, setting
+from lsc_tui.reports import KINDS, Report
 from lsc_tui.widgets.panel import Panel
 
 SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
@@ -35,11 +38,17 @@ class Row:
     """A line of the list: a study (its runs in `views`), a run, or the folded seeds of a variant."""
 
     key: str
-    kind: str  # study | run | fold
+    kind: str  # study | run | fold | report (no runs)
     views: tuple[RunView, ...]
     closed: bool = False
     other: str = ""  # the folder's name where it is another's
     done: tuple[int, int] = (0, 0)  # of a study: finished runs and runs, those hidden by a filter included
+    report: Report | None = None
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return self.report.study if self.report is not None else self.views[0].study
 
 
 @dataclass
@@ -77,9 +86,10 @@ def _sort_value(view: RunView, sort: str) -> tuple[object, ...]:
 
 def build_rows(
     views: Iterable[RunView], order: Order, names: Callable[[int], str] = lambda root: "",
-    every: Iterable[RunView] | None = None,
+    every: Iterable[RunView] | None = None, reports: Iterable[Report] = (),
 ) -> list[Row]:  # fmt: skip
-    """Studies, newest first, each with its runs below it unless it is closed. `every`: all runs, if `views` are few."""
+    """Studies, newest first, each with its runs below it unless it is closed. `every`: all runs, if `views` are few.
+    `reports`: the studies without runs, a row each among the others."""
     views = list(views)
     counts: dict[str, tuple[int, int]] = {}
     for view in views if every is None else every:
@@ -89,12 +99,17 @@ def build_rows(
     for view in views:
         studies.setdefault(study_key(view), []).append(view)
     newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in studies.items()}
+    told = {report.key: report for report in reports}
+    newest |= {key: max(report.begun, report.made or 0.0) for key, report in told.items()}
     by_name = order.sort == "run"
-    keys = sorted(studies, key=lambda k: (k,) if by_name else (-newest[k], k))
+    keys = sorted((*studies, *told), key=lambda k: (k.partition(":")[2],) if by_name else (-newest[k], k))
     if order.inverted and order.sort in ("started", "run"):
         keys.reverse()
     rows: list[Row] = []
     for key in keys:
+        if key in told:
+            rows.append(Row(key, "report", (), other=names(told[key].root), report=told[key]))
+            continue
         group = sorted(studies[key], key=lambda v: (v.variant, v.seed))
         if order.sort not in ("started", "run"):
             group.sort(key=lambda v: _sort_value(v, order.sort), reverse=order.inverted)
@@ -251,6 +266,23 @@ def study_line(row: Row, width: int, *, wide: bool, standing: str = "") -> Line:
     return pad([(head, "bold"), (rest, "dim"), (" ", ""), (right, "")], width)
 
 
+def report_line(report: Report, width: int, *, wide: bool, other: str = "", at_work: bool = False) -> Line:
+    """A study without runs: what it is about, and when its report was made."""
+    if at_work:
+        right: Line = [("● being made", "state-running")]
+    elif report.made is None:
+        right = [("no report yet", "warn")]
+    else:
+        right = [(f"report {day_text(report.made)}", "")]
+    right += [(", read only", "")] if report.read_only else []
+    words = KINDS.get(report.kind, report.kind)
+    words = f"{clean(report.claim)} · {words}" if wide and report.claim else words
+    left = f"≡ {clean(f'{other}: ' if other else '')}{clean(report.study)}"
+    room = width - width_of(right) - 2
+    head = fit(left, min(len(left), max(4, room)))
+    return pad([(head, "bold"), (fit(f"  {words}", max(0, room - len(head))), "dim"), (" ", ""), *right], width)
+
+
 def about_study(view: RunView) -> str:
     """`encoder, imagenet 300k unique`"""
     count = setting(view.config, "data.classes")
@@ -279,6 +311,7 @@ class RunsTable(Panel):
         self.empty: list[str] = []
         self.below = ""
         self.framed = False
+        self.making: Collection[str] = ()
 
     @property
     def current(self) -> Row | None:
@@ -293,7 +326,7 @@ class RunsTable(Panel):
             place = next((i for i, row in enumerate(rows) if row.key == before.key), None)
             self.cursor = place if place is not None else min(self.cursor, max(0, len(rows) - 1))
         else:
-            self.cursor = next((i for i, row in enumerate(rows) if row.kind != "study"), 0)
+            self.cursor = next((i for i, row in enumerate(rows) if row.kind not in ("study", "report")), 0)
         self.redraw()
 
     @property
@@ -304,7 +337,7 @@ class RunsTable(Panel):
     def go_to_study(self, study: str) -> bool:
         """The cursor to a study and its rows into sight; False while it is not there."""
         place = next(
-            (i for i, row in enumerate(self.rows) if row.kind == "study" and row.views[0].study == study), None
+            (i for i, row in enumerate(self.rows) if row.kind in ("study", "report") and row.study == study), None
         )
         if place is not None:
             self.cursor = self.top = place
@@ -348,7 +381,11 @@ class RunsTable(Panel):
         return lines
 
     def _row_line(self, row: Row, here: bool, columns: Columns, width: int) -> Line:
-        if row.kind == "study":
+        if row.report is not None:
+            at_work = row.key in self.making
+            line = report_line(row.report, width, wide=self.framed, other=row.other, at_work=at_work)
+            letter_on = False
+        elif row.kind == "study":
             line = study_line(row, width, wide=self.framed, standing=self.standing(row.views[0]))
             letter_on = False
         else:
@@ -360,7 +397,7 @@ class RunsTable(Panel):
             line = [(text, "dim") for text, _ in line]
         if here:
             rest = line[1:] if line[0][0] == " " else [(line[0][0][1:], line[0][1]), *line[1:]]
-            glyph = "▌" if row.kind != "study" else line[0][0][:1]
+            glyph = line[0][0][:1] if row.kind in ("study", "report") else "▌"
             line = over([(glyph, "accent"), *rest], "cursor")
         elif letter_on:
             line = [(" ", ""), *line[1:]]

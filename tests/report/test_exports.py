@@ -92,6 +92,18 @@ def test_what_an_optional_package_writes(made: Path, to: str, extra: str) -> Non
         assert Path(made_file).exists()
 
 
+def test_parquet_holds_what_the_csv_holds(made: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    call("export", "fig9", "--to", "parquet", "--out", "all.parquet")
+    call("export", "fig9", "--to", "csv", "--out", "all.csv")
+    columns = parquet.read_table("all.parquet").to_pydict()
+    rows = list(csv.DictReader(Path("all.csv").read_text().splitlines()))
+    assert list(columns) == list(rows[0])
+    assert columns["run"] == [row["run"] for row in rows]
+    for name in [name for name in columns if name != "run"]:
+        assert columns[name] == [float(row[name]) if row[name] else None for row in rows]
+
+
 def test_wrong_options_are_refused(made: Path) -> None:
     with pytest.raises(UsageError, match='did you mean "csv"'):
         call("export", "fig9", "--to", "cvs")

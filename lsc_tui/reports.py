@@ -1,0 +1,129 @@
+"""Studies of the kinds that make a report without training (`vectors`, `data`, `bench`): what they make, what is there.
+
+They have no runs: a study is its preset in `.studies/` and what lies in its folder. Reading is the collector's affair.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.errors import LscError
+from lsc_engine.runs.files import MAX_TOML, read_bytes
+from lsc_engine.runs.layout import NAME, stays_inside
+from lsc_engine.runs.studies import STUDIES
+from lsc_tui.lines import thousands
+
+PAGE = "report.md"
+MOST_REPORTS = 300
+KINDS = {"vectors": "vector systems", "data": "data sets", "bench": "benchmarks"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study that has a report and no runs. `made`: when the page was written, None where there is none yet."""
+
+    key: str
+    root: int
+    folder: Path
+    study: str
+    kind: str
+    title: str = ""
+    claim: str = ""
+    source: str = ""
+    makes: tuple[tuple[str, str], ...] = ()
+    made: float | None = None
+    begun: float = 0.0
+    files: tuple[str, ...] = ()
+    read_only: bool = False
+
+    @property
+    def page(self) -> Path:
+        """The report itself."""
+        return self.folder / self.study / "report" / PAGE
+
+    @property
+    def preset(self) -> Path:
+        """The preset it is made by."""
+        return self.folder / STUDIES / f"{self.study}.toml"
+
+
+def made_words(raw: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What a preset of such a kind makes, as (what, words); of its tables as they are written, checked or not."""
+    kind = raw.get("kind")
+    table = raw.get({"vectors": "vectors", "data": "datasets", "bench": "bench"}.get(str(kind), ""), {})
+    table = table if isinstance(table, dict) else {}
+    if kind == "vectors":
+        rows = [("systems", _listed(table.get("systems"))), ("at n", _listed(table.get("n"))),
+                ("n_min for", _listed(table.get("classes"), " classes"))]  # fmt: skip
+        rows.append(("pictures", "A_2 and A_3" if table.get("pictures") is True else ""))
+        rows.append(("files", "report.md, tables as CSV, cosines as SVG and PNG"))
+    elif kind == "data":
+        rows = [("data sets", _listed(table.get("names")))]
+        rows += [("tells", "what is found here, how many images, how to get it"), ("files", "report.md")]
+    else:
+        rows = [("benchmarks", _listed(table.get("names")))]
+        given = table.get("arguments")
+        for name, own in given.items() if isinstance(given, dict) else ():
+            words = ", ".join(f"{k} {v}" for k, v in own.items()) if isinstance(own, dict) else str(own)
+            rows.append((str(name), words))
+        rows.append(("files", "report.md, tables as CSV, figures; results are kept and not measured twice"))
+    return tuple((what, words) for what, words in rows if words)
+
+
+def _listed(value: Any, after: str = "") -> str:
+    if not isinstance(value, list) or not value:
+        return ""
+    whole = all(isinstance(v, int) for v in value)
+    return (", ".join(map(thousands, value)) if whole else " ".join(map(str, value))) + after
+
+
+class ReportReader:
+    """Reads the studies without runs of the runs folders; a preset is parsed again only when its file changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[int, dict[str, Any]]] = {}
+
+    def scan(self, root: int, folder: Path, with_runs: Collection[str], read_only: bool) -> list[Report]:
+        """Those of one runs folder; a file that cannot be read is left out."""
+        out: list[Report] = []
+        base = folder / STUDIES
+        for pattern in ("*.toml", "*/*.toml"):
+            for file in base.glob(pattern):
+                study = str(file.relative_to(base).with_suffix(""))
+                if study in with_runs or not all(NAME.fullmatch(part) for part in study.split("/")):
+                    continue
+                raw = self._read(folder, file)
+                if raw.get("kind") in KINDS:
+                    out.append(_report(root, folder, study, raw, read_only))
+        return sorted(out, key=lambda report: -report.begun)[:MOST_REPORTS]
+
+    def _read(self, folder: Path, file: Path) -> dict[str, Any]:
+        try:
+            changed = file.stat().st_mtime_ns
+            known = self._known.get(file)
+            if known is None or known[0] != changed:
+                raw = tomllib.loads(read_bytes(file, MAX_TOML).decode()) if stays_inside(folder, file) else {}
+                known = self._known[file] = (changed, raw)
+        except (OSError, LscError, ValueError, RecursionError):
+            return {}
+        return known[1]
+
+
+def _report(root: int, folder: Path, study: str, raw: dict[str, Any], read_only: bool) -> Report:
+    words = {name: str(raw.get(name, "")) for name in ("title", "claim", "source")}
+    made, files, begun = None, [], 0.0
+    try:
+        begun = (folder / STUDIES / f"{study}.toml").stat().st_mtime
+        below = folder / study / "report"
+        files = sorted(path.name for path in below.iterdir())[:200] if below.is_dir() else []
+        made = (below / PAGE).stat().st_mtime if PAGE in files else None
+    except OSError:
+        pass
+    return Report(
+        f"report:{root}:{study}", root, folder, study, str(raw["kind"]), makes=made_words(raw), made=made, begun=begun,
+        files=tuple(files), read_only=read_only, **words,
+    )  # fmt: skip

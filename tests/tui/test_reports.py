@@ -1,0 +1,130 @@
+"""Studies of the kinds that do not train: in Runs, in New run, and made from there for real."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from lsc_engine.config import list_presets
+from lsc_engine.runs.studies import write_study
+from lsc_tui.filters import Filter
+from lsc_tui.reports import ReportReader, made_words
+from lsc_tui.screens.text import readable
+from lsc_tui.shelf import OWN, entries
+from tests.tui.tui_helpers import open_app, text_of
+
+VECTORS = """title = "T"
+claim = "C holds"
+kind = "vectors"
+[vectors]
+systems = ["A", "V21"]
+n = [8]
+classes = [1000]
+"""
+PAGE = "<!-- x -->\n# Title\n\n| system | n |\n| --- | ---: |\n| A | 8 |\n| V21 | 12 |\n\n![curve](a.svg)\n"
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    """A runs folder with one report that is there and one that is not."""
+    runs = tmp_path / "runs"
+    for name in ("lsc/there", "waits"):
+        write_study(runs, name, VECTORS)
+    page = runs / "lsc" / "there" / "report" / "report.md"
+    page.parent.mkdir(parents=True)
+    page.write_text(PAGE)
+    return runs
+
+
+def test_studies_without_runs_are_read(told: Path) -> None:
+    (told / ".studies" / "torn.toml").write_text("kind = ")
+    (told / ".studies" / "trains.toml").write_text('kind = "train"\n')
+    os.symlink("/etc/passwd", told / ".studies" / "link.toml")
+    reader = ReportReader()
+    found = {report.study: report for report in reader.scan(0, told, {"other"}, False)}
+    assert set(found) == {"lsc/there", "waits"}
+    assert found["waits"].made is None
+    assert found["lsc/there"].files == ("report.md",)
+    assert dict(found["waits"].makes)["n_min for"] == "1 000 classes"
+    assert not [r for r in reader.scan(0, told, {"waits"}, False) if r.study == "waits"]
+
+
+@pytest.mark.parametrize("raw", [{"kind": "vectors"}, {"kind": "bench", "bench": 3}, {"kind": "data", "datasets": []},
+                                 {"kind": "bench", "bench": {"names": "x", "arguments": {"a": 1}}}])  # fmt: skip
+def test_any_table_is_told(raw: dict[str, object]) -> None:
+    assert all(isinstance(words, str) for pair in made_words(raw) for words in pair)
+
+
+def test_a_filter_finds_them_by_words_alone(told: Path) -> None:
+    one = next(r for r in ReportReader().scan(0, told, (), False) if r.study == "waits")
+    assert Filter("wai vectors").report(one)
+    assert Filter("study:waits").report(one)
+    assert Filter("!there").report(one)
+    assert not Filter("there").report(one)
+    assert not Filter("loss<0.3").report(one)
+
+
+def test_a_page_is_readable() -> None:
+    lines = readable(PAGE.splitlines())
+    assert lines[0] == "# Title"
+    assert "│ system   n" in lines
+    assert "│ V21     12" in lines
+    assert lines[-1] == "picture a.svg: curve"
+
+
+async def test_runs_shows_and_opens_them(told: Path) -> None:
+    async with open_app(told) as (app, pilot):
+        assert "≡ lsc/there" in text_of(app)
+        assert "no report yet" in text_of(app)
+        screen = app.lsc_screen
+        screen.table.cursor = next(i for i, row in enumerate(screen.table.rows) if row.study == "lsc/there")
+        await pilot.press("S")
+        assert "this study is a report" in text_of(app)
+        await pilot.press("enter")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert "V21     12" in text_of(app)
+        await pilot.press("escape")
+        screen.table.cursor = next(i for i, row in enumerate(screen.table.rows) if row.study == "waits")
+        await pilot.press("enter")
+        assert "no report yet" in screen.message[0]
+
+
+async def test_new_run_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    presets = tmp_path / "presets"
+    presets.mkdir()
+    (presets / "mine.toml").write_text(VECTORS)
+    monkeypatch.setenv("LSC_PRESETS", str(presets))
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("4")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert app.lsc_screen.shelf.current.info.stem == "mine"
+        await pilot.press("enter")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert "what it makes" in text_of(app)
+        assert "A V21" in text_of(app)
+        await pilot.press("L", "y")
+        deadline = time.monotonic() + 90
+        while app.store.making or not (runs / "mine" / "report" / "report.md").exists():
+            assert time.monotonic() < deadline, text_of(app)
+            await pilot.pause(0.2)
+        await pilot.pause()
+        assert "its report is there" in app.lsc_screen.message[0]
+
+
+def test_own_presets_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LSC_PRESETS", str(tmp_path))
+    none = entries(list_presets(), "", set(), {})
+    assert none[-1].group == OWN
+    (tmp_path / "mine.toml").write_text(VECTORS)
+    some = entries(list_presets(), "", set(), {})
+    assert some[0].group == OWN
+    assert some[1].info is not None
+    assert some[1].info.stem == "mine"
