@@ -67,11 +67,20 @@ def _end_on_signals() -> None:
 
 def main() -> None:
     """Run the command line and turn errors into the exit codes that output.py lists."""
-    from lsc_engine.cli.output import fail
+    from lsc_engine.cli.output import fail, give_up_stdout, of_stdout
 
     _end_on_signals()
     try:
-        build_app()()
+        try:
+            build_app()()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        if not of_stdout(error):
+            raise
+        give_up_stdout(error)
+        sys.exit(1)
     except LscError as error:
         fail(error)
         sys.exit(error.exit_code)

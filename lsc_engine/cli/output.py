@@ -6,6 +6,7 @@ Exit codes: 0 done · 1 failed · 2 bad usage or preset · 3 diverged · 143 SIG
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -38,9 +39,19 @@ def results() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except OSError as error:
-        say(f"the results cannot be printed: {error.strerror}")
-        # What is still buffered would fail again when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout(error)
+
+
+def give_up_stdout(error: OSError) -> None:
+    """Say that stdout cannot be written, and write nothing more to it."""
+    say(f"the results cannot be printed: {error.strerror}")
+    # What is still buffered would fail again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def of_stdout(error: OSError) -> bool:
+    """Does `error` come from writing to stdout? Of what concerns a file, the error knows the name."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Screen:

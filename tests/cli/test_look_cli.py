@@ -310,6 +310,16 @@ def test_hostile_text_reaches_no_terminal(root: Path) -> None:
             json.loads(done.stdout)
 
 
+def test_output_that_cannot_be_written_is_a_sentence(root: Path) -> None:
+    for words in ("list", "list --json", "nmin 1000"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "lsc_engine", *words.split()], stdout=full, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "LSC_RUNS": str(root)}, check=False,
+            )  # fmt: skip
+        assert (done.returncode, done.stderr) == (1, "the results cannot be printed: No space left on device\n")
+
+
 def test_every_command_has_an_example(root: Path) -> None:
     for name in ("list", "show", "compare", "log", "stop", "note", "tag", "delete"):
         text = lsc(root, name, "--help").stdout
