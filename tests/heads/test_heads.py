@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.heads.scan import scan
+from lsc_engine.heads.scan import Scan, scan
 from lsc_engine.vectors import Order, system
 
 
@@ -97,6 +97,23 @@ def test_a_scan_of_few_classes_among_many_vectors_is_exact(name: str, n: int, cl
         )
         assert int((labels != scores.argmax(1)).sum()) <= 1
     assert scan(z[:0], head.system, head.order, classes).shape == (0,)
+
+
+@pytest.mark.parametrize(("name", "n", "classes"), [("V22", 60, 3000), ("A-interp", 30, 4000), ("V21pm", 40, 900)])
+@pytest.mark.parametrize("most", [{}, {"KEPT_BYTES": 0}, {"MOST_WEIGHTS": 1}, {"CLASSES_AT_ONCE": 100, "GROUP": 7}])
+def test_a_scan_is_exact_with_and_without_what_it_keeps(
+    monkeypatch: pytest.MonkeyPatch, name: str, n: int, classes: int, most: dict[str, int]
+) -> None:
+    for constant, value in most.items():
+        monkeypatch.setattr(f"lsc_engine.heads.scan.{constant}", value)
+    head = lsc(name, n, classes)
+    scanned = Scan(head.system, head.order, classes)
+    for seed in range(2):
+        z = embeddings(40, n, seed=seed)
+        scores = torch.nn.functional.normalize(z) @ centres(head).T
+        found = scores.gather(1, scanned(z)[:, None]).squeeze(1)
+        torch.testing.assert_close(found, scores.max(1).values, atol=1e-6, rtol=0)
+    assert scanned.ready(torch.device("cpu")) == ("KEPT_BYTES" not in most and "MOST_WEIGHTS" not in most)
 
 
 def test_an_embedding_on_an_unused_vector_is_a_new_class_where_asked() -> None:

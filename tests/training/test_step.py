@@ -18,7 +18,7 @@ from lsc_engine.models.encoder import Encoder
 from lsc_engine.runs import RunWriter, create_run
 from lsc_engine.training.microbatch import MicroBatches
 from lsc_engine.training.session import Session
-from lsc_engine.training.step import make_loss
+from lsc_engine.training.step import keep_only, make_loss, make_optimizer
 from lsc_engine.vectors import Order, system
 
 CPU = torch.device("cpu")
@@ -103,3 +103,33 @@ def test_no_step_between_two_log_points_waits_for_the_gpu(tmp_path: Path, choice
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(session.loss_sum)
+
+
+def test_the_optimizer_is_torchs_own_bit_by_bit() -> None:
+    """Through a parameter that has no gradient at first, a state that is loaded, and parameters that are taken out."""
+
+    def trained(quick: bool) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((5, 3), (7,), (2, 2))]
+        options: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01}
+        if quick:
+            optimizer = make_optimizer("adamw", parameters, momentum=0.0, **options)
+        else:
+            optimizer = torch.optim.AdamW(parameters, fused=True, **options)
+        for step in range(12):
+            optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+            for number, parameter in enumerate(parameters):
+                if number < 2 or step > 2:
+                    parameter.grad = torch.randn(parameter.shape, generator=generator)
+            if step == 6:
+                optimizer.load_state_dict(optimizer.state_dict())
+            if step == 9:
+                keep_only(optimizer, parameters[1:])
+            optimizer.step()
+            optimizer.zero_grad()
+            assert all(p.grad is None for p in optimizer.param_groups[0]["params"])
+        steps = [optimizer.state[p]["step"] for p in optimizer.param_groups[0]["params"]]
+        return [p.detach() for p in parameters] + steps
+
+    for one, other in zip(trained(True), trained(False), strict=True):
+        assert torch.equal(one, other)
