@@ -53,6 +53,8 @@ class Floor:
         last = row.last.get("train/loss")
         if last is None or not self.trivial_loss(last[0]):
             return None
+        if not math.isfinite(last[0]):
+            return "without a loss at its end, which is not finite"
         return f"stuck at its trivial loss, {last[0]:.4g} where the best constant answer has {self.loss:.4g}"
 
 

@@ -97,6 +97,8 @@ def _judged(material: Material, claim: Claim) -> Judged:
     assert against is not None
     if row is against:
         return replace(made, accuracy=f"{OPEN}: it is its own baseline", loss=f"{OPEN}: it is its own baseline")
+    if (claim.metric or "").startswith("speed/"):
+        return _speed(row, against, claim, made)
     if (why := material.stuck(against)) is not None:
         text = f"{OPEN}: {against.label} is {why}, and is no baseline"
         return replace(made, accuracy=text, loss=text)
@@ -124,7 +126,7 @@ def _faster(material: Material, row: Row, against: Row, made: Judged) -> Judged:
         made,
         accuracy=_words(accuracy) if accuracy is not None else none,
         loss=_words(loss) if loss is not None else no_loss,
-        details=tuple(_detail(v) for v in (accuracy, loss) if v is not None and v.speed is not None and v.levels),
+        details=tuple(_detail(v) for v in (accuracy, loss) if v is not None and v.speed is not None and v.speed.ratio),
     )
 
 
@@ -165,8 +167,6 @@ def finals(runs: Sequence[Run], metric: str, row: Row) -> dict[int, float]:
 
 def _final(row: Row, against: Row, claim: Claim, made: Judged, material: Material) -> Judged:
     named = claim.metric or _paper_metric(material) or "train/accuracy"
-    if named.startswith("speed/"):
-        return _speed(row, against, claim, made, named)
     floor = material.floors.get(against.key)
     usual = {
         "accuracy": ACCURACY_MARGIN,
@@ -200,7 +200,9 @@ def _differs(row: Row, against: Row, metric: str, result: str, margin: float) ->
     if result == "similar":
         agree = sum(abs(one) <= margin for one in each)
         word = HOLDS if abs(difference) <= margin else FAILS
+        side = "" if word == HOLDS else f": {'better' if difference > 0 else 'worse'} by more than the margin"
     else:
+        side = ""
         agree = sum(one > 0 for one in each)
         word = HOLDS if difference > margin and agree == len(each) else "differs by seed" if agree else FAILS
         if word == "differs by seed" and agree == len(each):
@@ -209,12 +211,13 @@ def _differs(row: Row, against: Row, metric: str, result: str, margin: float) ->
     scale, unit = (1.0, "") if is_loss(metric) else (100.0, " points")
     shown = f"{sign * difference * scale:+.3g}{unit}"
     limit = f", margin {margin * scale:.3g}{unit}" if margin else ""
-    return f"{word}, {count} of {len(each)} seed{'s' if len(each) > 1 else ''}", f"{metric} {shown}{limit}"
+    return f"{word}{side}, {count} of {len(each)} seed{'s' if len(each) > 1 else ''}", f"{metric} {shown}{limit}"
 
 
-def _speed(row: Row, against: Row, claim: Claim, made: Judged, metric: str) -> Judged:
+def _speed(row: Row, against: Row, claim: Claim, made: Judged) -> Judged:
     """A speed against another, as the ratio of each seed's median; the margin is a share. Neither kind of metric says
     anything about it, so the verdict stands in the first column and names the speed."""
+    metric = str(claim.metric)
     ours, theirs = ({run.seed: _median(run, metric) for run in one.runs} for one in (row, against))
     if not any(ours.values()) or not any(theirs.values()):
         return replace(

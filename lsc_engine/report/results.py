@@ -16,6 +16,17 @@ from lsc_engine.runs.stages import Cost, cost_of, stages_of
 
 NEVER = "-"
 _FEW_SEEDS = 3
+# How the results of claims are told, for who reads one page only.
+_READING = {
+    "faster": "Faster: every level that the preset fixes is reached in fewer epochs; a tie is not faster. It holds "
+    "where that is so in every seed. Differs by level: at some levels only; by seed: in some seeds only.",
+    "better": "Better: the final value of the mean over the seeds is ahead by more than the margin, and every seed is "
+    "ahead.",
+    "similar": "As good as: the final values differ in the mean by no more than the margin, either way.",
+    "fails": "Fails: the accuracy ends below three times chance, the loss within 1 % of the best constant answer.",
+    "works": "Works: the accuracy ends at three times chance or above, the loss more than 1 % under that of the best "
+    "constant answer.",
+}
 
 
 def verdict_table(found: Sequence[Judged], seeds: int) -> str:
@@ -28,8 +39,9 @@ def verdict_table(found: Sequence[Judged], seeds: int) -> str:
             about = f"{md(one.variant)} as good as {md(one.against)}"
         rows.append([md(one.text), about, md(one.accuracy), md(one.loss), md("; ".join(one.details)) or NEVER])
     text = table(("claim", "tested as", "by accuracy", "by loss", "measured"), rows)
+    told = bullets(_READING[result] for result in dict.fromkeys(one.result for one in found) if result in _READING)
     few = f"Told from {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
-    return "\n\n".join([text, few]) if text and 0 < seeds < _FEW_SEEDS else text
+    return "\n\n".join([text, told, *([few] if 0 < seeds < _FEW_SEEDS else [])]) if text else text
 
 
 def final_table(material: Material) -> str:

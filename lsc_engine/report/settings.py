@@ -154,7 +154,8 @@ def tries_text(material: Material) -> str:
         values = _tried(run, row, tune.grid if tune is not None else {})
         chosen = row is not None and bool(values) and all(_same(row.settings.get(k), v) for k, v in values.items())
         told = ", ".join(f"{key} = {_word(value)}" for key, value in values.items()) or run.variant
-        last = run.last().get(by)
+        # A self-supervised run has the accuracy by its class means only.
+        last = run.last().get(by, run.last().get(f"{by}_means"))
         state = run.status().shown_state
         score = percent(last) if "loss" not in by else short(last)
         label = row.label if row is not None else base or run.variant
