@@ -66,8 +66,10 @@ def final_table(material: Material) -> str:
     notes += _chance(material)
     if any("inside" in name for name in names):
         notes.append("inside: the share of images closer to their own centre than half the smallest angle.")
-    if paper is not None and (paper.note or paper.values):
+    if paper is not None and paper.values:
         notes.append(f"The paper's figures are the paper's, on its data. {md(paper.note)}".strip())
+    elif paper is not None and paper.note:
+        notes.append(f"The paper: {md(paper.note)}.")
     return "\n\n".join(part for part in (table(head, rows, "lr" + "r" * len(head)), bullets(notes)) if part)
 
 
