@@ -65,7 +65,10 @@ def axis_values(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
         x = time / 60
     elif axis == "images":
         train = run.config.get("train")
-        x = x * ((number_of(train.get("batch_size")) if isinstance(train, dict) else None) or 1.0)
+        batch = (number_of(train.get("batch_size")) if isinstance(train, dict) else None) or 1.0
+        # A hostile batch size leads beyond all numbers, and is left out below.
+        with np.errstate(over="ignore"):
+            x = x * batch
     good = np.isfinite(x)
     return x[good], values[good]
 

@@ -1,4 +1,4 @@
-"""Run folders damaged at random, file by file: every reader answers, or refuses with a sentence; none raises else.
+"""Run folders damaged at random, file by file: every reader answers, or refuses with a sentence; none raises or warns.
 
 LSC_FUZZ_FILES sets how many files are damaged (300 in the normal suite), LSC_FUZZ_SEED begins elsewhere.
 """
@@ -148,6 +148,7 @@ def read_all(run: Run, other: Run) -> None:
     assert open_run(run.path).id
 
 
+@pytest.mark.filterwarnings("error")
 def test_damaged_files_never_raise(good: Path, tmp_path: Path, figure: Any) -> None:
     draw = random.Random(int(os.environ.get("LSC_FUZZ_SEED", "0")))
     root = tmp_path / "runs"

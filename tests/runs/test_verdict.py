@@ -30,6 +30,7 @@ def train(
     writer.close()
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_mean_goes_as_far_as_some_seed_and_never_beyond_a_seed(make_run: MakeRun, tmp_path: Path) -> None:
     train(make_run(variant="a", seed=0), 1.0, 0.9)
     train(make_run(variant="a", seed=1), 0.5, 0.9, until=50, state="diverged", every=5)
@@ -48,6 +49,8 @@ def test_the_mean_goes_as_far_as_some_seed_and_never_beyond_a_seed(make_run: Mak
     steps = over_seeds(runs[:1], "train/accuracy", "step").x
     assert np.array_equal(over_seeds(runs[:1], "train/accuracy", "images").x, steps * 128)
     assert over_seeds(runs, "no/such").x.size == 0
+    runs[0].config["train"]["batch_size"] = 9e307
+    assert over_seeds(runs[:1], "train/accuracy", "images").x.size < steps.size
 
 
 def test_accuracy_and_loss_may_tell_different_things(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""Studies whose runs build on each other, trained in this process on tiny data."""
+"""Runs, and studies whose runs build on each other, trained in this process on tiny data."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,38 @@ lr = 3e-3
 duration = "3 epochs"
 batch_size = 64
 """
+
+
+class After(Signals):
+    """Real signals, sent to this process when a given step is reached."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self._at, self._number = step, number
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        if step >= self._at and self.stop is None:
+            os.kill(os.getpid(), self._number)
+
+
+def train_one(
+    root: Path, preset: str, *sets: str, name: str = "t", signals: Signals | None = None, again: bool = False
+) -> Any:
+    """The first run of a preset, trained, or trained further where it is there `again`."""
+    file = root / "t.toml"
+    file.write_text(preset)
+    plan = plan_study(file, name=name, sets=sets)
+    folder = root / "runs" / plan.runs[0].id
+    if not again:
+        create_run(folder, plan.runs[0].config, {})
+    with signals or Signals() as inside:
+        state = execute(
+            folder, plan.runs[0].config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None,
+            signals=inside, echo=False, display=inside if isinstance(inside, After) else None,
+        )  # fmt: skip
+    found = open_run(folder)
+    assert found.status().state == state, found.log_path.read_text()
+    return found
 
 
 def variant(name: str, *lines: str) -> str:

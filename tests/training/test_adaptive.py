@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsc_engine.config import plan_study
 from lsc_engine.report.exports import export
-from lsc_engine.runs import create_run, open_run
-from lsc_engine.training.execute import execute
-from lsc_engine.training.signals import Signals
+
+from .stages import After, train_one, weights
 
 PRESET = """
 [data]
@@ -43,37 +39,8 @@ every = "5 steps"
 """
 
 
-class After(Signals):
-    """Real signals, sent to this process when a given step is reached."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self._at = step
-
-    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
-        if step >= self._at and self.stop is None:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def run(root: Path, *sets: str, name: str = "t", signals: Signals | None = None, again: bool = False) -> Any:
-    file = root / "t.toml"
-    file.write_text(PRESET)
-    plan = plan_study(file, name=name, sets=sets)
-    folder = root / "runs" / plan.runs[0].id
-    if not again:
-        create_run(folder, plan.runs[0].config, {})
-    with signals or Signals() as inside:
-        state = execute(
-            folder, plan.runs[0].config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None,
-            signals=inside, echo=False, display=inside if isinstance(inside, After) else None,
-        )  # fmt: skip
-    found = open_run(folder)
-    assert found.status().state == state, found.log_path.read_text()
-    return found
-
-
-def newest(found: Any) -> dict[str, torch.Tensor]:
-    return load_file(sorted((found.path / "checkpoints").iterdir())[-1] / "model.safetensors")
+def run(root: Path, *sets: str, **options: Any) -> Any:
+    return train_one(root, PRESET, *sets, **options)
 
 
 def series(found: Any, name: str) -> list[tuple[int, float]]:
@@ -100,7 +67,7 @@ def test_layers_above_the_threshold_are_fixed_with_all_after_them(straight: Any)
     assert 1 <= fixed[-1][1] <= 3, "the rule must fire, and not for the first layer"
     assert trained[fixed[-1][0]] < trained[fixed[0][0]]
     assert "fixed to a simplex ETF from here on" in straight.log_path.read_text()
-    stored = newest(straight)
+    stored = weights(straight)
     assert sum(name.endswith(".spec") for name in stored) == fixed[-1][1]
     assert "head.layer.weight" not in stored
     assert "head.layer.bias" in stored
@@ -116,7 +83,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(tmp_path: Path, straight: Any, after: 
     assert stopped.status().state == "stopped"
     resumed = run(tmp_path, again=True)
     assert (resumed.status().state, resumed.status().attempt) == ("finished", 2)
-    a, b = newest(straight), newest(resumed)
+    a, b = weights(straight), weights(resumed)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
     for name in ("train/loss", "train/accuracy", "train/ncc_2", "model/fixed_layers", "model/parameters"):
@@ -130,7 +97,7 @@ def test_the_event_is_kept_by_adamw_and_random_frames_too(tmp_path: Path) -> Non
     assert series(whole, "model/fixed_layers")[-1][1] >= 1
     run(tmp_path, *sets, name="halved", signals=After(5 * whole.status().total_steps // 6 + 1))
     halved = run(tmp_path, *sets, name="halved", again=True)
-    a, b = newest(whole), newest(halved)
+    a, b = weights(whole), weights(halved)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
 
@@ -140,7 +107,7 @@ def test_layers_fixed_from_the_start_are_no_parameters(tmp_path: Path) -> None:
     found = run(tmp_path, *sets)
     assert "model/fixed_layers" not in found.metric_names()
     assert "val/ncc_4" in found.metric_names()
-    names = set(newest(found))
+    names = set(weights(found))
     # Two hidden layers 48 wide on 64 pixels and batch norm everywhere; of the two fixed layers their biases.
     trained = (64 * 48 + 48) + (48 * 48 + 48) + 3 * 96 + 48
     assert found.source["parameters"] == {"model": trained, "head": 10}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsc_engine.config import plan_study
-from lsc_engine.runs import create_run, open_run
-from lsc_engine.training.execute import execute
-from lsc_engine.training.signals import Signals
+from .stages import After, train_one, weights
 
 PRESET = """
 [data]
@@ -47,40 +43,8 @@ every = "4 steps"
 """
 
 
-class After(Signals):
-    """Real signals, sent to this process when a given step is reached."""
-
-    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
-        super().__init__()
-        self._at, self._number = step, number
-
-    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
-        if step >= self._at and self.stop is None:
-            os.kill(os.getpid(), self._number)
-
-
-def run(
-    root: Path, *sets: str, preset: str = PRESET, name: str = "t", signals: Signals | None = None, again: bool = False
-) -> Any:
-    file = root / "t.toml"
-    file.write_text(preset)
-    plan = plan_study(file, name=name, sets=sets)
-    folder = root / "runs" / plan.runs[0].id
-    if not again:
-        create_run(folder, plan.runs[0].config, {})
-    with signals or Signals() as inside:
-        state = execute(
-            folder, plan.runs[0].config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None,
-            signals=inside, echo=False, display=inside if isinstance(inside, After) else None,
-        )  # fmt: skip
-    found = open_run(folder)
-    assert found.status().state == state
-    return found
-
-
-def weights(found: Any) -> dict[str, torch.Tensor]:
-    newest = sorted((found.path / "checkpoints").iterdir())[-1]
-    return load_file(newest / "model.safetensors")
+def run(root: Path, *sets: str, preset: str = PRESET, **options: Any) -> Any:
+    return train_one(root, preset, *sets, **options)
 
 
 def series(found: Any, name: str) -> list[tuple[int, float]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from lsc_engine.config import RunConfig
-from lsc_engine.training.signals import Signals
 
-from .stages import BASE, first, go_on, trained, variant, weights
+from .stages import BASE, After, first, go_on, trained, variant, weights
 
 CE = variant("ce", 'target.method = "ce"', "model.dim = 4", "optimizer.lr = 1e-2")
 
@@ -207,18 +204,6 @@ def test_what_is_learnt_on_handwritten_digits_is_tested_on_printed_ones(ce: Path
 
 
 # ------------------------------------------------------------------------------------------------------- Going on
-class After(Signals):
-    """Real signals, sent to this process when a given step is reached."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self._at = step
-
-    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
-        if step >= self._at and self.stop is None:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 RESUMED: dict[str, tuple[str, ...]] = {
     "ssl": ('target.method = "ssl"',),
     "taught": STUDENT,
