@@ -8,72 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from terminal import Terminal
 
-from lsc_engine.config import plan_study
-from lsc_engine.runs.writer import RunWriter, create_run
+from benchmarks.runs import RunAtWork, finished_run, many_runs, new_run
 
 SLACK = 3.0
 # Seconds that the help page takes on a machine as it should be.
 HELP = 0.06
-
-
-def row(step: int) -> dict[str, float]:
-    """Values of one log point."""
-    noise = 0.02 * math.sin(step * 12.9898)
-    return {
-        "train/loss": 0.2 + 0.8 * math.exp(-step / 4000) + noise, "train/accuracy": 1 - math.exp(-step / 6000),
-        "val/loss": 0.3 + 0.7 * math.exp(-step / 4000), "val/accuracy": 0.9 - 0.9 * math.exp(-step / 5000) + noise / 4,
-        "lr": 1e-3, "speed/images_per_second": 3000 + 100 * noise,
-    }  # fmt: skip
-
-
-def make_run(root: Path, name: str, points: int) -> Path:
-    """A finished run."""
-    (plan,) = plan_study("demo", name=name, variants=("V21-384",), seeds=(0,)).runs
-    folder = root / plan.id
-    create_run(folder, plan.config, {"command": ["lsc-engine", "run", "demo"]})
-    with RunWriter.open(folder, device="cpu", total_steps=points * 10, echo=False) as writer:
-        for i in range(1, points + 1):
-            writer.metrics(i * 10, i / 5, i * 0.5, row(i * 10))
-        writer.finish("finished", 0)
-    return folder
-
-
-class Feeder(threading.Thread):
-    """A run at work: `rate` log points a second into its metrics, a heartbeat each second."""
-
-    def __init__(self, folder: Path, begun: int, total: int, rate: int) -> None:
-        super().__init__(daemon=True)
-        self.writer = RunWriter.open(folder, device="cpu", total_steps=total * 10, echo=False)
-        self.at, self.total, self.rate = begun, total, rate
-        for i in range(1, begun + 1):
-            self.writer.metrics(i * 10, i / 5, i * 0.5, row(i * 10))
-        self.writer.status(state="running")
-        self.writer.heartbeat(begun * 10, eta=600.0)
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        while not self.ended.wait(1.0):
-            for _ in range(self.rate):
-                self.at += 1
-                self.writer.metrics(self.at * 10, self.at / 5, self.at * 0.5, row(self.at * 10))
-                self.writer.message(f"epoch {self.at / 5:.2f}  loss {row(self.at * 10)['train/loss']:.4f}")
-            self.writer.heartbeat(self.at * 10, eta=float(self.total - self.at))
-
-    def stop(self) -> None:
-        """No more points."""
-        self.ended.set()
-        self.join(5)
-        self.writer.finish("finished", 0)
-        self.writer.close()
 
 
 def answer_time(terminal: Terminal) -> float:
@@ -92,11 +38,8 @@ def told(seconds: list[float]) -> str:
 
 def test_bytes_to_the_terminal_at_one_hertz(tmp_path: Path, figure: Callable[[str], None]) -> None:
     """Screens with up to four charts at 160 x 48, five log points a second, log and status moving: at most 15 kB/s."""
-    (plan,) = plan_study("demo", name="live", variants=("V21-384",), seeds=(0,)).runs
-    folder = tmp_path / "runs" / plan.id
-    create_run(folder, plan.config, {"command": ["lsc-engine", "run", "demo"]})
-    feeder = Feeder(folder, 600, 1200, 5)
-    feeder.start()
+    at_work = RunAtWork(new_run(tmp_path / "runs", "live"), 600, 1200, 5)
+    at_work.start()
     figures = {}
     terminal = Terminal.viewer(tmp_path / "runs", tmp_path, size=(160, 48))
     try:
@@ -111,7 +54,7 @@ def test_bytes_to_the_terminal_at_one_hertz(tmp_path: Path, figure: Callable[[st
             figures[name] = ((terminal.sent - sent) / seconds / 1000, (terminal.cpu() - busy) / seconds, charts)
     finally:
         terminal.close()
-        feeder.stop()
+        at_work.stop()
     each = (f"{n} {kb:.1f} kB/s, {c} charts, {100 * cpu:.0f} % CPU" for n, (kb, cpu, c) in figures.items())
     text = "; ".join(each)
     figure(f"160x48 at 1 Hz: {text} (bar 15 kB/s)")
@@ -121,9 +64,7 @@ def test_bytes_to_the_terminal_at_one_hertz(tmp_path: Path, figure: Callable[[st
 
 def test_idle_processor_time(tmp_path: Path, figure: Callable[[str], None]) -> None:
     """A hundred finished runs on the screen and nothing happening: at most 2 % of a core."""
-    source = make_run(tmp_path / "one", "one", 50)
-    for i in range(100):
-        shutil.copytree(source, tmp_path / "runs" / f"study-{i // 10}" / "V21-384" / f"seed-{i % 10}")
+    many_runs(tmp_path / "runs", tmp_path / "one", 100)
     terminal = Terminal.viewer(tmp_path / "runs", tmp_path, size=(160, 48))
     try:
         terminal.until("100 runs")
@@ -140,9 +81,7 @@ def test_idle_processor_time(tmp_path: Path, figure: Callable[[str], None]) -> N
 
 def test_a_thousand_runs_stay_usable(tmp_path: Path, figure: Callable[[str], None]) -> None:
     """1000 runs: all rows there, and keys answered within 100 ms."""
-    source = make_run(tmp_path / "one", "one", 50)
-    for i in range(1000):
-        shutil.copytree(source, tmp_path / "runs" / f"study-{i // 20:02d}" / "V21-384" / f"seed-{i % 20}")
+    many_runs(tmp_path / "runs", tmp_path / "one", 1000)
     terminal = Terminal.viewer(tmp_path / "runs", tmp_path, size=(160, 48))
     try:
         terminal.until("Monitor")
@@ -172,12 +111,12 @@ def test_a_million_lines_open_without_blocking_keys(tmp_path: Path, figure: Call
     How slow the machine is just now is told by the same key with a small run open, before and after: a help page that
     comes later than `HELP` allows everything else as much more time.
     """
-    folder = make_run(tmp_path / "runs", "long", 10)
+    folder = finished_run(tmp_path / "runs", "long", 10)
     with (folder / "metrics.jsonl").open("w") as file:
         file.writelines(_line(i) for i in range(1, 1_000_001))
     status = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(json.dumps(status | {"step": 1_000_000, "total_steps": 1_000_000}))
-    make_run(tmp_path / "small", "brief", 1000)
+    finished_run(tmp_path / "small", "brief", 1000)
     usual = _help_times(tmp_path / "small", tmp_path)
     terminal = Terminal.viewer(tmp_path / "runs", tmp_path, size=(160, 48))
     try:
