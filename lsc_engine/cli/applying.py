@@ -219,4 +219,4 @@ def _tell(rows: list[dict[str, Any]], run: str, trained: Trained, file: Path | N
             near = f"  nearest {row['nearest']}" if row["new_class"] else ""
             print(f"{printable(str(row['image']))}  {what}{name}{cosine}{near}")
     share = f", {100 * summary['accuracy']:.1f} % right" if "accuracy" in summary else ""
-    say(f"{len(rows):,} images{share}, {summary['new_classes']:,} of a new class")
+    say(f"{len(rows):,} image{'' if len(rows) == 1 else 's'}{share}, {summary['new_classes']:,} of a new class")
