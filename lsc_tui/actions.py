@@ -147,16 +147,29 @@ class RunCommands(_Base):
         self._try(work, f"checkpoint asked of {named(views)}")
 
     def why_not_resume(self) -> str:
-        return self._reason(_OVER, "already")
+        return self._reason((*_OVER, "queued"), "already")
 
     def do_resume(self) -> None:
         views = [v for v in self.targets() if v.state in _OVER]
+        if not views:
+            self._start_queued([v for v in self.targets() if v.state == "queued"])
+            return
 
         def work() -> None:
             for view in views:
                 engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach", *self.app.plugin_words)
 
         self.ask(f"resume {named(views)}?", {"y": ("resume", lambda: self._try(work, f"resumed {named(views)}"))})
+
+    def _start_queued(self, views: list[RunView]) -> None:
+        """Start a run that waits, whatever is before it: also one whose queue has ended with its machine."""
+        view = views[0]
+
+        def work() -> None:
+            engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach", *self.app.plugin_words)
+
+        words = f"start {named(views[:1])} now, out of its turn?"
+        self.ask(words, {"y": ("start", lambda: self._try(work, f"started {named(views[:1])}"))})
 
     # --- files --------------------------------------------------------------------------------------------------
 

@@ -112,7 +112,7 @@ def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str] | None:
     if view.state == "queued":
         place = place_words(view.place)
         behind = f" after {clean(ahead[0].label)} s{ahead[0].seed}" if ahead else ""
-        return (f"{place} in line{behind}", "state-queued")
+        return (f"{place} in line{behind}. R starts it out of its turn", "state-queued")
     if view.state == "starting" and not status.step:
         return ("starting: reading data and compiling the model (usually under 2 min)", "state-starting")
     if view.state in _TOLD or status.message:

@@ -1,0 +1,82 @@
+"""Folders of others, the queue, and keys typed ahead of the program."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual import events
+from tui_helpers import open_app, text_of
+
+from lsc_tui.model import Folder, Store
+
+
+def test_new_runs_go_to_a_folder_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store("here")
+    first = tmp_path / "anna"
+    assert store.own_folder(first) == first
+    store.folders = (Folder(first, read_only=True), Folder(tmp_path / "mine"))
+    assert store.own_folder(first) == tmp_path / "mine"
+    store.folders = (Folder(first, read_only=True), Folder(tmp_path / "gone", problem="gone"))
+    monkeypatch.setenv("LSC_RUNS", str(tmp_path / "default"))
+    assert store.own_folder(first) == tmp_path / "default"
+
+
+async def test_keys_on_runs_of_others_say_why_not(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        app.collector.stop()
+        store = app.store
+        store.runs = {key: replace(view, read_only=True) for key, view in store.runs.items()}
+        store.folders = tuple(replace(folder, read_only=True) for folder in store.folders)
+        store.version += 1
+        app.lsc_screen.show()
+        for key in "SCRDnt":
+            await pilot.press(key)
+            assert f"{key}: ada's folder is read only" in text_of(app), key
+            await pilot.press("escape")
+        await pilot.press("F")
+        assert "F: ada's folder is read only; N makes a new run with its settings" in text_of(app)
+
+
+async def test_a_waiting_run_may_be_started_out_of_its_turn(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        table = app.lsc_screen.table  # type: ignore[attr-defined]
+        table.cursor = next(
+            i for i, row in enumerate(table.rows) if row.kind == "run" and row.views[0].state == "queued"
+        )
+        await pilot.press("R")
+        assert "out of its turn?" in text_of(app)
+        await pilot.press("escape")
+
+
+async def test_what_is_typed_ahead_of_enter_is_not_lost(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("slash")
+        folded = app.lsc_screen.order.folded  # type: ignore[attr-defined]
+        for key in ("n", "enter", "b"):
+            app.post_message(events.Key(key, key if len(key) == 1 else "\r"))
+        await pilot.pause()
+        await pilot.pause()
+        assert app.lsc_screen.filter.text == "n"  # type: ignore[attr-defined]
+        assert app.lsc_screen.order.folded is not folded  # type: ignore[attr-defined]
+
+
+async def test_a_new_filter_takes_the_place_of_the_old_one(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("slash", "x", "x", "enter")
+        assert app.lsc_screen.filter.text == "xx"  # type: ignore[attr-defined]
+        await pilot.press("slash", "n", "enter")
+        assert app.lsc_screen.filter.text == "n"  # type: ignore[attr-defined]
+
+
+async def test_a_long_sentence_is_shown_whole(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        words = "launch: " + "one more word of a sentence that names what would do instead, " * 2
+        app.lsc_screen.say(words, "error")
+        await pilot.pause()
+        shown = " ".join(line.strip() for line in text_of(app).splitlines()[-2:])
+        assert words.strip() in shown
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "? help" in text_of(app).splitlines()[-1]
