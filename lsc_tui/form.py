@@ -358,4 +358,7 @@ def known_value(key: str, given: Any, resolved: Iterable[tuple[str, Any]]) -> tu
     if given is not None:
         return value_words(given), False
     found = dict(resolved).get(key)
-    return (value_words(found) if found is not None else SETTINGS[key].shown), True
+    if found is not None:
+        return value_words(found), True
+    default = SETTINGS[key].default
+    return value_words(default) if isinstance(default, float) else SETTINGS[key].shown, True

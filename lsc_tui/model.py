@@ -255,9 +255,11 @@ class Store:
         self.form: tuple[str, str] = ("", "")
 
     def own_folder(self, first: Path) -> Path:
-        """Where new runs go: the first runs folder here that can be written to, else the one that lsc-engine takes."""
-        own = next((f.path for f in self.folders if not f.read_only and not f.problem), None)
-        return own or (runs_dirs([])[0] if self.folders else first)
+        """Where new runs go: the first runs folder here that can be written to, else one that is not there and may be
+        made, else the one that lsc-engine takes."""
+        own = [f.path for f in self.folders if not f.read_only and not f.problem]
+        own += [f.path for f in self.folders if f.problem]
+        return own[0] if own else runs_dirs([])[0] if self.folders else first
 
     def counts(self) -> Counter[str]:
         """Runs by state."""

@@ -165,7 +165,8 @@ def place_of(info: PresetInfo) -> str:
 
 def own_words() -> str:
     """Where one's own presets are."""
-    return home_words(own_folder())
+    words = home_words(own_folder())
+    return words if words.startswith(("~", "/")) else f"./{words}"
 
 
 def home_words(path: Path) -> str:

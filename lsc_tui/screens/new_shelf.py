@@ -209,7 +209,8 @@ def _report_before(shelf: Shelf, info: PresetInfo) -> str:
 def _before(shelf: Shelf, info: PresetInfo) -> str:
     found = runs_of(info, shelf.views, shelf.host)
     if not found:
-        return "never run here"
+        elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
+        return f"never run here{elsewhere}"
     seconds, exact = time_of(info, shelf.views, shelf.host)
     took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
     finished = sum(v.state == "finished" for v in found)

@@ -19,6 +19,8 @@ from terminal import Terminal
 from lsc_engine.runs import Run, list_runs
 from lsc_engine.runs.host import is_alive
 
+# Modes in which a terminal reports its mouse.
+MOUSE = re.compile(rb"\x1b\[\?(9|100[0-36]|1015|1016)h")
 PRESET = """
 title = "Small and long"
 claim = "it goes on"
@@ -106,6 +108,7 @@ def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(ho
     first = Terminal.viewer(runs, home)
     try:
         first.until("No runs in")
+        assert MOUSE.search(first.raw) is None, "the mouse belongs to the terminal, which selects text with it"
         launch(first)
         run = only_run(runs)
         started.append(run)

@@ -19,6 +19,8 @@ def test_new_runs_go_to_a_folder_that_can_be_written(tmp_path: Path, monkeypatch
     store.folders = (Folder(first, read_only=True), Folder(tmp_path / "mine"))
     assert store.own_folder(first) == tmp_path / "mine"
     store.folders = (Folder(first, read_only=True), Folder(tmp_path / "gone", problem="gone"))
+    assert store.own_folder(first) == tmp_path / "gone"
+    store.folders = (Folder(first, read_only=True),)
     monkeypatch.setenv("LSC_RUNS", str(tmp_path / "default"))
     assert store.own_folder(first) == tmp_path / "default"
 
