@@ -81,7 +81,7 @@ def _table() -> tuple[Command, ...]:
         c("follow", ("f",), "follow", "follow the log, on and off", "chart"),
         c("stop", ("S",), "stop", "stop the run: with a checkpoint, or kill it (asks)", "act"),
         c("checkpoint", ("C",), "save now", "write a checkpoint now", "act"),
-        c("resume", ("R",), "resume", "go on from the newest good checkpoint, or start what is queued (asks)", "act"),
+        c("resume", ("R",), "resume", "go on from the newest good checkpoint; start what waits (asks)", "act"),
         c("fork", ("F",), "fork", "a new run from a checkpoint with changed settings", "act"),
         c("copy", ("N",), "copy", "a new run with these settings", "act"),
         c("delete", ("D",), "delete", "move to the trash of the runs folder (asks)", "act"),
