@@ -278,18 +278,41 @@ def _print_check(document: dict[str, Any]) -> None:
         out.print(f"kind    {document['kind']}: makes its report without training")
         return
     out.print(f"study   {document['study']}: {runs} runs, seeds {seeds}{before}", markup=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
-    for name in document["variants"]:
-        table.add_column(printable(name), justify="right", overflow="fold")
-    columns = [_words(row) for row in document["variants"].values()]
-    for key in dict.fromkeys(key for column in columns for key in column):
-        table.add_row(key, *(printable(column.get(key, "-")) for column in columns))
-    out.print(table)
+    columns = {name: _words(row) for name, row in document["variants"].items()}
+    keys = list(dict.fromkeys(key for column in columns.values() for key in column))
+    same = [key for key in keys if len(columns) > 1 and len({column.get(key) for column in columns.values()}) == 1]
+    first = next(iter(columns))
+    parts = [("all variants", [first], same)] if same else []
+    rest = [key for key in keys if key not in same]
+    parts += [("", names, rest) for names in _side_by_side(columns, rest, out.width)]
+    for heading, names, lines in parts:
+        out.print()
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("", no_wrap=True, min_width=max(map(len, keys)))
+        for name in names:
+            table.add_column(printable(heading or name), justify="right", overflow="fold")
+        for key in (key for key in lines if any(columns[name].get(key, "-") != "-" for name in names)):
+            table.add_row(key, *(printable(columns[name].get(key, "-")) for name in names))
+        out.print(table)
     for warning in document["warnings"]:
         say(f"warning: {warning}")
     for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["missing"]):
         say(f"missing: {sentence}")
+
+
+def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str], width: int) -> list[list[str]]:
+    """The variants in groups whose columns fit beside the keys in `width` cells, or stand alone."""
+    room = width - max(map(len, keys), default=0)
+    groups: list[list[str]] = [[]]
+    left = room
+    for name, column in columns.items():
+        needed = 2 + max(len(name), *(len(column.get(key, "-")) for key in keys))
+        if groups[-1] and needed > left:
+            groups.append([])
+            left = room
+        groups[-1].append(name)
+        left -= needed
+    return groups if keys else []
 
 
 # What a variant has only sometimes, and the line that tells it.

@@ -53,8 +53,13 @@ def test_presets_filters(lsc) -> None:  # type: ignore[no-untyped-def]
 def test_check_shows_the_numbers(lsc) -> None:  # type: ignore[no-untyped-def]
     code, out, _ = lsc("check", "demo")
     assert code == 0
-    for part in ("147 840", "28 090 752", "45.00°", "48.19°", "0.0871"):
+    for part in ("147 840, 1.2% used", "28 090 752, 6.4e-05 used", "45.00°", "48.19°", "0.0871"):
         assert part in out
+    # What all variants share stands once, and no cell is broken, whatever their number.
+    assert out.count("steps an epoch") == 1
+    _, out, _ = lsc("check", "etf-2024/mlp")
+    assert out.count("fashion-mnist") == 1
+    assert all(label in out for label in ("ETF last layer", "ETF last four", "Adaptive-ETF"))
     code, out, err = lsc("check", "demo", "--json")
     document = json.loads(out)
     assert (code, err) == (0, "")
