@@ -174,9 +174,10 @@ def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
     from lsc_engine.report.writing import write_report
 
     written = write_report(study, folder, data_dir)
-    for path in written.files:
-        if path.suffix not in KEPT:
-            path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        # Also what an earlier report drew and this one does not.
+        if path.name != MADE and (path not in written.files or path.suffix not in KEPT):
+            path.unlink()
     made.data, made.seeds, made.runs, made.missing = written.data, written.seeds, len(study.runs), written.missing
     if made.kind == "train":
         made.claims = [

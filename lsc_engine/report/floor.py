@@ -49,12 +49,15 @@ class Floor:
         return not math.isfinite(loss) or loss >= (1 - NEAR) * self.loss
 
     def stuck(self, row: Row) -> str | None:
-        """A clause where the row's mean final loss is the best constant answer's; None otherwise."""
-        last = row.last.get("train/loss")
+        """A clause where the row's mean final loss is the best constant answer's; None otherwise, and where the
+        accuracy says that it has learned all the same."""
+        last, accuracy = row.last.get("train/loss"), row.last.get("train/accuracy")
         if last is None or not self.trivial_loss(last[0]):
             return None
         if not math.isfinite(last[0]):
             return "without a loss at its end, which is not finite"
+        if accuracy is not None and self.low_accuracy(accuracy[0]) is False:
+            return None
         return f"stuck at its trivial loss, {last[0]:.4g} where the best constant answer has {self.loss:.4g}"
 
 
