@@ -163,7 +163,7 @@ def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
                 heading = group
                 out.print(printable(f"{group}" if own else f"{group}, {info.folder}/"), style="bold underline")
             data = f"{info.dataset}{' (not found here)' if _at_hand(info, data_dir) is False else ''}"
-            took = f"time    {info.minutes:g} minutes on two CPU cores, measured" if info.minutes else ""
+            took = f"time    {info.minutes:g} minutes of one CPU core, measured" if info.minutes else ""
             lines = [info.title, f"claim   {info.claim}", f"source  {info.source}", f"data    {data}", took]
             lines = [f"fault   {info.fault}"] if info.fault else [x for x in lines if x and not x.endswith("  ")]
             out.print(printable(info.name), style="bold", markup=False)
