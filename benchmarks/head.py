@@ -58,9 +58,10 @@ def run(
     change = max(abs(ratio - 1) for ratio in ratios)
     spread = max(memory.values()) - min(memory.values())
     checks = [
-        Check("change of the head's time", f"{100 * change:.1f} %", "at most 10 %", change <= 0.10),
+        Check("change of the head's time", f"{100 * change:.1f} %", "at most 10 %",
+              None if quick else change <= 0.10),
         Check("that change, of an encoder step", f"{100 * change * times[0] / step:.4f} %", "at most 2 %",
-              change * times[0] / step <= 0.02),
+              None if quick else change * times[0] / step <= 0.02),
         Check("change of the head's memory", megabytes(spread), "at most 10 MB", spread <= 10e6),
         Check("head, of an encoder step", f"{100 * max(times) / step:.3f} %", "told", None if quick else True),
     ]  # fmt: skip
