@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -95,12 +96,15 @@ def write_figure(
         ],
         "series": [s for row in rows for s in _figure_series(found, row, metric, scale, band)],
     }
-    # The file itself: it needs nothing else of the project, so this works from any folder.
-    argv = [sys.executable, "-P", str(Path(lsc_engine.__file__).parent / "report" / "curves.py"), str(path)]
+    # With the package that runs here, so this works from any folder.
+    package = str(Path(lsc_engine.__file__).parent.parent)
+    known = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    argv = [sys.executable, "-P", "-m", "lsc_engine.report.curves", str(path)]
     try:
         done = subprocess.run(
-            argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS, check=False
-        )
+            argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS, check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(known)},
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise LscError(f"no figure within {FIGURE_SECONDS} s") from None
     if done.returncode:
