@@ -115,9 +115,11 @@ def same(what: str, left: Tensor, right: Tensor, *, tolerance: float = 0.0) -> N
 
 
 def megabytes(count: float | None) -> str:
-    """Bytes as MB or GB, `-` for none."""
+    """Bytes as MB, GB or TB, `-` for none."""
     if count is None:
         return "-"
+    if count >= 1e12:
+        return f"{count / 1e12:.3g} TB"
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
