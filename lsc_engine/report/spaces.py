@@ -138,7 +138,8 @@ def _dots(axes: Any, points: np.ndarray, colour: Any) -> None:
     ends = np.repeat(points, 3, axis=0)
     ends[1::3, 0] += 1e-4
     ends[2::3] = np.nan
-    axes.plot(*ends.T, color=colour, linewidth=1.6, solid_capstyle="round")
+    # Snapped to pixels a line of no length would be lost.
+    axes.plot(*ends.T, color=colour, linewidth=1.6, solid_capstyle="round", snap=False)
 
 
 def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]:

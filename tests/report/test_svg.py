@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -49,3 +50,15 @@ def test_many_embeddings_and_many_histograms_stay_small(tmp_path: Path, n: int) 
     angles = [(f"variant {i}", Angles(1, 1.0, 9, 48.2, 48, counts, counts, 0.5, 0.1)) for i in range(8)]
     for file in (*draw_points(shots, "many", tmp_path, "points"), *draw_angles(angles, tmp_path)):
         assert file.suffix == ".png" or file.stat().st_size < 80_000, (file.name, file.stat().st_size)
+
+
+def test_dots_are_seen_in_both_formats(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).uniform(-1, 1, (301, 2)).astype(np.float32)
+    labels = np.zeros(300, dtype=int)
+    shot = Points(1, 1.0, 1, None, False, None, rows[:300], labels, labels, np.arange(0), rows[:0])
+    svg, png = draw_points([shot], "one class", tmp_path, "dots")
+    assert svg.read_text().count("h0") == 300
+    image = plt.imread(png)[..., :3]
+    coloured = image.max(-1) - image.min(-1) > 0.3
+    # Three hundred dots of about ten pixels each; the mean's diamond alone is some hundred.
+    assert coloured.sum() > 1500
