@@ -145,7 +145,9 @@ def _options(sets: Sequence[str], sweeps: Sequence[str], faults: list[str]) -> t
 def _seed_faults(seeds: Sequence[int]) -> list[str]:
     if not seeds:
         return ["--seeds: needs at least one seed, like --seeds 0,1,2"]
-    faults = [f"--seeds: {quoted(s)} is not a whole number from 0" for s in seeds if not 0 <= s <= SEED_MAX]
+    faults = [
+        f"--seeds: {quoted(s)} is not a whole number from 0 to {SEED_MAX}" for s in seeds if not 0 <= s <= SEED_MAX
+    ]
     return faults + (["--seeds: a seed is given twice"] if len(set(seeds)) < len(seeds) else [])
 
 

@@ -79,7 +79,14 @@ session.open_source = _telling("d", session.open_source)
 measure.evaluate = _telling("e", evaluate.evaluate)
 checkpoint.save = _telling("s", checkpoint.save)
 loop.learning_rate = _telling("t", loop.learning_rate)
-batches.Batches._finish = _telling("w", batches.Batches._finish)
+def _each(function):
+    wait = _telling("w", next)
+    def told(*words):
+        made = function(*words)
+        while True:
+            yield wait(made)
+    return told
+batches.Batches.from_step = _each(batches.Batches.from_step)
 """
 
 
@@ -138,8 +145,10 @@ class Server:
     def close(self) -> None:
         """End the server."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(10)
+        self._process.stdout.close()
 
 
 def place(folder: Path, preset: str = PRESET) -> Path:

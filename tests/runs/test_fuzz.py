@@ -148,7 +148,7 @@ def read_all(run: Run, other: Run) -> None:
     assert open_run(run.path).id
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_damaged_files_never_raise(good: Path, tmp_path: Path, figure: Any) -> None:
     draw = random.Random(int(os.environ.get("LSC_FUZZ_SEED", "0")))
     root = tmp_path / "runs"
