@@ -21,7 +21,8 @@ from lsc_tui.screens.runs_charts import RunsCharts
 from lsc_tui.screens.runs_side import details, gpu_lines, report_details
 from lsc_tui.widgets.chart import Chart
 from lsc_tui.widgets.panel import Panel
-from lsc_tui.widgets.runs_table import SORTS, Order, RunsTable, build_rows
+from lsc_tui.widgets.runs_rows import SORTS, Order, build_rows
+from lsc_tui.widgets.runs_table import RunsTable
 
 NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
 

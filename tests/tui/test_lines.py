@@ -40,7 +40,8 @@ from lsc_tui.screens.runs_side import gpu_lines
 from lsc_tui.state import UiState
 from lsc_tui.themes import THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
-from lsc_tui.widgets.runs_table import Columns, Order, build_rows, header, run_line, study_line, where_text
+from lsc_tui.widgets.runs_rows import Order, build_rows
+from lsc_tui.widgets.runs_table import Columns, header, run_line, study_line, where_text
 
 
 @given(st.text(max_size=30), st.integers(0, 40), st.sampled_from("<>"))
