@@ -43,7 +43,7 @@ def look_only(files: Iterable[Path]) -> None:
     _looking[:] = [True]
     for file in files:
         try:
-            tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+            tree = ast.parse(file.read_bytes(), str(file))
         except (OSError, SyntaxError, ValueError) as error:
             raise UsageError(f"--plugin: {file}: {getattr(error, 'strerror', None) or error}") from None
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine import __version__
+from lsc_engine.streams import is_terminal, open_streams, shows_unicode
+from lsc_engine.userpaths import serve_libraries
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Start the viewer."""
+    open_streams()
+    serve_libraries()
     options = parser().parse_args(argv)
     if options.keys:
         sys.exit(print_keys())
@@ -46,11 +50,11 @@ def main(argv: list[str] | None = None) -> None:
 
     try:
         look_only(options.plugin)
+        folders = runs_dirs(options.runs_dir)
     except UsageError as error:
         print(f"lsc-tui: {error}", file=sys.stderr)
         sys.exit(2)
 
-    folders = runs_dirs(options.runs_dir)
     if options.demo:
         from lsc_tui.demo import demo_folder
 
@@ -91,7 +95,7 @@ def start(
     made_later: bool = False, plugins: Sequence[Path] = (),
 ) -> int:  # fmt: skip
     """Run the application; the exit code."""
-    if not once and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+    if not once and not all(map(is_terminal, (sys.stdin, sys.stdout, sys.stderr))):
         print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
         return 2
     # A lost connection ends the viewer at once, also where a wrapper had SIGHUP ignored.
@@ -109,6 +113,8 @@ def start(
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
         return 2
+    # A terminal of another encoding has no lines and dots.
+    ascii = ascii or not shows_unicode(sys.stdout)
     app = LscApp(folders, ascii=ascii, theme=theme, demo=demo, made_later=made_later, plugins=plugins)
     if demo:
         # What is remembered of the examples goes with them.

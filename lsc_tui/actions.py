@@ -20,8 +20,9 @@ from lsc_engine.runs.files import MAX_TOML, read_bytes
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.run import Run
 from lsc_engine.runs.tables import write_csv
+from lsc_engine.userpaths import home_path
 from lsc_tui.frame import Answers
-from lsc_tui.lines import home_path, size_text
+from lsc_tui.lines import size_text
 from lsc_tui.model import RunView
 
 if TYPE_CHECKING:

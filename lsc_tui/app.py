@@ -31,9 +31,9 @@ from textual.app import App
 from textual.binding import BindingType
 from textual.message import Message
 
+from lsc_engine.userpaths import home_path
 from lsc_tui.collector import Collector
 from lsc_tui.commands import COMMANDS, Keymap
-from lsc_tui.lines import home_path
 from lsc_tui.model import Store
 from lsc_tui.standing import Standings
 from lsc_tui.state import UiState, config_folder

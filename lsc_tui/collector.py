@@ -16,8 +16,8 @@ from pathlib import Path
 from lsc_engine.runs.layout import METRICS, short_ids
 from lsc_engine.runs.metrics import MetricsTable
 from lsc_engine.runs.run import Run, list_runs
+from lsc_engine.userpaths import home_path
 from lsc_tui.hardware import Sampler
-from lsc_tui.lines import home_path
 from lsc_tui.model import Curves, Folder, Hardware, RunView
 from lsc_tui.reading import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
 from lsc_tui.reports import Report, ReportReader

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lsc_engine.textfiles import decoded
+
 
 @dataclass(frozen=True)
 class Command:
@@ -128,8 +130,8 @@ class Keymap:
     def load(path: Path) -> tuple[Keymap, str]:
         """The keymap of a file and, where lines of it cannot be used, a sentence that says which. Never raises."""
         try:
-            document = tomllib.loads(path.read_text())
-        except FileNotFoundError:
+            document = tomllib.loads(decoded(path.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
             return Keymap(), ""
         except (OSError, ValueError) as error:
             return Keymap(), f"{path.name}: not read: {error}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
 
@@ -249,11 +248,3 @@ def wrap(text: str, width: int) -> list[str]:
         else:
             out.append(set_cell_size(word, width) if cell_len(word) > width else word)
     return out
-
-
-def home_path(path: Path) -> str:
-    """A path with ~ for the home folder."""
-    try:
-        return f"~/{path.absolute().relative_to(Path.home())}"
-    except (ValueError, OSError, RuntimeError):
-        return str(path)

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from lsc_engine.streams import is_terminal
 from lsc_tui.app import LscApp
 
 SECONDS = 10.0
@@ -14,7 +15,7 @@ SECONDS = 10.0
 
 def one_frame(app: LscApp, width: int, height: int) -> str:
     """The first complete frame; with colours on a terminal, unless NO_COLOR is set."""
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
 
     async def run() -> str:
         async with app.run_test(size=(width, height)) as pilot:

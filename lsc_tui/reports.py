@@ -15,6 +15,7 @@ from lsc_engine.errors import LscError
 from lsc_engine.runs.files import MAX_TOML, read_bytes
 from lsc_engine.runs.layout import NAME, stays_inside
 from lsc_engine.runs.studies import STUDIES
+from lsc_engine.textfiles import decoded
 from lsc_tui.lines import thousands
 
 PAGE = "report.md"
@@ -106,7 +107,7 @@ class ReportReader:
             changed = file.stat().st_mtime_ns
             known = self._known.get(file)
             if known is None or known[0] != changed:
-                raw = tomllib.loads(read_bytes(file, MAX_TOML).decode()) if stays_inside(folder, file) else {}
+                raw = tomllib.loads(decoded(read_bytes(file, MAX_TOML))) if stays_inside(folder, file) else {}
                 known = self._known[file] = (changed, raw)
         except (OSError, LscError, ValueError, RecursionError):
             return {}

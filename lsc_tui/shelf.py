@@ -18,6 +18,7 @@ from lsc_engine.config.load import own_folder
 from lsc_engine.config.merge import lookup
 from lsc_engine.config.schema import read_toml
 from lsc_engine.errors import UsageError
+from lsc_engine.userpaths import home_path
 from lsc_tui.lines import clean, clock
 from lsc_tui.model import RunView, setting
 from lsc_tui.reports import made_words
@@ -165,16 +166,8 @@ def place_of(info: PresetInfo) -> str:
 
 def own_words() -> str:
     """Where one's own presets are."""
-    words = home_words(own_folder())
+    words = home_path(own_folder())
     return words if words.startswith(("~", "/")) else f"./{words}"
-
-
-def home_words(path: Path) -> str:
-    """A path with ~ for the home folder."""
-    try:
-        return f"~/{path.absolute().relative_to(Path.home())}"
-    except (ValueError, RuntimeError):
-        return str(path)
 
 
 # --- time ------------------------------------------------------------------------------------------------------------

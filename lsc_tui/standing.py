@@ -25,6 +25,7 @@ from lsc_engine.runs.files import MAX_TOML, read_bytes
 from lsc_engine.runs.layout import METRICS
 from lsc_engine.runs.run import Run
 from lsc_engine.runs.studies import STUDIES
+from lsc_engine.textfiles import decoded
 from lsc_tui.lines import clean
 from lsc_tui.model import RunView
 
@@ -112,7 +113,7 @@ def makes_claims(folder: Path | None, study: str) -> bool:
     if folder is None:
         return False
     try:
-        text = read_bytes(folder / STUDIES / f"{study}.toml", MAX_TOML).decode()
+        text = decoded(read_bytes(folder / STUDIES / f"{study}.toml", MAX_TOML))
         return "claims" in text and bool(tomllib.loads(text).get("claims"))
     except (LscError, OSError, ValueError, RecursionError):
         return False

@@ -15,13 +15,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.userpaths import home
+
 MAX_SIZE = 1 << 20
 
 
 def config_folder() -> Path:
-    """`$XDG_CONFIG_HOME/lsc`, else `~/.config/lsc`."""
+    """`$XDG_CONFIG_HOME/lsc`, else `~/.config/lsc`; where there is no home folder, one that cannot be."""
     base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "lsc"
+    return (Path(base) if base else (home() or Path(os.devnull)) / ".config") / "lsc"
 
 
 class UiState:
@@ -59,7 +61,7 @@ class UiState:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".view-", dir=self.path.parent)
         try:
-            with os.fdopen(descriptor, "w") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(text)
             os.replace(name, self.path)
         except BaseException:

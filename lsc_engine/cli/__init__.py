@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 
 from lsc_engine import __version__
-from lsc_engine.errors import LscError
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.streams import open_streams
+from lsc_engine.userpaths import serve_libraries
 
 # One module per group; each has `register(app)`.
 GROUPS = ("train", "look", "keep", "presets", "vectors", "data", "bench", "report", "export", "applying")
@@ -67,6 +69,8 @@ def _end_on_signals() -> None:
 
 def main() -> None:
     """Run the command line and turn errors into the exit codes that output.py lists."""
+    open_streams()
+    serve_libraries()
     from lsc_engine.cli.output import fail, give_up_stdout, of_stdout
 
     _end_on_signals()
@@ -74,8 +78,7 @@ def main() -> None:
         try:
             build_app()()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except OSError as error:
         if not of_stdout(error):
             raise
@@ -84,5 +87,10 @@ def main() -> None:
     except LscError as error:
         fail(error)
         sys.exit(error.exit_code)
+    except UnicodeEncodeError as error:
+        # Of a file's name; what is printed is always shown somehow.
+        lacks = f"cannot be written in {error.encoding}; set LC_ALL=C.UTF-8"
+        fail(UsageError(f'"{error.object}" {"is not UTF-8 text" if error.encoding.startswith("utf") else lacks}'))
+        sys.exit(UsageError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -11,6 +11,7 @@ import typer
 from lsc_engine.cli.options import At, DataDir, Device, Force, Json, OneRun, Plugins, RunsDirs
 from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.errors import LscError, UsageError, did_you_mean
+from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.training.applying import Prediction
@@ -69,7 +70,7 @@ def embed(
     found = find_run(run, runs_dir)
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
-    file = _free((out or Path(f"{stem}.safetensors")).expanduser(), force)
+    file = _free(user_path(out or f"{stem}.safetensors"), force)
     from lsc_engine.training.applying import Wanted, embed_all, open_images, save_embeddings
 
     trained = _open(found, device, data_dir, at, plugin)
@@ -126,15 +127,15 @@ def predict(
     if bool(images) == whole:
         raise UsageError("name image files, or a data set by --dataset or --split, one of both")
     _check_split(split or "val")
-    absent = [file for file in images or () if not file.expanduser().is_file()]
+    absent = [file for file in images or () if not user_path(file).is_file()]
     if absent:
         raise UsageError(*(f"IMAGE {file}: there is no such file" for file in absent))
-    file = _free(out.expanduser(), force, (".csv",)) if out is not None else None
+    file = _free(user_path(out), force, (".csv",)) if out is not None else None
     from lsc_engine.training.applying import class_names
 
     trained = _open(found, device, data_dir, at, plugin)
     if images:
-        rows = _of_files([one.expanduser() for one in images], trained)
+        rows = _of_files([user_path(one) for one in images], trained)
     else:
         rows = _of_dataset(trained, dataset, split or "val", path, classes, limit, data_dir)
     names = class_names(trained.config, data_dir)

@@ -6,7 +6,6 @@ another process or thread and given up after a while. Loads no torch here.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import platform
@@ -19,7 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lsc_engine.config.datasets import DATASETS, data_folder, locate, missing_sentence
+from lsc_engine.config.datasets import DATASETS, NO_HOME, data_folder, locate, missing_sentence
+from lsc_engine.errors import UsageError
+from lsc_engine.userpaths import user_name, user_path
 
 T = TypeVar("T")
 
@@ -69,8 +70,11 @@ def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[st
     recent = sys.version_info[:2] >= _OLDEST_PYTHON
     python = {"version": platform.python_version(), "executable": sys.executable, "ok": recent}
     torch = _torch()
-    runs = Path(runs_dir or os.environ.get("LSC_RUNS") or "runs").expanduser()
-    data = data_folder(data_dir)
+    runs = user_path(runs_dir or os.environ.get("LSC_RUNS") or "runs")
+    try:
+        data: Path | None = data_folder(data_dir)
+    except UsageError:
+        data = None
     return {
         "ok": bool(recent and torch["ok"]),
         "python": python,
@@ -78,7 +82,7 @@ def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[st
         "torch": torch,
         **_nvml(),
         "data": [_dataset(name, data_dir) for name in DATASETS],
-        "packed": _within(_SECONDS, lambda: sorted(p.stem for p in (data / "packed").glob("*px.json"))) or [],
+        "packed": _within(_SECONDS, lambda: sorted(p.stem for p in (data / "packed").glob("*px.json"))) if data else [],
         "disk": [{"what": what, **_disk(folder)} for what, folder in (("runs", runs), ("data", data))],
         "logout": asdict(logout()),
     }
@@ -109,7 +113,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         out.append(_line(True, "packed", ", ".join(found["packed"])))
     for row in found["disk"]:
         free = "no answer" if row["free"] is None else f"{row['free'] / 2**30:.1f} GB free"
-        out.append(_line(row["writable"], f"{row['what']} folder", f"{row['path']}, {free}{_denied(row)}"))
+        note = NO_HOME if row["path"] is None else f"{row['path']}, {free}{_denied(row)}"
+        out.append(_line(row["writable"], f"{row['what']} folder", note))
     end = found["logout"]
     mark = {"yes": True, "no": False}.get(end["survive"])
     out.append(_line(mark, "runs survive logout: " + end["survive"], " ".join(filter(None, (end["why"], end["do"])))))
@@ -120,10 +125,7 @@ def logout() -> Logout:
     """Whether detached runs survive logout here, asked of systemd's logind."""
     manager = {name: _logind(name) for name in ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")}
     kill = {"b true": True, "b false": False}.get(manager["KillUserProcesses"] or "")
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without a name
-        user = str(os.getuid())
+    user = user_name()
     linger = {"yes": True, "no": False}.get(
         (_output(["loginctl", "show-user", user, "--property=Linger", "--value"]) or "").strip()
     )
@@ -186,7 +188,12 @@ def _probe(code: str, seconds: float) -> dict[str, Any]:
     """The JSON that `code` prints in a fresh interpreter, or {"message": why not}."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+            [sys.executable, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         return {"message": f"no answer within {seconds:g} s"}
@@ -215,8 +222,10 @@ def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
     }
 
 
-def _disk(folder: Path) -> dict[str, Any]:
-    """Free bytes where `folder` is or would be made."""
+def _disk(folder: Path | None) -> dict[str, Any]:
+    """Free bytes where `folder` is or would be made; None for the data folder without a home folder."""
+    if folder is None:
+        return {"path": None, "free": None, "total": None, "writable": False}
 
     def ask() -> tuple[int, int, bool]:
         there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
@@ -251,7 +260,9 @@ def _under_user_manager() -> bool:
 def _output(command: list[str]) -> str | None:
     """What `command` prints, or None where it is missing, fails or does not answer."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

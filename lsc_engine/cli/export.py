@@ -10,6 +10,7 @@ import typer
 from lsc_engine.cli.options import Force, Json, ManyRuns, RunsDirs
 from lsc_engine.cli.output import emit_json
 from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.userpaths import user_path
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +61,7 @@ def export(
         if given and to not in fits:
             raise UsageError(f"{option} does not go with --to {to}, but with {', '.join(fits)}")
     chosen = _find_all(runs, runs_dir)
-    place = out.expanduser() if out is not None else None
+    place = user_path(out) if out is not None else None
     files = write(chosen, to, place, force=force, metrics=metric, baseline=baseline, at=at)
     if as_json:
         emit_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})

@@ -15,6 +15,7 @@ from lsc_engine.cli.options import Json, ManyRuns, OneRun, RunsDirs
 from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.cli.tables import count, percent, table, value
 from lsc_engine.errors import LscError, UsageError
+from lsc_engine.streams import shows_unicode
 
 if TYPE_CHECKING:
     from lsc_engine.charts import Mark
@@ -202,9 +203,7 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     else:
         groups = [[n for n in known if n in names] for names in _PLOTTED]
     wide, high = shutil.get_terminal_size((80, 24))
-    mode: Literal["braille", "ascii"] = (
-        "braille" if (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16") else "ascii"
-    )
+    mode: Literal["braille", "ascii"] = "braille" if shows_unicode(sys.stdout) else "ascii"
     marks = _marks(run)
     drawn: list[str] = []
     for names in groups:

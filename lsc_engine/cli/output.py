@@ -16,9 +16,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.errors import LscError
+from lsc_engine.streams import is_terminal, shows_unicode
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+# What writing to a full disk, a lost connection, or a stdout that is open for reading only or never waits fails with.
+_UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.ECONNRESET, errno.EAGAIN,
+)  # fmt: skip
 
 
 def printable(text: str) -> str:
@@ -28,8 +35,14 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """A message for the user, on stderr; one that is closed or on a full disk ends no training."""
+    _to_stderr(f"{printable(text)}\n")
+
+
+def _to_stderr(text: str) -> None:
+    """Write as far as it goes."""
     with contextlib.suppress(OSError, ValueError):
-        print(printable(text), file=sys.stderr, flush=True)
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager
@@ -44,14 +57,15 @@ def results() -> Iterator[None]:
 
 def give_up_stdout(error: OSError) -> None:
     """Say that stdout cannot be written, and write nothing more to it."""
-    say(f"the results cannot be printed: {error.strerror}")
+    say(f"the results cannot be printed: {error.strerror or error}")
     # What is still buffered would fail again when Python ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def of_stdout(error: OSError) -> bool:
     """Does `error` come from writing to stdout? Of what concerns a file, the error knows the name."""
-    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return error.filename is None and error.errno in _UNWRITABLE
 
 
 class Screen:
@@ -59,8 +73,7 @@ class Screen:
 
     def write(self, text: str) -> int:
         """Write as far as it goes."""
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
+        _to_stderr(text)
         return len(text)
 
     def flush(self) -> None:
@@ -74,15 +87,15 @@ class Screen:
 
 def fail(error: LscError) -> None:
     """The sentences of `error`, one a line, on stderr, in red on a terminal."""
-    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    colour = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
     for line in str(error).splitlines():
         text = printable(line)
-        print(f"\x1b[31m{text}\x1b[0m" if colour else text, file=sys.stderr, flush=True)
+        _to_stderr(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")
 
 
 def emit_json(document: Any) -> None:
     """One JSON document on stdout; numbers that are not finite become null, control characters are escaped."""
-    text = json.dumps(_finite(document), ensure_ascii=False, indent=2, default=str)
+    text = json.dumps(_finite(document), ensure_ascii=not shows_unicode(sys.stdout), indent=2, default=str)
     sys.stdout.write(re.sub("[^\n -~]", _escaped, text) + "\n")
 
 
@@ -91,10 +104,13 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def console(stderr: bool = False) -> Console:
-    """A rich console: colour only on a terminal and never with NO_COLOR."""
+    """A rich console: escape codes only on a terminal that takes them, colour never with NO_COLOR."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr, highlight=False, force_terminal=is_terminal(stream), soft_wrap=not stream.isatty(),
+    )  # fmt: skip
 
 
 def _finite(value: Any) -> Any:

@@ -9,6 +9,7 @@ import typer
 
 from lsc_engine.cli.options import DataDir, Json, Plugins, Preset, Seeds, Sets, StudyName, Sweeps, Variants
 from lsc_engine.errors import LscError, UsageError
+from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config import PresetInfo, RunConfig, StudyPlan
@@ -97,7 +98,7 @@ def new(
     from lsc_engine.config.names import name_fault
 
     document = read_document(preset)
-    file = file.expanduser()
+    file = user_path(file)
     if file.suffix != ".toml":
         raise UsageError(f"FILE {file}: a preset's name ends in .toml, {file}.toml would do")
     if (fault := name_fault(file.stem)) is not None:

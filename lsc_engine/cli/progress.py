@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO, cast
 
 from lsc_engine.cli.output import Screen, printable, say
+from lsc_engine.streams import is_terminal
 
 
 class Display(Protocol):
@@ -98,5 +99,5 @@ def clock(seconds: float) -> str:
 
 
 def display() -> Bars | Lines:
-    """Bars where stderr is a terminal, lines elsewhere."""
-    return Bars() if sys.stderr.isatty() else Lines()
+    """Bars where stderr is a terminal that takes escape codes, lines elsewhere."""
+    return Bars() if is_terminal(sys.stderr) else Lines()

@@ -11,6 +11,7 @@ from lsc_engine.cli.options import DataDir, Json, RunsDirs
 from lsc_engine.cli.output import emit_json, say
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.runs.views import VIEWS
+from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config import StudyPlan
@@ -49,7 +50,7 @@ def report(
         _report_all(out, runs_dir, data_dir, as_json)
         return
     assert study is not None
-    made = _write_one(study, out.expanduser() if out is not None else None, runs_dir, data_dir)
+    made = _write_one(study, user_path(out) if out is not None else None, runs_dir, data_dir)
     if as_json:
         emit_json(made.document())
         return
@@ -63,7 +64,7 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
     from lsc_engine.runs import runs_dirs
     from lsc_engine.runs.studies import list_studies
 
-    folder = (out or runs_dirs(runs_dir)[0]).expanduser()
+    folder = user_path(out or runs_dirs(runs_dir)[0])
     studies: dict[str, Study] = {}
     for one in list_studies(runs_dir):
         preset = None if one.runs else one.preset()

@@ -14,13 +14,14 @@ from lsc_engine.cli.comparison import comparison_text
 from lsc_engine.cli.output import printable
 from lsc_engine.runs import Run
 from lsc_engine.runs.compare import Comparison, Row, compare, to_json
+from lsc_engine.streams import shows_unicode
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def terminal_mode() -> Literal["braille", "ascii"]:
     """Braille where stdout can say it."""
-    return "braille" if (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf") else "ascii"
+    return "braille" if shows_unicode(sys.stdout) else "ascii"
 
 
 def study_text(title: str, runs: Sequence[Run], baseline: str | None, levels: Mapping[str, Sequence[float]]) -> str:

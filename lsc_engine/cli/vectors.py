@@ -205,7 +205,7 @@ def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) ->
         raise UsageError(f"--csv: {file} is a folder")
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with part.open("w", newline="") as stream:
+        with part.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             for block in _blocks(name, n, classes, rows):
                 writer.writerows([[f"{x:.9g}" for x in row] for row in block])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lsc_engine import plugins
 from lsc_engine.errors import UsageError
+from lsc_engine.userpaths import home, user_path
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 # Digits by class: every 6th image validates.
@@ -163,13 +164,26 @@ def facts_of(dataset: str) -> Facts:
     return known
 
 
+# Data sets whose images are files of their own; packed copies of them lie in the data folder.
+IMAGE_FILES = ("imagenet", "cinic10", "folder")
+NO_HOME = "there is no home folder; set $LSC_DATA"
 # Those made by a program: nothing to look for.
 BUILT_IN = ("digits", "printed-digits", "spectrum")
 
 
 def data_folder(given: str | Path | None = None) -> Path:
-    """Where data sets are looked for: `given`, else $LSC_DATA, else ~/.cache/lsc."""
-    return Path(given or os.environ.get("LSC_DATA") or "~/.cache/lsc").expanduser()
+    """Where data sets are looked for: `given`, else $LSC_DATA, else ~/.cache/lsc. UsageError without a home folder."""
+    folder = _data_folder(given)
+    if folder is None:
+        raise UsageError(NO_HOME)
+    return folder
+
+
+def _data_folder(given: str | Path | None) -> Path | None:
+    if chosen := given or os.environ.get("LSC_DATA"):
+        return user_path(chosen)
+    base = home()
+    return None if base is None else base / ".cache" / "lsc"
 
 
 def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> Path | None:
@@ -180,7 +194,7 @@ def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | 
     """
     facts = facts_of(dataset)
     if dataset == "spectrum" or dataset not in DATASETS:
-        return Path(path).expanduser() if path is not None else data_folder(data_dir)
+        return user_path(path) if path is not None else _data_folder(data_dir) or Path()
     if dataset == "digits":
         spec = importlib.util.find_spec("sklearn")
         return Path(spec.origin).parent / "datasets" / "data" if spec and spec.origin else None
@@ -188,25 +202,29 @@ def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | 
         spec = importlib.util.find_spec("matplotlib")
         return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
     if path is not None:
-        root = Path(path).expanduser()
+        root = user_path(path)
         if dataset == "folder":
             return root if root.is_dir() else None
         marks = [(root, mark) for _, mark in facts.places]
         marks += [(root / Path(place).name, mark) for place, mark in facts.places]
         return _first_held(marks)
-    base = data_folder(data_dir)
-    return _first_held([(base / p, m) for p, m in facts.places] + [(Path(p), m) for p, m in facts.system_places])
+    base = _data_folder(data_dir)
+    own = [] if base is None else [(base / place, mark) for place, mark in facts.places]
+    return _first_held(own + [(Path(place), mark) for place, mark in facts.system_places])
 
 
 def missing_sentence(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> str:
     """What to put where, and how to get it, for a data set that `locate` does not find."""
     facts = facts_of(dataset)
     if path is not None:
-        looked = str(Path(path).expanduser())
-    else:
-        folders = [data_folder(data_dir) / facts.places[0][0]] if facts.places else []
-        looked = " or ".join([*map(str, folders), *(place for place, _ in facts.system_places)])
-    return f"data.dataset: {dataset} is not in {looked or 'data.path'}: {facts.how}"
+        return f"data.dataset: {dataset} is not in {user_path(path)}: {facts.how}"
+    places = [place for place, _ in facts.system_places]
+    if facts.places:
+        base = _data_folder(data_dir)
+        if base is None:
+            return f"data.dataset: {dataset} is not found: {NO_HOME}, the folder for data sets; then: {facts.how}"
+        places.insert(0, str(base / facts.places[0][0]))
+    return f"data.dataset: {dataset} is not in {' or '.join(places) or 'data.path'}: {facts.how}"
 
 
 def class_folders(root: Path, split: str = "train") -> list[Path]:

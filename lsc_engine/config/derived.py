@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.config.checks import smallest
-from lsc_engine.config.datasets import count, facts_of, locate, missing_sentence, trained_images
+from lsc_engine.config.datasets import (
+    IMAGE_FILES,
+    count,
+    data_folder,
+    facts_of,
+    locate,
+    missing_sentence,
+    trained_images,
+)
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.schema import Settings
 from lsc_engine.errors import UsageError
@@ -111,6 +119,12 @@ def missing_data(config: Settings, data_dir: str | Path | None = None) -> list[s
     missing = []
     if data_found(config, data_dir) is None:
         missing.append(missing_sentence(config.data.dataset, data_dir, config.data.path))
+    elif config.data.dataset in IMAGE_FILES:
+        # Their packed copies lie in the data folder.
+        try:
+            data_folder(data_dir)
+        except UsageError as error:
+            missing += error.faults
     other = config.eval.dataset
     if other is not None and other != config.data.dataset and locate(other, data_dir) is None:
         missing.append(missing_sentence(other, data_dir).replace("data.dataset", "eval.dataset", 1))

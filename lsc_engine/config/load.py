@@ -17,6 +17,7 @@ from lsc_engine.config.merge import Table, lookup
 from lsc_engine.config.names import quoted
 from lsc_engine.config.schema import Preset, RunConfig, read_toml
 from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.userpaths import user_path
 
 LARGEST_FILE = 1 << 20
 # Preset -> measured minutes, written by benchmarks/papers.py.
@@ -94,7 +95,7 @@ def find_preset(ref: str | Path) -> tuple[Path, str]:
     shown = quoted(text)
     if not text or "\0" in text:
         raise UsageError(f"PRESET {shown}: a file or the name of a preset is needed")
-    path = Path(text).expanduser()
+    path = user_path(text)
     try:
         is_file = path.is_file()
     except OSError:
@@ -139,7 +140,7 @@ def own_presets() -> tuple[PresetInfo, ...]:
 
 def own_folder() -> Path:
     """Where one's own presets live."""
-    return Path(os.environ.get("LSC_PRESETS") or "presets").expanduser()
+    return user_path(os.environ.get("LSC_PRESETS") or "presets")
 
 
 def shipped_folder() -> Path | None:
@@ -165,7 +166,7 @@ def _listed(folder: Path, *, own: bool) -> tuple[PresetInfo, ...]:
 
 def _times(folder: Path) -> dict[str, Any]:
     try:
-        read = json.loads((folder / TIMES).read_text())
+        read = json.loads((folder / TIMES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return read if isinstance(read, dict) else {}

@@ -16,6 +16,8 @@ from lsc_engine.config.schema import Settings
 from lsc_engine.config.sections import Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train
 from lsc_engine.config.tables import table_shape
 from lsc_engine.config.values import DIM_MAX
+from lsc_engine.errors import UsageError
+from lsc_engine.userpaths import user_path
 
 Part = TypeVar("Part", bound=Section)
 # Latent dimension of a class layer's input where the preset names none.
@@ -103,6 +105,14 @@ class _Work:
     def warn(self, key: str, message: str) -> None:
         self.warnings.append(Fault(key, message))
 
+    def path(self, key: str, text: str) -> Path | None:
+        """The whole path of a file or folder that `key` names; None, with a fault, where ~ leads nowhere."""
+        try:
+            return user_path(text).absolute()
+        except UsageError as error:
+            self.fault(key, str(error))
+            return None
+
     def data(self) -> Data:
         data = self.get(Data)
         found = list(checks.check_data(data))
@@ -111,7 +121,9 @@ class _Work:
         if data.image_size is None:
             changes["image_size"] = datasets.facts_of(data.dataset).size
         if data.path is not None:
-            changes["path"] = str(Path(data.path).expanduser().absolute())
+            path = self.path("data.path", data.path)
+            changes["path"] = str(path)
+            found += [] if path else self.faults[-1:]
         if not found:
             self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
             changes["classes"] = self.counts.classes
@@ -209,8 +221,10 @@ class _Work:
         rows: int | None = None
         columns: int | str | None = None
         if kind == "file":
+            if (path := self.path("target.system", ref)) is None:
+                return model.dim
             try:
-                rows, columns = table_shape(Path(ref).expanduser())
+                rows, columns = table_shape(path)
             except ValueError as error:
                 self.fault("target.system", str(error))
                 return model.dim
@@ -238,7 +252,7 @@ class _Work:
             changes["within_weight"] = WITHIN_WEIGHT
         changes |= {"order": target.order or "shuffled", "loss": target.loss or "cosine"}
         if kind == "file":
-            changes["system"] = f"file:{Path(ref).expanduser().absolute()}"
+            changes["system"] = f"file:{self.path('target.system', ref)}"
         if kind == "embeddings" and target.order is None:
             self.warn("target.order", 'shuffled gives each class the mean of another; "sequential" gives it its own')
         slots = max(4, 1 << ((self.counts.classes or 4) - 1).bit_length())

@@ -26,6 +26,7 @@ from lsc_engine.config.sections import Target as Target
 from lsc_engine.config.sections import Train as Train
 from lsc_engine.config.sections import Tune as Tune
 from lsc_engine.errors import UsageError
+from lsc_engine.textfiles import decoded
 
 
 class Settings(Section):
@@ -145,9 +146,9 @@ def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, Any, Any]]:
 def read_toml(path: Path) -> tuple[str, dict[str, Any]]:
     """Text and tables of a TOML file. UsageError where it cannot be read, with the line of a syntax error."""
     try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        text = decoded(path.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:

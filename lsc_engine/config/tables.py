@@ -6,6 +6,8 @@ import json
 import struct
 from pathlib import Path
 
+from lsc_engine.textfiles import other_encoding
+
 
 def table_shape(path: str | Path) -> tuple[int, int]:
     """(rows, columns) of the file. ValueError with a sentence where there is no such table."""
@@ -47,7 +49,10 @@ def _safetensors(path: Path) -> tuple[int, int]:
 
 def _csv(path: Path) -> tuple[int, int]:
     rows = columns = 0
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as start:
+        if (other := other_encoding(start.read(1024))) is not None:
+            raise ValueError(f"{path} is {other} text; save it as UTF-8")
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line in file:
             if line.strip():
                 rows, columns = rows + 1, columns or line.count(",") + 1

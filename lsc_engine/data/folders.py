@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.datasets import DATASETS, class_folders, data_folder, locate, missing_sentence
+from lsc_engine.config.datasets import DATASETS, IMAGE_FILES, class_folders, data_folder, locate, missing_sentence
 from lsc_engine.data.imagefiles import FileReader, ImageFiles, has_loose_images, list_files
 from lsc_engine.data.pack import LARGEST_AUTOMATIC, Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import ImageSource, Reader, StreamedSource, TensorSource, fits
 from lsc_engine.data.stream import read_all
 from lsc_engine.errors import UsageError, did_you_mean
-
-NAMES = ("imagenet", "cinic10", "folder")
 
 
 def open_folder(
@@ -69,8 +67,8 @@ def pack_dataset(
 
     UsageError for a data set that is not made of image files, or that is missing.
     """
-    if dataset not in NAMES:
-        raise UsageError(f"pack: {dataset} is not a data set of image files; {did_you_mean(dataset, NAMES)}")
+    if dataset not in IMAGE_FILES:
+        raise UsageError(f"pack: {dataset} is not a data set of image files; {did_you_mean(dataset, IMAGE_FILES)}")
     root = locate(dataset, data_dir, path)
     if root is None:
         raise UsageError(missing_sentence(dataset, data_dir, path))

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, overload
 import torch
 
 from lsc_engine import plugins
-from lsc_engine.config.datasets import DATASETS, count, facts_of, locate, missing_sentence
+from lsc_engine.config.datasets import DATASETS, IMAGE_FILES, count, facts_of, locate, missing_sentence
 from lsc_engine.data import cifar10, digits, fashion_mnist, folders, printed
 from lsc_engine.data.arrays import Arrays
 from lsc_engine.data.source import ImageSource, TensorSource
@@ -99,7 +99,7 @@ def _open(
         if unique and split == "val":
             return None
         return SpectrumSource(classes=data.classes, unique=unique, split=split, size=size, device=device)
-    if data.dataset in folders.NAMES:
+    if data.dataset in IMAGE_FILES:
         return folders.open_folder(
             data.dataset,
             split,

@@ -9,6 +9,7 @@ kill it goes on there. A packed file without its manifest is not used.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -134,7 +135,9 @@ def pack(
             _part_record(path).unlink(missing_ok=True)
             return done
     except OSError as error:
-        raise LscError(f"packing into {path} stopped: {error.strerror or error}; repeat it to go on") from error
+        forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+        then = "name another data folder with --data-dir or $LSC_DATA" if forbidden else "repeat it to go on"
+        raise LscError(f"packing into {path} stopped: {error.strerror or error}; {then}") from error
 
 
 def verify(path: Path, manifest: Manifest) -> bool:

@@ -10,6 +10,7 @@ from lsc_engine.config.datasets import count, facts_of
 from lsc_engine.config.reporting import DatasetsReport
 from lsc_engine.errors import LscError
 from lsc_engine.report.text import bullets, grouped, md, section, table
+from lsc_engine.userpaths import home
 
 
 def data_sections(
@@ -54,4 +55,6 @@ def _counted(name: str, data_dir: Path | None, found: bool) -> list[str]:
 
 def _where(sentence: str) -> str:
     """The sentence without the folder of this user."""
-    return sentence.replace(str(Path.home()), "~").removeprefix("data.dataset: ")
+    base = home()
+    shown = sentence if base is None else sentence.replace(f"{base}/", "~/")
+    return shown.removeprefix("data.dataset: ")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.errors import LscError
+from lsc_engine.textfiles import decoded
 
 MAX_JSON = 4 << 20
 MAX_TOML = 1 << 20
@@ -98,9 +99,11 @@ def read_toml(path: Path, limit: int = MAX_TOML) -> dict[str, Any]:
     """The TOML table in the file; UnreadableError otherwise."""
     raw = read_bytes(path, limit)
     try:
-        return tomllib.loads(raw.decode())
-    except UnicodeDecodeError:
-        raise UnreadableError(f"{path.name} is not text") from None
+        text = decoded(raw)
+    except ValueError as error:
+        raise UnreadableError(f"{path.name} {error}") from None
+    try:
+        return tomllib.loads(text)
     except RecursionError:
         raise UnreadableError(f"{path.name} is nested too deeply") from None
     except ValueError as error:

@@ -7,7 +7,6 @@ time, boot id and pid namespace (containers) agree.
 from __future__ import annotations
 
 import functools
-import getpass
 import hashlib
 import os
 import socket
@@ -64,14 +63,6 @@ def pid_namespace() -> str:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
-
-
-def user_name() -> str:
-    """The user who runs this process, as told to others."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return str(os.getuid())
 
 
 def process_start(pid: int) -> float | None:

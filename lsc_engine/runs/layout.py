@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lsc_engine.errors import UsageError
+from lsc_engine.userpaths import user_path
 
 PRESET = "preset.toml"
 SOURCE = "source.json"
@@ -103,8 +104,8 @@ def run_folder(root: Path, identifier: str) -> Path:
 
 def runs_dirs(values: Iterable[str | Path] | None = None) -> list[Path]:
     """The runs folders named on the command line, else `$LSC_RUNS`, else `./runs`; the first is one's own."""
-    chosen = [Path(value).expanduser() for value in values or ()]
-    return chosen or [Path(os.environ.get("LSC_RUNS") or "runs").expanduser()]
+    chosen = [user_path(value) for value in values or ()]
+    return chosen or [user_path(os.environ.get("LSC_RUNS") or "runs")]
 
 
 def _folders(folder: Path) -> list[str]:

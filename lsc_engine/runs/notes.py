@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import host
 from lsc_engine.runs.files import UnreadableError, read_json, replace_json
 from lsc_engine.runs.layout import NOTES, TRASH, stays_inside
+from lsc_engine.userpaths import user_name
 
 MAX_NOTE = 4000
 _TAG = re.compile(r"[^\s,\x00-\x1f\x7f-\x9f]{1,60}")
@@ -98,7 +98,7 @@ def add_note(folder: Path, text: str) -> None:
     if not all(c.isprintable() or c in "\n\t" for c in text):
         raise UsageError("a note holds no control characters")
     with _changing(folder) as (notes, _):
-        notes.append(Note(time.time(), host.user_name(), text))
+        notes.append(Note(time.time(), user_name(), text))
 
 
 def add_tag(folder: Path, tag: str) -> None:

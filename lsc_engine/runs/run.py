@@ -21,6 +21,7 @@ from lsc_engine.runs.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS
 from lsc_engine.runs.metrics import MetricsTable, MetricsTail, read_last
 from lsc_engine.runs.rows import Floats, Ints
 from lsc_engine.runs.status import Status, clock_offset, read_status
+from lsc_engine.userpaths import user_path
 
 _MOST_CANDIDATES = 12
 
@@ -241,7 +242,7 @@ def find_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
             break
         if path.is_dir():
             return Run(path, text, root)
-    if (path := Path(text).expanduser()).is_dir() and _looks_like_run(path):
+    if (path := user_path(text)).is_dir() and _looks_like_run(path):
         return _from_path(path, roots)
     runs = list_runs(roots)
     if re.fullmatch(r"[0-9a-f]{4,64}", text):

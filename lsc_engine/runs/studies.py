@@ -17,6 +17,8 @@ from lsc_engine.errors import LscError, UsageError, did_you_mean
 from lsc_engine.runs import layout
 from lsc_engine.runs.files import MAX_TOML, UnreadableError, read_bytes, replace_file
 from lsc_engine.runs.run import Run, list_runs
+from lsc_engine.textfiles import decoded
+from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config import Preset
@@ -56,9 +58,11 @@ class Study:
         from lsc_engine.config import check_text
 
         try:
-            text = read_bytes(self.preset_path, MAX_TOML).decode()
-        except (UnreadableError, UnicodeDecodeError) as error:
+            text = decoded(read_bytes(self.preset_path, MAX_TOML))
+        except UnreadableError as error:
             return None, str(error)
+        except ValueError as error:
+            return None, f"{self.preset_path.name} {error}"
         preset, faults, _ = check_text(text, self.name)
         return preset, faults[0].sentence(self.preset_path.name) if preset is None else None
 
@@ -110,7 +114,7 @@ def find_study(ref: str, dirs: Iterable[str | Path] | None = None) -> Study:
     wanted = ref.rstrip("/")
     hits = [study for study in known if study.name == wanted]
     hits = hits or [study for study in known if study.name.rpartition("/")[2] == wanted]
-    hits = hits or [study for study in known if study.path.resolve() == Path(wanted).expanduser().resolve()]
+    hits = hits or [study for study in known if study.path.resolve() == user_path(wanted).resolve()]
     if len({study.name for study in hits}) == 1:
         return hits[0]
     if hits:

@@ -27,6 +27,7 @@ from lsc_engine.runs.lock import RunLock
 from lsc_engine.runs.metrics import MetricsLog, format_line
 from lsc_engine.runs.rows import parse_line
 from lsc_engine.runs.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
+from lsc_engine.userpaths import user_name
 
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 16 << 10
@@ -75,7 +76,7 @@ def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> 
         try:
             replace_file(fresh / PRESET, config.to_toml().encode())
             replace_json(fresh / SOURCE, document)
-            write_status(fresh, Status(state="queued", owner=host.user_name(), host=host.host_name()))
+            write_status(fresh, Status(state="queued", owner=user_name(), host=host.host_name()))
             os.rename(fresh, folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -135,7 +136,7 @@ class RunWriter:
             pid_start=who.pid_start,
             pid_namespace=who.pid_namespace,
             device=device,
-            owner=owner or host.user_name(),
+            owner=owner or user_name(),
             step=before.step,
             total_steps=total_steps,
             heartbeat=time.time(),

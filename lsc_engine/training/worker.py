@@ -9,7 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from lsc_engine.streams import open_streams
 from lsc_engine.training.signals import Signals
+from lsc_engine.userpaths import serve_libraries
 
 
 def main() -> int:
@@ -21,6 +23,8 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--plugin", type=Path, action="append", default=[])
     given = parser.parse_args()
+    open_streams()
+    serve_libraries()
     with Signals() as signals:
         # torch is imported inside the signal handlers' reach: a stop during the import is not lost.
         from lsc_engine.config import RunConfig

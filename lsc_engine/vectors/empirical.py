@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.errors import UsageError
+from lsc_engine.textfiles import other_encoding
 from lsc_engine.vectors.base import VectorSystem, clean
 from lsc_engine.vectors.counting import SystemFacts
 
@@ -120,7 +121,10 @@ def _read(path: Path) -> np.ndarray:
         case ".npy":
             return np.load(path, allow_pickle=False)
         case ".csv":
-            return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64)
+            with path.open("rb") as start:
+                if (other := other_encoding(start.read(1024))) is not None:
+                    raise UsageError(f"file:{path}: is {other} text; save it as UTF-8")
+            return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64, encoding="utf-8-sig")
         case ".safetensors":
             from safetensors.numpy import load_file
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs.views import SavedView, list_views, save_view
+from lsc_engine.userpaths import home_path
 from lsc_tui.actions import engine
 from lsc_tui.exporting import csv_text, latex_text, write_figure
 from lsc_tui.frame import Answers
@@ -89,7 +90,7 @@ class FileCommands(_Base):
             except LscError as error:
                 self.app.call_from_thread(self.say, str(error), "error")
                 return
-            self.app.call_from_thread(self.say, f"saved view {_short(path)}")
+            self.app.call_from_thread(self.say, f"saved view {home_path(path)}")
 
         self.run_worker(work, thread=True, group="files", exit_on_error=False)
 
@@ -169,7 +170,7 @@ class FileCommands(_Base):
             except LscError as error:
                 self.app.call_from_thread(self.say, str(error), "error")
                 return
-            self.app.call_from_thread(self.say, f"wrote {_short(folder / 'report.md')}")
+            self.app.call_from_thread(self.say, f"wrote {home_path(folder / 'report.md')}")
 
         self.say(f"writing the report of {clean(view.study)} …")
         self.run_worker(work, thread=True, group="files", exit_on_error=False)
@@ -197,13 +198,7 @@ class FileCommands(_Base):
                 words = error.strerror if isinstance(error, OSError) else str(error)
                 self.app.call_from_thread(self.say, f"{path.name}: {words}", "error")
                 return
-            self.app.call_from_thread(self.say, f"wrote {_short(path)}")
+            self.app.call_from_thread(self.say, f"wrote {home_path(path)}")
 
         self.say(f"writing {path.name} …")
         self.run_worker(work, thread=True, group="files", exit_on_error=False)
-
-
-def _short(path: Path) -> str:
-    home = str(Path.home())
-    text = str(path)
-    return f"~{text[len(home) :]}" if text.startswith(home + "/") else text

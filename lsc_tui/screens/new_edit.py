@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.suggester import SuggestFromList
 
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.study import free_name
+from lsc_engine.userpaths import user_path
 from lsc_tui.form import SETTINGS, Form, typed_words
 from lsc_tui.widgets.form_rows import PLACES, TOLD, Row, choices
 
@@ -198,9 +198,9 @@ class EditCommands(_Base):
             elif row.key == "at":
                 form.at = text.replace(" ", "").replace("_", "")
             elif row.key == "runs":
-                form.runs_dir = Path(text or "runs").expanduser()
+                form.runs_dir = user_path(text or "runs")
             else:
-                form.data_dir = str(Path(text).expanduser()) if text else ""
+                form.data_dir = str(user_path(text)) if text else ""
         except UsageError as error:
             self.say(str(error), "error")
             return

@@ -24,12 +24,14 @@ from lsc_engine.runs.files import read_bytes
 from lsc_engine.runs.launch import detach, reap
 from lsc_engine.runs.studies import STUDIES
 from lsc_engine.runs.study import free_name
+from lsc_engine.textfiles import decoded
+from lsc_engine.userpaths import home_path
 from lsc_tui.follow import Outcome, form_sets, has_sbatch
 from lsc_tui.form import Form
 from lsc_tui.lines import clean
 from lsc_tui.model import RunView, Store
 from lsc_tui.reports import PAGE
-from lsc_tui.shelf import home_words, own_words
+from lsc_tui.shelf import own_words
 from lsc_tui.widgets.form_rows import device_words, problem_words
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ LARGEST_LOG = 8 << 20
 def form_of_run(view: RunView, kind: str, own: Path) -> Form:
     """The form of a run's own settings: for a new run like it (`copy`), or to go on from its checkpoint (`fork`). A run
     like one of another's goes to the `own` runs folder."""
-    text = read_bytes(view.run.path / "preset.toml", LARGEST_FILE).decode()
+    text = decoded(read_bytes(view.run.path / "preset.toml", LARGEST_FILE))
     root = own if view.read_only else view.run.root or Path(".")
     if kind == "fork":
         form = Form.of(text, f"fork of {view.id}", view.study, root, source="fork", parent=view.id)
@@ -249,7 +251,7 @@ class LaunchCommands(_Base):
         except OSError as error:
             self.say(f"sbatch script: {error.strerror or error}", "error")
             return
-        self.say(f"wrote {home_words(path)}; sbatch it")
+        self.say(f"wrote {home_path(path)}; sbatch it")
 
     # --- save ---------------------------------------------------------------------------------------------------
 
@@ -278,12 +280,12 @@ class LaunchCommands(_Base):
             with path.open("x", encoding="utf-8") as file:
                 file.write(form.toml())
         except FileExistsError:
-            self.say(f"w: {home_words(path)} exists and is not overwritten; give another name", "error")
+            self.say(f"w: {home_path(path)} exists and is not overwritten; give another name", "error")
             return
         except OSError as error:
-            self.say(f"w: {home_words(path)}: {error.strerror or error}", "error")
+            self.say(f"w: {home_path(path)}: {error.strerror or error}", "error")
             return
-        self.say(f"saved {home_words(path)}")
+        self.say(f"saved {home_path(path)}")
         self.reload(f"yours:{name}")
 
 
@@ -317,7 +319,7 @@ def last_words(log: Path) -> str:
         lines = [line for line in read_bytes(log, LARGEST_LOG).decode("utf-8", "replace").splitlines() if line.strip()]
     except LscError as error:
         return str(error)
-    return clean(lines[-1]).removeprefix("error: ") if lines else f"see {home_words(log)}"
+    return clean(lines[-1]).removeprefix("error: ") if lines else f"see {home_path(log)}"
 
 
 def launch_words(form: Form, out: Outcome, store: Store) -> str:

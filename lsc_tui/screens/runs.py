@@ -10,11 +10,12 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
+from lsc_engine.userpaths import home_path
 from lsc_tui.actions import RunCommands
 from lsc_tui.charting import ChartCommands
 from lsc_tui.filters import Filter, completions
 from lsc_tui.frame import LscScreen
-from lsc_tui.lines import Line, clean, ends, fit, home_path, pad
+from lsc_tui.lines import Line, clean, ends, fit, pad
 from lsc_tui.model import RunView
 from lsc_tui.reports import Report
 from lsc_tui.screens.runs_charts import RunsCharts

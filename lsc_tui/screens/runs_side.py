@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lsc_engine.userpaths import home_path
 from lsc_tui.lines import (
     STATES,
     Line,
@@ -15,7 +16,6 @@ from lsc_tui.lines import (
     day_text,
     fit,
     frame,
-    home_path,
     size_text,
     thousands,
     wrap,

@@ -14,6 +14,7 @@ from textual.widgets import Input
 
 from lsc_engine.config.tables import table_shape
 from lsc_engine.errors import UsageError
+from lsc_engine.userpaths import user_path
 from lsc_engine.vectors.counting import SystemFacts, facts
 from lsc_tui.lines import clean
 from lsc_tui.screens.vectors_rows import Limits
@@ -107,8 +108,8 @@ class FieldCommands(_Base):
 
 def read_file(name: str) -> SystemFacts | str:
     """What `lsc-engine vectors file:PATH` says of a file: its facts, or the sentence why not."""
-    path = Path(name.removeprefix("file:")).expanduser().absolute()
     try:
+        path = user_path(name.removeprefix("file:")).absolute()
         count, n = table_shape(path)
         argv = [sys.executable, "-m", "lsc_engine", "vectors", f"file:{path}", "--n", str(n), "--json"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=FILE_SECONDS, stdin=subprocess.DEVNULL)
@@ -124,6 +125,6 @@ def read_file(name: str) -> SystemFacts | str:
             sure_below=told["sure_below"],
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return f"{path.name}: not read within {FILE_SECONDS:.0f} s"
+        return f"{Path(name).name}: not read within {FILE_SECONDS:.0f} s"
     except (ValueError, KeyError, OSError, UsageError) as error:
         return clean(error)

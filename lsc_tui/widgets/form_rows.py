@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine import plugins
+from lsc_engine.userpaths import home_path
 from lsc_engine.vectors.names import SUGGESTED
 from lsc_tui.follow import Outcome, Problem
 from lsc_tui.form import SETTINGS, Form, known_value, value_words
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.model import Gpu, Store
 from lsc_tui.reports import KINDS, made_words
-from lsc_tui.shelf import home_words
 
 # Names at 80 columns, where the section is left out and the last part alone would not tell.
 SHORT = {
@@ -56,7 +56,7 @@ class Row:
 
 def rows(
     form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide: bool,
-    place: Callable[[Path], str] = home_words,
+    place: Callable[[Path], str] = home_path,
 ) -> list[Row]:  # fmt: skip
     """All rows of the form, in order."""
     problems = outcome.problems if outcome is not None else []
@@ -177,7 +177,7 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem], plac
     elif key == "runs":
         value = place(form.runs_dir)
     else:
-        value = home_words(Path(form.data_dir)) if form.data_dir else "$LSC_DATA, ~/.cache/lsc"
+        value = home_path(Path(form.data_dir)) if form.data_dir else "$LSC_DATA, ~/.cache/lsc"
     return Row("place", key, name, clean(value), " ", note, key == "data" and not form.data_dir, _fault(problems, key))
 
 
