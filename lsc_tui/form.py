@@ -19,9 +19,10 @@ import tomli_w
 
 from lsc_engine.config import Setting, fields
 from lsc_engine.config.build import raw_variants, sections_of
-from lsc_engine.config.merge import Table, lookup, nested, overlay, parse_value
+from lsc_engine.config.durations import Duration
+from lsc_engine.config.merge import Table, lookup, nested, overlay
+from lsc_engine.config.typed import parse_seeds, typed_value
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors.counting import parse_count
 from lsc_tui.model import float_text
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -170,15 +171,7 @@ class Form:
 
     def set_seeds(self, text: str) -> None:
         """Seeds as typed: `0 1 2`, `0,1,2` or `0-4`."""
-        seeds: list[int] = []
-        for part in re.split(r"[,\s]+", text.strip()):
-            found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", part)
-            if found is None:
-                raise UsageError(f'seeds: "{part}" is no whole number from 0; write them like 0 1 2, or 0-4')
-            first, last = int(found[1]), int(found[2] or found[1])
-            if last < first or last - first > 999:
-                raise UsageError(f'seeds: "{part}" is no range of at most 1000 seeds')
-            seeds += range(first, last + 1)
+        seeds = list(parse_seeds(text, "seeds"))
         rest = {key: value for key, value in self.raw.items() if key not in ("seed", "seeds")}
         # Top-level keys stand before the first table of the file.
         self.raw = {"seeds": seeds, **rest} if seeds != [0] or "seeds" in self.before else {"seed": 0, **rest}
@@ -198,8 +191,8 @@ class Form:
         self.raw = rest | {"tune": own}
 
     def _try_duration(self) -> str:
-        amount, _, unit = str(self.given("train.duration", self.variant) or "10 epochs").partition(" ")
-        number = float(amount.replace("_", "")) * TRY_SHARE
+        whole = Duration.parse(str(self.given("train.duration", self.variant) or "10 epochs"))
+        number, unit = whole.amount * TRY_SHARE, whole.unit
         return f"{max(1, round(number))} {unit}" if unit in ("steps", "examples") else f"{number:g} {unit}"
 
     # --- what it becomes ----------------------------------------------------------------------------------------
@@ -287,20 +280,7 @@ _ACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
 
 def typed(setting: Setting, text: str) -> Any:
     """The TOML value that a typed text means; None for an empty one, which leaves the setting out."""
-    text = text.strip()
-    if not text:
-        return None
-    if setting.kind == "integer":
-        try:
-            return parse_count(text, setting.key)
-        except UsageError:
-            return parse_value(text)
-    if setting.kind in ("number", "flag", "list", "table", "open"):
-        return parse_value(text)
-    if setting.kind == "durations":
-        value = parse_value(text)
-        return value if isinstance(value, list) else [part.strip() for part in text.split(",") if part.strip()]
-    return text
+    return typed_value(setting.key, text) if text.strip() else None
 
 
 def _with(table: Table, key: str, value: Any) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,7 +108,8 @@ def _print(result: Result) -> None:
 
 
 def _arguments(sets: Sequence[str]) -> dict[str, Any]:
-    """key=value as Python values: JSON where it is JSON, else text."""
+    """key=value as Python values: numbers and TOML, else text."""
+    from lsc_engine.config.typed import parse_value
     from lsc_engine.errors import UsageError
 
     found: dict[str, Any] = {}
@@ -117,8 +117,5 @@ def _arguments(sets: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f'--set: "{text}" is not key=value')
-        try:
-            found[key.strip()] = json.loads(value.replace("_", "")) if value[:1].isdigit() else json.loads(value)
-        except ValueError:
-            found[key.strip()] = value
+        found[key.strip()] = parse_value(value)
     return found

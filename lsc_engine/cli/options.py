@@ -25,7 +25,7 @@ Sets = Annotated[
 Sweeps = Annotated[
     list[str] | None, typer.Option("--sweep", metavar="KEY=X,Y", help="Every variant at each value: a.b=x,y.")
 ]
-Seeds = Annotated[str | None, typer.Option("--seeds", metavar="LIST", help="Seeds, as in 0,1,2.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", metavar="LIST", help="Seeds, as in 0,1,2 or 0-4.")]
 StudyName = Annotated[
     str | None, typer.Option("--name", metavar="STUDY", help="The study's name. Default: the preset's.")
 ]

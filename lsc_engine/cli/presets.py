@@ -71,11 +71,17 @@ def check(
     """
     from lsc_engine.cli.output import emit_json
     from lsc_engine.config import plan_study
+    from lsc_engine.config.typed import parse_seeds
     from lsc_engine.plugins import load_plugins
 
     load_plugins(plugin or [])
     plan = plan_study(
-        preset, name=name, variants=variant or (), sets=set_ or (), sweeps=sweep or (), seeds=parse_seeds(seeds)
+        preset,
+        name=name,
+        variants=variant or (),
+        sets=set_ or (),
+        sweeps=sweep or (),
+        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
     )
     document = _checked(plan, data_dir)
     if json:
@@ -115,16 +121,6 @@ def new(
         emit_json({"preset": document.name, "file": str(file)})
     else:
         say(f"{file} written; check it with: lsc-engine check {file}")
-
-
-def parse_seeds(text: str | None) -> tuple[int, ...] | None:
-    """The seeds of "0,1,2"; None without a text. UsageError where they are not whole numbers."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
-        raise UsageError(f'--seeds "{text}": whole numbers from 0 are needed, like 0,1,2')
-    return tuple(map(int, parts))
 
 
 def _listed(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:

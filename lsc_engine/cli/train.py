@@ -57,6 +57,7 @@ def run(
     """
     from lsc_engine.cli.launching import run_preset
     from lsc_engine.config import plan_study
+    from lsc_engine.config.typed import parse_seeds
     from lsc_engine.plugins import load_plugins
 
     load_plugins(plugin or [])
@@ -66,7 +67,7 @@ def run(
         variants=tuple(variant or ()),
         sets=tuple(sets or ()),
         sweeps=tuple(sweep or ()),
-        seeds=_seeds(seeds),
+        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
     )
     run_preset(plan, _place(runs_dir, data_dir, device, gpus, plugin), detach=detach, as_json=as_json)
 
@@ -123,14 +124,3 @@ def _place(
 
     folder = runs_dirs([runs_dir] if runs_dir else None)[0]
     return Place(folder, data_dir, device, gpus, tuple(plugin or ()))
-
-
-def _seeds(text: str | None) -> tuple[int, ...] | None:
-    from lsc_engine.errors import UsageError
-
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
-        raise UsageError(f'--seeds: "{text}" is not a list of different whole numbers, as in 0,1,2')
-    return tuple(int(part) for part in parts)

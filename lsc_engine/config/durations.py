@@ -7,10 +7,12 @@ import re
 from dataclasses import dataclass
 
 from lsc_engine.config.names import quoted
+from lsc_engine.config.numbers import number
 
 PROGRESS = ("epochs", "steps", "examples")
 UNITS = (*PROGRESS, "minutes")
-_TEXT = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]+)\s*\Z")
+# The number is read by `number`; a sign is no part of a length.
+_TEXT = re.compile(r"\s*\+?([0-9.][0-9_.\s]*(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]+)\s*\Z")
 _ONE = {"epoch": "epochs", "step": "steps", "example": "examples", "minute": "minutes"}
 LARGEST = 1e15
 
@@ -31,7 +33,10 @@ class Duration:
         unit = _ONE.get(match[2], match[2])
         if unit not in UNITS:
             raise ValueError(f"{quoted(match[2])} is not a unit of a duration. Allowed: {', '.join(UNITS)}")
-        amount = float(match[1].replace("_", ""))
+        amount = number(match[1])
+        if amount is None:
+            raise ValueError(f'{quoted(match[1])} is not a number; write a duration like "200 epochs"')
+        amount = float(amount)
         if amount > LARGEST:
             raise ValueError(f"{quoted(text)} is too long")
         if unit in ("steps", "examples") and not amount.is_integer():

@@ -15,6 +15,7 @@ from lsc_engine.config.names import name_fault, quoted, study_fault
 from lsc_engine.config.reporting import Reporting, name_faults, read_reporting
 from lsc_engine.config.schema import flatten
 from lsc_engine.config.sections import KINDS, METRICS, SECTIONS, SEED_MAX, Compare, Section, Tune
+from lsc_engine.config.typed import seeds_fault
 from lsc_engine.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
@@ -135,10 +136,8 @@ def _read(model: type[Section], table: Any, name: str, faults: list[Fault]) -> S
 def _check_seeds(top: Words, faults: list[Fault]) -> None:
     if top.seed is not None and top.seeds is not None:
         faults.append(Fault("seeds", "stands for seed; give one of them"))
-    if top.seeds is not None and not top.seeds:
-        faults.append(Fault("seeds", "needs at least one seed, like [0, 1, 2]"))
-    if top.seeds is not None and len(set(top.seeds)) < len(top.seeds):
-        faults.append(Fault("seeds", "a seed is given twice"))
+    if top.seeds is not None and (fault := seeds_fault(top.seeds)):
+        faults.append(Fault("seeds", fault))
 
 
 def _level_faults(compare: Compare) -> list[Fault]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
 from lsc_engine.config.names import quoted, suggested_name
 from lsc_engine.config.sections import SECTIONS
+from lsc_engine.config.typed import typed_value, typed_values
 from lsc_engine.errors import UsageError, did_you_mean
 
 Table = dict[str, Any]
@@ -93,14 +93,6 @@ def nested(key: str, value: Any) -> Table:
     return table
 
 
-def parse_value(text: str) -> Any:
-    """A TOML value, or the text itself where it is none (so that quotes may be left out)."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError, KeyError):
-        return text
-
-
 def parse_assignment(text: str, option: str) -> tuple[str, str]:
     """Key and right side of `a.b=value`. UsageError where the key is no setting."""
     key, equals, value = text.partition("=")
@@ -137,13 +129,14 @@ def parse_sets(texts: Iterable[str]) -> Table:
     faults: list[str] = []
     for text in texts:
         try:
-            key, value = parse_assignment(text, "--set")
+            key, words = parse_assignment(text, "--set")
+            value = typed_value(key, words)
         except UsageError as error:
-            faults += error.faults
+            faults += [fault if fault.startswith("--set") else f"--set {fault}" for fault in error.faults]
             continue
         free = next((p for p in ("provenance.", "compare.levels.", "tune.") if key.startswith(p)), None)
         # The keys of these tables have dots of their own.
-        path = nested(free[:-1], {key[len(free) :]: parse_value(value)}) if free else nested(key, parse_value(value))
+        path = nested(free[:-1], {key[len(free) :]: value}) if free else nested(key, value)
         table = _deep(table, path)
     if faults:
         raise UsageError(*faults)
@@ -166,8 +159,7 @@ def parse_sweeps(texts: Iterable[str]) -> list[tuple[str, tuple[Any, ...]]]:
             continue
         if key in (known for known, _ in sweeps):
             faults.append(f"--sweep {key}: given twice; put all values into one")
-        whole = parse_value(f"[{value}]")
-        values = tuple(whole) if isinstance(whole, list) else tuple(parse_value(p.strip()) for p in value.split(","))
+        values = typed_values(key, value)
         if not values or "" in values:
             faults.append(f"--sweep {key}: needs values, like {key}=1,2")
         sweeps.append((key, values))

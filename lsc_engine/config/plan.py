@@ -17,7 +17,7 @@ from lsc_engine.config.merge import TOP_KEYS, TOP_SECTIONS, Table, nested, overl
 from lsc_engine.config.names import quoted, run_id, study_fault, suggested_name
 from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import Preset, RunConfig, Settings
-from lsc_engine.config.sections import SEED_MAX
+from lsc_engine.config.typed import seeds_fault
 from lsc_engine.errors import UsageError, did_you_mean
 
 
@@ -112,8 +112,8 @@ def plan_study(
         faults.append(
             f"{source}: {fault}" + ("" if name is not None else f" (for example --name {suggested_name(study)})")
         )
-    if seeds is not None:
-        faults += _seed_faults(seeds)
+    if seeds is not None and (fault := seeds_fault(seeds)):
+        faults.append(f"--seeds: {fault}")
     raw = _with_options(document.raw, given, axes, seeds)
     swept: list[tuple[str, str, Table]] = []
     if axes:
@@ -140,15 +140,6 @@ def _options(sets: Sequence[str], sweeps: Sequence[str], faults: list[str]) -> t
     except UsageError as error:
         faults += error.faults
     return given, axes
-
-
-def _seed_faults(seeds: Sequence[int]) -> list[str]:
-    if not seeds:
-        return ["--seeds: needs at least one seed, like --seeds 0,1,2"]
-    faults = [
-        f"--seeds: {quoted(s)} is not a whole number from 0 to {SEED_MAX}" for s in seeds if not 0 <= s <= SEED_MAX
-    ]
-    return faults + (["--seeds: a seed is given twice"] if len(set(seeds)) < len(seeds) else [])
 
 
 def _joined(error: PresetError, faults: list[str]) -> UsageError:

@@ -141,7 +141,7 @@ def test_seeds_as_people_write_them(text: str, seeds: list[int]) -> None:
     f.set_seeds(text)
     assert f.raw["seeds"] == seeds
     assert f.toml().index("seeds") < f.toml().index("[data]")
-    with pytest.raises(UsageError, match="no whole number"):
+    with pytest.raises(UsageError, match="not a whole number"):
         f.set_seeds("one")
 
 

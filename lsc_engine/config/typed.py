@@ -1,0 +1,148 @@
+"""What is typed on the command line or in a field becomes a value of the setting that it is for.
+
+Numbers are read as TOML, Python and this program write them (1e-4, .001, 1., 1_000, +3, 10 240); settings that hold
+texts keep what was typed, also where it looks like a number.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from datetime import date, time
+from typing import Any
+
+from lsc_engine.config.catalogue import fields
+from lsc_engine.config.names import quoted
+from lsc_engine.config.numbers import number
+from lsc_engine.config.sections import SEED_MAX
+from lsc_engine.errors import UsageError
+from lsc_engine.vectors.names import parse_count
+
+# What stands in a list or table: texts in quotes, and everything between its signs.
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s,\[\]{}="\']+')
+_SEED = re.compile(r"\+?[0-9]+(?:_[0-9]+)*")
+_MOST_SEEDS = 1000
+_TEXTS = ("text", "choice", "system", "duration")
+_ALWAYS_TEXT = (
+    "model.name", "target.order", "title", "source", "claim", "kind", "compare.baseline", "tune.duration", "tune.by",
+)  # fmt: skip
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value, a number, True or False, or the text itself where it is none (so that quotes may be left out)."""
+    text = text.strip()
+    if text in ("True", "False"):
+        return text == "True"
+    value = _toml(text)
+    if value is None and (value := number(text)) is None and text[:1] in ("[", "{"):
+        value = _toml(_PART.sub(lambda part: _as_toml(part[0]), text))
+    return text if value is None or isinstance(value, date | time) else value
+
+
+def _toml(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else None
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError, KeyError):
+        return None
+
+
+def _as_toml(part: str) -> str:
+    found = number(part) if _toml(part) is None else None
+    return part if found is None else repr(found)
+
+
+def typed_value(key: str, text: str) -> Any:
+    """The value that `text` means for the setting `key`. UsageError for seeds that are none; what else the setting
+    refuses is found when the preset is checked."""
+    text = text.strip()
+    if key == "seeds":
+        return list(parse_seeds(text, key))
+    if key in ("seed", "tune.seed"):
+        return parse_seed(text, key)
+    if key.startswith("tune.") and key not in _ALWAYS_TEXT:
+        inner = key.removeprefix("tune.")
+        return parse_value(text) if text.startswith("[") else [typed_value(inner, part) for part in split(text)]
+    kind = {setting.key: setting.kind for setting in fields()}.get(key, "")
+    if kind in _TEXTS or key in _ALWAYS_TEXT or key.startswith("provenance."):
+        value = _toml(text)
+        return value if isinstance(value, str) else text
+    if kind == "integer":
+        try:
+            return parse_count(text)
+        except UsageError:
+            return parse_value(text)
+    if kind in ("list", "durations") or key.startswith("compare.levels."):
+        if text.startswith("[") or not text:
+            return parse_value(text)
+        return [part if kind == "durations" else parse_value(part) for part in split(text)]
+    return parse_value(text)
+
+
+def typed_values(key: str, text: str) -> tuple[Any, ...]:
+    """The values of a list such as `.001,.01` for the setting `key`, each as `typed_value`."""
+    return tuple(typed_value(key, part) for part in split(text))
+
+
+def split(text: str) -> list[str]:
+    """The parts of a text between its commas, but for those in brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for c in text:
+        if quote or c in "\"'":
+            quote = ("" if c == quote else quote) if quote else c
+        depth += 0 if quote else (c in "[{") - (c in "]}")
+        if c == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return [part.strip() for part in parts]
+
+
+def parse_seed(text: str, what: str) -> int:
+    """One seed as typed. UsageError as for `parse_seeds`."""
+    seeds = parse_seeds(text, what)
+    if len(seeds) > 1:
+        raise UsageError(f"{what}: {quoted(text)} is not one seed, but {len(seeds)}")
+    return seeds[0]
+
+
+def parse_seeds(text: str, what: str) -> tuple[int, ...]:
+    """Seeds as typed: `0,1,2`, `0 1 2` or `0-4`, different whole numbers from 0 to SEED_MAX. UsageError with `what`,
+    the name of the option or setting, where they are none."""
+    inner = text.strip()
+    if inner[:1] == "[" and inner[-1] == "]":
+        inner = inner[1:-1].strip()
+    seeds: list[int] = []
+    for part in re.split(r"\s*,\s*|\s+", inner) if inner else []:
+        first, dash, last = part.partition("-")
+        found = [_seed(end) for end in ([first, last] if dash and first else [part])]
+        if None in found:
+            raise UsageError(
+                f"{what}: {quoted(part)} is not a whole number from 0 to {SEED_MAX}; write seeds like 0,1,2 or 0-4"
+            )
+        ends = [seed for seed in found if seed is not None]
+        if ends[-1] < ends[0] or ends[-1] - ends[0] >= _MOST_SEEDS:
+            raise UsageError(f"{what}: {quoted(part)} is not a range of at most {_MOST_SEEDS} seeds, like 0-4")
+        seeds += range(ends[0], ends[-1] + 1)
+    if fault := seeds_fault(seeds):
+        raise UsageError(f"{what}: {fault}")
+    return tuple(seeds)
+
+
+def seeds_fault(seeds: Iterable[int]) -> str | None:
+    """Why a list of seeds cannot be trained, or None where it can."""
+    known: set[int] = set()
+    for seed in seeds:
+        if not 0 <= seed <= SEED_MAX:
+            return f"{quoted(seed)} is not a whole number from 0 to {SEED_MAX}"
+        if seed in known:
+            return f"seed {seed} is given twice"
+        known.add(seed)
+    return None if known else "needs at least one seed, like 0,1,2"
+
+
+def _seed(text: str) -> int | None:
+    digits = text.replace("_", "").removeprefix("+").lstrip("0") or "0"
+    if not _SEED.fullmatch(text) or len(digits) > len(str(SEED_MAX)):
+        return None
+    return int(digits) if int(digits) <= SEED_MAX else None
