@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 import pytest
 
@@ -19,18 +18,3 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-@pytest.fixture
-def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Keeps a measured figure; all of them are printed at the end of the run, from parallel workers too."""
-    return lambda text: record_property("figure", text)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [r for reports in terminalreporter.stats.values() for r in reports if isinstance(r, pytest.TestReport)]
-    figures = [value for r in reports if r.when == "call" for name, value in r.user_properties if name == "figure"]
-    if figures:
-        terminalreporter.section("figures measured")
-        for text in figures:
-            terminalreporter.line(str(text))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -23,17 +21,16 @@ PROBES = {
 @pytest.mark.parametrize("what", PROBES)
 def test_nothing_heavy_is_loaded(what: str) -> None:
     code = f"{PROBES[what]}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 
 
-def test_help_is_quick(figure: Callable[[str], None]) -> None:
-    took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "lsc_engine", "--help"], check=True, capture_output=True, timeout=60)
-        took.append(time.perf_counter() - began)
-    figure(f"lsc-engine --help: {min(took):.2f} s (best of 5; bar 0.35 s on two idle cores)")
-    # Twice the bar: a suite that runs in parallel on a busy machine measures the machine too.
-    assert min(took) < 0.7
+def test_help_loads_the_command_line_alone() -> None:
+    code = (
+        "import sys\nfrom lsc_engine.cli import main\nsys.argv = ['lsc-engine', '--help']\n"
+        "try: main()\nfinally: print(*[m for m in sys.modules if '.' not in m], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, "Usage" in done.stdout) == (0, True), done.stderr
+    assert {*HEAVY, "numpy", "pydantic", "rich"} & set(done.stderr.split()) == set()

@@ -61,8 +61,14 @@ def open_regular(path: Path) -> int:
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """The whole file; UnreadableError when it is longer than `limit` bytes."""
+    return read_dated(path, limit)[0]
+
+
+def read_dated(path: Path, limit: int) -> tuple[bytes, float]:
+    """The whole file, and when it was last written (seconds since 1970); UnreadableError as for `read_bytes`."""
     descriptor = open_regular(path)
     try:
+        changed = os.fstat(descriptor).st_mtime
         blocks: list[bytes] = []
         size = 0
         while block := os.read(descriptor, 1 << 20):
@@ -70,7 +76,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
             if size > limit:
                 raise UnreadableError(f"{path.name} is larger than {limit} bytes")
             blocks.append(block)
-        return b"".join(blocks)
+        return b"".join(blocks), changed
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
     finally:
@@ -79,19 +85,23 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 def read_json(path: Path, limit: int = MAX_JSON) -> dict[str, Any]:
     """The JSON object in the file; UnreadableError with the line of the fault otherwise."""
-    raw = read_bytes(path, limit)
+    return parse_json(read_bytes(path, limit), path.name)
+
+
+def parse_json(raw: bytes, name: str) -> dict[str, Any]:
+    """The JSON object that `raw` is; UnreadableError about the file `name`, with the line of the fault, otherwise."""
     try:
         document = json.loads(raw)
     except json.JSONDecodeError as error:
-        raise UnreadableError(f"{path.name} is not JSON (line {error.lineno})") from None
+        raise UnreadableError(f"{name} is not JSON (line {error.lineno})") from None
     except UnicodeDecodeError:
-        raise UnreadableError(f"{path.name} is not text") from None
+        raise UnreadableError(f"{name} is not text") from None
     except RecursionError:
-        raise UnreadableError(f"{path.name} is nested too deeply") from None
+        raise UnreadableError(f"{name} is nested too deeply") from None
     except ValueError as error:
-        raise UnreadableError(f"{path.name} is not JSON: {error}") from None
+        raise UnreadableError(f"{name} is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise UnreadableError(f"{path.name} is not a JSON object")
+        raise UnreadableError(f"{name} is not a JSON object")
     return document
 
 

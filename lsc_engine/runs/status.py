@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.runs import host
-from lsc_engine.runs.files import UnreadableError, number_of, open_regular, read_json, replace_file
+from lsc_engine.runs.files import UnreadableError, number_of, parse_json, read_dated, replace_file
 from lsc_engine.runs.host import Identity
 from lsc_engine.runs.layout import STATUS
 
@@ -191,12 +191,9 @@ def read_status(folder: Path) -> Status:
     """The status of the run in `folder`, as written; never raises: state `unreadable` with a sentence."""
     path = folder / STATUS
     try:
-        descriptor = open_regular(path)
-        try:
-            changed = os.fstat(descriptor).st_mtime
-        finally:
-            os.close(descriptor)
-        return status_from(read_json(path, MAX_STATUS), changed)
+        # Both from one open file: it may be replaced at any moment.
+        raw, changed = read_dated(path, MAX_STATUS)
+        return status_from(parse_json(raw, path.name), changed)
     except UnreadableError as error:
         return Status(message=str(error))
     except OSError as error:

@@ -9,8 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import torch
 
 from lsc_engine.runs import Run, open_run
 from lsc_engine.runs.checkpoints import Checkpoint, newest_good
+from tests.waiting import LIMIT
+from tests.waiting import wait_until as until
 
 ROOT = Path(__file__).parents[2]
 ENV = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
@@ -59,7 +60,7 @@ every = "5 steps"
 """
 
 # Tells where a run is, in a file with one byte per beginning of a phase, so that a fault can be placed; FAULT_SLOW =
-# "t9" makes the ninth beginning of t last half a second.
+# "t9" makes the ninth beginning of t last until `go_on`.
 PHASES = """
 import os, time
 from lsc_engine.data import batches
@@ -72,7 +73,8 @@ def _telling(letter, function):
         os.write(_file, letter.encode())
         if _slow == f"{letter}{_seen[letter]}":
             os.write(_file, b"!")
-            time.sleep(0.5)
+            while not os.path.exists("go-on"):
+                time.sleep(0.005)
         return function(*words, **options)
     return told
 session.open_source = _telling("d", session.open_source)
@@ -98,7 +100,7 @@ class Process:
     pid: int
     log: Path
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = LIMIT) -> int:
         """Its exit code, negative for the signal that ended it."""
         code = self.server.ask({"wait": self.pid, "seconds": seconds})["code"]
         if code is None:
@@ -147,7 +149,7 @@ class Server:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(LIMIT)
         self._process.stdout.close()
 
 
@@ -168,20 +170,22 @@ def run_of(folder: Path) -> Run:
     return open_run(folder / "runs" / RUN)
 
 
-def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait for something to become true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.002)
-    return found
-
-
 def begun(folder: Path, phase: str) -> int:
     """How often `phase` has begun: d data opened, w data waited for, t step, e evaluation, s save, ! the slow one."""
     with contextlib.suppress(FileNotFoundError):
         return (folder / "phases").read_bytes().count(phase.encode())
     return 0
+
+
+def in_slow_phase(folder: Path, process: Process) -> None:
+    """Wait until the run is in the phase that FAULT_SLOW names."""
+    until(lambda: begun(folder, "!") or process.ended(), f"the slow phase: {folder}")
+    assert begun(folder, "!"), process.log.read_text()
+
+
+def go_on(folder: Path) -> None:
+    """End the slow phase."""
+    (folder / "go-on").touch()
 
 
 def good(folder: Path) -> Checkpoint:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Process, Server, at_steps, good, outcome, place, run_of, train, until
+from .harness import Process, Server, at_steps, good, in_slow_phase, outcome, place, run_of, train
 from .test_resume import FOLDER, images
 
 # Nothing fits on the device, so that the images are streamed; two workers.
@@ -90,13 +90,19 @@ def test_a_killed_trainer_goes_on_while_its_workers_still_end(
     server: Server, streamed: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = images(place(tmp_path / "t", LONGER))
-    process = slow(folder, server, "import time\nos.write(_file, b'!')\ntime.sleep(1)\n")
-    until(lambda: b"!" in (folder / "phases").read_bytes() if (folder / "phases").exists() else False)
+    process = slow(folder, server, "import time\nos.write(_file, b'!')\nwhile True: time.sleep(1)\n")
+    in_slow_phase(folder, process)
     workers = children(process.pid)
     assert len(workers) == 2
+    for pid in workers:
+        # So that they cannot end before the next process has.
+        os.kill(pid, signal.SIGSTOP)
     process.send(signal.SIGKILL)
     process.wait()
     assert run_of(folder).status().shown_state == "lost"
-    assert any(Path(f"/proc/{pid}").exists() for pid in workers)
-    assert train(server, folder, setup=STREAM).wait() == 0
+    try:
+        assert train(server, folder, setup=STREAM).wait() == 0
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
     assert outcome(folder) == streamed

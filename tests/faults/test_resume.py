@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .harness import PHASES, PRESET, RUN, Server, at_steps, begun, good, outcome, place, run_of, train, until
+from .harness import PHASES, PRESET, RUN, Server, at_steps, go_on, good, in_slow_phase, outcome, place, run_of, train
 
 STOP = at_steps({20: "import signal\nos.kill(os.getpid(), signal.SIGTERM)"})
 
@@ -114,10 +114,11 @@ def test_of_many_processes_on_one_run_one_trains(server: Server, straight: dict[
 def test_resume_beside_a_running_process_is_refused(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
     first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t16"})
-    until(lambda: begun(folder, "!"))
+    in_slow_phase(folder, first)
     second = server.start(folder, "resume", "default", "--device", "cpu", log=folder / "second.txt")
     assert second.wait() == 2
     assert f"running already (pid {first.pid}" in second.log.read_text()
+    go_on(folder)
     assert first.wait() == 0
     assert outcome(folder) == straight
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,21 @@ import pytest
 from lsc_engine.runs import checkpoints
 from lsc_engine.training.checkpoint import prune
 
-from .harness import PHASES, RUN, Server, at_steps, begun, good, outcome, place, run_of, train, until
+from .harness import (
+    PHASES,
+    RUN,
+    Server,
+    at_steps,
+    begun,
+    go_on,
+    good,
+    in_slow_phase,
+    outcome,
+    place,
+    run_of,
+    train,
+    until,
+)
 
 LIMIT = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({}, resource.RLIM_INFINITY))\n"
 # What a viewer would read in the middle of the trouble.
@@ -165,13 +180,10 @@ def test_a_last_checkpoint_that_cannot_be_written_is_never_called_done(
 
 def test_room_for_the_last_checkpoint_is_waited_for(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
-    again = (
-        "import threading\n"
-        "threading.Timer(0.7, resource.setrlimit, (resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)).start()\n"
-    )
-    process = train(server, folder, setup=at_steps({34: LIMIT.format(50_000) + again}))
+    process = train(server, folder, setup=at_steps({34: LIMIT.format(50_000)}))
+    until(lambda: "checkpoint step 36 not written" in process.log.read_text() or process.ended())
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     assert process.wait() == 0, process.log.read_text()
-    assert "checkpoint step 36 not written" in process.log.read_text()
     assert outcome(folder) == straight
 
 
@@ -271,8 +283,9 @@ def test_kill_during_a_save_on_resume_of_a_stop(server: Server, straight: dict[s
     """A save that replaces a checkpoint of the same step is killed: the old or the new one is there, whole."""
     folder = place(tmp_path / "t")
     process = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "s3"})
-    until(lambda: begun(folder, "!"))
+    in_slow_phase(folder, process)
     process.send(signal.SIGTERM)
+    go_on(folder)
     process.wait()
     process = train(server, folder, setup=PHASES)
     until(lambda: begun(folder, "s") >= 5 or process.ended())

@@ -15,6 +15,7 @@ import pytest
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs import RunWriter, launch, open_run
+from tests.waiting import wait_until
 
 from .conftest import MakeRun
 
@@ -46,10 +47,7 @@ def test_it_outlives_whoever_started_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     pid = int(done.stdout)
     try:
-        deadline = time.monotonic() + 60
-        while b"time.sleep" not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[2]:
-            assert time.monotonic() < deadline, "the program did not start"
-            time.sleep(0.02)
+        wait_until(lambda: b"time.sleep" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[2])
         os.kill(pid, signal.SIGHUP)
         time.sleep(0.1)
         assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "SRD"

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import RunWriter, find_run, layout, list_runs, notes, open_run, short_ids
 from lsc_engine.runs import host as host_module
 from lsc_engine.runs.status import Status, clock_offset, read_status, write_status
+from tests.counting import bytes_read, files_opened
 
 from .conftest import MakeRun
 
@@ -246,24 +246,28 @@ def test_frame(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
         assert open_run(folder).frame()["x"].tolist() == [1.0]
 
 
-def test_a_thousand_runs(tmp_path: Path, figure: Callable[[str], None]) -> None:
+def test_of_a_thousand_runs_every_file_is_opened_once_and_of_long_ones_the_end_is_read(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     line = json.dumps({"step": 9, "attempt": 1, "train/loss": 0.5, "train/accuracy": 0.9, "lr": 1e-4}) + "\n"
+    (tmp_path / "metrics.jsonl").write_text(line * 20_000)
     for i in range(1000):
         folder = root / f"study-{i % 20}" / f"v{i // 20 % 10}" / f"seed-{i // 200}"
         folder.mkdir(parents=True)
         (folder / "preset.toml").write_text('[target]\nmethod = "lsc"\n')
-        (folder / "metrics.jsonl").write_text(line * 200)
+        os.link(tmp_path / "metrics.jsonl", folder / "metrics.jsonl")
         write_status(folder, running(metrics={"train/loss": 0.5}), durable=False)
-    began = time.perf_counter()
-    runs = list_runs([root])
-    found = [(status.shown_state, run.last(status), run.tags) for run in runs for status in [run.status()]]
-    short_ids(runs)
-    took = time.perf_counter() - began
-    figure(f"1000 runs: states, last values and tags in {took:.2f} s")
+    before = bytes_read()
+    with files_opened() as opened:
+        runs = list_runs([root])
+        found = [(status.shown_state, run.last(status), run.tags) for run in runs for status in [run.status()]]
     assert len(found) == 1000
     assert {state for state, _, _ in found} == {"running"}
-    assert took < 6
+    assert len(set(short_ids(runs).values())) == 1000
+    for name in ("status.json", "metrics.jsonl"):
+        assert sum(path.endswith(name) for path in opened) == 1000
+    # Besides: notes, and what says which processes live.
+    assert len(opened) < 5000
+    assert bytes_read() - before < 1000 * 32_000
 
 
 def test_reading_loads_no_torch() -> None:
