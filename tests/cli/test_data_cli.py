@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lsc_engine.cli import doctor
 
 def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lsc_engine", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **more)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, **more)
 
 
 @pytest.fixture
@@ -123,12 +123,13 @@ def test_doctor_without_torch_says_so_and_fails(tmp_path: Path, monkeypatch: pyt
 
 
 def test_doctor_never_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor._probe("import time; time.sleep(60)", 0.5) == {"message": "no answer within 0.5 s"}
-    started = time.monotonic()
-    assert doctor._within(0.2, lambda: time.sleep(30)) is None
+    # None of these ever answers.
+    assert doctor._probe("import time; time.sleep(1e6)", 0.5) == {"message": "no answer within 0.5 s"}
+    never = threading.Event()
+    assert doctor._within(0.2, never.wait) is None
+    never.set()
     monkeypatch.setattr(doctor, "_SECONDS", 0.3)
-    assert doctor._output(["sleep", "30"]) is None
-    assert time.monotonic() - started < 3
+    assert doctor._output(["sleep", "infinity"]) is None
 
 
 def test_doctor_loads_no_torch() -> None:

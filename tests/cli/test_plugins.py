@@ -72,7 +72,7 @@ batch_size = 10
 
 def call(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "lsc_engine", *words], cwd=folder, text=True, capture_output=True, timeout=200,
+        [sys.executable, "-m", "lsc_engine", *words], cwd=folder, text=True, capture_output=True, timeout=240,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == code, (done.stdout, done.stderr)
@@ -161,7 +161,7 @@ def test_a_viewer_knows_names_without_running_anything(folder: Path) -> None:
         "print([(p.key, p.message) for p in examine(form).faults])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, text=True, capture_output=True, timeout=100, check=True,
+        [sys.executable, "-c", code], cwd=folder, text=True, capture_output=True, timeout=240, check=True,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     names, fine, refused = done.stdout.splitlines()

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lsc_engine.runs import list_runs, open_run
+from tests.waiting import wait_until
 
 PRESET = """
 title = "Tiny"
@@ -62,7 +62,7 @@ def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[str]:
 
 def call(folder: Path, *words: str, code: int = 0) -> tuple[str, str]:
     process = start(folder, *words)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == code, (out, err)
     return out, err
 
@@ -73,19 +73,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def wait_for(what: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def long_running(folder: Path, *more: str) -> tuple[subprocess.Popen[str], Any]:
     """A started run of very many epochs, once it has written its first metrics."""
     sets = ("--set", 'train.duration="100000 epochs"', "--set", 'log.every="4 steps"', "--variant", "narrow")
     process = start(folder, "run", "tiny.toml", *sets, *more, start_new_session=True)
     metrics = folder / "runs/tiny/narrow/seed-0/metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0)
+    wait_until(lambda: metrics.exists() and metrics.stat().st_size > 0)
     return process, open_run(metrics.parent)
 
 
@@ -143,9 +136,9 @@ def test_stopped_while_trying_tells_the_tries(folder: Path) -> None:
     text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-3, 3e-3]\nduration = "100000 epochs"\nby = "train/loss"\n'
     (folder / "tiny.toml").write_text(text)
     process = start(folder, "run", "tiny.toml", "--variant", "narrow", "--json", start_new_session=True)
-    wait_for(lambda: any(r.status().state == "running" for r in list_runs([folder / "runs"])))
+    wait_until(lambda: any(r.status().state == "running" for r in list_runs([folder / "runs"])))
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=100)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 143
     assert [t["state"] for t in json.loads(out)["tries"]] == ["stopped", "queued"]
 
@@ -153,7 +146,7 @@ def test_stopped_while_trying_tells_the_tries(folder: Path) -> None:
 def test_stop_now_says_what_it_leaves_waiting(folder: Path) -> None:
     process, _ = long_running(folder, "--seeds", "0,1")
     _, err = call(folder, "stop", "narrow/seed-0", "--now")
-    process.communicate(timeout=100)
+    process.communicate(timeout=240)
     assert "its process would have trained 1 more of tiny, which wait now" in err
     assert open_run(folder / "runs/tiny/narrow/seed-1").status().state == "queued"
 
@@ -173,16 +166,16 @@ def test_signals_stop_with_a_checkpoint_and_the_same_command_goes_on(
 ) -> None:
     process, run = long_running(folder)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode == code
     assert (run.status().state, run.status().exit_code) == ("stopped", code)
     step = run.checkpoints()[-1].step
     assert step == run.status().step
 
     process, run = long_running(folder)
-    wait_for(lambda: run.status().attempt == 2 and run.status().step > step)
+    wait_until(lambda: run.status().attempt == 2 and run.status().step > step)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert f"resumed at step {step} " in run.log_path.read_text()
 
 
@@ -191,12 +184,13 @@ def test_a_detached_run_ignores_hangup_and_stops_when_asked(folder: Path) -> Non
                   "--detach", "--json")  # fmt: skip
     document = json.loads(out)
     run = open_run(folder / "runs/tiny/narrow/seed-0")
-    wait_for(lambda: run.status().state == "running")
+    wait_until(lambda: run.status().state == "running")
     os.kill(document["pid"], signal.SIGHUP)
-    time.sleep(1)
+    step = run.status().step
+    wait_until(lambda: run.status().step > step)
     assert run.status().state == "running"
     call(folder, "stop", "narrow")
-    wait_for(lambda: run.status().state == "stopped")
+    wait_until(lambda: run.status().state == "stopped")
     assert run.checkpoints()
 
 
@@ -206,14 +200,14 @@ def test_a_second_process_on_the_same_run_is_refused(folder: Path) -> None:
     _, err = call(folder, "run", "tiny.toml", *sets, "--variant", "narrow", code=1)
     assert "another process trains it" in err
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert run.status().state == "stopped"
 
 
 def test_resume_and_fork(folder: Path) -> None:
     process, run = long_running(folder)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     step = run.checkpoints()[-1].step
 
     call(folder, "fork", "narrow", "--set", "optimizer.lr=1e-3", "--set", f'train.duration="{step + 8} steps"',
@@ -231,9 +225,9 @@ def test_resume_and_fork(folder: Path) -> None:
     assert "fork it" in err
 
     resumed = start(folder, "resume", "narrow/seed-0", start_new_session=True)
-    wait_for(lambda: run.status().attempt == 2 and run.status().step > step)
+    wait_until(lambda: run.status().attempt == 2 and run.status().step > step)
     resumed.send_signal(signal.SIGTERM)
-    resumed.communicate(timeout=60)
+    resumed.communicate(timeout=240)
     assert resumed.returncode == 143
 
 

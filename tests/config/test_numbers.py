@@ -224,4 +224,4 @@ def test_no_torch_is_loaded(tmp_path: Path) -> None:
         "bad = {'torch', 'timm', 'torchvision', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)\n"
         "assert not bad, bad\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)

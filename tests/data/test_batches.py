@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from lsc_engine.data import Batches, ImageSource, eval_batches, fixed_subset, no
 from lsc_engine.data import batches as batches_module
 from lsc_engine.data.source import StreamedSource
 from lsc_engine.errors import LscError, UsageError
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -158,10 +158,7 @@ def test_workers_end_with_their_iterator(streamed: StreamedSource) -> None:
     assert len(children() - before) >= 2
     iterator.close()  # type: ignore[attr-defined]
     del iterator
-    until = time.monotonic() + 10
-    while children() - before and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not children() - before
+    wait_until(lambda: not children() - before, lambda: f"the end of {children() - before}")
 
 
 _SIGNALLED = """
@@ -190,7 +187,7 @@ if sys.argv[2] == "kill": os.kill(os.getpid(), signal.SIGKILL)
 
 def test_workers_outlive_ctrl_c_and_sigterm(streamed: StreamedSource, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SIGNALLED, str(tmp_path), "end"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stdout.strip()) == (0, "all there"), done.stderr
 
 
@@ -198,16 +195,17 @@ def test_workers_end_when_the_trainer_is_killed(streamed: StreamedSource, tmp_pa
     command = [sys.executable, "-c", _SIGNALLED, str(tmp_path), "kill"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     group = process.pid
-    assert process.wait(timeout=60) == -signal.SIGKILL
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("workers are left over")
+    assert process.wait(timeout=240) == -signal.SIGKILL
+    wait_until(lambda: not _is_there(group), "the end of the workers")
+
+
+def _is_there(group: int) -> bool:
+    """Whether a process group has members."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_fixed_subset_is_the_same_for_all_and_spread() -> None:

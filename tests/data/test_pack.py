@@ -70,7 +70,7 @@ pack.pack(Mortal(files, 16), Path(sys.argv[2]), dataset="imagenet", split="train
 
 def test_killed_half_way_and_resumed(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "packed" / "x.u8"
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(root), str(path), "50"], timeout=60)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(root), str(path), "50"], timeout=240)
     assert killed.returncode == -signal.SIGKILL
     assert read_manifest(path) is None
     assert not path.exists()
@@ -172,7 +172,7 @@ def test_two_processes_pack_once(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "packed" / "x.u8"
     command = [sys.executable, "-c", _KILLED, str(root), str(path), "1000"]
     both = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
     manifest = read_manifest(path)
     assert manifest is not None
     assert verify(path, manifest)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import pickle
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -362,11 +363,11 @@ def test_waiting_for_streamed_images_is_counted(
     resident = Batches(open_source(data, split="train", data_dir=tmp_path), 4, 0, workers=0)
     monkeypatch.setattr("lsc_engine.data.source.device_memory", lambda _: 4 * 12 * 3 * 80 * 80 - 4)
     streamed = Batches(open_source(data, split="train", data_dir=tmp_path), 4, 0, workers=0)
-    started = time.perf_counter()
+    ticks = itertools.count()
+    monkeypatch.setattr("lsc_engine.data.batches.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     ours, same = streamed.from_step(0), resident.from_step(0)
     for _ in range(4):
         assert torch.equal(next(ours).images, next(same).images)
-    passed = time.perf_counter() - started
     assert resident.waited is None
-    assert streamed.waited is not None
-    assert 0 < streamed.waited < passed
+    # One tick of this clock for each batch that was read.
+    assert streamed.waited == next(ticks) / 2 >= 4

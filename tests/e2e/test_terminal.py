@@ -173,7 +173,7 @@ def test_a_run_left_by_the_command_line_is_found_and_its_curve_moves(home: Path,
     runs = home / "runs"
     argv = [sys.executable, "-m", "lsc_engine", "run", "small-and-long", "--detach", "--device", "cpu"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "HOME": str(home)}
-    subprocess.run([*argv, "--runs-dir", str(runs)], check=True, env=env, timeout=120, capture_output=True)
+    subprocess.run([*argv, "--runs-dir", str(runs)], check=True, env=env, timeout=240, capture_output=True)
     run = only_run(runs)
     started.append(run)
     viewer = Terminal.viewer(runs, home, size=(160, 48))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from lsc_engine.config import plan_study
 from lsc_engine.runs import control, create_run, open_run
 from lsc_engine.training.signals import Signals
 from lsc_engine.training.study import ELSEWHERE, Job, Slot, exit_code, run_in_turn, run_spread
+from tests.waiting import wait_until
 
 PRESET = """
 [data]
@@ -110,8 +110,7 @@ def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Pat
     signals = Signals()
 
     def when_both_run() -> None:
-        while [open_run(job.folder).status().state for job in jobs].count("running") < 2:
-            time.sleep(0.05)
+        wait_until(lambda: [open_run(job.folder).status().state for job in jobs].count("running") == 2)
         signals.stop = signal.SIGTERM
 
     threading.Thread(target=when_both_run, daemon=True).start()
