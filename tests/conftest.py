@@ -1,8 +1,9 @@
-"""Fixtures for every test: one torch thread, no colour, no user folders."""
+"""Fixtures for every test: one torch thread, no colour, no user folders; signals as in a terminal."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 # Timings and bit-equality hold at one thread; the variable also reaches child processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# Under nohup, or behind `&` of a script, processes inherit that these are ignored; tests send them.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGHUP else signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -40,14 +40,15 @@ def test_detached(tmp_path: Path) -> None:
 
 
 def test_it_outlives_whoever_started_it(tmp_path: Path) -> None:
+    sleeping = "import time; time.sleep(1000)"
     code = (
         "import sys; from pathlib import Path; from lsc_engine.runs.launch import detach\n"
-        "print(detach([sys.executable, '-c', 'import time; time.sleep(30)'], Path(sys.argv[1]) / 'out'))"
+        f"print(detach([sys.executable, '-c', {sleeping!r}], Path(sys.argv[1]) / 'out'))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     pid = int(done.stdout)
     try:
-        wait_until(lambda: b"time.sleep" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[2])
+        wait_until(lambda: sleeping.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
         os.kill(pid, signal.SIGHUP)
         time.sleep(0.1)
         assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "SRD"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +140,7 @@ def same_as_stored(stored: Path, found: dict[str, list[float]], settings: dict[s
     if known["machine"] == machine():
         assert found == known["curve"], "numerics have changed"
         return
-    warnings.warn(f"{stored.stem}: stored on another machine or torch, compared within {RELATIVE:.0%}", stacklevel=2)
+    # Stored on another machine or by another torch: sums are rounded otherwise.
     assert found.keys() == known["curve"].keys()
     assert found["train/loss"] == pytest.approx(known["curve"]["train/loss"], rel=RELATIVE)
 
