@@ -65,7 +65,7 @@ class Collector(threading.Thread):
         self._lock = threading.Lock()
         self._news = News()
         self._posted = False
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._wake = threading.Event()
         self._tracked: dict[str, TrackedRun] = {}
         self._wished: dict[str, frozenset[str]] = {}
@@ -125,13 +125,13 @@ class Collector(threading.Thread):
 
     def stop(self) -> None:
         """End the thread soon."""
-        self._stop.set()
+        self._ended.set()
         self._wake.set()
 
     # --- the thread ---------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             started = time.monotonic()
             more = self.round()
             rest = POLL_SECONDS * (1 if self.focused else 3) - (time.monotonic() - started)
@@ -217,7 +217,7 @@ class Collector(threading.Thread):
         first = any(t.view is None for t in self._tracked.values())
         for with_trend in (False, True) if first else (True,):
             for number, (key, tracked) in enumerate(list(self._tracked.items())):
-                if self._stop.is_set():
+                if self._ended.is_set():
                     return
                 short = self._short.get(tracked.run.id, "")
                 waits = tracked.quiet and not first and key not in self._wished
@@ -251,7 +251,7 @@ class Collector(threading.Thread):
         more = False
         for key, names in wished.items():
             tracked = self._tracked.get(key)
-            if tracked is None or self._stop.is_set():
+            if tracked is None or self._ended.is_set():
                 continue
             run = tracked.run
             run.poll(BUDGET // max(1, len(wished)))

@@ -30,13 +30,14 @@ def wait_until(
 async def pause_until(
     pilot: Any, condition: Callable[[], Any], what: str | Callable[[], object] = "", limit: float = LIMIT
 ) -> Any:
-    """`wait_until` in a test of the app: its messages are handled meanwhile."""
+    """`wait_until` in a test of the app: its messages are handled before each look."""
     deadline = time.monotonic() + limit
-    while not (found := condition()):
+    while True:
+        await pilot.pause(0.01)
+        if found := condition():
+            return found
         if time.monotonic() > deadline:
             raise AssertionError(_in_vain(condition, what))
-        await pilot.pause(0.01)
-    return found
 
 
 def _in_vain(condition: Callable[[], Any], what: str | Callable[[], object]) -> str:

@@ -13,6 +13,7 @@ from tui_helpers import open_app, settle, text_of
 from lsc_tui.commands import COMMANDS, FORBIDDEN, Keymap, matching
 from lsc_tui.frame import LscScreen
 from lsc_tui.screens.runs import RunsScreen
+from tests.waiting import pause_until
 
 
 async def test_first_screen_is_runs_with_its_tabs_and_keys(runs: Path) -> None:
@@ -71,8 +72,7 @@ async def test_tiny_windows_say_what_is_needed(runs: Path) -> None:
     async with open_app(runs, size=(38, 10)) as (app, pilot):
         assert text_of(app).splitlines()[0] == "lsc needs 40×12, this is 38×10"
         await pilot.resize_terminal(40, 12)
-        await pilot.pause(0.3)
-        assert "STATE" in text_of(app)
+        await pause_until(pilot, lambda: "STATE" in text_of(app))
 
 
 async def test_ascii_mode_shows_ascii_only(runs: Path) -> None:
@@ -189,15 +189,9 @@ async def test_a_runs_folder_that_is_made_at_the_first_launch(runs: Path, monkey
         assert "No runs in ~/later." in text_of(app)
         assert "not there" not in text_of(app)
         shutil.copytree(runs, folder)
-        for _ in range(200):
-            await pilot.pause(0.05)
-            if len(app.store.runs) == 12:
-                break
+        await pause_until(pilot, lambda: len(app.store.runs) == 12)
         await settle(app, pilot)
         assert "12 runs" in text_of(app)
         shutil.rmtree(folder)
-        for _ in range(200):
-            await pilot.pause(0.05)
-            if "not there" in text_of(app):
-                break
+        await pause_until(pilot, lambda: "not there" in text_of(app))
         assert "~/later is not there" in text_of(app)

@@ -12,6 +12,7 @@ from lsc_engine.runs import list_runs
 from lsc_engine.runs.studies import write_study
 from lsc_tui.app import LscApp
 from lsc_tui.standing import OPEN, makes_claims, word_of
+from tests.waiting import pause_until
 
 CLAIMS = """
 [[claims]]
@@ -64,10 +65,7 @@ def test_whether_a_preset_makes_claims(claimed: Path) -> None:
 
 async def until(app: LscApp, pilot: object, words: str) -> str:
     """The screen once these words are there."""
-    for _ in range(600):
-        await pilot.pause(0.1)  # type: ignore[attr-defined]
-        if words in text_of(app):
-            break
+    await pause_until(pilot, lambda: words in text_of(app))
     return text_of(app)
 
 

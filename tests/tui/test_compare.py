@@ -25,6 +25,7 @@ from lsc_tui.comparing import Compared, Reader, Request
 from lsc_tui.exporting import csv_text, latex_text
 from lsc_tui.screens.compare import CompareScreen
 from lsc_tui.screens.compare_verdict import verdict_narrow, verdict_wide
+from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -119,10 +120,7 @@ async def test_the_verdict_is_told_by_accuracy_and_by_loss(study: Path) -> None:
         assert "b: 2 of 3 seeds, 1 running" in _unequal(screen)
         fix(study / STUDY / "CE" / "seed-2", state="finished")
         app.collector.rescan()
-        for _ in range(300):
-            await pilot.pause(0.02)
-            if "running" not in str([row.states for row in shown(screen).rows]):
-                break
+        await pause_until(pilot, lambda: "running" not in str([row.states for row in shown(screen).rows]))
         await settle(app, pilot)
         assert "─ verdict ─" in text_of(app)
 
@@ -268,10 +266,7 @@ async def test_new_points_and_new_runs_of_the_study_come_in(study: Path) -> None
                 file.write(json.dumps(line) + "\n")
         fix(folder, step=1600)
         key = f"{STUDY}/CE"
-        for _ in range(400):
-            await pilot.pause(0.02)
-            if shown(screen).curves["train/accuracy"][key].seeds[2].x[-1] >= 80:
-                break
+        await pause_until(pilot, lambda: shown(screen).curves["train/accuracy"][key].seeds[2].x[-1] >= 80)
         assert shown(screen).curves["train/accuracy"][key].seeds[2].x[-1] == 80
 
 

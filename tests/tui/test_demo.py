@@ -15,6 +15,7 @@ from lsc_engine.runs import control, list_runs
 from lsc_engine.runs.embeddings import list_snapshots
 from lsc_tui import demo
 from lsc_tui.demo import ARCHIVE, HOST, Replay, demo_folder, move_times, plans
+from tests.waiting import LIMIT, pause_until, wait_until
 
 
 def replayed() -> list[str]:
@@ -72,10 +73,8 @@ def test_a_recorded_run_is_at_work_without_a_process_and_the_next_waits(folder: 
     assert runs[second].status().shown_state == "queued"
     assert (folder / second / "metrics.jsonl").read_bytes() == b""
     replay.start()
-    deadline = time.monotonic() + 20
-    while runs[second].status().state != "finished" and time.monotonic() < deadline:
-        time.sleep(0.01)
-    replay.join(5)
+    wait_until(lambda: runs[second].status().state == "finished")
+    replay.join(LIMIT)
     assert (folder / first / "metrics.jsonl").read_bytes() == recorded
     for key in (first, second):
         assert runs[key].status().shown_state == "finished"
@@ -93,7 +92,7 @@ def test_embeddings_come_with_the_lines_that_are_played(folder: Path) -> None:
     assert before == [step for step in recorded if step <= run.status().step]
     assert 0 < len(before) < len(recorded)
     replay.start()
-    replay.join(20)
+    replay.join(LIMIT)
     assert {step: path.read_bytes() for step, path in list_snapshots(folder / key)} == recorded
 
 
@@ -103,9 +102,7 @@ def test_a_stop_asked_of_an_example_is_answered(folder: Path) -> None:
     control.request(folder / first, "stop")
     replay.start()
     run = next(run for run in list_runs([folder]) if run.id == first)
-    deadline = time.monotonic() + 10
-    while run.status().state != "stopped" and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: run.status().state == "stopped")
     replay.stop()
     assert (run.status().state, run.status().exit_code) == ("stopped", 143)
     assert "stopped on request" in run.status().message
@@ -152,9 +149,6 @@ async def test_the_examples_are_shown_and_grow(tmp_path: Path, monkeypatch: pyte
         assert "✓ finished" in text
         key = f"0:{replayed()[0]}"
         step = app.store.runs[key].status.step
-        for _ in range(300):
-            await pilot.pause(0.02)
-            if app.store.runs[key].status.step > step:
-                break
+        await pause_until(pilot, lambda: app.store.runs[key].status.step > step)
         assert app.store.runs[key].status.step > step
         assert app.store.runs[key].state == "running"

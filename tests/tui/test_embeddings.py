@@ -21,6 +21,7 @@ from lsc_engine.runs.embeddings_chart import class_colours, snapshot_rows
 from lsc_tui.app import LscApp
 from lsc_tui.screens.monitor import MonitorScreen
 from lsc_tui.snapshots import SnapshotReader
+from tests.waiting import pause_until
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +58,7 @@ async def watching(
 
 
 async def shown_step(app: LscApp, pilot: Pilot[Any], screen: MonitorScreen, step: int) -> None:
-    for _ in range(400):
-        if screen.snapshot is not None and screen.snapshot.step == step:
-            break
-        await pilot.pause(0.02)
+    await pause_until(pilot, lambda: screen.snapshot is not None and screen.snapshot.step == step)
     assert screen.snapshot is not None
     assert screen.snapshot.step == step
     await pilot.pause()
@@ -93,10 +91,7 @@ async def test_the_page_stays_when_the_first_embeddings_come(embedded: Path) -> 
         page = screen.page(view)
         assert page == (("speed/images_per_second",), ("lr",))
         write_snapshot(folder, sphere(40))
-        for _ in range(400):
-            await pilot.pause(0.02)
-            if screen.pages(view)[1] == ():
-                break
+        await pause_until(pilot, lambda: screen.pages(view)[1] == ())
         assert screen.pages(view)[1] == ()
         assert screen.page(view) == page
         assert not screen.showing_embeddings
@@ -135,10 +130,7 @@ async def test_arrows_go_through_the_epochs_and_the_newest_is_followed(embedded:
         assert "10 of 12" in text_of(app)
         folder = embedded / STUDY / SPHERE
         write_snapshot(folder, sphere(520))
-        for _ in range(400):
-            await pilot.pause(0.02)
-            if len(app.store.embeddings[key(SPHERE)].shots) == 13:
-                break
+        await pause_until(pilot, lambda: len(app.store.embeddings[key(SPHERE)].shots) == 13)
         await shown_step(app, pilot, screen, 400)
         assert "10 of 13" in text_of(app)
         await pilot.press(*["right"] * 3)
@@ -234,18 +226,15 @@ async def test_keys_of_curves_say_why_they_do_nothing_here_and_the_other_way_rou
 async def test_the_picture_alone_all_settings_and_the_way_back(embedded: Path) -> None:
     async with watching(embedded) as (app, pilot, _):
         await pilot.press("z")
-        await pilot.pause(0.1)
+        await pause_until(pilot, lambda: "by class" not in text_of(app))
         text = text_of(app)
-        assert "by class" not in text
         assert "events" not in text
         assert len(text.splitlines()[4]) > 40
         await pilot.press("escape", "d")
-        await pilot.pause(0.1)
-        assert "data.dataset" in text_of(app)
+        await pause_until(pilot, lambda: "data.dataset" in text_of(app))
         assert "sphere" not in text_of(app)
         await pilot.press("escape")
-        await pilot.pause(0.1)
-        assert "by class" in text_of(app)
+        await pause_until(pilot, lambda: "by class" in text_of(app))
 
 
 async def test_another_run_starts_anew_with_its_curves(embedded: Path) -> None:

@@ -25,6 +25,7 @@ from lsc_tui.app import LscApp
 from lsc_tui.lines import ascii_twin, clean
 from lsc_tui.widgets.log_pane import plain
 from lsc_tui.widgets.panel import Panel
+from tests.waiting import pause_until
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\r\n\x9b31m\u202e\u200b漢字\U0001f600\x00\ud800"
 KEYS = [
@@ -242,17 +243,11 @@ async def test_runs_that_appear_change_and_vanish(runs: Path) -> None:
         before = len(app.store.runs)
         make_study(runs, [("A-384", 0, "finished", 20, 0.3)], name="late")
         app.collector.rescan()
-        for _ in range(200):
-            await pilot.pause(0.02)
-            if len(app.store.runs) > before:
-                break
+        await pause_until(pilot, lambda: len(app.store.runs) > before)
         assert "0:late/A-384/seed-0" in app.store.runs
         shutil.rmtree(runs / "late")
         app.collector.rescan()
-        for _ in range(200):
-            await pilot.pause(0.02)
-            if len(app.store.runs) == before:
-                break
+        await pause_until(pilot, lambda: len(app.store.runs) == before)
         assert len(app.store.runs) == before
 
 

@@ -10,6 +10,7 @@ from tui_helpers import open_app, settle, text_of
 from lsc_tui.model import LOSS
 from lsc_tui.screens.monitor import MonitorScreen
 from lsc_tui.widgets.log_pane import LogPane
+from tests.waiting import pause_until
 
 RUNNING = "0:lsc-2025/fig9/V21-min/seed-0"
 
@@ -101,10 +102,7 @@ async def test_log_follows_until_scrolled_and_finds_words(runs: Path) -> None:
         path = app.store.runs[RUNNING].run.log_path
         with path.open("a") as file:
             file.write("04:31:02 epoch 129  \x1b[31mred\x1b[0m\x07 news\n")
-        for _ in range(300):
-            await pilot.pause(0.02)
-            if "epoch 129" in text_of(app):
-                break
+        await pause_until(pilot, lambda: "epoch 129" in text_of(app))
         assert "epoch 129  red� news" in text_of(app)
         await pilot.press("up", "up", "up")
         await pilot.pause()
@@ -136,7 +134,7 @@ async def test_one_chart_alone(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         await _watch(app, pilot)
         await pilot.press("z")
-        await pilot.pause(0.1)
+        await pause_until(pilot, lambda: "─ log" not in text_of(app))
         lines = text_of(app).splitlines()
         assert sum("┤" in line for line in lines) >= 3
         assert all(line.count("└") == 1 for line in lines if "└" in line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from lsc_tui.form import Form
 from lsc_tui.model import Gpu, Hardware
 from lsc_tui.screens.new import NewScreen
 from lsc_tui.screens.new_launch import batch_script, device_argv, launch_argv, launch_words
+from tests.waiting import pause_until, wait_until
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -52,10 +52,7 @@ async def ready(app: LscApp, pilot: Pilot[Any]) -> NewScreen:
     """Wait until what was asked for is there: the list of presets, the check of the form."""
     screen = app.lsc_screen
     assert isinstance(screen, NewScreen)
-    for _ in range(3000):
-        await pilot.pause(0.01)
-        if screen.shelf.infos and not screen.checking and screen._logout:
-            break
+    await pause_until(pilot, lambda: screen.shelf.infos and not screen.checking and screen._logout)
     await pilot.pause()
     return screen
 
@@ -234,8 +231,7 @@ def test_sizes_come_from_check_and_a_newer_question_ends_the_older(tmp_path: Pat
     sizes, answers = follow.Sizes(), []
     thread = threading.Thread(target=lambda: answers.append(sizes.ask(examine(first), "")))
     thread.start()
-    while sizes._process is None:
-        time.sleep(0.01)
+    wait_until(lambda: sizes._process)
     told = sizes.ask(examine(second), "")
     thread.join()
     assert answers == [None]
@@ -350,8 +346,7 @@ async def test_saving_writes_the_toml_shown_and_overwrites_nothing(place: Path, 
         await pilot.pause()
         assert screen.stage == "form", "Esc takes the message away, nothing else"
         await pilot.press("escape")
-        await pilot.pause(0.3)
-        assert "▾ yours   ~/presets (1)" in text_of(app)
+        await pause_until(pilot, lambda: "▾ yours   ~/presets (1)" in text_of(app))
 
 
 @pytest.mark.usefixtures("quiet")
@@ -416,20 +411,17 @@ async def test_launch_asks_once_and_trains_in_a_session_of_its_own(place: Path) 
         assert 'duration = "2 epochs"' in (place / ".launch" / "tiny.toml").read_text()
         folders = [place / "tiny" / name / "seed-0" for name in ("wide", "least")]
         pid = None
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+
+        def ended() -> bool:
+            nonlocal pid
             states = [open_run(folder).status() for folder in folders]
             pid = pid or next((s.pid for s in states if s.pid), None)
-            if all(s.state == "finished" for s in states):
-                break
-            await pilot.pause(0.2)
-        assert [s.state for s in states] == ["finished", "finished"], (place / ".launch" / "tiny.log").read_text()
+            return all(s.state == "finished" for s in states)
+
+        await pause_until(pilot, ended, (place / ".launch" / "tiny.log").read_text)
         assert pid is not None
-        for _ in range(200):
-            app.collector.rescan()
-            await pilot.pause(0.05)
-            if any(v.study == "tiny" and v.state == "finished" for v in app.store.runs.values()):
-                break
+        app.collector.rescan()
+        await pause_until(pilot, lambda: "tiny" in {v.study for v in app.store.runs.values() if v.state == "finished"})
         assert {v.id for v in app.store.runs.values() if v.study == "tiny"} == {
             "tiny/wide/seed-0", "tiny/least/seed-0",
         }  # fmt: skip

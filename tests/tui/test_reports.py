@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from lsc_tui.reports import ReportReader, made_words
 from lsc_tui.screens.text import readable
 from lsc_tui.shelf import OWN, entries
 from tests.tui.tui_helpers import open_app, text_of
+from tests.waiting import pause_until
 
 VECTORS = """title = "T"
 claim = "C holds"
@@ -111,10 +111,8 @@ async def test_new_run_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert "what it makes" in text_of(app)
         assert "A V21" in text_of(app)
         await pilot.press("L", "y")
-        deadline = time.monotonic() + 90
-        while app.store.making or not (runs / "mine" / "report" / "report.md").exists():
-            assert time.monotonic() < deadline, text_of(app)
-            await pilot.pause(0.2)
+        report = runs / "mine" / "report" / "report.md"
+        await pause_until(pilot, lambda: report.exists() and not app.store.making, lambda: text_of(app))
         await pilot.pause()
         assert "its report is there" in app.lsc_screen.message[0]
 

@@ -1,4 +1,4 @@
-"""The real program in a real terminal: its first frame, and its end when the terminal is gone."""
+"""The real program in a real terminal: its end when the terminal is gone."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import fcntl
 import os
 import pty
 import select
-import shutil
 import signal
 import struct
 import sys
 import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import LIMIT, wait_until
 
 
 def _start(runs: Path, *, ignore_hangup: bool = False) -> tuple[int, int]:
@@ -31,7 +31,7 @@ def _start(runs: Path, *, ignore_hangup: bool = False) -> tuple[int, int]:
     return pid, terminal
 
 
-def _read_until(terminal: int, words: bytes, seen: bytes = b"", seconds: float = 30.0) -> bytes:
+def _read_until(terminal: int, words: bytes, seen: bytes = b"", seconds: float = LIMIT) -> bytes:
     """What the terminal was sent until the words are in it."""
     deadline = time.monotonic() + seconds
     while words not in seen and time.monotonic() < deadline:
@@ -44,15 +44,14 @@ def _read_until(terminal: int, words: bytes, seen: bytes = b"", seconds: float =
     return seen
 
 
-def _ends(pid: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return True
-        time.sleep(0.05)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return False
+def _end_of(pid: int) -> None:
+    """Wait until the process has ended; it is ended in any case."""
+    try:
+        wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the viewer", 60)
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 @pytest.mark.parametrize("ignore_hangup", [False, True])
@@ -60,7 +59,7 @@ def test_the_viewer_ends_with_its_terminal(runs: Path, ignore_hangup: bool) -> N
     pid, terminal = _start(runs, ignore_hangup=ignore_hangup)
     _read_until(terminal, b"12 runs")
     os.close(terminal)
-    assert _ends(pid, 5.0), "the viewer lives on without a terminal"
+    _end_of(pid)
 
 
 def test_q_leaves_and_says_that_runs_go_on(runs: Path) -> None:
@@ -69,27 +68,5 @@ def test_q_leaves_and_says_that_runs_go_on(runs: Path) -> None:
     os.write(terminal, b"q")
     seen = _read_until(terminal, b"2 runs go on")
     assert b"\x1b[?1049l" in seen
-    assert _ends(pid, 5.0)
+    _end_of(pid)
     os.close(terminal)
-
-
-def test_first_frame_with_a_hundred_runs(made_runs: Path, tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Startup: first painted frame with 100 runs in 0.8 s on 2 idle cores. The figure is printed; the test
-    looks at processor time to all rows, since other work may share the machine."""
-    root = tmp_path / "runs"
-    for i in range(100):
-        shutil.copytree(made_runs / "mine/A-384/seed-0", root / f"study-{i // 10}/A-384/seed-{i % 10}")
-    taken, rows, busy = [], [], []
-    for _ in range(3):
-        started = time.perf_counter()
-        pid, terminal = _start(root)
-        seen = _read_until(terminal, b"Monitor")
-        taken.append(time.perf_counter() - started)
-        _read_until(terminal, b"100 runs", seen)
-        rows.append(time.perf_counter() - started)
-        os.kill(pid, signal.SIGKILL)
-        used = os.wait4(pid, 0)[2]
-        busy.append(used.ru_utime + used.ru_stime)
-        os.close(terminal)
-    figure(f"lsc-tui, 100 runs: first frame {min(taken):.2f} s, all rows {min(rows):.2f} s (bar 0.8)")
-    assert min(busy) < 2 * 0.8

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from lsc_tui.app import LscApp
 from lsc_tui.once import screen_text, settled
+from tests.waiting import pause_until
 
 NOW = 1_795_010_000.0
 
@@ -24,10 +25,7 @@ def make_app(folder: Path | list[Path], config: Path | None = None, **options: A
 
 async def settle(app: LscApp, pilot: Pilot[Any]) -> None:
     """Wait until every run has been read and every curve asked for has come."""
-    for _ in range(500):
-        await pilot.pause(0.01)
-        if app.store.loaded and settled(app):
-            break
+    await pause_until(pilot, lambda: app.store.loaded and settled(app))
     await pilot.pause()
 
 
