@@ -50,10 +50,13 @@ class Built:
     warnings: list[Fault]
 
 
-def build(raw: Table, *, file: str, name: str, text: str = "", only: Collection[str] | None = None) -> Built:
+def build(
+    raw: Table, *, file: str, name: str, text: str = "", only: Collection[str] | None = None, record: bool = False,
+) -> Built:  # fmt: skip
     """Check and resolve the tables of one preset file, all variants and tries included.
 
-    `only` names the variants that will run: a --set may make others equal to them.
+    `only` names the variants that will run: a --set may make others equal to them. Of the `record` of a run its data
+    are not looked for: they may have changed, or be gone.
     """
     faults = unprintable(raw)
     faults += [Fault(quoted(k), unknown(k, TOP_KEYS)) for k in raw if k not in TOP_KEYS and k not in VARIANT_KEYS]
@@ -68,7 +71,7 @@ def build(raw: Table, *, file: str, name: str, text: str = "", only: Collection[
     _validate(drafts, faults, required=training)
     if training:
         faults += _references(drafts)
-        _resolve(drafts)
+        _resolve(drafts, record)
         faults += _identical([d for d in drafts if only is None or d.name in only]) + _without_validation(head, drafts)
     faults += _collected([d.faults for d in drafts], drafts, named="variants" in raw)
     warnings = _collected([d.warnings for d in drafts], drafts, named="variants" in raw)
@@ -270,13 +273,13 @@ def _ordered(drafts: list[Draft]) -> tuple[list[Draft], list[Draft]]:
     return done, waiting
 
 
-def _resolve(drafts: list[Draft]) -> None:
+def _resolve(drafts: list[Draft], record: bool) -> None:
     settings: dict[str, Settings] = {}
     done, waiting = _ordered(drafts)
     for draft in [*done, *waiting]:
         if len(draft.parts) < len(SECTIONS):
             continue
-        result = resolve(draft.parts, draft.start_from, settings)
+        result = resolve(draft.parts, draft.start_from, settings, record=record)
         draft.faults += result.faults
         draft.warnings += result.warnings
         draft.settings = result.settings

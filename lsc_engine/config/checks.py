@@ -18,8 +18,8 @@ ARGUMENTS: dict[str, tuple[str, ...] | None] = {"encoder": (), "mlp": ("layers",
 FLAGS = ("class_layer",)
 
 
-def check_data(data: Data) -> Iterator[Fault]:
-    """Faults of [data] alone."""
+def check_data(data: Data, *, look: bool = True) -> Iterator[Fault]:
+    """Faults of [data] alone; its folder is counted where `look`."""
     facts = facts_of(data.dataset)
     if data.dataset in BUILT_IN and data.path is not None:
         yield Fault("data.path", f"{data.dataset} needs no files; leave it out")
@@ -31,7 +31,7 @@ def check_data(data: Data) -> Iterator[Fault]:
         )
     if data.dataset == "spectrum" and data.classes is None:
         yield Fault("data.classes", "is required for spectrum, which has as many images as are asked for")
-    limit = available(data.dataset, data.labels, path=data.path)
+    limit = available(data.dataset, data.labels, path=data.path) if look else None
     if limit is not None and data.classes is not None and data.classes > limit:
         kind = "training images, each its own class" if data.labels == "unique" else "classes"
         yield Fault(

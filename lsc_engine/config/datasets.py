@@ -43,6 +43,8 @@ class Facts:
     # Training and validation images of each class, where classes differ in size: the first k of several have these.
     class_images: tuple[int, ...] = ()
     class_val_images: tuple[int, ...] = ()
+    # Names of the classes in the order of their labels, where they are known and no folders give them.
+    class_names: tuple[str, ...] = ()
 
     def of_first(self, k: int | None) -> tuple[int, int]:
         """Training and validation images of the first `k` classes: equal parts, unless each class has its own."""
@@ -57,6 +59,9 @@ class Facts:
 
 
 _FASHION = "train-images-idx3-ubyte"
+_TEN_DIGITS = tuple("0123456789")
+_CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DATASETS: dict[str, Facts] = {
     f.name: f
     for f in (
@@ -71,6 +76,7 @@ DATASETS: dict[str, Facts] = {
             True,
             class_images=(146, 154, 152, 152, 151, 151, 150, 146, 146, 149),
             class_val_images=(32, 28, 25, 31, 30, 31, 31, 33, 28, 31),
+            class_names=_TEN_DIGITS,
         ),
         Facts(
             "fashion-mnist",
@@ -89,6 +95,7 @@ DATASETS: dict[str, Facts] = {
             system_places=(("/usr/share/datasets/fashion-mnist", _FASHION),),
             how="it is downloaded on first use; without a network install Debian's package dataset-fashion-mnist, "
             f"or put the four files {_FASHION}.gz … there (github.com/zalandoresearch/fashion-mnist)",
+            class_names=_CLOTHES,
         ),
         Facts(
             "cifar10",
@@ -106,6 +113,7 @@ DATASETS: dict[str, Facts] = {
             ),
             how="unpack cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html there, "
             "so that cifar-10-batches-py/data_batch_1 lies in it",
+            class_names=_CIFAR,
         ),
         Facts(
             "cinic10",
@@ -119,6 +127,7 @@ DATASETS: dict[str, Facts] = {
             places=(("cinic10", "train/airplane"), ("CINIC-10", "train/airplane")),
             how="unpack CINIC-10.tar.gz (github.com/BayesWatch/cinic-10) there, so that train/, valid/ and test/ "
             "lie in it; images named cifar10-* are left out by themselves",
+            class_names=_CIFAR,
         ),
         Facts(
             "imagenet",
@@ -145,7 +154,17 @@ DATASETS: dict[str, Facts] = {
             how="data.path names a folder with train/ (and val/), or with the class folders themselves, "
             "one folder of images per class",
         ),
-        Facts("printed-digits", "digits in 21 fonts that come with matplotlib", 420, 210, 10, 8, 1, True),
+        Facts(
+            "printed-digits",
+            "digits in 21 fonts that come with matplotlib",
+            420,
+            210,
+            10,
+            8,
+            1,
+            True,
+            class_names=_TEN_DIGITS,
+        ),
         Facts("spectrum", "procedural 1/f^a colour images", None, None, None, 32, 3, True),
     )
 }
@@ -236,6 +255,13 @@ def class_folders(root: Path, split: str = "train") -> list[Path]:
         base = root
     with os.scandir(base) as entries:
         return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def class_names(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> tuple[str, ...]:
+    """Names of all classes of a data set in the order of its labels; none where they have none, or are not found."""
+    facts = facts_of(dataset)
+    root = locate(dataset, data_dir, path) if dataset in ("imagenet", "folder") else None
+    return facts.class_names if root is None else tuple(folder.name for folder in class_folders(root))
 
 
 def image_files(folder: Path) -> Iterator[str]:

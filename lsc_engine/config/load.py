@@ -59,9 +59,9 @@ def load_preset(ref: str | Path) -> Preset:
     return checked(document.raw, document)
 
 
-def checked(raw: Table, document: Document, only: Collection[str] | None = None) -> Preset:
-    """The preset of tables that came from `document`. PresetError with all faults. `only`: see build."""
-    built = build(raw, file=str(document.path), name=document.name, text=document.text, only=only)
+def checked(raw: Table, document: Document, only: Collection[str] | None = None, record: bool = False) -> Preset:
+    """The preset of tables that came from `document`. PresetError with all faults. `only`, `record`: see build."""
+    built = build(raw, file=str(document.path), name=document.name, text=document.text, only=only, record=record)
     if built.preset is None:
         raise PresetError(str(document.path), built.faults)
     return built.preset
@@ -209,13 +209,13 @@ def _first_dataset(raw: Table) -> str:
 
 
 def parse_run(path: Path) -> RunConfig:
-    """The RunConfig of a run's preset.toml. PresetError with all faults where it is none."""
+    """The RunConfig of a run's preset.toml; its data need not be there. PresetError with all faults where it is none."""
     text, raw = read_toml(path)
     head = check_head(raw)
     if head.record is None:
         faults = head.faults or [Fault("run", "is missing: this is a preset, not the record of a run")]
         raise PresetError(str(path), faults)
-    preset = checked(raw, Document(path, path.stem, text, raw))
+    preset = checked(raw, Document(path, path.stem, text, raw), record=True)
     settings = preset.variants[0].settings
     return RunConfig(
         **{name: getattr(settings, name) for name in (*sections_of(settings.model_dump()), "start_from")},

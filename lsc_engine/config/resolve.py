@@ -37,9 +37,14 @@ class Resolved:
     warnings: list[Fault] = field(default_factory=list)
 
 
-def resolve(parts: Mapping[str, Section], start_from: str | None, others: Mapping[str, Settings]) -> Resolved:
-    """Fill in and check the sections of one variant. `others` holds the resolved variants it may refer to by @."""
-    work = _Work(parts, others)
+def resolve(
+    parts: Mapping[str, Section], start_from: str | None, others: Mapping[str, Settings], *, record: bool = False
+) -> Resolved:
+    """Fill in and check the sections of one variant. `others` holds the resolved variants it may refer to by @.
+
+    The `record` of a run is complete: its images and tables are not looked for.
+    """
+    work = _Work(parts, others, record)
     data = work.data()
     model, target = work.space(data)
     train = work.get(Train)
@@ -85,9 +90,9 @@ def _refer(result: Resolved, settings: Settings, others: Mapping[str, Settings])
 class _Work:
     """The sections of one variant while they are being completed."""
 
-    def __init__(self, parts: Mapping[str, Section], others: Mapping[str, Settings]) -> None:
+    def __init__(self, parts: Mapping[str, Section], others: Mapping[str, Settings], record: bool) -> None:
         self.parts = {type(part): part for part in parts.values()}
-        self.others = others
+        self.others, self.record = others, record
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
         self.counts = datasets.Counts(None, None, 0, exact=False)
@@ -115,7 +120,8 @@ class _Work:
 
     def data(self) -> Data:
         data = self.get(Data)
-        found = list(checks.check_data(data))
+        known = self.record and data.classes is not None
+        found = list(checks.check_data(data, look=not known))
         self.faults += found
         changes: dict[str, Any] = {}
         if data.image_size is None:
@@ -124,12 +130,14 @@ class _Work:
             path = self.path("data.path", data.path)
             changes["path"] = str(path)
             found += [] if path else self.faults[-1:]
-        if not found:
+        if known:
+            self.counts = datasets.Counts(None, data.classes, 0, exact=False)
+        elif not found:
             self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
             changes["classes"] = self.counts.classes
             self.trained = datasets.trained_images(data.dataset, data.labels, data.first_class, self.counts, data.path)
-            if self.counts.classes is not None:
-                self.faults += checks.check_first_class(data, self.counts.classes)
+        if not found and self.counts.classes is not None:
+            self.faults += checks.check_first_class(data, self.counts.classes)
         if not data.first_class:
             changes["first_class"] = None
         return data.model_copy(update=changes)
@@ -226,7 +234,8 @@ class _Work:
             try:
                 rows, columns = table_shape(path)
             except ValueError as error:
-                self.fault("target.system", str(error))
+                if not (self.record and isinstance(model.dim, int)):
+                    self.fault("target.system", str(error))
                 return model.dim
         elif ref.startswith("@"):
             other = self.others.get(ref[1:])

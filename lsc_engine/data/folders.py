@@ -46,12 +46,19 @@ def open_folder(
             raise UsageError(missing_sentence(dataset, data_dir, path))
         if size > LARGEST_AUTOMATIC:
             files = list_files(dataset, root, split, unique=unique, count=count)
-            return None if files is None else _unpacked(files, size, unique, device, say)
+            return None if files is None else _named(_unpacked(files, size, unique, device, say), files.classes, unique)
         files = list_files(dataset, root, split, unique=loose, count=None)
         if files is None:
             return None
         manifest = pack(FileReader(files, size), target, dataset=dataset, split=split, say=say)
-    return _packed(target, manifest, unique, count, device)
+    names = tuple(name for name, _ in manifest.classes)
+    return _named(_packed(target, manifest, unique, count, device), names, unique)
+
+
+def _named(source: ImageSource, names: tuple[str, ...], unique: bool) -> ImageSource:
+    """`source` with the names of its classes, which are those of the folders unless each image is one of its own."""
+    source.class_names = () if unique else names[: source.classes]
+    return source
 
 
 def pack_dataset(

@@ -76,6 +76,8 @@ def open_source(
     if data.dataset not in (known := [*DATASETS, *plugins.names("datasets")]):
         raise UsageError(f"data.dataset: {data.dataset}: {did_you_mean(data.dataset, known)}")
     source = _open(data, split, None if data_dir is None else Path(data_dir), device, say)
+    if source is not None and data.labels == "class" and not source.class_names:
+        source.class_names = facts_of(data.dataset).class_names[: source.classes]
     if split == "val":
         return source
     if source is None:

@@ -18,6 +18,7 @@ class ImageSource(ABC):
     """Numbered images of one split.
 
     `images`: how many; `channels`, `size`: each is uint8 [channels, size, size]; `classes`: how many labels;
+    `class_names`: their names in that order, none where they have none;
     `resident`: whether `fetch` is a computation on `device` alone (held there or made there), otherwise images are
     read on the host, best by workers (stream.py); `device`: where labels, and resident images, are.
     """
@@ -29,6 +30,7 @@ class ImageSource(ABC):
         self.channels = channels
         self.size = size
         self.classes = classes
+        self.class_names: tuple[str, ...] = ()
         self.device = device
         self.resident = resident
 

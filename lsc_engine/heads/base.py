@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,8 +50,11 @@ class Head(nn.Module):
         """The loss of a training batch that `model` embeds, a float32 scalar: images [B, C, S, S], or views."""
         return self.loss(model(images), target)
 
-    def take_over(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Begin with what fits of another head's state, and name it. A head without parameters has nothing."""
+    def take_over(self, tensors: Mapping[str, Tensor], rows: Sequence[int] | None = None) -> list[str]:
+        """Begin with what fits of another head's state, and name it. A head without parameters has nothing.
+
+        `rows`: for each class its number there, -1 for none; None where the first classes here are the first there.
+        """
         return []
 
     def predict(self, z: Tensor) -> Tensor:

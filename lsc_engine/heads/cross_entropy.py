@@ -5,7 +5,7 @@ With a bottleneck the embedding passes a linear layer of that width before the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class CrossEntropyHead(Head):
         return F.cross_entropy(self.logits(z).float(), target, reduction="none")
 
     @torch.no_grad()
-    def take_over(self, tensors: Mapping[str, Tensor]) -> list[str]:
+    def take_over(self, tensors: Mapping[str, Tensor], rows: Sequence[int] | None = None) -> list[str]:
         """The rows of the classes that another class layer has too; those of further classes stay as they were drawn
         (the "random weights" that arXiv:2510.04090, Sec. 5.1.1, says a classifier needs for new classes)."""
         own = self.state_dict()
@@ -56,9 +56,14 @@ class CrossEntropyHead(Head):
         for name, given in tensors.items():
             # The spec of a fixed layer is no row of anything.
             if name in own and given.is_floating_point() and own[name].shape[1:] == given.shape[1:]:
-                rows = min(len(given), len(own[name]))
-                own[name][:rows] = given[:rows].to(own[name])
-                taken.append(f"{name} ({rows} of {len(own[name])} rows)")
+                if rows is None or not name.startswith("layer."):
+                    there = here = torch.arange(min(len(given), len(own[name])))
+                else:
+                    there = torch.tensor(rows)
+                    here = (there >= 0).nonzero().squeeze(1)
+                    there = there[here]
+                own[name][here] = given[there].to(own[name])
+                taken.append(f"{name} ({len(here)} of {len(own[name])} rows)")
         return taken
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from lsc_engine.userpaths import user_path
 
 PRESET = "preset.toml"
 SOURCE = "source.json"
+CLASSES = "classes.json"
 METRICS = "metrics.jsonl"
 STATUS = "status.json"
 LOG = "log.txt"

@@ -5,9 +5,10 @@ Runs are looked for where this one lies; config/references.py has the settings t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from lsc_engine.config import RunConfig
 from lsc_engine.config.references import Reference, references
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads import Teacher
+from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.runs import Run, open_run
+from lsc_engine.runs.classes import changed_classes, labels_of, listed, read_classes, without
 from lsc_engine.runs.files import UnreadableError, read_json
 from lsc_engine.runs.layout import CLASS_MEANS, PRESET, SOURCE
 from lsc_engine.training import checkpoint
@@ -24,12 +27,15 @@ from lsc_engine.training import checkpoint
 
 @dataclass(frozen=True)
 class Start:
-    """The run that another one begins with: its id, its number of classes where it has the same data, and a reader
-    of its newest good checkpoint."""
+    """The run that another one begins with: its id, its number of classes where it has the same data, a reader of its
+    newest good checkpoint, and the names of its classes, where they have some. `rows`: for each class of this run its
+    label there, -1 where it is new; None where labels are the same."""
 
     id: str
     classes: int | None
     load: Callable[[], checkpoint.Loaded]
+    names: tuple[str, ...] = ()
+    rows: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,26 @@ class Taken:
     means: Tensor | None = None
     start: Start | None = None
     teacher: Teacher | None = None
+    # What the rows of each are called, by the key of the setting: (run, names of its classes).
+    named: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+
+    def aligned(self, names: Sequence[str]) -> Taken:
+        """The same with rows in the order of the classes `names`, where both have names. UsageError for a class that a
+        run has no row of."""
+        changes: dict[str, Any] = {}
+        for key, run, theirs in self.named:
+            rows = _rows(key, run, theirs, names)
+            if rows is None:
+                continue
+            if key == "target.teacher":
+                assert self.teacher is not None
+                changes["teacher"] = replace(self.teacher, head=_in_order(self.teacher.head, rows))
+            else:
+                part = "table" if key == "target.system" else "means"
+                changes[part] = getattr(self, part)[torch.tensor(rows)]
+        if self.start is not None and names and self.start.names:
+            changes["start"] = _start_aligned(self.start, names)
+        return replace(self, **changes)
 
 
 def take(config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, device: torch.device) -> Taken:
@@ -52,12 +78,55 @@ def take(config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, devi
         from lsc_engine.vectors import load_table
 
         table = load_table(Path(config.target.system.removeprefix("file:")))
+    named_rows = tuple(
+        (one.key, run.id, theirs)
+        for one in (system, order, teacher)
+        if one is not None and (theirs := names_of(run := open_run(one.ref, [runs_dir])))
+    )
     return Taken(
+        named=named_rows,
         table=table,
         means=None if order is None else class_means_of(order, runs_dir),
         start=None if start is None else _start(config, start, folder, runs_dir),
         teacher=None if teacher is None else _teacher(config, teacher, runs_dir, channels, device),
     )
+
+
+def names_of(run: Run) -> tuple[str, ...]:
+    """The names of the classes of a run; none where it kept none, or they cannot be read."""
+    try:
+        return read_classes(run.path)
+    except UnreadableError:
+        return ()
+
+
+def _rows(key: str, run: str, theirs: Sequence[str], own: Sequence[str]) -> list[int] | None:
+    """The rows of `run`, whose classes are called `theirs`, in the order of the classes `own`, the others behind them;
+    None where that is their order already, or names are not known."""
+    if not own or not theirs or changed_classes(theirs[: len(own)], own) is None:
+        return None
+    absent = without(own, theirs)
+    if absent:
+        raise UsageError(f"{key}: {run} was not trained on all classes of this run; it lacks {listed(absent)}")
+    rows = labels_of(own, theirs)
+    used = set(rows)
+    return [*rows, *(row for row in range(len(theirs)) if row not in used)]
+
+
+def _in_order(head: CrossEntropyHead, rows: Sequence[int]) -> CrossEntropyHead:
+    """`head` with its classes in the order `rows`."""
+    index = torch.tensor(rows, device=head.layer.weight.device)
+    with torch.no_grad():
+        head.layer.weight.copy_(head.layer.weight[index])
+        head.layer.bias.copy_(head.layer.bias[index])
+    return head
+
+
+def _start_aligned(start: Start, names: Sequence[str]) -> Start:
+    if changed_classes(start.names, names[: len(start.names)]) is None:
+        return start
+    # The classes known are then not the first ones, and no accuracy of them is told apart.
+    return replace(start, classes=None, rows=tuple(labels_of(names, start.names)))
 
 
 def class_means_of(reference: Reference, runs_dir: Path) -> Tensor:
@@ -81,12 +150,20 @@ def _start(config: RunConfig, reference: Reference, folder: Path, runs_dir: Path
         known = None
     if isinstance(known, dict) and known.get("id"):
         # Begun already: what it goes on with is its own, and the other run may be gone.
-        classes = known.get("classes")
+        classes, names = known.get("classes"), _names_if_there(reference, runs_dir)
     else:
-        other = RunConfig.from_toml(open_run(reference.ref, [runs_dir]).path / PRESET)
+        run = open_run(reference.ref, [runs_dir])
+        other = RunConfig.from_toml(run.path / PRESET)
         same = (other.data.dataset, other.data.labels) == (config.data.dataset, config.data.labels)
-        classes = other.data.classes if same else None
-    return Start(reference.ref, classes, lambda: _newest(reference, open_run(reference.ref, [runs_dir])))
+        classes, names = other.data.classes if same else None, names_of(run)
+    return Start(reference.ref, classes, lambda: _newest(reference, open_run(reference.ref, [runs_dir])), names)
+
+
+def _names_if_there(reference: Reference, runs_dir: Path) -> tuple[str, ...]:
+    try:
+        return names_of(open_run(reference.ref, [runs_dir]))
+    except UsageError:
+        return ()
 
 
 def _newest(reference: Reference, run: Run) -> checkpoint.Loaded:
@@ -99,7 +176,6 @@ def _newest(reference: Reference, run: Run) -> checkpoint.Loaded:
 def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: int, device: torch.device) -> Teacher:
     """The teacher's backbone and class layer, built from its own preset and frozen."""
     from lsc_engine.heads import build_head
-    from lsc_engine.heads.cross_entropy import CrossEntropyHead
     from lsc_engine.models import build_model
 
     run = open_run(reference.ref, [runs_dir])

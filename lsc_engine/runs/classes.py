@@ -1,0 +1,94 @@
+"""The names of a run's classes in the order of its labels, kept in its folder. Torch-free.
+
+    classes.json    {"names": ["ant", "bee", …]}    of data sets whose classes have names; not with unique labels
+
+Classes of other data are matched with them by name, never by place. Names are compared in one Unicode form, NFC: the
+same word typed on macOS and on Linux may differ in its bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsc_engine.runs.files import UnreadableError, read_json, replace_file
+from lsc_engine.runs.layout import CLASSES
+
+_MOST_BYTES = 256 << 20
+_SHOWN = 6
+
+
+def write_classes(folder: Path, names: Sequence[str]) -> None:
+    """Keep the names of the run in `folder`; bytes of names that are not UTF-8 come back as they were. Raises
+    OSError."""
+    replace_file(folder / CLASSES, (json.dumps({"names": list(names)}) + "\n").encode("ascii"))
+
+
+def read_classes(folder: Path) -> tuple[str, ...]:
+    """The names kept in `folder`, in the order of the labels; none where there are none. UnreadableError for a damaged
+    file."""
+    try:
+        (folder / CLASSES).lstat()
+    except OSError:
+        return ()
+    names = read_json(folder / CLASSES, _MOST_BYTES).get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UnreadableError(f"{CLASSES} does not hold the names of classes")
+    return tuple(names)
+
+
+def same_form(name: str) -> str:
+    """`name` in the form in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def labels_of(names: Iterable[str], own: Sequence[str]) -> list[int]:
+    """For each of `names` its label among the classes `own`, -1 where no class of them has that name.
+
+    The same bytes come first; else the same word, where one class alone is called so.
+    """
+    exact = {name: label for label, name in enumerate(own)}
+    alike: dict[str, int] = {}
+    for label, name in enumerate(own):
+        form = same_form(name)
+        alike[form] = -1 if form in alike else label
+    return [exact.get(name, alike.get(same_form(name), -1)) for name in names]
+
+
+def changed_classes(before: Sequence[str], now: Sequence[str]) -> str | None:
+    """A clause that says how classes `now` differ from those `before`; None where each label has the same name."""
+    if [same_form(name) for name in before] == [same_form(name) for name in now]:
+        return None
+    added, gone = without(now, before), without(before, now)
+    words = [f"new: {listed(added)}"] if added else []
+    words += [f"not there any more: {listed(gone)}"] if gone else []
+    return "; ".join(words) or "the same names in another order"
+
+
+def without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of `names` that are not among `others`."""
+    return [name for name, label in zip(names, labels_of(names, others), strict=True) if label < 0]
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few of the names, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+@dataclass(frozen=True)
+class Match:
+    """How the classes of other data are those of a run. `labels`: for each class there its label in the run, -1 for
+    none; `only_there`: names of classes that the run does not have."""
+
+    labels: tuple[int, ...]
+    only_there: tuple[str, ...]
+
+
+def match(there: Sequence[str], own: Sequence[str]) -> Match:
+    """The classes `there` by the names of the classes `own`."""
+    labels = labels_of(there, own)
+    return Match(tuple(labels), tuple(name for name, label in zip(there, labels, strict=True) if label < 0))
