@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +16,7 @@ from lsc_engine.errors import LscError, UsageError, did_you_mean
 from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.training.applying import Prediction
+    from lsc_engine.training.applying import Pictures, Prediction
     from lsc_engine.training.trained import Trained
 
 Dataset = Annotated[
@@ -71,10 +73,14 @@ def embed(
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
     file = _free(user_path(out or f"{stem}.safetensors"), force)
-    from lsc_engine.training.applying import Wanted, embed_all, open_images, save_embeddings
+    from lsc_engine.training.applying import Wanted, embed_all, names_for, open_images, save_embeddings
 
     trained = _open(found, device, data_dir, at, plugin)
-    source = open_images(trained, Wanted(dataset, split, path, classes), data_dir)
+    source, notes = open_images(trained, Wanted(dataset, split, path, classes), data_dir)
+    for note in notes:
+        say(f"note: {note}")
+    if source.classes > trained.classes and trained.names:
+        say(f"note: labels from {trained.classes} on are classes that the run does not know, in the order above")
     z, labels = embed_all(trained, source, limit)
     facts = {
         "run": found.id,
@@ -83,13 +89,16 @@ def embed(
         "split": split,
         "system": str(trained.config.target.system or trained.config.target.method),
     }
+    if source.class_names:
+        facts["classes"] = names_for(source.class_names)
     try:
         files = save_embeddings(file, z, labels, facts)
     except OSError as error:
         raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
     if as_json:
         sizes = {"images": len(z), "n": z.shape[1], "embedding_bytes": 4 * z.shape[1], "bytes": z.nbytes}
-        emit_json({**facts, "step": trained.step, **sizes, "files": [str(one) for one in files]})
+        facts.pop("classes", None)
+        emit_json({**facts, "step": trained.step, **sizes, "notes": list(notes), "files": [str(one) for one in files]})
         return
     say(f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all")
     for one in files:
@@ -98,7 +107,9 @@ def embed(
 
 def predict(
     run: OneRun,
-    images: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Image files.")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")
+    ] = None,
     dataset: Dataset = None,
     split: Annotated[str | None, typer.Option("--split", metavar="SPLIT", help="train or val, of a data set.")] = None,
     path: DataPath = None,
@@ -116,7 +127,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Labels of image files, or of a data set, with the cosine to the class's vector; or "new class", where the nearest
-    vector of the system belongs to none.
+    vector of the system belongs to none. Exit code 1 where an image cannot be read; the others have their labels.
 
     Example: lsc-engine predict demo/V21-min/seed-0 digit.png
     """
@@ -126,22 +137,35 @@ def predict(
     whole = dataset is not None or split is not None or path is not None or classes is not None
     if bool(images) == whole:
         raise UsageError("name image files, or a data set by --dataset or --split, one of both")
-    _check_split(split or "val")
-    absent = [file for file in images or () if not user_path(file).is_file()]
-    if absent:
-        raise UsageError(*(f"IMAGE {file}: there is no such file" for file in absent))
+    if split is not None:
+        _check_split(split)
+    given = [user_path(one) for one in images or ()]
+    if given and not any(one.exists() for one in given):
+        raise UsageError(*(f"IMAGE {file}: there is no such file or folder" for file in given))
     file = _free(user_path(out), force, (".csv",)) if out is not None else None
-    from lsc_engine.training.applying import class_names
+    from lsc_engine.training.applying import Pictures, Wanted, image_paths, open_pictures, predict_all
 
     trained = _open(found, device, data_dir, at, plugin)
-    if images:
-        rows = _of_files([user_path(one) for one in images], trained)
+    failed: list[tuple[str, str]] = []
+    if given:
+        paths, absent = image_paths(given)
+        failed = [(str(path), why) for path, why in absent]
+        pictures = Pictures(paths, None, None, paths, None)
     else:
-        rows = _of_dataset(trained, dataset, split or "val", path, classes, limit, data_dir)
-    names = class_names(trained.config, data_dir)
-    for row in rows:
-        row["name"] = names[row["label"]] if row["label"] is not None and row["label"] < len(names) else None
-    _tell(rows, found.id, trained, file, as_json)
+        pictures = open_pictures(trained, Wanted(dataset, split, path, classes), data_dir)
+    rows = []
+    for number, one in enumerate(predict_all(trained, pictures, limit)):
+        if isinstance(one, str):
+            failed.append((str(pictures.names[number]), one))
+        else:
+            rows.append(_row(number, one, pictures, trained.names))
+    for note in pictures.notes:
+        say(f"note: {note}")
+    for _, why in failed:
+        say(why)
+    _tell(rows, failed, pictures, found.id, trained, file, as_json)
+    if failed:
+        sys.exit(1)
 
 
 def _check_split(split: str) -> None:
@@ -166,58 +190,72 @@ def _open(found: Any, device: str, data_dir: Path | None, at: int | None, plugin
     from lsc_engine.training.trained import open_trained
 
     load_plugins(plugin or [])
-    return open_trained(found, device=pick_device(device), data_dir=data_dir, at=at)
+    trained = open_trained(found, device=pick_device(device), data_dir=data_dir, at=at)
+    if trained.unnamed:
+        say(f"note: {trained.unnamed}")
+    return trained
 
 
-def _of_files(files: list[Path], trained: Trained) -> list[dict[str, Any]]:
-    from lsc_engine.training.applying import predict as labels_of
-    from lsc_engine.training.applying import read_images
-
-    told = [one for images in read_images(files, trained) for one in labels_of(trained, trained.embed(images))]
-    return [{"image": str(file), **_row(one)} for file, one in zip(files, told, strict=True)]
-
-
-def _of_dataset(
-    trained: Trained, dataset: str | None, split: str, path: str | None, classes: int | None, limit: int | None,
-    data_dir: Path | None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    import torch
-
-    from lsc_engine.training.applying import Wanted, open_images
-    from lsc_engine.training.applying import predict as labels_of
-
-    source = open_images(trained, Wanted(dataset, split, path, classes), data_dir)
-    count = source.images if limit is None else min(limit, source.images)
-    rows: list[dict[str, Any]] = []
-    for z, labels in trained.embeddings(source, torch.arange(count)):
-        for one, true in zip(labels_of(trained, z), labels.tolist(), strict=True):
-            rows.append({"image": len(rows), "true": true, **_row(one)})
-    return rows
+def _row(number: int, one: Prediction, pictures: Pictures, names: Sequence[str]) -> dict[str, Any]:
+    name = pictures.names[number]
+    row: dict[str, Any] = {"image": name if isinstance(name, int) else str(name)}
+    if pictures.labels is not None:
+        row["true"] = pictures.labels[number]
+    if pictures.named is not None:
+        row["true_name"] = pictures.named[number]
+    row |= {"label": one.label, "new_class": one.label is None, "nearest": one.nearest, "cosine": one.cosine}
+    row["name"] = names[one.label] if one.label is not None and one.label < len(names) else None
+    return row
 
 
-def _row(one: Prediction) -> dict[str, Any]:
-    return {"label": one.label, "new_class": one.label is None, "nearest": one.nearest, "cosine": one.cosine}
+def _called(label: int, names: Sequence[str]) -> str:
+    """A label with the name of its class."""
+    name = names[label] if label < len(names) else ""
+    return f"{label}  {printable(name)}" if name not in ("", f"{label}") else f"{label}"
 
 
-def _tell(rows: list[dict[str, Any]], run: str, trained: Trained, file: Path | None, as_json: bool) -> None:
-    summary: dict[str, Any] = {"run": run, "step": trained.step, "images": len(rows)}
-    summary["new_classes"] = sum(row["new_class"] for row in rows)
-    if rows and "true" in rows[0]:
-        summary["accuracy"] = sum(row["nearest"] == row["true"] for row in rows) / len(rows)
-    if file is not None:
-        with file.open("w", newline="", encoding="utf-8") as out:
-            writer = csv.DictWriter(out, list(rows[0]) if rows else ["image"], lineterminator="\n")
+def _columns(pictures: Pictures) -> list[str]:
+    true = ["true"] if pictures.labels is not None else []
+    true += ["true_name"] if pictures.named is not None else []
+    return ["image", *true, "label", "new_class", "nearest", "cosine", "name"]
+
+
+def _write_csv(file: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """The rows as CSV, whole or not at all; file names that are not UTF-8 keep their bytes."""
+    from lsc_engine.runs.files import whole_file
+
+    try:
+        with whole_file(file) as part, part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+            writer = csv.DictWriter(out, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+    except OSError as error:
+        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
+
+
+def _tell(
+    rows: list[dict[str, Any]], failed: list[tuple[str, str]], pictures: Pictures, run: str, trained: Trained,
+    file: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    summary: dict[str, Any] = {"run": run, "step": trained.step, "images": len(rows)}
+    summary["new_classes"] = sum(row["new_class"] for row in rows)
+    judged = [row for row in rows if row.get("true") is not None]
+    if judged:
+        summary["accuracy"] = sum(row["nearest"] == row["true"] for row in judged) / len(judged)
+    if file is not None:
+        _write_csv(file, _columns(pictures), rows)
     if as_json:
-        emit_json({**summary, "labels": rows})
+        bad = [{"image": name, "error": why} for name, why in failed]
+        emit_json({**summary, "notes": list(pictures.notes), "failed": bad, "labels": rows})
         return
     if file is None:
         for row in rows:
-            what = "new class" if row["new_class"] else f"{row['label']}"
-            name = f"  {printable(row['name'])}" if row["name"] else ""
+            what = "new class" if row["new_class"] else _called(row["label"], trained.names)
             cosine = "" if row["cosine"] is None else f"  cosine {row['cosine']:.4f}"
-            near = f"  nearest {row['nearest']}" if row["new_class"] else ""
-            print(f"{printable(str(row['image']))}  {what}{name}{cosine}{near}")
-    share = f", {100 * summary['accuracy']:.1f} % right" if "accuracy" in summary else ""
-    say(f"{len(rows):,} image{'' if len(rows) == 1 else 's'}{share}, {summary['new_classes']:,} of a new class")
+            near = f"  nearest {_called(row['nearest'], trained.names)}" if row["new_class"] else ""
+            print(f"{printable(str(row['image']))}  {what}{cosine}{near}")
+    share = f", {100 * summary['accuracy']:.1f} % right" if judged else ""
+    share += f" of {len(judged):,} whose class the run knows" if judged and len(judged) < len(rows) else ""
+    bad_ones = f", {len(failed):,} that cannot be read" if failed else ""
+    count = f"{len(rows):,} image{'' if len(rows) == 1 else 's'}"
+    say(f"{count}{share}, {summary['new_classes']:,} of a new class{bad_ones}")

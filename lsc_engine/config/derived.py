@@ -81,7 +81,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         return Duration.parse(text).steps(epoch, train.batch_size)
 
     save = Duration.parse(config.checkpoint.every)
-    n = _dim(config, counts.classes)
+    n = latent_dim(config, counts.classes)
     size = data.image_size if data.image_size is not None else facts_of(data.dataset).size
     assert size is not None
     system = _facts(config, n, counts.classes)
@@ -149,7 +149,8 @@ def _table_bytes(config: Settings, n: int | None, classes: int) -> int:
     return rows + (24 * classes if (config.target.order or "").startswith("nearest:") else 0)
 
 
-def _dim(config: Settings, classes: int) -> int | None:
+def latent_dim(config: Settings, classes: int) -> int | None:
+    """The latent dimension n of a run of so many classes; None for the own width of a network."""
     if isinstance(config.model.dim, int):
         return config.model.dim
     if config.model.dim == "min" and config.target.system is not None:

@@ -14,6 +14,7 @@ import math
 import os
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,35 @@ def replace_json(path: Path, document: dict[str, Any], *, durable: bool = True) 
     """`document` as JSON, written like `replace_file`. Raises OSError."""
     text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     replace_file(path, text.encode("utf-8", "backslashreplace"), durable=durable)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write a file at, which becomes `path` at the end of the block if nothing went wrong there: a file that a
+    user names is the old one or whole, never a part. It has the same ending; what is no regular file, like /dev/null, is
+    written itself. Raises OSError."""
+    target = Path(os.path.realpath(path))
+    try:
+        mode: int | None = target.stat().st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
+        yield target
+        return
+    part = target.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.part{target.suffix}")
+    try:
+        # Some libraries write for their owner alone: the file is as the umask has it, or as the one before it.
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        usual = part.stat().st_mode
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(part, stat.S_IMODE(usual if mode is None else mode))
+        os.replace(part, target)
+    except OSError as error:
+        if error.filename is not None and Path(os.fsdecode(error.filename)) == part:
+            error.filename = str(path)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part)

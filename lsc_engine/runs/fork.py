@@ -10,12 +10,16 @@ from typing import Any
 from lsc_engine.config import RunConfig, differences, plan_study
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.checkpoints import list_checkpoints, newest_good, step_name
+from lsc_engine.runs.classes import read_classes, write_classes
+from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.layout import CHECKPOINTS, PRESET, check_name, run_folder
 from lsc_engine.runs.run import Run
 from lsc_engine.runs.writer import create_run
 
-# What may differ from the parent: all else decides what the weights and the optimizer's state mean.
-FREE = ("optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
+# What may differ from the parent: all else decides what the weights and the optimizer's state mean. The images may lie
+# elsewhere, but are the same: that is looked at when the run goes on.
+PLACE = "data.path"
+FREE = (PLACE, "optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
         "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights", "target.within",
         "target.teacher_weight", "target.temperature")  # fmt: skip
 BOUND = ("optimizer.name",)
@@ -42,6 +46,23 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     return after
 
 
+def moved_config(run: Run, sets: Sequence[str]) -> RunConfig:
+    """The settings of a run whose images have moved: `sets` may name their new place. UsageError for anything else."""
+    before = RunConfig.from_toml(run.path / PRESET)
+    if not sets:
+        return before
+    after = plan_study(run.path / PRESET, name=run.study, sets=sets, seeds=(run.seed,)).runs[0].config
+    faults = [
+        f"--set {key}: is {old!r} in {run.id}; a run that goes on keeps its settings, only data.path may name another "
+        f"place of the same images. Other settings: lsc-engine fork {run.id} --set …"
+        for key, old, _ in differences(before, after)
+        if key != PLACE
+    ]
+    if faults:
+        raise UsageError(*faults)
+    return before.model_copy(update={"data": before.data.model_copy(update={"path": after.data.path})})
+
+
 def create_fork(
     parent: Run, config: RunConfig, at: int | None, total_steps: int, root: Path, source: Mapping[str, Any]
 ) -> Path:
@@ -63,10 +84,16 @@ def create_fork(
     lineage = {"parent": {"id": parent.id, "step": found.step}}
     if "start" in parent.source:
         lineage["start"] = parent.source["start"]
+    try:
+        names = read_classes(parent.path)
+    except UnreadableError as error:
+        raise UsageError(f"{parent.id}: {error}") from None
     folder = create_run(run_folder(root, config.run_id), config, {**source, **lineage})
     try:
         (folder / CHECKPOINTS).mkdir()
         shutil.copytree(found.path, folder / CHECKPOINTS / step_name(found.step))
+        if names:
+            write_classes(folder, names)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise LscError(f"{folder}: the checkpoint cannot be copied: {error.strerror or error}") from error

@@ -31,8 +31,12 @@ def execute(
     signals: Signals,
     echo: bool = True,
     display: Display | None = None,
+    like: Path | None = None,
 ) -> str:
     """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged.
+
+    `config` may name another place of the images than the folder's preset does; `like`: the folder of a run whose
+    images they must be.
 
     LscError where the folder cannot be written, or is gone in the end: its state is then kept nowhere.
     """
@@ -50,7 +54,7 @@ def execute(
             torch.set_num_threads(cpu_threads(config.train.batch_size, derived.image_size))
         taken = take(config, folder, runs_dir, channels=derived.channels, device=device)
         session = Session(
-            config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say
+            config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say, like=like
         )
         writer.record(
             head=session.head.record(), device=device_name(device), threads=torch.get_num_threads(),

@@ -16,6 +16,7 @@ from lsc_engine.runs.files import UnreadableError, read_json
 from lsc_engine.runs.fork import FREE
 from lsc_engine.runs.layout import SOURCE
 from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.training import checkpoint
 from lsc_engine.vectors.order import Bijection
 
 _SAMPLE = 64
@@ -59,6 +60,32 @@ def differing(saved: Mapping[str, Any], own: Mapping[str, Any], free: tuple[str,
         found += _images(saved, own)
     more = len(found) - _SHOWN
     return [*found[:_SHOWN], f"and {more} more"] if more > 0 else found
+
+
+def other_pictures(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """A clause for each difference of the images alone; none where `saved` knows nothing of them."""
+    if not saved.get("means"):
+        return []
+    changed = differences(saved.get("data", {}), json.loads(json.dumps(own["data"])))
+    return [f"{key} was {old!r} and is {new!r}" for key, (old, new) in changed.items()] or _images(saved, own)
+
+
+def pictures_of(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an identity that names the images."""
+    return {key: own[key] for key in ("data", "labels", "means")}
+
+
+def known_pictures(folder: Path) -> dict[str, Any]:
+    """What the run in `folder` was trained on: as it noted at its start, else as its newest checkpoint has it; empty
+    where neither is there."""
+    try:
+        noted = read_json(folder / SOURCE).get("pictures")
+    except UnreadableError:
+        noted = None
+    if isinstance(noted, dict):
+        return noted
+    found = checkpoint.load_newest(folder, lambda text: None)
+    return {} if found is None else pictures_of(json.loads(found.state["identity"]))
 
 
 def _images(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

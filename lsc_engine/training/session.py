@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.config import Derived, RunConfig
-from lsc_engine.data import Batch, Batches, ImageSource, WorkerLostError, eval_batches, images_from_class, open_source
+from lsc_engine.data import Batch, Batches, WorkerLostError, eval_batches, images_from_class
 from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model
@@ -28,6 +28,7 @@ from lsc_engine.training.fixing import Fixing
 from lsc_engine.training.identity import differing, identity, may_differ
 from lsc_engine.training.measure import Measure
 from lsc_engine.training.microbatch import MicroBatches, out_of_memory
+from lsc_engine.training.pictures import check_images, keep_images, open_images
 from lsc_engine.training.saving import SaveTimes
 from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.signals import Interrupted, Signals
@@ -53,14 +54,15 @@ class Session:
     def __init__(
         self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
         say: Callable[[str], None], taken: Taken | None = None, display: Display | None = None,
+        like: Path | None = None,
     ) -> None:  # fmt: skip
-        self.config, self.derived, self.folder, self.device = config, derived, folder, device
+        self.config, self.derived, self.folder, self.device, self.like = config, derived, folder, device, like
         self.dtype = autocast_dtype(config.train.precision, device)
-        self.taken = taken or Taken()
         self.batch_size = config.train.batch_size
         self.steps_per_epoch, self.total_steps = derived.steps_per_epoch, derived.total_steps
         self.log_every, self.eval_every = derived.log_every, derived.eval_every
-        self._open_data(data_dir, say)
+        self.source, self.validation = open_images(config, data_dir, device, say)
+        self.taken = (taken or Taken()).aligned(self.source.class_names)
         self._build()
         self._prepare_steps()
         self.identity = identity(config, self.head, self.source)
@@ -80,15 +82,6 @@ class Session:
         self.remaining: float | None = None
         self._display, self._shown = display, dict[str, float]()
         self._neighbours = Neighbours(device)
-
-    def _open_data(self, data_dir: Path | None, say: Callable[[str], None]) -> None:
-        """Training images and, where there are any, validation images, of this or of another data set."""
-        where: dict[str, Any] = {"data_dir": data_dir, "device": self.device, "say": say}
-        data, other = self.config.data, self.config.eval.dataset
-        self.source: ImageSource = open_source(data, split="train", **where)
-        if other not in (None, data.dataset):
-            data = data.model_copy(update={"dataset": other, "path": None, "image_size": self.source.size})
-        self.validation: ImageSource | None = open_source(data, split="val", **where)
 
     def _build(self) -> None:
         """Backbone, head, and what measures them."""
@@ -310,7 +303,10 @@ class Session:
     def resume(self, writer: RunWriter) -> int:
         """Continue from the newest good checkpoint: its step, or 0 where there is none."""
         found = checkpoint.load_newest(self.folder, writer.message)
+        images = (self.folder, self.config, self.source, self.identity)
+        check_images(*images, begun=found is not None, like=self.like)
         if found is None:
+            keep_images(*images, writer)
             self.measure.watch.forget_after(0)
             if self.taken.start is not None:
                 self._begin_with(self.taken.start, writer)
@@ -323,6 +319,7 @@ class Session:
                 f"{self.folder}: checkpoint step {step} is of another training: {'; '.join(changed)}. "
                 "Set it back; or change settings by lsc-engine fork"
             )
+        keep_images(*images, writer)
         checkpoint.restore(self.model, self.head, found.tensors)
         keep_only(self.optimizer, self.fixing.parameters())
         self.fixing.streaks = state.get("etf_streaks", self.fixing.streaks)
@@ -346,10 +343,12 @@ class Session:
         found = start.load()
         new = checkpoint.restore_backbone(self.model, found.tensors)
         layer = {name.removeprefix("head."): t for name, t in found.tensors.items() if name.startswith("head.")}
-        taken = self.head.take_over(layer)
+        taken = self.head.take_over(layer, start.rows)
         words = [f"begins with the weights of {start.id} at step {found.step}"]
         words += [f"new: {', '.join(new)}"] if new else []
         words += [f"class layer: {', '.join(taken)}"] if taken else []
+        if start.rows is not None:
+            words += ["classes have other numbers than there: rows of a class layer go by name, centres by number"]
         writer.message("; ".join(words))
         writer.record(start={"id": start.id, "step": found.step, "sha256": found.sha256, "classes": start.classes})
         self.owes_evaluation = True

@@ -1,7 +1,11 @@
-"""A trained run opened for use: its network and head with the weights of a checkpoint, and embeddings of images."""
+"""A trained run opened for use: its network and head with the weights of a checkpoint, and embeddings of images.
+
+All that it takes is in the run folder: the images that it was trained on need not be there any more.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,25 +13,38 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lsc_engine.config import Derived, RunConfig, derive
+from lsc_engine.config import RunConfig
+from lsc_engine.config.datasets import class_names, facts_of
+from lsc_engine.config.derived import latent_dim
 from lsc_engine.data import ImageSource, eval_batches
 from lsc_engine.errors import UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model, etf
 from lsc_engine.runs import Run
-from lsc_engine.runs.layout import PRESET
+from lsc_engine.runs.classes import read_classes
+from lsc_engine.runs.files import UnreadableError
+from lsc_engine.runs.layout import CLASSES, PRESET
 from lsc_engine.training import checkpoint
 from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.seeds import derive_seed
-from lsc_engine.training.taken import take
+from lsc_engine.training.taken import names_of, take
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A run's network and head in evaluation mode, with the weights of checkpoint `step`."""
+    """A run's network and head in evaluation mode, with the weights of checkpoint `step`.
+
+    It takes images uint8 [`channels`, `image_size`, `image_size`]; `images`: how many it was trained on; `names`: of its
+    classes in the order of the labels, none where they have none; `unnamed`: a sentence where names are not certain.
+    """
 
     config: RunConfig
-    derived: Derived
+    images: int
+    classes: int
+    channels: int
+    image_size: int
+    names: tuple[str, ...]
+    unnamed: str | None
     model: nn.Module
     head: Head
     step: int
@@ -54,26 +71,59 @@ class Trained:
 
 
 def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None, at: int | None = None) -> Trained:
-    """The run with its newest good checkpoint (that of step `at`, where given). UsageError where there is none, or
-    where only missing images say how many classes there are."""
+    """The run with its newest good checkpoint (that of step `at`, where given). UsageError where there is none."""
     config = RunConfig.from_toml(run.path / PRESET)
-    derived = derive(config, data_dir)
     found = checkpoint.load_newest(run.path, lambda text: None, at)
     if found is None:
         which = "good checkpoint" if at is None else f"good checkpoint of step {at}"
         raise UsageError(f"{run.id} has no {which}; lsc-engine resume {run.id} makes one")
-    model = build_model(
-        config.model, channels=derived.channels, size=derived.image_size, dim=derived.n,
-        seed=derive_seed(config.seed, "model"),
-    ).to(device)  # fmt: skip
-    dim = derived.n or width_of(model, derived.channels, derived.image_size, device)
-    head = head_of(config, run, classes=derived.classes, dim=dim, channels=derived.channels).to(device)
+    data = json.loads(found.state["identity"])["data"]
+    images, classes, size = (int(data[key]) for key in ("images", "classes", "size"))
+    channels = int(run.source.get("channels") or facts_of(config.data.dataset).channels)
+    names, unnamed = _names(run, config, classes, data_dir)
+    n = latent_dim(config, classes)
+    seed = derive_seed(config.seed, "model")
+    model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed).to(device)
+    dim = n or width_of(model, channels, size, device)
+    head = head_of(config, run, classes=classes, dim=dim, channels=channels, names=names).to(device)
     etf.adopt({"model": model, "head": head}, found.tensors)
     checkpoint.restore(model, head, found.tensors)
     model.eval()
     head.eval()
     dtype = autocast_dtype(config.train.precision, device)
-    return Trained(config, derived, model, head, found.step, device, dtype)
+    return Trained(config, images, classes, channels, size, names, unnamed, model, head, found.step, device, dtype)
+
+
+def _names(run: Run, config: RunConfig, classes: int, data_dir: Path | None) -> tuple[tuple[str, ...], str | None]:
+    """The names of the run's classes, and a sentence where they are not certain."""
+    if config.data.labels == "unique":
+        return (), None
+    try:
+        names = read_classes(run.path)
+    except UnreadableError as error:
+        return (), f"{run.id}: {error}: the names of its classes are not known"
+    if len(names) == classes:
+        return names, None
+    if names:
+        return (), f"{run.id}: {CLASSES} names {len(names):,} classes, the checkpoint has {classes:,}: it is not used"
+    return _names_of_data(run, config, classes, data_dir)
+
+
+def _names_of_data(
+    run: Run, config: RunConfig, classes: int, data_dir: Path | None
+) -> tuple[tuple[str, ...], str | None]:
+    """For a run of a version that kept no names: those of its data set."""
+    data = config.data
+    if (fixed := facts_of(data.dataset).class_names) or data.dataset not in ("imagenet", "folder"):
+        return fixed[:classes], None
+    try:
+        there = class_names(data.dataset, data_dir, data.path)
+    except OSError:
+        there = ()
+    where, old = data.path or data.dataset, f"{run.id} is of a version that kept no names of classes"
+    if len(there) < classes or (data.dataset == "folder" and len(there) != classes):
+        return (), f"{old}, and {where} has {len(there):,} classes now instead of {classes:,}: labels are numbers"
+    return there[:classes], f"{old}: they are taken from {where} as it is now"
 
 
 def width_of(model: nn.Module, channels: int, size: int, device: torch.device) -> int:
@@ -83,12 +133,15 @@ def width_of(model: nn.Module, channels: int, size: int, device: torch.device) -
         return int(model(torch.zeros((1, channels, size, size), device=device)).shape[1])
 
 
-def head_of(config: RunConfig, run: Run, *, classes: int, dim: int | None, channels: int = 1) -> Head:
+def head_of(
+    config: RunConfig, run: Run, *, classes: int, dim: int | None, channels: int = 1, names: tuple[str, ...] = ()
+) -> Head:
     """The head of a run, untrained, on the CPU; of a table of vectors it is as wide as the table. What it learnt from a
     teacher or began with is left aside. UsageError where a table that it needs is not there any more."""
     target = config.target.model_copy(update={"teacher": None})
     plain = config.model_copy(update={"target": target, "start_from": None})
     taken = take(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
+    taken = taken.aligned(names or names_of(run))
     width = taken.table.shape[1] if taken.table is not None else dim
     if width is None:
         raise UsageError(f"{run.id}: the width of its embeddings is not known")
