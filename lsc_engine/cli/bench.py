@@ -59,6 +59,8 @@ def bench(
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         run(unknown[0])
+    from lsc_engine.runs.files import write_whole
+
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out: {out} is a file; a folder is needed")
     documents = []
@@ -72,9 +74,8 @@ def bench(
             _print(result)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            (out / f"{name}.md").write_text(result.markdown())
-            for file, text in result.files.items():
-                (out / file).write_text(text)
+            for file, text in {f"{name}.md": result.markdown(), **result.files}.items():
+                write_whole(out / file, text)
             say(f"written: {', '.join(str(out / file) for file in (f'{name}.md', *result.files))}")
     if as_json:
         emit_json(documents[0] if len(documents) == 1 else documents)

@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 from lsc_engine.cli.output import emit_json, results, say
 from lsc_engine.config import RunConfig, RunPlan, StudyPlan, TunePlan, derive, missing_data
 from lsc_engine.config.checks import ARGUMENTS
+from lsc_engine.config.datasets import class_names
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import find_run, open_run
+from lsc_engine.runs.classes import changed_classes, other_classes, read_classes
 from lsc_engine.runs.control import enqueue
+from lsc_engine.runs.files import UnreadableError
+from lsc_engine.runs.fork import create_fork, fork_config, moved_config
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.needed import missing_runs
 from lsc_engine.runs.provenance import describe_source
@@ -60,6 +64,10 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     check_runs([*plan.runs, *(plan.tune.runs if plan.tune else ())], place)
     looked = look_at_study(plan.tune or plan, place.runs_dir)
     check_models((run.config for run in looked if run.action == "new"), place)
+    check_classes(((run.config, run.folder) for run in looked if _begun(run)), place)
+    for run in looked:
+        if run.action == "done" and run.moved_from is not None:
+            say(f"note: {run.id} was trained on the images in {run.moved_from}; what it has is told as it is")
     check_place(place, importing=not detach)
     write_study(place.runs_dir, plan.study, plan.to_toml())
     if detach:
@@ -82,37 +90,50 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     sys.exit(code)
 
 
-def resume_run(ref: str, place: Place, *, detach: bool, as_json: bool) -> None:
-    """Continue one run; a finished one is told as it is. Exits with its code; UsageError where another process does."""
+def _begun(run: StudyRun) -> bool:
+    return run.action == "resume" and bool(open_run(run.folder).checkpoints())
+
+
+def resume_run(ref: str, sets: Sequence[str], place: Place, *, detach: bool, as_json: bool) -> None:
+    """Continue one run, with its images at another place where `sets` say so; a finished one is told as it is. Exits
+    with its code; UsageError where another process does."""
     run = find_run(ref, [place.runs_dir])
     place = replace(place, runs_dir=run.root or place.runs_dir)
     status = run.status()
-    config = RunConfig.from_toml(run.path / PRESET)
+    config = moved_config(run, sets)
     if status.state == "finished":
         say(f"{run.id} is finished, at step {status.step}; fork it to train it further")
         return _tell_run(run, as_json)
     if status.active and status.shown_state != "lost":
         raise UsageError(f"{run.id} is {status.shown_state} already (pid {status.pid} on {status.host})")
-    check_data([config], place)
-    check_runs([RunPlan(run.id, config)], place, begun=bool(run.checkpoints()))
+    check_data([config], place, f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR")
+    begun = bool(run.checkpoints())
+    if begun:
+        check_classes([(config, run.path)], place)
+    check_runs([RunPlan(run.id, config)], place, begun=begun)
     check_place(place, importing=not detach)
     if detach:
         return _detach(place, run.study, [run.id], as_json)
-    _train_one(StudyRun(run.id, run.path, config, (), "resume", status), place, as_json)
+    before = RunConfig.from_toml(run.path / PRESET).data.path
+    moved = before if before != config.data.path else None
+    _train_one(StudyRun(run.id, run.path, config, (), "resume", status, moved), place, as_json)
 
 
 def fork_run(
     ref: str, sets: Sequence[str], at: int | None, name: str | None, place: Place, *, detach: bool, as_json: bool
 ) -> None:
     """A new run beside `ref`, from its checkpoint, with changed settings. Exits with its code."""
-    from lsc_engine.runs.fork import create_fork, fork_config
-
     parent = find_run(ref, [place.runs_dir])
     config = fork_config(parent, sets, name)
     check_data([config], place)
+    check_classes([(config, parent.path)], place)
     check_runs([RunPlan(config.run_id, config)], place, begun=True)
     check_models([config], place)
     check_place(place, importing=not detach)
+    if config.data.path != RunConfig.from_toml(parent.path / PRESET).data.path:
+        from lsc_engine.training.pictures import check_moved
+
+        check_moved(parent.path, config, place.data_dir, say)
     total = derive(config, place.data_dir).total_steps
     folder = create_fork(parent, config, at, total, place.runs_dir, describe_source(sys.argv))
     if detach:
@@ -154,14 +175,33 @@ def check_place(place: Place, *, importing: bool) -> None:
         pick_device(place.device)
 
 
-def check_data(configs: Iterable[RunConfig], place: Place) -> None:
-    """UsageError, with what to put where, if the images of a run are not found; also if no step count follows."""
+def check_data(configs: Iterable[RunConfig], place: Place, hint: str = "") -> None:
+    """UsageError, with what to put where, if the images of a run are not found; also if no step count follows. `hint`:
+    what else may be done where a folder of images is gone."""
     configs = list(configs)
     missing = {sentence for config in configs for sentence in missing_data(config, place.data_dir)}
     if missing:
-        raise UsageError(*sorted(missing))
+        moved = any(config.data.path is not None for config in configs)
+        raise UsageError(*sorted(missing), *([hint] if hint and moved else []))
     for config in configs:
         derive(config, place.data_dir)
+
+
+def check_classes(begun: Iterable[tuple[RunConfig, Path]], place: Place) -> None:
+    """UsageError for a run folder whose checkpoints were trained on other classes than its images have now."""
+    faults = []
+    for config, folder in begun:
+        try:
+            known = read_classes(folder)
+        except UnreadableError:
+            continue
+        data = config.data
+        now = class_names(data.dataset, place.data_dir, data.path)[: data.classes]
+        changed = changed_classes(known, now) if known and now and data.labels == "class" else None
+        if changed:
+            faults.append(other_classes(folder, data.path or data.dataset, changed))
+    if faults:
+        raise UsageError(*faults)
 
 
 def check_models(configs: Iterable[RunConfig], place: Place) -> None:
@@ -213,7 +253,10 @@ def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
     with Signals() as signals:
         from lsc_engine.training.study import ELSEWHERE, Job, exit_code
 
-        jobs = [Job(run.id, run.folder, run.needs) for run in todo]
+        jobs = [
+            Job(run.id, run.folder, run.needs, run.config.data.path if run.moved_from else None, run.like)
+            for run in todo
+        ]
         if place.gpus is not None:
             states = _spread(jobs, place, signals)
         else:
@@ -241,7 +284,7 @@ def _in_turn(jobs: list[Job], configs: dict[str, RunConfig], place: Place, signa
             try:
                 state = execute(
                     job.folder, configs[job.id], runs_dir=place.runs_dir, device=device, data_dir=place.data_dir,
-                    signals=signals, echo=echo, display=shown,
+                    signals=signals, echo=echo, display=shown, like=job.like,
                 )  # fmt: skip
             except LscError as error:
                 # Its folder cannot be written; the other runs go on.

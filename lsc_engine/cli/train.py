@@ -74,6 +74,10 @@ def run(
 
 def resume(
     ref: OneRun,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="data.path=DIR", help="Where the same images lie now, if they have moved."),
+    ] = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -89,7 +93,7 @@ def resume(
     from lsc_engine.plugins import load_plugins
 
     load_plugins(plugin or [])
-    resume_run(ref, _place(runs_dir, data_dir, device, None, plugin), detach=detach, as_json=as_json)
+    resume_run(ref, tuple(sets or ()), _place(runs_dir, data_dir, device, None, plugin), detach=detach, as_json=as_json)
 
 
 def fork(

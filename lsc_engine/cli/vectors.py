@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,17 +202,15 @@ def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) ->
         raise UsageError(f"--csv: there is no folder {file.parent}")
     if file.is_dir():
         raise UsageError(f"--csv: {file} is a folder")
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    from lsc_engine.runs.files import whole_file
+
     try:
-        with part.open("w", newline="", encoding="utf-8") as stream:
+        with whole_file(file) as part, part.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             for block in _blocks(name, n, classes, rows):
                 writer.writerows([[f"{x:.9g}" for x in row] for row in block])
-        part.replace(file)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    finally:
-        part.unlink(missing_ok=True)
     return rows
 
 

@@ -209,7 +209,7 @@ def _first_dataset(raw: Table) -> str:
 
 
 def parse_run(path: Path) -> RunConfig:
-    """The RunConfig of a run's preset.toml; its data need not be there. PresetError with all faults where it is none."""
+    """The RunConfig of a run's preset.toml; its data need not be there. PresetError with all faults for another file."""
     text, raw = read_toml(path)
     head = check_head(raw)
     if head.record is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lsc_engine.config.reporting import BenchReport
 from lsc_engine.report.text import bullets, csv_text, md, plain, section, table
-from lsc_engine.runs.files import UnreadableError, read_json, replace_json
+from lsc_engine.runs.files import UnreadableError, read_json, replace_json, write_whole
 from lsc_engine.runs.studies import Study
 
 # What is drawn against the number of classes: factor and kind by unit.
@@ -76,7 +76,7 @@ def bench_sections(
             rows = [row for row in one.get("rows", []) if isinstance(row, dict)]
             texts += [f"**{md(one.get('title', ''))}**" if one.get("title") else "", _rows_table(rows)]
             file = folder / f"{name}-{number + 1}.csv"
-            file.write_text(csv_text(list(rows[0]) if rows else [], [list(row.values()) for row in rows]))
+            write_whole(file, csv_text(list(rows[0]) if rows else [], [list(row.values()) for row in rows]))
             drawn, pictures = _figures(name, number, rows, folder)
             files += [file, *pictures]
             texts += drawn

@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lsc_engine.report.svg import tidy
+from lsc_engine.runs.files import whole_file
 
 # After Okabe and Ito 2008: apart for the common colour-vision deficiencies, and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#333333")
@@ -85,9 +86,10 @@ def draw(document: dict[str, Any], *files: Path) -> None:
             figure.legend(frameon=False, loc="outside lower center", ncols=columns)
         for out in files:
             dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
-            figure.savefig(out, dpi=document.get("dpi", 300), metadata={dated: None} if dated else None)
-            if out.suffix == ".svg":
-                tidy(out)
+            with whole_file(out) as part:
+                figure.savefig(part, dpi=document.get("dpi", 300), metadata={dated: None} if dated else None)
+                if out.suffix == ".svg":
+                    tidy(part)
             # Laid out once: a second file is the same picture.
             figure.set_layout_engine("none")
         plt.close(figure)

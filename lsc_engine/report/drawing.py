@@ -15,6 +15,7 @@ import numpy as np
 
 from lsc_engine.report.curves import COLOURS, STYLES, escaped
 from lsc_engine.report.svg import tidy
+from lsc_engine.runs.files import whole_file
 
 STYLE: Any = {
     "font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7, "svg.fonttype": "none",
@@ -31,9 +32,10 @@ def save(figure: Any, folder: Path, name: str) -> list[Path]:
     """The figure as SVG and PNG, the same bytes for the same figure; it is closed."""
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     for path in paths:
-        figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
-        if path.suffix == ".svg":
-            tidy(path)
+        with whole_file(path) as part:
+            figure.savefig(part, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
+            if path.suffix == ".svg":
+                tidy(part)
         # Laid out once: the second file is the same picture.
         figure.set_layout_engine("none")
     plt.close(figure)

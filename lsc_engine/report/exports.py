@@ -11,6 +11,7 @@ from typing import Any
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import Run, checkpoints
 from lsc_engine.runs.compare import Comparison, Row, compare, is_loss
+from lsc_engine.runs.files import whole_file, write_whole
 from lsc_engine.runs.latex import tabular
 from lsc_engine.runs.tables import lines, write_csv
 
@@ -88,7 +89,8 @@ def _parquet(runs: Sequence[Run], out: Path | None, force: bool, _options: Any) 
     columns = {name: [line[place] for line in listed] for place, name in enumerate(head)}
     types = {"run": arrow.string(), "step": arrow.int64()}
     table = arrow.table({name: arrow.array(v, types.get(name, arrow.float64())) for name, v in columns.items()})
-    importlib.import_module("pyarrow.parquet").write_table(table, path)
+    with whole_file(path) as part:
+        importlib.import_module("pyarrow.parquet").write_table(table, part)
     return [path]
 
 
@@ -133,7 +135,8 @@ def _safetensors(runs: Sequence[Run], out: Path | None, force: bool, options: di
         folder.mkdir(parents=True, exist_ok=True)
         paths = [free(folder / default_name([run], ".safetensors"), force) for run in runs]
     for found, path in zip(chosen, paths, strict=True):
-        _copy_weights(found.path / MODEL, path)
+        with whole_file(path) as part:
+            _copy_weights(found.path / MODEL, part)
     return paths
 
 
@@ -151,7 +154,6 @@ def _copy_weights(file: Path, path: Path) -> None:
     from lsc_engine.models.etf import dense
 
     save_file(dense(load_file(file)), path)
-    shutil.copymode(file, path)
 
 
 def _checkpoint(run: Run, at: int | None) -> checkpoints.Checkpoint:
@@ -221,7 +223,7 @@ def _figures(runs: Sequence[Run], to: str, out: Path | None, force: bool, option
 
 def _latex(runs: Sequence[Run], out: Path | None, force: bool, options: dict[str, Any]) -> list[Path]:
     path = _file(runs, out, ".tex", force)
-    path.write_text(comparison_tabular(compare(runs, options.get("baseline"))), encoding="utf-8")
+    write_whole(path, comparison_tabular(compare(runs, options.get("baseline"))))
     return [path]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from lsc_engine.config.reporting import VectorsReport
 from lsc_engine.errors import UsageError
 from lsc_engine.report.text import bullets, csv_text, grouped, md, section, short, size, table
+from lsc_engine.runs.files import write_whole
 from lsc_engine.vectors import patterns
 from lsc_engine.vectors.counting import SystemFacts, cosine_histogram, facts, n_min, near_in_use, parse
 
@@ -140,7 +141,7 @@ def _shown(row: dict[str, Any]) -> list[str]:
 
 
 def _write(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
-    path.write_text(csv_text(head, rows))
+    write_whole(path, csv_text(head, rows))
     return path
 
 

@@ -68,6 +68,14 @@ def changed_classes(before: Sequence[str], now: Sequence[str]) -> str | None:
     return "; ".join(words) or "the same names in another order"
 
 
+def other_classes(folder: Path, where: Path | str, changed: str) -> str:
+    """The sentence that refuses to train the run in `folder` further on other classes (`changed_classes`)."""
+    return (
+        f"{folder} was trained on other classes than {where} has ({changed}): labels would shift. Put the class "
+        "folders back as they were; or train a new run on these, with start_from to begin with its weights"
+    )
+
+
 def without(names: Sequence[str], others: Sequence[str]) -> list[str]:
     """Those of `names` that are not among `others`."""
     return [name for name, label in zip(names, labels_of(names, others), strict=True) if label < 0]

@@ -164,9 +164,9 @@ def replace_json(path: Path, document: dict[str, Any], *, durable: bool = True) 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write a file at, which becomes `path` at the end of the block if nothing went wrong there: a file that a
-    user names is the old one or whole, never a part. It has the same ending; what is no regular file, like /dev/null, is
-    written itself. Raises OSError."""
+    """A path to write a file at, which becomes `path` at the end of the block if nothing went wrong in it: a file that
+    a user names is the old one or the whole new one, never a part. It has the same ending; what is no regular file,
+    like /dev/null, is written itself. Raises OSError."""
     target = Path(os.path.realpath(path))
     try:
         mode: int | None = target.stat().st_mode
@@ -192,3 +192,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(part)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to a file that a user names, whole or not at all; bytes of file names that are not UTF-8
+    stay as they are. Raises OSError."""
+    with whole_file(path) as part:
+        part.write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.config import RunConfig, differences, plan_study
+from lsc_engine.config.merge import parse_sets
+from lsc_engine.config.schema import flatten
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.checkpoints import list_checkpoints, newest_good, step_name
 from lsc_engine.runs.classes import read_classes, write_classes
 from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.layout import CHECKPOINTS, PRESET, check_name, run_folder
 from lsc_engine.runs.run import Run
+from lsc_engine.runs.settings import PLACE
 from lsc_engine.runs.writer import create_run
 
 # What may differ from the parent: all else decides what the weights and the optimizer's state mean. The images may lie
 # elsewhere, but are the same: that is looked at when the run goes on.
-PLACE = "data.path"
 FREE = (PLACE, "optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
         "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights", "target.within",
         "target.teacher_weight", "target.temperature")  # fmt: skip
@@ -47,20 +49,24 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
 
 
 def moved_config(run: Run, sets: Sequence[str]) -> RunConfig:
-    """The settings of a run whose images have moved: `sets` may name their new place. UsageError for anything else."""
-    before = RunConfig.from_toml(run.path / PRESET)
-    if not sets:
-        return before
-    after = plan_study(run.path / PRESET, name=run.study, sets=sets, seeds=(run.seed,)).runs[0].config
+    """The settings of a run that goes on: `sets` may name another place of its images, and nothing else. UsageError
+    for anything else."""
+    config = RunConfig.from_toml(run.path / PRESET)
+    given = flatten(parse_sets(sets))
     faults = [
-        f"--set {key}: is {old!r} in {run.id}; a run that goes on keeps its settings, only data.path may name another "
-        f"place of the same images. Other settings: lsc-engine fork {run.id} --set …"
-        for key, old, _ in differences(before, after)
+        f"--set {key}: a run that goes on keeps its settings; only {PLACE} may change, where the same images lie "
+        f"elsewhere. With other settings: lsc-engine fork {run.id} --set {key}=…"
+        for key in given
         if key != PLACE
     ]
+    if given and config.data.path is None:
+        faults.append(f"--set {PLACE}: {run.id} found its images in the data folder; name another by --data-dir")
     if faults:
         raise UsageError(*faults)
-    return before.model_copy(update={"data": before.data.model_copy(update={"path": after.data.path})})
+    if not given:
+        return config
+    path = str(Path(str(given[PLACE])).expanduser().absolute())
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
 def create_fork(

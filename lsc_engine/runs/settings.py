@@ -10,6 +10,8 @@ from typing import Any
 # What only names or explains a run, or says how it is compared; the seed tells runs of one variant apart.
 _WORDS = frozenset({"title", "source", "claim", "provenance", "compare", "run", "label", "study", "variant", "seed"})
 _DEEPEST = 8
+# Where the images of a run lie: it may change, the images may not.
+PLACE = "data.path"
 # Settings that may name another run (config/references.py, which would load pydantic here).
 _REFERENCES = frozenset({"target.system", "target.order", "target.teacher", "start_from"})
 

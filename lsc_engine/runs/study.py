@@ -7,14 +7,14 @@ difference and a name that would do; everything is looked at before the first fo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.files import UnreadableError, read_toml
 from lsc_engine.runs.layout import PRESET, SEED, STATUS, check_name, check_study, run_folder
-from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.runs.settings import PLACE, differences, parse, settings_of
 from lsc_engine.runs.status import Status, read_status
 from lsc_engine.runs.writer import RunSettings, create_run
 
@@ -45,7 +45,11 @@ class Plan(Protocol[C]):
 @dataclass(frozen=True, slots=True)
 class StudyRun:
     """A run of a study and what is to be done: "new", "resume", "busy" (another process trains it) or "done"
-    (finished, or diverged: the same again would diverge again)."""
+    (finished, or diverged: the same again would diverge again).
+
+    `moved_from`: where its images were when `config` names another place for them; `like`: the folder of a run of the
+    study that has the same images at another place, to compare with.
+    """
 
     id: str
     folder: Path
@@ -53,6 +57,8 @@ class StudyRun:
     needs: tuple[str, ...]
     action: str
     status: Status | None = None
+    moved_from: str | None = None
+    like: Path | None = None
 
 
 def look_at_study(plan: Plan[Any], root: Path) -> tuple[StudyRun, ...]:
@@ -71,10 +77,31 @@ def look_at_study(plan: Plan[Any], root: Path) -> tuple[StudyRun, ...]:
             faults.append(fault)
         status = read_status(folder) if _is_run(folder) else None
         action = "new" if status is None else _action(status)
-        found.append(StudyRun(run.id, folder, run.config, tuple(run.needs), action, status))
+        known = None if action == "new" else _place_of(folder)
+        moved = known if known != run.config.data.path else None
+        found.append(StudyRun(run.id, folder, run.config, tuple(run.needs), action, status, moved))
     if faults:
         raise UsageError(*faults)
-    return tuple(found)
+    return tuple(replace(run, like=_like(run, found)) for run in found)
+
+
+def _place_of(folder: Path) -> str | None:
+    """Where the preset of a run says that its images are."""
+    try:
+        found = settings_of(read_toml(folder / PRESET)).get(PLACE)
+    except UnreadableError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _like(run: StudyRun, runs: Iterable[StudyRun]) -> Path | None:
+    """A run that was trained on the same images at another place: of the study, or another seed of the variant."""
+    place = run.config.data.path
+    if place is None:
+        return None
+    moved = (other.folder for other in runs if other.moved_from is not None and other.config.data.path == place)
+    kin = (folder for folder in _kin(run.folder) if _place_of(folder) != place)
+    return next((folder for folder in (*moved, *kin) if folder != run.folder), None)
 
 
 def create_study(plan: Plan[Any], root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
@@ -114,7 +141,8 @@ def _fault(run: PlannedRun[Any], folder: Path, study: str, root: Path) -> str | 
     planned = settings_of(parse(run.config.to_toml()))
     for kin in _kin(folder):
         try:
-            known = settings_of(read_toml(kin / PRESET))
+            # Whether the images at another place are the same is looked at when they are opened.
+            known = {**settings_of(read_toml(kin / PRESET)), PLACE: planned.get(PLACE)}
         except UnreadableError as error:
             return f"{kin}: {error}; delete this run, or give another --name, such as {free_name(root, study)}"
         changed = differences(known, planned)

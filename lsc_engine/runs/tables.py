@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lsc_engine.runs.files import whole_file
 from lsc_engine.runs.rows import Floats
 from lsc_engine.runs.run import Run
 
@@ -58,11 +59,11 @@ def _plain(value: float) -> float | None:
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> int:
-    """Write the table as CSV: what was not logged is empty, what was not finite reads nan, inf or -inf. Returns the
-    number of lines."""
+    """Write the table as CSV, whole or not at all: what was not logged is empty, what was not finite reads nan, inf or
+    -inf. Returns the number of lines."""
     head, rows = lines(runs)
     count = 0
-    with path.open("w", newline="", encoding="utf-8") as out:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(head)
         for line in rows:

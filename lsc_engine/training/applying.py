@@ -56,7 +56,7 @@ class Pictures:
     Image `i` is the file `paths[i]`, or number `i` of `source`. `notes`: what the classes have not in common.
     """
 
-    names: Sequence[str | int]
+    names: Sequence[Path | int]
     labels: Sequence[int | None] | None
     named: Sequence[str] | None
     paths: Sequence[Path] | None
@@ -131,7 +131,11 @@ def _files(trained: Trained, wanted: Wanted, dataset: str, root: Path) -> Pictur
     own = wanted.path is None and wanted.dataset in (None, trained.config.data.dataset)
     unique = own and trained.config.data.labels == "unique"
     split = wanted.split or "val"
-    files = None if unique and split == "val" else list_files(dataset, root, split, unique=unique, count=_count(trained, wanted))
+    files = (
+        None
+        if unique and split == "val"
+        else list_files(dataset, root, split, unique=unique, count=_count(trained, wanted))
+    )
     if files is None and wanted.split is None and not own:
         files = list_files(dataset, root, "train", unique=False, count=wanted.classes)
     if files is None:
@@ -140,7 +144,9 @@ def _files(trained: Trained, wanted: Wanted, dataset: str, root: Path) -> Pictur
     paths = _Paths(files)
     if unique:
         if len(files) != trained.images:
-            note = f"{root} has {len(files):,} images, the run was trained on {trained.images:,}: labels are not compared"
+            note = (
+                f"{root} has {len(files):,} images, the run was trained on {trained.images:,}: labels are not compared"
+            )
             return Pictures(paths, None, None, paths, None, (note,))
         return Pictures(paths, range(len(files)), None, paths, None)
     if trained.config.data.labels == "unique":

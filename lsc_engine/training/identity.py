@@ -15,7 +15,7 @@ from lsc_engine.heads import Head
 from lsc_engine.runs.files import UnreadableError, read_json
 from lsc_engine.runs.fork import FREE
 from lsc_engine.runs.layout import SOURCE
-from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.runs.settings import PLACE, differences, parse, settings_of
 from lsc_engine.training import checkpoint
 from lsc_engine.vectors.order import Bijection
 
@@ -23,20 +23,23 @@ _SAMPLE = 64
 # Decoders of other versions and machines differ by far less than another image does, in grey levels of the mean.
 _SAME_IMAGE = 1.0
 _SHOWN = 8
+PICTURES = ("data", "labels", "means")
 
 
 def identity(config: RunConfig, head: Head, source: ImageSource) -> dict[str, Any]:
     """Plain values that name what is trained on what. The place of the data may change, the data may not; what is kept
     for viewers does not matter."""
     settings = settings_of(parse(config.to_toml()))
-    for key in ("data.path", "eval.embeddings"):
+    for key in (PLACE, "eval.embeddings"):
         settings.pop(key, None)
+    return {"settings": settings, "seed": config.seed, "head": head.record(), **pictures(source)}
+
+
+def pictures(source: ImageSource) -> dict[str, Any]:
+    """The part of an identity that names the images: how many, and labels and mean grey levels of some."""
     index = Bijection(source.images, 0, "images looked at again")(torch.arange(min(_SAMPLE, source.images)))
     index = index.to(source.device)
     return {
-        "settings": settings,
-        "seed": config.seed,
-        "head": head.record(),
         "data": {"images": source.images, "classes": source.classes, "size": source.size},
         "labels": source.labels(index).tolist(),
         "means": source.fetch(index).float().mean((1, 2, 3)).tolist(),
@@ -70,11 +73,6 @@ def other_pictures(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str
     return [f"{key} was {old!r} and is {new!r}" for key, (old, new) in changed.items()] or _images(saved, own)
 
 
-def pictures_of(own: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an identity that names the images."""
-    return {key: own[key] for key in ("data", "labels", "means")}
-
-
 def known_pictures(folder: Path) -> dict[str, Any]:
     """What the run in `folder` was trained on: as it noted at its start, else as its newest checkpoint has it; empty
     where neither is there."""
@@ -85,7 +83,8 @@ def known_pictures(folder: Path) -> dict[str, Any]:
     if isinstance(noted, dict):
         return noted
     found = checkpoint.load_newest(folder, lambda text: None)
-    return {} if found is None else pictures_of(json.loads(found.state["identity"]))
+    saved = {} if found is None else json.loads(found.state["identity"])
+    return {key: saved[key] for key in PICTURES if key in saved}
 
 
 def _images(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:

@@ -19,10 +19,10 @@ from lsc_engine.data import ImageSource, open_source
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
 from lsc_engine.runs import RunWriter, open_run
-from lsc_engine.runs.classes import changed_classes, listed, read_classes, write_classes
+from lsc_engine.runs.classes import changed_classes, listed, other_classes, read_classes, write_classes
 from lsc_engine.runs.files import UnreadableError, replace_file
 from lsc_engine.runs.layout import CLASSES, PRESET
-from lsc_engine.training.identity import known_pictures, other_pictures, pictures_of
+from lsc_engine.training.identity import PICTURES, known_pictures, other_pictures, pictures
 
 
 def open_images(
@@ -60,21 +60,29 @@ def check_images(
     folder: Path, config: RunConfig, source: ImageSource, own: Mapping[str, Any], *, begun: bool, like: Path | None
 ) -> None:
     """UsageError where the run in `folder`, which has `begun`, comes back to other classes; or where its images, that
-    lie at another place than before, are others. `own`: its identity; `like`: the folder of a run of the same study that
-    has these images from another place."""
+    lie at another place than before, are others. `own`: its identity; `like`: the folder of a run that has these images
+    from another place."""
     where = config.data.path or config.data.dataset
     before = _known_names(folder) if begun else ()
     changed = changed_classes(before, source.class_names) if before else None
     if changed:
-        raise UsageError(
-            f"{folder}: its checkpoint was trained on other classes than those in {where} ({changed}). Put them back as "
-            "they were; or train a new run on these, with start_from to begin with the weights"
-        )
+        raise UsageError(other_classes(folder, where, changed))
     like = like or (folder if moved_from(folder, config) else None)
-    others = [] if like is None else other_pictures(known_pictures(like), own)
+    if like is not None:
+        _compare(like, where, own)
+
+
+def check_moved(folder: Path, config: RunConfig, data_dir: Path | None, say: Callable[[str], None]) -> None:
+    """UsageError where the training images of `config` are not those of the run in `folder`."""
+    source = open_source(config.data, split="train", data_dir=data_dir, say=say)
+    _compare(folder, config.data.path or config.data.dataset, pictures(source))
+
+
+def _compare(folder: Path, where: str, own: Mapping[str, Any]) -> None:
+    others = other_pictures(known_pictures(folder), own)
     if others:
         raise UsageError(
-            f"data.path: {where} does not hold the images that {like} was trained on: {'; '.join(others)}. "
+            f"data.path: {where} does not hold the images that {folder} was trained on: {'; '.join(others)}. "
             "Name the folder that they are in now; other images need another --name"
         )
 
@@ -96,7 +104,7 @@ def keep_images(
     folder: Path, config: RunConfig, source: ImageSource, own: Mapping[str, Any], writer: RunWriter
 ) -> None:
     """Note with the run what its images are and where. A disk that refuses is told in the status."""
-    facts: dict[str, Any] = {"channels": source.channels, "pictures": pictures_of(own)}
+    facts: dict[str, Any] = {"channels": source.channels, "pictures": {key: own[key] for key in PICTURES}}
     moved = moved_from(folder, config)
     try:
         if source.class_names:

@@ -29,11 +29,14 @@ _LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Job:
-    """A run to train: its id, its folder, and the ids it needs finished first."""
+    """A run to train: its id, its folder, and the ids it needs finished first. `place`: where its images are, where the
+    run's preset names another place; `like`: the folder of a run that has the same images."""
 
     id: str
     folder: Path
     needs: tuple[str, ...] = ()
+    place: str | None = None
+    like: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ def _ended(job: Job, code: int) -> str:
 def _start(job: Job, slot: Slot, arguments: list[str], runs_dir: Path) -> subprocess.Popen[bytes]:
     """A worker in its own session, so that a Ctrl-C in this terminal reaches it once, from here."""
     command = [sys.executable, "-m", "lsc_engine.training.worker", str(job.folder), "--runs-dir", str(runs_dir)]
+    command += ["--data-path", job.place] if job.place is not None else []
+    command += ["--like", str(job.like)] if job.like is not None else []
     environment = {**os.environ, **slot.environment, DETACHED: "1"}
     with _log_of(job) as log:
         return subprocess.Popen(

@@ -34,8 +34,9 @@ from lsc_engine.training.taken import names_of, take
 class Trained:
     """A run's network and head in evaluation mode, with the weights of checkpoint `step`.
 
-    It takes images uint8 [`channels`, `image_size`, `image_size`]; `images`: how many it was trained on; `names`: of its
-    classes in the order of the labels, none where they have none; `unnamed`: a sentence where names are not certain.
+    It takes images uint8 [`channels`, `image_size`, `image_size`]; `images`: how many it was trained on; `names`: those
+    of its classes in the order of the labels, none where they have none; `unnamed`: a sentence where they are not
+    certain.
     """
 
     config: RunConfig

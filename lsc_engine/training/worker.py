@@ -20,6 +20,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs-dir", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--data-path")
+    parser.add_argument("--like", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--plugin", type=Path, action="append", default=[])
     given = parser.parse_args()
@@ -33,9 +35,13 @@ def main() -> int:
         from lsc_engine.training.execute import EXIT_CODES, execute
 
         load_plugins(given.plugin)
+        config = RunConfig.from_toml(given.folder / "preset.toml")
+        if given.data_path is not None:
+            config = config.model_copy(update={"data": config.data.model_copy(update={"path": given.data_path})})
         state = execute(
             given.folder,
-            RunConfig.from_toml(given.folder / "preset.toml"),
+            config,
+            like=given.like,
             runs_dir=given.runs_dir,
             device=pick_device(given.device),
             data_dir=given.data_dir,
