@@ -209,7 +209,7 @@ def _first_dataset(raw: Table) -> str:
 
 
 def parse_run(path: Path) -> RunConfig:
-    """The RunConfig of a run's preset.toml; its data need not be there. PresetError with all faults for another file."""
+    """The RunConfig of a run's preset.toml, with or without its data. PresetError with all faults where it is none."""
     text, raw = read_toml(path)
     head = check_head(raw)
     if head.record is None:

@@ -18,6 +18,7 @@ from lsc_engine.runs.layout import CHECKPOINTS, PRESET, check_name, run_folder
 from lsc_engine.runs.run import Run
 from lsc_engine.runs.settings import PLACE
 from lsc_engine.runs.writer import create_run
+from lsc_engine.userpaths import user_path
 
 # What may differ from the parent: all else decides what the weights and the optimizer's state mean. The images may lie
 # elsewhere, but are the same: that is looked at when the run goes on.
@@ -65,7 +66,7 @@ def moved_config(run: Run, sets: Sequence[str]) -> RunConfig:
         raise UsageError(*faults)
     if not given:
         return config
-    path = str(Path(str(given[PLACE])).expanduser().absolute())
+    path = str(user_path(str(given[PLACE])).absolute())
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lsc_engine.config.datasets import SUFFIXES, locate
+from lsc_engine.config.datasets import IMAGE_FILES, SUFFIXES, locate
 from lsc_engine.data import ImageSource, normalise, open_source
-from lsc_engine.data.folders import NAMES as FOLDERS
 from lsc_engine.data.imagefiles import ImageFiles, decode, list_files
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import LscError, UsageError
@@ -107,7 +106,7 @@ def open_pictures(trained: Trained, wanted: Wanted, data_dir: Path | None) -> Pi
     """The images of a data set. UsageError where there are none."""
     data = trained.config.data
     dataset = wanted.dataset or data.dataset
-    root = locate(dataset, data_dir, _path(trained, wanted)) if dataset in FOLDERS else None
+    root = locate(dataset, data_dir, _path(trained, wanted)) if dataset in IMAGE_FILES else None
     if root is not None:
         return _files(trained, wanted, dataset, root)
     source, notes = open_images(trained, wanted, data_dir)

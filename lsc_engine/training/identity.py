@@ -23,7 +23,7 @@ _SAMPLE = 64
 # Decoders of other versions and machines differ by far less than another image does, in grey levels of the mean.
 _SAME_IMAGE = 1.0
 _SHOWN = 8
-PICTURES = ("data", "labels", "means")
+PICTURES = ("data", "labels", "means", "colours")
 
 
 def identity(config: RunConfig, head: Head, source: ImageSource) -> dict[str, Any]:
@@ -36,13 +36,16 @@ def identity(config: RunConfig, head: Head, source: ImageSource) -> dict[str, An
 
 
 def pictures(source: ImageSource) -> dict[str, Any]:
-    """The part of an identity that names the images: how many, and labels and mean grey levels of some."""
+    """The part of an identity that names the images: how many, and of some the labels, mean grey levels and mean levels
+    of each channel."""
     index = Bijection(source.images, 0, "images looked at again")(torch.arange(min(_SAMPLE, source.images)))
     index = index.to(source.device)
+    images = source.fetch(index).float()
     return {
         "data": {"images": source.images, "classes": source.classes, "size": source.size},
         "labels": source.labels(index).tolist(),
-        "means": source.fetch(index).float().mean((1, 2, 3)).tolist(),
+        "means": images.mean((1, 2, 3)).tolist(),
+        "colours": images.mean((2, 3)).tolist(),
     }
 
 
@@ -88,10 +91,13 @@ def known_pictures(folder: Path) -> dict[str, Any]:
 
 
 def _images(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    # Checkpoints of earlier versions have no levels by channel.
     pairs = list(zip(saved.get("means", []), own["means"], strict=False))
-    other = sum(abs(old - new) > _SAME_IMAGE for old, new in pairs)
-    if other:
-        return [f"{other} of {len(pairs)} images looked at are other images, or come in another order"]
+    other = [abs(old - new) > _SAME_IMAGE for old, new in pairs]
+    for place, (old, new) in enumerate(zip(saved.get("colours", []), own["colours"], strict=False)):
+        other[place] |= any(abs(a - b) > _SAME_IMAGE for a, b in zip(old, new, strict=False))
+    if any(other):
+        return [f"{sum(other)} of {len(pairs)} images looked at are other images, or come in another order"]
     return [] if saved.get("labels") == own["labels"] else ["images have other labels"]
 
 
