@@ -27,6 +27,7 @@ from lsc_tui.model import RunView
 
 if TYPE_CHECKING:
     from lsc_tui.frame import LscScreen
+    from lsc_tui.screens.text import TextScreen
 
     _Base = LscScreen
 else:
@@ -97,9 +98,9 @@ class RunCommands(_Base):
             try:
                 work()
             except (LscError, OSError) as error:
-                self.app.call_from_thread(self.say, str(error).splitlines()[0], "error")
+                self.app.call_soon(self.say, str(error).splitlines()[0], "error")
                 return
-            self.app.call_from_thread(self.say, words)
+            self.app.call_soon(self.say, words)
             self.app.collector.rescan()
 
         self.run_worker(job, thread=True, group="actions", exit_on_error=False)
@@ -192,11 +193,15 @@ class RunCommands(_Base):
             try:
                 text = read_bytes(path, MAX_TOML).decode("utf-8", "replace")
             except LscError as error:
-                self.app.call_from_thread(self.say, str(error), "error")
+                self.app.call_soon(self.say, str(error), "error")
                 return
-            self.app.call_from_thread(self.app.push_screen, TextScreen(title, text, prose=path.suffix == ".md"))
+            self.app.call_soon(self._open_text, TextScreen(title, text, prose=path.suffix == ".md"))
 
         self.run_worker(work, thread=True, group="actions", exit_on_error=False)
+
+    def _open_text(self, text: TextScreen) -> None:
+        if self.idle:
+            self.app.push_screen(text)
 
     def do_export(self) -> None:
         views = self.targets()
@@ -215,10 +220,10 @@ class RunCommands(_Base):
             try:
                 files = export_runs(runs, ending, path)
             except (LscError, OSError) as error:
-                self.app.call_from_thread(self.say, str(error).splitlines()[0], "error")
+                self.app.call_soon(self.say, str(error).splitlines()[0], "error")
                 return
             more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
-            self.app.call_from_thread(self.say, f"wrote {home_path(files[0])}{more}")
+            self.app.call_soon(self.say, f"wrote {home_path(files[0])}{more}")
 
         self.run_worker(job, thread=True, group="actions", exit_on_error=False)
 

@@ -13,17 +13,20 @@ Reading and writing files that may be slow belongs in a worker thread that posts
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.util
 import os
+import select
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from rich.style import Style
 from textual import events
@@ -54,6 +57,17 @@ SCREENS = {
 }
 
 
+@runtime_checkable
+class OnTop(Protocol):
+    """A screen that can be on top: a tab, or what lies over it for a moment."""
+
+    async def take_key(self, event: events.Key) -> None:
+        """A key, wherever the focus is."""
+
+    def take_paste(self, text: str) -> None:
+        """Pasted text."""
+
+
 class LscApp(App[None], inherit_bindings=False):
     """The viewer. Closing it in any way touches no run."""
 
@@ -64,6 +78,13 @@ class LscApp(App[None], inherit_bindings=False):
 
     class News(Message):
         """The collector has changes."""
+
+    class Call(Message):
+        """Something that a thread wants to be done in the UI thread."""
+
+        def __init__(self, work: Callable[[], object]) -> None:
+            super().__init__()
+            self.work = work
 
     def __init__(
         self,
@@ -96,6 +117,7 @@ class LscApp(App[None], inherit_bindings=False):
         self._started: set[str] = set()
         self._before: list[str] = []
         self._leaving = 0.0
+        self._left = False
         self._styles_theme, self._styles = "", dict[str, Style]()
         for found in THEMES.values():
             self.register_theme(found)
@@ -122,6 +144,30 @@ class LscApp(App[None], inherit_bindings=False):
         if self._styles_theme != self.theme:
             self._styles_theme, self._styles = self.theme, style_table(self.theme_variables)
         return self._styles
+
+    # --- keys ---------------------------------------------------------------------------------------------------
+
+    async def on_event(self, event: events.Event) -> None:
+        """Keys and pasted text are handled here, one after the other, by the screen on top at that moment: what a key
+        opens gets the next one, however fast they come."""
+        if not isinstance(event, events.Key | events.Paste):
+            await super().on_event(event)
+        elif self._left or not isinstance(self.screen, OnTop):
+            return
+        elif isinstance(event, events.Paste):
+            self.screen.take_paste(event.text)
+        elif event.key == "ctrl+c":
+            self.leave_on_second()
+        else:
+            await self.screen.take_key(event)
+
+    def keys_waiting(self) -> bool:
+        """Whether the terminal holds keys that have not been read yet."""
+        stream = sys.__stdin__
+        try:
+            return not self.is_headless and stream is not None and bool(select.select([stream.fileno()], [], [], 0)[0])
+        except (OSError, ValueError):
+            return False
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -239,6 +285,7 @@ class LscApp(App[None], inherit_bindings=False):
         words = {0: "", 1: "1 run goes on"}.get(active, f"{active} runs go on")
         if counts["queued"]:
             words += f"{', ' if words else ''}{counts['queued']} queued"
+        self._left = True
         # What is played in the demo ends with the viewer.
         self.exit(message=words if words and not self.demo else None)
 
@@ -265,9 +312,19 @@ class LscApp(App[None], inherit_bindings=False):
 
     # --- data ---------------------------------------------------------------------------------------------------
 
+    def call_soon(self, work: Callable[..., object], *args: object) -> None:
+        """Call this in the UI thread, without waiting for it; nothing once the viewer is being closed. For threads:
+        Textual's call_from_thread leaves a coroutine that nobody awaits where the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self.post_message(self.Call(partial(work, *args)))
+
+    def on_lsc_app_call(self, message: Call) -> None:
+        if self._shows_something:
+            message.work()
+
     def tell_standing(self, studies: Sequence[Sequence[RunView]], told: Callable[[], None]) -> None:
         """Have a thread say how these studies stand, where that is not known; `told` is called as the words come."""
-        self.standings.tell(studies, self.call_from_thread, lambda: told() if self._shows_something else None)
+        self.standings.tell(studies, self.call_soon, told)
 
     def wish(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """The curves, the log and the embeddings that the current screen shows."""

@@ -2,10 +2,15 @@
 
 A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has one method `do_<id>` for
 every command it can do. It never looks at a key itself, except inside a text field.
+
+The application handles keys one after the other and hands each to the screen on top (`take_key`). There an open
+question gets it, else the open field, else it is a command. What has the focus plays no part: Textual moves it late.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -39,22 +44,35 @@ TABS = (
 Answers = dict[str, tuple[str, Callable[[], None]]]
 
 
-class Prompt(Input):
-    """The line of text. Enter is taken at once: keys typed ahead of it are already on their way here, and go on to the
-    screen once the line is closed."""
+# Commands that leave an open field as it is; every other one closes it first.
+_KEEPS_FIELD = ("help", "palette", "next_pane", "back")
 
-    async def _on_key(self, event: events.Key) -> None:
-        screen = self.screen
-        if isinstance(screen, LscScreen) and not screen.has_class("-prompt"):
-            event.stop()
-            event.prevent_default()
-            screen.on_key(event)
-        elif isinstance(screen, LscScreen) and event.key == "enter":
-            event.stop()
-            event.prevent_default()
-            screen.prompted(self.value)
+
+class Field(Input):
+    """A line of text, which its screen feeds with keys and pasted text."""
+
+    async def take(self, event: events.Key) -> None:
+        """Insert the character of a key, or do what the key does in a field (move, delete, complete with Tab)."""
+        if event.is_printable and event.character is not None:
+            self.replace(event.character, *self.selection)
+        elif event.key == "tab":
+            found = await self.suggester.get_suggestion(self.value) if self.suggester is not None else None
+            self.value = found or self.value
+            self.cursor_position = len(self.value)
         else:
-            await super()._on_key(event)
+            for binding in self._bindings.key_to_bindings.get(event.key, ()):
+                await self.run_action(binding.action)
+
+    def paste(self, text: str) -> None:
+        """Insert text in one line: line ends and control characters become spaces."""
+        line = " ".join(text.splitlines())
+        self.replace("".join(c if c.isprintable() else " " for c in line), *self.selection)
+
+
+def key_name(event: events.Key) -> str:
+    """The name of a key in the keymap: the character itself where it prints."""
+    printed = event.character if event.character and event.character.isprintable() else event.key
+    return "space" if printed == " " else printed
 
 
 class LscScreen(Screen[None]):
@@ -74,6 +92,8 @@ class LscScreen(Screen[None]):
         self.message: tuple[str, str] = ("", "")
         self._message_timer: object = None
         self._question: tuple[str, Answers] | None = None
+        self._question_seen = math.inf  # when it stood on the terminal, on the clock of time.monotonic
+        self.field: Field | None = None  # the open field, which gets all keys
         self._prompt_done: Callable[[str], None] | None = None
         self._prompt_changed: Callable[[str], None] | None = None
 
@@ -93,7 +113,7 @@ class LscScreen(Screen[None]):
         yield from self.body()
         yield Panel(self._draw_message, id="message")
         yield Panel(self._draw_foot, id="foot")
-        yield Prompt(id="prompt", compact=True, select_on_focus=False)
+        yield Field(id="prompt", compact=True, select_on_focus=False)
         yield Panel(self._draw_too_small, id="too-small")
 
     @property
@@ -117,6 +137,8 @@ class LscScreen(Screen[None]):
         if self.is_mounted:
             for name in ("#tabs", "#message", "#foot", "#too-small"):
                 self.query_one(name, Panel).redraw()
+            # A field that was hidden, in a window too small for it, has lost the focus and with it its cursor.
+            self.set_focus(self.field)
             self.show()
 
     def news(self) -> None:
@@ -231,9 +253,20 @@ class LscScreen(Screen[None]):
             foot.redraw()
 
     def ask(self, question: str, answers: Answers) -> None:
-        """One question on the last line: `answers` is key -> (word, what to do). Any other key means no."""
-        self._question = (clean(question), answers)
+        """One question on the last line: `answers` is key -> (word, what to do). Any other key means no. Keys that were
+        typed before the question stood there are no answer to it."""
+        self._question, self._question_seen = (clean(question), answers), math.inf
         self._redraw_lines()
+        self.query_one("#foot").call_after_refresh(self._seen, self._question)
+
+    def _seen(self, question: tuple[str, Answers]) -> None:
+        """The question has been drawn; keys that the terminal holds back still belong to the time before."""
+        if self._question is not question:
+            return
+        if self.app.keys_waiting():
+            self.set_timer(0.01, lambda: self._seen(question))
+        else:
+            self._question_seen = time.monotonic()
 
     def prompt(
         self,
@@ -247,71 +280,85 @@ class LscScreen(Screen[None]):
     ) -> None:
         """One line of text on the last line; Enter gives it to `done`, Esc drops it. `replace`: what is typed takes the
         place of `value`, which a key that moves keeps."""
-        field = self.query_one("#prompt", Input)
+        field = self.query_one("#prompt", Field)
         self._prompt_done, self._prompt_changed = done, changed
         field.suggester = suggester
         field.placeholder = label
-        with field.prevent(Input.Changed):
-            field.value = value
-        field.cursor_position = len(value)
-        if replace:
-            field.selection = Selection(0, len(value))
+        field.value = value
         self.add_class("-prompt")
-        field.focus()
+        self.open_field(field, select=replace)
 
-    def _end_prompt(self) -> None:
+    def open_field(self, field: Field, *, select: bool = False) -> None:
+        """All keys go to this field from now on. `select`: what is typed takes the place of its text."""
+        self.field = field
+        field.cursor_position = len(field.value)
+        if select:
+            field.selection = Selection(0, len(field.value))
+        self.set_focus(field)
+
+    def close_field(self) -> None:
+        """Keys are commands again; what stands in the field is dropped."""
+        self.field = self._prompt_done = self._prompt_changed = None
         self.remove_class("-prompt")
-        self._prompt_done = self._prompt_changed = None
         self.set_focus(None)
 
-    def prompted(self, text: str) -> None:
-        """The line of text was entered."""
-        done = self._prompt_done
-        self._end_prompt()
-        if done is not None:
-            done(text)
+    def leave_field(self) -> None:
+        """Esc in the open field."""
+        changed = self._prompt_changed
+        self.close_field()
+        if changed is not None:
+            changed("")
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input.id == "prompt" and self._prompt_changed is not None:
-            event.stop()
-            self._prompt_changed(event.value)
+    def field_entered(self, field: Field) -> None:
+        """Enter in the open field."""
+        done = self._prompt_done
+        self.close_field()
+        if done is not None:
+            done(field.value)
+
+    def field_changed(self, field: Field) -> None:
+        """The text of the open field is another one."""
+        if self._prompt_changed is not None:
+            self._prompt_changed(field.value)
 
     # --- keys ---------------------------------------------------------------------------------------------------
 
-    def on_key(self, event: events.Key) -> None:
-        key = (
-            event.character if event.character and event.character.isprintable() and event.key != "space" else event.key
-        )
-        if key == " ":
-            key = "space"
-        if self._question is not None:
-            event.stop()
-            event.prevent_default()
-            self._answer(key)
-            return
-        field = self.focused if isinstance(self.focused, Input) else None
-        if field is not None and key != "escape" and not (key[:1] == "f" and key[1:].isdigit()):
-            self.key_in_field(field, key, event)
-            return
+    async def take_key(self, event: events.Key) -> None:
+        """A key for this screen: for its question, its open field, or a command."""
+        key = key_name(event)
         command = self.app.keymap.find(key)
-        if key == "ctrl+c":
-            event.stop()
-            event.prevent_default()
-            self.app.leave_on_second()
-        elif command is not None and self.can_do(command):
-            event.stop()
-            event.prevent_default()
+        if self._question is not None:
+            self._answer(key, event.time)
+        elif self.field is not None:
+            await self.key_in_field(self.field, key, event)
+        elif command is not None and self.can_do(command) and (command.id == "quit" or not self.has_class("-tiny")):
             self.perform(command)
 
-    def key_in_field(self, field: Input, key: str, event: events.Key) -> None:
-        """A key while a text field has the focus; Tab takes the completion that the field proposes."""
-        if key == "tab" and field.id == "prompt":
-            event.stop()
-            event.prevent_default()
-            field.action_cursor_right()
+    def take_paste(self, text: str) -> None:
+        """Pasted text: for the open field, else for nothing."""
+        if self.field is not None and self._question is None:
+            self.field.paste(text)
+            self.field_changed(self.field)
 
-    def _answer(self, key: str) -> None:
+    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
+        """A key for the open field: only Enter, Esc and F keys do something beside it."""
+        command = self.app.keymap.find(key) if key[:1] == "f" and key[1:].isdigit() else None
+        if key == "escape":
+            self.do_back()
+        elif key == "enter":
+            self.field_entered(field)
+        elif command is not None and self.can_do(command):
+            self.perform(command)
+        else:
+            before = field.value
+            await field.take(event)
+            if field.value != before:
+                self.field_changed(field)
+
+    def _answer(self, key: str, typed: float) -> None:
         _, answers = self._question or ("", {})
+        if key != "escape" and (typed < self._question_seen or self.has_class("-tiny")):
+            return
         self._question = None
         self._redraw_lines()
         if key in answers:
@@ -330,8 +377,16 @@ class LscScreen(Screen[None]):
         reason = getattr(self, f"why_not_{command.id}", None)
         return str(reason()) if reason is not None else ""
 
+    @property
+    def idle(self) -> bool:
+        """Whether this screen is on top and has neither question nor field open: only then may anything but a key put
+        another screen in its place."""
+        return self.app.screen is self and self.field is None and self._question is None
+
     def perform(self, command: Command) -> None:
         """Do a command, or say why not."""
+        if self.field is not None and command.id not in _KEEPS_FIELD:
+            self.close_field()
         if self.message[0] and not self.wide and command.id != "back":
             self.say("")
         reason = self.why_not(command)
@@ -377,11 +432,8 @@ class LscScreen(Screen[None]):
 
     def do_back(self) -> None:
         """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""
-        if self.has_class("-prompt"):
-            changed = self._prompt_changed
-            self._end_prompt()
-            if changed is not None:
-                changed("")
+        if self.field is not None:
+            self.leave_field()
         elif self.message[0] and not self.wide:
             self.say("")
         else:

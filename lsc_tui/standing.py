@@ -124,7 +124,7 @@ class Standings:
 
     def __init__(self) -> None:
         self._known: dict[Key, Told] = {}
-        self._busy = False
+        self._busy = self._stopped = False
         self._process: subprocess.Popen[str] | None = None
 
     def word(self, view: RunView) -> str:
@@ -165,10 +165,8 @@ class Standings:
             return
 
         def work() -> None:
-            # The viewer may be closed meanwhile.
-            with contextlib.suppress(RuntimeError):
-                self.answer(pending, lambda: call(told))
-                call(told)
+            self.answer(pending, lambda: call(told))
+            call(told)
 
         # No worker of the application, which would be waited for at its end.
         threading.Thread(target=work, name="standing", daemon=True).start()
@@ -178,6 +176,8 @@ class Standings:
         try:
             claiming: list[Asked] = []
             for asked in pending:
+                if self._stopped:
+                    return
                 if makes_claims(asked.folder, asked.views[0].study):
                     claiming.append(asked)
                 else:
@@ -197,11 +197,15 @@ class Standings:
                 by_folder.setdefault(asked.folder, {})[asked.views[0].study] = asked
         told()
         for folder, studies in by_folder.items():
+            if self._stopped:
+                return
             argv = [sys.executable, "-m", "lsc_engine.report.claims", str(folder), *studies]
             with subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             ) as process:  # fmt: skip
                 self._process = process
+                if self._stopped:
+                    process.terminate()
                 for line in process.stdout or ():
                     self._take(line, studies)
                     told()
@@ -215,7 +219,8 @@ class Standings:
             self._known[asked.key] = Told(asked.signature, word_of(claims) or _word(asked), claims)
 
     def stop(self) -> None:
-        """End what is being asked."""
+        """End what is being asked; nothing is begun any more."""
+        self._stopped = True
         process = self._process
         if process is not None and process.poll() is None:
             process.terminate()

@@ -131,7 +131,7 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
                 found = self._reader.read(request)
             except Exception as error:  # a damaged run folder must not end the viewer
                 problem = clean(str(error).partition("\n")[0]) or type(error).__name__
-            self.app.call_from_thread(self._have, found, problem)
+            self.app.call_soon(self._have, found, problem)
 
         self.run_worker(job, thread=True, group="compare", exit_on_error=False)
 

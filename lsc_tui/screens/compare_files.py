@@ -88,9 +88,9 @@ class FileCommands(_Base):
             try:
                 path = save_view(root, view)
             except LscError as error:
-                self.app.call_from_thread(self.say, str(error), "error")
+                self.app.call_soon(self.say, str(error), "error")
                 return
-            self.app.call_from_thread(self.say, f"saved view {home_path(path)}")
+            self.app.call_soon(self.say, f"saved view {home_path(path)}")
 
         self.run_worker(work, thread=True, group="files", exit_on_error=False)
 
@@ -168,9 +168,9 @@ class FileCommands(_Base):
             try:
                 engine("report", view.study, "--runs-dir", runs_dir, "--out", str(folder))
             except LscError as error:
-                self.app.call_from_thread(self.say, str(error), "error")
+                self.app.call_soon(self.say, str(error), "error")
                 return
-            self.app.call_from_thread(self.say, f"wrote {home_path(folder / 'report.md')}")
+            self.app.call_soon(self.say, f"wrote {home_path(folder / 'report.md')}")
 
         self.say(f"writing the report of {clean(view.study)} …")
         self.run_worker(work, thread=True, group="files", exit_on_error=False)
@@ -196,9 +196,9 @@ class FileCommands(_Base):
                     write_figure(path, found, metric, rows, look, band, width)
             except (OSError, LscError) as error:
                 words = error.strerror if isinstance(error, OSError) else str(error)
-                self.app.call_from_thread(self.say, f"{path.name}: {words}", "error")
+                self.app.call_soon(self.say, f"{path.name}: {words}", "error")
                 return
-            self.app.call_from_thread(self.say, f"wrote {home_path(path)}")
+            self.app.call_soon(self.say, f"wrote {home_path(path)}")
 
         self.say(f"writing {path.name} …")
         self.run_worker(work, thread=True, group="files", exit_on_error=False)

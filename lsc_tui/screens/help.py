@@ -65,9 +65,7 @@ class HelpScreen(Overlay):
     def _at(entries: list[Line], i: int) -> Line:
         return entries[i] if i < len(entries) else []
 
-    def on_key(self, event: events.Key) -> None:
-        event.stop()
-        event.prevent_default()
+    async def take_key(self, event: events.Key) -> None:
         by = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": 10, "pageup": -10}.get(event.key)
         if by is None:
             self.close_overlay()

@@ -87,9 +87,9 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         def work() -> None:
             infos = list_presets()
             at_hand = find_data(infos, self.form.data_dir if self.form is not None else "")
-            self.app.call_from_thread(done, infos, at_hand)
+            self.app.call_soon(done, infos, at_hand)
             logout = survives()[0]
-            self.app.call_from_thread(self._told_logout, logout)
+            self.app.call_soon(self._told_logout, logout)
 
         def done(infos: tuple[PresetInfo, ...], at_hand: dict[str, bool | None]) -> None:
             self.shelf.infos, self.shelf.at_hand = infos, at_hand
@@ -285,7 +285,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
             self._debounce.stop()
 
         def work() -> None:
-            self.app.call_from_thread(self._checked, version, examine(form))
+            self.app.call_soon(self._checked, version, examine(form))
 
         self.run_worker(work, thread=True, exclusive=True, group="check", exit_on_error=False)
         self.show()
@@ -307,7 +307,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
 
         def work() -> None:
             self.sizes.ask(outcome, data_dir)
-            self.app.call_from_thread(self.show)
+            self.app.call_soon(self.show)
 
         self.run_worker(work, thread=True, group="sizes", exit_on_error=False)
 

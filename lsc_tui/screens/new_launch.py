@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import subprocess
@@ -177,10 +176,10 @@ class LaunchCommands(_Base):
             try:
                 preset = None if form.source == "fork" else keep_toml(form)
             except OSError as error:
-                self.app.call_from_thread(self.say, f"launch: {error.strerror or error}", "error")
+                self.app.call_soon(self.say, f"launch: {error.strerror or error}", "error")
                 return
             fault = start([*launch_argv(form, preset), *device_argv(form, store), *plugins])
-            self.app.call_from_thread(done, fault)
+            self.app.call_soon(done, fault)
 
         def done(fault: str) -> None:
             if fault:
@@ -188,7 +187,8 @@ class LaunchCommands(_Base):
                 return
             self.app.store.launched = form.study
             self.app.look_at(form.runs_dir)
-            self.app.go("runs")
+            if self.idle:
+                self.app.go("runs")
             word = "run goes" if runs == 1 else "runs go"
             self.app.lsc_screen.say(f"{form.study}: {runs} {word} on when this terminal is closed")
 
@@ -207,9 +207,9 @@ class LaunchCommands(_Base):
                 log = form.runs_dir.absolute() / ".launch" / f"{suggested_name(form.study.replace('/', '.'))}.log"
                 pid = detach([*launch_argv(form, keep_toml(form)), *plugins], log)
             except (OSError, LscError) as error:
-                app.call_from_thread(self.say, f"launch: {error}", "error")
+                app.call_soon(self.say, f"launch: {error}", "error")
                 return
-            app.call_from_thread(started, pid)
+            app.call_soon(started, pid)
             known = False
             while _runs(pid):
                 time.sleep(0.3)
@@ -217,13 +217,14 @@ class LaunchCommands(_Base):
                     known = True
                     app.collector.rescan()
             page = form.runs_dir / form.study / "report" / PAGE
-            app.call_from_thread(ended, _written_since(page, began), log)
+            app.call_soon(ended, _written_since(page, began), log)
 
         def started(pid: int) -> None:
             app.store.making[key] = pid
             app.store.launched = form.study
             app.look_at(form.runs_dir)
-            app.go("runs")
+            if self.idle:
+                app.go("runs")
             app.lsc_screen.say(f"{form.study}: its report is being made; closing this terminal does not end it")
 
         def ended(there: bool, log: Path) -> None:
@@ -235,7 +236,7 @@ class LaunchCommands(_Base):
                 app.lsc_screen.say(f"{form.study}: no report: {last_words(log)}", "error")
 
         # Not a worker, which the program would wait for at its end.
-        threading.Thread(target=_unless_closed, args=(work,), name="report", daemon=True).start()
+        threading.Thread(target=work, name="report", daemon=True).start()
 
     def _batch(self) -> None:
         form = self.form
@@ -287,12 +288,6 @@ class LaunchCommands(_Base):
             return
         self.say(f"saved {home_path(path)}")
         self.reload(f"yours:{name}")
-
-
-def _unless_closed(work: Callable[[], None]) -> None:
-    """Do it; what it tells a viewer that was closed meanwhile is told to nobody."""
-    with contextlib.suppress(RuntimeError):
-        work()
 
 
 def _runs(pid: int) -> bool:

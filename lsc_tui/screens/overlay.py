@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual import events
 from textual.screen import ModalScreen
 
 
 class Overlay(ModalScreen[None]):
-    """Closes once: keys struck behind the one that closed it may still arrive, and must not close what lies below."""
+    """Gets every key while it lies on top."""
 
     AUTO_FOCUS: ClassVar[str | None] = ""
+
+    async def take_key(self, event: events.Key) -> None:
+        """A key for this screen."""
+
+    def take_paste(self, text: str) -> None:
+        """Pasted text for this screen."""
 
     def close_overlay(self) -> None:
         """Go back to the screen below."""

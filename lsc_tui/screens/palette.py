@@ -6,10 +6,9 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.widgets import Input
 
 from lsc_tui.commands import Command, matching, shown
-from lsc_tui.frame import LscScreen
+from lsc_tui.frame import Field, LscScreen
 from lsc_tui.lines import Line, fit, over, rule
 from lsc_tui.screens.overlay import Overlay
 from lsc_tui.widgets.panel import Panel
@@ -33,13 +32,13 @@ class PaletteScreen(Overlay):
         self.cursor = 0
 
     def compose(self) -> ComposeResult:
-        yield Input(placeholder="command", id="words", compact=True)
+        yield Field(placeholder="command", id="words", compact=True)
         yield Panel(self._draw, id="found")
 
     def found(self) -> list[Command]:
         """The commands that match what is typed."""
         every = [c for c in self.below.app.keymap.commands.values() if c.id not in _HIDDEN and self.below.can_do(c)]
-        return matching(every, self.query_one("#words", Input).value)
+        return matching(every, self.query_one("#words", Field).value)
 
     def _draw(self, width: int, height: int) -> list[Line]:
         found = self.found()
@@ -58,24 +57,28 @@ class PaletteScreen(Overlay):
             lines.append(over(line, "cursor") if i == self.cursor else line)
         return lines
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        self.cursor = 0
-        self.query_one("#found", Panel).redraw()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        if self.app.screen is not self:
-            return
-        found = self.found()
-        self.close_overlay()
-        if found:
-            self.below.perform(found[self.cursor])
-
-    def on_key(self, event: events.Key) -> None:
+    async def take_key(self, event: events.Key) -> None:
+        field = self.query_one("#words", Field)
+        before, found = field.value, self.found()
         by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key)
-        if event.key == "escape":
-            event.stop()
+        if event.key in ("escape", "enter"):
             self.close_overlay()
-        elif by is not None:
-            event.stop()
-            self.cursor += by
-            self.query_one("#found", Panel).redraw()
+            if found and event.key == "enter":
+                self.below.perform(found[max(0, min(self.cursor, len(found) - 1))])
+            return
+        if by is not None:
+            self.cursor = max(0, min(self.cursor + by, len(found) - 1))
+        else:
+            await field.take(event)
+        self._typed(before)
+
+    def take_paste(self, text: str) -> None:
+        field = self.query_one("#words", Field)
+        before = field.value
+        field.paste(text)
+        self._typed(before)
+
+    def _typed(self, before: str) -> None:
+        if self.query_one("#words", Field).value != before:
+            self.cursor = 0
+        self.query_one("#found", Panel).redraw()

@@ -8,13 +8,12 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
-from textual.widgets import Input
 
 from lsc_engine.userpaths import home_path
 from lsc_tui.actions import RunCommands
 from lsc_tui.charting import ChartCommands
 from lsc_tui.filters import Filter, completions
-from lsc_tui.frame import LscScreen
+from lsc_tui.frame import Field, LscScreen
 from lsc_tui.lines import Line, clean, ends, fit, pad
 from lsc_tui.model import RunView
 from lsc_tui.reports import Report
@@ -46,7 +45,6 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         self.order = Order(sort if sort in SORTS else "started", ui.get("inverted", False), ui.get("folded", False))
         self.order.closed = {str(key) for key in ui.get("closed", [])}
         self.filter = Filter(ui.get("filter", ""))
-        self._typed_before = ""
         self._no_match = ""
         self._version: tuple[object, ...] = ()
         self.load_look()
@@ -360,7 +358,6 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     # --- filter -------------------------------------------------------------------------------------------------
 
     def do_filter(self) -> None:
-        self._typed_before = self.filter.text
         words = SuggestFromList(completions(list(self.app.store.runs.values())), case_sensitive=False)
         self.prompt(
             "words, state:running system:V21 loss<0.3 seed:0 owner:anna tag:keep", self._filter_done,
@@ -375,12 +372,11 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         self._filter_typed(text)
         self.app.ui.set(filter=text)
 
-    def key_in_field(self, field: Input, key: str, event: events.Key) -> None:
-        if key in ("up", "down"):
-            event.stop()
+    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
+        if key in ("up", "down") and self._prompt_changed is not None:
             self._to(1 if key == "down" else -1)
-            return
-        super().key_in_field(field, key, event)
+        else:
+            await super().key_in_field(field, key, event)
 
     def leave_layer(self) -> None:
         if self.has_class("-full"):

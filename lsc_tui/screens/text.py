@@ -96,9 +96,7 @@ class TextScreen(Overlay):
         left = len(self.lines) - self.top - page
         return frame(body, width, height, self.heading, f"↓ {left} more" if left > 0 else "Esc closes")
 
-    def on_key(self, event: events.Key) -> None:
-        event.stop()
-        event.prevent_default()
+    async def take_key(self, event: events.Key) -> None:
         if event.key in ("left", "right", "h", "l"):
             self.left = max(0, self.left + (8 if event.key in ("right", "l") else -8))
             self.query_one("#text", Panel).redraw()

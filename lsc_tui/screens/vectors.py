@@ -10,12 +10,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
-from textual.widgets import Input
 
 from lsc_engine.errors import UsageError
 from lsc_engine.vectors.counting import SystemFacts
 from lsc_engine.vectors.names import SUGGESTED
-from lsc_tui.frame import LscScreen
+from lsc_tui.frame import Field, LscScreen
 from lsc_tui.lines import Line, clean, fit, frame, pad, wrap
 from lsc_tui.screens import vectors_draw as drawing
 from lsc_tui.screens.vectors_chart import chart
@@ -83,8 +82,8 @@ class VectorsScreen(FieldCommands, LscScreen):
             for i, field in enumerate(FIELDS):
                 yield Panel(partial(self._draw_label, i), id=f"label-{field}", classes="label")
                 words = {"bytes": BYTES.values(), "loss": LOSSES}.get(field)
-                yield Input(
-                    self.limits.shown(field), id=f"field-{field}", compact=True, select_on_focus=True,
+                yield Field(
+                    self.limits.shown(field), id=f"field-{field}", compact=True, select_on_focus=False,
                     suggester=SuggestFromList(list(words)) if words else None,
                 )  # fmt: skip
             yield Panel(partial(self._draw_label, len(FIELDS)), id="label-end", classes="label")
@@ -156,11 +155,9 @@ class VectorsScreen(FieldCommands, LscScreen):
         if row is not None and drawing.slow(row.system):
             self._prepare(row)
         for field in FIELDS:
-            entry = self.query_one(f"#field-{field}", Input)
-            shown = self.limits.shown(field)
-            if not entry.has_focus and entry.value != shown:
-                with entry.prevent(Input.Changed):
-                    entry.value = shown
+            entry = self.query_one(f"#field-{field}", Field)
+            if entry is not self.field:
+                entry.value = self.limits.shown(field)
         for panel in self.query(Panel):
             if panel.display:
                 panel.redraw()
@@ -185,7 +182,7 @@ class VectorsScreen(FieldCommands, LscScreen):
 
         def work() -> None:
             drawing.count_elsewhere(*key)
-            self.app.call_from_thread(done)
+            self.app.call_soon(done)
 
         def done() -> None:
             self._ready.add(key)
@@ -378,6 +375,6 @@ class VectorsScreen(FieldCommands, LscScreen):
                 self._read[name] = found
                 self._again()
 
-            self.app.call_from_thread(done)
+            self.app.call_soon(done)
 
         self.run_worker(work, thread=True, group="files", exit_on_error=False)

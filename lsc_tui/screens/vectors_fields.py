@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import events
-from textual.widgets import Input
 
 from lsc_engine.config.tables import table_shape
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import user_path
 from lsc_engine.vectors.counting import SystemFacts, facts
+from lsc_tui.frame import Field
 from lsc_tui.lines import clean
 from lsc_tui.screens.vectors_rows import Limits
 
@@ -45,41 +45,35 @@ class FieldCommands(_Base):
 
     def do_next_pane(self) -> None:
         """Tab: the first field, then the next one, then back to the table."""
-        names = FIELDS if self.wide else FIELDS[:3]
-        focused = self.focused.id.removeprefix("field-") if isinstance(self.focused, Input) and self.focused.id else ""
-        place = names.index(focused) + 1 if focused in names else 0
+        names = [f"field-{name}" for name in (FIELDS if self.wide else FIELDS[:3])]
+        place = 0
+        if self.field is not None and self.field.id in names:
+            self._accept(self.field)
+            place = names.index(self.field.id) + 1
         if place < len(names):
-            self.query_one(f"#field-{names[place]}", Input).focus()
+            self.open_field(self.query_one(f"#{names[place]}", Field), select=True)
         else:
-            self._leave_field()
+            self.close_field()
+            self.show()
 
-    def _leave_field(self) -> None:
-        self.set_focus(None)
-        self.show()
-
-    def key_in_field(self, field: Input, key: str, event: events.Key) -> None:
+    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         if field.id == "prompt" or key not in ("tab", "enter", "up", "down"):
-            super().key_in_field(field, key, event)
-            return
-        event.stop()
-        event.prevent_default()
-        if key == "tab":
-            self._accept(field)
+            await super().key_in_field(field, key, event)
+        elif key == "tab":
             self.do_next_pane()
-        elif key == "enter":
-            if self._accept(field):
-                self._leave_field()
-        else:
+        elif key != "enter":
             self._to(1 if key == "down" else -1)
+        elif self._accept(field):
+            self.close_field()
+            self.show()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input.id == "prompt":
-            super().on_input_changed(event)
-        elif event.input.has_focus:
-            event.stop()
-            self._accept(event.input, quiet=True)
+    def field_changed(self, field: Field) -> None:
+        if field.id == "prompt":
+            super().field_changed(field)
+        else:
+            self._accept(field, quiet=True)
 
-    def _accept(self, field: Input, quiet: bool = False) -> bool:
+    def _accept(self, field: Field, quiet: bool = False) -> bool:
         """Take a field's text into the limits; say what is wrong with it. While typing only the table follows."""
         name = (field.id or "").removeprefix("field-")
         try:
@@ -94,16 +88,14 @@ class FieldCommands(_Base):
         if limits != self.limits:
             self.take_limits(limits)
         if not quiet:
-            with field.prevent(Input.Changed):
-                field.value = self.limits.shown(name)
+            field.value = self.limits.shown(name)
         return True
 
-    def do_back(self) -> None:
-        if isinstance(self.focused, Input) and self.focused.id != "prompt":
+    def leave_field(self) -> None:
+        if self.field is not None and self.field.id != "prompt":
             self.say("")
-            self._leave_field()
-        else:
-            super().do_back()
+        super().leave_field()
+        self.show()
 
 
 def read_file(name: str) -> SystemFacts | str:

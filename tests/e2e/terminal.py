@@ -157,6 +157,11 @@ class Terminal:
         """Type."""
         os.write(self.fd, text.encode())
 
+    def resize(self, width: int, height: int) -> None:
+        """Another size of the window."""
+        self.screen = Screen(width, height)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
     @property
     def alive(self) -> bool:
         """Whether the process lives."""
