@@ -78,7 +78,7 @@ def _table() -> tuple[Command, ...]:
         c("pan_right", ("]",), "pan", "pan right", "chart"),
         c("tilt_up", ("}",), "tilt", "embeddings: tilt the sphere, or move up", "chart"),
         c("tilt_down", ("{",), "tilt", "embeddings: tilt the sphere, or move down", "chart"),
-        c("level", ("v",), "level", "a level at the cursor", "chart"),
+        c("level", ("v",), "level", "a level of accuracy or loss, proposed at the cursor", "chart"),
         c("full", ("z",), "full", "this chart alone", "chart"),
         c("follow", ("f",), "follow", "follow the log, on and off", "chart"),
         c("stop", ("S",), "stop", "stop the run: with a checkpoint, or kill it (asks)", "act"),

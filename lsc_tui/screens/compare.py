@@ -6,6 +6,8 @@ levels, axes) can be saved with the runs and opened again.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -261,7 +263,7 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         """Why a command on what is compared cannot act."""
         return "" if self.found is not None else "nothing is compared yet"
 
-    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_pin = why_nothing
+    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_pin = why_not_level = why_nothing
 
     def current(self) -> Row | None:
         """The highlighted row."""
@@ -314,34 +316,41 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
             self.say(f"baseline: {clean(row.label)}")
         self.show()
 
-    def why_not_level(self) -> str:
-        if self.found is None:
-            return "nothing is compared yet"
-        if self.look.cursor is None and self.levels is None:
-            return "← and → put the cursor where the level shall be"
-        return ""
-
     def do_level(self) -> None:
-        """A level at the height of the highlighted curve under the cursor; without a cursor the preset's again."""
+        """Type a level of the metric; proposed is the height of the highlighted curve under the cursor."""
         found, row = self.found, self.current()
-        if found is None or row is None:
+        if found is None:
             return
-        if self.look.cursor is None:
+        near = ""
+        if row is not None and self.look.cursor is not None:
+            value, _, count = found.curves[self.metric][row.key].at(self.look.cursor)
+            near = f"{value if is_loss(self.metric) else 100 * value:.3g}" if count else ""
+        unit = "" if is_loss(self.metric) else " in %"
+        self.prompt(f"level of {self.metric}{unit}; empty: those of the preset", self._level, value=near, replace=True)
+
+    def _level(self, text: str) -> None:
+        found, text = self.found, text.strip()
+        if found is None:
+            return
+        if not text:
             self.levels = None
             self.say("levels of the preset again")
             self.show()
             return
-        value, _, count = found.curves[self.metric][row.key].at(self.look.cursor)
-        if not count:
-            self.say(f"v: {clean(row.label)} has no value here", "warn")
+        value = 0.0
+        with contextlib.suppress(ValueError):
+            value = float(text.rstrip(" %").replace(",", "."))
+        if not 0 < value < math.inf:
+            self.say(f'v: "{text}" is no level; write 90 or 0.9 for an accuracy, 0.25 for a loss', "error")
             return
-        value = float(f"{value:.3g}")
+        if not is_loss(self.metric) and (value > 1 or text.endswith("%")):
+            value /= 100
         kept: dict[str, list[float]] = {}
         for level in found.base.levels:
             if is_loss(level.metric) != is_loss(self.metric):
                 kept.setdefault(level.metric, []).append(level.level)
         self.levels = {**kept, self.metric: [value]}
-        self.say(f"level {level_name(self.metric, value)} set here; 0 and v bring the preset's back")
+        self.say(f"level {level_name(self.metric, value)} set here; v and an empty line bring the preset's back")
         self.show()
 
     def do_metric(self) -> None:

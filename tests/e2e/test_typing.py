@@ -77,9 +77,9 @@ def test_notes_and_tags(viewer: Terminal, runs: Path, send: Callable[[str], str]
     for number, text in bursts():
         note, tag = f"{text} {number}", f"D{number}{text.replace(' ', '').replace(',', '')}"
         viewer.keys(f"n{send(note)}\r")
-        viewer.until(lambda _, note=note: notes(runs)["notes"][number:] == [note])
+        viewer.until(lambda _, n=number, note=note: notes(runs)["notes"][n:] == [note])
         viewer.keys(f"t{send(tag)}\r")
-        viewer.until(lambda _, tag=tag: notes(runs)["tags"][number:] == [tag])
+        viewer.until(lambda _, n=number, tag=tag: notes(runs)["tags"][n:] == [tag])
 
 
 @pytest.mark.parametrize("send", [str, pasted], ids=["typed", "pasted"])
@@ -113,12 +113,10 @@ def test_fields_of_new_run(viewer: Terminal, runs: Path) -> None:
     viewer.keys("4/demo\r")
     viewer.until("1 of ")
     viewer.keys("\r")
-    viewer.until("batch_size")
+    viewer.until("weight_decay" if viewer.screen.width > 80 else "shuffled n=384")
+    row_to(viewer, "batch_size")
     for number, _ in bursts():
-        # The row of the batch size, then its number, then the name of a preset.
-        viewer.keys("G" + "\x1b[A" * 30)
-        viewer.keys("g")
-        row_to(viewer, "batch_size")
+        # The batch size, then the name of a preset.
         viewer.keys(f"\r\x7f\x7f\x7f\x7f\x7f\x7f12{number}4\r")
         viewer.until(lambda text, n=number: f"12{n}4" in text.replace(" ", ""))
         viewer.keys("w" + "\x7f" * 40 + f"Sy-D5{number}q\r")
@@ -144,8 +142,9 @@ def test_fields_of_vectors(viewer: Terminal) -> None:
 
 
 def test_a_level(viewer: Terminal) -> None:
-    viewer.keys("\x1b[Ac\x1b[C")
-    viewer.until("n=384")
+    viewer.keys("\x1b[Ac")
+    viewer.until("baseline")
+    viewer.keys("\x1b[C")
     for number, _ in bursts():
         viewer.keys(f"v0.{number % 9 + 1}3\r")
         viewer.until(lambda text, n=number: f"{n % 9 + 1}3%" in text.replace(" %", "%") or f".{n % 9 + 1}3" in text)

@@ -146,11 +146,9 @@ async def test_p_pins_another_baseline_and_gives_the_old_one_back(study: Path) -
 
 async def test_v_sets_a_level_at_the_cursor(study: Path) -> None:
     async with comparing(study) as (app, pilot, screen):
-        await pilot.press("v")
-        assert "put the cursor" in text_of(app)
         await pilot.press("right")
         assert screen.look.cursor == pytest.approx(50, abs=1)
-        await pilot.press("v")
+        await pilot.press("v", "enter")
         await settle(app, pilot)
         found = shown(screen)
         assert found.set_here
@@ -159,7 +157,13 @@ async def test_v_sets_a_level_at_the_cursor(study: Path) -> None:
         assert level == pytest.approx(0.99 * 0.25, abs=0.02)
         assert screen.levels["train/loss"] == [0.8, 0.4]
         assert "set here" in text_of(app)
-        await pilot.press("0", "v")
+        for typed, level in (("90", 0.9), ("0.62", 0.62), ("7%", 0.07)):
+            await pilot.press("v", *typed, "enter")
+            await settle(app, pilot)
+            assert screen.levels == {"train/accuracy": [pytest.approx(level)], "train/loss": [0.8, 0.4]}
+        await pilot.press("v", *"-3D", "enter")
+        assert 'v: "-3D" is no level; write 90 or 0.9' in text_of(app)
+        await pilot.press("0", "v", "enter")
         await settle(app, pilot)
         assert screen.levels is None
         assert not shown(screen).set_here
