@@ -34,6 +34,7 @@ else:
     _Base = object
 
 _MOVING = ("starting", "running", "stopping", "stalled")
+DEMO = "the demo replays recorded runs and trains nothing; lsc-tui without --demo does"
 _OVER = ("stopped", "failed", "diverged", "lost")
 
 
@@ -122,10 +123,9 @@ class RunCommands(_Base):
             for view in views:
                 control.kill(view.run.path)
 
-        answers = {
-            "y": ("stop with checkpoint", lambda: self._try(stop, f"stop asked of {named(views)}")),
-            "k": ("kill now", lambda: self._try(kill, f"killed {named(views)}")),
-        }
+        answers = {"y": ("stop with checkpoint", lambda: self._try(stop, f"stop asked of {named(views)}"))}
+        if not self.app.demo:
+            answers["k"] = ("kill now", lambda: self._try(kill, f"killed {named(views)}"))
         self.ask(f"stop {named(views)}{where}?", answers)
 
     def why_not_fork(self) -> str:
@@ -137,7 +137,7 @@ class RunCommands(_Base):
         return f"{reason}; N makes a new run with its settings" if reason and views and views[0].read_only else reason
 
     def why_not_checkpoint(self) -> str:
-        return self._reason(_MOVING, "and cannot save now")
+        return DEMO if self.app.demo else self._reason(_MOVING, "and cannot save now")
 
     def do_checkpoint(self) -> None:
         views = [v for v in self.targets() if v.state in _MOVING]
@@ -149,7 +149,7 @@ class RunCommands(_Base):
         self._try(work, f"checkpoint asked of {named(views)}")
 
     def why_not_resume(self) -> str:
-        return self._reason((*_OVER, "queued"), "already")
+        return DEMO if self.app.demo else self._reason((*_OVER, "queued"), "already")
 
     def do_resume(self) -> None:
         views = [v for v in self.targets() if v.state in _OVER]
@@ -289,6 +289,7 @@ class RunCommands(_Base):
                 root = view.run.root
                 if root is not None:
                     notes.move_to_trash(root, view.id, view.run.path)
+                    self.app.store.deleted.add(view.key)
 
         answers = {"y": ("move to .trash", lambda: self._try(work, f"{named(views)} moved to .trash"))}
         self.ask(f"delete {named(views)}, {size_text(size)}?", answers)

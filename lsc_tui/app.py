@@ -19,6 +19,7 @@ import importlib
 import importlib.util
 import os
 import select
+import selectors
 import socket
 import sys
 import threading
@@ -162,12 +163,16 @@ class LscApp(App[None], inherit_bindings=False):
             await self.screen.take_key(event)
 
     def keys_waiting(self) -> bool:
-        """Whether the terminal holds keys that have not been read yet."""
-        stream = sys.__stdin__
-        try:
-            return not self.is_headless and stream is not None and bool(select.select([stream.fileno()], [], [], 0)[0])
-        except (OSError, ValueError):
+        """Whether keys have been typed that are no events yet: bytes in the terminal, or with Textual's reading thread,
+        which is not back at its select."""
+        reader = next((thread.ident for thread in threading.enumerate() if thread.name == "textual-input"), None)
+        if reader is None or sys.__stdin__ is None:
             return False
+        with contextlib.suppress(OSError, ValueError):
+            if select.select([sys.__stdin__.fileno()], [], [], 0)[0]:
+                return True
+        frame = sys._current_frames().get(reader)
+        return frame is not None and frame.f_code.co_filename != selectors.__file__
 
     # --- life ---------------------------------------------------------------------------------------------------
 

@@ -184,7 +184,8 @@ class Collector(threading.Thread):
                 with_runs.add(run.study)
             reports += self._report_reader.scan(number, path, with_runs, folder.read_only)
         if len(found) > MOST_RUNS or not self._tracked:
-            newest = sorted(found, key=lambda k: _changed(found[k].run), reverse=True)
+            # Those that are shown stay among them.
+            newest = sorted(found, key=lambda k: (k in self._wished, _changed(found[k].run)), reverse=True)
             found = {key: found[key] for key in newest[:MOST_RUNS]}
             self._older = max(0, len(newest) - MOST_RUNS)
         else:

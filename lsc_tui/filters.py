@@ -9,7 +9,7 @@ from collections.abc import Callable
 from lsc_engine.errors import did_you_mean
 from lsc_engine.runs.files import number_of
 from lsc_tui.lines import clean
-from lsc_tui.model import RunView, finite, setting
+from lsc_tui.model import ACCURACY, RunView, finite, setting
 from lsc_tui.reports import Report
 
 TEXTS: dict[str, Callable[[RunView], str]] = {
@@ -28,7 +28,6 @@ TEXTS: dict[str, Callable[[RunView], str]] = {
 NUMBERS: dict[str, Callable[[RunView], float | None]] = {
     "loss": lambda v: finite(v.loss),
     "best": lambda v: finite(v.best_loss),
-    "acc": lambda v: None if finite(v.accuracy) is None else 100 * (v.accuracy or 0.0),
     "done": lambda v: 100 * v.done,
     "n": lambda v: number_of(setting(v.config, "model.dim")),
     "lr": lambda v: number_of(setting(v.config, "optimizer.lr")),
@@ -40,10 +39,11 @@ _EXACT = ("state", "seed", "kind")
 
 
 class Filter:
-    """A parsed filter; `fault` is a sentence where it cannot be meant."""
+    """A parsed filter; `fault` is a sentence where it cannot be meant. `accuracy` is the metric that `acc` means."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, accuracy: str = ACCURACY) -> None:
         self.text = text
+        self._numbers = {**NUMBERS, "acc": lambda v: None if (x := finite(v.last(accuracy))) is None else 100 * x}
         self.fault = ""
         self._tests: list[Callable[[RunView], bool]] = []
         # What a study without runs can answer: words, and its own name; it matches no condition on runs.
@@ -71,16 +71,16 @@ class Filter:
             else:
                 self._tests.append(lambda v: (wanted in read(v).lower()) != negated)
             return
-        if sign != ":" and key in NUMBERS:
+        if sign != ":" and key in self._numbers:
             try:
                 limit = float(value)
             except ValueError:
                 self.fault = f'"{clean(word)}": {key}{sign} needs a number'
                 return
-            number, compare = NUMBERS[key], _SIGNS[sign]
+            number, compare = self._numbers[key], _SIGNS[sign]
             self._tests.append(lambda v: ((x := number(v)) is not None and bool(compare(x, limit))) != negated)
             return
-        near = did_you_mean(key, sorted({*TEXTS, *NUMBERS}))
+        near = did_you_mean(key, sorted({*TEXTS, *self._numbers}))
         self.fault = f'"{clean(word)}": {near}'
 
     def __call__(self, view: RunView) -> bool:
@@ -94,7 +94,7 @@ class Filter:
 
 def completions(views: list[RunView]) -> list[str]:
     """What may be typed: the conditions, with the values there are."""
-    out = [f"{key}:" for key in TEXTS] + [f"{key}<" for key in NUMBERS]
+    out = [f"{key}:" for key in TEXTS] + [f"{key}<" for key in (*NUMBERS, "acc")]
     for key in ("state", "system", "owner", "tag", "data", "model"):
         values = {part for view in views for part in TEXTS[key](view).split()}
         out += [f"{key}:{value}" for value in sorted(values)[:50]]

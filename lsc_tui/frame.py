@@ -247,24 +247,30 @@ class LscScreen(Screen[None]):
             foot = self.query_one("#foot", Panel)
             told = self.message[0] if self._question is None and not self.wide else ""
             # A sentence that names what would do is shown whole.
-            height = max(1, min(MESSAGE_LINES, len(wrap(told, max(20, self.size.width)))))
-            if foot.styles.height is None or foot.styles.height.value != height:
-                foot.styles.height = height
+            self.set_height("#foot", max(1, min(MESSAGE_LINES, len(wrap(told, max(20, self.size.width))))))
             foot.redraw()
+
+    def set_height(self, name: str, height: int | None) -> None:
+        """The height of a part in lines; None leaves it to the style sheet."""
+        styles = self.query_one(name).styles
+        if height is None:
+            styles.clear_rule("height")
+        elif styles.height is None or styles.height.value != height:
+            styles.height = height
 
     def ask(self, question: str, answers: Answers) -> None:
         """One question on the last line: `answers` is key -> (word, what to do). Any other key means no. Keys that were
         typed before the question stood there are no answer to it."""
         self._question, self._question_seen = (clean(question), answers), math.inf
         self._redraw_lines()
-        self.query_one("#foot").call_after_refresh(self._seen, self._question)
+        self.query_one("#foot").call_after_refresh(self._question_drawn, self._question)
 
-    def _seen(self, question: tuple[str, Answers]) -> None:
+    def _question_drawn(self, question: tuple[str, Answers]) -> None:
         """The question has been drawn; keys that the terminal holds back still belong to the time before."""
         if self._question is not question:
             return
         if self.app.keys_waiting():
-            self.set_timer(0.01, lambda: self._seen(question))
+            self.set_timer(0.01, lambda: self._question_drawn(question))
         else:
             self._question_seen = time.monotonic()
 

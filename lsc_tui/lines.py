@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 Line = list[tuple[str, str]]
 
@@ -240,11 +240,11 @@ def day_text(when: float) -> str:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Words in lines of at most `width` cells."""
+    """Words in lines of at most `width` cells; a longer word, such as a path, goes on in the next line."""
     out: list[str] = []
     for word in text.split():
         if out and cell_len(out[-1]) + 1 + cell_len(word) <= width:
             out[-1] += f" {word}"
         else:
-            out.append(set_cell_size(word, width) if cell_len(word) > width else word)
+            out += chop_cells(word, width)
     return out

@@ -30,6 +30,8 @@ Config = dict[str, Any]
 
 LOSS = "train/loss"
 ACCURACY = "train/accuracy"
+# What a list of runs may show as accuracy, one for all its runs, and the head of that column.
+ACCURACIES = {ACCURACY: "TRAIN%", "val/accuracy": "VAL%"}
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -110,22 +112,17 @@ class RunView:
     def loss(self) -> float | None:
         return self.status.metrics.get(LOSS)
 
+    def last(self, metric: str) -> float | None:
+        """The newest value of a metric."""
+        return self.status.metrics.get(metric)
+
+    def best(self, metric: str) -> float | None:
+        """The best value of a metric so far."""
+        return self.status.best.get(metric)
+
     @property
     def best_loss(self) -> float | None:
         return self.status.best.get(LOSS)
-
-    @property
-    def accuracy_name(self) -> str:
-        """The accuracy to show: on the validation set where there is one."""
-        return "val/accuracy" if "val/accuracy" in self.status.metrics else ACCURACY
-
-    @property
-    def accuracy(self) -> float | None:
-        return self.status.metrics.get(self.accuracy_name)
-
-    @property
-    def best_accuracy(self) -> float | None:
-        return self.status.best.get(self.accuracy_name)
 
     @property
     def speed(self) -> float | None:
@@ -250,6 +247,7 @@ class Store:
         self.pinned = ""
         # What one tab leaves for another: the run in Monitor, the runs in Compare, what New run starts from.
         self.watched = ""
+        self.deleted: set[str] = set()  # keys of runs moved to the trash from here
         self.compared: list[str] = []
         self.launched = ""
         self.form: tuple[str, str] = ("", "")

@@ -122,6 +122,7 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
 
     def _read(self) -> None:
         """Have a worker compare, unless it is at it or nothing changed."""
+        self._drop_gone()
         request = self._request()
         if request is None or self._busy or request == self._asked:
             return
@@ -137,14 +138,28 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
 
         self.run_worker(job, thread=True, group="compare", exit_on_error=False)
 
+    def _drop_gone(self) -> None:
+        """Say which of the compared runs have gone."""
+        store = self.app.store
+        gone = [key for key in self.chosen.keys if key not in store.runs] if store.loaded else []
+        if not gone:
+            return
+        self.chosen.keys = [key for key in self.chosen.keys if key in store.runs]
+        names = [clean(key.partition(":")[2]) for key in gone if key not in store.deleted]
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            self.say(f"run {names[0]}{more} is no longer there", "warn")
+        if not self.views():
+            self.found = self._asked = None
+
     def _have(self, found: Compared | None, problem: str) -> None:
         self._busy = False
         self.problem = problem
         if found is not None and self._asked is not None:
             self.found = found
             keys = [row.key for row in found.rows]
-            if self.highlighted not in keys:
-                self.highlighted = keys[0]
+            # Once chosen, a row whose runs have gone gives its place to no other.
+            self.highlighted = self.highlighted or keys[0]
             if self.metric not in found.metrics:
                 self.metric = self._first_metric(found)
         self.redraw_all()
@@ -183,7 +198,7 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
             height = min(rows, 12) + 4 + len(self._notes(found))
         else:
             height = 1 + min(rows, max(5, self.size.height // 4))
-        self._set_height("#rows", height)
+        self.set_height("#rows", height)
         width = self.size.width
         if self.wide:
             room = max(10, width // 2 - 2)
@@ -191,20 +206,12 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
                 len(verdict.verdict_wide(found, room, 99, self.claims)),
                 len(verdict.settings_table(found, room, 99, self.everything)),
             )
-            self._set_height("#below", max(8, min(needed + 2, self.size.height // 3)))
+            self.set_height("#below", max(8, min(needed + 2, self.size.height // 3)))
         elif not self.has_class("-settings"):
             needed = len(verdict.verdict_narrow(found, width, 99, self.claims))
-            self._set_height("#below", 1 + max(3, min(needed, self.size.height // 4)))
+            self.set_height("#below", 1 + max(3, min(needed, self.size.height // 4)))
         else:
-            self._set_height("#below", None)
-
-    def _set_height(self, name: str, height: int | None) -> None:
-        """The height of a part; None leaves it to the style sheet."""
-        styles = self.query_one(name).styles
-        if height is None:
-            styles.clear_rule("height")
-        elif styles.height is None or styles.height.value != height:
-            styles.height = height
+            self.set_height("#below", None)
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         if self.found is not None:
@@ -263,7 +270,13 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         """Why a command on what is compared cannot act."""
         return "" if self.found is not None else "nothing is compared yet"
 
-    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_pin = why_not_level = why_nothing
+    def why_not_pin(self) -> str:
+        return self.why_nothing() or ("" if self.current() is not None else "no row is highlighted")
+
+    def why_not_open(self) -> str:
+        return self.why_not_pin() if self.found is not None else ""
+
+    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_level = why_nothing
 
     def current(self) -> Row | None:
         """The highlighted row."""
@@ -287,15 +300,16 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
             self.move_saved(by)
             return
         keys = [row.key for row in self.found.rows]
-        here = keys.index(self.highlighted) if self.highlighted in keys else 0
+        here = keys.index(self.highlighted) if self.highlighted in keys else -(by > 0)
         self.highlighted = keys[min(len(keys) - 1, max(0, here + by))]
         self.show()
 
     def do_open(self) -> None:
         """The run of the highlighted row in Monitor: one that is at work, else its first seed."""
         row = self.current()
-        if row is None or self.found is None:
+        if self.found is None:
             self.open_saved()
+        if row is None or self.found is None:
             return
         views = self.found.views.get(row.key, [])
         chosen = next((v for v in views if v.status.active), views[0] if views else None)

@@ -11,7 +11,7 @@ from textual.containers import Container, Horizontal
 from lsc_tui.actions import RunCommands
 from lsc_tui.charting import ChartCommands
 from lsc_tui.frame import LscScreen
-from lsc_tui.lines import Line, fit, rule
+from lsc_tui.lines import Line, clean, fit, rule
 from lsc_tui.model import ACCURACY, LOSS, RunView
 from lsc_tui.plots import parent_key
 from lsc_tui.screens import monitor_parts as parts
@@ -71,19 +71,20 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
 
     def on_resize(self, event: events.Resize) -> None:
         super().on_resize(event)
-        if not self.wide:
-            self.query_one("#log", LogPane).styles.height = max(4, event.size.height // 6)
-        else:
-            self.query_one("#log", LogPane).styles.height = max(8, event.size.height // 4)
+        self._set_log_height(event.size.height)
+
+    def _set_log_height(self, height: int) -> None:
+        few = max(8, height // 4) if self.wide else max(4, height // 6)
+        self.set_height("#log", None if self.has_class("-full-log") else few)
 
     @property
     def watched(self) -> RunView | None:
-        """The run that is shown: the one opened, else the newest active one, else the newest."""
+        """The run that is shown: the one opened, at first the newest active one, else the newest. None once it has
+        gone: no other takes its place."""
         store = self.app.store
-        if store.watched in store.runs:
-            return store.runs[store.watched]
-        views = sorted(store.runs.values(), key=lambda v: (v.status.active, v.status.started or 0.0))
-        return views[-1] if views else None
+        if not store.watched and store.loaded and store.runs:
+            store.watched = max(store.runs.values(), key=lambda v: (v.status.active, v.status.started or 0.0)).key
+        return store.runs.get(store.watched)
 
     def targets(self) -> list[RunView]:
         view = self.watched
@@ -94,6 +95,9 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
     def show(self) -> None:
         view = self.watched
         log = self.query_one("#log", LogPane)
+        if view is None and self._shown_key and self._shown_key not in self.app.store.deleted:
+            self.say(self.no_run(), "warn")
+        self._shown_key = self._shown_key if view is not None else ""
         if view is not None:
             if view.key != self._shown_key:
                 self._shown_key = view.key
@@ -107,7 +111,7 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
             parent = parent_key(self.app.store, view)
             wanted = {view.key: self.wished(view)}
             if parent:
-                wanted[parent] = frozenset((LOSS, ACCURACY, view.accuracy_name))
+                wanted[parent] = frozenset((LOSS, ACCURACY))
             self.app.wish(wanted, log=view.key, embeddings=view.key)
         index = self.app.collector.log
         current = index if view is not None and index is not None and index.path == view.run.log_path else None
@@ -116,6 +120,7 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
             first = max(0, current.count - EVENT_LINES)
             self._log_lines = [plain(text) for text in current.lines(first, EVENT_LINES)]
         self.show_charts(view)
+        self.set_height("#head", max(2, len(self._draw_head(self.size.width, 0))))
         for name in PANELS:
             panel = self.query_one(name, Panel)
             if panel.display:
@@ -124,9 +129,9 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
     def _draw_head(self, width: int, height: int) -> list[Line]:
         view = self.watched
         if view is None:
-            return [[(fit("no run: 1 shows the runs, 4 starts one", width), "dim")]]
+            return [[(fit(f" {self.no_run()}: 1 shows the runs, 4 starts one", width), "dim")]]
         ahead = [v for v in self.app.store.runs.values() if v.state == "queued" and v.place == view.place - 1]
-        return parts.head(view, width, wide=self.wide, ahead=ahead)
+        return parts.head(view, width, wide=self.wide, ahead=ahead, most=max(2, self.size.height // 3))
 
     def _draw_machine(self, width: int, height: int) -> list[Line]:
         view = self.watched
@@ -212,6 +217,7 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
         self.set_class(on and pane == "log", "-full-log")
         for name in CHARTS:
             self.set_class(on and pane == name, f"-only-{name}")
+        self._set_log_height(self.size.height)
         self.call_after_refresh(self.redraw_all)
 
     def do_pin(self) -> None:
@@ -239,10 +245,12 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
         self.app.fork_run(self.targets()[0])
 
     def why_not_copy(self) -> str:
-        return "" if self.watched is not None else "no run is shown"
+        return "" if self.watched is not None else self.no_run()
 
     def no_run(self) -> str:
-        return "no run is shown"
+        if self.app.store.watched:
+            return f"run {clean(self.app.store.watched.partition(':')[2])} is no longer there"
+        return "no run is shown" if self.app.store.loaded else "reading the runs"
 
     why_not_mark = why_not_pin = why_not_metric = why_not_copy
 

@@ -59,8 +59,9 @@ def _pace(view: RunView) -> str:
     return f"took {clock(view.status.seconds)}" if view.status.seconds else ""
 
 
-def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()) -> list[Line]:
-    """State line and progress bar."""
+def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = (), most: int = 2) -> list[Line]:
+    """State line and progress bar; with them, where one says why the run waits or what went wrong, its sentence, in at
+    most `most` lines."""
     glyph = STATES.get(view.state, ("✗", "x"))[0]
     status = view.status
     epoch, total = status.epoch, view.epochs
@@ -77,11 +78,15 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     tail = f"   {100 * view.done:.0f}%  {epochs}" if not wide else f"   {100 * view.done:.1f}%"
     news = _news(view, ahead)
     if news and (view.state in _TOLD or not status.step):
-        room = max(10, width // 4)
+        progress: Line = [(bar(view.done, max(10, width // 4)), "bar"), (f" {100 * view.done:.0f}%  ", "")]
+        text, style = news
+        lines = [text] if width_of(progress) + cell_len(text) <= width else ["", *wrap(text, width - 1)]
+        if len(lines) > most:
+            lines = [*lines[: most - 1], fit(f"{lines[most - 1]} … all of it in the log", width - 1)]
         return [
-            pad(first, width),
-            pad([(bar(view.done, room), "bar"), (f" {100 * view.done:.0f}%  ", ""), news], width),
-        ]
+            pad(first, width), pad([*progress, (lines[0], style)], width),
+            *(pad([(f" {line}", style)], width) for line in lines[1:]),
+        ]  # fmt: skip
     room = max(4, width - len(tail) - (2 if wide else 0))
     progress = [(" " if wide else "", ""), (bar(view.done, room), "bar"), (tail, "")]
     return [pad(first, width), pad(progress, width)]

@@ -146,9 +146,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         else:
             panel.title = "settings"
             panel.redraw()
-        problem = self.query_one("#problem", Panel)
         # A sentence that names what would do is shown whole.
-        problem.styles.height = max(1, min(3, len(wrap(self._hint()[0], max(20, self.size.width)))))
+        self.set_height("#problem", max(1, min(3, len(wrap(self._hint()[0], max(20, self.size.width))))))
         for name in ("where", "shelf", "follow", "toml", "problem", "foot", "message"):
             self.query_one(f"#{name}", Panel).redraw()
 

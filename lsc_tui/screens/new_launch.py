@@ -25,6 +25,7 @@ from lsc_engine.runs.studies import STUDIES
 from lsc_engine.runs.study import free_name
 from lsc_engine.textfiles import decoded
 from lsc_engine.userpaths import home_path
+from lsc_tui.actions import DEMO
 from lsc_tui.follow import Outcome, form_sets, has_sbatch
 from lsc_tui.form import Form
 from lsc_tui.lines import clean
@@ -136,6 +137,8 @@ class LaunchCommands(_Base):
         raise NotImplementedError
 
     def why_not_launch(self) -> str:
+        if self.app.demo:
+            return DEMO
         form, out = self.form, self.outcome
         if form is None:
             return "open a preset first, Enter does"

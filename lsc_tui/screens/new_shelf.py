@@ -50,16 +50,17 @@ class Shelf:
 
     @property
     def place(self) -> int:
-        """The cursor's line."""
+        """The cursor's line: at first that of the first preset; -1 where the chosen one has gone."""
         found = self.entries
-        default = next((i for i, e in enumerate(found) if e.info is not None), 0)
-        return next((i for i, e in enumerate(found) if e.key == self.chosen), default)
+        if not self.chosen:
+            return next((i for i, e in enumerate(found) if e.info is not None), 0)
+        return next((i for i, e in enumerate(found) if e.key == self.chosen), -1)
 
     @property
     def current(self) -> Entry | None:
         """The highlighted line."""
         found = self.entries
-        return found[self.place] if found else None
+        return found[self.place] if found and self.place >= 0 else None
 
     def move(self, by: int) -> None:
         """The cursor by lines."""

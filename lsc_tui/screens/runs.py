@@ -15,13 +15,13 @@ from lsc_tui.charting import ChartCommands
 from lsc_tui.filters import Filter, completions
 from lsc_tui.frame import Field, LscScreen
 from lsc_tui.lines import Line, clean, ends, fit, pad
-from lsc_tui.model import RunView
+from lsc_tui.model import ACCURACIES, ACCURACY, RunView
 from lsc_tui.reports import Report
 from lsc_tui.screens.runs_charts import RunsCharts
 from lsc_tui.screens.runs_side import details, gpu_lines, report_details
 from lsc_tui.widgets.chart import Chart
 from lsc_tui.widgets.panel import Panel
-from lsc_tui.widgets.runs_rows import SORTS, Order, build_rows
+from lsc_tui.widgets.runs_rows import SORTS, Order, Row, build_rows
 from lsc_tui.widgets.runs_table import RunsTable
 
 NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
@@ -44,8 +44,10 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         sort = ui.get("sort", "started")
         self.order = Order(sort if sort in SORTS else "started", ui.get("inverted", False), ui.get("folded", False))
         self.order.closed = {str(key) for key in ui.get("closed", [])}
-        self.filter = Filter(ui.get("filter", ""))
-        self._no_match = ""
+        accuracy = ui.get("accuracy", ACCURACY)
+        self.order.accuracy = accuracy if accuracy in ACCURACIES else ACCURACY
+        self.filter = Filter(ui.get("filter", ""), self.order.accuracy)
+        self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
         self.load_look()
 
@@ -67,52 +69,61 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     def on_resize(self, event: events.Resize) -> None:
         super().on_resize(event)
-        height = event.size.height
-        charts = self.query_one("#charts", Horizontal)
-        charts.styles.height = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
+        self._set_heights(event.size.height)
+
+    def _set_heights(self, height: int) -> None:
+        few = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
+        self.set_height("#charts", None if self.has_class("-full") else few)
 
     # --- what is shown ------------------------------------------------------------------------------------------
 
     def show(self) -> None:
         store, table = self.app.store, self.table
         order = self.order
-        version = (store.version, self.filter.text, order.sort, order.inverted, order.folded, frozenset(order.closed))
-        if version != self._version:
-            self._version = version
-            self._show_rows()
+        wanted = (self.filter.text, order.sort, order.inverted, order.folded, frozenset(order.closed), order.accuracy)
+        if (store.version, wanted) != self._version:
+            self._show_rows(asked=wanted != self._wanted)
+            self._version, self._wanted = (store.version, wanted), wanted
         table.framed = self.wide
         table.letters, table.pinned, table.making = dict(store.marked), store.pinned, [*store.making]
+        table.accuracy = order.accuracy
         if self.wide:
             self._ask_standing()
         table.redraw()
         self.query_one("#where", Panel).redraw()
         if self.has_class("-side"):
             gpus = self.query_one("#gpus", Panel)
-            wanted = len(gpu_lines(store, 46))
-            if gpus.styles.height is None or gpus.styles.height.value != wanted:
-                gpus.styles.height = wanted
+            self.set_height("#gpus", len(gpu_lines(store, 46)))
             gpus.redraw()
             self.query_one("#details", Panel).redraw()
         self.show_charts()
 
-    def _show_rows(self) -> None:
-        """Filter, sort and fold: only when a run or the wish has changed."""
+    def _show_rows(self, *, asked: bool) -> None:
+        """Filter, sort and fold: only when a run has changed, or what the user `asked` for."""
         store, table = self.app.store, self.table
         views = [view for view in store.runs.values() if self.filter(view)]
-        self._no_match = ""
         # Not before the runs, so that the cursor starts on one of them.
         reports = [report for report in store.reports if store.loaded and self.filter.report(report)]
-        if self.filter.fault or (not views and not reports and store.runs and self.filter.text):
-            self._no_match = f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
-        table.dimmed = bool(self._no_match) or any(f.problem for f in store.folders)
+        if self.filter.fault:
+            views, reports = [], []
+        table.dimmed = any(f.problem for f in store.folders)
         table.below = f"{store.older} older not shown, / finds them" if store.older else ""
         table.empty = self._empty()
-        if not self._no_match or not table.rows:
-            table.put(build_rows(views, self.order, self._folder_name, store.runs.values(), reports))
+        before = table.gone
+        rows = build_rows(views, self.order, self._folder_name, store.runs.values(), reports)
+        table.put(rows, asked=asked)
+        if table.gone is not None and before is None and not asked and table.gone.key not in store.deleted:
+            self.say(self._gone_words(table.gone), "warn")
         for study in (store.launched, f"{store.launched}.tune") if store.launched else ():
             if table.go_to_study(study):
                 store.launched = ""
                 break
+
+    def _gone_words(self, row: Row) -> str:
+        """That what was highlighted has gone, and whether it is still there for another filter or order."""
+        name = row.views[0].id if row.kind == "run" else row.study
+        there = row.views and all(view.key in self.app.store.runs for view in row.views)
+        return f"{'run' if row.kind == 'run' else 'study'} {name} is no longer {'in this list' if there else 'there'}"
 
     @property
     def settled(self) -> bool:
@@ -146,16 +157,22 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         if problems:
             return [*problems, "", "4 choose a preset   lsc-tui --demo shows finished runs"]
         if self.filter.text and (store.runs or store.reports):
-            return [self._no_match or f'no run matches "{clean(self.filter.text)}"  Esc clears']
+            return [self._no_match()]
         return [
             f"No runs in {where}.", "",
             "4  choose a preset and launch it", "lsc-tui --demo  shows finished runs",
             "lsc-engine presets  lists what runs here",
         ]  # fmt: skip
 
+    def _no_match(self) -> str:
+        """That the filter shows nothing, and why; "" where it does."""
+        if self.table.rows or not self.filter.text or not (self.app.store.runs or self.app.store.reports):
+            return ""
+        return f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
+
     def _draw_where(self, width: int, height: int) -> list[Line]:
         store, order = self.app.store, self.order
-        problem = self._no_match or next((f.problem for f in store.folders if f.problem), "")
+        problem = self._no_match() or next((f.problem for f in store.folders if f.problem), "")
         if problem:
             return [[(fit(f" {clean(problem)}" if self.wide else clean(problem), width), "warn")]]
         names = [self._first_place()] + [
@@ -202,6 +219,8 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     def no_run(self) -> str:
         row = self.table.current
+        if self.table.gone is not None and self.table.rows:
+            return f"{self._gone_words(self.table.gone)}; ↑ ↓ choose another"
         return "this study is a report, it has no runs" if row is not None and row.report else super().no_run()
 
     def _move(self, columns: int) -> None:
@@ -226,6 +245,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         self._to(len(self.table.rows))
 
     def _to(self, by: int) -> None:
+        self.app.store.launched = ""
         self.table.move(by)
         if self.has_class("-side"):
             self.query_one("#details", Panel).redraw()
@@ -326,6 +346,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     def _keep(self) -> None:
         order = self.order
         self.app.ui.set(sort=order.sort, inverted=order.inverted, folded=order.folded, closed=sorted(order.closed))
+        self.app.ui.set(accuracy=order.accuracy)
         self.show()
 
     def do_next_pane(self) -> None:
@@ -338,13 +359,16 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     def do_full(self) -> None:
         self.toggle_class("-full")
+        self._set_heights(self.size.height)
         self.call_after_refresh(self.redraw_all)
 
     def do_metric(self) -> None:
-        self.app.watch_run(self.targets()[0].key)
-
-    def why_not_metric(self) -> str:
-        return "" if self.targets() else self.no_run()
+        """The column of accuracies: on the fixed training images, or on the validation set."""
+        names = list(ACCURACIES)
+        self.order.accuracy = names[(names.index(self.order.accuracy) + 1) % len(names)]
+        self.filter = Filter(self.filter.text, self.order.accuracy)
+        self._keep()
+        self.say(f"accuracy: {self.order.accuracy}")
 
     def do_copy(self) -> None:
         self.app.copy_run(self.targets()[0])
@@ -353,7 +377,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         self.app.fork_run(self.targets()[0])
 
     def why_not_copy(self) -> str:
-        return "highlight one run" if len(self.targets()) > 1 else self.why_not_metric()
+        return "highlight one run" if len(self.targets()) > 1 else "" if self.targets() else self.no_run()
 
     # --- filter -------------------------------------------------------------------------------------------------
 
@@ -365,7 +389,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         )  # fmt: skip
 
     def _filter_typed(self, text: str) -> None:
-        self.filter = Filter(text)
+        self.filter = Filter(text, self.order.accuracy)
         self.show()
 
     def _filter_done(self, text: str) -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.charts import Series
 from lsc_tui.lines import Line, clean, width_of
-from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, colour_of
+from lsc_tui.model import ACCURACIES, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.plots import curve_series, loss_word, missing_words
 from lsc_tui.widgets.chart import UNITS, Chart
 
 if TYPE_CHECKING:
     from lsc_tui.frame import LscScreen
     from lsc_tui.widgets.chart import Look
+    from lsc_tui.widgets.runs_rows import Order
     from lsc_tui.widgets.runs_table import RunsTable
 
     _Base = LscScreen
@@ -24,9 +25,10 @@ Charted = tuple[RunView, str, int]
 
 
 class RunsCharts(_Base):
-    """Mixed into Runs, which has `look` and `table`."""
+    """Mixed into Runs, which has `look`, `order` and `table`."""
 
     look: Look
+    order: Order
 
     @property
     def table(self) -> RunsTable:
@@ -54,7 +56,7 @@ class RunsCharts(_Base):
     def show_charts(self) -> None:
         look = self.look
         chosen = self._charted()
-        self.app.wish({view.key: frozenset((LOSS, ACCURACY, view.accuracy_name)) for view, _, _ in chosen})
+        self.app.wish({view.key: frozenset((LOSS, *ACCURACIES)) for view, _, _ in chosen})
         lead = chosen[-1][0] if chosen else None
         same = [item for item in chosen if lead is not None and item[0].loss_group == lead.loss_group]
         legend: Line = []
@@ -79,7 +81,7 @@ class RunsCharts(_Base):
             empty=missing_words(lead, curves, LOSS) if lead else self._no_curve(),
         )  # fmt: skip
         if self.wide:
-            name = lead.accuracy_name if lead else ACCURACY
+            name = self.order.accuracy
             series, key = self._series(chosen, name, scale=100.0)
             empty = missing_words(lead, curves, name) if lead else self._no_curve()
             others = len(chosen) - len(same)

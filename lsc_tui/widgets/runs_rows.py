@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lsc_tui.lines import STATES
-from lsc_tui.model import RunView, finite
+from lsc_tui.model import ACCURACY, RunView, finite
 from lsc_tui.reports import Report
 
 SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
@@ -38,6 +38,7 @@ class Order:
     inverted: bool = False
     folded: bool = False
     closed: set[str] = field(default_factory=set)
+    accuracy: str = ACCURACY  # the metric in the column of accuracies, the same for all runs
 
 
 def study_key(view: RunView) -> str:
@@ -45,14 +46,15 @@ def study_key(view: RunView) -> str:
     return f"study:{view.root}:{view.study}"
 
 
-def _sort_value(view: RunView, sort: str) -> tuple[object, ...]:
+def _sort_value(view: RunView, order: Order) -> tuple[object, ...]:
     """What a run is sorted by inside its study; losses of different kinds stay apart, what is missing comes last."""
     number: float | None
+    sort = order.sort
     if sort in ("loss", "best"):
         number = finite(view.loss if sort == "loss" else view.best_loss)
         return (view.loss_group, number is None, number or 0.0)
     if sort in ("acc", "eta"):
-        number = finite(view.accuracy if sort == "acc" else view.status.eta)
+        number = finite(view.last(order.accuracy) if sort == "acc" else view.status.eta)
         return (number is None, number or 0.0)
     if sort == "done":
         return (view.done,)
@@ -91,7 +93,7 @@ def build_rows(
             continue
         group = sorted(studies[key], key=lambda v: (v.variant, v.seed))
         if order.sort not in ("started", "run"):
-            group.sort(key=lambda v: _sort_value(v, order.sort), reverse=order.inverted)
+            group.sort(key=lambda v: _sort_value(v, order), reverse=order.inverted)
         closed = key in order.closed
         rows.append(Row(key, "study", tuple(group), closed, names(group[0].root), counts.get(key, (0, 0))))
         if closed:

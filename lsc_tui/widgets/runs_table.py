@@ -26,7 +26,7 @@ from lsc_tui.lines import (
     trend,
     width_of,
 )
-from lsc_tui.model import RunView, gpu_number, setting
+from lsc_tui.model import ACCURACIES, ACCURACY, RunView, gpu_number, setting
 from lsc_tui.reports import KINDS, Report
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.runs_rows import Row
@@ -57,9 +57,10 @@ class Columns:
         return Columns(run, best, trend_width, where)
 
 
-def header(columns: Columns) -> Line:
+def header(columns: Columns, accuracy: str = ACCURACY) -> Line:
     """The names of the columns, with units."""
-    best = f"{'LOSS':>8}{'BEST':>8}{'ACC%':>7}{'BEST':>7}{'IMG/S':>8} " if columns.best else f"{'LOSS':>7}{'ACC%':>7}"
+    acc = f"{ACCURACIES[accuracy]:>7}"
+    best = f"{'LOSS':>8}{'BEST':>8}{acc}{'BEST':>7}{'IMG/S':>8} " if columns.best else f"{'LOSS':>7}{acc}"
     word = fit("LOSS TREND" if columns.best else "TREND", columns.trend)
     text = f"  STATE      {fit('RUN', columns.run)}SEED DONE{'ETA':>7}{best} {word} {fit('WHERE', columns.where)}"
     return [(text, "dim")]
@@ -82,7 +83,9 @@ def _ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def run_line(row: Row, columns: Columns, width: int, *, letter: str = "", pinned: bool = False) -> Line:
+def run_line(
+    row: Row, columns: Columns, width: int, *, letter: str = "", pinned: bool = False, accuracy: str = ACCURACY
+) -> Line:
     """A run, or the mean over folded seeds."""
     view = row.views[0]
     state = _state_of(row)
@@ -110,15 +113,15 @@ def run_line(row: Row, columns: Columns, width: int, *, letter: str = "", pinned
         line += [
             (fit(loss_text(loss, kind), 8, ">"), loss_style),
             (fit(loss_text(_mean([v.best_loss for v in row.views])), 8, ">"), "dim"),
-            (fit(percent(_mean([v.accuracy for v in row.views])), 7, ">"), ""),
-            (fit(percent(_mean([v.best_accuracy for v in row.views])), 7, ">"), "dim"),
+            (fit(percent(_mean([v.last(accuracy) for v in row.views])), 7, ">"), ""),
+            (fit(percent(_mean([v.best(accuracy) for v in row.views])), 7, ">"), "dim"),
             (fit(thousands(_mean([v.speed for v in row.views])), 8, ">"), ""),
             ("  ", ""),
         ]
     else:
         line += [
             (fit(loss_text(loss, kind), 7, ">"), loss_style),
-            (fit(percent(_mean([v.accuracy for v in row.views])), 7, ">"), ""),
+            (fit(percent(_mean([v.last(accuracy) for v in row.views])), 7, ">"), ""),
             (" ", ""),
         ]
     shape = trend(view.trend, columns.trend) if columns.trend else ""
@@ -204,9 +207,11 @@ class RunsTable(Panel):
         self.standing = standing
         self.rows: list[Row] = []
         self.cursor = 0
+        self.gone: Row | None = None  # what was highlighted and is no longer there; nothing takes its place
         self.top = 0
         self.letters: dict[str, str] = {}
         self.pinned = ""
+        self.accuracy = ACCURACY
         self.dimmed = False
         self.empty: list[str] = []
         self.below = ""
@@ -215,18 +220,25 @@ class RunsTable(Panel):
 
     @property
     def current(self) -> Row | None:
-        """The highlighted row."""
-        return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
+        """The highlighted row, None where nothing is."""
+        return self.rows[self.cursor] if self.gone is None and 0 <= self.cursor < len(self.rows) else None
 
-    def put(self, rows: list[Row]) -> None:
-        """New rows; the cursor stays on what it was on, else near where it was."""
-        before = self.current
+    def put(self, rows: list[Row], *, asked: bool = True) -> None:
+        """New rows; the cursor stays on what it was on. Where that is not among them, it goes near if the user `asked`
+        for another list (a filter, folded seeds, a closed study), else nowhere until it is moved."""
+        before = self.gone or self.current
+        place = None if before is None else next((i for i, row in enumerate(rows) if row.key == before.key), None)
+        if place is None and before is not None and asked:
+            runs = {view.key for view in before.views}
+            holding = (i for i, row in enumerate(rows) if runs & {view.key for view in row.views})
+            place = next(
+                (i for i in holding if rows[i].kind != "study" or rows[i].closed), min(self.cursor, len(rows) - 1)
+            )
+        elif before is None:
+            place = next((i for i, row in enumerate(rows) if row.kind not in ("study", "report")), 0)
         self.rows = rows
-        if before is not None:
-            place = next((i for i, row in enumerate(rows) if row.key == before.key), None)
-            self.cursor = place if place is not None else min(self.cursor, max(0, len(rows) - 1))
-        else:
-            self.cursor = next((i for i, row in enumerate(rows) if row.kind not in ("study", "report")), 0)
+        self.gone = before if place is None or not rows else None
+        self.cursor = place if place is not None else min(self.cursor, max(0, len(rows) - 1))
         self.redraw()
 
     @property
@@ -240,12 +252,14 @@ class RunsTable(Panel):
             (i for i, row in enumerate(self.rows) if row.kind in ("study", "report") and row.study == study), None
         )
         if place is not None:
-            self.cursor = self.top = place
+            self.cursor, self.top, self.gone = place, place, None
             self.redraw()
         return place is not None
 
     def move(self, by: int) -> None:
-        """The cursor by rows."""
+        """The cursor by rows; where what it was on has gone, on from the row that stands there now."""
+        if self.gone is not None and self.rows:
+            self.gone, by = None, by - (by > 0)
         self.cursor = max(0, min(len(self.rows) - 1, self.cursor + by))
         self.redraw()
 
@@ -266,9 +280,9 @@ class RunsTable(Panel):
             self.top = self.cursor - 1
         if self.cursor >= self.top + page:
             self.top = self.cursor - page + 1
-        lines = [header(columns)]
+        lines = [header(columns, self.accuracy)]
         for i, row in enumerate(self.rows[self.top : self.top + page], self.top):
-            lines.append(self._row_line(row, i == self.cursor, columns, inner))
+            lines.append(self._row_line(row, i == self.cursor and self.gone is None, columns, inner))
         if not self.rows:
             lines += [[(f" {clean(text)}", "dim")] for text in self.empty]
         if self.framed:
@@ -291,7 +305,7 @@ class RunsTable(Panel):
         else:
             letter = self.letters.get(row.views[0].key, "") if row.kind == "run" else ""
             pinned = bool(self.pinned) and row.kind == "run" and row.views[0].key == self.pinned
-            line = run_line(row, columns, width, letter=letter, pinned=pinned)
+            line = run_line(row, columns, width, letter=letter, pinned=pinned, accuracy=self.accuracy)
             letter_on = bool(letter)
         if self.dimmed:
             line = [(text, "dim") for text, _ in line]

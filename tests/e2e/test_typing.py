@@ -138,7 +138,9 @@ def test_fields_of_vectors(viewer: Terminal) -> None:
     viewer.until("V22")
     for number, _ in bursts():
         viewer.keys(f"\t{number + 1}21\t0.5{number % 10}\r")
-        viewer.until(lambda text, n=number: f"{n + 1}21" in text and f"0.5{n % 10}".rstrip("0") in text)
+        viewer.until(
+            lambda text, n=number: f"[{n + 1}21" in text.replace(" ", "") and f"0.5{n % 10}".rstrip("0") in text
+        )
 
 
 def test_a_level(viewer: Terminal) -> None:
