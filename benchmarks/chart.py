@@ -1,14 +1,15 @@
-"""Chart: a full redraw of 160 x 40 cells with a logarithmic axis, from numbers to rows of styled cells."""
+"""Chart: a full redraw of 160 x 40 cells with a logarithmic axis, from numbers to rows of styled cells; the sphere."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.charts import Series, View, draw
+from lsc_engine.charts import Camera, Picture, Rows, Series, Tag, View, draw, sphere
 
 WIDTH, HEIGHT = 160, 40
 
@@ -20,20 +21,26 @@ def run(*, quick: bool = False, rounds: int = 15) -> Result:
     x = np.arange(points)
     ten = [Series(x, np.exp(-x / 3e4) + 0.1 * rng.random(points) + 0.01, "abcdefghij"[i], i) for i in range(10)]
     one = [Series(np.arange(10 * points), rng.random(10 * points) + 0.01, "a")]
-    cases = {
-        f"10 series of {points:,} points": (ten, View(log_y=True), 30.0),
-        f"1 series of {10 * points:,} points": (one, View(log_y=True), 20.0),
-        f"1 series of {10 * points:,} points, smoothed": (one, View(log_y=True, smoothing=0.9), None),
-    }
+    z, colour = rng.normal(size=(1000, 3)), rng.integers(0, 8, 1000)
+    tags = [Tag(tuple(row), str(i), i % 8) for i, row in enumerate(rng.normal(size=(64, 3)))]
+    cases: dict[str, tuple[Callable[[], Picture | Rows], float | None]] = {
+        f"10 series of {points:,} points": (lambda: draw(ten, WIDTH, HEIGHT, View(log_y=True)), 30.0),
+        f"1 series of {10 * points:,} points": (lambda: draw(one, WIDTH, HEIGHT, View(log_y=True)), 20.0),
+        f"1 series of {10 * points:,} points, smoothed": (
+            lambda: draw(one, WIDTH, HEIGHT, View(log_y=True, smoothing=0.9)), None,
+        ),
+        "sphere of 1,000 points and 64 names, 80 x 30": (
+            lambda: sphere(z, colour, 80, 30, camera=Camera(12.0), tags=tags), None,
+        ),
+    }  # fmt: skip
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for _ in range(rounds):
-        for name, (series, view, _bar) in cases.items():
+        for name, (picture, _bar) in cases.items():
             began, busy = time.perf_counter(), time.process_time()
-            picture = draw(series, WIDTH, HEIGHT, view)
+            picture()
             taken[name].append((time.perf_counter() - began, time.process_time() - busy))
-            assert len(picture.rows) == HEIGHT
     rows, checks = [], []
-    for name, (_, _, bar) in cases.items():
+    for name, (_, bar) in cases.items():
         wall, busy = (1000 * statistics.median(column) for column in zip(*taken[name], strict=True))
         rows.append({"what": name, "ms": wall, "ms of processor": busy})
         if bar is not None:

@@ -21,6 +21,8 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from tests.waiting import LIMIT, wait_until
+
 _TOKEN = re.compile(
     r"\x1b\[([?<>=]*)([0-9;:]*)([ -/]*[@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[PX^_][^\x1b]*\x1b\\"
     r"|\x1b[()][A-Z0-9]|\x1b[=>78cDEHM]|[\x00-\x1a\x1c-\x1f]|[^\x00-\x1f]+"
@@ -106,7 +108,6 @@ class Terminal:
         self.screen = Screen(width, height)
         self.sent = 0
         self.raw = b""
-        self.started = time.perf_counter()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             # The size must be there before the program asks for it.
@@ -143,15 +144,14 @@ class Terminal:
                 self.screen.feed(data)
         return self.sent - before
 
-    def until(self, ready: str | Callable[[str], bool], seconds: float = 30.0) -> float:
-        """Read until the words stand on the screen (or `ready(text)`); the seconds it took."""
-        started = time.perf_counter()
+    def until(self, ready: str | Callable[[str], bool], seconds: float = LIMIT) -> None:
+        """Read until the words stand on the screen, or `ready(text)` is true."""
+        deadline = time.monotonic() + seconds
         holds = (lambda text: ready in text) if isinstance(ready, str) else ready
         while not holds(self.screen.text):
-            assert time.perf_counter() - started < seconds, f"waited for {ready!r}:\n{self.screen.text}"
+            assert time.monotonic() < deadline, f"waited in vain for {ready!r}:\n{self.screen.text}"
             if not self.read(0.01):
                 assert self.alive, f"ended while waiting for {ready!r}:\n{self.screen.text}"
-        return time.perf_counter() - started
 
     def keys(self, text: str) -> None:
         """Type."""
@@ -171,19 +171,11 @@ class Terminal:
             self.pid = 0
         return self.pid != 0
 
-    def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def hang_up(self, seconds: float = 5.0) -> bool:
-        """Close the terminal under the program; whether it ended within this time."""
+    def hang_up(self) -> None:
+        """Close the terminal under the program, and wait for its end."""
         os.close(self.fd)
         self.fd = -1
-        deadline = time.monotonic() + seconds
-        while self.alive and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return not self.alive
+        wait_until(lambda: not self.alive, "the end of the viewer, which lives on without its terminal")
 
     def close(self) -> None:
         """End it in any case."""

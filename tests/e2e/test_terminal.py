@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from terminal import Terminal
 
 from lsc_engine.runs import Run, list_runs
 from lsc_engine.runs.host import is_alive
+from tests.waiting import wait_until
 
 # Modes in which a terminal reports its mouse.
 MOUSE = re.compile(rb"\x1b\[\?(9|100[0-36]|1015|1016)h")
@@ -66,15 +66,15 @@ def started() -> Iterator[list[Run]]:
                 os.kill(who.pid, signal.SIGKILL)
 
 
-def only_run(folder: Path, seconds: float = 90.0) -> Run:
+def only_run(folder: Path) -> Run:
     """The one run of the folder, once it is at work."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+
+    def at_work() -> Run | None:
         runs = list_runs([folder])
-        if runs and runs[0].status().shown_state == "running" and runs[0].status().step > 0:
-            return runs[0]
-        time.sleep(0.1)
-    raise AssertionError(f"no run is at work: {[(r.id, r.status()) for r in list_runs([folder])]}")
+        return runs[0] if runs and runs[0].status().shown_state == "running" and runs[0].status().step > 0 else None
+
+    found: Run = wait_until(at_work, lambda: f"a run at work: {[(r.id, r.status()) for r in list_runs([folder])]}")
+    return found
 
 
 def launch(terminal: Terminal) -> None:
@@ -89,11 +89,13 @@ def launch(terminal: Terminal) -> None:
     terminal.keys("\r")
     terminal.until("V21")
     # L says "still checking" until what follows from the form is known.
-    deadline = time.monotonic() + 60
-    while "Esc no" not in terminal.screen.text:
-        assert time.monotonic() < deadline, terminal.screen.text
+
+    def asks() -> bool:
         terminal.keys("L")
         terminal.read(0.5)
+        return "Esc no" in terminal.screen.text
+
+    wait_until(asks, lambda: terminal.screen.text)
     terminal.keys("y")
 
 
@@ -112,21 +114,18 @@ def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(ho
         launch(first)
         run = only_run(runs)
         started.append(run)
-        first.until(lambda text: "● running" in text and "1 Runs" in text, 60)
+        first.until(lambda text: "● running" in text and "1 Runs" in text)
         first.keys("g\x1b[B\r")
-        first.until(lambda text: "img/s" in text and len(curve(text)) > 5, 60)
+        first.until(lambda text: "img/s" in text and len(curve(text)) > 5)
         before = curve(first.screen.text)
-        first.until(lambda text: curve(text) != before, 60)
+        first.until(lambda text: curve(text) != before)
         viewer = first.pid
-        assert first.hang_up(), "the viewer lives on without its terminal"
+        first.hang_up()
         assert not Path(f"/proc/{viewer}").exists()
     finally:
         first.close()
     step = run.status().step
-    deadline = time.monotonic() + 60
-    while run.status().step <= step and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert run.status().step > step, "the run ended with the terminal"
+    wait_until(lambda: run.status().step > step, "a step after the end of the terminal")
     assert run.status().shown_state == "running"
     assert viewers_on(runs) == []
 
@@ -138,12 +137,9 @@ def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(ho
         second.keys("S")
         second.until("y stop")
         second.keys("y")
-        second.until("■ stopped", 60)
+        second.until("■ stopped")
         second.keys("q")
-        deadline = time.monotonic() + 5
-        while second.alive and time.monotonic() < deadline:
-            second.read(0.05)
-        assert not second.alive
+        wait_until(lambda: second.read(0.05) == 0 and not second.alive, "the end of the viewer after q")
     finally:
         second.close()
     status = run.status()
@@ -152,10 +148,7 @@ def test_a_run_launched_in_a_terminal_outlives_it_and_is_stopped_from_another(ho
     assert last.problem is None
     assert last.step == status.step
     who = status.identity
-    deadline = time.monotonic() + 20
-    while who is not None and is_alive(who) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert who is None or not is_alive(who)
+    wait_until(lambda: who is None or not is_alive(who), "the end of the run's process")
 
 
 def viewers_on(folder: Path) -> list[int]:
@@ -180,9 +173,9 @@ def test_a_run_left_by_the_command_line_is_found_and_its_curve_moves(home: Path,
     try:
         viewer.until("● running")
         viewer.keys("g\x1b[B\r")
-        viewer.until(lambda text: bool(re.search(r"step [\d ]+ of", text)), 30)
+        viewer.until(lambda text: bool(re.search(r"step [\d ]+ of", text)))
         before = curve(viewer.screen.text)
-        viewer.until(lambda text: curve(text) != before, 60)
+        viewer.until(lambda text: curve(text) != before)
         assert "\x1b[31m" not in viewer.screen.text
     finally:
         viewer.close()
