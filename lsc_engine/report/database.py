@@ -108,8 +108,9 @@ def recalls(runs: Sequence[Run], material: Material) -> tuple[list[Recall], list
 def recall_of(trained: Trained, material: Material) -> Recall:
     """Search the database of one run. LscError where its images are not there."""
     data = trained.config.data
-    source = open_source(data, split="train", data_dir=material.data_dir)
+    source = trained.named(open_source(data, split="train", data_dir=material.data_dir))
     other = open_source(data, split="val", data_dir=material.data_dir)
+    other = None if other is None else trained.named(other)
     index = fixed_subset(source.images, STORED)
     stored, labels = embedded(trained, source, index)
     if other is not None:

@@ -103,14 +103,14 @@ def novelty_of(trained: Trained, material: Material) -> Novelty:
     if not isinstance(head, LscHead):
         raise LscError("it has a class layer and no vectors")
     whole = data.model_copy(update={"classes": None})
-    known = open_source(data, split="val", data_dir=material.data_dir)
     every = open_source(whole, split="val", data_dir=material.data_dir)
-    if known is None or every is None:
+    if every is None:
         raise LscError("with unique labels there are no images of known classes that were not trained on")
-    new = images_from(every, head.classes)
+    every = trained.named(every, keep=True)
+    of_known, new = images_by_class(every, head.classes)
     if not len(new):
         raise LscError("all classes of the data set are trained")
-    z_known, _ = embedded(trained, known, fixed_subset(known.images, IMAGES))
+    z_known, _ = embedded(trained, every, of_known[fixed_subset(len(of_known), IMAGES)])
     z_new, _ = embedded(trained, every, new[fixed_subset(len(new), IMAGES)])
     scored = [scores(head, z) for z in (z_known, z_new)]
     flagged = tuple((head.predict(z, unused="new") < 0).double().mean().item() for z in (z_known, z_new))
@@ -121,10 +121,11 @@ def novelty_of(trained: Trained, material: Material) -> Novelty:
     )  # fmt: skip
 
 
-def images_from(source: ImageSource, first: int) -> Tensor:
-    """The numbers of the images of class `first` or above."""
+def images_by_class(source: ImageSource, first: int) -> tuple[Tensor, Tensor]:
+    """The numbers of the images of classes below `first`, and of those of class `first` or above."""
     index = torch.arange(source.images)
-    return index[source.labels(index) >= first]
+    above = source.labels(index) >= first
+    return index[~above], index[above]
 
 
 @torch.no_grad()

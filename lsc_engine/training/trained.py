@@ -17,6 +17,7 @@ from lsc_engine.config import RunConfig
 from lsc_engine.config.datasets import class_names, facts_of
 from lsc_engine.config.derived import latent_dim
 from lsc_engine.data import ImageSource, eval_batches
+from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model, etf
@@ -64,6 +65,10 @@ class Trained:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             z: Tensor = self.model(images.to(self.device, non_blocking=True))
         return z.float()
+
+    def named(self, source: ImageSource, *, keep: bool = False) -> ImageSource:
+        """`source` with the labels of this run, by the names of the classes where both have names (see `by_name`)."""
+        return by_name(source, self.names, keep=keep)[0] if self.names and source.class_names else source
 
     def embeddings(self, source: ImageSource, index: Tensor, batch_size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings [B, n] and labels [B] of the images numbered `index`, in order."""

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from lsc_engine.runs.classes import read_classes
 
 from .folders import CE, LSC, broken_off, call, colours, names_told, preset, train
 
+ROOT = Path(__file__).parents[2]
 RUN = "s/default/seed-0"
 
 
@@ -311,6 +314,18 @@ def test_what_goes_on_keeps_all_other_settings(root: Path, given: str) -> None:
     told = call(root, "resume", RUN, "--set", given, code=2)
     assert f"--set {given.split('=')[0]}: a run that goes on keeps its settings" in told.err
     assert run.status() == before
+
+
+def test_a_worker_is_given_the_new_place_too(root: Path) -> None:
+    broken_off(run_of(root), 60)
+    move(root)
+    words = [str(run_of(root).path), "--runs-dir", str(root / "runs"), "--device", "cpu"]
+    for place, code in ((root / "nowhere", 1), (root / "elsewhere", 0)):
+        words_now = [*words, "--data-path", str(place), "--like", str(run_of(root).path)]
+        done = subprocess.run([sys.executable, "-m", "lsc_engine.training.worker", *words_now], cwd=ROOT, timeout=600)
+        assert (done.returncode == 0) == (code == 0)
+    assert run_of(root).status().state == "finished"
+    assert run_of(root).config["data"]["path"] == str(root / "elsewhere")
 
 
 # ---------------------------------------------------------------------------------- What is taken from other runs
