@@ -26,7 +26,7 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import open_run
 from lsc_engine.runs.checkpoints import list_checkpoints
 from lsc_engine.runs.study import free_name, look_at_study
-from lsc_tui.form import Form
+from lsc_tui.form import SETTINGS, Form, toml_text
 from lsc_tui.reports import made_words
 
 CHECK_SECONDS = 120.0
@@ -49,11 +49,10 @@ class Outcome:
     text: str = ""
     problems: list[Problem] = field(default_factory=list)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
-    resolved: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resolved: dict[str, dict[str, Any]] = field(default_factory=dict)  # dotted settings of the runs, by variant
     runs: tuple[str, ...] = ()
     done: int = 0
     tries: int = 0
-    also: tuple[str, ...] = ()
     draft: Path | None = None
     makes: tuple[tuple[str, str], ...] = ()  # what a kind that does not train makes, in words
     study: str = ""  # the study's name, a free one where nobody gave one and the preset's is taken
@@ -160,8 +159,7 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
     out.tries = len(plan.tune.runs) if plan.tune is not None else 0
     out.done = sum(1 for run in found if run.action == "done")
     busy = sum(1 for run in found if run.action == "busy")
-    planned = {run.config.variant for run in plan.runs}
-    out.also = tuple(name for name in form.names if name in planned and name not in chosen)
+    out.resolved |= {run.config.variant: run.config.flat() for run in reversed(plan.runs)}
     if busy:
         out.problems.append(Problem("study", f"{busy} of its runs are being trained already", None, True))
     elif out.done == len(found) and found:
@@ -204,18 +202,8 @@ def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
 
 def form_sets(form: Form) -> list[str]:
     """The changes of a form as `a.b=value` for --set."""
-    import tomli_w
-
-    from lsc_tui.form import SETTINGS
-
-    out = []
-    for key in SETTINGS:
-        if form.changed(key, form.variant):
-            value = form.given(key, form.variant)
-            out.append(
-                f"{key}={tomli_w.dumps({'v': value}).partition('=')[2].strip()}" if value is not None else f"{key}="
-            )
-    return out
+    changed = {key: form.given(key, form.variant) for key in SETTINGS if form.changed(key, form.variant)}
+    return [f"{key}={'' if value is None else toml_text(value)}" for key, value in changed.items()]
 
 
 # --- parameters and memory -------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What the form of New run holds: a preset's tables, the user's changes, and where the runs are to go. No widget.
 
-A setting that any variant sets for itself is changed for the highlighted variant alone, every other one for all. The
-TOML of the form is the preset as written until something changes; then it says of each changed setting what it was.
+A setting that any variant sets for itself is changed for the shown variant alone, every other one for all; the shown
+variant is one that will run. The TOML of the form is the preset as written until something changes; then it says of
+each changed setting what it was. That TOML is what is checked, shown, saved and launched.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import copy
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import tomli_w
 
 from lsc_engine.config import Setting, fields
-from lsc_engine.config.build import raw_variants, sections_of
+from lsc_engine.config.build import draft_variants, raw_variants, sections_of
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.merge import Table, lookup, nested, overlay
 from lsc_engine.config.typed import parse_seeds, typed_value
@@ -51,7 +52,8 @@ class Form:
     at: str = ""
     before: Table = field(default_factory=dict)
     on: set[str] = field(default_factory=set)
-    shown: int = 0  # the highlighted variant
+    highlighted: int = 0  # number of the variant that is to be shown
+    touched: bool = False  # whether the user changed anything
     tuned: Any = None  # the preset's own [tune]
     _merged: dict[tuple[int, str], tuple[Table, Table]] = field(default_factory=dict, compare=False)
     wanted: str = ""  # the study's name where it is the preset's and not typed: it may give way to a free one
@@ -85,12 +87,39 @@ class Form:
     @property
     def names(self) -> list[str]:
         """Their names, in the order of the preset."""
-        return [str(v.get("name", "")) for v in self.variants]
+        return [str(v.get("name", "")) for v in self.variants] or ["default"]
+
+    @property
+    def needed(self) -> set[str]:
+        """Variants that are off and run all the same, since one that is on needs them."""
+        known = self._merged.get((id(self.raw), ""))
+        if known is None or known[0] is not self.raw:
+            drafts, _ = draft_variants(self.raw, sections_of(self.raw))
+            known = self._merged[id(self.raw), ""] = (self.raw, {draft.name: draft.needs for draft in drafts})
+        queue, found = list(self.on), set(self.on)
+        while queue:
+            fresh = set(known[1].get(queue.pop(), ())) - found
+            found |= fresh
+            queue += fresh
+        return (found - self.on) & set(self.names)
+
+    @property
+    def running(self) -> list[str]:
+        """The variants that run."""
+        needed = self.needed
+        return [name for name in self.names if name in self.on or name in needed]
 
     @property
     def variant(self) -> str:
-        """The highlighted one."""
-        return self.names[min(self.shown, len(self.names) - 1)]
+        """The variant whose settings are shown and changed: the highlighted one, or the nearest that runs."""
+        names, runs = self.names, self.running
+        here = min(self.highlighted, len(names) - 1)
+        return min(runs or names, key=lambda name: (abs(names.index(name) - here), names.index(name)))
+
+    def step(self, by: int) -> None:
+        """Show another variant that runs."""
+        names = self.running or self.names
+        self.highlighted = self.names.index(names[(names.index(self.variant) + by) % len(names)])
 
     def label(self, name: str) -> str:
         """How a variant is shown."""
@@ -143,13 +172,16 @@ class Form:
         said = table.get(key) if isinstance(table, dict) else None
         return said if isinstance(said, str) else ""
 
-    def set(self, key: str, text: str, *, all_variants: bool = False) -> None:
-        """A setting as typed; empty leaves it to the preset's default. UsageError where it cannot be read at all."""
-        value = typed(SETTINGS[key], text)
+    def set(self, key: str, text: str, *, variant: str = "") -> None:
+        """A setting as typed, for one variant where it is set by variants; empty leaves it to the preset's default.
+        UsageError where it cannot be read at all."""
+        self.put(key, typed(SETTINGS[key], text), [variant or self.variant])
+
+    def put(self, key: str, value: Any, names: Collection[str]) -> None:
+        """A setting's value, None to leave it out: for these variants where it is set by variants, else for all."""
         if not self.by_variant(key):
             self.raw = _with(self.raw, key, value)
             return
-        names = self.names if all_variants else [self.variant]
         given = self.raw.get("variants")
         if isinstance(given, list):
             self.raw = self.raw | {"variants": [_with(v, key, value) if v.get("name") in names else v for v in given]}
@@ -298,21 +330,34 @@ def _dotted(table: Table, prefix: str = "") -> str:
     """A variant's table as the presets write it: `model.dim = 24`, one line each."""
     out = ""
     for key, value in table.items():
-        name = f"{prefix}{key if re.fullmatch(r'[A-Za-z0-9_-]+', key) else json.dumps(key)}"
+        name = f"{prefix}{_toml_key(key)}"
         if isinstance(value, dict) and value:
             out += _dotted(value, f"{name}.")
         else:
-            words = "{}" if value == {} else tomli_w.dumps({"v": value}).partition("=")[2].strip()
-            out += f"{name} = {words}\n"
+            out += f"{name} = {toml_text(value)}\n"
     return out
 
 
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def toml_text(value: Any) -> str:
+    """A TOML value in one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml_key(k)} = {toml_text(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_text, value))}]"
+    return tomli_w.dumps({"v": value}).partition("=")[2].strip()
+
+
 def value_words(value: Any) -> str:
-    """A value as it is shown and typed: `1e-05`, `300 000`, `a, b`."""
+    """A value as it is shown, exactly: `1e-5`, `300 000`, `a, b`."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return float_text(value)
+        short = float_text(value)
+        return short if float(short) == value else repr(value)
     if isinstance(value, int):
         return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
     if isinstance(value, dict):
@@ -322,23 +367,24 @@ def value_words(value: Any) -> str:
     return str(value)
 
 
-def typed_words(value: Any) -> str:
-    """A value as it stands in the text field."""
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {tomli_w.dumps({'v': v})[4:].strip()}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple) and value and not isinstance(value[0], str):
-        return f"[{', '.join(map(value_words, value))}]"
-    return value_words(value)
+def field_text(key: str, value: Any) -> str:
+    """A setting's value as it stands in the text field: `typed` reads the same from it."""
+    text = "" if value is None else value if isinstance(value, str) else toml_text(value)
+    return text if value is None or typed(SETTINGS[key], text) == value else toml_text(value)
 
 
-def known_value(key: str, given: Any, resolved: Iterable[tuple[str, Any]]) -> tuple[str, bool]:
-    """What a setting's line shows, and whether it is a default: as given, else as resolved, else in words."""
-    if given is not None:
-        return value_words(given), False
-    found = dict(resolved).get(key)
+def shown_value(key: str, given: Any, resolved: Table | None) -> tuple[str, bool]:
+    """What a setting's line shows, and whether it is a default. `resolved` are the dotted settings of the run that
+    would be launched, None while they are not known: then what the form says is shown."""
+    found = None
+    if resolved is not None:
+        inside = {name: value for name, value in resolved.items() if name.startswith(f"{key}.")}
+        found = resolved.get(key, {name.removeprefix(f"{key}."): value for name, value in inside.items()} or None)
+    if isinstance(given, str) and found is not None and not isinstance(found, str):
+        return f"{given}: {value_words(found)}", False
+    if found is None:
+        found = given
     if found is not None:
-        return value_words(found), True
+        return value_words(found), given is None
     default = SETTINGS[key].default
     return value_words(default) if isinstance(default, float) else SETTINGS[key].shown, True

@@ -48,6 +48,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         self.shelf = new_shelf.Shelf(host=self.app.store.host)
         self.stage = "presets"
         self.form: Form | None = None
+        # Every form that was opened, by what it is of: changes stay when another one is opened.
+        self.forms: dict[tuple[str, str, Path | None], Form] = {}
         self.outcome: Outcome | None = None
         self.checking = False
         self.every = False
@@ -94,6 +96,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         def done(infos: tuple[PresetInfo, ...], at_hand: dict[str, bool | None]) -> None:
             self.shelf.infos, self.shelf.at_hand = infos, at_hand
             self.shelf.chosen = chosen or self.shelf.chosen
+            if self.shelf.current is None and not self.shelf.words:
+                self.say(f"preset {clean(self.shelf.chosen.partition(':')[2])} is no longer there", "warn")
             self.show()
 
         self.run_worker(work, thread=True, exclusive=True, group="shelf", exit_on_error=False)
@@ -130,6 +134,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         store = self.app.store
         self.shelf.views, self.shelf.reports = [*store.runs.values()], store.reports
         self.shelf.host = store.host
+        self.shelf.changed = {form.path for form in self.forms.values() if form.touched and form.path is not None}
         self.set_class(self.stage == "form", "-form")
         self.set_class(self.reading, "-toml")
         self.FOOTER = _FORM if self.stage == "form" else _SHELF  # type: ignore[misc]
@@ -140,7 +145,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         panel.framed, panel.active = self.wide, self.stage == "form"
         panel.empty = ["", "Enter opens the highlighted preset here"]
         if self.form is not None:
-            panel.title = f"{clean(self.form.heading.rpartition('/')[2])} · settings" if self.wide else "settings"
+            of = f"settings of {self.form.letter(self.form.variant)}" if len(self.form.names) > 1 else "settings"
+            panel.title = f"{clean(self.form.heading.rpartition('/')[2])} · {of}" if self.wide else of
             panel.right = "Enter edit" if panel.active else ""
             panel.put(rows(self.form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
         else:
@@ -242,8 +248,29 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
 
     # --- the form -----------------------------------------------------------------------------------------------
 
+    @property
+    def kept(self) -> Form | None:
+        entry = self.shelf.current
+        path = entry.info.path if entry is not None and entry.info is not None else None
+        return next((form for form in self.forms.values() if form.touched and form.path == path), None)
+
+    def drop(self, form: Form) -> None:
+        self.forms = {key: kept for key, kept in self.forms.items() if kept is not form}
+        if self.form is form:
+            self.form = self.outcome = None
+        self.say(f"{clean(form.heading)} is as the preset again")
+        self.show()
+
     def _open(self, form: Form) -> None:
-        """Show a form and check it."""
+        """Show a form and check it; one that the user changed before comes back with the changes."""
+        key = (form.source, form.heading, form.path)
+        before = self.forms.get(key)
+        if before is not None and before.touched:
+            other = "; the file has changed since" if before.text != form.text else ""
+            words = f"{clean(form.heading)} with your changes{other}. Esc, then u drops them"
+            self.call_after_refresh(self.say, words)
+            form = before
+        self.forms[key] = form
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
         panel = self.panel if self.is_mounted else None
         if panel is not None:

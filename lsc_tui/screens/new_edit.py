@@ -9,7 +9,7 @@ from textual.suggester import SuggestFromList
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.study import free_name
 from lsc_engine.userpaths import user_path
-from lsc_tui.form import SETTINGS, Form, typed_words
+from lsc_tui.form import SETTINGS, Form, field_text
 from lsc_tui.widgets.form_rows import PLACES, TOLD, Row, choices
 
 if TYPE_CHECKING:
@@ -39,9 +39,24 @@ class EditCommands(_Base):
         """The form's rows."""
         raise NotImplementedError
 
+    @property
+    def kept(self) -> Form | None:
+        """The form of the highlighted preset, if the user changed it."""
+        raise NotImplementedError
+
+    def drop(self, form: Form) -> None:
+        """Forget a form."""
+        raise NotImplementedError
+
     def check(self) -> None:
         """Look at the form again."""
         raise NotImplementedError
+
+    def changed(self) -> None:
+        """The user has changed the form."""
+        if self.form is not None:
+            self.form.touched = True
+            self.check()
 
     def open_preset(self) -> None:
         """The highlighted preset's form."""
@@ -58,7 +73,7 @@ class EditCommands(_Base):
             self.panel.move(by)
             row = self.panel.current
             if self.form is not None and row is not None and row.kind == "variant":
-                self.form.shown = self.form.names.index(row.key.removeprefix("variant:"))
+                self.form.highlighted = self.form.names.index(row.key.removeprefix("variant:"))
         self.show()
 
     def do_up(self) -> None:
@@ -99,7 +114,7 @@ class EditCommands(_Base):
 
     def _variant(self, by: int) -> None:
         if self.form is not None:
-            self.form.shown = (self.form.shown + by) % len(self.form.names)
+            self.form.step(by)
             self.show()
 
     def why_not_settings(self) -> str:
@@ -131,8 +146,8 @@ class EditCommands(_Base):
                 self.say(TOLD)
             elif found:
                 panel.choices = found
-                now = form.device if row.kind == "place" else typed_words(form.given(row.key, form.variant))
-                panel.choice = next((i for i, (value, _) in enumerate(found) if value == (now or "")), 0)
+                now = form.device if row.kind == "place" else field_text(row.key, form.given(row.key, form.variant))
+                panel.choice = next((i for i, (value, _) in enumerate(found) if value == now), 0)
                 self.show()
             else:
                 self._type(row)
@@ -145,7 +160,7 @@ class EditCommands(_Base):
         if problem is None or self.form is None:
             return
         if problem.variant in self.form.names:
-            self.form.shown = self.form.names.index(problem.variant)
+            self.form.highlighted = self.form.names.index(problem.variant)
         if problem.key in SETTINGS and problem.key not in self.form.keys(self.every):
             self.every = True
             self.show()
@@ -158,7 +173,7 @@ class EditCommands(_Base):
             self._type(row)
         elif row.kind == "place" and self.form is not None:
             self.form.device = value
-            self.check()
+            self.changed()
         else:
             self._put(row, value)
 
@@ -168,20 +183,30 @@ class EditCommands(_Base):
             return
         if row.kind == "setting":
             setting = SETTINGS[row.key]
-            value = typed_words(form.given(row.key, form.variant))
+            value = field_text(row.key, form.given(row.key, form.variant))
             hint = SuggestFromList(setting.choices, case_sensitive=False) if setting.choices else None
-            self.prompt(f"{row.key}: {setting.help}", lambda text: self._put(row, text), value=value, suggester=hint)
+            self._ask(f"{row.key}: {setting.help}", row, value, suggester=hint)
         elif row.kind == "seeds":
-            self.prompt("seeds, like 0 1 2 or 0-4", lambda text: self._put(row, text), value=form.seeds)
+            self._ask("seeds, like 0 1 2 or 0-4", row, form.seeds)
         elif row.kind == "place":
             values = {"study": form.study, "device": form.device, "runs": str(form.runs_dir), "data": form.data_dir,
                       "at": form.at}  # fmt: skip
-            value = values[row.key]
-            if row.key == "study" and row.fault == "✗":
-                value = free_name(form.runs_dir, form.study)
-            self.prompt(PLACES[row.key][1], lambda text: self._put(row, text), value=value)
+            free = free_name(form.runs_dir, form.study) if row.key == "study" and row.fault == "✗" else ""
+            self._ask(PLACES[row.key][1], row, values[row.key], proposed=free)
 
-    def _put(self, row: Row, text: str, *, all_variants: bool = False) -> None:
+    def _ask(
+        self, label: str, row: Row, now: str, *, proposed: str = "", suggester: SuggestFromList | None = None
+    ) -> None:  # fmt: skip
+        """Let a row's value be typed, for the variant that is shown now; what is left as it is changes nothing."""
+        variant = self.form.variant if self.form is not None else ""
+
+        def done(text: str) -> None:
+            if text.strip() != now:
+                self._put(row, text, variant)
+
+        self.prompt(label, done, value=proposed or now, suggester=suggester)
+
+    def _put(self, row: Row, text: str, variant: str = "") -> None:
         """Take a change into the form and look at it again."""
         form, text = self.form, text.strip()
         if form is None:
@@ -190,7 +215,7 @@ class EditCommands(_Base):
             if row.kind == "seeds":
                 form.set_seeds(text)
             elif row.kind == "setting":
-                form.set(row.key, text, all_variants=all_variants)
+                form.set(row.key, text, variant=variant)
             elif row.key == "study":
                 form.study, form.wanted = text, ""
             elif row.key == "device":
@@ -204,7 +229,7 @@ class EditCommands(_Base):
         except UsageError as error:
             self.say(str(error), "error")
             return
-        self.check()
+        self.changed()
 
     def put_system(self, system: str, n: str) -> None:
         """A system and its n, as chosen on Vectors."""
@@ -218,7 +243,7 @@ class EditCommands(_Base):
         self.stage = "form"
         who = f" in {form.letter(form.variant)}" if form.by_variant("target.system") else ""
         self.call_after_refresh(self.say, f"{system} at n = {n}{who}")
-        self.check()
+        self.changed()
 
     def do_vectors(self) -> None:
         """The systems that hold the classes of the highlighted variant; Enter there comes back with one."""
@@ -242,11 +267,11 @@ class EditCommands(_Base):
         else:
             setting = SETTINGS[row.key]
             values = ("true", "false") if setting.kind == "flag" else setting.choices
-            now = typed_words(form.given(row.key, form.variant)) or row.value
+            now = field_text(row.key, form.given(row.key, form.variant)) or row.value
             place = values.index(now) + 1 if now in values else 0
             self._put(row, values[place % len(values)])
             return
-        self.check()
+        self.changed()
 
     def why_not_mark(self) -> str:
         if self.stage == "presets":
@@ -279,19 +304,26 @@ class EditCommands(_Base):
         """The highlighted variant's value for all of them."""
         form, row = self.form, self.panel.current
         if form is not None and row is not None:
-            self._put(row, typed_words(form.given(row.key, form.variant)), all_variants=True)
+            form.put(row.key, form.given(row.key, form.variant), form.names)
+            self.changed()
             self.say(f"{row.key}: {row.value} for all variants")
 
     def why_not_mark_none(self) -> str:
         row, form = self.panel.current, self.form
+        if self.stage == "presets":
+            return "" if self.kept is not None else "there are no changes of yours to drop"
         reason = self._setting_row()
         if reason or row is None or form is None:
             return reason
         return "" if form.changed(row.key) else "it is as the preset has it"
 
     def do_mark_none(self) -> None:
-        """The highlighted setting as the preset has it."""
+        """The highlighted setting as the preset has it; in the list, the whole preset (asks)."""
         form, row = self.form, self.panel.current
+        kept = self.kept if self.stage == "presets" else None
+        if kept is not None:
+            self.ask(f"drop your changes to {kept.heading}?", {"y": ("drop them", lambda: self.drop(kept))})
+            return
         if form is not None and row is not None:
             form.reset(row.key)
-            self.check()
+            self.changed()

@@ -183,7 +183,7 @@ def wide(facts: Facts, width: int, height: int) -> list[Line]:
         return frame([[(" ", ""), *line] for line in _made(facts, inner - 2)], width, height, "what it makes")
     names = form.names
     fits = max(1, (inner - 14) // CELL)
-    start = max(0, min(form.shown - fits // 2, len(names) - fits))
+    start = max(0, min(names.index(form.variant) - fits // 2, len(names) - fits))
     shown = names[start : start + fits]
     tables = {name: cells(facts.numbers(name), facts.form.mark("model.dim", name)) for name in shown}
     head: Line = [(" " * 14, "")]

@@ -90,9 +90,8 @@ def device_argv(form: Form, store: Store) -> list[str]:
 
 
 def keep_toml(form: Form) -> Path:
-    """The file that the launched command reads: the preset itself, or what the form says in the runs folder."""
-    if form.path is not None and not form.edited:
-        return form.path.absolute()
+    """The file that the launched command reads: what the form says, in the runs folder. A preset's own file may have
+    been changed since it was shown."""
     folder = form.runs_dir / ".launch"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.absolute() / f"{suggested_name(form.study.replace('/', '.'))}.toml"
@@ -289,7 +288,9 @@ class LaunchCommands(_Base):
         except OSError as error:
             self.say(f"w: {home_path(path)}: {error.strerror or error}", "error")
             return
-        self.say(f"saved {home_path(path)}")
+        off = [clean(variant) for variant in form.names if variant not in form.running]
+        more = f" with all variants, also {', '.join(off)}, off here" if off else ""
+        self.say(f"saved {home_path(path)}{more}")
         self.reload(f"yours:{name}")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lsc_engine import plugins
 from lsc_engine.userpaths import home_path
 from lsc_engine.vectors.names import SUGGESTED
 from lsc_tui.follow import Outcome, Problem
-from lsc_tui.form import SETTINGS, Form, known_value, value_words
+from lsc_tui.form import SETTINGS, Form, shown_value, value_words
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.model import Gpu, Store
 from lsc_tui.reports import KINDS, made_words
@@ -62,7 +63,10 @@ def rows(
     problems = outcome.problems if outcome is not None else []
     if form.kind != "train":
         return _report_rows(form, store, problems, place)
-    out = [_variant(form, name, outcome, problems) for name in form.names]
+    needed = form.needed
+    out = [_variant(form, name, name in needed, problems) for name in form.names]
+    # What the launch would make of the form as it is now; None while that is being worked out.
+    resolved = outcome.resolved.get(form.variant) if outcome is not None and outcome.text == form.toml() else None
     out.append(Row("seeds", "seeds", "seeds", form.seeds, _seed_mark(form), "", False, _fault(problems, "seeds")))
     if form.source != "fork":
         out.append(Row("tune", "tune", "lr for every", *_tune(form), fault=_fault(problems, "tune")))
@@ -71,7 +75,7 @@ def rows(
         if wide and key.partition(".")[0] != section:
             section = key.partition(".")[0]
             out.append(Row("gap", f"gap:{section}"))
-        out.append(_setting(form, key, outcome, problems, wide))
+        out.append(_setting(form, key, resolved, problems, wide))
     if wide:
         out.append(Row("gap", "gap:place"))
     shown = ("device", "at", "data") if form.source == "fork" else ("study", "device", "runs", "data")
@@ -112,8 +116,7 @@ def _fault(problems: Sequence[Problem], key: str, variant: str | None = None) ->
     return "" if not found else "!" if all(p.warning for p in found) else "✗"
 
 
-def _variant(form: Form, name: str, outcome: Outcome | None, problems: Sequence[Problem]) -> Row:
-    also = outcome is not None and name in outcome.also
+def _variant(form: Form, name: str, also: bool, problems: Sequence[Problem]) -> Row:
     box = "[x]" if name in form.on else "[+]" if also else "[ ]"
     first = name == form.names[0]
     changed = "*" if any(form.changed(key, name) for key in SETTINGS if form.by_variant(key)) else " "
@@ -141,15 +144,16 @@ def _tune(form: Form) -> tuple[str, str]:
     return f"[x] try {'; '.join(tried)} first", mark
 
 
-def _setting(form: Form, key: str, outcome: Outcome | None, problems: Sequence[Problem], wide: bool) -> Row:
+def _setting(
+    form: Form, key: str, resolved: dict[str, Any] | None, problems: Sequence[Problem], wide: bool
+) -> Row:  # fmt: skip
     name = form.variant
-    resolved = outcome.resolved.get(name, {}) if outcome is not None else {}
-    value, default = known_value(key, form.given(key, name), resolved.items())
+    value, default = shown_value(key, form.given(key, name), resolved)
     if form.given(key, name) is None and not form.acts_in(key, name):
         value, default = "-", True
-    dim = resolved.get("model.dim")
-    if key == "model.dim" and value == "min" and isinstance(dim, int):
-        value = f"min: {value_words(dim)}"
+    tried = form.tune.get(key) if isinstance(form.tune, dict) else None
+    if isinstance(tried, list):
+        value, default = f"best of {value_words(tried)}", False
     note = f"preset: {clean(form.old(key))}" if form.changed(key) else ""
     if not note and form.by_variant(key):
         note = f"of {form.letter(name)} alone"

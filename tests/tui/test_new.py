@@ -101,7 +101,7 @@ def test_a_setting_of_the_file_changes_for_all_variants_one_of_a_variant_for_it_
     assert (f.given("model.dim", "wide"), f.given("model.dim", "least")) == (30, "min")
     assert f.mark("optimizer.lr") == "*"
     assert (f.mark("model.dim", "wide"), f.mark("model.dim", "least")) == ("*", " ")
-    f.set("model.dim", "40", all_variants=True)
+    f.put("model.dim", 40, f.names)
     assert f.given("model.dim", "least") == 40
     f.reset("model.dim")
     f.reset("optimizer.lr")
@@ -301,7 +301,7 @@ async def test_enter_on_a_fault_goes_to_its_field_and_variant(place: Path) -> No
         await pilot.press("G")
         assert screen.panel.current is not None
         assert screen.panel.current.kind == "problem"
-        screen.form.shown = 0
+        screen.form.highlighted = 0
         await pilot.press("enter")
         await pilot.pause()
         assert screen.panel.current.key == "model.dim"
