@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo test faults results check install install-dev clean
+.PHONY: demo fast test slow faults results check install install-dev clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,8 +23,20 @@ install-dev: $(VENV)/.installed-dev
 demo: $(VENV)/.installed
 	$(BIN)/lsc-engine run demo
 
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# What answers within a minute: numbers, presets, run folders, charts; no process that loads torch.
+fast: $(VENV)/.installed-dev
+	$(PYTEST) -m "not slow" tests/charts tests/config tests/heads tests/runs tests/vectors
+
+# All but what is marked slow.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+# What is marked slow: long fuzzing, heavy repetitions, whole trainings in processes of their own. That nothing is
+# marked (exit code 5) is no fault.
+slow: $(VENV)/.installed-dev
+	$(PYTEST) -m slow || test $$? -eq 5
 
 # What the suite does with 10 random kills, with 100 and other moments every time; KILLS=1000 for a night.
 KILLS ?= 100

@@ -10,7 +10,8 @@ import time
 from lsc_engine.streams import is_terminal
 from lsc_tui.app import LscApp
 
-SECONDS = 10.0
+# By then a frame is shown as it is.
+SECONDS = 60.0
 
 
 def one_frame(app: LscApp, width: int, height: int) -> str:

@@ -278,7 +278,7 @@ def test_delete_asks_on_a_terminal(root: Path, answer: bytes, gone: bool) -> Non
     command = [sys.executable, "-m", "lsc_engine", "delete", "a/seed-0"]
     child = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment)
     os.write(master, answer)
-    assert child.wait(30) == 0
+    assert child.wait(240) == 0
     os.close(slave)
     assert b"[y/N]" in os.read(master, 4096)
     os.close(master)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SETS = ('train.duration="100 steps"', "eval.images=1000", "train.batch_size=32", "model.width=0.1")
 
 
@@ -23,6 +25,7 @@ def peak_megabytes(folder: Path, variant: str) -> float:
     return usage.ru_maxrss / 1024
 
 
+@pytest.mark.slow
 def test_three_hundred_thousand_classes_take_the_memory_of_a_thousand(tmp_path: Path) -> None:
     few, many = peak_megabytes(tmp_path, "1k"), peak_megabytes(tmp_path, "300k")
     assert many - few < 10

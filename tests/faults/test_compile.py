@@ -23,7 +23,6 @@ COMPILED = PRESET.replace('name = "encoder"\nwidth = 0.05', 'name = "mlp"\ndim =
 )
 
 GCC = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-ASKED = pytest.mark.skipif("LSC_FAULT_KILLS" not in os.environ, reason="compiles for 20 s: a part of make faults")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,6 @@ def compiling(group: int) -> bool:
 
 @pytest.mark.slow
 @GCC
-@ASKED
 def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, cache: Path, tmp_path: Path) -> None:
     """And a Ctrl-C of the terminal, which reaches the compiler as well, is a stop and no failure."""
     stopped, broken, straight = (place(tmp_path / name, COMPILED) for name in ("stopped", "broken", "straight"))
@@ -95,7 +93,6 @@ def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, 
 
 @pytest.mark.slow
 @GCC
-@ASKED
 def test_a_compiler_that_fails_ends_with_a_sentence(server: Server, tmp_path: Path) -> None:
     folder = place(tmp_path / "t", COMPILED)
     setup = 'import torch._inductor.config as c\nc.cpp.cxx = ("/nonexistent/g++",)\n'

@@ -17,6 +17,7 @@ from lsc_engine.runs.checkpoints import newest_good
 from .harness import PHASES, RUN, Process, Server, begun, outcome, place, run_of, train, until
 
 KILLS = int(os.environ.get("LSC_FAULT_KILLS", "10"))
+MANY = 60
 SEED = int(os.environ.get("LSC_FAULT_SEED", "0"))
 KILLS_PER_RUN = 2
 # Where a kill is placed, how many beginnings of the phase may pass first, and how much later it comes at most, in s.
@@ -59,11 +60,12 @@ def readable(folder: Path) -> None:
         assert len(torn) < 1000
 
 
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_killed_runs_end_bit_equal_to_the_straight_one(
-    server: Server, straight: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, straight: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], kills: int
 ) -> None:
-    draw = random.Random(SEED)
-    moments = [list(MOMENTS)[number % len(MOMENTS)] for number in range(KILLS)]
+    draw = random.Random(SEED + kills)
+    moments = [list(MOMENTS)[number % len(MOMENTS)] for number in range(kills)]
     draw.shuffle(moments)
     killed: list[str] = []
     runs = 0

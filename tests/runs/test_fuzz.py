@@ -1,6 +1,6 @@
 """Run folders damaged at random, file by file: every reader answers, or refuses with a sentence; none raises or warns.
 
-LSC_FUZZ_FILES sets how many files are damaged (300 in the normal suite), LSC_FUZZ_SEED begins elsewhere.
+LSC_FUZZ_FILES sets how many files are damaged (300 in make test, 3 000 in make slow), LSC_FUZZ_SEED begins elsewhere.
 """
 
 from __future__ import annotations
@@ -148,8 +148,9 @@ def read_all(run: Run, other: Run) -> None:
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_damaged_files_never_raise(good: Path, tmp_path: Path) -> None:
-    draw = random.Random(int(os.environ.get("LSC_FUZZ_SEED", "0")))
+@pytest.mark.parametrize("files", [FILES, pytest.param(3000, marks=pytest.mark.slow)])
+def test_damaged_files_never_raise(good: Path, tmp_path: Path, files: int) -> None:
+    draw = random.Random(int(os.environ.get("LSC_FUZZ_SEED", "0")) + files)
     root = tmp_path / "runs"
     shutil.copytree(good, root)
     one, other = list_runs([root])
@@ -157,7 +158,7 @@ def test_damaged_files_never_raise(good: Path, tmp_path: Path) -> None:
     names = sorted(p.relative_to(one.path) for p in one.path.rglob("*") if p.is_file() and p.name != "lock")
     paths = [*(one.path / name for name in names), view]
     tail, refused = MetricsTail(one.path / "metrics.jsonl"), 0
-    for number in range(FILES):
+    for number in range(files):
         path = draw.choice(paths)
         whole = path.read_bytes()
         content = damaged(draw, whole)

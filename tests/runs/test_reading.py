@@ -255,7 +255,7 @@ def test_of_a_thousand_runs_every_file_is_opened_once_and_of_long_ones_the_end_i
         folder.mkdir(parents=True)
         (folder / "preset.toml").write_text('[target]\nmethod = "lsc"\n')
         os.link(tmp_path / "metrics.jsonl", folder / "metrics.jsonl")
-        write_status(folder, running(metrics={"train/loss": 0.5}), durable=False)
+        write_status(folder, running(metrics={"train/loss": 0.5}, pace=60.0), durable=False)
     before = bytes_read()
     with files_opened() as opened:
         runs = list_runs([root])

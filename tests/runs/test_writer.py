@@ -214,7 +214,7 @@ def test_requests_are_answered_once_and_stop_is_told(make_run: MakeRun) -> None:
     folder = make_run()
     child = start_child(folder)
     control.request(folder, "stop")
-    assert child.wait(20) == 0
+    assert child.wait(240) == 0
     status = open_run(folder).status()
     assert (status.shown_state, status.exit_code) == ("stopped", 143)
     assert control.pending(folder) == set()
@@ -252,7 +252,7 @@ def test_kill_ends_only_the_right_process(make_run: MakeRun) -> None:
         write_status(folder, good)
         os.kill(child.pid, signal.SIGCONT)
         ended = control.kill(folder, grace=2.0)
-        assert child.wait(10) == -signal.SIGTERM
+        assert child.wait(240) == -signal.SIGTERM
         assert (ended.state, ended.exit_code) == ("stopped", 137)
     finally:
         child.kill()

@@ -29,13 +29,14 @@ RUNS = {
     ),
     "fixed layers": ("etf-2024/mlp-mini:adaptive",),
 }
+LONG = ("heads", "data", "stages")
 
 
 @pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this torch knows no backends written in Python",
 )
-@pytest.mark.parametrize("part", RUNS)
+@pytest.mark.parametrize("part", [pytest.param(p, marks=pytest.mark.slow) if p in LONG else p for p in RUNS])
 def test_training_is_the_same_on_another_device_and_never_waits_for_it(tmp_path: Path, part: str) -> None:
     if part == "fixed layers" and locate("fashion-mnist") is None:
         pytest.skip("Fashion-MNIST is not on this machine")

@@ -19,6 +19,12 @@ os.environ["TZ"] = "UTC"
 time.tzset()
 
 
+@pytest.fixture(autouse=True)
+def _messages_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that ends by itself could be gone before a slow test looks."""
+    monkeypatch.setattr("lsc_tui.frame.MESSAGE_SECONDS", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three studies, made once."""

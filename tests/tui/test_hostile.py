@@ -188,7 +188,7 @@ async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path
             faulthandler.cancel_dump_traceback_later()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 9))])
 async def test_random_keys_and_sizes(hostile: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """While files change. What is started answers nonsense; LSC_FUZZ_STEPS sets the number of keys, of 3 x 60 else."""
     rng = random.Random(seed + int(os.environ.get("LSC_FUZZ_SEED", "0")))
