@@ -181,7 +181,13 @@ def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
     made.data, made.seeds, made.runs, made.missing = written.data, written.seeds, len(study.runs), written.missing
     if made.kind == "train":
         made.claims = [
-            {"text": one.text, "accuracy": one.accuracy, "loss": one.loss, "details": list(one.details)}
+            {
+                "text": one.text,
+                "source": one.source,
+                "accuracy": one.accuracy,
+                "loss": one.loss,
+                "details": list(one.details),
+            }
             for one in written.judged
         ]
     else:
@@ -303,9 +309,9 @@ def claim_table(found: Iterable[Made]) -> list[str]:
         first = [f"[{made.name.split('/')[1]}]({made.page})", cell(made.data), minutes(made)]
         for claim in made.claims or [{"text": made.claim, "verdict": "a report without a verdict"}]:
             by = (claim.get("accuracy", claim.get("verdict", "")), claim.get("loss", ""))
-            rows.append(
-                f"| {first[0]} | {cell(claim['text'])} | {cell(by[0])} | {cell(by[1])} | {first[1]} | {first[2]} |"
-            )
+            whose = claim.get("source", "").partition(":")[0]
+            text = claim["text"] + (f" ({whose})" if whose else "")
+            rows.append(f"| {first[0]} | {cell(text)} | {cell(by[0])} | {cell(by[1])} | {first[1]} | {first[2]} |")
             first = ["", "", ""]
     return rows
 

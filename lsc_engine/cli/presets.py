@@ -187,6 +187,7 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
         "title": preset.title,
         "source": preset.source,
         "claim": preset.claim,
+        "claim_source": preset.provenance.get("claim", ""),
         "kind": preset.kind,
         "study": plan.study,
         "seeds": list(preset.seeds),
@@ -268,6 +269,8 @@ def _print_check(document: dict[str, Any]) -> None:
     for key in ("title", "claim", "source", "file"):
         if document[key]:
             out.print(printable(f"{key:8}{document[key]}"), markup=False)
+        if key == "claim" and document["claim_source"]:
+            out.print(printable(f"{'':8}{document['claim_source']}"), markup=False)
     runs, tries = len(document["runs"]), document["tries"]
     seeds = " ".join(map(str, document["seeds"]))
     before = f", after {tries} tries of [tune]" if tries else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -12,15 +11,13 @@ from lsc_engine.config.catalogue import setting_keys
 from lsc_engine.config.faults import Fault, unknown, validated
 from lsc_engine.config.merge import Table, nested
 from lsc_engine.config.names import name_fault, quoted, study_fault
-from lsc_engine.config.reporting import Reporting, name_faults, read_reporting
+from lsc_engine.config.reporting import MARKS, Reporting, is_mark, name_faults, read_reporting
 from lsc_engine.config.schema import flatten
 from lsc_engine.config.sections import KINDS, METRICS, SECTIONS, SEED_MAX, Compare, Section, Tune
 from lsc_engine.config.typed import seeds_fault
 from lsc_engine.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
-MARKS = "paper | inferred: why | ours | ours: why"
-_MARK = re.compile(r"paper(:\s*\S.*)?|ours(:\s*\S.*)?|inferred:\s*\S.*")
 
 
 def _listed(value: Any) -> Any:
@@ -172,7 +169,7 @@ def _provenance(table: Any, faults: list[Fault]) -> dict[str, str]:
         place = f"provenance.{quoted(key)}"
         if not known_key(key):
             faults.append(Fault(place, f"no setting has this name; {did_you_mean(key, setting_keys())}".rstrip("; ")))
-        if not isinstance(mark, str) or not _MARK.fullmatch(mark):
+        if not isinstance(mark, str) or not is_mark(mark):
             faults.append(Fault(place, f"{quoted(mark)} is not allowed. Allowed: {MARKS}"))
         else:
             result[key] = mark

@@ -22,6 +22,8 @@ RESULTS = ("faster", "better", "similar", "fails", "works")
 TABLE_OF = {"vectors": "vectors", "data": "datasets", "bench": "bench"}
 REPORT_TABLES = ("paper", "claims", "analysis", *TABLE_OF.values())
 ANALYSES = ("database", "novelty")
+MARKS = "paper | inferred: why | ours | ours: why"
+_MARK = re.compile(r"paper(:\s*\S.*)?|ours(:\s*\S.*)?|inferred:\s*\S.*")
 
 
 def _listed(value: Any) -> Any:
@@ -67,7 +69,19 @@ def _analysis(value: str) -> str:
     raise ValueError(f"{quoted(value)} is not an analysis; {did_you_mean(value, ANALYSES)}")
 
 
+def is_mark(value: str) -> bool:
+    """Whether a text says where a setting or a claim is from."""
+    return _MARK.fullmatch(value) is not None
+
+
+def _mark(value: str) -> str:
+    if is_mark(value):
+        return value
+    raise ValueError(f"{quoted(value)} is not allowed. Allowed: {MARKS}")
+
+
 Metric = Annotated[str, AfterValidator(_metric)]
+Mark = Annotated[str, AfterValidator(_mark)]
 Text = Annotated[str, AfterValidator(_word)]
 
 
@@ -88,10 +102,15 @@ class Claim(Section):
     result: Literal["faster", "better", "similar", "fails", "works"] = Field(
         ..., alias="is", description="What is claimed of it."
     )
-    metric: Metric | None = Field(None, description="The final values that are compared (better, similar).")
+    metric: Metric | None = Field(
+        None,
+        description="The final values that are compared (better, similar); with /lowest behind it, the lowest on the "
+        "way.",
+    )
     margin: float | None = Field(
         None, description="The difference that counts, in units of the metric; of a speed, a share.", ge=0
     )
+    source: Mark | None = Field(None, description="Whose sentence it is: the paper's, with place and words, or ours.")
 
 
 class VectorsReport(Section):

@@ -162,7 +162,11 @@ class Target(Section):
         None, "Distance from the centre within which the distance loss is 0.", shown="0, for planar 4/N", ge=0, lt=1e6
     )
     weights: Annotated[tuple[float, float] | None, BeforeValidator(values.listed)] = _setting(
-        None, "Weights of cosine and distance in cosine+distance.", kind="list", shown="[1, 1]"
+        None,
+        "Weights of cosine and distance in cosine+distance, both means over the batch; [1, batch size] sums the "
+        "distance, as arXiv:2510.04090 (6) prints it.",
+        kind="list",
+        shown="[1, 1]",
     )
     bottleneck: Annotated[int | str | None, BeforeValidator(values.bottleneck)] = _setting(
         None,

@@ -1,8 +1,11 @@
 """The augmentation `light1`: a horizontal flip with chance 1/2, then RandAugment with 2 operations at magnitude 0.
 
-"aug_light1" of Steiner et al. (arXiv:2106.10270), used by arXiv:2510.04090, without the crop and without mixup, with
-the operations of torchvision's RandAugment (14, each equally likely). At magnitude 0 eleven of them leave the image as
-it is. Three act: AutoContrast, Equalize, and Solarize, whose threshold is then 255: it turns saturated values to 0.
+After the "aug_light1" that arXiv:2510.04090, Sec. 2.3 names, that of Steiner et al. (arXiv:2106.10270); it is weaker.
+The original crops first (Inception's random crop), and of the 16 operations of RandAugment in TensorFlow nine act at
+magnitude 0, some of them strongly. Here nothing is cropped, and the operations are those of torchvision's RandAugment
+(14, each equally likely), of which at magnitude 0 eleven leave the image as it is: 62 % of the images, (11/14)^2, get a
+flip or nothing. Three act: AutoContrast, Equalize, and Solarize, whose threshold is then 255: it turns saturated values
+to 0. Which operations the paper trained with is not stated.
 
 What happens to an image is a pure function of (seed, epoch, position in the epoch), or, with `augment_per = "batch"`,
 of (seed, epoch, batch): the paper's "choice made once per batch".

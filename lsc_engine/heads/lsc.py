@@ -28,6 +28,10 @@ class LscHead(Head):
     """`loss` is "cosine", "distance" or "cosine+distance" with `weights` for the two, or the name of `own`, a loss that
     a plugin brings: (embeddings [B, n] float32, vector indices [B]) -> losses [B].
 
+    The mean over the batch is trained, of every loss. (11) is printed as a mean, (6) as a sum over the batch, which for
+    the distance alone is a constant factor that AdamW does not see. Of both together it weighs the distance B times as
+    much: weights (1, 1) train the two means, weights (1, B) the losses as printed, B being the batch size.
+
     `radius` is the length of the centres for the distance, or "native" for the family's own lengths; `cluster_radius`
     is r_c of (7), the distance below which an image costs nothing. `within` adds a loss on the distribution within
     classes (within.py), weighted by `within_weight`.
@@ -101,7 +105,6 @@ class LscHead(Head):
             if self.kind == "cosine":
                 return 1 - self.system.cosine_from(z, *self._sparse(target))
             excess = torch.relu(self.distance(z, target) - self.cluster_radius)
-            # (6) sums over the batch; the mean differs by a constant factor, which AdamW does not see.
             distance_loss = torch.expm1(excess)
             if self.kind == "distance":
                 return distance_loss

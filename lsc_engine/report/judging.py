@@ -19,6 +19,8 @@ from lsc_engine.runs import Run
 from lsc_engine.runs.compare import Row, compare, is_loss
 from lsc_engine.runs.verdict import OVER, Verdict, verdicts
 
+# Behind the name of a metric: its lowest value on the way instead of the last.
+LOWEST = "/lowest"
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
 _OTHER_LOSS = "not compared: the losses are of different kinds"
 # The margin of "similar" where the claim names none, as a share of the way from the best constant answer to 0 for a
@@ -29,7 +31,8 @@ _WORDS = {"fails": FAILS}
 
 @dataclass(frozen=True)
 class Judged:
-    """One claim with its two verdicts as words; "" where a kind of metric says nothing about it."""
+    """One claim with its two verdicts as words; "" where a kind of metric says nothing about it. `source`: whose claim
+    it is, "" where nothing says it."""
 
     text: str
     result: str
@@ -39,6 +42,7 @@ class Judged:
     loss: str = ""
     seeds: int = 0
     details: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def short(self) -> str:
@@ -60,7 +64,7 @@ def _first(text: str) -> str:
 
 def judge(material: Material) -> list[Judged]:
     """Every claim of the preset; without any, that each variant is faster than the baseline."""
-    return [_judged(material, claim) for claim in claims_of(material)]
+    return [replace(_judged(material, claim), source=claim.source or "") for claim in claims_of(material)]
 
 
 def claims_of(material: Material) -> list[Claim]:
@@ -156,12 +160,13 @@ def _paper_metric(material: Material) -> str | None:
 
 
 def finals(runs: Sequence[Run], metric: str, row: Row) -> dict[int, float]:
-    """Each finished seed's last value of a metric."""
+    """Each finished seed's last value of a metric; its lowest on the way for `train/accuracy_old/lowest`."""
     found = {}
+    name = metric.removesuffix(LOWEST)
     for run in runs:
-        _, values = run.history(metric)
+        _, values = run.history(name)
         if len(values) and row.states.get(run.seed) == "finished":
-            found[run.seed] = float(values[-1])
+            found[run.seed] = float(values.min() if name != metric else values[-1])
     return found
 
 

@@ -54,11 +54,12 @@ class Material:
         return floor.stuck(row) if floor is not None else None
 
     def words(self) -> dict[str, str]:
-        """Title, source and claim, from the preset or from a run."""
+        """Title, source and claim, from the preset or from a run, and whose claim it is."""
+        whose = {"whose": self.provenance().get("claim", "")}
         if self.preset is not None:
-            return {"title": self.preset.title, "source": self.preset.source, "claim": self.preset.claim}
+            return {"title": self.preset.title, "source": self.preset.source, "claim": self.preset.claim} | whose
         told = self.study.runs[0].config if self.study.runs else {}
-        return {key: str(told.get(key, "")) for key in ("title", "source", "claim")}
+        return {key: str(told.get(key, "")) for key in ("title", "source", "claim")} | whose
 
     def provenance(self) -> dict[str, str]:
         """Setting -> paper | inferred: why | ours, from the preset or from the runs."""

@@ -93,7 +93,7 @@ def flags(label: str, found: Sequence[Novelty]) -> Judged:
     asked = f"wanted at least {100 * LEAST_NEW:g} % and at most {100 * MOST_KNOWN:g} %"
     return Judged(
         "unused vectors flag classes that were held out", "works", label, "", accuracy=of_seeds(agree),
-        seeds=len(found), details=(told, asked),
+        seeds=len(found), details=(told, asked), source="ours",
     )  # fmt: skip
 
 

@@ -30,15 +30,18 @@ _READING = {
 
 
 def verdict_table(found: Sequence[Judged], seeds: int) -> str:
-    """Every claim with its verdict by accuracy and by loss."""
+    """Every claim with whose it is, and its verdict by accuracy and by loss."""
     rows = []
+    marked = any(one.source for one in found)
     for one in found:
         what = {"faster": "faster", "better": "better", "similar": "similar", "fails": "fails", "works": "works"}
         about = f"{md(one.variant)} {what[one.result]}" + (f" than {md(one.against)}" if one.against else "")
         if one.result == "similar":
             about = f"{md(one.variant)} as good as {md(one.against)}"
-        rows.append([md(one.text), about, md(one.accuracy), md(one.loss), md("; ".join(one.details)) or NEVER])
-    text = table(("claim", "tested as", "by accuracy", "by loss", "measured"), rows)
+        whose = [md(one.source) or NEVER] if marked else []
+        measured = md("; ".join(one.details)) or NEVER
+        rows.append([md(one.text), *whose, about, md(one.accuracy), md(one.loss), measured])
+    text = table(("claim", *(["whose"] if marked else []), "tested as", "by accuracy", "by loss", "measured"), rows)
     told = bullets(_READING[result] for result in dict.fromkeys(one.result for one in found) if result in _READING)
     few = f"Told from {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
     return "\n\n".join([text, told, *([few] if 0 < seeds < _FEW_SEEDS else [])]) if text else text

@@ -27,7 +27,7 @@ _MOST_ROWS = 8192
 _BY_ITSELF = ("eval.class_means",)
 # Settings that act only where another one has one of these values.
 _DISTANCE = ("target.loss", ("distance", "cosine+distance"))
-_IDLE = {
+IDLE = {
     "data.augment_per": ("data.augment", ("light1",)), "target.radius": _DISTANCE, "target.cluster_radius": _DISTANCE,
     "target.weights": ("target.loss", ("cosine+distance",)), "target.bottleneck": ("target.method", ("ce",)),
     "optimizer.gamma": ("optimizer.schedule", ("steps",)),
@@ -82,7 +82,7 @@ def _told_keys(tables: Mapping[str, Mapping[str, Any]], marks: Mapping[str, str]
     def told(key: str) -> bool:
         if key in marks:
             return True
-        if key in _IDLE and not any(one.get(_IDLE[key][0]) in _IDLE[key][1] for one in tables.values()):
+        if key in IDLE and not any(one.get(IDLE[key][0]) in IDLE[key][1] for one in tables.values()):
             return False
         values = [one.get(key) for one in tables.values()]
         differs = any(value != values[0] for value in values[1:])

@@ -243,9 +243,9 @@ def study_page(
 
 
 def head(words: dict[str, str], study: str) -> str:
-    """Title, source and claim."""
+    """Title, source, claim and whose claim it is."""
     lines = [MARK, f"# {md(words['title'] or study)}"]
-    facts = [("Study", study), ("Source", words["source"]), ("Claim", words["claim"])]
+    facts = [("Study", study), ("Source", words["source"]), ("Claim", words["claim"]), ("Whose", words.get("whose"))]
     return "\n\n".join([*lines, bullets(f"{key}: {md(value)}" for key, value in facts if value)])
 
 

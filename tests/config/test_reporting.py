@@ -76,6 +76,8 @@ def test_paper_and_claims_are_read() -> None:
         ('against = "a"', 'against = "b"', "claims.2.against", "with itself"),
         ("margin = 0.02", "margin = -1", "claims.2.margin", "at least 0"),
         ('text = "b is faster"', 'text = " "', "claims.1.text", "at least one character"),
+        ('is = "faster"', 'is = "faster"\nsource = "the paper"', "claims.1.source", "inferred: why"),
+        ("margin = 0.02", 'margin = 0.02\nsource = "inferred"', "claims.2.source", "inferred: why"),
     ],
 )
 def test_faults_name_the_place(old: str, new: str, key: str, words: str) -> None:
@@ -84,6 +86,14 @@ def test_faults_name_the_place(old: str, new: str, key: str, words: str) -> None
     near = {k.replace('"', ""): message for k, message in found.items()}
     assert key in near, found
     assert words in near[key]
+
+
+@pytest.mark.parametrize("source", ['paper: Sec. 5.4, "considerably faster"', "inferred: from Table 8", "ours"])
+def test_a_claim_says_whose_it_is(source: str) -> None:
+    told = PAPER.replace('is = "faster"', f"is = \"faster\"\nsource = '{source}'", 1)
+    preset, faults, _ = check_text(told + TRAIN)
+    assert preset is not None, faults
+    assert [claim.source for claim in preset.reporting.claims] == [source, None]
 
 
 def test_tries_and_sweeps_leave_the_claims_out(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from lsc_engine.config import StudyPlan, derive, plan_study, shipped_presets
 from lsc_engine.config.load import PresetInfo
 from lsc_engine.config.schema import RunConfig, flatten
+from lsc_engine.report.settings import IDLE
 
 FOLDERS = ("lsc-2025", "vector-systems-2025", "etf-2024", "beyond")
 # Rows of the papers; the names of one row that train the same share the first.
@@ -24,6 +26,28 @@ ROWS = {
 INFOS = [info for info in shipped_presets() if info.folder in FOLDERS]
 MINIS = [info for info in INFOS if info.stem.endswith("-mini") and info.kind == "train"]
 TRAINED = [info for info in INFOS if info.kind == "train"]
+EVERY = list(shipped_presets())
+LARGE = [info for info in TRAINED if re.search(r"image_size +?= 224", info.path.read_text())]
+# The settings that decide what is trained.
+ACTING = ("data", "model", "target", "optimizer", "train")
+# Variants of two presets that are one experiment, and the settings in which they differ.
+SHARED = [
+    ("lsc-2025/fig3/ce", "lsc-2025/table4/ce", set()),
+    ("lsc-2025/table8/enc-300k", "lsc-2025/fig9/300k-n=384", set()),
+    ("lsc-2025/table8/enc-1281k", "lsc-2025/fig9/1281k-n=384", set()),
+    ("lsc-2025/table8/enc-300k", "lsc-2025/sec5.3/lr=1e-5", set()),
+    ("lsc-2025/table7/CE+aug", "lsc-2025/sec6.5/teacher", set()),
+    ("lsc-2025/table7/A-shuffled", "lsc-2025/sec6.6/random", {"data.augment_per"}),
+    ("lsc-2025/table5/9-cosine", "lsc-2025/sec6.4/none", {"target.order"}),
+    ("lsc-2025/table5/9-cosine", "lsc-2025/helmert/A-9", {"target.order"}),
+    ("lsc-2025/fig6/10", "lsc-2025/fig7/nine", {"data.classes"}),
+    ("vector-systems-2025/fig1a/V21", "vector-systems-2025/fig1b/V21", {"target.loss", "target.radius"}),
+    ("vector-systems-2025/fig2a/V21", "vector-systems-2025/fig2b/V21", {"data.classes"}),
+    ("vector-systems-2025/fig3b/V21", "vector-systems-2025/fig5a/n_min", set()),
+    ("etf-2024/mlp/baseline", "etf-2024/early/baseline", set()),
+    ("etf-2024/mlp/etf-3", "etf-2024/mlp-steps/etf-3",
+     {"optimizer.schedule", "optimizer.milestones", "optimizer.gamma"}),
+]  # fmt: skip
 # Seconds an image takes on one core: a transformer of depth 4 on 4 to 16 patches, an encoder at a quarter of its width
 # on 64 pixels, a perceptron at a quarter of its width on 784. Measured, and generous.
 TRANSFORMER, ENCODER, PERCEPTRON = 1 / 700, 1 / 2500, 1 / 50_000
@@ -99,6 +123,64 @@ def seconds(config: RunConfig) -> float:
         head = derived.classes * (derived.n or hidden) if config.target.method == "ce" else 0
         return images * PERCEPTRON * (weights + head) / (28 * 28 * 100 + 3 * 100**2)
     return images * ENCODER * max(1.0, (size / 8) ** 2 * (config.model.width / 0.25) ** 2)
+
+
+# Where a mark says the words or the setting stand.
+PLACE = re.compile(r"(Sec|Tab|Fig|Figs)\. ?\d|Table \d|abstract|summary|captions? of Fig")
+# Settings that decide nothing where they have these values, and how a step is computed.
+DECIDES_NOTHING = {"target.bottleneck": ("none",), "model.width": (1.0,), "model.args": ({},)}
+HOW = ("train.precision", "train.compile", "start_from")
+
+
+@pytest.mark.parametrize("info", EVERY, ids=lambda info: info.name)
+def test_every_claim_says_whose_it_is(info: PresetInfo) -> None:
+    raw = tomllib.loads(info.path.read_text())
+    claims = [raw["provenance"].get("claim"), *(claim.get("source") for claim in raw.get("claims", []))]
+    assert all(claims), "a claim without a mark"
+    for mark in [*claims, *raw["provenance"].values()]:
+        assert not mark.startswith("paper") or PLACE.search(mark), f"{mark}: where does the paper say so?"
+        # Beyond the papers' own folders a section alone does not name the paper.
+        assert info.folder in FOLDERS[:3] or not mark.startswith("paper") or "arXiv:" in mark, mark
+
+
+@pytest.mark.parametrize("info", [info for info in EVERY if info.kind == "train"], ids=lambda info: info.name)
+def test_no_setting_that_acts_is_without_a_mark(info: PresetInfo) -> None:
+    made = plan(info.name)
+    tables = [variant.settings.flat() for variant in made.preset.variants]
+    for key in sorted({key for table in tables for key in table if key.split(".")[0] in ACTING} - set(HOW)):
+        values = [table[key] for table in tables if key in table]
+        other, wanted = IDLE.get(key, ("", ()))
+        if other and not any(table.get(other) in wanted for table in tables):
+            continue
+        if all(value in DECIDES_NOTHING.get(key, ()) for value in values):
+            continue
+        parents = {key.rsplit(".", number)[0] for number in range(key.count(".") + 1)}
+        assert parents & made.preset.provenance.keys(), f"{key} = {values[0]} has no mark"
+
+
+@pytest.mark.parametrize(("one", "other", "apart"), SHARED, ids=lambda value: value if isinstance(value, str) else "")
+def test_runs_of_the_same_experiment_have_the_same_settings(one: str, other: str, apart: set[str]) -> None:
+    tables = []
+    for name in (one, other):
+        preset, variant = name.rsplit("/", 1)
+        table = plan(preset).preset.variant(variant).settings.flat()
+        tables.append({key: value for key, value in table.items() if key.split(".")[0] in ACTING})
+    differing = {key for key in tables[0].keys() | tables[1].keys() if tables[0].get(key) != tables[1].get(key)}
+    assert differing == apart
+
+
+@pytest.mark.parametrize("info", LARGE, ids=lambda info: info.name)
+def test_full_presets_at_224_pixels_fit_the_papers_card(info: PresetInfo) -> None:
+    from lsc_engine.models import describe
+
+    seen = set()
+    for run in plan(info.name).runs:
+        config = run.config
+        key = (config.model.name, config.data.image_size, config.train.batch_size, config.target.method)
+        if key not in seen:
+            seen.add(key)
+            size = describe(config, channels=3, size=config.data.image_size or 32, dim=384, classes=1000)
+            assert size["memory_bytes"] < 40e9, f"{run.id}: {size['memory_bytes'] / 1e9:.0f} GB"
 
 
 def test_small_presets_are_not_for_a_paper_they_do_not_name() -> None:

@@ -150,6 +150,19 @@ def test_both_losses_are_weighted() -> None:
     torch.testing.assert_close(both.losses(z, both.target(labels)), want)
 
 
+@pytest.mark.parametrize(("n", "batch"), [(6, 8), (9, 21)])
+def test_both_losses_as_printed_are_the_batch_size_for_the_distance(n: int, batch: int) -> None:
+    z, labels = embeddings(batch, n), torch.arange(batch)
+    head = lsc("V21", n, 30, loss="cosine+distance", weights=(1.0, float(batch)), radius="native", cluster_radius=0.25)
+    own = centres(head)[labels]
+    cosine = 1 - (torch.nn.functional.normalize(z, dim=1) * own).sum(1)
+    excess = torch.relu((z - own * math.sqrt(3)).square().sum(1).sqrt() - 0.25)
+    printed = cosine.mean() + (torch.exp(excess) - 1).sum()
+    torch.testing.assert_close(head.loss(z, head.target(labels)), printed)
+    means = lsc("V21", n, 30, loss="cosine+distance", radius="native", cluster_radius=0.25)
+    torch.testing.assert_close(means.loss(z, means.target(labels)), cosine.mean() + (torch.exp(excess) - 1).mean())
+
+
 def test_a_loss_below_the_sure_level_means_a_right_label() -> None:
     head = lsc("V21", 10, 300)
     labels = torch.arange(300)

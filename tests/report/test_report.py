@@ -64,6 +64,34 @@ def test_page_has_the_claim_the_papers_figures_and_two_verdicts(tmp_path: Path) 
     assert "## Missing" not in page
 
 
+def test_page_says_whose_a_claim_is(tmp_path: Path) -> None:
+    said = PRESET.replace('is = "faster"', 'is = "faster"\nsource = \'paper: Sec. 5.4, "considerably faster"\'')
+    said = said.replace('variant = "ce"\nis = "fails"', 'variant = "ce"\nis = "fails"\nsource = "ours: a control"')
+    make_study(tmp_path / "runs", said.replace("[provenance]", '[provenance]\n"claim" = "paper: abstract"'))
+    page = page_of(tmp_path / "runs", tmp_path / "out")
+    assert "- Whose: paper: abstract" in page
+    verdict = part(page, "Verdict")
+    assert row(verdict, "claim")[1] == "whose"
+    assert row(verdict, r"n\_min is faster")[1:4] == [
+        'paper: Sec. 5.4, "considerably faster"', "n min faster than n=48", "holds, 3 of 3 seeds",
+    ]  # fmt: skip
+    assert [row(verdict, text)[1] for text in ("both end alike", "CE fails")] == ["-", "ours: a control"]
+
+
+@pytest.mark.parametrize(("depth", "word"), [(0.3, "holds"), (0.0, "does not hold")])
+def test_the_lowest_value_on_the_way_is_judged(tmp_path: Path, depth: float, word: str) -> None:
+    """Both end alike; the baseline falls by `depth` in epoch 4."""
+
+    def dipping(variant: str, seed: int, epoch: float) -> tuple[float, float]:
+        return 0.9 - (depth if variant == "n=48" and epoch == 4 else 0.0) + 0.001 * seed, 0.2
+
+    lowest = 'is = "better"\nmetric = "train/accuracy/lowest"\nmargin = 0.1'
+    make_study(tmp_path / "runs", PRESET.replace('is = "faster"', lowest), curve=dipping)
+    (found,) = [one for one in judge(gather(find_study("paper/fig9", [tmp_path / "runs"]))) if "n_min" in one.text]
+    assert found.accuracy.startswith(word)
+    assert f"{100 * depth:+.3g} points" in found.details[0]
+
+
 def test_same_runs_give_the_same_bytes_and_figures_are_small(tmp_path: Path) -> None:
     make_study(tmp_path / "runs")
     study = find_study("fig9", [tmp_path / "runs"])
