@@ -27,6 +27,7 @@ from typing import Any
 
 from lsc_engine.config import PresetInfo, shipped_presets
 from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.studies import Study, find_study, tries_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,7 +145,7 @@ def done(info: PresetInfo, told: argparse.Namespace) -> bool:
 def train(info: PresetInfo, told: argparse.Namespace) -> int:
     """`lsc-engine run` in a process of its own, its words in a log beside the runs; the exit code."""
     told.runs_dir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "lsc_engine", "run", info.name, "--runs-dir", str(told.runs_dir.resolve())]
+    command = python_command("-m", "lsc_engine", "run", info.name, "--runs-dir", str(told.runs_dir.resolve()))
     if info.kind == "train":
         command += ["--device", "cpu"]
     if told.data_dir is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.runs.embeddings import list_snapshots
+from lsc_engine.runs.launch import python_command
 from lsc_tui.demo import ARCHIVE, HOST
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ MOST_BYTES = 1_500_000
 
 def train(study: str, preset: str, arguments: str, runs: Path) -> None:
     """Run one study; a loss that diverges (exit 3) is one of the examples."""
-    argv = [sys.executable, "-m", "lsc_engine", "run", preset, "--name", study, *shlex.split(arguments)]
+    argv = python_command("-m", "lsc_engine", "run", preset, "--name", study, *shlex.split(arguments))
     done = subprocess.run([*argv, "--device", "cpu", "--runs-dir", str(runs)], cwd=HERE.parent, check=False)
     if done.returncode not in (0, 3):
         sys.exit(f"{study}: exit {done.returncode}")

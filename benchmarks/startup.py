@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.errors import LscError
+from lsc_engine.runs.launch import python_command
 
 from .runs import many_runs
 from .terminal import Terminal
@@ -31,10 +31,10 @@ def run(*, quick: bool = False, rounds: int = 7, runs: int = 100) -> Result:
     if quick:
         rounds, runs = 1, 3
     helped, bare = [], []
-    _seconds([sys.executable, "-m", "lsc_engine", "--help"])
+    _seconds(python_command("-m", "lsc_engine", "--help"))
     for _ in range(rounds):
-        helped.append(_seconds([sys.executable, "-m", "lsc_engine", "--help"]))
-        bare.append(_seconds([sys.executable, "-c", "pass"]))
+        helped.append(_seconds(python_command("-m", "lsc_engine", "--help")))
+        bare.append(_seconds(python_command("-c", "pass")))
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         many_runs(root / "runs", root / "one", runs)
@@ -76,7 +76,7 @@ def _first_frame(root: Path, runs: int) -> tuple[float, float]:
 
 def _loaded(code: str) -> list[str]:
     probe = f"{code}\nimport sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(python_command("-c", probe), capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise LscError(f"the probe ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout.split()

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.errors import LscError
+from lsc_engine.runs.launch import python_command
 
 _ESCAPES = re.compile(rb"\x1b\[[?<>=]*[0-9;:]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>()][A-Z0-9]?")
 KEPT = 400_000
@@ -43,7 +44,7 @@ class Terminal:
     @classmethod
     def viewer(cls, runs: Path, home: Path) -> Terminal:
         """lsc-tui on a runs folder, with a home of its own."""
-        return cls([sys.executable, "-m", "lsc_tui", "--runs-dir", str(runs)], home)
+        return cls(python_command("-m", "lsc_tui", "--runs-dir", str(runs)), home)
 
     def read(self, seconds: float) -> int:
         """Take in what comes within this time; the number of bytes."""

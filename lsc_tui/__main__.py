@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     from lsc_engine.plugins import look_only
     from lsc_engine.runs.layout import runs_dirs
 
+    # What is started from here imports nothing from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         look_only(options.plugin)
         folders = runs_dirs(options.runs_dir)

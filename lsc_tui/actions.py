@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from lsc_engine.errors import LscError
 from lsc_engine.runs import control, notes
 from lsc_engine.runs.files import MAX_TOML, read_bytes
+from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.run import Run
 from lsc_engine.runs.tables import write_csv
@@ -47,7 +47,7 @@ def named(views: list[RunView]) -> str:
 
 def engine(*words: str) -> str:
     """Run `lsc-engine` with these words to its end; its standard output. LscError with what it said if it fails."""
-    argv = [sys.executable, "-m", "lsc_engine", *words]
+    argv = python_command("-m", "lsc_engine", *words)
     done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import lsc_engine
 from lsc_engine.errors import LscError
 from lsc_engine.runs.compare import LevelResult, Row, is_loss
 from lsc_engine.runs.latex import tabular
+from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.seeds import Mean, drawn
 from lsc_tui.comparing import Compared, level_name, shown_levels
 from lsc_tui.lines import clean
@@ -99,7 +99,7 @@ def write_figure(
     # With the package that runs here, so this works from any folder.
     package = str(Path(lsc_engine.__file__).parent.parent)
     known = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    argv = [sys.executable, "-P", "-m", "lsc_engine.report.curves", str(path)]
+    argv = python_command("-m", "lsc_engine.report.curves", str(path))
     try:
         done = subprocess.run(
             argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS, check=False,

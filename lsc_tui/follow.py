@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import open_run
 from lsc_engine.runs.checkpoints import list_checkpoints
+from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.study import free_name, look_at_study
 from lsc_tui.form import SETTINGS, Form, toml_text
 from lsc_tui.reports import made_words
@@ -229,7 +229,7 @@ class Sizes:
         if outcome.draft is None or outcome.text in _KNOWN:
             return _KNOWN.get(outcome.text)
         self.stop()
-        argv = [sys.executable, "-m", "lsc_engine", "check", str(outcome.draft), "--json"]
+        argv = python_command("-m", "lsc_engine", "check", str(outcome.draft), "--json")
         argv += ["--data-dir", data_dir] if data_dir else []
         argv += self._plugin_words
         try:

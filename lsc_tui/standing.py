@@ -13,7 +13,6 @@ import contextlib
 import json
 import re
 import subprocess
-import sys
 import threading
 import tomllib
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs.files import MAX_TOML, read_bytes
+from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.layout import METRICS
 from lsc_engine.runs.run import Run
 from lsc_engine.runs.studies import STUDIES
@@ -199,7 +199,7 @@ class Standings:
         for folder, studies in by_folder.items():
             if self._stopped:
                 return
-            argv = [sys.executable, "-m", "lsc_engine.report.claims", str(folder), *studies]
+            argv = python_command("-m", "lsc_engine.report.claims", str(folder), *studies)
             with subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             ) as process:  # fmt: skip

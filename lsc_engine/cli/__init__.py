@@ -6,6 +6,7 @@ Only typer is imported at start; every command imports what it needs when it run
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from typing import Annotated
@@ -73,6 +74,8 @@ def main() -> None:
     serve_libraries()
     from lsc_engine.cli.output import fail, give_up_stdout, of_stdout
 
+    # Nor do the Pythons that libraries start (data workers, compilers) import from the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     _end_on_signals()
     try:
         try:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from lsc_engine.config.datasets import DATASETS, NO_HOME, data_folder, locate, missing_sentence
 from lsc_engine.errors import UsageError
+from lsc_engine.runs.launch import python_command
 from lsc_engine.userpaths import user_name, user_path
 
 T = TypeVar("T")
@@ -188,7 +189,7 @@ def _probe(code: str, seconds: float) -> dict[str, Any]:
     """The JSON that `code` prints in a fresh interpreter, or {"message": why not}."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", code],
+            python_command("-c", code),
             capture_output=True,
             text=True,
             errors="replace",

@@ -30,7 +30,7 @@ def request(folder: Path, what: str) -> None:
     if what not in REQUESTS:
         raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
     try:
-        descriptor = os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         os.close(descriptor)
     except PermissionError:
         raise LscError(f"{folder} is read only: this run cannot be asked to {what} from here") from None

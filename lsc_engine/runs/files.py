@@ -23,6 +23,7 @@ from lsc_engine.textfiles import decoded
 
 MAX_JSON = 4 << 20
 MAX_TOML = 1 << 20
+_LAST_BYTES = 16 << 10
 
 
 class UnreadableError(LscError):
@@ -121,6 +122,24 @@ def read_toml(path: Path, limit: int = MAX_TOML) -> dict[str, Any]:
         raise UnreadableError(f"{path.name} is not TOML: {error}") from None
 
 
+def last_line(path: Path, start: int = 0) -> str:
+    """The last line of a text file, or of what lies behind byte `start`, that is not blank; "" where there is none or
+    it cannot be read. At most `_LAST_BYTES` from its end are looked at."""
+    try:
+        descriptor = open_regular(path)
+    except UnreadableError:
+        return ""
+    try:
+        size = os.fstat(descriptor).st_size
+        start = max(start, size - _LAST_BYTES)
+        text = os.pread(descriptor, max(size - start, 0), start).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 def fsync_folder(folder: Path) -> None:
     """Flush the names in `folder`; file systems that cannot do it (some network ones) are left to their own order."""
     with contextlib.suppress(OSError):
@@ -137,7 +156,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     `durable` also flushes to the disk, so that the new file survives a power loss.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         try:
             view = memoryview(data)
@@ -154,6 +173,18 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise
     if durable:
         fsync_folder(path.parent)
+
+
+def mode_by_umask(path: Path) -> None:
+    """Give `path`, which a library wrote for its owner alone, the rights that the umask leaves a new file. Raises
+    OSError."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        os.chmod(path, stat.S_IMODE(os.fstat(descriptor).st_mode))
+    finally:
+        os.close(descriptor)
+        os.unlink(probe)
 
 
 def replace_json(path: Path, document: dict[str, Any], *, durable: bool = True) -> None:

@@ -11,7 +11,7 @@ from lsc_engine.config import RunConfig, differences, plan_study
 from lsc_engine.config.merge import parse_sets
 from lsc_engine.config.schema import flatten
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs.checkpoints import list_checkpoints, newest_good, step_name
+from lsc_engine.runs.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
 from lsc_engine.runs.classes import read_classes, write_classes
 from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.layout import CHECKPOINTS, PRESET, check_name, run_folder
@@ -97,8 +97,11 @@ def create_fork(
         raise UsageError(f"{parent.id}: {error}") from None
     folder = create_run(run_folder(root, config.run_id), config, {**source, **lineage})
     try:
-        (folder / CHECKPOINTS).mkdir()
-        shutil.copytree(found.path, folder / CHECKPOINTS / step_name(found.step))
+        place = folder / CHECKPOINTS / step_name(found.step)
+        place.mkdir(parents=True)
+        # Without the rights of the parent's files: those of new files are as the umask says.
+        for file in (MANIFEST, *found.files):
+            shutil.copyfile(found.path / file, place / file)
         if names:
             write_classes(folder, names)
     except OSError as error:

@@ -1,23 +1,48 @@
-"""Starting a training process that outlives the terminal and the viewer that started it.
+"""Starting processes: other Pythons, and a training process that outlives the terminal and the viewer that started it.
 
-It runs in its own session, so no terminal can hang it up; reads nothing; ignores SIGHUP; and prints into a file.
+A detached process runs in its own session, so no terminal can hang it up; reads nothing; ignores SIGHUP; and prints
+into a file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine.errors import LscError
+from lsc_engine.runs.files import last_line
 
 # The shell sets SIGHUP to be ignored, which the program inherits, and SIGUSR1, which would end it until it listens.
 # Code between fork and exec is unsafe in a threaded viewer.
 _IGNORE_HANGUP = 'trap "" HUP USR1; exec "$@"'
 # Tells the program that no terminal is meant to end it.
 DETACHED = "LSC_DETACHED"
+# The descriptor into which a started process writes once its work has begun.
+_SIGN = "LSC_SIGN_OF_LIFE"
+SIGN_SECONDS = 90.0
 _children: list[subprocess.Popen[bytes]] = []
+
+
+def python_command(*words: str) -> list[str]:
+    """The command line that runs this Python with `words`. Nothing is imported from the current folder, where a
+    random.py may lie."""
+    return [sys.executable, "-P", *words]
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A detached process after its first moments: `code` is its exit code where it has ended already, `last` the last
+    line that it printed."""
+
+    pid: int
+    code: int | None
+    last: str
 
 
 def detach(
@@ -27,10 +52,48 @@ def detach(
 
     `env` is added to this process's environment, and `DETACHED` = 1.
     """
+    return _start(argv, log, env or {}, cwd, ()).pid
+
+
+def launch(argv: Sequence[str], log: Path, *, seconds: float = SIGN_SECONDS) -> Launched:
+    """`detach`, then wait until the process says that its work has begun (`begun`), or ends, or `seconds` are over."""
+    before = log.stat().st_size if log.is_file() else 0
+    ours, theirs = os.pipe()
+    try:
+        child = _start(argv, log, {_SIGN: str(theirs)}, None, (theirs,))
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    try:
+        ready, _, _ = select.select([ours], [], [], seconds)
+        # Nothing to read means that every copy of the other end is closed: the process has ended, or soon has.
+        silent = bool(ready) and not os.read(ours, 1)
+    finally:
+        os.close(ours)
+    if silent:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(seconds)
+    return Launched(child.pid, child.poll(), last_line(log, before))
+
+
+def begun() -> None:
+    """Tell the process that launched this one that the work has begun; nothing where nobody waits for it."""
+    number = os.environ.pop(_SIGN, "")
+    if number.isdigit():
+        with contextlib.suppress(OSError):
+            os.write(int(number), b".")
+            os.close(int(number))
+
+
+def _start(
+    argv: Sequence[str], log: Path, env: Mapping[str, str], cwd: str | Path | None, keep: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        output = os.open(log, flags, 0o644)
+        output = os.open(log, flags, 0o666)
     except OSError as error:
         raise LscError(f"{log} cannot be written: {error.strerror}") from None
     try:
@@ -40,9 +103,10 @@ def detach(
             stdout=output,
             stderr=output,
             cwd=cwd,
-            env={**os.environ, DETACHED: "1", **(env or {})},
+            env={**os.environ, DETACHED: "1", **env},
             start_new_session=True,
             close_fds=True,
+            pass_fds=keep,
         )
     except OSError as error:
         raise LscError(f"{argv[0]} cannot be started: {error.strerror}") from None
@@ -50,7 +114,7 @@ def detach(
         os.close(output)
     reap()
     _children.append(child)
-    return child.pid
+    return child
 
 
 def reap() -> None:

@@ -45,7 +45,7 @@ class RunLock:
     def _try(self) -> bool:
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self._folder / LOCK, flags, 0o644)
+            descriptor = os.open(self._folder / LOCK, flags, 0o666)
         except OSError as error:
             raise LscError(f"{self._folder}: cannot be written: {error.strerror}") from None
         try:

@@ -64,7 +64,7 @@ class MetricsLog:
     def _open(self) -> int:
         if self._descriptor is None:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o644)
+            self._descriptor = os.open(self._path, flags, 0o666)
             size = os.fstat(self._descriptor).st_size
             # A line torn by a crash must not swallow the first line of this attempt.
             if size and os.pread(self._descriptor, 1, size - 1) != b"\n":

@@ -255,7 +255,7 @@ class RunWriter:
 
     def _append_log(self, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self.folder / LOG, flags, 0o644)
+        descriptor = os.open(self.folder / LOG, flags, 0o666)
         try:
             os.write(descriptor, data)
         finally:

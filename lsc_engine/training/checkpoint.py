@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lsc_engine.errors import LscError
 from lsc_engine.models import etf
 from lsc_engine.runs import checkpoints
+from lsc_engine.runs.files import mode_by_umask
 
 MODEL, STATE = "model.safetensors", "state.pt"
 # Room left for what else a run writes.
@@ -61,8 +62,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
         try:
             save_file(tensors, place / MODEL)
             torch.save(state, place / STATE)
-            # safetensors writes for its owner alone; on a shared disk others fork from this file.
-            shutil.copymode(place / STATE, place / MODEL)
+            # On a shared disk others fork from this file.
+            mode_by_umask(place / MODEL)
         except Exception as error:
             # Both libraries tell of a full disk in errors of their own.
             raise error if isinstance(error, OSError) else OSError(str(error)) from error

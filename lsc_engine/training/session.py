@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,8 @@ from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model
 from lsc_engine.runs import RunWriter
-from lsc_engine.runs.layout import CLASS_MEANS, PRESET
+from lsc_engine.runs.files import mode_by_umask
+from lsc_engine.runs.layout import CLASS_MEANS
 from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.devices import Neighbours, autocast_dtype
@@ -376,7 +376,7 @@ class Session:
             raise LscError("class means are not finite")
         part = self.folder / f"{CLASS_MEANS}.part"
         save_file({"class_means": means.cpu()}, part)
-        shutil.copymode(self.folder / PRESET, part)
+        mode_by_umask(part)
         part.replace(self.folder / CLASS_MEANS)
         writer.message(f"class means of {self.derived.classes} classes written")
 

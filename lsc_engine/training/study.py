@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from lsc_engine.runs import control, open_run
+from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.layout import LOG
 from lsc_engine.runs.lock import is_locked
 from lsc_engine.runs.status import ENDED, read_status
@@ -152,7 +152,7 @@ def _ended(job: Job, code: int) -> str:
 
 def _start(job: Job, slot: Slot, arguments: list[str], runs_dir: Path) -> subprocess.Popen[bytes]:
     """A worker in its own session, so that a Ctrl-C in this terminal reaches it once, from here."""
-    command = [sys.executable, "-m", "lsc_engine.training.worker", str(job.folder), "--runs-dir", str(runs_dir)]
+    command = python_command("-m", "lsc_engine.training.worker", str(job.folder), "--runs-dir", str(runs_dir))
     command += ["--data-path", job.place] if job.place is not None else []
     command += ["--like", str(job.like)] if job.like is not None else []
     environment = {**os.environ, **slot.environment, DETACHED: "1"}
@@ -167,7 +167,7 @@ def _log_of(job: Job) -> IO[bytes]:
     """log.txt to append to: what libraries print goes there too. Nowhere, where it cannot be written."""
     try:
         # Not through a link, which a folder from others may hold.
-        return open(job.folder / LOG, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o644))
+        return open(job.folder / LOG, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o666))
     except OSError:
         return open(os.devnull, "ab")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import threading
 import time
 import tomllib
@@ -20,7 +19,7 @@ from lsc_engine.config.load import LARGEST_FILE, own_folder
 from lsc_engine.config.names import suggested_name
 from lsc_engine.errors import LscError
 from lsc_engine.runs.files import read_bytes
-from lsc_engine.runs.launch import detach, reap
+from lsc_engine.runs.launch import detach, python_command, reap
 from lsc_engine.runs.studies import STUDIES
 from lsc_engine.runs.study import free_name
 from lsc_engine.textfiles import decoded
@@ -66,7 +65,7 @@ def form_of_run(view: RunView, kind: str, own: Path) -> Form:
 
 def launch_argv(form: Form, preset: Path | None) -> list[str]:
     """The command line of a form whose TOML is in `preset`."""
-    argv = [sys.executable, "-m", "lsc_engine"]
+    argv = python_command("-m", "lsc_engine")
     if form.source == "fork":
         argv += ["fork", form.parent, *(part for text in form_sets(form) for part in ("--set", text))]
         argv += ["--at", form.at] if form.at else []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 from fractions import Fraction
 from functools import lru_cache
 
 from lsc_engine.errors import UsageError
+from lsc_engine.runs.launch import python_command
 from lsc_engine.vectors.bijection_int import BijectionInt
 from lsc_engine.vectors.coordinates_int import FAMILIES, entries
 from lsc_engine.vectors.counting import cosine_histogram, count, parse, spaced
@@ -149,7 +149,7 @@ _COUNT_SECONDS = 60.0
 
 def count_elsewhere(system: str, n: int, classes: int) -> None:
     """Count the histograms at n and at 384 in another process. For a worker; what fails is told in the panel."""
-    argv = [sys.executable, "-c", _COUNT, system, str(n), str(OTHER_N), str(classes)]
+    argv = python_command("-c", _COUNT, system, str(n), str(OTHER_N), str(classes))
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=_COUNT_SECONDS, stdin=subprocess.DEVNULL, check=True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from textual import events
 
 from lsc_engine.config.tables import table_shape
 from lsc_engine.errors import UsageError
+from lsc_engine.runs.launch import python_command
 from lsc_engine.userpaths import user_path
 from lsc_engine.vectors.counting import SystemFacts, facts
 from lsc_tui.frame import Field
@@ -103,7 +103,7 @@ def read_file(name: str) -> SystemFacts | str:
     try:
         path = user_path(name.removeprefix("file:")).absolute()
         count, n = table_shape(path)
-        argv = [sys.executable, "-m", "lsc_engine", "vectors", f"file:{path}", "--n", str(n), "--json"]
+        argv = python_command("-m", "lsc_engine", "vectors", f"file:{path}", "--n", str(n), "--json")
         done = subprocess.run(argv, capture_output=True, text=True, timeout=FILE_SECONDS, stdin=subprocess.DEVNULL)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
