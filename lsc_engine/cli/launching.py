@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,31 +21,37 @@ from lsc_engine.config.datasets import class_names
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import find_run, open_run
 from lsc_engine.runs.classes import changed_classes, other_classes, read_classes
-from lsc_engine.runs.control import enqueue
+from lsc_engine.runs.control import dequeue, enqueue
 from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.fork import create_fork, fork_config, moved_config
-from lsc_engine.runs.layout import PRESET
-from lsc_engine.runs.needed import missing_runs
+from lsc_engine.runs.host import process_start, this_process
+from lsc_engine.runs.launch import tell_begun
+from lsc_engine.runs.layout import PRESET, launch_log
+from lsc_engine.runs.lock import holder
+from lsc_engine.runs.needed import held_runs, missing_runs
 from lsc_engine.runs.provenance import describe_source
-from lsc_engine.runs.studies import write_study
+from lsc_engine.runs.studies import begin_study
 from lsc_engine.runs.study import StudyRun, create_study, look_at_study
 
 if TYPE_CHECKING:
-    from lsc_engine.cli.progress import Display
     from lsc_engine.runs import Run
     from lsc_engine.training.signals import Signals
-    from lsc_engine.training.study import Job
+    from lsc_engine.training.study import Job, Waiting
+
+_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a study trains: runs folder, data folder, device or GPUs, and the user's plugin files."""
+    """Where a study trains: runs folder, data folder, device or GPUs, and the user's plugin files; and whether it waits
+    for what other processes train."""
 
     runs_dir: Path
     data_dir: Path | None
     device: str
     gpus: str | None
     plugins: tuple[Path, ...] = ()
+    wait: bool = False
 
     def arguments(self) -> list[str]:
         """The same place as arguments of a worker; its device is the scheduler's affair."""
@@ -69,21 +76,23 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
         if run.action == "done" and run.moved_from is not None:
             say(f"note: {run.id} was trained on the images in {run.moved_from}; what it has is told as it is")
     check_place(place, importing=not detach)
-    write_study(place.runs_dir, plan.study, plan.to_toml())
+    runs = begin_study(plan, place.runs_dir, describe_source(sys.argv))
     if detach:
-        runs = create_study(plan.tune or plan, place.runs_dir, describe_source(sys.argv))
-        return _detach(place, plan.study, [run.id for run in runs], as_json)
+        return _detach(place, plan.study, runs, as_json)
     tune = plan.tune
     if tune is not None:
-        code, _ = train(create_study(tune, place.runs_dir, describe_source(sys.argv)), place)
-        if code >= 128:
+        code, _ = train(runs, place, for_all=True)
+        open_tries = unended_tries(tune, place.runs_dir)
+        for sentence in open_tries:
+            say(f"no rate is chosen while a try has not ended: {sentence}")
+        if code >= 128 or open_tries:
             if as_json:
                 with results():
                     tries = tries_document(tune, place.runs_dir)
                     emit_json({"study": plan.study, "runs": [], "comparison": None, "tries": tries})
-            sys.exit(code)
+            sys.exit(code or 1)
         plan = plan.tuned(best_tries(tune, place.runs_dir))
-    runs = create_study(plan, place.runs_dir, describe_source(sys.argv))
+        runs = create_study(plan, place.runs_dir, describe_source(sys.argv))
     code, _ = train(runs, place)
     with results():
         tell_study(plan, place, as_json=as_json, tune=tune)
@@ -104,19 +113,20 @@ def resume_run(ref: str, sets: Sequence[str], place: Place, *, detach: bool, as_
     if status.state == "finished":
         say(f"{run.id} is finished, at step {status.step}; fork it to train it further")
         return _tell_run(run, as_json)
-    if status.active and status.shown_state != "lost":
-        raise UsageError(f"{run.id} is {status.shown_state} already (pid {status.pid} on {status.host})")
+    if not place.wait and (held := holder(run.path)) is not None:
+        raise UsageError(f"{run.id}: {held.sentence()}")
     check_data([config], place, f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR")
     begun = bool(run.checkpoints())
     if begun:
         check_classes([(config, run.path)], place)
     check_runs([RunPlan(run.id, config)], place, begun=begun)
     check_place(place, importing=not detach)
-    if detach:
-        return _detach(place, run.study, [run.id], as_json)
     before = RunConfig.from_toml(run.path / PRESET).data.path
     moved = before if before != config.data.path else None
-    _train_one(StudyRun(run.id, run.path, config, (), "resume", status, moved), place, as_json)
+    this = StudyRun(run.id, run.path, config, (), "resume", status, moved)
+    if detach:
+        return _detach(place, run.study, [this], as_json)
+    _train_one(this, place, as_json)
 
 
 def fork_run(
@@ -136,10 +146,11 @@ def fork_run(
         check_moved(parent.path, config, place.data_dir, say)
     total = derive(config, place.data_dir).total_steps
     folder = create_fork(parent, config, at, total, place.runs_dir, describe_source(sys.argv))
+    this = StudyRun(config.run_id, folder, config, (), "resume")
     if detach:
         words = ["resume", config.run_id, "--runs-dir", str(place.runs_dir), "--device", place.device]
-        return _detach(place, config.study, [config.run_id], as_json, [*words, *place.arguments()])
-    _train_one(StudyRun(config.run_id, folder, config, (), "resume"), place, as_json)
+        return _detach(place, config.study, [this], as_json, [*words, *place.arguments()])
+    _train_one(this, place, as_json)
 
 
 def _train_one(run: StudyRun, place: Place, as_json: bool) -> None:
@@ -227,55 +238,90 @@ def check_models(configs: Iterable[RunConfig], place: Place) -> None:
 
 
 def check_runs(runs: Iterable[RunPlan], place: Place, *, begun: bool = False) -> None:
-    """UsageError, with the command that makes it, for what is wanted of other runs and is not there."""
+    """UsageError, with the command that makes it, for what is wanted of other runs and is not there. With `place.wait`
+    those that are trained now are waited for."""
     runs = list(runs)
-    missing = missing_runs((run.config for run in runs), {run.id for run in runs}, place.runs_dir, begun=begun)
+    planned, told = {run.id for run in runs}, set[str]()
+    while place.wait and (held := held_runs((run.config for run in runs), planned, place.runs_dir)):
+        for name in held.keys() - told:
+            say(f"{name}: {held[name].sentence(waits=True)}; waiting for it")
+            told.add(name)
+        time.sleep(_WAIT_SECONDS)
+    missing = missing_runs((run.config for run in runs), planned, place.runs_dir, begun=begun)
     if missing:
         raise UsageError(*missing)
 
 
-def train(runs: Sequence[StudyRun], place: Place) -> tuple[int, dict[str, str]]:
-    """Train the runs that are not done, here or on `place.gpus`: exit code, and the state of each run reached."""
-    busy = [run for run in runs if run.action == "busy"]
-    for run in busy:
-        say(f"{run.id}: another process trains it")
-    todo = [run for run in runs if run.action in ("new", "resume")]
+def train(runs: Sequence[StudyRun], place: Place, *, for_all: bool = False) -> tuple[int, dict[str, str]]:
+    """Train the runs that are not done, here or on `place.gpus`: exit code, and the state of each run reached.
+
+    `for_all`: wait for every run that another process is at work on; else for those that are needed, and with
+    `place.wait` for all.
+    """
     done = [run for run in runs if run.action == "done"]
+    todo = [run for run in runs if run.action != "done"]
     if done:
         say(f"{len(done)} of {len(runs)} runs are done already")
-    for run in todo:
-        enqueue(run.folder)
     if not todo:
-        return (1 if busy else _code_of(run.status.state for run in runs if run.status)), {}
+        return _code_of(run.status.state for run in done if run.status), {}
+    try:
+        for run in todo:
+            enqueue(run.folder, _attempts(run), this_process())
+        states, code = _trained(todo, done, place, for_all)
+    except (KeyboardInterrupt, SystemExit):
+        _leave(todo)
+        raise
+    _leave(run for run in todo if states.get(run.id, "elsewhere") == "elsewhere")
+    return code, states
 
+
+def _leave(runs: Iterable[StudyRun]) -> None:
+    """Runs that still wait go on waiting, for whoever goes on with the study; not for this process, which ends."""
+    for run in runs:
+        dequeue(run.folder)
+
+
+def _attempts(run: StudyRun) -> int:
+    return run.status.attempt if run.status is not None else 0
+
+
+def _trained(todo: list[StudyRun], done: list[StudyRun], place: Place, for_all: bool) -> tuple[dict[str, str], int]:
+    """The state of each run reached, and the exit code."""
     from lsc_engine.training.signals import Signals
 
     with Signals() as signals:
-        from lsc_engine.training.study import ELSEWHERE, Job, exit_code
+        from lsc_engine.training.study import ELSEWHERE, Job, Waiting, exit_code
+
+        def place_of(run: StudyRun) -> str | None:
+            return run.config.data.path if run.moved_from else None
 
         jobs = [
-            Job(run.id, run.folder, run.needs, run.config.data.path if run.moved_from else None, run.like)
+            Job(run.id, run.folder, run.needs, place_of(run), run.like, _attempts(run))
             for run in todo
         ]
+        waiting = Waiting(for_all, place.wait, say)
         if place.gpus is not None:
-            states = _spread(jobs, place, signals)
+            states = _spread(jobs, place, signals, waiting)
         else:
-            states = _in_turn(jobs, {run.id: run.config for run in todo}, place, signals)
+            states = _in_turn(jobs, {run.id: run.config for run in todo}, place, signals, waiting)
         earlier = [run.status.state for run in done if run.status is not None and signals.stop is None]
-        code = exit_code([*states.values(), *earlier, *(ELSEWHERE for _ in busy)], signals)
+        code = exit_code([*states.values(), *earlier], signals)
         # Where nothing failed but what was asked for, the code says so.
         told = [job for job in jobs if states.get(job.id) == "failed"]
         failed = {open_run(job.folder).status().exit_code if job.folder.is_dir() else 1 for job in told}
-        return (2 if code == 1 and failed == {2} and not busy else code), states
+        return states, (2 if code == 1 and failed == {2} and ELSEWHERE not in states.values() else code)
 
 
-def _in_turn(jobs: list[Job], configs: dict[str, RunConfig], place: Place, signals: Signals) -> dict[str, str]:
+def _in_turn(
+    jobs: list[Job], configs: dict[str, RunConfig], place: Place, signals: Signals, waiting: Waiting
+) -> dict[str, str]:
     from lsc_engine.cli.progress import Lines, display
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.execute import execute
-    from lsc_engine.training.study import run_in_turn
+    from lsc_engine.training.study import ELSEWHERE, run_in_turn
 
     device = pick_device(place.device)
+    tell_begun()
     with display() as shown:
         echo = isinstance(shown, Lines)
 
@@ -290,21 +336,18 @@ def _in_turn(jobs: list[Job], configs: dict[str, RunConfig], place: Place, signa
                 # Its folder cannot be written; the other runs go on.
                 shown.end(job.id, "failed", str(error))
                 return "failed"
-            shown.end(job.id, state, open_run(job.folder).status().message)
+            if state != ELSEWHERE:
+                shown.end(job.id, state, open_run(job.folder).status().message)
             return state
 
-        return run_in_turn(jobs, run, signals, place.runs_dir, lambda job, state: _tell_untrained(shown, job, state))
+        def untrained(job: Job, state: str, why: str) -> None:
+            shown.begin(job.id)
+            shown.end(job.id, state, why or open_run(job.folder).status().message)
+
+        return run_in_turn(jobs, run, signals, place.runs_dir, untrained, waiting)
 
 
-def _tell_untrained(shown: Display, job: Job, state: str) -> None:
-    from lsc_engine.training.study import ELSEWHERE
-
-    shown.begin(job.id)
-    message = "another process trains it" if state == ELSEWHERE else open_run(job.folder).status().message
-    shown.end(job.id, state, message)
-
-
-def _spread(jobs: list[Job], place: Place, signals: Signals) -> dict[str, str]:
+def _spread(jobs: list[Job], place: Place, signals: Signals, waiting: Waiting) -> dict[str, str]:
     from lsc_engine.cli.progress import display
     from lsc_engine.cli.watching import Watch
     from lsc_engine.training.gpus import gpu_slots
@@ -312,8 +355,9 @@ def _spread(jobs: list[Job], place: Place, signals: Signals) -> dict[str, str]:
 
     assert place.gpus is not None
     slots = gpu_slots(place.gpus)
+    tell_begun()
     with display() as shown:
-        return run_spread(jobs, slots, place.arguments(), signals, place.runs_dir, Watch(shown))
+        return run_spread(jobs, slots, place.arguments(), signals, place.runs_dir, Watch(shown), waiting)
 
 
 def _code_of(states: Iterable[str]) -> int:
@@ -344,18 +388,46 @@ def best_tries(tune: TunePlan, runs_dir: Path) -> dict[str, dict[str, Any]]:
     return {variant: values for variant, (_, values) in best.items()}
 
 
-def _detach(place: Place, study: str, ids: list[str], as_json: bool, words: list[str] | None = None) -> None:
-    """Start the same command in a session of its own; `words` where another command goes on with the work."""
-    from lsc_engine.runs.launch import detach
+def unended_tries(tune: TunePlan, runs_dir: Path) -> list[str]:
+    """A sentence for each try of which no result can be expected to be the last: it runs, waits or was stopped."""
+    found = []
+    for attempt in tune.tries:
+        run = open_run(attempt.run.id, [runs_dir])
+        state = run.status().shown_state
+        if (held := holder(run.path)) is not None:
+            found.append(f"{run.id}: {held.sentence()}")
+        elif state not in ("finished", "failed", "diverged"):
+            found.append(f"{run.id} is {state}; the same command goes on with it")
+    return found
+
+
+def _detach(place: Place, study: str, runs: Sequence[StudyRun], as_json: bool, words: list[str] | None = None) -> None:
+    """Start the same command in a session of its own; `words` where another command goes on with the work. Returns once
+    it has begun to train; LscError with its last words where it ended before."""
+    from lsc_engine.runs.launch import launch, python_command
 
     if words is None:
         words = [word for word in sys.argv[1:] if word not in ("--detach", "--json")]
-    log = place.runs_dir / ".launch" / f"{study.replace('/', '.')}.log"
-    pid = detach([sys.executable, "-m", "lsc_engine", *words], log)
+    log = launch_log(place.runs_dir, study)
+
+    def started(pid: int) -> None:
+        who = replace(this_process(), pid=pid, pid_start=process_start(pid) or 0.0)
+        for run in runs:
+            if run.action != "done":
+                enqueue(run.folder, _attempts(run), who)
+
+    first = launch(python_command("-m", "lsc_engine", *words), log, started)
+    if first.code:
+        told = f"the detached process ended at once with exit code {first.code}: {first.last}; {log} has all of it"
+        raise UsageError(told) if first.code == 2 else LscError(told)
+    ids = [run.id for run in runs]
     if as_json:
-        emit_json({"study": study, "pid": pid, "log": str(log), "runs": ids})
+        emit_json({"study": study, "pid": first.pid, "log": str(log), "runs": ids})
         return
-    print(f"{study}: {len(ids)} runs, pid {pid}; it goes on when this terminal is closed")
+    if first.code == 0:
+        print(f"{study}: nothing is left to train, {log} has its table")
+        return
+    print(f"{study}: {len(ids)} runs, pid {first.pid}; it goes on when this terminal is closed")
     print(f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}")
 
 

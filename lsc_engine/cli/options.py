@@ -56,6 +56,10 @@ Plugins = Annotated[
         help="A Python file with own models, systems, losses or data sets; may be repeated.",
     ),
 ]  # fmt: skip
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait for what other processes train, until it is finished or free; then go on."),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Leave it running and return at once.")]
 
 # ------------------------------------------------------------------------------------------------------- What comes out

@@ -23,6 +23,7 @@ from lsc_engine.cli.options import (
     StudyName,
     Sweeps,
     Variants,
+    Wait,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def run(
     device: Device = "auto",
     gpus: Gpus = None,
     plugin: Plugins = None,
+    wait: Wait = False,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +71,8 @@ def run(
         sweeps=tuple(sweep or ()),
         seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
     )
-    run_preset(plan, _place(runs_dir, data_dir, device, gpus, plugin), detach=detach, as_json=as_json)
+    place = _place(runs_dir, data_dir, device, gpus, plugin, wait)
+    run_preset(plan, place, detach=detach, as_json=as_json)
 
 
 def resume(
@@ -82,6 +85,7 @@ def resume(
     data_dir: DataDir = None,
     device: Device = "auto",
     plugin: Plugins = None,
+    wait: Wait = False,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +97,8 @@ def resume(
     from lsc_engine.plugins import load_plugins
 
     load_plugins(plugin or [])
-    resume_run(ref, tuple(sets or ()), _place(runs_dir, data_dir, device, None, plugin), detach=detach, as_json=as_json)
+    place = _place(runs_dir, data_dir, device, None, plugin, wait)
+    resume_run(ref, tuple(sets or ()), place, detach=detach, as_json=as_json)
 
 
 def fork(
@@ -121,10 +126,15 @@ def fork(
 
 
 def _place(
-    runs_dir: Path | None, data_dir: Path | None, device: str, gpus: str | None, plugin: list[Path] | None
+    runs_dir: Path | None,
+    data_dir: Path | None,
+    device: str,
+    gpus: str | None,
+    plugin: list[Path] | None,
+    wait: bool = False,
 ) -> Place:
     from lsc_engine.cli.launching import Place
     from lsc_engine.runs import runs_dirs
 
     folder = runs_dirs([runs_dir] if runs_dir else None)[0]
-    return Place(folder, data_dir, device, gpus, tuple(plugin or ()))
+    return Place(folder, data_dir, device, gpus, tuple(plugin or ()), wait)

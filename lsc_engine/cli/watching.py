@@ -46,11 +46,11 @@ class Watch:
             if status.total_steps:
                 self._shown.update(job.id, status.step, status.total_steps, status.metrics, status.eta)
 
-    def end(self, job: Job, state: str) -> None:
-        """The run ended, or was never started."""
+    def end(self, job: Job, state: str, why: str = "") -> None:
+        """The run ended, or was never started; `why` it is left to another process."""
         if job.id not in self._tails and job.id not in self._looked:
             self._shown.begin(job.id)
         else:
             self._looked.pop(job.id, None)
             self.look(job)
-        self._shown.end(job.id, state, read_status(job.folder).message)
+        self._shown.end(job.id, state, why or read_status(job.folder).message)

@@ -12,9 +12,10 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,16 +89,20 @@ def _hashed(path: Path) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def new_checkpoint(run_folder: Path, step: int, extra: Mapping[str, Any] | None = None) -> Iterator[Path]:
+def new_checkpoint(
+    run_folder: Path, step: int, extra: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """A fresh folder to write a checkpoint's files into; it takes its name only when it is whole and on the disk.
 
     On leaving the block: every file is flushed and hashed, the manifest written last (with `extra` beside the
-    files), the folder renamed to `step-<step>`. If the block or the disk fails, nothing of it stays. Raises OSError.
+    files), the folder renamed to `step-<step>`. If the block or the disk fails, nothing of it stays. Raises
+    OSError, and what `check` raises, which is called before anything is removed or renamed.
     """
     parent = Path(run_folder) / CHECKPOINTS
     parent.mkdir(exist_ok=True)
+    check()
     sweep(run_folder)
-    fresh = parent / f".new-{step_name(step)}"
+    fresh = parent / f".new-{step_name(step)}-{secrets.token_hex(4)}"
     fresh.mkdir()
     try:
         yield fresh
@@ -107,6 +112,7 @@ def new_checkpoint(run_folder: Path, step: int, extra: Mapping[str, Any] | None 
             size, digest = _hashed(path)
             files[path.name] = {"size": size, "sha256": digest}
         replace_json(fresh / MANIFEST, {**(extra or {}), "step": step, "written": time.time(), "files": files})
+        check()
         final = parent / step_name(step)
         # A damaged checkpoint of the same step gives way; a good one is the same training state, written again.
         if final.exists():

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lsc_engine.errors import LscError, UsageError
@@ -19,6 +19,8 @@ from lsc_engine.runs.lock import RunLock
 from lsc_engine.runs.status import Status, read_status, write_status
 
 REQUESTS = ("stop", "checkpoint")
+# What the message of a run begins with that a user stopped: nobody goes on with it unasked.
+STOPPED = "stopped on request"
 
 
 def _file(folder: Path, what: str) -> Path:
@@ -136,7 +138,7 @@ def trains_in_turn(status: Status) -> bool:
 def _record_end(folder: Path) -> Status:
     """Say how the run ended if it could not say so itself."""
     if read_status(folder).active:
-        return settle(folder, "stopped", 137, "killed on request")
+        return settle(folder, "stopped", 137, f"{STOPPED}: killed")
     clear(folder)
     return read_status(folder)
 
@@ -148,26 +150,49 @@ def settle(folder: Path, state: str, exit_code: int, message: str) -> Status:
     """
 
     def ended(status: Status) -> Status:
+        clear(folder)
         return replace(status, state=state, exit_code=exit_code, eta=None, message=message)
 
-    return _change(folder, ended)
+    return _change(folder, ended, lambda status: status.state != "finished")
 
 
-def enqueue(folder: Path) -> Status:
-    """Say that the run waits for its turn; requests of before are dropped. As `settle` where it cannot be said."""
+def enqueue(folder: Path, attempt: int, who: host.Identity) -> Status:
+    """Say that the run waits for its turn, after `attempt` attempts, and that the process `who` is to train it; earlier
+    requests are dropped.
+
+    A run that waits for another live process, or that was trained meanwhile, stays as it is; so does one that cannot be
+    changed (`settle`)."""
+
+    def free(status: Status) -> bool:
+        waits = status.state == "queued" and status.identity not in (None, who) and status.alive() is not False
+        return not waits and status.state != "finished" and status.attempt == attempt
 
     def waiting(status: Status) -> Status:
-        return replace(status, state="queued", exit_code=None, eta=None, message="")
+        clear(folder)
+        return replace(status, state="queued", exit_code=None, eta=None, message="", **asdict(who))
 
-    return _change(folder, waiting)
+    return _change(folder, waiting, free)
 
 
-def _change(folder: Path, change: Callable[[Status], Status]) -> Status:
+def dequeue(folder: Path) -> Status:
+    """Say that this process will not train the queued run after all: it waits for whoever goes on with its study."""
+    who, nobody = host.this_process(), host.Identity("", "", "", "", 0, 0.0)
+
+    def left(status: Status) -> Status:
+        return replace(status, **{**asdict(nobody), "pid": None, "host": who.host})
+
+    return _change(folder, left, lambda status: status.state == "queued" and status.identity == who)
+
+
+def _change(folder: Path, change: Callable[[Status], Status], wanted: Callable[[Status], bool]) -> Status:
+    """Change the status while nobody writes the run, if it is still `wanted` then."""
+    if not wanted(read_status(folder)):
+        return read_status(folder)
     with contextlib.suppress(LscError, OSError):
         lock = RunLock(folder)
         try:
-            clear(folder)
-            write_status(folder, change(read_status(folder)))
+            if wanted(status := read_status(folder)):
+                write_status(folder, change(status))
         finally:
             lock.release()
     return read_status(folder)

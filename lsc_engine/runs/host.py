@@ -54,7 +54,7 @@ def boot_id() -> str:
         return text
     import psutil
 
-    return f"boot-{round(psutil.boot_time() / 60)}"
+    return f"boot-{host_name()}-{round(psutil.boot_time() / 60)}"
 
 
 def pid_namespace() -> str:
@@ -94,11 +94,12 @@ def same_machine(host: str, machine: str) -> bool:
 
 
 def is_alive(who: Identity) -> bool | None:
-    """True or False where this process can tell; None where it cannot (another machine or another container)."""
-    if not same_machine(who.host, who.machine):
-        return None
+    """True or False where this process can tell; None where it cannot (another machine or another container).
+
+    Processes of one start of one machine see each other's pids inside one namespace, whatever the machine is called.
+    """
     if who.boot_id != boot_id():
-        return False
+        return False if same_machine(who.host, who.machine) else None
     if who.pid_namespace != pid_namespace():
         return None
     start = process_start(who.pid)

@@ -11,7 +11,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,11 @@ def detach(
     return _start(argv, log, env or {}, cwd, ()).pid
 
 
-def launch(argv: Sequence[str], log: Path, *, seconds: float = SIGN_SECONDS) -> Launched:
-    """`detach`, then wait until the process says that its work has begun (`begun`), or ends, or `seconds` are over."""
+def launch(
+    argv: Sequence[str], log: Path, started: Callable[[int], None] = lambda pid: None, *, seconds: float = SIGN_SECONDS
+) -> Launched:
+    """`detach`, call `started` with the pid, then wait until the process says that its work has begun (`tell_begun`), or
+    ends, or `seconds` are over."""
     before = log.stat().st_size if log.is_file() else 0
     ours, theirs = os.pipe()
     try:
@@ -67,6 +70,7 @@ def launch(argv: Sequence[str], log: Path, *, seconds: float = SIGN_SECONDS) -> 
     finally:
         os.close(theirs)
     try:
+        started(child.pid)
         ready, _, _ = select.select([ours], [], [], seconds)
         # Nothing to read means that every copy of the other end is closed: the process has ended, or soon has.
         silent = bool(ready) and not os.read(ours, 1)
@@ -78,7 +82,7 @@ def launch(argv: Sequence[str], log: Path, *, seconds: float = SIGN_SECONDS) -> 
     return Launched(child.pid, child.poll(), last_line(log, before))
 
 
-def begun() -> None:
+def tell_begun() -> None:
     """Tell the process that launched this one that the work has begun; nothing where nobody waits for it."""
     number = os.environ.pop(_SIGN, "")
     if number.isdigit():

@@ -28,6 +28,8 @@ NOTES = "notes.json"
 CLASS_MEANS = "class_means.safetensors"
 LOCK = ".lock"
 TRASH = ".trash"
+# The study of the tries of [tune] of a study: NAME.tune.
+TRIES = ".tune"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9=._+-]*")
 SEED = re.compile(r"seed-(0|[1-9][0-9]{0,18})")
@@ -101,6 +103,11 @@ def run_folder(root: Path, identifier: str) -> Path:
     """The folder of a run id, checked by `split_id` and `inside`."""
     split_id(identifier)
     return inside(root, identifier)
+
+
+def launch_log(root: Path, study: str) -> Path:
+    """What the detached processes of a study print, those of its tries too."""
+    return root / ".launch" / f"{study.removesuffix(TRIES).replace('/', '.')}.log"
 
 
 def runs_dirs(values: Iterable[str | Path] | None = None) -> list[Path]:

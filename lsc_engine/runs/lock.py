@@ -1,7 +1,16 @@
-"""One writer per run: a lock that dies with its process, and the record of who holds it.
+"""One writer per run: who it is, whether it still lives, and how another process takes a run over.
 
-`flock` is dropped by the kernel when the process ends, however it ends. The pid, start time and boot id in the file
-name the holder for the sentence that refuses a second one, and stand in where a network file system has no locks.
+A writer holds a lock on `.lock` (`flock`, dropped by the kernel when its process ends, however it ends) and writes a
+record into it: its identity and a token. While it lives it touches the file every `PULSE` seconds. An attempt that left
+no exit record is over for sure where
+
+- the lock was held on this kernel, in this very file, and is free: also for a process of another container;
+- its process is gone, as this process can see;
+- on another machine, or another start of this one: no sign of life came for `SILENCE` seconds, and then none while it
+  is watched for `WATCH` seconds. Where locks do not reach from machine to machine this alone guards.
+
+Who takes a run over puts its own record into the file. A writer that was suspended meanwhile (a stopped process, a
+frozen machine, a network file system that hung) finds that record before it writes anything, and ends.
 """
 
 from __future__ import annotations
@@ -10,80 +19,289 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
+import secrets
 import time
 import weakref
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import host
-from lsc_engine.runs.files import UnreadableError, read_json
+from lsc_engine.runs.files import UnreadableError, read_bytes
 from lsc_engine.runs.layout import LOCK
-from lsc_engine.runs.status import read_status
+from lsc_engine.runs.status import PATIENCE_IN_BEATS, Status, clock_offset, format_seconds, read_status
 
+PULSE = 2.0
+SILENCE = 30.0
+WATCH = 10.0
+WATCH_IN_BEATS = 5.0
+# A lock held for longer than this by a process that does not write the run is not a change of its status.
+CHANGE_SECONDS = 8.0
+_LOOK_SECONDS = 0.5
+# Two that take a run over at once, where there are no locks: the later record stands, and the earlier one is off.
+_AGREE_SECONDS = 1.0
+_RECORD_BYTES = 512
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 
 
-class RunLock:
-    """The right to write into one run folder, until `release` or the end of the process."""
+class TakenError(UsageError):
+    """Another process writes this run."""
 
-    def __init__(self, folder: Path, *, wait: float = 8.0) -> None:
-        """Take the lock; UsageError naming the holder when another live process has it, LscError when the folder
-        cannot be written. `wait`: seconds to wait for helpers of a process that is gone already."""
+
+class LostRunError(LscError):
+    """Another process has taken the run over from this one: nothing more may be written."""
+
+
+class _Claim:
+    """What can be said of a run's writer from here, without watching it."""
+
+    NONE = "nobody writes it"
+    OVER = "the writer is gone for sure"
+    LIVES = "its process is there"
+    LOCKED = "its lock is held"
+    BEATS = "it gave a sign of life lately"
+    SILENT = "it gave no sign of life for long"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that writes a run: what its status says, seconds since its last sign of life (None: unknown), and
+    seconds until it may be taken over if no other comes (None: only when its process has ended)."""
+
+    status: Status
+    silence: float | None
+    free_in: float | None
+
+    @property
+    def name(self) -> str:
+        """`pid 12 on gpu3`."""
+        who = self.status.identity
+        return f"pid {who.pid} on {who.host}" if who is not None else "a process that gives no name"
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it gave a sign of life lately and its run goes on: waiting for it comes to an end."""
+        going = self.status.active and self.status.shown_state != "stalled"
+        return going and self.silence is not None and self.silence <= SILENCE
+
+    def sentence(self, waits: bool = False) -> str:
+        """Who writes the run, how far it is, how old its last sign of life is, and what to do; the last is left out
+        for one who `waits`."""
+        status = self.status
+        total = f" of {status.total_steps}" if status.total_steps else ""
+        done = f"{status.state} at step {status.step}{total}" if status.active else "starting"
+        text = f"{self.name} trains it: {done}, last sign of life {format_seconds(self.silence)} ago"
+        if self.free_in is not None:
+            when = format_seconds(math.ceil(self.free_in))
+            text += f". It can be taken over when there is none for another {when}"
+            return text if waits else f"{text}: try again then, or give --wait"
+        if waits:
+            return text
+        if status.shown_state == "stalled":
+            return f"{text}, and its training stands still. On its host, lsc-engine stop --now ends it"
+        return f"{text}. --wait waits for its end; lsc-engine stop ends it with a checkpoint"
+
+
+def holder(folder: Path) -> Holder | None:
+    """Who writes the run in `folder`; None where nobody does. One that gave no sign of life for long, and of which more
+    cannot be told from here, counts as nobody: whoever takes the run over watches it first."""
+    until = time.monotonic() + CHANGE_SECONDS
+    while True:
+        status, locked = read_status(folder), is_locked(folder)
+        # A lock without an active status is one that is being changed, or just begins.
+        if not locked or status.active or time.monotonic() > until:
+            break
+        time.sleep(0.02)
+    claim = _Claim.LOCKED if locked else _claim(folder, status)
+    return _holder(folder, status, claim) if claim in (_Claim.LOCKED, _Claim.LIVES, _Claim.BEATS) else None
+
+
+def gone(folder: Path, status: Status) -> bool:
+    """Whether the writer that an active `status` names is gone for sure, though its pid cannot be asked from here: its
+    lock, held on this kernel, is free."""
+    return status.alive() is None and _held_here(folder, status) and not is_locked(folder)
+
+
+def _holder(folder: Path, status: Status, claim: str) -> Holder:
+    silence = _silence(folder, status)
+    free_in = max(_patience(folder, status) - (silence or 0.0), 0.0) + WATCH if claim == _Claim.BEATS else None
+    return Holder(status.judged(lambda: clock_offset(folder.parent)), silence, free_in)
+
+
+def _silence(folder: Path, status: Status) -> float | None:
+    return status.silence(clock_offset(folder.parent))
+
+
+def _claim(folder: Path, status: Status) -> str:
+    """What can be said of the writer while the lock is free, or there are no locks."""
+    who = status.identity
+    if not status.active or who == host.this_process():
+        return _Claim.NONE
+    if who is not None and who.boot_id == host.boot_id():
+        alive = host.is_alive(who)
+        if alive:
+            return _Claim.LIVES
+        if alive is False or _held_here(folder, status):
+            return _Claim.OVER
+    silence = _silence(folder, status)
+    return _Claim.SILENT if silence is None or silence > _patience(folder, status) else _Claim.BEATS
+
+
+def _patience(folder: Path, status: Status) -> float:
+    """Seconds without a sign of life after which a writer is worth watching."""
+    return SILENCE if _pulse(folder) else max(SILENCE, PATIENCE_IN_BEATS * (status.pace or 0.0))
+
+
+def _watch_seconds(folder: Path, status: Status) -> float:
+    return WATCH if _pulse(folder) else max(WATCH, WATCH_IN_BEATS * (status.pace or 0.0))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """The record of the last holder of the lock; empty where there is none."""
+    try:
+        document = json.loads(read_bytes(folder / LOCK, 4096))
+    except (UnreadableError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _pulse(folder: Path) -> bool:
+    """Whether the writer touches the lock file while it lives; earlier versions did not."""
+    return "token" in _record(folder)
+
+
+def _held_here(folder: Path, status: Status) -> bool:
+    """Whether the writer named by `status` held a lock on this kernel, in the very file that lies here now. Two mounts
+    of one network folder, or a file system without locks, are not."""
+    record, who = _record(folder), status.identity
+    if who is None or who.boot_id != host.boot_id() or any(record.get(k) != v for k, v in asdict(who).items()):
+        return False
+    try:
+        found = os.stat(folder / LOCK, follow_symlinks=False)
+    except OSError:
+        return False
+    return record.get("file") == [found.st_dev, found.st_ino]
+
+
+class RunLock:
+    """The right to write into one run folder, until `release` or the end of the process.
+
+    `earlier` tells how the attempt before, if it left no exit record, is known to be over; "" otherwise.
+    """
+
+    def __init__(
+        self, folder: Path, *, wait: float = CHANGE_SECONDS, watch: Callable[[float], None] | None = None
+    ) -> None:
+        """Take the lock. TakenError naming the holder when another live process has it, LscError when the folder cannot
+        be written.
+
+        `wait`: seconds to wait for helpers of a process that is gone already, and for one that only changes the status.
+        `watch(seconds)` sleeps, and may raise to give up; without it a writer that has to be watched counts as alive.
+        """
         self._folder = folder
         self._descriptor: int | None = None
-        deadline = time.monotonic() + wait
-        while not self._try():
-            holder = self._holder()
-            if holder is None or host.is_alive(holder) is not False or time.monotonic() > deadline:
-                raise UsageError(_refusal(folder, holder))
-            time.sleep(0.1)
+        self._mine = b""
+        self.earlier = ""
+        until = time.monotonic() + wait
+        while not self._try(watch):
+            status = read_status(folder)
+            if (status.active and status.alive() is not False) or time.monotonic() > until:
+                raise TakenError(f"{folder}: {_holder(folder, status, _Claim.LOCKED).sentence()}")
+            time.sleep(0.05)
         _held.add(self)
 
-    def _try(self) -> bool:
+    def _try(self, watch: Callable[[float], None] | None) -> bool:
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._folder / LOCK, flags, 0o666)
         except OSError as error:
             raise LscError(f"{self._folder}: cannot be written: {error.strerror}") from None
+        locks = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            locks = error.errno not in _NO_LOCKS
+            if locks:
                 os.close(descriptor)
                 if error.errno in (errno.EAGAIN, errno.EACCES):
                     return False
                 raise LscError(f"{self._folder}: cannot be locked: {error.strerror}") from None
         try:
-            self._refuse_unseen_writer()
-        except UsageError:
+            self._take_over(descriptor, locks, watch)
+        except BaseException:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        # A full disk must not keep a run from going on: the lock itself holds without the record.
-        with contextlib.suppress(OSError):
-            record = json.dumps(asdict(host.this_process())).encode()
-            os.pwrite(descriptor, record, 0)
-            os.ftruncate(descriptor, len(record))
         return True
 
-    def _refuse_unseen_writer(self) -> None:
-        """Locks may not reach other machines: a run that they still write is refused by its heartbeat."""
-        status = read_status(self._folder).judged()
-        who = status.identity
-        if who is None or who.pid == os.getpid() or not status.active or status.shown_state in ("lost", "stalled"):
-            return
-        if host.is_alive(who) is None:
-            raise UsageError(_refusal(self._folder, who))
-
-    def _holder(self) -> host.Identity | None:
+    def _take_over(self, descriptor: int, locks: bool, watch: Callable[[float], None] | None) -> None:
+        """Make sure that nobody writes the run, and put the record of this process into the lock file."""
+        folder, status = self._folder, read_status(self._folder)
+        claim = _claim(folder, status)
+        if claim in (_Claim.LIVES, _Claim.BEATS) or (claim == _Claim.SILENT and watch is None):
+            raise TakenError(f"{folder}: {_holder(folder, status, claim).sentence()}")
+        seen = _signs(folder)
+        if claim == _Claim.SILENT and watch is not None:
+            # Looks are counted, not seconds: this process may be suspended too.
+            for _ in range(math.ceil(_watch_seconds(folder, status) / _LOOK_SECONDS)):
+                watch(_LOOK_SECONDS)
+                if _signs(folder) != seen:
+                    status = read_status(folder)
+                    raise TakenError(f"{folder}: {_holder(folder, status, _Claim.BEATS).sentence()}")
+        who = host.this_process()
+        place = os.fstat(descriptor)
+        record = {**asdict(who), "token": secrets.token_hex(8)}
+        record["file"] = [place.st_dev, place.st_ino] if locks else None
+        self._mine = json.dumps(record).encode().ljust(_RECORD_BYTES)
         try:
-            record = read_json(self._folder / LOCK, 4096)
-            return host.Identity(**{name: record[name] for name in host.Identity.__slots__})
-        except (UnreadableError, KeyError, TypeError):
-            return None
+            os.pwrite(descriptor, self._mine, 0)
+            os.ftruncate(descriptor, len(self._mine))
+        except OSError as error:
+            # A full disk must not keep a run from going on: the lock itself holds without the record.
+            if claim == _Claim.SILENT:
+                raise LscError(f"{folder}: cannot be taken over: {error.strerror}") from None
+            self._mine = os.pread(descriptor, 4096, 0)
+        if claim == _Claim.SILENT and watch is not None:
+            watch(_AGREE_SECONDS)
+            if not self._owned() or _signs(folder)[1:] != seen[1:]:
+                raise TakenError(f"{folder}: another process has taken it over at the same moment")
+        if status.active and who != status.identity:
+            how = "gave no sign of life, also while it was watched" if claim == _Claim.SILENT else "is gone"
+            silence = format_seconds(_silence(folder, status))
+            by = f"pid {status.pid} on {status.host}" if status.pid else "its process"
+            self.earlier = (
+                f"attempt {status.attempt} ended without a record in state {status.state}: {by} {how}; "
+                f"its last sign of life came {silence} ago"
+            )
+
+    def check(self) -> None:
+        """LostRunError where another process has taken the run over."""
+        if self._descriptor is not None and not self._owned():
+            now = read_status(self._folder)
+            by = f"pid {now.pid} on {now.host}" if now.pid and now.identity != host.this_process() else "another one"
+            raise LostRunError(
+                f"this process was suspended for so long that {by} has taken the run over: it ends here and writes "
+                "nothing more"
+            )
+
+    def _owned(self) -> bool:
+        # Opened anew each time: network file systems look at the server then.
+        try:
+            return read_bytes(self._folder / LOCK, 4096) == self._mine
+        except UnreadableError:
+            # The folder is gone or cannot be reached: what is written to it fails by itself.
+            return True
+
+    def touch(self) -> None:
+        """Give a sign of life."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._descriptor)
 
     def release(self) -> None:
         """Give the lock up."""
@@ -99,9 +317,10 @@ class RunLock:
             self._descriptor = None
 
 
-def _refusal(folder: Path, holder: host.Identity | None) -> str:
-    by = f"pid {holder.pid} on {holder.host}" if holder else "another process"
-    return f"{folder}: {by} is writing this run; a run has one writer. Stop it first: lsc-engine stop"
+def _signs(folder: Path) -> tuple[Any, ...]:
+    """What changes when a writer gives a sign of life: the touched lock file, then its status."""
+    status = read_status(folder)
+    return status.signed, status.changed, status.heartbeat, status.step, status.state, status.attempt
 
 
 def is_locked(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from lsc_engine.config.load import list_presets
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.layout import CLASS_MEANS, PRESET
+from lsc_engine.runs.lock import Holder, holder
 from lsc_engine.runs.run import Run, open_run
 
 
@@ -23,6 +25,17 @@ def missing_runs(
     wanted = [(r, config) for config in configs for r in references(config) if r.ref not in planned]
     wanted = [(r, config) for r, config in wanted if not begun or r.key != "start_from"]
     return sorted({sentence for reference, config in wanted for sentence in _faults(reference, config, runs_dir)})
+
+
+def held_runs(configs: Iterable[RunConfig], planned: Collection[str], runs_dir: Path) -> dict[str, Holder]:
+    """The runs wanted in `runs_dir` that other processes train now, by id."""
+    found: dict[str, Holder] = {}
+    for name in {r.ref for config in configs for r in references(config) if r.ref not in planned}:
+        with contextlib.suppress(UsageError):
+            run = open_run(name, [runs_dir])
+            if (held := holder(run.path)) is not None:
+                found[run.id] = held
+    return found
 
 
 def _faults(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterator[str]:
@@ -39,6 +52,8 @@ def _faults(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterator
 
 def _lacking(reference: Reference, run: Run) -> str:
     state = run.status().state
+    if (held := holder(run.path)) is not None:
+        return f"{run.id} is not finished: {held.sentence()}"
     if state != "finished":
         return f"{run.id} is {state}; finish it first: lsc-engine resume {run.id}"
     again = f"lsc-engine run {run.path / PRESET} --name NAME --set eval.class_means=true"

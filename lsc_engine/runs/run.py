@@ -10,14 +10,16 @@ import importlib
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lsc_engine.errors import UsageError
 from lsc_engine.runs import checkpoints, layout, notes
-from lsc_engine.runs.files import UnreadableError, read_json, read_toml
-from lsc_engine.runs.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS
+from lsc_engine.runs.files import UnreadableError, last_line, read_json, read_toml
+from lsc_engine.runs.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
+from lsc_engine.runs.lock import gone
 from lsc_engine.runs.metrics import MetricsTable, MetricsTail, read_last
 from lsc_engine.runs.rows import Floats, Ints
 from lsc_engine.runs.status import Status, clock_offset, read_status
@@ -98,7 +100,12 @@ class Run:
     def status(self) -> Status:
         """The state as it can be told from here; never raises."""
         root = self.root or self.path
-        return read_status(self.path).judged(lambda: clock_offset(root))
+        status = read_status(self.path).judged(lambda: clock_offset(root))
+        if status.active and status.shown_state != "lost" and gone(self.path, status):
+            return replace(status, shown_state="lost")
+        if status.state == "queued" and status.shown_state == "lost" and self.root is not None and not status.message:
+            return replace(status, message=last_line(launch_log(self.root, self.study)))
+        return status
 
     def poll(self, budget: int | None = None) -> int:
         """Read what is new in the metrics (at most about `budget` bytes); the number of new rows."""

@@ -2,7 +2,8 @@
 
 The file holds the state that the writing process last knew. What is shown adds what it could not write down: `lost`
 (the process is gone and left no exit record; told only where its host can be asked) and `stalled` (no heartbeat for
-many of the run's own usual heartbeats).
+many of the run's own usual heartbeats; while nothing has been trained yet, no sign of life of the process). A queued
+run names the process that is to train it, and is `lost` when that is gone.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.runs import host
-from lsc_engine.runs.files import UnreadableError, number_of, parse_json, read_dated, replace_file
+from lsc_engine.runs.files import UnreadableError, number_of, open_regular, parse_json, read_dated, replace_file
 from lsc_engine.runs.host import Identity
-from lsc_engine.runs.layout import STATUS
+from lsc_engine.runs.layout import LOCK, STATUS
 
 ACTIVE = ("starting", "running", "stopping")
 ENDED = ("stopped", "finished", "failed", "diverged")
@@ -30,7 +31,6 @@ UNREADABLE = "unreadable"
 SHOWN_STATES = (*STATES, "stalled", UNREADABLE)
 
 MIN_PATIENCE = 30.0
-START_PATIENCE = 900.0
 PATIENCE_IN_BEATS = 20.0
 MAX_STATUS = 1 << 20
 _MAX_TEXT = 4000
@@ -43,7 +43,9 @@ class Status:
     """The content of status.json. Times are Unix seconds; `seconds` is wall time over all attempts.
 
     `pace` is the usual (and lately longest) time between two heartbeats, `step_seconds` that of a training step.
-    `metrics` and `best` hold the last and the best value per metric. `changed` is the file's own change time.
+    `metrics` and `best` hold the last and the best value per metric. `earlier` is a sentence on the attempt before,
+    where that left no exit record. `changed` is the file's own change time; `signed` that of the lock file, which the
+    process touches while it lives (read for an active run only).
     """
 
     state: str = UNREADABLE
@@ -64,12 +66,14 @@ class Status:
     eta: float | None = None
     exit_code: int | None = None
     message: str = ""
+    earlier: str = ""
     seconds: float = 0.0
     started: float | None = None
     attempt: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     changed: float | None = None
+    signed: float | None = None
     shown_state: str = UNREADABLE
 
     @property
@@ -79,7 +83,7 @@ class Status:
 
     @property
     def identity(self) -> Identity | None:
-        """The writing process, None where the file does not say."""
+        """The writing process, or the one that is to train a queued run; None where the file does not say."""
         if not self.pid or not self.host:
             return None
         return Identity(self.host, self.machine, self.boot_id, self.pid_namespace, self.pid, self.pid_start)
@@ -95,27 +99,35 @@ class Status:
             return max(time.time() - self.heartbeat, 0.0)
         return None if self.changed is None else max(time.time() + clock_offset - self.changed, 0.0)
 
+    def silence(self, clock_offset: float = 0.0) -> float | None:
+        """Seconds since the process last gave any sign of life: a heartbeat, or the touched lock file."""
+        signed = None if self.signed is None else max(time.time() + clock_offset - self.signed, 0.0)
+        return min((age for age in (self.age(clock_offset), signed) if age is not None), default=None)
+
     @property
     def patience(self) -> float:
         """Seconds without a heartbeat after which the run counts as stalled."""
-        least = START_PATIENCE if self.state == "starting" else MIN_PATIENCE
-        return max(least, PATIENCE_IN_BEATS * (self.pace or 0.0))
+        return max(MIN_PATIENCE, PATIENCE_IN_BEATS * (self.pace or 0.0))
 
     def judged(self, clock_offset: Callable[[], float] = lambda: 0.0) -> Status:
         """This status with `shown_state` as it can be told from here."""
         shown = self.state
-        if self.active:
-            if self.alive() is False:
-                shown = "lost"
-            else:
-                own = host.same_machine(self.host, self.machine)
-                age = self.age(0.0 if own else clock_offset())
-                shown = "stalled" if age is None or age > self.patience else shown
+        if (self.active or self.state == "queued") and self.alive() is False:
+            shown = "lost"
+        elif self.active:
+            # Reading data and compiling take long, without a step: the process is then asked for, not the training.
+            trained = self.state != "starting" and self.step_seconds is not None
+            own = host.same_machine(self.host, self.machine)
+            age = self.age(0.0 if own else clock_offset()) if trained else self.silence(clock_offset())
+            shown = "stalled" if age is None or age > self.patience else shown
         return replace(self, shown_state=shown)
 
     @property
     def news(self) -> str:
         """A sentence on a run that is lost or stalled, or its message."""
+        if self.shown_state == "lost" and self.state == "queued":
+            ends = f"; its log ends: {self.message}" if self.message else ""
+            return f"the process that was to train it (pid {self.pid}) is gone{ends}"
         if self.shown_state == "lost":
             return "the process is gone and left no exit record" + (f"; {self.message}" if self.message else "")
         if self.shown_state != "stalled":
@@ -157,7 +169,7 @@ def _numbers(value: Any) -> dict[str, float]:
     return table
 
 
-_TEXTS = ("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message")
+_TEXTS = ("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message", "earlier")
 _TIMES = ("epoch", "heartbeat", "pace", "step_seconds", "eta", "started")
 _COUNTS = ("pid", "total_steps")
 
@@ -193,11 +205,27 @@ def read_status(folder: Path) -> Status:
     try:
         # Both from one open file: it may be replaced at any moment.
         raw, changed = read_dated(path, MAX_STATUS)
-        return status_from(parse_json(raw, path.name), changed)
+        status = status_from(parse_json(raw, path.name), changed)
+        return replace(status, signed=_signed(folder)) if status.active else status
     except UnreadableError as error:
         return Status(message=str(error))
     except OSError as error:
         return Status(message=f"{STATUS} cannot be read: {error.strerror}")
+
+
+def _signed(folder: Path) -> float | None:
+    """When the lock file was last touched; None where there is none, or one that nobody has held yet."""
+    try:
+        descriptor = open_regular(folder / LOCK)
+    except UnreadableError:
+        return None
+    try:
+        found = os.fstat(descriptor)
+        return found.st_mtime if found.st_size else None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
@@ -243,5 +271,5 @@ def clock_offset(root: Path) -> float:
     return offset if abs(offset) > 0.05 else 0.0
 
 
-_WRITTEN = tuple(f.name for f in fields(Status) if f.name not in ("changed", "shown_state"))
+_WRITTEN = tuple(f.name for f in fields(Status) if f.name not in ("changed", "signed", "shown_state"))
 STATUS_FIELDS = frozenset(_WRITTEN)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.files import UnreadableError, read_toml
 from lsc_engine.runs.layout import PRESET, SEED, STATUS, check_name, check_study, run_folder
+from lsc_engine.runs.lock import holder
 from lsc_engine.runs.settings import PLACE, differences, parse, settings_of
 from lsc_engine.runs.status import Status, read_status
 from lsc_engine.runs.writer import RunSettings, create_run
@@ -44,8 +45,8 @@ class Plan(Protocol[C]):
 
 @dataclass(frozen=True, slots=True)
 class StudyRun:
-    """A run of a study and what is to be done: "new", "resume", "busy" (another process trains it) or "done"
-    (finished, or diverged: the same again would diverge again).
+    """A run of a study and what is to be done: "new" (it had no folder), "resume", "busy" (another process trains it)
+    or "done" (finished, or diverged: the same again would diverge again).
 
     `moved_from`: where its images were when `config` names another place for them; `like`: the folder of a run of the
     study that has the same images at another place, to compare with.
@@ -76,7 +77,7 @@ def look_at_study(plan: Plan[Any], root: Path) -> tuple[StudyRun, ...]:
         if fault is not None and fault not in faults:
             faults.append(fault)
         status = read_status(folder) if _is_run(folder) else None
-        action = "new" if status is None else _action(status)
+        action = "new" if status is None else _action(folder, status)
         known = None if action == "new" else _place_of(folder)
         moved = known if known != run.config.data.path else None
         found.append(StudyRun(run.id, folder, run.config, tuple(run.needs), action, status, moved))
@@ -105,12 +106,22 @@ def _like(run: StudyRun, runs: Iterable[StudyRun]) -> Path | None:
 
 
 def create_study(plan: Plan[Any], root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
-    """`look_at_study`, then create the folders of the new runs in state `queued`. `source` goes into source.json."""
+    """`look_at_study`, then create the folders of the new runs in state `queued`. `source` goes into source.json.
+
+    Folders that another process creates at the same moment are taken as they are; UsageError where their settings are
+    others.
+    """
     runs = look_at_study(plan, root)
+    raced = False
     for run in runs:
         if run.action == "new":
-            create_run(run.folder, run.config, source)
-    return runs
+            try:
+                create_run(run.folder, run.config, source)
+            except UsageError:
+                raced = True
+                if not _is_run(run.folder):
+                    raise
+    return look_at_study(plan, root) if raced else runs
 
 
 def free_name(root: Path, study: str) -> str:
@@ -125,11 +136,10 @@ def _is_run(folder: Path) -> bool:
     return (folder / PRESET).is_file() or (folder / STATUS).is_file()
 
 
-def _action(status: Status) -> str:
+def _action(folder: Path, status: Status) -> str:
     if status.state in ("finished", "diverged"):
         return "done"
-    judged = status.judged()
-    return "busy" if judged.active and judged.shown_state != "lost" else "resume"
+    return "busy" if holder(folder) is not None else "resume"
 
 
 def _fault(run: PlannedRun[Any], folder: Path, study: str, root: Path) -> str | None:

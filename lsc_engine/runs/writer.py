@@ -1,7 +1,8 @@
 """The one writer of a run folder: metrics, status, log and requests. Also how a run folder is created.
 
 Nothing here raises into training because a disk is full: what could not be written is kept, tried again with the next
-line or heartbeat, and said in the status message.
+line or heartbeat, and said in the status message. Before anything is written the writer looks whether the run is still
+its own: LostRunError where another process has taken it over, and then nothing is written any more.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import contextlib
 import errno
 import math
 import os
+import secrets
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +26,7 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import checkpoints, control, host
 from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, read_json, replace_file, replace_json
 from lsc_engine.runs.layout import LOG, METRICS, PRESET, SOURCE, run_id
-from lsc_engine.runs.lock import RunLock
+from lsc_engine.runs.lock import PULSE, LostRunError, RunLock
 from lsc_engine.runs.metrics import MetricsLog, format_line
 from lsc_engine.runs.rows import parse_line
 from lsc_engine.runs.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
@@ -36,6 +39,10 @@ _BEAT_SECONDS = 1.0
 _BEAT_SHARE = 0.002
 _REQUEST_SECONDS = 0.5
 _FORGET = 0.9
+
+
+class FinishedError(UsageError):
+    """Another process has finished this run meanwhile."""
 
 
 class RunSettings(Protocol):
@@ -70,7 +77,7 @@ def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> 
         "seed": config.seed,
         "created": time.time(),
     }
-    fresh = folder.with_name(f".new-{folder.name}-{os.getpid()}")
+    fresh = folder.with_name(f".new-{folder.name}-{secrets.token_hex(4)}")
     try:
         fresh.mkdir(parents=True)
         try:
@@ -83,7 +90,7 @@ def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> 
         fsync_folder(folder.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise UsageError(f"{folder}: another process has just made this run, and trains it") from None
+            raise UsageError(f"{folder} exists and is not empty: another process has just made it") from None
         raise LscError(f"{folder} cannot be created: {error.strerror}") from None
     return folder
 
@@ -107,23 +114,36 @@ class RunWriter:
         self._step_seconds: float | None = None
         self._last_request_look = -math.inf
         self._finished = False
+        self._ended = threading.Event()
+        threading.Thread(target=self._give_signs_of_life, name="signs of life", daemon=True).start()
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, device: str, owner: str | None = None, total_steps: int, echo: bool = True
+        cls,
+        folder: str | Path,
+        *,
+        device: str,
+        owner: str | None = None,
+        total_steps: int,
+        echo: bool = True,
+        watch: Callable[[float], None] = time.sleep,
     ) -> RunWriter:
         """Attach to an existing run folder as its one writer and begin attempt N + 1 in state `starting`.
 
-        `device` as shown to users, `owner` defaults to the user name, `echo` repeats messages on stderr.
-        Raises UsageError when another live process writes this run or the folder is not a run, LscError when it cannot
-        be written.
+        `device` as shown to users, `owner` defaults to the user name, `echo` repeats messages on stderr, `watch` sleeps
+        for some seconds while an earlier writer is watched (see RunLock).
+        Raises TakenError when another live process writes this run, FinishedError when it is finished, UsageError when
+        the folder is not a run, LscError when it cannot be written.
         """
         path = Path(folder)
         if not (path / PRESET).is_file():
             raise UsageError(f"{path} is not a run folder: {PRESET} is not there")
-        lock = RunLock(path)
-        checkpoints.sweep(path)
+        lock = RunLock(path, watch=watch)
         before = read_status(path)
+        if before.state == "finished":
+            lock.release()
+            raise FinishedError(f"{path} is finished")
+        checkpoints.sweep(path)
         if before.state != "queued":
             control.clear(path)
         who = host.this_process()
@@ -145,13 +165,30 @@ class RunWriter:
             seconds=before.seconds,
             metrics=before.metrics,
             best=before.best,
+            earlier=lock.earlier,
         )
         writer = cls(path, lock, status, seconds_before=before.seconds, echo=echo)
         writer._make_reserve()
         if not writer._write_status(durable=True) and not os.access(path, os.W_OK):
             lock.release()
+            writer._ended.set()
             raise LscError(f"{path} cannot be written: {writer._troubles.get('status', '')}")
+        if lock.earlier:
+            writer.message(lock.earlier)
         return writer
+
+    def _give_signs_of_life(self) -> None:
+        """Also while data is read and a model compiled, which take long without a heartbeat."""
+        while not self._ended.wait(PULSE):
+            try:
+                self.check()
+            except LostRunError:
+                return
+            self._lock.touch()
+
+    def check(self) -> None:
+        """LostRunError where another process has taken the run over: nothing may be written into its folder."""
+        self._lock.check()
 
     @property
     def attempt(self) -> int:
@@ -173,6 +210,7 @@ class RunWriter:
 
         Raises ValueError for a bad metric name, never OSError.
         """
+        self.check()
         line = format_line(step, epoch, time, self.attempt, values)
         self._log.append(line)
         self._note_trouble("metrics", self._log.error)
@@ -229,6 +267,7 @@ class RunWriter:
 
     def record(self, **facts: Any) -> None:
         """Put facts known only now (order of classes, threads, versions) into source.json; tells of a full disk."""
+        self.check()
         try:
             known = read_json(self.folder / SOURCE)
         except UnreadableError:
@@ -241,6 +280,7 @@ class RunWriter:
 
     def message(self, text: str) -> None:
         """A line for log.txt with the time of day, and on stderr."""
+        self.check()
         for line in text.splitlines() or [""]:
             stamped = f"{time.strftime('%H:%M:%S')} {line}\n"
             try:
@@ -267,6 +307,7 @@ class RunWriter:
         if now - self._last_request_look < _REQUEST_SECONDS:
             return set()
         self._last_request_look = now
+        self.check()
         asked = control.take(self.folder)
         if "stop" in asked:
             self.status(state="stopping")
@@ -274,6 +315,7 @@ class RunWriter:
 
     def sync(self) -> None:
         """Flush metrics to the disk (before a checkpoint that stands on them)."""
+        self.check()
         self._log.sync()
         self._note_trouble("metrics", self._log.error)
 
@@ -283,6 +325,7 @@ class RunWriter:
             raise ValueError(f"{state!r} is not an end state: {', '.join(ENDED)}")
         if self._finished:
             return
+        self.check()
         self._log.close()
         self._note_trouble("metrics", self._log.error)
         self._text = message
@@ -296,7 +339,10 @@ class RunWriter:
         """Give the lock up; without `finish` before, the run reads `lost` once this process is gone."""
         if not self._finished:
             self._finished = True
-            self._log.close()
+            self._ended.set()
+            with contextlib.suppress(LostRunError):
+                self.check()
+                self._log.close()
             self._lock.release()
 
     def __enter__(self) -> RunWriter:
@@ -305,7 +351,7 @@ class RunWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, LostRunError):
             self.finish("failed", 1, f"{type(error).__name__}: {error}")
         self.close()
 
@@ -318,6 +364,7 @@ class RunWriter:
     def _write_status(self, *, durable: bool) -> bool:
         if self._finished:
             return False
+        self.check()
         elapsed = self._seconds_before + time.monotonic() - self._began
         text = "; ".join([t for t in (self._text, *self._troubles.values()) if t])
         self._status = replace(self._status, heartbeat=time.time(), seconds=elapsed, message=text)

@@ -47,8 +47,11 @@ def weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
     return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> checkpoints.Checkpoint:
-    """Write checkpoint `step` of the run in `folder` and read its hashes back. OSError when the disk refuses.
+def save(
+    folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], check: Callable[[], None] = lambda: None
+) -> checkpoints.Checkpoint:
+    """Write checkpoint `step` of the run in `folder` and read its hashes back. OSError when the disk refuses; and what
+    `check` raises, which is called before anything in the folder changes.
 
     Room is asked for before anything is written: a disk filled to the last byte would take the metrics' place too.
     """
@@ -58,7 +61,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
         raise OSError(
             errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free)"
         )
-    with checkpoints.new_checkpoint(folder, step) as place:
+    with checkpoints.new_checkpoint(folder, step, check=check) as place:
         try:
             save_file(tensors, place / MODEL)
             torch.save(state, place / STATE)

@@ -93,6 +93,7 @@ class Watch:
             writer.message(f"embeddings of step {step} not kept: they hold values that are not finite")
             return
         made = self._points(z, labels, predicted, step, epoch) if self.flat else self._angles(z, labels, step, epoch)
+        writer.check()
         try:
             if shutil.disk_usage(self.folder).free < MARGIN:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

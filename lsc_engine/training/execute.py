@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import traceback
 from pathlib import Path
 
 import torch
 
-from lsc_engine.config import RunConfig, derive
+from lsc_engine.config import Derived, RunConfig, derive
 from lsc_engine.errors import DivergedError, LscError
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs import RunWriter, control
+from lsc_engine.runs.lock import LostRunError, TakenError
+from lsc_engine.runs.writer import FinishedError
 from lsc_engine.training.devices import cpu_threads, device_name
 from lsc_engine.training.loop import train
 from lsc_engine.training.session import Display, Session
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import CompileFailedError
+from lsc_engine.training.study import ELSEWHERE
 from lsc_engine.training.taken import take
 
 # What a run's own exit record says; a whole study is judged in study.py.
-EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143}
+EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143, ELSEWHERE: 1}
 
 
 def execute(
@@ -33,7 +38,8 @@ def execute(
     display: Display | None = None,
     like: Path | None = None,
 ) -> str:
-    """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged.
+    """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged; ELSEWHERE where
+    another process trains it, or has taken it over from this one, which then wrote nothing more.
 
     `config` may name another place of the images than the folder's preset does; `like`: the folder of a run whose
     images they must be.
@@ -41,7 +47,45 @@ def execute(
     LscError where the folder cannot be written, or is gone in the end: its state is then kept nowhere.
     """
     derived = derive(config, data_dir)
-    writer = RunWriter.open(folder, device=device_name(device), total_steps=derived.total_steps, echo=echo)
+
+    def watch(seconds: float) -> None:
+        signals.check()
+        time.sleep(seconds)
+
+    try:
+        writer = RunWriter.open(
+            folder, device=device_name(device), total_steps=derived.total_steps, echo=echo, watch=watch
+        )
+    except FinishedError:
+        return "finished"
+    except (TakenError, Interrupted):
+        return ELSEWHERE
+    try:
+        return _train(
+            writer, config, derived, runs_dir=runs_dir, device=device, data_dir=data_dir, signals=signals,
+            display=display, like=like,
+        )  # fmt: skip
+    except LostRunError as error:
+        writer.close()
+        if echo:
+            print(error, file=sys.stderr, flush=True)
+        return ELSEWHERE
+
+
+def _train(
+    writer: RunWriter,
+    config: RunConfig,
+    derived: Derived,
+    *,
+    runs_dir: Path,
+    device: torch.device,
+    data_dir: Path | None,
+    signals: Signals,
+    display: Display | None,
+    like: Path | None,
+) -> str:
+    """Train with an open writer, and leave the exit record: the state. LostRunError where the run is another's now."""
+    folder = writer.folder
     session: Session | None = None
     try:
 
@@ -64,7 +108,8 @@ def execute(
         state, code, message = outcome.state, 0, ""
         if outcome.state == "stopped":
             code = 128 + (outcome.signal or 15)
-            message = f"stopped at step {outcome.step}; {session.last_good()}"
+            why = "stopped" if outcome.signal else control.STOPPED
+            message = f"{why} at step {outcome.step}; {session.last_good()}"
     except Interrupted:
         state, code = "stopped", 128 + (signals.stop or 15)
         message = "stopped before the first step" if session is None else f"stopped; {session.last_good()}"
@@ -73,6 +118,8 @@ def execute(
         if signals.stop is not None and session is not None:
             # Ctrl-C reaches the compiler too, which runs in the same group of processes.
             state, code, message = "stopped", 128 + signals.stop, f"stopped while compiling; {session.last_good()}"
+    except LostRunError:
+        raise
     except DivergedError as error:
         state, code, message = "diverged", error.exit_code, str(error)
     except LscError as error:

@@ -272,7 +272,7 @@ class Session:
         }
         try:
             writer.sync()
-            written = checkpoint.save(self.folder, step, tensors, state)
+            written = checkpoint.save(self.folder, step, tensors, state, writer.check)
         except OSError as error:
             writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
             writer.message(f"checkpoint step {step} not written: {error.strerror or error}; {self.last_good()}")
@@ -281,6 +281,7 @@ class Session:
         self.save_times.written()
         self.best, self.best_step, self._saved_step = best, best_step, step
         for_good = {*self.derived.checkpoint_also_at, *([] if self.best_step is None else [self.best_step])}
+        writer.check()
         checkpoint.prune(self.folder, step=step, keep=self.config.checkpoint.keep, for_good=for_good)
         writer.trouble("checkpoint", None)
         took = time.monotonic() - started
@@ -374,9 +375,11 @@ class Session:
         means = class_means(self.model, batches(), self.derived.classes, device=self.device, dtype=self.dtype)
         if not torch.isfinite(means).all():
             raise LscError("class means are not finite")
+        writer.check()
         part = self.folder / f"{CLASS_MEANS}.part"
         save_file({"class_means": means.cpu()}, part)
         mode_by_umask(part)
+        writer.check()
         part.replace(self.folder / CLASS_MEANS)
         writer.message(f"class means of {self.derived.classes} classes written")
 

@@ -2,6 +2,9 @@
 
 A run that fails or diverges does not stop the others; a run that needs it is marked failed and says so. A signal stops
 the study: the run in progress writes its checkpoint, what waits stays queued, and the same command goes on from there.
+
+Several processes may train one study. Each takes the runs that nobody trains; a run that needs one which another
+process trains waits for that; what a process leaves behind, however it ended, another one goes on with.
 """
 
 from __future__ import annotations
@@ -15,28 +18,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from lsc_engine.runs import control, open_run
+from lsc_engine.runs import control, host, open_run
+from lsc_engine.runs.files import last_line
 from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.layout import LOG
-from lsc_engine.runs.lock import is_locked
-from lsc_engine.runs.status import ENDED, read_status
+from lsc_engine.runs.lock import Holder, holder
+from lsc_engine.runs.status import ENDED, Status, read_status
 from lsc_engine.training.signals import DETACHED, Signals
 
 # What a study says of a run that another process trains; the run's folder says more.
 ELSEWHERE = "elsewhere"
 _LOOK_SECONDS = 0.2
+_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Job:
     """A run to train: its id, its folder, and the ids it needs finished first. `place`: where its images are, where the
-    run's preset names another place; `like`: the folder of a run that has the same images."""
+    run's preset names another place; `like`: the folder of a run that has the same images; `attempt`: the attempts made
+    before."""
 
     id: str
     folder: Path
     needs: tuple[str, ...] = ()
     place: str | None = None
     like: Path | None = None
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,86 +64,196 @@ class Watcher(Protocol):
     def look(self, job: Job) -> None:
         """Called every moment while the run goes on."""
 
-    def end(self, job: Job, state: str) -> None:
-        """The run ended, or was never started."""
+    def end(self, job: Job, state: str, why: str = "") -> None:
+        """The run ended, or was never started; `why` it is left to another process."""
 
 
 Execute = Callable[[Job], str]
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """For which runs of other processes a study waits once nothing else is left to train.
+
+    For those that its own runs need, always; with `for_all` (tries, of which a rate is chosen) for every run: as long
+    as those processes are at work. With `patient` (--wait) for every run until it is free or finished. `tell` hears of
+    each run waited for.
+    """
+
+    for_all: bool = False
+    patient: bool = False
+    tell: Callable[[str], None] = lambda text: None
+
+
+class Queue:
+    """The runs that are left, and the states of those that were reached. `why` tells, by id, of those that wait for
+    other processes."""
+
+    def __init__(self, jobs: Iterable[Job], runs_dir: Path, waiting: Waiting) -> None:
+        self.left = list(jobs)
+        self.states: dict[str, str] = {}
+        self.why: dict[str, str] = {}
+        self._mine = {job.id for job in self.left}
+        self._runs_dir, self._waiting = runs_dir, waiting
+        self._holders: dict[str, Holder] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def next(self, running: Iterable[str] = ()) -> tuple[Job, str | None] | None:
+        """The next run, taken from what is left, and the state it has without being trained; None for one that is to be
+        trained. None where all that is left waits for runs in `running`, or of other processes."""
+        self._holders, self.why = {}, {}
+        for job in self.left:
+            ready, state = self._look(job, set(running))
+            if ready:
+                self.left.remove(job)
+                self._keep_places()
+                return job, state
+        return None
+
+    def worth_waiting(self) -> bool:
+        """Whether to look again in a moment for what is left; tells of it."""
+        needed = {need for job in self.left for need in job.needs}
+        wanted = {
+            name: held
+            for name, held in self._holders.items()
+            if self._waiting.patient or ((self._waiting.for_all or name in needed) and held.at_work)
+        }
+        for name, held in wanted.items():
+            if (name, held.name) not in self._told:
+                self._told.add((name, held.name))
+                self._waiting.tell(f"{name}: {held.sentence(waits=True)}; waiting for it")
+        return bool(wanted)
+
+    def put_back(self, job: Job) -> None:
+        """Another process was quicker."""
+        self.left.append(job)
+
+    def _look(self, job: Job, running: set[str]) -> tuple[bool, str | None]:
+        """Whether the turn of a run has come, and its state where it is not to be trained."""
+        status = read_status(job.folder)
+        if status.state == "finished" or _ended_elsewhere(job, status):
+            return True, status.state
+        if (held := holder(job.folder)) is not None:
+            self._holders[job.id], self.why[job.id] = held, held.sentence()
+            return False, None
+        if "stop" in control.pending(job.folder):
+            message = f"{control.STOPPED} while it waited for its turn"
+            return True, control.settle(job.folder, "stopped", 143, message).state
+        waits = False
+        for need in job.needs:
+            if need in running or any(other.id == need for other in self.left):
+                self.why[job.id] = f"needs {need}, which is not finished"
+                waits = True
+                continue
+            run = open_run(need, [self._runs_dir])
+            state = self.states.get(need) or run.status().state
+            if state == "finished":
+                continue
+            if need not in self._mine and (held := holder(run.path)) is not None:
+                self._holders[need], self.why[job.id] = held, f"needs {need}: {held.sentence()}"
+                waits = True
+                continue
+            return True, control.settle(job.folder, "failed", 1, f"needs {need}, which is {state}").state
+        return not waits, None
+
+    def _keep_places(self) -> None:
+        """What waited for a process that is gone waits for this one."""
+        for job in self.left:
+            status = read_status(job.folder)
+            if status.state == "queued" and status.alive() is False:
+                control.enqueue(job.folder, status.attempt, host.this_process())
+
+
+def _ended_elsewhere(job: Job, status: Status) -> bool:
+    """Whether another process ended the run since this one looked at it, so that it is not tried again."""
+    if status.state in ("failed", "diverged"):
+        return status.attempt > job.attempt
+    return status.state == "stopped" and status.message.startswith(control.STOPPED)
+
+
 def run_in_turn(
-    jobs: Iterable[Job], execute: Execute, signals: Signals, runs_dir: Path, untrained: Callable[[Job, str], None]
+    jobs: Iterable[Job],
+    execute: Execute,
+    signals: Signals,
+    runs_dir: Path,
+    untrained: Callable[[Job, str, str], None],
+    waiting: Waiting = Waiting(),
 ) -> dict[str, str]:
     """Train `jobs` one after another with `execute`; the state of each that was reached, by id. `untrained` hears of
-    those that were not to be trained when their turn came."""
-    states: dict[str, str] = {}
-    for job in jobs:
-        if signals.stop is not None:
-            break
-        settled = _settled(job, states, runs_dir)
-        states[job.id] = settled or execute(job)
-        if settled:
-            untrained(job, settled)
-    return states
+    those that were not to be trained when their turn came, with the state and, for ELSEWHERE, why."""
+    queue = Queue(jobs, runs_dir, waiting)
+    while queue.left and signals.stop is None:
+        found = queue.next()
+        if found is None:
+            if not queue.worth_waiting():
+                break
+            time.sleep(_WAIT_SECONDS)
+            continue
+        job, state = found
+        if state is not None:
+            untrained(job, state, "")
+        elif (state := execute(job)) == ELSEWHERE:
+            queue.put_back(job)
+            continue
+        queue.states[job.id] = state
+    if signals.stop is None:
+        for job in queue.left:
+            queue.states[job.id] = ELSEWHERE
+            untrained(job, ELSEWHERE, queue.why.get(job.id, ""))
+    return queue.states
 
 
 def run_spread(
-    jobs: Iterable[Job], slots: list[Slot], arguments: list[str], signals: Signals, runs_dir: Path, watcher: Watcher
+    jobs: Iterable[Job],
+    slots: list[Slot],
+    arguments: list[str],
+    signals: Signals,
+    runs_dir: Path,
+    watcher: Watcher,
+    waiting: Waiting = Waiting(),
 ) -> dict[str, str]:
     """Train `jobs` with a worker process per slot; the others wait as queued. The state of each reached, by id."""
-    waiting, states = list(jobs), dict[str, str]()
+    queue = Queue(jobs, runs_dir, waiting)
     busy: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     asked_to_stop = False
-    while busy or (waiting and signals.stop is None):
+    while busy or (queue.left and signals.stop is None):
         for label, (job, process) in list(busy.items()):
             watcher.look(job)
-            if process.poll() is not None:
-                del busy[label]
-                states[job.id] = _ended(job, process.returncode)
-                watcher.end(job, states[job.id])
+            if process.poll() is None:
+                continue
+            del busy[label]
+            if (state := _ended(job, process.returncode)) == ELSEWHERE:
+                queue.put_back(job)
+                continue
+            queue.states[job.id] = state
+            watcher.end(job, state)
         if signals.stop is not None and not asked_to_stop:
             asked_to_stop = True
             for _, process in busy.values():
                 process.send_signal(signal.SIGTERM)
         for slot in [slot for slot in slots if slot.label not in busy]:
             while signals.stop is None and slot.label not in busy:
-                ready = _next_ready(waiting, {j.id for j, _ in busy.values()})
-                if ready is None:
+                found = queue.next(job.id for job, _ in busy.values())
+                if found is None:
                     break
-                waiting.remove(ready)
-                if (settled := _settled(ready, states, runs_dir)) is not None:
-                    states[ready.id] = settled
-                    watcher.end(ready, settled)
+                job, settled = found
+                if settled is not None:
+                    queue.states[job.id] = settled
+                    watcher.end(job, settled)
                     continue
-                watcher.begin(ready, slot.label)
-                busy[slot.label] = (ready, _start(ready, slot, arguments, runs_dir))
+                watcher.begin(job, slot.label)
+                busy[slot.label] = (job, _start(job, slot, arguments, runs_dir))
         if busy:
             time.sleep(_LOOK_SECONDS)
-    return states
-
-
-def _next_ready(waiting: list[Job], running: set[str]) -> Job | None:
-    """The first waiting job whose needs neither wait nor run."""
-    pending = {job.id for job in waiting} | running
-    return next((job for job in waiting if not pending.intersection(job.needs)), None)
-
-
-def _settled(job: Job, states: dict[str, str], runs_dir: Path) -> str | None:
-    """The state of a run that is not to be trained now, though its turn has come; None where it is."""
-    status = read_status(job.folder).judged()
-    if status.state == "finished":
-        return "finished"
-    if is_locked(job.folder) or (status.active and status.shown_state != "lost"):
-        return ELSEWHERE
-    if "stop" in control.pending(job.folder):
-        return control.settle(job.folder, "stopped", 143, "stopped while it waited for its turn").state
-    for need in job.needs:
-        state = states.get(need) or open_run(need, [runs_dir]).status().state
-        if state == ELSEWHERE:
-            return ELSEWHERE
-        if state != "finished":
-            return control.settle(job.folder, "failed", 1, f"needs {need}, which is {state}").state
-    return None
+        elif queue.left and signals.stop is None:
+            if not queue.worth_waiting():
+                break
+            time.sleep(_WAIT_SECONDS)
+    if signals.stop is None:
+        for job in queue.left:
+            queue.states[job.id] = ELSEWHERE
+            watcher.end(job, ELSEWHERE, queue.why.get(job.id, ""))
+    return queue.states
 
 
 def _ended(job: Job, code: int) -> str:
@@ -145,8 +262,12 @@ def _ended(job: Job, code: int) -> str:
         return "failed"
     status = read_status(job.folder)
     if status.state not in ENDED:
+        if holder(job.folder) is not None:
+            return ELSEWHERE
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        status = control.settle(job.folder, "failed", 1, f"its process {how} and left no record; see {LOG}")
+        said = last_line(job.folder / LOG)
+        message = f"its process {how} and left no record" + (f"; {LOG} ends: {said}" if said else "")
+        status = control.settle(job.folder, "failed", 1, message)
     return status.state if status.state in ENDED else "failed"
 
 

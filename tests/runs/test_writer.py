@@ -173,7 +173,9 @@ def test_a_second_process_is_refused_with_a_sentence(make_run: MakeRun) -> None:
     child = start_child(folder)
     try:
         before = (folder / "status.json").read_bytes()
-        with pytest.raises(UsageError, match=rf"pid {child.pid} on .* is writing this run"):
+        with pytest.raises(
+            UsageError, match=rf"pid {child.pid} on .* trains it: running at step \d+ of 1000, last sign of life"
+        ):
             RunWriter.open(folder, device="cpu", total_steps=1, echo=False)
         assert json.loads(before)["attempt"] == read_status(folder).attempt == 1
         assert open_run(folder).status().shown_state == "running"
@@ -184,7 +186,10 @@ def test_a_second_process_is_refused_with_a_sentence(make_run: MakeRun) -> None:
 
 def test_the_same_process_twice_is_refused(make_run: MakeRun) -> None:
     folder = make_run()
-    with RunWriter.open(folder, device="cpu", total_steps=1, echo=False), pytest.raises(UsageError, match="one writer"):
+    with (
+        RunWriter.open(folder, device="cpu", total_steps=1, echo=False),
+        pytest.raises(UsageError, match=f"pid {os.getpid()} on .* trains it"),
+    ):
         RunWriter.open(folder, device="cpu", total_steps=1, echo=False)
 
 
@@ -199,7 +204,10 @@ def test_a_forked_helper_does_not_keep_the_lock(make_run: MakeRun) -> None:
     RunWriter.open(folder, device="cpu", total_steps=1, echo=False).close()
 
 
-def test_a_fresh_heartbeat_from_another_host_is_refused_even_without_locks(make_run: MakeRun) -> None:
+def test_a_fresh_heartbeat_from_another_host_is_refused_even_without_locks(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lsc_engine.runs.lock.WATCH", 1.0)
     folder = make_run()
     status = Status(state="running", host="elsewhere", pid=1, pid_start=1.0, boot_id="x", heartbeat=time.time())
     write_status(folder, status)
@@ -245,7 +253,7 @@ def test_kill_ends_only_the_right_process(make_run: MakeRun) -> None:
 
         write_status(folder, replace(good, pid_start=good.pid_start - 500))
         assert open_run(folder).status().shown_state == "lost"
-        write_status(folder, replace(good, host="elsewhere"))
+        write_status(folder, replace(good, host="elsewhere", boot_id="x"))
         with pytest.raises(LscError, match="only there"):
             control.kill(folder)
         assert child.poll() is None

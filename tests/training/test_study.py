@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from lsc_engine.config import plan_study
 from lsc_engine.runs import control, create_run, open_run
 from lsc_engine.training.signals import Signals
-from lsc_engine.training.study import ELSEWHERE, Job, Slot, exit_code, run_in_turn, run_spread
+from lsc_engine.training.study import ELSEWHERE, Job, Slot, Waiting, exit_code, run_in_turn, run_spread
 from tests.waiting import wait_until
 
 PRESET = """
@@ -53,7 +59,7 @@ class Told:
     def look(self, job: Job) -> None:
         self._on_look(job)
 
-    def end(self, job: Job, state: str) -> None:
+    def end(self, job: Job, state: str, why: str = "") -> None:
         self.ended[job.id] = state
 
 
@@ -141,7 +147,9 @@ def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> 
         trained.append(job.id)
         return control.settle(job.folder, "finished", 0, "").state
 
-    states = run_in_turn(jobs, execute, Signals(), tmp_path / "runs", lambda job, state: told.append((job.id, state)))
+    states = run_in_turn(
+        jobs, execute, Signals(), tmp_path / "runs", lambda job, state, _: told.append((job.id, state))
+    )
     assert trained == [jobs[0].id]
     assert states == {jobs[0].id: "finished", jobs[1].id: "stopped"}
     assert told == [(jobs[1].id, "stopped")]
@@ -149,15 +157,122 @@ def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> 
     assert not control.pending(jobs[1].folder)
 
 
-def test_a_run_that_another_process_took_meanwhile_is_left_to_it(tmp_path: Path) -> None:
-    from lsc_engine.runs.lock import RunLock
+WRITER = """
+import sys
+from lsc_engine.runs import RunWriter
+writer = RunWriter.open(sys.argv[1], device="cpu", total_steps=7, echo=False)
+writer.status(state="running")
+print("ready", flush=True)
+word = sys.stdin.readline().split()
+if word:
+    writer.finish(word[0], int(word[1]), "as it was told")
+"""
 
-    jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'needs = "a"', "model.dim = 8"))
-    lock = RunLock(jobs[0].folder)
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[Callable[[str], None]]:
+    """Another process that writes a run; what is given back ends it: "finished 0", or "" for one that just dies."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+
+    def end(word: str) -> None:
+        if child.stdin is not None and not child.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.write(f"{word}\n")
+                child.stdin.close()
+
     try:
-        states = run_in_turn(jobs, lambda job: "finished", Signals(), tmp_path / "runs", lambda job, state: None)
+        yield end
     finally:
-        lock.release()
-    assert states == {job.id: ELSEWHERE for job in jobs}
-    assert open_run(jobs[1].folder).status().state == "queued"
+        end("")
+        child.wait(60)
+        child.stdout.close()
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8"))
+    trained: list[str] = []
+    told: dict[str, str] = {}
+
+    def execute(job: Job) -> str:
+        trained.append(job.id)
+        return control.settle(job.folder, "finished", 0, "").state
+
+    with writing(jobs[0].folder):
+        states = run_in_turn(
+            jobs, execute, Signals(), tmp_path / "runs", lambda job, state, why: told.update({job.id: why})
+        )
+        assert open_run(jobs[0].folder).status().state == "running"
+    assert trained == [jobs[1].id]
+    assert states == {jobs[0].id: ELSEWHERE, jobs[1].id: "finished"}
+    assert re.search(r"pid \d+ on \S+ trains it: running at step 0 of 7, last sign of life \d+ s ago", told[jobs[0].id])
     assert exit_code(states.values(), Signals()) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "patient", "want"),
+    [
+        ("finished 0", False, {"a": "finished", "b": "finished", "c": "finished"}),
+        # The process dies: what it left is trained here, and then what needs it.
+        ("", False, {"a": "finished", "b": "finished", "c": "finished"}),
+        ("failed 1", False, {"a": "failed", "b": "failed", "c": "finished"}),
+        ("diverged 3", True, {"a": "diverged", "b": "failed", "c": "finished"}),
+    ],
+)
+def test_a_run_waits_for_what_it_needs_of_another_process(
+    tmp_path: Path, word: str, patient: bool, want: dict[str, str]
+) -> None:
+    jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'needs = "a"', "model.dim = 8")
+                 + variant("c", "model.dim = 9"))  # fmt: skip
+    trained: list[str] = []
+    said: list[str] = []
+
+    def execute(job: Job) -> str:
+        trained.append(job.folder.parent.name)
+        return control.settle(job.folder, "finished", 0, "").state
+
+    with writing(jobs[0].folder) as end:
+
+        def tell(text: str) -> None:
+            said.append(text)
+            end(word)
+
+        states = run_in_turn(
+            jobs, execute, Signals(), tmp_path / "runs", lambda *told: None, Waiting(patient=patient, tell=tell)
+        )
+    assert states == {f"s/{name}/seed-0": state for name, state in want.items()}
+    # What needs nobody is trained first, and nothing while its need goes on elsewhere.
+    assert trained == ["c", *(["a"] if not word else []), *(["b"] if want["a"] == "finished" else [])]
+    assert len(said) == 1
+    assert "s/a/seed-0: pid" in said[0]
+    assert "waiting for it" in said[0]
+
+
+def test_waiting_ends_with_a_signal(tmp_path: Path) -> None:
+    jobs = study(tmp_path, variant("a"))
+    signals = Signals()
+
+    def tell(text: str) -> None:
+        signals.stop = signal.SIGTERM
+
+    with writing(jobs[0].folder):
+        waiting = Waiting(patient=True, tell=tell)
+        states = run_in_turn(jobs, lambda job: "", signals, tmp_path / "runs", lambda *told: None, waiting)
+        assert open_run(jobs[0].folder).status().state == "running"
+    assert states == {}
+    assert exit_code(states.values(), signals) == 143
+
+
+def test_slots_wait_for_what_another_process_trains(tmp_path: Path) -> None:
+    jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'start_from = "@a"', "model.dim = 7"))
+    told = Told()
+    with writing(jobs[0].folder) as end:
+        waiting = Waiting(tell=lambda text: end(""))
+        states = run_spread(jobs, SLOTS, [], Signals(), tmp_path / "runs", told, waiting)
+    assert states == {job.id: "finished" for job in jobs}
+    assert open_run(jobs[0].folder).status().attempt == 2
+    assert "attempt 1 ended without a record in state running" in open_run(jobs[0].folder).status().earlier
