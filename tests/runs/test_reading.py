@@ -50,10 +50,30 @@ def test_states_as_seen_from_here(make_run: MakeRun) -> None:
     assert aged(folder, running(pid_start=1.0), 1).shown_state == "lost"
     assert aged(folder, running(), 600).shown_state == "stalled"
     assert aged(folder, running(pace=100.0), 600).shown_state == "running"
-    assert aged(folder, running(state="starting"), 600).shown_state == "starting"
-    assert aged(folder, running(state="starting"), 2000).shown_state == "stalled"
-    for state in ("queued", "finished", "stopped", "failed", "diverged"):
+    # Reading data and compiling take long without a heartbeat: the process touches the lock file while it lives.
+    (folder / ".lock").write_text("{}")
+    for status in (running(state="starting"), running(step_seconds=None)):
+        assert aged(folder, status, 600).shown_state == status.state
+    then = time.time() - 600
+    os.utime(folder / ".lock", (then, then))
+    assert aged(folder, running(state="starting"), 600).shown_state == "stalled"
+    for state in ("finished", "stopped", "failed", "diverged"):
         assert aged(folder, running(state=state, pid=2**22 - 1), 1e6).shown_state == state
+
+
+def test_a_queued_run_is_lost_with_the_process_that_was_to_train_it(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run()
+    assert aged(folder, running(state="queued"), 1e6).shown_state == "queued"
+    assert aged(folder, running(state="queued", pid=None), 1e6).shown_state == "queued"
+    # Of another machine it cannot be told.
+    assert aged(folder, running(state="queued", host="gpu12", boot_id="other", pid=1), 1e6).shown_state == "queued"
+    for gone in (running(state="queued", pid=2**22 - 1), running(state="queued", boot_id="another boot")):
+        assert aged(folder, gone, 1).shown_state == "lost"
+    log = tmp_path / "runs/.launch/group.study.log"
+    log.parent.mkdir()
+    log.write_text("starting\nMemoryError: cannot allocate\n\n")
+    status = find_run("group/study/a/seed-0", [tmp_path / "runs"]).status()
+    assert status.news.endswith("is gone; its log ends: MemoryError: cannot allocate")
 
 
 def test_another_host_is_stalled_never_lost(make_run: MakeRun) -> None:
