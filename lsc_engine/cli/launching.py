@@ -36,7 +36,7 @@ from lsc_engine.runs.study import StudyRun, create_study, look_at_study
 if TYPE_CHECKING:
     from lsc_engine.runs import Run
     from lsc_engine.training.signals import Signals
-    from lsc_engine.training.study import Job, Waiting
+    from lsc_engine.training.study import Job
 
 _WAIT_SECONDS = 0.5
 
@@ -290,20 +290,16 @@ def _trained(todo: list[StudyRun], done: list[StudyRun], place: Place, for_all: 
     from lsc_engine.training.signals import Signals
 
     with Signals() as signals:
-        from lsc_engine.training.study import ELSEWHERE, Job, Waiting, exit_code
+        from lsc_engine.training.study import ELSEWHERE, Job, exit_code
 
         def place_of(run: StudyRun) -> str | None:
             return run.config.data.path if run.moved_from else None
 
-        jobs = [
-            Job(run.id, run.folder, run.needs, place_of(run), run.like, _attempts(run))
-            for run in todo
-        ]
-        waiting = Waiting(for_all, place.wait, say)
+        jobs = [Job(run.id, run.folder, run.needs, place_of(run), run.like, _attempts(run)) for run in todo]
         if place.gpus is not None:
-            states = _spread(jobs, place, signals, waiting)
+            states = _spread(jobs, place, signals, for_all)
         else:
-            states = _in_turn(jobs, {run.id: run.config for run in todo}, place, signals, waiting)
+            states = _in_turn(jobs, {run.id: run.config for run in todo}, place, signals, for_all)
         earlier = [run.status.state for run in done if run.status is not None and signals.stop is None]
         code = exit_code([*states.values(), *earlier], signals)
         # Where nothing failed but what was asked for, the code says so.
@@ -313,12 +309,12 @@ def _trained(todo: list[StudyRun], done: list[StudyRun], place: Place, for_all: 
 
 
 def _in_turn(
-    jobs: list[Job], configs: dict[str, RunConfig], place: Place, signals: Signals, waiting: Waiting
+    jobs: list[Job], configs: dict[str, RunConfig], place: Place, signals: Signals, for_all: bool
 ) -> dict[str, str]:
     from lsc_engine.cli.progress import Lines, display
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.execute import execute
-    from lsc_engine.training.study import ELSEWHERE, run_in_turn
+    from lsc_engine.training.study import ELSEWHERE, Waiting, run_in_turn
 
     device = pick_device(place.device)
     tell_begun()
@@ -341,22 +337,27 @@ def _in_turn(
             return state
 
         def untrained(job: Job, state: str, why: str) -> None:
+            if state == ELSEWHERE:
+                shown.note(f"{job.id}: {why}")
+                return
             shown.begin(job.id)
-            shown.end(job.id, state, why or open_run(job.folder).status().message)
+            shown.end(job.id, state, open_run(job.folder).status().message)
 
+        waiting = Waiting(for_all, place.wait, shown.note)
         return run_in_turn(jobs, run, signals, place.runs_dir, untrained, waiting)
 
 
-def _spread(jobs: list[Job], place: Place, signals: Signals, waiting: Waiting) -> dict[str, str]:
+def _spread(jobs: list[Job], place: Place, signals: Signals, for_all: bool) -> dict[str, str]:
     from lsc_engine.cli.progress import display
     from lsc_engine.cli.watching import Watch
     from lsc_engine.training.gpus import gpu_slots
-    from lsc_engine.training.study import run_spread
+    from lsc_engine.training.study import Waiting, run_spread
 
     assert place.gpus is not None
     slots = gpu_slots(place.gpus)
     tell_begun()
     with display() as shown:
+        waiting = Waiting(for_all, place.wait, shown.note)
         return run_spread(jobs, slots, place.arguments(), signals, place.runs_dir, Watch(shown), waiting)
 
 

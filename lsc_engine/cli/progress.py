@@ -19,6 +19,9 @@ class Display(Protocol):
     def end(self, name: str, state: str, message: str) -> None:
         """The run `name` ended as `state`."""
 
+    def note(self, text: str) -> None:
+        """A sentence between the runs."""
+
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         """Where the run `name` is, with its newest metrics and the seconds left."""
 
@@ -37,6 +40,9 @@ class Lines:
 
     def end(self, name: str, state: str, message: str) -> None:
         say(f"{name}: {state}" + (f": {message}" if message else ""))
+
+    def note(self, text: str) -> None:
+        say(text)
 
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         pass
@@ -78,6 +84,11 @@ class Bars:
 
             text = escape(printable(f"{state}: {message}" if message else state))
             self._progress.update(self._tasks[name], metrics=text, refresh=True)
+
+    def note(self, text: str) -> None:
+        from rich.markup import escape
+
+        self._progress.console.print(escape(printable(text)))
 
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         parts = []

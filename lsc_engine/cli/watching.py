@@ -48,9 +48,12 @@ class Watch:
 
     def end(self, job: Job, state: str, why: str = "") -> None:
         """The run ended, or was never started; `why` it is left to another process."""
+        if why:
+            self._shown.note(f"{job.id}: {why}")
+            return
         if job.id not in self._tails and job.id not in self._looked:
             self._shown.begin(job.id)
         else:
             self._looked.pop(job.id, None)
             self.look(job)
-        self._shown.end(job.id, state, why or read_status(job.folder).message)
+        self._shown.end(job.id, state, read_status(job.folder).message)

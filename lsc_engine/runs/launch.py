@@ -58,8 +58,8 @@ def detach(
 def launch(
     argv: Sequence[str], log: Path, started: Callable[[int], None] = lambda pid: None, *, seconds: float = SIGN_SECONDS
 ) -> Launched:
-    """`detach`, call `started` with the pid, then wait until the process says that its work has begun (`tell_begun`), or
-    ends, or `seconds` are over."""
+    """`detach`, call `started` with the pid, then wait until the process says by `tell_begun` that its work has begun,
+    or ends, or `seconds` are over."""
     before = log.stat().st_size if log.is_file() else 0
     ours, theirs = os.pipe()
     try:

@@ -198,7 +198,9 @@ def test_a_second_process_on_the_same_run_is_refused(folder: Path) -> None:
     process, run = long_running(folder)
     sets = ("--set", 'train.duration="100000 epochs"', "--set", 'log.every="4 steps"')
     _, err = call(folder, "run", "tiny.toml", *sets, "--variant", "narrow", code=1)
-    assert "another process trains it" in err
+    assert f"tiny/narrow/seed-0: pid {process.pid} on" in err
+    assert "trains it: running at step" in err
+    assert "--wait waits for its end" in err
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=240)
     assert run.status().state == "stopped"
