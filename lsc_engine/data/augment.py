@@ -8,7 +8,7 @@ flip or nothing. Three act: AutoContrast, Equalize, and Solarize, whose threshol
 to 0. Which operations the paper trained with is not stated.
 
 What happens to an image is a pure function of (seed, epoch, position in the epoch), or, with `augment_per = "batch"`,
-of (seed, epoch, batch): the paper's "choice made once per batch".
+of (seed, epoch, batch): in the paper the choice is "made separately for every batch".
 """
 
 from __future__ import annotations
