@@ -8,7 +8,6 @@ each changed setting what it was. That TOML is what is checked, shown, saved and
 from __future__ import annotations
 
 import copy
-import json
 import re
 import tomllib
 from collections.abc import Collection
@@ -339,7 +338,7 @@ def _dotted(table: Table, prefix: str = "") -> str:
 
 
 def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+    return tomli_w.dumps({key: 0}).rpartition(" = ")[0]
 
 
 def toml_text(value: Any) -> str:
@@ -380,6 +379,8 @@ def shown_value(key: str, given: Any, resolved: Table | None) -> tuple[str, bool
     if resolved is not None:
         inside = {name: value for name, value in resolved.items() if name.startswith(f"{key}.")}
         found = resolved.get(key, {name.removeprefix(f"{key}."): value for name, value in inside.items()} or None)
+    if isinstance(given, str) and "@" in given:
+        return given, False  # a run of another variant, with each seed another one
     if isinstance(given, str) and found is not None and not isinstance(found, str):
         return f"{given}: {value_words(found)}", False
     if found is None:

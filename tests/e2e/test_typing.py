@@ -125,11 +125,15 @@ def test_fields_of_new_run(viewer: Terminal, runs: Path) -> None:
 
 def row_to(viewer: Terminal, name: str) -> None:
     """Move down until the row of this name is highlighted."""
+
+    def highlighted() -> str:
+        return next((line for line in viewer.screen.text.splitlines() if "▌" in line), "")
+
     for _ in range(60):
-        if any("▌" in line and name in line for line in viewer.screen.text.splitlines()):
+        if name in (before := highlighted()):
             return
         viewer.keys("j")
-        viewer.read(0.05)
+        viewer.until(lambda _, before=before: highlighted() not in ("", before))
     raise AssertionError(f"no row {name}:\n{viewer.screen.text}")
 
 
