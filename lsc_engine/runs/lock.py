@@ -25,7 +25,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import host
 from lsc_engine.runs.files import UnreadableError, read_bytes
 from lsc_engine.runs.layout import LOCK
-from lsc_engine.runs.status import PATIENCE_IN_BEATS, Status, clock_offset, format_seconds, read_status
+from lsc_engine.runs.status import PATIENCE_IN_BEATS, Status, clock_offset, format_seconds, read_status, signed_at
 
 PULSE = 2.0
 SILENCE = 30.0
@@ -124,7 +124,9 @@ def holder(folder: Path) -> Holder | None:
 def gone(folder: Path, status: Status) -> bool:
     """Whether the writer that an active `status` names is gone for sure, though its pid cannot be asked from here: its
     lock, held on this kernel, is free."""
-    return status.alive() is None and _held_here(folder, status) and not is_locked(folder)
+    who = status.identity
+    unseen = who is not None and who.boot_id == host.boot_id() and who.pid_namespace != host.pid_namespace()
+    return unseen and _held_here(folder, status) and not is_locked(folder)
 
 
 def _holder(folder: Path, status: Status, claim: str) -> Holder:
@@ -134,7 +136,7 @@ def _holder(folder: Path, status: Status, claim: str) -> Holder:
 
 
 def _silence(folder: Path, status: Status) -> float | None:
-    return status.silence(clock_offset(folder.parent))
+    return replace(status, signed=signed_at(folder)).silence(clock_offset(folder.parent))
 
 
 def _claim(folder: Path, status: Status) -> str:
@@ -320,7 +322,7 @@ class RunLock:
 def _signs(folder: Path) -> tuple[Any, ...]:
     """What changes when a writer gives a sign of life: the touched lock file, then its status."""
     status = read_status(folder)
-    return status.signed, status.changed, status.heartbeat, status.step, status.state, status.attempt
+    return signed_at(folder), status.changed, status.heartbeat, status.step, status.state, status.attempt
 
 
 def is_locked(folder: Path) -> bool:

@@ -45,7 +45,7 @@ class Status:
     `pace` is the usual (and lately longest) time between two heartbeats, `step_seconds` that of a training step.
     `metrics` and `best` hold the last and the best value per metric. `earlier` is a sentence on the attempt before,
     where that left no exit record. `changed` is the file's own change time; `signed` that of the lock file, which the
-    process touches while it lives (read for an active run only).
+    process touches while it lives (read where nothing has been trained yet).
     """
 
     state: str = UNREADABLE
@@ -82,6 +82,11 @@ class Status:
         return self.state in ACTIVE
 
     @property
+    def trained(self) -> bool:
+        """Whether this attempt has trained a step already, as far as the file says."""
+        return self.state != "starting" and self.step_seconds is not None
+
+    @property
     def identity(self) -> Identity | None:
         """The writing process, or the one that is to train a queued run; None where the file does not say."""
         if not self.pid or not self.host:
@@ -115,10 +120,9 @@ class Status:
         if (self.active or self.state == "queued") and self.alive() is False:
             shown = "lost"
         elif self.active:
-            # Reading data and compiling take long, without a step: the process is then asked for, not the training.
-            trained = self.state != "starting" and self.step_seconds is not None
+            # Reading data and compiling take long, without a step: the process is then looked for, not the training.
             own = host.same_machine(self.host, self.machine)
-            age = self.age(0.0 if own else clock_offset()) if trained else self.silence(clock_offset())
+            age = self.age(0.0 if own else clock_offset()) if self.trained else self.silence(clock_offset())
             shown = "stalled" if age is None or age > self.patience else shown
         return replace(self, shown_state=shown)
 
@@ -206,14 +210,14 @@ def read_status(folder: Path) -> Status:
         # Both from one open file: it may be replaced at any moment.
         raw, changed = read_dated(path, MAX_STATUS)
         status = status_from(parse_json(raw, path.name), changed)
-        return replace(status, signed=_signed(folder)) if status.active else status
+        return replace(status, signed=signed_at(folder)) if status.active and not status.trained else status
     except UnreadableError as error:
         return Status(message=str(error))
     except OSError as error:
         return Status(message=f"{STATUS} cannot be read: {error.strerror}")
 
 
-def _signed(folder: Path) -> float | None:
+def signed_at(folder: Path) -> float | None:
     """When the lock file was last touched; None where there is none, or one that nobody has held yet."""
     try:
         descriptor = open_regular(folder / LOCK)

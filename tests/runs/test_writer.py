@@ -47,7 +47,8 @@ def start_child(folder: Path, code: str = CHILD) -> subprocess.Popen[str]:
     """A process that writes the run, after its first word."""
     child = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
+    with child.stdout:
+        assert child.stdout.readline() == "ready\n"
     return child
 
 
