@@ -32,6 +32,13 @@ levels = {{ "train/accuracy" = [0.5], "train/loss" = [0.5] }}
 
 
 @dataclass(frozen=True)
+class Data:
+    """Where the images of a run are: nowhere in particular."""
+
+    path: str | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """Settings of one run as the run folder needs them."""
 
@@ -43,6 +50,7 @@ class Settings:
     dim: int = 10
     lr: float = 1e-3
     extra: str = ""
+    data: Data = Data()
 
     def to_toml(self) -> str:
         """A preset."""

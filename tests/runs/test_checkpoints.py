@@ -112,7 +112,8 @@ def test_killed_while_saving_there_is_always_a_good_one(tmp_path: Path) -> None:
     for round_ in range(8):
         child = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
-        child.stdout.readline()
+        with child.stdout:
+            child.stdout.readline()
         time.sleep(0.02 + 0.013 * round_)
         child.kill()
         child.wait()
