@@ -26,12 +26,12 @@ from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.fork import create_fork, fork_config, moved_config
 from lsc_engine.runs.host import process_start, this_process
 from lsc_engine.runs.launch import tell_begun
-from lsc_engine.runs.layout import PRESET, launch_log
+from lsc_engine.runs.layout import launch_log
 from lsc_engine.runs.lock import holder
 from lsc_engine.runs.needed import held_runs, missing_runs
 from lsc_engine.runs.provenance import describe_source
 from lsc_engine.runs.studies import begin_study
-from lsc_engine.runs.study import StudyRun, create_study, look_at_study
+from lsc_engine.runs.study import StudyRun, create_study, look_at_study, moved_from
 
 if TYPE_CHECKING:
     from lsc_engine.runs import Run
@@ -121,8 +121,7 @@ def resume_run(ref: str, sets: Sequence[str], place: Place, *, detach: bool, as_
         check_classes([(config, run.path)], place)
     check_runs([RunPlan(run.id, config)], place, begun=begun)
     check_place(place, importing=not detach)
-    before = RunConfig.from_toml(run.path / PRESET).data.path
-    moved = before if before != config.data.path else None
+    moved = moved_from(run.path, config.data.path)
     this = StudyRun(run.id, run.path, config, (), "resume", status, moved)
     if detach:
         return _detach(place, run.study, [this], as_json)
@@ -140,7 +139,7 @@ def fork_run(
     check_runs([RunPlan(config.run_id, config)], place, begun=True)
     check_models([config], place)
     check_place(place, importing=not detach)
-    if config.data.path != RunConfig.from_toml(parent.path / PRESET).data.path:
+    if moved_from(parent.path, config.data.path) is not None:
         from lsc_engine.training.pictures import check_moved
 
         check_moved(parent.path, config, place.data_dir, say)
@@ -293,7 +292,7 @@ def _trained(todo: list[StudyRun], done: list[StudyRun], place: Place, for_all: 
         from lsc_engine.training.study import ELSEWHERE, Job, exit_code
 
         def place_of(run: StudyRun) -> str | None:
-            return run.config.data.path if run.moved_from else None
+            return None if run.moved_from is None else run.config.data.path or ""
 
         jobs = [Job(run.id, run.folder, run.needs, place_of(run), run.like, _attempts(run)) for run in todo]
         if place.gpus is not None:

@@ -71,6 +71,7 @@ def look_at_study(plan: Plan[Any], root: Path) -> tuple[StudyRun, ...]:
     root = Path(root)
     faults: list[str] = []
     found: list[StudyRun] = []
+    places: dict[str, str | None] = {}
     for run in plan.runs:
         folder = run_folder(root, run.id)
         fault = _fault(run, folder, plan.study, root)
@@ -78,30 +79,33 @@ def look_at_study(plan: Plan[Any], root: Path) -> tuple[StudyRun, ...]:
             faults.append(fault)
         status = read_status(folder) if _is_run(folder) else None
         action = "new" if status is None else _action(folder, status)
-        known = None if action == "new" else _place_of(folder)
-        moved = known if known != run.config.data.path else None
+        places[run.id] = _place(parse(run.config.to_toml()))
+        moved = None if action == "new" else moved_from(folder, places[run.id])
         found.append(StudyRun(run.id, folder, run.config, tuple(run.needs), action, status, moved))
     if faults:
         raise UsageError(*faults)
-    return tuple(replace(run, like=_like(run, found)) for run in found)
+    return tuple(replace(run, like=_like(run, found, places)) for run in found)
 
 
-def _place_of(folder: Path) -> str | None:
-    """Where the preset of a run says that its images are."""
-    try:
-        found = settings_of(read_toml(folder / PRESET)).get(PLACE)
-    except UnreadableError:
-        return None
+def _place(config: Mapping[str, Any]) -> str | None:
+    found = settings_of(config).get(PLACE)
     return found if isinstance(found, str) else None
 
 
-def _like(run: StudyRun, runs: Iterable[StudyRun]) -> Path | None:
-    """A run that was trained on the same images at another place: of the study, or another seed of the variant."""
-    place = run.config.data.path
-    if place is None:
+def moved_from(folder: Path, place: str | None) -> str | None:
+    """Where the preset of the run in `folder` says that its images are, in words, unless that is `place`."""
+    try:
+        before = _place(read_toml(folder / PRESET))
+    except UnreadableError:
         return None
-    moved = (other.folder for other in runs if other.moved_from is not None and other.config.data.path == place)
-    kin = (folder for folder in _kin(run.folder) if _place_of(folder) != place)
+    return (before or "the data folder") if before != place else None
+
+
+def _like(run: StudyRun, runs: Iterable[StudyRun], places: Mapping[str, str | None]) -> Path | None:
+    """A run that was trained on the same images at another place: of the study, or another seed of the variant."""
+    place = places[run.id]
+    moved = (other.folder for other in runs if other.moved_from is not None and places[other.id] == place)
+    kin = (folder for folder in _kin(run.folder) if moved_from(folder, place) is not None)
     return next((folder for folder in (*moved, *kin) if folder != run.folder), None)
 
 

@@ -22,6 +22,7 @@ from lsc_engine.runs import RunWriter, open_run
 from lsc_engine.runs.classes import changed_classes, listed, other_classes, read_classes, write_classes
 from lsc_engine.runs.files import UnreadableError, replace_file
 from lsc_engine.runs.layout import CLASSES, PRESET
+from lsc_engine.runs.study import moved_from
 from lsc_engine.training.identity import PICTURES, known_pictures, other_pictures, pictures
 
 
@@ -67,7 +68,7 @@ def check_images(
     changed = changed_classes(before, source.class_names) if before else None
     if changed:
         raise UsageError(other_classes(folder, where, changed))
-    like = like or (folder if moved_from(folder, config) else None)
+    like = like or (folder if moved_from(folder, config.data.path) else None)
     if like is not None:
         _compare(like, where, own)
 
@@ -94,18 +95,12 @@ def _known_names(folder: Path) -> tuple[str, ...]:
         return ()
 
 
-def moved_from(folder: Path, config: RunConfig) -> str | None:
-    """Where the preset of the run in `folder` says its images are, if `config` names another place."""
-    before = RunConfig.from_toml(folder / PRESET).data.path
-    return before if before != config.data.path else None
-
-
 def keep_images(
     folder: Path, config: RunConfig, source: ImageSource, own: Mapping[str, Any], writer: RunWriter
 ) -> None:
     """Note with the run what its images are and where. A disk that refuses is told in the status."""
     facts: dict[str, Any] = {"channels": source.channels, "pictures": {key: own[key] for key in PICTURES}}
-    moved = moved_from(folder, config)
+    moved = moved_from(folder, config.data.path)
     try:
         if source.class_names:
             write_classes(folder, source.class_names)
@@ -114,7 +109,8 @@ def keep_images(
     except OSError as error:
         writer.trouble("images", f"{error.filename or CLASSES}: {error.strerror or error}")
     if moved is not None:
-        writer.message(f"the images are in {config.data.path} now; they were in {moved}")
+        now = config.data.path or "the data folder"
+        writer.message(f"the images are in {now} now; they were in {moved}")
         before = open_run(folder).source.get("moved") or []
-        facts["moved"] = [*before, {"time": time.time(), "from": moved, "to": config.data.path}]
+        facts["moved"] = [*before, {"time": time.time(), "from": moved, "to": now}]
     writer.record(**facts)

@@ -35,8 +35,8 @@ _WAIT_SECONDS = 0.5
 @dataclass(frozen=True)
 class Job:
     """A run to train: its id, its folder, and the ids it needs finished first. `place`: where its images are, where the
-    run's preset names another place; `like`: the folder of a run that has the same images; `attempt`: the attempts made
-    before."""
+    run's preset names another place ("": the data folder); `like`: the folder of a run that has the same images;
+    `attempt`: the attempts made before."""
 
     id: str
     folder: Path

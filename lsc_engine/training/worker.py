@@ -37,7 +37,9 @@ def main() -> int:
         load_plugins(given.plugin)
         config = RunConfig.from_toml(given.folder / "preset.toml")
         if given.data_path is not None:
-            config = config.model_copy(update={"data": config.data.model_copy(update={"path": given.data_path})})
+            config = config.model_copy(
+                update={"data": config.data.model_copy(update={"path": given.data_path or None})}
+            )
         state = execute(
             given.folder,
             config,

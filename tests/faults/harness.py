@@ -64,7 +64,7 @@ every = "5 steps"
 PHASES = """
 import os, time
 from lsc_engine.data import batches
-from lsc_engine.training import checkpoint, evaluate, loop, measure, session
+from lsc_engine.training import checkpoint, evaluate, loop, measure, pictures
 _file = os.open("phases", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 _slow, _seen = os.environ.get("FAULT_SLOW", ""), {}
 def _telling(letter, function):
@@ -77,7 +77,7 @@ def _telling(letter, function):
                 time.sleep(0.005)
         return function(*words, **options)
     return told
-session.open_source = _telling("d", session.open_source)
+pictures.open_source = _telling("d", pictures.open_source)
 measure.evaluate = _telling("e", evaluate.evaluate)
 checkpoint.save = _telling("s", checkpoint.save)
 loop.learning_rate = _telling("t", loop.learning_rate)
