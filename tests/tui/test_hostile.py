@@ -170,7 +170,7 @@ async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path
         if step % 30 == 29:
             _damage(rng, runs)
         # What hangs is told with the place where it does.
-        faulthandler.dump_traceback_later(25, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(120, file=sys.__stderr__)
         try:
             if step % 10 == 0:
                 await pilot.resize_terminal(*size)
