@@ -6,9 +6,9 @@ Each report keeps beside it what it was made of (made.json): a hash of its prese
 one of the code that reports. What has not changed since is skipped, so a second call costs nothing and a change
 retrains only what it touches. Hashes are taken of syntax trees without docstrings: comments and layout change nothing.
 
-Writes below --out (docs/results): FOLDER/STEM/ with report.md, its figures (SVG) and made.json; index.md, every claim;
-claims.md, one line a preset, which --readme puts between its marks; and presets/times.json, the minutes that
-`lsc-engine presets` shows.
+Writes below --out (docs/results): FOLDER/STEM/ with report.md, its figures (SVG), values.csv, which its verdicts are
+computed from, and made.json; index.md, every claim; claims.md, one line a preset, which --readme puts between its
+marks; and presets/times.json, the minutes that `lsc-engine presets` shows.
 """
 
 from __future__ import annotations
@@ -25,26 +25,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.analysis.claims import held
+from lsc_engine.analysis.values import VALUES
 from lsc_engine.config import PresetInfo, shipped_presets
 from lsc_engine.errors import LscError, UsageError
+from lsc_engine.report.check import claim_row, claims_document
+from lsc_engine.report.text import cell
 from lsc_engine.runs.launch import python_command
 from lsc_engine.runs.studies import Study, find_study, tries_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {
+    "": "The demo",
     "lsc-2025": "arXiv:2510.04090",
     "vector-systems-2025": "arXiv:2512.07509",
     "etf-2024": "arXiv:2412.00884",
     "beyond": "Beyond the sources",
 }
-SUFFIX = "-mini"
+SUFFIX, DEMO = "-mini", "demo"
 # TRIED is written by hand.
 MADE, REPORT, TRIED = "made.json", "report.md", "tried.md"
 START, END = "<!-- claims -->", "<!-- /claims -->"
 # What decides the numbers of a run, and what decides how they are told.
 TRAINS = ("vectors", "data", "models", "heads", "training")
-TELLS = ("report", "runs/compare.py", "runs/verdict.py")
-KEPT = (".md", ".svg")
+TELLS = ("report", "analysis")
+KEPT = (".md", ".svg", VALUES)
 TIMES = ROOT / "presets" / "times.json"
 
 
@@ -76,7 +81,7 @@ class Made:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns 1 where a preset could not be run or reported."""
     told = arguments(argv)
-    minis = [info for info in shipped_presets() if info.folder in FOLDERS and info.stem.endswith(SUFFIX)]
+    minis = [info for info in shipped_presets() if info.folder in FOLDERS and is_small(info)]
     if unknown := [name for name in told.names if name not in {info.name for info in minis}]:
         print(f"no small preset is called {', '.join(unknown)}", file=sys.stderr)
         return 2
@@ -89,6 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in failed:
         print(f"not reported: {name}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def is_small(info: PresetInfo) -> bool:
+    """Whether a preset is made for two CPU cores and reported: the small ones of the papers, and the demo."""
+    return info.stem.endswith(SUFFIX) if info.folder else info.stem == DEMO
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -177,22 +187,10 @@ def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
     written = write_report(study, folder, data_dir)
     for path in folder.iterdir():
         # Also what an earlier report drew and this one does not.
-        if path.name != MADE and (path not in written.files or path.suffix not in KEPT):
+        if path.name != MADE and (path not in written.files or not path.name.endswith(KEPT)):
             path.unlink()
     made.data, made.seeds, made.runs, made.missing = written.data, written.seeds, len(study.runs), written.missing
-    if made.kind == "train":
-        made.claims = [
-            {
-                "text": one.text,
-                "source": one.source,
-                "accuracy": one.accuracy,
-                "loss": one.loss,
-                "details": list(one.details),
-            }
-            for one in written.judged
-        ]
-    else:
-        made.claims = [{"text": text, "verdict": verdict} for text, verdict in written.verdicts]
+    made.claims = claims_document(written.judged)
 
 
 def study_of(info: PresetInfo, runs_dir: Path) -> Study | None:
@@ -271,11 +269,11 @@ def reports(out: Path) -> list[Made]:
     found = [
         made
         for folder in FOLDERS
-        for file in sorted(out.glob(f"{folder}/*/{MADE}"))
+        for file in sorted(out.glob(f"{folder}/*/{MADE}" if folder else f"{DEMO}/{MADE}"))
         if (made := read_made(file.parent))
     ]
     order = list(FOLDERS)
-    return sorted(found, key=lambda made: (order.index(made.name.split("/")[0]), made.name))
+    return sorted(found, key=lambda made: (order.index(made.name.rpartition("/")[0]), made.name))
 
 
 def write_index(out: Path, minis: Sequence[str]) -> None:
@@ -292,7 +290,7 @@ def write_index(out: Path, minis: Sequence[str]) -> None:
         "the benchmarks, which take two.",
     ]
     for folder, title in FOLDERS.items():
-        rows = [made for made in found if made.name.startswith(f"{folder}/")]
+        rows = [made for made in found if made.name.rpartition("/")[0] == folder]
         if rows:
             lines += ["", f"## {title}", "", *claim_table(rows)]
     if waiting := [name for name in minis if name not in {made.name for made in found}]:
@@ -307,12 +305,10 @@ def claim_table(found: Iterable[Made]) -> list[str]:
     """All claims of some reports as a Markdown table."""
     rows = ["| preset | claim | by accuracy | by loss | data | minutes |", "| --- | --- | --- | --- | --- | ---: |"]
     for made in found:
-        first = [f"[{made.name.split('/')[1]}]({made.page})", cell(made.data), minutes(made)]
-        for claim in made.claims or [{"text": made.claim, "verdict": "a report without a verdict"}]:
-            by = (claim.get("accuracy", claim.get("verdict", "")), claim.get("loss", ""))
-            whose = claim.get("source", "").partition(":")[0]
-            text = claim["text"] + (f" ({whose})" if whose else "")
-            rows.append(f"| {first[0]} | {cell(text)} | {cell(by[0])} | {cell(by[1])} | {first[1]} | {first[2]} |")
+        first = [f"[{made.name.split('/')[-1]}]({made.page})", cell(made.data), minutes(made)]
+        nothing = {"text": made.claim, "accuracy": "a report without a verdict", "loss": ""}
+        for claim in made.claims or [nothing]:
+            rows.append(f"| {first[0]} {claim_row(claim)} {first[1]} | {first[2]} |")
             first = ["", "", ""]
     return rows
 
@@ -322,35 +318,18 @@ def short_table(found: Iterable[Made], below: str) -> list[str]:
     file the table goes into."""
     rows = ["| row | claim | by accuracy | by loss |", "| --- | --- | --- | --- |"]
     for made in found:
-        paper, stem = made.name.split("/")
+        paper, _, stem = made.name.rpartition("/")
         name = f"[{FOLDERS[paper].removeprefix('arXiv:')} {stem.removesuffix(SUFFIX)}]({below}{made.page})"
-        by = [held(made, key) for key in ("accuracy", "loss")]
-        if made.kind != "train":
-            by = [", ".join(dict.fromkeys(claim["verdict"] for claim in made.claims)) or "reported", ""]
+        by = [held([claim.get(key, "") for claim in made.claims]) for key in ("accuracy", "loss")]
+        if not made.claims:
+            by = ["reported", ""]
         rows.append(f"| {name} | {cell(made.claim)} | {by[0]} | {by[1]} |")
     return rows
-
-
-def held(made: Made, key: str) -> str:
-    """`3 of 4 hold`, of the sentences that this kind of metric decides."""
-    said = [claim.get(key, "") for claim in made.claims]
-    decided = [text for text in said if text and not text.startswith(("open", "not compared"))]
-    if not decided:
-        return "open" if any(text.startswith("open") for text in said) else "-"
-    good = sum(text.startswith("holds") for text in decided)
-    if len(decided) == 1:
-        return "holds" if good else decided[0].split(",")[0]
-    return f"{good} of {len(decided)} hold" if good < len(decided) else f"all {good} hold"
 
 
 def minutes(made: Made) -> str:
     """Minutes to one digit, "-" where they were not measured."""
     return f"{made.seconds / 60:.1f}" if made.seconds else "-"
-
-
-def cell(text: str) -> str:
-    """Text inside a Markdown table."""
-    return " ".join(str(text).replace("|", "\\|").split())
 
 
 def write_times(out: Path) -> None:

@@ -1,6 +1,6 @@
 """From marked runs to what Compare shows: reading off the UI thread, letters, and the sentences on what is unequal.
 
-The numbers are those of lsc_engine.runs.compare and verdict; here they only get letters and words.
+The numbers are those of lsc_engine.analysis.compare and verdict; here they only get letters and words.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lsc_engine.errors import LscError
-from lsc_engine.runs.compare import (
+from lsc_engine.analysis.compare import (
+    ENDED,
     OTHER_DATA,
     OTHER_DEVICE,
     OTHER_LOSS,
@@ -22,9 +22,11 @@ from lsc_engine.runs.compare import (
     is_loss,
     levels_of,
 )
+from lsc_engine.analysis.seed_curves import Mean, over_seeds
+from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
+from lsc_engine.errors import LscError
 from lsc_engine.runs.run import Run
-from lsc_engine.runs.seeds import Mean, over_seeds
-from lsc_engine.runs.verdict import OVER, Verdict, verdicts
+from lsc_engine.runs.studies import tries_beside
 from lsc_tui.explaining import Behind, behind, why_they_disagree
 from lsc_tui.lines import clean
 from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, Store, setting, value_text
@@ -90,6 +92,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
+        self._tries: dict[str, Run] = {}
         self._behind: dict[tuple[object, ...], Behind] = {}
 
     def read(self, request: Request) -> Compared:
@@ -102,12 +105,14 @@ class Reader:
             wanted[view.key] = run
         self._runs = wanted
         runs = list(wanted.values())
+        self._tries = {run.id: self._tries.get(run.id, run) for run in tries_beside(runs)}
+        tries = list(self._tries.values())
         levels = None if request.levels is None else {metric: list(values) for metric, values in request.levels}
         try:
-            found = compare(runs, request.baseline or None, levels)
+            found = compare(runs, request.baseline or None, levels, tries)
         except LscError:
             # The pinned run is not among these: the presets' baseline stands.
-            found = compare(runs, None, levels)
+            found = compare(runs, None, levels, tries)
         _baseline_first(found)
         names = {name for run in runs for name in run.metric_names()}
         metrics = tuple(name for name in METRICS if name in names) or (ACCURACY, LOSS)
@@ -273,9 +278,9 @@ def unequal(found: Compared) -> list[str]:
         done = sum(state == "finished" for state in row.states.values())
         rest: dict[str, int] = {}
         for state in row.states.values():
-            if state != "finished" and state not in ("diverged", "failed", "lost"):
+            if state not in ENDED:
                 rest[state] = rest.get(state, 0) + 1
-        fallen = [f"seed {s} {state}" for s, state in row.states.items() if state in ("diverged", "failed", "lost")]
+        fallen = [f"seed {s} {state}" for s, state in row.states.items() if state == "diverged"]
         if fallen:
             out.append(f"{letter[row.key]}: {', '.join(fallen)}, counts as not reached")
         if rest:

@@ -19,8 +19,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from lsc_engine.analysis.compare import is_loss
 from lsc_engine.runs import control
-from lsc_engine.runs.compare import is_loss
 from lsc_engine.runs.embeddings import list_snapshots
 from lsc_engine.runs.files import replace_file
 from lsc_engine.runs.layout import LOG, METRICS, STATUS

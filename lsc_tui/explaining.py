@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.analysis.compare import Row
 from lsc_engine.errors import LscError
-from lsc_engine.runs.compare import Row
 from lsc_engine.runs.files import UnreadableError, read_toml
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of

@@ -2,9 +2,9 @@
 of it begins or ends.
 
 A study whose preset makes claims is told by them, as its report tells it (lsc_engine.report.claims, in a process of its
-own), once its runs have ended. The word for any other sums up runs.verdict: `holds` or `fails` where all variants agree
-by accuracy and by loss, `differs` where they do not, `open` while nothing is decided. What is not compared (another
-loss, other data) does not count.
+own), once its runs have ended. The word for any other sums up analysis.verdict: `holds`, `fails` or another verdict
+where all variants have it by accuracy and by loss, `differs` where they do not, `open` while nothing is decided. What
+is not compared (another loss, other data) does not count.
 """
 
 from __future__ import annotations
@@ -73,11 +73,12 @@ def standing(runs: Sequence[Run]) -> str:
     """`verdict open`, `holds`, `fails`, `differs`; "" where nothing can be compared."""
     if _large(runs) or len(runs) < 2:
         return ""
-    from lsc_engine.runs.compare import compare
-    from lsc_engine.runs.verdict import verdicts
+    from lsc_engine.analysis.compare import compare
+    from lsc_engine.analysis.verdict import verdicts
+    from lsc_engine.runs.studies import tries_beside
 
     try:
-        told = verdicts(compare(runs))
+        told = verdicts(compare(runs, tries=tries_beside(runs)))
     except (LscError, ValueError, ArithmeticError):
         return ""
     results = {verdict.result for verdict in told if not verdict.note}
@@ -85,7 +86,7 @@ def standing(runs: Sequence[Run]) -> str:
         return ""
     if results <= {"open"}:
         return OPEN
-    return results.pop() if len(results) == 1 and results <= {"holds", "fails"} else "differs"
+    return results.pop() if len(results) == 1 else "differs"
 
 
 def _large(runs: Sequence[Run]) -> bool:

@@ -8,7 +8,7 @@ from lsc_engine.cli.output import printable
 from lsc_engine.cli.tables import percent, table, value
 
 if TYPE_CHECKING:
-    from lsc_engine.runs.compare import Comparison, LevelResult
+    from lsc_engine.analysis.compare import Comparison, LevelResult
 
 
 def comparison_text(found: Comparison) -> str:
@@ -32,12 +32,25 @@ def comparison_text(found: Comparison) -> str:
         parts.append(f"{printable(level.metric)} {value(level.level)}")
         columns = ("", "", "STEPS", "FASTER", "EPOCHS", "FASTER", "SECONDS", "FASTER")
         parts.append(table(columns, rows, "  r r r "))
+    if told := _verdict_rows(found):
+        parts.append(table(["verdict", "by", "", "rates"], told))
     if found.differing:
         rows = [[key, *("-" if v is None else str(v) for v in values)] for key, values in found.differing.items()]
         parts.append(table(["differing", *letters], rows))
     if found.notes:
         parts.append("\n".join(printable(note) for note in found.notes))
     return "\n\n".join(parts)
+
+
+def _verdict_rows(found: Comparison) -> list[list[str]]:
+    from lsc_engine.analysis.verdict import verdicts
+
+    rows = []
+    for one in verdicts(found):
+        rates = ", ".join(f"{at.values}: {at.verdict.so_far}" for at in one.rates if at.verdict.decided)
+        rates += f"; best at the edge: {one.edge}" if one.edge else ""
+        rows.append([f"{one.row} faster than {one.baseline}", one.kind, str(one), rates.lstrip("; ")])
+    return rows
 
 
 def _spread(last: tuple[float, float, int] | None) -> str:

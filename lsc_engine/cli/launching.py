@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsc_engine.analysis.compare import Tried
+from lsc_engine.analysis.tuning import choose, growth, last_value, values_text
 from lsc_engine.cli.output import emit_json, results, say
 from lsc_engine.config import RunConfig, RunPlan, StudyPlan, TunePlan, derive, missing_data
 from lsc_engine.config.checks import ARGUMENTS
@@ -80,7 +82,7 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     if detach:
         return _detach(place, plan.study, runs, as_json)
     tune = plan.tune
-    if tune is not None:
+    while tune is not None:
         code, _ = train(runs, place, for_all=True)
         open_tries = unended_tries(tune, place.runs_dir)
         for sentence in open_tries:
@@ -91,6 +93,12 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
                     tries = tries_document(tune, place.runs_dir)
                     emit_json({"study": plan.study, "runs": [], "comparison": None, "tries": tries})
             sys.exit(code or 1)
+        grown = plan.grown(more_tries(tune, place.runs_dir))
+        if grown.tune is None or len(grown.tune.tries) == len(tune.tries):
+            break
+        plan, tune = grown, grown.tune
+        runs = begin_study(plan, place.runs_dir, describe_source(sys.argv))
+    if tune is not None:
         plan = plan.tuned(best_tries(tune, place.runs_dir))
         runs = create_study(plan, place.runs_dir, describe_source(sys.argv))
     code, _ = train(runs, place)
@@ -365,27 +373,46 @@ def _code_of(states: Iterable[str]) -> int:
     return 1 if "failed" in found else 3 if "diverged" in found else 0
 
 
-def best_tries(tune: TunePlan, runs_dir: Path) -> dict[str, dict[str, Any]]:
-    """Per variant the tried values with the best last `tune.by`; a try that did not finish does not count."""
-    best: dict[str, tuple[float, dict[str, Any]]] = {}
+def tried_of(tune: TunePlan, runs_dir: Path) -> dict[str, list[Tried]]:
+    """The tries of every variant with their runs as they are."""
+    found: dict[str, list[Tried]] = {}
     for attempt in tune.tries:
-        run = open_run(attempt.run.id, [runs_dir])
-        last = run.last()
-        # A self-supervised run has the accuracy by its class means only.
-        value = last.get(tune.by, last.get(f"{tune.by}_means"))
-        if run.status().state != "finished" or value is None or value != value:
-            say(f"{attempt.run.id}: {run.status().state}, not a candidate")
-            continue
-        score = -value if tune.lower_is_better else value
-        if attempt.variant not in best or score > best[attempt.variant][0]:
-            best[attempt.variant] = (score, dict(attempt.values))
-    without = {attempt.variant for attempt in tune.tries} - set(best)
+        found.setdefault(attempt.variant, []).append(Tried(attempt.values, open_run(attempt.run.id, [runs_dir])))
+    return found
+
+
+def more_tries(tune: TunePlan, runs_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Variant -> every point beyond the preset's grid that its grid has grown to, and grows to now: where the best
+    value lies at the edge, it grows by a step, at most twice each way."""
+    extra: dict[str, list[dict[str, Any]]] = {}
+    for variant, tries in tried_of(tune, runs_dir).items():
+        grown = [dict(one.values) for one in tries if any(v not in tune.grid[key] for key, v in one.values.items())]
+        more = growth(tries, tune.purposes[variant], tune.grid)
+        for point in more:
+            say(f"{variant}: the best value lies at the edge of the grid, which grows to {values_text(point)}")
+        if grown or more:
+            extra[variant] = [*grown, *more]
+    return extra
+
+
+def best_tries(tune: TunePlan, runs_dir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Per variant the best of the tried values for each thing that it is judged by, each once; a try that did not
+    finish does not count."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for variant, tries in tried_of(tune, runs_dir).items():
+        for one in tries:
+            if (state := one.run.status().state) != "finished":
+                say(f"{one.run.id}: {state}, not a candidate")
+        for purpose, best in choose(tries, tune.purposes[variant]).items():
+            edge = ", at the edge of the grid" if best.edge else ""
+            say(f"{variant}: {values_text(best.values)} is the best of its grid by {purpose}{edge}")
+            chosen = found.setdefault(variant, [])
+            if best.values not in chosen:
+                chosen.append(dict(best.values))
+    without = {attempt.variant for attempt in tune.tries} - set(found)
     if without:
         raise UsageError(f"[tune]: no try of {', '.join(sorted(without))} finished, so there is no best one")
-    for variant, (score, values) in best.items():
-        told = ", ".join(f"{key} = {value:g}" for key, value in values.items())
-        say(f"{variant}: {told} is the best of its grid by {tune.by} ({abs(score):.4g})")
-    return {variant: values for variant, (_, values) in best.items()}
+    return found
 
 
 def unended_tries(tune: TunePlan, runs_dir: Path) -> list[str]:
@@ -432,14 +459,15 @@ def _detach(place: Place, study: str, runs: Sequence[StudyRun], as_json: bool, w
 
 
 def tries_document(tune: TunePlan, runs_dir: Path) -> list[dict[str, Any]]:
-    """The tries of [tune] for JSON: run, variant, the values tried, its state and what it is judged by."""
+    """The tries of [tune] for JSON: run, variant, the values tried, its state, and the last value of what each of its
+    purposes is about, with the step at which each level was reached."""
     found = []
     for attempt in tune.tries:
         run = open_run(attempt.run.id, [runs_dir])
-        last = run.last()
-        result = {"by": tune.by, "value": last.get(tune.by, last.get(f"{tune.by}_means"))}
+        purposes = tune.purposes[attempt.variant]
+        results = [{"by": str(purpose), "value": last_value(run, purpose.metric)} for purpose in purposes]
         about = {"id": run.id, "variant": attempt.variant, "values": dict(attempt.values)}
-        found.append({**about, "state": run.status().shown_state, **result})
+        found.append({**about, "state": run.status().shown_state, **results[0], "results": results})
     return found
 
 

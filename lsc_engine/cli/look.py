@@ -278,14 +278,17 @@ def compare(
 
     Example: lsc-engine compare fig9 --baseline n=384 --level train/accuracy=0.9
     """
-    from lsc_engine.runs import compare as comparing
+    from lsc_engine.analysis.compare import compare as compared
+    from lsc_engine.runs.studies import tries_beside
 
     chosen = _find_all(runs, runs_dir)
     if len(chosen) < 2:
         raise UsageError(f"one run only, {chosen[0].id}: name a second run, or a study")
-    found = comparing.compare(chosen, baseline, _levels(level) if level else None)
+    found = compared(chosen, baseline, _levels(level) if level else None, tries_beside(chosen))
     if as_json:
-        emit_json(comparing.to_json(found))
+        from lsc_engine.analysis.verdict import to_json
+
+        emit_json(to_json(found))
         return
     from lsc_engine.cli.comparison import comparison_text
 

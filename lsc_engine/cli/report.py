@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsc_engine.cli.options import DataDir, Json, RunsDirs
-from lsc_engine.cli.output import emit_json, say
+from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.runs.views import VIEWS
 from lsc_engine.userpaths import user_path
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from lsc_engine.config import StudyPlan
     from lsc_engine.report.writing import Written
     from lsc_engine.runs.studies import Study
+
+
+# Where the reports of the shipped presets are kept.
+RESULTS = "docs/results"
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +33,12 @@ def report(
         str | None,
         typer.Argument(metavar="STUDY", help="A study: its name, or what stands behind its slash; or a saved view."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Compute every verdict again from the values beside the reports in STUDY, a folder."
+        ),
+    ] = False,
     all_: Annotated[bool, typer.Option("--all", help="Every study of the runs folder, and an index page.")] = False,
     out: Annotated[
         Path | None,
@@ -43,7 +53,15 @@ def report(
     """Write the report of a study or saved view: claim, verdict, our figures beside the paper's, curves, settings.
 
     Example: lsc-engine report lsc-2025/fig9-mini --out docs/results/fig9
+
+    With --check [DIR] (default docs/results) every verdict of the reports in a folder is computed again from the
+    values.csv beside each; the exit code is 1 where one differs.
     """
+    if check:
+        if all_ or out is not None:
+            raise UsageError("--check looks at the reports of one folder and goes without --all and --out")
+        _check(Path(study or RESULTS).expanduser(), as_json)
+        return
     if all_ == (study is not None):
         raise UsageError("name a study, or give --all for every one of the runs folder")
     if all_:
@@ -57,6 +75,20 @@ def report(
     for sentence in made.missing:
         say(f"missing: {sentence}")
     print(made.page)
+
+
+def _check(folder: Path, as_json: bool) -> None:
+    from lsc_engine.report.check import check_reports
+
+    found = check_reports(folder)
+    if as_json:
+        emit_json({"reports": found.reports, "verdicts": found.verdicts, "faults": list(found.faults)})
+    else:
+        for fault in found.faults:
+            print(printable(fault))
+        print(f"reports: {found.reports}, verdicts computed again: {found.verdicts}, differences: {len(found.faults)}")
+    if found.faults:
+        raise typer.Exit(1)
 
 
 def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool) -> None:

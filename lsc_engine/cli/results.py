@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from lsc_engine import charts
+from lsc_engine.analysis.compare import Comparison, Row, compare
+from lsc_engine.analysis.verdict import to_json
 from lsc_engine.cli.comparison import comparison_text
 from lsc_engine.cli.output import printable
 from lsc_engine.runs import Run
-from lsc_engine.runs.compare import Comparison, Row, compare, to_json
+from lsc_engine.runs.studies import tries_beside
 from lsc_engine.streams import shows_unicode
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -26,7 +28,7 @@ def terminal_mode() -> Literal["braille", "ascii"]:
 
 def study_text(title: str, runs: Sequence[Run], baseline: str | None, levels: Mapping[str, Sequence[float]]) -> str:
     """Accuracy and loss curves (mean of the seeds) and the comparison, for this terminal's width."""
-    found = compare(runs, baseline, levels or None)
+    found = compare(runs, baseline, levels or None, tries_beside(runs))
     parts = [printable(title)]
     metrics = {name for row in found.rows for name in row.last}
     for name in ("val/accuracy", "train/accuracy"):
@@ -49,7 +51,11 @@ def study_document(
 
     short = short_ids(runs)
     rows = [summary(run, run.status(), short[run.id]) for run in runs]
-    return {"study": study, "runs": rows, "comparison": to_json(compare(runs, baseline, levels or None))}
+    return {
+        "study": study,
+        "runs": rows,
+        "comparison": to_json(compare(runs, baseline, levels or None, tries_beside(runs))),
+    }
 
 
 def _letters(found: Comparison) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -354,23 +354,38 @@ def _try_faults(raw: Table, head: Head, file: str, name: str, only: Collection[s
     if head.tune is None:
         return []
     try:
-        tries, origin = tune_tables(raw, head)
+        tries, origin, _ = tune_tables(raw, head)
     except UsageError as error:
         return [Fault("tune", sentence) for sentence in error.faults]
-    tried = None if only is None else [new for new, old, _ in origin if old in only]
+    tried = None if only is None else [new for new, (old, _) in origin.items() if old in only]
     found = build(tries, file=file, name=name, only=tried).faults
     return [Fault(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
 
 
-def tune_tables(raw: Table, head: Head) -> tuple[Table, list[tuple[str, str, Table]]]:
-    """The preset of the tries: every variant at every point of the grid, for the tries' duration and seed."""
+def tune_tables(
+    raw: Table, head: Head, extra: Mapping[str, Sequence[Table]] | None = None
+) -> tuple[Table, dict[str, tuple[str, Table]], list[str]]:
+    """The preset of the tries: every variant at every point, for the tries' duration and seed; the variant and the
+    values of each by its name; and the names of those to train. `extra`: variant -> points that its grid grew to,
+    beside those of [tune]."""
     assert head.tune is not None
-    tries, origin = expand(materialise(raw), head.tune.grid)
+    grid, extra = head.tune.grid, extra or {}
+    more = [point for points in extra.values() for point in points]
+    axes = {
+        key: (*values, *(v for v in dict.fromkeys(point[key] for point in more) if v not in values))
+        for key, values in grid.items()
+    }
+    tries, origin = expand(materialise(raw), axes)
     short = nested("train.duration", head.tune.duration) if head.tune.duration else {}
     tries["variants"] = [variant | overlay(sections_of(variant), short) for variant in tries["variants"]]
     for key in ("tune", "seeds"):
         tries.pop(key, None)
-    return tries | {"seed": head.tune.seed}, origin
+    planned = [
+        new
+        for new, old, values in origin
+        if all(values[key] in grid[key] for key in grid) or values in extra.get(old, ())
+    ]
+    return tries | {"seed": head.tune.seed}, {new: (old, values) for new, old, values in origin}, planned
 
 
 def _assemble(head: Head, drafts: list[Draft], file: str, name: str, text: str, warnings: list[Fault]) -> Preset:

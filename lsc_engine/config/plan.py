@@ -13,10 +13,20 @@ from lsc_engine.config.build import expand, materialise, raw_variants, sections_
 from lsc_engine.config.faults import PresetError
 from lsc_engine.config.head import check_head
 from lsc_engine.config.load import Document, checked, read_document
-from lsc_engine.config.merge import TOP_KEYS, TOP_SECTIONS, Table, nested, overlay, parse_sets, parse_sweeps
+from lsc_engine.config.merge import (
+    TOP_KEYS,
+    TOP_SECTIONS,
+    Table,
+    combinations,
+    nested,
+    overlay,
+    parse_sets,
+    parse_sweeps,
+)
 from lsc_engine.config.names import quoted, run_id, study_fault, suggested_name
 from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import Preset, RunConfig, Settings
+from lsc_engine.config.tuning import CLAIMS, Purpose, implied_claims, purposes
 from lsc_engine.config.typed import seeds_fault
 from lsc_engine.errors import UsageError, did_you_mean
 
@@ -41,22 +51,18 @@ class Try:
 
 @dataclass(frozen=True)
 class TunePlan:
-    """The tries of [tune], kept in the study `NAME.tune`; the best by `by` trains over the seeds."""
+    """The tries of [tune], kept in the study `NAME.tune`. `purposes`: variant -> what its settings are chosen for; the
+    best ones by each train over the seeds. `grid` is the preset's, without what it has grown to."""
 
     study: str
-    by: str
     grid: Mapping[str, tuple[Any, ...]]
+    purposes: Mapping[str, tuple[Purpose, ...]]
     tries: tuple[Try, ...]
 
     @property
     def runs(self) -> tuple[RunPlan, ...]:
         """The runs of all tries, in the order they can run."""
         return tuple(t.run for t in self.tries)
-
-    @property
-    def lower_is_better(self) -> bool:
-        """Whether `by` is a loss."""
-        return self.by.endswith("loss")
 
 
 @dataclass(frozen=True)
@@ -78,15 +84,31 @@ class StudyPlan:
         same = self._document is not None and self._raw == self._document.raw
         return self.text if same else tomli_w.dumps(self._raw)
 
-    def tuned(self, best: Mapping[str, Mapping[str, Any]]) -> StudyPlan:
-        """The study with the best values of each variant ({variant: {"optimizer.lr": 3e-4}}) and no tries left.
+    def tuned(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
+        """The study with the best values of each variant ({variant: [{"optimizer.lr": 3e-4}]}) and no tries left.
 
-        Variants without an entry keep what the preset says.
+        Variants without an entry keep what the preset says; further values make further variants, `NAME+lr=0.001`.
         """
         assert self._document is not None
         raw = {key: value for key, value in self._raw.items() if key != "tune"}
-        raw["variants"] = [_with(v, best.get(str(v.get("name")), {})) for v in raw_variants(raw)]
-        return _planned(raw, self._document, self.study, self._chosen)
+        variants: list[Table] = []
+        chosen = list(self._chosen)
+        for variant in raw_variants(raw):
+            name = str(variant.get("name"))
+            first, *others = best.get(name) or [{}]
+            variants.append(_with(variant, first))
+            for values in others:
+                ((suffix, _, _),) = combinations((key, (value,)) for key, value in values.items())
+                label = f"{variant.get('label', name)}{suffix.replace('+', ' ')}"
+                variants.append(_with(variant, values) | {"name": f"{name}{suffix}", "label": label})
+                chosen += [f"{name}{suffix}"] if name in self._chosen else []
+        return _planned(raw | {"variants": variants}, self._document, self.study, tuple(chosen))
+
+    def grown(self, extra: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
+        """The same study with further tries: variant -> points that its grid grows to."""
+        assert self._document is not None
+        points = {name: [dict(point) for point in more] for name, more in extra.items()}
+        return _planned(self._raw, self._document, self.study, self._chosen, points)
 
 
 def plan_study(
@@ -214,14 +236,20 @@ def _with_needs(preset: Preset, picked: tuple[str, ...] | None) -> tuple[str, ..
     return tuple(v.name for v in preset.variants if v.name in chosen)
 
 
-def _planned(raw: Table, document: Document, study: str, chosen: tuple[str, ...]) -> StudyPlan:
+def _planned(
+    raw: Table,
+    document: Document,
+    study: str,
+    chosen: tuple[str, ...],
+    extra: Mapping[str, Sequence[Table]] | None = None,
+) -> StudyPlan:
     preset = checked(raw, document, chosen)
     runs = _runs(preset, study, chosen)
     return StudyPlan(
         study=study,
         preset=preset,
         runs=runs,
-        tune=_tune_plan(raw, document, study, chosen) if preset.tune is not None and runs else None,
+        tune=_tune_plan(raw, document, study, chosen, preset, extra) if preset.tune is not None and runs else None,
         text=document.text,
         warnings=preset.warnings,
         _raw=raw,
@@ -230,16 +258,55 @@ def _planned(raw: Table, document: Document, study: str, chosen: tuple[str, ...]
     )
 
 
-def _tune_plan(raw: Table, document: Document, study: str, chosen: tuple[str, ...]) -> TunePlan:
+def _tune_plan(
+    raw: Table,
+    document: Document,
+    study: str,
+    chosen: tuple[str, ...],
+    preset: Preset,
+    extra: Mapping[str, Sequence[Table]] | None,
+) -> TunePlan:
     head = check_head(raw)
     assert head.tune is not None
-    tables, origin = tune_tables(raw, head)
+    tables, origin, planned = tune_tables(raw, head, extra)
     name = f"{study}.tune"
-    before = {new: (old, values) for new, old, values in origin}
-    wanted = tuple(new for new, (old, _) in before.items() if old in chosen)
-    preset = checked(tables, document, wanted)
-    tries = [Try(run, *before[run.config.variant]) for run in _runs(preset, name, wanted)]
-    return TunePlan(name, head.tune.by, head.tune.grid, tuple(tries))
+    wanted = [new for new in planned if origin[new][0] in chosen]
+    aims = tune_purposes(preset)
+    for variant in tables["variants"]:
+        if until := _until(aims[origin[variant["name"]][0]]):
+            variant["train"] = variant.get("train", {}) | {"until": until}
+    tries_preset = checked(tables, document, wanted)
+    names = _with_needs(tries_preset, tuple(wanted))
+    tries = [Try(run, *origin[run.config.variant]) for run in _runs(tries_preset, name, names)]
+    return TunePlan(name, head.tune.grid, aims, tuple(tries))
+
+
+def tune_purposes(preset: Preset) -> dict[str, tuple[Purpose, ...]]:
+    """Variant -> what the settings of its tries are chosen for."""
+    groups = {variant.name: _loss_group(variant.settings) for variant in preset.variants}
+    baseline = preset.compare.baseline or next(iter(groups), None)
+    claims = preset.reporting.claims or implied_claims(groups, baseline)
+    by = preset.tune.by if preset.tune is not None else CLAIMS
+    return purposes(claims, preset.compare.levels, baseline, by, groups)
+
+
+def _loss_group(settings: Settings) -> tuple[Any, ...]:
+    """What must be equal where losses are compared (runs.run.loss_group of a run's record)."""
+    target = settings.target
+    keys = ["method", "loss", "within", "within_weight", "teacher_weight", "temperature"]
+    keys += ["radius", "cluster_radius", "weights"] if target.loss in ("distance", "cosine+distance") else []
+    return tuple(getattr(target, key) for key in keys)
+
+
+def _until(aims: tuple[Purpose, ...]) -> dict[str, float]:
+    """Where a try may end that is only judged by levels: at the hardest one of each metric."""
+    if not all(aim.levels for aim in aims):
+        return {}
+    hardest: dict[str, float] = {}
+    for aim in aims:
+        for metric, level in aim.levels:
+            hardest.setdefault(metric, level)
+    return hardest
 
 
 def _runs(preset: Preset, study: str, chosen: tuple[str, ...]) -> tuple[RunPlan, ...]:

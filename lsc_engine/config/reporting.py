@@ -17,7 +17,7 @@ from lsc_engine.config.values import DIM_MAX
 from lsc_engine.errors import did_you_mean
 from lsc_engine.vectors.names import fault as system_fault
 
-RESULTS = ("faster", "better", "similar", "fails", "works")
+RESULTS = ("faster", "better", "similar", "equal", "fails", "works")
 # The table that each kind of report is made of.
 TABLE_OF = {"vectors": "vectors", "data": "datasets", "bench": "bench"}
 REPORT_TABLES = ("paper", "claims", "analysis", *TABLE_OF.values())
@@ -99,16 +99,27 @@ class Claim(Section):
     text: Text = Field(..., description="The sentence.")
     variant: Text = Field(..., description="The variant that it is about.")
     against: Text | None = Field(None, description="The variant it is compared with; the baseline where none is named.")
-    result: Literal["faster", "better", "similar", "fails", "works"] = Field(
-        ..., alias="is", description="What is claimed of it."
+    result: Literal["faster", "better", "similar", "equal", "fails", "works"] = Field(
+        ...,
+        alias="is",
+        description="What is claimed of it: faster to the levels; better at the end; similar: at the end not worse by "
+        "more than the margin; equal: within the margin either way; works and fails: the final value against the "
+        "threshold.",
     )
     metric: Metric | None = Field(
         None,
-        description="The final values that are compared (better, similar); with /lowest behind it, the lowest on the "
-        "way.",
+        description="The final values that are compared; with /lowest behind it, the lowest on the way; for faster, the "
+        "metric whose levels count.",
     )
     margin: float | None = Field(
         None, description="The difference that counts, in units of the metric; of a speed, a share.", ge=0
+    )
+    threshold: float | None = Field(
+        None,
+        description="The final value from which on it works, below which it fails (for a loss the other way round), "
+        "from the words of the claim and the paper's figure.",
+        ge=0,
+        allow_inf_nan=False,
     )
     source: Mark | None = Field(None, description="Whose sentence it is: the paper's, with place and words, or ours.")
 
@@ -136,6 +147,17 @@ class DatasetsReport(Section):
     )
 
 
+class BenchClaim(Section):
+    """[[bench.claims]]: one sentence that every row of the benchmarks' tables with these columns is judged by."""
+
+    text: Text = Field(..., description="The sentence.")
+    column: Text = Field(..., description="The column of the tables that it is about.")
+    at_least: float | None = Field(None, description="Every value is at least so large.")
+    at_most: float | None = Field(None, description="Every value is at most so large.")
+    relative_to: Text | None = Field(None, description="A column that every value is divided by first.")
+    spread: float | None = Field(None, description="The largest value is at most so many times the smallest.", ge=1)
+
+
 class BenchReport(Section):
     """[bench]: benchmarks to run, for kind = "bench"."""
 
@@ -143,6 +165,9 @@ class BenchReport(Section):
         ..., description="The benchmarks to run.", min_length=1
     )
     arguments: dict[str, dict[str, Any]] = Field({}, description="Arguments by the benchmark's name.")
+    claims: Annotated[tuple[BenchClaim, ...], BeforeValidator(_listed)] = Field(
+        (), description="The sentences that its tables are judged by."
+    )
 
 
 class Analysis(Section):
@@ -215,12 +240,10 @@ def _claims(given: Any, kind: str, faults: list[Fault]) -> tuple[Claim, ...]:
         claim = _table(Claim, table, f"claims.{number}", faults)
         if isinstance(claim, Claim):
             found.append(claim)
-            if claim.margin is not None and claim.result not in ("better", "similar"):
-                faults.append(Fault(f"claims.{number}.margin", 'goes with is = "better" or "similar"'))
-            if claim.metric is not None and claim.result == "faster":
-                faults.append(
-                    Fault(f"claims.{number}.metric", 'goes with other claims: "faster" is judged by the levels')
-                )
+            if claim.margin is not None and claim.result not in ("better", "similar", "equal"):
+                faults.append(Fault(f"claims.{number}.margin", 'goes with is = "better", "similar" or "equal"'))
+            if claim.threshold is not None and claim.result not in ("works", "fails"):
+                faults.append(Fault(f"claims.{number}.threshold", 'goes with is = "works" or "fails"'))
     return tuple(found)
 
 
@@ -242,6 +265,9 @@ def name_faults(reporting: Reporting, kind: str, variants: Sequence[str]) -> lis
         if claim.against == claim.variant:
             faults.append(Fault(f"claims.{number}.against", "a variant cannot be compared with itself"))
     if reporting.bench is not None:
+        for number, bound in enumerate(reporting.bench.claims, 1):
+            if bound.at_least is None and bound.at_most is None and bound.spread is None:
+                faults.append(Fault(f"bench.claims.{number}", "needs a bound: at_least, at_most or spread"))
         for name in reporting.bench.arguments:
             if name not in reporting.bench.names:
                 sentence = f"bench.names does not name it; {did_you_mean(name, reporting.bench.names)}"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lsc_engine.config import values
+from lsc_engine.config.names import quoted
 from lsc_engine.config.values import (
     DATASET_NAMES,
     LOSSES,
@@ -24,6 +25,7 @@ from lsc_engine.config.values import (
     Lengths,
     LossName,
 )
+from lsc_engine.errors import did_you_mean
 
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 KINDS = ("train", "vectors", "data", "bench")
@@ -48,6 +50,13 @@ def _setting(
     """A field with the words the form needs: kind, choices (a guide where the kind is open), the default in words."""
     extra: Any = {"kind": kind, "choices": list(choices), "shown": shown}
     return Field(default, description=help, json_schema_extra=extra, **limits)
+
+
+def _known_metrics(levels: dict[str, float]) -> dict[str, float]:
+    for metric in levels:
+        if metric not in METRICS:
+            raise ValueError(f"{quoted(metric)} is not a metric with levels; {did_you_mean(metric, METRICS)}")
+    return levels
 
 
 class Data(Section):
@@ -221,6 +230,9 @@ class Train(Section):
     """[train]: how long, in what batches."""
 
     duration: Length = _setting(..., "Length of the training.", kind="duration")
+    until: Annotated[dict[str, float], AfterValidator(_known_metrics)] | None = _setting(
+        None, "End at the first evaluation at which these metrics are all reached.", kind="table", shown="none"
+    )
     batch_size: int = _setting(256, "Images per step.", ge=1, le=2**20)
     precision: Literal["auto", "bf16", "float32"] = _setting("auto", "auto: bf16 on CUDA, float32 on the CPU.")
     compile: Literal["auto", "on", "off", "graphs"] = _setting(
@@ -294,8 +306,10 @@ class Tune(Section):
     grid: dict[str, tuple[Any, ...]] = _setting({}, "Setting and the values to try.", kind="table")
     duration: Length | None = _setting(None, "Length of a try.", kind="duration", shown="as train.duration")
     seed: int = _setting(9, "Seed of the tries.", ge=0, le=SEED_MAX)
-    by: Literal["train/accuracy", "val/accuracy", "train/loss", "val/loss"] = _setting(
-        "train/accuracy", "The metric at the end that decides."
+    by: Literal["claims", "train/accuracy", "val/accuracy", "train/loss", "val/loss"] = _setting(
+        "claims",
+        "What decides: a metric at the end, or what the claims judge: the time to the levels where speed is claimed, "
+        "else the final values. Each best setting trains over the seeds.",
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.analysis.claims import CHECKS
 from lsc_engine.config.reporting import BenchReport
 from lsc_engine.report.text import bullets, csv_text, md, plain, section, table
 from lsc_engine.runs.files import UnreadableError, read_json, replace_json, write_whole
@@ -58,22 +59,23 @@ def measure(study: Study, asked: BenchReport) -> list[str]:
 
 def bench_sections(
     study: Study, asked: BenchReport, folder: Path, missing: list[str]
-) -> tuple[list[str], list[Path], list[tuple[str, str]]]:
-    """The page's sections, the files written, and (what, verdict) of every bar."""
+) -> tuple[list[str], list[Path], list[tuple[str, list[dict[str, Any]]]]]:
+    """The page's sections, the files written, and the rows of every table by benchmark and number."""
     parts: list[str] = []
     files: list[Path] = []
-    verdicts: list[tuple[str, str]] = []
+    tables: list[tuple[str, list[dict[str, Any]]]] = []
     for name in asked.names:
         found = known_result(study, name, dict(asked.arguments.get(name, {})))
         if found is None:
             missing.append(f"benchmark {name} was not run: lsc-engine run {study.name} measures it")
             continue
         checks = [row for row in found.get("checks", []) if isinstance(row, dict)]
-        verdicts += [(f"{row.get('what')}: {row.get('bar')}", str(row.get("verdict"))) for row in checks]
+        tables.append((f"{name}{CHECKS}", checks))
         texts = [md(str(found.get("title", name))[:1].upper() + str(found.get("title", name))[1:]) + "."]
         texts.append(_rows_table(checks))
         for number, one in enumerate(found.get("tables", [])):
             rows = [row for row in one.get("rows", []) if isinstance(row, dict)]
+            tables.append((f"{name} {number + 1}", rows))
             texts += [f"**{md(one.get('title', ''))}**" if one.get("title") else "", _rows_table(rows)]
             file = folder / f"{name}-{number + 1}.csv"
             write_whole(file, csv_text(list(rows[0]) if rows else [], [list(row.values()) for row in rows]))
@@ -85,7 +87,7 @@ def bench_sections(
         told = ", ".join(f"{k} {v}" for k, v in machine.items()) if isinstance(machine, dict) else ""
         texts.append(f"Measured by `{plain(found.get('command', ''))}` on {md(told)}." if told else "")
         parts.append(section(f"Benchmark {md(name)}", *texts))
-    return parts, files, verdicts
+    return parts, files, tables
 
 
 def _rows_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -13,15 +13,16 @@ import os
 import sys
 from pathlib import Path
 
+from lsc_engine.analysis.claims import judge
 from lsc_engine.errors import LscError
-from lsc_engine.report.judging import judge
-from lsc_engine.report.material import gather
+from lsc_engine.report.material import found_in, gather, values_of
 from lsc_engine.runs.studies import find_study
 
 
 def told(runs_dir: Path, name: str) -> list[tuple[str, str]]:
     """The claims of a study with their verdicts, as its report has them. LscError where there is no such study."""
-    return [(one.text, one.short) for one in judge(gather(find_study(name, [runs_dir])))]
+    found, _ = found_in(values_of(gather(find_study(name, [runs_dir]))))
+    return [(one.text, one.short) for one in judge(found)]
 
 
 def main(argv: list[str]) -> None:

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsc_engine.config.reporting import Claim
 from lsc_engine.data import ImageSource, eval_batches, fixed_subset, open_source
 from lsc_engine.errors import LscError
-from lsc_engine.report.judging import Judged, of_seeds
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import grouped, md, size, table
 from lsc_engine.runs import Run
@@ -44,48 +44,52 @@ class Recall:
     label: float
 
 
-def database_section(material: Material) -> tuple[str, list[Judged], list[str]]:
-    """The table of all variants as Markdown, whether smaller databases find as well, and what is missing."""
+# The metric that a report adds to the values of a run.
+RECALL = "database/recall_1"
+
+
+def database_section(material: Material) -> tuple[str, dict[str, dict[str, float]], list[Claim], list[str]]:
+    """The table of all variants as Markdown, the recall of each run by its id, the claims that smaller databases find
+    as well, and what is missing."""
     rows, missing = [], []
     facts: Recall | None = None
     answers: dict[str, list[Recall]] = {}
+    values: dict[str, dict[str, float]] = {}
     for row in material.rows:
-        found, sentences = recalls(row.runs, material)
+        by_run, sentences = recalls(row.runs, material)
         missing += sentences
-        if not found:
+        if not by_run:
             continue
-        facts, answers[row.label] = found[0], found
+        found = list(by_run.values())
+        facts, answers[row.runs[0].variant] = found[0], found
+        values |= {name: {RECALL: one.recall[1]} for name, one in by_run.items()}
         rows.append([
             md(row.label), grouped(facts.n), size(_FLOAT * facts.n), size(float(_FLOAT * facts.n * facts.images)),
             *(spread([one.recall[k] for one in found]) for k in NEIGHBOURS), spread([one.label for one in found]),
             str(len(found)),
         ])  # fmt: skip
     if facts is None:
-        return "", [], missing
+        return "", {}, [], missing
     head = ["variant", "n", "an embedding", f"{grouped(facts.images)} embeddings"]
     head += [f"recall@{k} %" for k in NEIGHBOURS] + ["label by the head %", "seeds"]
     words = (
         f"{grouped(facts.queries)} queries in {grouped(facts.stored)} of {grouped(facts.images)} embeddings (float32), "
         "by the largest cosine. Recall: one of the k nearest has the query's class."
     )
-    base = material.baseline.label if material.baseline is not None else ""
-    judged = [smaller(label, found, base, answers[base]) for label, found in answers.items()
-              if base in answers and found[0].n < answers[base][0].n]  # fmt: skip
-    return "\n\n".join([table(head, rows, "lrrrrrrr"), words]), judged, missing
+    base = material.baseline.runs[0].variant if material.baseline is not None else ""
+    claims = [
+        smaller(name, found[0].n, base, answers[base][0].n)
+        for name, found in answers.items()
+        if base in answers and found[0].n < answers[base][0].n
+    ]
+    return "\n\n".join([table(head, rows, "lrrrrrrr"), words]), values, claims, missing
 
 
-def smaller(label: str, found: Sequence[Recall], base: str, others: Sequence[Recall]) -> Judged:
-    """Whether a smaller database finds as well as that of the baseline."""
-    theirs = sum(one.recall[1] for one in others) / len(others)
-    agree = [one.recall[1] >= theirs - MARGIN for one in found]
-    ours = sum(one.recall[1] for one in found) / len(found)
-    told = f"recall@1 {100 * (ours - theirs):+.2g} points, margin {100 * MARGIN:.2g}"
-    sizes = f"{_FLOAT * found[0].n} B an embedding, {_FLOAT * others[0].n} B at {base}"
-    return Judged(
-        f"a database {others[0].n / found[0].n:.3g} times smaller finds as well", "works", label, "",
-        accuracy=of_seeds(agree), seeds=len(found), details=(told, sizes),
-        source="ours: what a smaller database finds is not measured in the papers",
-    )  # fmt: skip
+def smaller(variant: str, n: int, base: str, larger: int) -> Claim:
+    """That a smaller database finds as well as that of the baseline."""
+    told = {"text": f"a database {larger / n:.3g} times smaller finds as well", "variant": variant, "against": base}
+    whose = "ours: what a smaller database finds is not measured in the papers"
+    return Claim.model_validate({**told, "is": "similar", "metric": RECALL, "margin": MARGIN, "source": whose})
 
 
 def spread(shares: Sequence[float]) -> str:
@@ -95,12 +99,14 @@ def spread(shares: Sequence[float]) -> str:
     return f"{values.mean().item():.1f}{deviation}"
 
 
-def recalls(runs: Sequence[Run], material: Material) -> tuple[list[Recall], list[str]]:
-    """What the finished seeds of a variant answer, and why others do not."""
-    found, missing = [], []
+def recalls(runs: Sequence[Run], material: Material) -> tuple[dict[str, Recall], list[str]]:
+    """What the finished seeds of a variant answer, by run id, and why others do not."""
+    found: dict[str, Recall] = {}
+    missing = []
     for run in runs:
         try:
-            found.append(recall_of(open_trained(run, device=torch.device("cpu"), data_dir=material.data_dir), material))
+            trained = open_trained(run, device=torch.device("cpu"), data_dir=material.data_dir)
+            found[run.id] = recall_of(trained, material)
         except LscError as error:
             missing.append(f"no database of {run.id}: {error}")
     return found, missing

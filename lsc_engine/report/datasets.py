@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lsc_engine.config import DATASETS, locate, missing_sentence
 from lsc_engine.config.datasets import count, facts_of
@@ -15,8 +16,9 @@ from lsc_engine.userpaths import home
 
 def data_sections(
     asked: DatasetsReport, printed: Mapping[str, str], data_dir: Path | None, missing: list[str]
-) -> list[str]:
-    """The page's sections; data that is not here is a sentence in `missing`, with how to get it."""
+) -> tuple[list[str], list[tuple[str, list[dict[str, Any]]]]]:
+    """The page's sections, and the rows of its table; data that is not here is a sentence in `missing`, with how to get
+    it."""
     rows = []
     for name in asked.names:
         facts = facts_of(name)
@@ -30,10 +32,11 @@ def data_sections(
         ])  # fmt: skip
     head = ("data set", "here", "training images", "validation images", "classes", "size", "paper")
     how = [f"{md(DATASETS[name].title)}: {md(facts_of(name).how)}" for name in asked.names if facts_of(name).how]
-    return [
+    parts = [
         section("Images", table(head, rows, "llrrrrr"), _NOTE),
         section("How to get them", bullets(how)),
     ]
+    return parts, [("data sets", [dict(zip(head, row, strict=True)) for row in rows])]
 
 
 _NOTE = (

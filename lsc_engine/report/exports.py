@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.analysis.compare import Comparison, Row, compare, is_loss
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import Run, checkpoints
-from lsc_engine.runs.compare import Comparison, Row, compare, is_loss
 from lsc_engine.runs.files import whole_file, write_whole
 from lsc_engine.runs.latex import tabular
 from lsc_engine.runs.tables import lines, write_csv

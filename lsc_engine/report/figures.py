@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.analysis.compare import Row, is_loss
+from lsc_engine.analysis.seed_curves import drawn, over_seeds
 from lsc_engine.report.material import Material
 from lsc_engine.report.results import accuracy_names
 from lsc_engine.report.text import plain
-from lsc_engine.runs.compare import Row, is_loss
 from lsc_engine.runs.rows import Floats
-from lsc_engine.runs.seeds import drawn, over_seeds
 
 ENDINGS = (".svg", ".png")
 # Points of one curve: more than the width of a figure shows.
@@ -45,8 +45,8 @@ def curve_figures(material: Material, sure: Mapping[str, float]) -> list[Figure]
 def figures_of(
     rows: Sequence[Row], metrics: Sequence[str], sure: Mapping[str, float] | None = None, axis: str = "epoch"
 ) -> list[Figure]:
-    """A figure for each metric against `axis` of runs/seeds.py; a loss has one for each kind. `sure`: levels by row
-    key."""
+    """A figure for each metric against `axis` of analysis/seed_curves.py; a loss has one for each kind. `sure`: levels
+    by row key."""
     found = []
     for name in metrics:
         logged = [row for row in rows if name in row.last]

@@ -1,64 +1,29 @@
-"""The loss and accuracy that need no learning: the best constant answer, and chance.
+"""The loss and accuracy that need no learning: the best constant answer, and chance (analysis/trivial.py).
 
-A run that ends there "fails": below three times chance, or with a loss within 1 % of the best constant answer. For
-cross-entropy that is ln(classes); for predefined vectors it is the least loss that one embedding, the same for every
-image, can have: 1 - |mean of the centres in use| for the cosine loss (arXiv:2510.04090, equation 11).
+For cross-entropy the best constant answer has ln(classes); for predefined vectors it is the least loss that one
+embedding, the same for every image, can have: 1 - |mean of the centres in use| for the cosine loss (arXiv:2510.04090,
+equation 11).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.analysis.trivial import Floor
 from lsc_engine.config import RunConfig, derive
 from lsc_engine.errors import LscError
 from lsc_engine.runs import Run
-from lsc_engine.runs.compare import Row
 
 if TYPE_CHECKING:
     import torch
 
     from lsc_engine.heads import Head
 
-TIMES_CHANCE = 3.0
-NEAR = 0.01
 # Classes whose centres stand for all of them where the constant is searched for, and rows made at once.
 _SAMPLE = 4096
 _ROWS = 65_536
-
-
-@dataclass(frozen=True)
-class Floor:
-    """`chance` is 1/classes, `loss` the best constant answer's (None where it cannot be told)."""
-
-    chance: float | None
-    loss: float | None
-
-    def low_accuracy(self, accuracy: float | None) -> bool | None:
-        """Whether an accuracy is below three times chance; None where that cannot be told."""
-        if accuracy is None or self.chance is None or not math.isfinite(accuracy):
-            return None
-        return accuracy < TIMES_CHANCE * self.chance
-
-    def trivial_loss(self, loss: float | None) -> bool | None:
-        """Whether a loss is within 1 % of the best constant answer, or above it; None where that cannot be told."""
-        if loss is None or self.loss is None:
-            return None
-        return not math.isfinite(loss) or loss >= (1 - NEAR) * self.loss
-
-    def stuck(self, row: Row) -> str | None:
-        """A clause where the row's mean final loss is the best constant answer's; None otherwise, and where the
-        accuracy says that it has learned all the same."""
-        last, accuracy = row.last.get("train/loss"), row.last.get("train/accuracy")
-        if last is None or not self.trivial_loss(last[0]):
-            return None
-        if not math.isfinite(last[0]):
-            return "without a loss at its end, which is not finite"
-        if accuracy is not None and self.low_accuracy(accuracy[0]) is False:
-            return None
-        return f"stuck at its trivial loss, {last[0]:.4g} where the best constant answer has {self.loss:.4g}"
 
 
 def floor_of(config: RunConfig, run: Run, data_dir: Path | None) -> Floor:

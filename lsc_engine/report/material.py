@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.analysis.claims import Findings, findings
+from lsc_engine.analysis.compare import Comparison, Row, compare, levels_of_row, variant_key
+from lsc_engine.analysis.trivial import Floor
+from lsc_engine.analysis.values import StudyValues, from_csv, record, to_csv
 from lsc_engine.config import Preset, RunConfig, load_preset, shipped_presets
+from lsc_engine.config.reporting import Claim
 from lsc_engine.errors import LscError
-from lsc_engine.report.floor import Floor, floor_of
+from lsc_engine.report.floor import floor_of
 from lsc_engine.runs import Run
-from lsc_engine.runs.compare import Comparison, Row, compare
 from lsc_engine.runs.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.runs.studies import Study, in_order, tries_of
 
 _SHOWN = 6
 # Notes of a comparison that a report tells where it compares, or does not need: it counts the stages before.
-_TOLD_ELSEWHERE = ("compared", "no seconds", "no speed-up", "is not counted here")
+_TOLD_ELSEWHERE = ("are not compared", "no seconds", "no speed-up", "is not counted here")
 
 
 @dataclass
@@ -157,10 +162,47 @@ def _not_there(preset: Preset, study: Study) -> list[str]:
         if absent:
             seeds = ", ".join(map(str, absent))
             sentences.append(f"{variant.label}: no run of seed{'s' if len(absent) > 1 else ''} {seeds}")
-    unknown = sorted({run.variant for run in study.runs} - {variant.name for variant in preset.variants})
+    names = {variant.name for variant in preset.variants}
+    unknown = sorted({run.variant for run in study.runs if variant_key(run.variant, names) not in names})
     if unknown:
         sentences.append(f"not planned by the preset, and told all the same: {', '.join(unknown)}")
     return sentences
+
+
+def values_of(
+    material: Material, extra: Mapping[str, Mapping[str, float]] | None = None, claims: Sequence[Claim] = ()
+) -> StudyValues:
+    """All that the verdicts of a study are told from. `extra`: run id -> values that the report measured itself, and
+    the `claims` on them."""
+    preset, extra = material.preset, extra or {}
+    runs = [run for row in material.rows for run in row.runs]
+    levels = levels_of_row(material.baseline) if material.baseline is not None else {}
+    made = StudyValues(material.study.name, levels=levels)
+    if preset is not None:
+        made.kind, made.baseline, made.bounds = preset.kind, preset.compare.baseline, []
+        made.claims = list(preset.reporting.claims)
+        there = {(run.variant, run.seed) for run in runs}
+        for name in dict.fromkeys(run.variant for run in runs):
+            absent = [seed for seed in preset.seeds if (name, seed) not in there]
+            if absent:
+                made.absent[name] = absent
+        if preset.tune is not None:
+            made.by = preset.tune.by
+            made.grid = {key: list(values) for key, values in preset.tune.grid.items()}
+    elif material.baseline is not None:
+        made.baseline = made.name(material.baseline.runs[0])
+    made.claims += claims
+    speed = any((claim.metric or "").startswith("speed/") for claim in made.claims)
+    floors = {run.id: material.floors.get(row.key) for row in material.rows for run in row.runs}
+    made.runs = [record(run, made.levels, floor=floors[run.id], speed=speed, extra=extra.get(run.id)) for run in runs]
+    made.tries = [record(run, made.levels) for run in material.tries if run.metric_names()]
+    return made
+
+
+def found_in(values: StudyValues) -> tuple[Findings, str]:
+    """What is to be judged, and the text of values.csv that it is read from: what is kept is what is judged."""
+    text = to_csv(values)
+    return findings(from_csv(text)), text
 
 
 def describe(made: Material, row: Row) -> None:

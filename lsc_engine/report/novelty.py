@@ -19,13 +19,13 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from lsc_engine.config.reporting import Claim
 from lsc_engine.data import ImageSource, fixed_subset, open_source
 from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.report.curves import COLOURS, escaped
 from lsc_engine.report.database import embedded, spread
 from lsc_engine.report.drawing import STYLE, save
-from lsc_engine.report.judging import Judged, of_seeds
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import grouped, md, plain, table
 from lsc_engine.training.trained import Trained, open_trained
@@ -49,9 +49,25 @@ class Novelty:
     curve: tuple[Tensor, Tensor]
 
 
-def novelty_section(material: Material, folder: Path) -> tuple[list[str], list[Path], list[Judged], list[str]]:
-    """Table and figure as Markdown, the files, whether each variant flags new classes, and what is missing."""
-    rows, missing, drawn, judged = [], [], [], []
+# The metrics that a report adds to the values of a run: the shares of images that are flagged.
+FLAGGED_NEW, FLAGGED_KNOWN = "novelty/flagged_new", "novelty/flagged_known"
+
+
+@dataclass(frozen=True)
+class NoveltyReport:
+    """Texts and files of the section, the shares flagged by run id, the claims on them, and what is missing."""
+
+    texts: list[str]
+    files: list[Path]
+    values: dict[str, dict[str, float]]
+    claims: list[Claim]
+    missing: list[str]
+
+
+def novelty_section(material: Material, folder: Path) -> NoveltyReport:
+    """Table and figure as Markdown, and whether each variant is said to flag new classes."""
+    rows, missing, drawn, claims = [], [], [], []
+    values: dict[str, dict[str, float]] = {}
     facts: Novelty | None = None
     for row in material.rows:
         found = []
@@ -59,20 +75,21 @@ def novelty_section(material: Material, folder: Path) -> tuple[list[str], list[P
             try:
                 trained = open_trained(run, device=torch.device("cpu"), data_dir=material.data_dir)
                 found.append(novelty_of(trained, material))
+                values[run.id] = dict(zip((FLAGGED_KNOWN, FLAGGED_NEW), found[-1].flagged, strict=True))
             except LscError as error:
                 missing.append(f"no held-out classes for {run.id}: {error}")
         if not found:
             continue
         facts = found[0]
         drawn.append((row.label, facts))
-        judged.append(flags(row.label, found))
+        claims += flags(row.runs[0].variant)
         rows.append([
             md(row.label), f"{100 * facts.unused:.1f}", spread([one.flagged[1] for one in found]),
             spread([one.flagged[0] for one in found]), *(spread([one.areas[s] for one in found]) for s in SCORES),
             str(len(found)),
         ])  # fmt: skip
     if facts is None:
-        return [], [], [], missing
+        return NoveltyReport([], [], {}, [], missing)
     head = ["variant", "vectors unused %", "new flagged %", "known flagged %", "ROC area of the distance %",
             "ROC area of the margin %", "seeds"]  # fmt: skip
     words = (
@@ -82,19 +99,17 @@ def novelty_section(material: Material, folder: Path) -> tuple[list[str], list[P
     )
     title = "Share of new classes flagged against share of known ones, by the distance; dots: unused vectors"
     texts = [table(head, rows, "lrrrrrr"), words, f"![{md(title)}](novelty.svg)\n\n{md(title)}."]
-    return texts, draw(drawn, folder), judged, missing
+    return NoveltyReport(texts, draw(drawn, folder), values, claims, missing)
 
 
-def flags(label: str, found: Sequence[Novelty]) -> Judged:
-    """Whether unused vectors flag new classes, over the seeds of a variant."""
-    agree = [one.flagged[1] >= LEAST_NEW and one.flagged[0] <= MOST_KNOWN for one in found]
-    shares = [100 * sum(one.flagged[side] for one in found) / len(found) for side in (1, 0)]
-    told = f"{shares[0]:.3g} % of new, {shares[1]:.2g} % of known images flagged"
-    asked = f"wanted at least {100 * LEAST_NEW:g} % and at most {100 * MOST_KNOWN:g} %"
-    return Judged(
-        "unused vectors flag classes that were held out", "works", label, "", accuracy=of_seeds(agree),
-        seeds=len(found), details=(told, asked), source="ours",
-    )  # fmt: skip
+def flags(variant: str) -> list[Claim]:
+    """That unused vectors flag new classes, and leave known ones alone."""
+    new = {"text": "unused vectors flag classes that were held out", "is": "works", "threshold": LEAST_NEW}
+    known = {"text": "and hardly any images of known classes", "is": "fails", "threshold": MOST_KNOWN}
+    both = ((new, FLAGGED_NEW), (known, FLAGGED_KNOWN))
+    return [
+        Claim.model_validate({**told, "variant": variant, "metric": metric, "source": "ours"}) for told, metric in both
+    ]
 
 
 def novelty_of(trained: Trained, material: Material) -> Novelty:

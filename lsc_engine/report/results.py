@@ -7,25 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsc_engine.report.judging import Judged, claims_of
+from lsc_engine.analysis.claims import Findings, Judged
+from lsc_engine.analysis.compare import BASELINE, UNITS, LevelResult, Row, is_loss, levels_against
+from lsc_engine.analysis.tuning import in_grid_order, last_value, values_text
+from lsc_engine.analysis.verdict import at_values, chosen
+from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import bullets, csv_text, grouped, md, percent, seconds, short, table
 from lsc_engine.runs import Run
-from lsc_engine.runs.compare import BASELINE, UNITS, LevelResult, Row, compare, is_loss
 from lsc_engine.runs.stages import Cost, cost_of, stages_of
 
 NEVER = "-"
 _FEW_SEEDS = 3
 # How the results of claims are told, for who reads one page only.
 _READING = {
-    "faster": "Faster: every level that the preset fixes is reached in fewer epochs; a tie is not faster. It holds "
-    "where that is so in every seed. Differs by level: at some levels only; by seed: in some seeds only.",
-    "better": "Better: the final value of the mean over the seeds is ahead by more than the margin, and every seed is "
-    "ahead.",
-    "similar": "As good as: the final values differ in the mean by no more than the margin, either way.",
-    "fails": "Fails: the accuracy ends below three times chance, the loss within 1 % of the best constant answer.",
-    "works": "Works: the accuracy ends at three times chance or above, the loss more than 1 % under that of the best "
-    "constant answer.",
+    "faster": "Faster: at every level that the preset fixes, the epochs to it are fewer, by more than the resolution "
+    "of the evaluations, each variant with the settings that bring it there first. It holds where that is so in every "
+    "seed. Differs by level: at some levels only; by seed: in some seeds only. Depends on the rate: at settings that "
+    "both tried the other is ahead.",
+    "better": "Better: every seed ends ahead, and the mean by more than the margin.",
+    "similar": "As good as: every seed ends at most the margin behind, or ahead.",
+    "equal": "Equal: every seed ends within the margin, either way.",
+    "fails": "Fails: every seed ends below the threshold, or diverges. The threshold is the claim's.",
+    "works": "Works: every seed ends at the threshold or beyond. The threshold is the claim's.",
+    "bound": "In every row of every table that has the column.",
 }
 
 
@@ -34,17 +39,30 @@ def verdict_table(found: Sequence[Judged], seeds: int) -> str:
     rows = []
     marked = any(one.source for one in found)
     for one in found:
-        what = {"faster": "faster", "better": "better", "similar": "similar", "fails": "fails", "works": "works"}
-        about = f"{md(one.variant)} {what[one.result]}" + (f" than {md(one.against)}" if one.against else "")
-        if one.result == "similar":
-            about = f"{md(one.variant)} as good as {md(one.against)}"
+        about = f"{md(one.variant)} {one.result}" + (f" than {md(one.against)}" if one.against else "")
+        if one.result in ("similar", "equal"):
+            about = f"{md(one.variant)} {'as good as' if one.result == 'similar' else 'equal to'} {md(one.against)}"
+        if one.about:
+            about = f"{md(one.variant)} {one.result}: {md(one.about)}" if one.result != "bound" else md(one.about)
+        if one.result == "bar":
+            about = f"bar of {md(one.variant)}"
         whose = [md(one.source) or NEVER] if marked else []
         measured = md("; ".join(one.details)) or NEVER
-        rows.append([md(one.text), *whose, about, md(one.accuracy), md(one.loss), measured])
+        rows.append([md(one.text), *whose, about, md(one.accuracy) or NEVER, md(one.loss) or NEVER, measured])
     text = table(("claim", *(["whose"] if marked else []), "tested as", "by accuracy", "by loss", "measured"), rows)
     told = bullets(_READING[result] for result in dict.fromkeys(one.result for one in found) if result in _READING)
     few = f"Told from {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
     return "\n\n".join([text, told, *([few] if 0 < seeds < _FEW_SEEDS else [])]) if text else text
+
+
+def checked_sections(found: Findings, judged: Sequence[Judged]) -> dict[str, str]:
+    """Title -> the sections of a page that are made of its values.csv and of nothing else."""
+    seeds = min((len(row.runs) for row in found.rows), default=0)
+    return {
+        "Verdict": verdict_table(judged, seeds),
+        "Levels": level_tables(found),
+        "Learning rates": rate_tables(found),
+    }
 
 
 def final_table(material: Material) -> str:
@@ -125,68 +143,134 @@ def spread(last: tuple[float, float, int] | None, scale: float) -> str:
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 
-def level_tables(material: Material) -> str:
-    """Steps, epochs and seconds to each level, and how much sooner than what a claim names, else the baseline, with the
-    range over seeds."""
-    base = material.baseline
-    if base is None or not base.levels:
+def _goal(metric: str, level: float) -> str:
+    return f"**{md(metric)} {f'{level:g}' if is_loss(metric) else f'{100 * level:g} %'}**"
+
+
+def level_tables(found: Findings) -> str:
+    """Steps, epochs and seconds to each level, every variant with its best settings for it, and how much sooner than
+    what a claim names, else the baseline, with the range over seeds."""
+    base, comparison = found.baseline, found.comparison
+    if base is None or comparison is None or not base.levels:
         return ""
-    against = references(material)
-    several = len({row.key for row in against.values()}) > 1
-    head = ("variant", *(["against"] if several else []), "steps", "sooner", "epochs", "sooner", "seconds", "sooner")
-    told = {row.key: _levels_against(row, against.get(row.key), base) for row in material.rows}
+    names = found.values.variants
+    against = references(found)
+    tuned = bool(comparison.tries)
+    several = len(set(against.values())) > 1
+    head = ["variant", *(["best with"] if tuned else []), *(["against"] if several else [])]
+    head += [word for unit in UNITS for word in (unit, "sooner")]
     parts = []
-    for index, level in enumerate(base.levels):
+    stuck: dict[str, str] = {}
+    for level in base.levels:
+        aim = level_purpose(found.values.levels, "loss" if is_loss(level.metric) else "accuracy")
+        assert aim is not None
         rows = []
-        for row in material.rows:
-            other = against.get(row.key)
-            compared = other is not None and material.stuck(other) is None
-            names = [md(other.label) if other is not None else NEVER] if several else []
-            rows.append([_name(material, row), *names, *_level_cells(told[row.key][index], compared)])
-        goal = f"{level.level:g}" if is_loss(level.metric) else f"{100 * level.level:g} %"
-        parts.append(f"**{md(level.metric)} {goal}**\n\n{table(head, rows, 'l' + 'l' * several + 'rrrrrr')}")
-    stuck = {row.label: why for row in against.values() if (why := material.stuck(row)) is not None}
+        for name in names:
+            row, best = chosen(comparison, found.key(name), aim)
+            other = chosen(comparison, found.key(against[name]), aim)[0] if name in against else None
+            if row is None:
+                continue
+            if other is not None and (why := found.stuck(other)) is not None:
+                stuck[other.label] = why
+                other = None
+            told = levels_against(row, other or row, {level.metric: [level.level]})[0]
+            cells = [_label(found, row)]
+            cells += [md(values_text(best.values)) if best is not None else NEVER] if tuned else []
+            cells += [md(found.label(against[name])) if name in against else NEVER] if several else []
+            for unit in UNITS:
+                cells += [md(told.text(unit)), md(str(told.faster[unit])) if other is not None else NEVER]
+            rows.append(cells)
+        text = table(head, rows, "l" * (1 + tuned + several) + "rrrrrr")
+        parts.append(f"{_goal(level.metric, level.level)}\n\n{text}")
     parts += [f"{md(label)} is {why}: no speed-up is told against it." for label, why in stuck.items()]
-    if len(stuck) < len({row.key for row in against.values()}):
-        place = "" if several else f" against {md(next(iter(against.values())).label)}"
+    if len(stuck) < len(set(against.values())):
+        place = "" if several else f" against {md(found.label(next(iter(against.values()))))}"
         parts.append(
             f"Sooner{place}: in brackets the range over seeds. `>` of a place: not reached in so long. `>×`: at least "
-            "so much, the other did not reach it."
+            "so much, as the other did not reach it in every seed, or this one was there at its first evaluation. Busy "
+            "machine, unsteady seconds: not compared, as they tell of the machine."
         )
     return "\n\n".join(parts)
 
 
-def references(material: Material) -> dict[str, Row]:
-    """Row key -> the row that a claim compares it with, else the baseline; none for what others are compared with."""
-    base = material.baseline
+def _label(found: Findings, row: Row) -> str:
+    base = found.baseline
+    marks = " (baseline)" if base is not None and row.label == base.label else ""
+    return md(row.label) + marks + (" †" if found.stuck(row) is not None else "")
+
+
+def references(found: Findings) -> dict[str, str]:
+    """Variant -> the one that a claim compares it with, else the baseline; none for what others are compared with."""
+    base = found.baseline
     assert base is not None
-    found: dict[str, Row] = {}
-    for claim in claims_of(material):
-        row, other = material.row(claim.variant), material.row(claim.against) if claim.against else base
-        if row is not None and other is not None and row is not other and claim.result not in ("fails", "works"):
-            found.setdefault(row.key, other)
-    named = {row.key for row in found.values()}
-    for row in material.rows:
-        if row is not base and row.key not in named:
-            found.setdefault(row.key, base)
-    return found
+    usual = found.values.name(base.runs[0])
+    told: dict[str, str] = {}
+    for claim in found.claims:
+        other = claim.against or usual
+        there = found.row(claim.variant) is not None and found.row(other) is not None
+        if there and claim.variant != other and claim.result not in ("fails", "works"):
+            told.setdefault(claim.variant, other)
+    named = set(told.values())
+    for name in found.values.variants:
+        if name != usual and name not in named:
+            told.setdefault(name, usual)
+    return told
 
 
-def _levels_against(row: Row, other: Row | None, base: Row) -> list[LevelResult]:
-    """The levels of a row, compared with another row than the baseline where there is one."""
-    if other is None or other is base or (row is base and other is base):
-        return row.levels
-    levels: dict[str, list[float]] = {}
-    for level in row.levels:
-        levels.setdefault(level.metric, []).append(level.level)
-    return compare([*other.runs, *row.runs], other.key, levels).rows[1].levels
+# --- rates ------------------------------------------------------------------------------------------------------------
 
 
-def _level_cells(level: LevelResult, compared: bool) -> list[str]:
-    cells = []
-    for unit in UNITS:
-        cells += [md(level.text(unit)), md(str(level.faster[unit])) if compared else NEVER]
-    return cells
+def rate_tables(found: Findings) -> str:
+    """Every variant at every setting that was tried, by what the claims judge, the best one of each in bold."""
+    comparison, tries = found.comparison, found.values.tries
+    if comparison is None or not comparison.tries:
+        return ""
+    groups = {name: row.group for name in found.values.variants if (row := found.row(name)) is not None}
+    usual = found.values.name(comparison.baseline.runs[0])
+    aims = purposes(found.claims, found.values.levels, usual, found.values.by or CLAIMS, groups)
+    at = {name: at_values(comparison, found.key(name)) for name in groups}
+    columns = list(dict.fromkeys(
+        values_text(one.values)
+        for one in in_grid_order([one for tried in comparison.tries.values() for one in tried])
+    ))  # fmt: skip
+    parts = []
+    for aim in dict.fromkeys(aim for own in aims.values() for aim in own):
+        for metric, level in reversed(aim.levels) if aim.levels else [(aim.metric, None)]:
+            rows = []
+            for name in groups:
+                if aim not in aims[name]:
+                    continue
+                _, best = chosen(comparison, found.key(name), aim)
+                bold = values_text(best.values) if best is not None else ""
+                cells = [_rate_cell(at[name].get(text), metric, level, text == bold) for text in columns]
+                edge = "edge of the grid" if best is not None and best.edge else ""
+                rows.append([md(found.label(name)), *cells, edge])
+            goal = f"Epochs to {_goal(metric, level)}" if level is not None else f"**{md(metric)}** at the end of a try"
+            text = table(("variant", *map(md, columns), ""), rows, "l" + "r" * len(columns))
+            parts.append(f"{goal}:\n\n{text}")
+    seeds = sorted({run.seed for run in tries})
+    others = {run.status().shown_state for run in tries} - {"finished"}
+    words = [
+        f"Tries have seed {', '.join(map(str, seeds))}; where a setting also trained over the seeds, the mean is over "
+        "all of its runs. In bold the best of the tries, which trained over the seeds; a grid whose best value lies at "
+        "its edge grows, at most twice each way."
+    ]
+    words += [f"States other than finished: {', '.join(sorted(others))}."] if others else []
+    return "\n\n".join([*parts, *words])
+
+
+def _rate_cell(row: Row | None, metric: str, level: float | None, best: bool) -> str:
+    if row is None:
+        return NEVER
+    if level is not None:
+        text = levels_against(row, row, {metric: [level]})[0].text("epochs")
+    else:
+        # Tries may be shorter than the runs over the seeds: the end is that of the try.
+        last = last_value(row.runs[0], metric)
+        text = NEVER if last is None else short(last) if is_loss(metric) else f"{percent(last)} %"
+    if row.states.get(row.runs[0].seed) == "diverged":
+        text = "diverged"
+    return f"**{md(text)}**" if best else md(text)
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
@@ -297,18 +381,3 @@ def _run_line(row: Row, run: Run, names: Sequence[str]) -> list[Any]:
     state = row.states.get(run.seed, "")
     head = [run.id, run.variant, row.label, run.seed, state, int(cost.steps), cost.seconds, row.kind]
     return [*head, *(last.get(name) for name in names)]
-
-
-def levels_csv(material: Material) -> str:
-    """One line per variant, level and seed: where it was reached, and the variant's speed-up in each unit."""
-    head = ["variant", "metric", "level", "seed", "reached", *UNITS]
-    head += [f"{unit}_{word}" for unit in UNITS for word in ("faster", "from", "to", "bound", "note")]
-    rows: list[list[Any]] = []
-    for row in material.rows:
-        for level in row.levels:
-            speeds = [level.faster[unit] for unit in UNITS]
-            told = [cell for s in speeds for cell in (s.ratio, s.low, s.high, s.bound, s.note)]
-            for seed, reach in sorted(level.by_seed.items()):
-                place = [reach.at(unit) for unit in UNITS]
-                rows.append([row.runs[0].variant, level.metric, level.level, seed, int(reach.reached), *place, *told])
-    return csv_text(head, rows)

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from lsc_engine.analysis.compare import Row
 from lsc_engine.config import RunConfig, derive, fields
 from lsc_engine.config.build import raw_variants, sections_of
 from lsc_engine.config.derived import is_table
@@ -15,9 +16,7 @@ from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError
 from lsc_engine.report.material import Material
 from lsc_engine.report.results import NEVER, spread
-from lsc_engine.report.text import bullets, code, grouped, md, percent, short, table
-from lsc_engine.runs import Run
-from lsc_engine.runs.compare import Row
+from lsc_engine.report.text import bullets, code, grouped, md, short, table
 
 DEFAULT_MARK = "ours: default"
 # Settings that say when things are looked at, not what is trained; told where they are marked or differ.
@@ -134,59 +133,6 @@ def _mark(key: str, marks: Mapping[str, str], given: Collection[str]) -> str:
         if found is not None:
             return found
     return "ours" if key in given else DEFAULT_MARK
-
-
-# --- tries ------------------------------------------------------------------------------------------------------------
-
-
-def tries_text(material: Material) -> str:
-    """The grid of [tune], what each try came to, and which one trained over the seeds."""
-    tune = material.preset.tune if material.preset is not None else None
-    if not material.tries:
-        return "" if tune is None else "The grid of the preset was not tried: its tries are not here."
-    names = [row.runs[0].variant for row in material.rows]
-    by = tune.by if tune is not None else "train/accuracy"
-    rows = []
-    place = {name: number for number, name in enumerate(names)}
-    for run in sorted(material.tries, key=lambda run: place.get(_base_of(run.variant, names) or "", len(place))):
-        base = _base_of(run.variant, names)
-        row = material.row(base) if base is not None else None
-        values = _tried(run, row, tune.grid if tune is not None else {})
-        chosen = row is not None and bool(values) and all(_same(row.settings.get(k), v) for k, v in values.items())
-        told = ", ".join(f"{key} = {_word(value)}" for key, value in values.items()) or run.variant
-        # A self-supervised run has the accuracy by its class means only.
-        last = run.last().get(by, run.last().get(f"{by}_means"))
-        state = run.status().shown_state
-        score = percent(last) if "loss" not in by else short(last)
-        label = row.label if row is not None else base or run.variant
-        rows.append([md(label), code(told), score if last is not None else NEVER, state, "chosen" if chosen else ""])
-    unit = "" if "loss" in by else " %"
-    text = table(("variant", "tried", f"{md(by)}{unit}", "state", ""), rows, "llr")
-    length = f", for {tune.duration}" if tune is not None and tune.duration else ""
-    seed = f" Seed {tune.seed}{length}." if tune is not None else ""
-    return f"The same grid for every variant; the best by {md(by)} trained over the seeds.{seed}\n\n{text}"
-
-
-def _base_of(variant: str, names: Sequence[str]) -> str | None:
-    """The variant that a try called `variant+lr=0.001` is of."""
-    fitting = [name for name in names if variant == name or variant.startswith(f"{name}+")]
-    return max(fitting, key=len, default=None)
-
-
-def _tried(run: Run, row: Row | None, grid: Mapping[str, Any]) -> dict[str, Any]:
-    from lsc_engine.runs.settings import settings_of
-
-    settings = settings_of(run.config)
-    keys = list(grid)
-    if not keys and row is not None:
-        keys = [key for key in row.settings if settings.get(key) != row.settings[key] and key != "train.duration"]
-    return {key: settings.get(key) for key in keys}
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return list(one) == list(other)
-    return bool(one == other)
 
 
 # --- vectors ----------------------------------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from lsc_engine.analysis.compare import Row
 from lsc_engine.report.curves import COLOURS, escaped
 from lsc_engine.report.drawing import STYLE, save
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import md, plain
 from lsc_engine.runs import Run
-from lsc_engine.runs.compare import Row
 from lsc_engine.runs.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.files import UnreadableError
 

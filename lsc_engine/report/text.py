@@ -22,6 +22,11 @@ def md(text: object) -> str:
     return safe
 
 
+def cell(text: object) -> str:
+    """`text` inside a table of Markdown that is written by hand elsewhere: one line, no bars."""
+    return " ".join(str(text).replace("|", "\\|").split())
+
+
 def code(text: object) -> str:
     """`text` in a code span, which a table cell can hold."""
     return f"`{plain(text).replace('`', chr(39)).replace('|', '¦')}`"

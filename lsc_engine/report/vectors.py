@@ -19,8 +19,11 @@ from lsc_engine.vectors.counting import SystemFacts, cosine_histogram, facts, n_
 _PANELS = 9
 
 
-def vector_sections(asked: VectorsReport, folder: Path, missing: list[str]) -> tuple[list[str], list[Path]]:
-    """The page's sections, and the files written into `folder`; what cannot be had goes to `missing`."""
+def vector_sections(
+    asked: VectorsReport, folder: Path, missing: list[str]
+) -> tuple[list[str], list[Path], list[tuple[str, list[dict[str, Any]]]]]:
+    """The page's sections, the files written into `folder`, and the rows of its tables by name; what cannot be had goes
+    to `missing`."""
     known = _all_facts(asked, missing)
     rows = [_row(one) for one in known]
     least = [row for classes in asked.classes for row in _least(asked.systems, classes, missing)]
@@ -32,7 +35,7 @@ def vector_sections(asked: VectorsReport, folder: Path, missing: list[str]) -> t
         section("Smallest n", table(_LEAST, map(_shown, least), "rlrrrrrrrr"), _LEAST_NOTE) if least else "",
         section("Pictures", *drawn),
     ]
-    return [part for part in parts if part], files + pictures
+    return [part for part in parts if part], files + pictures, [("systems", rows), ("n_min", least)]
 
 
 _HEAD = ("system", "n", "vectors", "max cosine", "smallest angle", "before dropping", "mean acute angle", "rank",

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.analysis.claims import Findings, Judged, judge
+from lsc_engine.analysis.values import VALUES, StudyValues
 from lsc_engine.config import Preset
+from lsc_engine.config.reporting import Claim
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report import figures, layers, results, settings
-from lsc_engine.report.judging import Judged, judge
-from lsc_engine.report.material import Material, gather
+from lsc_engine.report.check import INDEX, MARK, PAGE
+from lsc_engine.report.material import Material, found_in, gather, values_of
 from lsc_engine.report.text import bullets, md, section, table
 from lsc_engine.report.viewing import view_figure, view_material, view_title, views_of
 from lsc_engine.runs.embeddings import list_snapshots
 from lsc_engine.runs.files import replace_file
 from lsc_engine.runs.studies import Study
 from lsc_engine.runs.views import SavedView
-
-PAGE, INDEX = "report.md", "index.md"
-MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"
 
 
 @dataclass
@@ -36,11 +36,15 @@ class Written:
     kind: str
     page: Path
     files: list[Path] = field(default_factory=list)
-    verdicts: list[tuple[str, str]] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     data: str = ""
     seeds: int = 0
+
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """Every claim with its verdict in few words."""
+        return [(one.text, one.short) for one in self.judged]
 
     def document(self) -> dict[str, Any]:
         """As JSON tells it."""
@@ -83,7 +87,6 @@ def _write_trained(
 ) -> Written:
     """The page, tables and figures of runs; `saved`: figures of saved views."""
     study = material.study
-    judged = judge(material)
     sure = settings.sure_levels(material)
     apart = layers.layer_figures(material)
     drawn = [*saved, *figures.curve_figures(material, sure)]
@@ -99,14 +102,15 @@ def _write_trained(
     )  # fmt: skip
     open_folder(folder)
     spaces, made.files = _spaces(material, folder)
-    analyses, files = _analyses(material, folder, judged, made.missing)
-    made.files += files
-    made.judged, made.verdicts = judged, [(one.text, one.short) for one in judged]
-    text = study_page(material, judged, drawn, spaces, analyses, apart, words)
+    measured = _analyses(material, folder, made.missing)
+    made.files += measured.files
+    found, values = found_in(values_of(material, measured.values, measured.claims))
+    made.judged = judge(found)
+    text = study_page(material, found, made.judged, drawn, spaces, measured.parts, apart, words)
     save(folder / PAGE, text, made)
+    save(folder / VALUES, values, made)
     if material.rows:
         save(folder / "runs.csv", results.runs_csv(material), made)
-        save(folder / "levels.csv", results.levels_csv(material), made)
     made.files += write_all(figures.write_figures, [*drawn, *apart], folder)
     return made
 
@@ -118,25 +122,32 @@ def _write_untrained(material: Material, preset: Preset, folder: Path) -> Writte
     from lsc_engine.report.vectors import paper_section, vector_sections
 
     words, asked = material.words(), preset.reporting
+    tables: list[tuple[str, list[dict[str, Any]]]] = []
     made = Written(material.study.name, words["title"], words["source"], preset.kind, folder / PAGE)
     open_folder(folder)
     paper = asked.paper
     parts: list[str] = []
     try:
         if asked.vectors is not None:
-            parts, made.files = vector_sections(asked.vectors, folder, made.missing)
+            parts, made.files, tables = vector_sections(asked.vectors, folder, made.missing)
         if asked.datasets is not None:
             made.data = ", ".join(asked.datasets.names)
-            parts = data_sections(asked.datasets, paper.values if paper else {}, material.data_dir, made.missing)
+            printed_values = paper.values if paper is not None else {}
+            parts, tables = data_sections(asked.datasets, printed_values, material.data_dir, made.missing)
         if asked.bench is not None:
-            parts, made.files, made.verdicts = bench_sections(material.study, asked.bench, folder, made.missing)
+            parts, made.files, tables = bench_sections(material.study, asked.bench, folder, made.missing)
     except OSError as error:
         raise LscError(f"{folder} cannot be written: {error.strerror or error}") from None
     values = paper.values if paper is not None and asked.datasets is None else {}
     printed = paper_section(values, paper.note, paper.metric) if paper is not None and (values or paper.note) else ""
     lacking = section("Missing", bullets(md(sentence) for sentence in made.missing))
-    page = "\n\n".join(part for part in (head(words, material.study.name), *parts, printed, lacking) if part)
+    bounds = list(asked.bench.claims) if asked.bench is not None else []
+    found, kept = found_in(StudyValues(material.study.name, preset.kind, tables=tables, bounds=bounds))
+    made.judged = judge(found)
+    verdict = section("Verdict", results.checked_sections(found, made.judged)["Verdict"])
+    page = "\n\n".join(part for part in (head(words, material.study.name), verdict, *parts, printed, lacking) if part)
     save(folder / PAGE, page + "\n", made)
+    save(folder / VALUES, kept, made)
     return made
 
 
@@ -180,38 +191,52 @@ def _spaces(material: Material, folder: Path) -> tuple[list[str], list[Path]]:
         raise LscError(f"{folder}: figures cannot be written: {error.strerror or error}") from None
 
 
-def _analyses(
-    material: Material, folder: Path, judged: list[Judged], missing: list[str]
-) -> tuple[list[str], list[Path]]:
-    """The sections that [analysis] asks for, and their files; verdicts are added to `judged`."""
+@dataclass
+class _Measured:
+    """What [analysis] adds to a report: sections, files, values by run id, and the claims on them."""
+
+    parts: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+
+    def add(self, values: dict[str, dict[str, float]], claims: list[Claim]) -> None:
+        self.claims += claims
+        for run, found in values.items():
+            self.values.setdefault(run, {}).update(found)
+
+
+def _analyses(material: Material, folder: Path, missing: list[str]) -> _Measured:
+    """The sections that [analysis] asks for, measured on the trained networks."""
     asked = material.preset.reporting.analysis if material.preset is not None else None
-    parts: list[str] = []
-    files: list[Path] = []
+    made = _Measured()
     if asked is None or not material.rows:
-        return parts, files
+        return made
     try:
         if "database" in asked.names:
             from lsc_engine.report.database import database_section
 
-            text, found, absent = database_section(material)
-            judged += found
-            parts.append(section("Database of embeddings", text))
+            text, values, claims, absent = database_section(material)
+            made.add(values, claims)
+            made.parts.append(section("Database of embeddings", text))
             missing += absent
         if "novelty" in asked.names:
             from lsc_engine.report.novelty import novelty_section
 
-            texts, files, found, absent = novelty_section(material, folder)
-            judged += found
-            parts.append(section("New classes", *texts))
-            missing += absent
+            told = novelty_section(material, folder)
+            made.add(told.values, told.claims)
+            made.parts.append(section("New classes", *told.texts))
+            made.files += told.files
+            missing += told.missing
     except OSError as error:
         raise LscError(f"{folder}: figures cannot be written: {error.strerror or error}") from None
     material.missing += [sentence for sentence in missing if sentence not in material.missing]
-    return parts, files
+    return made
 
 
 def study_page(
     material: Material,
+    found: Findings,
     judged: Sequence[Judged],
     drawn: Sequence[figures.Figure],
     spaces: Sequence[str],
@@ -220,13 +245,13 @@ def study_page(
     words: dict[str, str],
 ) -> str:
     """The page of a study that trained, as Markdown."""
-    seeds = min((len(row.runs) for row in material.rows), default=0)
+    checked = results.checked_sections(found, judged)
     known = settings.sizes(material)
     parts = [
         head(words, material.study.name),
-        section("Verdict", results.verdict_table(judged, seeds)),
+        section("Verdict", checked["Verdict"]),
         section("Results", results.final_table(material)) if material.rows else "",
-        section("Levels", results.level_tables(material)),
+        section("Levels", checked["Levels"]),
         section("Curves", *(picture(figure.name, figure.title) for figure in drawn)),
         section("Layers", *layers.layer_tables(material, known), *(picture(f.name, f.title) for f in apart)),
         section("Embeddings", *spaces),
@@ -234,7 +259,7 @@ def study_page(
         section("Vectors", settings.vector_table(material)),
         section("Cost", results.cost_table(material, known)) if material.rows else "",
         section("Data", settings.data_text(material)),
-        section("Learning rates", settings.tries_text(material)),
+        section("Learning rates", checked["Learning rates"]),
         section("Settings", settings.setting_table(material)) if material.rows else "",
         section("Missing", bullets(md(sentence) for sentence in material.missing)),
         section("Made with", settings.made_with(material)),

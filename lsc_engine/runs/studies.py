@@ -73,9 +73,14 @@ class Study:
 
 
 def in_order(runs: Iterable[Run], preset: Preset | None) -> list[Run]:
-    """Runs of one study in the order of its preset's variants, seeds rising; variants it does not know last."""
+    """Runs of one study in the order of its preset's variants, seeds rising; `NAME+lr=0.001` after NAME, variants it
+    does not know last."""
     order = {variant.name: place for place, variant in enumerate(preset.variants)} if preset else {}
-    return sorted(runs, key=lambda run: (order.get(run.variant, len(order)), run.variant, run.seed))
+
+    def place(name: str) -> int:
+        return order.get(name, order.get(name.partition("+")[0], len(order)))
+
+    return sorted(runs, key=lambda run: (place(run.variant), run.variant, run.seed))
 
 
 def write_study(root: Path, study: str, text: str) -> Path:
@@ -196,4 +201,22 @@ def find_study(ref: str, dirs: Iterable[str | Path] | None = None) -> Study:
 
 def tries_of(study: Study) -> tuple[Run, ...]:
     """The runs of the study's tries, in order of their ids."""
-    return tuple(run for run in list_runs([study.root]) if run.study == f"{study.name}{layout.TRIES}")
+    return tries_in(study.root, study.name)
+
+
+def tries_beside(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The tries of the studies of these runs, from the same runs folders."""
+    studies = dict.fromkeys((run.root, run.study) for run in runs if run.root is not None)
+    return tuple(run for root, study in studies if root is not None for run in tries_in(root, study))
+
+
+def tries_in(root: Path, study: str) -> tuple[Run, ...]:
+    """The tries of a study of that name in a runs folder, in order of their ids; without looking at other studies."""
+    name = f"{study}{layout.TRIES}"
+    found = []
+    for folder in sorted((root / name).glob("*/seed-*")):
+        identifier = f"{name}/{folder.parent.name}/{folder.name}"
+        named = layout.NAME.fullmatch(folder.parent.name) and layout.SEED.fullmatch(folder.name)
+        if named and folder.is_dir() and layout.stays_inside(root, folder):
+            found.append(Run(folder, identifier, root))
+    return tuple(found)

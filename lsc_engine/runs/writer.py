@@ -278,6 +278,13 @@ class RunWriter:
         except OSError as error:
             self._note_trouble("source", f"{SOURCE}: {error.strerror}")
 
+    def recorded(self, key: str) -> Any:
+        """What source.json holds under a key; None where it holds nothing."""
+        try:
+            return read_json(self.folder / SOURCE).get(key)
+        except UnreadableError:
+            return None
+
     def message(self, text: str) -> None:
         """A line for log.txt with the time of day, and on stderr."""
         self.check()

@@ -12,6 +12,7 @@ import torch
 from lsc_engine.config import Derived, RunConfig, derive
 from lsc_engine.errors import DivergedError, LscError
 from lsc_engine.runs import RunWriter, control
+from lsc_engine.runs.load import LoadMeter
 from lsc_engine.runs.lock import LostRunError, TakenError
 from lsc_engine.runs.writer import FinishedError
 from lsc_engine.training.devices import cpu_threads, device_name
@@ -87,6 +88,7 @@ def _train(
     """Train with an open writer, and leave the exit record: the state. LostRunError where the run is another's now."""
     folder = writer.folder
     session: Session | None = None
+    load = LoadMeter(writer.recorded("load"))
     try:
 
         def say(text: str) -> None:
@@ -98,8 +100,9 @@ def _train(
             torch.set_num_threads(cpu_threads(config.train.batch_size, derived.image_size))
         taken = take(config, folder, runs_dir, channels=derived.channels, device=device)
         session = Session(
-            config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say, like=like
-        )
+            config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say, like=like,
+            sample_load=load.sample,
+        )  # fmt: skip
         writer.record(
             head=session.head.record(), device=device_name(device), threads=torch.get_num_threads(),
             parameters=session.parameters,
@@ -132,6 +135,7 @@ def _train(
     except BaseException:
         writer.finish("failed", 1, "interrupted before a checkpoint could be written")
         raise
+    writer.record(load=load.record())
     writer.finish(state, code, message)
     if not folder.is_dir():
         raise LscError(message or f"the run folder {folder} is gone")

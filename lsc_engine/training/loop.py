@@ -40,6 +40,11 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
     if signals.stop is not None:
         return Outcome("stopped", signals.stop, step)
 
+    if s.reached():
+        # The process ended between its last checkpoint and its end.
+        total = step
+        writer.status(total_steps=total)
+
     while step < total:
         # --------------------------------------------------------------------------------------------- One step
         batch = next(batches)
@@ -73,6 +78,10 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
             s.report(writer, step, values)
         if is_time(step, s.eval_every, total):
             s.evaluate(writer, step, signals)
+            if s.reached() and not s.owes_evaluation:
+                total = step
+                writer.status(total_steps=total)
+                writer.message(f"step {step} is the last: every level of train.until is reached")
 
         # ------------------------------------------------------------------ Signs of life, and what others ask for
         writer.heartbeat(step, s.remaining)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.config import Derived, RunConfig
+from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.data import Batch, Batches, WorkerLostError, eval_batches, images_from_class
 from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
@@ -54,7 +55,7 @@ class Session:
     def __init__(
         self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
         say: Callable[[str], None], taken: Taken | None = None, display: Display | None = None,
-        like: Path | None = None,
+        like: Path | None = None, sample_load: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.config, self.derived, self.folder, self.device, self.like = config, derived, folder, device, like
         self.dtype = autocast_dtype(config.train.precision, device)
@@ -71,6 +72,8 @@ class Session:
         self.first_step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.loss_count = 0
+        # The newest value of every metric of train.until.
+        self._until = dict.fromkeys(config.train.until or {}, math.nan)
         self.best: float | None = None
         self.best_step: int | None = None
         self._score: float | None = None
@@ -80,6 +83,7 @@ class Session:
         # Owed: an evaluation that a stop cut short, and that of weights taken over, before the first step.
         self.owes_evaluation = False
         self.remaining: float | None = None
+        self._sample_load = sample_load
         self._display, self._shown = display, dict[str, float]()
         self._neighbours = Neighbours(device)
 
@@ -170,8 +174,18 @@ class Session:
         self.loss_count = 0
         return float(mean)
 
+    def reached(self) -> bool:
+        """Whether every metric of train.until is at or beyond its level, by its newest value."""
+        levels = self.config.train.until or {}
+        return bool(levels) and all(
+            value <= levels[name] if lower_is_better(name) else value >= levels[name]
+            for name, value in self._until.items()
+        )
+
     def report(self, writer: RunWriter, step: int, values: dict[str, float]) -> None:
         """One line in log.txt, the seconds left, and the display."""
+        self._until |= {name: value for name, value in values.items() if name in self._until}
+        self._sample_load()
         done, seconds = step - self.first_step - 1, self.clock.seconds - self._seconds_before
         if done > 0 and seconds > 0:
             self.remaining = seconds / done * (self.total_steps - step)
@@ -269,6 +283,7 @@ class Session:
             "numerics": json.dumps(self.numerics),
             "owes_evaluation": self.owes_evaluation,
             "etf_streaks": self.fixing.streaks,
+            "until": self._until,
         }
         try:
             writer.sync()
@@ -330,6 +345,7 @@ class Session:
         self.best, self.best_step = state["best"], state["best_step"]
         self.micro.parts, self.numerics = state["parts"], json.loads(state["numerics"])
         self.owes_evaluation = state["owes_evaluation"]
+        self._until |= state.get("until", {})
         if self.device.type == "cpu" and state["threads"] != torch.get_num_threads():
             torch.set_num_threads(state["threads"])
             writer.message(f"{state['threads']} CPU threads as before, so that the run goes on bit by bit")

@@ -13,7 +13,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from lsc_engine.runs.compare import Row, is_loss
+from lsc_engine.analysis.compare import Row, is_loss
 from lsc_tui.charting import ChartCommands
 from lsc_tui.comparing import Chosen, Compared, Reader, Request, level_name, request_of, seconds_text, unequal
 from lsc_tui.frame import LscScreen

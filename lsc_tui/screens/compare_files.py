@@ -16,7 +16,7 @@ from lsc_tui.frame import Answers
 from lsc_tui.lines import Line, clean, fit
 
 if TYPE_CHECKING:
-    from lsc_engine.runs.compare import Row
+    from lsc_engine.analysis.compare import Row
     from lsc_tui.comparing import Chosen, Compared
     from lsc_tui.frame import LscScreen
     from lsc_tui.model import RunView

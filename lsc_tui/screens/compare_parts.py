@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lsc_engine.runs.compare import OTHER_DEVICE, SHARED, LevelResult, Row, is_loss
+from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, LevelResult, Row, is_loss
 from lsc_tui.comparing import (
     Compared,
     at_text,

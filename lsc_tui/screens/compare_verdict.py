@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lsc_engine.analysis.verdict import OPEN, Verdict
 from lsc_engine.runs.settings import settings_of
-from lsc_engine.runs.verdict import Verdict
 from lsc_tui.comparing import (
     Compared,
     disagreement,
@@ -94,7 +94,10 @@ NO_LEVEL = "no level is set for it: m shows it, ← → and v set one"
 
 
 def _short(verdict: Verdict) -> str:
-    return str(verdict).replace(",", "").removesuffix(" seeds").removesuffix(" seed")
+    count = verdict.count.lstrip(",").removesuffix(" seeds").removesuffix(" seed")
+    if verdict.note or (verdict.open and verdict.so_far == OPEN):
+        return verdict.result
+    return f"open, so far {verdict.so_far}{count}" if verdict.open else f"{verdict.so_far}{count}"
 
 
 def _mood(verdict: Verdict) -> str:
@@ -109,7 +112,7 @@ def verdict_wide(found: Compared, width: int, height: int, claims: Claims = ()) 
     base = found.letters[found.base.key]
     labels = list(dict.fromkeys(v.row for v in found.verdicts))
     letters = {row.label: found.letters[row.key] for row in found.rows}
-    waiting = [label for label in labels if all(v.result == "open" for v in found.verdicts if v.row == label)]
+    waiting = [label for label in labels if all(v.so_far == OPEN for v in found.verdicts if v.row == label)]
     for label in labels:
         if label in waiting:
             continue
@@ -120,9 +123,8 @@ def verdict_wide(found: Compared, width: int, height: int, claims: Claims = ()) 
                 text = f"{clean(label)} faster than {base}"
                 head = [(f" {letter} ", style_of(letter)), (fit(text, room), "")]
             line = [*pad(head, room + 3), (f" {verdict.kind:<9}", "dim"), (f"{verdict}", _mood(verdict))]
-            if verdict.levels and verdict.speed is not None:
-                metric = "accuracy" if verdict.kind == "accuracy" else "loss"
-                names = [level_name(metric, level) for level in verdict.levels]
+            if verdict.levels:
+                names = [level_name(metric, level) for metric, level in verdict.levels]
                 line.append((f" at {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else ""), "dim"))
             out.append(pad(line, width))
     if waiting:

@@ -130,7 +130,7 @@ def test_tries_and_the_study_after_them(tmp_path: Path) -> None:
         (f"spoilt.tune/{v}+lr={lr}/seed-9", v, {"optimizer.lr": lr}) for lr in (0.0001, 0.001) for v in "ab"
     ]
     assert {r.config.train.duration for r in plan.tune.runs} == {"2 epochs"}
-    tuned = plan.tuned({"a": {"optimizer.lr": 3e-2}})
+    tuned = plan.tuned({"a": [{"optimizer.lr": 3e-2}]})
     assert tuned.tune is None
     assert [(r.id, r.config.optimizer.lr) for r in tuned.runs] == [
         ("spoilt/a/seed-0", 3e-2),

@@ -102,7 +102,7 @@ def test_tries_and_sweeps_leave_the_claims_out(tmp_path: Path) -> None:
     plan = plan_study(file)
     assert plan.tune is not None
     assert len(plan.tune.runs) == 4
-    assert plan.tuned({"a": {"optimizer.lr": 1e-3}}).preset.reporting.claims
+    assert plan.tuned({"a": [{"optimizer.lr": 1e-3}]}).preset.reporting.claims
     assert not plan_study(file, sweeps=["train.batch_size=32,64"]).preset.reporting.claims
 
 

@@ -58,6 +58,7 @@ is = "better"
 text = "CE fails"
 variant = "ce"
 is = "fails"
+threshold = 0.4
 [[variants]]
 name = "n=48"
 [[variants]]

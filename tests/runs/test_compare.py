@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.analysis.compare import compare, device_kind, first_reach, levels_of, to_json
+from lsc_engine.analysis.seed_curves import axis_values
 from lsc_engine.errors import UsageError
 from lsc_engine.runs import RunWriter, list_runs
-from lsc_engine.runs.compare import compare, device_kind, first_reach, levels_of, to_json
-from lsc_engine.runs.seeds import axis_values
 
 from .conftest import MakeRun
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lsc_engine.analysis.compare import compare
+from lsc_engine.analysis.seed_curves import over_seeds
+from lsc_engine.analysis.verdict import verdicts
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import RunWriter, list_runs
-from lsc_engine.runs.compare import compare
-from lsc_engine.runs.seeds import over_seeds
-from lsc_engine.runs.verdict import verdicts
 from lsc_engine.runs.views import VIEWS, SavedView, list_views, read_view, save_view
 
 from .conftest import MakeRun
@@ -61,11 +61,10 @@ def test_accuracy_and_loss_may_tell_different_things(make_run: MakeRun, tmp_path
     by_accuracy, by_loss = verdicts(found)
     assert (by_accuracy.kind, by_accuracy.result, str(by_accuracy)) == ("accuracy", "fails", "fails, 3 of 3 seeds")
     assert (by_loss.kind, by_loss.result, str(by_loss)) == ("loss", "holds", "holds, 3 of 3 seeds")
-    assert by_loss.levels == (0.8, 0.5)
-    assert by_accuracy.levels == (0.2, 0.5)
-    assert by_loss.speed is not None
-    assert by_loss.speed.ratio == pytest.approx(84 / 56)
-    assert not by_loss.so_far
+    assert by_loss.levels == (("train/loss", 0.8), ("train/loss", 0.5))
+    assert by_accuracy.levels == (("train/accuracy", 0.2), ("train/accuracy", 0.5))
+    assert by_loss.speeds[-1].ratio == pytest.approx(84 / 56)
+    assert by_loss.open == 0
 
 
 def test_a_run_under_way_decides_only_what_is_decided(make_run: MakeRun, tmp_path: Path) -> None:
@@ -73,7 +72,7 @@ def test_a_run_under_way_decides_only_what_is_decided(make_run: MakeRun, tmp_pat
     train(make_run(variant="b"), 2.0, 0.6, until=20, state="running")
     runs = list_runs([tmp_path / "runs"])
     (early,) = verdicts(compare(runs, levels={"train/accuracy": [0.3]}))
-    assert (early.result, early.so_far) == ("holds", True)
+    assert (early.result, early.so_far, str(early)) == ("open", "holds", "open, so far: holds, 1 of 1 seed")
     (open_,) = verdicts(compare(runs, levels={"train/accuracy": [0.9]}))
     assert (open_.result, open_.decided, str(open_)) == ("open", 0, "open")
     (late,) = verdicts(compare(runs, levels={"train/accuracy": [0.1, 0.15, 0.9]}))
@@ -85,7 +84,7 @@ def test_seeds_and_levels_that_disagree_are_said_to(make_run: MakeRun, tmp_path:
         train(make_run(variant="a", seed=seed), 1.0, 0.6)
         train(make_run(variant="b", seed=seed), speed, 0.6)
     (split,) = verdicts(compare(list_runs([tmp_path / "runs"]), levels={"train/accuracy": [0.4]}))
-    assert str(split) == "differs by seed, 1 of 2"
+    assert str(split) == "differs by seed, 1 of 2 seeds"
 
 
 def test_the_last_value_of_a_run_under_way_is_none_where_others_finished(make_run: MakeRun, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from comparable import STUDY, make_comparable
 from tui_helpers import open_app, text_of
 
+from lsc_engine.analysis.compare import compare
+from lsc_engine.analysis.verdict import verdicts
 from lsc_engine.runs import RunWriter, create_run, list_runs
-from lsc_engine.runs.compare import compare
-from lsc_engine.runs.verdict import verdicts
 from lsc_tui.standing import standing
 
 

@@ -1,50 +1,68 @@
 """Comparing runs: the settings that differ, and how soon each reaches a level, against a baseline.
 
-A level counts from the first evaluation at which the metric is at or beyond it: upward for accuracies, downward for
-losses. Losses of different kinds are never compared, seconds only on the same kind of device that each run had alone,
-and runs on different data not at all. A level that was not reached reads `>` the length of the run, and a diverged or
-failed seed is one that did not reach it.
+A level counts from the first evaluation at which the metric is at or beyond it, upward for accuracies, downward for
+losses; it is known to within the evaluation before. Losses of different kinds are never compared, runs on different
+data not at all, and seconds only on the same kind of device that each run had alone, on a machine with no more work
+than processors. A level that was not reached reads `>` the length of the run. Where some seed never arrived, a ratio is
+a bound.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.files import number_of
+from lsc_engine.runs.load import overloaded
 from lsc_engine.runs.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of
 
 UNITS = ("steps", "epochs", "seconds")
 OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, BASELINE = "other loss", "other data", "other device", "baseline"
-SHARED = "shared GPU"
+SHARED, BUSY, UNSTEADY = "shared GPU", "busy machine", "unsteady seconds"
+NOT_RESOLVED = "not resolved"
+# Seconds per step of the seeds of one variant that differ by more than this tell of the machine, not of the method.
+_MOST_UNSTEADY = 1.3
+# The states of a run that decide: whatever else a run is, it may still get there.
+ENDED = frozenset({"finished", "diverged"})
 _DATA_KEYS = ("data.dataset", "data.path", "data.labels", "data.classes", "data.image_size")
 _MAX_LEVELS = 20
 
 
 def is_loss(metric: str) -> bool:
     """Whether lower is better: a loss, by its name."""
-    return "loss" in metric.rpartition("/")[2]
+    return lower_is_better(metric)
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far one seed got towards a level: where it reached it, or (`reached` false) how long it went without."""
+    """How far one seed got towards a level: where it reached it, or (`reached` false) how long it went without.
+
+    `before` is the last place (steps, epochs, seconds) at which it was known not to be there; `kept` whether its last
+    value is still at or beyond the level.
+    """
 
     reached: bool
     steps: float
     epochs: float
     seconds: float
+    before: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    kept: bool = False
 
     def at(self, unit: str) -> float:
         """The place in `unit`."""
         return float(getattr(self, unit))
+
+    def not_at(self, unit: str) -> float:
+        """The last place in `unit` without the level; the length of the run where it was not reached."""
+        return self.before[UNITS.index(unit)] if self.reached else self.at(unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +79,12 @@ class Speed:
     def __str__(self) -> str:
         if self.note or self.ratio is None:
             return self.note or "-"
-        text = f"{self.bound}×{self.ratio:.1f}"
+        # A second digit where one would read as a tie.
+        digits = 2 if 0.9 <= self.ratio < 1.15 else 1
+        text = f"{self.bound}×{self.ratio:.{digits}f}"
         if self.bound or self.low is None or self.high is None:
             return text
-        return f"{text} (1 seed)" if self.seeds == 1 else f"{text} ({self.low:.1f}-{self.high:.1f})"
+        return f"{text} (1 seed)" if self.seeds == 1 else f"{text} ({self.low:.{digits}f}-{self.high:.{digits}f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +128,9 @@ class Row:
     states: dict[int, str] = field(default_factory=dict)
     device: str = ""
     shared: bool = False  # another process was seen on the GPU of one of the runs
+    busy: bool = False  # one of the runs trained on a machine with more work than processors
+    unsteady: bool = False  # seconds per step differ between the seeds by more than methods do
+    absent: tuple[int, ...] = ()  # planned seeds without a run
     kind: str = "?"
     group: str = "?"
     last: dict[str, tuple[float, float, int]] = field(default_factory=dict)
@@ -115,14 +138,31 @@ class Row:
     levels: list[LevelResult] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Tried:
+    """One try of [tune] of a variant: the settings that it tried, and its run."""
+
+    values: Mapping[str, Any]
+    run: Run
+
+
 @dataclass(slots=True)
 class Comparison:
-    """Rows (the baseline among them), differing settings (key -> value per row), and sentences on what is unequal."""
+    """Rows (the baseline among them), differing settings (key -> value per row), and sentences on what is unequal.
+
+    `tries`: key of a row -> the tries of its variant; a variant that trained with several of them has further rows,
+    `KEY+lr=0.001`.
+    """
 
     rows: list[Row]
     baseline: Row
     differing: dict[str, list[Any]]
     notes: list[str]
+    tries: dict[str, list[Tried]] = field(default_factory=dict)
+
+    def row(self, key: str) -> Row | None:
+        """The row of a key."""
+        return next((row for row in self.rows if row.key == key), None)
 
 
 def number(value: float) -> str:
@@ -141,13 +181,16 @@ def first_reach(run: Run, metric: str, level: float) -> Reach:
     with np.errstate(invalid="ignore"):
         beyond = values <= level if is_loss(metric) else values >= level
     found = np.flatnonzero(beyond)
-    if len(found):
-        first = found[0]
+
+    def place(index: int) -> tuple[float, float, float]:
         # What holds before the first step, with weights taken over, took no time of this run.
-        return Reach(True, float(step[first]), float(epoch[first]), float(time[first]) if step[first] else 0.0)
-    if not len(step):
-        return Reach(False, math.nan, math.nan, math.nan)
-    return Reach(False, float(step[-1]), float(epoch[-1]), float(time[-1]))
+        return float(step[index]), float(epoch[index]), float(time[index]) if step[index] else 0.0
+
+    if len(found):
+        first = int(found[0])
+        before = place(first - 1) if first else (0.0, 0.0, 0.0)
+        return Reach(True, *place(first), before, bool(beyond[-1]))
+    return Reach(False, *place(-1)) if len(step) else Reach(False, math.nan, math.nan, math.nan)
 
 
 def levels_of(runs: Iterable[Run]) -> dict[str, list[float]]:
@@ -166,33 +209,67 @@ def levels_of(runs: Iterable[Run]) -> dict[str, list[float]]:
 
 
 def compare(
-    runs: Sequence[Run], baseline: str | None = None, levels: Mapping[str, Sequence[float]] | None = None
+    runs: Sequence[Run],
+    baseline: str | None = None,
+    levels: Mapping[str, Sequence[float]] | None = None,
+    tries: Sequence[Run] = (),
 ) -> Comparison:
     """Compare runs, the seeds of a variant as one row.
 
     `baseline`: a variant or label (default: the preset's, else the first row); `levels`: metric -> values (default:
-    the presets'). UsageError when there are no runs or the baseline is none of them.
+    the presets'); `tries`: runs of [tune], kept in studies `NAME.tune`. UsageError when there are no runs or the
+    baseline is none of them.
     """
     if not runs:
         raise UsageError("there is nothing to compare: name two runs or a study")
     rows = _rows(runs)
     base = _baseline(rows, baseline)
     chosen = levels_of(runs) if levels is None else levels
-    reach = {
-        row.key: {
-            (metric, level): {run.seed: first_reach(run, metric, level) for run in row.runs}
-            for metric, values in chosen.items()
-            for level in values
-        }
-        for row in rows
-    }
     for row in rows:
-        for (metric, level), by_seed in reach[row.key].items():
-            own = reach[base.key][metric, level]
-            faster = {unit: _speed(row, base, by_seed, own, metric, unit) for unit in UNITS}
-            row.levels.append(LevelResult(metric, level, by_seed, faster))
+        row.levels = levels_against(row, base, chosen)
     unequal = differing([row.settings for row in rows])
-    return Comparison(rows, base, unequal, _notes(rows, base))
+    return Comparison(rows, base, unequal, _notes(rows, base), _tries(rows, tries))
+
+
+def levels_against(row: Row, base: Row, levels: Mapping[str, Sequence[float]]) -> list[LevelResult]:
+    """Where each seed of a row reaches each level, and how much sooner than another row."""
+    found = []
+    for metric, values in levels.items():
+        for level in values:
+            own, theirs = ({run.seed: first_reach(run, metric, level) for run in one.runs} for one in (row, base))
+            faster = {unit: _speed(row, base, own, theirs, metric, unit) for unit in UNITS}
+            found.append(LevelResult(metric, level, own, faster))
+    return found
+
+
+def levels_of_row(row: Row) -> dict[str, list[float]]:
+    """The levels that a row was compared at."""
+    found: dict[str, list[float]] = {}
+    for level in row.levels:
+        found.setdefault(level.metric, []).append(level.level)
+    return found
+
+
+def variant_key(key: str, keys: Collection[str]) -> str:
+    """The key of the variant that a row called `KEY+lr=0.001` is of; the key itself where it is of none."""
+    return max((name for name in keys if key.startswith(f"{name}+")), key=len, default=key)
+
+
+def _tries(rows: list[Row], tries: Sequence[Run]) -> dict[str, list[Tried]]:
+    keys = {row.key for row in rows}
+    found: dict[str, list[Tried]] = {}
+    for run in tries:
+        key = f"{run.study.removesuffix('.tune')}/{run.variant}"
+        name = variant_key(key, keys)
+        settings = settings_of(run.config)
+        values: dict[str, Any] = {}
+        for part in key.removeprefix(name).split("+"):
+            short = part.partition("=")[0]
+            full = [k for k in settings if short and (k == short or k.rpartition(".")[2] == short)]
+            values |= {k: settings[k] for k in full[:1]}
+        if name != key and values:
+            found.setdefault(name, []).append(Tried(values, run))
+    return found
 
 
 def _rows(runs: Sequence[Run]) -> list[Row]:
@@ -207,6 +284,13 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
     for row in rows.values():
         _summarise(row)
     return list(rows.values())
+
+
+def row_of(key: str, label: str, runs: Sequence[Run]) -> Row:
+    """One row of runs with settings that are alike."""
+    row = Row(key, label, list(runs), settings_of(runs[0].config))
+    _summarise(row)
+    return row
 
 
 def _summarise(row: Row) -> None:
@@ -227,10 +311,34 @@ def _summarise(row: Row) -> None:
                 best = float(finite.min() if is_loss(name) else finite.max())
                 row.best[name] = (min if is_loss(name) else max)(row.best.get(name, best), best)
     row.device = next(iter(devices)) if len(devices) == 1 else "mixed"
-    row.shared = any(run.source.get("shared_gpu") is True for run in row.runs)
+    sources = [run.source for run in row.runs]
+    row.shared = any(source.get("shared_gpu") is True for source in sources)
+    row.busy = any(overloaded(source.get("load")) for source in sources)
+    paces = [pace for run in row.runs if (pace := _pace(run)) is not None]
+    row.unsteady = len(paces) > 1 and max(paces) > _MOST_UNSTEADY * min(paces)
     for name, last in finals.items():
         spread = float(np.std(last, ddof=1)) if len(last) > 1 else 0.0
         row.last[name] = (float(np.mean(last)), spread, len(last))
+
+
+def _pace(run: Run) -> float | None:
+    """Seconds per step over the whole run, None where it logged nothing to tell it from."""
+    for metric in ("train/loss", "train/accuracy"):
+        step, _, _, time = run.axes(metric)
+        if len(step) and step[-1] > 0 and math.isfinite(time[-1]) and time[-1] > 0:
+            return float(time[-1] / step[-1])
+    return None
+
+
+def seconds_note(row: Row, base: Row) -> str:
+    """Why seconds of two rows are not compared; "" where they are."""
+    if row.device != base.device or row.device in ("", "mixed"):
+        return OTHER_DEVICE
+    if row.shared or base.shared:
+        return SHARED
+    if row.busy or base.busy:
+        return BUSY
+    return UNSTEADY if row.unsteady or base.unsteady else ""
 
 
 def _baseline(rows: list[Row], name: str | None) -> Row:
@@ -253,27 +361,60 @@ def _speed(
         return Speed(note=OTHER_DATA)
     if is_loss(metric) and (row.group != base.group or row.group == "?"):
         return Speed(note=OTHER_LOSS)
-    if unit == "seconds" and (row.device != base.device or row.device in ("", "mixed")):
-        return Speed(note=OTHER_DEVICE)
-    if unit == "seconds" and (row.shared or base.shared):
-        return Speed(note=SHARED)
-    ours = {seed: reach.at(unit) for seed, reach in by_seed.items() if reach.reached and reach.at(unit) > 0}
-    theirs = {seed: reach.at(unit) for seed, reach in own.items() if reach.reached and reach.at(unit) > 0}
-    if ours and theirs:
-        return _ratio(ours, theirs)
-    lengths = [reach.at(unit) for reach in (own if ours else by_seed).values() if reach.at(unit) > 0]
-    if not lengths or not (ours or theirs):
+    if unit == "seconds" and (note := seconds_note(row, base)):
+        return Speed(note=note)
+    return speed_of(_never(by_seed, row, own), _never(own, base, by_seed), unit)
+
+
+def _never(by_seed: Mapping[int, Reach], row: Row, other: Mapping[int, Reach]) -> dict[int, Reach]:
+    """The reaches with those of diverged seeds, which never arrive, as long as the longest of either side."""
+    every = [reach for reach in (*by_seed.values(), *other.values()) if math.isfinite(reach.steps)]
+    if not every:
+        return dict(by_seed)
+    steps, epochs, seconds = (max(reach.at(unit) for reach in every) for unit in UNITS)
+    longest = Reach(False, steps, epochs, seconds)
+    return {seed: longest if row.states.get(seed) == "diverged" else reach for seed, reach in by_seed.items()}
+
+
+def speed_of(by_seed: Mapping[int, Reach], theirs: Mapping[int, Reach], unit: str) -> Speed:
+    """The ratio of the mean places and its range over the seeds, each against the other's same seed where there is one.
+
+    Where some seeds of one side never arrived, their lengths stand in and the ratio is a bound; so it is where one side
+    was there at its first evaluation. None where both sides lack seeds, or a level was held from the start.
+    """
+    ours = {seed: reach for seed, reach in by_seed.items() if math.isfinite(reach.at(unit))}
+    other = {seed: reach for seed, reach in theirs.items() if math.isfinite(reach.at(unit))}
+    if not ours or not other or not any(r.reached for r in (*ours.values(), *other.values())):
         return Speed()
-    if ours:
-        return Speed(max(lengths) / float(np.mean(list(ours.values()))), bound=">", seeds=len(ours))
-    return Speed(float(np.mean(list(theirs.values()))) / max(lengths), bound="<", seeds=len(theirs))
+    if any(reach.at(unit) <= 0 for reach in (*ours.values(), *other.values())):
+        return Speed()
+    all_ours, all_other = (all(reach.reached for reach in one.values()) for one in (ours, other))
+    if not all_ours and not all_other:
+        return Speed()
+    at_once = [any(r.reached and r.not_at(unit) == 0 for r in one.values()) for one in (ours, other)]
+    if all_ours and all_other and all(_tied(ours[s], other[s], unit) if s in other else False for s in ours):
+        return Speed(note=NOT_RESOLVED)
+    places = {seed: reach.at(unit) for seed, reach in ours.items()}
+    others = {seed: reach.at(unit) for seed, reach in other.items()}
+    bound = ""
+    if not all_other or (all_ours and at_once[0] and not at_once[1]):
+        bound = ">"
+        others = {seed: r.not_at(unit) for seed, r in other.items()} if at_once[0] else others
+    elif not all_ours or (at_once[1] and not at_once[0]):
+        bound = "<"
+        places = {seed: r.not_at(unit) for seed, r in ours.items()} if at_once[1] else places
+    elif at_once[0] and at_once[1]:
+        return Speed(note=NOT_RESOLVED)
+    mean = float(np.mean(list(others.values())))
+    each = [others.get(seed, mean) / place for seed, place in places.items() if place > 0]
+    if not each or mean <= 0:
+        return Speed()
+    return Speed(mean / float(np.mean(list(places.values()))), min(each), max(each), bound, len(each))
 
 
-def _ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Speed:
-    """Ratio of the means; its range over the seeds, each against the baseline's same seed where there is one."""
-    mean = float(np.mean(list(theirs.values())))
-    each = [theirs.get(seed, mean) / place for seed, place in ours.items()]
-    return Speed(mean / float(np.mean(list(ours.values()))), min(each), max(each), seeds=len(each))
+def _tied(one: Reach, other: Reach, unit: str) -> bool:
+    """Whether neither is known to have been there before the other."""
+    return (one.at(unit) > other.not_at(unit) and other.at(unit) > one.not_at(unit)) or one.at(unit) == other.at(unit)
 
 
 def _notes(rows: list[Row], base: Row) -> list[str]:
@@ -289,13 +430,17 @@ def _notes(rows: list[Row], base: Row) -> list[str]:
             notes.append(f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds")
         if row.shared:
             notes.append(f"{row.label} did not have its GPU alone: no seconds")
-        ended = {"diverged", "failed", "lost"}
-        fallen = [f"seed {seed} {state}" for seed, state in row.states.items() if state in ended]
-        going = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in {*ended, "finished"}]
+        if row.busy:
+            notes.append(f"{row.label} trained on a machine with more work than processors: no seconds")
+        elif row.unsteady:
+            notes.append(f"{row.label} took unlike seconds in its seeds: no seconds")
+        fallen = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
+        going = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
+        going += [f"seed {seed} not started" for seed in row.absent]
         if fallen:
-            notes.append(f"{row.label}: {', '.join(fallen)}, counted as not reached where it was not")
+            notes.append(f"{row.label}: {', '.join(fallen)}, counted as not reached")
         if going:
-            notes.append(f"{row.label}: {', '.join(going)}, so far only")
+            notes.append(f"{row.label}: {', '.join(going)}: decides nothing, so far only")
     return notes
 
 
@@ -329,6 +474,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "loss_kind": row.kind,
         "device": row.device,
         "shared_gpu": row.shared,
+        "busy": row.busy,
         "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in row.last.items()},
         "best": row.best,
         "levels": [_level_json(level) for level in row.levels],
@@ -347,7 +493,7 @@ def _level_json(level: LevelResult) -> dict[str, Any]:
             for unit in UNITS
         },
         "by_seed": {
-            str(seed): {"reached": r.reached, **{unit: r.at(unit) for unit in UNITS}}
+            str(seed): {"reached": r.reached, "kept": r.kept, **{unit: r.at(unit) for unit in UNITS}}
             for seed, r in level.by_seed.items()
         },
         "faster": {
