@@ -47,13 +47,16 @@ def run(
     grown = [_grown(systems.split(",")[0], int(word), max(sizes), rounds) for word in str(growth).split(",")]
 
     tight = min(row["faster"] for row in rows if row["of these in use"] > 0.5 and row["batch"] >= min(256, max(sizes)))
-    slowest = min(rows, key=lambda row: row["faster"])
-    told = f"x {slowest['faster']:.3g} ({slowest['system']}, n = {slowest['n']}, batch {slowest['batch']})"
+    # Every row of every table counts where something is said to hold in all cases.
+    cases = [(row["faster"], f"{row['system']}, n = {row['n']}, batch {row['batch']}") for row in rows]
+    cases += [(row["faster"], f"{row['classes']:,} classes") for row in grown if row["faster"] is not None]
+    slowest, where = min(cases)
+    told = f"x {slowest:.3g} ({where})"
     checks = [
         Check("n_min, batch 256 and above, against the matrix product", f"x {tight:,.0f}", "at least x 1000",
               None if quick else tight >= 1000),
         Check("slowest of all cases against the matrix product", told, "never slower",
-              None if quick else slowest["faster"] >= 1),
+              None if quick else slowest >= 1),
         Check("labels of another cosine than the best", "0", "0", True),
         Check(f"{systems.split(',')[0]} at n_min: faster from", _first_faster(grown), "told", None if quick else True),
     ]  # fmt: skip

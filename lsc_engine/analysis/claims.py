@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lsc_engine.analysis.compare import ENDED, Comparison, Row, Speed, is_loss, seconds_note, variant_key
+from lsc_engine.analysis.quantities import plain
 from lsc_engine.analysis.values import RecordedRun, StudyValues, floor_of_row
 from lsc_engine.analysis.verdict import (
     BY_LEVEL,
@@ -353,7 +354,8 @@ def _ends(row: Row, base: Row, metric: str, result: str, margin: float) -> _Ends
 
 
 def _end(run: Run, metric: str, state: str) -> float | None:
-    """The final value, or the lowest on the way for `METRIC/lowest`; not a number where the run diverged, None where the metric is missing."""
+    """The final value, or the lowest on the way for `METRIC/lowest`; not a number where the run diverged, None where
+    the metric is missing."""
     if state == "diverged":
         return math.nan
     values = run.history(metric.removesuffix(LOWEST))[1]
@@ -491,8 +493,8 @@ def bounded(values: StudyValues, bound: BenchClaim) -> Judged:
     cases: list[tuple[float, str]] = []
     for _, rows in values.tables:
         for row in rows:
-            value = _number(row.get(bound.column))
-            base = _number(row.get(bound.relative_to)) if bound.relative_to is not None else 1.0
+            value = plain(row.get(bound.column))
+            base = plain(row.get(bound.relative_to)) if bound.relative_to is not None else 1.0
             if value is not None and base:
                 cases.append((value / base, _case(row)))
     if not cases:
@@ -512,11 +514,6 @@ def bounded(values: StudyValues, bound: BenchClaim) -> Judged:
     return replace(
         made, accuracy=f"{REFUTED}, {len(bad)} of {len(cases)} cases: {'; '.join(bad)}", details=tuple(details)
     )
-
-
-def _number(value: object) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None  # type: ignore[arg-type]
 
 
 def _case(row: Mapping[str, object]) -> str:

@@ -52,9 +52,9 @@ class Verdict:
 
     Of `seeds` in all, `agree` came first at all levels that are decided, `against` at none, `split` at some, and in
     `tied` all were equal at the resolution; in the rest neither got there. `open` of them have a run that may still
-    change that, and of `waiting` among these nothing is known yet. `levels` (metric, value) are those decided, easiest first, with the `speeds` at them. `rates`: the
-    verdicts at settings that both tried; `edge`: the best settings that lie at the edge of what was tried. `note`
-    stands in place of a verdict ("other loss", "other data").
+    change that, and of `waiting` among these nothing is known yet. `levels` (metric, value) are those decided, easiest
+    first, with the `speeds` at them. `rates`: the verdicts at settings that both tried; `edge`: the best settings that
+    lie at the edge of what was tried. `note` stands in place of a verdict ("other loss", "other data").
     """
 
     row: str

@@ -108,8 +108,8 @@ class Claim(Section):
     )
     metric: Metric | None = Field(
         None,
-        description="The final values that are compared; with /lowest behind it, the lowest on the way; for faster, the "
-        "metric whose levels count.",
+        description="The final values that are compared; with /lowest behind it, the lowest on the way; for faster, "
+        "the metric whose levels count.",
     )
     margin: float | None = Field(
         None, description="The difference that counts, in units of the metric; of a speed, a share.", ge=0

@@ -10,19 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.claims import CHECKS
+from lsc_engine.analysis.quantities import UNITS, quantity
 from lsc_engine.config.reporting import BenchReport
 from lsc_engine.report.text import bullets, csv_text, md, plain, section, table
 from lsc_engine.runs.files import UnreadableError, read_json, replace_json, write_whole
 from lsc_engine.runs.studies import Study
-
-# What is drawn against the number of classes: factor and kind by unit.
-_MEMORY, _TIME = "memory in bytes", "time in seconds"
-_UNITS = {
-    "B": (1.0, _MEMORY), "bytes": (1.0, _MEMORY), "kB": (1e3, _MEMORY), "MB": (1e6, _MEMORY), "GB": (1e9, _MEMORY),
-    "TB": (1e12, _MEMORY), "MiB": (2.0**20, _MEMORY), "GiB": (2.0**30, _MEMORY), "us": (1e-6, _TIME),
-    "µs": (1e-6, _TIME), "ms": (1e-3, _TIME), "s": (1.0, _TIME),
-}  # fmt: skip
-_QUANTITY = re.compile(r"[~≈]?\s*([0-9][0-9., ]*(?:e[+-]?[0-9]+)?)\s*([A-Za-zµ]+)?")
 
 
 def result_file(study: Study, name: str) -> Path:
@@ -131,16 +123,13 @@ def _figures(bench: str, number: int, rows: Sequence[dict[str, Any]], folder: Pa
 
 def _size(key: str, value: Any) -> tuple[float, str] | None:
     """A positive size and its kind, from a number under a key that names its unit, or from a text like "12.8 MB"."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    found = quantity(value)
+    if found is None:
         return None
-    found = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
-    if isinstance(value, str) and found is None:
-        return None
-    number = float(found[1].replace(" ", "").replace(",", "")) if found is not None else float(value)
-    unit = (found[2] or "") if found is not None else ""
-    unit = unit or next((word for word in re.split(r"[^A-Za-z]+", key) if word in _UNITS), "")
-    if unit in _UNITS and number > 0 and math.isfinite(number):
-        factor, kind = _UNITS[unit]
+    number, unit = found
+    unit = unit or next((word for word in re.split(r"[^A-Za-z]+", key) if word in UNITS), "")
+    if unit in UNITS and number > 0 and math.isfinite(number):
+        factor, kind = UNITS[unit]
         return number * factor, kind
     counted = next((word for word in ("parameters", "batch") if word in key.lower()), None)
     return (number, counted) if counted is not None and not unit and number > 0 else None

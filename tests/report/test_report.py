@@ -88,7 +88,8 @@ def test_the_lowest_value_on_the_way_is_judged(tmp_path: Path, depth: float, wor
 
     lowest = 'is = "better"\nmetric = "train/accuracy/lowest"\nmargin = 0.1'
     make_study(tmp_path / "runs", PRESET.replace('is = "faster"', lowest), curve=dipping)
-    (found,) = [one for one in judge(gather(find_study("paper/fig9", [tmp_path / "runs"]))) if "n_min" in one.text]
+    values = values_of(gather(find_study("paper/fig9", [tmp_path / "runs"])))
+    (found,) = [one for one in judge(found_in(values)[0]) if "n_min" in one.text]
     assert found.accuracy.startswith(word)
     assert f"{100 * depth:+.3g} points" in found.details[0]
 
