@@ -15,6 +15,7 @@ from test_report import part, row
 from lsc_engine.config import plan_study
 from lsc_engine.errors import UsageError
 from lsc_engine.report.benches import _figures, _size
+from lsc_engine.report.check import check_reports
 from lsc_engine.report.spaces import draw_angles, draw_points, snapshots_of
 from lsc_engine.report.vectors import before_dropping, mean_acute_angle
 from lsc_engine.report.writing import PAGE, default_folder, write_report
@@ -139,3 +140,46 @@ def test_points_in_the_plane_and_angles_are_drawn(tmp_path: Path) -> None:
     counts[10] = 50
     found = Angles(7, 1.0, 40, 48.2, 16, counts, np.roll(counts, 60), 1.0, 0.0)
     assert draw_angles([("V21", found), ("A", found)], tmp_path)[0].stat().st_size > 1000
+
+
+BOUNDED = """
+kind = "bench"
+[bench]
+names = ["head"]
+arguments = { head = { quick = true } }
+[[bench.claims]]
+text = "memory stays"
+column = "memory"
+spread = 1.1
+[[bench.claims]]
+text = "never slower"
+column = "faster"
+at_least = 1.0
+[[bench.claims]]
+text = "half of the others"
+column = "ours"
+relative_to = "theirs"
+at_most = 0.5
+"""
+
+
+def test_a_benchmark_is_judged_by_every_row_of_every_table(tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_text(BOUNDED)
+    plan = plan_study(tmp_path / "b.toml")
+    write_study(tmp_path / "runs", plan.study, plan.to_toml())
+    study = Study("b", tmp_path / "runs", ())
+    first = [{"classes": 10, "faster": 259.0, "memory": "2 MB", "ours": "1 ms", "theirs": "4 ms"}]
+    second = [
+        {"classes": 1000, "faster": 0.25, "memory": "2.1 MB", "ours": "900 us", "theirs": "1 s"},
+        {"classes": 2000, "faster": None, "memory": "does not fit", "ours": "1 ms", "theirs": "does not fit"},
+    ]
+    study.path.mkdir(parents=True)
+    kept = {"arguments": {"quick": True}, "tables": [{"rows": first}, {"rows": second}], "checks": []}
+    (study.path / "bench-head.json").write_text(json.dumps(kept))
+    written = write_report(study, tmp_path / "out" / "b")
+    memory, faster, half = written.judged
+    assert memory.accuracy == "holds, 2 of 2 cases"
+    assert faster.accuracy == "does not hold, 1 of 2 cases: 0.25 at classes 1000"
+    assert half.accuracy == "holds, 2 of 2 cases"
+    assert [verdict for _, verdict in written.verdicts] == ["holds", "does not hold", "holds"]
+    assert check_reports(tmp_path / "out").faults == ()
