@@ -112,3 +112,12 @@ def test_pages_that_ship_are_whole(papers: ModuleType) -> None:
             assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
     index = (out / "index.md").read_text()
     assert all(f"]({made.page})" in index for made in papers.reports(out))
+
+
+def test_verdicts_that_ship_are_those_of_their_values() -> None:
+    """Every verdict of a report that has values is computed again from them."""
+    from lsc_engine.report.check import check_reports
+
+    found = check_reports(FILE.parents[1] / "docs" / "results")
+    assert found.reports >= 40
+    assert [fault for fault in found.faults if "values.csv is missing" not in fault] == []
