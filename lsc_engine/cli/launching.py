@@ -344,11 +344,8 @@ def _in_turn(
             return state
 
         def untrained(job: Job, state: str, why: str) -> None:
-            if state == ELSEWHERE:
-                shown.note(f"{job.id}: {why}")
-                return
-            shown.begin(job.id)
-            shown.end(job.id, state, open_run(job.folder).status().message)
+            message = open_run(job.folder).status().message
+            shown.note(f"{job.id}: {why if state == ELSEWHERE else f'{state}: {message}' if message else state}")
 
         waiting = Waiting(for_all, place.wait, shown.note)
         return run_in_turn(jobs, run, signals, place.runs_dir, untrained, waiting)

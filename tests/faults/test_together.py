@@ -1,0 +1,273 @@
+"""Several processes on one study, and a writer that is suspended while another host takes its run over."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsc_engine.runs import list_runs, open_run
+from lsc_engine.runs.checkpoints import newest_good
+from lsc_engine.runs.files import read_toml
+
+from .harness import PHASES, RUN, Process, Server, begun, files, go_on, outcome, place, run_of, train, until
+
+ROUNDS = int(os.environ.get("LSC_FAULT_ROUNDS", "3"))
+SEED = int(os.environ.get("LSC_FAULT_SEED", "0"))
+
+STUDY = """
+seeds = [0, 1]
+[data]
+dataset = "digits"
+labels = "unique"
+classes = 64
+[model]
+name = "encoder"
+width = 0.05
+[target]
+method = "lsc"
+system = "V21"
+[train]
+duration = "4 epochs"
+batch_size = 16
+[log]
+every = "1 steps"
+[eval]
+every = "4 steps"
+[checkpoint]
+every = "3 steps"
+[tune]
+"optimizer.lr" = [1e-4, 1e-3, 1e-2]
+duration = "2 epochs"
+by = "train/loss"
+[[variants]]
+name = "a"
+model.dim = 8
+[[variants]]
+name = "b"
+start_from = "@a"
+model.dim = 8
+"""
+STEPS = 2 * 3 * 8 + 4 * 16
+
+
+def results(folder: Path) -> dict[str, tuple[str, Any]]:
+    """The weights and the rate of every run of a study that is done, tries included."""
+    found = {}
+    for run in list_runs([folder / "runs"]):
+        status = run.status()
+        assert (status.shown_state, status.exit_code) == ("finished", 0), (run.id, status)
+        newest, _ = newest_good(run.path)
+        assert newest is not None
+        rate = read_toml(run.path / "preset.toml")["optimizer"]["lr"]
+        found[run.id] = (newest.files["model.safetensors"][1], rate)
+    return found
+
+
+def attempts_of(run_folder: Path) -> int:
+    """How many attempts a run took. Each begins where a checkpoint of the one before it ends, and goes on step by
+    step: no step is trained twice beyond that."""
+    steps: dict[int, list[int]] = {}
+    for line in (run_folder / "metrics.jsonl").read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if "train/loss" in row:
+            steps.setdefault(row["attempt"], []).append(row["step"])
+    resumed = [int(step) for step in re.findall(r"resumed at step (\d+) ", (run_folder / "log.txt").read_text())]
+    begins = [own[0] for number, own in sorted(steps.items()) if number > 1]
+    for own in steps.values():
+        assert own == list(range(own[0], own[0] + len(own)))
+    assert set(begins) <= {1, *(step + 1 for step in resumed)}
+    return open_run(run_folder).status().attempt
+
+
+@pytest.fixture(scope="module")
+def alone(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Any]]:
+    """What one process makes of the study."""
+    folder = place(tmp_path_factory.mktemp("alone"), STUDY)
+    assert train(server, folder, setup=PHASES).wait() == 0
+    assert begun(folder, "t") == STEPS
+    return results(folder)
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_two_processes_and_a_kill_make_what_one_makes(
+    server: Server, alone: dict[str, tuple[str, Any]], tmp_path: Path, round_: int
+) -> None:
+    draw = random.Random(f"{SEED} {round_}")
+    folder = place(tmp_path / "t", STUDY)
+
+    def start(number: int) -> Process:
+        return train(server, folder, "--wait", setup=PHASES, log=folder / f"{number}.txt")
+
+    first = start(1)
+    # The second begins at the same moment, or after some steps of the first.
+    late, due = draw.choice([0, draw.randint(1, STEPS // 2)]), draw.randint(1, STEPS - 10)
+    until(lambda: begun(folder, "t") >= late)
+    second = start(2)
+    victim, other = (first, second) if draw.random() < 0.5 else (second, first)
+    until(lambda: begun(folder, "t") >= max(late, due) or victim.ended())
+    killed = not victim.ended()
+    if killed:
+        victim.send(signal.SIGKILL)
+        assert victim.wait() == -signal.SIGKILL
+    assert other.wait() == 0, other.log.read_text()
+    assert results(folder) == alone
+    attempts = Counter({run.id: attempts_of(run.path) for run in list_runs([folder / "runs"])})
+    # What the killed process was at, and nothing else, took a second attempt.
+    assert sum(attempts.values()) <= len(alone) + killed, attempts
+    for log in (first.log, second.log):
+        assert "Traceback" not in log.read_text()
+
+
+def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(
+    server: Server, alone: dict[str, tuple[str, Any]], tmp_path: Path
+) -> None:
+    folder = place(tmp_path / "t", STUDY)
+    # The first process stays in the middle of its first try; the other does what is left, and waits by itself.
+    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t4"}, log=folder / "1.txt")
+    until(lambda: begun(folder, "!"))
+    second = train(server, folder, setup=PHASES, log=folder / "2.txt")
+    until(lambda: "waiting for it" in second.log.read_text())
+    told = second.log.read_text()
+    assert re.search(
+        rf"t.tune/\S+: pid {first.pid} on \S+ trains it: running at step \d+ of 8, last sign of life", told
+    )
+    assert "is the best of its grid" not in told
+    assert not (folder / "runs/t").exists()
+    go_on(folder)
+    assert {first.wait(), second.wait()} <= {0, 1}
+    assert train(server, folder, log=folder / "3.txt").wait() == 0
+    assert results(folder) == alone
+    assert all(attempts_of(run.path) == 1 for run in list_runs([folder / "runs"]))
+
+
+def test_a_stopped_try_leaves_the_choice_open(server: Server, tmp_path: Path) -> None:
+    folder = place(tmp_path / "t", STUDY)
+    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t4"})
+    until(lambda: begun(folder, "!"))
+    (run,) = [run for run in list_runs([folder / "runs"]) if run.status().state == "running"]
+    assert server.start(folder, "stop", run.id, log=folder / "stop.txt").wait() == 0
+    go_on(folder)
+    assert first.wait() == 143
+    assert f"no rate is chosen while a try has not ended: {run.id} is stopped" in first.log.read_text()
+    assert not (folder / "runs/t").exists()
+
+
+# ------------------------------------------------------------------------------------------------ From host to host
+# A process that sees the folder from another machine, where the locks of this one do not reach.
+ELSEWHERE = """
+import fcntl
+from lsc_engine.runs import host, lock
+fcntl.flock = lambda *words: None
+host.boot_id = lambda: "another boot"
+host.host_name = lambda: "gpu-b"
+"""
+QUICK = ELSEWHERE + "lock.SILENCE, lock.WATCH = 1.0, 1.0\n"
+# In the middle of a checkpoint too, when its first file is written.
+MIDWAY = PHASES + "import torch\ntorch.save = _telling('m', torch.save)\n"
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file of the run, and when it was written; the lock file is touched while the run lives."""
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in files(folder / "runs" / RUN)
+        if path.name != ".lock"
+    }
+
+
+@pytest.mark.parametrize("moment", ["d1", "t1", "t17", "e2", "s2", "m3"])
+def test_a_suspended_writer_ends_without_a_word_in_the_run_that_was_taken_over(
+    server: Server, straight: dict[str, Any], tmp_path: Path, moment: str
+) -> None:
+    folder = place(tmp_path / "t")
+    first = train(server, folder, setup=MIDWAY, env={"FAULT_SLOW": moment}, log=folder / "1.txt")
+    until(lambda: begun(folder, "!"))
+    first.send(signal.SIGSTOP)
+    second = server.start(folder, "resume", "default", "--device", "cpu", "--wait", setup=QUICK, log=folder / "2.txt")
+    assert second.wait() == 0, second.log.read_text()
+    assert outcome(folder) == straight
+    status = run_of(folder).status()
+    assert status.attempt == 2
+    assert f"attempt 1 ended without a record in state {'starting' if moment == 'd1' else 'running'}" in status.earlier
+    assert f"pid {first.pid} on" in status.earlier
+    assert status.earlier in run_of(folder).log_path.read_text()
+    before = tree(folder)
+    go_on(folder)
+    first.send(signal.SIGCONT)
+    assert first.wait() == 1, first.log.read_text()
+    assert "was suspended for so long that" in first.log.read_text()
+    assert tree(folder) == before
+
+
+def test_a_suspended_writer_ends_beside_the_one_that_goes_on(
+    server: Server, straight: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = place(tmp_path / "t")
+    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
+    until(lambda: begun(folder, "!") == 1)
+    first.send(signal.SIGSTOP)
+    slow = QUICK + PHASES.replace('"go-on"', '"go-on-2"')
+    words = ("resume", "default", "--device", "cpu", "--wait")
+    second = server.start(folder, *words, setup=slow, env={"FAULT_SLOW": "t9"}, log=folder / "2.txt")
+    until(lambda: begun(folder, "!") == 2)
+    go_on(folder)
+    first.send(signal.SIGCONT)
+    assert first.wait() == 1, first.log.read_text()
+    assert "on gpu-b has taken the run over" in first.log.read_text()
+    (folder / "go-on-2").touch()
+    assert second.wait() == 0, second.log.read_text()
+    assert outcome(folder) == straight
+
+
+def test_a_live_writer_is_left_alone_from_host_to_host(
+    server: Server, straight: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = place(tmp_path / "t")
+    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
+    until(lambda: begun(folder, "!"))
+    for words, code in ((("resume", "default"), 2), (("run", "t.toml"), 1)):
+        refused = server.start(folder, *words, "--device", "cpu", setup=ELSEWHERE, log=folder / f"{words[0]}.txt")
+        assert refused.wait() == code
+        told = refused.log.read_text()
+        assert re.search(
+            rf"pid {first.pid} on \S+ trains it: running at step \d+ of 36, last sign of life \d+ s ago", told
+        )
+        assert re.search(r"when there is none for another \d+ s: try again then, or give --wait", told)
+    waiter = server.start(
+        folder, "run", "t.toml", "--wait", "--device", "cpu", setup=ELSEWHERE, log=folder / "waiter.txt"
+    )
+    until(lambda: "waiting for it" in waiter.log.read_text())
+    go_on(folder)
+    assert first.wait() == 0
+    assert waiter.wait() == 0, waiter.log.read_text()
+    assert run_of(folder).status().attempt == 1
+    assert outcome(folder) == straight
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("command", ["run t.toml", "resume default"])
+def test_waiting_ends_with_a_signal_and_touches_nothing(
+    server: Server, straight: dict[str, Any], tmp_path: Path, number: signal.Signals, code: int, command: str
+) -> None:
+    folder = place(tmp_path / "t")
+    first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
+    until(lambda: begun(folder, "!"))
+    waiter = server.start(folder, *command.split(), "--wait", "--device", "cpu", log=folder / "2.txt")
+    until(lambda: "waiting for it" in waiter.log.read_text())
+    waiter.send(number)
+    assert waiter.wait() == code
+    assert run_of(folder).status().shown_state == "running"
+    go_on(folder)
+    assert first.wait() == 0
+    assert outcome(folder) == straight
