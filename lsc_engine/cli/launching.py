@@ -20,6 +20,7 @@ from lsc_engine.cli.output import emit_json, results, say
 from lsc_engine.config import RunConfig, RunPlan, StudyPlan, TunePlan, derive, missing_data
 from lsc_engine.config.checks import ARGUMENTS
 from lsc_engine.config.datasets import class_names
+from lsc_engine.config.notes import data_notes, known_shortfall
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs import find_run, open_run
 from lsc_engine.runs.classes import changed_classes, other_classes, read_classes
@@ -78,6 +79,7 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
         if run.action == "done" and run.moved_from is not None:
             say(f"note: {run.id} was trained on the images in {run.moved_from}; what it has is told as it is")
     check_place(place, importing=not detach)
+    say_notes((run.config for run in plan.runs), place)
     runs = begin_study(plan, place.runs_dir, describe_source(sys.argv))
     if detach:
         return _detach(place, plan.study, runs, as_json)
@@ -129,6 +131,7 @@ def resume_run(ref: str, sets: Sequence[str], place: Place, *, detach: bool, as_
         check_classes([(config, run.path)], place)
     check_runs([RunPlan(run.id, config)], place, begun=begun)
     check_place(place, importing=not detach)
+    say_notes([config], place)
     moved = moved_from(run.path, config.data.path)
     this = StudyRun(run.id, run.path, config, (), "resume", status, moved)
     if detach:
@@ -201,6 +204,9 @@ def check_data(configs: Iterable[RunConfig], place: Place, hint: str = "") -> No
     if missing:
         moved = any(config.data.path is not None for config in configs)
         raise UsageError(*sorted(missing), *([hint] if hint and moved else []))
+    short = {known_shortfall(config.data, place.data_dir) for config in _by_data(configs)} - {None}
+    if short:
+        raise UsageError(*sorted(map(str, short)))
     for config in configs:
         derive(config, place.data_dir)
 
@@ -220,6 +226,18 @@ def check_classes(begun: Iterable[tuple[RunConfig, Path]], place: Place) -> None
             faults.append(other_classes(folder, data.path or data.dataset, changed))
     if faults:
         raise UsageError(*faults)
+
+
+def say_notes(configs: Iterable[RunConfig], place: Place) -> None:
+    """Say what the folders of the data sets hold and training does not use."""
+    notes = [note for config in _by_data(configs) for note in data_notes(config.data, place.data_dir)]
+    for note in dict.fromkeys(notes):
+        say(f"note: {note}")
+
+
+def _by_data(configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """One configuration of each that have the same [data]."""
+    return list({repr(config.data): config for config in configs}.values())
 
 
 def check_models(configs: Iterable[RunConfig], place: Place) -> None:

@@ -169,6 +169,7 @@ def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
 
 
 def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
+    from lsc_engine.config.notes import known_shortfall
     from lsc_engine.config.summary import summary
 
     preset = plan.preset
@@ -178,6 +179,9 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
             continue
         row = {"label": run.config.label, "needs": list(preset.variant(run.config.variant).needs)}
         row |= summary(run.config, data_dir)
+        row["notes"] = _notes(run.config, data_dir)
+        if (short := known_shortfall(run.config.data, data_dir)) is not None:
+            row["missing"] = [*row["missing"], short]
         if row.get("classes"):
             row |= _size(run.config, row, _teacher(run.config, plan))
         variants[run.config.variant] = row
@@ -197,6 +201,13 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "variants": variants,
     }
+
+
+def _notes(config: RunConfig, data_dir: Path | None) -> list[str]:
+    """What the folders of the data set hold that is not used or cannot be. FolderError where they cannot be read."""
+    from lsc_engine.config.notes import bad_notes, data_notes
+
+    return [*data_notes(config.data, data_dir), *bad_notes(config.data, data_dir)]
 
 
 def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
@@ -296,6 +307,8 @@ def _print_check(document: dict[str, Any]) -> None:
         out.print(table)
     for warning in document["warnings"]:
         say(f"warning: {warning}")
+    for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["notes"]):
+        say(f"note: {sentence}")
     for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["missing"]):
         say(f"missing: {sentence}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lsc_engine.config.datasets import BUILT_IN, available, facts_of
+from lsc_engine.config.datasets import BUILT_IN, IMAGE_FILES, available, facts_of
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.sections import Data, Eval, Model, Optimizer, Target
@@ -31,7 +31,10 @@ def check_data(data: Data, *, look: bool = True) -> Iterator[Fault]:
         )
     if data.dataset == "spectrum" and data.classes is None:
         yield Fault("data.classes", "is required for spectrum, which has as many images as are asked for")
-    limit = available(data.dataset, data.labels, path=data.path) if look else None
+    if data.skip_bad and data.dataset not in IMAGE_FILES:
+        yield Fault("data.skip_bad", f"belongs to data sets of image files ({', '.join(IMAGE_FILES)}); leave it out")
+    skip = bool(data.skip_bad)
+    limit = available(data.dataset, data.labels, path=data.path, skip_bad=skip) if look else None
     if limit is not None and data.classes is not None and data.classes > limit:
         kind = "training images, each its own class" if data.labels == "unique" else "classes"
         yield Fault(

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine import plugins
+from lsc_engine.config.folders import images_in, listed, read_layout, unreadable
+from lsc_engine.config.listing import bad_among, list_files, read_record, record_path, stored_split
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import home, user_path
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 # Digits by class: every 6th image validates.
 DIGITS_HELD_OUT = 6
 SPECTRUM_TRAIN, SPECTRUM_VAL = 100, 20
@@ -223,7 +223,7 @@ def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | 
     if path is not None:
         root = user_path(path)
         if dataset == "folder":
-            return root if root.is_dir() else None
+            return root if os.path.isdir(root) else None
         marks = [(root, mark) for _, mark in facts.places]
         marks += [(root / Path(place).name, mark) for place, mark in facts.places]
         return _first_held(marks)
@@ -232,10 +232,23 @@ def locate(dataset: str, data_dir: str | Path | None = None, path: str | Path | 
     return _first_held(own + [(Path(place), mark) for place, mark in facts.system_places])
 
 
+def denied_sentence(path: str | Path) -> str | None:
+    """A sentence where data.path cannot be looked at, because a folder above it may not be read; None otherwise."""
+    try:
+        user_path(path).stat()
+    except PermissionError as error:
+        return f"data.path: {unreadable(Path(path), error)}"
+    except OSError:
+        return None
+    return None
+
+
 def missing_sentence(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> str:
     """What to put where, and how to get it, for a data set that `locate` does not find."""
     facts = facts_of(dataset)
     if path is not None:
+        if (denied := denied_sentence(path)) is not None:
+            return denied
         return f"data.dataset: {dataset} is not in {user_path(path)}: {facts.how}"
     places = [place for place, _ in facts.system_places]
     if facts.places:
@@ -246,33 +259,11 @@ def missing_sentence(dataset: str, data_dir: str | Path | None = None, path: str
     return f"data.dataset: {dataset} is not in {' or '.join(places) or 'data.path'}: {facts.how}"
 
 
-def class_folders(root: Path, split: str = "train") -> list[Path]:
-    """The class folders of a split, sorted by name; of `root` itself where it has no train/. Empty without any."""
-    base = root / split
-    if not base.is_dir():
-        if split != "train":
-            return []
-        base = root
-    with os.scandir(base) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
 def class_names(dataset: str, data_dir: str | Path | None = None, path: str | Path | None = None) -> tuple[str, ...]:
     """Names of all classes of a data set in the order of its labels; none where they have none, or are not found."""
     facts = facts_of(dataset)
     root = locate(dataset, data_dir, path) if dataset in ("imagenet", "folder") else None
-    return facts.class_names if root is None else tuple(folder.name for folder in class_folders(root))
-
-
-def image_files(folder: Path) -> Iterator[str]:
-    """Names of the images in one folder, in the order of the file system."""
-    with os.scandir(folder) as entries:
-        yield from (e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
-
-
-def validation_split(dataset: str) -> str:
-    """The folder name of the validation split of a data set of image folders."""
-    return "valid" if dataset == "cinic10" else "val"
+    return facts.class_names if root is None else tuple(read_layout(dataset, root, skip_bad=True).classes)
 
 
 @dataclass(frozen=True)
@@ -292,16 +283,22 @@ def count(
     *,
     data_dir: str | Path | None = None,
     path: str | Path | None = None,
+    skip_bad: bool = False,
 ) -> Counts:
     """Images and classes of a training set with `labels` ("class" or "unique") and the first `classes` of them.
 
     Folders are counted where they are found; ImageNet by class is estimated (its classes differ in size) elsewhere.
+    With `skip_bad` images that cannot be read do not count; `exact` is False until all images were looked at.
+    FolderError where folders cannot be read.
     """
     if dataset == "spectrum":
         if labels == "unique":
             return Counts(classes, classes, 0)
         return Counts((classes or 0) * SPECTRUM_TRAIN or None, classes, (classes or 0) * SPECTRUM_VAL)
     facts = facts_of(dataset)
+    root = locate(dataset, data_dir, path) if skip_bad and dataset in IMAGE_FILES else None
+    if root is not None:
+        return _count_usable(dataset, labels, classes, root, data_dir)
     if labels == "unique":
         total = facts.images if facts.images is not None else _files(dataset, data_dir, path)
         return Counts(total if classes is None else classes, total if classes is None else classes, 0, True)
@@ -319,16 +316,28 @@ def trained_images(
     counts: Counts,
     path: str | Path | None = None,
     data_dir: str | Path | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> int | None:
     """How many of the images counted are of class `first_class` or above."""
     if not first_class or counts.images is None or counts.classes is None or first_class >= counts.classes:
         return counts.images
-    before = count(dataset, labels, first_class, data_dir=data_dir, path=path).images
+    before = count(dataset, labels, first_class, data_dir=data_dir, path=path, skip_bad=skip_bad).images
     return None if before is None else counts.images - before
 
 
-def available(dataset: str, labels: str, *, path: str | Path | None = None) -> int | None:
-    """The largest data.classes of a data set with these labels, or None where there is no bound or it is unknown."""
+def class_count(dataset: str, labels: str, classes: int | None, *, path: str | Path | None = None) -> int | None:
+    """The classes of a folder data set whose bad images are left out: their names count, also without any image. None
+    where only a look at all images can say."""
+    if classes is not None or labels == "unique":
+        return classes
+    known = facts_of(dataset).classes
+    return known if known is not None else available(dataset, labels, path=path, skip_bad=True)
+
+
+def available(dataset: str, labels: str, *, path: str | Path | None = None, skip_bad: bool = False) -> int | None:
+    """The largest data.classes of a data set with these labels, or None where there is no bound or it is unknown.
+    FolderError where folders cannot be read, unless they are left out with `skip_bad`."""
     if dataset == "spectrum":
         return None
     facts = facts_of(dataset)
@@ -337,7 +346,9 @@ def available(dataset: str, labels: str, *, path: str | Path | None = None) -> i
     root = locate("folder", path=path) if path else None
     if root is None:
         return None
-    return _files("folder", None, path) if labels == "unique" else len(class_folders(root))
+    if labels == "unique":
+        return _files("folder", None, path, skip_bad=skip_bad)
+    return len(read_layout("folder", root, skip_bad=skip_bad).classes)
 
 
 def _first_held(candidates: list[tuple[Path, str]]) -> Path | None:
@@ -359,18 +370,107 @@ def _count_folders(dataset: str, k: int | None, data_dir: str | Path | None, pat
         if facts.images is None or facts.classes is None or k is None:
             return Counts(None, k, 0, exact=False)
         return Counts(facts.images * k // facts.classes, k, (facts.val_images or 0) * k // facts.classes, exact=False)
-    folders = class_folders(root)[:k]
-    val = class_folders(root, validation_split(dataset))[:k]
-    return Counts(sum(_in_folder(f) for f in folders), len(folders), sum(_in_folder(f) for f in val))
+    layout = read_layout(dataset, root)
+    names = list(layout.classes)[:k]
+    val = [layout.val_classes[name] for name in names if name in layout.val_classes]
+    images = images_in([layout.classes[name] for name in names], dataset)
+    return Counts(sum(images), len(names), sum(images_in(val, dataset)))
 
 
-def _in_folder(folder: Path) -> int:
-    return sum(1 for _ in image_files(folder))
+def _count_usable(dataset: str, labels: str, classes: int | None, root: Path, data_dir: str | Path | None) -> Counts:
+    """Counts without the images that cannot be read."""
+    unique = labels == "unique"
+    train = _usable(dataset, "train", root, classes, data_dir, unique)
+    assert train is not None
+    images, exact, names = train
+    if unique:
+        kept = images if classes is None else min(images, classes)
+        return Counts(kept, kept, 0, exact)
+    val = _usable(dataset, "val", root, classes, data_dir, unique)
+    return Counts(images, names, 0 if val is None else val[0], exact and (val is None or val[1]))
 
 
-def _files(dataset: str, data_dir: str | Path | None, path: str | Path | None) -> int | None:
+def _usable(
+    dataset: str, split: str, root: Path, classes: int | None, data_dir: str | Path | None, unique: bool
+) -> tuple[int, bool, int] | None:
+    """Images of a split that can be read, whether that is known of all of them, and how many classes are named."""
+    stored = stored_split(split, root, unique=unique)
+    files = list_files(dataset, root, split, unique=stored == "unique", count=None, skip_bad=True)
+    if files is None:
+        return None
+    record = record_path(data_folder(data_dir), dataset, stored, root)
+    bad = read_record(record, files)
+    if unique or classes is None:
+        return len(files) - len(bad or ()), bad is not None, len(files.classes)
+    inside = int((files.labels < classes).sum())
+    return (
+        inside - len(bad_among(bad or (), unique=False, count=classes)),
+        bad is not None,
+        min(classes, len(files.classes)),
+    )
+
+
+def shortfall(
+    dataset: str,
+    labels: str,
+    classes: int | None,
+    *,
+    data_dir: str | Path | None = None,
+    path: str | Path | None = None,
+) -> str | None:
+    """A sentence where a data set of known size does not have the images of its published files; None where it has, or
+    is not found. Folders are counted, so that this is known before any image is read."""
+    facts = facts_of(dataset)
+    root = locate(dataset, data_dir, path) if dataset in IMAGE_FILES else None
+    if root is None or facts.images is None or facts.classes is None:
+        return None
+    layout = read_layout(dataset, root)
+    if labels == "unique":
+        needed, found = classes or facts.images, _files(dataset, data_dir, path) or 0
+        if found >= needed:
+            return None
+        spare = f"data.classes = {found} trains on those that are there"
+        return _lacking(dataset, layout.base, "training images", needed, found, "", spare)
+    if classes not in (None, facts.classes) and dataset != "cinic10":
+        return None
+    k = classes or facts.classes
+    names = list(layout.classes)[:k]
+    spare = "data.skip_bad = true trains on those that are there"
+    for what, base, folders, known in (
+        ("training images", layout.base, layout.classes, facts.of_first(k)[0]),
+        ("validation images", layout.val, layout.val_classes, facts.of_first(k)[1]),
+    ):
+        if base is None:
+            continue
+        counts = images_in([folders[name] for name in names if name in folders], dataset)
+        if sum(counts) != known or len(names) != k:
+            where = _where(k, known, [n for n in names if n in folders], counts)
+            return _lacking(dataset, base, what, known, sum(counts), where, spare)
+    return None
+
+
+def _where(classes: int, known: int, names: list[str], counts: list[int]) -> str:
+    """The class folders that have too few images or too many, where that is known: where all have equally many."""
+    if len(names) < classes:
+        return f"; {classes - len(names)} of {classes:,} class folders are missing"
+    each = known // classes
+    if each * classes != known or max(counts) > each:
+        return ""
+    return "; in " + listed([f"{n} ({c:,} of {each:,})" for n, c in zip(names, counts, strict=True) if c != each])
+
+
+def _lacking(dataset: str, base: Path, what: str, known: int, found: int, where: str, spare: str) -> str:
+    less, more = known - found, found - known
+    if less == 1:
+        differ = f"1 of {known:,} {what} is missing"
+    else:
+        differ = f"{less:,} of {known:,} {what} are missing" if less > 0 else f"{more:,} more {what} than {known:,}"
+    return f"data.dataset: {dataset}: {differ} in {base}{where}. Unpack the data set again; or {spare}"
+
+
+def _files(dataset: str, data_dir: str | Path | None, path: str | Path | None, *, skip_bad: bool = False) -> int | None:
     root = locate(dataset, data_dir, path)
     if root is None:
         return None
-    base = root / "train" if (root / "train").is_dir() else root
-    return _in_folder(base) + sum(_in_folder(f) for f in class_folders(root))
+    layout = read_layout(dataset, root, skip_bad=skip_bad)
+    return sum(images_in([layout.base, *layout.classes.values()], dataset, skip_bad=skip_bad))

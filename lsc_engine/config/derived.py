@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lsc_engine.config.checks import smallest
 from lsc_engine.config.datasets import (
     IMAGE_FILES,
+    Counts,
     count,
     data_folder,
     facts_of,
@@ -17,6 +18,8 @@ from lsc_engine.config.datasets import (
     trained_images,
 )
 from lsc_engine.config.durations import Duration
+from lsc_engine.config.folders import FolderError
+from lsc_engine.config.notes import with_key
 from lsc_engine.config.schema import Settings
 from lsc_engine.errors import UsageError
 
@@ -67,10 +70,12 @@ class Derived:
 def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
     """The numbers of one run. UsageError where only files say how many images there are, and they are missing."""
     data, train = config.data, config.train
-    counts = count(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path)
+    counts = _counts(config, data_dir)
     if counts.images is None or counts.classes is None:
         raise UsageError(missing_sentence(data.dataset, data_dir, data.path))
-    images = trained_images(data.dataset, data.labels, data.first_class, counts, data.path, data_dir)
+    images = trained_images(
+        data.dataset, data.labels, data.first_class, counts, data.path, data_dir, skip_bad=bool(data.skip_bad)
+    )
     assert images is not None
     if images < train.batch_size:
         few = f"{train.batch_size} is more than the {images} training images"
@@ -107,6 +112,16 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         table_bytes=_table_bytes(config, n, counts.classes),
         counted=counts.exact,
     )
+
+
+def _counts(config: Settings, data_dir: str | Path | None) -> Counts:
+    """The images of the run. FolderError, with the key that names the folder, where they cannot be counted."""
+    data = config.data
+    skip = bool(data.skip_bad)
+    try:
+        return count(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path, skip_bad=skip)
+    except FolderError as error:
+        raise with_key(error, data) from None
 
 
 def data_found(config: Settings, data_dir: str | Path | None = None) -> Path | None:

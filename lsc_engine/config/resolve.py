@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from lsc_engine.config import checks, datasets, fixed
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.faults import Fault
+from lsc_engine.config.folders import FolderError
 from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.references import check_reference, moved_centres, references
 from lsc_engine.config.schema import Settings
@@ -121,8 +122,7 @@ class _Work:
     def data(self) -> Data:
         data = self.get(Data)
         known = self.record and data.classes is not None
-        found = list(checks.check_data(data, look=not known))
-        self.faults += found
+        found, blocked = self._check(data, look=not known)
         changes: dict[str, Any] = {}
         if data.image_size is None:
             changes["image_size"] = datasets.facts_of(data.dataset).size
@@ -132,15 +132,39 @@ class _Work:
             found += [] if path else self.faults[-1:]
         if known:
             self.counts = datasets.Counts(None, data.classes, 0, exact=False)
-        elif not found:
-            self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
-            changes["classes"] = self.counts.classes
-            self.trained = datasets.trained_images(data.dataset, data.labels, data.first_class, self.counts, data.path)
+        elif not found and not blocked:
+            changes["classes"] = self._count(data)
         if not found and self.counts.classes is not None:
             self.faults += checks.check_first_class(data, self.counts.classes)
         if not data.first_class:
             changes["first_class"] = None
+        if not data.skip_bad:
+            changes["skip_bad"] = None
         return data.model_copy(update=changes)
+
+    def _check(self, data: Data, *, look: bool) -> tuple[list[Fault], bool]:
+        """Faults of [data] alone, and whether its folders cannot be read: that is reported by whoever needs the images,
+        since a run is read without them."""
+        try:
+            found = list(checks.check_data(data, look=look))
+        except FolderError:
+            return [], True
+        self.faults += found
+        return found, False
+
+    def _count(self, data: Data) -> int | None:
+        """Count the images; how many classes there are, None where that is not known."""
+        try:
+            if data.skip_bad:
+                # How many images can be read is known once all were looked at; settings do not depend on that.
+                classes = datasets.class_count(data.dataset, data.labels, data.classes, path=data.path)
+                self.counts = datasets.Counts(None, classes, 0, exact=False)
+            else:
+                self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
+            self.trained = datasets.trained_images(data.dataset, data.labels, data.first_class, self.counts, data.path)
+        except FolderError:
+            return data.classes
+        return self.counts.classes
 
     def space(self, data: Data) -> tuple[Model, Target]:
         """Model and target together: n and the vectors hang on each other."""

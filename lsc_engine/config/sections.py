@@ -89,6 +89,9 @@ class Data(Section):
         shown="looked for in the data folder",
         min_length=1,
     )
+    skip_bad: bool | None = _setting(
+        None, "Leave image files that cannot be read out, and count them, instead of refusing to train.", shown="false"
+    )
 
 
 class Model(Section):

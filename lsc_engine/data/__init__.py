@@ -15,24 +15,30 @@ if TYPE_CHECKING:
     from lsc_engine.data.evaluation import eval_batches as eval_batches
     from lsc_engine.data.evaluation import fixed_subset as fixed_subset
     from lsc_engine.data.evaluation import images_from_class as images_from_class
+    from lsc_engine.data.imagefiles import BadImageError as BadImageError
+    from lsc_engine.data.opening import look as look
     from lsc_engine.data.opening import open_source as open_source
     from lsc_engine.data.source import ImageSource as ImageSource
     from lsc_engine.data.source import TensorSource as TensorSource
     from lsc_engine.data.source import normalise as normalise
     from lsc_engine.data.stream import WorkerLostError as WorkerLostError
+    from lsc_engine.data.stream import attended as attended
     from lsc_engine.data.views import shifted as shifted
     from lsc_engine.data.views import two_views as two_views
     from lsc_engine.data.views import view_keys as view_keys
 
 _HOMES = {
+    "BadImageError": "imagefiles",
     "Batch": "batches",
     "Batches": "batches",
     "ImageSource": "source",
     "TensorSource": "source",
     "WorkerLostError": "stream",
+    "attended": "stream",
     "eval_batches": "evaluation",
     "fixed_subset": "evaluation",
     "images_from_class": "evaluation",
+    "look": "opening",
     "normalise": "source",
     "open_source": "opening",
     "shifted": "views",

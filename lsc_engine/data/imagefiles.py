@@ -1,123 +1,63 @@
-"""Data sets that are folders of image files: imagenet, cinic10 and folder. Listing them, and reading single images.
+"""Reading single image files: any format, mode and size of image becomes a small RGB square.
 
-Layout: ROOT/train/CLASS/*.JPEG and ROOT/val/CLASS/*.JPEG (cinic10: valid). Classes and files count in the order of
-their names. The names of a million files are kept as one string of bytes, which workers share without copying.
+One function, `decode`, reads every image, for packing, training and prediction alike:
+
+    16 bits per channel   scaled to 8: value / 257, or by the file's own number of bits
+    transparency          composed on white
+    EXIF orientation      applied before the middle square is cut out
+    palettes, grey, 1 bit, CMYK, LAB   turned to RGB
+    floating point        refused: the files do not say which values are black and white
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.datasets import class_folders, image_files, validation_split
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.config.folders import link_to_nothing
+from lsc_engine.config.listing import ImageFiles
+from lsc_engine.errors import LscError
 
-# In CINIC-10, the images that came from CIFAR-10.
-_FROM_CIFAR = "cifar10-"
+if TYPE_CHECKING:
+    from PIL import Image
 
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """The images of one split: file `i` is `base` / name(i); `labels` int32 [N] number `classes`."""
-
-    base: Path
-    names: bytes
-    ends: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def path(self, index: int) -> Path:
-        """Where image `index` lies."""
-        start = int(self.ends[index - 1]) if index else 0
-        return self.base / os.fsdecode(self.names[start : int(self.ends[index])])
-
-    def sha256(self) -> str:
-        """A hash of names and order: two listings with one hash have the same images at the same places."""
-        digest = hashlib.sha256(self.names)
-        digest.update(self.ends.tobytes())
-        return digest.hexdigest()
+# Increased whenever `decode` gives other pixels for a file: packed copies of another version are made anew.
+DECODER = 2
+# Pixels of the largest picture that is decoded, which takes three to four bytes for each.
+LARGEST_PIXELS = 178_956_970
+# EXIF orientation -> how the picture is turned upright (names of PIL.Image.Transpose).
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_ORIENTATION = 0x0112
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+# What goes wrong in the file itself; other errors of the system (a disk that fails, no memory) end the reading.
+_OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.EINVAL)
 
 
-def list_files(dataset: str, root: Path, split: str, *, unique: bool, count: int | None) -> ImageFiles | None:
-    """Images of the first `count` classes, or the first `count` images (unique); None without such a split.
+class BadImageError(LscError):
+    """One file that cannot be used as an image: `path`, and `why` as a clause."""
 
-    Image files that lie beside the class folders count, first, with unique labels. UsageError for a validation
-    class that training does not have, or for no images at all.
-    """
-    folder = split if split == "train" else validation_split(dataset)
-    base = root / folder if split == "val" or (root / folder).is_dir() else root
-    if not base.is_dir():
-        return None
-    folders = class_folders(root)
-    known = [entry.name for entry in folders]
-    if split == "val":
-        folders = _validation_folders(root, folder, known)
-    wanted = known if unique or count is None else known[:count]
-    number = {name: label for label, name in enumerate(wanted)}
-    groups = ((number[f.name], f.name, _sorted_files(dataset, f)) for f in folders if f.name in number)
-    loose = [(0, "", _sorted_files(dataset, base))] if unique else []
-    files = _collect(base, [*loose], groups, wanted, count if unique else None)
-    if not len(files):
-        raise UsageError(f"data.dataset: {dataset}: no images in {base}; it needs one folder of images per class")
-    return files
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
 
-
-def has_loose_images(root: Path) -> bool:
-    """Whether image files lie beside the class folders of the training split: with unique labels they count too."""
-    base = root / "train" if (root / "train").is_dir() else root
-    return next(iter(image_files(base)), None) is not None
-
-
-def _validation_folders(root: Path, folder: str, known: list[str]) -> list[Path]:
-    folders = class_folders(root, folder)
-    strange = sorted({entry.name for entry in folders} - set(known))
-    if strange:
-        raise UsageError(f"{root / folder}: class {strange[0]} is not among the training classes of {root}")
-    if not folders:
-        raise UsageError(
-            f"{root / folder} has no class folders; put each validation image into the folder of its class, "
-            f"or take {folder}/ away to train without validation"
-        )
-    return folders
-
-
-def _sorted_files(dataset: str, folder: Path) -> list[str]:
-    names = sorted(image_files(folder))
-    return [n for n in names if not n.startswith(_FROM_CIFAR)] if dataset == "cinic10" else names
-
-
-def _collect(
-    base: Path,
-    loose: list[tuple[int, str, list[str]]],
-    groups: Iterable[tuple[int, str, list[str]]],
-    classes: list[str],
-    limit: int | None,
-) -> ImageFiles:
-    names = bytearray()
-    ends: list[int] = []
-    labels: list[np.ndarray] = []
-    for source in (loose, groups):
-        for label, folder, files in source:
-            # The listing stops at the last image asked for: a million files on a network disk take minutes.
-            if limit is not None and len(ends) >= limit:
-                break
-            files = files if limit is None else files[: limit - len(ends)]
-            for file in files:
-                names += os.fsencode(os.path.join(folder, file))
-                ends.append(len(names))
-            labels.append(np.full(len(files), label, dtype=np.int32))
-    table = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int32)
-    return ImageFiles(base, bytes(names), np.asarray(ends, dtype=np.int64), table, tuple(classes))
+    def __str__(self) -> str:
+        return f"{self.path} {self.why}"
 
 
 class FileReader:
@@ -130,30 +70,185 @@ class FileReader:
         self.size = size
 
     def read(self, index: Tensor) -> Tensor:
-        """int64 [B] -> uint8 [B, 3, size, size]. LscError names a file that vanished or cannot be decoded."""
+        """int64 [B] -> uint8 [B, 3, size, size]. BadImageError for a file that cannot be used, LscError for one that
+        vanished."""
         out = np.empty((len(index), self.size, self.size, 3), dtype=np.uint8)
         for row, number in enumerate(index.tolist()):
             out[row] = decode(self.files.path(number), self.size)
-        return torch.from_numpy(np.ascontiguousarray(out.transpose(0, 3, 1, 2)))
+        return _channels_first(out)
+
+    def read_usable(self, index: Tensor) -> tuple[Tensor, list[tuple[int, str]]]:
+        """int64 [B] -> uint8 [G, 3, size, size], the images that can be used, in order, and (number, why) of the
+        others. LscError for a file that vanished."""
+        good: list[np.ndarray] = []
+        bad: list[tuple[int, str]] = []
+        for number in index.tolist():
+            try:
+                good.append(decode(self.files.path(number), self.size))
+            except BadImageError as error:
+                bad.append((number, error.why))
+        pixels = np.stack(good) if good else np.empty((0, self.size, self.size, 3), dtype=np.uint8)
+        return _channels_first(pixels), bad
 
 
 def decode(path: Path, size: int) -> np.ndarray:
-    """One image file -> uint8 [size, size, 3]: the middle square, bicubic with antialiasing, always RGB."""
+    """One image file -> uint8 [size, size, 3]: the middle square of the upright picture, bicubic with antialiasing,
+    always RGB. BadImageError for a file that cannot be used, LscError for one that vanished or a disk that fails."""
+    from PIL import Image, UnidentifiedImageError
+
+    _quiet()
+    try:
+        with warnings.catch_warnings():
+            # Warnings of Pillow concern files that it reads all the same; they name neither the file nor a remedy.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                whole = image.size
+                # JPEG files are decoded at the smallest of 1, 1/2, 1/4, 1/8 that still holds twice the size, but
+                # progressive ones keep the coefficients of the whole picture in memory.
+                image.draft("RGB", (2 * size, 2 * size))
+                _check_pixels(path, *(whole if "progressive" in image.info else image.size))
+                image.load()
+                square = _middle(to_rgb(image), size)
+                turn = _turn(image)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise BadImageError(str(path), link_to_nothing(path)) from None
+        raise LscError(f"{path} has vanished while it is in use; put it back and resume") from None
+    except LscError:
+        raise
+    except MemoryError:
+        raise LscError(f"{path}: not enough memory to decode it; train with fewer processes, or free memory") from None
+    except UnidentifiedImageError:
+        why = "is empty" if os.path.getsize(path) == 0 else "is not an image of a known format"
+        raise BadImageError(str(path), f"cannot be read as an image: it {why}") from None
+    except OSError as error:
+        if error.errno is not None and error.errno not in _OF_THE_FILE:
+            raise LscError(f"{path}: {error.strerror or error}; check the disk and resume") from None
+        raise BadImageError(str(path), _clause(error)) from None
+    except Exception as error:  # Pillow's decoders raise errors of many kinds for damaged files
+        raise BadImageError(str(path), _clause(error)) from None
+    return np.asarray(square if turn is None else square.transpose(turn))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A loaded picture of any mode in RGB. BadImageError for modes without a known scale."""
+    if image.mode == "F":
+        raise BadImageError(
+            _name(image), "holds floating-point values without a known scale; save it with 8 or 16 bits"
+        )
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_16_bits(image)
+    if image.mode == "LAB":
+        return _from_lab(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
     from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            # JPEG files are decoded at the smallest of 1, 1/2, 1/4, 1/8 that still holds twice the size.
-            image.draft("RGB", (2 * size, 2 * size))
-            picture = image.convert("RGB")
-    except FileNotFoundError:
-        raise LscError(f"{path} has vanished while it is in use; put it back and resume") from None
-    except Exception as error:  # Pillow's decoders raise errors of many kinds for damaged files
-        raise LscError(f"{path} cannot be read as an image: {error or type(error).__name__}") from None
+    # A transparent palette entry or colour becomes an alpha channel. La is LA with the grey multiplied by alpha.
+    clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, clear).convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Grey of more than 8 bits -> RGB: 65535, or the largest value of the file's number of bits, becomes 255."""
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.int64)
+    largest = 65535
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_TIFF_BITS, (16,))[0]
+    if 8 < bits < 16:
+        largest = 2**bits - 1
+    if values.size and (values.min() < 0 or values.max() > largest):
+        found = f"holds values from {values.min()} to {values.max()}, whose scale is not known"
+        raise BadImageError(_name(image), f"{found}; save it with 8 or 16 bits")
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # white is zero
+        values = largest - values
+    grey = np.rint(values * (255.0 / largest)).astype(np.uint8)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[values == clear] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    changed = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    assert changed is not None
+    return changed
+
+
+def _middle(picture: Image.Image, size: int) -> Image.Image:
+    """The middle square of `picture`, size × size."""
+    from PIL import Image
+
     width, height = picture.size
     if (width, height) == (size, size):
-        return np.asarray(picture)
+        return picture
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     square = (left, top, left + side, top + side)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=square, reducing_gap=3.0))
+    return picture.resize((size, size), Image.Resampling.BICUBIC, box=square, reducing_gap=3.0)
+
+
+def _turn(image: Image.Image) -> Any:
+    """How the picture is turned upright, by its EXIF orientation; None where it is upright, or the tag is damaged.
+
+    The middle square of a turned picture is the turned middle square, so that only the small one is turned.
+    """
+    from PIL import Image
+
+    try:
+        name = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF data raises errors of many kinds
+        return None
+    return None if name is None else Image.Transpose[name]
+
+
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    """BadImageError for a picture that would take more memory than a data worker should."""
+    if width * height > LARGEST_PIXELS:
+        pixels = f"has {width:,} × {height:,} pixels, more than the {LARGEST_PIXELS:,} that are decoded"
+        raise BadImageError(str(path), f"{pixels}; save it smaller, or as baseline JPEG, which is read at reduced size")
+
+
+def _clause(error: Exception) -> str:
+    """What is wrong with a file, as a clause."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+        return "cannot be read: Permission denied"
+    if isinstance(error, OSError) and error.errno == errno.EISDIR:
+        return "is a folder, not an image"
+    words = (str(error).splitlines() or [""])[0] or type(error).__name__
+    if "truncated" in words.lower() or isinstance(error, EOFError):
+        return "cannot be read as an image: it is truncated"
+    return f"cannot be read as an image: {words}"
+
+
+def _name(image: Image.Image) -> str:
+    name = getattr(image, "filename", "")
+    return os.fsdecode(name) if isinstance(name, bytes | str) else str(name)
+
+
+def _quiet() -> None:
+    """Pillow's own limit of size and its log lines off: `decode` checks the size itself and names the file."""
+    from PIL import Image
+
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = None
+        logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
+
+
+def decoder_version() -> str:
+    """What decodes image files here: other versions may differ by a grey level."""
+    import PIL
+
+    return f"Pillow {PIL.__version__}"
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    """uint8 [B, S, S, 3] -> [B, 3, S, S]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))

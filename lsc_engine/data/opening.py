@@ -30,6 +30,8 @@ class DataSettings(Protocol):
     def image_size(self) -> int | None: ...
     @property
     def path(self) -> str | None: ...
+    @property
+    def skip_bad(self) -> bool | None: ...
 
 
 def _silent(_text: str) -> None:
@@ -67,8 +69,8 @@ def open_source(
     Labels "class" take the images of the first `data.classes` classes; "unique" the first `data.classes` training
     images, each its own class, without validation. Images stay on `device` as uint8 where they take at most a quarter
     of its memory, else they are streamed. `say` hears of downloads and packing.
-    UsageError where the data is missing (what to put where) or has fewer classes than asked for; LscError where a
-    file is damaged.
+    UsageError where the data is missing (what to put where) or has fewer classes than asked for; LscError where files
+    are damaged: of image files one message on all of them, unless `data.skip_bad` leaves them out.
     """
     device = torch.device(device)
     if split not in ("train", "val"):
@@ -88,6 +90,22 @@ def open_source(
             f"data.classes: {data.classes:,} is more than the {source.classes:,} {what} of {data.dataset} found here"
         )
     return source
+
+
+def look(data: DataSettings, *, data_dir: Path | None, say: Callable[[str], None] = _silent) -> str | None:
+    """Look at every image file of `data` that was not looked at since it changed: one message on all that cannot be
+    read, None where all can or `data` has no image files. Errors as `open_source`."""
+    if data.dataset not in IMAGE_FILES:
+        return None
+    return folders.look_at_images(
+        data.dataset,
+        unique=data.labels == "unique",
+        count=data.classes,
+        size=data.image_size,
+        data_dir=data_dir,
+        path=data.path,
+        say=say,
+    )
 
 
 def _open(
@@ -112,6 +130,7 @@ def _open(
             path=data.path,
             device=device,
             say=say,
+            skip_bad=bool(data.skip_bad),
         )
     if data.dataset not in DATASETS:
         return _from_plugin(data, split, unique, data_dir, device)
@@ -132,9 +151,14 @@ def _from_plugin(
     if unique and split == "val":
         return None
     made = plugins.load("datasets", data.dataset, "data.dataset")(
-        split=split, unique=unique, count=data.classes, size=data.image_size, path=data.path, data_dir=data_dir,
+        split=split,
+        unique=unique,
+        count=data.classes,
+        size=data.image_size,
+        path=data.path,
+        data_dir=data_dir,
         device=device,
-    )  # fmt: skip
+    )
     if made is None and split == "val":
         return None
     if not isinstance(made, ImageSource):

@@ -1,7 +1,11 @@
 """Packing a data set of image files into one memory-mapped uint8 file, resumable and hashed.
 
-DATA/packed/imagenet-train-32px.u8      images one after another, each [3, 32, 32]
-DATA/packed/imagenet-train-32px.json    manifest with classes, counts and sha256, written last
+DATA/packed/imagenet-train-32px.u8          images one after another, each [3, 32, 32]
+DATA/packed/imagenet-train-32px.files.npz   names, sizes and times of change of the files that it was made from
+DATA/packed/imagenet-train-32px.json        manifest with classes, counts and sha256, written last
+
+A copy is compared with its files whenever it is opened, and made anew where they differ; images of files that did not
+change are taken from the old copy. Images that cannot be read are left out and named in the manifest.
 
 While it is being made the file is called .u8.part, with the number of images safely on disk in .part.json; after a
 kill it goes on there. A packed file without its manifest is not used.
@@ -9,6 +13,7 @@ kill it goes on there. A packed file without its manifest is not used.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -17,7 +22,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +30,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.data.imagefiles import FileReader
-from lsc_engine.data.stream import read_all
+from lsc_engine.config.listing import ImageFiles, data_name
+from lsc_engine.data.imagefiles import DECODER, BadImageError, FileReader, decoder_version
+from lsc_engine.data.stream import block_of, read_all
 from lsc_engine.errors import LscError
 
-FORMAT = 1
+FORMAT = 2
+# Manifests of version 1 do not say which files they were made from: they serve where the files are not there.
+_READABLE = (1, FORMAT)
 # Image sizes for which training packs by itself.
 LARGEST_AUTOMATIC = 64
 SYNC_BYTES = 32 * 2**20
+# Files with the same size and time but a later change of their entry (chmod, a copy that keeps times): so many of them
+# are decoded and compared with the packed images, whose mean difference in grey levels may be this.
+_COMPARED, _SAME = 256, 1.0
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a packed file holds. `classes`: (name, images) in label order; `listing`: sha256 of the files' names."""
+    """What a packed file holds.
+
+    `classes`: (name, images) in label order; `listing`: hash of the names, sizes and times of all files; `bad`: (number
+    in the listing, why) of the files left out; `changed`: the latest change of a file's entry, in nanoseconds;
+    `decoder`, `library`: what decoded them.
+    """
 
     dataset: str
     split: str
@@ -48,6 +64,10 @@ class Manifest:
     listing: str
     sha256: str
     format: int = FORMAT
+    bad: tuple[tuple[int, str], ...] = field(default=())
+    changed: int = 0
+    decoder: int = 1
+    library: str = ""
 
     @property
     def image_bytes(self) -> int:
@@ -62,10 +82,7 @@ class Manifest:
 
 def packed_path(data_dir: Path, dataset: str, split: str, size: int, root: Path | None = None) -> Path:
     """Where the packed file of a split lies. A `folder` data set is told from others by the hash of its `root`."""
-    name = dataset
-    if dataset == "folder":
-        name += "-" + hashlib.sha256(os.fsencode(str((root or Path()).resolve()))).hexdigest()[:8]
-    return data_dir / "packed" / f"{name}-{split}-{size}px.u8"
+    return data_dir / "packed" / f"{data_name(dataset, root)}-{split}-{size}px.u8"
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -73,8 +90,9 @@ def read_manifest(path: Path) -> Manifest | None:
     try:
         fields: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         fields["classes"] = tuple((str(name), int(count)) for name, count in fields["classes"])
+        fields["bad"] = tuple((int(number), str(why)) for number, why in fields.get("bad", ()))
         manifest = Manifest(**fields)
-        whole = manifest.format == FORMAT and path.stat().st_size == manifest.images * manifest.image_bytes
+        whole = manifest.format in _READABLE and path.stat().st_size == manifest.images * manifest.image_bytes
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return manifest if whole and sum(count for _, count in manifest.classes) == manifest.images else None
@@ -88,14 +106,18 @@ class PackedReader:
         self.images = manifest.images if images is None else images
         self.channels = manifest.channels
         self.size = manifest.size
+        self._file = _identity(path)
         self._pixels: Tensor | None = None
 
     def pixels(self) -> Tensor:
-        """uint8 [images, C, S, S], mapped, not read."""
+        """uint8 [images, C, S, S], mapped, not read. LscError where the file was replaced since this was made."""
         if self._pixels is None:
             shape = (self.images, self.channels, self.size, self.size)
             # Mode "c" never writes to the file and spares torch's warning about read-only arrays.
-            self._pixels = torch.from_numpy(np.memmap(self.path, dtype=np.uint8, mode="c", shape=shape))
+            mapped = torch.from_numpy(np.memmap(self.path, dtype=np.uint8, mode="c", shape=shape))
+            if _identity(self.path) != self._file:
+                raise LscError(f"{self.path} was packed anew while it was in use; resume to go on with it")
+            self._pixels = mapped
         return self._pixels
 
     def read(self, index: Tensor) -> Tensor:
@@ -116,24 +138,25 @@ def pack(
     workers: int | None = None,
     sync_bytes: int = SYNC_BYTES,
 ) -> Manifest:
-    """Write every image of `reader` to `path` and return the manifest; at once where that was done before.
+    """Write every image of `reader` that can be read to `path` and return the manifest; at once where the packed file
+    matches its files.
 
-    Two processes that pack the same wait for each other. LscError where the disk is too small, or an image bad.
+    Two processes that pack the same wait for each other. LscError where the disk is too small.
     """
     wanted = _manifest(reader, dataset, split)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, say):
             found = read_manifest(path)
-            if found is not None and found.listing == wanted.listing:
-                return found
+            old = None
+            if found is not None:
+                if (same := _matching(found, wanted, reader, path)) is not None:
+                    return same
+                old = _Old.read(path, found)
+                say(f"{path} is made anew: {_why(found, old, reader.files)}")
             kept = _images_on_disk(path, wanted)
-            _require_space(path, (wanted.images - kept) * wanted.image_bytes)
-            digest = _write(reader, path, wanted, kept, say, workers, sync_bytes)
-            done = Manifest(**{**wanted.__dict__, "sha256": digest})
-            _replace(path.with_suffix(".json"), json.dumps(asdict(done), indent=1))
-            _part_record(path).unlink(missing_ok=True)
-            return done
+            _require_space(path, (wanted.images - kept.images) * wanted.image_bytes)
+            return _write(_Packing(reader, path, wanted, old, kept, say), workers, sync_bytes)
     except OSError as error:
         forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
         then = "name another data folder with --data-dir or $LSC_DATA" if forbidden else "repeat it to go on"
@@ -146,11 +169,197 @@ def verify(path: Path, manifest: Manifest) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == manifest.sha256
 
 
+def _identity(path: Path) -> tuple[int, int, int]:
+    entry = path.stat()
+    return entry.st_ino, entry.st_size, entry.st_mtime_ns
+
+
 def _manifest(reader: FileReader, dataset: str, split: str) -> Manifest:
     files = reader.files
-    counts = np.bincount(files.labels, minlength=len(files.classes)).tolist()
-    classes = tuple(zip(files.classes, counts, strict=True))
-    return Manifest(dataset, split, reader.size, reader.channels, len(files), classes, files.sha256(), "")
+    return Manifest(
+        dataset,
+        split,
+        reader.size,
+        reader.channels,
+        len(files),
+        _counted(files, np.ones(len(files), dtype=bool)),
+        files.listing,
+        "",
+        changed=int(files.changed.max(initial=0)),
+        decoder=DECODER,
+        library=decoder_version(),
+    )
+
+
+def _counted(files: ImageFiles, kept: np.ndarray) -> tuple[tuple[str, int], ...]:
+    counts = np.bincount(files.labels[kept], minlength=len(files.classes)).tolist()
+    return tuple(zip(files.classes, counts, strict=True))
+
+
+# ---------------------------------------------------------------------------------------- Does a copy match its files?
+def _matching(found: Manifest, wanted: Manifest, reader: FileReader, path: Path) -> Manifest | None:
+    """The manifest of a copy that matches its files, None where it does not."""
+    if found.listing != wanted.listing or found.decoder != DECODER:
+        return None
+    if wanted.changed <= found.changed:
+        return found
+    # Same names, sizes and times, but entries changed later: by chmod or a copy that keeps times, or the content too.
+    files = reader.files
+    out = {number for number, _ in found.bad}
+    later = np.nonzero(files.changed > found.changed)[0]
+    later = later[[number not in out for number in later.tolist()]]
+    some = later[np.linspace(0, len(later) - 1, min(_COMPARED, len(later))).astype(np.int64)]
+    rows = some - np.searchsorted(np.array(sorted(out), dtype=np.int64), some)
+    packed = PackedReader(path, found).read(torch.from_numpy(rows))
+    for image, number in zip(packed, some.tolist(), strict=True):
+        try:
+            own = reader.read(torch.tensor([number]))[0]
+        except BadImageError:
+            return None
+        if (own.int() - image.int()).abs().float().mean().item() > _SAME:
+            return None
+    same = replace(found, changed=wanted.changed)
+    with contextlib.suppress(OSError):
+        _replace(path.with_suffix(".json"), json.dumps(asdict(same), indent=1))
+    return same
+
+
+@dataclass(frozen=True)
+class _Old:
+    """A packed copy that does not match its files any more: which of its images still can be used."""
+
+    pixels: np.ndarray
+    rows: dict[bytes, tuple[int, int, int]]
+    """Name of a file -> its row, size and time."""
+    changed: int
+
+    @classmethod
+    def read(cls, path: Path, manifest: Manifest) -> _Old | None:
+        """None where it is not known which files a copy was made from, or others images were made of them."""
+        if manifest.decoder != DECODER or not manifest.images:
+            return None
+        try:
+            with np.load(_files_record(path), allow_pickle=False) as table:
+                if str(table["listing"]) != manifest.listing:
+                    return None
+                names, ends = table["names"].tobytes(), table["ends"].tolist()
+                stamps = zip(table["sizes"].tolist(), table["times"].tolist(), strict=True)
+        except (OSError, ValueError, KeyError):
+            return None
+        starts = [0, *ends[:-1]]
+        rows = {
+            names[start:end]: (row, *stamp)
+            for row, (start, end, stamp) in enumerate(zip(starts, ends, stamps, strict=True))
+        }
+        shape = (manifest.images, manifest.channels, manifest.size, manifest.size)
+        pixels = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+        return cls(pixels, rows, manifest.changed) if len(rows) == manifest.images else None
+
+    def row(self, files: ImageFiles, number: int) -> int:
+        """The row that holds image `number` of `files`, -1 where the file is new or was changed."""
+        found = self.rows.get(files.name(number))
+        if found is None or files.changed[number] > self.changed:
+            return -1
+        row, size, time = found
+        return row if (size, time) == (files.sizes[number], files.times[number]) else -1
+
+
+def _why(found: Manifest, old: _Old | None, files: ImageFiles) -> str:
+    """A clause on how a copy differs from its files."""
+    if found.decoder != DECODER:
+        return "it is of an earlier version, which read some kinds of images otherwise"
+    if old is None:
+        return "its files have changed"
+    names = {files.name(number) for number in range(len(files))}
+    new = len(names - old.rows.keys())
+    gone = len(old.rows.keys() - names)
+    changed = sum(old.row(files, number) < 0 for number in range(len(files))) - new
+    counts = {"changed": changed, "new": new, "removed": gone}
+    words = [f"{count:,} {what}" for what, count in counts.items() if count > 0]
+    return f"images have changed ({', '.join(words) or 'their order'})"
+
+
+# ------------------------------------------------------------------------------------------------------------- Writing
+@dataclass(frozen=True)
+class _Kept:
+    """What is on the disk of an interrupted attempt: images, files looked at, and those among them that are bad."""
+
+    images: int = 0
+    looked: int = 0
+    bad: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Packing:
+    reader: FileReader
+    path: Path
+    wanted: Manifest
+    old: _Old | None
+    kept: _Kept
+    say: Callable[[str], None]
+
+    def blocks(self, workers: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(numbers, rows of the old copy, -1 for files to decode) of the files left, a block at a time."""
+        files, step = self.reader.files, block_of(self.wanted.image_bytes, workers)
+        for start in range(self.kept.looked, len(files), step):
+            numbers = np.arange(start, min(start + step, len(files)))
+            rows = [-1 if self.old is None else self.old.row(files, number) for number in numbers.tolist()]
+            yield numbers, np.array(rows, dtype=np.int64)
+
+    def images(self, workers: int | None) -> Iterator[tuple[int, np.ndarray, list[tuple[int, str]]]]:
+        """(files looked at so far, uint8 [G, C, S, S], (number, why) of bad files), a block at a time."""
+        left = len(self.reader.files) - self.kept.looked
+        # Decoding runs ahead of writing, in the same order.
+        requests = (torch.from_numpy(n[r < 0]) for n, r in self.blocks(workers) if (r < 0).any())
+        decoded = read_all(self.reader.read_usable, requests, self.wanted.image_bytes, left, workers=workers)
+        shape = (self.wanted.channels, self.wanted.size, self.wanted.size)
+        for numbers, rows in self.blocks(workers):
+            fresh, bad = next(decoded) if (rows < 0).any() else (torch.empty((0, *shape), dtype=torch.uint8), [])
+            good = ~np.isin(numbers, [number for number, _ in bad])
+            pixels = np.empty((len(numbers), *shape), dtype=np.uint8)
+            pixels[(rows < 0) & good] = fresh.numpy()
+            if self.old is not None and (rows >= 0).any():
+                pixels[rows >= 0] = self.old.pixels[rows[rows >= 0]]
+            yield int(numbers[-1]) + 1, pixels[good], bad
+
+
+def _write(packing: _Packing, workers: int | None, sync_bytes: int) -> Manifest:
+    """Write the data file, of which a part may be there, then what it was made from, then the manifest."""
+    wanted, path, files, say = packing.wanted, packing.path, packing.reader.files, packing.say
+    total, done = len(files), packing.kept.images
+    bad = list(packing.kept.bad)
+    say(f"packing {total - packing.kept.looked:,} of {total:,} images of {wanted.dataset}/{wanted.split} into {path}")
+    part = _part(path)
+    with part.open("r+b" if done else "wb") as file:
+        file.truncate(done * wanted.image_bytes)
+        digest = hashlib.sha256()
+        for start in range(0, done * wanted.image_bytes, 2**23):
+            digest.update(file.read(min(2**23, done * wanted.image_bytes - start)))
+        pending, said = 0, packing.kept.looked
+        for looked, images, found in packing.images(workers):
+            content = images.tobytes()
+            file.write(content)
+            digest.update(content)
+            bad += found
+            done, pending = done + len(images), pending + len(content)
+            if pending >= sync_bytes or looked == total:
+                _sync(file.fileno(), file.flush)
+                record = {"listing": wanted.listing, "decoder": DECODER, "images": done, "looked": looked, "bad": bad}
+                _replace(_part_record(path), json.dumps(record))
+                pending = 0
+            if looked - said >= total / 20:
+                say(f"packed {looked:,} of {total:,}")
+                said = looked
+    kept = np.ones(total, dtype=bool)
+    kept[[number for number, _ in bad]] = False
+    manifest = replace(wanted, images=done, classes=_counted(files, kept), bad=tuple(bad), sha256=digest.hexdigest())
+    # The old manifest goes before the old data, so that it never stands beside the new.
+    path.with_suffix(".json").unlink(missing_ok=True)
+    os.replace(part, path)
+    _write_files_record(path, files.chosen(np.nonzero(kept)[0]) if bad else files, wanted.listing)
+    _replace(path.with_suffix(".json"), json.dumps(asdict(manifest), indent=1))
+    _part_record(path).unlink(missing_ok=True)
+    return manifest
 
 
 def _part(path: Path) -> Path:
@@ -161,52 +370,34 @@ def _part_record(path: Path) -> Path:
     return path.with_suffix(".part.json")
 
 
-def _write(
-    reader: FileReader,
-    path: Path,
-    wanted: Manifest,
-    done: int,
-    say: Callable[[str], None],
-    workers: int | None,
-    sync_bytes: int,
-) -> str:
-    """Write the data file, of which `done` images are there; its sha256."""
-    say(f"packing {wanted.images - done:,} of {wanted.images:,} images of {wanted.dataset}/{wanted.split} into {path}")
-    part = _part(path)
-    with part.open("r+b" if done else "wb") as file:
-        file.truncate(done * wanted.image_bytes)
-        digest = hashlib.sha256()
-        for start in range(0, done * wanted.image_bytes, 2**23):
-            digest.update(file.read(min(2**23, done * wanted.image_bytes - start)))
-        pending, said = 0, done
-        for images in read_all(reader, done, wanted.images, workers=workers):
-            content = images.numpy().tobytes()
-            file.write(content)
-            digest.update(content)
-            done, pending = done + len(images), pending + len(content)
-            if pending >= sync_bytes or done == wanted.images:
-                _sync(file.fileno(), file.flush)
-                _replace(_part_record(path), json.dumps({"listing": wanted.listing, "images": done}))
-                pending = 0
-            if done - said >= wanted.images / 20:
-                say(f"packed {done:,} of {wanted.images:,}")
-                said = done
-    os.replace(part, path)
-    return digest.hexdigest()
+def _files_record(path: Path) -> Path:
+    return path.with_suffix(".files.npz")
 
 
-def _images_on_disk(path: Path, wanted: Manifest) -> int:
-    """How many images of an interrupted attempt can be kept."""
+def _write_files_record(path: Path, files: ImageFiles, listing: str) -> None:
+    fresh = _files_record(path).with_suffix(".new")
+    names = np.frombuffer(files.names, dtype=np.uint8)
+    with fresh.open("wb") as file:
+        np.savez(file, listing=listing, names=names, ends=files.ends, sizes=files.sizes, times=files.times)
+        _sync(file.fileno(), file.flush)
+    os.replace(fresh, _files_record(path))
+
+
+def _images_on_disk(path: Path, wanted: Manifest) -> _Kept:
+    """What an interrupted attempt has left that can be used."""
     try:
         record = json.loads(_part_record(path).read_text(encoding="utf-8"))
-        if record["listing"] != wanted.listing:
-            return 0
+        if record["listing"] != wanted.listing or record["decoder"] != DECODER:
+            return _Kept()
         # Killed between the last rename and the manifest: the data is whole under its final name.
-        if not _part(path).exists() and path.exists():
+        if not _part(path).exists() and not path.with_suffix(".json").exists():
             os.replace(path, _part(path))
-        return min(int(record["images"]), _part(path).stat().st_size // wanted.image_bytes, wanted.images)
+        bad = tuple((int(number), str(why)) for number, why in record["bad"])
+        kept = _Kept(int(record["images"]), int(record["looked"]), bad)
+        whole = kept.images + len(bad) == kept.looked <= wanted.images
+        return kept if whole and _part(path).stat().st_size >= kept.images * wanted.image_bytes else _Kept()
     except (OSError, ValueError, TypeError, KeyError):
-        return 0
+        return _Kept()
 
 
 def _require_space(path: Path, need: int) -> None:

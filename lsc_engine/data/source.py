@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -20,7 +20,8 @@ class ImageSource(ABC):
     `images`: how many; `channels`, `size`: each is uint8 [channels, size, size]; `classes`: how many labels;
     `class_names`: their names in that order, none where they have none;
     `resident`: whether `fetch` is a computation on `device` alone (held there or made there), otherwise images are
-    read on the host, best by workers (stream.py); `device`: where labels, and resident images, are.
+    read on the host, best by workers (stream.py); `device`: where labels, and resident images, are; `record`: plain
+    values that identify the files the images come from, empty where there are none.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class ImageSource(ABC):
         self.class_names: tuple[str, ...] = ()
         self.device = device
         self.resident = resident
+        self.record: dict[str, Any] = {}
 
     @property
     def image_bytes(self) -> int:

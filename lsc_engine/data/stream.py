@@ -1,16 +1,25 @@
-"""Reading images on the host with worker processes, in the order asked for, into pinned memory."""
+"""Reading images on the host with worker processes, in the order asked for, into pinned memory.
+
+Workers hand images over in shared memory (/dev/shm), which a container may have little of: requests are kept small
+enough to fit, and what does not fit is read in this process. No wait is without end: a worker that died is noticed,
+and whoever trains is asked once a second whether to go on (`attended`).
+"""
 
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import shutil
 import signal
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +28,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lsc_engine.data.source import Reader
 from lsc_engine.errors import LscError
 
+T = TypeVar("T")
+SHARED_MEMORY = Path("/dev/shm")
+# Images in one request of `read_all`, at most.
+BLOCK = 256
 _PREFETCH = 2
+_PAGE = 4096
+# Seconds between two looks at whether to go on, and until a worker that does not end by itself is killed.
+_LOOK_SECONDS, _END_SECONDS = 1.0, 3.0
 _UNHEARD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 
 
@@ -27,30 +43,81 @@ class WorkerLostError(LscError):
     """A worker process was killed or crashed; the images themselves may be well."""
 
 
-class _Requests(Dataset[Tensor | str]):
-    """`dataset[index]` with a whole batch of image numbers. A failure travels back as its sentence, not as a
-    traceback of the worker."""
+@dataclass
+class _Attendant:
+    """Who is asked and told while images are read. `said`: sentences said once already."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    check: Callable[[], None]
+    say: Callable[[str], None]
+    said: set[str]
 
-    def __getitem__(self, index: Tensor) -> Tensor | str:
+
+def _nothing(_text: str = "") -> None:
+    """Neither stop nor say anything."""
+
+
+_attendant = _Attendant(_nothing, _nothing, set())
+
+
+@contextmanager
+def attended(check: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
+    """While images are read in here, `check` is called once a second of waiting and between blocks, and may raise;
+    `say` receives sentences on what slows the reading down."""
+    global _attendant
+    before, _attendant = _attendant, _Attendant(check, say, set())
+    try:
+        yield
+    finally:
+        _attendant = before
+
+
+def _say_once(sentence: str) -> None:
+    if sentence not in _attendant.said:
+        _attendant.said.add(sentence)
+        _attendant.say(sentence)
+
+
+class _NoRoom:
+    """A worker's answer where shared memory is full."""
+
+
+class _Requests(Dataset[T | LscError | _NoRoom], Generic[T]):
+    """`dataset[index]` with all image numbers of a request. A failure travels back as the error, not as a traceback of
+    the worker."""
+
+    def __init__(self, read: Callable[[Tensor], T]) -> None:
+        self._read = read
+
+    def __getitem__(self, index: Tensor) -> T | LscError | _NoRoom:
         try:
-            return self._reader.read(index)
+            found = self._read(index)
         except LscError as error:
-            return str(error)
+            return error
+        for part in found if isinstance(found, tuple) else (found,):
+            if isinstance(part, Tensor) and part.numel():
+                try:
+                    # Here, since a failure while the answer is being sent would lose it without a word.
+                    part.share_memory_()
+                except RuntimeError:
+                    return _NoRoom()
+        return found
 
 
 class _Plan(Sampler[Tensor]):
-    def __init__(self, batches: Iterable[Tensor]) -> None:
-        self._batches = batches
+    """The requests in order; those not answered yet are in `under_way`."""
+
+    def __init__(self, requests: Iterable[Tensor]) -> None:
+        self._requests = requests
+        self.under_way: deque[Tensor] = deque()
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._batches)
+        for request in self._requests:
+            self.under_way.append(request)
+            yield request
 
 
 def default_workers() -> int:
-    """Worker processes where none are asked for: the cores this process may use, at most 16."""
+    """Worker processes where no number is given: the cores this process may use, at most 16."""
     return min(16, len(os.sched_getaffinity(0)))
 
 
@@ -60,15 +127,39 @@ def stream(
     """For every int64 [B] of `batches`, which may be endless, its uint8 images [B, C, S, S], in that order.
 
     `workers`: processes (None: `default_workers`; 0: read in this one); `pin`: into page-locked memory, for
-    asynchronous copies to a GPU. LscError with the reader's sentence where an image cannot be read.
+    asynchronous copies to a GPU. The reader's error where an image cannot be read; WorkerLostError where a worker dies.
     """
-    images = _streamed(reader, batches, default_workers() if workers is None else workers, pin)
+    images = _batches(reader, iter(batches), default_workers() if workers is None else workers, pin)
     _open.add(images)
     return images
 
 
+def read_all(
+    read: Callable[[Tensor], T],
+    requests: Iterable[Tensor],
+    image_bytes: int,
+    images: int,
+    *,
+    workers: int | None = None,
+) -> Iterator[T]:
+    """`read(request)` for every int64 [B] of `requests`, in order, by workers where `images` are many. Requests should
+    have at most `block_of` images."""
+    # Workers cost more than they give for a few blocks.
+    count = 0 if images <= 2 * BLOCK else default_workers() if workers is None else workers
+    results = _streamed(read, requests, _fitting(image_bytes, count)[0], False)
+    _open.add(results)
+    for found in results:
+        yield found
+        _attendant.check()
+
+
+def block_of(image_bytes: int, workers: int | None = None) -> int:
+    """How many images of `image_bytes` bytes go into one request of `read_all`."""
+    return min(BLOCK, _fitting(image_bytes, default_workers() if workers is None else workers)[1])
+
+
 # At exit Python asks the workers to end by SIGTERM, which they never see, and waits: close what is still open before.
-_open: weakref.WeakSet[Generator[Tensor, None, None]] = weakref.WeakSet()
+_open: weakref.WeakSet[Generator[object, None, None]] = weakref.WeakSet()
 
 
 @atexit.register
@@ -77,59 +168,128 @@ def _close_all() -> None:
         images.close()
 
 
-def _streamed(reader: Reader, batches: Iterable[Tensor], workers: int, pin: bool) -> Generator[Tensor, None, None]:
+def _fitting(image_bytes: int, workers: int) -> tuple[int, int]:
+    """How many of `workers` can hand over images of this size, and how many images at a time: all requests under way
+    must fit into half of the shared memory that is free. (0, BLOCK) where not one worker can."""
     if workers == 0:
-        for index in batches:
-            images = reader.read(index)
-            yield images.pin_memory() if pin else images
+        return 0, BLOCK
+    free = _shared_memory_free()
+    for count in range(workers, 0, -1):
+        images = free // 2 // (count * _PREFETCH + 2) // (image_bytes + _PAGE)
+        if images:
+            if count < workers:
+                _say_once(f"{_little(free)}: images are read by {count} of {workers} processes. {_MORE}")
+            return count, int(images)
+    _say_once(f"{_little(free)}: images are read without further processes, which is slower. {_MORE}")
+    return 0, BLOCK
+
+
+_MORE = "docker run --shm-size=2g gives more"
+
+
+def _little(free: int) -> str:
+    return f"{SHARED_MEMORY} (shared memory) has {free / 2**20:.3g} MB free" if free else f"no {SHARED_MEMORY}"
+
+
+def _shared_memory_free() -> int:
+    """Bytes free in shared memory, 0 where there is none that can be written."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free if os.access(SHARED_MEMORY, os.W_OK) else 0
+    except OSError:
+        return 0
+
+
+def _batches(reader: Reader, batches: Iterator[Tensor], workers: int, pin: bool) -> Generator[Tensor, None, None]:
+    """Whole batches, out of several requests where shared memory is too small for one."""
+    workers, most = _fitting(reader.channels * reader.size**2, workers)
+    if workers == 0:
+        yield from _streamed(reader.read, batches, 0, pin)
         return
+    sizes: deque[int] = deque()
+
+    def requests() -> Iterator[Tensor]:
+        for batch in batches:
+            sizes.append(len(batch))
+            yield from batch.split(most) if len(batch) > most else (batch,)
+
+    parts = _streamed(reader.read, requests(), workers, pin)
+    try:
+        for part in parts:
+            size = sizes.popleft()
+            if len(part) == size:
+                yield part
+                continue
+            whole = torch.empty((size, *part.shape[1:]), dtype=part.dtype, pin_memory=pin)
+            whole[: len(part)] = part
+            start = len(part)
+            while start < size:
+                # Copied at once, so that its shared memory is free for the next request.
+                part = next(parts)
+                whole[start : start + len(part)] = part
+                start += len(part)
+            del part
+            yield whole
+    finally:
+        parts.close()
+
+
+def _streamed(
+    read: Callable[[Tensor], T], requests: Iterable[Tensor], workers: int, pin: bool
+) -> Generator[T, None, None]:
+    """`read(request)` of every request, in order."""
+    if workers == 0:
+        for request in requests:
+            found = read(request)
+            yield found.pin_memory() if pin and isinstance(found, Tensor) else found  # type: ignore[misc]
+        return
+    plan = _Plan(requests)
     loader = DataLoader(
-        _Requests(reader),
-        sampler=_Plan(batches),
+        _Requests(read),
+        sampler=plan,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=_PREFETCH,
         pin_memory=pin,
+        timeout=_LOOK_SECONDS,
         # Without its own generator it would draw from torch's global one, which the model's dropout uses.
         generator=torch.Generator(),
     )
+    before = set(multiprocessing.active_children())
     with _deaf_children():
         iterator = iter(loader)
+    processes = [child for child in multiprocessing.active_children() if child not in before]
     try:
         while True:
             try:
-                images = next(iterator)
+                answer = next(iterator)
             except StopIteration:
                 return
             except RuntimeError as error:
+                if str(error).startswith("DataLoader timed out"):
+                    _attendant.check()
+                    continue
                 raise WorkerLostError(f"a data worker ended: {str(error).splitlines()[0]}{_shared_memory()}") from error
-            if isinstance(images, str):
-                raise LscError(images)
-            yield images
+            request = plan.under_way.popleft()
+            if isinstance(answer, _NoRoom):
+                _say_once(f"{_little(_shared_memory_free())}: some images are read without further processes. {_MORE}")
+                answer = read(request)
+            if isinstance(answer, LscError):
+                raise answer
+            yield answer
+            del answer
     finally:
-        # Dropping the last reference ends the workers.
+        # Workers end when the last reference is dropped; one that is stuck in a read of a dead disk would not.
+        killer = threading.Timer(_END_SECONDS, _kill, [processes])
+        killer.daemon = True
+        killer.start()
         del iterator
+        killer.cancel()
 
 
-def read_all(
-    reader: Reader,
-    start: int,
-    stop: int,
-    *,
-    workers: int | None = None,
-    block: int = 256,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[Tensor]:
-    """The images `start` to `stop` in blocks, telling `progress` how many are done."""
-    plan = (torch.arange(first, min(first + block, stop)) for first in range(start, stop, block))
-    # Workers cost more than they give for a few blocks.
-    few = stop - start <= 2 * block
-    done = start
-    for images in stream(reader, plan, workers=0 if few else workers):
-        done += len(images)
-        yield images
-        if progress is not None:
-            progress(done)
+def _kill(processes: list[multiprocessing.Process]) -> None:
+    for process in processes:
+        if process.is_alive():
+            process.kill()
 
 
 @contextmanager
@@ -152,8 +312,5 @@ def _deaf_children() -> Iterator[None]:
 
 
 def _shared_memory() -> str:
-    shared = Path("/dev/shm")
-    if not shared.is_dir():
-        return ""
-    free = shutil.disk_usage(shared).free
-    return f" (shared memory left in /dev/shm: {free / 2**20:.0f} MB)" if free < 2**28 else ""
+    free = _shared_memory_free()
+    return f" ({_little(free)})" if free < 2**28 else ""

@@ -260,6 +260,10 @@ class RunWriter:
         self._last_beat = now
         self._beat_cost = time.monotonic() - now
 
+    def alive(self) -> None:
+        """Say that the run goes on while it waits, at the step it has reached; as cheap as `heartbeat`."""
+        self.heartbeat(self._status.step, self._status.eta)
+
     def trouble(self, kind: str, sentence: str | None) -> None:
         """Remember in the status what could not be saved (`kind`, e.g. "checkpoint"); None when it can again."""
         self._note_trouble(kind, sentence)
@@ -285,8 +289,8 @@ class RunWriter:
         except UnreadableError:
             return None
 
-    def message(self, text: str) -> None:
-        """A line for log.txt with the time of day, and on stderr."""
+    def message(self, text: str, *, echo: bool = True) -> None:
+        """A line for log.txt with the time of day, and on stderr unless `echo` is False."""
         self.check()
         for line in text.splitlines() or [""]:
             stamped = f"{time.strftime('%H:%M:%S')} {line}\n"
@@ -295,7 +299,7 @@ class RunWriter:
                 self._note_trouble("log", None)
             except OSError as error:
                 self._note_trouble("log", f"{LOG}: {error.strerror}")
-            if self._echo:
+            if self._echo and echo:
                 # A closed terminal must not end the run.
                 with contextlib.suppress(OSError, ValueError):
                     print(line, file=sys.stderr, flush=True)

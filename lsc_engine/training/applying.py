@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lsc_engine.config.datasets import IMAGE_FILES, SUFFIXES, locate
+from lsc_engine.config.datasets import IMAGE_FILES, locate
+from lsc_engine.config.folders import SUFFIXES
+from lsc_engine.config.listing import ImageFiles, list_files
 from lsc_engine.data import ImageSource, normalise, open_source
-from lsc_engine.data.imagefiles import ImageFiles, decode, list_files
+from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.lsc import LscHead
@@ -133,10 +135,10 @@ def _files(trained: Trained, wanted: Wanted, dataset: str, root: Path) -> Pictur
     files = (
         None
         if unique and split == "val"
-        else list_files(dataset, root, split, unique=unique, count=_count(trained, wanted))
+        else list_files(dataset, root, split, unique=unique, count=_count(trained, wanted), look="names")
     )
     if files is None and wanted.split is None and not own:
-        files = list_files(dataset, root, "train", unique=False, count=wanted.classes)
+        files = list_files(dataset, root, "train", unique=False, count=wanted.classes, look="names")
     if files is None:
         why = "every image is a class of its own" if unique else "none are known"
         raise UsageError(f"{dataset} has no {split} images: {why}; take --split train")

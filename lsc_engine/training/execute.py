@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from lsc_engine.config import Derived, RunConfig, derive
+from lsc_engine.config.listing import BadFilesError
+from lsc_engine.config.notes import data_notes
+from lsc_engine.data import BadImageError, attended, look
 from lsc_engine.errors import DivergedError, LscError
 from lsc_engine.runs import RunWriter, control
 from lsc_engine.runs.load import LoadMeter
@@ -89,25 +93,41 @@ def _train(
     folder = writer.folder
     session: Session | None = None
     load = LoadMeter(writer.recorded("load"))
+
+    def go_on() -> None:
+        """Interrupted when an end was asked for: images may take long to come, or never come."""
+        signals.check()
+        if "stop" in writer.requests():
+            raise Interrupted
+        writer.alive()
+
+    def say(text: str) -> None:
+        # Reading and packing images can take long, and is told as it goes on: here it can be left.
+        writer.message(text)
+        go_on()
+
     try:
-
-        def say(text: str) -> None:
-            # Reading and packing images can take long, and is told as it goes on: here it can be left.
-            writer.message(text)
-            signals.check()
-
+        for note in data_notes(config.data, data_dir):
+            writer.message(f"note: {note}", echo=False)
+        if config.data.skip_bad:
+            # How many images can be read decides how long an epoch is.
+            with attended(go_on, say):
+                look(config.data, data_dir=data_dir, say=say)
+            derived = derive(config, data_dir)
+            writer.status(total_steps=derived.total_steps)
         if device.type == "cpu":
             torch.set_num_threads(cpu_threads(config.train.batch_size, derived.image_size))
         taken = take(config, folder, runs_dir, channels=derived.channels, device=device)
-        session = Session(
-            config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say, like=like,
-            sample_load=load.sample,
-        )  # fmt: skip
-        writer.record(
-            head=session.head.record(), device=device_name(device), threads=torch.get_num_threads(),
-            parameters=session.parameters,
-        )  # fmt: skip
-        outcome = train(session, writer, signals)
+        with attended(go_on, say):
+            session = Session(
+                config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say,
+                like=like, sample_load=load.sample,
+            )  # fmt: skip
+            writer.record(
+                head=session.head.record(), device=device_name(device), threads=torch.get_num_threads(),
+                parameters=session.parameters,
+            )  # fmt: skip
+            outcome = train(session, writer, signals)
         state, code, message = outcome.state, 0, ""
         if outcome.state == "stopped":
             code = 128 + (outcome.signal or 15)
@@ -125,6 +145,8 @@ def _train(
         raise
     except DivergedError as error:
         state, code, message = "diverged", error.exit_code, str(error)
+    except (BadImageError, BadFilesError) as error:
+        state, code, message = "failed", error.exit_code, _all_bad(error, config, data_dir, go_on, say)
     except LscError as error:
         state, code, message = "failed", error.exit_code, str(error)
     except torch.OutOfMemoryError as error:
@@ -140,6 +162,24 @@ def _train(
     if not folder.is_dir():
         raise LscError(message or f"the run folder {folder} is gone")
     return state
+
+
+def _all_bad(
+    error: LscError,
+    config: RunConfig,
+    data_dir: Path | None,
+    go_on: Callable[[], None],
+    say: Callable[[str], None],
+) -> str:
+    """One message on every image that cannot be used, of validation too, after some were found."""
+    try:
+        say("looking for other images that cannot be used, to report all of them together")
+        with attended(go_on, say):
+            return look(config.data, data_dir=data_dir, say=say) or str(error)
+    except LostRunError:
+        raise
+    except (Interrupted, LscError):
+        return str(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ _SAMPLE = 64
 # Decoders of other versions and machines differ by far less than another image does, in grey levels of the mean.
 _SAME_IMAGE = 1.0
 _SHOWN = 8
-PICTURES = ("data", "labels", "means", "colours")
+PICTURES = ("data", "files", "labels", "means", "colours")
 
 
 def identity(config: RunConfig, head: Head, source: ImageSource) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def pictures(source: ImageSource) -> dict[str, Any]:
     images = source.fetch(index).float()
     return {
         "data": {"images": source.images, "classes": source.classes, "size": source.size},
+        "files": source.record,
         "labels": source.labels(index).tolist(),
         "means": images.mean((1, 2, 3)).tolist(),
         "colours": images.mean((2, 3)).tolist(),
@@ -91,14 +92,25 @@ def known_pictures(folder: Path) -> dict[str, Any]:
 
 
 def _images(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    # Checkpoints of earlier versions have no levels by channel.
+    """A clause where the images are others: by the mean levels of some, by the names and sizes of all files, and for
+    packed images by every pixel, as far as the same decoder read them."""
+    # Checkpoints of earlier versions have no levels by channel, and no names and sizes.
     pairs = list(zip(saved.get("means", []), own["means"], strict=False))
     other = [abs(old - new) > _SAME_IMAGE for old, new in pairs]
     for place, (old, new) in enumerate(zip(saved.get("colours", []), own["colours"], strict=False)):
         other[place] |= any(abs(a - b) > _SAME_IMAGE for a, b in zip(old, new, strict=False))
     if any(other):
         return [f"{sum(other)} of {len(pairs)} images looked at are other images, or come in another order"]
-    return [] if saved.get("labels") == own["labels"] else ["images have other labels"]
+    if saved.get("labels") != own["labels"]:
+        return ["images have other labels"]
+    before, now = saved.get("files") or {}, own["files"]
+    if before and now and before["files"] != now["files"]:
+        return ["image files were renamed, moved to other classes, or replaced by files of other sizes"]
+    if before.get("pixels") and now.get("pixels") and before["decoder"] == now["decoder"]:
+        return (
+            [] if before["pixels"] == now["pixels"] else ["images were replaced by others of the same names and sizes"]
+        )
+    return []
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

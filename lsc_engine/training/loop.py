@@ -10,7 +10,7 @@ from lsc_engine.runs import RunWriter
 from lsc_engine.training.feed import feed
 from lsc_engine.training.schedule import is_time, learning_rate
 from lsc_engine.training.session import Session
-from lsc_engine.training.signals import Signals
+from lsc_engine.training.signals import Interrupted, Signals
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,15 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
 
     while step < total:
         # --------------------------------------------------------------------------------------------- One step
-        batch = next(batches)
+        try:
+            batch = next(batches)
+        except Interrupted:
+            # The stop came while images were waited for: what is done is kept.
+            writer.status(state="stopping", step=step)
+            if step > s.first_step:
+                with s.clock.paused():
+                    s.save_last(writer, step, signals)
+            return Outcome("stopped", signals.stop, step)
         rate = learning_rate(step, **s.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate

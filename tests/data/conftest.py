@@ -17,6 +17,7 @@ class Settings:
     classes: int | None = None
     image_size: int | None = None
     path: str | None = None
+    skip_bad: bool | None = None
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ from lsc_engine.data import Batches, source as s, open_source
 s.device_memory = lambda _: 0
 @dataclass
 class D:
+    skip_bad = None
     dataset = "imagenet"; labels = "class"; image_size = 72; path = None; classes = None
 signal.signal(signal.SIGINT, lambda *_: None)
 signal.signal(signal.SIGTERM, lambda *_: None)

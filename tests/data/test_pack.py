@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from lsc_engine.config.listing import list_files
 from lsc_engine.data import open_source
-from lsc_engine.data.imagefiles import FileReader, list_files
+from lsc_engine.data.imagefiles import FileReader
 from lsc_engine.data.pack import Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import StreamedSource, TensorSource
 from lsc_engine.errors import LscError
@@ -48,21 +49,21 @@ def test_packed_images_and_labels(root: Path, tmp_path: Path) -> None:
     index = torch.tensor([99, 0, 40])
     assert torch.equal(PackedReader(path, manifest).read(index), reader.read(index))
     assert manifest.labels().tolist() == [0] * 40 + [1] * 30 + [2] * 30
-    assert sorted(p.name for p in path.parent.iterdir()) == ["x.json", "x.lock", "x.u8"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["x.files.npz", "x.json", "x.lock", "x.u8"]
 
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
+from lsc_engine.config import listing
 from lsc_engine.data import imagefiles, pack, stream
 class Mortal(imagefiles.FileReader):
-    def read(self, index):
+    def read_usable(self, index):
         if int(index[-1]) >= int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(index)
-files = imagefiles.list_files("imagenet", Path(sys.argv[1]), "train", unique=False, count=None)
-original = pack.read_all
-pack.read_all = lambda *a, **k: original(*a, **k, block=8)
+        return super().read_usable(index)
+files = listing.list_files("imagenet", Path(sys.argv[1]), "train", unique=False, count=None)
+pack.block_of = lambda *a: 8
 pack.pack(Mortal(files, 16), Path(sys.argv[2]), dataset="imagenet", split="train", say=lambda _: None,
           workers=0, sync_bytes=1)
 """
@@ -82,9 +83,9 @@ def test_killed_half_way_and_resumed(root: Path, tmp_path: Path) -> None:
     asked: list[int] = []
 
     class Counting(FileReader):
-        def read(self, index: torch.Tensor) -> torch.Tensor:
+        def read_usable(self, index: torch.Tensor) -> tuple[torch.Tensor, list[tuple[int, str]]]:
             asked.extend(index.tolist())
-            return super().read(index)
+            return super().read_usable(index)
 
     manifest = packed(Counting(reader_of(root).files, 16), path)
     assert asked == list(range(48, 100))
@@ -97,10 +98,11 @@ def test_killed_before_the_manifest(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.u8"
     manifest = packed(reader_of(root), path)
     path.with_suffix(".json").unlink()
-    path.with_suffix(".part.json").write_text(json.dumps({"listing": manifest.listing, "images": 100}))
+    record = {"listing": manifest.listing, "decoder": manifest.decoder, "images": 100, "looked": 100, "bad": []}
+    path.with_suffix(".part.json").write_text(json.dumps(record))
 
     class Idle(FileReader):
-        def read(self, index: torch.Tensor) -> torch.Tensor:
+        def read_usable(self, index: torch.Tensor) -> tuple[torch.Tensor, list[tuple[int, str]]]:
             raise AssertionError("nothing is left to read")
 
     assert packed(Idle(reader_of(root).files, 16), path) == manifest
@@ -147,13 +149,14 @@ def test_one_flipped_bit_is_found_by_the_hash(root: Path, tmp_path: Path) -> Non
     assert not verify(path, manifest)
 
 
-def test_unreadable_image_stops_with_its_name_and_can_go_on(root: Path, tmp_path: Path) -> None:
+def test_images_that_cannot_be_read_are_left_out_and_named_in_the_manifest(root: Path, tmp_path: Path) -> None:
     bad = root / "train" / "b" / "005.png"
     good = bad.read_bytes()
     bad.write_bytes(b"no image")
     path = tmp_path / "x.u8"
-    with pytest.raises(LscError, match=r"b/005\.png cannot be read as an image"):
-        packed(reader_of(root), path)
+    manifest = packed(reader_of(root), path)
+    assert (manifest.images, manifest.classes) == (99, (("a", 40), ("b", 29), ("c", 30)))
+    assert manifest.bad == ((45, "cannot be read as an image: it is not an image of a known format"),)
     bad.write_bytes(good)
     assert packed(reader_of(root), path).images == 100
 

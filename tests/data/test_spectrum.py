@@ -96,6 +96,7 @@ from dataclasses import dataclass
 from lsc_engine.data import Batches, fixed_subset, eval_batches, open_source
 @dataclass
 class D:
+    skip_bad = None
     dataset = "spectrum"; labels = "unique"; image_size = 32; path = None; classes = int(sys.argv[1])
 source = open_source(D(), split="train")
 batches = Batches(source, 256, 0, target=lambda labels: labels * 2)

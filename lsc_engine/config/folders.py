@@ -1,0 +1,351 @@
+"""Data sets made of folders of image files: which folders are splits and classes, and which files are images.
+
+    ROOT/train/CLASS/*.JPEG   ROOT/val/CLASS/*.JPEG     or, without train/,     ROOT/CLASS/*.JPEG
+
+Validation images may also lie in valid/ or validation/, in any case. Class names are compared and sorted in the
+Unicode form NFC, so that a folder copied from macOS has the same classes in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lsc_engine.errors import UsageError
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+TRAIN = ("train", "training")
+VALIDATION = ("val", "valid", "validation")
+TEST = ("test", "testing")
+# Folders of operating systems, network storage and tools; compared in lower case.
+FOREIGN = frozenset(
+    {
+        "__macosx",
+        "lost+found",
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "found.000",
+        "__pycache__",
+    }
+)
+# In CINIC-10, the images that came from CIFAR-10.
+_FROM_CIFAR = "cifar10-"
+_SHOWN = 8
+# Network disks answer many requests at once.
+_THREADS = 8
+
+
+class FolderError(UsageError):
+    """Folders of a data set that cannot be read as they are: one sentence per folder."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the images of a data set are.
+
+    `base`: the folder of the training classes; `classes`: name -> folder, in label order; `val`: the folder of the
+    validation split, None without one; `val_classes`: name -> folder; `blocked`: sentences about links and folders that
+    cannot be followed or read; `notes`: what is in the folder and is not used.
+    """
+
+    root: Path
+    base: Path
+    classes: dict[str, Path]
+    val: Path | None
+    val_classes: dict[str, Path]
+    blocked: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """What one folder holds: folders and plain files by name, and sentences about entries that cannot be followed."""
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    blocked: dict[str, str]
+
+
+def read_layout(dataset: str, root: Path, *, skip_bad: bool = False) -> Layout:
+    """The layout of the data set in `root`.
+
+    FolderError for links to nothing and unreadable folders where classes are expected, unless `skip_bad`: such a class
+    then keeps its number and has no images. FolderError also for two folders with one name in two Unicode forms.
+    """
+    top = _entries(root)
+    train = _first(top.folders, TRAIN)
+    base = root if train is None else root / train
+    inner = top if train is None else _entries(base)
+    validation = [name for name in top.folders if name.lower() in VALIDATION]
+    wanted = ("valid", *VALIDATION) if dataset == "cinic10" else VALIDATION
+    chosen = _first(validation, wanted)
+    tests = [name for name in top.folders if name.lower() in TEST and (train is not None or _is_split(root / name))]
+    apart = {*validation, *tests} if train is None else set()
+    val = None if chosen is None else root / chosen
+    val_inner = None if val is None else _entries(val)
+    blocked = [sentence for name, sentence in inner.blocked.items() if not _left_out(name)]
+    if train is not None:
+        blocked += [s for name, s in top.blocked.items() if name.lower() in (*TRAIN, *VALIDATION)]
+    if val_inner is not None:
+        blocked += [sentence for name, sentence in val_inner.blocked.items() if not _left_out(name)]
+    faults = [] if skip_bad else list(blocked)
+    # With skip_bad a class whose folder cannot be followed keeps its number.
+    names = [*inner.folders, *(n for n in inner.blocked if n.lower() not in (*TRAIN, *VALIDATION) and skip_bad)]
+    classes = _by_name(base, [name for name in names if name not in apart], faults)
+    val_classes = {} if val is None or val_inner is None else _by_name(val, val_inner.folders, faults)
+    if faults:
+        raise FolderError(*faults)
+    notes = [
+        f"{root / name}: not used; the validation images are those of {chosen}/"
+        for name in validation
+        if name != chosen
+    ]
+    if dataset != "cinic10":
+        notes += [f"{root / name}: not used: neither trained nor validated on" for name in tests]
+    if train is not None:
+        others = [n for n in top.folders if n not in (train, *validation, *tests) and not _left_out(n)]
+        notes += [f"{root}: folders beside {train}/ are not used: {listed(others)}"] if others else []
+    notes += _passed_over(root, base, top, inner, classes)
+    if val is not None:
+        notes += _other_forms(base, val, classes, val_classes)
+    return Layout(root, base, classes, val, val_classes, tuple(blocked), tuple(notes))
+
+
+def image_names(folder: Path, dataset: str = "folder") -> list[str]:
+    """Names of the images directly in `folder`, sorted. FolderError where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if _is_image(entry.name, dataset)]
+    except OSError as error:
+        raise FolderError(unreadable(folder, error)) from None
+    return sorted(names)
+
+
+def images_in(folders: Iterable[Path], dataset: str = "folder", *, skip_bad: bool = False) -> list[int]:
+    """How many images each folder holds, by their names. FolderError, for all folders at once, where some cannot be
+    read; 0 for those with `skip_bad`."""
+    faults: list[str] = []
+    counts: list[int] = []
+    for found in _in_threads(partial(_names_or_fault, dataset), folders):
+        counts.append(0 if isinstance(found, str) else len(found))
+        faults += [found] if isinstance(found, str) else []
+    if faults and not skip_bad:
+        raise FolderError(*faults)
+    return counts
+
+
+def has_loose_images(root: Path) -> bool:
+    """Whether images lie beside the class folders of the training split: with unique labels they count too."""
+    return bool(image_names(read_layout("folder", root, skip_bad=True).base))
+
+
+def class_name(folder: str) -> str:
+    """The name of a class folder as it is compared: in the Unicode form NFC."""
+    return unicodedata.normalize("NFC", folder)
+
+
+def layout_notes(dataset: str, root: Path, *, unique: bool, skip_bad: bool = False) -> list[str]:
+    """Sentences on what the folder holds and a run does not use, or uses otherwise than it may seem: other splits,
+    classes without images, images too deep, files passed over. Reads every class folder once. Errors as
+    `read_layout`."""
+    layout = read_layout(dataset, root, skip_bad=skip_bad)
+    notes = list(layout.blocked) + list(layout.notes)
+    notes += _of_classes(dataset, layout.base, layout.classes, "images")
+    if layout.val is not None and not unique:
+        lacking = {name: layout.val_classes.get(name) for name in layout.classes}
+        there = {name: folder for name, folder in lacking.items() if folder is not None}
+        empty = [name for name, folder in lacking.items() if folder is None]
+        notes += [f"{layout.val}: {len(empty)} of {len(lacking)} classes are missing: {listed(empty)}"] if empty else []
+        notes += _of_classes(dataset, layout.val, there, "validation images")
+    loose = 0 if unique else len(image_names(layout.base, dataset))
+    if loose and layout.classes:
+        beside = f"{loose} images beside the class folders are" if loose > 1 else "1 image beside the class folders is"
+        notes.append(f"{layout.base}: {beside} not used; an image belongs in the folder of its class")
+    return notes
+
+
+def deeper(folder: Path, levels: int = 2) -> Path | None:
+    """A folder below `folder`, at most `levels` deep, that holds images; None where none is found."""
+    try:
+        inside = [folder / name for name in _entries(folder).folders if not _left_out(name)]
+        found = next((inner for inner in inside if image_names(inner)), None)
+    except UsageError:
+        return None
+    if found is not None or levels <= 1:
+        return found
+    return next((below for inner in inside[:_SHOWN] if (below := deeper(inner, levels - 1)) is not None), None)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of `names`, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """A sentence for a folder that cannot be read."""
+    why = error.strerror or str(error)
+    do = "check the disk or the link"
+    if isinstance(error, PermissionError):
+        do = "give yourself the right to read it, or move it out of the data set"
+    return f"{path}: {why}; {do}"
+
+
+def link_to_nothing(path: Path | str) -> str:
+    """A clause for a link whose target does not exist."""
+    try:
+        target = os.readlink(path)
+    except OSError:
+        return "has vanished"
+    return f"is a link to {target}, which is not there"
+
+
+def _entries(folder: Path) -> _Entries:
+    folders: list[str] = []
+    files: list[str] = []
+    blocked: dict[str, str] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if _is_image(entry.name) and entry.is_symlink():
+                        files.append(entry.name)
+                    elif entry.is_dir():
+                        folders.append(entry.name)
+                    elif entry.is_symlink() and not os.path.exists(entry.path):
+                        do = "mount the disk it is on, mend it or remove it"
+                        blocked[entry.name] = f"{entry.path} {link_to_nothing(entry.path)}; {do}"
+                    else:
+                        files.append(entry.name)
+                except OSError as error:
+                    blocked[entry.name] = unreadable(Path(entry.path), error)
+    except OSError as error:
+        raise FolderError(unreadable(folder, error)) from None
+    return _Entries(tuple(sorted(folders)), tuple(sorted(files)), dict(sorted(blocked.items())))
+
+
+def _is_image(name: str, dataset: str = "folder") -> bool:
+    if not name.lower().endswith(SUFFIXES) or name.startswith("."):
+        return False
+    return dataset != "cinic10" or not name.startswith(_FROM_CIFAR)
+
+
+def _names_or_fault(dataset: str, folder: Path) -> list[str] | str:
+    try:
+        return image_names(folder, dataset)
+    except FolderError as error:
+        return str(error)
+
+
+def _in_threads(work: partial[list[str] | str], folders: Iterable[Path]) -> Iterator[list[str] | str]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(work, folders)
+
+
+def _first(folders: Sequence[str], names: Sequence[str]) -> str | None:
+    """The folder whose name, in any case, comes first in `names`."""
+    exact = [name for name in names if name in folders]
+    return exact[0] if exact else next((f for name in names for f in folders if f.lower() == name), None)
+
+
+def _left_out(name: str) -> bool:
+    """Whether a folder of this name is never a class."""
+    return name.startswith(".") or name.lower() in FOREIGN
+
+
+def _is_split(folder: Path) -> bool:
+    """Whether a folder holds class folders and no images itself."""
+    try:
+        inside = _entries(folder)
+    except UsageError:
+        return True
+    return any(not _left_out(n) for n in inside.folders) and not any(_is_image(name) for name in inside.files)
+
+
+def _by_name(base: Path, folders: Iterable[str], faults: list[str]) -> dict[str, Path]:
+    """Class name -> folder, sorted by name. Adds a sentence to `faults` where two folders have one name."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        name = class_name(folder)
+        if _left_out(folder):
+            continue
+        if name in found:
+            same = f"two folders are named {name}, in two Unicode forms (NFC and NFD)"
+            faults.append(f"{base}: {same}; move the images of one into the other")
+        found[name] = base / folder
+    return dict(sorted(found.items()))
+
+
+def _passed_over(root: Path, base: Path, top: _Entries, inner: _Entries, classes: dict[str, Path]) -> list[str]:
+    notes = []
+    for folder, entries in {root: top, base: inner}.items():
+        foreign = [name for name in entries.folders if _left_out(name)]
+        notes += [f"{folder}: hidden or foreign folders are not classes: {listed(foreign)}"] if foreign else []
+        files = [name for name in entries.files if not name.startswith(".") and not _is_image(name)]
+        notes += [f"{folder}: files that are not read: {listed(files)}"] if files else []
+    images = [name for name in top.files if _is_image(name)]
+    if base != root and images:
+        notes.append(f"{root}: images beside {base.name}/ are not used: {listed(images)}")
+    return notes
+
+
+def _other_forms(base: Path, val: Path, classes: dict[str, Path], val_classes: dict[str, Path]) -> list[str]:
+    both = [name for name in classes if name in val_classes and classes[name].name != val_classes[name].name]
+    if not both:
+        return []
+    return [f"{val}: {listed(both)} written in another Unicode form than in {base}; taken as the same class"]
+
+
+def _of_classes(dataset: str, base: Path, classes: dict[str, Path], what: str) -> list[str]:
+    """Notes on class folders without images, and on what else they hold."""
+    empty: list[str] = []
+    deep: list[str] = []
+    others: Counter[str] = Counter()
+    for name, folder in classes.items():
+        try:
+            inside = _entries(folder)
+        except UsageError:
+            continue  # reported with the folders that cannot be read
+        images = any(_is_image(file, dataset) for file in inside.files + tuple(inside.folders))
+        below = next((n for n in inside.folders if not _left_out(n) and _has_images(folder / n, dataset)), None)
+        empty += [] if images else [name]
+        deep += [] if below is None else [f"{name}/{below}"]
+        passed = [f for f in inside.files if not f.startswith(".") and not f.lower().endswith(SUFFIXES)]
+        others.update(os.path.splitext(file)[1].lower() or "without suffix" for file in passed)
+    notes = []
+    if empty:
+        notes.append(f"{base}: {len(empty)} of {len(classes)} classes have no {what}: {listed(empty)}")
+    if deep:
+        notes.append(f"{base}: images one level too deep are not read: {listed(deep)}; a class folder holds its images")
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(_SHOWN))
+        notes.append(f"{base}: files in class folders that are not images by their names: {kinds}")
+    return notes
+
+
+def _has_images(folder: Path, dataset: str) -> bool:
+    try:
+        return bool(image_names(folder, dataset))
+    except UsageError:
+        return False
+
+
+def file_fault(path: str, entry: os.stat_result) -> str | None:
+    """Why a file cannot be an image, as a clause; None where its kind and size allow it."""
+    if stat.S_ISDIR(entry.st_mode):
+        return "is a folder, not an image"
+    if not stat.S_ISREG(entry.st_mode):
+        return "is not a regular file"
+    return "is empty" if entry.st_size == 0 else None

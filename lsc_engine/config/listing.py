@@ -1,0 +1,340 @@
+"""The image files of one split with their sizes and times, and what is known of those that cannot be read.
+
+A million names are kept as one string of bytes, which data workers share without copying. Sizes and times of change
+tell whether anything made from the files, such as a packed copy, still matches them.
+
+DATA/packed/NAME-SPLIT.looked.json    which of the listed files cannot be read, found when all of them were decoded
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lsc_engine.config.folders import (
+    FolderError,
+    class_name,
+    deeper,
+    file_fault,
+    has_loose_images,
+    image_names,
+    link_to_nothing,
+    read_layout,
+    unreadable,
+)
+from lsc_engine.errors import LscError, UsageError
+
+Look = Literal["names", "files", "rights"]
+# Bad images named in one message, with their paths.
+SHOWN = 20
+_THREADS = 8
+_FOLDERS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """An entry that is no usable image: its path, a clause that says why, its label, and the number that the image
+    has, or would have, in the listing."""
+
+    path: str
+    why: str
+    label: int
+    number: int
+
+
+class BadFilesError(LscError):
+    """Images that cannot be used, all of them in one message."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The images of one split: file `i` is `base` / name(i).
+
+    `labels` int32 [N] number `classes`; `sizes` int64 [N] in bytes; `times` and `changed` int64 [N]: when content, and
+    content or rights, were changed, in nanoseconds; `bad`: entries left out because they cannot be images: links to
+    nothing, folders, empty files, files or class folders without permission.
+    """
+
+    base: Path
+    names: bytes
+    ends: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    sizes: np.ndarray
+    times: np.ndarray
+    changed: np.ndarray
+    bad: tuple[BadFile, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def name(self, index: int) -> bytes:
+        """The path of image `index` relative to `base`."""
+        return self.names[int(self.ends[index - 1]) if index else 0 : int(self.ends[index])]
+
+    def path(self, index: int) -> Path:
+        """Where image `index` lies."""
+        return self.base / os.fsdecode(self.name(index))
+
+    def content(self, count: int | None = None) -> str:
+        """A hash of names, labels and sizes of the first `count` images in order: equal for a copy of the files at
+        another place, whose names may be in another Unicode form."""
+        count = len(self) if count is None else count
+        names = self.names[: int(self.ends[count - 1]) if count else 0]
+        names = names if names.isascii() else class_name(os.fsdecode(names)).encode(errors="replace")
+        return _sha256(names, self.labels[:count], self.sizes[:count])
+
+    @cached_property
+    def listing(self) -> str:
+        """A hash of `content()` and the times of change: equal as long as no file is changed, added or removed."""
+        return _sha256(self.content().encode(), self.times)
+
+    def chosen(self, index: np.ndarray) -> ImageFiles:
+        """The images numbered `index` int64 [M], rising, without the bad entries."""
+        names = [self.name(i) for i in index.tolist()]
+        ends = np.cumsum([len(name) for name in names], dtype=np.int64)
+        rows = (self.labels[index], self.classes, self.sizes[index], self.times[index], self.changed[index])
+        return ImageFiles(self.base, b"".join(names), ends, *rows)
+
+    def first(self, count: int) -> ImageFiles:
+        """The first `count` images, with the bad entries among them."""
+        count = min(count, len(self))
+        names = self.names[: int(self.ends[count - 1]) if count else 0]
+        rows = (self.sizes[:count], self.times[:count], self.changed[:count])
+        bad = tuple(entry for entry in self.bad if entry.number < count)
+        return ImageFiles(self.base, names, self.ends[:count], self.labels[:count], self.classes, *rows, bad)
+
+    def without(self, bad: Sequence[BadFile]) -> ImageFiles:
+        """The images that are not in `bad`, without the bad entries."""
+        out = {entry.number for entry in bad}
+        return (
+            self.chosen(np.array([i for i in range(len(self)) if i not in out], dtype=np.int64))
+            if out
+            else (replace(self, bad=()))
+        )
+
+
+def list_files(
+    dataset: str,
+    root: Path,
+    split: str,
+    *,
+    unique: bool,
+    count: int | None,
+    skip_bad: bool = False,
+    look: Look = "files",
+) -> ImageFiles | None:
+    """The images of the first `count` classes, or the first `count` images (unique); None without such a split.
+
+    Images beside the class folders come first with unique labels. `look`: at names alone, which lists also what cannot
+    be an image, without sizes and times; at every file; or at its rights too. UsageError for a validation class that
+    training does not have, or for no images at all; FolderError as `config.folders.read_layout`.
+    """
+    layout = read_layout(dataset, root, skip_bad=skip_bad)
+    names = list(layout.classes)
+    if split == "val":
+        if layout.val is None:
+            return None
+        base, folders = layout.val, layout.val_classes
+        _check_validation(root, base, names, list(folders))
+    else:
+        base, folders = layout.base, layout.classes
+    wanted = names if unique or count is None else names[:count]
+    groups = [(label, folders[name].name) for label, name in enumerate(wanted) if name in folders]
+    groups = [(0, "")] * unique + groups
+    files = _collect(dataset, base, groups, wanted, count if unique else None, skip_bad, look)
+    if not len(files) and not files.bad:
+        raise UsageError(f"data.dataset: {dataset}: {no_images(base)}")
+    return files
+
+
+def no_images(base: Path) -> str:
+    """A clause for a folder that holds no images, which names a folder below it that does."""
+    below = deeper(base, 4)
+    where = "" if below is None else f"; there are images in {below}: is data.path a folder too high?"
+    return f"no images in {base}; it needs one folder of images per class{where}"
+
+
+def stored_split(split: str, root: Path | None, *, unique: bool) -> str:
+    """The name under which a split is packed: with unique labels images beside the class folders count too."""
+    return "unique" if unique and root is not None and has_loose_images(root) else split
+
+
+def record_path(data_dir: Path, dataset: str, split: str, root: Path | None = None) -> Path:
+    """Where it is kept which images of a split cannot be read."""
+    return data_dir / "packed" / f"{data_name(dataset, root)}-{split}.looked.json"
+
+
+def data_name(dataset: str, root: Path | None) -> str:
+    """The name of a data set in file names; a `folder` is told from others by the hash of its `root`."""
+    if dataset != "folder":
+        return dataset
+    return f"{dataset}-" + hashlib.sha256(os.fsencode(str((root or Path()).resolve()))).hexdigest()[:8]
+
+
+def read_record(path: Path, files: ImageFiles) -> tuple[BadFile, ...] | None:
+    """The images of `files` that cannot be read, as found when all of them were decoded; None where that was not done,
+    or files were changed since."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["listing"] != files.listing:
+            return None
+        found = [(int(number), str(why)) for number, why in record["bad"]]
+        return tuple(bad_file(files, number, why) for number, why in found if 0 <= number < len(files))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def write_record(path: Path, files: ImageFiles, bad: Sequence[BadFile]) -> None:
+    """Keep which images of `files` cannot be read. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [os.fsencode(entry.path).decode("utf-8", "backslashreplace") for entry in bad]
+    rows = [[entry.number, entry.why] for entry in bad]
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    document = {"listing": files.listing, "images": len(files), "bad": rows, "files": names}
+    fresh.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def bad_file(files: ImageFiles, number: int, why: str) -> BadFile:
+    """Image `number` of `files` as one that cannot be read."""
+    return BadFile(str(files.path(number)), why, int(files.labels[number]), number)
+
+
+def report(bad: Sequence[BadFile], total: int, kept_in: Path | None = None) -> str:
+    """One message on all bad images of `total`: the first ones by name, how many there are, and what to do."""
+    what = f"{len(bad):,} of {total:,} images cannot be used"
+    more = len(bad) - SHOWN
+    shown = "; ".join(f"{entry.path} {entry.why}" for entry in bad[:SHOWN])
+    rest = ""
+    if more > 0:
+        rest = f"; and {more:,} more" + (f", listed in {kept_in}" if kept_in is not None else "")
+    return f"{what}: {shown}{rest}. Mend or remove them, or leave them out with data.skip_bad = true"
+
+
+def _check_validation(root: Path, val: Path, known: Sequence[str], found: Sequence[str]) -> None:
+    strange = sorted(set(found) - set(known))
+    if strange:
+        raise UsageError(f"{val}: class {strange[0]} is not among the training classes of {root}")
+    if not found:
+        raise UsageError(
+            f"{val} has no class folders; put each validation image into the folder of its class, "
+            f"or take {val.name}/ away to train without validation"
+        )
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The images of one folder and the entries that cannot be images: (place among the images, path, why)."""
+
+    names: list[str]
+    stamps: np.ndarray
+    bad: list[tuple[int, str, str]]
+
+
+def _collect(
+    dataset: str,
+    base: Path,
+    groups: Sequence[tuple[int, str]],
+    classes: Sequence[str],
+    limit: int | None,
+    skip_bad: bool,
+    look: Look,
+) -> ImageFiles:
+    names = bytearray()
+    ends: list[int] = []
+    labels: list[np.ndarray] = []
+    stamps: list[np.ndarray] = []
+    bad: list[BadFile] = []
+    faults: list[str] = []
+    inside = partial(_look, dataset, base, look)
+    waiting = iter(groups)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        # A listing with a limit stops at the last image needed: a million files on a network disk take minutes.
+        while (limit is None or len(ends) < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
+            for (label, folder), found in zip(some, pool.map(inside, [name for _, name in some]), strict=True):
+                if isinstance(found, str):
+                    faults.append(found)
+                    bad.append(BadFile(str(base / folder), "is a class folder that cannot be read", label, len(ends)))
+                    continue
+                bad += [BadFile(path, why, label, len(ends) + at) for at, path, why in found.bad]
+                for file in found.names:
+                    names += os.fsencode(os.path.join(folder, file))
+                    ends.append(len(names))
+                labels.append(np.full(len(found.names), label, dtype=np.int32))
+                stamps.append(found.stamps)
+    if faults and not skip_bad:
+        raise FolderError(*faults)
+    sizes, times, changed = np.concatenate([*stamps, np.zeros((0, 3), dtype=np.int64)]).T
+    table = np.concatenate([*labels, np.zeros(0, dtype=np.int32)])
+    files = ImageFiles(
+        base, bytes(names), np.asarray(ends, dtype=np.int64), table, tuple(classes), sizes, times, changed, tuple(bad)
+    )
+    return files if limit is None or limit >= len(files) else files.first(limit)
+
+
+def _look(dataset: str, base: Path, look: Look, folder: str) -> _Folder | str:
+    """The images of a folder; a sentence where the folder itself cannot be read."""
+    where = str(base / folder) if folder else str(base)
+    try:
+        names = image_names(Path(where), dataset)
+    except FolderError as error:
+        return str(error)
+    if look == "names":
+        return _Folder(names, np.zeros((len(names), 3), dtype=np.int64), [])
+    good: list[str] = []
+    stamps: list[tuple[int, int, int]] = []
+    bad: list[tuple[int, str, str]] = []
+    for name in names:
+        path = f"{where}/{name}"
+        why: str | None
+        try:
+            entry = os.stat(path)
+            why = file_fault(path, entry)
+            if why is None and look == "rights" and not os.access(path, os.R_OK):
+                why = "cannot be read: Permission denied"
+        except OSError as error:
+            why = _stat_fault(path, error)
+        if why is None:
+            good.append(name)
+            stamps.append((entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns))
+        else:
+            bad.append((len(good), path, why))
+    return _Folder(good, np.array(stamps, dtype=np.int64).reshape(-1, 3), bad)
+
+
+def _stat_fault(path: str, error: OSError) -> str:
+    """Why a file cannot be looked at, as a clause. FolderError where the disk, not the file, is the reason."""
+    if error.errno == errno.ENOENT:
+        return link_to_nothing(path)
+    if error.errno == errno.ELOOP:
+        return "is a link that leads to itself"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "cannot be read: Permission denied"
+    raise FolderError(unreadable(Path(path), error)) from None
+
+
+def _sha256(*parts: bytes | np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes()
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def bad_among(bad: Iterable[BadFile], *, unique: bool, count: int | None) -> list[BadFile]:
+    """Those of `bad` that the first `count` classes, or images (unique), take in; in order."""
+    taken = [b for b in bad if count is None or (b.number if unique else b.label) < count]
+    return sorted(taken, key=lambda b: (b.number, b.path))

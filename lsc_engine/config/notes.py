@@ -1,0 +1,77 @@
+"""What `check` and `run` say about the folders of a data set before training. Torch-free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lsc_engine.config.datasets import IMAGE_FILES, data_folder, denied_sentence, locate, shortfall
+from lsc_engine.config.folders import FolderError, layout_notes
+from lsc_engine.config.listing import bad_among, list_files, read_record, record_path, report, stored_split
+from lsc_engine.config.sections import Data
+
+
+def data_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:
+    """Sentences on what the folders of `data` hold and training does not use, or uses otherwise than it may seem.
+
+    FolderError, with the key, for folders that cannot be read and links to nothing where classes are expected.
+    """
+    if data.dataset not in IMAGE_FILES:
+        return []
+    root = locate(data.dataset, data_dir, data.path)
+    if root is None:
+        denied = None if data.path is None else denied_sentence(data.path)
+        if denied is not None:
+            raise FolderError(denied)
+        return []
+    try:
+        return layout_notes(data.dataset, root, unique=data.labels == "unique", skip_bad=bool(data.skip_bad))
+    except FolderError as error:
+        raise with_key(error, data) from None
+
+
+def bad_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:
+    """Sentences on images that cannot be used, by a look at every file without decoding it, and on those that were
+    found when all of them were decoded. FolderError as `data_notes`."""
+    root = locate(data.dataset, data_dir, data.path) if data.dataset in IMAGE_FILES else None
+    if root is None:
+        return []
+    unique, skip = data.labels == "unique", bool(data.skip_bad)
+    notes = []
+    for split in ("train",) if unique else ("train", "val"):
+        stored = stored_split(split, root, unique=unique)
+        try:
+            files = list_files(
+                data.dataset, root, split, unique=stored == "unique", count=None, skip_bad=skip, look="rights"
+            )
+        except FolderError as error:
+            raise with_key(error, data) from None
+        if files is None:
+            continue
+        record = record_path(data_folder(data_dir), data.dataset, stored, root)
+        known = read_record(record, files)
+        bad = bad_among([*files.bad, *(known or ())], unique=unique, count=data.classes)
+        total = len(files) + len(files.bad)
+        if bad and skip:
+            notes.append(f"data.skip_bad: {len(bad):,} of {total:,} images in {files.base} are left out")
+        elif bad:
+            notes.append(report(bad, total, record))
+        if skip and known is None:
+            notes.append(f"{files.base}: which images cannot be read is known once all were decoded, before training")
+    return notes
+
+
+def known_shortfall(data: Data, data_dir: str | Path | None = None) -> str | None:
+    """A sentence where a data set of known size lacks images; None where it is whole, not found, or data.skip_bad
+    trains on what is there. FolderError as `data_notes`."""
+    if data.skip_bad:
+        return None
+    try:
+        return shortfall(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path)
+    except FolderError as error:
+        raise with_key(error, data) from None
+
+
+def with_key(error: FolderError, data: Data) -> FolderError:
+    """`error` with the key of the preset that names the folder."""
+    key = "data.dataset" if data.path is None else "data.path"
+    return FolderError(*(f"{key}: {sentence}" for sentence in error.faults))
