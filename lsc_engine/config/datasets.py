@@ -263,7 +263,9 @@ def class_names(dataset: str, data_dir: str | Path | None = None, path: str | Pa
     """Names of all classes of a data set in the order of its labels; none where they have none, or are not found."""
     facts = facts_of(dataset)
     root = locate(dataset, data_dir, path) if dataset in ("imagenet", "folder") else None
-    return facts.class_names if root is None else tuple(read_layout(dataset, root, skip_bad=True).classes)
+    if root is None:
+        return facts.class_names
+    return tuple(folder.name for folder in read_layout(dataset, root, skip_bad=True).classes.values())
 
 
 @dataclass(frozen=True)

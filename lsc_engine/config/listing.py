@@ -151,9 +151,11 @@ def list_files(
     else:
         base, folders = layout.base, layout.classes
     wanted = names if unique or count is None else names[:count]
+    # As the training folders are called, byte by byte.
+    called = [layout.classes[name].name for name in wanted]
     groups = [(label, folders[name].name) for label, name in enumerate(wanted) if name in folders]
     groups = [(0, "")] * unique + groups
-    files = _collect(dataset, base, groups, wanted, count if unique else None, skip_bad, look)
+    files = _collect(dataset, base, groups, called, count if unique else None, skip_bad, look)
     if not len(files) and not files.bad:
         raise UsageError(f"data.dataset: {dataset}: {no_images(base)}")
     return files
