@@ -48,6 +48,12 @@ def run_of(root: Path, name: str = RUN) -> Run:
     return open_run(root / "runs" / name)
 
 
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file; bytes of file names that are not UTF-8 stand as Python has them in paths."""
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
 # ------------------------------------------------------------------------------------------------ Names of classes
 def added(root: Path) -> None:
     colours(root / "pics", "ant")
@@ -316,6 +322,40 @@ def test_what_goes_on_keeps_all_other_settings(root: Path, given: str) -> None:
     assert run.status() == before
 
 
+def test_another_data_folder_with_the_same_images_goes_on_and_labels_need_none(tmp_path: Path) -> None:
+    colours(tmp_path / "data/imagenet/train", "n02", "n01", of=("bee", "cat"))
+    preset(tmp_path, steps=120, more='[checkpoint]\nalso_at = ["60 steps"]')
+    text = (tmp_path / "p.toml").read_text().replace('dataset = "folder"', 'dataset = "imagenet"\nclasses = 2')
+    # Small enough to be packed beside the images.
+    text = text.replace("image_size = 66", "image_size = 16").replace('path = "pics"\n', "")
+    (tmp_path / "p.toml").write_text(text)
+    call(tmp_path, "run", "p.toml", "--name", "s")
+    run = broken_off(run_of(tmp_path), 60)
+    shutil.move(tmp_path / "data", tmp_path / "data2")
+    told = call(tmp_path, "resume", RUN, "--set", "data.path=data2/imagenet", code=2)
+    assert "name another by --data-dir" in told.err
+    call(tmp_path, "resume", RUN, "--data-dir", "data2")
+    assert run.status().state == "finished"
+    assert "moved" not in run_of(tmp_path).source
+    shutil.rmtree(tmp_path / "data2")
+    colours(tmp_path / "new", "b", of=("bee",), each=1, seed=1)
+    assert names_told(call(tmp_path, "predict", RUN, "new")) == ["n02"]
+
+
+def test_a_study_may_name_a_place_where_the_data_folder_was_meant(tmp_path: Path) -> None:
+    colours(tmp_path / "data/imagenet/train", "n02", "n01", of=("bee", "cat"))
+    preset(tmp_path, steps=120, more='[checkpoint]\nalso_at = ["60 steps"]')
+    text = (tmp_path / "p.toml").read_text().replace('dataset = "folder"', 'dataset = "imagenet"\nclasses = 2')
+    (tmp_path / "p.toml").write_text(text.replace('path = "pics"\n', ""))
+    call(tmp_path, "run", "p.toml", "--name", "s")
+    broken_off(run_of(tmp_path), 60)
+    shutil.move(tmp_path / "data", tmp_path / "else")
+    call(tmp_path, "run", "p.toml", "--name", "s", "--set", "data.path=else/imagenet")
+    moves = run_of(tmp_path).source["moved"]
+    assert [(one["from"], one["to"]) for one in moves] == [("the data folder", str(tmp_path / "else/imagenet"))]
+    assert run_of(tmp_path).config["data"]["path"] == str(tmp_path / "else/imagenet")
+
+
 def test_a_worker_is_given_the_new_place_too(root: Path) -> None:
     broken_off(run_of(root), 60)
     move(root)
@@ -372,13 +412,13 @@ def test_folders_may_be_named_and_the_paths_are_in_the_file(root: Path) -> None:
     (root / "new/deep/back").symlink_to(root / "new")
     (root / "new/readme.txt").write_text("not a picture")
     call(root, "predict", RUN, "new", "--csv", "p.csv")
-    rows = list(csv.DictReader((root / "p.csv").open()))
+    rows = rows_of(root / "p.csv")
     assert [(row["image"], row["name"]) for row in rows] == [
         ("new/b/0.png", "bee"), ("new/b/1.png", "bee"), ("new/d/0.png", "dog"), ("new/d/1.png", "dog"),
         ("new/deep/er/c/0.png", "cat"),
     ]  # fmt: skip
     call(root, "predict", RUN, "--split", "train", "--csv", "own.csv")
-    rows = list(csv.DictReader((root / "own.csv").open()))
+    rows = rows_of(root / "own.csv")
     assert {row["image"] for row in rows} == {str(path) for path in (root / "pics").glob("*/*.png")}
     (root / "nothing").mkdir()
     assert "holds no images" in call(root, "predict", RUN, "nothing", code=2).err
@@ -409,7 +449,7 @@ def test_a_damaged_picture_fails_alone(root: Path, spoil: Callable[[Path], None]
         told = call(root, "predict", RUN, *words, "--csv", "p.csv", "--force", code=1)
         assert "cat/0.png" in told.err
         assert "2 images" in told.err
-        rows = list(csv.DictReader((root / "p.csv").open()))
+        rows = rows_of(root / "p.csv")
         assert [row["name"] for row in rows] == ["bee", "dog"]
     document = json.loads(call(root, "predict", RUN, "new", "--json", code=1).out)
     assert [one["image"] for one in document["failed"]] == ["new/cat/0.png"]
@@ -422,8 +462,7 @@ def test_a_file_name_that_is_not_text_keeps_its_bytes(root: Path) -> None:
         shutil.copy(root / "pics/bee/0.png", os.fsencode(root / "new") + b"/" + name)
     (root / "p.csv").write_text("old\n")
     call(root, "predict", RUN, "new", "--csv", "p.csv", "--force")
-    with (root / "p.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(root / "p.csv")
     assert {os.fsencode(Path(row["image"]).name) for row in rows} == set(names)
     call(root, "predict", RUN, "new")
     assert len(json.loads(call(root, "predict", RUN, "new", "--json").out)["labels"]) == 3
