@@ -131,7 +131,7 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
         if view is None:
             return [[(fit(f" {self.no_run()}: 1 shows the runs, 4 starts one", width), "dim")]]
         ahead = [v for v in self.app.store.runs.values() if v.state == "queued" and v.place == view.place - 1]
-        return parts.head(view, width, wide=self.wide, ahead=ahead, most=max(2, self.size.height // 3))
+        return parts.head(view, width, wide=self.wide, ahead=ahead, most=max(2, self.size.height // 2))
 
     def _draw_machine(self, width: int, height: int) -> list[Line]:
         view = self.watched

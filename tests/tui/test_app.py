@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tui_helpers import open_app, settle, text_of
 
+from lsc_engine.runs.status import read_status, write_status
 from lsc_tui.commands import COMMANDS, FORBIDDEN, Keymap, matching
 from lsc_tui.frame import LscScreen
 from lsc_tui.screens.runs import RunsScreen
@@ -195,3 +197,35 @@ async def test_a_runs_folder_that_is_made_at_the_first_launch(runs: Path, monkey
         shutil.rmtree(folder)
         await pause_until(pilot, lambda: "not there" in text_of(app))
         assert "~/later is not there" in text_of(app)
+
+
+def give_val(folder: Path, value: float) -> None:
+    """A run that is evaluated on a validation set."""
+    status = read_status(folder)
+    write_status(folder, replace(status, metrics={**status.metrics, "val/accuracy": value}))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_the_column_of_accuracies_is_the_same_for_all_runs(runs: Path, size: tuple[int, int]) -> None:
+    fig9 = runs / "lsc-2025/fig9"
+    async with open_app(runs, size) as (app, pilot):
+        before = [line[:75] for line in text_of(app).splitlines() if "✓" in line or "●" in line]
+        assert "TRAIN%" in text_of(app)
+        for run, value in (("A-384/seed-0", 0.1234), ("V21-min/seed-0", 0.4321)):
+            give_val(fig9 / run, value)
+        app.collector.rescan()
+        key = "0:lsc-2025/fig9/V21-min/seed-0"
+        await pause_until(pilot, lambda: "val/accuracy" in app.store.runs[key].status.metrics)
+        await pilot.pause()
+        assert [line[:75] for line in text_of(app).splitlines() if "✓" in line or "●" in line] == before
+        await pilot.press("m")
+        text = text_of(app)
+        assert "VAL%" in text
+        assert "TRAIN%" not in text
+        assert "12.3" in text
+        assert "43.2" in text
+        assert "92.0" not in "\n".join(text.splitlines()[2:10])
+        await pilot.press("slash", *"acc<20", "enter")
+        assert {view.id for row in app.lsc_screen.table.rows for view in row.views} == {"lsc-2025/fig9/A-384/seed-0"}  # type: ignore[attr-defined]
+    async with open_app(runs, size) as (app, _):
+        assert "VAL%" in text_of(app), "kept for the next time"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tui_helpers import make_app, settle, text_of
@@ -152,3 +155,61 @@ async def test_the_examples_are_shown_and_grow(tmp_path: Path, monkeypatch: pyte
         await pause_until(pilot, lambda: app.store.runs[key].status.step > step)
         assert app.store.runs[key].status.step > step
         assert app.store.runs[key].state == "running"
+
+
+async def test_the_demo_starts_nothing_and_changes_its_own_copy_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that start, end and change runs: no process is begun, and every file changed lies in the copy."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    place = demo_folder(pause=0.05)
+    assert place is not None
+    started: list[object] = []
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.kill"):
+            started.append(arguments)
+
+    app = make_app(place, config=tmp_path / "config", demo=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(app, pilot)
+        watching = [True]
+        sys.addaudithook(lambda event, arguments: audit(event, arguments) if watching else None)
+        screen: Any = app.lsc_screen
+        for state, key in (("finished", "R"), ("stopped", "R"), ("running", "C"), ("queued", "R")):
+            table = screen.table
+            found = (i for i, row in enumerate(table.rows) if row.kind == "run" and row.views[0].state == state)
+            table.cursor = next(found, table.cursor)
+            await pilot.press(key)
+            assert screen.idle
+            assert f"{key}: the demo replays recorded runs and trains nothing" in text_of(app).replace("\n", " ")
+        table.cursor = next(i for i, row in enumerate(table.rows) if row.views and row.views[0].state == "running")
+        await pilot.press("S")
+        assert "y stop" in text_of(app)
+        assert "k kill" not in text_of(app)
+        await pilot.press("escape")
+        table.cursor = next(i for i, row in enumerate(table.rows) if row.kind == "run")
+        run = table.current.views[0].id
+        await pilot.press("n", *"kept here", "enter")
+        await app.workers.wait_for_complete()
+        assert "kept here" in (place / run / "notes.json").read_text()
+        await pilot.press("D", "y")
+        await app.workers.wait_for_complete()
+        assert not (place / run).exists()
+        assert list((place / ".trash").rglob("notes.json"))
+        assert started == []
+        watching.clear()
+        await pilot.press("4")
+        form: Any = app.lsc_screen
+        await pause_until(pilot, lambda: form.shelf.infos)
+        await pilot.press("enter")
+        await pause_until(pilot, lambda: form.form is not None and not form.checking)
+        watching.append(True)
+        for key in ("L", "f5"):
+            await pilot.press(key)
+            assert form.idle
+            assert "L: the demo replays recorded runs" in text_of(app)
+        watching.clear()
+    assert {path.name for path in tmp_path.iterdir()} <= {"tmp", "config"}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tui_helpers import open_app, settle, text_of
 
+from lsc_engine.runs.status import read_status, write_status
 from lsc_tui.model import LOSS
 from lsc_tui.screens.monitor import MonitorScreen
 from lsc_tui.widgets.log_pane import LogPane
+from lsc_tui.widgets.panel import Panel
 from tests.waiting import pause_until
 
 RUNNING = "0:lsc-2025/fig9/V21-min/seed-0"
@@ -151,3 +155,52 @@ async def test_failed_diverged_and_queued_say_why(runs: Path) -> None:
         text = text_of(app)
         assert "1st in line" in text
         assert "no curve yet: 1st in line" in text
+
+
+# --- one pane alone, errors -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48), (100, 60)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_z_gives_a_pane_the_whole_screen(runs: Path, size: tuple[int, int]) -> None:
+    async with open_app(runs, size) as (app, pilot):
+        before = app.lsc_screen.query_one("#charts").size.height
+        await pilot.press("z")
+        await pilot.pause()
+        charts = app.lsc_screen.query_one("#charts")
+        assert charts.size.height > max(before, size[1] - 6)
+        await pilot.press("z")
+        await pilot.pause()
+        assert charts.size.height == before
+        screen = await _watch(app, pilot)
+        for pane in (*screen.panes[1:], screen.panes[0]):
+            await pilot.press("tab", "z")
+            await pilot.pause()
+            part = screen.query_one("#log" if pane == "log" else f"#{pane}")
+            assert part.size.height > size[1] - 8, pane
+            await pilot.resize_terminal(size[0], size[1] + 3)
+            await pilot.pause()
+            assert part.size.height > size[1] - 5, pane
+            await pilot.resize_terminal(*size)
+            await pilot.press("z")
+            await pilot.pause()
+            assert screen.query_one("#log").size.height < size[1] // 2
+
+
+LONG = (
+    "RuntimeError: the data set /data/anna/imagenet-1k/packed/train-32.bin was changed since this run began (sha256 "
+    "3f9c2e1a… is now 77b0d4e2…); pack it again with lsc-engine pack imagenet --size 32, or fork from step 1 000"
+)
+PATH = f"OSError: [Errno 28] No space left on device: '/{'very-long-folder/' * 12}step-00001000/model.safetensors'"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("message", [LONG, PATH, f"{LONG}\n{PATH}"], ids=["sentence", "path", "lines"])
+async def test_an_error_is_shown_whole(runs: Path, message: str, size: tuple[int, int]) -> None:
+    folder = runs / "etf-2024/mlp/V21-384/seed-0"
+    write_status(folder, replace(read_status(folder), message=message))
+    async with open_app(runs, size) as (app, pilot):
+        screen = await _watch(app, pilot, "0:etf-2024/mlp/V21-384/seed-0")
+        head = screen.query_one("#head", Panel)
+        await pause_until(pilot, lambda: head.size.height > 2 or len(message) < size[0])
+        shown = "".join(head.text().split())
+        assert "".join(f"exit 1 {message}".split()) in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -481,3 +482,104 @@ def test_form_looks(place: Path, snap_compare: Any, size: tuple[int, int], theme
         await put(app, pilot, screen, "train.batch_size", "16")
 
     assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+# --- what was changed stays -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("away", [("escape",), ("slash", *"tiny", "enter"), ("1", "4", "escape")])
+async def test_changes_stay_when_the_form_is_left(place: Path, away: tuple[str, ...]) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        await put(app, pilot, screen, "optimizer.lr", "3e-4")
+        changed = screen.form
+        assert changed is not None
+        await pilot.press(*away)
+        await ready(app, pilot)
+        assert any(line.startswith("▌*tiny") for line in text_of(app).splitlines())
+        # Another preset is opened meanwhile.
+        screen.shelf.words = ""
+        names = {e.info.stem: e.key for e in screen.shelf.entries if e.info is not None}
+        for name in ("fig9", "tiny"):
+            screen.shelf.chosen = names[name]
+            screen.show()
+            await pilot.press("enter")
+            await ready(app, pilot)
+            assert screen.form is not None
+            assert screen.form.heading.endswith(name)
+            assert ("tiny with your changes" in text_of(app)) == (name == "tiny")
+            await pilot.press("escape")
+        assert screen.form is changed
+        assert changed.given("optimizer.lr", "least") == 3e-4
+        # The message first, then the form.
+        await pilot.press("escape", "u")
+        assert "drop your changes to tiny?" in text_of(app)
+        await pilot.press("y")
+        assert screen.form is None
+        await pilot.press("u")
+        assert "no changes of yours" in text_of(app)
+        await pilot.press("enter")
+        await ready(app, pilot)
+        assert not screen.form.edited
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_enter_on_what_stands_in_a_field_changes_nothing(place: Path, tmp_path: Path) -> None:
+    own = tmp_path / "presets"
+    own.mkdir()
+    exact = TINY.replace("lr = 1e-3", "lr = 0.00012345678901234").replace("classes = 120", "classes = 121")
+    (own / "exact.toml").write_text(exact + 'model.args = { layers = 3, "a b" = [10000, 2] }\n')
+    async with new_run(place) as (app, pilot, screen):
+        screen.shelf.chosen = next(e.key for e in screen.shelf.entries if e.info and e.info.stem == "exact")
+        await pilot.press("enter")
+        await ready(app, pilot)
+        assert screen.form is not None
+        for key in ("optimizer.lr", "data.classes", "model.args", "train.duration", "seeds", "study", "data"):
+            screen.panel.go(key)
+            await pilot.press("enter", "enter")
+            await ready(app, pilot)
+        assert not screen.form.touched
+        assert screen.form.toml() == (own / "exact.toml").read_text()
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_what_is_typed_goes_to_the_variant_that_was_shown(place: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        screen.panel.go("model.dim")
+        screen.show()
+        assert "settings of a" in text_of(app)
+        await pilot.press("enter", *["down"] * 9, "enter", *"0")
+        screen.form.highlighted = 1
+        await pilot.press("enter")
+        await ready(app, pilot)
+        assert (screen.form.given("model.dim", "wide"), screen.form.given("model.dim", "least")) == (240, "min")
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_launch_that_answers_late_takes_no_open_prompt_away(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lsc_tui.screens import new_launch
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    def late(argv: list[str]) -> str:
+        begun.set()
+        go_on.wait(60)
+        return ""
+
+    monkeypatch.setattr(new_launch, "start", late)
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        await pilot.press("L")
+        await pause_until(pilot, lambda: "y launch" in text_of(app))
+        await pilot.press("y")
+        await pause_until(pilot, begun.is_set)
+        await pilot.press("w", *"D2")
+        go_on.set()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        await pilot.press(*"1y")
+        assert app.current_mode == "new"
+        assert screen.field is not None
+        assert screen.field.value.endswith("D21y")
