@@ -130,19 +130,19 @@ def _heading(shelf: Shelf, entry: Entry, width: int) -> Line:
 
 def _preset(shelf: Shelf, info: PresetInfo, width: int, wide: bool) -> Line:
     here = shelf.has_data(info)
-    mark = ("*" if info.path in shelf.changed else " ", "accent")
+    mark: Line = [(" ", ""), ("*", "accent")] if info.path in shelf.changed else [("  ", "")]
     glyph = {True: "✓", False: "-"}.get(here, " ") if here is not None else " "
     if wide:
         style = "dim" if here is False else ""
-        return [("  ", ""), mark, (fit(clean(info.stem), 16), style), (fit(title_words(info), width - 22), "dim"),
+        return [(" ", ""), *mark, (fit(clean(info.stem), 16), style), (fit(title_words(info), width - 22), "dim"),
                 (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
     words = info.claim if 0 < len(info.claim) <= width - 49 else title_words(info)
     needs = f"{glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     place = place_of(info)
     if info.fault:
-        return [(" ", ""), mark, (fit(clean(info.stem), 15), "warn"), (fit(clean(info.fault), width - 17), "warn")]
+        return [*mark, (fit(clean(info.stem), 15), "warn"), (fit(clean(info.fault), width - 17), "warn")]
     return [
-        (" ", ""), mark, (fit(clean(info.stem), 15), ""), (fit(clean(words), width - 49), ""), ("  ", ""),
+        *mark, (fit(clean(info.stem), 15), ""), (fit(clean(words), width - 49), ""), ("  ", ""),
         (fit(place, 8), "dim"), (" ", ""), (needs, "good" if here else "dim"),
         (fit(time_words(info, shelf.views, shelf.host), 6, ">"), ""),
     ]  # fmt: skip
