@@ -98,7 +98,7 @@ def open_folder(
         if not len(files):
             raise UsageError(f"data.dataset: {dataset}: no image in {files.base} can be read")
     else:
-        out = _judge(files, [], record, unique=unique, count=count, skip_bad=False, say=say)
+        out = 0
     source = _named(_unpacked(files, size, unique, device, say), files.classes, unique)
     return _recorded(source, files, None, out)
 
@@ -268,12 +268,16 @@ def _packed_whole(
 
 
 def _unpacked(files: ImageFiles, size: int, unique: bool, device: torch.device, say: Say) -> ImageSource:
+    """The source of files that are read one by one. BadFilesError for those that cannot be used: all of them where the
+    images are held on the device, else those that are known without decoding."""
     reader = FileReader(files, size)
     labels = None if unique else torch.from_numpy(files.labels.astype(np.int64))
     classes = len(files) if unique else len(files.classes)
     if fits(len(files) * 3 * size * size, device):
         say(f"reading {len(files):,} images of {files.base} to {device}")
-        return TensorSource(_loaded(reader, len(files), device), labels, classes=classes, device=device)
+        return TensorSource(_loaded(reader, device), labels, classes=classes, device=device)
+    if files.bad:
+        raise BadFilesError(report(files.bad, len(files) + len(files.bad)))
     return StreamedSource(reader, labels, images=len(files), classes=classes, device=device)
 
 
@@ -292,16 +296,17 @@ def _packed(path: Path, manifest: Manifest, unique: bool, count: int | None, dev
     return StreamedSource(reader, table, images=images, classes=classes, device=device)
 
 
-def _loaded(reader: FileReader, count: int, device: torch.device) -> Tensor:
-    """All images as one tensor. BadFilesError for all that cannot be read."""
-    pixels = torch.empty((count, reader.channels, reader.size, reader.size), dtype=torch.uint8, device=device)
-    bad: list[BadFile] = []
-    for index, (images, found) in _read_usable(reader, count):
-        bad += [bad_file(reader.files, number, why) for number, why in found]
-        if not found:
+def _loaded(reader: FileReader, device: torch.device) -> Tensor:
+    """All images as one tensor. BadFilesError for all that cannot be used."""
+    files = reader.files
+    pixels = torch.empty((len(files), reader.channels, reader.size, reader.size), dtype=torch.uint8, device=device)
+    bad = list(files.bad)
+    for index, (images, found) in _read_usable(reader, len(files)):
+        bad += [bad_file(files, number, why) for number, why in found]
+        if len(images) and not found:
             pixels[index[0] : index[-1] + 1].copy_(images)
     if bad:
-        raise BadFilesError(report(bad, count))
+        raise BadFilesError(report(bad_among(bad, unique=True, count=None), len(files) + len(files.bad)))
     return pixels
 
 
