@@ -235,17 +235,17 @@ class Sizes:
         try:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                errors="replace", env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             )  # fmt: skip
         except OSError as error:
             return str(error)
         self._process = process
-        try:
-            told, words = process.communicate(timeout=CHECK_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return f"no answer within {CHECK_SECONDS:.0f} s"
+        with process:
+            try:
+                told, words = process.communicate(timeout=CHECK_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return f"no answer within {CHECK_SECONDS:.0f} s"
         if process.returncode < 0 or self._process is not process:
             return None
         answer: dict[str, Any] | str

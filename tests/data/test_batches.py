@@ -194,10 +194,9 @@ def test_workers_outlive_ctrl_c_and_sigterm(streamed: StreamedSource, tmp_path: 
 
 def test_workers_end_when_the_trainer_is_killed(streamed: StreamedSource, tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SIGNALLED, str(tmp_path), "kill"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    group = process.pid
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     assert process.wait(timeout=240) == -signal.SIGKILL
-    wait_until(lambda: not _is_there(group), "the end of the workers")
+    wait_until(lambda: not _is_there(process.pid), "the end of the workers")
 
 
 def _is_there(group: int) -> bool:

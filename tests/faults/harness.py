@@ -180,7 +180,7 @@ def begun(folder: Path, phase: str) -> int:
 def in_slow_phase(folder: Path, process: Process) -> None:
     """Wait until the run is in the phase that FAULT_SLOW names."""
     until(lambda: begun(folder, "!") or process.ended(), f"the slow phase: {folder}")
-    assert begun(folder, "!"), process.log.read_text()
+    assert begun(folder, "!"), process.log.read_text() if process.log.is_file() else "it ended"
 
 
 def go_on(folder: Path) -> None:

@@ -56,6 +56,9 @@ def become(request: dict[str, Any]) -> None:
     streams = (os.open(os.devnull, os.O_RDONLY), os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
     for number, stream in ((0, streams[0]), (1, streams[1]), (2, streams[1])):
         os.dup2(stream, number)
+    # Those of the server know what its own were: whether one can seek, is a terminal.
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
     sys.argv = ["lsc-engine", *request["start"]]

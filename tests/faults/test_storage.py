@@ -181,7 +181,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_never_called_done(
 def test_room_for_the_last_checkpoint_is_waited_for(server: Server, straight: dict[str, Any], tmp_path: Path) -> None:
     folder = place(tmp_path / "t")
     process = train(server, folder, setup=at_steps({34: LIMIT.format(50_000)}))
-    until(lambda: "checkpoint step 36 not written" in process.log.read_text() or process.ended())
+    until(lambda: process.ended() or "checkpoint step 36 not written" in process.log.read_text())
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
     assert process.wait() == 0, process.log.read_text()
     assert outcome(folder) == straight

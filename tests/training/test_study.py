@@ -116,7 +116,7 @@ def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Pat
     signals = Signals()
 
     def when_both_run() -> None:
-        wait_until(lambda: [open_run(job.folder).status().state for job in jobs].count("running") == 2)
+        wait_until(lambda: sum(open_run(job.folder).status().step > 0 for job in jobs) == 2)
         signals.stop = signal.SIGTERM
 
     threading.Thread(target=when_both_run, daemon=True).start()
