@@ -58,6 +58,11 @@ model.dim = 8
 STEPS = 2 * 3 * 8 + 4 * 16
 
 
+def said(process: Process) -> str:
+    """What a process has printed so far."""
+    return process.log.read_text() if process.log.exists() else ""
+
+
 def results(folder: Path) -> dict[str, tuple[str, Any]]:
     """The weights and the rate of every run of a study that is done, tries included."""
     found = {}
@@ -120,7 +125,7 @@ def test_two_processes_and_a_kill_make_what_one_makes(
     if killed:
         victim.send(signal.SIGKILL)
         assert victim.wait() == -signal.SIGKILL
-    assert other.wait() == 0, other.log.read_text()
+    assert other.wait() == 0, said(other)
     assert results(folder) == alone
     attempts = Counter({run.id: attempts_of(run.path) for run in list_runs([folder / "runs"])})
     # What the killed process was at, and nothing else, took a second attempt.
@@ -137,8 +142,8 @@ def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(
     first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t4"}, log=folder / "1.txt")
     until(lambda: begun(folder, "!"))
     second = train(server, folder, setup=PHASES, log=folder / "2.txt")
-    until(lambda: "waiting for it" in second.log.read_text())
-    told = second.log.read_text()
+    until(lambda: "waiting for it" in said(second))
+    told = said(second)
     assert re.search(
         rf"t.tune/\S+: pid {first.pid} on \S+ trains it: running at step \d+ of 8, last sign of life", told
     )
@@ -158,8 +163,8 @@ def test_a_stopped_try_leaves_the_choice_open(server: Server, tmp_path: Path) ->
     (run,) = [run for run in list_runs([folder / "runs"]) if run.status().state == "running"]
     assert server.start(folder, "stop", run.id, log=folder / "stop.txt").wait() == 0
     go_on(folder)
-    assert first.wait() == 143
-    assert f"no rate is chosen while a try has not ended: {run.id} is stopped" in first.log.read_text()
+    assert first.wait() == 1
+    assert f"no rate is chosen while a try has not ended: {run.id} is stopped" in said(first)
     assert not (folder / "runs/t").exists()
 
 
@@ -195,7 +200,7 @@ def test_a_suspended_writer_ends_without_a_word_in_the_run_that_was_taken_over(
     until(lambda: begun(folder, "!"))
     first.send(signal.SIGSTOP)
     second = server.start(folder, "resume", "default", "--device", "cpu", "--wait", setup=QUICK, log=folder / "2.txt")
-    assert second.wait() == 0, second.log.read_text()
+    assert second.wait() == 0, said(second)
     assert outcome(folder) == straight
     status = run_of(folder).status()
     assert status.attempt == 2
@@ -205,8 +210,9 @@ def test_a_suspended_writer_ends_without_a_word_in_the_run_that_was_taken_over(
     before = tree(folder)
     go_on(folder)
     first.send(signal.SIGCONT)
-    assert first.wait() == 1, first.log.read_text()
-    assert "was suspended for so long that" in first.log.read_text()
+    # The run is finished: that another process finished it is no failure.
+    assert first.wait() == 0, said(first)
+    assert "was suspended for so long that" in said(first)
     assert tree(folder) == before
 
 
@@ -223,10 +229,10 @@ def test_a_suspended_writer_ends_beside_the_one_that_goes_on(
     until(lambda: begun(folder, "!") == 2)
     go_on(folder)
     first.send(signal.SIGCONT)
-    assert first.wait() == 1, first.log.read_text()
-    assert "on gpu-b has taken the run over" in first.log.read_text()
+    assert first.wait() == 1, said(first)
+    assert "on gpu-b has taken the run over" in said(first)
     (folder / "go-on-2").touch()
-    assert second.wait() == 0, second.log.read_text()
+    assert second.wait() == 0, said(second)
     assert outcome(folder) == straight
 
 
@@ -239,7 +245,7 @@ def test_a_live_writer_is_left_alone_from_host_to_host(
     for words, code in ((("resume", "default"), 2), (("run", "t.toml"), 1)):
         refused = server.start(folder, *words, "--device", "cpu", setup=ELSEWHERE, log=folder / f"{words[0]}.txt")
         assert refused.wait() == code
-        told = refused.log.read_text()
+        told = said(refused)
         assert re.search(
             rf"pid {first.pid} on \S+ trains it: running at step \d+ of 36, last sign of life \d+ s ago", told
         )
@@ -247,10 +253,10 @@ def test_a_live_writer_is_left_alone_from_host_to_host(
     waiter = server.start(
         folder, "run", "t.toml", "--wait", "--device", "cpu", setup=ELSEWHERE, log=folder / "waiter.txt"
     )
-    until(lambda: "waiting for it" in waiter.log.read_text())
+    until(lambda: "waiting for it" in said(waiter))
     go_on(folder)
     assert first.wait() == 0
-    assert waiter.wait() == 0, waiter.log.read_text()
+    assert waiter.wait() == 0, said(waiter)
     assert run_of(folder).status().attempt == 1
     assert outcome(folder) == straight
 
@@ -264,7 +270,7 @@ def test_waiting_ends_with_a_signal_and_touches_nothing(
     first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t12"}, log=folder / "1.txt")
     until(lambda: begun(folder, "!"))
     waiter = server.start(folder, *command.split(), "--wait", "--device", "cpu", log=folder / "2.txt")
-    until(lambda: "waiting for it" in waiter.log.read_text())
+    until(lambda: "waiting for it" in said(waiter))
     waiter.send(number)
     assert waiter.wait() == code
     assert run_of(folder).status().shown_state == "running"
