@@ -12,6 +12,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+# In the processes that tests start as in those that run them (filterwarnings in pyproject.toml).
+os.environ["PYTHONWARNINGS"] = "error"
+
 # Under nohup, or behind `&` of a script, processes inherit that these are ignored; tests send them.
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) == signal.SIG_IGN:

@@ -36,6 +36,8 @@ _PREFETCH = 2
 _PAGE = 4096
 # Seconds between two looks at whether to go on, and until a worker that does not end by itself is killed.
 _LOOK_SECONDS, _END_SECONDS = 1.0, 3.0
+# What torch raises where a worker has died: before it answered, or while its answer was being fetched from it.
+_LOST = (RuntimeError, ConnectionError, EOFError, FileNotFoundError)
 _UNHEARD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 
 
@@ -264,11 +266,12 @@ def _streamed(
                 answer = next(iterator)
             except StopIteration:
                 return
-            except RuntimeError as error:
+            except _LOST as error:
                 if str(error).startswith("DataLoader timed out"):
                     _attendant.check()
                     continue
-                raise WorkerLostError(f"a data worker ended: {str(error).splitlines()[0]}{_shared_memory()}") from error
+                what = (str(error).splitlines() or [type(error).__name__])[0]
+                raise WorkerLostError(f"a data worker ended: {what}{_shared_memory()}") from error
             request = plan.under_way.popleft()
             if isinstance(answer, _NoRoom):
                 _say_once(f"{_little(_shared_memory_free())}: some images are read without further processes. {_MORE}")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsc_engine.data import Batches, ImageSource, eval_batches, fixed_subset, normalise, open_source
+from lsc_engine.data import Batches, ImageSource, WorkerLostError, eval_batches, fixed_subset, normalise, open_source
 from lsc_engine.data import batches as batches_module
 from lsc_engine.data.source import StreamedSource
 from lsc_engine.errors import LscError, UsageError
@@ -159,6 +160,19 @@ def test_workers_end_with_their_iterator(streamed: StreamedSource) -> None:
     iterator.close()  # type: ignore[attr-defined]
     del iterator
     wait_until(lambda: not children() - before, lambda: f"the end of {children() - before}")
+
+
+def test_a_worker_that_dies_with_answers_on_the_way_is_told(streamed: StreamedSource) -> None:
+    """They lie in its memory: fetching them fails in other ways than waiting for it does."""
+    before = children()
+    iterator = Batches(streamed, 5, 0, workers=1).from_step(0)
+    next(iterator)
+    # By then the next answers are ready; where they are not, the death shows while they are waited for.
+    time.sleep(0.5)
+    for pid in children() - before:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerLostError, match="a data worker ended"):
+        list(itertools.islice(iterator, 50))
 
 
 _SIGNALLED = """

@@ -167,7 +167,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_never_called_done(
     codes = {23: LIMIT.format(50_000)}
     if stopped:
         codes[30] = "import signal\nos.kill(os.getpid(), signal.SIGTERM)"
-    patience = "\nsession.STOP_PATIENCE = session.END_PATIENCE = 0.2\n"
+    patience = "\nfrom lsc_engine.training import session\nsession.STOP_PATIENCE = session.END_PATIENCE = 0.2\n"
     assert train(server, folder, setup=at_steps(codes) + patience).wait() == 1
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)
