@@ -203,20 +203,16 @@ async def test_axis_seeds_and_settings_keys(study: Path) -> None:
         assert not screen.band
         assert "every seed" in text_of(app)
         await pilot.press("d")
-        await pilot.pause(0.1)
+        await pause_until(pilot, lambda: "target.system" in text_of(app))
         text = text_of(app)
-        assert "target.system" in text
         assert "train.batch_size" not in text
         await pilot.press("d")
-        await pilot.pause(0.1)
-        assert "d back to the chart" in text_of(app)
+        await pause_until(pilot, lambda: "d back to the chart" in text_of(app))
         await pilot.press("escape")
-        await pilot.pause(0.1)
-        assert "train/accuracy %" in text_of(app)
+        await pause_until(pilot, lambda: "train/accuracy %" in text_of(app))
         assert app.current_mode == "compare_tab"
         await pilot.press("escape")
-        await pilot.pause(0.1)
-        assert app.current_mode == "runs"
+        await pause_until(pilot, lambda: app.current_mode == "runs")
 
 
 async def test_marked_runs_keep_their_letters_and_one_alone_says_what_is_missing(study: Path) -> None:
@@ -343,9 +339,8 @@ async def test_the_report_of_the_study_is_written_by_the_engine(
 async def test_enter_opens_the_run_at_work_in_monitor(study: Path) -> None:
     async with comparing(study) as (app, pilot, _):
         await pilot.press("down", "enter")
-        await pilot.pause(0.1)
+        await pause_until(pilot, lambda: app.current_mode == "monitor")
         assert app.store.watched == f"0:{STUDY}/CE/seed-2"
-        assert app.current_mode == "monitor"
 
 
 async def test_hostile_names_reach_the_screen_without_escape_sequences(study: Path) -> None:
