@@ -55,8 +55,9 @@ def build(
 ) -> Built:  # fmt: skip
     """Check and resolve the tables of one preset file, all variants and tries included.
 
-    `only` names the variants that will run: a --set may make others equal to them. Of the `record` of a run its data
-    are not looked for: they may have changed, or be gone.
+    `only` names the variants that will run, what they need included: faults of others do not count, and a variant that
+    has any is not in the preset. Of the `record` of a run its data are not looked for: they may have changed, or be
+    gone.
     """
     faults = unprintable(raw)
     faults += [Fault(quoted(k), unknown(k, TOP_KEYS)) for k in raw if k not in TOP_KEYS and k not in VARIANT_KEYS]
@@ -67,14 +68,15 @@ def build(
     faults += head.faults
     training = head.kind == "train"
     drafts, found = draft_variants(raw, base)
-    faults += found
+    wanted = [d for d in drafts if only is None or d.name in only]
     _validate(drafts, faults, required=training)
     if training:
-        faults += _references(drafts)
+        found += _references(drafts)
         _resolve(drafts, record)
-        faults += _identical([d for d in drafts if only is None or d.name in only]) + _without_validation(head, drafts)
-    faults += _collected([d.faults for d in drafts], drafts, named="variants" in raw)
-    warnings = _collected([d.warnings for d in drafts], drafts, named="variants" in raw)
+        found += _identical(wanted) + _without_validation(head, wanted)
+    faults += [f for f in found if only is None or f.variant is None or f.variant in only]
+    faults += _collected([d.faults for d in wanted], wanted, named="variants" in raw)
+    warnings = _collected([d.warnings for d in wanted], wanted, named="variants" in raw)
     faults += head.check_names([d.name for d in drafts], record="run" in raw)
     if training and not faults:
         faults += _try_faults(raw, head, file, name, only)
@@ -261,6 +263,18 @@ def _references(drafts: list[Draft]) -> list[Fault]:
     if not faults and (circle := [d.name for d in _ordered(drafts)[1]]):
         faults.append(Fault("needs", f"variants wait for each other: {', '.join(circle)}", circle[0]))
     return faults
+
+
+def with_needs(raw: Table, names: Iterable[str]) -> tuple[str, ...]:
+    """`names` and the variants that they need, in the order of the preset."""
+    drafts, _ = draft_variants(raw, sections_of(raw))
+    chosen: set[str] = set()
+    queue = list(names)
+    while queue:
+        if (name := queue.pop()) not in chosen:
+            chosen.add(name)
+            queue += [need for draft in drafts if draft.name == name for need in draft.needs]
+    return tuple(draft.name for draft in drafts if draft.name in chosen)
 
 
 def _ordered(drafts: list[Draft]) -> tuple[list[Draft], list[Draft]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from lsc_engine.config.build import expand, materialise, raw_variants, sections_of, tune_tables
+from lsc_engine.config.build import expand, materialise, raw_variants, sections_of, tune_tables, with_needs
 from lsc_engine.config.faults import PresetError
 from lsc_engine.config.head import check_head
 from lsc_engine.config.load import Document, checked, read_document
@@ -18,6 +18,7 @@ from lsc_engine.config.merge import (
     TOP_SECTIONS,
     Table,
     combinations,
+    lookup,
     nested,
     overlay,
     parse_sets,
@@ -80,9 +81,14 @@ class StudyPlan:
     _chosen: tuple[str, ...] = ()
 
     def to_toml(self) -> str:
-        """The preset with the command's options in it: as written where they change nothing."""
-        same = self._document is not None and self._raw == self._document.raw
-        return self.text if same else tomli_w.dumps(self._raw)
+        """The preset with the command's options in it: as written where they change nothing. A variant that was not
+        chosen and has faults is left out."""
+        raw = _without(self._raw, {str(v.get("name")) for v in raw_variants(self._raw)} - self._names)
+        return self.text if self._document is not None and raw == self._document.raw else tomli_w.dumps(raw)
+
+    @property
+    def _names(self) -> set[str]:
+        return {variant.name for variant in self.preset.variants}
 
     def tuned(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
         """The study with the best values of each variant ({variant: [{"optimizer.lr": 3e-4}]}) and no tries left.
@@ -123,7 +129,8 @@ def plan_study(
     """The study that `run PRESET` with these options makes. UsageError with all faults at once.
 
     `sets` are "a.b=value", `sweeps` "a.b=x,y" (each multiplies the variants, named `base+b=x`), `variants` names
-    of the preset or of the swept ones; what they need is added. Setting or sweeping a key takes it out of [tune].
+    of the preset or of the swept ones; what they need is added. Options change these alone, and faults of others do not
+    count. Setting or sweeping a key takes it out of [tune].
     """
     document = read_document(ref)
     faults: list[str] = []
@@ -136,18 +143,19 @@ def plan_study(
         )
     if seeds is not None and (fault := seeds_fault(seeds)):
         faults.append(f"--seeds: {fault}")
-    raw = _with_options(document.raw, given, axes, seeds)
-    swept: list[tuple[str, str, Table]] = []
-    if axes:
-        raw, swept = expand(raw, axes)
-    only = _wanted(raw, variants, swept, faults)
+    raw, origin = _with_options(document.raw, given, axes, seeds)
+    only = _wanted(raw, variants, origin, faults)
+    if only is not None:
+        only = with_needs(raw, only)
+        before = {new: old for new, old, _ in origin}
+        raw, _ = _with_options(document.raw, given, axes, seeds, {before.get(name, name) for name in only})
     try:
         preset = checked(raw, document, only)
     except PresetError as error:
         raise _joined(error, faults) from error
     if faults:
         raise UsageError(*faults)
-    return _planned(raw, document, study, _with_needs(preset, only))
+    return _planned(raw, document, study, tuple(v.name for v in preset.variants) if only is None else only)
 
 
 def _options(sets: Sequence[str], sweeps: Sequence[str], faults: list[str]) -> tuple[Table, dict[str, tuple[Any, ...]]]:
@@ -168,18 +176,28 @@ def _joined(error: PresetError, faults: list[str]) -> UsageError:
     return UsageError(*faults, *error.faults) if faults else error
 
 
-def _with_options(raw: Table, given: Table, axes: Mapping[str, Any], seeds: Sequence[int] | None) -> Table:
-    """The preset's tables with --set and --seeds applied; untouched where there are none of them."""
+def _with_options(
+    raw: Table,
+    given: Table,
+    axes: Mapping[str, Any],
+    seeds: Sequence[int] | None,
+    chosen: Collection[str] | None = None,
+) -> tuple[Table, list[tuple[str, str, Table]]]:
+    """The preset's tables with --set, --seeds and --sweep applied, untouched where there are none of them; --set only
+    to the variants `chosen`. And of each swept variant its name, the name before, and the values."""
     if not given and not axes and seeds is None:
-        return raw
+        return raw, []
     variants = raw.get("variants", [])
     if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
-        return raw
+        return raw, []
     settings = sections_of(given)
     top = {key: value for key, value in given.items() if key in (*TOP_SECTIONS, *TOP_KEYS)}
     if settings or axes:
         raw = materialise(raw)
-        raw["variants"] = [v | overlay(sections_of(v), settings) for v in raw["variants"]]
+        raw["variants"] = [
+            v | overlay(sections_of(v), settings) if chosen is None or v.get("name") in chosen else v
+            for v in raw["variants"]
+        ]
     raw = overlay(raw, top)
     if seeds is not None or "seeds" in top:
         raw = {key: value for key, value in raw.items() if key != "seed"}
@@ -187,7 +205,8 @@ def _with_options(raw: Table, given: Table, axes: Mapping[str, Any], seeds: Sequ
         raw = {key: value for key, value in raw.items() if key != "seeds"}
     if seeds is not None:
         raw["seeds"] = list(seeds)
-    return _narrowed(raw, {*_flat_keys(settings), *axes})
+    raw = _narrowed(raw, {*_flat_keys(settings), *axes})
+    return expand(raw, axes) if axes else (raw, [])
 
 
 def _flat_keys(table: Table, prefix: str = "") -> list[str]:
@@ -221,19 +240,6 @@ def _wanted(
             faults.append(f"--variant {quoted(want)}: no such variant; {did_you_mean(want, names)}")
         picked += hits
     return tuple(picked)
-
-
-def _with_needs(preset: Preset, picked: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Names of the variants to run: those asked for and what they need."""
-    names = [v.name for v in preset.variants]
-    queue = names if picked is None else list(picked)
-    chosen = set(queue)
-    while queue:
-        for need in preset.variant(queue.pop()).needs:
-            if need not in chosen:
-                chosen.add(need)
-                queue.append(need)
-    return tuple(v.name for v in preset.variants if v.name in chosen)
 
 
 def _planned(
@@ -352,3 +358,17 @@ def _with(variant: Table, values: Mapping[str, Any]) -> Table:
     for key, value in values.items():
         top = overlay(top, nested(key, value))
     return variant | overlay(sections_of(variant), top)
+
+
+def _without(raw: Table, gone: set[str]) -> Table:
+    """The preset without some variants and what it says of them."""
+    if not gone:
+        return raw
+    left = raw | {"variants": [v for v in raw_variants(raw) if v.get("name") not in gone]}
+    if lookup(raw, "compare.baseline") in gone:
+        left["compare"] = {key: value for key, value in raw["compare"].items() if key != "baseline"}
+    if isinstance(values := lookup(raw, "paper.values"), dict):
+        left["paper"] = raw["paper"] | {"values": {key: value for key, value in values.items() if key not in gone}}
+    if isinstance(claims := raw.get("claims"), list):
+        left["claims"] = [c for c in claims if isinstance(c, dict) and not gone & {c.get("variant"), c.get("against")}]
+    return left
