@@ -15,6 +15,7 @@ from lsc_engine.analysis.compare import (
     OTHER_DATA,
     OTHER_DEVICE,
     OTHER_LOSS,
+    UNCOMPILED,
     Comparison,
     LevelResult,
     Row,
@@ -289,6 +290,8 @@ def unequal(found: Compared) -> list[str]:
     out += [f"{', '.join(letters)}: {words}" for words, letters in going.items()]
     if any(row.device and _notes_of(row, OTHER_DEVICE, unit="seconds") for row in found.rows):
         out.append("not all on one kind of device: no seconds compared")
+    if any(_notes_of(row, UNCOMPILED, unit="seconds") for row in found.rows):
+        out.append("not all compiled alike: no seconds compared")
     shared = [letter[row.key] for row in found.rows if row.shared]
     if shared:
         out.append(f"{', '.join(shared)} shared a GPU with another process: seconds not compared")

@@ -27,6 +27,8 @@ from lsc_engine.runs.settings import differing, settings_of
 UNITS = ("steps", "epochs", "seconds")
 OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, BASELINE = "other loss", "other data", "other device", "baseline"
 SHARED, BUSY, UNSTEADY = "shared GPU", "busy machine", "unsteady seconds"
+# Of seconds where one run was compiled and the other, of the same settings in this, was not.
+UNCOMPILED = "not compiled alike"
 NOT_RESOLVED = "not resolved"
 # Seconds per step of the seeds of one variant that differ by more than this tell of the machine, not of the method.
 _MOST_UNSTEADY = 1.3
@@ -131,6 +133,7 @@ class Row:
     busy: bool = False  # one of the runs trained on a machine with more work than processors
     unsteady: bool = False  # seconds per step differ between the seeds by more than methods do
     absent: tuple[int, ...] = ()  # planned seeds without a run
+    compiled: str = ""  # whether torch.compile made the steps: yes, no, mixed; "" where the runs do not tell
     kind: str = "?"
     group: str = "?"
     last: dict[str, tuple[float, float, int]] = field(default_factory=dict)
@@ -316,6 +319,9 @@ def _summarise(row: Row) -> None:
     row.busy = any(overloaded(source.get("load")) for source in sources)
     paces = [pace for run in row.runs if (pace := _pace(run)) is not None]
     row.unsteady = len(paces) > 1 and max(paces) > _MOST_UNSTEADY * min(paces)
+    # Runs of earlier versions do not tell.
+    compiled = {told for source in sources if isinstance(told := source.get("compiled"), bool)}
+    row.compiled = ("yes" if True in compiled else "no" if compiled else "") if len(compiled) < 2 else "mixed"
     for name, last in finals.items():
         spread = float(np.std(last, ddof=1)) if len(last) > 1 else 0.0
         row.last[name] = (float(np.mean(last)), spread, len(last))
@@ -336,9 +342,18 @@ def seconds_note(row: Row, base: Row) -> str:
         return OTHER_DEVICE
     if row.shared or base.shared:
         return SHARED
+    if _compiled_otherwise(row, base):
+        return UNCOMPILED
     if row.busy or base.busy:
         return BUSY
     return UNSTEADY if row.unsteady or base.unsteady else ""
+
+
+def _compiled_otherwise(row: Row, base: Row) -> bool:
+    """Whether one of two rows was compiled and the other was not, though both were to be alike."""
+    alike = row.settings.get("train.compile") == base.settings.get("train.compile")
+    known = bool(row.compiled and base.compiled)
+    return known and ("mixed" in (row.compiled, base.compiled) or (alike and row.compiled != base.compiled))
 
 
 def _baseline(rows: list[Row], name: str | None) -> Row:
@@ -434,6 +449,10 @@ def _notes(rows: list[Row], base: Row) -> list[str]:
             notes.append(f"{row.label} trained on a machine with more work than processors: no seconds")
         elif row.unsteady:
             notes.append(f"{row.label} took unlike seconds in its seeds: no seconds")
+        if row is not base and _compiled_otherwise(row, base):
+            words = {"yes": "was compiled", "no": "was not compiled", "mixed": "was compiled in part"}
+            told = f"{row.label} {words[row.compiled]}, {base.label} {words[base.compiled]}"
+            notes.append(f"{told}: no seconds{_why_eager([*row.runs, *base.runs])}")
         fallen = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
         going = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
         going += [f"seed {seed} not started" for seed in row.absent]
@@ -442,6 +461,11 @@ def _notes(rows: list[Row], base: Row) -> list[str]:
         if going:
             notes.append(f"{row.label}: {', '.join(going)}: decides nothing, so far only")
     return notes
+
+
+def _why_eager(runs: Iterable[Run]) -> str:
+    found = {why for run in runs if isinstance(why := run.source.get("eager"), str)}
+    return f" ({'; '.join(sorted(found))})" if found else ""
 
 
 def _stages(row: Row) -> list[str]:
@@ -475,6 +499,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "device": row.device,
         "shared_gpu": row.shared,
         "busy": row.busy,
+        "compiled": row.compiled,
         "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in row.last.items()},
         "best": row.best,
         "levels": [_level_json(level) for level in row.levels],

@@ -281,8 +281,8 @@ def _tune_plan(
     for variant in tables["variants"]:
         if until := _until(aims[origin[variant["name"]][0]]):
             variant["train"] = variant.get("train", {}) | {"until": until}
-    tries_preset = checked(tables, document, wanted)
-    names = _with_needs(tries_preset, tuple(wanted))
+    names = with_needs(tables, wanted)
+    tries_preset = checked(tables, document, names)
     tries = [Try(run, *origin[run.config.variant]) for run in _runs(tries_preset, name, names)]
     return TunePlan(name, head.tune.grid, aims, tuple(tries))
 

@@ -11,6 +11,7 @@ from lsc_engine.training.feed import feed
 from lsc_engine.training.schedule import is_time, learning_rate
 from lsc_engine.training.session import Session
 from lsc_engine.training.signals import Interrupted, Signals
+from lsc_engine.training.step import CompileFailedError
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,11 @@ def train(session: Session, writer: RunWriter, signals: Signals) -> Outcome:
         rate = learning_rate(step, **s.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = s.backward(writer, batch, step)
+        try:
+            loss = s.backward(writer, batch, step)
+        except CompileFailedError as error:
+            s.go_on_uncompiled(writer, step, error, signals)
+            loss = s.backward(writer, batch, step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         s.loss_sum += loss

@@ -69,7 +69,7 @@ class MicroBatches:
             reseed()
             try:
                 return self._accumulate(images, target)
-            except (RuntimeError, MemoryError) as error:
+            except Exception as error:
                 if not out_of_memory(error):
                     self._undo()
                     if compile_failed(error):

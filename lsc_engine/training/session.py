@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lsc_engine.config import Derived, RunConfig
 from lsc_engine.config.tuning import lower_is_better
+from lsc_engine.config.values import LOSSES, MODELS
 from lsc_engine.data import Batch, Batches, WorkerLostError, eval_batches, images_from_class
 from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
@@ -33,7 +34,14 @@ from lsc_engine.training.pictures import check_images, keep_images, open_images
 from lsc_engine.training.saving import SaveTimes
 from lsc_engine.training.seeds import derive_seed
 from lsc_engine.training.signals import Interrupted, Signals
-from lsc_engine.training.step import CompileFailedError, has_dropout, keep_only, make_loss, make_optimizer
+from lsc_engine.training.step import (
+    CompileFailedError,
+    graphs_compiled,
+    has_dropout,
+    keep_only,
+    make_loss,
+    make_optimizer,
+)
 from lsc_engine.training.taken import Start, Taken
 
 # Workers that die again without a batch, or an evaluation, between are killed by something that stays.
@@ -68,6 +76,7 @@ class Session:
         self._prepare_steps()
         self.identity = identity(config, self.head, self.source)
         self.numerics: list[dict[str, Any]] = []
+        self._graphs_before, self._graphs_told = graphs_compiled(), -1
         self.clock = Clock(device)
         self.first_step = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -118,6 +127,8 @@ class Session:
             "base": o.lr, "schedule": o.schedule, "total": self.total_steps, "warmup": self.derived.warmup_steps,
             "milestones": self.derived.milestones, "gamma": o.gamma or 0.1,
         }  # fmt: skip
+        # Why the step is not compiled, None where it is.
+        self.eager: str | None = None
         loss = self._make_loss()
         self.micro = MicroBatches(loss, self.model, self.head, batch_size=self.batch_size, device=self.device)
         self.stochastic = has_dropout(self.model)
@@ -130,10 +141,16 @@ class Session:
             raise LscError(f"{self.batches.images} images to train on were found, {self.derived.images} were counted")
 
     def _make_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        choice, device = self.config.train.compile, self.device
-        compiled = choice in ("on", "graphs") or (choice == "auto" and device.type == "cuda")
-        graphs = choice == "graphs" and device.type == "cuda"
-        return make_loss(self.model, self.head, dtype=self.dtype, device=device, compiled=compiled, graphs=graphs)
+        c, device = self.config, self.device
+        choice = c.train.compile
+        if self.eager is None and (choice == "off" or (choice == "auto" and device.type != "cuda")):
+            self.eager = f'train.compile = "{choice}"' + (f" on {device.type}" if choice == "auto" else "")
+        # A model or loss that is not ours may leave what can be compiled.
+        ours = c.model.name in MODELS and (c.target.loss is None or c.target.loss in LOSSES)
+        return make_loss(
+            self.model, self.head, dtype=self.dtype, device=device, compiled=self.eager is None,
+            graphs=self.eager is None and choice == "graphs" and device.type == "cuda", whole=ours,
+        )  # fmt: skip
 
     def _width(self) -> int:
         with torch.no_grad():
@@ -145,7 +162,8 @@ class Session:
 
     # ------------------------------------------------------------------------------------------- Loss and reports
     def backward(self, writer: RunWriter, batch: Batch[Tensor], step: int) -> Tensor:
-        """Leave the gradients of a step's batch in the parameters; the loss, a detached scalar."""
+        """Leave the gradients of a step's batch in the parameters; the loss, a detached scalar. CompileFailedError,
+        with all as it was before, where the step cannot be compiled."""
 
         def reseed() -> None:
             if self.stochastic:
@@ -154,18 +172,40 @@ class Session:
         def changed(sentence: str) -> None:
             why = "batch statistics are of a micro-batch" if self.micro.has_statistics else "sums are in other order"
             writer.message(f"step {step}: {sentence}; numerics change: {why}")
-            change = {"step": step, "micro_batch": self.micro.size, "batch_size": self.batch_size, "why": why}
-            self.numerics.append(change)
-            writer.record(numerics=self.numerics)
+            self._numerics_change(writer, step, why)
             writer.status(message=sentence)
 
-        try:
-            return self.micro.backward(batch.images, batch.target, reseed, changed)
-        except CompileFailedError:
-            # Of a later step too: a layer that is fixed then compiles anew.
+        loss = self.micro.backward(batch.images, batch.target, reseed, changed)
+        if (graphs := graphs_compiled() - self._graphs_before) != self._graphs_told:
+            self._graphs_told = graphs
+            self._record_compiling(writer, graphs)
+        return loss
+
+    def go_on_uncompiled(self, writer: RunWriter, step: int, error: CompileFailedError, signals: Signals) -> None:
+        """After a step that could not be compiled, the first or, where layers are fixed, a later one: train without.
+        Raises `error` where a stop ended the compiler, as a Ctrl-C does."""
+        if signals.stop is not None:
             if step > self.first_step:
                 self.save(writer, step)
-            raise
+            raise error
+        self.eager, self._graphs_told = str(error), -1
+        self.micro.loss = self._make_loss()
+        writer.message(f"step {step}: {error}; the run goes on without it, slower")
+        writer.status(message=f"not compiled: {error}")
+        if step:
+            self._numerics_change(writer, step, "compiled up to here")
+
+    def _numerics_change(self, writer: RunWriter, step: int, why: str) -> None:
+        self.numerics.append({"step": step, "micro_batch": self.micro.size, "batch_size": self.batch_size, "why": why})
+        writer.record(numerics=self.numerics)
+
+    def _record_compiling(self, writer: RunWriter, graphs: int) -> None:
+        """In source.json: `compiled`, whether every step of every attempt was; `graphs` of this attempt; and
+        `eager`, why it was not."""
+        if self.eager is None and not graphs:
+            self.eager = "torch.compile found nothing to compile"
+        why = self.eager or (writer.recorded("eager") if self.first_step else None)
+        writer.record(compiled=why is None, graphs=graphs, eager=why)
 
     def take_loss(self) -> float:
         """The mean loss of the steps since the last call; the one host sync between log steps."""

@@ -13,6 +13,11 @@ from torch.optim.adamw import adamw
 from lsc_engine.errors import LscError
 from lsc_engine.heads import Head
 
+# What compiles a graph of the step.
+BACKEND = "inductor"
+# Graphs of one step: a batch that does not fit is halved, and each half has a graph of its own.
+MOST_GRAPHS = 64
+
 
 class CompileFailedError(LscError):
     """torch.compile could not build the step; no weight was changed."""
@@ -21,13 +26,13 @@ class CompileFailedError(LscError):
         lines = [line.strip() for line in str(error).splitlines()]
         # The first of them may only name the backend.
         said = [line for line in lines if line and not line.endswith(" raised:")] or [type(error).__name__]
-        super().__init__(f'torch.compile failed: {said[0]}; train.compile = "off" trains without it')
+        super().__init__(f"torch.compile failed: {said[0]}")
 
 
 def compile_failed(error: BaseException) -> bool:
     """Does `error` come from torch.compile, its backend or the compiler that this calls?"""
     tracing, backend = (sys.modules.get(f"torch.{name}.exc") for name in ("_dynamo", "_inductor"))
-    kinds = [getattr(tracing, "TorchDynamoException", None)]
+    kinds = [getattr(tracing, name, None) for name in ("TorchDynamoException", "FailOnRecompileLimitHit")]
     kinds += [getattr(backend, name, None) for name in ("CppCompileError", "InvalidCxxCompiler")]
     return any(kind is not None and isinstance(error, kind) for kind in kinds)
 
@@ -104,11 +109,13 @@ def keep_only(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Paramete
 
 def make_loss(
     model: nn.Module, head: Head, *, dtype: torch.dtype | None, device: torch.device, compiled: bool,
-    graphs: bool = False,
+    graphs: bool = False, whole: bool = True,
 ) -> Callable[[Tensor, Tensor], Tensor]:  # fmt: skip
     """(images, targets) -> scalar loss, under autocast; one compiled graph of model and loss where asked.
 
-    `graphs`: compiled, and replayed as CUDA graphs.
+    `graphs`: compiled, and replayed as CUDA graphs. `whole`: what cannot be one graph fails; else in several, with
+    Python between them. What was compiled before, for another run or other layers, is dropped: torch compiles only a
+    few graphs of one function and then goes on without a word.
     """
 
     def loss(images: Tensor, target: Tensor) -> Tensor:
@@ -118,9 +125,17 @@ def make_loss(
     if not (compiled or graphs):
         return loss
     head.prepare(device)
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     if not graphs:
-        return torch.compile(loss, dynamic=False)
-    return Replayed(loss)
+        return torch.compile(loss, dynamic=False, fullgraph=whole, backend=BACKEND)
+    return Replayed(loss, whole)
+
+
+def graphs_compiled() -> int:
+    """How many graphs torch.compile has made in this process."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
 
 
 class Replayed:
@@ -130,9 +145,9 @@ class Replayed:
     gradients of several calls takes `in_parts`, which is compiled only.
     """
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._whole = torch.compile(loss, dynamic=False, mode="reduce-overhead")
-        self.in_parts = torch.compile(loss, dynamic=False)
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], whole: bool) -> None:
+        self._whole = torch.compile(loss, dynamic=False, fullgraph=whole, mode="reduce-overhead")
+        self.in_parts = torch.compile(loss, dynamic=False, fullgraph=whole)
 
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:
         torch.compiler.cudagraph_mark_step_begin()

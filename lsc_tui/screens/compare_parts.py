@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, LevelResult, Row, is_loss
+from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, UNCOMPILED, LevelResult, Row, is_loss
 from lsc_tui.comparing import (
     Compared,
     at_text,
@@ -245,4 +245,4 @@ def _seconds(row: Row, level: LevelResult, base: bool) -> str:
         return "-"
     if row.shared:
         return SHARED
-    return note if note == OTHER_DEVICE and not base else level.text("seconds").partition(" ")[0]
+    return note if note in (OTHER_DEVICE, UNCOMPILED) and not base else level.text("seconds").partition(" ")[0]

@@ -93,16 +93,16 @@ def test_a_stop_while_compiling_waits_for_the_step_and_saves_it(server: Server, 
 
 @pytest.mark.slow
 @GCC
-def test_a_compiler_that_fails_ends_with_a_sentence(server: Server, tmp_path: Path) -> None:
+def test_a_compiler_that_is_not_there_ends_the_compiling_only(server: Server, tmp_path: Path) -> None:
     folder = place(tmp_path / "t", COMPILED)
     setup = 'import torch._inductor.config as c\nc.cpp.cxx = ("/nonexistent/g++",)\n'
     process = compile_in(server, folder, tmp_path / "cache", setup)
-    assert process.wait() == 1, process.log.read_text()
-    status = run_of(folder).status()
-    assert (status.state, status.exit_code) == ("failed", 1)
-    assert status.message.startswith("torch.compile failed: ")
-    assert "C++ compiler" in status.message
-    assert status.message.endswith('train.compile = "off" trains without it')
+    assert process.wait() == 0, process.log.read_text()
+    run = run_of(folder)
+    assert run.status().state == "finished"
+    assert run.source["compiled"] is False
+    assert "C++ compiler" in run.source["eager"]
+    assert "the run goes on without it" in run.log_path.read_text()
 
 
 def test_a_step_that_cannot_be_compiled_leaves_all_as_it_was() -> None:
@@ -116,7 +116,7 @@ def test_a_step_that_cannot_be_compiled_leaves_all_as_it_was() -> None:
     with pytest.raises(CompileFailedError, match="no such compiler") as caught:
         micro.backward(torch.randn(8, 4), torch.randn(8, 3), lambda: None, lambda said: None)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith('train.compile = "off" trains without it')
+    assert str(caught.value) == "torch.compile failed: RuntimeError: no such compiler"
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not compile_failed(RuntimeError("shape mismatch"))

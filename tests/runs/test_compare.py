@@ -129,6 +129,49 @@ def test_seconds_on_a_shared_gpu_are_not_compared(make_run: MakeRun, tmp_path: P
     assert any("did not have its GPU alone" in note for note in found.notes)
 
 
+def told_compiled(folder: Path, compiled: bool, why: str | None = None) -> None:
+    source = json.loads((folder / "source.json").read_text())
+    (folder / "source.json").write_text(json.dumps(source | {"compiled": compiled, "eager": why}))
+
+
+def test_seconds_of_a_compiled_and_an_uncompiled_run_are_not_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    for variant, length, why in (("a", 1.0, None), ("b", 2.0, "torch.compile failed: no compiler"), ("c", 2.0, None)):
+        folder = make_run(variant=variant)
+        train(folder, length, device="H100")
+        told_compiled(folder, why is None, why)
+    found = compare(list_runs([tmp_path / "runs"]))
+    a, b, c = found.rows
+    assert b.levels[0].faster["seconds"].note == "not compiled alike"
+    assert b.levels[0].faster["epochs"].ratio == pytest.approx(2.0, rel=0.1)
+    assert c.levels[0].faster["seconds"].ratio is not None
+    (note,) = (note for note in found.notes if "compiled" in note)
+    assert note == "b was not compiled, a was compiled: no seconds (torch.compile failed: no compiler)"
+    assert [row.compiled for row in (a, b, c)] == ["yes", "no", "yes"]
+
+
+def test_a_choice_of_compiling_is_compared_by_its_seconds(make_run: MakeRun, tmp_path: Path) -> None:
+    """Where the settings say that one run is compiled and the other is not, its seconds are the matter."""
+    for variant, choice in (("a", "on"), ("b", "off")):
+        folder = make_run(variant=variant)
+        preset = folder / "preset.toml"
+        preset.write_text(preset.read_text().replace("[train]", f'[train]\ncompile = "{choice}"'))
+        train(folder, 1.0, device="H100")
+        told_compiled(folder, choice == "on")
+    found = compare(list_runs([tmp_path / "runs"]))
+    assert found.rows[1].levels[0].faster["seconds"].ratio is not None
+    assert not any("compiled" in note for note in found.notes)
+
+
+def test_seeds_of_which_one_was_not_compiled_give_no_seconds(make_run: MakeRun, tmp_path: Path) -> None:
+    for variant, seed, compiled in (("a", 0, True), ("a", 1, True), ("b", 0, True), ("b", 1, False)):
+        folder = make_run(variant=variant, seed=seed)
+        train(folder, 1.0, device="H100")
+        told_compiled(folder, compiled)
+    found = compare(list_runs([tmp_path / "runs"]))
+    assert found.rows[1].compiled == "mixed"
+    assert found.rows[1].levels[0].faster["seconds"].note == "not compiled alike"
+
+
 def test_a_level_held_before_the_first_step_gives_no_ratio_and_what_came_before_is_told(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

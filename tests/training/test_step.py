@@ -39,8 +39,8 @@ def test_a_step_is_compiled_once_and_gives_the_plain_loss(
 ) -> None:
     compiler = torch.compile
 
-    def without_code(function: Callable[..., Any], dynamic: bool, mode: str | None = None) -> Any:
-        return compiler(function, dynamic=dynamic, backend="aot_eager")
+    def without_code(function: Callable[..., Any], dynamic: bool, fullgraph: bool, **choice: str) -> Any:
+        return compiler(function, dynamic=dynamic, fullgraph=fullgraph, backend="aot_eager")
 
     monkeypatch.setattr(torch, "compile", without_code)
     torch.compiler.reset()
@@ -60,7 +60,7 @@ def test_gradients_that_add_up_are_not_those_of_replayed_graphs(monkeypatch: pyt
     """A graph's memory is written again by the next call, so parts of a batch go through the compiled loss alone."""
     asked: list[str | None] = []
 
-    def noted(function: Callable[..., Any], dynamic: bool, mode: str | None = None) -> Any:
+    def noted(function: Callable[..., Any], dynamic: bool, fullgraph: bool, mode: str | None = None) -> Any:
         @functools.wraps(function)
         def call(*args: Any) -> Any:
             asked.append(mode)

@@ -1,0 +1,185 @@
+"""Every run of a process is compiled, as one graph, whatever ran before; what is not is told and recorded.
+
+torch's own tracer, with the backend that runs a graph as it is: what a graph is turned into is not the matter here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lsc_engine.training import step
+
+from .stages import BASE, train_one
+
+SHORT = ('train.duration="3 steps"', "eval.images=64", 'train.compile="on"')
+MLP = BASE.replace('name = "encoder"\nwidth = 0.1', 'name = "mlp"\nwidth = 0.1')
+
+
+@pytest.fixture(autouse=True)
+def _plain_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "BACKEND", "eager")
+
+
+def facts(run: Any) -> tuple[Any, Any, Any]:
+    return tuple(run.source.get(key) for key in ("compiled", "graphs", "eager"))  # type: ignore[return-value]
+
+
+def test_a_dozen_networks_of_other_widths_are_compiled_in_one_process(tmp_path: Path) -> None:
+    """torch keeps 8 graphs of one function by itself, and trains the others without a word."""
+    for number in range(12):
+        run = train_one(tmp_path, MLP, *SHORT, f"model.dim={6 + number}", name=f"n{number}")
+        assert run.status().state == "finished"
+        assert facts(run) == (True, 1, None), number
+
+
+def test_losses_and_rates_of_a_sweep_are_compiled_each(tmp_path: Path) -> None:
+    for number, lr in enumerate(("1e-2", ".003", "1e-3", "3e-4", "1e-4", "3e-5", "1e-5", "3e-6", "1e-6", "3e-7")):
+        loss = ("cosine", "distance", "cosine+distance")[number % 3]
+        run = train_one(tmp_path, MLP, *SHORT, f"optimizer.lr={lr}", f"target.loss={loss}", name=f"r{number}")
+        assert facts(run) == (True, 1, None), number
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("target.system=A-interp", "target.loss=distance"),
+        ("target.system=A-helmert", "target.order=sequential"),
+        ("target.system=V21pm", "target.loss=cosine+distance"),
+        ("target.system=planar", "model.dim=2", "target.loss=distance"),
+        ("target.system=simplex", "model.dim=9"),
+        ("target.system=W4", "data.labels=unique", "model.dim=6"),
+        ("target.system=V31", "target.within=kld", "model.dim=5"),
+        ("target.system=V21", "target.within=gaussian", "data.augment=light1"),
+        ("target.method=ce", "target.bottleneck=5"),
+        ("target.method=ce", "model.dim=12", "model.etf_layers=1"),
+        ("target.method=ssl",),
+        ("model.name=vit-s", "train.precision=bf16"),
+    ],
+    ids=" ".join,
+)
+def test_every_head_is_one_graph(tmp_path: Path, sets: tuple[str, ...]) -> None:
+    run = train_one(tmp_path, BASE, *SHORT, *sets, "train.batch_size=16")
+    assert facts(run) == (True, 1, None), run.status().message
+
+
+def test_a_table_of_vectors_is_one_graph(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32))
+    run = train_one(tmp_path, BASE, *SHORT, f"target.system=file:{tmp_path}/rows.npy")
+    assert facts(run) == (True, 1, None)
+
+
+def test_what_is_not_to_be_compiled_says_so(tmp_path: Path) -> None:
+    assert facts(train_one(tmp_path, MLP, 'train.duration="2 steps"', name="a")) == (
+        False, 0, 'train.compile = "auto" on cpu'
+    )  # fmt: skip
+    off = train_one(tmp_path, MLP, 'train.duration="2 steps"', "train.compile=off", name="b")
+    assert facts(off) == (False, 0, 'train.compile = "off"')
+
+
+def test_a_step_that_cannot_be_compiled_is_trained_without_and_ends_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        raise FileNotFoundError("no compiler here\nand a long trace")
+
+    plain = train_one(tmp_path, MLP, *SHORT, "train.compile=off", name="plain")
+    monkeypatch.setattr(step, "BACKEND", broken)
+    run = train_one(tmp_path, MLP, *SHORT, name="broken")
+    assert run.status().state == "finished"
+    compiled, graphs, why = facts(run)
+    assert (compiled, graphs) == (False, 0)
+    assert why.startswith("torch.compile failed: ")
+    assert "no compiler here" in why
+    assert "\n" not in why
+    assert "the run goes on without it" in run.log_path.read_text()
+    assert run.history("train/loss")[1].tolist() == plain.history("train/loss")[1].tolist()
+
+
+def test_layers_that_are_fixed_later_and_cannot_be_compiled_end_the_compiling_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first graph is made; that of the network with fixed layers is not."""
+    seen: list[int] = []
+
+    def tired(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        seen.append(1)
+        if len(seen) > 1:
+            raise RuntimeError("the compiler went away")
+        return graph.forward
+
+    monkeypatch.setattr(step, "BACKEND", tired)
+    adaptive = (
+        MLP.replace("dim = 4", 'args = { layers = 3, class_layer = true }\netf_layers = "adaptive"')
+        .replace('method = "lsc"\nsystem = "V21"', 'method = "ce"')
+        .replace("lr = 3e-3", 'name = "sgd"\nlr = 3e-2')
+    )
+    sets = ("model.etf_threshold=.2", "model.etf_patience=1", 'train.duration="4 epochs"', "train.compile=on")
+    run = train_one(tmp_path, adaptive, *sets)
+    assert run.status().state == "finished"
+    assert "fixed to a simplex ETF from here on" in run.log_path.read_text()
+    compiled, graphs, why = facts(run)
+    assert (compiled, graphs) == (False, 1)
+    assert "the compiler went away" in why
+    (change,) = run.source["numerics"]
+    assert change["why"] == "compiled up to here"
+    assert change["step"] > 0
+
+
+def test_code_that_is_not_ours_may_be_several_graphs_and_their_number_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of a plugin that goes back to Python in between cannot be one graph."""
+    from lsc_engine import plugins
+
+    plugin = tmp_path / "halting.py"
+    plugin.write_text(
+        "import torch\nfrom lsc_engine.plugins import register\n\n"
+        "def made(system):\n"
+        "    def loss(z, index):\n"
+        "        cosine = system.cosine(z, index)\n"
+        "        torch._dynamo.graph_break()\n"
+        "        return 1 - cosine\n"
+        "    return loss\n\n"
+        'register("losses", "halting", made)\n'
+    )
+    monkeypatch.setattr(plugins, "_registered", dict(plugins._registered))
+    plugins.load_plugins([plugin])
+    run = train_one(tmp_path, MLP, *SHORT, "target.loss=halting")
+    assert run.status().state == "finished", run.status().message
+    compiled, graphs, why = facts(run)
+    assert compiled is True
+    assert graphs >= 2
+    assert why is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("compiler", ["/bin/false", "g++"])
+def test_the_command_trains_with_and_without_a_compiler(tmp_path: Path, compiler: str) -> None:
+    """A real process, torch's own backend and the compiler of $CXX."""
+    (tmp_path / "t.toml").write_text(MLP)
+    words = ["run", "t.toml", "--set", "train.compile=on", "--set", "train.duration=3 steps", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lsc_engine", *words], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
+             "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    from lsc_engine.runs import open_run
+
+    compiled, graphs, why = facts(open_run("t/default/seed-0", [tmp_path / "runs"]))
+    if compiler == "g++":
+        assert (compiled, graphs, why) == (True, 1, None)
+    else:
+        assert (compiled, graphs) == (False, 0)
+        assert "C++ compiler" in why
+        assert "the run goes on without it" in done.stderr
