@@ -31,8 +31,13 @@ def home() -> Path | None:
 
 
 def user_path(text: str | Path) -> Path:
-    """`text` as a path, with ~ and ~NAME at its beginning replaced. UsageError where there is no such home folder."""
+    """`text` as a path, with ~ and ~NAME at its beginning replaced. UsageError where there is no such home folder, and
+    for a name that the locale's encoding lacks: it would not be found though it is there."""
     path = Path(text)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{path}: file names are {error.encoding} in this locale; set LC_ALL=C.UTF-8") from None
     first = path.parts[0] if path.parts else ""
     if first == "~":
         if (base := home()) is None:

@@ -191,10 +191,11 @@ def _probe(code: str, seconds: float) -> dict[str, Any]:
         done = subprocess.run(
             python_command("-c", code),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=seconds,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         )
     except subprocess.TimeoutExpired:
         return {"message": f"no answer within {seconds:g} s"}

@@ -159,7 +159,8 @@ def unprintable(value: Any, key: str = "") -> list[Fault]:
     if isinstance(value, list):
         return [f for item in value for f in unprintable(item, key)]
     if isinstance(value, str) and not _printable(value):
-        return [Fault(_clean(key), f"{quoted(value)} holds a control character")]
+        what = "is not UTF-8 text" if any("\ud800" <= c <= "\udfff" for c in value) else "holds a control character"
+        return [Fault(_clean(key), f"{quoted(value)} {what}")]
     return []
 
 

@@ -58,6 +58,8 @@ def from_pydantic(error: ValidationError, model: type[BaseModel], prefix: str = 
     """One fault per pydantic error below `prefix`; keys of `model` are offered for unknown ones."""
     faults = []
     for item in error.errors(include_url=False):
+        if item["type"] == "string_unicode":
+            continue  # told of every text of the preset by `unprintable`
         path = [str(part) for part in item["loc"]]
         key = ".".join([*([prefix] if prefix else []), *(_key(part) for part in path)])
         faults.append(Fault(key, _message(item, model)))

@@ -240,7 +240,7 @@ def find_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
     """
     roots = layout.runs_dirs(dirs)
     text = str(ref)
-    if not text or any(not c.isprintable() for c in text):
+    if isinstance(ref, str) and (not text or any(not c.isprintable() for c in text)):
         raise UsageError(f"{text!r} names no run: empty or with control characters")
     for root in roots:
         try:
