@@ -140,7 +140,10 @@ def parse_count(text: str, what: str = "classes") -> int:
     >>> parse_count("1.28M")
     1280000
     """
-    match = re.fullmatch(r"([0-9][0-9_ ,]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)\s*([kKMGT]?)", text.strip())
+    match = re.fullmatch(
+        r"\+?((?:[0-9]{1,3}(?:[ ,][0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)\s*([kKMGT]?)",
+        text.strip(),
+    )
     try:
         value = Decimal(re.sub("[_ ,]", "", match[1])).scaleb(_UNITS[match[2]]) if match else None
     except InvalidOperation:

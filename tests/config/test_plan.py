@@ -231,3 +231,92 @@ def test_a_file_whose_stem_is_no_name_needs_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--name my-preset"):
         plan_study(path)
     assert plan_study(path, name="mine").study == "mine"
+
+
+# Of its four variants one has a fault of its own, and one is of a data set that the others' settings do not suit.
+PICKED: Table = {
+    "data": {"dataset": "digits"},
+    "model": {"name": "mlp", "dim": 8},
+    "target": {"method": "lsc", "system": "V21"},
+    "train": {"duration": "4 steps", "batch_size": 8},
+    "compare": {"baseline": "narrow"},
+    "paper": {"metric": "train/accuracy", "values": {"plain": "1", "narrow": "2"}},
+    "tune": {"optimizer.lr": [1e-3, 1e-2], "duration": "2 steps"},
+    "variants": [
+        {"name": "plain"},
+        {"name": "ce", "target": {"method": "ce"}},
+        {"name": "means", "target": {"system": "embeddings:@ce", "order": "sequential"}, "model": {"dim": "min"}},
+        {"name": "narrow", "model": {"dim": 2}, "train": {"batch_size": 4000}},
+        {"name": "far", "data": {"dataset": "imagenet", "classes": 1000, "image_size": 32}, "model": {"dim": 16}},
+    ],
+}
+
+
+def test_faults_of_variants_that_are_not_chosen_do_not_count(tmp_path: Path) -> None:
+    path = write(PICKED, tmp_path)
+    plan = plan_study(path, variants=["plain"])
+    assert [run.config.variant for run in plan.runs] == ["plain"]
+    assert plan.tune is not None
+    assert {attempt.variant for attempt in plan.tune.tries} == {"plain"}
+    with pytest.raises(UsageError, match="narrow") as caught:
+        plan_study(path)
+    assert all('variant "narrow"' in sentence for sentence in caught.value.faults)
+    with pytest.raises(UsageError, match=r"model\.dim"):
+        plan_study(path, variants=["narrow"])
+    with pytest.raises(UsageError, match=r"no such variant; did you mean \"plain\""):
+        plan_study(path, variants=["plane"])
+
+
+def test_the_study_keeps_the_variants_without_faults(tmp_path: Path) -> None:
+    plan = plan_study(write(PICKED, tmp_path), variants=["plain"])
+    kept = tomllib.loads(plan.to_toml())
+    assert [variant["name"] for variant in kept["variants"]] == ["plain", "ce", "means", "far"]
+    again = tmp_path / "kept.toml"
+    again.write_text(plan.to_toml())
+    assert [variant.name for variant in load_preset(again).variants] == ["plain", "ce", "means", "far"]
+
+
+def test_what_a_chosen_variant_needs_is_checked_with_it(tmp_path: Path) -> None:
+    table = {**PICKED, "variants": [*PICKED["variants"], {"name": "after", "needs": ["narrow"]}]}
+    with pytest.raises(UsageError, match='variant "narrow"'):
+        plan_study(write(table, tmp_path), variants=["after"])
+    plan = plan_study(write(table, tmp_path), variants=["means"], sets=["train.batch_size=16"])
+    assert {run.config.variant: run.config.train.batch_size for run in plan.runs} == {"ce": 16, "means": 16}
+
+
+@pytest.mark.parametrize(
+    ("variant", "sets"),
+    [
+        # 1000 classes of imagenet have no place in ten digits, ten digits no 1024 pixels.
+        ("plain", ["data.dataset=digits", "data.classes=10"]),
+        ("plain", ["model.dim=5"]),
+        ("far", ["data.classes=300k", "data.labels=unique", "model.dim=512"]),
+        ("far", ["train.batch_size=50_000"]),
+    ],
+)
+def test_a_setting_changes_the_chosen_variants_alone(tmp_path: Path, variant: str, sets: list[str]) -> None:
+    path = write(PICKED, tmp_path)
+    plan = plan_study(path, variants=[variant], sets=sets)
+    (run,) = plan.runs
+    key, _, value = sets[-1].partition("=")
+    section, _, name = key.partition(".")
+    assert getattr(getattr(run.config, section), name) == int(value)
+    others = {v["name"]: v for v in tomllib.loads(plan.to_toml())["variants"]}
+    whole = {v["name"]: v for v in PICKED["variants"]}
+    for other in ("plain", "ce", "far"):
+        changed = others[other].get(section, {}).get(name) == int(value)
+        assert changed == (other == variant), whole[other]
+
+
+def test_a_sweep_that_does_not_suit_another_variant(tmp_path: Path) -> None:
+    plan = plan_study(write(PICKED, tmp_path), variants=["plain"], sweeps=["model.dim=4,5", "data.classes=5,9"])
+    assert sorted(run.config.variant for run in plan.runs) == [f"plain+dim={d}+classes={c}" for d in "45" for c in "59"]
+    assert plan.tune is not None
+
+
+def test_figure_6_trains_ten_classes_without_the_data_of_84() -> None:
+    plan = plan_study("fig6", variants=["10"], sets=["data.dataset=digits", "train.batch_size=1_400"], seeds=[0])
+    (run,) = plan.runs
+    assert (run.config.variant, run.config.data.dataset, run.config.train.batch_size) == ("10", "digits", 1400)
+    with pytest.raises(UsageError, match='variant "84": data'):
+        plan_study("fig6", sets=["data.dataset=digits"])
