@@ -130,8 +130,7 @@ def test_two_processes_and_a_kill_make_what_one_makes(
     attempts = Counter({run.id: attempts_of(run.path) for run in list_runs([folder / "runs"])})
     # What the killed process was at, and nothing else, took a second attempt.
     assert sum(attempts.values()) <= len(alone) + killed, attempts
-    for log in (first.log, second.log):
-        assert "Traceback" not in log.read_text()
+    assert "Traceback" not in said(first) + said(second)
 
 
 def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(
