@@ -146,14 +146,12 @@ def predict(
     from lsc_engine.training.applying import Pictures, Wanted, image_paths, open_pictures, predict_all
 
     trained = _open(found, device, data_dir, at, plugin)
-    failed: list[tuple[str, str]] = []
     if given:
         paths, absent = image_paths(given)
-        failed = [(str(path), why) for path, why in absent]
-        pictures = Pictures(paths, None, None, paths, None)
+        pictures = Pictures(paths, None, None, paths, None, (), tuple((str(path), why) for path, why in absent))
     else:
         pictures = open_pictures(trained, Wanted(dataset, split, path, classes), data_dir)
-    rows = []
+    rows, failed = [], list(pictures.failed)
     for number, one in enumerate(predict_all(trained, pictures, limit)):
         if isinstance(one, str):
             failed.append((str(pictures.names[number]), one))

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lsc_engine.config.datasets import IMAGE_FILES, locate
-from lsc_engine.config.folders import SUFFIXES
+from lsc_engine.config.folders import SUFFIXES, link_to_nothing
 from lsc_engine.config.listing import ImageFiles, list_files
 from lsc_engine.data import ImageSource, normalise, open_source
 from lsc_engine.data.imagefiles import decode
@@ -54,7 +55,8 @@ class Pictures:
     """Images to be labelled, each with what names it, and its true label: that of the run's class of the same name,
     None where the run does not have it, or where nothing is known. `named`: the names of the true classes, by image.
 
-    Image `i` is the file `paths[i]`, or number `i` of `source`. `notes`: what the classes have not in common.
+    Image `i` is the file `paths[i]`, or number `i` of `source`. `notes`: what the classes have not in common; `failed`:
+    entries that cannot be read, each with a sentence.
     """
 
     names: Sequence[Path | int]
@@ -63,6 +65,7 @@ class Pictures:
     paths: Sequence[Path] | None
     source: ImageSource | None
     notes: tuple[str, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
 
 
 # ------------------------------------------------------------------------------------------------- Which images
@@ -99,8 +102,11 @@ def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         below[:] = sorted(name for name in below if not name.startswith("."))
-        images = (name for name in sorted(files) if name.lower().endswith(SUFFIXES) and not name.startswith("."))
-        found += [Path(folder, name) for name in images]
+        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
+            if path.name.lower().endswith(SUFFIXES):
+                found.append(path)
+            elif path.is_symlink() and not path.exists():  # perhaps a folder on a disk that is not mounted
+                failed.append((path, f"{path} {link_to_nothing(path)}"))
     return found
 
 
@@ -132,28 +138,26 @@ def _files(trained: Trained, wanted: Wanted, dataset: str, root: Path) -> Pictur
     own = wanted.path is None and wanted.dataset in (None, trained.config.data.dataset)
     unique = own and trained.config.data.labels == "unique"
     split = wanted.split or "val"
-    files = (
-        None
-        if unique and split == "val"
-        else list_files(dataset, root, split, unique=unique, count=_count(trained, wanted), look="names")
-    )
+    listing = partial(list_files, dataset, root, unique=unique, skip_bad=True, look="names")
+    files = None if unique and split == "val" else listing(split, count=_count(trained, wanted))
     if files is None and wanted.split is None and not own:
-        files = list_files(dataset, root, "train", unique=False, count=wanted.classes, look="names")
+        files = listing("train", count=wanted.classes)
     if files is None:
         why = "every image is a class of its own" if unique else "none are known"
         raise UsageError(f"{dataset} has no {split} images: {why}; take --split train")
     paths = _Paths(files)
+    failed = tuple((entry.path, f"{entry.path} {entry.why}") for entry in files.bad)
     if unique:
         if len(files) != trained.images:
             note = (
                 f"{root} has {len(files):,} images, the run was trained on {trained.images:,}: labels are not compared"
             )
-            return Pictures(paths, None, None, paths, None, (note,))
-        return Pictures(paths, range(len(files)), None, paths, None)
+            return Pictures(paths, None, None, paths, None, (note,), failed)
+        return Pictures(paths, range(len(files)), None, paths, None, (), failed)
     if trained.config.data.labels == "unique":
-        return Pictures(paths, None, None, paths, None, (_NO_LABELS,))
+        return Pictures(paths, None, None, paths, None, (_NO_LABELS,), failed)
     labels, notes = _matched(trained, files, root)
-    return Pictures(paths, labels, _Named(files), paths, None, notes)
+    return Pictures(paths, labels, _Named(files), paths, None, notes, failed)
 
 
 def _count(trained: Trained, wanted: Wanted) -> int | None:

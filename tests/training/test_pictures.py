@@ -455,6 +455,17 @@ def test_a_damaged_picture_fails_alone(root: Path, spoil: Callable[[Path], None]
     assert [one["image"] for one in document["failed"]] == ["new/cat/0.png"]
 
 
+def test_a_class_folder_that_leads_nowhere_fails_alone(root: Path) -> None:
+    colours(root / "new", "bee", "dog", each=1, seed=1)
+    (root / "new/cat").symlink_to("/not/mounted/cat")
+    told = json.loads(call(root, "predict", RUN, "--path", "new", "--json", code=1).out)
+    assert (told["images"], told["accuracy"]) == (2, 1)
+    assert [one["image"] for one in told["failed"]] == ["new/cat"]
+    told = json.loads(call(root, "predict", RUN, "new", "new/gone.png", "--json", code=1).out)
+    assert [one["image"] for one in told["failed"]] == ["new/cat", "new/gone.png"]
+    assert "/not/mounted/cat" in told["failed"][0]["error"]
+
+
 def test_a_file_name_that_is_not_text_keeps_its_bytes(root: Path) -> None:
     names = [b"se\xf1or.png", b"\xff\xfe.png", "ünï.png".encode()]
     (root / "new").mkdir()
