@@ -46,7 +46,7 @@ def demo_folder(archive: Path = ARCHIVE, *, pause: float = PAUSE) -> Path | None
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")
     runs = folder / "runs"
-    plan = json.loads((folder / "replay.json").read_text())
+    plan = json.loads((folder / "replay.json").read_text(encoding="utf-8"))
     move_times(runs, time.time() - AGO)
     for part in plans(plan):
         Replay(runs, part, pause=pause).start()

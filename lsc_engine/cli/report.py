@@ -60,7 +60,7 @@ def report(
     if check:
         if all_ or out is not None:
             raise UsageError("--check looks at the reports of one folder and goes without --all and --out")
-        _check(Path(study or RESULTS).expanduser(), as_json)
+        _check(user_path(study or RESULTS), as_json)
         return
     if all_ == (study is not None):
         raise UsageError("name a study, or give --all for every one of the runs folder")

@@ -372,7 +372,7 @@ def _try_faults(raw: Table, head: Head, file: str, name: str, only: Collection[s
         tries, origin, _ = tune_tables(raw, head)
     except UsageError as error:
         return [Fault("tune", sentence) for sentence in error.faults]
-    tried = None if only is None else [new for new, (old, _) in origin.items() if old in only]
+    tried = None if only is None else with_needs(tries, (new for new, (old, _) in origin.items() if old in only))
     found = build(tries, file=file, name=name, only=tried).faults
     return [Fault(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
 

@@ -279,7 +279,7 @@ def _tune_plan(
     wanted = [new for new in planned if origin[new][0] in chosen]
     aims = tune_purposes(preset)
     for variant in tables["variants"]:
-        if until := _until(aims[origin[variant["name"]][0]]):
+        if until := _until(aims.get(origin[variant["name"]][0], ())):
             variant["train"] = variant.get("train", {}) | {"until": until}
     names = with_needs(tables, wanted)
     tries_preset = checked(tables, document, names)
@@ -370,5 +370,12 @@ def _without(raw: Table, gone: set[str]) -> Table:
     if isinstance(values := lookup(raw, "paper.values"), dict):
         left["paper"] = raw["paper"] | {"values": {key: value for key, value in values.items() if key not in gone}}
     if isinstance(claims := raw.get("claims"), list):
-        left["claims"] = [c for c in claims if isinstance(c, dict) and not gone & {c.get("variant"), c.get("against")}]
+        left["claims"] = [claim for claim in claims if isinstance(claim, dict) and not gone.intersection(_named(claim))]
     return left
+
+
+def _named(claim: Table) -> list[str]:
+    """The variants that a claim is about."""
+    against = claim.get("against")
+    named = [claim.get("variant"), *(against if isinstance(against, list) else [against])]
+    return [name for name in named if isinstance(name, str)]

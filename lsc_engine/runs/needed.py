@@ -10,7 +10,7 @@ from lsc_engine.config import RunConfig
 from lsc_engine.config.load import list_presets
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.layout import CLASS_MEANS, PRESET
+from lsc_engine.runs.layout import CLASS_MEANS, PRESET, SEED
 from lsc_engine.runs.lock import Holder, holder
 from lsc_engine.runs.run import Run, open_run
 
@@ -63,7 +63,7 @@ def _lacking(reference: Reference, run: Run) -> str:
 def _how(reference: Reference) -> str:
     """The command that makes a run of that id."""
     study, _, rest = reference.ref.rpartition("/seed-")[0].rpartition("/")
-    if not study or not reference.ref.rpartition("/seed-")[2].isdigit():
+    if not study or not SEED.fullmatch(reference.ref.rpartition("/")[2]):
         return "train it first; lsc-engine list shows the runs there are"
     means = " --set eval.class_means=true" if reference.of_means else ""
     named = study in {info.name for info in list_presets()}

@@ -241,6 +241,10 @@ PICKED: Table = {
     "train": {"duration": "4 steps", "batch_size": 8},
     "compare": {"baseline": "narrow"},
     "paper": {"metric": "train/accuracy", "values": {"plain": "1", "narrow": "2"}},
+    "claims": [
+        {"text": "one", "variant": "plain", "against": ["ce", "narrow"], "is": "faster"},
+        {"text": "other", "variant": "plain", "is": "works"},
+    ],
     "tune": {"optimizer.lr": [1e-3, 1e-2], "duration": "2 steps"},
     "variants": [
         {"name": "plain"},
@@ -271,6 +275,9 @@ def test_the_study_keeps_the_variants_without_faults(tmp_path: Path) -> None:
     plan = plan_study(write(PICKED, tmp_path), variants=["plain"])
     kept = tomllib.loads(plan.to_toml())
     assert [variant["name"] for variant in kept["variants"]] == ["plain", "ce", "means", "far"]
+    assert [claim["text"] for claim in kept["claims"]] == ["other"]
+    assert kept["paper"]["values"] == {"plain": "1"}
+    assert "baseline" not in kept.get("compare", {})
     again = tmp_path / "kept.toml"
     again.write_text(plan.to_toml())
     assert [variant.name for variant in load_preset(again).variants] == ["plain", "ce", "means", "far"]
