@@ -95,7 +95,7 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
                     tries = tries_document(tune, place.runs_dir)
                     emit_json({"study": plan.study, "runs": [], "comparison": None, "tries": tries})
             sys.exit(code or 1)
-        grown = plan.grown(more_tries(tune, place.runs_dir))
+        grown = plan.grown(more_tries(plan, tune, place.runs_dir))
         if grown.tune is None or len(grown.tune.tries) == len(tune.tries):
             break
         plan, tune = grown, grown.tune
@@ -396,15 +396,22 @@ def tried_of(tune: TunePlan, runs_dir: Path) -> dict[str, list[Tried]]:
     return found
 
 
-def more_tries(tune: TunePlan, runs_dir: Path) -> dict[str, list[dict[str, Any]]]:
+def more_tries(plan: StudyPlan, tune: TunePlan, runs_dir: Path) -> dict[str, list[dict[str, Any]]]:
     """Variant -> every point beyond the preset's grid that its grid has grown to, and grows to now: where the best
-    value lies at the edge, it grows by a step, at most twice each way."""
+    value lies at the edge, it grows by a step, at most twice each way, as far as the setting allows."""
     extra: dict[str, list[dict[str, Any]]] = {}
     for variant, tries in tried_of(tune, runs_dir).items():
         grown = [dict(one.values) for one in tries if any(v not in tune.grid[key] for key, v in one.values.items())]
-        more = growth(tries, tune.purposes[variant], tune.grid)
-        for point in more:
-            say(f"{variant}: the best value lies at the edge of the grid, which grows to {values_text(point)}")
+        more = []
+        for point in growth(tries, tune.purposes[variant], tune.grid):
+            edge = f"{variant}: the best value lies at the edge of the grid"
+            try:
+                plan.grown({variant: [point]})
+            except UsageError as error:
+                say(f"{edge}, which cannot grow to {values_text(point)}: {error.faults[0]}")
+                continue
+            say(f"{edge}, which grows to {values_text(point)}")
+            more.append(point)
         if grown or more:
             extra[variant] = [*grown, *more]
     return extra

@@ -13,6 +13,8 @@ CLAIMS = "claims"
 LOWEST = "/lowest"
 # How often a grid may grow beyond each of its edges.
 MOST_GROWTH = 2
+# The largest factor of one step of it.
+LARGEST_STEP = 10.0
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,9 @@ def purposes(
 
 
 def next_value(values: Sequence[Any], grid: Sequence[Any], best: Any) -> float | None:
-    """The value that a grid grows to where its best one lies at an edge: a step of the grid's own mean factor, rounded
-    to one digit. None where the best one does not lie at an edge, or `grid` has grown MOST_GROWTH times that way.
+    """The value that a grid grows to where its best one lies at an edge: a step of the grid's own mean factor, at most
+    LARGEST_STEP, rounded to one digit; whole where all of the grid are. None where the best one does not lie at an
+    edge, or `grid` has grown MOST_GROWTH times that way.
 
     `values` are all that were tried so far, `grid` those of the preset.
     """
@@ -111,13 +114,16 @@ def next_value(values: Sequence[Any], grid: Sequence[Any], best: Any) -> float |
     if len(numbers) != len(grid) or len(numbers) < 2 or best not in (min(values), max(values)):
         return None
     low, high = min(numbers), max(numbers)
-    factor = (high / low) ** (1 / (len(numbers) - 1))
+    factor = min((high / low) ** (1 / (len(numbers) - 1)), LARGEST_STEP)
     up = best == max(values)
     grown = sum(value > high if up else value < low for value in values)
     if grown >= MOST_GROWTH or factor <= 1:
         return None
     value = high * factor ** (grown + 1) if up else low / factor ** (grown + 1)
-    return float(f"{value:.0e}")
+    if not all(isinstance(v, int) for v in numbers):
+        return float(f"{value:.0e}")
+    whole = round(value)
+    return None if whole in values or whole < 1 else whole
 
 
 def at_edge(values: Sequence[Any], best: Any) -> bool:

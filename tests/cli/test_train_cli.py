@@ -119,17 +119,26 @@ def test_a_sweep_multiplies_the_variants(folder: Path) -> None:
 
 
 def test_tune_tries_the_grid_and_trains_with_the_best(folder: Path) -> None:
-    text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-6, 3e-3]\nduration = "3 epochs"\nby = "train/loss"\n'
+    text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-6, 3e-3, 9.0]\nduration = "3 epochs"\nby = "train/loss"\n'
     (folder / "tiny.toml").write_text(text)
     out, err = call(folder, "run", "tiny.toml", "--variant", "narrow", "--json")
-    assert "optimizer.lr = 0.003 is the best of its grid" in err
+    assert "narrow: lr = 0.003 is the best of its grid" in err
     tries = json.loads(out)["tries"]
     assert [(t["values"], t["state"], t["by"]) for t in tries] == [
-        ({"optimizer.lr": 1e-6}, "finished", "train/loss"), ({"optimizer.lr": 3e-3}, "finished", "train/loss"),
-    ]  # fmt: skip
+        ({"optimizer.lr": lr}, "finished", "the final train/loss") for lr in (1e-6, 3e-3, 9.0)
+    ]
     assert tries[0]["value"] > tries[1]["value"]
-    assert len(list((folder / "runs/tiny.tune").iterdir())) == 2
+    assert len(list((folder / "runs/tiny.tune").iterdir())) == 3
     assert open_run(folder / "runs/tiny/narrow/seed-0").config["optimizer"]["lr"] == 3e-3
+
+
+def test_a_grid_grows_as_far_as_its_setting_allows(folder: Path) -> None:
+    text = PRESET + '\n[tune]\n"optimizer.momentum" = [0.5, 0.9]\nduration = "3 epochs"\nby = "train/loss"\n'
+    (folder / "tiny.toml").write_text(text.replace("[optimizer]", '[optimizer]\nname = "sgd"'))
+    _, err = call(folder, "run", "tiny.toml", "--variant", "narrow")
+    assert "narrow: the best value lies at the edge of the grid, which cannot grow to momentum = 2: " in err
+    assert "narrow: momentum = 0.9 is the best of its grid by the final train/loss, at the edge of the grid" in err
+    assert open_run(folder / "runs/tiny/narrow/seed-0").config["optimizer"]["momentum"] == 0.9
 
 
 def test_stopped_while_trying_tells_the_tries(folder: Path) -> None:

@@ -122,6 +122,24 @@ def test_the_steps_of_a_grid_go_on_with_its_own_factor_twice() -> None:
 
 
 @pytest.mark.parametrize(
+    ("grid", "best", "value"),
+    [
+        ([1e-6, 3e-3], 3e-3, 3e-2),
+        ([1e-6, 3e-3], 1e-6, 1e-7),
+        ([32, 64], 64, 128),
+        ([24, 40], 24, 14),
+        ([1, 2], 1, None),
+    ],
+)
+def test_a_step_is_at_most_ten_fold_and_whole_for_whole_numbers(
+    grid: list[float], best: float, value: float | None
+) -> None:
+    found = next_value(grid, grid, best)
+    assert found == (value if value is None else pytest.approx(value))
+    assert found is None or type(found) is type(grid[0])
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ('is = "works"\nthreshold = 0.9', 'is = "works"\nthreshold = -1', "threshold"),

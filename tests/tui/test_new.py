@@ -193,7 +193,9 @@ def test_the_command_is_the_one_of_the_command_line(tmp_path: Path) -> None:
     f = form(place=tmp_path, path=tmp_path / "tiny.toml")
     f.on = {"least"}
     argv = launch_argv(f, f.path)
-    assert argv[2:] == [
+    assert argv[1:] == [
+        "-P",
+        "-m",
         "lsc_engine",
         "run",
         str(f.path),
@@ -391,7 +393,7 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         assert screen.outcome.faults[0].message.endswith("has no checkpoint of step 77. It has: none")
         await put(app, pilot, screen, "at", "")
         argv = launch_argv(screen.form, None)
-        assert argv[3:7] == ["fork", "lsc-2025/fig9/V21-384/seed-0", "--set", "optimizer.lr=1e-05"]
+        assert argv[3:8] == ["lsc_engine", "fork", "lsc-2025/fig9/V21-384/seed-0", "--set", "optimizer.lr=1e-05"]
 
 
 @pytest.mark.usefixtures("quiet")
