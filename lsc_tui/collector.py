@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lsc_engine.runs.layout import METRICS, short_ids
@@ -177,11 +177,12 @@ class Collector(threading.Thread):
                 found |= {k: t for k, t in self._tracked.items() if t.root == number}
                 reports += [report for report in self._reports if report.root == number]
                 continue
-            with_runs = set()
-            for run in list_runs([path]):
+            with_runs, passed = set[str](), list[str]()
+            for run in list_runs([path], passed):
                 key = f"{number}:{run.id}"
                 found[key] = self._tracked.get(key) or TrackedRun(key, run, number, folder.read_only)
                 with_runs.add(run.study)
+            folders[-1] = replace(folder, passed=tuple(passed))
             reports += self._report_reader.scan(number, path, with_runs, folder.read_only)
         if len(found) > MOST_RUNS or not self._tracked:
             # Those that are shown stay among them.

@@ -226,6 +226,7 @@ class Folder:
     name: str = ""  # whose it is, where it is another's
     read_only: bool = False
     problem: str = ""
+    passed: tuple[str, ...] = ()  # what may hold runs and is not listed, a sentence each
 
 
 class Store:

@@ -53,7 +53,8 @@ class TrackedRun:
         stats = [_stat(self.run.path / name) for name in (STATUS, NOTES)]
         metrics = _stat(self.run.path / METRICS)
         size = metrics[1] if metrics else -1
-        ended = self.view is not None and not self.view.status.active
+        # What waits reads lost once the process that was to train it is gone, without a change of any file.
+        ended = self.view is not None and not self.view.status.active and self.view.status.state != "queued"
         if ended and (*stats, short, place, self.read_only) == self._stats and not (with_trend and not self._trend):
             return False
         status = self.run.status()

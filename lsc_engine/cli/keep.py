@@ -64,6 +64,8 @@ def stop(
             )
     elif status.state == "queued":
         say(f"{found.id} is asked to stop: it will not be started when its turn comes")
+    elif status.shown_state == "stalled":
+        say(f"{found.id} is asked to stop, but may not live any more: {status.news}")
     else:
         say(f"{found.id} is asked to stop: it writes a checkpoint after the step it is in")
 

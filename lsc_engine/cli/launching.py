@@ -467,7 +467,8 @@ def _detach(place: Place, study: str, runs: Sequence[StudyRun], as_json: bool, w
 
     first = launch(python_command("-m", "lsc_engine", *words), log, started)
     if first.code:
-        told = f"the detached process ended at once with exit code {first.code}: {first.last}; {log} has all of it"
+        how = f"ended at once with exit code {first.code}" if first.code > 0 else f"was killed by signal {-first.code}"
+        told = f"the detached process {how}: {first.last or 'it printed nothing'}. Its log: {log}"
         raise UsageError(told) if first.code == 2 else LscError(told)
     ids = [run.id for run in runs]
     if as_json:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lsc_engine.runs import Run, Status
 
 _FOLLOW_SECONDS = 0.3
+_MOST_PASSED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -72,8 +73,13 @@ def list_(
     """
     from lsc_engine.runs import list_runs, runs_dirs, short_ids
 
-    runs = list_runs(runs_dir)
+    passed: list[str] = []
+    runs = list_runs(runs_dir, passed)
     short = short_ids(runs)
+    for sentence in passed[:_MOST_PASSED]:
+        say(f"not listed: {sentence}")
+    if len(passed) > _MOST_PASSED:
+        say(f"not listed: {len(passed) - _MOST_PASSED} more")
     found = [summary(run, run.status(), short[run.id]) for run in runs]
     for word in words or ():
         found = [one for one in found if _holds(one, word)]

@@ -36,6 +36,8 @@ SEED = re.compile(r"seed-(0|[1-9][0-9]{0,18})")
 SHORT_MIN = 4
 MAX_NAME = 200
 MAX_RUNS = 100_000
+# Folders of a name that is not allowed are looked into, but only into so many.
+_QUICK = 50
 
 
 def check_name(name: str, what: str) -> str:
@@ -76,27 +78,60 @@ def split_id(identifier: str) -> tuple[str, str, int]:
     return "/".join(parts[:-2]), parts[-2], int(seed[1])
 
 
+class LinkError(UsageError):
+    """A link on the way to a run is not followed; the sentence says where it leads."""
+
+
 def inside(root: Path, relative: str) -> Path:
     """`root/relative`, refused with UsageError if it is absolute, climbs out, holds control characters or passes
-    through a link that leads out of `root` (the root itself may be a link)."""
+    through a link that is not followed (the root itself may be a link)."""
     if not relative or any(not c.isprintable() for c in relative):
         raise UsageError(f"{relative!r} is not a path: empty or with control characters")
     if relative.startswith(("/", "~")) or "\\" in relative or ".." in relative.split("/"):
         raise UsageError(f"{relative!r} would leave {root}")
-    path = root / relative
-    if not stays_inside(root, path):
-        raise UsageError(f"{relative!r} leads out of {root} through a link")
+    path = root
+    tops: tuple[str, ...] = (_real(root),)
+    for part in relative.split("/"):
+        path = path / part
+        if path.is_symlink():
+            tops, why = _through(path, tops)
+            if why:
+                raise LinkError(f"{path.relative_to(root)} {why}")
     return path
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _lies_in(path: str, top: str) -> bool:
+    return path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The real folders that what lies behind a link may lie in, and a clause on why it is not followed, "" where it is.
+
+    A link may lead to another folder of `tops`, and anywhere where the user of this process or root has made it: it is
+    theirs to say where their runs lie. That of another user may be a trap.
+    """
+    target = _real(link)
+    if not os.path.isdir(target):
+        return tops, f"is a link to {target}, which is not {'a folder' if os.path.exists(target) else 'there'}"
+    if _lies_in(_real(link.parent), target):
+        return tops, f"leads through a link to {target}, which holds it"
+    if any(_lies_in(target, top) for top in tops):
+        return tops, ""
+    if os.lstat(link).st_uid in (os.geteuid(), 0):
+        return (*tops, target), ""
+    return tops, f"leads out through a link to {target}, which another user has made; --runs-dir can name that folder"
 
 
 def stays_inside(root: Path, path: Path) -> bool:
     """Whether `path`, all links followed, lies below `root`."""
     try:
-        resolved = os.path.realpath(path)
-        top = os.path.realpath(root)
+        return _lies_in(_real(path), _real(root))
     except (OSError, ValueError):
         return False
-    return resolved == top or resolved.startswith(top.rstrip("/") + "/")
 
 
 def run_folder(root: Path, identifier: str) -> Path:
@@ -116,43 +151,73 @@ def runs_dirs(values: Iterable[str | Path] | None = None) -> list[Path]:
     return chosen or [user_path(os.environ.get("LSC_RUNS") or "runs")]
 
 
-def _folders(folder: Path) -> list[str]:
-    """Names in `folder` that may be studies, variants or seeds, in order; links only where they stay inside."""
+def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
+    """Names of folders and links in `folder` that may be studies, variants or seeds, in order; those of other names;
+    and whether files of a run lie there. Raises OSError."""
+    names, others, files = list[str](), list[str](), False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in (PRESET, STATUS):
+                files = True
+            elif not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir()):
+                (names if NAME.fullmatch(entry.name) else others).append(entry.name)
+    return sorted(names), sorted(others), files
+
+
+def _holds_runs(folder: Path, depth: int = 3) -> bool:
+    """Whether files of a run lie in a folder of a name that is not allowed, as far as a quick look tells."""
     try:
-        with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if NAME.fullmatch(e.name) and (e.is_symlink() or e.is_dir()))
+        names, others, files = _entries(folder)
     except OSError:
-        return []
+        return False
+    below = [folder / name for name in (*names, *others)[:_QUICK] if not (folder / name).is_symlink()]
+    return files or (depth > 0 and any(_holds_runs(path, depth - 1) for path in below))
 
 
-def _may_follow(root: Path, link: Path) -> bool:
-    """Whether a link leads to another folder of `root`, and not to one that it lies in."""
-    return stays_inside(root, link) and link.is_dir() and not stays_inside(link, link.parent)
-
-
-def walk(root: Path) -> Iterator[tuple[str, Path]]:
+def walk(root: Path, passed: list[str] | None = None) -> Iterator[tuple[str, Path]]:
     """Run ids and folders below `root`, in order, at most `MAX_RUNS`.
 
-    A folder counts as a run by its place and name (study/variant/seed-N), so that damaged runs are seen too.
+    A folder counts as a run by its place and name (study/variant/seed-N), so that damaged runs are seen too. `passed`
+    gets a sentence for everything that may hold runs and is passed over: links that are not followed, folders that
+    cannot be read, and runs in places or of names that are none.
     """
-    found = 0
-    pending = [""]
+    found, told = 0, passed if passed is not None else []
+    pending: list[tuple[str, tuple[str, ...]]] = [("", (_real(root),))]
     while pending:
-        prefix = pending.pop()
+        prefix, tops = pending.pop()
         depth = prefix.count("/") + 1 if prefix else 0
-        below: list[str] = []
-        for name in _folders(root / prefix):
+        try:
+            names, others, files = _entries(root / prefix)
+        except OSError as error:
+            if prefix:
+                told.append(f"{prefix} cannot be read: {error.strerror}")
+            continue
+        if files:
+            told.append(f"{prefix or root} has the files of a run, but runs lie in study/variant/seed-N")
+        if passed is not None:
+            rule = 'letters, digits and "=._+-", beginning with a letter or digit'
+            told += [
+                f"{prefix}/{name}".lstrip("/") + f" has runs, but its name is not allowed: {rule}"
+                for name in others
+                if _holds_runs(root / prefix / name)
+            ]
+        below: list[tuple[str, tuple[str, ...]]] = []
+        for name in names:
             relative = f"{prefix}/{name}" if prefix else name
-            path = root / relative
-            if path.is_symlink() and not _may_follow(root, path):
-                continue
+            path, within = root / relative, tops
+            if path.is_symlink():
+                within, why = _through(path, tops)
+                if why:
+                    if not os.path.isfile(path):
+                        told.append(f"{relative} {why}")
+                    continue
             if depth >= 2 and SEED.fullmatch(name):
                 yield relative, path
                 found += 1
                 if found >= MAX_RUNS:
                     return
             elif depth < 3:
-                below.append(relative)
+                below.append((relative, within))
         pending.extend(reversed(below))
 
 

@@ -136,7 +136,8 @@ def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
     UsageError for a folder outside `root`; LscError when it cannot be moved.
     """
     if folder.is_symlink() or not stays_inside(root, folder) or folder.resolve() == root.resolve():
-        raise UsageError(f"{folder} does not lie in {root}")
+        where = f", but in {folder.resolve()}; --runs-dir can name the folder it lies in" if folder.exists() else ""
+        raise UsageError(f"{folder} does not lie in {root}{where}")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     try:
         number = 0

@@ -223,9 +223,11 @@ def open_run(path_or_id: str | Path, dirs: Iterable[str | Path] | None = None) -
     return find_run(path_or_id, dirs)
 
 
-def list_runs(dirs: Iterable[str | Path] | None = None) -> list[Run]:
-    """All runs below the runs folders (default `$LSC_RUNS`, else ./runs), in order of their ids; damaged ones too."""
-    return [Run(path, identifier, root) for root in layout.runs_dirs(dirs) for identifier, path in layout.walk(root)]
+def list_runs(dirs: Iterable[str | Path] | None = None, passed: list[str] | None = None) -> list[Run]:
+    """All runs below the runs folders (default `$LSC_RUNS`, else ./runs), in order of their ids; damaged ones too.
+    `passed` gets a sentence for everything that may hold runs and is not listed."""
+    found = ((root, pair) for root in layout.runs_dirs(dirs) for pair in layout.walk(root, passed))
+    return [Run(path, identifier, root) for root, (identifier, path) in found]
 
 
 def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
@@ -242,9 +244,13 @@ def find_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
     text = str(ref)
     if isinstance(ref, str) and (not text or any(not c.isprintable() for c in text)):
         raise UsageError(f"{text!r} names no run: empty or with control characters")
+    refused: list[str] = []
     for root in roots:
         try:
             path = layout.run_folder(root, text)
+        except layout.LinkError as error:
+            refused += error.faults
+            continue
         except UsageError:
             break
         if path.is_dir():
@@ -259,7 +265,7 @@ def find_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
     found = [run for run in runs if text in run.id]
     if len({run.id for run in found}) == 1:
         return found[0]
-    raise UsageError(_not_one(text, found, runs, roots))
+    raise UsageError(*(refused or [_not_one(text, found, runs, roots)]))
 
 
 def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:

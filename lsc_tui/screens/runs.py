@@ -107,7 +107,8 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         if self.filter.fault:
             views, reports = [], []
         table.dimmed = any(f.problem for f in store.folders)
-        table.below = f"{store.older} older not shown, / finds them" if store.older else ""
+        older = [f"{store.older} older not shown, / finds them"] if store.older else []
+        table.below = "   ".join([*older, *self._passed()])
         table.empty = self._empty()
         before = table.gone
         rows = build_rows(views, self.order, self._folder_name, store.runs.values(), reports)
@@ -159,10 +160,16 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         if self.filter.text and (store.runs or store.reports):
             return [self._no_match()]
         return [
-            f"No runs in {where}.", "",
+            f"No runs in {where}.", *self._passed(), "",
             "4  choose a preset and launch it", "lsc-tui --demo  shows finished runs",
             "lsc-engine presets  lists what runs here",
         ]  # fmt: skip
+
+    def _passed(self) -> list[str]:
+        """What may hold runs and is not listed, and why: the first, and how many more."""
+        passed = [clean(sentence) for folder in self.app.store.folders for sentence in folder.passed]
+        more = f" (and {len(passed) - 1} more, lsc-engine list names them)" if len(passed) > 1 else ""
+        return [f"not listed: {passed[0]}{more}"] if passed else []
 
     def _no_match(self) -> str:
         """That the filter shows nothing, and why; "" where it does."""

@@ -131,24 +131,84 @@ def test_finding(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert open_run("demo").id == "demo/a/seed-0"
 
 
-def test_links_that_lead_out_are_not_followed(make_run: MakeRun, tmp_path: Path) -> None:
+def linked(make_run: MakeRun, tmp_path: Path) -> tuple[Path, Path]:
+    """A runs folder with links in it, and a run of its own."""
     inside = make_run(study="s", variant="a")
     outside = make_run(root=tmp_path / "other", study="s", variant="b")
     root = tmp_path / "runs"
     (root / "s/b").symlink_to(outside.parent)
     (root / "s/c").symlink_to(inside.parent)
+    (root / "moved").symlink_to(outside.parent.parent)
+    (root / "s/a/seed-7").symlink_to(outside)
     (root / "loop").symlink_to(root)
-    assert [run.id for run in list_runs([root])] == ["s/a/seed-0", "s/c/seed-0"]
-    with pytest.raises(UsageError):
-        find_run("s/b/seed-0", [root])
+    (root / "gone").symlink_to(tmp_path / "not-mounted")
+    return root, inside
+
+
+LOOPS = [
+    "gone is a link to {0}/not-mounted, which is not there",
+    "loop leads through a link to {0}/runs, which holds it",
+]
+
+
+def test_links_of_ones_own_are_followed_and_others_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+    root, inside = linked(make_run, tmp_path)
+    passed: list[str] = []
+    found = ["moved/b/seed-0", "s/a/seed-0", "s/a/seed-7", "s/b/seed-0", "s/c/seed-0", "s/c/seed-7"]
+    assert [run.id for run in list_runs([root], passed)] == found
+    assert passed == [text.format(tmp_path) for text in LOOPS]
+    assert find_run("moved/b/seed-0", [root]).status().shown_state == "queued"
+    with pytest.raises(UsageError, match="loop leads through a link"):
+        find_run("loop/s/a/seed-0", [root])
+    with pytest.raises(UsageError, match=r"does not lie in .*, but in .*other/s/b/seed-0"):
+        notes.move_to_trash(root, "moved/b/seed-0", root / "moved/b/seed-0")
     (tmp_path / "link").symlink_to(root)
-    assert len(list_runs([tmp_path / "link"])) == 2
+    assert len(list_runs([tmp_path / "link"])) == len(found)
     (inside / "status.json").unlink()
     (inside / "status.json").symlink_to("/etc/passwd")
     status = open_run(inside).status()
     assert (status.shown_state, status.message) == ("unreadable", "status.json is a link")
     with pytest.raises(UsageError):
         layout.inside(root, "../x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for other users")
+def test_links_of_another_user_that_lead_out_are_not_followed(make_run: MakeRun, tmp_path: Path) -> None:
+    root, _ = linked(make_run, tmp_path)
+    for path in root.rglob("*"):
+        if path.is_symlink():
+            os.lchown(path, 12345, 12345)
+    passed: list[str] = []
+    # A link within the folder shows nothing that is not there anyway.
+    assert [run.id for run in list_runs([root], passed)] == ["s/a/seed-0", "s/c/seed-0"]
+    for name in ("moved", "s/b", "s/a/seed-7"):
+        (sentence,) = [text for text in passed if text.startswith(f"{name} ")]
+        assert f"{name} leads out through a link to {tmp_path}/other/s" in sentence
+        assert "which another user has made" in sentence
+    for name in ("moved/b/seed-0", "s/b/seed-0", "s/a/seed-7"):
+        with pytest.raises(UsageError, match="leads out through a link"):
+            find_run(name, [root])
+        with pytest.raises(UsageError, match="leads out through a link"):
+            layout.run_folder(root, name)
+
+
+def test_what_holds_runs_and_is_not_listed_is_told(make_run: MakeRun, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    make_run(study="s", variant="a")
+    for place in ("s/a/attempt two", "s/b/run-1", "seed-3", "old (2024)/a/seed-0", "Größe/x/seed-0"):
+        (root / place).mkdir(parents=True)
+        (root / place / "preset.toml").touch()
+    (root / "s/report/figures and tables").mkdir(parents=True)
+    (root / "latest.log").symlink_to("nowhere.log")
+    (root / "notes.txt").symlink_to(__file__)
+    passed: list[str] = []
+    assert [run.id for run in list_runs([root], passed)] == ["s/a/seed-0"]
+    assert sorted(text.partition(" has ")[0] for text in passed if " has " in text) == [
+        "Größe", "old (2024)", "s/a/attempt two", "s/b/run-1", "seed-3",
+    ]  # fmt: skip
+    assert [text for text in passed if " has " not in text] == [
+        f"latest.log is a link to {root}/nowhere.log, which is not there"
+    ]
 
 
 def test_short_ids_are_as_long_as_needed() -> None:
