@@ -101,6 +101,7 @@ def keep_images(
     """Note with the run what its images are and where. A disk that refuses is told in the status."""
     facts: dict[str, Any] = {"channels": source.channels, "pictures": {key: own[key] for key in PICTURES}}
     moved = moved_from(folder, config.data.path)
+    writer.check()
     try:
         if source.class_names:
             write_classes(folder, source.class_names)
