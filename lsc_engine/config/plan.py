@@ -370,12 +370,5 @@ def _without(raw: Table, gone: set[str]) -> Table:
     if isinstance(values := lookup(raw, "paper.values"), dict):
         left["paper"] = raw["paper"] | {"values": {key: value for key, value in values.items() if key not in gone}}
     if isinstance(claims := raw.get("claims"), list):
-        left["claims"] = [claim for claim in claims if isinstance(claim, dict) and not gone.intersection(_named(claim))]
+        left["claims"] = [claim for claim in claims if not gone & {claim.get("variant"), claim.get("against")}]
     return left
-
-
-def _named(claim: Table) -> list[str]:
-    """The variants that a claim is about."""
-    against = claim.get("against")
-    named = [claim.get("variant"), *(against if isinstance(against, list) else [against])]
-    return [name for name in named if isinstance(name, str)]
