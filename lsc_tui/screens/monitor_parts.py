@@ -122,7 +122,7 @@ def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str] | None:
         return ("starting: reading data and compiling the model (usually under 2 min)", "state-starting")
     if view.state in _TOLD or status.message:
         code = f"exit {status.exit_code}  " if view.state == "failed" and status.exit_code is not None else ""
-        text = clean(" ".join(f"{code}{status.news}".split()))
+        text = clean(f"{code}{' '.join(status.news.split())}").strip()
         return (text, f"state-{view.state}" if view.state in STATES else "error") if text else None
     return None
 

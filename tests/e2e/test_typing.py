@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
@@ -126,14 +127,15 @@ def test_fields_of_new_run(viewer: Terminal, runs: Path) -> None:
 def row_to(viewer: Terminal, name: str) -> None:
     """Move down until the row of this name is highlighted."""
 
-    def highlighted() -> str:
-        return next((line for line in viewer.screen.text.splitlines() if "▌" in line), "")
+    def highlighted() -> list[str]:
+        return re.findall(r"▌ ?([^│\n]+)", viewer.screen.text)
 
     for _ in range(60):
-        if name in (before := highlighted()):
+        before = highlighted()
+        if any(name in row for row in before):
             return
         viewer.keys("j")
-        viewer.until(lambda _, before=before: highlighted() not in ("", before))
+        viewer.until(lambda _, before=before: len(highlighted()) == len(before) and highlighted() != before)
     raise AssertionError(f"no row {name}:\n{viewer.screen.text}")
 
 

@@ -103,7 +103,9 @@ def launched(form: Form, root: Path) -> list[RunConfig]:
     """The settings in the run folders that the command of the launch makes; nothing is trained."""
     argv = launch_argv(form, keep_toml(form))
     options = {name: [argv[i + 1] for i, word in enumerate(argv) if word == name] for name in ("--name", "--variant")}
-    plan = plan_study(Path(argv[4]), name=options["--name"][0], variants=tuple(options["--variant"]))
+    plan = plan_study(
+        Path(argv[argv.index("run") + 1]), name=options["--name"][0], variants=tuple(options["--variant"])
+    )
     made = create_study(plan, root, {})
     return [RunConfig.from_toml(run.folder / "preset.toml") for run in made]
 
