@@ -220,8 +220,8 @@ def check_classes(begun: Iterable[tuple[RunConfig, Path]], place: Place) -> None
         except UnreadableError:
             continue
         data = config.data
-        now = class_names(data.dataset, place.data_dir, data.path)[: data.classes]
-        changed = changed_classes(known, now) if known and now and data.labels == "class" else None
+        now = class_names(data.dataset, place.data_dir, data.path)
+        changed = changed_classes(known, now, data.classes) if known and now and data.labels == "class" else None
         if changed:
             faults.append(other_classes(folder, data.path or data.dataset, changed))
     if faults:

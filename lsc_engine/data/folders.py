@@ -246,9 +246,11 @@ def _first(files: ImageFiles, unique: bool, count: int | None) -> ImageFiles:
 def _recorded(source: ImageSource, files: ImageFiles, manifest: Manifest | None, left_out: int) -> ImageSource:
     """`source` with the values by which its images are recognised: hashes of names and sizes, and of packed pixels; and
     how many images are left out since they cannot be used."""
+    # The hash of a packed file tells nothing of its first classes where others follow.
+    whole = manifest is not None and manifest.images == source.images
     source.record = {
         "files": files.content(source.images),
-        "pixels": None if manifest is None else manifest.sha256,
+        "pixels": manifest.sha256 if manifest is not None and whole else None,
         "decoder": decoder_version() if manifest is None else manifest.library,
         "left_out": left_out,
     }

@@ -58,9 +58,10 @@ def labels_of(names: Iterable[str], own: Sequence[str]) -> list[int]:
     return [exact.get(name, alike.get(same_form(name), -1)) for name in names]
 
 
-def changed_classes(before: Sequence[str], now: Sequence[str]) -> str | None:
-    """A clause that says how classes `now` differ from those `before`; None where each label has the same name."""
-    if [same_form(name) for name in before] == [same_form(name) for name in now]:
+def changed_classes(before: Sequence[str], now: Sequence[str], count: int | None = None) -> str | None:
+    """A clause that says how the first `count` classes `now` (None: all) differ from those `before`; None where each
+    label has the same name."""
+    if [same_form(name) for name in before] == [same_form(name) for name in now[:count]]:
         return None
     added, gone = without(now, before), without(before, now)
     words = [f"new: {listed(added)}"] if added else []

@@ -229,12 +229,20 @@ def test_a_run_never_goes_on_with_shifted_labels(root: Path, change: Callable[[P
     assert read_classes(run.path) == ("bee", "cat", "dog")
 
 
-def test_a_class_behind_those_of_the_run_does_not_concern_it(root: Path) -> None:
-    run = broken_off(run_of(root), 60)
-    colours(root / "pics", "eel")
-    call(root, "resume", RUN)
+@pytest.mark.parametrize("size", [16, 66])
+def test_a_class_behind_those_of_the_run_does_not_concern_it(tmp_path: Path, size: int) -> None:
+    colours(tmp_path / "pics", "bee", "cat", "dog")
+    more = '[checkpoint]\nalso_at = ["40 steps"]'
+    run = broken_off(train(tmp_path, "pics", "--set", f"data.image_size={size}", more=more), 40)
+    colours(tmp_path / "pics", "eel")
+    call(tmp_path, "resume", RUN)
     assert run.status().state == "finished"
     assert read_classes(run.path) == ("bee", "cat", "dog")
+    # One in front of them would take the place of the first.
+    broken_off(run, 40)
+    added(tmp_path)
+    told = call(tmp_path, "resume", RUN, code=2)
+    assert "(new: ant, eel)" in told.err
 
 
 def move(root: Path) -> None:
