@@ -8,6 +8,7 @@ and whoever trains is asked once a second whether to go on (`attended`).
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -262,16 +263,19 @@ def _streamed(
     processes = [child for child in multiprocessing.active_children() if child not in before]
     try:
         while True:
+            fault = ""
             try:
                 answer = next(iterator)
             except StopIteration:
                 return
             except _LOST as error:
-                if str(error).startswith("DataLoader timed out"):
-                    _attendant.check()
-                    continue
-                what = (str(error).splitlines() or [type(error).__name__])[0]
-                raise WorkerLostError(f"a data worker ended: {what}{_shared_memory()}") from error
+                fault = (str(error).splitlines() or [type(error).__name__])[0]
+            # Outside of the handler, whose traceback would keep the iterator, and so the workers, alive.
+            if fault.startswith("DataLoader timed out"):
+                _attendant.check()
+                continue
+            if fault:
+                raise WorkerLostError(f"a data worker ended: {fault}{_shared_memory()}")
             request = plan.under_way.popleft()
             if isinstance(answer, _NoRoom):
                 _say_once(f"{_little(_shared_memory_free())}: some images are read without further processes. {_MORE}")
@@ -286,12 +290,14 @@ def _streamed(
         killer.daemon = True
         killer.start()
         del iterator
+        for process in processes:
+            process.join(2 * _END_SECONDS)
         killer.cancel()
 
 
 def _kill(processes: list[multiprocessing.Process]) -> None:
     for process in processes:
-        if process.is_alive():
+        with contextlib.suppress(OSError):
             process.kill()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -172,3 +173,178 @@ def test_logind_answers_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         "no",
         "Start with: systemd-run --user --scope lsc-engine run … --detach",
     )
+
+
+# ------------------------------------------------------------------------------------------------ Folders of images
+PRESET = """
+[data]
+dataset = "folder"
+image_size = {size}
+path = "pics"
+{more}
+[model]
+name = "mlp"
+width = 0.125
+dim = 8
+[target]
+method = "lsc"
+system = "V21"
+[train]
+duration = "3 steps"
+batch_size = 4
+"""
+
+
+def pictures(folder: Path, *classes: str, size: int = 16, more: str = "") -> Path:
+    """A preset p.toml and class folders of six pictures each in pics/train."""
+    (folder / "p.toml").write_text(PRESET.format(size=size, more=more))
+    for label in classes:
+        (folder / "pics/train" / label).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "pics/train" / label / f"{number}.png")
+    return folder
+
+
+def test_check_and_run_note_what_is_not_used(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, "ant", "bee")
+    for name in ("train/empty", "train/__MACOSX", "test/ant"):
+        (folder / "pics" / name).mkdir(parents=True)
+    (folder / "pics/train/ant/photo.heic").write_bytes(b"x")
+    wanted = [
+        "test: not used: neither trained nor validated on",
+        "hidden or foreign folders are not classes: __MACOSX",
+        "1 of 3 classes have no images: empty",
+        "not images by their names: 1 .heic",
+    ]
+    checked = run("check", "p.toml", cwd=folder)
+    trained = run("run", "p.toml", "--data-dir", "data", cwd=folder)
+    assert (checked.returncode, trained.returncode) == (0, 0), trained.stderr
+    for told in (checked.stderr, trained.stderr, (folder / "runs/p/default/seed-0/log.txt").read_text()):
+        notes = [line for line in told.splitlines() if "note: " in line]
+        assert len(notes) == len(wanted)
+        assert all(any(sentence in note for note in notes) for sentence in wanted)
+    document = json.loads(run("check", "p.toml", "--json", cwd=folder).stdout)
+    assert len(document["variants"]["default"]["notes"]) == len(wanted)
+
+
+@pytest.mark.parametrize("size", [16, 72])
+def test_a_run_tells_all_bad_images_of_both_splits_at_once_and_skip_bad_trains(tmp_path: Path, size: int) -> None:
+    folder = pictures(tmp_path, "ant", "bee", size=size)
+    shutil.copytree(folder / "pics/train", folder / "pics/val")
+    bad = ["train/ant/1.png", "train/bee/2.png", "train/bee/5.png", "val/ant/3.png"]
+    (folder / "pics" / bad[0]).write_text("<html>")
+    (folder / "pics" / bad[1]).write_bytes(b"")
+    (folder / "pics" / bad[2]).write_bytes((folder / "pics" / bad[2]).read_bytes()[:200])
+    (folder / "pics" / bad[3]).write_text("no")
+    refused = run("run", "p.toml", "--data-dir", "data", cwd=folder)
+    assert refused.returncode == 1
+    status = json.loads((folder / "runs/p/default/seed-0/status.json").read_text())
+    assert status["state"] == "failed"
+    assert all(f"pics/{name} " in status["message"] for name in bad)
+    assert "3 of 12 images cannot be used" in status["message"]
+    assert "1 of 12 images cannot be used" in status["message"]
+    # Known now: check says it too.
+    assert "3 of 12 images cannot be used" in run("check", "p.toml", "--data-dir", "data", cwd=folder).stderr
+
+    words = ("p.toml", "--data-dir", "data", "--set", "data.skip_bad=true")
+    trained = run("run", *words, "--name", "kept", cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    assert "data.skip_bad: 3 of 12 images" in trained.stderr
+    source = json.loads((folder / "runs/kept/default/seed-0/source.json").read_text())
+    assert source["pictures"]["files"]["left_out"] == 3
+    assert source["pictures"]["data"]["images"] == 9
+    assert "skip_bad = true" in (folder / "runs/kept/default/seed-0/preset.toml").read_text()
+    checked = run("check", *words, "--json", cwd=folder)
+    row = json.loads(checked.stdout)["variants"]["default"]
+    assert (row["images"], row["val_images"], row["images_counted"], row["classes"]) == (9, 11, True, 2)
+    # The same command again finds its run finished: no setting depends on what was known of the images.
+    again = run("run", *words, "--name", "kept", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 1 runs are done already" in again.stderr
+
+
+def test_skip_bad_with_unique_labels_numbers_the_images_kept(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, "ant", more='labels = "unique"\nskip_bad = true')
+    (folder / "pics/train/ant/0.png").write_text("no")
+    (folder / "pics/train/ant/4.png").write_text("no")
+    done = run("run", "p.toml", "--data-dir", "data", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    source = json.loads((folder / "runs/p/default/seed-0/source.json").read_text())
+    assert source["pictures"]["data"] == {"images": 4, "classes": 4, "size": 16}
+
+
+def test_skip_bad_belongs_to_image_files(tmp_path: Path) -> None:
+    done = run("check", "demo", "--set", "data.skip_bad=true", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "data.skip_bad" in done.stderr
+    assert "belongs to data sets of image files" in done.stderr
+
+
+# Without rights of its own: as the user that root of a user namespace is mapped from no more.
+_UNPRIVILEGED = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
+
+
+@pytest.mark.parametrize("place", ["pics/train/bee", "pics/train", "pics"])
+def test_a_folder_that_may_not_be_read_is_a_sentence(tmp_path: Path, place: str) -> None:
+    folder = pictures(tmp_path, "ant", "bee")
+    at = folder / place
+    at.chmod(0)
+    before = _UNPRIVILEGED if os.access(at, os.R_OK) else []
+    if before and subprocess.run([*before, "ls", str(at)], capture_output=True).returncode == 0:
+        at.chmod(0o755)
+        pytest.skip("rights do not bind here")
+    try:
+        for words in (["check", "p.toml"], ["run", "p.toml", "--runs-dir", str(tmp_path / "r")]):
+            command = [*before, sys.executable, "-m", "lsc_engine", *words]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=folder)
+            assert done.returncode == 2, done.stderr
+            assert "Permission denied" in done.stderr
+            assert str(at) in done.stderr
+            assert "data.path" in done.stderr
+            assert "Traceback" not in done.stderr
+    finally:
+        at.chmod(0o755)
+
+
+def test_files_that_may_not_be_read_are_told_together(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, "ant", "bee")
+    names = ["ant/1.png", "bee/0.png", "bee/3.png"]
+    for name in names:
+        (folder / "pics/train" / name).chmod(0)
+    before = _UNPRIVILEGED if os.access(folder / "pics/train/ant/1.png", os.R_OK) else []
+    probe = [*before, "cat", str(folder / "pics/train/ant/1.png")]
+    if before and subprocess.run(probe, capture_output=True).returncode == 0:
+        pytest.skip("rights do not bind here")
+    (folder / "data").mkdir(mode=0o777)
+    (folder / "data").chmod(0o777)
+    command = [*before, sys.executable, "-m", "lsc_engine", "pack", "folder", "--size", "8", "--path", "pics"]
+    done = subprocess.run(
+        [*command, "--data-dir", "data"], capture_output=True, text=True, timeout=240, cwd=folder
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "3 of 12 images cannot be used" in done.stderr
+    assert all(f"pics/train/{name} cannot be read: Permission denied" in done.stderr for name in names)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_class_folder_that_is_a_link_to_nothing_is_refused_by_check_and_run(tmp_path: Path) -> None:
+    folder = pictures(tmp_path, "ant", "bee")
+    (folder / "pics/train/cat").symlink_to("/mnt/elsewhere/cat")
+    for words in (["check", "p.toml"], ["run", "p.toml"]):
+        done = run(*words, cwd=folder)
+        assert done.returncode == 2
+        assert "pics/train/cat is a link to /mnt/elsewhere/cat, which is not there" in done.stderr
+    assert not (folder / "runs").exists()
+
+
+def test_a_missing_image_of_a_known_data_set_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "data/imagenet/train/n01440764").mkdir(parents=True)
+    preset = PRESET.format(size=32, more="").replace('"folder"', '"imagenet"').replace('path = "pics"\n', "")
+    preset = preset.replace("dim = 8", "dim = 14")
+    (tmp_path / "p.toml").write_text(preset)
+    done = run("run", "p.toml", "--data-dir", "data", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "1,281,167 of 1,281,167 training images are missing" in done.stderr
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "data/packed").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,54 @@ def test_other_images_in_the_same_place_are_refused_and_the_same_elsewhere_are_n
     preset = folder / "runs" / RUN / "preset.toml"
     preset.write_text(preset.read_text().replace(str(folder / "images"), str(kept)))
     process = server.start(folder, "resume", "default", "--device", "cpu")
+    assert process.wait() == 0, process.log.read_text()
+    assert "resumed at step 20" in process.log.read_text()
+
+
+PACKED = FOLDER.replace("image_size = 72", "image_size = 32")
+
+
+def swap_names(folder: Path) -> None:
+    """Two images of one class, as far apart as can be, exchange their names."""
+    first, last = folder / "images/train/a/002.png", folder / "images/train/a/058.png"
+    first.rename(folder / "x.png")
+    last.rename(first)
+    (folder / "x.png").rename(last)
+
+
+def same_size(folder: Path) -> None:
+    """One image is replaced by another of as many bytes, in a class folder of uncompressed images."""
+    path = folder / "images/train/b/003.bmp"
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    Image.fromarray(pixels[::-1].copy()).save(path)
+
+
+@pytest.mark.parametrize("change", [swap_names, same_size], ids=lambda change: change.__name__)
+def test_a_run_never_goes_on_with_one_changed_image(
+    server: Server, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """Also where the mean grey levels of the images looked at are the same."""
+    folder = images(place(tmp_path / "t", PACKED))
+    for path in (folder / "images").rglob("003.png"):
+        with Image.open(path) as image:
+            image.convert("RGB").save(path.with_suffix(".bmp"))
+        path.unlink()
+    assert train(server, folder, "--data-dir", "data", setup=STOP).wait() == 143
+    change(folder)
+    process = server.start(folder, "resume", "default", "--device", "cpu", "--data-dir", "data")
+    assert process.wait() == 2, process.log.read_text()
+    assert "is made anew: images have changed" in process.log.read_text()
+    assert "is of another training" in process.log.read_text()
+
+
+def test_a_run_goes_on_with_a_copy_of_its_images_made_at_another_time(server: Server, tmp_path: Path) -> None:
+    folder = images(place(tmp_path / "t", PACKED))
+    assert train(server, folder, "--data-dir", "data", setup=STOP).wait() == 143
+    shutil.copytree(folder / "images", folder / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(folder / "images")
+    words = ("resume", "default", "--set", f"data.path={folder / 'copy'}", "--device", "cpu", "--data-dir", "data")
+    process = server.start(folder, *words)
     assert process.wait() == 0, process.log.read_text()
     assert "resumed at step 20" in process.log.read_text()
 
