@@ -304,6 +304,7 @@ _ACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "optimizer.milestones": ("optimizer.schedule", ("steps",)), "optimizer.gamma": ("optimizer.schedule", ("steps",)),
     "eval.dataset": ("data.labels", ("class",)), "eval.shift": ("data.labels", ("class",)),
     "eval.ncc": ("data.labels", ("class",)),
+    "data.skip_bad": ("data.dataset", ("imagenet", "cinic10", "folder")),
     "model.etf_threshold": ("model.etf_layers", ("adaptive",)),
     "model.etf_patience": ("model.etf_layers", ("adaptive",)),
 }  # fmt: skip
