@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,8 @@ def open_folder(
         if not manifest.images:
             raise UsageError(f"data.dataset: {dataset}: no image in {files.base} can be read")
         source = _named(_packed(target, manifest, unique, count, device), _names(manifest), unique)
-        return _recorded(source, files.without(bad) if bad else files, manifest, out)
+        pixels = _pixel_hash(target, manifest, source.images)
+        return _recorded(source, files.without(bad) if bad else files, pixels, out, manifest.library)
     if skip_bad:
         known = read_record(record, files)
         found = _look(files, record, say) if known is None else list(known)
@@ -100,7 +102,7 @@ def open_folder(
     else:
         out = 0
     source = _named(_unpacked(files, size, unique, device, say), files.classes, unique)
-    return _recorded(source, files, None, out)
+    return _recorded(source, files, None, out, decoder_version())
 
 
 def _names(manifest: Manifest) -> tuple[str, ...]:
@@ -243,18 +245,25 @@ def _first(files: ImageFiles, unique: bool, count: int | None) -> ImageFiles:
     return kept if unique else replace(kept, classes=kept.classes[:count])
 
 
-def _recorded(source: ImageSource, files: ImageFiles, manifest: Manifest | None, left_out: int) -> ImageSource:
-    """`source` with the values by which its images are recognised: hashes of names and sizes, and of packed pixels; and
-    how many images are left out since they cannot be used."""
-    # The hash of a packed file tells nothing of its first classes where others follow.
-    whole = manifest is not None and manifest.images == source.images
-    source.record = {
-        "files": files.content(source.images),
-        "pixels": manifest.sha256 if manifest is not None and whole else None,
-        "decoder": decoder_version() if manifest is None else manifest.library,
-        "left_out": left_out,
-    }
+def _recorded(source: ImageSource, files: ImageFiles, pixels: str | None, left_out: int, library: str) -> ImageSource:
+    """`source` with the values by which its images are recognised: hashes of names and sizes, and of packed pixels with
+    the library that decoded them; and how many images are left out since they cannot be used."""
+    content = files.content(source.images)
+    source.record = {"files": content, "pixels": pixels, "decoder": library, "left_out": left_out}
     return source
+
+
+def _pixel_hash(path: Path, manifest: Manifest, images: int) -> str:
+    """sha256 of the first `images` of a packed file."""
+    if images == manifest.images:
+        return manifest.sha256
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        left = images * manifest.image_bytes
+        while left and (content := file.read(min(left, 2**23))):
+            digest.update(content)
+            left -= len(content)
+    return digest.hexdigest()
 
 
 def _packed_whole(

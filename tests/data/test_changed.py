@@ -233,6 +233,21 @@ def test_a_copy_that_is_in_use_while_it_is_packed_anew_is_not_mixed_with_the_new
         late.read(torch.arange(2))
 
 
+@pytest.mark.parametrize("size", [16, 72])
+def test_what_identifies_the_images_is_of_those_in_use(folder: Folder, size: int) -> None:
+    """A class behind those in use changes nothing; an image in use does, whatever its name and size."""
+    used = {"classes": 1, "image_size": size}
+    before = folder.open(**used).record
+    paint(folder.root / "train/b/0.png", 4)
+    (folder.root / "train/z").mkdir()
+    paint(folder.root / "train/z/0.png", 5)
+    assert folder.open(**used).record == before
+    paint(folder.root / "train/a/0.png", 6)
+    after = folder.open(**used).record
+    assert after["files"] != before["files"]
+    assert (after["pixels"] != before["pixels"]) == (size == 16)
+
+
 def test_all_count_the_same(folder: Folder) -> None:
     packed = pack_dataset("folder", 16, data_dir=folder.data, path=str(folder.root), say=folder.said.append)
     counts = count("folder", "class", None, path=folder.root)
