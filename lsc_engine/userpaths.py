@@ -52,6 +52,17 @@ def user_path(text: str | Path) -> Path:
     return path
 
 
+def absent(path: Path) -> str | None:
+    """Why there is nothing to be read at `path`, as a clause; None where a file or folder is."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file or folder"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
 def home_path(path: Path) -> str:
     """A path with ~ for the home folder, for reading."""
     base = home()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from lsc_engine.cli.options import At, DataDir, Device, Force, Json, OneRun, Plugins, RunsDirs
 from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.errors import LscError, UsageError, did_you_mean
-from lsc_engine.userpaths import user_path
+from lsc_engine.userpaths import absent, user_path
 
 if TYPE_CHECKING:
     from lsc_engine.training.applying import Pictures, Prediction
@@ -108,7 +109,8 @@ def embed(
 def predict(
     run: OneRun,
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE", help="Image files, or folders of them.", readable=False),
     ] = None,
     dataset: Dataset = None,
     split: Annotated[str | None, typer.Option("--split", metavar="SPLIT", help="train or val, of a data set.")] = None,
@@ -140,15 +142,16 @@ def predict(
     if split is not None:
         _check_split(split)
     given = [user_path(one) for one in images or ()]
-    if given and not any(one.exists() for one in given):
-        raise UsageError(*(f"IMAGE {file}: there is no such file or folder" for file in given))
+    nothing = [f"IMAGE {file}: {why}" for file in given if (why := absent(file)) is not None]
+    if given and len(nothing) == len(given):
+        raise UsageError(*nothing)
     file = _free(user_path(out), force, (".csv",)) if out is not None else None
     from lsc_engine.training.applying import Pictures, Wanted, image_paths, open_pictures, predict_all
 
     trained = _open(found, device, data_dir, at, plugin)
     if given:
-        paths, absent = image_paths(given)
-        pictures = Pictures(paths, None, None, paths, None, (), tuple((str(path), why) for path, why in absent))
+        paths, left = image_paths(given)
+        pictures = Pictures(paths, None, None, paths, None, (), tuple((str(path), why) for path, why in left))
     else:
         pictures = open_pictures(trained, Wanted(dataset, split, path, classes), data_dir)
     rows, failed = [], list(pictures.failed)
@@ -175,9 +178,9 @@ def _free(file: Path, force: bool, endings: tuple[str, ...] = _ENDINGS) -> Path:
     """A file to write. UsageError where it has another ending or is there already, or its folder is not."""
     if file.suffix not in endings:
         raise UsageError(f"{file}: the name ends in {' or '.join(endings)}")
-    if not file.parent.is_dir():
-        raise UsageError(f"{file.parent} is not there; make the folder first")
-    if file.exists() and not force:
+    if (why := absent(file.parent)) is not None:
+        raise UsageError(f"{file.parent}: {why}; make the folder first")
+    if os.path.lexists(file) and not force:
         raise UsageError(f"{file} exists already and is not overwritten: give another name, or --force to replace it")
     return file
 

@@ -75,6 +75,7 @@ def run_preset(plan: StudyPlan, place: Place, *, detach: bool, as_json: bool) ->
     looked = look_at_study(plan.tune or plan, place.runs_dir)
     check_models((run.config for run in looked if run.action == "new"), place)
     check_classes(((run.config, run.folder) for run in looked if _begun(run)), place)
+    check_classes(((run.config, run.like) for run in looked if run.action == "new" and run.like is not None), place)
     for run in looked:
         if run.action == "done" and run.moved_from is not None:
             say(f"note: {run.id} was trained on the images in {run.moved_from}; what it has is told as it is")

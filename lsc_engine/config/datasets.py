@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lsc_engine import plugins
 from lsc_engine.config.folders import images_in, listed, read_layout, unreadable
-from lsc_engine.config.listing import bad_among, list_files, read_record, record_path, stored_split
+from lsc_engine.config.listing import bad_among, list_files, no_images, read_record, record_path, stored_split
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import home, user_path
 
@@ -309,6 +309,13 @@ def count(
         return _count_folders(dataset, k, data_dir, path)
     images, val_images = facts.of_first(k)
     return Counts(images, k, val_images)
+
+
+def no_training_images(dataset: str, data_dir: str | Path | None, path: str | Path | None) -> str:
+    """A sentence for a data set whose folder holds no training images."""
+    root = locate(dataset, data_dir, path)
+    where = Path(path or "") if root is None else read_layout(dataset, root, skip_bad=True).base
+    return f"{dataset}: {no_images(where)}"
 
 
 def trained_images(

@@ -15,6 +15,7 @@ from lsc_engine.config.datasets import (
     facts_of,
     locate,
     missing_sentence,
+    no_training_images,
     trained_images,
 )
 from lsc_engine.config.durations import Duration
@@ -77,6 +78,8 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         data.dataset, data.labels, data.first_class, counts, data.path, data_dir, skip_bad=bool(data.skip_bad)
     )
     assert images is not None
+    if not images and data.dataset in IMAGE_FILES:
+        raise UsageError(f"data.dataset: {no_training_images(data.dataset, data_dir, data.path)}")
     if images < train.batch_size:
         few = f"{train.batch_size} is more than the {images} training images"
         raise UsageError(f"train.batch_size: {few}; take at most that many")

@@ -162,6 +162,9 @@ class _Work:
             else:
                 self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
             self.trained = datasets.trained_images(data.dataset, data.labels, data.first_class, self.counts, data.path)
+            if 0 in (self.counts.images, self.counts.classes) and data.dataset in datasets.IMAGE_FILES:
+                self.fault("data.path", datasets.no_training_images(data.dataset, None, data.path))
+                self.counts, self.trained = datasets.Counts(None, None, 0, exact=False), None
         except FolderError:
             return data.classes
         return self.counts.classes

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.datasets import DATASETS, IMAGE_FILES, data_folder, locate, missing_sentence
+from lsc_engine.config.datasets import DATASETS, IMAGE_FILES, data_folder, locate, missing_sentence, shortfall
 from lsc_engine.config.folders import has_loose_images, read_layout
 from lsc_engine.config.listing import (
     BadFile,
@@ -128,6 +128,8 @@ def pack_dataset(
     root = locate(dataset, data_dir, path)
     if root is None:
         raise UsageError(missing_sentence(dataset, data_dir, path))
+    if (short := shortfall(dataset, "class", None, data_dir=data_dir, path=path)) is not None:
+        say(f"note: {short}")
     layout = read_layout(dataset, root)
     splits = ["train", "val"] if layout.classes else []
     if has_loose_images(root):

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.folders import link_to_nothing
+from lsc_engine.config.folders import file_fault, link_to_nothing
 from lsc_engine.config.listing import ImageFiles
 from lsc_engine.errors import LscError
 
@@ -101,6 +101,9 @@ def decode(path: Path, size: int) -> np.ndarray:
         with warnings.catch_warnings():
             # Warnings of Pillow concern files that it reads all the same; they name neither the file nor a remedy.
             warnings.simplefilter("ignore")
+            # Opening a pipe would wait for ever.
+            if (why := file_fault(str(path), os.stat(path))) is not None:
+                raise BadImageError(str(path), why)
             with Image.open(path) as image:
                 whole = image.size
                 # JPEG files are decoded at the smallest of 1, 1/2, 1/4, 1/8 that still holds twice the size, but
@@ -119,8 +122,7 @@ def decode(path: Path, size: int) -> np.ndarray:
     except MemoryError:
         raise LscError(f"{path}: not enough memory to decode it; train with fewer processes, or free memory") from None
     except UnidentifiedImageError:
-        why = "is empty" if os.path.getsize(path) == 0 else "is not an image of a known format"
-        raise BadImageError(str(path), f"cannot be read as an image: it {why}") from None
+        raise BadImageError(str(path), "cannot be read as an image: it is not an image of a known format") from None
     except OSError as error:
         if error.errno is not None and error.errno not in _OF_THE_FILE:
             raise LscError(f"{path}: {error.strerror or error}; check the disk and resume") from None
@@ -144,6 +146,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     from PIL import Image
 
+    colour = image.info.get("transparency")
+    if isinstance(colour, tuple) and max(colour) > 255:  # of a PNG file of 16 bits, whose pixels Pillow brings to 8
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
     # A transparent palette entry or colour becomes an alpha channel. La is LA with the grey multiplied by alpha.
     clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
@@ -220,8 +225,8 @@ def _clause(error: Exception) -> str:
     """What is wrong with a file, as a clause."""
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
         return "cannot be read: Permission denied"
-    if isinstance(error, OSError) and error.errno == errno.EISDIR:
-        return "is a folder, not an image"
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "is a link that leads to itself"
     words = (str(error).splitlines() or [""])[0] or type(error).__name__
     if "truncated" in words.lower() or isinstance(error, EOFError):
         return "cannot be read as an image: it is truncated"

@@ -151,6 +151,9 @@ def pack(
             old = None
             if found is not None:
                 if (same := _matching(found, wanted, reader, path)) is not None:
+                    if same != found:
+                        with contextlib.suppress(OSError):
+                            _replace(path.with_suffix(".json"), json.dumps(asdict(same), indent=1))
                     return same
                 old = _Old.read(path, found)
                 say(f"{path} is made anew: {_why(found, old, reader.files)}")
@@ -159,6 +162,10 @@ def pack(
             return _write(_Packing(reader, path, wanted, old, kept, say), workers, sync_bytes)
     except OSError as error:
         forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+        found = read_manifest(path) if forbidden else None
+        # A data folder that only others may write, with a copy that needs no writing.
+        if found is not None and (same := _matching(found, wanted, reader, path)) is not None:
+            return same
         then = "name another data folder with --data-dir or $LSC_DATA" if forbidden else "repeat it to go on"
         raise LscError(f"packing into {path} stopped: {error.strerror or error}; {then}") from error
 
@@ -218,10 +225,7 @@ def _matching(found: Manifest, wanted: Manifest, reader: FileReader, path: Path)
             return None
         if (own.int() - image.int()).abs().float().mean().item() > _SAME:
             return None
-    same = replace(found, changed=wanted.changed)
-    with contextlib.suppress(OSError):
-        _replace(path.with_suffix(".json"), json.dumps(asdict(same), indent=1))
-    return same
+    return replace(found, changed=wanted.changed)
 
 
 @dataclass(frozen=True)
@@ -239,12 +243,12 @@ class _Old:
         if manifest.decoder != DECODER or not manifest.images:
             return None
         try:
-            with np.load(_files_record(path), allow_pickle=False) as table:
+            with _files_record(path).open("rb") as file, np.load(file, allow_pickle=False) as table:
                 if str(table["listing"]) != manifest.listing:
                     return None
                 names, ends = table["names"].tobytes(), table["ends"].tolist()
                 stamps = zip(table["sizes"].tolist(), table["times"].tolist(), strict=True)
-        except (OSError, ValueError, KeyError):
+        except Exception:  # a damaged file raises errors of many kinds
             return None
         starts = [0, *ends[:-1]]
         rows = {

@@ -62,6 +62,8 @@ def moved_config(run: Run, sets: Sequence[str]) -> RunConfig:
     ]
     if given and config.data.path is None:
         faults.append(f"--set {PLACE}: {run.id} found its images in the data folder; name another by --data-dir")
+    if given.get(PLACE) == "":
+        faults.append(f"--set {PLACE}: name a folder")
     if faults:
         raise UsageError(*faults)
     if not given:

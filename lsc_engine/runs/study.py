@@ -49,7 +49,7 @@ class StudyRun:
     or "done" (finished, or diverged: the same again would diverge again).
 
     `moved_from`: where its images were when `config` names another place for them; `like`: the folder of a run of the
-    study that has the same images at another place, to compare with.
+    study that has the same images, to compare with.
     """
 
     id: str
@@ -102,10 +102,11 @@ def moved_from(folder: Path, place: str | None) -> str | None:
 
 
 def _like(run: StudyRun, runs: Iterable[StudyRun], places: Mapping[str, str | None]) -> Path | None:
-    """A run that was trained on the same images at another place: of the study, or another seed of the variant."""
+    """A run whose images this one must have: of the study, with images that have moved, or another seed of the
+    variant."""
     place = places[run.id]
     moved = (other.folder for other in runs if other.moved_from is not None and places[other.id] == place)
-    kin = (folder for folder in _kin(run.folder) if moved_from(folder, place) is not None)
+    kin = (folder for folder in _kin(run.folder) if run.action == "new" or moved_from(folder, place) is not None)
     return next((folder for folder in (*moved, *kin) if folder != run.folder), None)
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from lsc_engine.config.datasets import IMAGE_FILES, locate
 from lsc_engine.config.folders import SUFFIXES, link_to_nothing
-from lsc_engine.config.listing import ImageFiles, list_files
+from lsc_engine.config.listing import ImageFiles, Look, list_files
 from lsc_engine.data import ImageSource, normalise, open_source
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.named import by_name
@@ -32,6 +32,7 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.classes import listed, match
 from lsc_engine.runs.files import whole_file
 from lsc_engine.training.trained import Trained
+from lsc_engine.userpaths import absent
 
 BATCH = 512
 _MOST_THREADS = 16
@@ -75,15 +76,15 @@ def image_paths(given: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str
     found: list[Path] = []
     failed: list[tuple[Path, str]] = []
     for path in given:
-        if path.is_dir():
+        if os.path.isdir(path):
             inside = _in_folder(path, failed)
             if not inside and not any(at.is_relative_to(path) for at, _ in failed):
                 raise UsageError(f"IMAGE {path}: this folder holds no images ({', '.join(SUFFIXES)})")
             found += inside
-        elif path.is_file():
-            found.append(path)
+        elif (why := absent(path)) is not None:
+            failed.append((path, f"{path}: {why}"))
         else:
-            failed.append((path, f"{path}: there is no such file"))
+            found.append(path)
     return found, failed
 
 
@@ -105,7 +106,7 @@ def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
         for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
             if path.name.lower().endswith(SUFFIXES):
                 found.append(path)
-            elif path.is_symlink() and not path.exists():  # perhaps a folder on a disk that is not mounted
+            elif os.path.islink(path) and not os.path.exists(path):  # perhaps a folder on a disk that is not mounted
                 failed.append((path, f"{path} {link_to_nothing(path)}"))
     return found
 
@@ -138,7 +139,8 @@ def _files(trained: Trained, wanted: Wanted, dataset: str, root: Path) -> Pictur
     own = wanted.path is None and wanted.dataset in (None, trained.config.data.dataset)
     unique = own and trained.config.data.labels == "unique"
     split = wanted.split or "val"
-    listing = partial(list_files, dataset, root, unique=unique, skip_bad=True, look="names")
+    look: Look = "files" if unique else "names"
+    listing = partial(list_files, dataset, root, unique=unique, skip_bad=True, look=look)
     files = None if unique and split == "val" else listing(split, count=_count(trained, wanted))
     if files is None and wanted.split is None and not own:
         files = listing("train", count=wanted.classes)
@@ -148,10 +150,8 @@ def _files(trained: Trained, wanted: Wanted, dataset: str, root: Path) -> Pictur
     paths = _Paths(files)
     failed = tuple((entry.path, f"{entry.path} {entry.why}") for entry in files.bad)
     if unique:
-        if len(files) != trained.images:
-            note = (
-                f"{root} has {len(files):,} images, the run was trained on {trained.images:,}: labels are not compared"
-            )
+        if len(files) != trained.images or trained.files not in (None, files.content()):
+            note = f"{root} has not just the {trained.images:,} images of the training: labels are not compared"
             return Pictures(paths, None, None, paths, None, (note,), failed)
         return Pictures(paths, range(len(files)), None, paths, None, (), failed)
     if trained.config.data.labels == "unique":

@@ -35,13 +35,15 @@ from lsc_engine.training.taken import names_of, take
 class Trained:
     """A run's network and head in evaluation mode, with the weights of checkpoint `step`.
 
-    It takes images uint8 [`channels`, `image_size`, `image_size`]; `images`: how many it was trained on; `names`: those
+    It takes images uint8 [`channels`, `image_size`, `image_size`]; `images`: how many it was trained on; `files`: the
+    hash of their file names and sizes (`ImageFiles.content`), None where it is not known; `names`: those
     of its classes in the order of the labels, none where they have none; `unnamed`: a sentence where they are not
     certain.
     """
 
     config: RunConfig
     images: int
+    files: str | None
     classes: int
     channels: int
     image_size: int
@@ -83,7 +85,8 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     if found is None:
         which = "good checkpoint" if at is None else f"good checkpoint of step {at}"
         raise UsageError(f"{run.id} has no {which}; lsc-engine resume {run.id} makes one")
-    data = json.loads(found.state["identity"])["data"]
+    identity = json.loads(found.state["identity"])
+    data, files = identity["data"], (identity.get("files") or {}).get("files")
     images, classes, size = (int(data[key]) for key in ("images", "classes", "size"))
     channels = int(run.source.get("channels") or facts_of(config.data.dataset).channels)
     names, unnamed = _names(run, config, classes, data_dir)
@@ -97,7 +100,8 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     model.eval()
     head.eval()
     dtype = autocast_dtype(config.train.precision, device)
-    return Trained(config, images, classes, channels, size, names, unnamed, model, head, found.step, device, dtype)
+    what = (config, images, files, classes, channels, size, names, unnamed)
+    return Trained(*what, model, head, found.step, device, dtype)
 
 
 def _names(run: Run, config: RunConfig, classes: int, data_dir: Path | None) -> tuple[tuple[str, ...], str | None]:

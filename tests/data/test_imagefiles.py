@@ -117,6 +117,23 @@ def test_one_transparent_colour_is_white(tmp_path: Path, mode: str, clear: int |
     same(tmp_path / "a.png", SQUARE)
 
 
+def test_the_transparent_colour_of_a_16_bit_png_is_white(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), dtype=">u2")
+    pixels[:4] = clear = (1000, 2000, 65535)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0),
+        b"tRNS": struct.pack(">HHH", *clear),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    blocks = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks.items())
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(blocks))
+    found = decode(tmp_path / "a.png", 16)
+    assert (found[:4] == 255).all()
+    assert (found[4:] == 0).all()
+
+
 def test_half_transparent_is_halfway_to_white(tmp_path: Path) -> None:
     Image.new("RGBA", (20, 20), (0, 0, 0, 128)).save(tmp_path / "a.png")
     assert set(np.unique(decode(tmp_path / "a.png", 8))) == {127}
@@ -207,11 +224,13 @@ def test_decoding_leaves_the_settings_for_warnings_as_they_are(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda p: p.write_bytes(b""), "it is empty"),
+        (lambda p: p.write_bytes(b""), "is empty"),
         (lambda p: p.write_text("<html>404</html>"), "not an image of a known format"),
         (lambda p: p.mkdir(), "is a folder, not an image"),
+        (lambda p: os.mkfifo(p), "is not a regular file"),
+        (lambda p: p.symlink_to("/dev/zero"), "is not a regular file"),
         (lambda p: p.symlink_to("/nowhere/a.png"), "is a link to /nowhere/a.png, which is not there"),
-        (lambda p: p.symlink_to(p.name), "symbolic link"),
+        (lambda p: p.symlink_to(p.name), "is a link that leads to itself"),
     ],
 )
 def test_what_is_no_image_is_named_with_the_reason(tmp_path: Path, make: object, why: str) -> None:

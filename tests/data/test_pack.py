@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +139,61 @@ def test_damaged_packed_file_is_not_used(root: Path, tmp_path: Path, damage: str
     else:
         note.write_text(json.dumps({**fields, "classes": [["a", 5]]}))
     assert read_manifest(path) is None
+
+
+@pytest.mark.parametrize("damage", [lambda old: old[: len(old) // 2], lambda old: b"", lambda old: b"PK" * 50])
+def test_a_damaged_record_of_the_files_makes_the_copy_anew(
+    root: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "x.u8"
+    packed(reader_of(root), path)
+    record = path.with_suffix(".files.npz")
+    record.write_bytes(damage(record.read_bytes()))
+    (root / "train/a/000.png").unlink()
+    reader = reader_of(root)
+    manifest = packed(reader, path)
+    assert manifest.images == 99
+    assert torch.equal(PackedReader(path, manifest).pixels(), reader.read(torch.arange(99)))
+
+
+_WITHOUT_RIGHTS = """
+import sys
+from pathlib import Path
+from lsc_engine.config import listing
+from lsc_engine.data import imagefiles, pack
+files = listing.list_files("imagenet", Path(sys.argv[1]), "train", unique=False, count=None)
+try:
+    reader = imagefiles.FileReader(files, 16)
+    print(pack.pack(reader, Path(sys.argv[2]), dataset="imagenet", split="train", say=print, workers=0).sha256)
+except pack.LscError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write everywhere")
+def test_a_copy_in_a_folder_of_others_is_used_while_it_matches_and_refused_then(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "packed" / "x.u8"
+    manifest = packed(reader_of(root), path)
+    for entry in path.parent.iterdir():
+        entry.chmod(0o444)
+    path.parent.chmod(0o555)
+    before = path.read_bytes()
+    # Root without the right to pass over rights.
+    anyone = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+
+    def told() -> str:
+        words = [*anyone, sys.executable, "-c", _WITHOUT_RIGHTS, str(root), str(path)]
+        return subprocess.run(words, capture_output=True, text=True, timeout=240, check=True).stdout
+
+    try:
+        assert told() == f"{manifest.sha256}\n"
+        (root / "train/a/001.png").chmod(0o640)
+        assert told() == f"{manifest.sha256}\n"
+        (root / "train/a/000.png").unlink()
+        assert "Permission denied; name another data folder" in told()
+        assert path.read_bytes() == before
+    finally:
+        path.parent.chmod(0o755)
 
 
 def test_one_flipped_bit_is_found_by_the_hash(root: Path, tmp_path: Path) -> None:

@@ -487,6 +487,75 @@ def test_a_file_name_that_is_not_text_keeps_its_bytes(root: Path) -> None:
     assert len(json.loads(call(root, "predict", RUN, "new", "--json").out)["labels"]) == 3
 
 
+@pytest.mark.parametrize("change", ["image before", "image renamed", "one out, one in"])
+def test_unique_labels_are_compared_with_the_images_of_the_training_alone(tmp_path: Path, change: str) -> None:
+    colours(tmp_path / "pics", "bee", "cat")
+    train(tmp_path, "pics", "--set", "data.labels=unique")
+    pics, line = tmp_path / "pics", ("predict", "s", "--split", "train", "--json")
+    assert "accuracy" in json.loads(call(tmp_path, *line).out)
+    if change == "image renamed":
+        (pics / "bee/1.png").rename(pics / "bee/zz.png")
+    else:
+        shutil.copy(pics / "cat/0.png", pics / "0.png")
+    if change == "one out, one in":
+        (pics / "cat/3.png").unlink()
+    told = json.loads(call(tmp_path, *line).out)
+    assert "accuracy" not in told
+    assert "labels are not compared" in told["notes"][0]
+    assert all("true" not in row for row in told["labels"])
+
+
+@pytest.mark.parametrize("change", [added, renamed, removed])
+def test_another_seed_of_a_study_has_the_classes_of_the_first(root: Path, change: Callable[[Path], None]) -> None:
+    first = json.loads((run_of(root).path / "classes.json").read_text())["names"][:2]
+    (root / "few.toml").write_text((root / "p.toml").read_text().replace("[data]", "[data]\nclasses = 2"))
+    call(root, "run", "few.toml", "--name", "few")
+    change(root)
+    told = call(root, "run", "few.toml", "--name", "few", "--seeds", "0,1", code=2)
+    assert "was trained on other classes" in told.err
+    assert read_classes(root / "runs/few/default/seed-0") == tuple(first)
+    assert not (root / "runs/few/default/seed-1").exists()
+
+
+def test_another_seed_of_a_study_has_the_images_of_the_first(root: Path) -> None:
+    (root / "pics/dog/3.png").write_bytes((root / "pics/bee/3.png").read_bytes())
+    told = call(root, "run", "p.toml", "--name", "s", "--seeds", "0,1", code=2)
+    assert "1 of 36 images looked at are other images" in told.err
+    assert "another --name" in told.err
+
+
+@pytest.mark.parametrize("held", ["val/ant/0.png", "a/b/0.png", "readme.txt", "ant/notes.txt"])
+@pytest.mark.parametrize("more", ["data.labels=class", "data.labels=unique", "data.skip_bad=true"])
+def test_a_folder_without_training_images_is_told_as_such(tmp_path: Path, held: str, more: str) -> None:
+    file = tmp_path / "pics" / held
+    file.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(file, "png")
+    preset(tmp_path)
+    for words in (("check", "p.toml"), ("run", "p.toml", "--name", "s")):
+        told = call(tmp_path, *words, "--set", more, code=2)
+        assert "no images in" in told.err
+        assert "batch_size" not in told.err
+        assert "model.dim" not in told.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_does_not_go_on_in_an_empty_place(root: Path) -> None:
+    run = broken_off(run_of(root), 60)
+    (root / "empty").mkdir()
+    for place, why in (("empty", "no images in"), ("", "name a folder"), ("pics/bee", "no images in")):
+        assert why in call(root, "resume", "s", "--set", f"data.path={place}", code=2).err
+        assert run.status().state == "stopped"
+
+
+def test_what_is_no_regular_file_fails_alone(root: Path) -> None:
+    os.mkfifo(root / "pics/bee/pipe.png")
+    (root / "pics/cat/zero.jpg").symlink_to("/dev/zero")
+    for words in (("--path", "pics", "--split", "train"), ("pics",), ("pics/bee/pipe.png", "pics/cat", "pics/dog")):
+        told = json.loads(call(root, "predict", "s", *words, "--json", code=1).out)
+        assert len(told["labels"]) == 36 - 12 * (len(words) == 3)
+        assert {row["error"].rpartition(" is ")[2] for row in told["failed"]} == {"not a regular file"}
+
+
 def test_unique_labels_of_other_images_are_not_compared(root: Path) -> None:
     train(root, "pics", "--set", "data.labels=unique", name="u", steps=8)
     run = "u/default/seed-0"
