@@ -175,7 +175,8 @@ def _all_bad(
     try:
         say("looking for other images that cannot be used, to report all of them together")
         with attended(go_on, say):
-            return look(config.data, data_dir=data_dir, say=say) or str(error)
+            found = look(config.data, data_dir=data_dir, say=say)
+        return f"{found}, in a study of another --name" if found else str(error)
     except LostRunError:
         raise
     except (Interrupted, LscError):
