@@ -236,6 +236,13 @@ def _entries(folder: Path) -> _Entries:
     return _Entries(tuple(sorted(folders)), tuple(sorted(files)), dict(sorted(blocked.items())))
 
 
+def _entries_or_none(folder: Path) -> _Entries | None:
+    try:
+        return _entries(folder)
+    except FolderError:
+        return None
+
+
 def _is_image(name: str, dataset: str = "folder") -> bool:
     if not name.lower().endswith(SUFFIXES) or name.startswith("."):
         return False
@@ -313,17 +320,16 @@ def _of_classes(dataset: str, base: Path, classes: dict[str, Path], what: str) -
     empty: list[str] = []
     deep: list[str] = []
     others: Counter[str] = Counter()
-    for name, folder in classes.items():
-        try:
-            inside = _entries(folder)
-        except UsageError:
-            continue  # reported with the folders that cannot be read
-        images = any(_is_image(file, dataset) for file in inside.files + tuple(inside.folders))
-        below = next((n for n in inside.folders if not _left_out(n) and _has_images(folder / n, dataset)), None)
-        empty += [] if images else [name]
-        deep += [] if below is None else [f"{name}/{below}"]
-        passed = [f for f in inside.files if not f.startswith(".") and not f.lower().endswith(SUFFIXES)]
-        others.update(os.path.splitext(file)[1].lower() or "without suffix" for file in passed)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for (name, folder), inside in zip(classes.items(), pool.map(_entries_or_none, classes.values()), strict=True):
+            if inside is None:
+                continue  # reported with the folders that cannot be read
+            images = any(_is_image(file, dataset) for file in inside.files)
+            below = next((n for n in inside.folders if not _left_out(n) and _has_images(folder / n, dataset)), None)
+            empty += [] if images else [name]
+            deep += [] if below is None else [f"{name}/{below}"]
+            passed = [f for f in inside.files if not f.startswith(".") and not f.lower().endswith(SUFFIXES)]
+            others.update(os.path.splitext(file)[1].lower() or "without suffix" for file in passed)
     notes = []
     if empty:
         notes.append(f"{base}: {len(empty)} of {len(classes)} classes have no {what}: {listed(empty)}")
