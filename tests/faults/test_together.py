@@ -8,6 +8,7 @@ import random
 import re
 import signal
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,6 @@ name = "b"
 start_from = "@a"
 model.dim = 8
 """
-STEPS = 2 * 3 * 8 + 4 * 16
 
 
 def said(process: Process) -> str:
@@ -95,18 +95,28 @@ def attempts_of(run_folder: Path) -> int:
     return open_run(run_folder).status().attempt
 
 
+@dataclass(frozen=True)
+class Alone:
+    """What one process makes of the study, and the steps that it takes."""
+
+    results: dict[str, tuple[str, Any]]
+    steps: int
+
+
 @pytest.fixture(scope="module")
-def alone(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Any]]:
-    """What one process makes of the study."""
+def alone(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     folder = place(tmp_path_factory.mktemp("alone"), STUDY)
     assert train(server, folder, setup=PHASES).wait() == 0
-    assert begun(folder, "t") == STEPS
-    return results(folder)
+    found = Alone(results(folder), begun(folder, "t"))
+    # Tries, and what is trained with the best of them.
+    assert len({rate for name, (_, rate) in found.results.items() if name.startswith("t.tune/")}) >= 3
+    assert {name for name in found.results if name.startswith("t/")}
+    return found
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_two_processes_and_a_kill_make_what_one_makes(
-    server: Server, alone: dict[str, tuple[str, Any]], tmp_path: Path, round_: int
+    server: Server, alone: Alone, tmp_path: Path, round_: int
 ) -> None:
     draw = random.Random(f"{SEED} {round_}")
     folder = place(tmp_path / "t", STUDY)
@@ -116,7 +126,7 @@ def test_two_processes_and_a_kill_make_what_one_makes(
 
     first = start(1)
     # The second begins at the same moment, or after some steps of the first.
-    late, due = draw.choice([0, draw.randint(1, STEPS // 2)]), draw.randint(1, STEPS - 10)
+    late, due = draw.choice([0, draw.randint(1, alone.steps // 2)]), draw.randint(1, alone.steps - 10)
     until(lambda: begun(folder, "t") >= late)
     second = start(2)
     victim, other = (first, second) if draw.random() < 0.5 else (second, first)
@@ -126,16 +136,14 @@ def test_two_processes_and_a_kill_make_what_one_makes(
         victim.send(signal.SIGKILL)
         assert victim.wait() == -signal.SIGKILL
     assert other.wait() == 0, said(other)
-    assert results(folder) == alone
+    assert results(folder) == alone.results
     attempts = Counter({run.id: attempts_of(run.path) for run in list_runs([folder / "runs"])})
     # What the killed process was at, and nothing else, took a second attempt.
-    assert sum(attempts.values()) <= len(alone) + killed, attempts
+    assert sum(attempts.values()) <= len(alone.results) + killed, attempts
     assert "Traceback" not in said(first) + said(second)
 
 
-def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(
-    server: Server, alone: dict[str, tuple[str, Any]], tmp_path: Path
-) -> None:
+def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(server: Server, alone: Alone, tmp_path: Path) -> None:
     folder = place(tmp_path / "t", STUDY)
     # The first process stays in the middle of its first try; the other does what is left, and waits by itself.
     first = train(server, folder, setup=PHASES, env={"FAULT_SLOW": "t4"}, log=folder / "1.txt")
@@ -151,7 +159,7 @@ def test_no_rate_is_chosen_while_a_try_is_held_elsewhere(
     go_on(folder)
     assert {first.wait(), second.wait()} <= {0, 1}
     assert train(server, folder, log=folder / "3.txt").wait() == 0
-    assert results(folder) == alone
+    assert results(folder) == alone.results
     assert all(attempts_of(run.path) == 1 for run in list_runs([folder / "runs"]))
 
 
