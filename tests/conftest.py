@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,8 +23,14 @@ for number in (signal.SIGHUP, signal.SIGINT):
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = dict(os.environ)
     for name in ("LSC_RUNS", "LSC_DATA", "LSC_PRESETS", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    yield
+    # The command line, run in this process, prepares the environment of its children for good.
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)

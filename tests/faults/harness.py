@@ -141,6 +141,8 @@ class Server:
     ) -> Process:
         """`lsc-engine words` in `folder`, after the code `setup`."""
         log = log or folder / "out.txt"
+        # It is there at once, whenever the process gets to open it.
+        log.touch()
         request = {"start": words, "cwd": str(folder), "env": {**ENV, **(env or {})}, "log": str(log), "setup": setup}
         return Process(self, self.ask(request)["pid"], log)
 
