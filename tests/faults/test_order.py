@@ -18,6 +18,7 @@ TELLING = (
     PHASES
     + """
 import hashlib, json
+from lsc_engine.training import session
 _seen_file = open("seen.jsonl", "a", buffering=1)
 _backward = session.Session.backward
 def _told(self, writer, batch, step):

@@ -14,8 +14,9 @@ from report_studies import call, make_study
 
 from lsc_engine.errors import UsageError
 from lsc_engine.report.exports import best_step
-from lsc_engine.runs import RunWriter, open_run
+from lsc_engine.runs import open_run
 from lsc_engine.runs.latex import tabular
+from lsc_engine.runs.metrics import format_line
 
 
 @pytest.fixture
@@ -30,9 +31,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_csv_holds_every_logged_value(made: Path) -> None:
     run = open_run("fig9/n_min/seed-1", [made])
-    with RunWriter.open(run.path, device="cpu", total_steps=80, echo=False) as writer:
-        writer.metrics(77, 11.0, 5.5, {"train/loss": float("inf"), "train/nc1": float("nan")})
-        writer.finish("finished", 0, "")
+    with open(run.path / "metrics.jsonl", "ab") as file:
+        file.write(format_line(77, 11.0, 5.5, 1, {"train/loss": float("inf"), "train/nc1": float("nan")}))
     document = json.loads(call("export", "fig9", "--to", "csv", "--json"))
     assert document["files"] == ["paper-fig9.csv"]
     assert len(document["runs"]) == 9
