@@ -130,10 +130,16 @@ class Keymap:
     def load(path: Path) -> tuple[Keymap, str]:
         """The keymap of a file and, where lines of it cannot be used, a sentence that says which. Never raises."""
         try:
-            document = tomllib.loads(decoded(path.read_bytes()))
+            text = decoded(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return Keymap(), ""
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            return Keymap(), f"{path.name}: not read: {error}"
+        except ValueError as error:
+            return Keymap(), f"{path.name} {error}"
+        try:
+            document = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
             return Keymap(), f"{path.name}: not read: {error}"
         changes: dict[str, tuple[str, ...]] = {}
         faults = []

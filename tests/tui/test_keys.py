@@ -89,3 +89,18 @@ async def test_textuals_own_keys_do_nothing(runs: Path) -> None:
         assert app.return_code is None
         assert len(app.screen_stack) == 1 or app.screen is app.lsc_screen
         assert text_of(app) == before
+
+
+def test_a_key_file_with_a_byte_order_mark_and_one_of_another_encoding(tmp_path: Path) -> None:
+    """As Notepad and PowerShell save them."""
+    path = tmp_path / "keys.toml"
+    path.write_text('quit = "Q"\n', encoding="utf-8-sig")
+    keymap, fault = Keymap.load(path)
+    assert fault == ""
+    assert keymap.commands["quit"].keys == ("Q",)
+    path.write_text('quit = "Q"\n', encoding="utf-16")
+    keymap, fault = Keymap.load(path)
+    assert fault == "keys.toml is UTF-16 text; save it as UTF-8"
+    assert keymap.commands["quit"].keys == Keymap().commands["quit"].keys
+    # A home that is no folder has no key file.
+    assert Keymap.load(Path("/dev/null/lsc/keys.toml"))[1] == ""
