@@ -229,11 +229,10 @@ async def test_keys_struck_faster_than_an_overlay_closes(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         for opened in ("?", ":"):
             _hit(app, opened)
-            await pilot.pause()
-            assert len(app.screen_stack) == 2
-            overlay = app.screen
+            await pause_until(pilot, lambda: len(app.screen_stack) == 2)
             for _ in range(3):
-                overlay.post_message(events.Key("escape", None))
+                _hit(app, "escape")
+            await pause_until(pilot, lambda: len(app.screen_stack) == 1)
             await pilot.pause()
             assert [type(screen).__name__ for screen in app.screen_stack] == ["RunsScreen"]
 
