@@ -25,9 +25,10 @@ demo: $(VENV)/.installed
 
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# What answers within a minute: numbers, presets, run folders, charts; no process that loads torch.
+# What answers within a minute: numbers, presets, run folders, charts, without fuzzing and without training.
 fast: $(VENV)/.installed-dev
-	$(PYTEST) -m "not slow" tests/charts tests/config tests/heads tests/runs tests/vectors
+	$(PYTEST) -m "not slow" tests/charts tests/config tests/heads tests/runs tests/vectors \
+		--ignore tests/config/test_malformed.py --ignore tests/runs/test_fuzz.py
 
 # All but what is marked slow.
 test: $(VENV)/.installed-dev
