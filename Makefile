@@ -42,7 +42,7 @@ slow: $(VENV)/.installed-dev
 # What the suite does with 10 random kills, with 100 and other moments every time; KILLS=1000 for a night.
 KILLS ?= 100
 faults: $(VENV)/.installed-dev
-	LSC_FAULT_KILLS=$(KILLS) LSC_FAULT_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/faults --timeout=36000
+	LSC_FAULT_KILLS=$(KILLS) LSC_FAULT_ROUNDS=20 LSC_FAULT_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/faults --timeout=36000
 
 # Every small preset of the papers: trained, reported into docs/results, told in the README's table. An hour on two CPU
 # cores the first time; what has not changed since is skipped.

@@ -35,7 +35,8 @@ else:
 
 _MOVING = ("starting", "running", "stopping", "stalled")
 DEMO = "the demo replays recorded runs and trains nothing; lsc-tui without --demo does"
-_OVER = ("stopped", "failed", "diverged", "lost")
+# What `resume` goes on with; of a stalled one it makes sure first that its process is gone.
+_OVER = ("stopped", "failed", "diverged", "lost", "stalled")
 
 
 def named(views: list[RunView]) -> str:

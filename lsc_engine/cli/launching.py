@@ -30,7 +30,7 @@ from lsc_engine.runs.fork import create_fork, fork_config, moved_config
 from lsc_engine.runs.host import process_start, this_process
 from lsc_engine.runs.launch import tell_begun
 from lsc_engine.runs.layout import launch_log
-from lsc_engine.runs.lock import holder
+from lsc_engine.runs.lock import Holder, holder
 from lsc_engine.runs.needed import held_runs, missing_runs
 from lsc_engine.runs.provenance import describe_source
 from lsc_engine.runs.studies import begin_study
@@ -290,15 +290,31 @@ def train(runs: Sequence[StudyRun], place: Place, *, for_all: bool = False) -> t
         say(f"{len(done)} of {len(runs)} runs are done already")
     if not todo:
         return _code_of(run.status.state for run in done if run.status), {}
+    if not place.wait and not for_all and (held := _all_held(todo)):
+        for name, who in held.items():
+            say(f"{name}: {who.sentence()}")
+        return 1, {}
     try:
         for run in todo:
-            enqueue(run.folder, _attempts(run), this_process())
+            if run.action != "busy":
+                enqueue(run.folder, _attempts(run), this_process())
         states, code = _trained(todo, done, place, for_all)
     except (KeyboardInterrupt, SystemExit):
         _leave(todo)
         raise
     _leave(run for run in todo if states.get(run.id, "elsewhere") == "elsewhere")
     return code, states
+
+
+def _all_held(runs: Sequence[StudyRun]) -> dict[str, Holder]:
+    """Who trains each run, by id, if other processes train all of them; torch is not needed to say so."""
+    found: dict[str, Holder] = {}
+    for run in runs:
+        held = holder(run.folder) if run.action == "busy" else None
+        if held is None:
+            return {}
+        found[run.id] = held
+    return found
 
 
 def _leave(runs: Iterable[StudyRun]) -> None:

@@ -173,6 +173,7 @@ def _describe(run: Run, status: Status, facts: dict[str, Any]) -> str:
     lines = [f"{run.id}   {facts['short']}", f"  state       {status.shown_state}, {done}, attempt {status.attempt}"]
     told = {
         "message": status.news,
+        "earlier": status.earlier,
         "exit code": "" if status.exit_code is None else str(status.exit_code),
         "where": " ".join(part for part in (status.host, status.device, status.owner) if part),
         "forked from": _lineage(run.source.get("parent")),
