@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +170,9 @@ def test_a_stopped_try_leaves_the_choice_open(server: Server, tmp_path: Path) ->
     until(lambda: begun(folder, "!"))
     (run,) = [run for run in list_runs([folder / "runs"]) if run.status().state == "running"]
     assert server.start(folder, "stop", run.id, log=folder / "stop.txt").wait() == 0
+    # Requests are looked for about twice a second: at the next step the time has come for sure.
+    began = time.monotonic()
+    until(lambda: time.monotonic() > began + 1.0)
     go_on(folder)
     assert first.wait() == 1
     assert f"no rate is chosen while a try has not ended: {run.id} is stopped" in said(first)
