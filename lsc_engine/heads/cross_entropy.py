@@ -62,7 +62,7 @@ class CrossEntropyHead(Head):
                     there = torch.tensor(rows)
                     here = (there >= 0).nonzero().squeeze(1)
                     there = there[here]
-                own[name][here] = given[there].to(own[name])
+                own[name][here.to(own[name].device)] = given[there.to(given.device)].to(own[name])
                 taken.append(f"{name} ({len(here)} of {len(own[name])} rows)")
         return taken
 
