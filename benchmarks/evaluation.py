@@ -20,8 +20,7 @@ from lsc_engine.config import derive, plan_study
 from lsc_engine.data import eval_batches
 from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.runs import RunWriter
-from lsc_engine.runs.writer import create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.evaluate import evaluate
 from lsc_engine.training.session import Session

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.config import derive, plan_study
 from lsc_engine.errors import LscError
-from lsc_engine.runs import RunWriter
-from lsc_engine.runs.writer import create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.loop import train
 from lsc_engine.training.session import Session

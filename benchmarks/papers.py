@@ -31,8 +31,8 @@ from lsc_engine.config import PresetInfo, shipped_presets
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report.check import claim_row, claims_document
 from lsc_engine.report.text import cell
-from lsc_engine.runs.launch import python_command
-from lsc_engine.runs.studies import Study, find_study, tries_of
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.runs.read.studies import Study, find_study, tries_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {
@@ -203,7 +203,7 @@ def study_of(info: PresetInfo, runs_dir: Path) -> Study | None:
 
 def to_trash(info: PresetInfo, runs_dir: Path) -> None:
     """Move what an earlier state of the preset or of the code has trained out of the way."""
-    from lsc_engine.runs.notes import move_to_trash
+    from lsc_engine.runs.read.notes import move_to_trash
 
     study = study_of(info, runs_dir)
     if study is None:

@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.runs.embeddings import list_snapshots
-from lsc_engine.runs.launch import python_command
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.runs.read.embeddings import list_snapshots
 from lsc_tui.demo import ARCHIVE, HOST
 
 HERE = Path(__file__).parent

@@ -17,8 +17,7 @@ import torch
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.config import plan_study
 from lsc_engine.errors import LscError
-from lsc_engine.runs import RunWriter
-from lsc_engine.runs.writer import create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
 
 CALLS = ("metrics", "status", "heartbeat", "message", "requests", "record", "trouble", "sync", "finish")
 

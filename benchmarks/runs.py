@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from lsc_engine.config import plan_study
-from lsc_engine.runs.writer import RunWriter, create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
 
 PRESET, VARIANT = "demo", "V21-384"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.errors import LscError
-from lsc_engine.runs.launch import python_command
+from lsc_engine.runs.folder.process import python_command
 
 from .runs import many_runs
 from .terminal import Terminal

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.errors import LscError
-from lsc_engine.runs.launch import python_command
+from lsc_engine.runs.folder.process import python_command
 
 _ESCAPES = re.compile(rb"\x1b\[[?<>=]*[0-9;:]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>()][A-Z0-9]?")
 KEPT = 400_000

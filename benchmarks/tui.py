@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.runs import MetricsTail, list_runs, short_ids
+from lsc_engine.runs.metrics.reader import MetricsTail
+from lsc_engine.runs.read.run import list_runs, short_ids
 
 from .runs import RunAtWork, long_run, many_runs, new_run
 from .terminal import Terminal

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(print_keys())
     from lsc_engine.errors import UsageError
     from lsc_engine.plugins import look_only
-    from lsc_engine.runs.layout import runs_dirs
+    from lsc_engine.runs.folder.layout import runs_dirs
 
     # What is started from here imports nothing from the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"

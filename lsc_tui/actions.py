@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.errors import LscError
-from lsc_engine.runs import control, notes
 from lsc_engine.runs.files import MAX_TOML, read_bytes
-from lsc_engine.runs.launch import python_command
-from lsc_engine.runs.layout import PRESET
-from lsc_engine.runs.run import Run
-from lsc_engine.runs.tables import write_csv
+from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder.layout import PRESET
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.runs.metrics.table import write_csv
+from lsc_engine.runs.read import notes
+from lsc_engine.runs.read.run import Run
+from lsc_engine.studies import control
 from lsc_engine.userpaths import home_path
 from lsc_tui.frame import Answers
 from lsc_tui.lines import size_text
@@ -118,7 +120,7 @@ class RunCommands(_Base):
 
         def stop() -> None:
             for view in views:
-                control.request(view.run.path, "stop")
+                requests.request(view.run.path, "stop")
 
         def kill() -> None:
             for view in views:
@@ -145,7 +147,7 @@ class RunCommands(_Base):
 
         def work() -> None:
             for view in views:
-                control.request(view.run.path, "checkpoint")
+                requests.request(view.run.path, "checkpoint")
 
         self._try(work, f"checkpoint asked of {named(views)}")
 

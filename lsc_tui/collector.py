@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lsc_engine.runs.layout import METRICS, short_ids
-from lsc_engine.runs.metrics import MetricsTable
-from lsc_engine.runs.run import Run, list_runs
+from lsc_engine.runs.folder.layout import METRICS, short_ids
+from lsc_engine.runs.metrics.reader import MetricsTable
+from lsc_engine.runs.read.run import Run, list_runs
 from lsc_engine.userpaths import home_path
 from lsc_tui.hardware import Sampler
 from lsc_tui.model import Curves, Folder, Hardware, RunView

@@ -26,8 +26,8 @@ from lsc_engine.analysis.compare import (
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
 from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
 from lsc_engine.errors import LscError
-from lsc_engine.runs.run import Run
-from lsc_engine.runs.studies import tries_beside
+from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.studies import tries_beside
 from lsc_tui.explaining import Behind, behind, why_they_disagree
 from lsc_tui.lines import clean
 from lsc_tui.model import ACCURACY, LETTERS, LOSS, RunView, Store, setting, value_text

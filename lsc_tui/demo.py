@@ -20,12 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsc_engine.analysis.compare import is_loss
-from lsc_engine.runs import control
-from lsc_engine.runs.embeddings import list_snapshots
 from lsc_engine.runs.files import replace_file
-from lsc_engine.runs.layout import LOG, METRICS, STATUS
-from lsc_engine.runs.rows import parse_line
-from lsc_engine.runs.status import Status, read_status, write_status
+from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder.layout import LOG, METRICS, STATUS
+from lsc_engine.runs.folder.status import Status, read_status, write_status
+from lsc_engine.runs.metrics.parsing import parse_line
+from lsc_engine.runs.read.embeddings import list_snapshots
 
 ARCHIVE = Path(__file__).parent / "demo_runs.tar.xz"
 HOST = "demo"
@@ -218,7 +218,7 @@ class _Tape:
 
     def answer(self) -> bool:
         """Answer what was asked of the run; False if it is to stop."""
-        asked = control.take(self.folder)
+        asked = requests.take(self.folder)
         if "stop" in asked:
             self._write(
                 replace(read_status(self.folder), state="stopped", exit_code=143, eta=None, heartbeat=time.time(),

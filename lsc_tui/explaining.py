@@ -14,7 +14,7 @@ from typing import Any
 from lsc_engine.analysis.compare import Row
 from lsc_engine.errors import LscError
 from lsc_engine.runs.files import UnreadableError, read_toml
-from lsc_engine.runs.layout import PRESET
+from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.vectors.counting import facts, near_in_use
 from lsc_tui.lines import loss_text, thousands

@@ -16,8 +16,8 @@ import lsc_engine
 from lsc_engine.analysis.compare import LevelResult, Row, is_loss
 from lsc_engine.analysis.seed_curves import Mean, drawn
 from lsc_engine.errors import LscError
-from lsc_engine.runs.latex import tabular
-from lsc_engine.runs.launch import python_command
+from lsc_engine.report.latex import tabular
+from lsc_engine.runs.folder.process import python_command
 from lsc_tui.comparing import Compared, level_name, shown_levels
 from lsc_tui.lines import clean
 from lsc_tui.model import LETTERS, value_text

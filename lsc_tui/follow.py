@@ -22,10 +22,10 @@ from lsc_engine.config import Preset, check_text, plan_study, study_fault
 from lsc_engine.config.names import suggested_name
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import open_run
-from lsc_engine.runs.checkpoints import list_checkpoints
-from lsc_engine.runs.launch import python_command
-from lsc_engine.runs.study import free_name, look_at_study
+from lsc_engine.runs.folder.checkpoints import list_checkpoints
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies.prepare import free_name, look_at_study
 from lsc_tui.form import SETTINGS, Form, toml_text
 from lsc_tui.reports import made_words
 
@@ -178,7 +178,7 @@ def _missing(out: Outcome, chosen: list[str]) -> None:
 
 
 def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
-    from lsc_engine.runs.fork import fork_config
+    from lsc_engine.studies.fork import fork_config
 
     try:
         parent = open_run(form.parent, [form.runs_dir])

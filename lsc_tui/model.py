@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lsc_engine.charts import Series
-from lsc_engine.runs.layout import runs_dirs
-from lsc_engine.runs.run import Run, loss_group, loss_kind
-from lsc_engine.runs.status import Status
+from lsc_engine.runs.folder.layout import runs_dirs
+from lsc_engine.runs.folder.status import Status
+from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_tui.lines import clean
 from lsc_tui.reports import Report
 from lsc_tui.snapshots import Kept

@@ -13,7 +13,7 @@ _KINDS = {"c": "cosine", "d": "distance", "b": "cosine + distance", "e": "cross-
 
 
 def loss_word(group: str) -> str:
-    """The word for a group of losses (runs.run.loss_group): `cosine`; a plugin's by its own name; "" if unknown."""
+    """The word for a group of losses (loss_group): `cosine`; a plugin's by its own name; "" if unknown."""
     return clean(group[2:]) if group.startswith("o ") else _KINDS.get(group[:1], "")
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lsc_engine.runs.changes import FIXED, layers_fixed
 from lsc_engine.runs.files import UnreadableError, open_regular
-from lsc_engine.runs.layout import LOG, METRICS, NOTES, STATUS
-from lsc_engine.runs.metrics import MetricsTable
-from lsc_engine.runs.notes import read_notes
-from lsc_engine.runs.rows import parse_line
-from lsc_engine.runs.run import Run
+from lsc_engine.runs.folder.layout import LOG, METRICS, NOTES, STATUS
+from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+from lsc_engine.runs.metrics.parsing import parse_line
+from lsc_engine.runs.metrics.reader import MetricsTable
+from lsc_engine.runs.read.notes import read_notes
+from lsc_engine.runs.read.run import Run
 from lsc_tui.model import LOSS, Curve, Curves, RunView
 
 TREND_POINTS = 24

@@ -13,8 +13,8 @@ from typing import Any
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs.files import MAX_TOML, read_bytes
-from lsc_engine.runs.layout import NAME, stays_inside
-from lsc_engine.runs.studies import STUDIES
+from lsc_engine.runs.folder.layout import NAME, stays_inside
+from lsc_engine.runs.read.studies import STUDIES
 from lsc_engine.textfiles import decoded
 from lsc_tui.lines import thousands
 

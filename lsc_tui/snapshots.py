@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsc_engine.runs.embeddings import Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.files import UnreadableError
-from lsc_engine.runs.layout import EMBEDDINGS
-from lsc_engine.runs.run import Run
+from lsc_engine.runs.folder.layout import EMBEDDINGS
+from lsc_engine.runs.read.embeddings import Snapshot, list_snapshots, read_snapshot
+from lsc_engine.runs.read.run import Run
 
 # A folder that has not changed is looked into this often before its own time is trusted: file systems keep it coarsely.
 _LOOKS = 3

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs.files import MAX_TOML, read_bytes
-from lsc_engine.runs.launch import python_command
-from lsc_engine.runs.layout import METRICS
-from lsc_engine.runs.run import Run
-from lsc_engine.runs.studies import STUDIES
+from lsc_engine.runs.folder.layout import METRICS
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.studies import STUDIES
 from lsc_engine.textfiles import decoded
 from lsc_tui.lines import clean
 from lsc_tui.model import RunView
@@ -75,7 +75,7 @@ def standing(runs: Sequence[Run]) -> str:
         return ""
     from lsc_engine.analysis.compare import compare
     from lsc_engine.analysis.verdict import verdicts
-    from lsc_engine.runs.studies import tries_beside
+    from lsc_engine.runs.read.studies import tries_beside
 
     try:
         told = verdicts(compare(runs, tries=tries_beside(runs)))

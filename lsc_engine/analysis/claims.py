@@ -32,7 +32,7 @@ from lsc_engine.analysis.verdict import (
 )
 from lsc_engine.config.reporting import BenchClaim, Claim
 from lsc_engine.config.tuning import LOWEST, Purpose, claim_purposes, implied_claims
-from lsc_engine.runs import Run
+from lsc_engine.runs.read.run import Run
 
 REFUTED = "does not hold"
 NOT_COMPARED = "not compared"

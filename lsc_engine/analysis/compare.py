@@ -20,8 +20,8 @@ import numpy as np
 from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.files import number_of
-from lsc_engine.runs.load import overloaded
-from lsc_engine.runs.run import Run, loss_group, loss_kind
+from lsc_engine.runs.folder.machine_load import overloaded
+from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of
 
 UNITS = ("steps", "epochs", "seconds")

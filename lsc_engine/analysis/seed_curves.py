@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from lsc_engine.runs.files import number_of
-from lsc_engine.runs.rows import Floats
-from lsc_engine.runs.run import Run
+from lsc_engine.runs.metrics.parsing import Floats
+from lsc_engine.runs.read.run import Run
 
 AXES = ("epoch", "step", "time", "images")
 # Places at which several long seeds are averaged: more than any chart has columns.

@@ -9,7 +9,7 @@ from typing import Any
 
 from lsc_engine.analysis.compare import Tried, first_reach
 from lsc_engine.config.tuning import LOWEST, Purpose, at_edge, lower_is_better, next_value
-from lsc_engine.runs import Run
+from lsc_engine.runs.read.run import Run
 
 Values = Mapping[str, Any]
 

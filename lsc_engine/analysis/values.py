@@ -28,12 +28,12 @@ from lsc_engine.analysis.trivial import Floor
 from lsc_engine.config.merge import nested
 from lsc_engine.config.reporting import BenchClaim, Claim
 from lsc_engine.errors import LscError
-from lsc_engine.runs import Run
-from lsc_engine.runs.changes import FIXED
-from lsc_engine.runs.layout import TRIES
-from lsc_engine.runs.rows import Floats, Ints
+from lsc_engine.runs.folder.layout import TRIES
+from lsc_engine.runs.folder.status import Status
+from lsc_engine.runs.metrics.columns import FIXED
+from lsc_engine.runs.metrics.parsing import Floats, Ints
+from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.settings import settings_of
-from lsc_engine.runs.status import Status
 
 VALUES = "values.csv"
 FORMAT = 1

@@ -68,9 +68,9 @@ def embed(
 
     Example: lsc-engine embed demo/V21-min/seed-0 --out digits.safetensors
     """
-    from lsc_engine.runs import find_run
+    from lsc_engine.runs.read.run import open_run
 
-    found = find_run(run, runs_dir)
+    found = open_run(run, runs_dir)
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
     file = _free(user_path(out or f"{stem}.safetensors"), force)
@@ -133,9 +133,9 @@ def predict(
 
     Example: lsc-engine predict demo/V21-min/seed-0 digit.png
     """
-    from lsc_engine.runs import find_run
+    from lsc_engine.runs.read.run import open_run
 
-    found = find_run(run, runs_dir)
+    found = open_run(run, runs_dir)
     whole = dataset is not None or split is not None or path is not None or classes is not None
     if bool(images) == whole:
         raise UsageError("name image files, or a data set by --dataset or --split, one of both")

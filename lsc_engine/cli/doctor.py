@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from lsc_engine.config.datasets import DATASETS, NO_HOME, data_folder, locate, missing_sentence
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.launch import python_command
+from lsc_engine.runs.folder.process import python_command
 from lsc_engine.userpaths import user_name, user_path
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
-    from lsc_engine.runs import Run
+    from lsc_engine.runs.read.run import Run
 
 
 def register(app: typer.Typer) -> None:
@@ -34,9 +34,11 @@ def stop(
 
     Example: lsc-engine stop fig9/n_min/seed-2
     """
-    from lsc_engine.runs import control, find_run
+    from lsc_engine.runs.folder import requests
+    from lsc_engine.runs.read.run import open_run
+    from lsc_engine.studies import control
 
-    found = find_run(run, runs_dir)
+    found = open_run(run, runs_dir)
     status = found.status()
     if status.shown_state == "lost":
         raise LscError(
@@ -50,7 +52,7 @@ def stop(
         state = control.kill(found.path).state
         left = _waiting_beside(found) if in_turn else []
     else:
-        control.request(found.path, "stop")
+        requests.request(found.path, "stop")
         state = status.shown_state
     if as_json:
         told = {"id": found.id, "state": state, "asked": not (now and status.active)}
@@ -72,7 +74,7 @@ def stop(
 
 def _waiting_beside(run: Run) -> list[str]:
     """The queued runs of the same study."""
-    from lsc_engine.runs import list_runs
+    from lsc_engine.runs.read.run import list_runs
 
     beside = list_runs([run.root]) if run.root is not None else []
     return [other.id for other in beside if other.study == run.study and other.status().state == "queued"]
@@ -88,9 +90,10 @@ def note(
 
     Example: lsc-engine note 7c1e "rerun with lr 3e-5 if slow"
     """
-    from lsc_engine.runs import find_run, notes
+    from lsc_engine.runs.read import notes
+    from lsc_engine.runs.read.run import open_run
 
-    found = find_run(run, runs_dir)
+    found = open_run(run, runs_dir)
     notes.add_note(found.path, text)
     _told(found, f"note added to {found.id}", as_json)
 
@@ -106,9 +109,10 @@ def tag(
 
     Example: lsc-engine tag 7c1e paper-scale
     """
-    from lsc_engine.runs import find_run, notes
+    from lsc_engine.runs.read import notes
+    from lsc_engine.runs.read.run import open_run
 
-    found = find_run(run, runs_dir)
+    found = open_run(run, runs_dir)
     (notes.remove_tag if remove else notes.add_tag)(found.path, name)
     _told(found, f"tags of {found.id}: {' '.join(found.tags) or 'none'}", as_json)
 
@@ -130,9 +134,11 @@ def delete(
 
     Example: lsc-engine delete fig9/n_min/seed-2 --yes
     """
-    from lsc_engine.runs import find_run, lock, notes
+    from lsc_engine.runs.folder import lock
+    from lsc_engine.runs.read import notes
+    from lsc_engine.runs.read.run import open_run
 
-    chosen = list({run.path.resolve(): run for run in (find_run(ref, runs_dir) for ref in runs)}.values())
+    chosen = list({run.path.resolve(): run for run in (open_run(ref, runs_dir) for ref in runs)}.values())
     faults = [fault for run in chosen if (fault := _why_not(run, lock.is_locked(run.path))) is not None]
     if faults:
         raise LscError("\n".join(faults))

@@ -22,24 +22,23 @@ from lsc_engine.config.checks import ARGUMENTS
 from lsc_engine.config.datasets import class_names
 from lsc_engine.config.notes import data_notes, known_shortfall
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import find_run, open_run
-from lsc_engine.runs.classes import changed_classes, other_classes, read_classes
-from lsc_engine.runs.control import dequeue, enqueue
 from lsc_engine.runs.files import UnreadableError
-from lsc_engine.runs.fork import create_fork, fork_config, moved_config
-from lsc_engine.runs.host import process_start, this_process
-from lsc_engine.runs.launch import tell_begun
-from lsc_engine.runs.layout import launch_log
-from lsc_engine.runs.lock import Holder, holder
-from lsc_engine.runs.needed import held_runs, missing_runs
-from lsc_engine.runs.provenance import describe_source
-from lsc_engine.runs.studies import begin_study
-from lsc_engine.runs.study import StudyRun, create_study, look_at_study, moved_from
+from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_classes
+from lsc_engine.runs.folder.layout import launch_log
+from lsc_engine.runs.folder.lock import Holder, holder
+from lsc_engine.runs.folder.process import process_start, this_process
+from lsc_engine.runs.folder.provenance import describe_source
+from lsc_engine.runs.read.run import moved_from, open_run
+from lsc_engine.studies.control import dequeue, enqueue
+from lsc_engine.studies.detach import tell_begun
+from lsc_engine.studies.fork import create_fork, fork_config, moved_config
+from lsc_engine.studies.prepare import StudyRun, begin_study, create_study, look_at_study
+from lsc_engine.studies.prerequisites import held_runs, missing_runs
 
 if TYPE_CHECKING:
-    from lsc_engine.runs import Run
+    from lsc_engine.runs.read.run import Run
+    from lsc_engine.studies.runner import Job
     from lsc_engine.training.signals import Signals
-    from lsc_engine.training.study import Job
 
 _WAIT_SECONDS = 0.5
 
@@ -117,7 +116,7 @@ def _begun(run: StudyRun) -> bool:
 def resume_run(ref: str, sets: Sequence[str], place: Place, *, detach: bool, as_json: bool) -> None:
     """Continue one run, with its images at another place where `sets` say so; a finished one is told as it is. Exits
     with its code; UsageError where another process does."""
-    run = find_run(ref, [place.runs_dir])
+    run = open_run(ref, [place.runs_dir])
     place = replace(place, runs_dir=run.root or place.runs_dir)
     status = run.status()
     config = moved_config(run, sets)
@@ -144,7 +143,7 @@ def fork_run(
     ref: str, sets: Sequence[str], at: int | None, name: str | None, place: Place, *, detach: bool, as_json: bool
 ) -> None:
     """A new run beside `ref`, from its checkpoint, with changed settings. Exits with its code."""
-    parent = find_run(ref, [place.runs_dir])
+    parent = open_run(ref, [place.runs_dir])
     config = fork_config(parent, sets, name)
     check_data([config], place)
     check_classes([(config, parent.path)], place)
@@ -173,7 +172,7 @@ def _train_one(run: StudyRun, place: Place, as_json: bool) -> None:
 def _tell_run(run: Run, as_json: bool) -> None:
     if as_json:
         from lsc_engine.cli.look import summary
-        from lsc_engine.runs import list_runs, short_ids
+        from lsc_engine.runs.read.run import list_runs, short_ids
 
         known = list_runs([run.root]) if run.root else []
         with results():
@@ -188,7 +187,7 @@ def check_place(place: Place, *, importing: bool) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", place.device):
         raise UsageError(f'--device: "{place.device}" is not a device. Allowed: auto, cpu, cuda, cuda:0, cuda:1, …')
     if importing and place.gpus is not None:
-        from lsc_engine.training.gpus import gpu_slots
+        from lsc_engine.studies.gpus import gpu_slots
 
         gpu_slots(place.gpus)
     elif importing and place.device not in ("auto", "cpu"):
@@ -332,7 +331,8 @@ def _trained(todo: list[StudyRun], done: list[StudyRun], place: Place, for_all: 
     from lsc_engine.training.signals import Signals
 
     with Signals() as signals:
-        from lsc_engine.training.study import ELSEWHERE, Job, exit_code
+        from lsc_engine.runs.folder.status import ELSEWHERE
+        from lsc_engine.studies.runner import Job, exit_code
 
         def place_of(run: StudyRun) -> str | None:
             return None if run.moved_from is None else run.config.data.path or ""
@@ -354,9 +354,10 @@ def _in_turn(
     jobs: list[Job], configs: dict[str, RunConfig], place: Place, signals: Signals, for_all: bool
 ) -> dict[str, str]:
     from lsc_engine.cli.progress import Lines, display
+    from lsc_engine.runs.folder.status import ELSEWHERE
+    from lsc_engine.studies.runner import Waiting, run_in_turn
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.execute import execute
-    from lsc_engine.training.study import ELSEWHERE, Waiting, run_in_turn
 
     device = pick_device(place.device)
     tell_begun()
@@ -389,8 +390,8 @@ def _in_turn(
 def _spread(jobs: list[Job], place: Place, signals: Signals, for_all: bool) -> dict[str, str]:
     from lsc_engine.cli.progress import display
     from lsc_engine.cli.watching import Watch
-    from lsc_engine.training.gpus import gpu_slots
-    from lsc_engine.training.study import Waiting, run_spread
+    from lsc_engine.studies.gpus import gpu_slots
+    from lsc_engine.studies.runner import Waiting, run_spread
 
     assert place.gpus is not None
     slots = gpu_slots(place.gpus)
@@ -470,7 +471,8 @@ def unended_tries(tune: TunePlan, runs_dir: Path) -> list[str]:
 def _detach(place: Place, study: str, runs: Sequence[StudyRun], as_json: bool, words: list[str] | None = None) -> None:
     """Start the same command in a session of its own; `words` where another command goes on with the work. Returns once
     it has begun to train; LscError with its last words where it ended before."""
-    from lsc_engine.runs.launch import launch, python_command
+    from lsc_engine.runs.folder.process import python_command
+    from lsc_engine.studies.detach import launch
 
     if words is None:
         words = [word for word in sys.argv[1:] if word not in ("--detach", "--json")]

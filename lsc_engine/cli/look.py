@@ -19,7 +19,8 @@ from lsc_engine.streams import shows_unicode
 
 if TYPE_CHECKING:
     from lsc_engine.charts import Mark
-    from lsc_engine.runs import Run, Status
+    from lsc_engine.runs.folder.status import Status
+    from lsc_engine.runs.read.run import Run
 
 _FOLLOW_SECONDS = 0.3
 _MOST_PASSED = 20
@@ -71,7 +72,8 @@ def list_(
 
     Example: lsc-engine list fig9 running --runs-dir runs --runs-dir /shared/anna/runs
     """
-    from lsc_engine.runs import list_runs, runs_dirs, short_ids
+    from lsc_engine.runs.folder.layout import runs_dirs
+    from lsc_engine.runs.read.run import list_runs, short_ids
 
     passed: list[str] = []
     runs = list_runs(runs_dir, passed)
@@ -127,9 +129,9 @@ def show(
 
     Example: lsc-engine show n_min/seed-0 --plot
     """
-    from lsc_engine.runs import find_run, list_runs, short_ids
+    from lsc_engine.runs.read.run import list_runs, open_run, short_ids
 
-    found = find_run(run, runs_dir)
+    found = open_run(run, runs_dir)
     short = short_ids([*list_runs(runs_dir), found])[found.id]
     if as_json:
         emit_json(run_document(found, short))
@@ -143,7 +145,7 @@ def show(
 
 def run_document(run: Run, short: str | None = None) -> dict[str, Any]:
     """A run as `show --json` tells it: as `list` does, and its preset, source, whole history, notes, checkpoints."""
-    from lsc_engine.runs import list_runs, short_ids
+    from lsc_engine.runs.read.run import list_runs, short_ids
 
     if short is None:
         known = list_runs([run.root]) if run.root else []
@@ -166,8 +168,8 @@ def _lists(run: Run, name: str) -> tuple[list[int], list[float]]:
 
 def _describe(run: Run, status: Status, facts: dict[str, Any]) -> str:
     """The facts of a run as lines."""
+    from lsc_engine.runs.folder.status import format_seconds
     from lsc_engine.runs.settings import settings_of
-    from lsc_engine.runs.status import format_seconds
 
     done = f"step {count(status.step)} of {count(status.total_steps)}"
     lines = [f"{run.id}   {facts['short']}", f"  state       {status.shown_state}, {done}, attempt {status.attempt}"]
@@ -232,7 +234,7 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
 def _marks(run: Run) -> tuple[Mark, ...]:
     """`R` where the run was resumed, `|` where layers were fixed."""
     from lsc_engine.charts import Mark
-    from lsc_engine.runs.changes import FIXED, layers_fixed
+    from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
 
     resumed = tuple(Mark(float(step), "R") for step in run.table.attempt_starts()[1:])
     if FIXED not in run.metric_names():
@@ -244,9 +246,9 @@ def _marks(run: Run) -> tuple[Mark, ...]:
 def _embeddings(run: Run) -> list[str]:
     """The last snapshot of embeddings, where the run keeps any: plane, sphere or angles."""
     from lsc_engine.cli.results import terminal_mode
-    from lsc_engine.runs.embeddings import list_snapshots, read_snapshot
-    from lsc_engine.runs.embeddings_chart import kind_of, snapshot_rows
     from lsc_engine.runs.files import UnreadableError
+    from lsc_engine.runs.read.embeddings import list_snapshots, read_snapshot
+    from lsc_engine.runs.read.embeddings_chart import kind_of, snapshot_rows
 
     listed = list_snapshots(run.path)
     if not listed:
@@ -286,7 +288,7 @@ def compare(
     Example: lsc-engine compare fig9 --baseline n=384 --level train/accuracy=0.9
     """
     from lsc_engine.analysis.compare import compare as compared
-    from lsc_engine.runs.studies import tries_beside
+    from lsc_engine.runs.read.studies import tries_beside
 
     chosen = _find_all(runs, runs_dir)
     if len(chosen) < 2:
@@ -304,8 +306,8 @@ def compare(
 
 def _find_all(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
     """The runs that `refs` name; a study or study/variant names all of its runs, in the order of its preset."""
-    from lsc_engine.runs import find_run, list_runs
-    from lsc_engine.runs.studies import Study, in_order
+    from lsc_engine.runs.read.run import list_runs, open_run
+    from lsc_engine.runs.read.studies import Study, in_order
 
     known = list_runs(runs_dir)
     chosen: list[Run] = []
@@ -317,7 +319,7 @@ def _find_all(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]
             own = [run for run in group if (run.study, run.root) == (study, root)]
             chosen += in_order(own, None if root is None else Study(study, root, ()).preset())
         if not group:
-            chosen.append(find_run(ref, runs_dir))
+            chosen.append(open_run(ref, runs_dir))
     return list({(str(run.root), run.id): run for run in chosen}.values())
 
 
@@ -347,10 +349,10 @@ def log(
 
     Example: lsc-engine log 7c1e --follow
     """
-    from lsc_engine.runs import find_run
-    from lsc_engine.runs.logs import LogTail
+    from lsc_engine.runs.read.logs import LogTail
+    from lsc_engine.runs.read.run import open_run
 
-    found = find_run(run, runs_dir)
+    found = open_run(run, runs_dir)
     if follow and as_json:
         raise UsageError("--follow has no end, --json is one document: choose one")
     tail = LogTail(found.log_path)

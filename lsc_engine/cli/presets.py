@@ -219,8 +219,8 @@ def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
     if config.target.teacher in planned:
         return planned[config.target.teacher]
     from lsc_engine.config import RunConfig
-    from lsc_engine.runs import open_run, runs_dirs
-    from lsc_engine.runs.layout import PRESET
+    from lsc_engine.runs.folder.layout import PRESET, runs_dirs
+    from lsc_engine.runs.read.run import open_run
 
     try:
         return RunConfig.from_toml(open_run(config.target.teacher, runs_dirs(None)).path / PRESET)

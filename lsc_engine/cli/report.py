@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lsc_engine.analysis.saved_views import VIEWS
 from lsc_engine.cli.options import DataDir, Json, RunsDirs
 from lsc_engine.cli.output import emit_json, printable, say
 from lsc_engine.errors import UsageError, did_you_mean
-from lsc_engine.runs.views import VIEWS
 from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config import StudyPlan
     from lsc_engine.report.writing import Written
-    from lsc_engine.runs.studies import Study
+    from lsc_engine.runs.read.studies import Study
 
 
 # Where the reports of the shipped presets are kept.
@@ -93,8 +93,8 @@ def _check(folder: Path, as_json: bool) -> None:
 
 def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool) -> None:
     from lsc_engine.report.writing import write_index
-    from lsc_engine.runs import runs_dirs
-    from lsc_engine.runs.studies import list_studies
+    from lsc_engine.runs.folder.layout import runs_dirs
+    from lsc_engine.runs.read.studies import list_studies
 
     folder = user_path(out or runs_dirs(runs_dir)[0])
     studies: dict[str, Study] = {}
@@ -122,7 +122,7 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
 
 def _write_one(name: str, out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None) -> Written:
     """The report of the study of that name, or else of the saved view."""
-    from lsc_engine.runs.studies import find_study
+    from lsc_engine.runs.read.studies import find_study
 
     try:
         found = find_study(name, runs_dir)
@@ -151,7 +151,8 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
     these arguments is kept."""
     from lsc_engine.report.benches import measure
     from lsc_engine.report.writing import default_folder, write_report
-    from lsc_engine.runs.studies import Study, write_study
+    from lsc_engine.runs.read.studies import Study
+    from lsc_engine.studies.prepare import write_study
 
     study = Study(plan.study, runs_dir, ())
     bench = plan.preset.reporting.bench

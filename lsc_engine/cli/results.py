@@ -14,8 +14,8 @@ from lsc_engine.analysis.compare import Comparison, Row, compare
 from lsc_engine.analysis.verdict import to_json
 from lsc_engine.cli.comparison import comparison_text
 from lsc_engine.cli.output import printable
-from lsc_engine.runs import Run
-from lsc_engine.runs.studies import tries_beside
+from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.studies import tries_beside
 from lsc_engine.streams import shows_unicode
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -47,7 +47,7 @@ def study_document(
 ) -> dict[str, Any]:
     """{"study", "runs", "comparison"}: the runs as `list` gives them, the comparison as `compare` does."""
     from lsc_engine.cli.look import summary
-    from lsc_engine.runs import short_ids
+    from lsc_engine.runs.read.run import short_ids
 
     short = short_ids(runs)
     rows = [summary(run, run.status(), short[run.id]) for run in runs]

@@ -134,7 +134,7 @@ def _place(
     wait: bool = False,
 ) -> Place:
     from lsc_engine.cli.launching import Place
-    from lsc_engine.runs import runs_dirs
+    from lsc_engine.runs.folder.layout import runs_dirs
 
     folder = runs_dirs([runs_dir] if runs_dir else None)[0]
     return Place(folder, data_dir, device, gpus, tuple(plugin or ()), wait)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.cli.output import say
 from lsc_engine.cli.progress import Bars, Lines
-from lsc_engine.runs.logs import LogTail
-from lsc_engine.runs.status import read_status
+from lsc_engine.runs.folder.status import read_status
+from lsc_engine.runs.read.logs import LogTail
 
 if TYPE_CHECKING:
-    from lsc_engine.training.study import Job
+    from lsc_engine.studies.runner import Job
 
 _STATUS_SECONDS = 1.0
 

@@ -297,7 +297,7 @@ def tune_purposes(preset: Preset) -> dict[str, tuple[Purpose, ...]]:
 
 
 def _loss_group(settings: Settings) -> tuple[Any, ...]:
-    """What must be equal where losses are compared (runs.run.loss_group of a run's record)."""
+    """What must be equal where losses are compared (loss_group of a run's record)."""
     target = settings.target
     keys = ["method", "loss", "within", "within_weight", "teacher_weight", "temperature"]
     keys += ["radius", "cluster_radius", "weights"] if target.loss in ("distance", "cosine+distance") else []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.data.source import ImageSource, Reader, StreamedSource
-from lsc_engine.runs.classes import Match, match
+from lsc_engine.runs.folder.classes import Match, match
 
 LABELS_AT_ONCE = 2**20
 

@@ -14,7 +14,7 @@ from lsc_engine.analysis.quantities import UNITS, quantity
 from lsc_engine.config.reporting import BenchReport
 from lsc_engine.report.text import bullets, csv_text, md, plain, section, table
 from lsc_engine.runs.files import UnreadableError, read_json, replace_json, write_whole
-from lsc_engine.runs.studies import Study
+from lsc_engine.runs.read.studies import Study
 
 
 def result_file(study: Study, name: str) -> Path:

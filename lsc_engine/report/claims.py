@@ -16,7 +16,7 @@ from pathlib import Path
 from lsc_engine.analysis.claims import judge
 from lsc_engine.errors import LscError
 from lsc_engine.report.material import found_in, gather, values_of
-from lsc_engine.runs.studies import find_study
+from lsc_engine.runs.read.studies import find_study
 
 
 def told(runs_dir: Path, name: str) -> list[tuple[str, str]]:

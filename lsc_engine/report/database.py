@@ -20,7 +20,7 @@ from lsc_engine.data import ImageSource, eval_batches, fixed_subset, open_source
 from lsc_engine.errors import LscError
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import grouped, md, size, table
-from lsc_engine.runs import Run
+from lsc_engine.runs.read.run import Run
 from lsc_engine.training.trained import Trained, open_trained
 
 # At most so many queries, and so many images in the database that is searched.

@@ -10,10 +10,11 @@ from typing import Any
 
 from lsc_engine.analysis.compare import Comparison, Row, compare, is_loss
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import Run, checkpoints
+from lsc_engine.report.latex import tabular
 from lsc_engine.runs.files import whole_file, write_whole
-from lsc_engine.runs.latex import tabular
-from lsc_engine.runs.tables import lines, write_csv
+from lsc_engine.runs.folder import checkpoints
+from lsc_engine.runs.metrics.table import lines, write_csv
+from lsc_engine.runs.read.run import Run
 
 FORMATS = ("csv", "parquet", "tensorboard", "safetensors", "png", "svg", "pdf", "latex")
 FIGURES = ("png", "svg", "pdf")

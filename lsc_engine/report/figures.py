@@ -17,7 +17,7 @@ from lsc_engine.analysis.seed_curves import drawn, over_seeds
 from lsc_engine.report.material import Material
 from lsc_engine.report.results import accuracy_names
 from lsc_engine.report.text import plain
-from lsc_engine.runs.rows import Floats
+from lsc_engine.runs.metrics.parsing import Floats
 
 ENDINGS = (".svg", ".png")
 # Points of one curve: more than the width of a figure shows.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lsc_engine.analysis.trivial import Floor
 from lsc_engine.config import RunConfig, derive
 from lsc_engine.errors import LscError
-from lsc_engine.runs import Run
+from lsc_engine.runs.read.run import Run
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,8 @@ from lsc_engine.report.figures import PLACES, Figure, listed
 from lsc_engine.report.material import Material
 from lsc_engine.report.results import spread
 from lsc_engine.report.text import grouped, md, plain, size, table
-from lsc_engine.runs import Run
-from lsc_engine.runs.changes import FIXED, layers_fixed
+from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+from lsc_engine.runs.read.run import Run
 
 _LAYER = re.compile(r"(train|val)/ncc_(\d+)")
 _COLLAPSE = ("train/effective_depth", "train/nc1", "train/nc2", "train/nc3", "train/nc4")

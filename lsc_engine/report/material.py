@@ -16,10 +16,10 @@ from lsc_engine.config import Preset, RunConfig, load_preset, shipped_presets
 from lsc_engine.config.reporting import Claim
 from lsc_engine.errors import LscError
 from lsc_engine.report.floor import floor_of
-from lsc_engine.runs import Run
-from lsc_engine.runs.layout import PRESET
+from lsc_engine.runs.folder.layout import PRESET
+from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.studies import Study, in_order, tries_of
 from lsc_engine.runs.settings import differing, settings_of
-from lsc_engine.runs.studies import Study, in_order, tries_of
 
 _SHOWN = 6
 # Notes of a comparison that a report tells where it compares, or does not need: it counts the stages before.

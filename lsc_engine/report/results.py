@@ -14,8 +14,8 @@ from lsc_engine.analysis.verdict import at_values, chosen
 from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import bullets, csv_text, grouped, md, percent, seconds, short, table
-from lsc_engine.runs import Run
-from lsc_engine.runs.stages import Cost, cost_of, stages_of
+from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.stages import Cost, cost_of, stages_of
 
 NEVER = "-"
 _FEW_SEEDS = 3

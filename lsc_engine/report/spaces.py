@@ -20,9 +20,9 @@ from lsc_engine.report.curves import COLOURS, escaped
 from lsc_engine.report.drawing import STYLE, save
 from lsc_engine.report.material import Material
 from lsc_engine.report.text import md, plain
-from lsc_engine.runs import Run
-from lsc_engine.runs.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.files import UnreadableError
+from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
+from lsc_engine.runs.read.run import Run
 
 # Moments of training shown of one variant, fewer where there are many classes to draw, and images shown of each.
 MOMENTS = 4

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsc_engine.analysis.compare import compare
+from lsc_engine.analysis.saved_views import SavedView, list_views
 from lsc_engine.report import figures
 from lsc_engine.report.material import Material, describe
 from lsc_engine.report.text import md
-from lsc_engine.runs import Run, list_runs, runs_dirs
-from lsc_engine.runs.layout import NAME
-from lsc_engine.runs.studies import Study
-from lsc_engine.runs.views import SavedView, list_views
+from lsc_engine.runs.folder.layout import NAME, runs_dirs
+from lsc_engine.runs.read.run import Run, list_runs
+from lsc_engine.runs.read.studies import Study
 
 AXES = ("epoch", "step", "time", "images")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.claims import Findings, Judged, judge
+from lsc_engine.analysis.saved_views import SavedView
 from lsc_engine.analysis.values import VALUES, StudyValues
 from lsc_engine.config import Preset
 from lsc_engine.config.reporting import Claim
@@ -20,10 +21,9 @@ from lsc_engine.report.check import INDEX, MARK, PAGE
 from lsc_engine.report.material import Material, found_in, gather, values_of
 from lsc_engine.report.text import bullets, md, section, table
 from lsc_engine.report.viewing import view_figure, view_material, view_title, views_of
-from lsc_engine.runs.embeddings import list_snapshots
 from lsc_engine.runs.files import replace_file
-from lsc_engine.runs.studies import Study
-from lsc_engine.runs.views import SavedView
+from lsc_engine.runs.read.embeddings import list_snapshots
+from lsc_engine.runs.read.studies import Study
 
 
 @dataclass

@@ -1,49 +1,22 @@
-"""Run folders: layout, metrics, status, the one writer, readers, requests, studies. Loads no torch."""
+"""Run folders: written by one process, read by any. `open_run` is published; inside the project import the modules."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lsc_engine.runs.layout import runs_dirs
-    from lsc_engine.runs.metrics import MetricsTail
-    from lsc_engine.runs.run import Run, find_run, list_runs, open_run, short_ids
-    from lsc_engine.runs.status import Status
-    from lsc_engine.runs.writer import RunWriter, create_run
+    from lsc_engine.runs.read.run import Run
 
-_HOME = {
-    "MetricsTail": "metrics",
-    "Run": "run",
-    "RunWriter": "writer",
-    "Status": "status",
-    "create_run": "writer",
-    "find_run": "run",
-    "list_runs": "run",
-    "open_run": "run",
-    "runs_dirs": "layout",
-    "short_ids": "run",
-}
-
-__all__ = [
-    "MetricsTail",
-    "Run",
-    "RunWriter",
-    "Status",
-    "create_run",
-    "find_run",
-    "list_runs",
-    "open_run",
-    "runs_dirs",
-    "short_ids",
-]
+__all__ = ["open_run"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
+    """The run that `ref` names: a path, an id, a short id or a part that only one id holds. UsageError otherwise.
 
+    `dirs`: the runs folders to look in; default `$LSC_RUNS`, else ./runs. Loads no torch.
+    """
+    from lsc_engine.runs.read.run import open_run as open_by_name
 
-def __dir__() -> list[str]:
-    return __all__
+    return open_by_name(ref, dirs)

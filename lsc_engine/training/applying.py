@@ -29,8 +29,8 @@ from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.runs.classes import listed, match
 from lsc_engine.runs.files import whole_file
+from lsc_engine.runs.folder.classes import listed, match
 from lsc_engine.training.trained import Trained
 from lsc_engine.userpaths import absent
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from lsc_engine.errors import LscError
 from lsc_engine.models import etf
-from lsc_engine.runs import checkpoints
 from lsc_engine.runs.files import mode_by_umask
+from lsc_engine.runs.folder import checkpoints
 
 MODEL, STATE = "model.safetensors", "state.pt"
 # Room left for what else a run writes.

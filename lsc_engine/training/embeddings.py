@@ -16,8 +16,8 @@ from torch import Tensor
 
 from lsc_engine.data import ImageSource, fixed_subset
 from lsc_engine.heads import Head
-from lsc_engine.runs import RunWriter
-from lsc_engine.runs.embeddings import BINS, Angles, Points, Snapshot, drop_after, thin, write_snapshot
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read.embeddings import BINS, Angles, Points, Snapshot, drop_after, thin, write_snapshot
 from lsc_engine.vectors.order import Bijection
 
 MOST_POINTS, MOST_CLASSES = 512, 64

@@ -15,16 +15,16 @@ from lsc_engine.config.listing import BadFilesError
 from lsc_engine.config.notes import data_notes
 from lsc_engine.data import BadImageError, attended, look
 from lsc_engine.errors import DivergedError, LscError
-from lsc_engine.runs import RunWriter, control
-from lsc_engine.runs.load import LoadMeter
-from lsc_engine.runs.lock import LostRunError, TakenError
-from lsc_engine.runs.writer import FinishedError
+from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder.lock import LostRunError, TakenError
+from lsc_engine.runs.folder.machine_load import LoadMeter
+from lsc_engine.runs.folder.status import ELSEWHERE
+from lsc_engine.runs.folder.writer import FinishedError, RunWriter
 from lsc_engine.training.devices import cpu_threads, device_name
 from lsc_engine.training.loop import train
 from lsc_engine.training.session import Display, Session
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import CompileFailedError
-from lsc_engine.training.study import ELSEWHERE
 from lsc_engine.training.taken import take
 
 # What a run's own exit record says; a whole study is judged in study.py.
@@ -131,7 +131,7 @@ def _train(
         state, code, message = outcome.state, 0, ""
         if outcome.state == "stopped":
             code = 128 + (outcome.signal or 15)
-            why = "stopped" if outcome.signal else control.STOPPED
+            why = "stopped" if outcome.signal else requests.STOPPED
             message = f"{why} at step {outcome.step}; {session.last_good()}"
     except Interrupted:
         state, code = "stopped", 128 + (signals.stop or 15)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lsc_engine.data import Batch, WorkerLostError
 from lsc_engine.errors import LscError
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training.session import TRIES, Session
 
 

@@ -14,7 +14,7 @@ from lsc_engine.config import RunConfig
 from lsc_engine.config.names import grouped
 from lsc_engine.heads import Head
 from lsc_engine.models import etf
-from lsc_engine.runs.changes import FIXED
+from lsc_engine.runs.metrics.columns import FIXED
 from lsc_engine.training.seeds import derive_seed
 
 TRAINED = "model/parameters"

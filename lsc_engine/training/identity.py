@@ -13,9 +13,8 @@ from lsc_engine.config import RunConfig
 from lsc_engine.data import ImageSource
 from lsc_engine.heads import Head
 from lsc_engine.runs.files import UnreadableError, read_json
-from lsc_engine.runs.fork import FREE
-from lsc_engine.runs.layout import SOURCE
-from lsc_engine.runs.settings import PLACE, differences, parse, settings_of
+from lsc_engine.runs.folder.layout import SOURCE
+from lsc_engine.runs.settings import FORK_CHANGES, PLACE, differences, parse, settings_of
 from lsc_engine.training import checkpoint
 from lsc_engine.vectors.order import Bijection
 
@@ -123,4 +122,4 @@ def may_differ(folder: Path, step: int) -> tuple[str, ...]:
         parent = read_json(folder / SOURCE).get("parent")
     except UnreadableError:
         return ()
-    return FREE if isinstance(parent, dict) and parent.get("step") == step else ()
+    return FORK_CHANGES if isinstance(parent, dict) and parent.get("step") == step else ()

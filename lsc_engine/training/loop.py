@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from lsc_engine.errors import DivergedError
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training.feed import feed
 from lsc_engine.training.schedule import is_time, learning_rate
 from lsc_engine.training.session import Session

@@ -18,11 +18,11 @@ from lsc_engine.config.datasets import facts_of
 from lsc_engine.data import ImageSource, open_source
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
-from lsc_engine.runs import RunWriter, open_run
-from lsc_engine.runs.classes import changed_classes, listed, other_classes, read_classes, write_classes
 from lsc_engine.runs.files import UnreadableError, replace_file
-from lsc_engine.runs.layout import CLASSES, PRESET
-from lsc_engine.runs.study import moved_from
+from lsc_engine.runs.folder.classes import changed_classes, listed, other_classes, read_classes, write_classes
+from lsc_engine.runs.folder.layout import CLASSES, PRESET
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read.run import moved_from, open_run
 from lsc_engine.training.identity import PICTURES, known_pictures, other_pictures, pictures
 
 

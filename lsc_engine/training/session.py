@@ -19,9 +19,9 @@ from lsc_engine.data import Batch, Batches, WorkerLostError, eval_batches, image
 from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model
-from lsc_engine.runs import RunWriter
 from lsc_engine.runs.files import mode_by_umask
-from lsc_engine.runs.layout import CLASS_MEANS
+from lsc_engine.runs.folder.layout import CLASS_MEANS
+from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training import checkpoint
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.devices import Neighbours, autocast_dtype

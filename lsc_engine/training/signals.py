@@ -13,7 +13,8 @@ import threading
 import time
 from types import FrameType, TracebackType
 
-DETACHED = "LSC_DETACHED"
+from lsc_engine.runs.folder.process import DETACHED
+
 # Wrappers and process groups deliver one Ctrl-C twice; what comes within this time is one wish.
 BURST_SECONDS = 0.2
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -18,10 +18,10 @@ from lsc_engine.config.references import Reference, references
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads import Teacher
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
-from lsc_engine.runs import Run, open_run
-from lsc_engine.runs.classes import changed_classes, labels_of, listed, read_classes, without
 from lsc_engine.runs.files import UnreadableError, read_json
-from lsc_engine.runs.layout import CLASS_MEANS, PRESET, SOURCE
+from lsc_engine.runs.folder.classes import changed_classes, labels_of, listed, read_classes, without
+from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SOURCE
+from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.training import checkpoint
 
 

@@ -21,10 +21,10 @@ from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
 from lsc_engine.heads import Head, build_head
 from lsc_engine.models import build_model, etf
-from lsc_engine.runs import Run
-from lsc_engine.runs.classes import read_classes
 from lsc_engine.runs.files import UnreadableError
-from lsc_engine.runs.layout import CLASSES, PRESET
+from lsc_engine.runs.folder.classes import read_classes
+from lsc_engine.runs.folder.layout import CLASSES, PRESET
+from lsc_engine.runs.read.run import Run
 from lsc_engine.training import checkpoint
 from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.seeds import derive_seed

@@ -8,7 +8,7 @@ import numpy as np
 
 from lsc_engine.analysis.compare import Row, is_loss
 from lsc_engine.charts import Level, Mark, Series
-from lsc_engine.runs.rows import Floats
+from lsc_engine.runs.metrics.parsing import Floats
 from lsc_tui.comparing import Compared, group_of, level_name, shown_levels
 from lsc_tui.lines import Line, clean
 from lsc_tui.model import ACCURACY, LOSS

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
 from lsc_engine.errors import LscError
-from lsc_engine.runs.views import SavedView, list_views, save_view
 from lsc_engine.userpaths import home_path
 from lsc_tui.actions import engine
 from lsc_tui.exporting import csv_text, latex_text, write_figure

@@ -11,8 +11,8 @@ import numpy as np
 
 from lsc_engine.charts import Camera, Rows
 from lsc_engine.charts.raster import Mode
-from lsc_engine.runs.embeddings import Angles, Points, Snapshot
-from lsc_engine.runs.embeddings_chart import class_colours, kind_of, snapshot_rows
+from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot
+from lsc_engine.runs.read.embeddings_chart import class_colours, kind_of, snapshot_rows
 from lsc_tui.lines import Line, clean, fit, frame, over, pad, percent, rule, thousands, wrap
 from lsc_tui.model import RunView, setting
 from lsc_tui.snapshots import Kept

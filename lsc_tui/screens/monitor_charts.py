@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lsc_engine.charts import Series, readout, short
-from lsc_engine.runs.changes import FIXED
+from lsc_engine.runs.metrics.columns import FIXED
 from lsc_tui.lines import Line, clean, fit, loss_text, thousands
 from lsc_tui.model import ACCURACY, LOSS, RunView, setting
 from lsc_tui.plots import curve_series, loss_word, missing_words, parent_key, whole_x

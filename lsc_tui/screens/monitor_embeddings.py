@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lsc_engine.runs.embeddings import Snapshot
-from lsc_engine.runs.embeddings_chart import kind_of
+from lsc_engine.runs.read.embeddings import Snapshot
+from lsc_engine.runs.read.embeddings_chart import kind_of
 from lsc_tui.charting import ChartCommands
 from lsc_tui.commands import Command
 from lsc_tui.lines import Line

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.suggester import SuggestFromList
 
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.study import free_name
+from lsc_engine.studies.prepare import free_name
 from lsc_engine.userpaths import user_path
 from lsc_tui.form import SETTINGS, Form, field_text
 from lsc_tui.widgets.form_rows import PLACES, TOLD, Row, choices

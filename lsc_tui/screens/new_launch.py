@@ -19,9 +19,10 @@ from lsc_engine.config.load import LARGEST_FILE, own_folder
 from lsc_engine.config.names import suggested_name
 from lsc_engine.errors import LscError
 from lsc_engine.runs.files import read_bytes
-from lsc_engine.runs.launch import detach, python_command, reap
-from lsc_engine.runs.studies import STUDIES
-from lsc_engine.runs.study import free_name
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.runs.read.studies import STUDIES
+from lsc_engine.studies.detach import detach, reap
+from lsc_engine.studies.prepare import free_name
 from lsc_engine.textfiles import decoded
 from lsc_engine.userpaths import home_path
 from lsc_tui.actions import DEMO

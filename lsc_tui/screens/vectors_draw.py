@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.launch import python_command
+from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.bijection_int import BijectionInt
 from lsc_engine.vectors.coordinates_int import FAMILIES, entries
 from lsc_engine.vectors.counting import cosine_histogram, count, parse, spaced

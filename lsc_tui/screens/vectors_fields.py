@@ -12,7 +12,7 @@ from textual import events
 
 from lsc_engine.config.tables import table_shape
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.launch import python_command
+from lsc_engine.runs.folder.process import python_command
 from lsc_engine.userpaths import user_path
 from lsc_engine.vectors.counting import SystemFacts, facts
 from lsc_tui.frame import Field

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsc_engine.runs import RunWriter, open_run
-from lsc_engine.runs.embeddings import Angles, Points, write_snapshot
-from lsc_engine.runs.launch import detach
-from lsc_engine.runs.status import read_status, write_status
-from lsc_engine.runs.writer import create_run
+from lsc_engine.runs.folder.status import read_status, write_status
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.read.embeddings import Angles, Points, write_snapshot
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies.detach import detach
 from tests.waiting import wait_until
 
 TOML = """title = "t"

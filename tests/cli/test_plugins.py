@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.runs import open_run
-from lsc_engine.runs.run import loss_group, loss_kind
+from lsc_engine.runs.read.run import loss_group, loss_kind, open_run
 
 PLUGIN = """
 import torch

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lsc_engine.runs import open_run
+from lsc_engine.runs.read.run import open_run
 
 ROOT = Path(__file__).parents[2]
 PRESET = """

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lsc_engine.runs import list_runs, open_run
+from lsc_engine.runs.read.run import list_runs, open_run
 from tests.waiting import wait_until
 
 PRESET = """

@@ -9,9 +9,9 @@ import pytest
 from lsc_engine.cli.progress import Bars, Lines
 from lsc_engine.cli.watching import Watch
 from lsc_engine.config import plan_study
-from lsc_engine.runs import create_run
+from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.studies.runner import Job, Slot, run_spread
 from lsc_engine.training.signals import Signals
-from lsc_engine.training.study import Job, Slot, run_spread
 
 PRESET = """
 data   = { dataset = "digits", labels = "unique", classes = 64 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from lsc_engine.data import eval_batches
 from lsc_engine.data.named import by_name
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
-from lsc_engine.runs.classes import changed_classes, labels_of, match, read_classes, write_classes
+from lsc_engine.runs.folder.classes import changed_classes, labels_of, match, read_classes, write_classes
 
 CPU = torch.device("cpu")
 # Image i is grey i and has the label LABELS[i].

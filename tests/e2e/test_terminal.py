@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from terminal import Terminal
 
-from lsc_engine.runs import Run, list_runs
-from lsc_engine.runs.host import is_alive
+from lsc_engine.runs.folder.process import is_alive
+from lsc_engine.runs.read.run import Run, list_runs
 from tests.waiting import wait_until
 
 # Modes in which a terminal reports its mouse.

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from lsc_engine.runs import Run, open_run
-from lsc_engine.runs.checkpoints import Checkpoint, newest_good
+from lsc_engine.runs.folder.checkpoints import Checkpoint, newest_good
+from lsc_engine.runs.read.run import Run, open_run
 from tests.waiting import LIMIT
 from tests.waiting import wait_until as until
 

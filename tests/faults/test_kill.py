@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lsc_engine.runs.checkpoints import newest_good
+from lsc_engine.runs.folder.checkpoints import newest_good
 
 from .harness import PHASES, RUN, Process, Server, begun, outcome, place, run_of, train, until
 

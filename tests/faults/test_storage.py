@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lsc_engine.runs import checkpoints
+from lsc_engine.runs.folder import checkpoints
 from lsc_engine.training.checkpoint import prune
 
 from .harness import (

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from lsc_engine.runs import list_runs, open_run
-from lsc_engine.runs.checkpoints import newest_good
 from lsc_engine.runs.files import read_toml
+from lsc_engine.runs.folder.checkpoints import newest_good
+from lsc_engine.runs.read.run import list_runs, open_run
 
 from .harness import PHASES, RUN, Process, Server, begun, files, go_on, outcome, place, run_of, train, until
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from lsc_engine.cli import build_app
 from lsc_engine.config import StudyPlan, plan_study
-from lsc_engine.runs.studies import write_study
-from lsc_engine.runs.writer import RunWriter, create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.prepare import write_study
 
 PRESET = """
 title = "n_min against n = 48"

@@ -14,9 +14,9 @@ from report_studies import call, make_study
 
 from lsc_engine.errors import UsageError
 from lsc_engine.report.exports import best_step
-from lsc_engine.runs import open_run
-from lsc_engine.runs.latex import tabular
-from lsc_engine.runs.metrics import format_line
+from lsc_engine.report.latex import tabular
+from lsc_engine.runs.metrics.writer import format_line
+from lsc_engine.runs.read.run import open_run
 
 
 @pytest.fixture

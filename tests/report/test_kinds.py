@@ -19,9 +19,10 @@ from lsc_engine.report.check import check_reports
 from lsc_engine.report.spaces import draw_angles, draw_points, snapshots_of
 from lsc_engine.report.vectors import before_dropping, mean_acute_angle
 from lsc_engine.report.writing import PAGE, default_folder, write_report
-from lsc_engine.runs import open_run
-from lsc_engine.runs.embeddings import Points
-from lsc_engine.runs.studies import Study, find_study, write_study
+from lsc_engine.runs.read.embeddings import Points
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.runs.read.studies import Study, find_study
+from lsc_engine.studies.prepare import write_study
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 VECTORS = """
@@ -126,7 +127,7 @@ def test_embeddings_of_a_trained_study_are_drawn_over_training(trained: Path, tm
 
 
 def test_points_in_the_plane_and_angles_are_drawn(tmp_path: Path) -> None:
-    from lsc_engine.runs.embeddings import Angles
+    from lsc_engine.runs.read.embeddings import Angles
 
     rng = np.random.default_rng(0)
     z = rng.normal(size=(40, 2))

@@ -9,9 +9,10 @@ import pytest
 from lsc_engine.config import plan_study
 from lsc_engine.report.material import gather
 from lsc_engine.report.writing import PAGE, write_report
-from lsc_engine.runs.changes import FIXED
-from lsc_engine.runs.studies import find_study, write_study
-from lsc_engine.runs.writer import RunWriter, create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.metrics.columns import FIXED
+from lsc_engine.runs.read.studies import find_study
+from lsc_engine.studies.prepare import write_study
 
 PRESET = """
 title = "layers"

@@ -10,16 +10,16 @@ import pytest
 from report_studies import PRESET, call, lsc, make_study, stuck
 
 from lsc_engine.analysis.claims import judge
+from lsc_engine.analysis.saved_views import SavedView, save_view
 from lsc_engine.analysis.trivial import Floor
 from lsc_engine.config import plan_study
 from lsc_engine.errors import UsageError
 from lsc_engine.report.floor import constant_loss
 from lsc_engine.report.material import found_in, gather, values_of
 from lsc_engine.report.writing import PAGE, write_index, write_report
-from lsc_engine.runs import open_run
-from lsc_engine.runs.studies import find_study, list_studies
-from lsc_engine.runs.study import look_at_study
-from lsc_engine.runs.views import SavedView, save_view
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.runs.read.studies import find_study, list_studies
+from lsc_engine.studies.prepare import look_at_study
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 

@@ -11,7 +11,7 @@ import pytest
 
 from lsc_engine.report.spaces import draw_angles, draw_points
 from lsc_engine.report.svg import tidy
-from lsc_engine.runs.embeddings import Angles, Points
+from lsc_engine.runs.read.embeddings import Angles, Points
 
 NAME = "{http://www.w3.org/2000/svg}"
 

@@ -18,8 +18,8 @@ from lsc_engine.config import RunConfig, plan_study
 from lsc_engine.errors import LscError
 from lsc_engine.report.check import check_reports
 from lsc_engine.report.writing import PAGE, write_report
-from lsc_engine.runs.studies import find_study
-from lsc_engine.runs.writer import RunWriter, create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.read.studies import find_study
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 HEAD = """
@@ -269,7 +269,7 @@ def with_tries(
     grown = plan.grown({name: points for name, points in extra.items() if points})
     assert grown.tune is not None
     tuned = plan.tuned({name: [{"optimizer.lr": rate}] for name, rate in chosen.items()})
-    from lsc_engine.runs.studies import write_study
+    from lsc_engine.studies.prepare import write_study
 
     root = tmp_path / "runs"
     write_study(root, "two", plan.to_toml())

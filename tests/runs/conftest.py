@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.runs.writer import create_run
+from lsc_engine.runs.folder.writer import create_run
 
 TOML = """title = "test"
 {extra}

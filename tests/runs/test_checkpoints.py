@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.runs import checkpoints
+from lsc_engine.runs.folder import checkpoints
 
 
 def save(folder: Path, step: int, content: bytes = b"weights") -> None:

@@ -11,7 +11,8 @@ import pytest
 from lsc_engine.analysis.compare import compare, device_kind, first_reach, levels_of, to_json
 from lsc_engine.analysis.seed_curves import axis_values
 from lsc_engine.errors import UsageError
-from lsc_engine.runs import RunWriter, list_runs
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read.run import list_runs
 
 from .conftest import MakeRun
 

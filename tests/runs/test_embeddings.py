@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lsc_engine.runs.embeddings import (
+from lsc_engine.runs.files import UnreadableError
+from lsc_engine.runs.read.embeddings import (
     MOST_KEPT,
     Angles,
     Points,
@@ -20,7 +21,6 @@ from lsc_engine.runs.embeddings import (
     thin,
     write_snapshot,
 )
-from lsc_engine.runs.files import UnreadableError
 
 
 def points(step: int = 40, **changes: Any) -> Points:

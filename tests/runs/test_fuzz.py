@@ -17,17 +17,18 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.analysis.compare import compare, to_json
+from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
 from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import verdicts
 from lsc_engine.config import RunConfig, plan_study
 from lsc_engine.errors import LscError
-from lsc_engine.runs import Run, RunWriter, create_run, list_runs, open_run
-from lsc_engine.runs.checkpoints import new_checkpoint, newest_good, verify
-from lsc_engine.runs.control import pending
-from lsc_engine.runs.logs import LogTail
-from lsc_engine.runs.metrics import MetricsTail, read_metrics
+from lsc_engine.runs.folder.checkpoints import new_checkpoint, newest_good, verify
+from lsc_engine.runs.folder.requests import pending
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.metrics.reader import MetricsTail, read_metrics
+from lsc_engine.runs.read.logs import LogTail
+from lsc_engine.runs.read.run import Run, list_runs, open_run
 from lsc_engine.runs.settings import settings_of
-from lsc_engine.runs.views import SavedView, list_views, save_view
 
 FILES = int(os.environ.get("LSC_FUZZ_FILES", "300"))
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\u202e漢\U0001f600\x00".encode()

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsc_engine.runs.growing import GrowingColumns
-from lsc_engine.runs.metrics import MetricsTable, MetricsTail, format_line, read_metrics
-from lsc_engine.runs.rows import decimals
+from lsc_engine.runs.metrics.columns import GrowingColumns
+from lsc_engine.runs.metrics.parsing import decimals
+from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_metrics
+from lsc_engine.runs.metrics.writer import format_line
 
 NAMES = ("train/loss", "val/loss")
 

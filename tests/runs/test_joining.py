@@ -12,8 +12,9 @@ import pytest
 
 from lsc_engine.config import StudyPlan, load_preset, plan_study
 from lsc_engine.errors import UsageError
-from lsc_engine.runs import open_run
-from lsc_engine.runs.studies import Study, begin_study
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.runs.read.studies import Study
+from lsc_engine.studies.prepare import begin_study
 
 PRESET = """
 # What the study is about.

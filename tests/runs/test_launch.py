@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.errors import LscError
-from lsc_engine.runs import RunWriter, launch, open_run
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies import detach
 from tests.waiting import wait_until
 
 from .conftest import MakeRun
@@ -29,13 +31,13 @@ print(json.dumps({"session": os.getsid(0), "pid": os.getpid(), "input": sys.stdi
 
 def test_detached(tmp_path: Path) -> None:
     log = tmp_path / "logs/out.txt"
-    pid = launch.detach([sys.executable, "-c", TELL], log, env={"OWN": "a b"}, cwd=tmp_path)
+    pid = detach.detach([sys.executable, "-c", TELL], log, env={"OWN": "a b"}, cwd=tmp_path)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     told = json.loads(log.read_text())
     assert told == {
         "session": pid, "pid": pid, "input": "", "here": str(tmp_path), "hangup": True, "mark": "1", "own": "a b",
     }  # fmt: skip
-    launch.reap()
+    detach.reap()
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -59,7 +61,7 @@ def test_it_outlives_whoever_started_it(tmp_path: Path) -> None:
 def test_what_cannot_start_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LscError, match="cannot be written"):
-        launch.detach(["true"], tmp_path / "file/log")
+        detach.detach(["true"], tmp_path / "file/log")
 
 
 @pytest.fixture

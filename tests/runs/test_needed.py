@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.config import RunPlan, plan_study
-from lsc_engine.runs import create_run
-from lsc_engine.runs.needed import missing_runs
-from lsc_engine.runs.writer import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.prerequisites import missing_runs
 
 BASE = """
 [data]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from lsc_engine.runs.provenance import code_version
+from lsc_engine.runs.folder.provenance import code_version
 
 
 def git(folder: Path, *words: str) -> str:

@@ -16,9 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import RunWriter, find_run, layout, list_runs, notes, open_run, short_ids
-from lsc_engine.runs import host as host_module
-from lsc_engine.runs.status import Status, clock_offset, read_status, write_status
+from lsc_engine.runs.folder import layout
+from lsc_engine.runs.folder import process as host_module
+from lsc_engine.runs.folder.status import Status, clock_offset, read_status, write_status
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read import notes
+from lsc_engine.runs.read.run import list_runs, open_run, short_ids
 from tests.counting import bytes_read, files_opened
 
 from .conftest import MakeRun
@@ -72,7 +75,7 @@ def test_a_queued_run_is_lost_with_the_process_that_was_to_train_it(make_run: Ma
     log = tmp_path / "runs/.launch/group.study.log"
     log.parent.mkdir()
     log.write_text("starting\nMemoryError: cannot allocate\n\n")
-    status = find_run("group/study/a/seed-0", [tmp_path / "runs"]).status()
+    status = open_run("group/study/a/seed-0", [tmp_path / "runs"]).status()
     assert status.news.endswith("is gone; its log ends: MemoryError: cannot allocate")
 
 
@@ -111,18 +114,18 @@ def test_finding(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]  # fmt: skip
     assert (runs[1].study, runs[1].variant, runs[1].seed) == ("lsc/fig9", "n=384", 0)
     for run in runs:
-        assert find_run(run.id, [root]).path == run.path
-        assert find_run(short_ids(runs)[run.id], [root]).id == run.id
-        assert find_run(str(run.path), [root]).id == run.id
-        assert find_run(run.path, ["/nowhere"]).id == run.id
-    assert find_run("n_min/seed-1", [root]).id == "lsc/fig9/n_min/seed-1"
+        assert open_run(run.id, [root]).path == run.path
+        assert open_run(short_ids(runs)[run.id], [root]).id == run.id
+        assert open_run(str(run.path), [root]).id == run.id
+        assert open_run(run.path, ["/nowhere"]).id == run.id
+    assert open_run("n_min/seed-1", [root]).id == "lsc/fig9/n_min/seed-1"
     with pytest.raises(UsageError, match=r"names 2 runs: .*n_min/seed-0.*n_min/seed-1"):
-        find_run("n_min", [root])
+        open_run("n_min", [root])
     with pytest.raises(UsageError, match="did you mean"):
-        find_run("demo/b/seed-0", [root])
+        open_run("demo/b/seed-0", [root])
     for bad in ("", "..", "/etc", "\x1b[2J", "../runs/demo/a/seed-0"):
         with pytest.raises(UsageError):
-            find_run(bad, [root])
+            open_run(bad, [root])
     monkeypatch.chdir(tmp_path)
     assert open_run("runs/demo/a/seed-0").id == "demo/a/seed-0"
     assert open_run("demo").id == "demo/a/seed-0"
@@ -157,9 +160,9 @@ def test_links_of_ones_own_are_followed_and_others_are_told(make_run: MakeRun, t
     found = ["moved/b/seed-0", "s/a/seed-0", "s/a/seed-7", "s/b/seed-0", "s/c/seed-0", "s/c/seed-7"]
     assert [run.id for run in list_runs([root], passed)] == found
     assert passed == [text.format(tmp_path) for text in LOOPS]
-    assert find_run("moved/b/seed-0", [root]).status().shown_state == "queued"
+    assert open_run("moved/b/seed-0", [root]).status().shown_state == "queued"
     with pytest.raises(UsageError, match="loop leads through a link"):
-        find_run("loop/s/a/seed-0", [root])
+        open_run("loop/s/a/seed-0", [root])
     with pytest.raises(UsageError, match=r"does not lie in .*, but in .*other/s/b/seed-0"):
         notes.move_to_trash(root, "moved/b/seed-0", root / "moved/b/seed-0")
     (tmp_path / "link").symlink_to(root)
@@ -187,7 +190,7 @@ def test_links_of_another_user_that_lead_out_are_not_followed(make_run: MakeRun,
         assert "which another user has made" in sentence
     for name in ("moved/b/seed-0", "s/b/seed-0", "s/a/seed-7"):
         with pytest.raises(UsageError, match="leads out through a link"):
-            find_run(name, [root])
+            open_run(name, [root])
         with pytest.raises(UsageError, match="leads out through a link"):
             layout.run_folder(root, name)
 

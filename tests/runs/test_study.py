@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.errors import UsageError
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.settings import differing, settings_of
-from lsc_engine.runs.study import create_study, look_at_study
+from lsc_engine.studies.prepare import create_study, look_at_study
 
 from .conftest import Settings
 

@@ -17,9 +17,12 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.errors import LscError
-from lsc_engine.runs import RunWriter, control, host, lock, open_run
-from lsc_engine.runs.lock import RunLock, TakenError, holder
-from lsc_engine.runs.status import Status, read_status, write_status
+from lsc_engine.runs.folder import lock, process
+from lsc_engine.runs.folder.lock import RunLock, TakenError, holder
+from lsc_engine.runs.folder.status import Status, read_status, write_status
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies import control
 from tests.waiting import wait_until
 
 from .conftest import MakeRun
@@ -151,7 +154,7 @@ def test_a_status_is_changed_only_where_nobody_may_write_the_run(make_run: MakeR
     for seconds in (0, 3600):
         elsewhere(folder, state="running")
         aged(folder, seconds)
-        assert control.enqueue(folder, 1, host.this_process()).state == "running"
+        assert control.enqueue(folder, 1, process.this_process()).state == "running"
         assert control.settle(folder, "failed", 1, "no").state == "running"
 
 
@@ -169,7 +172,7 @@ def test_a_copied_folder_does_not_prove_that_its_writer_is_gone(make_run: MakeRu
         assert not lock.gone(copy, read_status(copy))
         assert not lock.gone(folder, read_status(folder))
         assert holder(copy) is not None
-        write_status(folder, replace(status, pid_namespace=host.pid_namespace()))
+        write_status(folder, replace(status, pid_namespace=process.pid_namespace()))
 
 
 NO_LOCKS = """
@@ -187,8 +190,8 @@ def test_without_locks_signs_of_life_guard(make_run: MakeRun, monkeypatch: pytes
         # On its own machine the process itself is seen; from another only what it touches.
         with pytest.raises(TakenError, match=f"pid {child.pid} on"):
             RunLock(folder)
-        monkeypatch.setattr(host, "boot_id", lambda: "another")
-        monkeypatch.setattr(host, "host_name", lambda: "gpu-b")
+        monkeypatch.setattr(process, "boot_id", lambda: "another")
+        monkeypatch.setattr(process, "host_name", lambda: "gpu-b")
         aged(folder, 60)
         before = os.stat(folder / ".lock").st_mtime
         wait_until(lambda: os.stat(folder / ".lock").st_mtime > before)
@@ -224,5 +227,5 @@ def test_a_finished_run_is_not_begun_again(make_run: MakeRun) -> None:
         writer.finish("finished", 0)
     with pytest.raises(LscError, match="is finished"):
         RunWriter.open(folder, device="cpu", total_steps=5, echo=False)
-    assert control.enqueue(folder, 1, host.this_process()).state == "finished"
+    assert control.enqueue(folder, 1, process.this_process()).state == "finished"
     assert control.settle(folder, "failed", 1, "late").state == "finished"

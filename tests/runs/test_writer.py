@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import RunWriter, control, open_run
-from lsc_engine.runs.notes import add_note, add_tag
-from lsc_engine.runs.status import Status, read_status, write_status
-from lsc_engine.runs.writer import create_run
+from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder.status import Status, read_status, write_status
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.read.notes import add_note, add_tag
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies import control
 from tests.waiting import wait_until
 
 from .conftest import MakeRun, Settings
@@ -208,7 +210,7 @@ def test_a_forked_helper_does_not_keep_the_lock(make_run: MakeRun) -> None:
 def test_a_fresh_heartbeat_from_another_host_is_refused_even_without_locks(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lsc_engine.runs.lock.WATCH", 1.0)
+    monkeypatch.setattr("lsc_engine.runs.folder.lock.WATCH", 1.0)
     folder = make_run()
     status = Status(state="running", host="elsewhere", pid=1, pid_start=1.0, boot_id="x", heartbeat=time.time())
     write_status(folder, status)
@@ -222,21 +224,21 @@ def test_a_fresh_heartbeat_from_another_host_is_refused_even_without_locks(
 def test_requests_are_answered_once_and_stop_is_told(make_run: MakeRun) -> None:
     folder = make_run()
     child = start_child(folder)
-    control.request(folder, "stop")
+    requests.request(folder, "stop")
     assert child.wait(240) == 0
     status = open_run(folder).status()
     assert (status.shown_state, status.exit_code) == ("stopped", 143)
-    assert control.pending(folder) == set()
+    assert requests.pending(folder) == set()
 
 
 def test_requests_for_a_past_attempt_are_dropped_and_for_a_queued_run_kept(make_run: MakeRun) -> None:
     folder = make_run()
-    control.request(folder, "stop")
+    requests.request(folder, "stop")
     writer = RunWriter.open(folder, device="cpu", total_steps=1, echo=False)
     assert writer.requests() == {"stop"}
     assert writer.state == "stopping"
-    control.request(folder, "stop")
-    control.request(folder, "checkpoint")
+    requests.request(folder, "stop")
+    requests.request(folder, "checkpoint")
     writer.finish("stopped", 143)
     writer = RunWriter.open(folder, device="cpu", total_steps=1, echo=False)
     assert writer.requests() == set()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lsc_engine.cli import build_app
 from lsc_engine.errors import LscError
-from lsc_engine.runs import Run, open_run
+from lsc_engine.runs.read.run import Run, open_run
 
 COLOURS = {
     "ant": (250, 10, 10), "bee": (10, 250, 10), "cat": (10, 10, 250), "dog": (240, 240, 10), "eel": (240, 10, 240),

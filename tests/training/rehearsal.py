@@ -13,7 +13,8 @@ import torch
 from pretended import NAME, Everywhere, register, waits
 
 from lsc_engine.config import RunConfig, derive, plan_study
-from lsc_engine.runs import RunWriter, create_run, open_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.execute import execute
 from lsc_engine.training.session import Session
 from lsc_engine.training.signals import Signals

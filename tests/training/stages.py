@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from lsc_engine.config import plan_study
-from lsc_engine.runs import create_run, open_run
+from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
 

@@ -176,7 +176,7 @@ def test_the_command_trains_with_and_without_a_compiler(tmp_path: Path, compiler
              "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    from lsc_engine.runs import open_run
+    from lsc_engine.runs.read.run import open_run
 
     compiled, graphs, why = facts(open_run("t/default/seed-0", [tmp_path / "runs"]))
     if compiler == "g++":

@@ -17,7 +17,8 @@ import torch
 
 from lsc_engine.config import RunPlan, plan_study, shipped_presets
 from lsc_engine.config.datasets import locate
-from lsc_engine.runs import create_run, open_run
+from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.settings import differences, parse, settings_of
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals

@@ -15,8 +15,9 @@ from lsc_engine.config import plan_study
 from lsc_engine.data import eval_batches, fixed_subset, open_source
 from lsc_engine.heads import build_head
 from lsc_engine.models import build_model
-from lsc_engine.runs import Run, create_run, open_run
-from lsc_engine.runs.embeddings import Angles, Points, list_snapshots, read_snapshot
+from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.runs.read.embeddings import Angles, Points, list_snapshots, read_snapshot
+from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.training import checkpoint
 from lsc_engine.training.embeddings import MOST_CLASSES, own_and_other
 from lsc_engine.training.execute import execute

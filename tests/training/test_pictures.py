@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from lsc_engine.runs import Run, open_run
-from lsc_engine.runs.classes import read_classes
+from lsc_engine.runs.folder.classes import read_classes
+from lsc_engine.runs.read.run import Run, open_run
 
 from .folders import CE, LSC, broken_off, call, colours, names_told, preset, train
 

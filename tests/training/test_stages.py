@@ -153,7 +153,7 @@ def test_self_supervision_finds_classes_and_its_means_choose_the_vectors(tmp_pat
 
 def test_a_fork_changes_the_temperature_or_adds_a_loss_within_classes(ce: Path, tmp_path: Path) -> None:
     from lsc_engine.config import derive
-    from lsc_engine.runs.fork import create_fork, fork_config
+    from lsc_engine.studies.fork import create_fork, fork_config
 
     root = copy(ce, tmp_path)
     levels = '[compare]\nlevels = { "train/accuracy" = [0.5] }\n'
@@ -236,7 +236,7 @@ def test_each_goes_on_bit_by_bit(ce: Path, tmp_path: Path, name: str) -> None:
 def started(root: Path, *variants: str, name: str) -> Path:
     """The folder of a run that is created and not trained."""
     from lsc_engine.config import plan_study
-    from lsc_engine.runs import create_run
+    from lsc_engine.runs.folder.writer import create_run
 
     file = root / "s.toml"
     file.write_text(BASE + "".join(variants))

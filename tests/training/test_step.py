@@ -15,7 +15,7 @@ from torch import Tensor
 from lsc_engine.config import derive, plan_study
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.encoder import Encoder
-from lsc_engine.runs import RunWriter, create_run
+from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.training.microbatch import MicroBatches
 from lsc_engine.training.session import Session
 from lsc_engine.training.step import keep_only, make_loss, make_optimizer

@@ -15,9 +15,13 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.config import plan_study
-from lsc_engine.runs import control, create_run, open_run
+from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder.status import ELSEWHERE
+from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies import control
+from lsc_engine.studies.runner import Job, Slot, Waiting, exit_code, run_in_turn, run_spread
 from lsc_engine.training.signals import Signals
-from lsc_engine.training.study import ELSEWHERE, Job, Slot, Waiting, exit_code, run_in_turn, run_spread
 from tests.waiting import wait_until
 
 PRESET = """
@@ -139,7 +143,7 @@ def test_a_worker_that_cannot_start_leaves_a_failed_run_that_says_why(tmp_path: 
 
 def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8"))
-    control.request(jobs[1].folder, "stop")
+    requests.request(jobs[1].folder, "stop")
     trained: list[str] = []
     told: list[tuple[str, str]] = []
 
@@ -154,7 +158,7 @@ def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> 
     assert states == {jobs[0].id: "finished", jobs[1].id: "stopped"}
     assert told == [(jobs[1].id, "stopped")]
     assert open_run(jobs[1].folder).status().state == "stopped"
-    assert not control.pending(jobs[1].folder)
+    assert not requests.pending(jobs[1].folder)
 
 
 WRITER = """

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lsc_engine.runs import open_run
-from lsc_engine.runs.load import LoadMeter, overloaded
+from lsc_engine.runs.folder.machine_load import LoadMeter, overloaded
+from lsc_engine.runs.read.run import open_run
 
 PRESET = """
 [data]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from samples import CHANGED, make_study
 
-from lsc_engine.runs.embeddings import Angles, Points, write_snapshot
+from lsc_engine.runs.read.embeddings import Angles, Points, write_snapshot
 
 SPHERE, PLANE, HIGH = "V21-384/seed-0", "V21-min/seed-0", "A-384/seed-0"
 STUDY = "emb"

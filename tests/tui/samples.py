@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lsc_engine.config import plan_study
-from lsc_engine.runs.status import Status, read_status, write_status
-from lsc_engine.runs.writer import RunWriter, create_run
+from lsc_engine.runs.folder.status import Status, read_status, write_status
+from lsc_engine.runs.folder.writer import RunWriter, create_run
 
 PRESET = Path(__file__).parent / "sample.toml"
 HOST = "gpu07"

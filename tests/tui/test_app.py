@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tui_helpers import open_app, settle, text_of
 
-from lsc_engine.runs.status import read_status, write_status
+from lsc_engine.runs.folder.status import read_status, write_status
 from lsc_tui.commands import COMMANDS, FORBIDDEN, Keymap, matching
 from lsc_tui.frame import LscScreen
 from lsc_tui.screens.runs import RunsScreen

@@ -8,8 +8,8 @@ import pytest
 from comparable import PRESET, STUDY, make_comparable
 from tui_helpers import open_app, text_of
 
-from lsc_engine.runs import list_runs
-from lsc_engine.runs.studies import write_study
+from lsc_engine.runs.read.run import list_runs
+from lsc_engine.studies.prepare import write_study
 from lsc_tui.app import LscApp
 from lsc_tui.standing import OPEN, makes_claims, word_of
 from tests.waiting import pause_until

@@ -19,7 +19,7 @@ from samples import fix
 from textual.pilot import Pilot
 from tui_helpers import make_app, settle, text_of
 
-from lsc_engine.runs.views import read_view
+from lsc_engine.analysis.saved_views import read_view
 from lsc_tui.app import LscApp
 from lsc_tui.comparing import Compared, Reader, Request
 from lsc_tui.exporting import csv_text, latex_text

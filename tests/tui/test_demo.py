@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from tui_helpers import make_app, settle, text_of
 
-from lsc_engine.runs import control, list_runs
-from lsc_engine.runs.embeddings import list_snapshots
+from lsc_engine.runs.folder import requests
+from lsc_engine.runs.read.embeddings import list_snapshots
+from lsc_engine.runs.read.run import list_runs
 from lsc_tui import demo
 from lsc_tui.demo import ARCHIVE, HOST, Replay, demo_folder, move_times, plans
 from tests.waiting import LIMIT, pause_until, wait_until
@@ -102,7 +103,7 @@ def test_embeddings_come_with_the_lines_that_are_played(folder: Path) -> None:
 def test_a_stop_asked_of_an_example_is_answered(folder: Path) -> None:
     first, second = replayed()
     replay = Replay(folder, {first: 0.2, second: 0.0}, pause=0.01)
-    control.request(folder / first, "stop")
+    requests.request(folder / first, "stop")
     replay.start()
     run = next(run for run in list_runs([folder]) if run.id == first)
     wait_until(lambda: run.status().state == "stopped")

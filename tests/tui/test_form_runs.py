@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.config import RunConfig, load_preset, plan_study
-from lsc_engine.runs.study import create_study
+from lsc_engine.studies.prepare import create_study
 from lsc_tui.follow import examine
 from lsc_tui.form import SETTINGS, Form, field_text, shown_value, typed, value_words
 from lsc_tui.model import Store

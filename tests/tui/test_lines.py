@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from lsc_engine.runs.run import list_runs
+from lsc_engine.runs.read.run import list_runs
 from lsc_tui.filters import Filter, completions
 from lsc_tui.hardware import Sampler
 from lsc_tui.lines import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tui_helpers import open_app, settle, text_of
 
-from lsc_engine.runs.status import read_status, write_status
+from lsc_engine.runs.folder.status import read_status, write_status
 from lsc_tui.model import LOSS
 from lsc_tui.screens.monitor import MonitorScreen
 from lsc_tui.widgets.log_pane import LogPane

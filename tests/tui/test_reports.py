@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.config import list_presets
-from lsc_engine.runs.studies import write_study
+from lsc_engine.studies.prepare import write_study
 from lsc_tui.filters import Filter
 from lsc_tui.reports import ReportReader, made_words
 from lsc_tui.screens.text import readable

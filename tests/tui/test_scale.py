@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tui_helpers import make_app, settle, text_of
 
-from lsc_engine.runs import metrics as metrics_module
+from lsc_engine.runs.metrics import reader as metrics_module
 from lsc_tui import collector as collector_module
 from lsc_tui import reading
 from lsc_tui.collector import Collector

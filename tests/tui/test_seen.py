@@ -14,7 +14,7 @@ from samples import fill
 from textual.pilot import Pilot
 from tui_helpers import open_app, settle, text_of
 
-from lsc_engine.runs.status import read_status, write_status
+from lsc_engine.runs.folder.status import read_status, write_status
 from lsc_tui.app import LscApp
 from lsc_tui.screens.monitor import MonitorScreen
 from lsc_tui.screens.runs import RunsScreen

@@ -10,7 +10,8 @@ from tui_helpers import open_app, text_of
 
 from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.verdict import verdicts
-from lsc_engine.runs import RunWriter, create_run, list_runs
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.read.run import list_runs
 from lsc_tui.standing import standing
 
 

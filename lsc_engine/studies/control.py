@@ -14,56 +14,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import host
-from lsc_engine.runs.lock import RunLock
-from lsc_engine.runs.status import Status, read_status, write_status
-
-REQUESTS = ("stop", "checkpoint")
-# What the message of a run begins with that a user stopped: nobody goes on with it unasked.
-STOPPED = "stopped on request"
+from lsc_engine.runs.folder import process, requests
+from lsc_engine.runs.folder.lock import RunLock
+from lsc_engine.runs.folder.status import Status, read_status, write_status
 
 
-def _file(folder: Path, what: str) -> Path:
-    return folder / f"{what}.request"
-
-
-def request(folder: Path, what: str) -> None:
-    """Ask the run in `folder` to "stop" (with a checkpoint) or to "checkpoint". LscError when it cannot be asked."""
-    if what not in REQUESTS:
-        raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
-    try:
-        descriptor = os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        os.close(descriptor)
-    except PermissionError:
-        raise LscError(f"{folder} is read only: this run cannot be asked to {what} from here") from None
-    except OSError as error:
-        raise LscError(f"{folder}: the request to {what} cannot be written: {error.strerror}") from None
-
-
-def pending(folder: Path) -> set[str]:
-    """Requests that no one has taken yet."""
-    try:
-        names = set(os.listdir(folder))
-    except OSError:
-        return set()
-    return {what for what in REQUESTS if f"{what}.request" in names}
-
-
-def take(folder: Path) -> set[str]:
-    """The pending requests, taken away: each is answered once. One that cannot be taken away is still answered."""
-    asked = pending(folder)
-    for what in asked:
-        with contextlib.suppress(OSError):
-            os.unlink(_file(folder, what))
-    return asked
-
-
-def clear(folder: Path) -> None:
-    """Drop requests that were meant for an attempt that is over."""
-    take(folder)
-
-
-def _signal(who: host.Identity, number: int) -> bool:
+def _signal(who: process.Identity, number: int) -> bool:
     """Send a signal to exactly this process; False when it is gone."""
     try:
         handle = os.pidfd_open(who.pid) if hasattr(os, "pidfd_open") else None
@@ -73,7 +29,7 @@ def _signal(who: host.Identity, number: int) -> bool:
         handle = None
     try:
         # With the handle open the pid cannot pass to another process between this look and the signal.
-        if not host.is_alive(who):
+        if not process.is_alive(who):
             return False
         if handle is not None:
             signal.pidfd_send_signal(handle, number)
@@ -89,9 +45,9 @@ def _signal(who: host.Identity, number: int) -> bool:
             os.close(handle)
 
 
-def _gone(who: host.Identity, seconds: float) -> bool:
+def _gone(who: process.Identity, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while host.is_alive(who):
+    while process.is_alive(who):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -107,7 +63,7 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
     who = status.identity
     if not status.active or who is None:
         raise UsageError(f"{folder} is {status.state}: there is no process to end")
-    alive = host.is_alive(who)
+    alive = process.is_alive(who)
     if alive is None:
         raise LscError(
             f"pid {who.pid} is on {who.host}: only there can it be ended; stop without --now works from here"
@@ -127,7 +83,7 @@ def trains_in_turn(status: Status) -> bool:
     import psutil
 
     who = status.identity
-    if who is None or not host.is_alive(who):
+    if who is None or not process.is_alive(who):
         return False
     try:
         return not any("lsc_engine.training.worker" in word for word in psutil.Process(who.pid).cmdline())
@@ -138,8 +94,8 @@ def trains_in_turn(status: Status) -> bool:
 def _record_end(folder: Path) -> Status:
     """Say how the run ended if it could not say so itself."""
     if read_status(folder).active:
-        return settle(folder, "stopped", 137, f"{STOPPED}: killed")
-    clear(folder)
+        return settle(folder, "stopped", 137, f"{requests.STOPPED}: killed")
+    requests.clear(folder)
     return read_status(folder)
 
 
@@ -150,13 +106,13 @@ def settle(folder: Path, state: str, exit_code: int, message: str) -> Status:
     """
 
     def ended(status: Status) -> Status:
-        clear(folder)
+        requests.clear(folder)
         return replace(status, state=state, exit_code=exit_code, eta=None, message=message)
 
     return _change(folder, ended, lambda status: status.state != "finished")
 
 
-def enqueue(folder: Path, attempt: int, who: host.Identity) -> Status:
+def enqueue(folder: Path, attempt: int, who: process.Identity) -> Status:
     """Say that the run waits for its turn, after `attempt` attempts, and that the process `who` is to train it; earlier
     requests are dropped.
 
@@ -168,7 +124,7 @@ def enqueue(folder: Path, attempt: int, who: host.Identity) -> Status:
         return not waits and status.state != "finished" and status.attempt == attempt
 
     def waiting(status: Status) -> Status:
-        clear(folder)
+        requests.clear(folder)
         return replace(status, state="queued", exit_code=None, eta=None, message="", **asdict(who))
 
     return _change(folder, waiting, free)
@@ -176,7 +132,7 @@ def enqueue(folder: Path, attempt: int, who: host.Identity) -> Status:
 
 def dequeue(folder: Path) -> Status:
     """Say that this process will not train the queued run after all: it waits for whoever goes on with its study."""
-    who, nobody = host.this_process(), host.Identity("", "", "", "", 0, 0.0)
+    who, nobody = process.this_process(), process.Identity("", "", "", "", 0, 0.0)
 
     def left(status: Status) -> Status:
         return replace(status, **{**asdict(nobody), "pid": None, "host": who.host})

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from lsc_engine.runs import control, host, open_run
 from lsc_engine.runs.files import last_line
-from lsc_engine.runs.launch import python_command
-from lsc_engine.runs.layout import LOG
-from lsc_engine.runs.lock import Holder, holder
-from lsc_engine.runs.status import ENDED, Status, read_status
-from lsc_engine.training.signals import DETACHED, Signals
+from lsc_engine.runs.folder import process, requests
+from lsc_engine.runs.folder.layout import LOG
+from lsc_engine.runs.folder.lock import Holder, holder
+from lsc_engine.runs.folder.process import DETACHED, python_command
+from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, Status, read_status
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies import control
+from lsc_engine.training.signals import Signals
 
-# What a study says of a run that another process trains; the run's folder says more.
-ELSEWHERE = "elsewhere"
 _LOOK_SECONDS = 0.2
 _WAIT_SECONDS = 0.5
 
@@ -136,8 +136,8 @@ class Queue:
         if (held := holder(job.folder)) is not None:
             self._holders[job.id], self.why[job.id] = held, held.sentence()
             return False, None
-        if "stop" in control.pending(job.folder):
-            message = f"{control.STOPPED} while it waited for its turn"
+        if "stop" in requests.pending(job.folder):
+            message = f"{requests.STOPPED} while it waited for its turn"
             return True, control.settle(job.folder, "stopped", 143, message).state
         waits = False
         for need in job.needs:
@@ -161,14 +161,14 @@ class Queue:
         for job in self.left:
             status = read_status(job.folder)
             if status.state == "queued" and status.alive() is False:
-                control.enqueue(job.folder, status.attempt, host.this_process())
+                control.enqueue(job.folder, status.attempt, process.this_process())
 
 
 def _ended_elsewhere(job: Job, status: Status) -> bool:
     """Whether another process ended the run since this one looked at it, so that it is not tried again."""
     if status.state in ("failed", "diverged"):
         return status.attempt > job.attempt
-    return status.state == "stopped" and status.message.startswith(control.STOPPED)
+    return status.state == "stopped" and status.message.startswith(requests.STOPPED)
 
 
 def run_in_turn(
@@ -217,20 +217,20 @@ def run_spread(
     busy: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     asked_to_stop = False
     while busy or (queue.left and signals.stop is None):
-        for label, (job, process) in list(busy.items()):
+        for label, (job, child) in list(busy.items()):
             watcher.look(job)
-            if process.poll() is None:
+            if child.poll() is None:
                 continue
             del busy[label]
-            if (state := _ended(job, process.returncode)) == ELSEWHERE:
+            if (state := _ended(job, child.returncode)) == ELSEWHERE:
                 queue.put_back(job)
                 continue
             queue.states[job.id] = state
             watcher.end(job, state)
         if signals.stop is not None and not asked_to_stop:
             asked_to_stop = True
-            for _, process in busy.values():
-                process.send_signal(signal.SIGTERM)
+            for _, child in busy.values():
+                child.send_signal(signal.SIGTERM)
         for slot in [slot for slot in slots if slot.label not in busy]:
             while signals.stop is None and slot.label not in busy:
                 found = queue.next(job.id for job, _ in busy.values())

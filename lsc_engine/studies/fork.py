@@ -11,21 +11,14 @@ from lsc_engine.config import RunConfig, differences, plan_study
 from lsc_engine.config.merge import parse_sets
 from lsc_engine.config.schema import flatten
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
-from lsc_engine.runs.classes import read_classes, write_classes
 from lsc_engine.runs.files import UnreadableError
-from lsc_engine.runs.layout import CHECKPOINTS, PRESET, check_name, run_folder
-from lsc_engine.runs.run import Run
-from lsc_engine.runs.settings import PLACE
-from lsc_engine.runs.writer import create_run
+from lsc_engine.runs.folder.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
+from lsc_engine.runs.folder.classes import read_classes, write_classes
+from lsc_engine.runs.folder.layout import CHECKPOINTS, PRESET, check_name, run_folder
+from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE
 from lsc_engine.userpaths import user_path
-
-# What may differ from the parent: all else decides what the weights and the optimizer's state mean. The images may lie
-# elsewhere, but are the same: that is looked at when the run goes on.
-FREE = (PLACE, "optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
-        "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights", "target.within",
-        "target.teacher_weight", "target.temperature")  # fmt: skip
-BOUND = ("optimizer.name",)
 
 
 def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig:
@@ -42,7 +35,7 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     faults = [
         f"--set {key}: is {old!r} in {parent.id} and cannot change in a fork; start_from in a preset takes over weights"
         for key, old, _ in differences(before, after)
-        if not key.startswith(FREE) or key in BOUND
+        if not key.startswith(FORK_CHANGES) or key in FORK_KEEPS
     ]
     if faults:
         raise UsageError(*faults)

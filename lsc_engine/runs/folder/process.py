@@ -14,6 +14,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+# Set in the environment of a process that no terminal is meant to end.
+DETACHED = "LSC_DETACHED"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -104,3 +107,9 @@ def is_alive(who: Identity) -> bool | None:
         return None
     start = process_start(who.pid)
     return start is not None and abs(start - who.pid_start) < 1
+
+
+def python_command(*words: str) -> list[str]:
+    """The command line that runs this Python with `words`. Nothing is imported from the current folder, where a
+    random.py may lie."""
+    return [sys.executable, "-P", *words]

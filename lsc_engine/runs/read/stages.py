@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lsc_engine.config.references import references
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.run import Run, find_run
+from lsc_engine.runs.read.run import Run, open_run
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def stages_of(run: Run) -> tuple[list[Run], list[str]]:
         if name in found or name in lost or name == run.id:
             continue
         try:
-            stage = find_run(name, [run.root] if run.root is not None else None)
+            stage = open_run(name, [run.root] if run.root is not None else None)
         except UsageError:
             lost.append(name)
             continue

@@ -1,6 +1,6 @@
 """Snapshots of embeddings in a run folder: some evaluation images after each evaluation, for Monitor and figures.
 
-    from lsc_engine.runs.embeddings import list_snapshots, read_snapshot
+    from lsc_engine.runs.read.embeddings import list_snapshots, read_snapshot
     for step, path in list_snapshots(run.path):    # rising steps, some sixty at most
         shot = read_snapshot(path)                 # Points where n <= 3, else Angles; UnreadableError with a sentence
         shot.step, shot.epoch, shot.classes, shot.min_angle
@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsc_engine.runs.files import UnreadableError, read_bytes, replace_file
-from lsc_engine.runs.layout import EMBEDDINGS
+from lsc_engine.runs.folder.layout import EMBEDDINGS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -9,20 +9,22 @@ import contextlib
 import importlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lsc_engine.errors import UsageError
-from lsc_engine.runs import checkpoints, layout, notes
 from lsc_engine.runs.files import UnreadableError, last_line, read_json, read_toml
-from lsc_engine.runs.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
-from lsc_engine.runs.lock import gone
-from lsc_engine.runs.metrics import MetricsTable, MetricsTail, read_last
-from lsc_engine.runs.rows import Floats, Ints
-from lsc_engine.runs.status import Status, clock_offset, read_status
+from lsc_engine.runs.folder import checkpoints, layout
+from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
+from lsc_engine.runs.folder.lock import gone
+from lsc_engine.runs.folder.status import Status, clock_offset, read_status
+from lsc_engine.runs.metrics.parsing import Floats, Ints
+from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_last
+from lsc_engine.runs.read import notes
+from lsc_engine.runs.settings import PLACE, settings_of
 from lsc_engine.userpaths import user_path
 
 _MOST_CANDIDATES = 12
@@ -193,6 +195,20 @@ def loss_group(config: dict[str, Any]) -> str:
     return group + "".join(f" {key}={target.get(key)}" for key in keys)
 
 
+def images_place(config: Mapping[str, Any]) -> str | None:
+    found = settings_of(config).get(PLACE)
+    return found if isinstance(found, str) else None
+
+
+def moved_from(folder: Path, place: str | None) -> str | None:
+    """Where the preset of the run in `folder` says that its images are, in words, unless that is `place`."""
+    try:
+        before = images_place(read_toml(folder / PRESET))
+    except UnreadableError:
+        return None
+    return (before or "the data folder") if before != place else None
+
+
 def _looks_like_run(path: Path) -> bool:
     return (path / PRESET).is_file() or (path / STATUS).is_file()
 
@@ -218,11 +234,6 @@ def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
     return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)
 
 
-def open_run(path_or_id: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
-    """The run in a folder, or by id, short id or unique part (see `find_run`). UsageError if there is none."""
-    return find_run(path_or_id, dirs)
-
-
 def list_runs(dirs: Iterable[str | Path] | None = None, passed: list[str] | None = None) -> list[Run]:
     """All runs below the runs folders (default `$LSC_RUNS`, else ./runs), in order of their ids; damaged ones too.
     `passed` gets a sentence for everything that may hold runs and is not listed."""
@@ -235,7 +246,7 @@ def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
     return layout.short_ids(run if isinstance(run, str) else run.id for run in runs)
 
 
-def find_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
+def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
     """The run that `ref` names: an id, a path, a short id or a part that only one id holds.
 
     UsageError when none or several match; it lists the candidates.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, read_json, replace_json
-from lsc_engine.runs.layout import CHECKPOINTS
+from lsc_engine.runs.folder.layout import CHECKPOINTS
 
 MANIFEST = "manifest.json"
 _STEP = re.compile(r"step-(\d{8,18})")

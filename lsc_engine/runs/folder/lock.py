@@ -30,10 +30,17 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import host
 from lsc_engine.runs.files import UnreadableError, read_bytes
-from lsc_engine.runs.layout import LOCK
-from lsc_engine.runs.status import PATIENCE_IN_BEATS, Status, clock_offset, format_seconds, read_status, signed_at
+from lsc_engine.runs.folder import process
+from lsc_engine.runs.folder.layout import LOCK
+from lsc_engine.runs.folder.status import (
+    PATIENCE_IN_BEATS,
+    Status,
+    clock_offset,
+    format_seconds,
+    read_status,
+    signed_at,
+)
 
 PULSE = 2.0
 SILENCE = 30.0
@@ -125,7 +132,7 @@ def gone(folder: Path, status: Status) -> bool:
     """Whether the writer that an active `status` names is gone for sure, though its pid cannot be asked from here: its
     lock, held on this kernel, is free."""
     who = status.identity
-    unseen = who is not None and who.boot_id == host.boot_id() and who.pid_namespace != host.pid_namespace()
+    unseen = who is not None and who.boot_id == process.boot_id() and who.pid_namespace != process.pid_namespace()
     return unseen and _held_here(folder, status) and not is_locked(folder)
 
 
@@ -142,10 +149,10 @@ def _silence(folder: Path, status: Status) -> float | None:
 def _claim(folder: Path, status: Status) -> str:
     """What can be said of the writer while the lock is free, or there are no locks."""
     who = status.identity
-    if not status.active or who == host.this_process():
+    if not status.active or who == process.this_process():
         return _Claim.NONE
-    if who is not None and who.boot_id == host.boot_id():
-        alive = host.is_alive(who)
+    if who is not None and who.boot_id == process.boot_id():
+        alive = process.is_alive(who)
         if alive:
             return _Claim.LIVES
         if alive is False or _held_here(folder, status):
@@ -181,7 +188,7 @@ def _held_here(folder: Path, status: Status) -> bool:
     """Whether the writer named by `status` held a lock on this kernel, in the very file that lies here now. Two mounts
     of one network folder, or a file system without locks, are not."""
     record, who = _record(folder), status.identity
-    if who is None or who.boot_id != host.boot_id() or any(record.get(k) != v for k, v in asdict(who).items()):
+    if who is None or who.boot_id != process.boot_id() or any(record.get(k) != v for k, v in asdict(who).items()):
         return False
     try:
         found = os.stat(folder / LOCK, follow_symlinks=False)
@@ -255,7 +262,7 @@ class RunLock:
                 if _signs(folder) != seen:
                     status = read_status(folder)
                     raise TakenError(f"{folder}: {_holder(folder, status, _Claim.BEATS).sentence()}")
-        who = host.this_process()
+        who = process.this_process()
         place = os.fstat(descriptor)
         record = {**asdict(who), "token": secrets.token_hex(8)}
         record["file"] = [place.st_dev, place.st_ino] if locks else None
@@ -285,7 +292,7 @@ class RunLock:
         """LostRunError where another process has taken the run over."""
         if self._descriptor is not None and not self._owned():
             now = read_status(self._folder)
-            by = f"pid {now.pid} on {now.host}" if now.pid and now.identity != host.this_process() else "another one"
+            by = f"pid {now.pid} on {now.host}" if now.pid and now.identity != process.this_process() else "another one"
             raise LostRunError(
                 f"this process was suspended for so long that {by} has taken the run over: it ends here and writes "
                 "nothing more"

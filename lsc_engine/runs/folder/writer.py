@@ -23,13 +23,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs import checkpoints, control, host
 from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, read_json, replace_file, replace_json
-from lsc_engine.runs.layout import LOG, METRICS, PRESET, SOURCE, run_id
-from lsc_engine.runs.lock import PULSE, LostRunError, RunLock
-from lsc_engine.runs.metrics import MetricsLog, format_line
-from lsc_engine.runs.rows import parse_line
-from lsc_engine.runs.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
+from lsc_engine.runs.folder import checkpoints, process, requests
+from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SOURCE, run_id
+from lsc_engine.runs.folder.lock import PULSE, LostRunError, RunLock
+from lsc_engine.runs.folder.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
+from lsc_engine.runs.metrics.parsing import parse_line
+from lsc_engine.runs.metrics.writer import MetricsLog, format_line
 from lsc_engine.userpaths import user_name
 
 _RESERVE = ".reserve"
@@ -83,7 +83,7 @@ def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> 
         try:
             replace_file(fresh / PRESET, config.to_toml().encode())
             replace_json(fresh / SOURCE, document)
-            write_status(fresh, Status(state="queued", owner=user_name(), host=host.host_name()))
+            write_status(fresh, Status(state="queued", owner=user_name(), host=process.host_name()))
             os.rename(fresh, folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -145,8 +145,8 @@ class RunWriter:
             raise FinishedError(f"{path} is finished")
         checkpoints.sweep(path)
         if before.state != "queued":
-            control.clear(path)
-        who = host.this_process()
+            requests.clear(path)
+        who = process.this_process()
         status = Status(
             state="starting",
             host=who.host,
@@ -319,7 +319,7 @@ class RunWriter:
             return set()
         self._last_request_look = now
         self.check()
-        asked = control.take(self.folder)
+        asked = requests.take(self.folder)
         if "stop" in asked:
             self.status(state="stopping")
         return asked

@@ -10,29 +10,21 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine.errors import LscError
 from lsc_engine.runs.files import last_line
+from lsc_engine.runs.folder.process import DETACHED
 
 # The shell sets SIGHUP to be ignored, which the program inherits, and SIGUSR1, which would end it until it listens.
 # Code between fork and exec is unsafe in a threaded viewer.
 _IGNORE_HANGUP = 'trap "" HUP USR1; exec "$@"'
-# Tells the program that no terminal is meant to end it.
-DETACHED = "LSC_DETACHED"
 # The descriptor into which a started process writes once its work has begun.
 _SIGN = "LSC_SIGN_OF_LIFE"
 SIGN_SECONDS = 90.0
 _children: list[subprocess.Popen[bytes]] = []
-
-
-def python_command(*words: str) -> list[str]:
-    """The command line that runs this Python with `words`. Nothing is imported from the current folder, where a
-    random.py may lie."""
-    return [sys.executable, "-P", *words]
 
 
 @dataclass(frozen=True, slots=True)

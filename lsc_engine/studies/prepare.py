@@ -6,18 +6,28 @@ difference and a name that would do; everything is looked at before the first fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import fcntl
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from lsc_engine.errors import UsageError
-from lsc_engine.runs.files import UnreadableError, read_toml
-from lsc_engine.runs.layout import PRESET, SEED, STATUS, check_name, check_study, run_folder
-from lsc_engine.runs.lock import holder
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs.files import UnreadableError, read_toml, replace_file
+from lsc_engine.runs.folder import layout
+from lsc_engine.runs.folder.layout import PRESET, SEED, STATUS, check_name, check_study, run_folder
+from lsc_engine.runs.folder.lock import holder
+from lsc_engine.runs.folder.status import Status, read_status
+from lsc_engine.runs.folder.writer import RunSettings, create_run
+from lsc_engine.runs.read.run import images_place, moved_from
+from lsc_engine.runs.read.studies import STUDIES, Study
 from lsc_engine.runs.settings import PLACE, differences, parse, settings_of
-from lsc_engine.runs.status import Status, read_status
-from lsc_engine.runs.writer import RunSettings, create_run
+
+if TYPE_CHECKING:
+    from lsc_engine.config import StudyPlan
 
 _SHOWN_DIFFERENCES = 8
 C = TypeVar("C", bound=RunSettings, covariant=True)
@@ -79,26 +89,12 @@ def look_at_study(plan: Plan[Any], root: Path) -> tuple[StudyRun, ...]:
             faults.append(fault)
         status = read_status(folder) if _is_run(folder) else None
         action = "new" if status is None else _action(folder, status)
-        places[run.id] = _place(parse(run.config.to_toml()))
+        places[run.id] = images_place(parse(run.config.to_toml()))
         moved = None if action == "new" else moved_from(folder, places[run.id])
         found.append(StudyRun(run.id, folder, run.config, tuple(run.needs), action, status, moved))
     if faults:
         raise UsageError(*faults)
     return tuple(replace(run, like=_like(run, found, places)) for run in found)
-
-
-def _place(config: Mapping[str, Any]) -> str | None:
-    found = settings_of(config).get(PLACE)
-    return found if isinstance(found, str) else None
-
-
-def moved_from(folder: Path, place: str | None) -> str | None:
-    """Where the preset of the run in `folder` says that its images are, in words, unless that is `place`."""
-    try:
-        before = _place(read_toml(folder / PRESET))
-    except UnreadableError:
-        return None
-    return (before or "the data folder") if before != place else None
 
 
 def _like(run: StudyRun, runs: Iterable[StudyRun], places: Mapping[str, str | None]) -> Path | None:
@@ -185,3 +181,77 @@ def _refusal(study: str, kin: Path, changed: Mapping[str, tuple[Any, Any]], name
 
 def _shown(value: Any) -> str:
     return "not set" if value is None else repr(value)
+
+
+def write_study(root: Path, study: str, text: str) -> Path:
+    """Keep the preset of a study in its runs folder. Returns the study's folder; LscError where it cannot be
+    written."""
+    folder = layout.inside(Path(root), layout.check_study(study))
+    file = Study(study, Path(root), ()).preset_path
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, text.encode())
+    except OSError as error:
+        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
+    return folder
+
+
+def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
+    """Create what is missing of a study that is to be trained (its tries, where it has any) and keep its preset.
+
+    Of processes that begin one study at once each finds what the others have made: UsageError, with the difference,
+    where their settings are others.
+    """
+    with _alone(root):
+        look_at_study(plan.tune or plan, root)
+        write_study(root, plan.study, joined_text(plan, root))
+        return create_study(plan.tune or plan, root, source)
+
+
+def joined_text(plan: StudyPlan, root: Path) -> str:
+    """The preset to keep of a study: that of `plan`, with the variants and seeds that were begun before by commands
+    that named others. UsageError where its tries are those of another grid."""
+    from lsc_engine.config.joining import join_presets
+
+    fresh = plan.to_toml()
+    kept = Study(plan.study, root, ()).preset_path
+    try:
+        before = read_toml(kept)
+    except UnreadableError:
+        return fresh
+    tries = root / f"{plan.study}{layout.TRIES}"
+
+    def begun(variant: str) -> bool:
+        if (root / plan.study / variant).is_dir():
+            return True
+        return tries.is_dir() and any(entry.name.startswith(f"{variant}+") for entry in tries.iterdir())
+
+    old, new = before.get("tune"), tomllib.loads(fresh).get("tune")
+    if isinstance(old, dict) and isinstance(new, dict) and tries.is_dir():
+        changed = differences(old, new)
+        if changed:
+            told = "; ".join(f"{key} is {one!r} there, {other!r} here" for key, (one, other) in changed.items())
+            raise UsageError(
+                f"study {plan.study!r} has tries of another [tune]: {told}. Give --name {free_name(root, plan.study)}"
+            )
+    text = join_presets(before, fresh, {run.config.variant for run in plan.runs}, begun)
+    from lsc_engine.config import check_text
+
+    return fresh if check_text(text, plan.study)[0] is None else text
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One process at a time makes the folders of studies; where a file system has no locks, all do."""
+    place = root / STUDIES / ".lock"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise LscError(f"{place} cannot be written: {error.strerror}") from None
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -19,15 +19,17 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.runs import host
 from lsc_engine.runs.files import UnreadableError, number_of, open_regular, parse_json, read_dated, replace_file
-from lsc_engine.runs.host import Identity
-from lsc_engine.runs.layout import LOCK, STATUS
+from lsc_engine.runs.folder import process
+from lsc_engine.runs.folder.layout import LOCK, STATUS
+from lsc_engine.runs.folder.process import Identity
 
 ACTIVE = ("starting", "running", "stopping")
 ENDED = ("stopped", "finished", "failed", "diverged")
 STATES = ("queued", *ACTIVE, *ENDED, "lost")
 UNREADABLE = "unreadable"
+# What a study says of a run that another process trains; the run's folder says more.
+ELSEWHERE = "elsewhere"
 SHOWN_STATES = (*STATES, "stalled", UNREADABLE)
 
 MIN_PATIENCE = 30.0
@@ -95,12 +97,12 @@ class Status:
 
     def alive(self) -> bool | None:
         """Whether the writing process lives; None where it cannot be told from here."""
-        return None if self.identity is None else host.is_alive(self.identity)
+        return None if self.identity is None else process.is_alive(self.identity)
 
     def age(self, clock_offset: float = 0.0) -> float | None:
         """Seconds since the last heartbeat, by one clock: that of this machine for its own runs, else that of the
         file server (`clock_offset`: file server's clock minus this one's)."""
-        if host.same_machine(self.host, self.machine) and self.heartbeat is not None:
+        if process.same_machine(self.host, self.machine) and self.heartbeat is not None:
             return max(time.time() - self.heartbeat, 0.0)
         return None if self.changed is None else max(time.time() + clock_offset - self.changed, 0.0)
 
@@ -121,7 +123,7 @@ class Status:
             shown = "lost"
         elif self.active:
             # Reading data and compiling take long, without a step: the process is then looked for, not the training.
-            own = host.same_machine(self.host, self.machine)
+            own = process.same_machine(self.host, self.machine)
             age = self.age(0.0 if own else clock_offset()) if self.trained else self.silence(clock_offset())
             shown = "stalled" if age is None or age > self.patience else shown
         return replace(self, shown_state=shown)
@@ -253,7 +255,7 @@ def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
 @functools.lru_cache(maxsize=64)
 def _measured_offset(root: str, period: int) -> float:
     """The clock of the file system under `root` minus this machine's; 0 where nothing may be written there."""
-    reference = os.path.join(root, f".clock-{host.host_name()}-{os.getpid()}")
+    reference = os.path.join(root, f".clock-{process.host_name()}-{os.getpid()}")
     with contextlib.suppress(OSError):
         descriptor = os.open(reference, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lsc_engine.charts import Camera, Rows, Tag, butterfly, plane, sphere
 from lsc_engine.charts.raster import Mode
-from lsc_engine.runs.embeddings import Angles, Floats, Points, Snapshot
+from lsc_engine.runs.read.embeddings import Angles, Floats, Points, Snapshot
 
 # Colours that stay apart, as the themes have them.
 COLOURS = 8

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lsc_engine
-from lsc_engine.runs import host
+from lsc_engine.runs.folder import process
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors", "pydantic")
 _GIT_SECONDS = 5.0
@@ -23,7 +23,7 @@ def describe_source(argv: Sequence[str]) -> dict[str, Any]:
         "command": shlex.join(["lsc-engine", *argv[1:]]),
         "code": code_version(Path(lsc_engine.__file__).parent),
         "versions": {"python": platform.python_version(), "lsc": lsc_engine.__version__, **_versions()},
-        "host": host.host_name(),
+        "host": process.host_name(),
         "platform": platform.platform(),
     }
 

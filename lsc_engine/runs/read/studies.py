@@ -8,26 +8,20 @@ Tries of [tune] lie in the study `NAME.tune`.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lsc_engine.errors import LscError, UsageError, did_you_mean
-from lsc_engine.runs import layout
-from lsc_engine.runs.files import MAX_TOML, UnreadableError, read_bytes, read_toml, replace_file
-from lsc_engine.runs.run import Run, list_runs
-from lsc_engine.runs.settings import differences
-from lsc_engine.runs.study import StudyRun, create_study, free_name, look_at_study
+from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.runs.files import MAX_TOML, UnreadableError, read_bytes
+from lsc_engine.runs.folder import layout
+from lsc_engine.runs.read.run import Run, list_runs
 from lsc_engine.textfiles import decoded
 from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.config import Preset, StudyPlan
+    from lsc_engine.config import Preset
 
 STUDIES = ".studies"
 
@@ -81,80 +75,6 @@ def in_order(runs: Iterable[Run], preset: Preset | None) -> list[Run]:
         return order.get(name, order.get(name.partition("+")[0], len(order)))
 
     return sorted(runs, key=lambda run: (place(run.variant), run.variant, run.seed))
-
-
-def write_study(root: Path, study: str, text: str) -> Path:
-    """Keep the preset of a study in its runs folder. Returns the study's folder; LscError where it cannot be
-    written."""
-    folder = layout.inside(Path(root), layout.check_study(study))
-    file = Study(study, Path(root), ()).preset_path
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, text.encode())
-    except OSError as error:
-        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
-    return folder
-
-
-def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
-    """Create what is missing of a study that is to be trained (its tries, where it has any) and keep its preset.
-
-    Of processes that begin one study at once each finds what the others have made: UsageError, with the difference,
-    where their settings are others.
-    """
-    with _alone(root):
-        look_at_study(plan.tune or plan, root)
-        write_study(root, plan.study, joined_text(plan, root))
-        return create_study(plan.tune or plan, root, source)
-
-
-def joined_text(plan: StudyPlan, root: Path) -> str:
-    """The preset to keep of a study: that of `plan`, with the variants and seeds that were begun before by commands
-    that named others. UsageError where its tries are those of another grid."""
-    from lsc_engine.config.joining import join_presets
-
-    fresh = plan.to_toml()
-    kept = Study(plan.study, root, ()).preset_path
-    try:
-        before = read_toml(kept)
-    except UnreadableError:
-        return fresh
-    tries = root / f"{plan.study}{layout.TRIES}"
-
-    def begun(variant: str) -> bool:
-        if (root / plan.study / variant).is_dir():
-            return True
-        return tries.is_dir() and any(entry.name.startswith(f"{variant}+") for entry in tries.iterdir())
-
-    old, new = before.get("tune"), tomllib.loads(fresh).get("tune")
-    if isinstance(old, dict) and isinstance(new, dict) and tries.is_dir():
-        changed = differences(old, new)
-        if changed:
-            told = "; ".join(f"{key} is {one!r} there, {other!r} here" for key, (one, other) in changed.items())
-            raise UsageError(
-                f"study {plan.study!r} has tries of another [tune]: {told}. Give --name {free_name(root, plan.study)}"
-            )
-    text = join_presets(before, fresh, {run.config.variant for run in plan.runs}, begun)
-    from lsc_engine.config import check_text
-
-    return fresh if check_text(text, plan.study)[0] is None else text
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One process at a time makes the folders of studies; where a file system has no locks, all do."""
-    place = root / STUDIES / ".lock"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise LscError(f"{place} cannot be written: {error.strerror}") from None
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def list_studies(dirs: Iterable[str | Path] | None = None) -> list[Study]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsc_engine.runs.rows import Floats, Ints, Rows
+from lsc_engine.runs.metrics.parsing import Floats, Ints, Rows
 
 _FIRST_ROOM = 1024
 
@@ -106,3 +106,14 @@ def _ordered(columns: list[NDArray[Any]], line: Ints) -> list[NDArray[Any]]:
     step = step[order]
     order = order[np.append(step[1:] != step[:-1], True)]
     return [column[order] for column in columns]
+
+
+# How many layers are fixed; only runs that fix layers as they go on have it.
+FIXED = "model/fixed_layers"
+
+
+def layers_fixed(counts: Floats) -> Ints:
+    """The places in `counts` [N], the values of FIXED, at which there were more than before; 0 before the first."""
+    known = np.where(np.isfinite(counts), counts, 0.0)
+    highest = np.concatenate([[0.0], np.maximum.accumulate(known)])
+    return np.flatnonzero(known > highest[:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lsc_engine.errors import UsageError
-from lsc_engine.training.study import Slot
+from lsc_engine.studies.runner import Slot
 
 # A GPU with less than this in use and no process on it is free; drivers keep some memory for themselves.
 IDLE_BYTES = 1 << 30

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine.runs.files import UnreadableError, read_json, replace_file
-from lsc_engine.runs.layout import CLASSES
+from lsc_engine.runs.folder.layout import CLASSES
 
 _MOST_BYTES = 256 << 20
 _SHOWN = 6

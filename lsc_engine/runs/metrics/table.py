@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lsc_engine.runs.files import whole_file
-from lsc_engine.runs.rows import Floats
-from lsc_engine.runs.run import Run
+from lsc_engine.runs.metrics.parsing import Floats
+from lsc_engine.runs.read.run import Run
 
 PLACES = ("epoch", "time")
 

@@ -10,9 +10,9 @@ from lsc_engine.config import RunConfig
 from lsc_engine.config.load import list_presets
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.layout import CLASS_MEANS, PRESET, SEED
-from lsc_engine.runs.lock import Holder, holder
-from lsc_engine.runs.run import Run, open_run
+from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
+from lsc_engine.runs.folder.lock import Holder, holder
+from lsc_engine.runs.read.run import Run, open_run
 
 
 def missing_runs(

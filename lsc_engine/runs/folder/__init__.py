@@ -1,0 +1,1 @@
+"""The files of a run folder: who writes them, how, and under which names."""

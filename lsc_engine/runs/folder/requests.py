@@ -1,0 +1,56 @@
+"""Requests to a run: empty files in its folder, `stop.request` and `checkpoint.request`, which its writer removes.
+
+They work from any host on a shared disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from lsc_engine.errors import LscError, UsageError
+
+REQUESTS = ("stop", "checkpoint")
+# What the message of a run begins with that a user stopped: nobody goes on with it unasked.
+STOPPED = "stopped on request"
+
+
+def _file(folder: Path, what: str) -> Path:
+    return folder / f"{what}.request"
+
+
+def request(folder: Path, what: str) -> None:
+    """Ask the run in `folder` to "stop" (with a checkpoint) or to "checkpoint". LscError when it cannot be asked."""
+    if what not in REQUESTS:
+        raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
+    try:
+        descriptor = os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        os.close(descriptor)
+    except PermissionError:
+        raise LscError(f"{folder} is read only: this run cannot be asked to {what} from here") from None
+    except OSError as error:
+        raise LscError(f"{folder}: the request to {what} cannot be written: {error.strerror}") from None
+
+
+def pending(folder: Path) -> set[str]:
+    """Requests that no one has taken yet."""
+    try:
+        names = set(os.listdir(folder))
+    except OSError:
+        return set()
+    return {what for what in REQUESTS if f"{what}.request" in names}
+
+
+def take(folder: Path) -> set[str]:
+    """The pending requests, taken away: each is answered once. One that cannot be taken away is still answered."""
+    asked = pending(folder)
+    for what in asked:
+        with contextlib.suppress(OSError):
+            os.unlink(_file(folder, what))
+    return asked
+
+
+def clear(folder: Path) -> None:
+    """Drop requests that were meant for an attempt that is over."""
+    take(folder)

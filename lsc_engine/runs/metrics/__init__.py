@@ -1,0 +1,1 @@
+"""metrics.jsonl: written line by line, read as columns."""
