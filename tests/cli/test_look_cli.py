@@ -39,7 +39,7 @@ levels = {{ "train/accuracy" = [0.5] }}
 
 WRITER = """
 import sys, time
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter
 w = RunWriter.open(sys.argv[1], device="cpu", total_steps=100)
 w.status(state="running")
 w.message("first line")

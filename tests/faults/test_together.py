@@ -183,10 +183,10 @@ def test_a_stopped_try_leaves_the_choice_open(server: Server, tmp_path: Path) ->
 # A process that sees the folder from another machine, where the locks of this one do not reach.
 ELSEWHERE = """
 import fcntl
-from lsc_engine.runs import host, lock
+from lsc_engine.runs.folder import lock, process
 fcntl.flock = lambda *words: None
-host.boot_id = lambda: "another boot"
-host.host_name = lambda: "gpu-b"
+process.boot_id = lambda: "another boot"
+process.host_name = lambda: "gpu-b"
 """
 QUICK = ELSEWHERE + "lock.SILENCE, lock.WATCH = 1.0, 1.0\n"
 # In the middle of a checkpoint too, when its first file is written.

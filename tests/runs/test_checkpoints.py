@@ -96,7 +96,7 @@ def test_a_failed_save_leaves_nothing_and_the_next_works(tmp_path: Path) -> None
 SAVER = """
 import sys
 from pathlib import Path
-from lsc_engine.runs import checkpoints
+from lsc_engine.runs.folder import checkpoints
 folder = Path(sys.argv[1])
 step = 0
 print("ready", flush=True)

@@ -44,7 +44,7 @@ def test_detached(tmp_path: Path) -> None:
 def test_it_outlives_whoever_started_it(tmp_path: Path) -> None:
     sleeping = "import time; time.sleep(1000)"
     code = (
-        "import sys; from pathlib import Path; from lsc_engine.runs.launch import detach\n"
+        "import sys; from pathlib import Path; from lsc_engine.studies.detach import detach\n"
         f"print(detach([sys.executable, '-c', {sleeping!r}], Path(sys.argv[1]) / 'out'))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

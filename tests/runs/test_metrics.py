@@ -211,7 +211,7 @@ def test_log_on_a_full_device_keeps_lines(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from lsc_engine.runs.metrics import MetricsLog, format_line
+from lsc_engine.runs.metrics.writer import MetricsLog, format_line
 log = MetricsLog(Path(sys.argv[1]))
 for step in range(1, 20001):
     log.append(format_line(step, 0.1, 0.2, 1, {"x": step * 0.5}))

@@ -29,7 +29,7 @@ from .conftest import MakeRun
 
 WRITER = """
 import sys
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter
 writer = RunWriter.open(sys.argv[1], device="cpu", total_steps=50, echo=False)
 writer.status(state=sys.argv[2])
 print(writer.state, flush=True)

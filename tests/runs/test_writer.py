@@ -29,7 +29,7 @@ from .conftest import MakeRun, Settings
 
 CHILD = """
 import sys, time
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter
 w = RunWriter.open(sys.argv[1], device="cpu", total_steps=1000, echo=False)
 w.status(state="running")
 step = 0

@@ -163,7 +163,7 @@ def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> 
 
 WRITER = """
 import sys
-from lsc_engine.runs import RunWriter
+from lsc_engine.runs.folder.writer import RunWriter
 writer = RunWriter.open(sys.argv[1], device="cpu", total_steps=7, echo=False)
 writer.status(state="running")
 print("ready", flush=True)
