@@ -24,7 +24,7 @@ from textual.pilot import Pilot
 
 from lsc_tui.app import LscApp
 from lsc_tui.demo import AGO, ARCHIVE, HOST, Replay, move_times, plans
-from lsc_tui.once import screen_text, settled
+from lsc_tui.render_once import screen_text, settled
 
 OUT = Path(__file__).parent.parent / "docs" / "screens"
 LARGE, SMALL = (160, 48), (80, 24)

@@ -133,7 +133,7 @@ def _many(root: Path, runs: int, keys: int) -> tuple[float, float, float]:
 
 def _listing(folder: Path) -> tuple[float, float]:
     """Seconds to list all runs of a folder as `lsc-engine list` does, and of processor time to look at them again."""
-    from lsc_tui.collector import Collector
+    from lsc_tui.data.poller import Poller
 
     began = time.perf_counter()
     runs = list_runs([folder])
@@ -142,7 +142,7 @@ def _listing(folder: Path) -> tuple[float, float]:
         _ = status.shown_state, run.last(status), run.tags
     short_ids(runs)
     listed = time.perf_counter() - began
-    collector = Collector([folder], lambda: None, hardware=False)
+    collector = Poller([folder], lambda: None, hardware=False)
     collector.round()
     taken = []
     for _ in range(5):

@@ -77,8 +77,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def print_keys() -> int:
     """The keymap in use as TOML, what is wrong with the user's own file on stderr; the exit code."""
-    from lsc_tui.commands import Keymap, as_toml
-    from lsc_tui.state import config_folder
+    from lsc_tui.data.ui_state import config_folder
+    from lsc_tui.keymap import Keymap, as_toml
 
     path = config_folder() / "keys.toml"
     keymap, fault = Keymap.load(path)
@@ -109,8 +109,8 @@ def start(
         # Nothing that is loaded on the way to the first frame is garbage; the application collects from then on.
         gc.disable()
     from lsc_tui.app import LscApp
-    from lsc_tui.state import UiState
-    from lsc_tui.themes import THEMES
+    from lsc_tui.data.ui_state import UiState
+    from lsc_tui.theme import THEMES
 
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
@@ -122,7 +122,7 @@ def start(
         # What is remembered of the examples goes with them.
         app.ui = UiState(folders, folders[0].parent / "state")
     if once:
-        from lsc_tui.once import one_frame
+        from lsc_tui.render_once import one_frame
 
         size = shutil.get_terminal_size((80, 24))
         print(one_frame(app, size.columns, size.lines))

@@ -6,7 +6,7 @@ class derives from `frame.LscScreen` and has
   body()           yields its panels (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
   show()           gives them what they show; called whenever the store, its size or its state may have changed
   do_ID()          one method per command of commands.py that acts here; why_not_ID() a reason why it cannot now
-  self.app.store   all runs, curves and hardware; `self.app.wish(...)` asks for the metrics it wants to see
+  self.app.store   all runs, curves and hardware; `self.app.subscribe(...)` asks for the metrics it wants to see
   self.say/ask/prompt   a sentence, a question, a line of text on the last line
 Reading and writing files that may be slow belongs in a worker thread that posts back, never in `show`.
 """
@@ -36,25 +36,25 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from lsc_engine.userpaths import home_path
-from lsc_tui.collector import Collector
-from lsc_tui.commands import COMMANDS, Keymap
-from lsc_tui.model import Store
-from lsc_tui.standing import Standings
-from lsc_tui.state import UiState, config_folder
-from lsc_tui.themes import THEMES
+from lsc_tui.data.poller import Poller
+from lsc_tui.data.run_view import Store
+from lsc_tui.data.ui_state import UiState, config_folder
+from lsc_tui.keymap import COMMANDS, Keymap
+from lsc_tui.services.verdicts import VerdictService
+from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import Panel, style_table
 
 if TYPE_CHECKING:
-    from lsc_tui.frame import LscScreen
-    from lsc_tui.model import RunView
+    from lsc_tui.data.run_view import RunView
+    from lsc_tui.screens.base import LscScreen
 
 # Tab command id -> module and class; a tab whose module is not there says so.
 SCREENS = {
-    "runs": ("lsc_tui.screens.runs", "RunsScreen"),
-    "monitor": ("lsc_tui.screens.monitor", "MonitorScreen"),
-    "compare_tab": ("lsc_tui.screens.compare", "CompareScreen"),
-    "new": ("lsc_tui.screens.new", "NewScreen"),
-    "vectors": ("lsc_tui.screens.vectors", "VectorsScreen"),
+    "runs": ("lsc_tui.screens.runs.screen", "RunsScreen"),
+    "monitor": ("lsc_tui.screens.monitor.screen", "MonitorScreen"),
+    "compare_tab": ("lsc_tui.screens.compare.screen", "CompareScreen"),
+    "new": ("lsc_tui.screens.new_run.screen", "NewScreen"),
+    "vectors": ("lsc_tui.screens.vectors.screen", "VectorsScreen"),
 }
 
 
@@ -77,7 +77,7 @@ class LscApp(App[None], inherit_bindings=False):
     CSS_PATH = "app.tcss"
     TITLE = "lsc"
 
-    class News(Message):
+    class MetricsUpdated(Message):
         """The collector has changes."""
 
     class Call(Message):
@@ -113,8 +113,8 @@ class LscApp(App[None], inherit_bindings=False):
         self.keymap, self._keymap_fault = Keymap.load(self.config / "keys.toml")
         self.ui = UiState(self.folders, self.config)
         self.store = Store(host or socket.gethostname().split(".")[0])
-        self.collector = Collector(self.folders, self._post_news, hardware=hardware, made_later=made_later)
-        self.standings = Standings()
+        self.poller = Poller(self.folders, self._post_update, hardware=hardware, made_later=made_later)
+        self.verdicts = VerdictService()
         self._started: set[str] = set()
         self._before: list[str] = []
         self._leaving = 0.0
@@ -186,7 +186,7 @@ class LscApp(App[None], inherit_bindings=False):
 
     def _begin(self) -> None:
         """Once the frame is there: read the runs, which would only have kept it waiting."""
-        self.collector.start()
+        self.poller.start()
         if not self.is_headless:
             gc.freeze()
             gc.enable()
@@ -213,20 +213,20 @@ class LscApp(App[None], inherit_bindings=False):
                 importlib.import_module(module)
 
     def on_unmount(self) -> None:
-        self.collector.stop()
-        self.standings.stop()
+        self.poller.stop()
+        self.verdicts.stop()
 
     @property
     def lsc_screen(self) -> LscScreen:
         """The screen of the current tab, below any overlay."""
-        from lsc_tui.frame import LscScreen
+        from lsc_tui.screens.base import LscScreen
 
         return next(s for s in reversed(self.screen_stack) if isinstance(s, LscScreen))
 
     @property
     def _shows_something(self) -> bool:
         """Whether a tab is up: news may come while the last one is being closed."""
-        from lsc_tui.frame import LscScreen
+        from lsc_tui.screens.base import LscScreen
 
         return self.is_running and any(
             isinstance(s, LscScreen) for s in self._screen_stacks.get(self._current_mode, ())
@@ -253,8 +253,8 @@ class LscApp(App[None], inherit_bindings=False):
         """Look for runs now, also in this folder from now on."""
         if folder.absolute() not in [known.absolute() for known in self.folders]:
             self.folders.append(folder)
-            self.collector.add(folder)
-        self.collector.rescan()
+            self.poller.add(folder)
+        self.poller.rescan()
 
     def watch_run(self, key: str) -> None:
         """Open Monitor on a run."""
@@ -327,20 +327,20 @@ class LscApp(App[None], inherit_bindings=False):
         if self._shows_something:
             message.work()
 
-    def tell_standing(self, studies: Sequence[Sequence[RunView]], told: Callable[[], None]) -> None:
+    def request_verdicts(self, studies: Sequence[Sequence[RunView]], told: Callable[[], None]) -> None:
         """Have a thread say how these studies stand, where that is not known; `told` is called as the words come."""
-        self.standings.tell(studies, self.call_soon, told)
+        self.verdicts.tell(studies, self.call_soon, told)
 
-    def wish(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
+    def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """The curves, the log and the embeddings that the current screen shows."""
-        self.collector.wish(curves, log, embeddings)
+        self.poller.subscribe(curves, log, embeddings)
 
-    def _post_news(self) -> None:
-        self.post_message(self.News())
+    def _post_update(self) -> None:
+        self.post_message(self.MetricsUpdated())
 
-    def on_lsc_app_news(self, message: News) -> None:
+    def on_lsc_app_metrics_updated(self, message: MetricsUpdated) -> None:
         """Put what the collector found into the store and let the screen redraw what it shows."""
-        news, store = self.collector.take(), self.store
+        news, store = self.poller.take(), self.store
         store.runs.update(news.runs)
         store.version += bool(news.runs or news.gone or news.folders is not None or news.loaded)
         store.reports = news.reports if news.reports is not None else store.reports
@@ -364,7 +364,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.lsc_screen.news()
 
     def on_app_blur(self, event: events.AppBlur) -> None:
-        self.collector.focused = False
+        self.poller.focused = False
 
     def on_app_focus(self, event: events.AppFocus) -> None:
-        self.collector.focused = True
+        self.poller.focused = True

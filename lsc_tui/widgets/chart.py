@@ -23,7 +23,7 @@ from lsc_engine.charts import (
     draw,
 )
 from lsc_tui.lines import Line, frame, pad, rule, wrap
-from lsc_tui.themes import SERIES
+from lsc_tui.theme import SERIES
 from lsc_tui.widgets.panel import Panel
 
 _NAMES = {AXIS: "axis", LABEL: "label", LEVEL: "level", CURSOR: "cursor", MARK: "mark"}

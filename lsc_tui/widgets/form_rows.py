@@ -10,11 +10,11 @@ from typing import Any
 from lsc_engine import plugins
 from lsc_engine.userpaths import home_path
 from lsc_engine.vectors.names import SUGGESTED
-from lsc_tui.follow import Outcome, Problem
-from lsc_tui.form import SETTINGS, Form, shown_value, value_words
+from lsc_tui.data.reports import KINDS, made_words
+from lsc_tui.data.run_view import Gpu, Store
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
-from lsc_tui.model import Gpu, Store
-from lsc_tui.reports import KINDS, made_words
+from lsc_tui.screens.new_run.form import SETTINGS, Form, shown_value, value_words
+from lsc_tui.services.form_check import Outcome, Problem
 
 # Names at 80 columns, where the section is left out and the last part alone would not tell.
 SHORT = {

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from lsc_tui.lines import STATES, Line, ascii_twin, clean, pad
-from lsc_tui.themes import SERIES
+from lsc_tui.theme import SERIES
 
 # Style names that a line may use, each with the theme variable of its colour and what else is on. Colours are looked
 # up here and not through CSS, whose component classes would be matched anew for every panel.

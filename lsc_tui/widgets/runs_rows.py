@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from lsc_tui.data.reports import Report
+from lsc_tui.data.run_view import ACCURACY, RunView, finite
 from lsc_tui.lines import STATES
-from lsc_tui.model import ACCURACY, RunView, finite
-from lsc_tui.reports import Report
 
 SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
 

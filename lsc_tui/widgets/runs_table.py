@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from lsc_tui.data.reports import KINDS, Report
+from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, gpu_number, setting
 from lsc_tui.lines import (
     STATES,
     Line,
@@ -26,8 +28,6 @@ from lsc_tui.lines import (
     trend,
     width_of,
 )
-from lsc_tui.model import ACCURACIES, ACCURACY, RunView, gpu_number, setting
-from lsc_tui.reports import KINDS, Report
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.runs_rows import Row
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lsc_engine.runs.read.run import open_run
-from lsc_tui.reading import TrackedRun
+from lsc_tui.data.run_cache import TrackedRun
 from tests.waiting import wait_until
 
 PRESET = """

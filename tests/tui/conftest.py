@@ -22,7 +22,7 @@ time.tzset()
 @pytest.fixture(autouse=True)
 def _messages_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that ends by itself could be gone before a slow test looks."""
-    monkeypatch.setattr("lsc_tui.frame.MESSAGE_SECONDS", 3600.0)
+    monkeypatch.setattr("lsc_tui.screens.base.MESSAGE_SECONDS", 3600.0)
 
 
 @pytest.fixture(scope="session")

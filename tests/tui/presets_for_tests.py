@@ -80,7 +80,7 @@ def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr("lsc_engine.config.load.shipped_folder", lambda: shipped)
-    monkeypatch.setattr("lsc_tui.screens.new.survives", lambda: ("yes", ""))
+    monkeypatch.setattr("lsc_tui.screens.new_run.screen.survives", lambda: ("yes", ""))
     monkeypatch.setenv("LSC_PRESETS", str(root / "presets"))
     monkeypatch.setenv("LSC_DATA", str(root / "data"))
     return shipped

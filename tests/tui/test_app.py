@@ -12,9 +12,9 @@ import pytest
 from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.folder.status import read_status, write_status
-from lsc_tui.commands import COMMANDS, FORBIDDEN, Keymap, matching
-from lsc_tui.frame import LscScreen
-from lsc_tui.screens.runs import RunsScreen
+from lsc_tui.keymap import COMMANDS, FORBIDDEN, Keymap, matching
+from lsc_tui.screens.base import LscScreen
+from lsc_tui.screens.runs.screen import RunsScreen
 from tests.waiting import pause_until
 
 
@@ -137,7 +137,7 @@ def test_palette_finds_by_any_word() -> None:
     assert [c.id for c in matching(COMMANDS.values(), "logarithmic y")] == ["log_y"]
 
 
-@pytest.mark.parametrize("module", ["lsc_tui.app", "lsc_tui.__main__", "lsc_tui.screens.runs"])
+@pytest.mark.parametrize("module", ["lsc_tui.app", "lsc_tui.__main__", "lsc_tui.screens.runs.screen"])
 def test_the_viewer_loads_neither_torch_nor_plotting(module: str) -> None:
     code = (
         f"import {module}, sys; "
@@ -185,7 +185,7 @@ async def test_metrics_and_screen_are_written_as_files(
 
 async def test_a_runs_folder_that_is_made_at_the_first_launch(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """./runs is not there before the first launch: no fault. It appears with its runs; gone again, it is told."""
-    monkeypatch.setattr("lsc_tui.collector.SCAN_SECONDS", 0.2)
+    monkeypatch.setattr("lsc_tui.data.poller.SCAN_SECONDS", 0.2)
     folder = runs.parent / "later"
     async with open_app(folder, made_later=True) as (app, pilot):
         assert "No runs in ~/later." in text_of(app)
@@ -213,7 +213,7 @@ async def test_the_column_of_accuracies_is_the_same_for_all_runs(runs: Path, siz
         assert "TRAIN%" in text_of(app)
         for run, value in (("A-384/seed-0", 0.1234), ("V21-min/seed-0", 0.4321)):
             give_val(fig9 / run, value)
-        app.collector.rescan()
+        app.poller.rescan()
         key = "0:lsc-2025/fig9/V21-min/seed-0"
         await pause_until(pilot, lambda: "val/accuracy" in app.store.runs[key].status.metrics)
         await pilot.pause()

@@ -11,7 +11,7 @@ from tui_helpers import open_app, text_of
 from lsc_engine.runs.read.run import list_runs
 from lsc_engine.studies.prepare import write_study
 from lsc_tui.app import LscApp
-from lsc_tui.standing import OPEN, makes_claims, word_of
+from lsc_tui.services.verdicts import OPEN, makes_claims, word_of
 from tests.waiting import pause_until
 
 CLAIMS = """

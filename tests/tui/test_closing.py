@@ -73,8 +73,8 @@ async def test_no_verdict_is_begun_after_the_viewer_was_closed(tmp_path: Path) -
     app = make_app(tmp_path / "runs")
     async with app.run_test(size=(160, 48)) as pilot:
         await settle(app, pilot)
-    app.standings._known.clear()
+    app.verdicts._known.clear()
     views = list(app.store.runs.values())
     told: list[object] = []
-    app.standings.answer(app.standings.pending([views]), lambda: told.append(1))
+    app.verdicts.answer(app.verdicts.pending([views]), lambda: told.append(1))
     assert told == []

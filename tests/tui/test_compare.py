@@ -21,10 +21,10 @@ from tui_helpers import make_app, settle, text_of
 
 from lsc_engine.analysis.saved_views import read_view
 from lsc_tui.app import LscApp
-from lsc_tui.comparing import Compared, Reader, Request
-from lsc_tui.exporting import csv_text, latex_text
-from lsc_tui.screens.compare import CompareScreen
-from lsc_tui.screens.compare_verdict import verdict_narrow, verdict_wide
+from lsc_tui.screens.compare.comparison import Compared, Reader, Request
+from lsc_tui.screens.compare.screen import CompareScreen
+from lsc_tui.screens.compare.verdict import verdict_narrow, verdict_wide
+from lsc_tui.services.export import csv_text, latex_text
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -119,14 +119,14 @@ async def test_the_verdict_is_told_by_accuracy_and_by_loss(study: Path) -> None:
         assert "d: seed 1 diverged, counts as not reached" in _unequal(screen)
         assert "b: 2 of 3 seeds, 1 running" in _unequal(screen)
         fix(study / STUDY / "CE" / "seed-2", state="finished")
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: "running" not in str([row.states for row in shown(screen).rows]))
         await settle(app, pilot)
         assert "─ verdict ─" in text_of(app)
 
 
 def _unequal(screen: CompareScreen) -> list[str]:
-    from lsc_tui.comparing import unequal
+    from lsc_tui.screens.compare.comparison import unequal
 
     return unequal(shown(screen))
 

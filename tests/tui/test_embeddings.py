@@ -19,8 +19,8 @@ from lsc_engine.runs.read.embeddings import Points, drop_after, write_snapshot
 from lsc_engine.runs.read.embeddings_chart import class_colours, snapshot_rows
 from lsc_engine.runs.read.run import open_run
 from lsc_tui.app import LscApp
-from lsc_tui.screens.monitor import MonitorScreen
-from lsc_tui.snapshots import SnapshotReader
+from lsc_tui.data.embedding_history import SnapshotReader
+from lsc_tui.screens.monitor.screen import MonitorScreen
 from tests.waiting import pause_until
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from lsc_engine.config import RunConfig, load_preset, plan_study
 from lsc_engine.studies.prepare import create_study
-from lsc_tui.follow import examine
-from lsc_tui.form import SETTINGS, Form, field_text, shown_value, typed, value_words
-from lsc_tui.model import Store
-from lsc_tui.screens.new_launch import keep_toml, launch_argv
+from lsc_tui.data.run_view import Store
+from lsc_tui.screens.new_run.form import SETTINGS, Form, field_text, shown_value, typed, value_words
+from lsc_tui.services.form_check import examine
+from lsc_tui.services.launch import keep_toml, launch_argv
 from lsc_tui.widgets.form_rows import rows
 
 # Variants that set the same things for themselves, one that needs another, one of another method.

@@ -23,7 +23,7 @@ from tui_helpers import open_app, settle, text_of
 
 from lsc_tui.app import LscApp
 from lsc_tui.lines import ascii_twin, clean
-from lsc_tui.widgets.log_pane import plain
+from lsc_tui.widgets.log import plain
 from lsc_tui.widgets.panel import Panel
 from tests.waiting import pause_until
 
@@ -181,7 +181,7 @@ async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path
                 await pilot.pause()
                 _assert_clean(text_of(app))
             assert app._exception is None
-            assert app.collector.is_alive()
+            assert app.poller.is_alive()
         except BaseException as error:
             raise AssertionError(f"step {step}: {app._exception or error!r} after {' '.join(keys)}") from error
         finally:
@@ -241,11 +241,11 @@ async def test_runs_that_appear_change_and_vanish(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         before = len(app.store.runs)
         make_study(runs, [("A-384", 0, "finished", 20, 0.3)], name="late")
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: len(app.store.runs) > before)
         assert "0:late/A-384/seed-0" in app.store.runs
         shutil.rmtree(runs / "late")
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: len(app.store.runs) == before)
         assert len(app.store.runs) == before
 

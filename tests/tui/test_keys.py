@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tui_helpers import open_app, text_of
 
-from lsc_tui.commands import COMMANDS, Keymap, as_toml
+from lsc_tui.keymap import COMMANDS, Keymap, as_toml
 
 README = Path(__file__).parents[2] / "README.md"
 

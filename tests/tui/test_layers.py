@@ -13,7 +13,7 @@ from tui_helpers import open_app, settle, text_of
 from lsc_engine.config import plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
-from lsc_tui.screens.monitor_charts import families
+from lsc_tui.screens.monitor.charts import families
 
 PRESET = """
 data.dataset = "digits"

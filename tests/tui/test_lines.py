@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lsc_engine.runs.read.run import list_runs
-from lsc_tui.filters import Filter, completions
-from lsc_tui.hardware import Sampler
+from lsc_tui.data.filters import Filter, completions
+from lsc_tui.data.hardware import Sampler
+from lsc_tui.data.run_cache import LogIndex, TrackedRun, read_trend
+from lsc_tui.data.run_view import Gpu, Hardware, RunView, Store, baseline_of, colour_of, differing, gpu_number
+from lsc_tui.data.ui_state import UiState
 from lsc_tui.lines import (
     STATES,
     ago,
@@ -33,12 +36,9 @@ from lsc_tui.lines import (
     width_of,
     wrap,
 )
-from lsc_tui.model import Gpu, Hardware, RunView, Store, baseline_of, colour_of, differing, gpu_number
-from lsc_tui.reading import LogIndex, TrackedRun, read_trend
-from lsc_tui.screens.monitor_parts import gpu_of, machine
-from lsc_tui.screens.runs_side import gpu_lines
-from lsc_tui.state import UiState
-from lsc_tui.themes import THEMES
+from lsc_tui.screens.monitor.panels import gpu_of, machine
+from lsc_tui.screens.runs.details import gpu_lines
+from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
 from lsc_tui.widgets.runs_rows import Order, build_rows
 from lsc_tui.widgets.runs_table import Columns, header, run_line, study_line, where_text

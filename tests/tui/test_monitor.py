@@ -10,9 +10,9 @@ import pytest
 from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.folder.status import read_status, write_status
-from lsc_tui.model import LOSS
-from lsc_tui.screens.monitor import MonitorScreen
-from lsc_tui.widgets.log_pane import LogPane
+from lsc_tui.data.run_view import LOSS
+from lsc_tui.screens.monitor.screen import MonitorScreen
+from lsc_tui.widgets.log import LogPane
 from lsc_tui.widgets.panel import Panel
 from tests.waiting import pause_until
 

@@ -17,13 +17,13 @@ from tui_helpers import make_app, settle, text_of
 from lsc_engine.config import load_preset
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.read.run import open_run
-from lsc_tui import follow
 from lsc_tui.app import LscApp
-from lsc_tui.follow import Outcome, examine
-from lsc_tui.form import Form
-from lsc_tui.model import Gpu, Hardware
-from lsc_tui.screens.new import NewScreen
-from lsc_tui.screens.new_launch import batch_script, device_argv, launch_argv, launch_words
+from lsc_tui.data.run_view import Gpu, Hardware
+from lsc_tui.screens.new_run.form import Form
+from lsc_tui.screens.new_run.screen import NewScreen
+from lsc_tui.services import form_check as follow
+from lsc_tui.services.form_check import Outcome, examine
+from lsc_tui.services.launch import batch_script, device_argv, launch_argv, launch_words
 from tests.waiting import pause_until, wait_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -423,7 +423,7 @@ async def test_launch_asks_once_and_trains_in_a_session_of_its_own(place: Path) 
 
         await pause_until(pilot, ended, (place / ".launch" / "tiny.log").read_text)
         assert pid is not None
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: "tiny" in {v.study for v in app.store.runs.values() if v.state == "finished"})
         assert {v.id for v in app.store.runs.values() if v.study == "tiny"} == {
             "tiny/wide/seed-0", "tiny/least/seed-0",
@@ -562,7 +562,7 @@ async def test_what_is_typed_goes_to_the_variant_that_was_shown(place: Path) -> 
 async def test_a_launch_that_answers_late_takes_no_open_prompt_away(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lsc_tui.screens import new_launch
+    from lsc_tui.services import launch as new_launch
 
     begun, go_on = threading.Event(), threading.Event()
 

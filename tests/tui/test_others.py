@@ -9,7 +9,7 @@ import pytest
 from textual import events
 from tui_helpers import open_app, text_of
 
-from lsc_tui.model import Folder, Store
+from lsc_tui.data.run_view import Folder, Store
 
 
 def test_new_runs_go_to_a_folder_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_new_runs_go_to_a_folder_that_can_be_written(tmp_path: Path, monkeypatch
 
 async def test_keys_on_runs_of_others_say_why_not(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
-        app.collector.stop()
+        app.poller.stop()
         store = app.store
         store.runs = {key: replace(view, read_only=True) for key, view in store.runs.items()}
         store.folders = tuple(replace(folder, read_only=True) for folder in store.folders)

@@ -9,10 +9,10 @@ import pytest
 
 from lsc_engine.config import list_presets
 from lsc_engine.studies.prepare import write_study
-from lsc_tui.filters import Filter
-from lsc_tui.reports import ReportReader, made_words
-from lsc_tui.screens.text import readable
-from lsc_tui.shelf import OWN, entries
+from lsc_tui.data.filters import Filter
+from lsc_tui.data.reports import ReportReader, made_words
+from lsc_tui.modals.text import readable
+from lsc_tui.screens.new_run.presets import OWN, entries
 from tests.tui.tui_helpers import open_app, text_of
 from tests.waiting import pause_until
 

@@ -12,10 +12,10 @@ import pytest
 from tui_helpers import make_app, settle, text_of
 
 from lsc_engine.runs.metrics import reader as metrics_module
-from lsc_tui import collector as collector_module
-from lsc_tui import reading
-from lsc_tui.collector import Collector
-from lsc_tui.model import LOSS
+from lsc_tui.data import poller as collector_module
+from lsc_tui.data import run_cache as reading
+from lsc_tui.data.poller import Poller
+from lsc_tui.data.run_view import LOSS
 from lsc_tui.widgets.runs_table import RunsTable
 from tests.counting import bytes_read, files_opened
 from tests.waiting import pause_until
@@ -52,8 +52,8 @@ async def test_a_key_among_a_thousand_runs_reads_no_run_and_draws_what_is_seen(
     async with app.run_test(size=(160, 48)) as pilot:
         await settle(app, pilot)
         assert len(app.store.runs) == RUNS
-        app.collector.stop()
-        await asyncio.to_thread(app.collector.join)
+        app.poller.stop()
+        await asyncio.to_thread(app.poller.join)
         for key in [*["down"] * 20, "pagedown", "G", "g", "space", "b", "b", ".", "i"]:
             drawn.clear()
             await pilot.press(key)
@@ -65,7 +65,7 @@ async def test_a_key_among_a_thousand_runs_reads_no_run_and_draws_what_is_seen(
 
 
 def test_looking_again_at_a_thousand_ended_runs_opens_none_of_their_files(thousand: Path) -> None:
-    collector = Collector([thousand], lambda: None, hardware=False)
+    collector = Poller([thousand], lambda: None, hardware=False)
     collector.round()
     collector.take()
     before = bytes_read()
@@ -126,15 +126,15 @@ def test_a_long_file_is_shown_by_a_sample_until_it_is_read(
     made_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At every moment the curve reaches from end to end; in the end, also of a file replaced meanwhile, it is whole."""
-    monkeypatch.setattr("lsc_tui.collector.SAMPLE_FROM", 2 << 20)
-    monkeypatch.setattr("lsc_tui.collector.BUDGET", 1 << 20)
+    monkeypatch.setattr("lsc_tui.data.poller.SAMPLE_FROM", 2 << 20)
+    monkeypatch.setattr("lsc_tui.data.poller.BUDGET", 1 << 20)
     folder = tmp_path / "runs" / "long/A-384/seed-0"
     shutil.copytree(made_runs / "mine/A-384/seed-0", folder)
     metrics, key, count = folder / "metrics.jsonl", "0:long/A-384/seed-0", 80_000
     metrics.write_text(_lines(1, count))
-    collector = Collector([tmp_path / "runs"], lambda: None, hardware=False)
+    collector = Poller([tmp_path / "runs"], lambda: None, hardware=False)
     collector.round()
-    collector.wish({key: frozenset((LOSS,))})
+    collector.subscribe({key: frozenset((LOSS,))})
     seen = []
     for turn in range(100):
         more = collector.round()

@@ -16,8 +16,8 @@ from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.folder.status import read_status, write_status
 from lsc_tui.app import LscApp
-from lsc_tui.screens.monitor import MonitorScreen
-from lsc_tui.screens.runs import RunsScreen
+from lsc_tui.screens.monitor.screen import MonitorScreen
+from lsc_tui.screens.runs.screen import RunsScreen
 from tests.waiting import pause_until
 
 FIG9 = "lsc-2025/fig9"
@@ -34,7 +34,7 @@ async def gone(app: LscApp, pilot: Pilot[Any], *runs: str) -> None:
     """Remove run folders as another program would, and wait until the viewer knows."""
     for run in runs:
         shutil.rmtree(app.folders[0] / run)
-    app.collector.rescan()
+    app.poller.rescan()
     await pause_until(pilot, lambda: all(f"0:{run}" not in app.store.runs for run in runs))
     await pilot.pause()
 
@@ -96,7 +96,7 @@ async def test_monitor_keeps_the_run_it_chose_itself(runs: Path) -> None:
         # A newer run begins: what is shown stays.
         folder = runs / FIG9 / "CE-384/seed-0"
         fill(folder, points=3, total=800, end=0.5, seed=1).close()
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: app.store.runs[f"0:{FIG9}/CE-384/seed-0"].state != "queued")
         assert screen.watched is not None
         assert screen.watched.key == first.key
@@ -113,7 +113,7 @@ async def test_a_run_that_comes_back_is_shown_again(runs: Path, tmp_path: Path) 
         await settle(app, pilot)
         await gone(app, pilot, run)
         shutil.copytree(tmp_path / "kept", runs / run)
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: "V21 n=384 · s0" in text_of(app))
 
 
@@ -163,7 +163,7 @@ async def test_a_run_that_leaves_the_filter_by_itself(runs: Path) -> None:
         await highlight(app, pilot, run)
         status = read_status(runs / run)
         write_status(runs / run, type(status)(**{**vars_of(status), "state": "finished", "exit_code": 0}))
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].state == "finished")
         await pilot.pause()
         assert highlighted(app) == ""
@@ -185,7 +185,7 @@ async def test_the_cursor_follows_the_run_when_the_order_changes(runs: Path) -> 
         status = read_status(runs / run)
         metrics = {**status.metrics, "train/loss": 99.0}
         write_status(runs / run, type(status)(**{**vars_of(status), "metrics": metrics}))
-        app.collector.rescan()
+        app.poller.rescan()
         await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].loss == 99.0)
         await pilot.pause()
         assert runs_screen(app).table.cursor != place

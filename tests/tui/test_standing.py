@@ -12,7 +12,7 @@ from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.verdict import verdicts
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.run import list_runs
-from lsc_tui.standing import standing
+from lsc_tui.services.verdicts import standing
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_engine.errors import UsageError
 from lsc_tui.app import LscApp
-from lsc_tui.screens import vectors_draw as drawing
-from lsc_tui.screens.vectors import VectorsScreen
-from lsc_tui.screens.vectors_rows import Limits, none_within, ordered, rows_of, sure_below, table_csv, wanted
+from lsc_tui.screens.vectors import panels as drawing
+from lsc_tui.screens.vectors.screen import VectorsScreen
+from lsc_tui.screens.vectors.table import Limits, none_within, ordered, rows_of, sure_below, table_csv, wanted
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]

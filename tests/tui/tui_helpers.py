@@ -10,7 +10,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from lsc_tui.app import LscApp
-from lsc_tui.once import screen_text, settled
+from lsc_tui.render_once import screen_text, settled
 from tests.waiting import pause_until
 
 NOW = 1_795_010_000.0

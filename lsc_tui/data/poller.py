@@ -1,0 +1,352 @@
+"""Reads the run folders off the UI thread, by polling (network file systems have no events), and posts what changed.
+
+One message is under way at most: while the UI is busy or the link is stalled, changes are merged, never queued. Runs
+are looked at newest first; those that are active every second, the others when their files changed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lsc_engine.runs.folder.layout import METRICS, short_ids
+from lsc_engine.runs.metrics.reader import MetricsTable
+from lsc_engine.runs.read.run import Run, list_runs
+from lsc_engine.userpaths import home_path
+from lsc_tui.data.embedding_history import EmbeddingHistory, SnapshotReader
+from lsc_tui.data.hardware import Sampler
+from lsc_tui.data.reports import Report, ReportReader
+from lsc_tui.data.run_cache import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
+from lsc_tui.data.run_view import Curves, Folder, Hardware, RunView
+
+MOST_RUNS = 1000
+POLL_SECONDS = 1.0
+SCAN_SECONDS = 5.0
+HARDWARE_SECONDS = 2.0
+# Of the runs that have ended or wait, every tenth is looked at in each round.
+QUIET_ROUNDS = 10
+# Bytes of metrics read at once: a huge file is read in pieces, so that keys are answered in between.
+BUDGET = 2 << 20
+PIECE_PAUSE = 0.002
+# Of a file with more bytes than this to read a sample is shown first, and the whole when it is there; a smaller one
+# fills its chart in steps.
+SAMPLE_FROM = 8 << 20
+STEP_SECONDS = 0.7
+
+
+@dataclass
+class Update:
+    """What changed since the last message."""
+
+    runs: dict[str, RunView] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    curves: dict[str, Curves] = field(default_factory=dict)
+    embeddings: dict[str, EmbeddingHistory] = field(default_factory=dict)
+    logs: set[str] = field(default_factory=set)
+    folders: tuple[Folder, ...] | None = None
+    reports: tuple[Report, ...] | None = None
+    hardware: Hardware | None = None
+    older: int = 0
+    loaded: bool = False
+
+
+class Poller(threading.Thread):
+    """The reading thread. `wish` says whose curves and log are shown; `take` hands the changes over."""
+
+    def __init__(self, folders: Sequence[Path], notify: Callable[[], None], *, hardware: bool = True,
+                 made_later: bool = False) -> None:  # fmt: skip
+        super().__init__(name="collector", daemon=True)
+        self._folders = list(folders)
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._news = Update()
+        self._posted = False
+        self._ended = threading.Event()
+        self._wake = threading.Event()
+        self._tracked: dict[str, TrackedRun] = {}
+        self._wished: dict[str, frozenset[str]] = {}
+        self._sent: dict[str, tuple[frozenset[str], int, int]] = {}
+        self._next_step: dict[str, float] = {}
+        self._samples: dict[str, tuple[int, MetricsTable]] = {}
+        self._log_key = self._embeddings_key = ""
+        self._snapshots: SnapshotReader | None = None
+        self._report_reader = ReportReader()
+        self._reports: tuple[Report, ...] = ()
+        self.log: LogIndex | None = None
+        self._made_later = made_later
+        self._sampler = Sampler() if hardware else None
+        self._older = 0
+        self._next_scan = self._next_look = self._next_hardware = 0.0
+        self._reading = False
+        self._rounds = 0
+        self._all_until = 0.0
+        self.focused = True
+
+    # --- called from the UI thread ------------------------------------------------------------------------------
+
+    def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
+        """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
+        wished = (curves, log, embeddings)
+        with self._lock:
+            if wished == (self._wished, self._log_key, self._embeddings_key):
+                return
+            self._wished, self._log_key, self._embeddings_key = wished
+        self._wake.set()
+
+    @property
+    def wished(self) -> frozenset[str]:
+        """Keys of the runs whose curves are asked for."""
+        return frozenset(self._wished)
+
+    @property
+    def subscribed_embeddings(self) -> str:
+        """The key of the run whose embeddings are asked for, or ""."""
+        return self._embeddings_key
+
+    def add(self, folder: Path) -> None:
+        """Read one more runs folder."""
+        self._folders = [*self._folders, folder]
+
+    def rescan(self) -> None:
+        """Look for new and gone runs now."""
+        self._next_scan = 0.0
+        self._all_until = time.monotonic() + QUIET_ROUNDS
+        self._wake.set()
+
+    def take(self) -> Update:
+        """The changes since the last call."""
+        with self._lock:
+            news, self._news, self._posted = self._news, Update(), False
+        return news
+
+    def stop(self) -> None:
+        """End the thread soon."""
+        self._ended.set()
+        self._wake.set()
+
+    # --- the thread ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        while not self._ended.is_set():
+            started = time.monotonic()
+            more = self.round()
+            rest = POLL_SECONDS * (1 if self.focused else 3) - (time.monotonic() - started)
+            self._wake.wait(PIECE_PAUSE if more else max(0.05, rest))
+            self._wake.clear()
+
+    def round(self) -> bool:
+        """One look at everything; True if some metrics file has more to read at once."""
+        now = time.monotonic()
+        if now >= self._next_scan:
+            self._scan()
+            # A walk over very many folders is made seldom enough to cost nothing.
+            self._next_scan = now + max(SCAN_SECONDS, 200 * (time.monotonic() - now))
+        if not self._reading or now >= self._next_look:
+            self._next_look = now + POLL_SECONDS
+            self._look()
+        more = self._reading = self._read_wished()
+        if self._sampler is not None and now >= self._next_hardware:
+            self._next_hardware = now + HARDWARE_SECONDS
+            where = next((f for f in self._folders if f.is_dir()), None)
+            hardware = self._sampler.sample(where)
+            self._put(lambda news: setattr(news, "hardware", hardware))
+        return more
+
+    def _put(self, change: Callable[[Update], None]) -> None:
+        with self._lock:
+            change(self._news)
+            post, self._posted = not self._posted, True
+        if post:
+            self._notify()
+
+    def _scan(self) -> None:
+        """Which runs there are: the newest `MOST_RUNS`, and how many more."""
+        folders: list[Folder] = []
+        found: dict[str, TrackedRun] = {}
+        reports: list[Report] = []
+        for number, path in enumerate(self._folders):
+            seen = not self._made_later or any(t.root == number for t in self._tracked.values())
+            folder = _folder(path, number, seen=seen)
+            folders.append(folder)
+            if folder.problem:
+                # A folder that is not there for a moment keeps its rows.
+                found |= {k: t for k, t in self._tracked.items() if t.root == number}
+                reports += [report for report in self._reports if report.root == number]
+                continue
+            with_runs, passed = set[str](), list[str]()
+            for run in list_runs([path], passed):
+                key = f"{number}:{run.id}"
+                found[key] = self._tracked.get(key) or TrackedRun(key, run, number, folder.read_only)
+                with_runs.add(run.study)
+            folders[-1] = replace(folder, passed=tuple(passed))
+            reports += self._report_reader.scan(number, path, with_runs, folder.read_only)
+        if len(found) > MOST_RUNS or not self._tracked:
+            # Those that are shown stay among them.
+            newest = sorted(found, key=lambda k: (k in self._wished, _changed(found[k].run)), reverse=True)
+            found = {key: found[key] for key in newest[:MOST_RUNS]}
+            self._older = max(0, len(newest) - MOST_RUNS)
+        else:
+            self._older = 0
+        gone = set(self._tracked) - set(found)
+        self._tracked = found
+        self._short = short_ids(t.run.id for t in found.values())
+        older = self._older
+        fresh = tuple(reports) if tuple(reports) != self._reports else None
+        self._reports = tuple(reports)
+
+        def change(news: Update) -> None:
+            news.folders, news.older = tuple(folders), older
+            news.reports = fresh if fresh is not None else news.reports
+            news.gone |= gone
+            for key in gone:
+                news.runs.pop(key, None)
+
+        self._put(change)
+
+    def _look(self) -> None:
+        """Look at every run; what changed is posted in portions, so the first screen does not wait for the last."""
+        queued = sorted(
+            (t for t in self._tracked.values() if t.view is not None and t.view.state == "queued"),
+            key=lambda t: (t.started, t.run.id),
+        )
+        places = {t.key: i for i, t in enumerate(queued, 1)}
+        fresh: dict[str, RunView] = {}
+        self._rounds += 1
+        first = any(t.view is None for t in self._tracked.values())
+        for with_trend in (False, True) if first else (True,):
+            for number, (key, tracked) in enumerate(list(self._tracked.items())):
+                if self._ended.is_set():
+                    return
+                short = self._short.get(tracked.run.id, "")
+                waits = tracked.quiet and not first and key not in self._wished
+                if waits and (number + self._rounds) % QUIET_ROUNDS and time.monotonic() > self._all_until:
+                    continue
+                if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend) and tracked.view:
+                    fresh[key] = tracked.view
+                if first and len(fresh) >= 50:
+                    self._post_runs(fresh)
+                    fresh = {}
+            self._post_runs(fresh, loaded=True)
+            fresh = {}
+
+    def _post_runs(self, fresh: dict[str, RunView], loaded: bool = False) -> None:
+        if not fresh and (not loaded or self._loaded_once):
+            return
+        self._loaded_once = self._loaded_once or loaded
+
+        def change(news: Update) -> None:
+            news.runs.update(fresh)
+            news.loaded = news.loaded or loaded
+
+        self._put(change)
+
+    _loaded_once = False
+    _short: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
+
+    def _read_wished(self) -> bool:
+        with self._lock:
+            wished, log_key, embeddings_key = self._wished, self._log_key, self._embeddings_key
+        more = False
+        for key, names in wished.items():
+            tracked = self._tracked.get(key)
+            if tracked is None or self._ended.is_set():
+                continue
+            run = tracked.run
+            run.poll(BUDGET // max(1, len(wished)))
+            more = more or run.tail.behind
+            self._send_curves(key, run, names)
+        for key in set(self._sent) - set(wished):
+            # A chart that is left gives its memory back.
+            del self._sent[key]
+            self._samples.pop(key, None)
+            tracked = self._tracked.get(key)
+            if tracked is not None:
+                fresh = Run(tracked.run.path, tracked.run.id, tracked.run.root)
+                tracked.run = fresh
+        self._read_log(log_key)
+        self._read_embeddings(embeddings_key)
+        return more
+
+    def _send_curves(self, key: str, run: Run, names: frozenset[str]) -> None:
+        """Post the curves if they are new and due; while a long file is read, those of a sample of it."""
+        table, generation = run.table, run.tail.generation
+        parse_columns(table, set(names))
+        sample = self._sample(key, run)
+        state = (names, len(sample or table), generation)
+        now = time.monotonic()
+        if run.tail.behind and sample is None and now < self._next_step.get(key, 0.0):
+            return
+        if self._sent.get(key) != state:
+            self._sent[key], self._next_step[key] = state, now + STEP_SECONDS
+            curves = curves_of(run, set(names), sample)
+            self._put(lambda news: news.curves.__setitem__(key, curves))
+
+    def _sample(self, key: str, run: Run) -> MetricsTable | None:
+        """The sample that stands for the file while much of it is still to be read."""
+        known = self._samples.get(key)
+        if known is not None and (not run.tail.behind or known[0] != run.tail.generation):
+            known = None
+            del self._samples[key]
+        if known is None and run.tail.waiting > SAMPLE_FROM:
+            known = self._samples[key] = (run.tail.generation, read_sample(run.path / METRICS))
+        return known[1] if known is not None and len(known[1]) else None
+
+    def _read_log(self, key: str) -> None:
+        tracked = self._tracked.get(key)
+        if tracked is None:
+            self.log = None
+            return
+        if self.log is None or self.log.path != tracked.run.log_path:
+            self.log = LogIndex.of(tracked.run)
+        if self.log.poll():
+            self._put(lambda news: news.logs.add(key))
+
+    def _read_embeddings(self, key: str) -> None:
+        tracked = self._tracked.get(key)
+        if tracked is None:
+            self._snapshots = None
+            return
+        if self._snapshots is None or self._snapshots.path != tracked.run.path:
+            name = tracked.run.config.get("start_from")
+            start = next((t.run.path for t in self._tracked.values() if t.run.id == name), None)
+            self._snapshots = SnapshotReader(tracked.run, start)
+        kept = self._snapshots.poll()
+        if kept is not None:
+            self._put(lambda news: news.embeddings.__setitem__(key, kept))
+
+
+def _changed(run: Run) -> float:
+    try:
+        return os.stat(run.path / "status.json").st_mtime
+    except OSError:
+        return 0.0
+
+
+def _folder(path: Path, number: int, *, seen: bool = True) -> Folder:
+    """The folder as it is now. Folders after the first are named by their owner where that is not the user. One that
+    was never `seen` may be missing: the first launch makes it."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        if not seen and path.absolute().parent.is_dir():
+            return Folder(path, read_only=not os.access(path.absolute().parent, os.W_OK))
+        again = f"looking again every {SCAN_SECONDS:.0f} s"
+        return Folder(path, problem=f"{home_path(path)} is not there (moved? not mounted?), {again}")
+    if not path.is_dir():
+        return Folder(path, problem=f"{home_path(path)} is not a folder")
+    read_only = not os.access(path, os.W_OK)
+    name = ""
+    if number and info.st_uid != os.getuid():
+        try:
+            import pwd
+
+            name = pwd.getpwuid(info.st_uid).pw_name
+        except (ImportError, KeyError):
+            name = str(info.st_uid)
+    elif number:
+        name = path.parent.name if path.name == "runs" else path.name
+    return Folder(path, name, read_only)

@@ -1,0 +1,253 @@
+"""From run folders to views: what the collector does with one run. No thread and no widget here.
+
+Everything read may be damaged or hostile; lsc_engine.runs turns that into sentences, and what is shown later goes
+through `lines.clean`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from lsc_engine.runs.files import UnreadableError, open_regular
+from lsc_engine.runs.folder.layout import LOG, METRICS, NOTES, STATUS
+from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+from lsc_engine.runs.metrics.parsing import parse_line
+from lsc_engine.runs.metrics.reader import MetricsTable
+from lsc_engine.runs.read.notes import read_notes
+from lsc_engine.runs.read.run import Run
+from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView
+
+TREND_POINTS = 24
+_WHOLE = 64 << 10
+_SAMPLE = 3 << 10
+SAMPLES = 256
+_AXES = ("epoch", "time")
+
+
+class TrackedRun:
+    """One run that is looked at again and again; says whether something changed."""
+
+    def __init__(self, key: str, run: Run, root: int, read_only: bool) -> None:
+        self.key = key
+        self.run = run
+        self.root = root
+        self.read_only = read_only
+        self.view: RunView | None = None
+        self.started = 0.0
+        self._signature: tuple[object, ...] = ()
+        self._stats: tuple[object, ...] = ()
+        self._metrics_size = -1
+        self._trend: tuple[float, ...] = ()
+        self._source: dict[str, object] = {}
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no process is at work on it, as far as is known."""
+        return self.view is not None and not self.view.status.active and self.view.state != "queued"
+
+    def look(self, *, short: str, place: int, with_trend: bool) -> bool:
+        """Read what changed on the disk; True if there is a new view."""
+        stats = [_stat(self.run.path / name) for name in (STATUS, NOTES)]
+        metrics = _stat(self.run.path / METRICS)
+        size = metrics[1] if metrics else -1
+        # What waits reads lost once the process that was to train it is gone, without a change of any file.
+        ended = self.view is not None and not self.view.status.active and self.view.status.state != "queued"
+        if ended and (*stats, short, place, self.read_only) == self._stats and not (with_trend and not self._trend):
+            return False
+        status = self.run.status()
+        trend_due = with_trend and size != self._metrics_size and (not self._trend or size > 1.05 * self._metrics_size)
+        signature = (*stats, status.shown_state, short, place, self.read_only)
+        if signature == self._signature and not trend_due:
+            return False
+        if self.view is None or not self._source:
+            self._source = self.run.source
+        if not self.run.config:
+            # A run may be seen before its preset is written.
+            self.run.__dict__.pop("config", None)
+        if trend_due:
+            self._trend, self._metrics_size = read_trend(self.run.path / METRICS), size
+        self._signature = signature
+        self._stats = (*stats, short, place, self.read_only)
+        notes, tags = read_notes(self.run.path)
+        self.started = status.started or status.changed or 0.0
+        self.view = RunView(
+            self.key, self.run, self.root, self.read_only, short, status, self.run.config, self._source, tuple(tags),
+            notes[-1].text if notes else "", self._trend, place,
+        )  # fmt: skip
+        return True
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
+    return info.st_mtime_ns, info.st_size, info.st_ino
+
+
+def read_trend(path: Path) -> tuple[float, ...]:
+    """About `TREND_POINTS` losses over the whole file, read at as many places: the cost does not grow with the run."""
+    try:
+        descriptor = open_regular(path)
+    except UnreadableError:
+        return ()
+    try:
+        size = os.fstat(descriptor).st_size
+        if size <= _WHOLE:
+            values = _losses(os.pread(descriptor, size, 0), 0)
+            picked = [values[round(i * (len(values) - 1) / (TREND_POINTS - 1))] for i in range(TREND_POINTS)]
+            return tuple(picked if len(values) > TREND_POINTS else values)
+        out = []
+        for i in range(TREND_POINTS):
+            offset = round(i * (size - _SAMPLE) / (TREND_POINTS - 1))
+            found = _losses(os.pread(descriptor, _SAMPLE, offset), offset)
+            out += found[-1:]
+        return tuple(out)
+    except (OSError, IndexError):
+        return ()
+    finally:
+        os.close(descriptor)
+
+
+def _losses(data: bytes, offset: int) -> list[float]:
+    lines = data.split(b"\n")[1 if offset else 0 :]
+    rows = (parse_line(line) for line in lines if line)
+    return [row[2][LOSS] for row in rows if row is not None and LOSS in row[2]]
+
+
+def read_sample(path: Path) -> MetricsTable:
+    """The lines at `SAMPLES` places all over the file: what a long curve looks like, before all of it is read."""
+    table = MetricsTable()
+    try:
+        descriptor = open_regular(path)
+    except UnreadableError:
+        return table
+    pieces = []
+    try:
+        size = os.fstat(descriptor).st_size
+        for i in range(SAMPLES):
+            offset = round(i * max(0, size - _SAMPLE) / (SAMPLES - 1))
+            data = os.pread(descriptor, _SAMPLE, offset)
+            begin = data.find(b"\n") + 1 if offset else 0
+            pieces.append(data[begin : data.rfind(b"\n") + 1])
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    table.add(b"".join(pieces))
+    return table
+
+
+def parse_columns(table: MetricsTable, names: set[str]) -> None:
+    """Turn what was added to `table` into numbers now, a portion at a time, so that no later look is a long one."""
+    for name in sorted(names):
+        table.parse(name, *_AXES)
+
+
+def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> Curves:
+    """The metrics `names` of what was read so far; of `sample`, if one stands for the whole."""
+    table = run.table if sample is None else sample
+    curves: dict[str, Curve] = {}
+    shared = np.empty(0)
+    for name in sorted(names):
+        step, (values, epoch, time) = table.columns(name, *_AXES)
+        if step.size:
+            # Most metrics are logged at the same steps; equal as float64 too, steps stay below 2^53.
+            if not np.array_equal(step, shared):
+                shared = step.astype(np.float64)
+            curves[name] = Curve(shared, values, epoch, time)
+    resumed = []
+    if LOSS in curves and sample is None:
+        loss = curves[LOSS]
+        for start in table.attempt_starts()[1:]:
+            i = int(np.searchsorted(loss.step, start))
+            if i < loss.step.size:
+                resumed.append((float(loss.step[i]), float(loss.epoch[i]), float(loss.time[i])))
+    count = curves.get(FIXED)
+    events = [] if count is None else [int(i) for i in layers_fixed(count.value)]
+    fixed = tuple((float(count.step[i]), float(count.epoch[i]), float(count.time[i])) for i in events if count)
+    saved = tuple((c.step, c.written or 0.0, c.size) for c in run.checkpoints())
+    return Curves(
+        curves, tuple(table.names), tuple(resumed), run.tail.behind, run.tail.problem or "", saved, sample is not None,
+        fixed,
+    )  # fmt: skip
+
+
+class LogIndex:
+    """Where the lines of a log begin, so that any part of a file of any length is read at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._starts = np.zeros(1, np.int64)
+        self._count = 0
+        self._size = 0
+        self._inode: tuple[int, int] | None = None
+        self._read_to = 0
+
+    @staticmethod
+    def of(run: Run) -> LogIndex:
+        """The log of a run."""
+        return LogIndex(run.path / LOG)
+
+    @property
+    def count(self) -> int:
+        """Lines found so far; a last line without its end counts."""
+        return self._count + (1 if self._size > int(self._starts[self._count]) else 0)
+
+    def poll(self, budget: int = 8 << 20) -> bool:
+        """Look for new lines; True if there are any. A file that shrank or was replaced is begun again."""
+        try:
+            descriptor = open_regular(self.path)
+        except UnreadableError:
+            return False
+        try:
+            info = os.fstat(descriptor)
+            if self._inode != (info.st_dev, info.st_ino) or info.st_size < self._read_to:
+                self._starts, self._count, self._read_to = np.zeros(1, np.int64), 0, 0
+                self._inode = (info.st_dev, info.st_ino)
+            before = (self._count, self._size)
+            end = min(info.st_size, self._read_to + budget)
+            while self._read_to < end:
+                data = os.pread(descriptor, min(1 << 20, end - self._read_to), self._read_to)
+                if not data:
+                    break
+                found = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1 + self._read_to
+                if self._count + found.size + 1 > self._starts.size:
+                    grown = np.zeros(2 * (self._count + found.size + 1), np.int64)
+                    grown[: self._count + 1] = self._starts[: self._count + 1]
+                    self._starts = grown
+                self._starts[self._count + 1 : self._count + 1 + found.size] = found
+                self._count += found.size
+                self._read_to += len(data)
+            self._size = self._read_to
+            return before != (self._count, self._size)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
+    def lines(self, first: int, count: int, longest: int = 2000) -> list[str]:
+        """Lines first .. first + count - 1 as text, each cut at `longest` bytes; fewer at the end."""
+        last = min(self.count, first + count)
+        if first >= last or first < 0:
+            return []
+        try:
+            descriptor = open_regular(self.path)
+        except UnreadableError:
+            return []
+        out = []
+        try:
+            for i in range(first, last):
+                start = int(self._starts[i])
+                stop = int(self._starts[i + 1]) - 1 if i < self._count else self._size
+                raw = os.pread(descriptor, max(0, min(stop - start, longest)), start)
+                # A progress bar that rewrites its line leaves the newest state behind its last carriage return.
+                out.append(raw.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+        return out

@@ -1,0 +1,339 @@
+"""What the screens show, as plain values: one view per run, the machine, and the store that holds them.
+
+The collector makes these off the UI thread; a view is never changed, only replaced, so a row is redrawn exactly when
+its view is another one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsc_engine.charts import Series
+from lsc_engine.runs.folder.layout import runs_dirs
+from lsc_engine.runs.folder.status import Status
+from lsc_engine.runs.read.run import Run, loss_group, loss_kind
+from lsc_tui.data.embedding_history import EmbeddingHistory
+from lsc_tui.data.reports import Report
+from lsc_tui.lines import clean
+
+Floats = npt.NDArray[np.float64]
+Config = dict[str, Any]
+
+LOSS = "train/loss"
+ACCURACY = "train/accuracy"
+# What a list of runs may show as accuracy, one for all its runs, and the head of that column.
+ACCURACIES = {ACCURACY: "TRAIN%", "val/accuracy": "VAL%"}
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def setting(config: Config, name: str) -> Any:
+    """The value of `table.key` in a resolved preset, None where there is none."""
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Every setting of a preset as `table.key`, without what only names or explains."""
+    skipped = ("title", "source", "claim", "label", "provenance", "compare", "run", "seed", "variants")
+    out: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in skipped:
+            continue
+        if isinstance(value, dict):
+            out |= {f"{key}.{inner}": item for inner, item in value.items()}
+        else:
+            out[key] = value
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class RunView:
+    """One run as it was last read. `key` is unique over all folders, `root` counts the folders looked at."""
+
+    key: str
+    run: Run
+    root: int
+    read_only: bool
+    short: str
+    status: Status
+    config: Config
+    source: Config
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    trend: tuple[float, ...] = ()
+    place: int = 0  # in the queue, from 1
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+    @property
+    def study(self) -> str:
+        return self.run.study
+
+    @property
+    def variant(self) -> str:
+        return self.run.variant
+
+    @property
+    def seed(self) -> int:
+        return self.run.seed
+
+    @property
+    def label(self) -> str:
+        label = setting(self.config, "run.label") or self.config.get("label")
+        return clean(label) if isinstance(label, str) and label else self.run.variant
+
+    @property
+    def state(self) -> str:
+        return self.status.shown_state
+
+    @property
+    def loss_kind(self) -> str:
+        kind = loss_kind(self.config)
+        return "" if kind == "?" else kind
+
+    @property
+    def loss_group(self) -> str:
+        return loss_group(self.config)
+
+    @property
+    def loss(self) -> float | None:
+        return self.status.metrics.get(LOSS)
+
+    def last(self, metric: str) -> float | None:
+        """The newest value of a metric."""
+        return self.status.metrics.get(metric)
+
+    def best(self, metric: str) -> float | None:
+        """The best value of a metric so far."""
+        return self.status.best.get(metric)
+
+    @property
+    def best_loss(self) -> float | None:
+        return self.status.best.get(LOSS)
+
+    @property
+    def speed(self) -> float | None:
+        return self.status.metrics.get("speed/images_per_second")
+
+    @property
+    def done(self) -> float:
+        """Share of the steps that are done, 0 to 1."""
+        total = self.status.total_steps or setting(self.config, "total_steps")
+        if self.state == "finished":
+            return 1.0
+        return min(1.0, self.status.step / total) if isinstance(total, int) and total > 0 else 0.0
+
+    @property
+    def epochs(self) -> float | None:
+        """Epochs of the whole run, told from the share that is done."""
+        duration = str(setting(self.config, "train.duration") or "")
+        number, _, unit = duration.partition(" ")
+        if unit.startswith("epoch"):
+            try:
+                return float(number.replace("_", ""))
+            except ValueError:
+                return None
+        if self.status.epoch and self.status.step and self.status.total_steps:
+            return round(self.status.epoch * self.status.total_steps / self.status.step, 1)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One metric of one run: arrays of equal length, steps rising."""
+
+    step: Floats
+    value: Floats
+    epoch: Floats
+    time: Floats
+
+    def x(self, axis: str, images_per_step: float = 1.0) -> Floats:
+        """The x values for `epoch`, `step`, `time` (minutes) or `images`."""
+        if axis == "epoch":
+            return self.epoch if np.isfinite(self.epoch).any() else self.step
+        if axis == "time":
+            return self.time / 60
+        return self.step * images_per_step if axis == "images" else self.step
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """The metrics of one run that were asked for, all names there are, and where it was resumed (step, epoch,
+    time)."""
+
+    curves: dict[str, Curve] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    resumed: tuple[tuple[float, float, float], ...] = ()
+    behind: bool = False
+    problem: str = ""
+    checkpoints: tuple[tuple[int, float, int], ...] = ()  # step, when, bytes
+    sampled: bool = False  # points from all over a long file, which is still being read
+    fixed: tuple[tuple[float, float, float], ...] = ()  # where layers were fixed
+    drawn: dict[Hashable, Series] = field(default_factory=dict)  # made once, kept with the arrays
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU; what could not be read is None."""
+
+    index: int
+    name: str = ""
+    util: float | None = None
+    memory: float | None = None
+    memory_total: float | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    temperature: float | None = None
+    processes: tuple[tuple[int, str], ...] = ()  # pid and user
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process holds it, or it works for one that cannot be seen."""
+        return bool(self.processes) or (self.util or 0) > 10
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """This machine; bytes, watts, per cent."""
+
+    gpus: tuple[Gpu, ...] = ()
+    gpu_problem: str = ""
+    cpu: float | None = None
+    cpus: int = 0
+    memory: float | None = None
+    memory_total: float | None = None
+    disk_free: float | None = None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One runs folder as it was last seen."""
+
+    path: Path
+    name: str = ""  # whose it is, where it is another's
+    read_only: bool = False
+    problem: str = ""
+    passed: tuple[str, ...] = ()  # what may hold runs and is not listed, a sentence each
+
+
+class Store:
+    """All that is known, on the UI thread. Screens read it; the app puts in what the collector found."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.runs: dict[str, RunView] = {}
+        self.version = 0  # rises when a run or a folder changed
+        self.folders: tuple[Folder, ...] = ()
+        self.reports: tuple[Report, ...] = ()  # studies that have one and no runs
+        self.making: dict[str, int] = {}  # key of a report that was asked for here -> process
+        self.hardware = Hardware()
+        self.curves: dict[str, Curves] = {}
+        self.embeddings: dict[str, EmbeddingHistory] = {}  # of the run that Monitor shows
+        self.older = 0  # runs beyond the list's limit
+        self.loaded = False
+        self.marked: dict[str, str] = {}  # key -> letter
+        self.pinned = ""
+        # What one tab leaves for another: the run in Monitor, the runs in Compare, what New run starts from.
+        self.watched = ""
+        self.deleted: set[str] = set()  # keys of runs moved to the trash from here
+        self.compared: list[str] = []
+        self.launched = ""
+        self.form: tuple[str, str] = ("", "")
+
+    def own_folder(self, first: Path) -> Path:
+        """Where new runs go: the first runs folder here that can be written to, else one that is not there and may be
+        made, else the one that lsc-engine takes."""
+        own = [f.path for f in self.folders if not f.read_only and not f.problem]
+        own += [f.path for f in self.folders if f.problem]
+        return own[0] if own else runs_dirs([])[0] if self.folders else first
+
+    def counts(self) -> Counter[str]:
+        """Runs by state."""
+        return Counter(view.state for view in self.runs.values())
+
+    def letter(self, key: str) -> str:
+        """The letter of a marked run; letters stay while the run is marked."""
+        return self.marked.get(key, "")
+
+    def mark(self, key: str) -> None:
+        """Mark a run with the first free letter, or unmark it."""
+        if key in self.marked:
+            del self.marked[key]
+            return
+        used = set(self.marked.values())
+        self.marked[key] = next((letter for letter in LETTERS if letter not in used), "+")
+
+    def owner_of(self, gpu: Gpu) -> str:
+        """What runs on a GPU: a run of ours by its label, else users, else free."""
+        by_pid = {v.status.pid: v for v in self.runs.values() if v.status.active and v.status.host == self.host}
+        names = []
+        for pid, user in gpu.processes:
+            view = by_pid.get(pid)
+            names.append(f"{view.label} s{view.seed}" if view is not None else user or "someone")
+        if names:
+            return ", ".join(dict.fromkeys(names))
+        return "in use" if gpu.busy else "free"
+
+
+def gpu_number(device: str) -> int | None:
+    """The GPU's number in what a run calls its device: "NVIDIA H100 (cuda:2)" or "cuda:2"; None for any other."""
+    found = re.search(r"\bcuda:([0-9]{1,3})\)?$", device)
+    return int(found[1]) if found else None
+
+
+def colour_of(letter: str) -> int:
+    """The colour that belongs to a letter."""
+    return LETTERS.index(letter) if letter in LETTERS and letter else 0
+
+
+def differing(views: list[RunView]) -> list[str]:
+    """Names of the settings in which these runs differ."""
+    tables = [settings_of(view.config) for view in views]
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables[1:])]
+
+
+def baseline_of(view: RunView, views: list[RunView]) -> RunView | None:
+    """The run of its study that a run is compared with: the preset's baseline, else the first variant."""
+    named = setting(view.config, "compare.baseline")
+    others = sorted((v for v in views if v.study == view.study and v.root == view.root), key=lambda v: v.id)
+    found = [v for v in others if named in (v.variant, v.label)] or others
+    same_seed = [v for v in found if v.seed == view.seed] or found
+    return same_seed[0] if same_seed and same_seed[0].variant != view.variant else None
+
+
+def value_text(value: Any) -> str:
+    """A setting as it is written for people."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return float_text(value)
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:,}".replace(",", " ")
+    return " ".join(value_text(v) for v in value) if isinstance(value, list) else str(value)
+
+
+def float_text(value: float) -> str:
+    """`0.25`, and `1e-4` for what is small where that is shorter."""
+    plain, power = f"{value:g}".replace("e-0", "e-"), re.sub(r"\.?0*e-0?", "e-", f"{value:.5e}")
+    return power if 0 < abs(value) < 0.1 and len(power) < len(plain) else plain
+
+
+def finite(value: float | None) -> float | None:
+    """The value, None if it is not a finite number."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,59 @@
+"""One frame of the program as text: `lsc-tui --once`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+from lsc_engine.streams import is_terminal
+from lsc_tui.app import LscApp
+
+# By then a frame is shown as it is.
+SECONDS = 60.0
+
+
+def one_frame(app: LscApp, width: int, height: int) -> str:
+    """The first complete frame; with colours on a terminal, unless NO_COLOR is set."""
+    colour = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+
+    async def run() -> str:
+        async with app.run_test(size=(width, height)) as pilot:
+            deadline = time.monotonic() + SECONDS
+            while not (app.store.loaded and settled(app)) and time.monotonic() < deadline:
+                await pilot.pause(0.02)
+            await pilot.pause()
+            return screen_text(app, colour)
+
+    return asyncio.run(run())
+
+
+def settled(app: LscApp) -> bool:
+    """Whether all curves and embeddings that were asked for have come."""
+    key = app.poller.subscribed_embeddings
+    if key in app.store.runs and key not in app.store.embeddings:
+        return False
+    return getattr(app.lsc_screen, "settled", True) and all(
+        key in app.store.curves and not app.store.curves[key].behind
+        for key in app.poller.wished
+        if key in app.store.runs
+    )
+
+
+def screen_text(app: LscApp, colour: bool = False) -> str:
+    """What is on the screen now, line by line."""
+    from rich.console import Console
+
+    lines = []
+    console = Console(color_system="truecolor" if colour else None, force_terminal=colour, width=10_000)
+    for strip in app.screen._compositor.render_strips():
+        if colour:
+            with console.capture() as capture:
+                console.print(*[], end="")
+                for segment in strip:
+                    console.print(segment.text, style=segment.style, end="", highlight=False, markup=False)
+            lines.append(capture.get())
+        else:
+            lines.append(strip.text.rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,458 @@
+"""What every screen has in common: the line of tabs, the line of keys, messages, questions, and the way of a key.
+
+A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has one method `do_<id>` for
+every command it can do. It never looks at a key itself, except inside a text field.
+
+The application handles keys one after the other and hands each to the screen on top (`take_key`). There an open
+question gets it, else the open field, else it is a command. What has the focus plays no part: Textual moves it late.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.suggester import Suggester
+from textual.widget import Widget
+from textual.widgets import Input
+from textual.widgets.input import Selection
+
+from lsc_tui.keymap import Command, shown
+from lsc_tui.lines import STATES, Line, clean, ends, fit, pad, width_of, wrap
+from lsc_tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from lsc_tui.app import LscApp
+
+SMALLEST = (40, 12)
+WIDE = (120, 36)
+MESSAGE_SECONDS = 6.0
+MESSAGE_LINES = 3
+TABS = (
+    ("runs", "Runs"),
+    ("monitor", "Monitor"),
+    ("compare_tab", "Compare"),
+    ("new", "New run"),
+    ("vectors", "Vectors"),
+)
+
+Answers = dict[str, tuple[str, Callable[[], None]]]
+
+
+# Commands that leave an open field as it is; every other one closes it first.
+_KEEPS_FIELD = ("help", "palette", "next_pane", "back")
+
+
+class Field(Input):
+    """A line of text, which its screen feeds with keys and pasted text."""
+
+    async def take(self, event: events.Key) -> None:
+        """Insert the character of a key, or do what the key does in a field (move, delete, complete with Tab)."""
+        if event.is_printable and event.character is not None:
+            self.replace(event.character, *self.selection)
+        elif event.key == "tab":
+            found = await self.suggester.get_suggestion(self.value) if self.suggester is not None else None
+            self.value = found or self.value
+            self.cursor_position = len(self.value)
+        else:
+            for binding in self._bindings.key_to_bindings.get(event.key, ()):
+                await self.run_action(binding.action)
+
+    def paste(self, text: str) -> None:
+        """Insert text in one line: line ends and control characters become spaces."""
+        line = " ".join(text.splitlines())
+        self.replace("".join(c if c.isprintable() else " " for c in line), *self.selection)
+
+
+def key_name(event: events.Key) -> str:
+    """The name of a key in the keymap: the character itself where it prints."""
+    printed = event.character if event.character and event.character.isprintable() else event.key
+    return "space" if printed == " " else printed
+
+
+class LscScreen(Screen[None]):
+    """Tabs above, keys below, panels between."""
+
+    AUTO_FOCUS = ""
+    TAB: ClassVar[str] = ""
+    # Command ids in the footer, most important first; those that do not fit are left out. WORDS renames them here.
+    FOOTER: ClassVar[tuple[str, ...]] = ()
+    FOOTER_WIDE: ClassVar[tuple[str, ...]] = ()
+    WORDS: ClassVar[dict[str, str]] = {}
+
+    app: LscApp
+
+    def __init__(self) -> None:
+        super().__init__(classes="lsc")
+        self.message: tuple[str, str] = ("", "")
+        self._message_timer: object = None
+        self._question: tuple[str, Answers] | None = None
+        self._question_seen = math.inf  # when it stood on the terminal, on the clock of time.monotonic
+        self.field: Field | None = None  # the open field, which gets all keys
+        self._prompt_done: Callable[[str], None] | None = None
+        self._prompt_changed: Callable[[str], None] | None = None
+
+    # --- to be filled by a screen -------------------------------------------------------------------------------
+
+    def body(self) -> ComposeResult:
+        """The widgets between the two lines."""
+        yield from ()
+
+    def show(self) -> None:
+        """Redraw what changed: called when the store has news and when the screen comes up."""
+
+    # --- frame --------------------------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        yield Panel(self._draw_tabs, id="tabs")
+        yield from self.body()
+        yield Panel(self._draw_message, id="message")
+        yield Panel(self._draw_foot, id="foot")
+        yield Field(id="prompt", compact=True, select_on_focus=False)
+        yield Panel(self._draw_too_small, id="too-small")
+
+    @property
+    def wide(self) -> bool:
+        """Whether the wide layout is in use."""
+        return self.size.width >= WIDE[0] and self.size.height >= WIDE[1]
+
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
+        self.set_class(width >= WIDE[0] and height >= WIDE[1], "-wide")
+        self.set_class(width >= 140 and height >= WIDE[1], "-side")
+        self.set_class(height < 20, "-short")
+        self.set_class(width < SMALLEST[0] or height < SMALLEST[1], "-tiny")
+        self.call_after_refresh(self.redraw_all)
+
+    def on_screen_resume(self) -> None:
+        self.redraw_all()
+
+    def redraw_all(self) -> None:
+        """Frame and body."""
+        if self.is_mounted:
+            for name in ("#tabs", "#message", "#foot", "#too-small"):
+                self.query_one(name, Panel).redraw()
+            # A field that was hidden, in a window too small for it, has lost the focus and with it its cursor.
+            self.set_focus(self.field)
+            self.show()
+
+    def news(self) -> None:
+        """The store has changed."""
+        self.redraw_all()
+
+    def _draw_too_small(self, width: int, height: int) -> list[Line]:
+        size = self.size
+        return [[(fit(f"lsc needs {SMALLEST[0]}×{SMALLEST[1]}, this is {size.width}×{size.height}", width), "")]]
+
+    def _draw_tabs(self, width: int, height: int) -> list[Line]:
+        left: Line = []
+        for number, (tab, word) in enumerate(TABS, 1):
+            left.append((f" {number} {word} ", "tab-on" if tab == self.TAB else "tab"))
+            if self.wide:
+                left.append((" ", ""))
+        return [pad(ends(left, self._summary(), width), width)]
+
+    def _summary(self) -> Line:
+        """Host, GPUs in use, runs by state."""
+        store = self.app.store
+        out: Line = [(store.host, "")]
+        gpus = store.hardware.gpus
+        if gpus:
+            busy = sum(1 for gpu in gpus if gpu.busy)
+            out.append((f"  GPU {busy} of {len(gpus)} busy" if self.wide else f"  GPU {busy}/{len(gpus)}", ""))
+        if self.wide:
+            if store.hardware.cpu is not None:
+                out.append((f"  cpu {store.hardware.cpu:.0f}%", "dim"))
+            if store.hardware.disk_free is not None:
+                out.append((f"  disk {store.hardware.disk_free / 1e9:.0f}G free", "dim"))
+            out.append(("  ", ""))
+        else:
+            out.append((" ", ""))
+        counts = store.counts()
+        shown_states = ("running", "queued", "stalled", "diverged", "failed", "lost")
+        for state in shown_states if self.wide else ("running", "stalled", "diverged", "failed"):
+            if counts.get(state):
+                word = f" {state}" if self.wide else ""
+                out.append((f" {STATES[state][0]}{counts[state]}{word}", f"state-{state}"))
+        return out
+
+    def _draw_message(self, width: int, height: int) -> list[Line]:
+        text, style = self.message
+        return [[(" ", ""), (fit(text, width - 1), style)]]
+
+    def _draw_foot(self, width: int, height: int) -> list[Line]:
+        if self._question is not None:
+            return [self._question_line(width)]
+        if self.message[0] and not self.wide:
+            return [[(fit(line, width), self.message[1])] for line in wrap(self.message[0], width)[:MESSAGE_LINES]]
+        help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
+        left: Line = []
+        room = width - 8
+        names, words = self.footer()
+        for name in names:
+            command = self.app.keymap.commands[name]
+            if not command.keys or not hasattr(self, f"do_{name}"):
+                continue
+            if command.group == "act" and name != "launch" and self.why_not(command):
+                continue
+            key, word = shown(command.keys[0]), words.get(name, command.word)
+            needed = len(key) + len(word) + (3 if left else 1)
+            if needed > room:
+                break
+            room -= needed
+            left += [("  " if left else "", ""), (key, "key"), (f" {word}", "")]
+        return [pad(ends(left, help_word, width), width)]
+
+    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Command ids in the line of keys, most important first, and what some of them are called here."""
+        return self.FOOTER_WIDE if self.wide and self.FOOTER_WIDE else self.FOOTER, self.WORDS
+
+    def _question_line(self, width: int) -> Line:
+        text, answers = self._question or ("", {})
+        keys: Line = []
+        for short in (False, True):
+            keys = []
+            for key, (word, _) in answers.items():
+                keys += [(f"  {shown(key)}", "key"), (f" {word.partition(' ')[0] if short else word}", "")]
+            keys += [("  Esc", "key"), (" no", "")]
+            if width_of(keys) + len(text) < width:
+                break
+        room = max(8, width - width_of(keys))
+        return pad([(fit(text, min(room, len(text) + 1)), "accent"), *keys], width)
+
+    # --- messages and questions ---------------------------------------------------------------------------------
+
+    def say(self, text: str, style: str = "") -> None:
+        """A sentence on the message line; at 80 columns in place of the keys, for 6 s or until a key."""
+        self.message = (clean(text), style)
+        if self._message_timer is not None:
+            self._message_timer.stop()  # type: ignore[attr-defined]
+        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._message_over) if text else None
+        self._redraw_lines()
+
+    def _message_over(self) -> None:
+        self._message_timer = None
+        if not self.wide:
+            self.message = ("", "")
+        self._redraw_lines()
+
+    def _redraw_lines(self) -> None:
+        if self.is_mounted:
+            self.query_one("#message", Panel).redraw()
+            foot = self.query_one("#foot", Panel)
+            told = self.message[0] if self._question is None and not self.wide else ""
+            # A sentence that names what would do is shown whole.
+            self.set_height("#foot", max(1, min(MESSAGE_LINES, len(wrap(told, max(20, self.size.width))))))
+            foot.redraw()
+
+    def set_height(self, name: str, height: int | None) -> None:
+        """The height of a part in lines; None leaves it to the style sheet."""
+        styles = self.query_one(name).styles
+        if height is None:
+            styles.clear_rule("height")
+        elif styles.height is None or styles.height.value != height:
+            styles.height = height
+
+    def ask(self, question: str, answers: Answers) -> None:
+        """One question on the last line: `answers` is key -> (word, what to do). Any other key means no. Keys that were
+        typed before the question stood there are no answer to it."""
+        self._question, self._question_seen = (clean(question), answers), math.inf
+        self._redraw_lines()
+        self.query_one("#foot").call_after_refresh(self._question_drawn, self._question)
+
+    def _question_drawn(self, question: tuple[str, Answers]) -> None:
+        """The question has been drawn; keys that the terminal holds back still belong to the time before."""
+        if self._question is not question:
+            return
+        if self.app.keys_waiting():
+            self.set_timer(0.01, lambda: self._question_drawn(question))
+        else:
+            self._question_seen = time.monotonic()
+
+    def prompt(
+        self,
+        label: str,
+        done: Callable[[str], None],
+        *,
+        value: str = "",
+        changed: Callable[[str], None] | None = None,
+        suggester: Suggester | None = None,
+        replace: bool = False,
+    ) -> None:
+        """One line of text on the last line; Enter gives it to `done`, Esc drops it. `replace`: what is typed takes the
+        place of `value`, which a key that moves keeps."""
+        field = self.query_one("#prompt", Field)
+        self._prompt_done, self._prompt_changed = done, changed
+        field.suggester = suggester
+        field.placeholder = label
+        field.value = value
+        self.add_class("-prompt")
+        self.open_field(field, select=replace)
+
+    def open_field(self, field: Field, *, select: bool = False) -> None:
+        """All keys go to this field from now on. `select`: what is typed takes the place of its text."""
+        self.field = field
+        field.cursor_position = len(field.value)
+        if select:
+            field.selection = Selection(0, len(field.value))
+        self.set_focus(field)
+
+    def close_field(self) -> None:
+        """Keys are commands again; what stands in the field is dropped."""
+        self.field = self._prompt_done = self._prompt_changed = None
+        self.remove_class("-prompt")
+        self.set_focus(None)
+
+    def leave_field(self) -> None:
+        """Esc in the open field."""
+        changed = self._prompt_changed
+        self.close_field()
+        if changed is not None:
+            changed("")
+
+    def field_entered(self, field: Field) -> None:
+        """Enter in the open field."""
+        done = self._prompt_done
+        self.close_field()
+        if done is not None:
+            done(field.value)
+
+    def field_changed(self, field: Field) -> None:
+        """The text of the open field is another one."""
+        if self._prompt_changed is not None:
+            self._prompt_changed(field.value)
+
+    # --- keys ---------------------------------------------------------------------------------------------------
+
+    async def take_key(self, event: events.Key) -> None:
+        """A key for this screen: for its question, its open field, or a command."""
+        key = key_name(event)
+        command = self.app.keymap.find(key)
+        if self._question is not None:
+            self._answer(key, event.time)
+        elif self.field is not None:
+            await self.key_in_field(self.field, key, event)
+        elif command is not None and self.can_do(command) and (command.id == "quit" or not self.has_class("-tiny")):
+            self.perform(command)
+
+    def take_paste(self, text: str) -> None:
+        """Pasted text: for the open field, else for nothing."""
+        if self.field is not None and self._question is None:
+            self.field.paste(text)
+            self.field_changed(self.field)
+
+    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
+        """A key for the open field: only Enter, Esc and F keys do something beside it."""
+        command = self.app.keymap.find(key) if key[:1] == "f" and key[1:].isdigit() else None
+        if key == "escape":
+            self.do_back()
+        elif key == "enter":
+            self.field_entered(field)
+        elif command is not None and self.can_do(command):
+            self.perform(command)
+        else:
+            before = field.value
+            await field.take(event)
+            if field.value != before:
+                self.field_changed(field)
+
+    def _answer(self, key: str, typed: float) -> None:
+        _, answers = self._question or ("", {})
+        if key != "escape" and (typed < self._question_seen or self.has_class("-tiny")):
+            return
+        self._question = None
+        self._redraw_lines()
+        if key in answers:
+            answers[key][1]()
+
+    def can_do(self, command: Command) -> bool:
+        """Whether this screen has the command at all."""
+        return hasattr(self, f"do_{command.id}")
+
+    def help_of(self, command: Command) -> str:
+        """What a command does here, for the help page."""
+        return command.help
+
+    def why_not(self, command: Command) -> str:
+        """The reason why a command cannot act now, or ""."""
+        reason = getattr(self, f"why_not_{command.id}", None)
+        return str(reason()) if reason is not None else ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether this screen is on top and has neither question nor field open: only then may anything but a key put
+        another screen in its place."""
+        return self.app.screen is self and self.field is None and self._question is None
+
+    def perform(self, command: Command) -> None:
+        """Do a command, or say why not."""
+        if self.field is not None and command.id not in _KEEPS_FIELD:
+            self.close_field()
+        if self.message[0] and not self.wide and command.id != "back":
+            self.say("")
+        reason = self.why_not(command)
+        if reason:
+            key = shown(command.keys[0]) if command.keys else command.word
+            self.say(f"{key}: {reason}", "warn")
+            return
+        getattr(self, f"do_{command.id}")()
+        self._redraw_lines()
+
+    # --- commands of every screen -------------------------------------------------------------------------------
+
+    def do_runs(self) -> None:
+        self.app.go("runs")
+
+    def do_monitor(self) -> None:
+        self.app.go("monitor")
+
+    def do_compare_tab(self) -> None:
+        self.app.go("compare_tab")
+
+    def do_new(self) -> None:
+        self.app.go("new")
+
+    def do_vectors(self) -> None:
+        self.app.go("vectors")
+
+    def do_quit(self) -> None:
+        self.app.leave()
+
+    def do_theme(self) -> None:
+        self.app.next_theme()
+
+    def do_help(self) -> None:
+        from lsc_tui.modals.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self))
+
+    def do_palette(self) -> None:
+        from lsc_tui.modals.palette import PaletteScreen
+
+        self.app.push_screen(PaletteScreen(self))
+
+    def do_back(self) -> None:
+        """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""
+        if self.field is not None:
+            self.leave_field()
+        elif self.message[0] and not self.wide:
+            self.say("")
+        else:
+            if self.message[0]:
+                self.say("")
+            self.leave_layer()
+
+    def leave_layer(self) -> None:
+        """What Esc does when no field or message is open."""
+        if self.TAB != "runs":
+            self.app.go_back()
+
+
+def first_panel(widget: Widget, selector: str) -> Panel:
+    """A panel of a screen by its selector."""
+    return widget.query_one(selector, Panel)

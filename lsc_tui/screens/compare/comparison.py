@@ -1,0 +1,351 @@
+"""From marked runs to what Compare shows: reading off the UI thread, letters, and the sentences on what is unequal.
+
+The numbers are those of lsc_engine.analysis.compare and verdict; here they only get letters and words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lsc_engine.analysis.compare import (
+    ENDED,
+    OTHER_DATA,
+    OTHER_DEVICE,
+    OTHER_LOSS,
+    UNCOMPILED,
+    Comparison,
+    LevelResult,
+    Row,
+    compare,
+    is_loss,
+    levels_of,
+)
+from lsc_engine.analysis.seed_curves import Mean, over_seeds
+from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
+from lsc_engine.errors import LscError
+from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.studies import tries_beside
+from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, Store, setting, value_text
+from lsc_tui.lines import clean
+from lsc_tui.screens.compare.row_details import RowDetails, behind, why_they_disagree
+
+# Levels count in the unit of the x axis; a number of images is a number of epochs of the same data.
+UNIT_OF = {"epoch": "epochs", "step": "steps", "time": "seconds", "images": "epochs"}
+METRICS = (ACCURACY, LOSS, "val/accuracy", "val/loss")
+
+
+@dataclass
+class Chosen:
+    """Which runs: keys, whole studies (root, study) whose new runs join, and whether the marks chose them."""
+
+    keys: list[str] = field(default_factory=list)
+    studies: set[tuple[int, str]] = field(default_factory=set)
+    by_marks: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be compared: runs with their states as known, baseline, levels (None: the presets'), x axis."""
+
+    views: tuple[RunView, ...]
+    baseline: str = ""
+    levels: tuple[tuple[str, tuple[float, ...]], ...] | None = None
+    axis: str = "epoch"
+    letters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """The answer: rows in their order with a letter each, the curves over seeds per metric and row, verdicts."""
+
+    request: Request
+    comparison: Comparison
+    letters: dict[str, str]
+    metrics: tuple[str, ...]
+    curves: dict[str, dict[str, Mean]]
+    verdicts: list[Verdict]
+    set_here: bool
+    problem: str = ""
+    views: dict[str, list[RunView]] = field(default_factory=dict)
+    behind: dict[str, RowDetails] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row per variant."""
+        return self.comparison.rows
+
+    @property
+    def base(self) -> Row:
+        """The baseline."""
+        return self.comparison.baseline
+
+    @property
+    def unit(self) -> str:
+        """The unit in which levels are told."""
+        return UNIT_OF[self.request.axis]
+
+
+class Reader:
+    """Keeps the runs that are compared open, so that each look reads only what is new. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+        self._tries: dict[str, Run] = {}
+        self._behind: dict[tuple[object, ...], RowDetails] = {}
+
+    def read(self, request: Request) -> Compared:
+        """Read the runs and compare them. LscError where the baseline is none of them."""
+        wanted: dict[str, Run] = {}
+        for view in request.views:
+            run = self._runs.get(view.key)
+            if run is None or not run.config:
+                run = Run(view.run.path, view.id, view.run.root)
+            wanted[view.key] = run
+        self._runs = wanted
+        runs = list(wanted.values())
+        self._tries = {run.id: self._tries.get(run.id, run) for run in tries_beside(runs)}
+        tries = list(self._tries.values())
+        levels = None if request.levels is None else {metric: list(values) for metric, values in request.levels}
+        try:
+            found = compare(runs, request.baseline or None, levels, tries)
+        except LscError:
+            # The pinned run is not among these: the presets' baseline stands.
+            found = compare(runs, None, levels, tries)
+        _baseline_first(found)
+        names = {name for run in runs for name in run.metric_names()}
+        metrics = tuple(name for name in METRICS if name in names) or (ACCURACY, LOSS)
+        curves = {m: {row.key: over_seeds(row.runs, m, request.axis) for row in found.rows} for m in metrics}
+        views: dict[str, list[RunView]] = {}
+        for view in request.views:
+            views.setdefault(f"{view.study}/{view.variant}", []).append(view)
+        letters = _letters(found.rows, views, dict(zip((v.key for v in request.views), request.letters, strict=False)))
+        preset = {m: tuple(v) for m, v in levels_of(runs).items()}
+        set_here = request.levels is not None and dict(request.levels) != preset
+        return Compared(
+            request, found, letters, metrics, curves, verdicts(found, UNIT_OF[request.axis]), set_here, views=views,
+            behind={row.key: self._behind_of(row) for row in found.rows},
+        )  # fmt: skip
+
+    def _behind_of(self, row: Row) -> RowDetails:
+        """What lies behind a row, read again when one of its runs has begun or ended."""
+        key = (row.key, *row.states.items())
+        if key not in self._behind:
+            self._behind = {k: v for k, v in self._behind.items() if k[0] != row.key}
+            self._behind[key] = behind(row)
+        return self._behind[key]
+
+
+def _baseline_first(found: Comparison) -> None:
+    """The preset's baseline leads; pinning another row later moves nothing."""
+    told = found.rows[0].runs[0].config.get("compare")
+    named = told.get("baseline") if isinstance(told, dict) else None
+    order = sorted(range(len(found.rows)), key=lambda i: found.rows[i].runs[0].variant != named)
+    found.rows[:] = [found.rows[i] for i in order]
+    for values in found.differing.values():
+        values[:] = [values[i] for i in order]
+
+
+def _letters(rows: Sequence[Row], views: dict[str, list[RunView]], marked: dict[str, str]) -> dict[str, str]:
+    """A letter per row: that of its marked run where every row has one of its own, else in their order."""
+    kept = [next((marked[v.key] for v in views.get(row.key, []) if marked.get(v.key)), "") for row in rows]
+    if "" in kept or len(set(kept)) < len(kept):
+        kept = [LETTERS[i % len(LETTERS)] for i in range(len(rows))]
+    return {row.key: letter for row, letter in zip(rows, kept, strict=True)}
+
+
+def request_of(
+    store: Store, views: Sequence[RunView], levels: dict[str, list[float]] | None, axis: str, marked: bool
+) -> Request:
+    """The request for these runs as the store has them now."""
+    pinned = store.runs.get(store.pinned)
+    return Request(
+        tuple(views),
+        f"{pinned.study}/{pinned.variant}" if pinned is not None else "",
+        None if levels is None else tuple((metric, tuple(values)) for metric, values in levels.items()),
+        axis,
+        tuple(store.marked.get(view.key, "") for view in views) if marked else (),
+    )
+
+
+# --- levels ---------------------------------------------------------------------------------------------------------
+
+
+def level_name(metric: str, level: float) -> str:
+    """`90%` for an accuracy, `.40` for a loss."""
+    if is_loss(metric):
+        text = f"{level:.2f}" if level >= 0.01 else f"{level:.2g}"
+        return text.removeprefix("0")
+    return f"{100 * level:.4g}%"
+
+
+def shown_levels(found: Compared) -> list[int]:
+    """Which levels stand in the table: the hardest that some row reached, of accuracy and of loss; else the hardest."""
+    chosen = []
+    for loss in (False, True):
+        own = [i for i, level in enumerate(found.base.levels) if is_loss(level.metric) == loss]
+        own.sort(key=lambda i: found.base.levels[i].level, reverse=loss)
+        reached = [i for i in own if any(row.levels[i].reached for row in found.rows)]
+        chosen += (reached or own)[-1:]
+    return chosen
+
+
+def at_text(level: LevelResult, unit: str, *, wide: bool) -> str:
+    """Where a level was reached: `46.6`, wide with its range over seeds; `>100` where no seed did."""
+    text = level.text(unit)
+    reached = [reach.at(unit) for reach in level.reached]
+    if not wide or len(reached) < 2:
+        return text.partition(" ")[0] if not wide else text
+    mean = level.mean(unit) or 0.0
+    digits = 0 if max(reached) >= 10 else 1
+    return f"{_places(mean)} ({min(reached):.{digits}f}-{max(reached):.{digits}f})"
+
+
+def _places(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def seeds_text(row: Row, *, wide: bool) -> str:
+    """`3 of 3`, narrow `3`; `2/3` while one is missing."""
+    done, all_ = sum(state == "finished" for state in row.states.values()), len(row.states)
+    return f"{done} of {all_}" if wide else str(all_) if done == all_ else f"{done}/{all_}"
+
+
+def counts_text(found: Compared) -> str:
+    """`15 runs: 14 done, 1 diverged`."""
+    states: dict[str, int] = {}
+    for row in found.rows:
+        for state in row.states.values():
+            word = "done" if state == "finished" else state
+            states[word] = states.get(word, 0) + 1
+    total = sum(states.values())
+    parts = [f"{states[word]} {word}" for word in sorted(states, key=lambda w: (w != "done", w))]
+    return f"{total} run{'s' if total != 1 else ''}: {', '.join(parts)}"
+
+
+def claim_of(found: Compared) -> tuple[str, str, str]:
+    """Claim, source, and the sentence on the data, where the rows share them."""
+    configs = [row.runs[0].config for row in found.rows]
+
+    def shared(name: str) -> str:
+        values = {str(config.get(name) or "") for config in configs}
+        return clean(values.pop()) if len(values) == 1 else ""
+
+    return shared("claim"), shared("source"), _data_text(configs)
+
+
+def _data_text(configs: Sequence[dict[str, Any]]) -> str:
+    texts = set()
+    for config in configs:
+        dataset, labels = setting(config, "data.dataset"), setting(config, "data.labels")
+        classes, size = setting(config, "data.classes"), setting(config, "data.image_size")
+        counted = value_text(classes) if isinstance(classes, int) else ""
+        words = [dataset, counted, "unique" if labels == "unique" else "classes" if counted else ""]
+        text = " ".join(clean(word) for word in words if word)
+        if isinstance(size, int):
+            text += f", {size} px"
+        provenance = config.get("provenance")
+        whose = provenance.get("data.dataset") if isinstance(provenance, dict) else None
+        if isinstance(whose, str) and whose.startswith("ours"):
+            text += ", not the paper's"
+        texts.add(text)
+    return texts.pop() if len(texts) == 1 else f"{len(texts)} kinds of data"
+
+
+def unequal(found: Compared) -> list[str]:
+    """Sentences on what may not be compared, what is missing and what is not done, with the letters of the rows."""
+    out: list[str] = []
+    base, letter = found.base, found.letters
+    for row in found.rows:
+        if _notes_of(row, OTHER_DATA):
+            sizes = ", ".join(value_text(r.settings.get("data.classes")) for r in (base, row))
+            both = f"{letter[base.key]} and {letter[row.key]}"
+            out.append(f"{both} train on different data ({sizes} classes): no speed-up")
+    others = [letter[row.key] for row in found.rows if _notes_of(row, OTHER_LOSS)]
+    if others:
+        verb = "has another loss" if len(others) == 1 else "have another loss"
+        out.append(f"{', '.join(others)} {verb} than {letter[base.key]}: their losses are not compared")
+    for i in shown_levels(found):
+        level = base.levels[i]
+        if not any(row.levels[i].reached for row in found.rows):
+            out.append(f"no run reaches {level_name(level.metric, level.level).replace('%', ' %')}: v sets another")
+    going: dict[str, list[str]] = {}
+    for row in found.rows:
+        done = sum(state == "finished" for state in row.states.values())
+        rest: dict[str, int] = {}
+        for state in row.states.values():
+            if state not in ENDED:
+                rest[state] = rest.get(state, 0) + 1
+        fallen = [f"seed {s} {state}" for s, state in row.states.items() if state == "diverged"]
+        if fallen:
+            out.append(f"{letter[row.key]}: {', '.join(fallen)}, counts as not reached")
+        if rest:
+            words = ", ".join(f"{count} {state}" for state, count in rest.items())
+            going.setdefault(f"{done} of {len(row.states)} seeds, {words}", []).append(letter[row.key])
+    out += [f"{', '.join(letters)}: {words}" for words, letters in going.items()]
+    if any(row.device and _notes_of(row, OTHER_DEVICE, unit="seconds") for row in found.rows):
+        out.append("not all on one kind of device: no seconds compared")
+    if any(_notes_of(row, UNCOMPILED, unit="seconds") for row in found.rows):
+        out.append("not all compiled alike: no seconds compared")
+    shared = [letter[row.key] for row in found.rows if row.shared]
+    if shared:
+        out.append(f"{', '.join(shared)} shared a GPU with another process: seconds not compared")
+    return [clean(text) for text in out]
+
+
+def _notes_of(row: Row, note: str, unit: str = "epochs") -> bool:
+    return any(level.faster[unit].note == note for level in row.levels)
+
+
+def disagreement(found: Compared) -> str:
+    """The sentence where loss and accuracy tell different things of a row, else ""."""
+    told: dict[str, dict[str, str]] = {}
+    for verdict in found.verdicts:
+        told.setdefault(verdict.row, {})[verdict.kind] = verdict.result
+    letters = {row.label: found.letters[row.key] for row in found.rows}
+    split = [row for row, kinds in told.items() if {kinds.get("accuracy"), kinds.get("loss")} == {"holds", "fails"}]
+    if not split:
+        return ""
+    text = f"loss and accuracy disagree about {', '.join(letters[row] for row in split)}: report both"
+    first = next(row for row in found.rows if row.label == split[0])
+    dims = [row.settings.get("model.dim") for row in (first, found.base)]
+    reason = why_they_disagree(found.behind[first.key], found.behind[found.base.key], *dims)
+    return clean(f"{text}. {reason[0].upper()}{reason[1:]}" if reason else text)
+
+
+def kinds_without_level(found: Compared) -> list[str]:
+    """Of accuracy and loss, those for which no level is set: nothing can be said of them."""
+    set_for = {"loss" if is_loss(level.metric) else "accuracy" for level in found.base.levels}
+    return [kind for kind in ("accuracy", "loss") if kind not in set_for]
+
+
+def seconds_text(found: Compared) -> str:
+    """What the column of seconds counts, and where."""
+    devices = {row.device for row in found.rows}
+    where = f"; all on {clean(devices.pop())}" if len(devices) == 1 and "" not in devices else ""
+    return f"seconds are training only, without compile, evaluation and saving{where}"
+
+
+def finished(found: Compared) -> bool:
+    """Whether nothing can change any more."""
+    return all(state in OVER for row in found.rows for state in row.states.values())
+
+
+def group_of(found: Compared) -> str:
+    """The group of losses that the loss chart shows: that of the baseline, else that of most rows."""
+    groups = [row.group for row in found.rows]
+    return found.base.group if found.base.group != "?" else max(groups, key=groups.count)
+
+
+def number_text(value: float, metric: str) -> str:
+    """A value of a metric in the readout: per cent without sign, or a loss."""
+    if not math.isfinite(value):
+        return "-"
+    if is_loss(metric):
+        return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.4g}"
+    return f"{100 * value:.1f}"

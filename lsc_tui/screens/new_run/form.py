@@ -1,0 +1,392 @@
+"""What the form of New run holds: a preset's tables, the user's changes, and where the runs are to go. No widget.
+
+A setting that any variant sets for itself is changed for the shown variant alone, every other one for all; the shown
+variant is one that will run. The TOML of the form is the preset as written until something changes; then it says of
+each changed setting what it was. That TOML is what is checked, shown, saved and launched.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from lsc_engine.config import Setting, fields
+from lsc_engine.config.build import draft_variants, raw_variants, sections_of
+from lsc_engine.config.durations import Duration
+from lsc_engine.config.merge import Table, lookup, nested, overlay
+from lsc_engine.config.typed import parse_seeds, typed_value
+from lsc_engine.errors import UsageError
+from lsc_tui.data.run_view import float_text
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SETTINGS: dict[str, Setting] = {
+    setting.key: setting for setting in fields() if setting.key not in ("seed", "start_from")
+}
+MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
+TRY_LR = (1e-4, 3e-4, 1e-3)
+TRY_SHARE, TRY_SEED = 0.1, 9
+
+
+@dataclass
+class Form:
+    """One form. `raw` are the tables now, `before` those of the preset; `on` the variants that are to run."""
+
+    heading: str
+    text: str
+    raw: Table
+    study: str
+    runs_dir: Path
+    data_dir: str = ""
+    device: str = "auto"
+    source: str = "preset"  # preset | copy | fork
+    path: Path | None = None
+    parent: str = ""
+    at: str = ""
+    before: Table = field(default_factory=dict)
+    on: set[str] = field(default_factory=set)
+    highlighted: int = 0  # number of the variant that is to be shown
+    touched: bool = False  # whether the user changed anything
+    tuned: Any = None  # the preset's own [tune]
+    _merged: dict[tuple[int, str], tuple[Table, Table]] = field(default_factory=dict, compare=False)
+    wanted: str = ""  # the study's name where it is the preset's and not typed: it may give way to a free one
+
+    @staticmethod
+    def of(text: str, heading: str, study: str, runs_dir: Path, **options: Any) -> Form:
+        """The form of a preset's text. UsageError where it is no TOML."""
+        try:
+            raw = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+            raise UsageError(f"{heading}: not TOML: {error}") from error
+        form = Form(heading, text, raw, study, runs_dir, before=copy.deepcopy(raw), **options)
+        form.on = set(form.names)
+        form.tuned = raw.get("tune")
+        form.wanted = study if form.source == "preset" else ""
+        return form
+
+    @property
+    def kind(self) -> str:
+        """`train`, or what makes a report without training: vectors, data, bench."""
+        kind = self.raw.get("kind", "train")
+        return kind if isinstance(kind, str) else "train"
+
+    # --- variants -----------------------------------------------------------------------------------------------
+
+    @property
+    def variants(self) -> list[Table]:
+        """The variants' own tables."""
+        return raw_variants(self.raw)
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in the order of the preset."""
+        return [str(v.get("name", "")) for v in self.variants] or ["default"]
+
+    @property
+    def needed(self) -> set[str]:
+        """Variants that are off and run all the same, since one that is on needs them."""
+        known = self._merged.get((id(self.raw), ""))
+        if known is None or known[0] is not self.raw:
+            drafts, _ = draft_variants(self.raw, sections_of(self.raw))
+            known = self._merged[id(self.raw), ""] = (self.raw, {draft.name: draft.needs for draft in drafts})
+        queue, found = list(self.on), set(self.on)
+        while queue:
+            fresh = set(known[1].get(queue.pop(), ())) - found
+            found |= fresh
+            queue += fresh
+        return (found - self.on) & set(self.names)
+
+    @property
+    def running(self) -> list[str]:
+        """The variants that run."""
+        needed = self.needed
+        return [name for name in self.names if name in self.on or name in needed]
+
+    @property
+    def variant(self) -> str:
+        """The variant whose settings are shown and changed: the highlighted one, or the nearest that runs."""
+        names, runs = self.names, self.running
+        here = min(self.highlighted, len(names) - 1)
+        return min(runs or names, key=lambda name: (abs(names.index(name) - here), names.index(name)))
+
+    def step(self, by: int) -> None:
+        """Show another variant that runs."""
+        names = self.running or self.names
+        self.highlighted = self.names.index(names[(names.index(self.variant) + by) % len(names)])
+
+    def label(self, name: str) -> str:
+        """How a variant is shown."""
+        table = next((v for v in self.variants if v.get("name") == name), {})
+        return str(table.get("label", name))
+
+    def letter(self, name: str) -> str:
+        """a, b, c, …"""
+        place = self.names.index(name)
+        return LETTERS[place] if place < len(LETTERS) else "+"
+
+    def toggle(self, name: str) -> None:
+        """A variant on or off."""
+        self.on ^= {name}
+
+    # --- settings -----------------------------------------------------------------------------------------------
+
+    def given(self, key: str, variant: str, raw: Table | None = None) -> Any:
+        """What the tables say of a setting, None where they leave it to its default."""
+        raw = self.raw if raw is None else raw
+        known = self._merged.get((id(raw), variant))
+        if known is None or known[0] is not raw:
+            # Tables are replaced and never changed, so what they amount to holds as long as they do.
+            own = next((v for v in raw_variants(raw) if v.get("name") == variant), {})
+            known = (raw, overlay(sections_of(raw), sections_of(own)))
+            if len(self._merged) > 200:
+                self._merged.clear()
+            self._merged[id(raw), variant] = known
+        return lookup(known[1], key)
+
+    def by_variant(self, key: str) -> bool:
+        """Whether a variant sets it for itself, so that a change is for one variant alone."""
+        return any(lookup(v, key) is not None for v in self.variants)
+
+    def changed(self, key: str, variant: str | None = None) -> bool:
+        """Whether it is not what the preset says, for one variant or for any."""
+        names = [variant] if variant is not None else self.names
+        return any(self.given(key, name) != self.given(key, name, self.before) for name in names)
+
+    def mark(self, key: str, variant: str | None = None) -> str:
+        """`*` changed here, else P, I or O as the preset says, else a blank."""
+        if self.changed(key, variant):
+            return "*"
+        said = self.said(key)
+        return MARKS.get(re.split(r"[:\s]", said, maxsplit=1)[0], " ")
+
+    def said(self, key: str) -> str:
+        """What the preset's provenance says of a setting."""
+        table = self.raw.get("provenance")
+        said = table.get(key) if isinstance(table, dict) else None
+        return said if isinstance(said, str) else ""
+
+    def set(self, key: str, text: str, *, variant: str = "") -> None:
+        """A setting as typed, for one variant where it is set by variants; empty leaves it to the preset's default.
+        UsageError where it cannot be read at all."""
+        self.put(key, typed(SETTINGS[key], text), [variant or self.variant])
+
+    def put(self, key: str, value: Any, names: Collection[str]) -> None:
+        """A setting's value, None to leave it out: for these variants where it is set by variants, else for all."""
+        if not self.by_variant(key):
+            self.raw = _with(self.raw, key, value)
+            return
+        given = self.raw.get("variants")
+        if isinstance(given, list):
+            self.raw = self.raw | {"variants": [_with(v, key, value) if v.get("name") in names else v for v in given]}
+
+    def reset(self, key: str) -> None:
+        """A setting as the preset has it, for all variants."""
+        value = lookup(self.before, key)
+        self.raw = _with(self.raw, key, value)
+        old = {str(v.get("name")): lookup(v, key) for v in raw_variants(self.before)}
+        given = self.raw.get("variants")
+        if isinstance(given, list):
+            self.raw = self.raw | {"variants": [_with(v, key, old.get(str(v.get("name")))) for v in given]}
+
+    @property
+    def seeds(self) -> str:
+        """The seeds as they are shown."""
+        given = self.raw.get("seeds", [self.raw.get("seed", 0)])
+        return " ".join(map(str, given)) if isinstance(given, list) else str(given)
+
+    def set_seeds(self, text: str) -> None:
+        """Seeds as typed: `0 1 2`, `0,1,2` or `0-4`."""
+        seeds = list(parse_seeds(text, "seeds"))
+        rest = {key: value for key, value in self.raw.items() if key not in ("seed", "seeds")}
+        # Top-level keys stand before the first table of the file.
+        self.raw = {"seeds": seeds, **rest} if seeds != [0] or "seeds" in self.before else {"seed": 0, **rest}
+
+    @property
+    def tune(self) -> Any:
+        """The grid that is tried first, None without one."""
+        return self.raw.get("tune")
+
+    def toggle_tune(self) -> None:
+        """The same few learning rates for every variant first, or not; a preset's own grid comes back."""
+        rest = {key: value for key, value in self.raw.items() if key != "tune"}
+        if self.tune is not None:
+            self.raw = rest
+            return
+        own = self.tuned or {"optimizer.lr": list(TRY_LR), "duration": self._try_duration(), "seed": TRY_SEED}
+        self.raw = rest | {"tune": own}
+
+    def _try_duration(self) -> str:
+        whole = Duration.parse(str(self.given("train.duration", self.variant) or "10 epochs"))
+        number, unit = whole.amount * TRY_SHARE, whole.unit
+        return f"{max(1, round(number))} {unit}" if unit in ("steps", "examples") else f"{number:g} {unit}"
+
+    # --- what it becomes ----------------------------------------------------------------------------------------
+
+    @property
+    def edited(self) -> bool:
+        """Whether anything the preset's file says has changed."""
+        return self.raw != self.before
+
+    def toml(self) -> str:
+        """The preset as it will be saved."""
+        if not self.edited:
+            return self.text
+        raw = dict(self.raw)
+        said = raw.get("provenance")
+        notes = dict(said) if isinstance(said, dict) else {}
+        for key in SETTINGS:
+            if self.changed(key):
+                notes[key] = f"ours: changed, the preset had {self.old(key)}"
+        if notes:
+            raw["provenance"] = notes
+        variants = raw.pop("variants", None)
+        listed = isinstance(variants, list) and all(isinstance(v, dict) for v in variants)
+        if not listed:
+            return tomli_w.dumps(raw if variants is None else {**raw, "variants": variants})
+        return tomli_w.dumps(raw) + "".join(f"\n[[variants]]\n{_dotted(v)}" for v in variants)
+
+    def old(self, key: str) -> str:
+        """What the preset had, per variant where they differ."""
+        values = {name: self.given(key, name, self.before) for name in self.names}
+        words = {name: "its default" if v is None else value_words(v) for name, v in values.items()}
+        if len(set(words.values())) == 1:
+            return next(iter(words.values()))
+        return ", ".join(f"{word} in {name}" for name, word in words.items())
+
+    def copy(self) -> Form:
+        """The same, to be looked at in a worker while this one goes on changing."""
+        return replace(self, raw=copy.deepcopy(self.raw), on=set(self.on), _merged={})
+
+    def keys(self, every: bool) -> list[str]:
+        """The settings to show: those that the preset or the user names and the usual ones, or every one that acts."""
+        return [key for key in SETTINGS if self._acts(key) and (every or key in USUAL or self._named(key))]
+
+    def _named(self, key: str) -> bool:
+        return bool(self.said(key)) or any(self.given(key, name) is not None for name in self.names)
+
+    def _acts(self, key: str) -> bool:
+        return self.changed(key) or any(self.given(key, n) is not None or self.acts_in(key, n) for n in self.names)
+
+    def acts_in(self, key: str, variant: str) -> bool:
+        """Whether a setting means anything for a variant: cross-entropy has no system."""
+        other, values = _ACTS.get(key, ("", ()))
+        if not other:
+            return True
+        now = self.given(other, variant)
+        if other == "target.loss" and self.given("target.method", variant) == "ce":
+            return False
+        return (now if now is not None else SETTINGS[other].default) in values
+
+
+USUAL = frozenset((
+    "data.dataset", "data.labels", "data.classes", "data.image_size", "data.augment", "model.name", "model.dim",
+    "target.method", "target.system", "target.order", "target.loss", "optimizer.name", "optimizer.lr",
+    "optimizer.weight_decay", "optimizer.schedule", "optimizer.warmup", "train.duration", "train.batch_size",
+    "train.precision",
+))  # fmt: skip
+# A setting that acts only where another one has one of these values.
+_LSC = ("target.method", ("lsc",))
+_DISTANCE = ("target.loss", ("distance", "cosine+distance"))
+_ACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "data.augment_per": ("data.augment", ("light1",)), "target.system": _LSC, "target.order": _LSC,
+    "target.loss": _LSC, "target.radius": _DISTANCE, "target.cluster_radius": _DISTANCE,
+    "target.weights": ("target.loss", ("cosine+distance",)),
+    "target.bottleneck": ("target.method", ("ce",)), "target.teacher": ("target.method", ("ce",)),
+    "target.teacher_weight": ("target.method", ("ce",)), "target.temperature": ("target.method", ("ce", "ssl")),
+    "target.within": _LSC, "target.within_weight": ("target.within", ("kld", "gaussian")),
+    "optimizer.momentum": ("optimizer.name", ("sgd",)),
+    "optimizer.milestones": ("optimizer.schedule", ("steps",)), "optimizer.gamma": ("optimizer.schedule", ("steps",)),
+    "eval.dataset": ("data.labels", ("class",)), "eval.shift": ("data.labels", ("class",)),
+    "eval.ncc": ("data.labels", ("class",)),
+    "data.skip_bad": ("data.dataset", ("imagenet", "cinic10", "folder")),
+    "model.etf_threshold": ("model.etf_layers", ("adaptive",)),
+    "model.etf_patience": ("model.etf_layers", ("adaptive",)),
+}  # fmt: skip
+
+
+def typed(setting: Setting, text: str) -> Any:
+    """The TOML value that a typed text means; None for an empty one, which leaves the setting out."""
+    return typed_value(setting.key, text) if text.strip() else None
+
+
+def _with(table: Table, key: str, value: Any) -> Table:
+    """The tables with one setting changed; without it for None."""
+    if value is not None:
+        return overlay(table, nested(key, value))
+    section, name = key.split(".", 1)
+    if not isinstance(table.get(section), dict):
+        return table
+    left = {k: v for k, v in table[section].items() if k != name}
+    return {k: left if k == section else v for k, v in table.items() if k != section or left}
+
+
+def _dotted(table: Table, prefix: str = "") -> str:
+    """A variant's table as the presets write it: `model.dim = 24`, one line each."""
+    out = ""
+    for key, value in table.items():
+        name = f"{prefix}{_toml_key(key)}"
+        if isinstance(value, dict) and value:
+            out += _dotted(value, f"{name}.")
+        else:
+            out += f"{name} = {toml_text(value)}\n"
+    return out
+
+
+def _toml_key(key: str) -> str:
+    return tomli_w.dumps({key: 0}).rpartition(" = ")[0]
+
+
+def toml_text(value: Any) -> str:
+    """A TOML value in one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml_key(k)} = {toml_text(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_text, value))}]"
+    return tomli_w.dumps({"v": value}).partition("=")[2].strip()
+
+
+def value_words(value: Any) -> str:
+    """A value as it is shown, exactly: `1e-5`, `300 000`, `a, b`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = float_text(value)
+        return short if float(short) == value else repr(value)
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{k} = {value_words(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_words, value)) or "none"
+    return str(value)
+
+
+def field_text(key: str, value: Any) -> str:
+    """A setting's value as it stands in the text field: `typed` reads the same from it."""
+    text = "" if value is None else value if isinstance(value, str) else toml_text(value)
+    return text if value is None or typed(SETTINGS[key], text) == value else toml_text(value)
+
+
+def shown_value(key: str, given: Any, resolved: Table | None) -> tuple[str, bool]:
+    """What a setting's line shows, and whether it is a default. `resolved` are the dotted settings of the run that
+    would be launched, None while they are not known: then what the form says is shown."""
+    found = None
+    if resolved is not None:
+        inside = {name: value for name, value in resolved.items() if name.startswith(f"{key}.")}
+        found = resolved.get(key, {name.removeprefix(f"{key}."): value for name, value in inside.items()} or None)
+    if isinstance(given, str) and "@" in given:
+        return given, False  # a run of another variant, with each seed another one
+    if isinstance(given, str) and found is not None and not isinstance(found, str):
+        return f"{given}: {value_words(found)}", False
+    if found is None:
+        found = given
+    if found is not None:
+        return value_words(found), given is None
+    default = SETTINGS[key].default
+    return value_words(default) if isinstance(default, float) else SETTINGS[key].shown, True

@@ -1,0 +1,352 @@
+"""What the Vectors screen draws: the table, the cosines of one system, its first vectors, n against classes."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from fractions import Fraction
+from functools import lru_cache
+
+from lsc_engine.errors import UsageError
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.vectors.bijection_int import BijectionInt
+from lsc_engine.vectors.coordinates_int import FAMILIES, entries
+from lsc_engine.vectors.counting import cosine_histogram, count, parse, spaced
+from lsc_tui.lines import Line, bar, clean, fit, frame, over, pad, rule, size_text, wrap
+from lsc_tui.screens.vectors.table import LARGEST, Limits, Row, sure_below
+
+OTHER_N = 384
+# title, width and column of each number behind the name; the name and n share the first 16 cells.
+NARROW = (
+    ("n_min", 0, "n"), ("VECTORS", 11, "vectors"), ("USED", 8, "used"), ("COS", 7, "cos"), ("ANGLE", 7, "angle"),
+    ("SURE", 7, "sure"), ("B/VEC", 9, "bytes"), ("DATABASE", 12, "database"),
+)  # fmt: skip
+WIDE = (
+    ("n_min", 0, "n"), ("VECTORS", 12, "vectors"), ("IN USE", 9, "used"), ("COS", 9, "cos"), ("ANGLE", 9, "angle"),
+    ("NEAR IN USE", 13, "near"), ("SURE BELOW", 13, "sure"), ("RANK", 8, "rank"), ("BYTES/VECTOR", 15, "bytes"),
+    ("DATABASE", 11, "database"),
+)  # fmt: skip
+Histogram = list[tuple[float, float]]
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def point(value: float, places: int) -> str:
+    """`.750`, `-.500`, `1.000`, `-` where it is not known."""
+    if math.isnan(value):
+        return "-"
+    text = f"{value:.{places}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def whole(number: float) -> str:
+    """`307 020`, `> 9.2e18` above 2^63."""
+    return "> 9.2e18" if number > LARGEST else spaced(round(number))
+
+
+def short(number: float, width: int) -> str:
+    """`299 999`, in fewer digits where it is too wide."""
+    text = whole(number)
+    if len(text) <= width or number > LARGEST:
+        return text if len(text) <= width else "> 9e18"
+    for limit, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.{1 if number < 10 * limit else 0}f}{letter}"
+    return text
+
+
+def share(value: float) -> str:
+    """`97.7%`, `100%`, `<0.1%`."""
+    if value >= 1:
+        return f"{100 * value:.0f}%" if value < 10 else f"{value:.0e}×"
+    if value >= 0.9995:
+        return "99.9%"
+    return f"{100 * value:.1f}%" if value >= 0.001 else "<0.1%"
+
+
+def near_text(near: tuple[float, float] | None) -> str:
+    """`243`, `2 to 546`, `-`."""
+    if near is None:
+        return "-"
+    low, high = (whole(x) if x >= 0.95 or x == 0 else f"{x:.1f}" if x >= 0.05 else "<0.1" for x in near)
+    return low if low == high else f"{low} to {high}"
+
+
+def size(number: float) -> str:
+    """Bytes; beyond terabytes in powers of ten."""
+    return size_text(number) if number < 1e15 else f"{number / 1e15:.0f} PB" if number < 1e18 else f"{number:.0e} B"
+
+
+def fraction(cosine: float) -> str:
+    """`+2/3`, `0`, `-1`, `+.707`."""
+    near = Fraction(cosine).limit_denominator(12)
+    if abs(float(near) - cosine) > 1e-9:
+        return f"{'+' if cosine > 0 else '-'}{point(abs(cosine), 3)}"
+    return f"{'+' if near > 0 else ''}{near}"
+
+
+# --- table -----------------------------------------------------------------------------------------------------------
+
+
+def header(wide: bool, sort: str) -> Line:
+    """Names of the columns; the one sorted by stands out."""
+
+    def style(column: str) -> str:
+        return "accent" if column == sort else "dim"
+
+    columns = WIDE if wide else NARROW
+    name, room = ("   SYSTEM", 21) if wide else ("  SYSTEM", 17)
+    out: Line = [(name, style("system")), (fit("n_min", room - len(name), ">"), style("n"))]
+    out += [(fit(title, width, ">"), style(column)) for title, width, column in columns[1:]]
+    return [*out, ("   EXACT LABEL   PAPER", "dim")] if wide else out
+
+
+def row_line(row: Row, limits: Limits, wide: bool, here: bool, width: int) -> Line:
+    """One system."""
+    known = row.known
+    cells = {
+        "vectors": short(known.count, 11), "used": share(row.used), "cos": point(known.max_cosine, 3),
+        "angle": "-" if math.isnan(known.min_angle_deg) else f"{known.min_angle_deg:.1f}" + ("°" if wide else ""),
+        "near": near_text(row.near), "sure": point(sure_below(known, limits.loss), 4), "rank": short(known.rank, 7),
+        "bytes": short(row.size(limits), 8) if not wide or row.size(limits) < 1e6 else size(row.size(limits)),
+        "database": size(row.database(limits)),
+    }  # fmt: skip
+    room = 18 if wide else 15
+    name = clean(known.system)
+    n = short(known.n, max(6, room - len(name) - 1))
+    mark = " ▌ " if wide and here else "▌ " if here else "   " if wide else "  "
+    text = fit(name, min(len(name), room - len(n) - 1))
+    line: Line = [(mark, "accent"), (text, "bold" if here else ""), (fit(n, room - len(text), ">"), "")]
+    line += [(fit(cells[c], w, ">"), "") for _, w, c in (WIDE if wide else NARROW)[1:]]
+    if wide:
+        line += [(f"{known.decode:>14}   ", ""), (known.source, "dim")]
+    if row.outside:
+        line = [(text, style or "dim") for text, style in line]
+    return over(pad(line, width), "cursor") if here else pad(line, width)
+
+
+def outside_rule(limits: Limits, wide: bool, width: int) -> Line:
+    """The line above those that are closer, or larger, than is wanted."""
+    words = f"closer than {limits.angle:.1f}°, or n above {limits.most}" if wide else "outside the limits"
+    return rule(width, words)
+
+
+# --- cosines ---------------------------------------------------------------------------------------------------------
+
+
+# Histograms that another process counted: thousands of fractions in this one would hold up the keys.
+_COUNTED: dict[tuple[str, int, int], tuple[tuple[float, float], ...] | str] = {}
+_COUNT = """
+import json, sys
+from lsc_tui.screens.vectors.panels import histogram
+print(json.dumps([histogram(sys.argv[1], n, int(sys.argv[4])) for n in map(int, sys.argv[2:4])]))
+"""
+_COUNT_SECONDS = 60.0
+
+
+def count_elsewhere(system: str, n: int, classes: int) -> None:
+    """Count the histograms at n and at 384 in another process. For a worker; what fails is told in the panel."""
+    argv = python_command("-c", _COUNT, system, str(n), str(OTHER_N), str(classes))
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_COUNT_SECONDS, stdin=subprocess.DEVNULL, check=True
+        )
+        found = [h if isinstance(h, str) else tuple((c, k) for c, k in h) for h in json.loads(done.stdout)]
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        found = [f"not counted: {type(error).__name__}"] * 2
+    _COUNTED[system, n, classes], _COUNTED[system, OTHER_N, classes] = found
+
+
+def histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], ...] | str:
+    """Cosines from one class to the others in use, falling; or why there are none."""
+    known = _COUNTED.get((system, n, classes))
+    return known if known is not None else _histogram(system, n, classes)
+
+
+@lru_cache(maxsize=256)
+def _histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], ...] | str:
+    if parse(system).family == "planar" and classes > 4096:
+        return "as many cosines as directions, evenly spread"
+    try:
+        if count(system, n, classes) < classes:
+            return f"{system} at n = {n} has {whole(count(system, n, classes))} vectors"
+        return tuple(cosine_histogram(system, n, classes))
+    except UsageError as error:
+        return str(error)
+
+
+def slow(system: str) -> bool:
+    """Whether the histogram takes long enough to be made elsewhere."""
+    return parse(system).family == "W"
+
+
+def cosines(row: Row, width: int, height: int, ready: bool, framed: bool) -> list[Line]:
+    """The panel of cosines: label, bar, share, classes at n and at n = 384."""
+    name, inner = clean(row.system), width - 2 if framed else width
+    title = f"{name}: cosines from one class to the others in use" if framed else (
+        f"{name}: cosine from one class to the other classes in use")  # fmt: skip
+    at_n = f"n={short(row.n, 7)}"
+    heads = f"{at_n:>8}" + (f" {'n=' + str(OTHER_N):>8}" if row.n != OTHER_N else "")
+    body = _cosine_lines(row, inner - framed, height - (4 if framed else 2), ready)
+    note = row_note(row) if ready else ""
+    if framed:
+        body = [[(fit(heads, inner - 1, ">"), "dim")], *body[: height - 3]]
+        room = max(0, height - 2 - len(body))
+        notes = wrap(note, inner - 2)[:room]
+        body += [[] for _ in range(min(1, room - len(notes)))] + [[(f" {line}", "dim")] for line in notes]
+        return frame(body, width, height, title)
+    body += [[] for _ in range(height - 2 - len(body))]
+    return [rule(width, title, heads.strip().replace(" n=", "   n=") if row.n != OTHER_N else heads.strip()), *body,
+            [(fit(note, width), "dim")]]  # fmt: skip
+
+
+def _cosine_lines(row: Row, width: int, height: int, ready: bool) -> list[Line]:
+    if not ready:
+        return [[("  counting …", "dim")]]
+    here = histogram(row.system, row.n, row.classes)
+    if isinstance(here, str):
+        return [[(fit(f"  {clean(here)}", width), "dim")]]
+    other = histogram(row.system, OTHER_N, row.classes) if row.n != OTHER_N else here
+    there = {round(c, 9): k for c, k in other} if not isinstance(other, str) else {}
+    mine = {round(c, 9): k for c, k in here}
+    levels = sorted({*mine, *there}, reverse=True)
+    total = max(1.0, sum(mine.values()))
+    most = max([*mine.values(), 1.0])
+    shown = levels if len(levels) <= height else levels[: height - 1]
+    two = row.n != OTHER_N
+    bars = max(4, width - 8 - 8 - 9 - (9 if two else 0))
+    out: list[Line] = []
+    for level in shown:
+        k = mine.get(level, 0.0)
+        blocks = bar(k / most, bars).rstrip("░") or ("▏" if k > 0 else "")
+        numbers = f"{_percent(k / total):>8}{_few(k):>9}"
+        line: Line = [(f" {fraction(level):>5}  ", ""), (fit(blocks, bars), "bar"), (numbers, "")]
+        if two:
+            value = "-" if isinstance(other, str) else _few(there.get(level, 0.0))
+            line.append((f"{value:>9}", ""))
+        out.append(line)
+    if len(shown) < len(levels):
+        rest = sum(mine.get(level, 0.0) for level in levels[len(shown) :])
+        words = f"  {len(levels) - len(shown)} more, down to {fraction(levels[-1])}: {_percent(rest / total)}"
+        out.append([(fit(words, width), "dim")])
+    return out
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}%" if value >= 0.0001 or value == 0 else "<0.01%"
+
+
+def _few(value: float) -> str:
+    """Expected classes: whole from ten on, `<0.1` where it is hardly ever one."""
+    if value == 0 or value >= 9.95:
+        return short(value, 8)
+    return f"{value:.1f}" if value >= 0.1 else "<0.1"
+
+
+def row_note(row: Row) -> str:
+    """What the two columns say."""
+    other = histogram(row.system, OTHER_N, row.classes)
+    here = histogram(row.system, row.n, row.classes)
+    if isinstance(here, str):
+        return ""
+    if isinstance(other, str):
+        return f"n={OTHER_N}: {clean(other)}" if "vectors" in other else ""
+    if row.n == OTHER_N or not here or not other or abs(other[0][0] - here[0][0]) > 1e-9:
+        return ""
+    if other[0][1] < here[0][1] / 2:
+        return f"few near classes at n={OTHER_N}: labels can come right while the loss is still high"
+    return f"about as many near classes at n={OTHER_N}" if other[0][1] < 2 * here[0][1] else (
+        f"more near classes at n={OTHER_N} than at n={row.n}")  # fmt: skip
+
+
+# --- first vectors ---------------------------------------------------------------------------------------------------
+
+
+def examples(row: Row, width: int, height: int) -> list[Line]:
+    """The panel of the first classes' vectors (shuffled, seed 0), how a label is read, what is unused."""
+    known = row.known
+    body: list[Line] = [_pair("base vector", base_words(row.system), width)]
+    for label in range(min(3, row.classes)):
+        words = example(row.system, row.n, known.count, row.classes, label)
+        more = "     (shuffled, seed 0)" if label == 0 and parse(row.system).family in FAMILIES else ""
+        body.append(_pair(f"class {label}", words + more, width))
+    body += [[], _pair("label", label_words(row.system), width)]
+    unused = known.count - row.classes
+    words = (
+        f"{whole(unused)} vectors: an image there is a new class" if unused > 0 else "none: every vector has a class"
+    )
+    body.append(_pair("unused", words, width))
+    table = parse(row.system).family == "table"
+    kept = (
+        f"{size(4 * known.n * known.count)} kept" if table else f"none kept; {known.support} numbers computed per image"
+    )
+    body += [_pair("table", kept, width), []]
+    body.append([(fit(f" lsc-engine vectors {clean(row.system)} --n {row.n}", width - 2), "dim")])
+    return frame(body, width, height, f"{clean(row.system)} at n = {short(row.n, 12)}")
+
+
+def _pair(name: str, words: str, width: int) -> Line:
+    return [(f" {name:<13} ", "dim"), (fit(words, max(0, width - 17)), "")]
+
+
+@lru_cache(maxsize=512)
+def example(system: str, n: int, number: int, classes: int, label: int) -> str:
+    """The vector of a class as signed columns: `+ 41  + 70  - 12`, weights above 1 as `-2·12`."""
+    if number > LARGEST:
+        return f"above {LARGEST:.1e} vectors none is computed"
+    try:
+        index = BijectionInt(number, 0, "order")(label)
+        found = entries(system, n, index, classes)
+    except UsageError:
+        return "a direction in the plane" if parse(system).family == "planar" else "a row of the table"
+    parts = []
+    for sign in (1, -1):
+        for column, weight in found:
+            if weight * sign > 0:
+                text = f"{abs(weight)}·{column}" if abs(weight) != 1 else f"{column:>3}"
+                parts.append(f"{'+' if sign > 0 else '-'}{text if '·' in text else ' ' + text.strip().rjust(2)}")
+    return "  ".join(parts[:6]) + (" …" if len(parts) > 6 else "")
+
+
+def base_words(system: str) -> str:
+    """What the family is made of."""
+    parsed = parse(system)
+    if parsed.family in ("V", "Vpm"):
+        ones, minus = " 1" * parsed.p, " -1" * parsed.q
+        tail = "" if parsed.family == "V" else " and their negatives"
+        return f"[{ones.strip()} 0 … 0{minus}] / √{parsed.p + parsed.q}, all its permutations{tail}"
+    return {
+        "A": "e_i - e_j of n + 1 numbers, the last one dropped",
+        "Ap": "e_i - e_j with i < j, the last number dropped",
+        "A-mid": "e_i + e_j - 2 e_k and negatives, the last dropped",
+        "A-interp": "roots and their midpoints, the last dropped",
+        "A-helmert": "e_i - e_j, turned into n dimensions",
+        "W": f"whole numbers of sum 0 whose sizes add to {2 * parsed.k}",
+        "simplex": "e_c - 1/classes, turned into n dimensions",
+        "planar": "directions in the plane, evenly spread",
+    }.get(parsed.family, "the rows of the table")
+
+
+def label_words(system: str) -> str:
+    """How the nearest vector is found."""
+    parsed = parse(system)
+
+    def many(number: int, word: str) -> str:
+        return word if number == 1 else f"{ {2: 'two', 3: 'three', 4: 'four'}.get(number, str(number)) } {word}"
+
+    if parsed.family == "V":
+        return f"{many(parsed.p, 'largest')} numbers +, {many(parsed.q, 'smallest')} -: no search"
+    return {
+        "Vpm": "largest and smallest numbers, both signs: no search",
+        "A": "largest minus smallest number: no search",
+        "A-helmert": "largest minus smallest of n + 1: no search",
+        "Ap": "one running maximum: no search",
+        "A-mid": "largest and smallest numbers: no search",
+        "A-interp": "largest and smallest numbers: no search",
+        "W": "by the ways to split k into parts: no search",
+        "simplex": "largest of the lifted numbers",
+        "planar": "the angle, rounded",
+    }.get(parsed.family, "all rows are compared")

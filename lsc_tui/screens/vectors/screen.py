@@ -1,0 +1,380 @@
+"""Vectors: which system holds how many classes at which n, how far apart they are, what that costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.suggester import SuggestFromList
+
+from lsc_engine.errors import UsageError
+from lsc_engine.vectors.counting import SystemFacts
+from lsc_engine.vectors.names import SUGGESTED
+from lsc_tui.lines import Line, clean, fit, frame, pad, wrap
+from lsc_tui.screens.base import Field, LscScreen
+from lsc_tui.screens.vectors import panels as drawing
+from lsc_tui.screens.vectors.chart import chart
+from lsc_tui.screens.vectors.fields import FIELDS, FieldCommands, read_file
+from lsc_tui.screens.vectors.table import (
+    BYTES,
+    COLUMNS,
+    LOSSES,
+    Limits,
+    Row,
+    files,
+    none_within,
+    ordered,
+    row_of,
+    rows_of,
+    table_csv,
+    wanted,
+)
+from lsc_tui.widgets.panel import Panel
+
+NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+
+
+class VectorsScreen(FieldCommands, LscScreen):
+    """The table of systems. Enter takes the highlighted one into New run."""
+
+    CSS_PATH = "screen.tcss"
+    TAB = "vectors"
+    FOOTER: ClassVar = ("next_pane", "up", "open", "sort_right", "invert", "export", "filter")
+    FOOTER_WIDE: ClassVar = (
+        "next_pane", "up", "open", "sort_left", "sort_right", "invert", "cursor_left", "cursor_right", "log_y",
+        "export", "filter",
+    )  # fmt: skip
+    WORDS: ClassVar = {
+        "next_pane": "field", "up": "↓ system", "open": "use in New run", "export": "CSV", "cursor_left": "fewer",
+        "cursor_right": "more classes", "sort_left": "left", "sort_right": "sort",
+    }  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        kept = self.app.ui.get("vectors", {})
+        self.limits = Limits()
+        for field in FIELDS:
+            try:
+                self.limits = self.limits.typed(field, str(kept[field]))
+            except (UsageError, KeyError):
+                continue
+        column, inverted, log = kept.get("sort"), kept.get("inverted"), kept.get("log")
+        self.column = column if column in COLUMNS else "n"
+        self.inverted = inverted is True
+        self.log_n = log is not False
+        self.words = ""
+        self.fault = ""
+        self.rows: list[Row] = []
+        self.chosen = "V21"
+        self.top = 0
+        self._read: dict[str, SystemFacts | str] = {}
+        self._ready: set[tuple[str, int, int]] = set()
+        self._counting: set[tuple[str, int, int]] = set()
+
+    # --- widgets ------------------------------------------------------------------------------------------------
+
+    def body(self) -> ComposeResult:
+        with Horizontal(id="fields"):
+            for i, field in enumerate(FIELDS):
+                yield Panel(partial(self._draw_label, i), id=f"label-{field}", classes="label")
+                words = {"bytes": BYTES.values(), "loss": LOSSES}.get(field)
+                yield Field(
+                    self.limits.shown(field), id=f"field-{field}", compact=True, select_on_focus=False,
+                    suggester=SuggestFromList(list(words)) if words else None,
+                )  # fmt: skip
+            yield Panel(partial(self._draw_label, len(FIELDS)), id="label-end", classes="label")
+        yield Panel(self._draw_table, id="table")
+        with Horizontal(id="below"):
+            with Vertical(id="left"):
+                yield Panel(self._draw_cosines, id="cosines")
+                yield Panel(self._draw_examples, id="examples")
+            yield Panel(self._draw_chart, id="chart")
+
+    def on_mount(self) -> None:
+        # Tab is a command here; a field is reached by it alone.
+        self._count()
+
+    def on_screen_resume(self) -> None:
+        kind, what = self.app.store.form
+        if kind == "classes":
+            self.app.store.form = ("", "")
+            self.limits = self.limits.typed("classes", what)
+            self._count()
+        super().on_screen_resume()
+
+    def _draw_label(self, i: int, width: int, height: int) -> list[Line]:
+        limits = self.limits
+        angle = f"{limits.angle:.1f}°"
+        if self.wide:
+            words = (
+                " classes [", "]    cosine at most [", f"] = angle at least {angle:<6}   n at most [",
+                "]    bytes per number [", "]    loss [", "]",
+            )  # fmt: skip
+        else:
+            words = ("classes [", "]  cosine at most [", f"] = {angle:<6} n at most [", f"] {BYTES[str(limits.bytes)]}",
+                     "", "")  # fmt: skip
+        return [[(fit(words[i], width), "dim")]]
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        """The rows for the limits; keeps what is highlighted."""
+        asked = files(self.words)
+        rows = rows_of(self.limits, wanted(" ".join(w for w in self.words.split() if w not in asked)) if (
+            set(self.words.split()) - set(asked) or not asked) else ())  # fmt: skip
+        self.fault = ""
+        for name in asked:
+            found = self._read.get(name)
+            if isinstance(found, SystemFacts):
+                rows.append(row_of(found, self.limits))
+            elif isinstance(found, str):
+                self.fault = found
+            else:
+                self._read_file(name)
+                self.fault = f"reading {clean(name)} …"
+        self.rows = ordered(rows, self.limits, self.column, self.inverted)
+        if self.rows and self.current is None:
+            self.chosen = self.rows[0].system
+
+    @property
+    def current(self) -> Row | None:
+        """The highlighted system."""
+        return next((row for row in self.rows if row.system == self.chosen), None)
+
+    @property
+    def place(self) -> int:
+        """Its number in the table."""
+        return next((i for i, row in enumerate(self.rows) if row.system == self.chosen), 0)
+
+    def show(self) -> None:
+        row = self.current
+        if row is not None and drawing.slow(row.system):
+            self._prepare(row)
+        for field in FIELDS:
+            entry = self.query_one(f"#field-{field}", Field)
+            if entry is not self.field:
+                entry.value = self.limits.shown(field)
+        for panel in self.query(Panel):
+            if panel.display:
+                panel.redraw()
+
+    def _again(self) -> None:
+        """New limits or another order."""
+        self._count()
+        kept = {field: self.limits.shown(field) for field in FIELDS}
+        self.app.ui.set(vectors={**kept, "sort": self.column, "inverted": self.inverted, "log": self.log_n})
+        self.show()
+
+    def take_limits(self, limits: Limits) -> None:
+        self.limits = limits
+        self._again()
+
+    def _prepare(self, row: Row) -> None:
+        """Count a histogram that takes long away from the UI thread."""
+        key = (row.system, row.n, row.classes)
+        if key in self._ready or key in self._counting:
+            return
+        self._counting.add(key)
+
+        def work() -> None:
+            drawing.count_elsewhere(*key)
+            self.app.call_soon(done)
+
+        def done() -> None:
+            self._ready.add(key)
+            if self.is_mounted:
+                self.query_one("#cosines", Panel).redraw()
+
+        self.run_worker(work, thread=True, group="histogram", exit_on_error=False)
+
+    def _draw_table(self, width: int, height: int) -> list[Line]:
+        wide, limits = self.wide, self.limits
+        inner = width - 2 if wide else width
+        lines: list[tuple[Line, bool]] = []
+        for i, row in enumerate(self.rows):
+            if row.outside and (i == 0 or not self.rows[i - 1].outside):
+                lines.append((drawing.outside_rule(limits, wide, inner), False))
+            here = row.system == self.chosen
+            lines.append((drawing.row_line(row, limits, wide, here, inner), here))
+        empty = self._empty()
+        notes: list[Line] = []
+        if wide:
+            sure = "near in use: classes at the smallest angle from one class. sure below: an image whose own loss is "
+            notes = [[], [(f"  {sure}under this has the right label, whatever the others do.", "dim")]]
+        head = [drawing.header(wide, self.column)]
+        head += [[(fit(f"  {line}", inner), "warn")] for text in empty for line in wrap(text, inner - 3)]
+        room = height - len(head) - len(notes) - (2 if wide else 0)
+        at = next((i for i, (_, here) in enumerate(lines) if here), 0)
+        self.top = max(0, min(self.top, len(lines) - room, at), at - room + 1)
+        body = [*head, *(line for line, _ in lines[self.top : self.top + room])]
+        if not wide:
+            return body
+        arrow = "↓" if self.inverted else "↑"
+        hidden = len(lines) - self.top - room
+        right = f"{hidden} more below · " if hidden > 0 else ""
+        title = f"systems that hold {limits.shown('classes')} classes"
+        body += [[] for _ in range(height - 2 - len(body) - len(notes))] + notes
+        return frame(body, width, height, title, f"{right}sort {self._sort_word()} {arrow}")
+
+    def _sort_word(self) -> str:
+        names = {column: title for title, _, column in drawing.WIDE}
+        return names.get(self.column, "SYSTEM").lower()
+
+    def _empty(self) -> list[str]:
+        if self.fault:
+            return [self.fault]
+        if not self.rows:
+            return [f'no system matches "{clean(self.words)}"  Esc clears']
+        sentence = none_within(self.rows, self.limits)
+        return [sentence] if sentence else []
+
+    def _draw_cosines(self, width: int, height: int) -> list[Line]:
+        row = self.current
+        if row is None:
+            return frame([], width, height) if self.wide else []
+        ready = not drawing.slow(row.system) or (row.system, row.n, row.classes) in self._ready
+        return drawing.cosines(row, width, height, ready, self.wide)
+
+    def _draw_examples(self, width: int, height: int) -> list[Line]:
+        row = self.current
+        return drawing.examples(row, width, height) if row is not None else frame([], width, height)
+
+    def _draw_chart(self, width: int, height: int) -> list[Line]:
+        row = self.current
+        if row is None:
+            return frame([], width, height)
+        return chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
+
+    def _draw_message(self, width: int, height: int) -> list[Line]:
+        if self.message[0]:
+            return super()._draw_message(width, height)
+        limits = self.limits
+        words = f"lsc-engine nmin {limits.classes} --max-cosine {limits.cosine:g} prints this table"
+        return [pad([(f" {words}", "dim")], width)]
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def _to(self, by: int) -> None:
+        if self.rows:
+            self.chosen = self.rows[max(0, min(len(self.rows) - 1, self.place + by))].system
+            self.show()
+
+    def do_up(self) -> None:
+        self._to(-1)
+
+    def do_down(self) -> None:
+        self._to(1)
+
+    def do_page_up(self) -> None:
+        self._to(-10)
+
+    def do_page_down(self) -> None:
+        self._to(10)
+
+    def do_first(self) -> None:
+        self._to(-len(self.rows))
+
+    def do_last(self) -> None:
+        self._to(len(self.rows))
+
+    def do_sort_left(self) -> None:
+        self._sort(-1)
+
+    def do_sort_right(self) -> None:
+        self._sort(1)
+
+    def _sort(self, by: int) -> None:
+        shown = [c for c in COLUMNS if self.wide or c not in ("near", "rank")]
+        place = shown.index(self.column) if self.column in shown else 0
+        self.column = shown[(place + by) % len(shown)]
+        self._again()
+
+    def do_invert(self) -> None:
+        self.inverted = not self.inverted
+        self._again()
+
+    def do_log_y(self) -> None:
+        self.log_n = not self.log_n
+        self._again()
+
+    def do_cursor_left(self) -> None:
+        self._step(-1)
+
+    def do_cursor_right(self) -> None:
+        self._step(1)
+
+    def _step(self, by: int) -> None:
+        """The next round number of classes."""
+        now = self.limits.classes
+        steps = [
+            round(x * 10**e) for e in range(13) for x in NICE if x * 10**e == round(x * 10**e) and x * 10**e <= 10**12
+        ]
+        steps = sorted({*steps})
+        found = [x for x in steps if x > now] if by > 0 else [x for x in reversed(steps) if x < now]
+        if found:
+            self.take_limits(replace(self.limits, classes=found[0]))
+
+    def why_not_open(self) -> str:
+        row = self.current
+        if row is None:
+            return "no system is highlighted"
+        return (
+            "" if row.known.count >= row.classes else f"{row.system} has {drawing.whole(row.known.count)} vectors only"
+        )
+
+    def do_open(self) -> None:
+        row = self.current
+        if row is not None:
+            self.app.store.form = ("vectors", f"{row.system} {row.n}")
+            self.app.go("new")
+
+    def do_export(self) -> None:
+        path = Path(f"vectors-{self.limits.classes}.csv").absolute()
+        try:
+            path.write_text(table_csv(self.rows, self.limits))
+        except OSError as error:
+            self.say(f"{path}: not written: {error.strerror or error}", "error")
+            return
+        self.say(f"wrote {path}")
+
+    def leave_layer(self) -> None:
+        if self.words:
+            self._filter("")
+        else:
+            super().leave_layer()
+
+    # --- filter and files ---------------------------------------------------------------------------------------
+
+    def do_filter(self) -> None:
+        self.prompt(
+            "part of a name, any other system such as V41, or file:PATH", self._filter, value=self.words,
+            changed=self._filter_typed, suggester=SuggestFromList([*SUGGESTED, "file:"], case_sensitive=False),
+        )  # fmt: skip
+
+    def _filter_typed(self, text: str) -> None:
+        # A path is read when it is whole.
+        self.words = " ".join(word for word in text.split() if not word.startswith("file:"))
+        self._again()
+
+    def _filter(self, text: str) -> None:
+        self.words = text.strip()
+        self._again()
+
+    def _read_file(self, name: str) -> None:
+        """Ask the engine for a vector file's angles: it reads all rows, which may take long."""
+        self._read[name] = "reading …"
+
+        def work() -> None:
+            found = read_file(name)
+
+            def done() -> None:
+                self._read[name] = found
+                self._again()
+
+            self.app.call_soon(done)
+
+        self.run_worker(work, thread=True, group="files", exit_on_error=False)

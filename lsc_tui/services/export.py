@@ -1,0 +1,120 @@
+"""What Compare shows, as files: the table as CSV and LaTeX, the figure by a process that loads matplotlib."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lsc_engine
+from lsc_engine.analysis.compare import LevelResult, Row, is_loss
+from lsc_engine.analysis.seed_curves import Mean, drawn
+from lsc_engine.errors import LscError
+from lsc_engine.report.latex import tabular
+from lsc_engine.runs.folder.process import python_command
+from lsc_tui.data.run_view import LETTERS, value_text
+from lsc_tui.lines import clean
+from lsc_tui.screens.compare.comparison import Compared, level_name, shown_levels
+from lsc_tui.screens.compare.table import table_cells
+from lsc_tui.widgets.chart import UNITS, Look
+
+FIGURE_SECONDS = 120
+
+
+def csv_text(found: Compared) -> str:
+    """One line per row: settings that differ, seeds, last and best values, and every level with its speed-up."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    keys = list(found.comparison.differing)
+    names = [m for m in found.metrics if any(m in row.last for row in found.rows)]
+    head = ["run", "label", "baseline", *keys, "seeds", "finished", "loss_kind", "device"]
+    for name in names:
+        head += [f"{name} mean", f"{name} std", f"{name} best"]
+    unit = found.unit
+    for level in found.base.levels:
+        at = f"{level.metric} {level.level:g}"
+        head += [f"{at} {word}" for word in (unit, "lowest", "highest", "reached", "faster", "from", "to", "note")]
+    writer.writerow(head)
+    for row in found.rows:
+        cells: list[Any] = [row.key, clean(row.label), int(row is found.base)]
+        cells += [value_text(row.settings.get(key)) for key in keys]
+        cells += [len(row.states), sum(s == "finished" for s in row.states.values()), row.kind, row.device]
+        for name in names:
+            mean, spread, _ = row.last.get(name, (math.nan, math.nan, 0))
+            cells += [_number(mean), _number(spread), _number(row.best.get(name, math.nan))]
+        for level in row.levels:
+            cells += _level_cells(level, unit)
+        writer.writerow(cells)
+    return out.getvalue()
+
+
+def _level_cells(level: LevelResult, unit: str) -> list[Any]:
+    reached = [reach.at(unit) for reach in level.reached]
+    speed = level.faster[unit]
+    return [
+        _number(level.mean(unit)), _number(min(reached, default=math.nan)), _number(max(reached, default=math.nan)),
+        f"{len(reached)} of {len(level.by_seed)}", speed.bound + _number(speed.ratio), _number(speed.low),
+        _number(speed.high), speed.note,
+    ]  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def latex_text(found: Compared) -> str:
+    """The table as shown, as a booktabs tabular."""
+    columns, rows = table_cells(found, True)
+    align = "".join("l" if where == "<" else "r" for _, _, where in columns)
+    return tabular([clean(head) for head, _, _ in columns], [[clean(cell) for cell in cells] for cells in rows], align)
+
+
+def write_figure(
+    path: Path, found: Compared, metric: str, keys: Sequence[str], look: Look, band: bool, width: float = 3.3
+) -> None:
+    """The chart as shown, `width` inches wide, as SVG, PDF or PNG by the ending of `path`. LscError when it cannot be
+    made."""
+    scale = 1.0 if is_loss(metric) else 100.0
+    rows = [row for row in found.rows if row.key in keys]
+    document = {
+        "x_label": {"time": "training time (min)"}.get(look.axis, UNITS[look.axis]),
+        "y_label": metric if is_loss(metric) else f"{metric} (%)",
+        "width": width,
+        "x_range": [look.x0, look.x1],
+        "log_x": look.log_x,
+        "log_y": look.log_y and is_loss(metric),
+        "levels": [
+            {"y": level.level * scale, "label": level_name(metric, level.level)}
+            for level in (found.base.levels[i] for i in shown_levels(found))
+            if level.metric == metric
+        ],
+        "series": [s for row in rows for s in _figure_series(found, row, metric, scale, band)],
+    }
+    # With the package that runs here, so this works from any folder.
+    package = str(Path(lsc_engine.__file__).parent.parent)
+    known = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    argv = python_command("-m", "lsc_engine.report.curves", str(path))
+    try:
+        done = subprocess.run(
+            argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS, check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(known)},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise LscError(f"no figure within {FIGURE_SECONDS} s") from None
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise LscError(clean(lines[-1]) if lines else f"the figure failed with exit code {done.returncode}")
+
+
+def _figure_series(found: Compared, row: Row, metric: str, scale: float, band: bool) -> list[dict[str, Any]]:
+    mean: Mean = found.curves[metric][row.key]
+    letter = found.letters[row.key]
+    colour = LETTERS.index(letter) if letter in LETTERS else 0
+    label = clean(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
+    return drawn(mean, label=label, colour=colour, scale=scale, band=band)

@@ -1,0 +1,277 @@
+"""What follows from a form: faults, the runs it makes, the numbers of each variant. Run in a worker, never in `show`.
+
+Everything comes from the engine's own functions; parameters and memory from `lsc-engine check --json` in another
+process, since they need torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.config import Preset, check_text, plan_study, study_fault
+from lsc_engine.config.names import suggested_name
+from lsc_engine.config.summary import summary
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs.folder.checkpoints import list_checkpoints
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies.prepare import free_name, look_at_study
+from lsc_tui.data.reports import made_words
+from lsc_tui.screens.new_run.form import SETTINGS, Form, toml_text
+
+CHECK_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A fault, or a warning, at a setting; `variant` None where it is the whole form's."""
+
+    key: str
+    message: str
+    variant: str | None = None
+    warning: bool = False
+
+
+@dataclass
+class Outcome:
+    """What was found. `variants` holds the numbers of each variant (config.summary)."""
+
+    text: str = ""
+    problems: list[Problem] = field(default_factory=list)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resolved: dict[str, dict[str, Any]] = field(default_factory=dict)  # dotted settings of the runs, by variant
+    runs: tuple[str, ...] = ()
+    done: int = 0
+    tries: int = 0
+    draft: Path | None = None
+    makes: tuple[tuple[str, str], ...] = ()  # what a kind that does not train makes, in words
+    study: str = ""  # the study's name, a free one where nobody gave one and the preset's is taken
+
+    @property
+    def faults(self) -> list[Problem]:
+        """Those that stand in the way of a launch."""
+        return [p for p in self.problems if not p.warning]
+
+
+class Drafts:
+    """A folder for the TOML of forms while they are being written; it goes with the program."""
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
+
+    def write(self, text: str, study: str) -> Path:
+        """A file with this text."""
+        with self._lock:
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="lsc-form-")
+            path = Path(self._folder.name) / f"{suggested_name(study.replace('/', '.')) or 'form'}.toml"
+            path.write_text(text)
+        return path
+
+
+DRAFTS = Drafts()
+
+
+def examine(form: Form) -> Outcome:
+    """Check a form and count what follows from it. Faults of every kind at once; never raises for bad input."""
+    out = Outcome(text=form.toml(), study=form.wanted or form.study)
+    form.study = out.study
+    data = form.data_dir or None
+    out.problems = _place_problems(form)
+    if form.source == "fork":
+        return _examine_fork(form, out, data)
+    try:
+        preset, faults, warnings = check_text(out.text, form.study)
+    except UsageError as error:  # a plugin's data set or system, whose facts only the plugin knows
+        for sentence in error.faults:
+            key, _, words = sentence.partition(": ")
+            out.problems.append(Problem(key, words or sentence))
+        return out
+    out.problems += [Problem(f.key, f.message, f.variant) for f in faults]
+    out.problems += [Problem(f.key, f.message, f.variant, True) for f in warnings]
+    if preset is None:
+        return out
+    if preset.kind != "train":
+        out.makes = made_words(form.raw)
+        if any(form.runs_dir.joinpath(form.study).glob("*/seed-*/status.json")):
+            words = f"{form.study} has runs; {free_name(form.runs_dir, form.study)} is a free name"
+            out.problems.append(Problem("study", words))
+        return out
+    _resolve(out, preset, data)
+    out.draft = DRAFTS.write(out.text, form.study)
+    chosen = [name for name in form.names if name in form.on]
+    if not chosen:
+        out.problems.append(Problem("variants", "none is on; space turns one on"))
+    if chosen and not any(p.key == "study" for p in out.faults):
+        _plan(form, out, chosen)
+    _missing(out, chosen)
+    return out
+
+
+def _place_problems(form: Form) -> list[Problem]:
+    found = []
+    fault = study_fault(form.study)
+    if fault is not None and form.source != "fork":
+        found.append(Problem("study", fault))
+    folder = form.runs_dir
+    there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
+    if not os.access(there, os.W_OK):
+        found.append(Problem("runs", f"{folder} cannot be written to; name another folder"))
+    elif folder.exists() and not folder.is_dir():
+        found.append(Problem("runs", f"{folder} is a file; name a folder"))
+    return found
+
+
+def _resolve(out: Outcome, preset: Preset, data: str | None) -> None:
+    for variant in preset.variants:
+        out.resolved[variant.name] = variant.settings.flat()
+        out.variants[variant.name] = summary(variant.settings, data)
+
+
+def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
+    assert out.draft is not None
+    try:
+        plan = plan_study(out.draft, name=form.study, variants=chosen)
+        found = look_at_study(plan.tune or plan, form.runs_dir)
+    except (LscError, OSError) as error:
+        free = free_name(form.runs_dir, form.study)
+        faults = error.faults if isinstance(error, UsageError) else [str(error)]
+        if form.wanted == form.study and any("with other settings" in sentence for sentence in faults):
+            # Nobody asked for this very name: other settings get another study.
+            form.study = out.study = free
+            _plan(form, out, chosen)
+            return
+        words = [sentence.replace(f"{out.draft}: ", "").partition(". Give --name")[0] for sentence in faults]
+        taken = [f"{w}; {free} is a free name" if w != s else w for w, s in zip(words, faults, strict=True)]
+        out.problems += [Problem("study", sentence) for sentence in taken]
+        return
+    out.runs = tuple(run.id for run in plan.runs)
+    out.tries = len(plan.tune.runs) if plan.tune is not None else 0
+    out.done = sum(1 for run in found if run.action == "done")
+    busy = sum(1 for run in found if run.action == "busy")
+    out.resolved |= {run.config.variant: run.config.flat() for run in reversed(plan.runs)}
+    if busy:
+        out.problems.append(Problem("study", f"{busy} of its runs are being trained already", None, True))
+    elif out.done == len(found) and found:
+        message = f"all {out.done} runs are finished; {free_name(form.runs_dir, form.study)} is a free name"
+        out.problems.append(Problem("study", message))
+
+
+def _missing(out: Outcome, chosen: list[str]) -> None:
+    told: set[str] = set()
+    for name in chosen:
+        for sentence in out.variants.get(name, {}).get("missing", ()):
+            key, _, words = sentence.partition(": ")
+            if sentence not in told and not any(p.key == key and p.message == words for p in out.problems):
+                told.add(sentence)
+                out.problems.append(Problem(key, f"{words}; or use digits or spectrum"))
+
+
+def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
+    from lsc_engine.studies.fork import fork_config
+
+    try:
+        parent = open_run(form.parent, [form.runs_dir])
+        config = fork_config(parent, form_sets(form), None)
+    except LscError as error:
+        for sentence in error.faults if isinstance(error, UsageError) else [str(error)]:
+            head, _, words = sentence.removeprefix("--set ").partition(": ")
+            out.problems.append(Problem(head, words or sentence))
+        return out
+    steps = {str(c.step) for c in list_checkpoints(parent.path)}
+    if form.at and form.at not in steps:
+        there = ", ".join(sorted(steps, key=int)) or "none"
+        out.problems.append(Problem("at", f"{parent.id} has no checkpoint of step {form.at}. It has: {there}"))
+    out.resolved = {form.variant: config.flat()}
+    out.variants = {form.variant: summary(config, data)}
+    out.runs = (config.run_id,)
+    out.draft = DRAFTS.write(config.to_toml(), form.study)
+    _missing(out, [form.variant])
+    return out
+
+
+def form_sets(form: Form) -> list[str]:
+    """The changes of a form as `a.b=value` for --set."""
+    changed = {key: form.given(key, form.variant) for key in SETTINGS if form.changed(key, form.variant)}
+    return [f"{key}={'' if value is None else toml_text(value)}" for key, value in changed.items()]
+
+
+# --- parameters and memory -------------------------------------------------------------------------------------------
+
+
+# Answers by TOML, of all forms of this program.
+_KNOWN: dict[str, dict[str, Any] | str] = {}
+
+
+class Sizes:
+    """`check --json` of one draft at a time; a newer one ends the one before."""
+
+    def __init__(self, plugin_words: Sequence[str] = ()) -> None:
+        self._plugin_words = plugin_words
+        self._process: subprocess.Popen[str] | None = None
+
+    def known(self, text: str) -> dict[str, Any] | str | None:
+        """The answer for this TOML: per variant its sizes, or a sentence; None where it was not asked yet."""
+        return _KNOWN.get(text)
+
+    def ask(self, outcome: Outcome, data_dir: str) -> dict[str, Any] | str | None:
+        """Ask in another process; None where a newer question ended this one."""
+        if outcome.draft is None or outcome.text in _KNOWN:
+            return _KNOWN.get(outcome.text)
+        self.stop()
+        argv = python_command("-m", "lsc_engine", "check", str(outcome.draft), "--json")
+        argv += ["--data-dir", data_dir] if data_dir else []
+        argv += self._plugin_words
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                errors="replace", env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            )  # fmt: skip
+        except OSError as error:
+            return str(error)
+        self._process = process
+        with process:
+            try:
+                told, words = process.communicate(timeout=CHECK_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return f"no answer within {CHECK_SECONDS:.0f} s"
+        if process.returncode < 0 or self._process is not process:
+            return None
+        answer: dict[str, Any] | str
+        try:
+            answer = json.loads(told)["variants"]
+        except (ValueError, KeyError):
+            answer = (words.strip().splitlines() or ["check did not answer"])[-1]
+        _KNOWN[outcome.text] = answer
+        return answer
+
+    def stop(self) -> None:
+        """End the question that is being answered."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.terminate()
+
+
+@lru_cache(maxsize=1)
+def survives() -> tuple[str, str]:
+    """Whether runs survive logout here, as doctor says: "yes", "no" or "unknown", and what to do."""
+    from lsc_engine.cli.doctor import logout
+
+    found = logout()
+    return found.survive, found.do or found.why
+
+
+def has_sbatch() -> bool:
+    """Whether this is a machine of a Slurm cluster."""
+    return shutil.which("sbatch") is not None
