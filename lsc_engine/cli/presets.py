@@ -100,8 +100,8 @@ def new(
     Example: lsc-engine new demo presets/mine.toml
     """
     from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.common.ids import name_fault
     from lsc_engine.config.load import read_document
-    from lsc_engine.config.names import name_fault
 
     document = read_document(preset)
     file = user_path(file)

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from lsc_engine.config.load import load_preset as load_preset
     from lsc_engine.config.load import own_presets as own_presets
     from lsc_engine.config.load import shipped_presets as shipped_presets
-    from lsc_engine.config.names import name_fault as name_fault
-    from lsc_engine.config.names import run_id as run_id
-    from lsc_engine.config.names import study_fault as study_fault
     from lsc_engine.config.plan import RunPlan as RunPlan
     from lsc_engine.config.plan import StudyPlan as StudyPlan
     from lsc_engine.config.plan import Try as Try
@@ -64,7 +61,6 @@ _HOMES = {
         "own_presets",
         "shipped_presets",
     ),
-    "names": ("name_fault", "run_id", "study_fault"),
     "plan": ("RunPlan", "StudyPlan", "Try", "TunePlan", "plan_study"),
     "schema": ("Preset", "RunConfig", "Settings", "Variant", "differences"),
 }

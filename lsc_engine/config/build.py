@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import Field
 
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.ids import name_fault
 from lsc_engine.config.faults import Fault, unknown, validated
 from lsc_engine.config.head import Head, check_head
 from lsc_engine.config.merge import Table, combinations, lookup, nested, overlay
-from lsc_engine.config.names import name_fault, quoted
 from lsc_engine.config.references import references
 from lsc_engine.config.reporting import REPORT_TABLES
 from lsc_engine.config.resolve import resolve

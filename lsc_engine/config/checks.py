@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.datasets import BUILT_IN, IMAGE_FILES, available, facts_of
 from lsc_engine.config.faults import Fault
-from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.sections import Data, Eval, Model, Optimizer, Target
 from lsc_engine.errors import UsageError, did_you_mean
 

@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from lsc_engine.config.names import quoted
-from lsc_engine.config.numbers import number
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.numbers import number
 
 PROGRESS = ("epochs", "steps", "examples")
 UNITS = (*PROGRESS, "minutes")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from lsc_engine.config.names import quoted
+from lsc_engine.common.formatting import quoted
 from lsc_engine.errors import UsageError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)

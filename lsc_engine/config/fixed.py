@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.faults import Fault
-from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.sections import Model, Target
 
 # Linear layers in a row at the end of each backbone, before those of the head.

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.ids import name_fault, study_fault
 from lsc_engine.config.catalogue import setting_keys
 from lsc_engine.config.faults import Fault, unknown, validated
 from lsc_engine.config.merge import Table, nested
-from lsc_engine.config.names import name_fault, quoted, study_fault
 from lsc_engine.config.reporting import MARKS, Reporting, is_mark, name_faults, read_reporting
 from lsc_engine.config.schema import flatten
 from lsc_engine.config.sections import KINDS, METRICS, SECTIONS, SEED_MAX, Compare, Section, Tune

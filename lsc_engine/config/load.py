@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.formatting import quoted
 from lsc_engine.config.build import build, sections_of
 from lsc_engine.config.faults import Fault, PresetError
 from lsc_engine.config.head import check_head
 from lsc_engine.config.merge import Table, lookup
-from lsc_engine.config.names import quoted
 from lsc_engine.config.schema import Preset, RunConfig, read_toml
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.userpaths import user_path

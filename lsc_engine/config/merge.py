@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
-from lsc_engine.config.names import quoted, suggested_name
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.ids import suggested_name
 from lsc_engine.config.sections import SECTIONS
 from lsc_engine.config.typed import typed_value, typed_values
 from lsc_engine.errors import UsageError, did_you_mean

@@ -9,6 +9,8 @@ from typing import Any
 
 import tomli_w
 
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.ids import run_id, study_fault, suggested_name
 from lsc_engine.config.build import expand, materialise, raw_variants, sections_of, tune_tables, with_needs
 from lsc_engine.config.faults import PresetError
 from lsc_engine.config.head import check_head
@@ -24,7 +26,6 @@ from lsc_engine.config.merge import (
     parse_sets,
     parse_sweeps,
 )
-from lsc_engine.config.names import quoted, run_id, study_fault, suggested_name
 from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import Preset, RunConfig, Settings
 from lsc_engine.config.tuning import CLAIMS, Purpose, implied_claims, purposes

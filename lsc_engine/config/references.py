@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.merge import Table, lookup
-from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.schema import Settings
 
 # Dotted key -> what stands before the reference.

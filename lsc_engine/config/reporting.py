@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from lsc_engine.common.formatting import quoted
 from lsc_engine.config.faults import Fault, validated
 from lsc_engine.config.merge import Table
-from lsc_engine.config.names import quoted
 from lsc_engine.config.sections import DATASET_NAMES, METRICS, Section
 from lsc_engine.config.values import DIM_MAX
 from lsc_engine.errors import did_you_mean

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config import checks, datasets, fixed
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.faults import Fault
 from lsc_engine.config.folders import FolderError
-from lsc_engine.config.names import grouped, quoted
 from lsc_engine.config.references import check_reference, moved_centres, references
 from lsc_engine.config.schema import Settings
 from lsc_engine.config.sections import Checkpoint, Data, Eval, Log, Model, Optimizer, Section, Target, Train

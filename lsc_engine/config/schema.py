@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 from pydantic import Field
 
-from lsc_engine.config.names import run_id
+from lsc_engine.common.ids import run_id
 from lsc_engine.config.reporting import Reporting
 from lsc_engine.config.sections import Checkpoint as Checkpoint
 from lsc_engine.config.sections import Compare as Compare

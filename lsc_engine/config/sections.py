@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from lsc_engine.common.formatting import quoted
 from lsc_engine.config import values
-from lsc_engine.config.names import quoted
 from lsc_engine.config.values import (
     DATASET_NAMES,
     LOSSES,

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from datetime import date, time
 from typing import Any
 
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.numbers import number
 from lsc_engine.config.catalogue import fields
-from lsc_engine.config.names import quoted
-from lsc_engine.config.numbers import number
 from lsc_engine.config.sections import SEED_MAX
 from lsc_engine.errors import UsageError
 from lsc_engine.vectors.names import parse_count

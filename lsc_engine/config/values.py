@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from lsc_engine import plugins
+from lsc_engine.common.formatting import quoted
 from lsc_engine.config.durations import PROGRESS, Duration
-from lsc_engine.config.names import quoted
 from lsc_engine.errors import did_you_mean
 from lsc_engine.vectors.names import fault as system_fault
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.config import RunConfig
-from lsc_engine.config.names import grouped
 from lsc_engine.heads import Head
 from lsc_engine.models import etf
 from lsc_engine.runs.metrics.columns import FIXED

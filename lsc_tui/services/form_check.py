@@ -18,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.config import Preset, check_text, plan_study, study_fault
-from lsc_engine.config.names import suggested_name
+from lsc_engine.common.ids import study_fault, suggested_name
+from lsc_engine.config import Preset, check_text, plan_study
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.checkpoints import list_checkpoints

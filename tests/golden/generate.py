@@ -166,7 +166,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
         "simplex",
         "V2l",
         "embeddings:@b",
-        "embeddings:study/ce/seed-0",
+        "embeddings:x/ce/seed-0",
         "file:/x.npy",
     ),
     "target.order": ("shuffled", "sequential", "lexicographic", "nearest:study/ssl/seed-0", "shuffle"),

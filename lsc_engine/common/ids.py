@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from lsc_engine.common.formatting import quoted
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9=._+-]*\Z")
 LONGEST = 200
 
@@ -41,21 +43,3 @@ def suggested_name(text: str) -> str:
 def run_id(study: str, variant: str, seed: int) -> str:
     """The id of a run: `study/variant/seed-0`."""
     return f"{study}/{variant}/seed-{seed}"
-
-
-def quoted(value: object) -> str:
-    """`value` as a preset would show it, on one line, at most 60 characters, without control characters."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    try:
-        text = str(value)
-    except ValueError:  # integers beyond the interpreter's digit limit
-        text = "a very long number"
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f'"{text}"' if isinstance(value, str) else text
-
-
-def grouped(number: int) -> str:
-    """An integer with its thousands apart: 147 840."""
-    return f"{number:,}".replace(",", " ")

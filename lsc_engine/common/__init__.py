@@ -1,0 +1,1 @@
+"""What every part of the engine uses and no part owns. Loads neither torch nor pydantic."""

@@ -1,0 +1,64 @@
+"""Values as text for people: counts, bytes, durations, shares, and anything quoted in a sentence."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "-"
+
+
+def grouped(number: float | None) -> str:
+    """A whole number with a space between thousands, `147 840`; "-" for None and for what is not finite."""
+    if number is None or not math.isfinite(number):
+        return NOTHING
+    return f"{number:,.0f}".replace(",", " ") if isinstance(number, float) else f"{number:,}".replace(",", " ")
+
+
+def size(number: float | None) -> str:
+    """A number of bytes in powers of a thousand, `1.23 MB`; "-" for None and for what is not finite."""
+    if number is None or not math.isfinite(number):
+        return NOTHING
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} EB"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in per cent without the sign, `12.5`; "-" for None and for what is not finite."""
+    return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time: seconds below two minutes (with one decimal below ten), then minutes, then hours."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def clock(seconds: float | None) -> str:
+    """A time left or passed: `16:49` below an hour, then `9h12`, then `4d03`; "-" where it is not known."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return NOTHING
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    if whole < 2 * 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}"
+    return f"{min(whole // 86400, 9999)}d{whole % 86400 // 3600:02d}"
+
+
+def quoted(value: object) -> str:
+    """`value` as a preset would show it, on one line, at most 60 characters, without control characters."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        text = str(value)
+    except ValueError:  # integers beyond the interpreter's digit limit
+        text = "a very long number"
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f'"{text}"' if isinstance(value, str) else text
