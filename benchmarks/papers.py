@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.claims import held
-from lsc_engine.analysis.values import VALUES
+from lsc_engine.analysis.study_values import VALUES
 from lsc_engine.config import PresetInfo, shipped_presets
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report.check import claim_row, claims_document
-from lsc_engine.report.text import cell
+from lsc_engine.report.markdown import cell
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import Study, find_study, tries_of
 
@@ -182,7 +182,7 @@ def processor_seconds() -> float:
 
 def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
     """Write the report of a study into `folder`, and what it says into `made`."""
-    from lsc_engine.report.writing import write_report
+    from lsc_engine.report.report import write_report
 
     written = write_report(study, folder, data_dir)
     for path in folder.iterdir():
@@ -190,7 +190,7 @@ def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
         if path.name != MADE and (path not in written.files or not path.name.endswith(KEPT)):
             path.unlink()
     made.data, made.seeds, made.runs, made.missing = written.data, written.seeds, len(study.runs), written.missing
-    made.claims = claims_document(written.judged)
+    made.claims = claims_document(written.verdicts)
 
 
 def study_of(info: PresetInfo, runs_dir: Path) -> Study | None:

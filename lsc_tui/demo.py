@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from lsc_engine.analysis.compare import is_loss
+from lsc_engine.analysis.levels import is_loss
 from lsc_engine.runs.files import replace_file
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG, METRICS, STATUS

@@ -1,6 +1,6 @@
-"""Whether the claims of a preset hold, told from the values of its runs (values.py) and from nothing else.
+"""Whether the claims of a preset hold, by the values of its runs (study_values.py) and nothing else.
 
-"faster" is told by the levels of the preset (verdict.py), by accuracy and by loss separately. "better", "similar" and
+"faster" is judged by the levels of the preset (verdict.py), by accuracy and by loss separately. "better", "similar" and
 "equal" compare the final values of the same seeds; "works" and "fails" compare each seed's with the threshold of the
 claim. Each side stands with the settings that are best for what is judged; a claim that settings common to both
 reverse depends on them. A run that did not finish, or whose method never acted, decides nothing; one that diverged
@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from lsc_engine.analysis.compare import ENDED, Comparison, Row, Speed, is_loss, seconds_note, variant_key
+from lsc_engine.analysis.compare import ENDED, OTHER_LOSS, Row, seconds_note, variant_key
+from lsc_engine.analysis.levels import Speedup, is_loss
 from lsc_engine.analysis.quantities import plain
-from lsc_engine.analysis.values import RecordedRun, StudyValues, floor_of_row
+from lsc_engine.analysis.study_values import RecordedRun, StudyValues
 from lsc_engine.analysis.verdict import (
     BY_LEVEL,
     BY_RATE,
@@ -29,9 +30,10 @@ from lsc_engine.analysis.verdict import (
     at_values,
     chosen,
     faster,
+    of_seeds,
 )
 from lsc_engine.config.reporting import BenchClaim, Claim
-from lsc_engine.config.tuning import LOWEST, Purpose, claim_purposes, implied_claims
+from lsc_engine.config.tuning import LOWEST, Purpose, claim_purposes
 from lsc_engine.runs.read.run import Run
 
 REFUTED = "does not hold"
@@ -41,15 +43,15 @@ EDGE = "edge of the grid"
 CHECKS = " checks"
 _WORDS = (HOLDS, REFUTED, BY_SEED, BY_LEVEL, BY_RATE, UNRESOLVED, NOT_COMPARED)
 _OTHER_LOSS = f"{NOT_COMPARED}: the losses are of different kinds"
-# The margin where a claim names none, as a share of the way from the best constant answer to 0 for a loss: an accuracy
+# The margin if a claim names none, as a share of the way from the best constant answer to 0 for a loss: an accuracy
 # goes from 0 to 1.
 ACCURACY_MARGIN, LOSS_MARGIN = 0.02, 0.02
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimVerdict:
     """One claim with its two verdicts as words; "" where a kind of metric says nothing about it. `source`: whose claim
-    it is, "" where nothing says it."""
+    it is, "" if unknown."""
 
     text: str
     result: str
@@ -57,7 +59,6 @@ class Judged:
     against: str
     accuracy: str = ""
     loss: str = ""
-    seeds: int = 0
     details: tuple[str, ...] = ()
     about: str = ""
     source: str = ""
@@ -68,22 +69,30 @@ class Judged:
         if self.result == "bar":
             return self.accuracy
         found = {key: first_words(text) for key, text in (("accuracy", self.accuracy), ("loss", self.loss)) if text}
-        told = {key: word for key, word in found.items() if word != NOT_COMPARED}
-        if len(told) == 1 and len(found) == 2:
-            ((key, word),) = told.items()
+        compared = {key: word for key, word in found.items() if word != NOT_COMPARED}
+        if len(compared) == 1 and len(found) == 2:
+            ((key, word),) = compared.items()
             return f"by {key}: {word}"
         if len(set(found.values())) == 1:
             return next(iter(found.values()))
         return ", ".join(f"by {key}: {word}" for key, word in found.items()) or OPEN
 
+    def open(self, why: str) -> ClaimVerdict:
+        """This verdict, left open for a reason."""
+        return replace(self, accuracy=f"{OPEN}: {why}")
+
+    def by(self, metric: str, text: str, *details: str) -> ClaimVerdict:
+        """This verdict, told by one metric."""
+        return replace(self, **{"loss" if is_loss(metric) else "accuracy": text}, details=details)
+
 
 def first_words(text: str) -> str:
-    """The verdict at the beginning of a text; `open` where it begins with none."""
+    """The verdict at the beginning of a text; `open` if it begins with none."""
     return next((word for word in _WORDS if text.startswith(word)), OPEN)
 
 
 def held(verdicts: Sequence[str]) -> str:
-    """`3 of 4 hold`, of the verdicts that decide; `-` where none are compared, `open` where none decides."""
+    """`3 of 4 hold`, of the verdicts that decide; `-` if none are compared, `open` if none decides."""
     undecided = (OPEN, NOT_COMPARED, UNRESOLVED)
     decided = [text for text in verdicts if text and first_words(text) not in undecided]
     if not decided:
@@ -95,118 +104,65 @@ def held(verdicts: Sequence[str]) -> str:
     return f"{good} of {len(decided)} hold" if good < len(decided) else f"all {good} hold"
 
 
-@dataclass
-class Findings:
-    """The values of a study, its runs compared (None where it has none), and the claims it is judged by."""
-
-    values: StudyValues
-    comparison: Comparison | None = None
-    claims: list[Claim] = field(default_factory=list)
-
-    @property
-    def rows(self) -> list[Row]:
-        """The variants that have runs."""
-        return self.comparison.rows if self.comparison is not None else []
-
-    @property
-    def baseline(self) -> Row | None:
-        """What the others are compared with, stuck or not."""
-        return self.comparison.baseline if self.comparison is not None else None
-
-    def key(self, variant: str) -> str:
-        """The key of the row of a variant."""
-        return self.values.key(variant)
-
-    def row(self, variant: str | None) -> Row | None:
-        """The row of a variant, by its name."""
-        return self.comparison.row(self.key(variant)) if self.comparison is not None and variant else None
-
-    def label(self, variant: str) -> str:
-        """What a variant is called for readers."""
-        row = self.row(variant)
-        return row.label if row is not None else variant
-
-    def stuck(self, row: Row) -> str | None:
-        """Why this row may not serve as a baseline, as a clause; None where it may."""
-        return floor_of_row(row).stuck(row)
-
-
-def findings(values: StudyValues) -> Findings:
-    """The values made ready to be judged."""
-    if not values.runs:
-        return Findings(values, None, list(values.claims))
-    found = Findings(values, values.compared(), list(values.claims))
-    if not found.claims and found.baseline is not None:
-        base = values.name(found.baseline.runs[0])
-        labels = {values.name(row.runs[0]): row.label for row in found.rows}
-        found.claims = [
-            claim.model_copy(update={"text": f"{labels[claim.variant]} is faster than {labels[base]}"})
-            for claim in implied_claims(values.variants, base)
-        ]
-    return found
-
-
-def judge(found: Findings) -> list[Judged]:
-    """Every claim of the preset; without any, that each variant is faster than the baseline."""
-    told = [replace(_judged(found, claim), source=claim.source or "") for claim in found.claims]
-    told += [bounded(found.values, b) for b in found.values.bounds]
-    return told or [
-        Judged(f"{row.get('what')}: {row.get('bar')}", "bar", name.removesuffix(CHECKS), "", str(row.get("verdict")))
-        for name, rows in found.values.tables
+def judge(values: StudyValues) -> list[ClaimVerdict]:
+    """Every claim of the preset; without any, that each variant is faster than the baseline; or a benchmark's bars."""
+    found = [_judge(values, claim) for claim in values.judged_claims]
+    found += [bounded(values, bound) for bound in values.bounds]
+    return found or [
+        ClaimVerdict(
+            f"{row.get('what')}: {row.get('bar')}", "bar", name.removesuffix(CHECKS), "", str(row.get("verdict"))
+        )
+        for name, rows in values.tables
         if name.endswith(CHECKS)
         for row in rows
     ]
 
 
-def against_of(found: Findings, claim: Claim) -> str | None:
-    """The variant that a claim compares with: its own, else the baseline."""
-    if claim.result in ("fails", "works"):
-        return None
-    return claim.against or (found.values.name(found.baseline.runs[0]) if found.baseline is not None else "")
-
-
-def _judged(found: Findings, claim: Claim) -> Judged:
-    other = against_of(found, claim)
-    row, against = found.row(claim.variant), found.row(other)
-    made = Judged(
+def _judge(values: StudyValues, claim: Claim) -> ClaimVerdict:
+    alone = claim.result in ("fails", "works")
+    baseline = values.name(values.comparison.baseline.runs[0]) if values.comparison is not None else ""
+    other = "" if alone else claim.against or baseline
+    row, base = values.row(claim.variant), values.row(other)
+    verdict = ClaimVerdict(
         claim.text, claim.result, row.label if row is not None else claim.variant,
-        against.label if against is not None else other or "", about=_about(claim),
+        base.label if base is not None else other, about=_about(claim), source=claim.source or "",
     )  # fmt: skip
-    if row is None or (against is None and other is not None):
-        return replace(made, accuracy=f"{OPEN}: {claim.variant if row is None else other} has no runs")
-    made = replace(made, seeds=len(row.runs) + len(row.absent))
-    for side in (row, against):
-        if side is not None and (why := _idle(side)):
-            return replace(made, accuracy=f"{OPEN}: {why}")
-    if against is None:
-        return _threshold(found, claim, made)
-    if row is against:
-        return replace(made, accuracy=f"{OPEN}: it is its own baseline")
+    if row is None or (base is None and not alone):
+        return verdict.open(f"{claim.variant if row is None else other} has no runs")
+    for side in (row, base):
+        if side is not None and (idle := _idle(side)):
+            return verdict.open(idle)
+    if base is None:
+        return _threshold(values, claim, verdict)
+    if row is base:
+        return verdict.open("it is its own baseline")
     if (claim.metric or "").startswith("speed/"):
-        return _pace(row, against, claim, made)
-    if (why_not := found.stuck(against)) is not None:
-        return replace(made, accuracy=f"{OPEN}: {against.label} is {why_not}, and is no baseline")
-    losses = row.group == against.group and row.group != "?"
-    told: dict[str, str] = {}
+        return _speed(row, base, claim, verdict)
+    if base.at_trivial_loss is not None:
+        return verdict.open(f"{base.label} is {base.at_trivial_loss}, and is no baseline")
+    return _compare(values, claim, row, base, verdict)
+
+
+def _compare(values: StudyValues, claim: Claim, row: Row, base: Row, verdict: ClaimVerdict) -> ClaimVerdict:
+    """One variant against another, by accuracy and by loss."""
+    assert values.comparison is not None
+    losses = row.group == base.group and row.group != "?"
+    words: dict[str, str] = {}
     details: list[str] = []
-    aims = claim_purposes(claim, found.values.levels, losses=losses)
-    for aim in aims:
-        kind = "loss" if is_loss(aim.metric) else "accuracy"
-        if claim.result == "faster":
-            assert found.comparison is not None
-            verdict = faster(found.comparison, row.key, against.key, aim)
-            assert verdict is not None
-            told[kind] = _words(verdict)
-            details += _details(verdict)
-        else:
-            told[kind], more = _final(found, claim, aim)
-            details += more
+    if claim.result == "faster" and claim.metric is None:
+        words = dict.fromkeys(("accuracy", "loss"), f"{NOT_COMPARED}: the preset fixes no level of it")
     if not losses and claim.metric is None:
-        told["loss"] = _OTHER_LOSS
-    if claim.result == "faster":
-        none = f"{NOT_COMPARED}: the preset fixes no level of it"
-        told = {"accuracy": none, "loss": none, **told} if claim.metric is None else told
-    return replace(made, accuracy=told.get("accuracy", ""), loss=told.get("loss", ""), details=tuple(details))
+        words["loss"] = _OTHER_LOSS
+    for aim in claim_purposes(claim, values.levels, losses=losses):
+        if claim.result == "faster":
+            found = faster(values.comparison, row.key, base.key, aim)
+            assert found is not None
+            text, more = _faster_text(found), _faster_details(found)
+        else:
+            text, more = _final(values, claim, row.key, base.key, aim)
+        words["loss" if is_loss(aim.metric) else "accuracy"] = text
+        details += more
+    return replace(verdict, **words, details=tuple(details))
 
 
 def _about(claim: Claim) -> str:
@@ -223,46 +179,51 @@ def _amount(metric: str, value: float) -> str:
 
 
 def _idle(row: Row) -> str:
-    """Why a variant is not judged whose method never acted; "" where it did in every seed."""
+    """Why a variant is not judged whose method never acted; "" if it did in every seed."""
     idle = [run.idle for run in row.runs if isinstance(run, RecordedRun) and run.idle]
-    if not idle:
-        return ""
-    return f"{idle[0]} in {len(idle)} of {len(row.runs)} seeds of {row.label}"
+    return f"{idle[0]} in {len(idle)} of {len(row.runs)} seeds of {row.label}" if idle else ""
+
+
+def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: str = "", edge: bool = False) -> str:
+    """`holds, 3 of 3 seeds`: what the seeds say together. `word` stands instead of what their number says."""
+    word = word or (HOLDS if all(agree) else BY_SEED if any(agree) else REFUTED)
+    count = sum(not one for one in agree) if word == REFUTED and not all(agree) else sum(agree)
+    text = f"{word}{of_seeds(count, len(agree))}{by}"
+    return (f"{OPEN}, so far: {text}" if undecided else text) + (f", {EDGE}" if edge else "")
 
 
 # --- faster -----------------------------------------------------------------------------------------------------------
 
 
-def _words(verdict: Verdict) -> str:
+def _faster_text(verdict: Verdict) -> str:
     """`holds, 3 of 3 seeds`; a verdict that is open or not resolved says why."""
     if verdict.note:
-        return _OTHER_LOSS if verdict.note == "other loss" else f"{NOT_COMPARED}: {verdict.note}"
+        return _OTHER_LOSS if verdict.note == OTHER_LOSS else f"{NOT_COMPARED}: {verdict.note}"
     if not verdict.decided:
         return f"{verdict.result}: no level was reached by either" + (" so far" if verdict.open else "")
     behind = ", ".join(at.values for at in verdict.reversed)
-    told = {
+    text = {
         FAILS: f"{REFUTED}{verdict.count}",
         BY_RATE: f"{BY_RATE}: ahead at the best of each, behind at {behind}",
         UNRESOLVED: f"{UNRESOLVED}: equal at the resolution of the evaluations"
         + (f", ahead in {verdict.agree} of {verdict.seeds} seeds" if verdict.agree else ""),
     }.get(verdict.so_far, f"{verdict.so_far}{verdict.count}")
-    edge = f", {EDGE}" if verdict.edge else ""
-    return (f"{OPEN}, so far: {told}" if verdict.open else told) + edge
+    return (f"{OPEN}, so far: {text}" if verdict.open else text) + (f", {EDGE}" if verdict.edge else "")
 
 
-def _details(verdict: Verdict) -> list[str]:
-    """The speed at the hardest level of each metric, and what was at the edge."""
-    hardest: dict[str, tuple[float, Speed]] = {}
+def _faster_details(verdict: Verdict) -> list[str]:
+    """The speed-up at the hardest level of each metric and at common settings, and what was at the edge."""
+    hardest: dict[str, tuple[float, Speedup]] = {}
     for (metric, level), speed in zip(verdict.levels, verdict.speeds, strict=True):
         hardest[metric] = (level, speed)
-    out = [
+    details = [
         f"{speed} in epochs to {metric} {level:g}"
         for metric, (level, speed) in hardest.items()
         if speed.ratio is not None or speed.note
     ]
     rates = [at for at in verdict.rates if at.verdict.decided and at.verdict.speeds]
-    out += [f"both at {at.values}: {at.verdict.speeds[-1]}" for at in rates if str(at.verdict.speeds[-1]) != "-"]
-    return out + ([f"best at the {EDGE}: {verdict.edge}"] if verdict.edge else [])
+    details += [f"both at {at.values}: {at.verdict.speeds[-1]}" for at in rates if str(at.verdict.speeds[-1]) != "-"]
+    return details + ([f"best at the {EDGE}: {verdict.edge}"] if verdict.edge else [])
 
 
 # --- final values -----------------------------------------------------------------------------------------------------
@@ -270,45 +231,42 @@ def _details(verdict: Verdict) -> list[str]:
 
 @dataclass(frozen=True)
 class _Ends:
-    """Final values of two rows compared seed by seed: per seed the difference (None where a side diverged), and whether
-    it agrees with the claim; `open`: seeds that did not end, or ended at another length."""
+    """Final values of two rows compared seed by seed: the differences (None where a side diverged), and whether each
+    agrees with the claim; `open`: seeds that did not end, or ended at another length."""
 
-    differences: Mapping[int, float | None]
-    agree: Mapping[int, bool]
-    open: int
-    lacking: str = ""
+    differences: Sequence[float | None] = ()
+    agree: Sequence[bool] = ()
+    open: int = 0
+    missing: str = ""
 
 
-def _final(found: Findings, claim: Claim, aim: Purpose) -> tuple[str, list[str]]:
+def _final(values: StudyValues, claim: Claim, key: str, against: str, aim: Purpose) -> tuple[str, list[str]]:
     """The verdict on final values in words, and what was measured."""
-    assert found.comparison is not None
-    comparison, other = found.comparison, against_of(found, claim) or ""
-    (row, best), (base, second) = (chosen(comparison, found.key(name), aim) for name in (claim.variant, other))
+    comparison, metric = values.comparison, aim.metric
+    assert comparison is not None
+    (row, best), (base, second) = (chosen(comparison, name, aim) for name in (key, against))
     assert row is not None
     assert base is not None
-    metric, margin = aim.metric, _margin(claim, aim.metric, base)
-    ends = _ends(row, base, metric, claim.result, margin)
-    if ends.lacking:
-        return f"{OPEN}: {metric} is missing of {ends.lacking}", []
-    word = _final_word(ends, claim.result, margin)
-    known = [value for value in ends.differences.values() if value is not None]
-    details = []
+    margin = _margin(claim, metric, base)
+    ends = _compare_ends(row, base, metric, claim.result, margin)
+    if ends.missing:
+        return f"{OPEN}: {metric} is missing of {ends.missing}", []
+    known = [value for value in ends.differences if value is not None]
+    word, details = "", []
     if known:
-        scale, unit = (1.0, "") if is_loss(metric) else (100.0, " points")
-        sign = -1.0 if is_loss(metric) else 1.0
-        shown = f"{sign * sum(known) / len(known) * scale:+.3g}{unit}"
-        spread = sorted(sign * value * scale for value in known)
-        details.append(
-            f"{metric} {shown}" + (f" ({spread[0]:+.3g} to {spread[-1]:+.3g})" if len(spread) > 1 else "")
-            + (f", margin {margin * scale:.3g}{unit}" if margin else "")
-        )  # fmt: skip
-    if word == HOLDS and (behind := _reversed(found, claim, aim, row, base, margin)):
+        scale, unit = (-1.0, "") if is_loss(metric) else (100.0, " points")
+        spread = sorted(value * scale for value in known)
+        text = f"{metric} {sum(known) / len(known) * scale:+.3g}{unit}"
+        text += f" ({spread[0]:+.3g} to {spread[-1]:+.3g})" if len(spread) > 1 else ""
+        details.append(text + (f", margin {margin * abs(scale):.3g}{unit}" if margin else ""))
+        if claim.result == "better" and all(ends.agree) and not sum(known) / len(known) > margin:
+            word = REFUTED
+    if all(ends.agree) and not word and (behind := _reversed(values, claim, aim, row, base, margin)):
         return f"{BY_RATE}: so at the best of each, not at {', '.join(behind)}", details
-    text = word + _of_seeds(word, list(ends.agree.values()))
-    if ends.open:
-        text = f"{OPEN}, so far: {text}" if ends.agree else f"{OPEN}: no seed of both has finished at equal length"
-    edge = [side for side in (best, second) if side is not None and side.edge]
-    return text + (f", {EDGE}" if edge else ""), details
+    edge = any(side is not None and bool(side.edge) for side in (best, second))
+    if ends.open and not ends.agree:
+        return f"{OPEN}: no seed of both has finished at equal length" + (f", {EDGE}" if edge else ""), details
+    return _seeds_text(ends.agree, ends.open, word=word, edge=edge), details
 
 
 def _margin(claim: Claim, metric: str, base: Row) -> float:
@@ -316,46 +274,39 @@ def _margin(claim: Claim, metric: str, base: Row) -> float:
         return claim.margin
     if claim.result == "better":
         return 0.0
-    return LOSS_MARGIN * (floor_of_row(base).loss or 1.0) if is_loss(metric) else ACCURACY_MARGIN
+    return LOSS_MARGIN * (base.trivial.loss or 1.0) if is_loss(metric) else ACCURACY_MARGIN
 
 
-def _ends(row: Row, base: Row, metric: str, result: str, margin: float) -> _Ends:
+def _compare_ends(row: Row, base: Row, metric: str, result: str, margin: float) -> _Ends:
     ours, theirs = ({run.seed: run for run in one.runs} for one in (row, base))
     seeds = sorted({*(ours.keys() & theirs.keys()), *row.absent, *base.absent})
     pairs = [(seed, seed) for seed in seeds] or [(seed, min(theirs)) for seed in sorted(ours)]
     sign = -1.0 if is_loss(metric) else 1.0
-    differences: dict[int, float | None] = {}
-    agree: dict[int, bool] = {}
-    left = 0
+    differences: list[float | None] = []
+    agree: list[bool] = []
     for seed, other in pairs:
         a, b = ours.get(seed), theirs.get(other)
         if a is None or b is None or not {row.states.get(seed), base.states.get(other)} <= ENDED:
-            left += 1
             continue
-        values = [_end(run, metric, one.states[run.seed]) for run, one in ((a, row), (b, base))]
-        for value, one in zip(values, (row, base), strict=True):
-            if value is None:
-                return _Ends({}, {}, 0, one.label)
-        mine, its = values
-        assert mine is not None
-        assert its is not None
+        mine, its = _end(a, metric, row.states[seed]), _end(b, metric, base.states[other])
+        if mine is None or its is None:
+            return _Ends(missing=(row if mine is None else base).label)
         if math.isnan(mine) or math.isnan(its):
             # A side that diverged has no end: that counts against it, and for no likeness.
-            differences[seed] = None
-            agree[seed] = not math.isnan(mine) and result != "equal"
-        elif not _equal_length(a, b):
-            left += 1
-        else:
-            differences[seed] = difference = sign * (mine - its)
-            agree[seed] = {
+            differences.append(None)
+            agree.append(not math.isnan(mine) and result != "equal")
+        elif _equal_length(a, b):
+            difference = sign * (mine - its)
+            differences.append(difference)
+            agree.append({
                 "better": difference > 0, "similar": difference >= -margin, "equal": abs(difference) <= margin,
-            }[result]  # fmt: skip
-    return _Ends(differences, agree, left)
+            }[result])  # fmt: skip
+    return _Ends(differences, agree, len(pairs) - len(agree))
 
 
 def _end(run: Run, metric: str, state: str) -> float | None:
-    """The final value, or the lowest on the way for `METRIC/lowest`; not a number where the run diverged, None where
-    the metric is missing."""
+    """The final value, or the lowest on the way for `METRIC/lowest`; not a number if the run diverged, None if the
+    metric is missing."""
     if state == "diverged":
         return math.nan
     values = run.history(metric.removesuffix(LOWEST))[1]
@@ -366,154 +317,119 @@ def _end(run: Run, metric: str, state: str) -> float | None:
 
 def _equal_length(one: Run, other: Run) -> bool:
     """Whether two finished runs are as long as each other, in steps or in epochs."""
-    (steps, epochs), (others, more) = (_length(run) for run in (one, other))
+    (steps, epochs), (others, more) = _length(one), _length(other)
     return steps == others or math.isclose(epochs, more, rel_tol=1e-6)
 
 
 def _length(run: Run) -> tuple[float, float]:
-    ends = [(float(step[-1]), float(epoch[-1])) for name in run.metric_names()
-            for step, _, epoch, _ in [run.axes(name)] if len(step)]  # fmt: skip
-    return max(ends, default=(0.0, 0.0))
+    """Steps and epochs at the last value of any metric."""
+    axes = (run.axes(name) for name in run.metric_names())
+    return max(((float(step[-1]), float(epoch[-1])) for step, _, epoch, _ in axes if len(step)), default=(0.0, 0.0))
 
 
-def _final_word(ends: _Ends, result: str, margin: float) -> str:
-    agree = list(ends.agree.values())
-    known = [value for value in ends.differences.values() if value is not None]
-    if all(agree) and result == "better" and known and not sum(known) / len(known) > margin:
-        return REFUTED
-    return HOLDS if all(agree) else BY_SEED if any(agree) else REFUTED
-
-
-def _reversed(found: Findings, claim: Claim, aim: Purpose, row: Row, base: Row, margin: float) -> list[str]:
+def _reversed(values: StudyValues, claim: Claim, aim: Purpose, row: Row, base: Row, margin: float) -> list[str]:
     """The settings that both sides trained with, to the same length as what is judged, at which no seed agrees."""
-    assert found.comparison is not None
-    keys = {one.key for one in found.rows}
-    ours, theirs = (at_values(found.comparison, variant_key(one.key, keys)) for one in (row, base))
+    assert values.comparison is not None
+    keys = {one.key for one in values.comparison.rows}
+    ours, theirs = (at_values(values.comparison, variant_key(one.key, keys)) for one in (row, base))
     length = _length(row.runs[0])[0]
     behind = []
-    for text, mine in ours.items():
-        if text in theirs:
-            pair = [replace(one, runs=[run for run in one.runs if _length(run)[0] == length], absent=())
-                    for one in (mine, theirs[text])]  # fmt: skip
-            if pair[0].runs and pair[1].runs:
-                ends = _ends(pair[0], pair[1], aim.metric, claim.result, margin)
-                if ends.agree and not any(ends.agree.values()):
-                    behind.append(text)
+    for text in (text for text in ours if text in theirs):
+        mine, its = (
+            replace(one, runs=[run for run in one.runs if _length(run)[0] == length], absent=())
+            for one in (ours[text], theirs[text])
+        )
+        if mine.runs and its.runs:
+            ends = _compare_ends(mine, its, aim.metric, claim.result, margin)
+            if ends.agree and not any(ends.agree):
+                behind.append(text)
     return behind
-
-
-def _of_seeds(word: str, agree: Sequence[bool]) -> str:
-    """`, 2 of 3 seeds`: how many the word is told of."""
-    count = sum(not one for one in agree) if word == REFUTED and not all(agree) else sum(agree)
-    return f", {count} of {len(agree)} seed{'s' if len(agree) != 1 else ''}"
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------
 
 
-def _pace(row: Row, against: Row, claim: Claim, made: Judged) -> Judged:
+def _speed(row: Row, base: Row, claim: Claim, verdict: ClaimVerdict) -> ClaimVerdict:
     """A speed against another, as the ratio of each seed's median; the margin is a share. Neither kind of metric says
     anything about it, so the verdict stands in the first column and names the speed."""
     metric = str(claim.metric)
-    if note := seconds_note(row, against):
-        return replace(made, accuracy=f"{NOT_COMPARED}: {note}")
-    sides = [{run.seed: _median(run, metric) for run in one.runs if one.states.get(run.seed) == "finished"}
-             for one in (row, against)]  # fmt: skip
-    for side, one in zip(sides, (row, against), strict=True):
+    if note := seconds_note(row, base):
+        return replace(verdict, accuracy=f"{NOT_COMPARED}: {note}")
+    ours, theirs = ({r.seed: _median(r, metric) for r in one.runs if one.states.get(r.seed) == "finished"}
+                    for one in (row, base))  # fmt: skip
+    for side, one in ((ours, row), (theirs, base)):
         if not any(side.values()):
-            return replace(made, accuracy=f"{OPEN}: {metric} is missing of {one.label}")
-    ours, theirs = sides
+            return verdict.open(f"{metric} is missing of {one.label}")
     ratios = [a / b for seed, a in ours.items() if a and (b := theirs.get(seed))]
-    left = len({*row.absent, *against.absent, *(r.seed for r in (*row.runs, *against.runs))}) - len(ratios)
-    margin = claim.margin or 0.0
-    least, most = {"better": (1 + margin, math.inf), "similar": (1 - margin, math.inf)}.get(
-        claim.result, (1 - margin, 1 + margin)
-    )
-    agree = [(ratio > least if claim.result == "better" else ratio >= least) and ratio <= most for ratio in ratios]
     if not ratios:
-        return replace(made, accuracy=f"{OPEN}: no seed of both has finished")
-    word = HOLDS if all(agree) else BY_SEED if any(agree) else REFUTED
-    text = f"{word}{_of_seeds(word, agree)}, by speed"
-    detail = f"{metric} ×{sum(ratios) / len(ratios):.3g} ({min(ratios):.3g}-{max(ratios):.3g}), wanted: "
-    detail += {"better": f"above ×{1 + margin:g}", "similar": f"at least ×{1 - margin:g}"}.get(
-        claim.result, f"within {100 * margin:g} %"
-    )
-    return replace(made, accuracy=f"{OPEN}, so far: {text}" if left else text, details=(detail,))
+        return verdict.open("no seed of both has finished")
+    left = len({*row.absent, *base.absent, *(run.seed for run in (*row.runs, *base.runs))}) - len(ratios)
+    margin = claim.margin or 0.0
+    wanted, agree = {
+        "better": (f"above ×{1 + margin:g}", [ratio > 1 + margin for ratio in ratios]),
+        "similar": (f"at least ×{1 - margin:g}", [ratio >= 1 - margin for ratio in ratios]),
+    }.get(claim.result, (f"within {100 * margin:g} %", [1 - margin <= ratio <= 1 + margin for ratio in ratios]))
+    mean = sum(ratios) / len(ratios)
+    detail = f"{metric} ×{mean:.3g} ({min(ratios):.3g}-{max(ratios):.3g}), wanted: {wanted}"
+    return replace(verdict, accuracy=_seeds_text(agree, left, by=", by speed"), details=(detail,))
 
 
 def _median(run: Run, metric: str) -> float | None:
-    values = run.history(metric)[1]
-    found = [float(value) for value in values if math.isfinite(value)]
+    found = [float(value) for value in run.history(metric)[1] if math.isfinite(value)]
     return statistics.median(found) if found else None
 
 
 # --- the end by itself ------------------------------------------------------------------------------------------------
 
 
-def _threshold(found: Findings, claim: Claim, made: Judged) -> Judged:
+def _threshold(values: StudyValues, claim: Claim, verdict: ClaimVerdict) -> ClaimVerdict:
     """Whether every seed ends at the claim's threshold or beyond, or below it; a seed that diverged failed."""
     if claim.threshold is None:
-        return replace(made, accuracy=f"{OPEN}: the claim gives no threshold")
-    assert found.comparison is not None
+        return verdict.open("the claim gives no threshold")
+    assert values.comparison is not None
     metric = claim.metric or "train/accuracy"
-    row, best = chosen(found.comparison, found.key(claim.variant), Purpose(metric))
+    row, best = chosen(values.comparison, values.key(claim.variant), Purpose(metric))
     assert row is not None
-    agree, values, left = [], [], len(row.absent)
-    for run in row.runs:
-        state = row.states.get(run.seed, "")
-        value = _end(run, metric, state) if state in ENDED else None
-        if value is None:
-            left += 1
-            continue
-        works = not math.isnan(value) and (value <= claim.threshold if is_loss(metric) else value >= claim.threshold)
+    states = ((run, row.states.get(run.seed, "")) for run in row.runs)
+    ends = [end for run, state in states if state in ENDED and (end := _end(run, metric, state)) is not None]
+    if not ends:
+        return verdict.by(metric, f"{OPEN}: no run has ended")
+    agree = []
+    for end in ends:
+        works = not math.isnan(end) and (end <= claim.threshold if is_loss(metric) else end >= claim.threshold)
         agree.append(works == (claim.result == "works"))
-        values += [] if math.isnan(value) else [value]
-    kind = "loss" if is_loss(metric) else "accuracy"
-    if not agree:
-        return _by(made, kind, f"{OPEN}: no run has ended", ())
-    word = HOLDS if all(agree) else BY_SEED if any(agree) else REFUTED
-    text = f"{word}{_of_seeds(word, agree)}"
-    text = f"{OPEN}, so far: {text}" if left else text
-    text += f", {EDGE}" if best is not None and best.edge else ""
-    ends = ", ".join(_amount(metric, value) for value in values) or "diverged"
-    return _by(made, kind, text, (f"{metric} {ends}",))
-
-
-def _by(made: Judged, kind: str, text: str, details: tuple[str, ...]) -> Judged:
-    accuracy, loss = ("", text) if kind == "loss" else (text, "")
-    return replace(made, accuracy=accuracy, loss=loss, details=details)
+    undecided = len(row.runs) - len(ends) + len(row.absent)
+    amounts = ", ".join(_amount(metric, end) for end in ends if not math.isnan(end)) or "diverged"
+    text = _seeds_text(agree, undecided, edge=best is not None and bool(best.edge))
+    return verdict.by(metric, text, f"{metric} {amounts}")
 
 
 # --- benchmarks -------------------------------------------------------------------------------------------------------
 
 
-def bounded(values: StudyValues, bound: BenchClaim) -> Judged:
+def bounded(values: StudyValues, bound: BenchClaim) -> ClaimVerdict:
     """Whether every row of every table that has the column of a claim keeps its bounds."""
-    made = Judged(bound.text, "bound", bound.column, "", about=_bounds(bound))
+    verdict = ClaimVerdict(bound.text, "bound", bound.column, "", about=_bounds(bound))
     cases: list[tuple[float, str]] = []
-    for _, rows in values.tables:
-        for row in rows:
-            value = plain(row.get(bound.column))
-            base = plain(row.get(bound.relative_to)) if bound.relative_to is not None else 1.0
-            if value is not None and base:
-                cases.append((value / base, _case(row)))
+    for row in (row for _, rows in values.tables for row in rows):
+        value = plain(row.get(bound.column))
+        base = plain(row.get(bound.relative_to)) if bound.relative_to is not None else 1.0
+        if value is not None and base:
+            cases.append((value / base, _case(row)))
     if not cases:
-        return replace(made, accuracy=f"{OPEN}: no table has numbers under {bound.column}")
+        return verdict.open(f"no table has numbers under {bound.column}")
     least, most = min(cases), max(cases)
-    kept = [
-        (bound.at_least is None or value >= bound.at_least) and (bound.at_most is None or value <= bound.at_most)
-        for value, _ in cases
-    ]
-    details = [f"{least[0]:.3g} ({least[1]}) to {most[0]:.3g} ({most[1]})"]
-    if bound.spread is not None and not (least[0] > 0 and most[0] / least[0] <= bound.spread):
-        return replace(made, accuracy=f"{REFUTED}: the largest is ×{most[0] / least[0]:.3g} of the smallest"
-                       if least[0] > 0 else REFUTED, details=tuple(details))  # fmt: skip
-    if all(kept):
-        return replace(made, accuracy=f"{HOLDS}, {len(cases)} of {len(cases)} cases", details=tuple(details))
-    bad = [f"{value:.3g} at {case}" for (value, case), good in zip(cases, kept, strict=True) if not good]
-    return replace(
-        made, accuracy=f"{REFUTED}, {len(bad)} of {len(cases)} cases: {'; '.join(bad)}", details=tuple(details)
-    )
+    low = -math.inf if bound.at_least is None else bound.at_least
+    high = math.inf if bound.at_most is None else bound.at_most
+    bad = [f"{value:.3g} at {case}" for value, case in cases if not low <= value <= high]
+    text = f"{HOLDS}, {len(cases)} of {len(cases)} cases"
+    if bound.spread is not None and not least[0] > 0:
+        text = REFUTED
+    elif bound.spread is not None and most[0] / least[0] > bound.spread:
+        text = f"{REFUTED}: the largest is ×{most[0] / least[0]:.3g} of the smallest"
+    elif bad:
+        text = f"{REFUTED}, {len(bad)} of {len(cases)} cases: {'; '.join(bad)}"
+    return replace(verdict, accuracy=text, details=(f"{least[0]:.3g} ({least[1]}) to {most[0]:.3g} ({most[1]})",))
 
 
 def _case(row: Mapping[str, object]) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsc_engine.analysis.compare import Tried, first_reach
+from lsc_engine.analysis.compare import Tried
+from lsc_engine.analysis.levels import time_to_level
 from lsc_engine.config.tuning import LOWEST, Purpose, at_edge, lower_is_better, next_value
 from lsc_engine.runs.read.run import Run
 
@@ -48,8 +49,8 @@ def score(run: Run, purpose: Purpose) -> tuple[float, ...] | None:
     final = -last if lower_is_better(purpose.metric) else last
     if not purpose.levels:
         return (final,)
-    places = [first_reach(run, metric, level) for metric, level in purpose.levels]
-    return (*(-place.epochs if place.reached and place.kept else -math.inf for place in places), final)
+    places = [time_to_level(run, metric, level) for metric, level in purpose.levels]
+    return (*(-place.at("epochs") if place.reached and place.kept else -math.inf for place in places), final)
 
 
 def best_of(tries: Sequence[Tried], purpose: Purpose) -> Best | None:

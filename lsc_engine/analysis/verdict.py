@@ -1,4 +1,4 @@
-"""Whether one variant was faster than another, seed by seed: told by accuracy and by loss separately.
+"""Whether one variant was faster than another, seed by seed, by accuracy and by loss separately.
 
 A level decides where one side was there before the other: each is known to within the evaluation before, and equal at
 that resolution is not resolved. A run that diverged never gets there; a run that finished without the level, or lost it
@@ -10,24 +10,27 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from lsc_engine.analysis.compare import (
+    BUSY,
     ENDED,
+    OTHER_DATA,
+    OTHER_DEVICE,
+    OTHER_LOSS,
+    SHARED,
+    UNSTEADY,
     Comparison,
-    Reach,
     Row,
-    Speed,
-    is_loss,
     levels_against,
-    levels_of_row,
-    row_of,
+    make_row,
     variant_key,
 )
-from lsc_engine.analysis.compare import to_json as comparison_json
+from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss
 from lsc_engine.analysis.tuning import Best, choose, in_grid_order, values_text
 from lsc_engine.config.tuning import Purpose, level_purpose
+from lsc_engine.runs.read.run import Run
 
 Kind = Literal["accuracy", "loss"]
 # States in which nothing of a run changes any more, whether it decides or not.
@@ -36,11 +39,12 @@ HOLDS, FAILS, OPEN, UNRESOLVED, BY_SEED, BY_LEVEL, BY_RATE = (
     "holds", "fails", "open", "not resolved", "differs by seed", "differs by level", "depends on the rate",
 )  # fmt: skip
 _AHEAD, _BEHIND, _TIED, _NEITHER = "ahead", "behind", "tied", "neither"
+_NO_VERDICT = {OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, UNSTEADY}
 
 
 @dataclass(frozen=True, slots=True)
 class AtRate:
-    """What a verdict is at settings that both sides trained with."""
+    """The verdict at settings that both sides trained with."""
 
     values: str
     verdict: Verdict
@@ -68,7 +72,7 @@ class Verdict:
     open: int = 0
     waiting: int = 0
     levels: tuple[tuple[str, float], ...] = ()
-    speeds: tuple[Speed, ...] = ()
+    speeds: tuple[Speedup, ...] = ()
     rates: tuple[AtRate, ...] = ()
     edge: str = ""
     running: bool = False
@@ -105,11 +109,11 @@ class Verdict:
 
     @property
     def count(self) -> str:
-        """`, 2 of 3 seeds`: how many the result is told of."""
-        told = {HOLDS: self.agree, FAILS: self.against, BY_SEED: self.agree, UNRESOLVED: self.agree}
-        if not self.decided or self.so_far not in told or (self.so_far == UNRESOLVED and not self.agree):
+        """`, 2 of 3 seeds`: in how many seeds the result is so."""
+        counts = {HOLDS: self.agree, FAILS: self.against, BY_SEED: self.agree, UNRESOLVED: self.agree}
+        if not self.decided or self.so_far not in counts or (self.so_far == UNRESOLVED and not self.agree):
             return ""
-        return f", {told[self.so_far]} of {self.seeds} seed{'s' if self.seeds != 1 else ''}"
+        return of_seeds(counts[self.so_far], self.seeds)
 
     def __str__(self) -> str:
         if self.note:
@@ -119,31 +123,32 @@ class Verdict:
         return self.so_far + self.count
 
 
+def of_seeds(count: int, seeds: int) -> str:
+    """`, 2 of 3 seeds`."""
+    return f", {count} of {seeds} seed{'s' if seeds != 1 else ''}"
+
+
 def verdicts(comparison: Comparison, unit: str = "epochs") -> list[Verdict]:
     """For every variant but the baseline's, by accuracy and by loss where levels are set for it; `unit` of `UNITS`."""
     keys = {row.key for row in comparison.rows}
     base = variant_key(comparison.baseline.key, keys)
-    levels = levels_of_row(comparison.baseline)
     found = []
-    for key in dict.fromkeys(variant_key(row.key, keys) for row in comparison.rows):
-        if key == base:
-            continue
-        for kind in ("accuracy", "loss"):
-            purpose = level_purpose(levels, kind)
-            if purpose is not None and (made := faster(comparison, key, base, purpose, unit)) is not None:
-                found.append(made)
+    for key in comparison.variants():
+        for kind in ("accuracy", "loss") if key != base else ():
+            purpose = level_purpose(comparison.levels, kind)
+            if purpose is not None and (verdict := faster(comparison, key, base, purpose, unit)) is not None:
+                found.append(verdict)
     return found
 
 
 def chosen(comparison: Comparison, key: str, purpose: Purpose) -> tuple[Row | None, Best | None]:
     """The row of a variant with the settings that its tries are best in for a purpose, and what was best; the row of
-    the variant's own name where nothing was tried, or the best did not train."""
+    the variant's own name if nothing was tried, or the best did not train."""
     own = comparison.row(key)
     best = choose(comparison.tries.get(key, ()), [purpose]).get(purpose)
     if best is None:
         return own, None
-    keys = {row.key for row in comparison.rows}
-    rows = [row for row in comparison.rows if variant_key(row.key, keys) == key and _with(row, best.values)]
+    rows = [row for row in comparison.variants().get(key, ()) if _with(row, best.values)]
     return (own if own in rows or not rows else rows[0]), (best if rows else None)
 
 
@@ -153,46 +158,43 @@ def _with(row: Row, values: Mapping[str, Any]) -> bool:
 
 def faster(comparison: Comparison, key: str, against: str, purpose: Purpose, unit: str = "epochs") -> Verdict | None:
     """Whether a variant reaches the levels of a purpose sooner than another, each with the best of its settings, and
-    at the settings that both trained with. None where one of them has no runs."""
+    at the settings that both trained with. None if one of them has no runs."""
     (row, best), (base, other) = chosen(comparison, key, purpose), chosen(comparison, against, purpose)
     if row is None or base is None:
         return None
-    made = between(row, base, purpose, unit)
     edges = [
         f"{side.label}: {values_text({name: found.values[name] for name in found.edge})}"
         for side, found in ((row, best), (base, other))
         if found is not None and found.edge
     ]
-    return replace(made, rates=tuple(_common(comparison, key, against, purpose, unit)), edge="; ".join(edges))
+    rates = tuple(_at_common_values(comparison, key, against, purpose, unit))
+    return replace(between(row, base, purpose, unit), rates=rates, edge="; ".join(edges))
 
 
 def at_values(comparison: Comparison, key: str) -> dict[str, Row]:
     """Settings in words -> a row of all runs of a variant with them, tries and seeds, in the order of the tries."""
-    found: dict[str, tuple[Mapping[str, Any], list[Any]]] = {}
-    for one in in_grid_order(comparison.tries.get(key, ())):
+    rows = comparison.variants().get(key, [])
+    found: dict[str, tuple[Mapping[str, Any], list[Run]]] = {}
+    for one in in_grid_order(comparison.tries.get(key, ())) if rows else ():
         found.setdefault(values_text(one.values), (one.values, []))[1].append(one.run)
-    keys = {row.key for row in comparison.rows}
-    own = [row for row in comparison.rows if variant_key(row.key, keys) == key]
     return {
-        text: row_of(key, own[0].label, [*runs, *(run for row in own if _with(row, values) for run in row.runs)])
+        text: make_row(key, rows[0].label, [*runs, *(run for row in rows if _with(row, values) for run in row.runs)])
         for text, (values, runs) in found.items()
-        if own
     }
 
 
-def _common(comparison: Comparison, key: str, against: str, purpose: Purpose, unit: str) -> Iterable[AtRate]:
+def _at_common_values(comparison: Comparison, key: str, against: str, purpose: Purpose, unit: str) -> Iterable[AtRate]:
     ours, theirs = at_values(comparison, key), at_values(comparison, against)
-    for text, row in ours.items():
-        if text in theirs:
-            # A try that was cut short tells nothing, nor may it hold back what others tell.
-            pair = [_ended(row), _ended(theirs[text])]
-            if pair[0] is not None and pair[1] is not None:
-                yield AtRate(text, between(pair[0], pair[1], purpose, unit, common=True))
+    for text in (text for text in ours if text in theirs):
+        # A try that was cut short decides nothing, nor may it hold back what others decide.
+        row, base = _ended(ours[text]), _ended(theirs[text])
+        if row is not None and base is not None:
+            yield AtRate(text, between(row, base, purpose, unit, common=True))
 
 
 def _ended(row: Row) -> Row | None:
     runs = [run for run in row.runs if row.states.get(run.seed) in ENDED]
-    return row_of(row.key, row.label, runs) if runs else None
+    return make_row(row.key, row.label, runs) if runs else None
 
 
 def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, common: bool = False) -> Verdict:
@@ -202,71 +204,57 @@ def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, comm
     for metric, level in purpose.levels:
         levels.setdefault(metric, []).insert(0, level)
     own, theirs = levels_against(row, base, levels), levels_against(base, row, levels)
-    notes = {one.faster[unit].note for one in own} & _NO_VERDICT
-    if notes:
-        return Verdict(row.label, base.label, kind, note=sorted(notes)[0])
-    counts = dict.fromkeys(("agree", "against", "split", "tied", "open", "waiting"), 0)
-    told: dict[tuple[str, float], Speed] = {}
+    if notes := {one.faster[unit].note for one in own} & _NO_VERDICT:
+        return Verdict(row.label, base.label, kind, note=min(notes))
+    agree = against = split = tied = undecided = waiting = 0
+    decided: set[tuple[str, float]] = set()
     pairs = _seeds(row, base, common)
     for seed, other in pairs:
+        state, opposite = row.states.get(seed, ""), base.states.get(other, "")
         results = set()
-        for ours, opposite in zip(own, theirs, strict=True):
-            a, b = ours.by_seed.get(seed), opposite.by_seed.get(other)
-            if a is None or b is None:
-                continue
-            result = _order(a, b, unit, row.states.get(seed, ""), base.states.get(other, ""))
-            results.add(result)
-            if result != _NEITHER:
-                told[ours.metric, ours.level] = ours.faster[unit]
+        for ours, opponent in zip(own, theirs, strict=True):
+            if seed in ours.by_seed and other in opponent.by_seed:
+                result = _order(ours.by_seed[seed], opponent.by_seed[other], unit, state, opposite)
+                results.add(result)
+                if result != _NEITHER:
+                    decided.add((ours.metric, ours.level))
         ahead, behind = _AHEAD in results, _BEHIND in results
-        counts["split"] += ahead and behind
-        counts["agree"] += ahead and not behind
-        counts["against"] += behind and not ahead
-        counts["tied"] += _TIED in results and not ahead and not behind
-        unfinished = not {row.states.get(seed), base.states.get(other)} <= ENDED
-        counts["open"] += unfinished
-        counts["waiting"] += unfinished and not results - {_NEITHER}
+        split += ahead and behind
+        agree += ahead and not behind
+        against += behind and not ahead
+        tied += _TIED in results and not ahead and not behind
+        unfinished = not {state, opposite} <= ENDED
+        undecided += unfinished
+        waiting += unfinished and not results - {_NEITHER}
     going = any(state not in OVER for state in (*row.states.values(), *base.states.values()))
-    ordered = [(one.metric, one.level) for one in own if (one.metric, one.level) in told]
+    known = [one for one in own if (one.metric, one.level) in decided]
+    levels_decided = tuple((one.metric, one.level) for one in known)
+    speeds = tuple(one.faster[unit] for one in known)
     return Verdict(
-        row.label,
-        base.label,
-        kind,
-        counts["agree"],
-        counts["against"],
-        counts["split"],
-        counts["tied"],
-        len(pairs),
-        counts["open"],
-        counts["waiting"],
-        tuple(ordered),
-        tuple(told[level] for level in ordered),
-        running=going,
-    )
-
-
-_NO_VERDICT = {"other loss", "other data", "other device", "shared GPU", "busy machine", "unsteady seconds"}
+        row.label, base.label, kind, agree, against, split, tied, len(pairs), undecided, waiting, levels_decided,
+        speeds, running=going,
+    )  # fmt: skip
 
 
 def _seeds(row: Row, base: Row, common: bool) -> list[tuple[int, int]]:
-    """The seeds of both sides that are compared: equal ones; where there are none at all, each with the first other."""
+    """The seeds of both sides that are compared: equal ones; if there are none at all, each with the first other."""
     ours, theirs = ({run.seed for run in one.runs} | set(one.absent) for one in (row, base))
-    both = sorted(ours & theirs)
+    both = ours & theirs
     if not both:
         first = [run.seed for run in base.runs][:1]
         return [] if common else [(run.seed, first[0]) for run in row.runs if first]
-    return [(seed, seed) for seed in (both if common else sorted({*both, *row.absent, *base.absent}))]
+    return [(seed, seed) for seed in sorted(both if common else {*both, *row.absent, *base.absent})]
 
 
-def _order(own: Reach, theirs: Reach, unit: str, own_state: str, theirs_state: str) -> str:
-    """Who of two seeds was at a level first."""
-    ours, other = (r.reached and r.kept and s != "diverged" for r, s in ((own, own_state), (theirs, theirs_state)))
+def _order(own: TimeToLevel, theirs: TimeToLevel, unit: str, own_state: str, theirs_state: str) -> str:
+    """Which of two seeds was at a level first."""
+    ours, other = (t.reached and t.kept and s != "diverged" for t, s in ((own, own_state), (theirs, theirs_state)))
     if ours and other:
         if own.at(unit) == theirs.at(unit):
             return _TIED
-        if own.at(unit) <= theirs.not_at(unit):
+        if own.at(unit) <= theirs.last_without(unit):
             return _AHEAD
-        return _BEHIND if theirs.at(unit) <= own.not_at(unit) else _TIED
+        return _BEHIND if theirs.at(unit) <= own.last_without(unit) else _TIED
     if ours:
         return _AHEAD if _went_without(theirs, own.at(unit), unit, theirs_state) else _NEITHER
     if other:
@@ -276,14 +264,60 @@ def _order(own: Reach, theirs: Reach, unit: str, own_state: str, theirs_state: s
     return _NEITHER
 
 
-def _went_without(reach: Reach, place: float, unit: str, state: str) -> bool:
+def _went_without(time: TimeToLevel, place: float, unit: str, state: str) -> bool:
     """Whether a run was not at the level up to `place` of another; one that diverged before never gets there."""
-    return place <= reach.not_at(unit) or (state == "diverged" and not reach.reached)
+    return place <= time.last_without(unit) or (state == "diverged" and not time.reached)
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
-    """The comparison as one document for JSON, with its verdicts."""
-    return {**comparison_json(comparison), "verdicts": [_verdict_json(one) for one in verdicts(comparison, unit)]}
+    """The comparison with its verdicts as one document for JSON; a missing number is None, one that is not finite
+    stays."""
+    return {
+        "baseline": comparison.baseline.key,
+        "settings": {
+            key: {row.key: value for row, value in zip(comparison.rows, values, strict=True)}
+            for key, values in comparison.differing.items()
+        },
+        "rows": [_row_json(row) for row in comparison.rows],
+        "notes": comparison.notes,
+        "verdicts": [_verdict_json(one) for one in verdicts(comparison, unit)],
+    }
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "label": row.label,
+        "runs": [run.id for run in row.runs],
+        "states": {str(seed): state for seed, state in row.states.items()},
+        "loss_kind": row.kind,
+        "device": row.device,
+        "shared_gpu": row.shared,
+        "busy": row.busy,
+        "compiled": row.compiled,
+        "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in row.last.items()},
+        "best": row.best,
+        "levels": [_level_json(level) for level in row.levels],
+    }
+
+
+def _level_json(level: LevelResult) -> dict[str, Any]:
+    return {
+        "metric": level.metric,
+        "level": level.level,
+        "seeds": len(level.by_seed),
+        "reached": len(level.reached),
+        **{unit: level.mean(unit) for unit in UNITS},
+        "length": {unit: level.longest(unit) for unit in UNITS},
+        "by_seed": {
+            str(seed): {"reached": time.reached, "kept": time.kept, **{unit: time.at(unit) for unit in UNITS}}
+            for seed, time in level.by_seed.items()
+        },
+        "faster": {unit: asdict(speed) for unit, speed in level.faster.items()},
+    }
 
 
 def _verdict_json(one: Verdict) -> dict[str, Any]:

@@ -3,12 +3,11 @@
     picture = draw([Series(steps, losses, "a")], 72, 16, View(log_y=True))
     print(picture.to_text())
 
-    rows = plane(z, colours, 40, 20, extent=6.0)      # also sphere and butterfly: embeddings of a run
+    rows = plane(z, colours, 40, 20, extent=6.0)      # also sphere and mirrored_histogram: embeddings of a run
 
 `lsc-engine show --plot`, the end of `lsc-engine run` and every chart of `lsc-tui` are this one renderer.
 """
 
-from lsc_engine.charts.butterfly import butterfly
 from lsc_engine.charts.frame import (
     AXIS,
     BLANK,
@@ -22,6 +21,7 @@ from lsc_engine.charts.frame import (
     draw,
     series_style,
 )
+from lsc_engine.charts.mirrored_histogram import mirrored_histogram
 from lsc_engine.charts.reduction import SMOOTHING, smooth
 from lsc_engine.charts.scales import Scale, short
 from lsc_engine.charts.scatter import Camera, Rows, Tag, plane, sphere
@@ -48,8 +48,8 @@ __all__ = [
     "Tag",
     "View",
     "Window",
-    "butterfly",
     "draw",
+    "mirrored_histogram",
     "plane",
     "readout",
     "series_style",

@@ -8,7 +8,8 @@ from lsc_engine.cli.output import printable
 from lsc_engine.cli.tables import percent, table, value
 
 if TYPE_CHECKING:
-    from lsc_engine.analysis.compare import Comparison, LevelResult
+    from lsc_engine.analysis.compare import Comparison
+    from lsc_engine.analysis.levels import LevelResult
 
 
 def comparison_text(found: Comparison) -> str:

@@ -15,7 +15,7 @@ from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config import StudyPlan
-    from lsc_engine.report.writing import Written
+    from lsc_engine.report.report import WrittenReport
     from lsc_engine.runs.read.studies import Study
 
 
@@ -92,7 +92,7 @@ def _check(folder: Path, as_json: bool) -> None:
 
 
 def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool) -> None:
-    from lsc_engine.report.writing import write_index
+    from lsc_engine.report.report import write_index
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.runs.read.studies import list_studies
 
@@ -120,28 +120,28 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
         print(page)
 
 
-def _write_one(name: str, out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None) -> Written:
+def _write_one(name: str, out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None) -> WrittenReport:
     """The report of the study of that name, or else of the saved view."""
     from lsc_engine.runs.read.studies import find_study
 
     try:
         found = find_study(name, runs_dir)
     except UsageError:
-        from lsc_engine.report.viewing import find_view
-        from lsc_engine.report.writing import write_view
+        from lsc_engine.report.report import write_view
+        from lsc_engine.report.views import find_view
 
         saved = find_view(name, runs_dir)
         if saved is None:
             raise
         root, view = saved
         return write_view(root, view, out if out is not None else root / VIEWS / view.name, data_dir)
-    from lsc_engine.report.writing import default_folder
+    from lsc_engine.report.report import default_folder
 
     return _write(found, out if out is not None else default_folder(found), data_dir)
 
 
-def _write(study: Study, folder: Path, data_dir: Path | None) -> Written:
-    from lsc_engine.report.writing import write_report
+def _write(study: Study, folder: Path, data_dir: Path | None) -> WrittenReport:
+    from lsc_engine.report.report import write_report
 
     return write_report(study, folder, data_dir)
 
@@ -149,8 +149,8 @@ def _write(study: Study, folder: Path, data_dir: Path | None) -> Written:
 def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | None, *, as_json: bool) -> None:
     """The study folder and the report of a preset whose kind does not train; benchmarks are run where no result with
     these arguments is kept."""
-    from lsc_engine.report.benches import measure
-    from lsc_engine.report.writing import default_folder, write_report
+    from lsc_engine.report.report import default_folder, write_report
+    from lsc_engine.report.sections.benches import measure
     from lsc_engine.runs.read.studies import Study
     from lsc_engine.studies.prepare import write_study
 

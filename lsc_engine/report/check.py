@@ -1,7 +1,7 @@
 """`lsc-engine report --check`: every verdict of committed reports, computed again from the values beside it.
 
 Torch-free. The sections of a page that are made of values.csv alone are made again and compared letter by letter; so
-are the verdicts in made.json and in the index above, where these exist.
+are the verdicts in made.json and in the index above, if these exist.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.analysis.claims import Judged, findings, judge
-from lsc_engine.analysis.values import VALUES, from_csv
+from lsc_engine.analysis.claims import ClaimVerdict, judge
+from lsc_engine.analysis.study_values import VALUES, from_csv
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.report.results import checked_sections
-from lsc_engine.report.text import cell, section
+from lsc_engine.report.markdown import cell, section
+from lsc_engine.report.page import INDEX, MARK, PAGE
+from lsc_engine.report.sections.verdict import checked_sections
 
-PAGE, INDEX, MADE = "report.md", "index.md", "made.json"
-MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"
+MADE = "made.json"
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check came to: how many reports and verdicts were looked at, and a sentence for every difference."""
+    """How many reports and verdicts were checked, and a sentence for every difference."""
 
     reports: int
     verdicts: int
@@ -34,23 +34,23 @@ class Checked:
 
 
 def check_reports(folder: Path) -> Checked:
-    """Check every report below a folder. UsageError where there is none."""
+    """Check every report below a folder. UsageError if there is none."""
     pages = sorted(folder.rglob(PAGE)) if folder.is_dir() else []
     if not pages:
         raise UsageError(f"{folder}: there is no {PAGE} in it or below")
     index = _read(folder / INDEX)
     faults: list[str] = []
-    verdicts = 0
+    count = 0
     for page in pages:
         name = page.parent.relative_to(folder).as_posix()
         try:
-            judged, found = _check_report(page)
-            verdicts += len(judged)
-            found += _in_index(index, name, judged) if (page.parent / MADE).exists() else []
+            verdicts, found = _check_report(page)
+            count += len(verdicts)
+            found += _check_index(index, name, verdicts) if (page.parent / MADE).exists() else []
         except LscError as error:
             found = [str(error)]
         faults += [f"{name}: {fault}" for fault in found]
-    return Checked(len(pages), verdicts, tuple(faults))
+    return Checked(len(pages), count, tuple(faults))
 
 
 def _read(path: Path) -> str:
@@ -60,33 +60,27 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _check_report(page: Path) -> tuple[list[Judged], list[str]]:
-    """The verdicts of one report as its values tell them, and a clause for each that stands there otherwise."""
-    text, values = _read(page), page.parent / VALUES
+def _check_report(page: Path) -> tuple[list[ClaimVerdict], list[str]]:
+    """The verdicts of one report by its values, and a clause for each difference on the page and in made.json."""
+    text, file = _read(page), page.parent / VALUES
     if MARK not in text[:400]:
         raise LscError(f"{PAGE} is not a report of lsc-engine")
-    if not values.is_file():
+    if not file.is_file():
         raise LscError(f"{VALUES} is missing, so that nothing can be computed again: report it anew")
-    found = findings(from_csv(_read(values)))
-    judged = judge(found)
-    faults = []
-    for title, body in checked_sections(found, judged).items():
-        if (wanted := section(title, body).strip()) != (stands := _section(text, title)):
-            faults += _differences(title, stands, wanted)
-    return judged, faults + _in_made(page.parent / MADE, judged)
+    values = from_csv(_read(file))
+    verdicts = judge(values)
+    faults: list[str] = []
+    for title, body in checked_sections(values, verdicts).items():
+        there = re.search(rf"^## {re.escape(title)}$.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        old, new = there[0].strip() if there is not None else "", section(title, body).strip()
+        if old != new:
+            faults += _differences(title, old.splitlines(), new.splitlines())
+    return verdicts, faults + _check_made(page.parent / MADE, verdicts)
 
 
-def _section(text: str, title: str) -> str:
-    """The section of a page under a heading; "" where it has none."""
-    found = re.search(rf"^## {re.escape(title)}$.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return found[0].strip() if found is not None else ""
-
-
-def _differences(title: str, stands: str, wanted: str) -> list[str]:
+def _differences(title: str, old: Sequence[str], new: Sequence[str]) -> list[str]:
     """A clause for each line that differs."""
-    old, new = stands.splitlines(), wanted.splitlines()
-    lines = [line for line in new if line not in old]
-    lost = [line for line in old if line not in new]
+    lines, lost = [line for line in new if line not in old], [line for line in old if line not in new]
     clauses = [f'{title}: the values say "{line}"' for line in lines[:_SHOWN]]
     clauses += [f'{title}: the page says "{line}"' for line in lost[:_SHOWN]]
     more = len(lines) + len(lost) - len(clauses)
@@ -94,32 +88,10 @@ def _differences(title: str, stands: str, wanted: str) -> list[str]:
     return clauses or [f"{title}: the lines stand in another order"]
 
 
-def claims_document(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def claims_document(verdicts: Sequence[ClaimVerdict]) -> list[dict[str, Any]]:
     """The verdicts as made.json keeps them."""
-    return [
-        {
-            "text": one.text,
-            "source": one.source,
-            "accuracy": one.accuracy,
-            "loss": one.loss,
-            "details": list(one.details),
-        }
-        for one in judged
-    ]
-
-
-def _in_made(file: Path, judged: Sequence[Judged]) -> list[str]:
-    if not file.is_file():
-        return []
-    try:
-        kept = json.loads(_read(file))["claims"]
-    except (ValueError, KeyError, TypeError):
-        return [f"{MADE} cannot be read"]
-    told = claims_document(judged)
-    if kept == told:
-        return []
-    bad = [one["text"] for one in told if one not in kept]
-    return [f"{MADE}: {', '.join(bad) or 'the claims'}: the values say otherwise"]
+    keys = ("text", "source", "accuracy", "loss")
+    return [{key: getattr(one, key) for key in keys} | {"details": list(one.details)} for one in verdicts]
 
 
 def claim_row(one: dict[str, Any]) -> str:
@@ -129,18 +101,31 @@ def claim_row(one: dict[str, Any]) -> str:
     return f"| {cell(text)} | {cell(one.get('accuracy', ''))} | {cell(one.get('loss', ''))} |"
 
 
-def _in_index(index: str, name: str, judged: Sequence[Judged]) -> list[str]:
-    """A clause for every verdict that the index of the folder above tells otherwise."""
+def _check_made(file: Path, verdicts: Sequence[ClaimVerdict]) -> list[str]:
+    if not file.is_file():
+        return []
+    try:
+        kept = json.loads(_read(file))["claims"]
+    except (ValueError, KeyError, TypeError):
+        return [f"{MADE} cannot be read"]
+    wanted = claims_document(verdicts)
+    bad = [one["text"] for one in wanted if one not in kept]
+    return [] if kept == wanted else [f"{MADE}: {', '.join(bad) or 'the claims'}: the values say otherwise"]
+
+
+def _check_index(index: str, name: str, verdicts: Sequence[ClaimVerdict]) -> list[str]:
+    """A clause for every verdict that the index of the folder above has otherwise."""
     if not index:
         return []
     lines = index.splitlines()
     start = next((i for i, line in enumerate(lines) if f"]({name}/{PAGE})" in line), None)
     if start is None:
         return [f"{INDEX} does not name it"]
-    rows = lines[start : start + max(1, len(judged))]
-    told = claims_document(judged)
-    return [
+    wanted = claims_document(verdicts)
+    rows = lines[start : start + max(1, len(wanted))]
+    faults = [
         f"{INDEX}: {one['text']}: the values say otherwise"
-        for one, line in zip(told, rows, strict=False)
+        for one, line in zip(wanted, rows, strict=False)
         if claim_row(one) not in line
-    ] + ([f"{INDEX}: claims are missing"] if len(rows) < len(told) else [])
+    ]
+    return faults + ([f"{INDEX}: claims are missing"] if len(rows) < len(wanted) else [])

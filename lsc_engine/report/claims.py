@@ -1,8 +1,9 @@
-"""What a report says of the claims of studies: `python -m lsc_engine.report.claims RUNS_DIR STUDY…`, a JSON line each.
+"""The verdicts of reports on the claims of studies: `python -m lsc_engine.report.claims RUNS_DIR STUDY…`, a JSON line
+each.
 
     {"study": "lsc-2025/fig9", "claims": [{"claim": "…", "verdict": "holds"}]}
 
-Judging loads torch (the loss of the best constant answer is searched for), so viewers ask another process for it.
+Judging loads torch (the loss of the best constant answer is searched for), so viewers run it in another process.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from pathlib import Path
 
 from lsc_engine.analysis.claims import judge
 from lsc_engine.errors import LscError
-from lsc_engine.report.material import found_in, gather, values_of
+from lsc_engine.report.study_data import collect, read_back, values_of
 from lsc_engine.runs.read.studies import find_study
 
 
-def told(runs_dir: Path, name: str) -> list[tuple[str, str]]:
-    """The claims of a study with their verdicts, as its report has them. LscError where there is no such study."""
-    found, _ = found_in(values_of(gather(find_study(name, [runs_dir]))))
-    return [(one.text, one.short) for one in judge(found)]
+def short_verdicts(runs_dir: Path, name: str) -> list[dict[str, str]]:
+    """The claims of a study with their verdicts, as its report has them. LscError if there is no such study."""
+    values, _ = read_back(values_of(collect(find_study(name, [runs_dir]))))
+    return [{"claim": one.text, "verdict": one.short} for one in judge(values)]
 
 
 def main(argv: list[str]) -> None:
@@ -32,11 +33,9 @@ def main(argv: list[str]) -> None:
         os.nice(10)
     folder, *names = argv
     for name in names:
-        try:
-            found = told(Path(folder), name)
-        except (LscError, ValueError, ArithmeticError, OSError):
-            found = []
-        claims = [{"claim": claim, "verdict": verdict} for claim, verdict in found]
+        claims: list[dict[str, str]] = []
+        with contextlib.suppress(LscError, ValueError, ArithmeticError, OSError):
+            claims = short_verdicts(Path(folder), name)
         print(json.dumps({"study": name, "claims": claims}), flush=True)
 
 

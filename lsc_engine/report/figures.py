@@ -1,59 +1,121 @@
-"""The curves of a study as figures: accuracy and loss against epochs, mean and range over seeds, as SVG and PNG.
+"""Every figure of a report: curves, embeddings, roots and cosines of vector systems, sizes, ROC curves.
 
-Loss figures hold one kind of loss each, with the "sure below" level of each variant as a dashed line of its colour.
+`python -m lsc_engine.report.figures OUT.svg < curves.json` draws curves for the viewer, which never loads matplotlib
+itself. The document has x_label, y_label, x_range, log_x, log_y, levels [{y, label, colour}], series [{label, colour,
+x, y, low, high}] and marks [x], upright lines; null stands for a value that is not finite, a level without colour is
+grey. The ending of OUT chooses SVG, PDF or PNG; `width` is in inches (default 3.3), `dpi` that of a PNG (default 300).
 """
 
 from __future__ import annotations
 
-import math
+import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.analysis.compare import Row, is_loss
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from lsc_engine.analysis.compare import Row
+from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.seed_curves import drawn, over_seeds
-from lsc_engine.report.material import Material
-from lsc_engine.report.results import accuracy_names
-from lsc_engine.report.text import plain
-from lsc_engine.runs.metrics.parsing import Floats
+from lsc_engine.report.markdown import plain
+from lsc_engine.report.svg import tidy
+from lsc_engine.runs.files import whole_file
+from lsc_engine.runs.read.embeddings import Angles, Points
 
 ENDINGS = (".svg", ".png")
+DPI = 160
+# After Okabe and Ito 2008: apart for the common colour-vision deficiencies, and in grey.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#333333")
+STYLES = ("-", "--", "-.", ":")
+_STYLE: Any = {
+    "font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7, "svg.fonttype": "none",
+    "pdf.fonttype": 42, "svg.hashsalt": "lsc", "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    """`text` as matplotlib shows it letter by letter: no part of it is mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _line_style(number: int) -> tuple[str, str]:
+    """Colour and stroke of a numbered line."""
+    return COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
+
+
+def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
+    """A figure of up to three panels a row, each `width` x `height` inches with one x axis, and its panels."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    size = (width * columns, height * rows + 0.2)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, sharex=True)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return figure, list(grid.flat[:count])
+
+
+def save(figure: Any, paths: Sequence[Path], dpi: float = DPI) -> list[Path]:
+    """Write the figure in the format of each path's ending, the same bytes for the same figure; it is closed."""
+    for path in paths:
+        dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix)
+        with whole_file(path) as part:
+            figure.savefig(part, dpi=dpi, metadata={dated: None} if dated else None)
+            if path.suffix == ".svg":
+                tidy(part)
+        # Laid out once: a second file is the same picture.
+        figure.set_layout_engine("none")
+    plt.close(figure)
+    return list(paths)
+
+
+def _both(folder: Path, name: str) -> list[Path]:
+    return [folder / f"{name}{ending}" for ending in ENDINGS]
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
 # Points of one curve: more than the width of a figure shows.
 PLACES = 240
-_WIDTH = 5.6
+WIDTH = 5.6
+# With more names than these the legend stands below the axes, where it covers no curve.
+_MOST_INSIDE = 6
 _AXES = {"time": "training time (min)"}
 _TITLES = {"epoch": "epochs", "step": "steps", "time": "minutes of training"}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its file name without ending, what it shows, and what curves.draw makes it of."""
+    """A figure of curves: its file name without ending, what it shows, and the document to draw."""
 
     name: str
     title: str
     document: dict[str, Any]
 
-
-def curve_figures(material: Material, sure: Mapping[str, float]) -> list[Figure]:
-    """Every accuracy, and every loss by kind, against epochs."""
-    rows = material.rows
-    return figures_of(rows, [*accuracy_names(rows), "train/loss", "val/loss"], sure)
+    def write(self, folder: Path) -> list[Path]:
+        """Draw it as SVG and PNG; the files."""
+        return draw_curves(self.document, *_both(folder, self.name))
 
 
-def figures_of(
+def curve_figures(
     rows: Sequence[Row], metrics: Sequence[str], sure: Mapping[str, float] | None = None, axis: str = "epoch"
 ) -> list[Figure]:
-    """A figure for each metric against `axis` of analysis/seed_curves.py; a loss has one for each kind. `sure`: levels
-    by row key."""
+    """A figure for each metric against `axis` of analysis/seed_curves.py, mean and range over seeds; a loss has one
+    for each kind. `sure`: row key -> the loss under which a label is sure, dashed in the figure of train/loss."""
     found = []
     for name in metrics:
         logged = [row for row in rows if name in row.last]
-        groups = dict.fromkeys(row.group for row in logged) if is_loss(name) else [None]
         kinds: list[str] = []
-        for group in groups:
-            chosen = [row for row in logged if group is None or row.group == group]
+        for group in dict.fromkeys(row.group for row in logged) if is_loss(name) else (None,):
+            chosen = [row for row in logged if group in (None, row.group)]
             suffix = ""
             if chosen and is_loss(name):
                 # Two distance losses of different radii are two kinds by one letter.
@@ -61,67 +123,291 @@ def figures_of(
                 many = kinds.count(chosen[0].kind)
                 suffix = f" {chosen[0].kind}{many if many > 1 else ''}"
             levels = (sure or {}) if name == "train/loss" else {}
-            found.append(_figure(rows, chosen, name, levels, axis, suffix))
+            found.append(_curve_figure(rows, chosen, name, levels, axis, suffix))
     return [figure for figure in found if figure.document["series"]]
 
 
 def is_share(name: str) -> bool:
-    """Whether a metric is a share, shown in per cent."""
-    return "accuracy" in name or name.endswith("/inside") or is_by_layer(name)
+    """Whether a metric is a share, shown in per cent: an accuracy, also by layer, or images inside half an angle."""
+    return "accuracy" in name or name.endswith("/inside") or "ncc" in name.rpartition("/")[2]
 
 
-def is_by_layer(name: str) -> bool:
-    """Whether a metric is a nearest-class-centre accuracy of one layer."""
-    return "ncc" in name.rpartition("/")[2]
-
-
-def _figure(
-    all_rows: Sequence[Row], rows: Sequence[Row], metric: str, sure: Mapping[str, float], axis: str, suffix: str
+def _curve_figure(
+    every: Sequence[Row], rows: Sequence[Row], metric: str, sure: Mapping[str, float], axis: str, suffix: str
 ) -> Figure:
     share = is_share(metric)
-    colours = {row.key: number for number, row in enumerate(all_rows)}
-    series = [one for row in rows if (one := _series(row, metric, axis, colours[row.key], share)) is not None]
+    colours = {row.key: number for number, row in enumerate(every)}
+    means = {row.key: over_seeds(row.runs, metric, axis) for row in rows}
+    series = []
+    for row in rows:
+        mean, seeds = means[row.key], len(means[row.key].seeds)
+        if mean.x.size:
+            label = plain(row.label) + (f" ({seeds} seeds)" if seeds > 1 else "")
+            scale = 100.0 if share else 1.0
+            series += drawn(mean, label=label, colour=colours[row.key], scale=scale, places=PLACES)
     levels = [
         {"y": sure[row.key], "label": f"{row.label}: sure below", "colour": colours[row.key]}
         for row in rows
         if row.key in sure
     ]
     positive = all(v is None or v > 0 for one in series for key in ("y", "low") for v in one.get(key, ()))
-    document = {
-        "x_label": _AXES.get(axis, axis), "y_label": f"{metric} (%)" if share else f"{metric}{suffix[:2]}",
-        "width": _WIDTH, "dpi": 160,
-        "log_x": False, "log_y": is_loss(metric) and positive, "levels": levels, "series": series,
-    }  # fmt: skip
-    name = re.sub(r"[^a-z0-9]+", "-", f"{metric}{suffix}".lower()).strip("-")
+    y_label = f"{metric} (%)" if share else f"{metric}{suffix[:2]}"
     kind = f" ({suffix.strip()[:1]})" if suffix else ""
-    several = any(len(row.runs) > 1 for row in rows)
-    title = f"{metric}{kind} against {_TITLES.get(axis, axis)}" + (", mean and range over seeds" if several else "")
+    title = f"{metric}{kind} against {_TITLES.get(axis, axis)}"
+    title += ", mean and range over seeds" if any(len(row.runs) > 1 for row in rows) else ""
     title += "; dashed: the loss under which a label is sure" if levels else ""
-    return Figure(name, title, document)
+    document = curve_document(_AXES.get(axis, axis), y_label, series)
+    return Figure(
+        file_word(f"{metric}{suffix}"), title, document | {"log_y": is_loss(metric) and positive, "levels": levels}
+    )
 
 
-def _series(row: Row, metric: str, axis: str, colour: int, share: bool) -> dict[str, Any] | None:
-    mean = over_seeds(row.runs, metric, axis)
-    if not mean.x.size:
-        return None
-    label = plain(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
-    return drawn(mean, label=label, colour=colour, scale=100.0 if share else 1.0, places=PLACES)[0]
+def curve_document(x_label: str, y_label: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document of a figure of a report, on linear axes."""
+    return {
+        "x_label": x_label, "y_label": y_label, "width": WIDTH, "dpi": DPI, "log_x": False, "log_y": False,
+        "levels": [], "series": list(series),
+    }  # fmt: skip
 
 
-def listed(values: Floats) -> list[float | None]:
-    """Numbers as a document holds them, None for what is not finite."""
-    return [float(v) if math.isfinite(v) else None for v in values]
+def file_word(text: str) -> str:
+    """`text` as a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    """Draw every figure as SVG and PNG into `folder`; the files written."""
-    if not figures:
-        return []
-    from lsc_engine.report.curves import draw
+def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
+    """Draw a document of curves (see the head of this module) to each of `files`."""
+    width = float(document.get("width", 3.3))
+    labels = [_label(one) for one in document["series"]]
+    named = sum(label != "_" for label in labels)
+    beside = 0 < named <= _MOST_INSIDE
+    columns = 2 if width > 5 else 1
+    below = 0.0 if beside or not named else 0.14 * -(-named // columns) + 0.1
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(width, width * 0.68 + below), layout="constrained")
+        for one, label in zip(document["series"], labels, strict=True):
+            colour, style = _line_style(int(one["colour"]))
+            x = _array(one["x"])
+            if "low" in one:
+                axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
+            axes.plot(x, _array(one["y"]), style, color=colour, label=label)
+        for level in document["levels"]:
+            own = level.get("colour")
+            grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
+            axes.axhline(level["y"], color=grey_or_own, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+        for place in document.get("marks", ()):
+            axes.axvline(place, color="0.4", linewidth=0.6, zorder=0)
+        axes.set_xlabel(_escaped(document["x_label"]))
+        axes.set_ylabel(_escaped(document["y_label"]))
+        if document["log_x"]:
+            axes.set_xscale("log")
+        if document["log_y"]:
+            axes.set_yscale("log")
+        axes.set_xlim(*document.get("x_range", (None, None)))
+        if beside:
+            axes.legend(frameon=False)
+        elif named:
+            figure.legend(frameon=False, loc="outside lower center", ncols=columns)
+        return save(figure, files, document.get("dpi", 300))
 
-    written: list[Path] = []
-    for figure in figures:
-        paths = [folder / f"{figure.name}{ending}" for ending in ENDINGS]
-        draw(figure.document, *paths)
-        written += paths
-    return written
+
+def _array(values: Any) -> np.ndarray:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _label(one: Mapping[str, Any]) -> str:
+    """A series' label in the legend; "_" keeps one out that has none, or nothing to show."""
+    shown = any(value is not None and np.isfinite(value) for value in one["y"])
+    return _escaped(one["label"]) or "_" if shown else "_"
+
+
+# --- vector systems ---------------------------------------------------------------------------------------------------
+
+# Direction from which three dimensions are seen, in degrees; and the plane of sum 0, nearly from the front.
+_VIEW, _FRONT = (24.0, 22.0), (42.0, 25.0)
+
+
+def draw_roots(folder: Path) -> list[list[Path]]:
+    """A_2 and A_3 as arXiv:2510.04090 draws them in Figures 1 and 2: the files of A2 and of A3."""
+    import torch
+
+    from lsc_engine.vectors import system
+
+    def rows(name: str, n: int) -> np.ndarray:
+        found = system(name, n)
+        index = torch.arange(found.count)
+        return np.asarray((found.vectors(index) * found.native_norm(index).unsqueeze(1)).numpy())
+
+    # The roots themselves: e_i - e_j in three coordinates.
+    whole = np.array([np.eye(3)[i] - np.eye(3)[j] for i in range(3) for j in range(3) if i != j])
+    dropped, angles = "a coordinate left out", "all angles kept"
+    with plt.rc_context(_STYLE):
+        figure = plt.figure(figsize=(6.6, 2.4), layout="constrained")
+        _space(figure.add_subplot(1, 3, 1, projection="3d"), whole, "roots, 3 coordinates", _FRONT)
+        _plane(figure.add_subplot(1, 3, 2), rows("A", 2), dropped)
+        _plane(figure.add_subplot(1, 3, 3), rows("A-helmert", 2), angles)
+        flat = save(figure, _both(folder, "A2"))
+        figure = plt.figure(figsize=(5.2, 2.7), layout="constrained")
+        _space(figure.add_subplot(1, 2, 1, projection="3d"), rows("A", 3), dropped)
+        _space(figure.add_subplot(1, 2, 2, projection="3d"), rows("A-helmert", 3), angles)
+        return [flat, save(figure, _both(folder, "A3"))]
+
+
+def _plane(axes: Any, points: np.ndarray, title: str) -> None:
+    for x, y in points:
+        axes.plot([0, x], [0, y], color=COLOURS[0], linewidth=0.8)
+    axes.plot(points[:, 0], points[:, 1], "o", color=COLOURS[1], markersize=3.5)
+    limit = 1.15 * float(np.abs(points).max())
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
+    axes.title.set_fontsize(8)
+
+
+def _space(axes: Any, points: np.ndarray, title: str, view: tuple[float, float] = _VIEW) -> None:
+    for point in points:
+        axes.plot(*np.stack([np.zeros(3), point]).T, color=COLOURS[0], linewidth=0.8)
+    axes.plot(*points.T, "o", color=COLOURS[1], markersize=3)
+    limit = 1.05 * float(np.abs(points).max())
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), zlim=(-limit, limit), title=title)
+    axes.set_box_aspect((1, 1, 1))
+    axes.view_init(*view)
+    axes.tick_params(labelsize=6, pad=-3)
+    axes.locator_params(nbins=3)
+    axes.title.set_fontsize(8)
+
+
+def draw_cosines(panels: Sequence[tuple[str, Sequence[tuple[float, float]]]], folder: Path) -> list[Path]:
+    """Per system the number of others at each cosine, counts on a logarithmic axis: cosines.svg."""
+    with plt.rc_context(_STYLE):
+        figure, grid = _panels(len(panels), 2.2, 1.5)
+        for number, (axes, (title, rows)) in enumerate(zip(grid, panels, strict=True)):
+            cosines, counts = zip(*rows, strict=True)
+            axes.bar(cosines, counts, width=0.03, color=COLOURS[number % len(COLOURS)], log=True)
+            axes.set(xlim=(-1.06, 1.06), title=title)
+            axes.title.set_fontsize(7)
+        figure.supxlabel("cosine", fontsize=8)
+        figure.supylabel("others", fontsize=8)
+        return save(figure, _both(folder, "cosines"))
+
+
+def draw_against_classes(
+    series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str, name: str, folder: Path
+) -> list[Path]:
+    """A size against the number of classes, both axes logarithmic: one line per (label, classes, values)."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(5.0, 3.3), layout="constrained")
+        for number, (title, classes, values) in enumerate(series):
+            colour, style = _line_style(number)
+            axes.plot(classes, values, style, marker="o", markersize=3, color=colour, label=title)
+        axes.set(xlabel="classes", ylabel=_escaped(label), xscale="log", yscale="log")
+        if len(series) > 1:
+            axes.legend(frameon=False)
+        return save(figure, _both(folder, name))
+
+
+# --- embeddings -------------------------------------------------------------------------------------------------------
+
+# Images shown of one moment.
+_IMAGES = 320
+_EMBEDDINGS_VIEW = (22.0, -60.0)
+_TURN = np.linspace(0, 2 * np.pi, 61)
+_CIRCLES = [np.roll(np.stack([np.cos(_TURN), np.sin(_TURN), 0 * _TURN]), axis, axis=0) for axis in range(3)]
+
+
+def draw_points(shots: Sequence[Points], label: str, folder: Path, name: str) -> list[Path]:
+    """Embeddings in the plane or in space, one panel for each moment; colours by class, class means as diamonds."""
+    space = shots[0].n == 3
+    with plt.rc_context(_STYLE):
+        figure = plt.figure(figsize=(1.75 * len(shots) + 0.2, 2.1), layout="constrained")
+        for number, shot in enumerate(shots, 1):
+            axes: Any = figure.add_subplot(1, len(shots), number, projection="3d" if space else None)
+            _points(axes, shot)
+            right = float((shot.predicted == shot.label).mean()) if shot.label.size else 0.0
+            axes.set_title(f"epoch {shot.epoch:.3g}, {100 * right:.0f} %", fontsize=7)
+        figure.suptitle(_escaped(label), fontsize=8)
+        return save(figure, _both(folder, name))
+
+
+def _points(axes: Any, shot: Points) -> None:
+    z, centres = _directions(shot, shot.z), _directions(shot, shot.centre)
+    labels = np.unique(shot.label)
+    means = np.array([z[shot.label == label].mean(0) for label in labels]).reshape(len(labels), shot.n)
+    palette = plt.get_cmap("tab10" if shot.classes <= 10 else "tab20").colors  # type: ignore[attr-defined]
+    if shot.n == 3 and shot.free_length:
+        for circle in _CIRCLES:
+            axes.plot(*circle, color="0.85", linewidth=0.4)
+    shown = np.unique(np.linspace(0, len(z) - 1, min(_IMAGES, len(z))).round().astype(int)) if len(z) else slice(0)
+    for colour in range(min(len(palette), shot.classes)):
+        _dots(axes, z[shown][shot.label[shown] % len(palette) == colour], palette[colour])
+    diamonds = [palette[i % len(palette)] for i in labels]
+    flat: Any = {"depthshade": False} if shot.n == 3 else {}
+    axes.scatter(*means.T, s=16, c=diamonds, marker="D", edgecolors="black", linewidths=0.5, **flat)
+    if centres.size:
+        axes.scatter(*centres.T, s=16, c="black", marker="x", linewidths=0.7, **flat)
+    every = np.concatenate([part for part in (z, centres, means) if part.size])
+    limit = 1.08 * float(np.quantile(np.abs(every), 0.995)) or 1.0
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    axes.tick_params(labelsize=5)
+    if shot.n == 3:
+        axes.set_zlim(-limit, limit)
+        axes.set_box_aspect((1, 1, 1))
+        axes.view_init(*_EMBEDDINGS_VIEW)
+        axes.set(xticks=[], yticks=[], zticks=[])
+    else:
+        axes.set_aspect("equal")
+
+
+def _directions(shot: Points, rows: np.ndarray) -> np.ndarray:
+    """Rows as they are drawn: their directions where lengths mean nothing."""
+    if not shot.free_length or not rows.size:
+        return rows
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1.0))
+
+
+def _dots(axes: Any, points: np.ndarray, colour: Any) -> None:
+    """All points [k, n] of one colour as one path: lines so short that their round ends make a dot."""
+    ends = np.repeat(points, 3, axis=0)
+    ends[1::3, 0] += 1e-4
+    ends[2::3] = np.nan
+    # Snapped to pixels a line of no length would be lost.
+    axes.plot(*ends.T, color=colour, linewidth=1.6, solid_capstyle="round", snap=False)
+
+
+def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]:
+    """Histograms over the cosine, one panel for each variant: angles.svg."""
+    with plt.rc_context(_STYLE):
+        figure, grid = _panels(len(found), 2.3, 1.6)
+        for axes, (label, shot) in zip(grid, found, strict=True):
+            cosines = np.cos(np.radians(np.arange(shot.own.size) + 0.5))
+            bins = np.linspace(-1, 1, 61)
+            for counts, colour, word in ((shot.other, COLOURS[1], "nearest other"), (shot.own, COLOURS[0], "own")):
+                heights, _ = np.histogram(cosines, bins=bins, weights=counts / max(1, counts.sum()))
+                axes.stairs(heights, bins, fill=True, color=colour, alpha=0.65, label=word)
+            if shot.min_angle is not None:
+                axes.axvline(np.cos(np.radians(shot.min_angle / 2)), color="0.4", linewidth=0.6, linestyle=(0, (4, 3)))
+            axes.set_title(_escaped(label), fontsize=7)
+            axes.set_xlim(-1, 1)
+        grid[0].legend(frameon=False)
+        figure.supxlabel("cosine", fontsize=8)
+        figure.supylabel("share of images", fontsize=8)
+        return save(figure, _both(folder, "angles"))
+
+
+def draw_roc(
+    curves: Sequence[tuple[str, tuple[np.ndarray, np.ndarray], tuple[float, float]]], folder: Path
+) -> list[Path]:
+    """Shares of new classes flagged against shares of known ones, a dot for each (label, curve, dot): novelty.svg."""
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(3.3, 2.8), layout="constrained")
+        for number, (label, curve, dot) in enumerate(curves):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(*curve, color=colour, label=_escaped(plain(label)))
+            axes.plot(*dot, "o", color=colour, markersize=4, clip_on=False)
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.6)
+        axes.set(xlabel="known flagged", ylabel="new flagged", xlim=(0, 1), ylim=(0, 1))
+        axes.legend(loc="lower right", frameon=False)
+        return save(figure, _both(folder, "novelty"))
+
+
+if __name__ == "__main__":
+    draw_curves(json.load(sys.stdin), Path(sys.argv[1]))

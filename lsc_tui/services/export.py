@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import lsc_engine
-from lsc_engine.analysis.compare import LevelResult, Row, is_loss
+from lsc_engine.analysis.compare import Row
+from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, drawn
 from lsc_engine.errors import LscError
 from lsc_engine.report.latex import tabular
@@ -99,7 +100,7 @@ def write_figure(
     # With the package that runs here, so this works from any folder.
     package = str(Path(lsc_engine.__file__).parent.parent)
     known = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    argv = python_command("-m", "lsc_engine.report.curves", str(path))
+    argv = python_command("-m", "lsc_engine.report.figures", str(path))
     try:
         done = subprocess.run(
             argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS, check=False,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.charts import AXIS, LEVEL, Camera, Rows, Tag, butterfly, plane, series_style, sphere
+from lsc_engine.charts import AXIS, LEVEL, Camera, Rows, Tag, mirrored_histogram, plane, series_style, sphere
 from lsc_engine.charts.scatter import turned
 from tests.counting import calls
 
@@ -97,7 +97,7 @@ def test_the_back_can_be_told_without_colour() -> None:
 def test_a_butterfly_shows_both_sides_and_its_marks() -> None:
     up, down = np.zeros(180), np.zeros(180)
     up[20:30], down[80:90] = 4, 1
-    rows = butterfly(up, down, 60, 15, lo=0, hi=120, names=("own", "other"), marks=[(48.2, "48.2°")], unit="°")
+    rows = mirrored_histogram(up, down, 60, 15, lo=0, hi=120, names=("own", "other"), marks=[(48.2, "48.2°")], unit="°")
     found, text = styles(rows), grid(rows)
     own, other = np.argwhere(found == series_style(0)), np.argwhere(found == series_style(1))
     bars = own[own[:, 0] > 0]
@@ -118,10 +118,10 @@ def test_a_butterfly_shows_both_sides_and_its_marks() -> None:
 def test_a_bin_is_spread_over_its_width_and_zoom_shows_a_part() -> None:
     counts = np.zeros(180)
     counts[10] = 7
-    wide = butterfly(counts, counts * 0, 80, 9, lo=5, hi=15, mode="block")
+    wide = mirrored_histogram(counts, counts * 0, 80, 9, lo=5, hi=15, mode="block")
     bars = np.argwhere(styles(wide) == series_style(0))
     assert (int(bars[:, 1].min()), int(bars[:, 1].max())) == (40, 47)
-    assert not (styles(butterfly(counts, counts, 80, 9, lo=20, hi=30)) >= 16).any()
+    assert not (styles(mirrored_histogram(counts, counts, 80, 9, lo=20, hi=30)) >= 16).any()
 
 
 @given(
@@ -143,7 +143,7 @@ def test_nothing_raises_and_all_stays_in_its_box(seed: int, width: int, height: 
         plane(values[:, :2], colour, width, height, extent=extent, camera=camera, mode=mode,  # type: ignore[arg-type]
               tags=tags, circles=[(0.0, 0.0, abs(extent))]),
         sphere(values, colour, width, height, camera=camera, mode=mode, tags=tags),  # type: ignore[arg-type]
-        butterfly(counts, counts[::-1], width, height, lo=extent, hi=90.0, mode=mode,  # type: ignore[arg-type]
+        mirrored_histogram(counts, counts[::-1], width, height, lo=extent, hi=90.0, mode=mode,  # type: ignore[arg-type]
                   names=("a" * 9, "b"), marks=[(extent, "x" * 30), (7.0, "y")], unit="°"),
     ]  # fmt: skip
     for rows in drawn:

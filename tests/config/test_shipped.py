@@ -12,7 +12,7 @@ import pytest
 from lsc_engine.config import StudyPlan, derive, plan_study, shipped_presets
 from lsc_engine.config.load import PresetInfo
 from lsc_engine.config.schema import RunConfig, flatten
-from lsc_engine.report.settings import IDLE
+from lsc_engine.report.sections.settings import IDLE
 
 FOLDERS = ("lsc-2025", "vector-systems-2025", "etf-2024", "beyond")
 # Rows of the papers; the names of one row that train the same share the first.

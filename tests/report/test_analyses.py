@@ -9,8 +9,8 @@ import torch
 from report_studies import lsc
 
 from lsc_engine.config import check_text
-from lsc_engine.report.database import NEIGHBOURS, search, smaller
-from lsc_engine.report.novelty import area, flags, roc
+from lsc_engine.report.sections.database import NEIGHBOURS, search, smaller
+from lsc_engine.report.sections.novelty import area, flags, roc
 
 PRESET = """
 title = "seven digits of ten"

@@ -14,11 +14,13 @@ from test_report import part, row
 
 from lsc_engine.config import plan_study
 from lsc_engine.errors import UsageError
-from lsc_engine.report.benches import _figures, _size
 from lsc_engine.report.check import check_reports
-from lsc_engine.report.spaces import draw_angles, draw_points, snapshots_of
-from lsc_engine.report.vectors import before_dropping, mean_acute_angle
-from lsc_engine.report.writing import PAGE, default_folder, write_report
+from lsc_engine.report.figures import draw_angles, draw_points
+from lsc_engine.report.page import Page
+from lsc_engine.report.report import PAGE, default_folder, write_report
+from lsc_engine.report.sections.benches import size_figures, size_of
+from lsc_engine.report.sections.embeddings import snapshots_of
+from lsc_engine.report.sections.systems import before_dropping, mean_acute_angle
 from lsc_engine.runs.read.embeddings import Points
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import Study, find_study
@@ -105,13 +107,13 @@ def test_a_bench_that_was_not_run_is_said_to_be_missing(tmp_path: Path) -> None:
 
 
 def test_sizes_are_drawn_against_classes(tmp_path: Path) -> None:
-    assert _size("time", "0.5 ms") == (0.0005, "time in seconds")
-    assert _size("memory MB", 12) == (12e6, "memory in bytes")
-    assert _size("system", "V21") is None
+    assert size_of("time", "0.5 ms") == (0.0005, "time in seconds")
+    assert size_of("memory MB", 12) == (12e6, "memory in bytes")
+    assert size_of("system", "V21") is None
     rows = [{"classes": 10**k, "LSC memory": "1 MB", "CE memory": f"{10**k} MB", "speed": "×3"} for k in range(3, 7)]
-    texts, files = _figures("head", 0, rows, tmp_path)
-    assert len(texts) == 1
-    svg = next(f for f in files if f.suffix == ".svg").read_text()
+    page = Page(tmp_path)
+    assert len(size_figures("head-1", rows, page)) == 1
+    svg = next(f for f in page.files if f.suffix == ".svg").read_text()
     assert "LSC memory" in svg
     assert "CE memory" in svg
 
@@ -178,7 +180,7 @@ def test_a_benchmark_is_judged_by_every_row_of_every_table(tmp_path: Path) -> No
     kept = {"arguments": {"quick": True}, "tables": [{"rows": first}, {"rows": second}], "checks": []}
     (study.path / "bench-head.json").write_text(json.dumps(kept))
     written = write_report(study, tmp_path / "out" / "b")
-    memory, faster, half = written.judged
+    memory, faster, half = written.verdicts
     assert memory.accuracy == "holds, 2 of 2 cases"
     assert faster.accuracy == "does not hold, 1 of 2 cases: 0.25 at classes 1000"
     assert half.accuracy == "holds, 2 of 2 cases"

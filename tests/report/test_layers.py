@@ -7,8 +7,8 @@ import re
 import pytest
 
 from lsc_engine.config import plan_study
-from lsc_engine.report.material import gather
-from lsc_engine.report.writing import PAGE, write_report
+from lsc_engine.report.report import PAGE, write_report
+from lsc_engine.report.study_data import collect
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.metrics.columns import FIXED
 from lsc_engine.runs.read.studies import find_study
@@ -76,7 +76,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     made = write_report(find_study("layers", [root]), tmp_path / "out")
     names = {path.name for path in made.files}
     assert {"ncc-baseline.svg", "ncc-two.svg", "ncc-adaptive.png"} <= names
-    assert gather(find_study("layers", [root])).missing == []
+    assert collect(find_study("layers", [root])).missing == []
     return (tmp_path / "out" / PAGE).read_text()
 
 

@@ -11,12 +11,12 @@ from report_studies import PRESET, call, lsc, make_study, stuck
 
 from lsc_engine.analysis.claims import judge
 from lsc_engine.analysis.saved_views import SavedView, save_view
-from lsc_engine.analysis.trivial import Floor
+from lsc_engine.analysis.trivial_baseline import TrivialBaseline
 from lsc_engine.config import plan_study
 from lsc_engine.errors import UsageError
-from lsc_engine.report.floor import constant_loss
-from lsc_engine.report.material import found_in, gather, values_of
-from lsc_engine.report.writing import PAGE, write_index, write_report
+from lsc_engine.report.constant_answer import constant_loss
+from lsc_engine.report.report import PAGE, write_index, write_report
+from lsc_engine.report.study_data import collect, read_back, values_of
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import find_study, list_studies
 from lsc_engine.studies.prepare import look_at_study
@@ -88,8 +88,8 @@ def test_the_lowest_value_on_the_way_is_judged(tmp_path: Path, depth: float, wor
 
     lowest = 'is = "better"\nmetric = "train/accuracy/lowest"\nmargin = 0.1'
     make_study(tmp_path / "runs", PRESET.replace('is = "faster"', lowest), curve=dipping)
-    values = values_of(gather(find_study("paper/fig9", [tmp_path / "runs"])))
-    (found,) = [one for one in judge(found_in(values)[0]) if "n_min" in one.text]
+    values = values_of(collect(find_study("paper/fig9", [tmp_path / "runs"])))
+    (found,) = [one for one in judge(read_back(values)[0]) if "n_min" in one.text]
     assert found.accuracy.startswith(word)
     assert f"{100 * depth:+.3g} points" in found.details[0]
 
@@ -186,8 +186,8 @@ def test_unfinished_diverged_and_mixed_runs_are_named_and_the_rest_told(tmp_path
 def test_without_its_preset_a_study_is_judged_by_its_baseline(tmp_path: Path) -> None:
     make_study(tmp_path / "runs")
     (tmp_path / "runs/.studies/paper/fig9.toml").unlink()
-    material = gather(find_study("fig9", [tmp_path / "runs"]))
-    found, _ = found_in(values_of(material))
+    material = collect(find_study("fig9", [tmp_path / "runs"]))
+    found, _ = read_back(values_of(material))
     assert [(one.result, one.variant) for one in judge(found)] == [("faster", "ce"), ("faster", "n min")]
     assert "fig9.toml is not there" in material.missing[0]
 
@@ -290,14 +290,14 @@ def test_constant_loss_of_distance_is_found_by_search(trained: Path) -> None:
 
 
 def test_floor_thresholds() -> None:
-    floor = Floor(0.1, 2.0)
+    floor = TrivialBaseline(0.1, 2.0)
     assert floor.above_chance(0.14) is False
     assert floor.above_chance(0.15) is True
-    assert Floor(0.5, 0.7).above_chance(0.999) is True
+    assert TrivialBaseline(0.5, 0.7).above_chance(0.999) is True
     assert floor.trivial_loss(1.985) is True
     assert floor.trivial_loss(1.97) is False
     assert floor.trivial_loss(float("nan")) is True
-    assert Floor(None, None).trivial_loss(1.0) is None
+    assert TrivialBaseline(None, None).trivial_loss(1.0) is None
 
 
 def test_saved_views_are_drawn_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lsc_engine.report.spaces import draw_angles, draw_points
+from lsc_engine.report.figures import draw_angles, draw_points
 from lsc_engine.report.svg import tidy
 from lsc_engine.runs.read.embeddings import Angles, Points
 

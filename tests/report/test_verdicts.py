@@ -11,13 +11,13 @@ from report_studies import call, make_study
 from test_report import part, row
 from typer.testing import CliRunner
 
-from lsc_engine.analysis.claims import Judged
-from lsc_engine.analysis.values import VALUES, from_csv
+from lsc_engine.analysis.claims import ClaimVerdict
+from lsc_engine.analysis.study_values import VALUES, from_csv
 from lsc_engine.cli import build_app
 from lsc_engine.config import RunConfig, plan_study
 from lsc_engine.errors import LscError
 from lsc_engine.report.check import check_reports
-from lsc_engine.report.writing import PAGE, write_report
+from lsc_engine.report.report import PAGE, write_report
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.studies import find_study
 
@@ -62,15 +62,15 @@ def preset(
     return HEAD.format(claim=claim, variant=variant, levels=levels, data=data, tune=tune, labels=labels)
 
 
-def judged(tmp_path: Path, text: str, curve: Curve, ends: Mapping[tuple[str, int], str] | None = None) -> Judged:
+def judged(tmp_path: Path, text: str, curve: Curve, ends: Mapping[tuple[str, int], str] | None = None) -> ClaimVerdict:
     """The claim as the report has it; what stands in the report is computed again from its values."""
     make_study(tmp_path / "runs", text, name="two", curve=curve, ends=ends)
     return reported(tmp_path)
 
 
-def reported(tmp_path: Path) -> Judged:
+def reported(tmp_path: Path) -> ClaimVerdict:
     out = tmp_path / "out" / "two"
-    (one,) = write_report(find_study("two", [tmp_path / "runs"]), out).judged
+    (one,) = write_report(find_study("two", [tmp_path / "runs"]), out).verdicts
     checked = check_reports(tmp_path / "out")
     assert checked.faults == ()
     assert checked.verdicts == 1
@@ -256,7 +256,7 @@ TUNE = '[tune]\n"optimizer.lr" = [1e-4, 3e-4, 1e-3]\nduration = "10 epochs"'
 
 def with_tries(
     tmp_path: Path, epochs: Mapping[str, Mapping[float, float]], *, chosen: Mapping[str, float], levels: str = "[0.5]"
-) -> Judged:
+) -> ClaimVerdict:
     """A study whose variants reach full accuracy in so many epochs at each rate, tried with one seed, trained over
     three at the chosen rate."""
     (tmp_path / "two.toml").write_text(preset(FASTER, tune=TUNE, levels=levels))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.analysis.compare import compare, device_kind, first_reach, levels_of, to_json
+from lsc_engine.analysis.compare import compare, device_kind, levels_of
+from lsc_engine.analysis.levels import time_to_level
 from lsc_engine.analysis.seed_curves import axis_values
+from lsc_engine.analysis.verdict import to_json
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import list_runs
@@ -37,8 +39,8 @@ def test_speed_up_and_its_range(make_run: MakeRun, tmp_path: Path) -> None:
     assert found.differing == {"model.dim": [10, 12]}
     accuracy, loss = b.levels
     assert (accuracy.metric, accuracy.level, loss.metric) == ("train/accuracy", 0.5, "train/loss")
-    assert [r.steps for r in a.levels[0].by_seed.values()] == [50.0, 50.0]
-    assert [r.steps for r in accuracy.by_seed.values()] == [26.0, 20.0]
+    assert [r.at("steps") for r in a.levels[0].by_seed.values()] == [50.0, 50.0]
+    assert [r.at("steps") for r in accuracy.by_seed.values()] == [26.0, 20.0]
     speed = accuracy.faster["steps"]
     assert speed.ratio == pytest.approx(50 / 23)
     assert (speed.low, speed.high, speed.seeds) == (pytest.approx(50 / 26), 2.5, 2)
@@ -48,7 +50,7 @@ def test_speed_up_and_its_range(make_run: MakeRun, tmp_path: Path) -> None:
     assert str(a.levels[0].faster["steps"]) == "baseline"
     assert b.last["train/accuracy"] == (1.0, 0.0, 2)
     # Downward: 1 - 0.9 d <= 0.5 from d = 0.556 on.
-    assert [r.steps for r in a.levels[1].by_seed.values()] == [56.0, 56.0]
+    assert [r.at("steps") for r in a.levels[1].by_seed.values()] == [56.0, 56.0]
 
 
 def test_a_level_not_reached_reads_the_length(make_run: MakeRun, tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_a_level_not_reached_reads_the_length(make_run: MakeRun, tmp_path: Path)
     some = compare(runs, levels={"train/accuracy": [0.2]}).rows[1].levels[0]
     assert some.text("steps") == "35"
     assert any("seed 1 diverged" in note for note in turned.notes)
-    assert math.isnan(first_reach(runs[0], "no/such", 0.5).steps)
+    assert math.isnan(time_to_level(runs[0], "no/such", 0.5).at("steps"))
 
 
 def test_what_is_never_compared(make_run: MakeRun, tmp_path: Path) -> None:

@@ -70,9 +70,10 @@ async def until(app: LscApp, pilot: object, words: str) -> str:
 
 
 async def test_runs_and_compare_say_what_the_report_says(claimed: Path) -> None:
-    from lsc_engine.report.claims import told
 
-    expected = told(claimed, STUDY)
+    from lsc_engine.report.claims import short_verdicts
+
+    expected = [(one["claim"], one["verdict"]) for one in short_verdicts(claimed, STUDY)]
     async with open_app(claimed, size=(160, 48)) as (app, pilot):
         word = word_of(tuple(expected))
         assert f"done · {word}" in await until(app, pilot, f"done · {word}")

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from lsc_engine.charts import Camera, Rows, Tag, butterfly, plane, sphere
+from lsc_engine.charts import Camera, Rows, Tag, mirrored_histogram, plane, sphere
 from lsc_engine.charts.raster import Mode
 from lsc_engine.runs.read.embeddings import Angles, Floats, Points, Snapshot
 
@@ -100,7 +100,7 @@ def _angles(shots: Sequence[Snapshot], shot: Angles, camera: Camera, width: int,
     if shot.min_angle is not None:
         half, least = shot.min_angle / 2, shot.min_angle
         marks = [(half, f"{half:.1f}{degree} half"), (least, f"{least:.1f}{degree} least")]
-    return butterfly(
+    return mirrored_histogram(
         shot.own, shot.other, width, height, lo=lo, hi=lo + span, mode=mode, unit=degree, marks=marks,
         names=("own centre", "nearest other"),
     )  # fmt: skip

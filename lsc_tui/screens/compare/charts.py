@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lsc_engine.analysis.compare import Row, is_loss
+from lsc_engine.analysis.compare import Row
+from lsc_engine.analysis.levels import is_loss
 from lsc_engine.charts import Level, Mark, Series
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_tui.data.run_view import ACCURACY, LOSS

@@ -17,12 +17,11 @@ from lsc_engine.analysis.compare import (
     OTHER_LOSS,
     UNCOMPILED,
     Comparison,
-    LevelResult,
     Row,
     compare,
-    is_loss,
     levels_of,
 )
+from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
 from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
 from lsc_engine.errors import LscError

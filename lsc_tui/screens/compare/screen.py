@@ -13,7 +13,8 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from lsc_engine.analysis.compare import Row, is_loss
+from lsc_engine.analysis.compare import Row
+from lsc_engine.analysis.levels import is_loss
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import Line, clean, frame, pad, rule, wrap
 from lsc_tui.screens.base import LscScreen

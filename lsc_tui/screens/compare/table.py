@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, UNCOMPILED, LevelResult, Row, is_loss
+from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, UNCOMPILED, Row
+from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_tui.data.run_view import LETTERS, LOSS, value_text
 from lsc_tui.lines import Line, clean, ends, fit, fit_ends, loss_text, over, pad, percent, width_of
 from lsc_tui.screens.compare.comparison import (

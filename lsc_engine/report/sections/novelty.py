@@ -7,15 +7,8 @@ in use, and how much nearer the nearest vector of the whole system is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
@@ -23,18 +16,22 @@ from lsc_engine.config.reporting import Claim
 from lsc_engine.data import ImageSource, fixed_subset, open_source
 from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.report.curves import COLOURS, escaped
-from lsc_engine.report.database import embedded, spread
-from lsc_engine.report.drawing import STYLE, save
-from lsc_engine.report.material import Material
-from lsc_engine.report.text import grouped, md, plain, table
+from lsc_engine.report.figures import draw_roc
+from lsc_engine.report.markdown import grouped, md, table
+from lsc_engine.report.page import Page
+from lsc_engine.report.sections.database import embedded, shares
+from lsc_engine.report.study_data import StudyData
 from lsc_engine.training.trained import Trained, open_trained
 
-# At most so many images of known and of held-out classes.
+# At most this many images of known and of held-out classes.
 IMAGES = 4096
 SCORES = ("distance", "margin")
-# Unused vectors flag new classes where at least this share of the new and at most that of the known images is flagged.
+# Unused vectors flag new classes if at least this share of the new and at most that of the known images is flagged.
 LEAST_NEW, MOST_KNOWN = 0.5, 0.05
+# The metrics that a report adds to the values of a run: the shares of images that are flagged.
+FLAGGED_NEW, FLAGGED_KNOWN = "novelty/flagged_new", "novelty/flagged_known"
+_HEAD = ("variant", "vectors unused %", "new flagged %", "known flagged %", "ROC area of the distance %",
+         "ROC area of the margin %", "seeds")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,57 +46,40 @@ class Novelty:
     curve: tuple[Tensor, Tensor]
 
 
-# The metrics that a report adds to the values of a run: the shares of images that are flagged.
-FLAGGED_NEW, FLAGGED_KNOWN = "novelty/flagged_new", "novelty/flagged_known"
-
-
-@dataclass(frozen=True)
-class NoveltyReport:
-    """Texts and files of the section, the shares flagged by run id, the claims on them, and what is missing."""
-
-    texts: list[str]
-    files: list[Path]
-    values: dict[str, dict[str, float]]
-    claims: list[Claim]
-    missing: list[str]
-
-
-def novelty_section(material: Material, folder: Path) -> NoveltyReport:
-    """Table and figure as Markdown, and whether each variant is said to flag new classes."""
-    rows, missing, drawn, claims = [], [], [], []
-    values: dict[str, dict[str, float]] = {}
+def add_novelty(data: StudyData, page: Page) -> None:
+    """Table and figure, the shares flagged of each run, and the claims that each variant flags new classes."""
+    rows, curves = [], []
     facts: Novelty | None = None
-    for row in material.rows:
+    for row in data.rows:
         found = []
         for run in row.runs:
             try:
-                trained = open_trained(run, device=torch.device("cpu"), data_dir=material.data_dir)
-                found.append(novelty_of(trained, material))
-                values[run.id] = dict(zip((FLAGGED_KNOWN, FLAGGED_NEW), found[-1].flagged, strict=True))
+                trained = open_trained(run, device=torch.device("cpu"), data_dir=data.data_dir)
+                found.append(novelty_of(trained, data))
             except LscError as error:
-                missing.append(f"no held-out classes for {run.id}: {error}")
+                page.lacks(f"no held-out classes for {run.id}: {error}")
+            else:
+                page.measured(run.id, dict(zip((FLAGGED_KNOWN, FLAGGED_NEW), found[-1].flagged, strict=True)))
         if not found:
             continue
         facts = found[0]
-        drawn.append((row.label, facts))
-        claims += flags(row.runs[0].variant)
+        curves.append((row.label, (facts.curve[0].numpy(), facts.curve[1].numpy()), facts.flagged))
+        page.claims += flags(row.variant)
         rows.append([
-            md(row.label), f"{100 * facts.unused:.1f}", spread([one.flagged[1] for one in found]),
-            spread([one.flagged[0] for one in found]), *(spread([one.areas[s] for one in found]) for s in SCORES),
+            md(row.label), f"{100 * facts.unused:.1f}", shares([one.flagged[1] for one in found]),
+            shares([one.flagged[0] for one in found]), *(shares([one.areas[s] for one in found]) for s in SCORES),
             str(len(found)),
         ])  # fmt: skip
     if facts is None:
-        return NoveltyReport([], [], {}, [], missing)
-    head = ["variant", "vectors unused %", "new flagged %", "known flagged %", "ROC area of the distance %",
-            "ROC area of the margin %", "seeds"]  # fmt: skip
-    words = (
+        return
+    note = (
         f"{grouped(facts.known)} new images of known classes, {grouped(facts.new)} of classes held out. Flagged: the "
         "nearest vector of the whole system is no class's. Distance: 1 - cosine to the nearest centre in use. "
         "Margin: how much larger the largest cosine over all vectors is."
     )
     title = "Share of new classes flagged against share of known ones, by the distance; dots: unused vectors"
-    texts = [table(head, rows, "lrrrrrr"), words, f"![{md(title)}](novelty.svg)\n\n{md(title)}."]
-    return NoveltyReport(texts, draw(drawn, folder), values, claims, missing)
+    figure = page.figure(title, draw_roc(curves, page.folder))
+    page.add("New classes", table(_HEAD, rows, "lrrrrrr"), note, figure)
 
 
 def flags(variant: str) -> list[Claim]:
@@ -108,17 +88,18 @@ def flags(variant: str) -> list[Claim]:
     known = {"text": "and hardly any images of known classes", "is": "fails", "threshold": MOST_KNOWN}
     both = ((new, FLAGGED_NEW), (known, FLAGGED_KNOWN))
     return [
-        Claim.model_validate({**told, "variant": variant, "metric": metric, "source": "ours"}) for told, metric in both
+        Claim.model_validate({**claim, "variant": variant, "metric": metric, "source": "ours"})
+        for claim, metric in both
     ]
 
 
-def novelty_of(trained: Trained, material: Material) -> Novelty:
-    """Embed known and held-out images of one run. LscError where there are none, or no vectors."""
-    head, data = trained.head, trained.config.data
+def novelty_of(trained: Trained, data: StudyData) -> Novelty:
+    """Embed known and held-out images of one run. LscError if there are none, or no vectors."""
+    head = trained.head
     if not isinstance(head, LscHead):
         raise LscError("it has a class layer and no vectors")
-    whole = data.model_copy(update={"classes": None})
-    every = open_source(whole, split="val", data_dir=material.data_dir)
+    whole = trained.config.data.model_copy(update={"classes": None})
+    every = open_source(whole, split="val", data_dir=data.data_dir)
     if every is None:
         raise LscError("with unique labels there are no images of known classes that were not trained on")
     every = trained.named(every, keep=True)
@@ -127,12 +108,12 @@ def novelty_of(trained: Trained, material: Material) -> Novelty:
         raise LscError("all classes of the data set are trained")
     z_known, _ = embedded(trained, every, of_known[fixed_subset(len(of_known), IMAGES)])
     z_new, _ = embedded(trained, every, new[fixed_subset(len(new), IMAGES)])
-    scored = [scores(head, z) for z in (z_known, z_new)]
-    flagged = tuple((head.predict(z, unused="new") < 0).double().mean().item() for z in (z_known, z_new))
-    areas = {name: area(scored[0][name], scored[1][name]) for name in SCORES}
+    known_scores, new_scores = scores(head, z_known), scores(head, z_new)
+    flagged = [(head.predict(z, unused="new") < 0).double().mean().item() for z in (z_known, z_new)]
+    areas = {name: area(known_scores[name], new_scores[name]) for name in SCORES}
     return Novelty(
         len(z_known), len(z_new), 1 - head.classes / head.system.count, (flagged[0], flagged[1]), areas,
-        roc(scored[0]["distance"], scored[1]["distance"]),
+        roc(known_scores["distance"], new_scores["distance"]),
     )  # fmt: skip
 
 
@@ -162,20 +143,6 @@ def area(known: Tensor, new: Tensor) -> float:
 def roc(known: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
     """Shares of known and of new images above every threshold, rising, from (0, 0) to (1, 1)."""
     thresholds = torch.cat([known, new]).unique(sorted=True).flip(0)
-    shares = [1 - torch.searchsorted(one.sort().values, thresholds).double() / len(one) for one in (known, new)]
+    above = [1 - torch.searchsorted(one.sort().values, thresholds).double() / len(one) for one in (known, new)]
     start = torch.zeros(1, dtype=torch.float64)
-    return torch.cat([start, shares[0]]), torch.cat([start, shares[1]])
-
-
-def draw(found: Sequence[tuple[str, Novelty]], folder: Path) -> list[Path]:
-    """novelty.svg and .png: the first seed of each variant."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(3.3, 2.8), layout="constrained")
-        for number, (label, one) in enumerate(found):
-            colour = COLOURS[number % len(COLOURS)]
-            axes.plot(one.curve[0].numpy(), one.curve[1].numpy(), color=colour, label=escaped(plain(label)))
-            axes.plot(*one.flagged, "o", color=colour, markersize=4, clip_on=False)
-        axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.6)
-        axes.set(xlabel="known flagged", ylabel="new flagged", xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="lower right", frameon=False)
-        return save(figure, folder, "novelty")
+    return torch.cat([start, above[0]]), torch.cat([start, above[1]])

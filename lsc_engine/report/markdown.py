@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+NONE = "-"
+
 
 def plain(text: object) -> str:
     """`text` on one line without control characters."""
@@ -50,6 +52,11 @@ def section(title: str, *parts: str) -> str:
 def bullets(sentences: Iterable[str]) -> str:
     """A list; empty where there is nothing to list."""
     return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def image(name: str, title: str, more: str = "") -> str:
+    """A figure, NAME.svg, and what it shows; `more` ends its sentence."""
+    return f"![{md(title)}]({name}.svg)\n\n{md(title)}{more}."
 
 
 def grouped(value: float | None) -> str:

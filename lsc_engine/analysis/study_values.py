@@ -18,15 +18,17 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lsc_engine.analysis.compare import Comparison, Row, compare, is_loss, variant_key
-from lsc_engine.analysis.trivial import Floor
-from lsc_engine.config.merge import nested
+from lsc_engine.analysis.compare import Comparison, Levels, Row, compare, variant_key
+from lsc_engine.analysis.levels import is_loss
+from lsc_engine.analysis.trivial_baseline import TrivialBaseline
 from lsc_engine.config.reporting import BenchClaim, Claim
+from lsc_engine.config.tuning import implied_claims
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.layout import TRIES
 from lsc_engine.runs.folder.status import Status
@@ -46,10 +48,11 @@ _SPEED = "speed/images_per_second"
 # More points than this of one metric are thinned, but for those around its levels.
 _MOST_POINTS = 2000
 Axes = tuple[Ints, Floats, Floats, Floats]
+Tables = list[tuple[str, list[dict[str, Any]]]]
 
 
 class RecordedRun(Run):
-    """A run as values.csv tells it, to be compared like one that is read from its folder."""
+    """A run as values.csv records it, to be compared like one that is read from its folder."""
 
     def __init__(self, study: str, variant: str, seed: int, facts: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """`facts` of the seed, `about` the variant (see the file's head)."""
@@ -58,19 +61,21 @@ class RecordedRun(Run):
         self.points: dict[str, Axes] = {}
         config: dict[str, Any] = {"run": {"label": about.get("label", variant)}}
         for key, value in about.get("settings", {}).items():
-            inner = nested(key, value)
-            for name, part in inner.items():
-                config[name] = _merged(config[name], part) if isinstance(config.get(name), dict) else part
+            *path, name = key.split(".")
+            table = config
+            for part in path:
+                table = table.setdefault(part, {})
+            table[name] = value
         self.__dict__["config"] = config
 
     @property
-    def floor(self) -> Floor:
+    def trivial(self) -> TrivialBaseline:
         """Chance, and the loss of the best constant answer."""
-        return Floor(self.about.get("chance"), self.about.get("constant_loss"))
+        return TrivialBaseline(self.about.get("chance"), self.about.get("constant_loss"))
 
     @property
     def idle(self) -> str:
-        """What its method was to do and never did; "" where it did."""
+        """What its method was to do and never did; "" if it did."""
         return str(self.facts.get("idle", ""))
 
     @property
@@ -85,20 +90,11 @@ class RecordedRun(Run):
         return list(self.points)
 
     def history(self, name: str) -> tuple[Ints, Floats]:
-        step, values, _, _ = self.axes(name)
-        return step, values
+        return self.axes(name)[:2]
 
     def axes(self, name: str) -> Axes:
         none = np.empty(0, np.float64)
         return self.points.get(name, (np.empty(0, np.int64), none, none, none))
-
-
-def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    made = dict(one)
-    for key, value in other.items():
-        inner = made.get(key)
-        made[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return made
 
 
 @dataclass
@@ -117,10 +113,10 @@ class StudyValues:
     absent: dict[str, list[int]] = field(default_factory=dict)
     runs: list[RecordedRun] = field(default_factory=list)
     tries: list[RecordedRun] = field(default_factory=list)
-    tables: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
+    tables: Tables = field(default_factory=list)
 
     def key(self, variant: str) -> str:
-        """The key of the row of a variant, which is called `study/variant` where it is of another study."""
+        """The key of the row of a variant, which is called `study/variant` if it is of another study."""
         return variant if "/" in variant else f"{self.study}/{variant}"
 
     def name(self, run: Run) -> str:
@@ -128,58 +124,73 @@ class StudyValues:
         own = run.study.removesuffix(TRIES) == self.study
         return run.variant if own else f"{run.study}/{run.variant}"
 
-    @property
+    @cached_property
     def variants(self) -> list[str]:
         """Names of the variants that have runs, those of further settings left out, in order."""
         names = dict.fromkeys(self.name(run) for run in self.runs)
         return [name for name in names if variant_key(name, names) == name]
 
-    def compared(self) -> Comparison:
-        """The runs compared, with their tries. UsageError where there are none."""
-        names = {self.name(run) for run in self.runs}
-        named = self.key(self.baseline) if self.baseline in names else None
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """The runs compared, with their tries; None if there are none."""
+        if not self.runs:
+            return None
+        named = self.key(self.baseline) if self.baseline in {self.name(run) for run in self.runs} else None
         found = compare(self.runs, named, self.levels, self.tries)
         for row in found.rows:
-            row.absent = tuple(self.absent.get(self.name(row.runs[0]), ()))
+            first = row.runs[0]
+            assert isinstance(first, RecordedRun)
+            row.absent, row.trivial = tuple(self.absent.get(self.name(first), ())), first.trivial
         return found
 
+    def row(self, variant: str | None) -> Row | None:
+        """The row of a variant, by its name."""
+        return self.comparison.row(self.key(variant)) if self.comparison is not None and variant else None
 
-def floor_of_row(row: Row) -> Floor:
-    """Chance and the best constant answer of a row of recorded runs."""
-    run = row.runs[0]
-    return run.floor if isinstance(run, RecordedRun) else Floor()
+    def label(self, variant: str) -> str:
+        """What a variant is called for readers."""
+        row = self.row(variant)
+        return row.label if row is not None else variant
+
+    @cached_property
+    def judged_claims(self) -> list[Claim]:
+        """The claims of the preset; without any, that each variant is faster than the baseline."""
+        if self.claims or self.comparison is None:
+            return self.claims
+        base = self.name(self.comparison.baseline.runs[0])
+        return [
+            claim.model_copy(update={"text": f"{self.label(claim.variant)} is faster than {self.label(base)}"})
+            for claim in implied_claims(self.variants, base)
+        ]
 
 
 def record(
-    run: Run, levels: Mapping[str, Sequence[float]], *, floor: Floor | None = None, speed: bool = False,
+    run: Run, levels: Levels, *, trivial: TrivialBaseline | None = None, speed: bool = False,
     extra: Mapping[str, float] | None = None,
 ) -> RecordedRun:  # fmt: skip
-    """What is kept of a run. `extra`: values measured after its end, told at its last step."""
-    status, source = run.status(), run.source
-    settings = {
-        key: value for key, value in settings_of(run.config).items() if key.startswith(_KEPT) and value is not None
-    }
-    about: dict[str, Any] = {"label": run.label, "settings": settings}
-    if floor is not None:
-        about |= {"chance": floor.chance, "constant_loss": floor.loss}
+    """What is kept of a run. `extra`: values measured after its end, recorded at its last step."""
+    status, source, settings = run.status(), run.source, settings_of(run.config)
+    kept = {key: value for key, value in settings.items() if key.startswith(_KEPT) and value is not None}
+    about: dict[str, Any] = {"label": run.label, "settings": kept}
+    if trivial is not None:
+        about |= {"chance": trivial.chance, "constant_loss": trivial.loss}
     facts: dict[str, Any] = {"state": status.state, "shown": status.shown_state, "device": status.device}
     facts["source"] = {key: source[key] for key in ("threads", "load", "shared_gpu") if source.get(key) is not None}
     if idle := never_acted(run):
         facts["idle"] = idle
-    made = RecordedRun(run.study, run.variant, run.seed, facts, about)
+    recorded = RecordedRun(run.study, run.variant, run.seed, facts, about)
     for name in run.metric_names():
-        if name in _LEFT_OUT or (name.startswith("speed/") and not (speed and name == _SPEED)):
-            continue
-        made.points[name] = _thinned(run.axes(name), name, levels.get(name, ()))
-    end = max((axes for axes in made.points.values() if len(axes[0])), key=lambda axes: axes[0][-1], default=None)
+        if name not in _LEFT_OUT and (not name.startswith("speed/") or (speed and name == _SPEED)):
+            recorded.points[name] = _thinned(run.axes(name), name, levels.get(name, ()))
+    end = max((axes for axes in recorded.points.values() if len(axes[0])), key=lambda axes: axes[0][-1], default=None)
     for name, value in (extra or {}).items():
         if end is not None:
-            made.points[name] = end[0][-1:], np.array([value]), end[2][-1:], end[3][-1:]
-    return made
+            recorded.points[name] = end[0][-1:], np.array([value]), end[2][-1:], end[3][-1:]
+    return recorded
 
 
 def never_acted(run: Run) -> str:
-    """What the method of a run was to do and never did, as a clause; "" where it did, or has nothing to do."""
+    """What the method of a run was to do and never did, as a clause; "" if it did, or has nothing to do."""
     settings = settings_of(run.config)
     if settings.get("model.etf_layers") == "adaptive":
         counts = run.history(FIXED)[1]
@@ -229,38 +240,31 @@ def to_csv(values: StudyValues) -> str:
         for number, row in enumerate(rows):
             facts("table", "", "", number, name, row)
     for of, runs in (("run", values.runs), ("try", values.tries)):
-        told: set[str] = set()
+        variants: set[str] = set()
         for run in runs:
             name = values.name(run)
-            if name not in told:
+            if name not in variants:
                 facts("variant", of, name, "", "facts", run.about)
-                told.add(name)
+                variants.add(name)
             facts("seed", of, name, run.seed, "facts", run.facts)
-            for cells in _points(run, metrics):
-                writer.writerow(["point", of, name, run.seed, "", "", *cells])
+            writer.writerows(["point", of, name, run.seed, "", "", *cells] for cells in _points(run, metrics))
     return out.getvalue()
 
 
 def _points(run: RecordedRun, metrics: Sequence[str]) -> Iterable[list[str]]:
-    lines: dict[int, dict[str, float]] = {}
-    places: dict[int, tuple[float, float]] = {}
-    for name, (steps, found, epochs, times) in run.points.items():
-        for step, value, epoch, time in zip(
-            steps.tolist(), found.tolist(), epochs.tolist(), times.tolist(), strict=True
-        ):
-            lines.setdefault(step, {})[name] = value
-            places[step] = (epoch, time)
-    for step in sorted(lines):
-        cells = [_number(lines[step][name]) if name in lines[step] else "" for name in metrics]
-        yield [str(step), *(_number(place) for place in places[step]), *cells]
-
-
-def _number(value: float) -> str:
-    return f"{value:.9g}"
+    """A line for each step: step, epoch, seconds, and the metrics logged there."""
+    lines: dict[int, list[str]] = {}
+    for name, axes in run.points.items():
+        column = 3 + metrics.index(name)
+        for step, value, epoch, time in zip(*(array.tolist() for array in axes), strict=True):
+            line = lines.setdefault(step, [""] * (3 + len(metrics)))
+            line[:3] = str(step), f"{epoch:.9g}", f"{time:.9g}"
+            line[column] = f"{value:.9g}"
+    return [lines[step] for step in sorted(lines)]
 
 
 def from_csv(text: str) -> StudyValues:
-    """The values of a file's text. LscError where it is not one of ours."""
+    """The values of a file's text. LscError if it is not one of ours."""
     try:
         return _read(csv.reader(io.StringIO(text)))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
@@ -276,38 +280,38 @@ def _read(lines: Any) -> StudyValues:
     tables: dict[str, list[dict[str, Any]]] = {}
     about: dict[tuple[str, str], dict[str, Any]] = {}
     runs: dict[tuple[str, str, int], RecordedRun] = {}
-    points: dict[tuple[str, str, int], dict[str, list[tuple[int, float, float, float]]]] = {}
-    for line in lines:
-        kind, of, variant, seed, key, value = line[:6]
-        if kind == "study":
+    points: dict[tuple[str, str, int], dict[str, list[tuple[float, ...]]]] = {}
+    for record, of, variant, seed, key, value, *cells in lines:
+        if record == "study":
             study[key] = json.loads(value)
-        elif kind == "table":
+        elif record == "table":
             tables.setdefault(key, []).append(json.loads(value))
-        elif kind == "variant":
+        elif record == "variant":
             about[of, variant] = json.loads(value)
-        elif kind == "seed":
-            name = f"{study['study']}{'.tune' if of == 'try' else ''}"
+        elif record == "seed":
+            name = f"{study['study']}{TRIES if of == 'try' else ''}"
             runs[of, variant, int(seed)] = RecordedRun(name, variant, int(seed), json.loads(value), about[of, variant])
-        elif kind == "point":
-            step, epoch, time = int(line[6]), float(line[7]), float(line[8])
-            place = points.setdefault((of, variant, int(seed)), {})
-            for metric, cell in zip(metrics, line[9:], strict=True):
+        elif record == "point":
+            step, epoch, time = int(cells[0]), float(cells[1]), float(cells[2])
+            series = points.setdefault((of, variant, int(seed)), {})
+            for metric, cell in zip(metrics, cells[3:], strict=True):
                 if cell:
-                    place.setdefault(metric, []).append((step, float(cell), epoch, time))
+                    series.setdefault(metric, []).append((step, float(cell), epoch, time))
         else:
-            raise ValueError(f"a record {kind!r} is not known")
-    for place_of, series in points.items():
+            raise ValueError(f"a record {record!r} is not known")
+    for place, series in points.items():
         for metric, found in series.items():
             columns = np.array(found, np.float64).T
-            runs[place_of].points[metric] = (columns[0].astype(np.int64), *columns[1:4])
-    if study["format"] != FORMAT:
-        raise ValueError(f"its format {study['format']} is not {FORMAT}")
+            runs[place].points[metric] = (columns[0].astype(np.int64), *columns[1:4])
+    if (known := study.pop("format")) != FORMAT:
+        raise ValueError(f"its format {known} is not {FORMAT}")
     return StudyValues(
-        study["study"], study["kind"], study["baseline"], study["levels"], study["by"], study["grid"],
-        [Claim.model_validate(claim) for claim in study["claims"]],
-        [BenchClaim.model_validate(bound) for bound in study["bounds"]],
-        study["absent"],
-        [run for (of, _, _), run in runs.items() if of == "run"],
-        [run for (of, _, _), run in runs.items() if of == "try"],
-        list(tables.items()),
-    )  # fmt: skip
+        **study
+        | {
+            "claims": [Claim.model_validate(claim) for claim in study["claims"]],
+            "bounds": [BenchClaim.model_validate(bound) for bound in study["bounds"]],
+            "runs": [run for (of, _, _), run in runs.items() if of == "run"],
+            "tries": [run for (of, _, _), run in runs.items() if of == "try"],
+            "tables": list(tables.items()),
+        }
+    )

@@ -13,7 +13,7 @@ from lsc_engine.charts.scales import Floats, Scale, labels, ticks
 from lsc_engine.charts.scatter import Rows
 
 
-def butterfly(up: npt.ArrayLike, down: npt.ArrayLike, width: int, height: int, *, lo: float, hi: float,
+def mirrored_histogram(up: npt.ArrayLike, down: npt.ArrayLike, width: int, height: int, *, lo: float, hi: float,
               bin_width: float = 1.0, mode: Mode = "braille", names: tuple[str, str] = ("", ""),
               marks: Sequence[tuple[float, str]] = (), unit: str = "") -> Rows:  # fmt: skip
     """Counts per bin, the first bin from 0, over [lo, hi] in width x height cells; each side has its own height.

@@ -1,4 +1,4 @@
-"""The loss and accuracy that need no learning: the best constant answer, and chance (analysis/trivial.py).
+"""The loss and accuracy that need no learning: the best constant answer, and chance (analysis/trivial_baseline.py).
 
 For cross-entropy the best constant answer has ln(classes); for predefined vectors it is the least loss that one
 embedding, the same for every image, can have: 1 - |mean of the centres in use| for the cosine loss (arXiv:2510.04090,
@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsc_engine.analysis.trivial import Floor
+from lsc_engine.analysis.trivial_baseline import TrivialBaseline
 from lsc_engine.config import RunConfig, derive
 from lsc_engine.errors import LscError
 from lsc_engine.runs.read.run import Run
@@ -26,23 +26,23 @@ _SAMPLE = 4096
 _ROWS = 65_536
 
 
-def floor_of(config: RunConfig, run: Run, data_dir: Path | None) -> Floor:
+def trivial_baseline_of(config: RunConfig, run: Run, data_dir: Path | None) -> TrivialBaseline:
     """The floor of a run with these settings."""
     classes = config.data.classes
     if classes is None:
         try:
             classes = derive(config, data_dir).classes
         except LscError:
-            return Floor(None, None)
+            return TrivialBaseline(None, None)
     if config.target.method == "ce":
-        return Floor(1 / classes, math.log(classes))
+        return TrivialBaseline(1 / classes, math.log(classes))
     if config.target.method != "lsc":
-        return Floor(None, None)
+        return TrivialBaseline(None, None)
     try:
-        return Floor(1 / classes, constant_loss(config, run, classes, data_dir))
+        return TrivialBaseline(1 / classes, constant_loss(config, run, classes, data_dir))
     except (LscError, OSError, ValueError):
         # A table of vectors that is gone, or more vectors than an index can name: the loss has no floor to be told.
-        return Floor(1 / classes, None)
+        return TrivialBaseline(1 / classes, None)
 
 
 def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | None) -> float | None:

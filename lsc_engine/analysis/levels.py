@@ -1,0 +1,161 @@
+"""When runs reach a level of a metric, and how much sooner than other runs.
+
+A level counts from the first evaluation at which the metric is at or beyond it, upward for accuracies, downward for
+losses; it is known to within the evaluation before. A level that was not reached reads `>` the length of the run. Where
+some seed never arrived, a ratio is a bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsc_engine.config.tuning import lower_is_better
+from lsc_engine.runs.read.run import Run
+
+UNITS = ("steps", "epochs", "seconds")
+NOT_RESOLVED = "not resolved"
+Place = tuple[float, float, float]
+_START: Place = (0.0, 0.0, 0.0)
+
+
+def is_loss(metric: str) -> bool:
+    """Whether lower is better: a loss, by its name."""
+    return lower_is_better(metric)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToLevel:
+    """Where one seed reached a level (steps, epochs, seconds), or (`reached` false) how long it went without.
+
+    `before` is the last place at which it was known not to be there; `kept` whether its last value is still at or
+    beyond the level.
+    """
+
+    reached: bool
+    place: Place
+    before: Place = _START
+    kept: bool = False
+
+    def at(self, unit: str) -> float:
+        """The place in `unit`."""
+        return self.place[UNITS.index(unit)]
+
+    def last_without(self, unit: str) -> float:
+        """The last place in `unit` without the level; the length of the run where it was not reached."""
+        return (self.before if self.reached else self.place)[UNITS.index(unit)]
+
+
+def time_to_level(run: Run, metric: str, level: float) -> TimeToLevel:
+    """Where `metric` first is at or beyond `level`, else the length of the run."""
+    step, values, epoch, time = run.axes(metric)
+    with np.errstate(invalid="ignore"):
+        beyond = values <= level if is_loss(metric) else values >= level
+
+    def place(index: int) -> Place:
+        # What holds before the first step, with weights taken over, took no time of this run.
+        return float(step[index]), float(epoch[index]), float(time[index]) if step[index] else 0.0
+
+    if beyond.any():
+        first = int(np.argmax(beyond))
+        return TimeToLevel(True, place(first), place(first - 1) if first else _START, bool(beyond[-1]))
+    return TimeToLevel(False, place(-1) if len(step) else (math.nan, math.nan, math.nan))
+
+
+@dataclass(frozen=True, slots=True)
+class Speedup:
+    """How much sooner than the baseline. `bound`: "" exact, ">" at least, "<" at most. `note` stands instead."""
+
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: str = ""
+    seeds: int = 0
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.note or self.ratio is None:
+            return self.note or "-"
+        # A second digit where one would read as a tie.
+        digits = 2 if 0.9 <= self.ratio < 1.15 else 1
+        text = f"{self.bound}×{self.ratio:.{digits}f}"
+        if self.bound or self.low is None or self.high is None:
+            return text
+        return f"{text} (1 seed)" if self.seeds == 1 else f"{text} ({self.low:.{digits}f}-{self.high:.{digits}f})"
+
+
+def speedup(own: Mapping[int, TimeToLevel], base: Mapping[int, TimeToLevel], unit: str) -> Speedup:
+    """The ratio of the mean places and its range over the seeds, each against the other's same seed if it has one.
+
+    Where some seeds of one side never arrived, their lengths stand in and the ratio is a bound; so it is where one side
+    was there at its first evaluation. No ratio where both sides lack seeds, or a level was held from the start.
+    """
+    own, base = ({s: time for s, time in one.items() if math.isfinite(time.at(unit))} for one in (own, base))
+    both = (own, base)
+    every = [*own.values(), *base.values()]
+    own_all, base_all = (all(time.reached for time in one.values()) for one in both)
+    comparable = own and base and any(time.reached for time in every) and all(time.at(unit) > 0 for time in every)
+    if not comparable or not (own_all or base_all):
+        return Speedup()
+    own_first, base_first = (any(t.reached and t.last_without(unit) == 0 for t in one.values()) for one in both)
+    tied = all(seed in base and _tied(time, base[seed], unit) for seed, time in own.items())
+    if own_all and base_all and (tied or (own_first and base_first)):
+        return Speedup(note=NOT_RESOLVED)
+    places, others = ({seed: time.at(unit) for seed, time in one.items()} for one in both)
+    bound = ""
+    if not base_all or (own_all and own_first and not base_first):
+        bound = ">"
+        others = {seed: time.last_without(unit) for seed, time in base.items()} if own_first else others
+    elif not own_all or (base_first and not own_first):
+        bound = "<"
+        places = {seed: time.last_without(unit) for seed, time in own.items()} if base_first else places
+    mean = float(np.mean(list(others.values())))
+    ratios = [others.get(seed, mean) / place for seed, place in places.items() if place > 0]
+    if not ratios or mean <= 0:
+        return Speedup()
+    return Speedup(mean / float(np.mean(list(places.values()))), min(ratios), max(ratios), bound, len(ratios))
+
+
+def _tied(one: TimeToLevel, other: TimeToLevel, unit: str) -> bool:
+    """Whether neither is known to have been there before the other."""
+    overlap = one.at(unit) > other.last_without(unit) and other.at(unit) > one.last_without(unit)
+    return overlap or one.at(unit) == other.at(unit)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelResult:
+    """One level of one row: when each seed reached it, and the speed-up against the baseline per unit."""
+
+    metric: str
+    level: float
+    by_seed: Mapping[int, TimeToLevel]
+    faster: Mapping[str, Speedup]
+
+    @property
+    def reached(self) -> list[TimeToLevel]:
+        """The seeds that reached the level."""
+        return [time for time in self.by_seed.values() if time.reached]
+
+    def mean(self, unit: str) -> float | None:
+        """The mean over the seeds that reached it; None if none did."""
+        return float(np.mean([time.at(unit) for time in self.reached])) if self.reached else None
+
+    def longest(self, unit: str) -> float | None:
+        """The longest that any seed took or went without; None if nothing was logged."""
+        return max((at for time in self.by_seed.values() if math.isfinite(at := time.at(unit))), default=None)
+
+    def text(self, unit: str) -> str:
+        """`46.6`, `46.6 (2 of 3)`, or `>100`; `-` if nothing was logged."""
+        mean, longest = self.mean(unit), self.longest(unit)
+        if mean is None:
+            return f">{place_text(longest)}" if longest else "-"
+        few = "" if len(self.reached) == len(self.by_seed) else f" ({len(self.reached)} of {len(self.by_seed)})"
+        return place_text(mean) + few
+
+
+def place_text(value: float) -> str:
+    """A place on an axis: three digits at least, no needless ones."""
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

@@ -1,0 +1,189 @@
+"""`lsc-engine report`: the page of one study with its figures and tables, and an index of all studies.
+
+Pages hold nothing of today: the same runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.analysis.claims import ClaimVerdict, judge
+from lsc_engine.analysis.saved_views import SavedView
+from lsc_engine.analysis.study_values import VALUES, StudyValues
+from lsc_engine.config import Preset
+from lsc_engine.report.figures import Figure, curve_figures
+from lsc_engine.report.markdown import bullets, md, table
+from lsc_engine.report.page import INDEX, MARK, PAGE, Heading, Page, open_folder, save, writing
+from lsc_engine.report.sections import embeddings, layers, results, settings, vectors_in_use
+from lsc_engine.report.sections.verdict import checked_sections
+from lsc_engine.report.study_data import StudyData, collect, read_back, values_of
+from lsc_engine.report.views import collect_view, view_figure, views_of
+from lsc_engine.runs.read.studies import Study
+
+_ORDER = ("Verdict", "Results", "Levels", "Curves", "Layers", "Embeddings", "Database of embeddings", "New classes",
+          "Vectors", "Cost", "Data", "Learning rates", "Settings", "Missing", "Made with")  # fmt: skip
+
+
+@dataclass
+class WrittenReport:
+    """A report that was written: its page, all its files, the verdicts, and what was missing."""
+
+    study: str
+    title: str
+    source: str
+    kind: str
+    page: Path
+    files: list[Path] = field(default_factory=list)
+    verdicts: list[ClaimVerdict] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    data: str = ""
+    seeds: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "study": self.study,
+            "kind": self.kind,
+            "page": str(self.page),
+            "files": [str(path) for path in self.files],
+            "verdicts": [{"claim": one.text, "verdict": one.short} for one in self.verdicts],
+            "missing": self.missing,
+        }
+
+
+def default_folder(study: Study) -> Path:
+    """Where a report goes when no folder is named."""
+    return study.path / "report"
+
+
+def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> WrittenReport:
+    """The report of a study into `folder`: report.md, CSV and figures. LscError if it cannot be written."""
+    data = collect(study, data_dir)
+    if data.preset is not None and data.preset.kind != "train":
+        return _write_untrained(data, data.preset, folder)
+    views = [view_figure(view, collect_view(study.root, view, data_dir)) for view in views_of(study)]
+    return _write_trained(data, folder, [figure for figure in views if figure is not None], data.heading())
+
+
+def write_view(root: Path, view: SavedView, folder: Path, data_dir: Path | None = None) -> WrittenReport:
+    """The report of a saved view: its runs, compared and drawn as it says. LscError if it cannot be written."""
+    data = collect_view(root, view, data_dir)
+    figure = view_figure(view, data)
+    return _write_trained(data, folder, [figure] if figure is not None else [], Heading(f"View {md(view.name)}"))
+
+
+def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], heading: Heading) -> WrittenReport:
+    """The page, tables and figures of runs; `views`: figures of saved views."""
+    open_folder(folder)
+    page = Page(folder, data.missing)
+    with writing(folder):
+        embeddings.add_embeddings(data, page)
+        _add_analyses(data, page)
+        values, text = read_back(values_of(data, page.values, page.claims))
+        verdicts = judge(values)
+        for title, body in checked_sections(values, verdicts).items():
+            page.add(title, body)
+        _add_results(data, page, views)
+        page.write(VALUES, text)
+    return _finish(data, page, heading, verdicts)
+
+
+def _add_analyses(data: StudyData, page: Page) -> None:
+    """The sections that [analysis] asks for, measured on the trained networks."""
+    report = data.preset.reporting.analysis if data.preset is not None else None
+    names = report.names if report is not None and data.rows else ()
+    if "database" in names:
+        from lsc_engine.report.sections.database import add_database
+
+        add_database(data, page)
+    if "novelty" in names:
+        from lsc_engine.report.sections.novelty import add_novelty
+
+        add_novelty(data, page)
+
+
+def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
+    """All sections that need no more than the runs."""
+    rows = data.rows
+    metrics = [*results.accuracy_names(rows), "train/loss", "val/loss"]
+    curves = [*views, *curve_figures(rows, metrics, vectors_in_use.sure_levels(data))]
+    by_layer = layers.layer_figures(rows)
+    sizes = settings.sizes(data)
+    page.add("Layers", *layers.layer_tables(data, sizes))
+    for title, figures in (("Curves", curves), ("Layers", by_layer)):
+        page.add(title, *(page.figure(figure.title, figure.write(page.folder)) for figure in figures))
+    page.add("Vectors", vectors_in_use.vector_table(data))
+    page.add("Data", settings.data_text(data))
+    page.add("Made with", settings.made_with(data))
+    if rows:
+        page.add("Results", results.final_table(data))
+        page.add("Cost", results.cost_table(data, sizes))
+        page.add("Settings", settings.setting_table(data))
+        page.write("runs.csv", results.runs_csv(rows))
+
+
+def _write_untrained(data: StudyData, preset: Preset, folder: Path) -> WrittenReport:
+    """The report of a kind that does not train."""
+    open_folder(folder)
+    page, report, paper = Page(folder), preset.reporting, data.paper
+    printed = paper.values
+    with writing(folder):
+        if report.vectors is not None:
+            from lsc_engine.report.sections.systems import add_systems
+
+            add_systems(report.vectors, page)
+        if report.datasets is not None:
+            from lsc_engine.report.sections.datasets import add_datasets
+
+            add_datasets(report.datasets, printed, data.data_dir, page)
+            printed = {}
+        if report.bench is not None:
+            from lsc_engine.report.sections.benches import add_benches
+
+            add_benches(data.study, report.bench, page)
+        rows = [[md(key), md(value)] for key, value in printed.items()]
+        page.add(
+            "The paper's figures", table(("", md(paper.metric)), rows), bullets([md(paper.note)] if paper.note else [])
+        )
+        bounds = list(report.bench.claims) if report.bench is not None else []
+        values, text = read_back(StudyValues(data.study.name, preset.kind, tables=page.tables, bounds=bounds))
+        verdicts = judge(values)
+        page.add("Verdict", checked_sections(values, verdicts)["Verdict"])
+        page.write(VALUES, text)
+    written = _finish(data, page, data.heading(), verdicts, ("Verdict",))
+    written.data = ", ".join(report.datasets.names) if report.datasets is not None else ""
+    return written
+
+
+def _finish(
+    data: StudyData, page: Page, heading: Heading, verdicts: list[ClaimVerdict], order: Sequence[str] = _ORDER
+) -> WrittenReport:
+    """Write the page itself."""
+    page.add("Missing", bullets(md(sentence) for sentence in page.missing))
+    name, kind = data.study.name, data.preset.kind if data.preset is not None else "train"
+    page.write(PAGE, page.text(heading.markdown(name), order))
+    datasets = dict.fromkeys(config.data.dataset for config in data.configs.values())
+    seeds = max((len(row.runs) for row in data.rows), default=0)
+    return WrittenReport(
+        name, heading.title or name, heading.source, kind, page.folder / PAGE, page.files, verdicts, page.missing,
+        ", ".join(datasets), seeds,
+    )  # fmt: skip
+
+
+def write_index(written: Sequence[WrittenReport], folder: Path) -> Path:
+    """The index page of several reports: study, verdicts, link. `folder` is above the reports."""
+    rows = []
+    for one in sorted(written, key=lambda report: report.study):
+        link = one.page.relative_to(folder).as_posix().replace(" ", "%20")
+        seeds, missing = str(one.seeds or ""), str(len(one.missing) or "")
+        about = [f"[{md(one.study)}]({link})", md(one.title), md(one.source), md(one.data), seeds]
+        for claim, verdict in [(found.text, found.short) for found in one.verdicts] or [("", "")]:
+            rows.append([*about, md(claim), md(verdict), missing])
+            about, missing = [""] * len(about), ""
+    columns = ("study", "title", "source", "data", "seeds", "claim", "verdict", "missing")
+    text = table(columns, rows, "lllll")
+    save(folder / INDEX, "\n\n".join([MARK, "# Reports", text or "No study has been run yet."]) + "\n")
+    return folder / INDEX

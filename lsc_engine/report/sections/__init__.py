@@ -1,0 +1,1 @@
+"""The sections of a report, one module each. Those of verdict.py are made of values.csv alone, without torch."""

@@ -1,0 +1,58 @@
+"""The report of kind "data": images found of each data set beside the printed numbers (arXiv:2510.04090, Table 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lsc_engine.config import DATASETS, locate, missing_sentence
+from lsc_engine.config.datasets import count, facts_of
+from lsc_engine.config.reporting import DatasetsReport
+from lsc_engine.errors import LscError
+from lsc_engine.report.markdown import NONE, bullets, grouped, md, table
+from lsc_engine.report.page import Page
+from lsc_engine.userpaths import home
+
+_HEAD = ("data set", "here", "training images", "validation images", "classes", "size", "paper")
+_NOTE = (
+    "With labels of its own a data set trains on its training split; with every image its own class there are no "
+    "validation images. Counts of folders are those of the files found, else those that the data set is known to have."
+)
+
+
+def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: Path | None, page: Page) -> None:
+    """What is found of each data set, and how to get the others."""
+    rows = []
+    for name in report.names:
+        facts = facts_of(name)
+        found = name == "spectrum" or locate(name, data_dir) is not None
+        if not found:
+            page.lacks(_without_home(missing_sentence(name, data_dir)))
+        rows.append([
+            md(DATASETS[name].title), "made here" if name == "spectrum" else "found" if found else "not here",
+            *_counts(name, data_dir, found), grouped(facts.classes) if facts.classes else "any",
+            f"{facts.size} px" if facts.size else "as they are", md(printed.get(name, NONE)),
+        ])  # fmt: skip
+    how = [f"{md(DATASETS[name].title)}: {md(facts_of(name).how)}" for name in report.names if facts_of(name).how]
+    page.add("Images", table(_HEAD, rows, "llrrrrr"), _NOTE)
+    page.add("How to get them", bullets(how))
+    page.tables.append(("data sets", [dict(zip(_HEAD, row, strict=True)) for row in rows]))
+
+
+def _counts(name: str, data_dir: Path | None, found: bool) -> list[str]:
+    """Training and validation images in words."""
+    if name == "spectrum":
+        return ["any", "any"]
+    try:
+        counts = count(name, "class", None, data_dir=data_dir)
+    except LscError:
+        return [NONE, NONE]
+    about = "" if counts.exact and (found or DATASETS[name].images is not None) else "about "
+    return [f"{about}{grouped(counts.images)}", grouped(counts.val_images) if counts.val_images else NONE]
+
+
+def _without_home(sentence: str) -> str:
+    """The sentence without the folder of this user."""
+    base = home()
+    shown = sentence if base is None else sentence.replace(f"{base}/", "~/")
+    return shown.removeprefix("data.dataset: ")

@@ -1,0 +1,151 @@
+"""The sections of a report that show what was done: data, settings with their marks, and where it was trained."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from lsc_engine.config import RunConfig, derive, fields
+from lsc_engine.config.build import raw_variants, sections_of
+from lsc_engine.config.schema import flatten
+from lsc_engine.errors import LscError
+from lsc_engine.report.markdown import NONE, bullets, code, grouped, md, table
+from lsc_engine.report.study_data import StudyData
+
+DEFAULT_MARK = "ours: default"
+# Settings that say when things are measured, not what is trained; shown if they are marked or differ.
+_LOOKING = ("log.", "checkpoint.", "eval.", "train.compile")
+_BY_ITSELF = ("eval.class_means",)
+# Settings that act only where another one has one of these values.
+_DISTANCE = ("target.loss", ("distance", "cosine+distance"))
+IDLE = {
+    "data.augment_per": ("data.augment", ("light1",)), "target.radius": _DISTANCE, "target.cluster_radius": _DISTANCE,
+    "target.weights": ("target.loss", ("cosine+distance",)), "target.bottleneck": ("target.method", ("ce",)),
+    "optimizer.gamma": ("optimizer.schedule", ("steps",)),
+}  # fmt: skip
+
+
+def data_text(data: StudyData) -> str:
+    """What was trained on, one line for each data set."""
+    return bullets(dict.fromkeys(_data_line(config, data) for config in data.configs.values()))
+
+
+def _data_line(config: RunConfig, data: StudyData) -> str:
+    own = config.data
+    try:
+        derived = derive(config, data.data_dir)
+        images = f"{'' if derived.counted else 'about '}{grouped(derived.images)}"
+        classes, size = derived.classes, derived.image_size
+        held = f", {grouped(derived.val_images)} validation images" if derived.val_images else ""
+    except LscError:
+        images, classes, size, held = "?", own.classes or 0, own.image_size or 0, ""
+    labels = "the data set's classes"
+    if own.labels == "unique":
+        labels = "every image its own class (training accuracy is memorisation here)"
+    other = f", validated on {md(config.eval.dataset)}" if config.eval.dataset else ""
+    views = "" if own.augment == "none" else f", augmentation {own.augment}"
+    return f"{md(own.dataset)}: {images} images of {size} px, {grouped(classes)} classes, {labels}{held}{other}{views}"
+
+
+def setting_table(data: StudyData) -> str:
+    """Every setting with its value, per variant where they differ, and its mark: paper, inferred or ours."""
+    marks, named = data.provenance(), _named_by_preset(data)
+    tables = {row.label: row.settings for row in data.rows}
+    rows = []
+    for key in _shown_keys([row.settings for row in data.rows], marks):
+        values = {label: settings.get(key) for label, settings in tables.items()}
+        rows.append([code(key), _value_words(values), md(_mark(key, marks, named))])
+    seeds = sorted({run.seed for row in data.rows for run in row.runs})
+    rows.append([code("seeds"), ", ".join(map(str, seeds)), md(marks.get("seeds", "ours"))])
+    return table(("setting", "value", "mark"), rows)
+
+
+def _shown_keys(tables: Collection[Mapping[str, Any]], marks: Mapping[str, str]) -> list[str]:
+    order = {setting.key: place for place, setting in enumerate(fields())}
+
+    def shown(key: str) -> bool:
+        if key in marks:
+            return True
+        if key in IDLE and not any(one.get(IDLE[key][0]) in IDLE[key][1] for one in tables):
+            return False
+        values = [one.get(key) for one in tables]
+        differs = any(value != values[0] for value in values[1:])
+        return key not in _BY_ITSELF and (differs or not key.startswith(_LOOKING))
+
+    keys = dict.fromkeys(key for one in tables for key in one)
+    return sorted(filter(shown, keys), key=lambda key: (order.get(key, len(order)), key))
+
+
+def _value_words(values: Mapping[str, Any]) -> str:
+    """One value, or each with the labels of its variants."""
+    first, *others = values.values()
+    if all(value == first for value in others):
+        return md(_word(first))
+    by_value: dict[str, list[str]] = {}
+    for label, value in values.items():
+        by_value.setdefault(_word(value), []).append(label)
+    return "; ".join(f"{md(value)} ({md(', '.join(labels))})" for value, labels in by_value.items())
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_word, value)) or "none"
+    if isinstance(value, int):
+        return grouped(value) if abs(value) >= 10_000 else str(value)
+    return "none" if value == {} else str(value)
+
+
+def _named_by_preset(data: StudyData) -> set[str]:
+    """The settings that the preset names itself."""
+    try:
+        raw = tomllib.loads(data.preset.text if data.preset is not None else "")
+    except tomllib.TOMLDecodeError:
+        return set()
+    return {key for table in (raw, *raw_variants(raw)) for key in flatten(sections_of(table))}
+
+
+def _mark(key: str, marks: Mapping[str, str], named: Collection[str]) -> str:
+    """A setting's mark: its own, its section's, or ours: a choice of the preset, or a default."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        if (found := marks.get(".".join(parts[:length]))) is not None:
+            return found
+    return "ours" if key in named else DEFAULT_MARK
+
+
+def made_with(data: StudyData) -> str:
+    """Where the runs were trained: device, versions of what computed, commit; no name of a machine or a person."""
+    found: dict[str, None] = {}
+    for run in (run for row in data.rows for run in row.runs):
+        source = run.source
+        versions, code_at = source.get("versions"), source.get("code")
+        parts = [run.status().device or "an unknown device"]
+        threads = source.get("threads")
+        parts += [f"{threads} CPU threads"] if isinstance(threads, int) and parts[0] == "cpu" else []
+        if isinstance(versions, dict):
+            parts += [f"{name} {versions[name]}" for name in ("lsc", "torch", "python") if versions.get(name)]
+        if isinstance(code_at, dict) and code_at.get("commit"):
+            parts.append(f"commit {str(code_at['commit'])[:12]}{' with changes' if code_at.get('dirty') else ''}")
+        found[", ".join(parts)] = None
+    return bullets(md(line) for line in found)
+
+
+def sizes(data: StudyData) -> dict[str, dict[str, Any]]:
+    """Row key -> parameters of the network and of the class layer; rows that cannot be built here are left out."""
+    from lsc_engine.models import describe
+
+    found: dict[str, dict[str, Any]] = {}
+    for key, config in data.configs.items():
+        try:
+            d = derive(config, data.data_dir)
+            found[key] = describe(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
+        except (LscError, ImportError, RuntimeError):
+            continue
+    return found

@@ -1,0 +1,182 @@
+"""The sections that are made of values.csv and of nothing else: verdicts, levels, and learning rates. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lsc_engine.analysis.claims import EDGE, ClaimVerdict
+from lsc_engine.analysis.compare import Comparison, Row, levels_against
+from lsc_engine.analysis.levels import UNITS, is_loss
+from lsc_engine.analysis.study_values import StudyValues
+from lsc_engine.analysis.tuning import in_grid_order, last_value, values_text
+from lsc_engine.analysis.verdict import at_values, chosen
+from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
+from lsc_engine.report.markdown import NONE, bullets, md, percent, short, table
+
+_FEW_SEEDS = 3
+# What the results of claims mean, for who reads one page only.
+_READING = {
+    "faster": "Faster: at every level that the preset fixes, the epochs to it are fewer, by more than the resolution "
+    "of the evaluations, each variant with the settings that bring it there first. It holds where that is so in every "
+    "seed. Differs by level: at some levels only; by seed: in some seeds only. Depends on the rate: at settings that "
+    "both tried the other is ahead.",
+    "better": "Better: every seed ends ahead, and the mean by more than the margin.",
+    "similar": "As good as: every seed ends at most the margin behind, or ahead.",
+    "equal": "Equal: every seed ends within the margin, either way.",
+    "fails": "Fails: every seed ends below the threshold, or diverges. The threshold is the claim's.",
+    "works": "Works: every seed ends at the threshold or beyond. The threshold is the claim's.",
+    "bound": "In every row of every table that has the column.",
+}
+
+
+def checked_sections(values: StudyValues, verdicts: Sequence[ClaimVerdict]) -> dict[str, str]:
+    """Title -> the sections of a page that are made of its values.csv and of nothing else."""
+    comparison = values.comparison
+    if comparison is None:
+        return {"Verdict": _verdict_table(verdicts, 0), "Levels": "", "Learning rates": ""}
+    return {
+        "Verdict": _verdict_table(verdicts, min(len(row.runs) for row in comparison.rows)),
+        "Levels": _level_tables(values, comparison) if comparison.baseline.levels else "",
+        "Learning rates": _rate_tables(values, comparison) if comparison.tries else "",
+    }
+
+
+def _verdict_table(verdicts: Sequence[ClaimVerdict], seeds: int) -> str:
+    """Every claim with whose it is, and its verdict by accuracy and by loss."""
+    if not verdicts:
+        return ""
+    marked = any(one.source for one in verdicts)
+    head = ("claim", *(["whose"] if marked else []), "tested as", "by accuracy", "by loss", "measured")
+    rows = []
+    for one in verdicts:
+        cells = [one.text, *([one.source] if marked else []), _tested_as(one)]
+        rows.append([md(cell) or NONE for cell in (*cells, one.accuracy, one.loss, "; ".join(one.details))])
+    meanings = bullets(
+        _READING[result] for result in dict.fromkeys(one.result for one in verdicts) if result in _READING
+    )
+    few = f"Told from {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
+    return "\n\n".join([table(head, rows), meanings, *([few] if 0 < seeds < _FEW_SEEDS else [])])
+
+
+def _tested_as(one: ClaimVerdict) -> str:
+    if one.result == "bar":
+        return f"bar of {one.variant}"
+    if one.result == "bound":
+        return one.about
+    if one.about:
+        return f"{one.variant} {one.result}: {one.about}"
+    if one.result in ("similar", "equal"):
+        return f"{one.variant} {'as good as' if one.result == 'similar' else 'equal to'} {one.against}"
+    return f"{one.variant} {one.result}" + (f" than {one.against}" if one.against else "")
+
+
+# --- levels -----------------------------------------------------------------------------------------------------------
+
+
+def _goal(metric: str, level: float) -> str:
+    return f"**{md(metric)} {f'{level:g}' if is_loss(metric) else f'{100 * level:g} %'}**"
+
+
+def _level_tables(values: StudyValues, comparison: Comparison) -> str:
+    """Steps, epochs and seconds to each level, every variant with its best settings for it, and how much sooner than
+    what a claim names, else the baseline, with the range over seeds."""
+    base = comparison.baseline
+    against = _references(values, comparison)
+    tuned = bool(comparison.tries)
+    several = len(set(against.values())) > 1
+    head = ["variant", *(["best with"] if tuned else []), *(["against"] if several else [])]
+    head += [word for unit in UNITS for word in (unit, "sooner")]
+    parts = []
+    stuck: dict[str, str] = {}
+    for level in base.levels:
+        aim = level_purpose(values.levels, "loss" if is_loss(level.metric) else "accuracy")
+        assert aim is not None
+        rows = []
+        for name in values.variants:
+            row, best = chosen(comparison, values.key(name), aim)
+            other = chosen(comparison, values.key(against[name]), aim)[0] if name in against else None
+            if row is None:
+                continue
+            if other is not None and other.at_trivial_loss is not None:
+                stuck[other.label] = other.at_trivial_loss
+                other = None
+            found = levels_against(row, other or row, {level.metric: [level.level]})[0]
+            mark = " (baseline)" if row.label == base.label else ""
+            cells = [row.label + mark + (" †" if row.at_trivial_loss else "")]
+            cells += [values_text(best.values) if best is not None else NONE] if tuned else []
+            cells += [values.label(against[name]) if name in against else NONE] if several else []
+            for unit in UNITS:
+                cells += [found.text(unit), str(found.faster[unit]) if other is not None else NONE]
+            rows.append([md(cell) for cell in cells])
+        text = table(head, rows, "l" * (1 + tuned + several) + "rrrrrr")
+        parts.append(f"{_goal(level.metric, level.level)}\n\n{text}")
+    parts += [f"{md(label)} is {why}: no speed-up is told against it." for label, why in stuck.items()]
+    if len(stuck) < len(set(against.values())):
+        place = "" if several else f" against {md(values.label(next(iter(against.values()))))}"
+        parts.append(
+            f"Sooner{place}: in brackets the range over seeds. `>` of a place: not reached in so long. `>×`: at least "
+            "so much, as the other did not reach it in every seed, or this one was there at its first evaluation. Busy "
+            "machine, unsteady seconds: not compared, as they tell of the machine."
+        )
+    return "\n\n".join(parts)
+
+
+def _references(values: StudyValues, comparison: Comparison) -> dict[str, str]:
+    """Variant -> the one that a claim compares it with, else the baseline; none for what others are compared with."""
+    usual = values.name(comparison.baseline.runs[0])
+    found: dict[str, str] = {}
+    for claim in values.judged_claims:
+        other = claim.against or usual
+        there = values.row(claim.variant) is not None and values.row(other) is not None
+        if there and claim.variant != other and claim.result not in ("fails", "works"):
+            found.setdefault(claim.variant, other)
+    named = {usual, *found.values()}
+    return {**found, **{name: usual for name in values.variants if name not in named and name not in found}}
+
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+
+def _rate_tables(values: StudyValues, comparison: Comparison) -> str:
+    """Every variant at every setting that was tried, by what the claims judge, the best one of each in bold."""
+    groups = {name: row.group for name in values.variants if (row := values.row(name)) is not None}
+    usual = values.name(comparison.baseline.runs[0])
+    aims = purposes(values.judged_claims, values.levels, usual, values.by or CLAIMS, groups)
+    at = {name: at_values(comparison, values.key(name)) for name in groups}
+    tried = in_grid_order([one for tries in comparison.tries.values() for one in tries])
+    columns = list(dict.fromkeys(values_text(one.values) for one in tried))
+    parts = []
+    for aim in dict.fromkeys(aim for own in aims.values() for aim in own):
+        for metric, level in reversed(aim.levels) if aim.levels else [(aim.metric, None)]:
+            rows = []
+            for name in (name for name in groups if aim in aims[name]):
+                _, best = chosen(comparison, values.key(name), aim)
+                bold = values_text(best.values) if best is not None else ""
+                cells = [_rate_cell(at[name].get(text), metric, level, text == bold) for text in columns]
+                rows.append([md(values.label(name)), *cells, EDGE if best is not None and best.edge else ""])
+            goal = f"Epochs to {_goal(metric, level)}" if level is not None else f"**{md(metric)}** at the end of a try"
+            text = table(("variant", *map(md, columns), ""), rows, "l" + "r" * len(columns))
+            parts.append(f"{goal}:\n\n{text}")
+    seeds = sorted({run.seed for run in values.tries})
+    others = {run.status().shown_state for run in values.tries} - {"finished"}
+    parts.append(
+        f"Tries have seed {', '.join(map(str, seeds))}; where a setting also trained over the seeds, the mean is over "
+        "all of its runs. In bold the best of the tries, which trained over the seeds; a grid whose best value lies at "
+        "its edge grows, at most twice each way."
+    )
+    parts += [f"States other than finished: {', '.join(sorted(others))}."] if others else []
+    return "\n\n".join(parts)
+
+
+def _rate_cell(row: Row | None, metric: str, level: float | None, best: bool) -> str:
+    if row is None:
+        return NONE
+    if row.states.get(row.runs[0].seed) == "diverged":
+        text = "diverged"
+    elif level is not None:
+        text = levels_against(row, row, {metric: [level]})[0].text("epochs")
+    else:
+        # Tries may be shorter than the runs over the seeds: the end is that of the try.
+        last = last_value(row.runs[0], metric)
+        text = NONE if last is None else short(last) if is_loss(metric) else f"{percent(last)} %"
+    return f"**{md(text)}**" if best else md(text)
