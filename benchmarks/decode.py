@@ -159,7 +159,7 @@ def _check(z: Tensor, table: Tensor, ours: Tensor, theirs: Tensor) -> None:
 def _evaluation(classes: int, images: int, quick: bool) -> list[dict[str, Any]]:
     """The whole of `evaluate` with the label by an exhaustive search and by structure, V21 at n_min."""
     from lsc_engine.data import Batch
-    from lsc_engine.models.encoder import Encoder
+    from lsc_engine.models.backbones.encoder import Encoder
     from lsc_engine.training.evaluate import evaluate
 
     n = n_min("V21", classes)
@@ -168,7 +168,7 @@ def _evaluation(classes: int, images: int, quick: bool) -> list[dict[str, Any]]:
     table = baselines.table_of(made, head.order, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Encoder(3, 32, n, 0.1 if quick else 1.0).to(memory_format=torch.channels_last)
+        model = Encoder().build(3, 32, n, 0.1 if quick else 1.0)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(images, 3, 32, 32, generator=generator)
     labels = torch.randint(classes, (images,), generator=generator)

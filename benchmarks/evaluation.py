@@ -23,7 +23,7 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.evaluate import evaluate
-from lsc_engine.training.session import Session
+from lsc_engine.training.trainer import Session
 
 from . import baselines
 from .measure import milliseconds, wait

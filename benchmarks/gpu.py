@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from lsc_engine.bench import Check, Result, Table, machine
 from lsc_engine.data import Batches
 from lsc_engine.data.source import TensorSource
-from lsc_engine.heads import Head
+from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.models.encoder import Encoder
-from lsc_engine.models.vit import build_timm
+from lsc_engine.models.backbones.encoder import Encoder
+from lsc_engine.models.backbones.vit import build_timm
 from lsc_engine.training.step import make_loss, make_optimizer
 from lsc_engine.vectors import Order, system
 
@@ -249,7 +249,7 @@ def build(case: Case, device: torch.device) -> tuple[Callable[[], Tensor], float
 
 def _model(case: Case) -> nn.Module:
     if case.model == "encoder":
-        return Encoder(3, case.size, DIM).to(memory_format=torch.channels_last)
+        return Encoder().build(3, case.size, DIM, 1.0)
     return build_timm(case.model.removeprefix("timm:"), 3, case.size, DIM, {})
 
 

@@ -166,12 +166,12 @@ def layer_bytes(label: str, n: int, classes: int, batch: int) -> float:
 
 def encoder_step(batch: int, n: int, device: str, quick: bool) -> float:
     """Seconds of a training step of the encoder of the papers' size at 32 px, without a head."""
-    from lsc_engine.models.encoder import Encoder
+    from lsc_engine.models.backbones.encoder import Encoder
     from lsc_engine.training.step import make_optimizer
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Encoder(3, 32, n, 0.1 if quick else 1.0).to(device, memory_format=torch.channels_last)
+        model = Encoder().build(3, 32, n, 0.1 if quick else 1.0).to(device)
     optimizer = make_optimizer("adamw", list(model.parameters()), lr=1e-5, weight_decay=1e-5, momentum=0.0)
     images = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
 

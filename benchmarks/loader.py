@@ -21,7 +21,7 @@ from lsc_engine.data.pack import Manifest, PackedReader
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
 from lsc_engine.data.spectrum import SpectrumSource
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.models.encoder import Encoder
+from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.training.step import make_optimizer
 from lsc_engine.vectors import Order, n_min, system
 
@@ -77,7 +77,7 @@ def _step(classes: int, width: float, device: torch.device) -> Callable[[torch.T
     head = LscHead(made, Order.make("shuffled", made, 0), classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Encoder(3, SIZE, n, width).to(device, memory_format=torch.channels_last)
+        model = Encoder().build(3, SIZE, n, width).to(device)
     optimizer = make_optimizer("adamw", list(model.parameters()), lr=1e-4, weight_decay=1e-5, momentum=0.0)
     vectors_of = head.order.index
 

@@ -23,8 +23,8 @@ from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.loop import train
-from lsc_engine.training.session import Session
 from lsc_engine.training.signals import Signals
+from lsc_engine.training.trainer import Session
 
 from .measure import Timed, milliseconds, same, wait
 

@@ -14,7 +14,7 @@ import torch
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.config import plan_study
-from lsc_engine.models.sizes import describe
+from lsc_engine.heads.model_sizes import model_sizes
 from lsc_engine.vectors import n_min
 
 from .measure import megabytes
@@ -101,7 +101,7 @@ def _config(method: str, classes: int, model: str, size: int, batch: int) -> Any
 def _described(method: str, classes: int, model: str, size: int) -> dict[str, Any]:
     config = _config(method, classes, model, size, 1)
     dim = n_min(SYSTEM, classes) if method == "lsc" else None
-    return describe(config, channels=3, size=size, dim=dim, classes=classes)
+    return model_sizes(config, channels=3, size=size, dim=dim, classes=classes)
 
 
 def _largest(method: str, classes: int, model: str, size: int, cap: int, device: str) -> int:
@@ -125,8 +125,8 @@ def _largest(method: str, classes: int, model: str, size: int, cap: int, device:
 
 def _step_fits(method: str, classes: int, model: str, size: int, batch: int, device: str) -> bool:
     """Do two whole training steps fit?"""
-    from lsc_engine.heads import build_head
-    from lsc_engine.models import build_model
+    from lsc_engine.heads.build import build_head
+    from lsc_engine.models.build import build_model
     from lsc_engine.training.devices import autocast_dtype
     from lsc_engine.training.step import make_loss, make_optimizer
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.heads import Head
+from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.models.encoder import Encoder
-from lsc_engine.models.sizes import _activation_bytes
+from lsc_engine.heads.model_sizes import activation_bytes
+from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.training.step import make_loss, make_optimizer
 from lsc_engine.vectors import Order, system
 
@@ -90,7 +90,7 @@ def _step(
 ) -> tuple[Callable[[], Any], nn.Module, Head]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Encoder(3, SIZE, DIM, width).to(device, memory_format=torch.channels_last)
+        model = Encoder().build(3, SIZE, DIM, width).to(device)
     made = system("V21", DIM)
     head: Head = CrossEntropyHead(DIM, classes, None, 0)
     if method == "lsc":
@@ -139,7 +139,7 @@ def _operations(model: nn.Module, head: Head, classes: int) -> float:
 
     width = model.levels[0][0].out_channels / 64  # type: ignore[index,union-attr,operator]
     with torch.device("meta"):
-        shape = Encoder(3, SIZE, DIM, float(width))
+        shape = Encoder().build(3, SIZE, DIM, float(width))
         layer = nn.Linear(DIM, classes) if isinstance(head, CrossEntropyHead) else nn.Identity()
         images = torch.empty(2, 3, SIZE, SIZE)
     counter = FlopCounterMode(display=False)
@@ -152,7 +152,7 @@ def _bytes(model: nn.Module, head: Head, batch: int) -> float:
     parameters = sum(p.numel() for p in [*model.parameters(), *head.parameters()])
     with torch.device("meta"):
         width = model.levels[0][0].out_channels / 64  # type: ignore[index,union-attr,operator]
-        kept = _activation_bytes(Encoder(3, SIZE, DIM, float(width)), 3, SIZE)
+        kept = activation_bytes(Encoder().build(3, SIZE, DIM, float(width)), 3, SIZE)
     logits = 4 * head.classes if isinstance(head, CrossEntropyHead) else 0
     # AdamW: weight, gradient and two moments read, weight and moments written.
     return 2.0 * batch * (kept + logits) + 7 * 4.0 * parameters

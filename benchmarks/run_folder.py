@@ -74,8 +74,8 @@ def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) ->
     from lsc_engine.config import derive
     from lsc_engine.training.devices import cpu_threads
     from lsc_engine.training.loop import train
-    from lsc_engine.training.session import Session
     from lsc_engine.training.signals import Signals
+    from lsc_engine.training.trainer import Session
 
     sets = (f'train.duration="{epochs} epochs"',)
     (plan,) = plan_study(preset, name="logging", variants=(variant,), seeds=(0,), sets=sets).runs

@@ -17,8 +17,8 @@ from lsc_engine.errors import LscError, UsageError, did_you_mean
 from lsc_engine.userpaths import absent, user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.training.applying import Pictures, Prediction
-    from lsc_engine.training.trained import Trained
+    from lsc_engine.training.inference import Pictures, Prediction
+    from lsc_engine.training.trained_run import Trained
 
 Dataset = Annotated[
     str | None, typer.Option("--dataset", metavar="NAME", help="Another data set. Default: the run's own.")
@@ -74,7 +74,7 @@ def embed(
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
     file = _free(user_path(out or f"{stem}.safetensors"), force)
-    from lsc_engine.training.applying import Wanted, embed_all, names_for, open_images, save_embeddings
+    from lsc_engine.training.inference import Wanted, embed_all, names_for, open_images, save_embeddings
 
     trained = _open(found, device, data_dir, at, plugin)
     source, notes = open_images(trained, Wanted(dataset, split, path, classes), data_dir)
@@ -146,7 +146,7 @@ def predict(
     if given and len(nothing) == len(given):
         raise UsageError(*nothing)
     file = _free(user_path(out), force, (".csv",)) if out is not None else None
-    from lsc_engine.training.applying import Pictures, Wanted, image_paths, open_pictures, predict_all
+    from lsc_engine.training.inference import Pictures, Wanted, image_paths, open_pictures, predict_all
 
     trained = _open(found, device, data_dir, at, plugin)
     if given:
@@ -188,7 +188,7 @@ def _free(file: Path, force: bool, endings: tuple[str, ...] = _ENDINGS) -> Path:
 def _open(found: Any, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None) -> Trained:
     from lsc_engine.plugins import load_plugins
     from lsc_engine.training.devices import pick_device
-    from lsc_engine.training.trained import open_trained
+    from lsc_engine.training.trained_run import open_trained
 
     load_plugins(plugin or [])
     trained = open_trained(found, device=pick_device(device), data_dir=data_dir, at=at)

@@ -151,7 +151,7 @@ def fork_run(
     check_models([config], place)
     check_place(place, importing=not detach)
     if moved_from(parent.path, config.data.path) is not None:
-        from lsc_engine.training.pictures import check_moved
+        from lsc_engine.training.run_images import check_moved
 
         check_moved(parent.path, config, place.data_dir, say)
     total = derive(config, place.data_dir).total_steps
@@ -250,12 +250,12 @@ def check_models(configs: Iterable[RunConfig], place: Place) -> None:
             asked[(repr(config.model), repr(config.target), d.channels, d.image_size, d.n, d.classes)] = (config, d)
     if not asked:
         return
-    from lsc_engine.models import describe
+    from lsc_engine.heads.model_sizes import model_sizes
 
     faults: list[str] = []
     for config, d in asked.values():
         try:
-            describe(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
+            model_sizes(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
         except UsageError as error:
             faults += error.faults
     if faults:

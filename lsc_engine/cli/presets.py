@@ -229,10 +229,10 @@ def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
 
 
 def _size(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) -> dict[str, Any]:
-    from lsc_engine.models import describe
+    from lsc_engine.heads.model_sizes import model_sizes
 
     channels, pixels, classes = row["channels"], row["image_size"], row["classes"]
-    size = describe(config, channels=channels, size=pixels, dim=row["n"], classes=classes, teacher=teacher)
+    size = model_sizes(config, channels=channels, size=pixels, dim=row["n"], classes=classes, teacher=teacher)
     # A class layer on an embedding of this width would add this many weights and biases.
     layer = (size["dim"] + 1) * row["classes"]
     return {

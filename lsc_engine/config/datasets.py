@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsc_engine import plugins
+from lsc_engine import registry
 from lsc_engine.config.folders import images_in, listed, read_layout, unreadable
 from lsc_engine.config.listing import bad_among, list_files, no_images, read_record, record_path, stored_split
 from lsc_engine.errors import UsageError
@@ -174,7 +174,7 @@ def facts_of(dataset: str) -> Facts:
     """What is known of a data set, a plugin's included. UsageError where a plugin does not say."""
     if dataset in DATASETS:
         return DATASETS[dataset]
-    known = getattr(plugins.load("datasets", dataset, "data.dataset"), "facts", None)
+    known = getattr(registry.DATASETS.load_plugin(dataset, "data.dataset"), "facts", None)
     if not isinstance(known, Facts) or known.images is None or known.classes is None:
         raise UsageError(f'data.dataset: plugin "{dataset}" needs an attribute facts, with its images and classes')
     for each in (known.class_images, known.class_val_images):

@@ -15,8 +15,8 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.config import values
 from lsc_engine.config.values import (
     DATASET_NAMES,
-    LOSSES,
-    MODELS,
+    LOSS_NAMES,
+    MODEL_NAMES,
     ORDERS,
     AnyLength,
     DatasetName,
@@ -98,7 +98,7 @@ class Model(Section):
     """[model]: the backbone, image -> embedding."""
 
     name: Annotated[str, AfterValidator(values.model_name)] = _setting(
-        ..., "The backbone.", kind="open", choices=(*MODELS, "timm:NAME")
+        ..., "The backbone.", kind="open", choices=(*MODEL_NAMES, "timm:NAME")
     )
     dim: Annotated[int | str | None, BeforeValidator(values.dim)] = _setting(
         None,
@@ -160,7 +160,7 @@ class Target(Section):
         None,
         "1 - cosine to the centre, the distance beyond the cluster radius, or both.",
         kind="choice",
-        choices=LOSSES,
+        choices=LOSS_NAMES,
         shown="cosine",
     )
     radius: Annotated[float | str | None, BeforeValidator(values.radius)] = _setting(

@@ -10,20 +10,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from lsc_engine import plugins
 from lsc_engine.common.formatting import quoted
 from lsc_engine.config.durations import PROGRESS, Duration
 from lsc_engine.errors import did_you_mean
+from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
 from lsc_engine.vectors.names import fault as system_fault
 
-MODELS = ("encoder", "mlp", "vit-s", "vit-b")
+MODEL_NAMES = ("encoder", "mlp", "vit-s", "vit-b")
 ETF_LAYERS = ("none", "feed-forward", "adaptive")
 ORDERS = ("shuffled", "sequential", "lexicographic")
 DIM_MAX = 65_536
 DATASET_NAMES = (
     "digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum", "printed-digits",
 )  # fmt: skip
-LOSSES = ("cosine", "distance", "cosine+distance")
+LOSS_NAMES = ("cosine", "distance", "cosine+distance")
 
 
 def duration(*units: str, zero: bool = False) -> Any:
@@ -45,19 +45,19 @@ def listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def one_of(kind: str, built_in: tuple[str, ...]) -> Any:
-    """A name of `built_in`, or one that a plugin brings for `kind`."""
+def one_of(registry: Registry[Any], built_in: tuple[str, ...]) -> Any:
+    """A name of `built_in`, or one that a plugin adds."""
 
     def check(value: Any) -> Any:
-        if value in built_in or value in (brought := plugins.names(kind)):
+        if value in built_in or value in (brought := registry.plugin_names()):
             return value
         raise ValueError(f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], [*built_in, *brought])}")
 
     return BeforeValidator(check)
 
 
-DatasetName = Annotated[str, one_of("datasets", DATASET_NAMES)]
-LossName = Annotated[str, one_of("losses", LOSSES)]
+DatasetName = Annotated[str, one_of(DATASETS, DATASET_NAMES)]
+LossName = Annotated[str, one_of(LOSSES, LOSS_NAMES)]
 Length = Annotated[str, duration(*PROGRESS)]
 LengthOrNone = Annotated[str, duration(*PROGRESS, zero=True)]
 AnyLength = Annotated[str, duration(*PROGRESS, "minutes")]
@@ -106,12 +106,12 @@ def order(value: str) -> str:
 
 def model_name(value: str) -> str:
     """The name of a backbone."""
-    if value in MODELS or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
+    if value in MODEL_NAMES or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
         return value
-    installed = plugins.names("models")
+    installed = MODELS.plugin_names()
     if value in installed:
         return value
-    raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODELS, 'timm:NAME', *installed])}")
+    raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODEL_NAMES, 'timm:NAME', *installed])}")
 
 
 def etf_layers(value: Any) -> Any:

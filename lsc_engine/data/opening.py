@@ -8,7 +8,7 @@ from typing import Literal, Protocol, overload
 
 import torch
 
-from lsc_engine import plugins
+from lsc_engine import registry
 from lsc_engine.config.datasets import DATASETS, IMAGE_FILES, count, facts_of, locate, missing_sentence
 from lsc_engine.data import cifar10, digits, fashion_mnist, folders, printed
 from lsc_engine.data.arrays import Arrays
@@ -75,7 +75,7 @@ def open_source(
     device = torch.device(device)
     if split not in ("train", "val"):
         raise UsageError(f"split {split!r}: {did_you_mean(split, ('train', 'val'))}")
-    if data.dataset not in (known := [*DATASETS, *plugins.names("datasets")]):
+    if data.dataset not in (known := [*DATASETS, *registry.DATASETS.plugin_names()]):
         raise UsageError(f"data.dataset: {data.dataset}: {did_you_mean(data.dataset, known)}")
     source = _open(data, split, None if data_dir is None else Path(data_dir), device, say)
     if source is not None and data.labels == "class" and not source.class_names:
@@ -150,7 +150,7 @@ def _from_plugin(
     """What a plugin opens, if it is what its facts promised: the steps of a run are counted from them."""
     if unique and split == "val":
         return None
-    made = plugins.load("datasets", data.dataset, "data.dataset")(
+    made = registry.DATASETS.load_plugin(data.dataset, "data.dataset")(
         split=split,
         unique=unique,
         count=data.classes,

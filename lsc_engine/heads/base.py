@@ -1,9 +1,7 @@
-"""What every head does. The training loop knows heads, never methods."""
+"""The interface of a head. The training loop knows heads, never methods."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,29 +12,34 @@ from torch import Tensor, nn
 class Head(nn.Module):
     """Embeddings [B, n] -> loss and labels.
 
-    A head sees a label twice: `target` turns class labels into what the loss needs, once, where labels are made;
-    `loss` then works on that. Its parameters, if any, are trained with the backbone's.
+    Class labels are turned into targets first (`target`), outside of the training step, and `loss` takes those. The
+    parameters of a head, if it has any, are trained with the backbone's.
     """
 
     classes: int
     dim: int | None
-    views = False
+    two_views = False
     """Whether a training batch holds two augmented views of each image, [B, 2, C, S, S]."""
-    labelled = True
-    """Whether labels are learnt, and `losses` and `predict` mean something."""
+    learns_labels = True
+    """Whether `losses` and `predict` have a meaning."""
+    directional = True
+    """Whether only the direction of an embedding counts."""
+    free_radius: float | None = None
+    """The distance from the own centre below which the loss is 0."""
+    min_angle: float | None = None
+    """The smallest angle between two centres in degrees; None for learned ones."""
 
     def target(self, labels: Tensor) -> Tensor:
-        """What `loss` takes for the class labels [B] int64: [B] or [B, k] int64."""
+        """What `losses` takes for the class labels [B] int64: [B] or [B, k] int64."""
         return labels
 
-    def for_step(self, labels: Tensor) -> Tensor:
-        """What `batch_loss` takes for the labels of many batches: `target`, with all of it that can be computed before
-        the step; its rows are those of the labels, int64."""
+    def training_target(self, labels: Tensor) -> Tensor:
+        """What `batch_loss` takes for the labels of many batches, computed before their steps: [B] or [B, k] int64."""
         return self.target(labels)
 
     def prepare(self, device: torch.device) -> None:
-        """Make now, on `device`, the small constants that would otherwise appear during the first step: a compiled
-        step would be compiled again for them."""
+        """Create the small constants on `device` that would otherwise appear during the first step: a compiled step
+        would be compiled again for them."""
 
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         """The loss of each image, [B] float32, for embeddings [B, n] and `target(labels)`."""
@@ -47,13 +50,13 @@ class Head(nn.Module):
         return self.losses(z, target).mean()
 
     def batch_loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        """The loss of a training batch that `model` embeds, a float32 scalar: images [B, C, S, S], or views."""
+        """The loss of a training batch embedded by `model`, a float32 scalar: images [B, C, S, S], or two views."""
         return self.loss(model(images), target)
 
-    def take_over(self, tensors: Mapping[str, Tensor], rows: Sequence[int] | None = None) -> list[str]:
-        """Begin with what fits of another head's state, and name it. A head without parameters has nothing.
+    def start_from(self, tensors: Mapping[str, Tensor], rows: Sequence[int] | None = None) -> list[str]:
+        """Copy what fits from the state of another head; returns descriptions of the copied parameters.
 
-        `rows`: for each class its number there, -1 for none; None where the first classes here are the first there.
+        `rows`: for each class its number in the other head, -1 for a new class; None if the numbers are the same.
         """
         return []
 
@@ -61,29 +64,18 @@ class Head(nn.Module):
         """The label [B] int64 of each embedding [B, n], exact over the classes in use."""
         raise NotImplementedError
 
-    def inside(self, z: Tensor, target: Tensor) -> Tensor | None:
-        """[B] bool: is the image closer to its own centre than half the smallest angle? None where there is none."""
+    def within_half_angle(self, z: Tensor, target: Tensor) -> Tensor | None:
+        """[B] bool: is the image closer to its own centre than half the smallest angle? None for learned centres."""
         return None
 
-    free_length: bool = True
-    """Whether only the direction of an embedding counts."""
-    free_radius: float | None = None
-    """The distance from the own centre within which the loss is 0, if there is one."""
-    min_angle: float | None = None
-    """The smallest angle between two centres in degrees; None where they are learned."""
-
-    def shown(self, z: Tensor) -> Tensor:
+    def project(self, z: Tensor) -> Tensor:
         """The embeddings [B, n] in the space of the centres, [B, m]."""
         return z
 
     def centres(self, labels: Tensor) -> Tensor | None:
-        """Where images of the classes [B] int64 belong, [B, m] float32; None where the method has no such place."""
+        """The centres of the classes [B] int64, [B, m] float32; None for a method without centres."""
         return None
 
     def record(self) -> dict[str, Any]:
-        """Everything that decides which label an embedding has, as plain values; kept in source.json."""
+        """Plain values that decide which label an embedding has; in source.json and in the run's fingerprint."""
         raise NotImplementedError
-
-    def fingerprint(self) -> str:
-        """sha256 of `record()`: a checkpoint of another fingerprint cannot be continued with this head."""
-        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lsc_engine import plugins
 from lsc_engine.config import bottleneck_width
-from lsc_engine.config.sections import LOSSES
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
-from lsc_engine.heads.distil import DistilHead, Teacher
-from lsc_engine.heads.lsc import LscHead
+from lsc_engine.heads.distillation import DistillationHead, Teacher
+from lsc_engine.heads.loss import Loss
+from lsc_engine.heads.lsc import LscHead, PluginLoss
 from lsc_engine.heads.ssl import SelfSupervisedHead
+from lsc_engine.registry import LOSSES
 from lsc_engine.vectors import Order, VectorSystem, system
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def build_head(
 ) -> Head:  # fmt: skip
     """The head of `config` for embeddings [B, dim].
 
-    `table` [rows, n]: the rows of `embeddings:` or `file:`; `means` [rows, n]: the class means that choose the vectors
-    of order nearest; `teacher`: whose logits teach a class layer.
+    `table` [rows, n]: the vectors of a system `embeddings:` or `file:`; `means` [rows, n]: the class means that choose
+    the vectors of order nearest; `teacher`: whose logits teach a class layer.
     """
     target = config.target
     if target.method == "ssl":
@@ -37,35 +37,35 @@ def build_head(
         return SelfSupervisedHead(dim, classes, target.temperature)
     if target.method == "lsc":
         return _lsc(config, classes, dim, table, means)
-    narrow = bottleneck_width(target.bottleneck, classes)
+    bottleneck = bottleneck_width(target.bottleneck, classes)
     if teacher is None:
-        return CrossEntropyHead(dim, classes, narrow, seed)
+        return CrossEntropyHead(dim, classes, bottleneck, seed)
     assert target.teacher_weight is not None
     assert target.temperature is not None
-    return DistilHead(
-        dim, classes, narrow, seed, teacher=teacher, weight=target.teacher_weight, temperature=target.temperature
+    return DistillationHead(
+        dim, classes, bottleneck, seed, teacher=teacher, weight=target.teacher_weight, temperature=target.temperature
     )
 
 
 def _lsc(config: RunConfig, classes: int, dim: int, table: Tensor | None, means: Tensor | None) -> LscHead:
     target = config.target
     assert target.system is not None
-    kind = target.loss or "cosine"
-    made = system(target.system, dim, classes=classes, table=table)
-    if made.count < classes:
-        raise UsageError(f"target.system: {target.system} at n = {dim} has {made.count} vectors, {classes} are needed")
-    return LscHead(
-        made,
-        _order(target.order or "shuffled", made, config.seed, classes, means),
-        classes,
-        loss=kind,
-        own=None if kind in LOSSES else plugins.load("losses", kind, "target.loss")(made),
-        radius=1.0 if target.radius is None else target.radius,
-        cluster_radius=target.cluster_radius or 0.0,
-        weights=target.weights or (1.0, 1.0),
-        within=target.within,
-        within_weight=target.within_weight or 0.0,
-    )
+    vectors = system(target.system, dim, classes=classes, table=table)
+    if vectors.count < classes:
+        raise UsageError(
+            f"target.system: {target.system} at n = {dim} has {vectors.count} vectors, {classes} are needed"
+        )
+    order = _order(target.order or "shuffled", vectors, config.seed, classes, means)
+    loss = _loss(config, target.loss or "cosine", vectors)
+    return LscHead(vectors, order, classes, loss, within=target.within, within_weight=target.within_weight or 0.0)
+
+
+def _loss(config: RunConfig, name: str, vectors: VectorSystem) -> Loss:
+    if name not in LOSSES.built_in:
+        return PluginLoss(name=name, function=LOSSES.load_plugin(name, "target.loss")(vectors))
+    loss: type[Loss] = LOSSES.built_in[name]
+    settings = {key: getattr(config.target, key) for key in loss.model_fields}
+    return loss(**{key: value for key, value in settings.items() if value is not None})
 
 
 def _order(kind: str, system: VectorSystem, seed: int, classes: int, means: Tensor | None) -> Order:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lsc_engine.heads.base import Head
 
-# Rows of logits made at once in `predict`: 64 Mi floats, 256 MB, whatever the number of classes.
+# Logits in memory at once in `predict`: 64 Mi floats, 256 MB, whatever the number of classes.
 LOGITS_AT_ONCE = 2**26
 
 
@@ -30,7 +30,7 @@ class CrossEntropyHead(Head):
             self.layer = nn.Linear(bottleneck or dim, classes)
 
     @property
-    def in_a_row(self) -> list[str]:
+    def consecutive_linear_layers(self) -> list[str]:
         """Names of the linear layers, first to last."""
         return ["narrow", "layer"] if self.bottleneck else ["layer"]
 
@@ -43,35 +43,30 @@ class CrossEntropyHead(Head):
         return F.cross_entropy(self.logits(z).float(), target, reduction="none")
 
     @torch.no_grad()
-    def take_over(self, tensors: Mapping[str, Tensor], rows: Sequence[int] | None = None) -> list[str]:
-        """The rows of the classes that another class layer has too; those of further classes stay as they were drawn
-        (the "random weights" that arXiv:2510.04090, Sec. 5.1.1, says a classifier needs for new classes)."""
+    def start_from(self, tensors: Mapping[str, Tensor], rows: Sequence[int] | None = None) -> list[str]:
+        """Copy the rows of the classes that another class layer has too; those of further classes stay random (as
+        arXiv:2510.04090, Sec. 5.1.1, says of a classifier with new classes)."""
         own = self.state_dict()
-        narrow = tensors.get("narrow.weight")
-        if (narrow is None) != ("narrow.weight" not in own) or (
-            narrow is not None and narrow.shape != own["narrow.weight"].shape
-        ):
+        shapes = [weights["narrow.weight"].shape if "narrow.weight" in weights else None for weights in (own, tensors)]
+        if shapes[0] != shapes[1]:
             return []
-        taken = []
-        for name, given in tensors.items():
-            # The spec of a fixed layer is no row of anything.
-            if name in own and given.is_floating_point() and own[name].shape[1:] == given.shape[1:]:
-                if rows is None or not name.startswith("layer."):
-                    there = here = torch.arange(min(len(given), len(own[name])))
-                else:
-                    there = torch.tensor(rows)
-                    here = (there >= 0).nonzero().squeeze(1)
-                    there = there[here]
-                own[name][here.to(own[name].device)] = given[there.to(given.device)].to(own[name])
-                taken.append(f"{name} ({len(here)} of {len(own[name])} rows)")
-        return taken
+        copied = []
+        for name, theirs in tensors.items():
+            # The spec of a fixed layer is an integer tensor without rows.
+            if name in own and theirs.is_floating_point() and own[name].shape[1:] == theirs.shape[1:]:
+                count = min(len(theirs), len(own[name]))
+                source = torch.tensor(rows if rows is not None and name.startswith("layer.") else range(count))
+                known = (source >= 0).nonzero().squeeze(1)
+                own[name][known.to(own[name].device)] = theirs[source[known].to(theirs.device)].to(own[name])
+                copied.append(f"{name} ({len(known)} of {len(own[name])} rows)")
+        return copied
 
     @torch.no_grad()
     def predict(self, z: Tensor) -> Tensor:
         rows = max(1, LOGITS_AT_ONCE // self.classes)
         return torch.cat([self.logits(part).argmax(1) for part in z.split(rows)])
 
-    def shown(self, z: Tensor) -> Tensor:
+    def project(self, z: Tensor) -> Tensor:
         narrow: Tensor = self.narrow(z)
         return narrow
 

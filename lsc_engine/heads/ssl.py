@@ -21,8 +21,8 @@ from lsc_engine.heads.base import Head
 class SelfSupervisedHead(Head):
     """Takes batches of two views, images [B, 2, C, S, S]. `predict` has no meaning: no label was learnt."""
 
-    views = True
-    labelled = False
+    two_views = True
+    learns_labels = False
 
     def __init__(self, dim: int, classes: int, temperature: float) -> None:
         super().__init__()

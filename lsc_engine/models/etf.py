@@ -9,12 +9,14 @@ the frame then stands in the K = inputs columns, scaled so that the rows have no
 canonical layer is scaled centring, of the first coordinates where it narrows and padded with zeros where it widens.
 
 The weight is not trained and not stored: a checkpoint holds version, frame, seed and sizes, int64. The bias is trained.
+
+A whole network is an nn.ModuleDict of "model" and "head"; a layer's name is its path there, such as "model.blocks.0.0".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,9 +35,9 @@ SPEC = "spec"
 
 
 class FixedLinear(nn.Module):
-    """[..., inputs] -> [..., outputs]: W x + bias with a fixed W; `bias` is taken over as it is, None for none.
+    """[..., inputs] -> [..., outputs]: W x + bias with a fixed W.
 
-    UsageError where there is no simplex: a single output, or a single input below it.
+    UsageError if there is no simplex: a single output, or a single input below it.
     """
 
     spec: Tensor
@@ -49,7 +51,7 @@ class FixedLinear(nn.Module):
         self.corners = outputs if fits_rows else inputs
         if self.corners < 2:
             raise UsageError(f"a layer of {inputs} inputs and {outputs} outputs has no simplex: two corners are needed")
-        # Where the frame stands in the columns, they are longer, for rows of norm 1 in the mean square.
+        # If the frame stands in the columns, they are longer, for rows of norm 1 in the mean square.
         stretch = 1.0 if fits_rows else math.sqrt(outputs / inputs)
         self.scale = stretch * math.sqrt(self.corners / (self.corners - 1))
         self.register_buffer(SPEC, torch.tensor([VERSION, FRAMES.index(frame), seed, inputs, outputs]))
@@ -58,7 +60,7 @@ class FixedLinear(nn.Module):
         self._make(seed)
 
     def _make(self, seed: int) -> None:
-        """Compute the dense W where the forward pass needs one."""
+        """Compute the dense W if the forward pass needs it."""
         device = self.spec.device if self.bias is None else self.bias.device
         if self.kind == "canonical" and self.in_features != self.out_features - 1:
             self.frame = None
@@ -77,7 +79,7 @@ class FixedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The dense W [outputs, inputs], for whoever looks at it; the canonical layer works without it."""
+        """The dense W [outputs, inputs]; the forward pass of the canonical layer works without it."""
         if self.frame is not None:
             return self.frame
         k = self.corners
@@ -105,7 +107,7 @@ class FixedLinear(nn.Module):
 
 
 def _read(spec: Tensor) -> tuple[str, int, int, int]:
-    """Frame, seed, inputs and outputs. UsageError where another version wrote them."""
+    """Frame, seed, inputs and outputs. UsageError if another version wrote them."""
     version, kind, seed, inputs, outputs = spec.tolist()
     if version != VERSION or kind not in range(len(FRAMES)):
         raise UsageError(f"a layer fixed by version {version} of the frames; this program knows {VERSION}")
@@ -139,96 +141,68 @@ def _random_axes(coordinates: int, axes: int, seed: int) -> Tensor:
     return q * r.diagonal().sign()
 
 
-# ------------------------------------------------------------------------------------------------- In a whole network
-def in_a_row(modules: Mapping[str, nn.Module]) -> list[str]:
-    """Names of the linear layers in a row up to the output, first to last: of the backbone, then of the head."""
-    return [f"{name}.{layer}" for name, module in modules.items() for layer in getattr(module, "in_a_row", ())]
-
-
-def feed_forward(modules: Mapping[str, nn.Module]) -> list[str]:
-    """Names of the two layers of every transformer block's feed-forward part, as timm calls them."""
+def consecutive_linear_layers(network: nn.Module) -> list[str]:
+    """Names of the consecutive linear layers up to the output, first to last: of the backbone, then of the head."""
     return [
-        f"{name}.{layer}"
-        for name, module in modules.items()
-        for layer, found in module.named_modules()
-        if isinstance(found, nn.Linear | FixedLinear) and layer.split(".")[-2:] in (["mlp", "fc1"], ["mlp", "fc2"])
+        f"{part}.{layer}"
+        for part, module in network.named_children()
+        for layer in getattr(module, "consecutive_linear_layers", ())
     ]
 
 
-def named_layers(modules: Mapping[str, nn.Module], model: Model) -> list[str]:
-    """Names of the layers that model.etf_layers fixes from the start on. UsageError where there are none such."""
+def layers_to_fix(network: nn.Module, model: Model) -> list[str]:
+    """Names of the layers that model.etf_layers fixes from the start on. UsageError if there are none such."""
     layers = model.etf_layers
     if layers == "feed-forward":
-        found = feed_forward(modules)
+        # The two layers of the feed-forward part of every transformer block, as timm calls them.
+        found = [
+            name
+            for name, layer in network.named_modules()
+            if isinstance(layer, nn.Linear | FixedLinear) and name.split(".")[-2:] in (["mlp", "fc1"], ["mlp", "fc2"])
+        ]
         if not found:
             raise UsageError(f'model.etf_layers: {model.name} has no feed-forward layers fc1 and fc2; take "none"')
         return found
-    row = in_a_row(modules)
-    wanted = fixed_layers(layers, len(row))
-    if wanted and (wanted.start < 0 or wanted.stop > len(row)):
-        raise UsageError(f"model.etf_layers: {layers} of {len(row)} linear layers in a row; take at most {len(row)}")
-    if wanted and len(row) - 1 in wanted:
-        check_output(modules, row[-1])
-    return [row[i] for i in wanted]
+    names = consecutive_linear_layers(network)
+    wanted = fixed_layers(layers, len(names))
+    if wanted and (wanted.start < 0 or wanted.stop > len(names)):
+        raise UsageError(
+            f"model.etf_layers: {layers} of {len(names)} linear layers in a row; take at most {len(names)}"
+        )
+    if wanted and len(names) - 1 in wanted:
+        output = network.get_submodule(names[-1])
+        assert isinstance(output, nn.Linear | FixedLinear)
+        if output.in_features < output.out_features - 1:
+            needed = f"a simplex of {output.out_features} classes needs {output.out_features - 1} inputs"
+            raise UsageError(f"model.etf_layers: the class layer cannot be fixed: {needed}, not {output.in_features}")
+    return [names[i] for i in wanted]
 
 
-def check_output(modules: Mapping[str, nn.Module], name: str) -> None:
-    """UsageError where the output has more classes than a simplex in its input space has corners."""
-    layer = find(modules, name)
-    assert isinstance(layer, nn.Linear | FixedLinear)
-    inputs, outputs = layer.in_features, layer.out_features
-    if inputs < outputs - 1:
-        needed = f"a simplex of {outputs} classes needs {outputs - 1} inputs, not {inputs}"
-        raise UsageError(f"model.etf_layers: the class layer cannot be fixed: {needed}")
-
-
-def fix(modules: Mapping[str, nn.Module], names: Sequence[str], *, frame: str, seeds: Sequence[int]) -> None:
-    """Put fixed layers in the place of the linear ones called `names`; biases stay. `seeds`: one for each."""
-    for name, seed in zip(names, seeds, strict=True):
-        old = find(modules, name)
+def fix_layers(network: nn.Module, seeds: Mapping[str, int], frame: str) -> None:
+    """Replace the linear layers named in `seeds` by fixed ones drawn from those seeds; biases stay."""
+    for name, seed in seeds.items():
+        old = network.get_submodule(name)
         if isinstance(old, nn.Linear):
             new = FixedLinear(old.in_features, old.out_features, frame=frame, seed=seed, bias=old.bias)
-            _put(modules, name, new.to(old.weight.device))
+            parent, _, last = name.rpartition(".")
+            setattr(network.get_submodule(parent), last, new.to(old.weight.device))
 
 
-def adopt(modules: Mapping[str, nn.Module], tensors: Mapping[str, Any]) -> list[str]:
-    """Fix the layers that are fixed in a checkpoint's `tensors` and not yet here; their names."""
-    found = []
-    for name in [name.removesuffix(f".{SPEC}") for name in tensors if name.endswith(f".{SPEC}")]:
-        if isinstance(find(modules, name), nn.Linear):
-            frame, seed, *_ = _read(tensors[f"{name}.{SPEC}"])
-            fix(modules, [name], frame=frame, seeds=[seed])
-            found.append(name)
-    return found
+def fix_layers_of_checkpoint(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Fix the layers that are fixed in a checkpoint's `tensors` and not yet in `network`."""
+    linear = {name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)}
+    for key, spec in tensors.items():
+        name, _, last = key.rpartition(".")
+        if last == SPEC and name in linear:
+            frame, seed, *_ = _read(spec)
+            fix_layers(network, {name: seed}, frame)
 
 
-def fixed_names(modules: Mapping[str, nn.Module]) -> list[str]:
+def fixed_layer_names(network: nn.Module) -> list[str]:
     """Names of the layers that are fixed now."""
-    return [f"{name}.{layer}" for name, layer, _ in _fixed(modules)]
+    return [name for name, layer in network.named_modules() if isinstance(layer, FixedLinear)]
 
 
-def fixed_weights(modules: Mapping[str, nn.Module]) -> int:
-    """How many weights are not trained because their layer is fixed."""
-    return sum(found.in_features * found.out_features for _, _, found in _fixed(modules))
-
-
-def _fixed(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, str, FixedLinear]]:
-    for name, module in modules.items():
-        for layer, found in module.named_modules():
-            if isinstance(found, FixedLinear):
-                yield name, layer, found
-
-
-def find(modules: Mapping[str, nn.Module], name: str) -> nn.Module | None:
-    """The layer of that name, such as "model.blocks.0.0", or None."""
-    top, _, rest = name.partition(".")
-    try:
-        return modules[top].get_submodule(rest)
-    except (KeyError, AttributeError):
-        return None
-
-
-def _put(modules: Mapping[str, nn.Module], name: str, layer: nn.Module) -> None:
-    top, _, rest = name.partition(".")
-    place, _, last = rest.rpartition(".")
-    setattr(modules[top].get_submodule(place), last, layer)
+def fixed_weight_count(network: nn.Module) -> int:
+    """The number of weights that are not trained because their layer is fixed."""
+    return sum(m.in_features * m.out_features for m in network.modules() if isinstance(m, FixedLinear))

@@ -19,7 +19,7 @@ from lsc_engine.runs.read.run import Run
 if TYPE_CHECKING:
     import torch
 
-    from lsc_engine.heads import Head
+    from lsc_engine.heads.base import Head
 
 # Classes whose centres stand for all of them where the constant is searched for, and rows made at once.
 _SAMPLE = 4096
@@ -49,7 +49,7 @@ def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | No
     """The least mean loss of one embedding for all classes, each as frequent as any other."""
     import torch
 
-    from lsc_engine.training.trained import head_of
+    from lsc_engine.training.trained_run import head_of
 
     head = head_of(config, run, classes=classes, dim=derive(config, data_dir).n)
     dim = head.dim

@@ -86,7 +86,7 @@ def trains_in_turn(status: Status) -> bool:
     if who is None or not process.is_alive(who):
         return False
     try:
-        return not any("lsc_engine.training.worker" in word for word in psutil.Process(who.pid).cmdline())
+        return not any("lsc_engine.training.run_worker" in word for word in psutil.Process(who.pid).cmdline())
     except psutil.Error:
         return False
 

@@ -273,7 +273,7 @@ def _ended(job: Job, code: int) -> str:
 
 def _start(job: Job, slot: Slot, arguments: list[str], runs_dir: Path) -> subprocess.Popen[bytes]:
     """A worker in its own session, so that a Ctrl-C in this terminal reaches it once, from here."""
-    command = python_command("-m", "lsc_engine.training.worker", str(job.folder), "--runs-dir", str(runs_dir))
+    command = python_command("-m", "lsc_engine.training.run_worker", str(job.folder), "--runs-dir", str(runs_dir))
     command += ["--data-path", job.place] if job.place is not None else []
     command += ["--like", str(job.like)] if job.like is not None else []
     environment = {**os.environ, **slot.environment, DETACHED: "1"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.data import Batch
-from lsc_engine.heads import Head
+from lsc_engine.heads.base import Head
 
 # Embeddings [B, n] float32, labels [B], predicted labels [B].
 Watcher = Callable[[Tensor, Tensor, Tensor], None]
@@ -40,7 +40,7 @@ def evaluate(
             labels = batch.labels.to(device)
             z = embed(model, batch, device, dtype)
             target = head.target(labels)
-            inside, predicted = head.inside(z, target), head.predict(z)
+            inside, predicted = head.within_half_angle(z, target), head.predict(z)
             right = predicted == labels
             sums[0] += head.losses(z, target).double().sum()
             sums[1] += right.sum()

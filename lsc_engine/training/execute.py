@@ -20,12 +20,12 @@ from lsc_engine.runs.folder.lock import LostRunError, TakenError
 from lsc_engine.runs.folder.machine_load import LoadMeter
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import FinishedError, RunWriter
+from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import cpu_threads, device_name
 from lsc_engine.training.loop import train
-from lsc_engine.training.session import Display, Session
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import CompileFailedError
-from lsc_engine.training.taken import take
+from lsc_engine.training.trainer import Display, Session
 
 # What a run's own exit record says; a whole study is judged in study.py.
 EXIT_CODES = {"finished": 0, "failed": 1, "diverged": 3, "stopped": 143, ELSEWHERE: 1}
@@ -117,7 +117,7 @@ def _train(
             writer.status(total_steps=derived.total_steps)
         if device.type == "cpu":
             torch.set_num_threads(cpu_threads(config.train.batch_size, derived.image_size))
-        taken = take(config, folder, runs_dir, channels=derived.channels, device=device)
+        taken = load_dependencies(config, folder, runs_dir, channels=derived.channels, device=device)
         with attended(go_on, say):
             session = Session(
                 config, derived, folder, device=device, data_dir=data_dir, taken=taken, display=display, say=say,

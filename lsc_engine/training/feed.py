@@ -9,7 +9,7 @@ from torch import Tensor
 from lsc_engine.data import Batch, WorkerLostError
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter
-from lsc_engine.training.session import TRIES, Session
+from lsc_engine.training.trainer import TRIES, Session
 
 
 def feed(session: Session, writer: RunWriter, step: int) -> Iterator[Batch[Tensor]]:

@@ -9,9 +9,9 @@ from lsc_engine.errors import DivergedError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training.feed import feed
 from lsc_engine.training.schedule import is_time, learning_rate
-from lsc_engine.training.session import Session
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import CompileFailedError
+from lsc_engine.training.trainer import Session
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""When things happen, as pure functions of the step: the learning rate, and whether it is time for something."""
+"""When things happen and which random numbers they draw, as pure functions of the step: nothing of it is saved."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 
@@ -21,5 +22,11 @@ def learning_rate(
 
 
 def is_time(step: int, every: int | None, total: int) -> bool:
-    """After `step` steps, is it time for what comes every `every` steps and at the end?"""
+    """Whether something that happens every `every` steps and at the end is due after `step` steps."""
     return step == total or (every is not None and step % every == 0)
+
+
+def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
+    """A 63-bit seed that differs for every purpose and step, the same on every machine and version."""
+    text = ":".join(["lsc", str(seed), purpose, *map(str, numbers)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

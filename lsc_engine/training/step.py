@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from lsc_engine.errors import LscError
-from lsc_engine.heads import Head
+from lsc_engine.heads.base import Head
 
 # What compiles a graph of the step.
 BACKEND = "inductor"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from lsc_engine import plugins
 from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.registry import SYSTEMS
 
 LISTED = (
     "A",
@@ -104,12 +104,12 @@ def fault(name: str) -> str | None:
 
 def plugin_names() -> tuple[str, ...]:
     """Systems that installed packages and plugin files offer, by name only: nothing is imported."""
-    return tuple(plugins.names("systems"))
+    return tuple(SYSTEMS.plugin_names())
 
 
 def plugin(name: str) -> Callable[..., Any]:
     """The factory `(n, classes) -> VectorSystem` behind a plugin's name, imported now. UsageError where it fails."""
-    return plugins.load("systems", name, "target.system")
+    return SYSTEMS.load_plugin(name, "target.system")
 
 
 def source(parsed: Name) -> str:

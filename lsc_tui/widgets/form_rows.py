@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsc_engine import plugins
+from lsc_engine.registry import DATASETS, LOSSES, MODELS, SYSTEMS
 from lsc_engine.userpaths import home_path
 from lsc_engine.vectors.names import SUGGESTED
 from lsc_tui.data.reports import KINDS, made_words
@@ -192,9 +192,9 @@ def device_words(device: str, gpus: Sequence[Gpu]) -> str:
     return f"GPU {device}" if device[:1].isdigit() else device
 
 
-# Settings whose values plugins may add to, and what they bring for them.
-_BROUGHT = {
-    "model.name": "models", "target.system": "systems", "target.loss": "losses", "data.dataset": "datasets",
+# Settings whose values plugins may add to.
+_REGISTRIES = {
+    "model.name": MODELS, "target.system": SYSTEMS, "target.loss": LOSSES, "data.dataset": DATASETS,
 }  # fmt: skip
 
 
@@ -213,7 +213,8 @@ def choices(form: Form, row: Row, store: Store) -> list[tuple[str, str]]:
     values = setting.choices if setting.kind in ("choice", "open") else ()
     if setting.kind == "system":
         values = tuple(name for name in SUGGESTED if ":" not in name)
-    brought = [name for name in plugins.names(_BROUGHT.get(row.key, "none")) if name not in values]
+    registry = _REGISTRIES.get(row.key)
+    brought = [name for name in registry.plugin_names() if name not in values] if registry else []
     if not values and not brought:
         return []
     found = [(value, "") for value in values if value != "timm:NAME"] + [(name, "from a plugin") for name in brought]

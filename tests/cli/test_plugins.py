@@ -149,8 +149,9 @@ def test_classes_of_different_sizes_are_told_by_the_plugin(folder: Path) -> None
 def test_a_viewer_knows_names_without_running_anything(folder: Path) -> None:
     (folder / "parts.py").write_text(PLUGIN + '\nPath = open("ran", "w")\n')
     code = (
-        "from pathlib import Path\nfrom lsc_engine import plugins\nplugins.look_only([Path('parts.py')])\n"
-        "print(plugins.names('models'), plugins.names('losses'), plugins.names('systems'))\n"
+        "from pathlib import Path\nfrom lsc_engine import plugins\nfrom lsc_engine.registry import *\n"
+        "plugins.look_only([Path('parts.py')])\n"
+        "print(MODELS.plugin_names(), LOSSES.plugin_names(), SYSTEMS.plugin_names())\n"
         "from lsc_engine.config import check_text\n"
         "text = Path('own.toml').read_text().replace('stripes', 'digits').replace('my-roots', 'V21')\n"
         "text = text.replace('= 3', '= 8')\n"

@@ -171,7 +171,7 @@ def test_runs_of_the_same_experiment_have_the_same_settings(one: str, other: str
 
 @pytest.mark.parametrize("info", LARGE, ids=lambda info: info.name)
 def test_full_presets_at_224_pixels_fit_the_papers_card(info: PresetInfo) -> None:
-    from lsc_engine.models import describe
+    from lsc_engine.heads.model_sizes import model_sizes
 
     seen = set()
     for run in plan(info.name).runs:
@@ -179,7 +179,7 @@ def test_full_presets_at_224_pixels_fit_the_papers_card(info: PresetInfo) -> Non
         key = (config.model.name, config.data.image_size, config.train.batch_size, config.target.method)
         if key not in seen:
             seen.add(key)
-            size = describe(config, channels=3, size=config.data.image_size or 32, dim=384, classes=1000)
+            size = model_sizes(config, channels=3, size=config.data.image_size or 32, dim=384, classes=1000)
             assert size["memory_bytes"] < 40e9, f"{run.id}: {size['memory_bytes'] / 1e9:.0f} GB"
 
 

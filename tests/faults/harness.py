@@ -64,7 +64,7 @@ every = "5 steps"
 PHASES = """
 import os, time
 from lsc_engine.data import batches
-from lsc_engine.training import checkpoint, evaluate, loop, measure, pictures
+from lsc_engine.training import checkpointing, evaluate, loop, evaluator, run_images
 _file = os.open("phases", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 _slow, _seen = os.environ.get("FAULT_SLOW", ""), {}
 def _telling(letter, function):
@@ -77,9 +77,9 @@ def _telling(letter, function):
                 time.sleep(0.005)
         return function(*words, **options)
     return told
-pictures.open_source = _telling("d", pictures.open_source)
-measure.evaluate = _telling("e", evaluate.evaluate)
-checkpoint.save = _telling("s", checkpoint.save)
+run_images.open_source = _telling("d", run_images.open_source)
+evaluator.evaluate = _telling("e", evaluate.evaluate)
+checkpointing.save = _telling("s", checkpointing.save)
 loop.learning_rate = _telling("t", loop.learning_rate)
 def _each(function):
     wait = _telling("w", next)

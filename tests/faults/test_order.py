@@ -18,15 +18,15 @@ TELLING = (
     PHASES
     + """
 import hashlib, json
-from lsc_engine.training import session
+from lsc_engine.training import trainer
 _seen_file = open("seen.jsonl", "a", buffering=1)
-_backward = session.Session.backward
+_backward = trainer.Session.backward
 def _told(self, writer, batch, step):
     digest = hashlib.sha256(batch.images.cpu().numpy().tobytes()).hexdigest()
     mean = batch.images.double().mean().item()
     _seen_file.write(json.dumps([step, batch.index.tolist(), batch.labels.tolist(), digest, mean]) + "\\n")
     return _backward(self, writer, batch, step)
-session.Session.backward = _told
+trainer.Session.backward = _told
 """
 )
 Seen = dict[int, tuple[list[int], list[int], str, float]]

@@ -80,7 +80,7 @@ def test_the_second_signal_leaves_at_once_with_its_number(server: Server, tmp_pa
         "    os.write(_file, b'!')\n"
         "    big @ big @ big @ big\n"
         "    os.write(_file, b'?')\n"
-        "checkpoint.save = stuck\n"
+        "checkpointing.save = stuck\n"
     )
     process = train(server, folder, setup=stuck)
     in_slow_phase(folder, process)

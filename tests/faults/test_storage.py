@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lsc_engine.runs.folder import checkpoints
-from lsc_engine.training.checkpoint import prune
+from lsc_engine.training.checkpointing import prune
 
 from .harness import (
     PHASES,
@@ -167,7 +167,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_never_called_done(
     codes = {23: LIMIT.format(50_000)}
     if stopped:
         codes[30] = "import signal\nos.kill(os.getpid(), signal.SIGTERM)"
-    patience = "\nfrom lsc_engine.training import session\nsession.STOP_PATIENCE = session.END_PATIENCE = 0.2\n"
+    patience = "\nfrom lsc_engine.training import trainer\ntrainer.STOP_PATIENCE = trainer.END_PATIENCE = 0.2\n"
     assert train(server, folder, setup=at_steps(codes) + patience).wait() == 1
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -12,12 +13,16 @@ from torch import Tensor
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.heads.scan import Scan, scan
+from lsc_engine.registry import LOSSES
 from lsc_engine.vectors import Order, system
 
 
-def lsc(name: str, n: int, classes: int, order: str = "shuffled", **options: Any) -> LscHead:
+def lsc(
+    name: str, n: int, classes: int, order: str = "shuffled", loss: str = "cosine", within: Any = None, **settings: Any
+) -> LscHead:
     made = system(name, n, classes=classes)
-    return LscHead(made, Order.make(order, made, 0), classes, **options)
+    function = LOSSES.built_in[loss](**settings)
+    return LscHead(made, Order.make(order, made, 0), classes, function, within=within, within_weight=0.1)
 
 
 def centres(head: LscHead) -> Tensor:
@@ -47,11 +52,11 @@ def test_cosine_loss_is_equation_11(name: str, n: int, classes: int) -> None:
 def test_what_is_computed_before_a_step_changes_neither_loss_nor_gradient(
     name: str, n: int, classes: int, loss: str
 ) -> None:
-    within = {"within": "gaussian", "within_weight": 0.1} if loss == "cosine" else {}
+    within = {"within": "gaussian"} if loss == "cosine" else {}
     head = lsc(name, n, classes, loss=loss, **within)
     labels = torch.arange(64) % classes
     found = []
-    for target in (head.target(labels), head.for_step(labels)):
+    for target in (head.target(labels), head.training_target(labels)):
         assert target.dtype == torch.int64
         assert len(target) == 64
         z = embeddings(64, n).requires_grad_()
@@ -143,9 +148,8 @@ def test_distance_to_centres_of_native_length_labels_by_equation_8() -> None:
 
 def test_both_losses_are_weighted() -> None:
     z, labels = embeddings(8, 6), torch.arange(8)
-    cosine, distance, both = (
-        lsc("V21", 6, 30, loss=kind, weights=(2.0, 0.5)) for kind in ("cosine", "distance", "cosine+distance")
-    )
+    cosine, distance = (lsc("V21", 6, 30, loss=kind) for kind in ("cosine", "distance"))
+    both = lsc("V21", 6, 30, loss="cosine+distance", weights=(2.0, 0.5))
     want = 2 * cosine.losses(z, cosine.target(labels)) + 0.5 * distance.losses(z, distance.target(labels))
     torch.testing.assert_close(both.losses(z, both.target(labels)), want)
 
@@ -167,7 +171,7 @@ def test_a_loss_below_the_sure_level_means_a_right_label() -> None:
     head = lsc("V21", 10, 300)
     labels = torch.arange(300)
     z = centres(head) + 0.2 * embeddings(300, 10, seed=5)
-    sure = head.inside(z, head.target(labels))
+    sure = head.within_half_angle(z, head.target(labels))
     assert 10 < int(sure.sum()) < 300
     assert torch.equal(head.predict(z)[sure], labels[sure])
 
@@ -207,10 +211,10 @@ def test_cross_entropy_is_torchs_own_and_the_bottleneck_narrows() -> None:
     assert sum(p.numel() for p in CrossEntropyHead(12, 50, 4, seed=0).parameters()) == 12 * 4 + 5 * 50
 
 
-def test_fingerprints_tell_heads_apart() -> None:
-    prints = {
-        lsc("V21", 9, 100).fingerprint(), lsc("V21", 9, 101).fingerprint(), lsc("V21", 10, 100).fingerprint(),
-        lsc("V21", 9, 100, order="sequential").fingerprint(), CrossEntropyHead(9, 100, None, 0).fingerprint(),
-    }  # fmt: skip
-    assert len(prints) == 5
-    assert lsc("V21", 9, 100).fingerprint() == lsc("V21", 9, 100).fingerprint()
+def test_records_distinguish_heads() -> None:
+    records = [
+        lsc("V21", 9, 100).record(), lsc("V21", 9, 101).record(), lsc("V21", 10, 100).record(),
+        lsc("V21", 9, 100, order="sequential").record(), CrossEntropyHead(9, 100, None, 0).record(),
+    ]  # fmt: skip
+    assert all(a != b for a, b in combinations(records, 2))
+    assert lsc("V21", 9, 100).record() == lsc("V21", 9, 100).record()

@@ -12,7 +12,9 @@ from torch import nn
 from lsc_engine.config import plan_study
 from lsc_engine.config.schema import Model
 from lsc_engine.errors import UsageError
-from lsc_engine.models import build_model, describe, etf
+from lsc_engine.heads.model_sizes import model_sizes
+from lsc_engine.models import etf
+from lsc_engine.models.build import build_model
 from lsc_engine.models.etf import FixedLinear
 
 SHAPES = [(400, 400), (400, 10), (784, 400), (9, 10), (8, 10), (48, 192), (192, 48), (2, 2), (1, 2)]
@@ -104,7 +106,7 @@ def config(folder: Path, model: str, target: str = 'method = "ce"') -> Any:
 
 def sizes(folder: Path, model: str) -> dict[str, Any]:
     made = config(folder, model)
-    return describe(made, channels=1, size=28, dim=made.model.dim, classes=10)
+    return model_sizes(made, channels=1, size=28, dim=made.model.dim, classes=10)
 
 
 PAPER = 'name = "mlp", args = { layers = 5, class_layer = true }'
@@ -124,19 +126,19 @@ def test_the_counts_of_the_paper(tmp_path: Path, layers: int, trained: int, shar
 
 def test_layers_are_fixed_by_name_in_the_order_of_the_network() -> None:
     model = build_model(Model(name="mlp", args={"layers": 4}), channels=1, size=8, dim=12, seed=0)
-    modules = {"model": model, "head": nn.Module()}
-    first = etf.named_layers(modules, Model(name="mlp", etf_layers="first:2"))
-    last = etf.named_layers(modules, Model(name="mlp", etf_layers=2))
+    network = nn.ModuleDict({"model": model, "head": nn.Module()})
+    first = etf.layers_to_fix(network, Model(name="mlp", etf_layers="first:2"))
+    last = etf.layers_to_fix(network, Model(name="mlp", etf_layers=2))
     assert first == ["model.blocks.0.0", "model.blocks.1.0"]
     assert last == ["model.blocks.2.0", "model.last"]
     biases = dict(model.named_parameters())
-    etf.fix(modules, last, frame="canonical", seeds=[0, 0])
-    assert etf.fixed_names(modules) == last
+    etf.fix_layers(network, dict.fromkeys(last, 0), "canonical")
+    assert etf.fixed_layer_names(network) == last
     left = dict(model.named_parameters())
     assert biases.keys() - left.keys() == {"blocks.2.0.weight", "last.weight"}
     assert all(left[name] is biases[name] for name in left)
     with pytest.raises(UsageError, match="5 of 4 linear layers in a row; take at most 4"):
-        etf.named_layers(modules, Model(name="mlp", etf_layers=5))
+        etf.layers_to_fix(network, Model(name="mlp", etf_layers=5))
 
 
 def test_a_transformers_feed_forward_is_fixed(tmp_path: Path) -> None:
@@ -149,13 +151,13 @@ def test_a_transformers_feed_forward_is_fixed(tmp_path: Path) -> None:
     assert random["memory_bytes"] - canonical["memory_bytes"] > 4 * weights * 0.9
     args = {"depth": 2, "embed_dim": 48, "num_heads": 2}
     model = build_model(Model(name="vit-s", args=args), channels=1, size=8, dim=48, seed=0)
-    names = etf.named_layers({"model": model}, Model(name="vit-s", etf_layers="feed-forward"))
+    names = etf.layers_to_fix(nn.ModuleDict({"model": model}), Model(name="vit-s", etf_layers="feed-forward"))
     assert names == [f"model.backbone.blocks.{b}.mlp.{layer}" for b in (0, 1) for layer in ("fc1", "fc2")]
-    etf.fix({"model": model}, names, frame="random", seeds=range(4))
+    etf.fix_layers(nn.ModuleDict({"model": model}), dict.fromkeys(names, 0), "random")
     assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 48)
 
 
 def test_a_backbone_without_feed_forward_layers_is_refused(tmp_path: Path) -> None:
     made = config(tmp_path, 'name = "timm:resnet10t", etf_layers = "feed-forward"')
     with pytest.raises(UsageError, match="timm:resnet10t has no feed-forward layers fc1 and fc2"):
-        describe(made, channels=1, size=28, dim=None, classes=10)
+        model_sizes(made, channels=1, size=28, dim=None, classes=10)

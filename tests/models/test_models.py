@@ -11,9 +11,10 @@ from torch import nn
 from lsc_engine.config import plan_study
 from lsc_engine.config.schema import Model
 from lsc_engine.errors import UsageError
-from lsc_engine.models import build_model, describe
-from lsc_engine.models.encoder import Encoder
-from lsc_engine.models.vit import patch_for
+from lsc_engine.heads.model_sizes import model_sizes
+from lsc_engine.models.backbones.encoder import Encoder
+from lsc_engine.models.backbones.vit import patch_size
+from lsc_engine.models.build import build_model
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -21,13 +22,13 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 def test_encoder_has_the_nine_million_parameters_of_the_paper() -> None:
-    assert parameters(Encoder(3, 32, 384)) == pytest.approx(9.08e6, rel=0.005)
-    assert parameters(Encoder(3, 224, 384)) == parameters(Encoder(3, 32, 384))
+    assert parameters(Encoder().build(3, 32, 384, 1.0)) == pytest.approx(9.08e6, rel=0.005)
+    assert parameters(Encoder().build(3, 224, 384, 1.0)) == parameters(Encoder().build(3, 32, 384, 1.0))
 
 
 @pytest.mark.parametrize("size", [4, 8, 28, 32, 64])
 def test_encoder_takes_any_image_size(size: int) -> None:
-    assert Encoder(1, size, 17, width=0.1)(torch.zeros(2, 1, size, size)).shape == (2, 17)
+    assert Encoder().build(1, size, 17, 0.1)(torch.zeros(2, 1, size, size)).shape == (2, 17)
 
 
 def test_mlp_of_the_etf_paper_has_its_parameters() -> None:
@@ -37,7 +38,7 @@ def test_mlp_of_the_etf_paper_has_its_parameters() -> None:
 
 @pytest.mark.parametrize(("size", "patch", "millions"), [(224, 16, 21.67), (32, 4, 21.34)])
 def test_vit_sizes(size: int, patch: int, millions: float) -> None:
-    assert patch_for(size) == patch
+    assert patch_size(size) == patch
     with torch.device("meta"):
         model = build_model(Model(name="vit-s"), channels=3, size=size, dim=384, seed=0)
     assert parameters(model) == pytest.approx(millions * 1e6, rel=0.005)
@@ -96,7 +97,7 @@ def test_the_memory_estimate_counts_images_and_not_weights(tmp_path: Path, name:
         'target = { method = "lsc", system = "V21" }\ntrain = { duration = "1 steps", batch_size = 64 }\n'
     )
     config = plan_study(file).runs[0].config
-    told = describe(config, channels=3, size=32, dim=40, classes=100)
+    told = model_sizes(config, channels=3, size=32, dim=40, classes=100)
     model = build_model(config.model, channels=3, size=32, dim=40, seed=0)
     # What grows with the batch is activations; weights, gradients and moments are 16 bytes a parameter.
     two, six = (kept_for_backward(model, torch.rand(images, 3, 32, 32)) for images in (2, 6))
@@ -115,9 +116,9 @@ def test_a_teacher_adds_its_weights_and_logits_to_the_memory(tmp_path: Path) -> 
     )
     configs = {run.config.variant: run.config for run in plan_study(file).runs}
     shape = {"channels": 1, "size": 8, "dim": None, "classes": 10}
-    alone = describe(configs["alone"], **shape)  # type: ignore[arg-type]
-    taught = describe(configs["student"], **shape, teacher=configs["teacher"])  # type: ignore[arg-type]
-    teacher = describe(configs["teacher"], **shape)  # type: ignore[arg-type]
+    alone = model_sizes(configs["alone"], **shape)  # type: ignore[arg-type]
+    taught = model_sizes(configs["student"], **shape, teacher=configs["teacher"])  # type: ignore[arg-type]
+    teacher = model_sizes(configs["teacher"], **shape)  # type: ignore[arg-type]
     weights = teacher["parameters"] + teacher["head_parameters"]
     assert weights > 10 * alone["parameters"]
     assert taught["teacher_bytes"] == 4 * weights + 4 * 50 * 10

@@ -13,9 +13,9 @@ from lsc_engine.config import check_text
 from lsc_engine.config.schema import Model
 from lsc_engine.data import Batch
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
-from lsc_engine.models import build_model
-from lsc_engine.training.collapse import Collapse, probed
+from lsc_engine.models.build import build_model
 from lsc_engine.training.evaluate import evaluate
+from lsc_engine.training.neural_collapse import NeuralCollapse, observed_layers
 
 CLASSES = 4
 CPU: dict[str, Any] = {"device": torch.device("cpu"), "dtype": None}
@@ -58,15 +58,15 @@ def by_hand(model: torch.nn.Module, head: CrossEntropyHead, x: Tensor) -> list[n
 
 def measured(model: torch.nn.Module, head: CrossEntropyHead, size: int = 50) -> dict[str, float]:
     train, val = batches(*images(400, 1), size), batches(*images(150, 2), size)
-    with Collapse(model, head, CLASSES, CPU["device"]) as collapse:
-        evaluate(model, head, train, watchers=[collapse.learn], **CPU)
+    with NeuralCollapse(model, head, CLASSES, CPU["device"]) as collapse:
+        evaluate(model, head, train, watchers=[collapse.fit], **CPU)
         # A pass that nobody watches leaves nothing behind.
         evaluate(model, head, batches(*images(70, 3), 70), **CPU)
-        judge = collapse.judge()
-        evaluate(model, head, train, watchers=[judge.see], **CPU)
-        other = collapse.judge()
-        evaluate(model, head, val, watchers=[other.see], **CPU)
-        return judge.values("train") | other.values("val")
+        judge = collapse.evaluator()
+        evaluate(model, head, train, watchers=[judge.update], **CPU)
+        other = collapse.evaluator()
+        evaluate(model, head, val, watchers=[other.update], **CPU)
+        return judge.metrics("train") | other.metrics("val")
 
 
 def test_every_layer_is_judged_by_its_own_class_means() -> None:
@@ -117,18 +117,18 @@ def test_a_collapsed_network_has_no_distance_from_collapse() -> None:
         head.layer.bias.zero_()
     labels = torch.arange(40) % CLASSES
     train = batches((corners[labels] + 5).reshape(-1, 1, 8, 8), labels, 16)
-    with Collapse(model, head, CLASSES, CPU["device"]) as collapse:
-        evaluate(model, head, train, watchers=[collapse.learn], **CPU)
-        judge = collapse.judge()
-        evaluate(model, head, train, watchers=[judge.see], **CPU)
-    found = judge.values("train")
+    with NeuralCollapse(model, head, CLASSES, CPU["device"]) as collapse:
+        evaluate(model, head, train, watchers=[collapse.fit], **CPU)
+        judge = collapse.evaluator()
+        evaluate(model, head, train, watchers=[judge.update], **CPU)
+    found = judge.metrics("train")
     assert found["train/ncc_1"] == found["train/ncc_2"] == found["train/effective_depth"] == 1
     assert max(found[f"train/nc{i}"] for i in (1, 2, 3, 4)) < 1e-5
 
 
 def test_blocks_of_a_transformer_are_judged_by_their_class_token() -> None:
     model, head = network("vit-s")
-    names = probed({"model": model, "head": head})
+    names = observed_layers(torch.nn.ModuleDict({"model": model, "head": head}))
     assert names == ["model.backbone.blocks.0", "model.backbone.blocks.1", "model", "head.layer"]
     found = measured(model, head)
     tokens = []
@@ -148,13 +148,13 @@ def test_a_class_without_training_images_is_nobodys_nearest() -> None:
     model, head = network("mlp")
     x, y = images(200, 1)
     train = batches(x[y > 0], y[y > 0], 64)
-    with Collapse(model, head, CLASSES, CPU["device"]) as collapse:
-        evaluate(model, head, train, watchers=[collapse.learn], **CPU)
-        judge = collapse.judge()
-        evaluate(model, head, batches(x, y, 64), watchers=[judge.see], **CPU)
-    found = judge.values("val")
+    with NeuralCollapse(model, head, CLASSES, CPU["device"]) as collapse:
+        evaluate(model, head, train, watchers=[collapse.fit], **CPU)
+        judge = collapse.evaluator()
+        evaluate(model, head, batches(x, y, 64), watchers=[judge.update], **CPU)
+    found = judge.metrics("val")
     assert all(share <= (y > 0).double().mean().item() for share in found.values())
-    assert all(np.isfinite(value) for value in judge.collapse().values())
+    assert all(np.isfinite(value) for value in judge.neural_collapse().values())
 
 
 def test_presets_ask_for_it() -> None:

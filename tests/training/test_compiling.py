@@ -141,6 +141,7 @@ def test_code_that_is_not_ours_may_be_several_graphs_and_their_number_is_kept(
 ) -> None:
     """A loss of a plugin that goes back to Python in between cannot be one graph."""
     from lsc_engine import plugins
+    from lsc_engine.registry import LOSSES
 
     plugin = tmp_path / "halting.py"
     plugin.write_text(
@@ -153,7 +154,7 @@ def test_code_that_is_not_ours_may_be_several_graphs_and_their_number_is_kept(
         "    return loss\n\n"
         'register("losses", "halting", made)\n'
     )
-    monkeypatch.setattr(plugins, "_registered", dict(plugins._registered))
+    monkeypatch.setattr(LOSSES, "factories", {})
     plugins.load_plugins([plugin])
     run = train_one(tmp_path, MLP, *SHORT, "target.loss=halting")
     assert run.status().state == "finished", run.status().message

@@ -1,7 +1,7 @@
 """Runs that an earlier version began go on here as they would have there.
 
-The folders in `earlier` were written by version 0.1.0 (commit ed36906), stopped at steps 20 and 40; the JSON beside each
-holds the metrics and the sha256 of the weights of the same run trained there without a stop.
+The folders in `earlier` were written by version 0.1.0 (commit ed36906), stopped at steps 20 and 40; the JSON beside
+each holds the metrics and the sha256 of the weights of the same run trained there without a stop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from lsc_engine.config import RunConfig
-from lsc_engine.runs import open_run
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
 

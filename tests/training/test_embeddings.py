@@ -13,13 +13,13 @@ import torch
 
 from lsc_engine.config import plan_study
 from lsc_engine.data import eval_batches, fixed_subset, open_source
-from lsc_engine.heads import build_head
-from lsc_engine.models import build_model
+from lsc_engine.heads.build import build_head
+from lsc_engine.models.build import build_model
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.embeddings import Angles, Points, list_snapshots, read_snapshot
 from lsc_engine.runs.read.run import Run, open_run
-from lsc_engine.training import checkpoint
-from lsc_engine.training.embeddings import MOST_CLASSES, own_and_other
+from lsc_engine.training import checkpointing
+from lsc_engine.training.embedding_recorder import MOST_CLASSES, own_and_other
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
 
@@ -96,17 +96,17 @@ def test_points_are_the_embeddings_of_the_model(tmp_path: Path, sets: tuple[str,
     assert [shot.step for shot in made] == steps.tolist()
     last = made[-1]
     assert isinstance(last, Points)
-    saved = checkpoint.load_newest(found.path, print)
+    saved = checkpointing.load_newest(found.path, print)
     assert saved is not None
     model = build_model(config.model, channels=1, size=8, dim=int(config.model.dim or 0), seed=0)
     head = build_head(config, classes=10, dim=int(config.model.dim or 0), seed=0)
-    checkpoint.restore(model, head, saved.tensors)
+    checkpointing.restore(model, head, saved.tensors)
     model.eval()
     source = open_source(config.data, split="train", data_dir=None, device=torch.device("cpu"))
     index = fixed_subset(source.images, 600)[fixed_subset(600, 512)]
     with torch.no_grad():
         batch = next(eval_batches(source, index, 512))
-        z = head.shown(model(batch.images))
+        z = head.project(model(batch.images))
     assert np.allclose(last.z, z.numpy(), atol=1e-4)
     assert last.label.tolist() == batch.labels.tolist()
     assert last.centre_label.tolist() == list(range(10))
@@ -154,9 +154,9 @@ def test_the_nearest_other_centre_is_found_in_parts(tmp_path: Path, method: str,
     config = plan_study(tmp_path / "t.toml", name="t", sets=sets).runs[0].config
     head = build_head(config, classes=96, dim=int(config.model.dim or 0), seed=1)
     generator = torch.Generator().manual_seed(3)
-    z = head.shown(torch.randn(40, int(config.model.dim or 0), generator=generator)).detach()
+    z = head.project(torch.randn(40, int(config.model.dim or 0), generator=generator)).detach()
     labels = torch.randint(0, 96, (40,), generator=generator)
-    monkeypatch.setattr("lsc_engine.training.embeddings.COSINES_AT_ONCE", 7 * 40)
+    monkeypatch.setattr("lsc_engine.training.embedding_recorder.COSINES_AT_ONCE", 7 * 40)
     own, other = own_and_other(z, labels, head)
     centres = head.centres(torch.arange(96))
     assert centres is not None
@@ -169,7 +169,7 @@ def test_the_nearest_other_centre_is_found_in_parts(tmp_path: Path, method: str,
 
 def test_off_keeps_none_and_auto_leaves_out_what_costs_much(tmp_path: Path, monkeypatch: Any) -> None:
     assert not shots(run(tmp_path / "off", 'eval.embeddings="off"'))
-    monkeypatch.setattr("lsc_engine.training.embeddings.AUTO_CLASSES", 95)
+    monkeypatch.setattr("lsc_engine.training.embedding_recorder.AUTO_CLASSES", 95)
     high = (*UNIQUE, "model.dim=8", 'target.system="V21"', 'target.loss="cosine"', 'train.duration="1 epochs"')
     assert not shots(run(tmp_path / "auto", *high))
     assert shots(run(tmp_path / "on", *high, 'eval.embeddings="on"'))
@@ -182,7 +182,7 @@ def test_training_is_the_same_with_and_without(tmp_path: Path, sets: tuple[str, 
     on, off = (run(tmp_path / name, *sets, f'eval.embeddings="{name}"') for name in ("on", "off"))
     for name in ("train/loss", "train/accuracy", "train/loss_eval"):
         assert on.history(name)[1].tolist() == off.history(name)[1].tolist()
-    weights = [checkpoint.load_newest(found.path, print) for found in (on, off)]
+    weights = [checkpointing.load_newest(found.path, print) for found in (on, off)]
     assert all(torch.equal(weights[0].tensors[k], weights[1].tensors[k]) for k in weights[0].tensors)  # type: ignore[union-attr]
 
 

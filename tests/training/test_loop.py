@@ -171,7 +171,7 @@ def test_the_best_of_the_checkpoints_is_kept_though_a_better_moment_was_not_save
 ) -> None:
     accuracies = iter([0.9, 0.5, 0.2, 0.7, 0.1, 0.3])
     monkeypatch.setattr(
-        "lsc_engine.training.measure.evaluate", lambda *given, **more: {"accuracy": next(accuracies), "loss": 0.5}
+        "lsc_engine.training.evaluator.evaluate", lambda *given, **more: {"accuracy": next(accuracies), "loss": 0.5}
     )
     found = run(tmp_path, 'train.duration="6 epochs"', 'eval.every="1 epochs"', 'checkpoint.every="2 epochs"',
                 "checkpoint.keep=1")  # fmt: skip

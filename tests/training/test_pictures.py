@@ -370,7 +370,9 @@ def test_a_worker_is_given_the_new_place_too(root: Path) -> None:
     words = [str(run_of(root).path), "--runs-dir", str(root / "runs"), "--device", "cpu"]
     for place, code in ((root / "nowhere", 1), (root / "elsewhere", 0)):
         words_now = [*words, "--data-path", str(place), "--like", str(run_of(root).path)]
-        done = subprocess.run([sys.executable, "-m", "lsc_engine.training.worker", *words_now], cwd=ROOT, timeout=600)
+        done = subprocess.run(
+            [sys.executable, "-m", "lsc_engine.training.run_worker", *words_now], cwd=ROOT, timeout=600
+        )
         assert (done.returncode == 0) == (code == 0)
     assert run_of(root).status().state == "finished"
     assert run_of(root).config["data"]["path"] == str(root / "elsewhere")
@@ -402,7 +404,7 @@ def test_class_means_of_another_folder_are_centres_of_the_same_classes(tmp_path:
     assert float(run.history("train/accuracy")[1][0]) == 1
     import torch
 
-    from lsc_engine.training.trained import open_trained
+    from lsc_engine.training.trained_run import open_trained
 
     centres = open_trained(run, device=torch.device("cpu")).head.centres(torch.arange(2))
     assert centres is not None

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from lsc_engine.training import devices
-from lsc_engine.training.schedule import is_time, learning_rate
-from lsc_engine.training.seeds import derive_seed
+from lsc_engine.training.schedule import derive_seed, is_time, learning_rate
 
 
 def rate(step: int, **changes: Any) -> float:

@@ -107,11 +107,11 @@ def test_the_rows_of_a_grown_layer_are_those_that_were_learnt() -> None:
 
     small, large = CrossEntropyHead(6, 5, None, 0), CrossEntropyHead(6, 9, None, 1)
     drawn = large.layer.weight.detach().clone()
-    assert large.take_over(small.state_dict()) == ["layer.weight (5 of 9 rows)", "layer.bias (5 of 9 rows)"]
+    assert large.start_from(small.state_dict()) == ["layer.weight (5 of 9 rows)", "layer.bias (5 of 9 rows)"]
     assert torch.equal(large.layer.weight[:5], small.layer.weight)
     assert torch.equal(large.layer.weight[5:], drawn[5:])
     # Behind another bottleneck the rows mean something else.
-    assert CrossEntropyHead(6, 9, 3, 0).take_over(small.state_dict()) == []
+    assert CrossEntropyHead(6, 9, 3, 0).start_from(small.state_dict()) == []
 
 
 # ------------------------------------------------------------------------------------------------------- Teachers

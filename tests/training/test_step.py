@@ -14,11 +14,12 @@ from torch import Tensor
 
 from lsc_engine.config import derive, plan_study
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.models.encoder import Encoder
+from lsc_engine.models.backbones.encoder import Encoder
+from lsc_engine.registry import LOSSES
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.training.microbatch import MicroBatches
-from lsc_engine.training.session import Session
 from lsc_engine.training.step import keep_only, make_loss, make_optimizer
+from lsc_engine.training.trainer import Session
 from lsc_engine.vectors import Order, system
 
 CPU = torch.device("cpu")
@@ -26,10 +27,15 @@ CPU = torch.device("cpu")
 
 def parts(name: str, loss: str) -> tuple[Encoder, LscHead, Tensor, Tensor]:
     made = system(name, 12)
-    head = LscHead(made, Order.make("shuffled", made, 0), 50, loss=loss, radius="native" if name == "A" else 1.0)
+    head = LscHead(
+        made,
+        Order.make("shuffled", made, 0),
+        50,
+        LOSSES.built_in[loss](**({"radius": "native"} if name == "A" else {})),
+    )
     torch.manual_seed(0)
     images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
-    return Encoder(1, 8, 12, 0.1), head, images, head.for_step(torch.arange(8))
+    return Encoder().build(1, 8, 12, 0.1), head, images, head.training_target(torch.arange(8))
 
 
 @pytest.mark.parametrize(("name", "loss"), [("V21", "cosine"), ("A", "distance"), ("A-interp", "cosine+distance")])

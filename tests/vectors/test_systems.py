@@ -373,6 +373,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
 
 def test_plugins() -> None:
     from lsc_engine import plugins
+    from lsc_engine.registry import SYSTEMS
 
     def factory(n: int, classes: int | None) -> VectorSystem:
         return system("V11", n)
@@ -383,6 +384,6 @@ def test_plugins() -> None:
         assert facts("mine", 5).count == 20
         assert n_min("mine", 21) == 6
     finally:
-        plugins._registered.pop(("systems", "mine"))
+        SYSTEMS.factories.pop("mine")
     with pytest.raises(UsageError, match="not a vector system"):
         system("mine", 5)

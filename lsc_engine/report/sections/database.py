@@ -21,7 +21,7 @@ from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import grouped, md, size, table
 from lsc_engine.report.page import Page
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.training.trained import Trained, open_trained
+from lsc_engine.training.trained_run import Trained, open_trained
 
 # At most this many queries, and images in the database that is searched.
 QUERIES, STORED = 4096, 131_072

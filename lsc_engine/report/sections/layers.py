@@ -1,6 +1,6 @@
 """The section of a report on layers: which were fixed and when, what that saves, and how far each tells classes apart.
 
-Nearest-class-centre accuracies and neural collapse are those of training/collapse.py (arXiv:2412.00884).
+Nearest-class-centre accuracies and neural collapse are those of training/neural_collapse.py (arXiv:2412.00884).
 """
 
 from __future__ import annotations

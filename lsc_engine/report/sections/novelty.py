@@ -21,7 +21,7 @@ from lsc_engine.report.markdown import grouped, md, table
 from lsc_engine.report.page import Page
 from lsc_engine.report.sections.database import embedded, shares
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.training.trained import Trained, open_trained
+from lsc_engine.training.trained_run import Trained, open_trained
 
 # At most this many images of known and of held-out classes.
 IMAGES = 4096

@@ -139,13 +139,13 @@ def made_with(data: StudyData) -> str:
 
 def sizes(data: StudyData) -> dict[str, dict[str, Any]]:
     """Row key -> parameters of the network and of the class layer; rows that cannot be built here are left out."""
-    from lsc_engine.models import describe
+    from lsc_engine.heads.model_sizes import model_sizes
 
     found: dict[str, dict[str, Any]] = {}
     for key, config in data.configs.items():
         try:
             d = derive(config, data.data_dir)
-            found[key] = describe(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
+            found[key] = model_sizes(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
         except (LscError, ImportError, RuntimeError):
             continue
     return found

@@ -66,7 +66,7 @@ def _facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any]:
         return known
     import torch
 
-    from lsc_engine.training.trained import head_of
+    from lsc_engine.training.trained_run import head_of
 
     try:
         head = head_of(config, row.runs[0], classes=classes, dim=None)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.data import ImageSource, fixed_subset
-from lsc_engine.heads import Head
+from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.embeddings import BINS, Angles, Points, Snapshot, drop_after, thin, write_snapshot
 from lsc_engine.vectors.order import Bijection
@@ -30,7 +30,7 @@ COSINES_AT_ONCE = 2**22
 MARGIN = 1 << 20
 
 
-class Watch:
+class EmbeddingRecorder:
     """Chooses the images once, keeps their embeddings during an evaluation, and writes them as a snapshot after it.
 
     `index`: the numbers of the evaluated images in `source`, in the order in which `see` meets them. `setting` is
@@ -40,7 +40,7 @@ class Watch:
     def __init__(self, folder: Path, head: Head, source: ImageSource, index: Tensor, *, setting: str, every: int,
                  width: int) -> None:  # fmt: skip
         self.folder, self.head, self.every = folder, head, every
-        n = head.shown(torch.zeros(1, width, device=source.device)).shape[1]
+        n = head.project(torch.zeros(1, width, device=source.device)).shape[1]
         self.flat = n <= 3
         has_centres = head.centres(torch.zeros(1, dtype=torch.long, device=source.device)) is not None
         fits = self.flat or (has_centres and (setting == "on" or head.classes <= AUTO_CLASSES))
@@ -80,7 +80,7 @@ class Watch:
             self._next += 1
         if self._next > first:
             rows = torch.tensor(self.positions[first : self._next], device=z.device) - start
-            self._seen.append((self.head.shown(z[rows]), labels[rows], predicted[rows]))
+            self._seen.append((self.head.project(z[rows]), labels[rows], predicted[rows]))
 
     def write(self, writer: RunWriter, step: int, epoch: float) -> None:
         """Write what was seen. A disk that refuses is told in the status and never ends training."""
@@ -118,7 +118,7 @@ class Watch:
             shown, centres = shown[:0], z[:0]
         return Points(
             step=step, epoch=epoch, classes=self.head.classes, min_angle=self.head.min_angle,
-            free_length=self.head.free_length, radius=self.head.free_radius, z=_floats(z), label=labels.cpu().numpy(),
+            free_length=self.head.directional, radius=self.head.free_radius, z=_floats(z), label=labels.cpu().numpy(),
             predicted=predicted.cpu().numpy(), centre_label=shown.numpy(), centre=_floats(centres),
         )  # fmt: skip
 

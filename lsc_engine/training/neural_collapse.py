@@ -19,81 +19,71 @@ system (arXiv:2105.02375; K classes):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from types import TracebackType
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lsc_engine.heads import Head
+from lsc_engine.heads.base import Head
 from lsc_engine.models import etf
 
-# The error up to which a layer counts as telling the classes apart (arXiv:2202.09028; arXiv:2412.00884 takes 0.1).
+# The error up to which a layer counts as separating the classes (arXiv:2202.09028; arXiv:2412.00884 takes 0.1).
 DEPTH_ERROR = 0.1
 
 
-def probed(modules: dict[str, nn.Module]) -> list[str]:
-    """Names of the layers that are looked at, first to last."""
-    row = etf.in_a_row({"model": modules["model"]})
-    if not row:
-        blocks = getattr(getattr(modules["model"], "backbone", None), "blocks", ())
-        row = [f"model.backbone.blocks.{i}" for i in range(len(blocks))] + ["model"]
-    return row + etf.in_a_row({"head": modules["head"]})
+def observed_layers(network: nn.Module) -> list[str]:
+    """Names of the layers whose outputs are evaluated, first to last."""
+    linear = etf.consecutive_linear_layers(network)
+    if any(name.startswith("model.") for name in linear):
+        return linear
+    blocks = getattr(getattr(network.get_submodule("model"), "backbone", None), "blocks", ())
+    return [*(f"model.backbone.blocks.{i}" for i in range(len(blocks))), "model", *linear]
 
 
-class Collapse:
-    """Watches the layers of `model` and `head` during an evaluation: first `learn`, then `judge`, batch by batch.
-
-    Used as a context; what the layers put out is kept for one batch at a time.
-    """
+class NeuralCollapse:
+    """Observes the layers of `model` and `head` during evaluations, as a context: `fit` receives the batches that make
+    the class means, an `evaluator` those that are compared with them. The outputs of one batch are held at a time."""
 
     def __init__(self, model: nn.Module, head: Head, classes: int, device: torch.device) -> None:
         self.model, self.head, self.classes, self.device = model, head, classes, device
-        modules: dict[str, nn.Module] = {"model": model, "head": head}
-        self.names = probed(modules)
-        self._layers = [layer for name in self.names if (layer := etf.find(modules, name)) is not None]
-        self._first = getattr(getattr(model, "backbone", None), "global_pool", "token") == "token"
-        self._seen: dict[int, Tensor] = {}
+        network = nn.ModuleDict({"model": model, "head": head})
+        self._layers = [network.get_submodule(name) for name in observed_layers(network)]
+        self._class_token = getattr(getattr(model, "backbone", None), "global_pool", "token") == "token"
+        self._outputs: dict[int, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._sums: list[Tensor] = []
         self._counts = torch.zeros(classes, dtype=torch.float64, device=device)
 
-    def __enter__(self) -> Collapse:
-        self._handles.append(self.model.register_forward_pre_hook(lambda module, given: self._seen.clear()))
+    def __enter__(self) -> NeuralCollapse:
+        self._handles.append(self.model.register_forward_pre_hook(lambda module, inputs: self._outputs.clear()))
         for number, layer in enumerate(self._layers):
-            self._handles.append(layer.register_forward_hook(self._keeper(number)))
+            self._handles.append(layer.register_forward_hook(partial(self._store, number)))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-                 ) -> None:  # fmt: skip
+    def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._seen.clear()
+        self._outputs.clear()
 
-    def _keeper(self, number: int) -> Callable[[nn.Module, Any, Tensor], None]:
-        def keep(module: nn.Module, given: Any, output: Tensor) -> None:
-            # A class layer is asked twice, for the loss and for the label.
-            self._seen.setdefault(number, output)
+    def _store(self, number: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        # A class layer is called twice, for the loss and for the label.
+        self._outputs.setdefault(number, output)
 
-        return keep
-
-    def _features(self, z: Tensor) -> list[Tensor]:
-        """What the layers put out for the batch, and last the embedding: [B, d] float32 each."""
-        found = [self._flat(self._seen[number]) for number in range(len(self.names))]
-        return [*found, self.head.shown(z).float()]
+    def features(self, z: Tensor) -> list[Tensor]:
+        """The outputs of the layers for the last batch, and the embedding: [B, d] float32 each."""
+        return [*(self._flat(self._outputs[i]) for i in range(len(self._layers))), self.head.project(z).float()]
 
     def _flat(self, output: Tensor) -> Tensor:
         if output.dim() == 3:
-            output = output[:, 0] if self._first else output.mean(1)
+            output = output[:, 0] if self._class_token else output.mean(1)
         return output.flatten(2).mean(2).float() if output.dim() == 4 else output.float()
 
-    # --------------------------------------------------------------------------------------------------- Centres
-    def learn(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
-        """The next batch of training images goes into the class means."""
-        features = self._features(z)
+    def fit(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """Add a batch of training images to the class means."""
+        features = self.features(z)
         if not self._sums:
             self._sums = [
                 torch.zeros(self.classes, f.shape[1], dtype=torch.float64, device=self.device) for f in features
@@ -102,15 +92,15 @@ class Collapse:
             sums.index_add_(0, labels, feature.double())
         self._counts += torch.bincount(labels, minlength=self.classes)
 
-    def judge(self) -> Judge:
-        """Someone who judges images by the class means learnt so far."""
-        return Judge(self, self._sums, self._counts)
+    def evaluator(self) -> CollapseEvaluator:
+        """For images to be compared with the class means as they are now."""
+        return CollapseEvaluator(self, self._sums, self._counts)
 
 
-class Judge:
-    """Counts, batch by batch (`see`), whose nearest class mean is their own; `values` tells it."""
+class CollapseEvaluator:
+    """Counts, batch by batch (`update`), images whose nearest class mean is that of their own class."""
 
-    def __init__(self, collapse: Collapse, sums: list[Tensor], counts: Tensor) -> None:
+    def __init__(self, collapse: NeuralCollapse, sums: list[Tensor], counts: Tensor) -> None:
         self._collapse = collapse
         self.present = counts > 0
         means = [s / counts.clamp(min=1).unsqueeze(1) for s in sums]
@@ -126,10 +116,10 @@ class Judge:
         self._other = torch.zeros((), dtype=torch.float64, device=counts.device)
         self._images = 0
 
-    def see(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
-        """The next batch: embeddings [B, n], labels [B], predicted labels [B]."""
+    def update(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """Add a batch: embeddings [B, n], labels [B], predicted labels [B]."""
         nearest = labels
-        for number, feature in enumerate(self._collapse._features(z)):
+        for number, feature in enumerate(self._collapse.features(z)):
             feature = feature - self._middles[number].float()
             centres = self._centres[number]
             squares = centres.square().sum(1).masked_fill(~self.present, torch.inf)
@@ -144,17 +134,17 @@ class Judge:
         """Nearest-class-centre accuracy of every layer, first to last."""
         return [float(share) for share in (self._right[:-1] / self._images).tolist()]
 
-    def values(self, split: str) -> dict[str, float]:
-        """Metrics: `train/ncc_1`, …; for the training images the effective depth and NC1 to NC4 too."""
-        found = self.accuracies()
-        values = {f"{split}/ncc_{number}": share for number, share in enumerate(found, 1)}
+    def metrics(self, split: str) -> dict[str, float]:
+        """`train/ncc_1`, …; for the training images also the effective depth and NC1 to NC4."""
+        accuracies = self.accuracies()
+        values = {f"{split}/ncc_{number}": share for number, share in enumerate(accuracies, 1)}
         if split != "train":
             return values
-        apart = (number for number, share in enumerate(found, 1) if 1 - share <= DEPTH_ERROR)
-        return values | {"train/effective_depth": float(next(apart, len(found)))} | self.collapse()
+        separated = (number for number, share in enumerate(accuracies, 1) if 1 - share <= DEPTH_ERROR)
+        return values | {"train/effective_depth": float(next(separated, len(accuracies)))} | self.neural_collapse()
 
-    def collapse(self) -> dict[str, float]:
-        """NC1 to NC4; those that are not finite, as with equal class means, are left out."""
+    def neural_collapse(self) -> dict[str, float]:
+        """NC1 to NC4 without those that are not finite, as with equal class means."""
         classes = len(self._between)
         if not len(self._spread) or classes < 2:
             return {}
@@ -171,7 +161,7 @@ class Judge:
 
 
 def _from_simplex(product: Tensor) -> float:
-    """How far [K, K] float64, taken to Frobenius norm 1, is from that of a simplex."""
+    """The distance of [K, K] float64, scaled to Frobenius norm 1, from that of a simplex."""
     classes = len(product)
     simplex = torch.full_like(product, -1 / classes).fill_diagonal_(1 - 1 / classes) / math.sqrt(classes - 1)
     return torch.linalg.matrix_norm(product / torch.linalg.matrix_norm(product) - simplex).item()

@@ -14,25 +14,27 @@ from torch import Tensor
 
 from lsc_engine.config import Derived, RunConfig
 from lsc_engine.config.tuning import lower_is_better
-from lsc_engine.config.values import LOSSES, MODELS
 from lsc_engine.data import Batch, Batches, WorkerLostError, eval_batches, images_from_class
 from lsc_engine.errors import DivergedError, LscError, UsageError
-from lsc_engine.heads import Head, build_head
-from lsc_engine.models import build_model
+from lsc_engine.heads.base import Head
+from lsc_engine.heads.build import build_head
+from lsc_engine.models.build import build_model
+from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.runs.files import mode_by_umask
 from lsc_engine.runs.folder.layout import CLASS_MEANS
 from lsc_engine.runs.folder.writer import RunWriter
-from lsc_engine.training import checkpoint
+from lsc_engine.training import checkpointing
 from lsc_engine.training.clock import Clock
+from lsc_engine.training.dependencies import RunDependencies, Start
 from lsc_engine.training.devices import Neighbours, autocast_dtype
+from lsc_engine.training.etf_freezing import EtfFreezer
 from lsc_engine.training.evaluate import class_means
-from lsc_engine.training.fixing import Fixing
-from lsc_engine.training.identity import differing, identity, may_differ
-from lsc_engine.training.measure import Measure
+from lsc_engine.training.evaluator import Measure
+from lsc_engine.training.fingerprint import differing, identity, may_differ
 from lsc_engine.training.microbatch import MicroBatches, out_of_memory
-from lsc_engine.training.pictures import check_images, keep_images, open_images
+from lsc_engine.training.run_images import check_images, keep_images, open_images
 from lsc_engine.training.saving import SaveTimes
-from lsc_engine.training.seeds import derive_seed
+from lsc_engine.training.schedule import derive_seed
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import (
     CompileFailedError,
@@ -42,7 +44,6 @@ from lsc_engine.training.step import (
     make_loss,
     make_optimizer,
 )
-from lsc_engine.training.taken import Start, Taken
 
 # Workers that die again without a batch, or an evaluation, between are killed by something that stays.
 TRIES = 3
@@ -62,7 +63,7 @@ class Session:
 
     def __init__(
         self, config: RunConfig, derived: Derived, folder: Path, *, device: torch.device, data_dir: Path | None,
-        say: Callable[[str], None], taken: Taken | None = None, display: Display | None = None,
+        say: Callable[[str], None], taken: RunDependencies | None = None, display: Display | None = None,
         like: Path | None = None, sample_load: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.config, self.derived, self.folder, self.device, self.like = config, derived, folder, device, like
@@ -71,7 +72,7 @@ class Session:
         self.steps_per_epoch, self.total_steps = derived.steps_per_epoch, derived.total_steps
         self.log_every, self.eval_every = derived.log_every, derived.eval_every
         self.source, self.validation = open_images(config, data_dir, device, say)
-        self.taken = (taken or Taken()).aligned(self.source.class_names)
+        self.taken = (taken or RunDependencies()).aligned(self.source.class_names)
         self._build()
         self._prepare_steps()
         self.identity = identity(config, self.head, self.source)
@@ -108,7 +109,7 @@ class Session:
             config, classes=derived.classes, dim=width, seed=derive_seed(config.seed, "head"),
             table=taken.table, means=taken.means, teacher=taken.teacher,
         ).to(self.device)  # fmt: skip
-        self.fixing = Fixing(config, self.model, self.head)
+        self.fixing = EtfFreezer(config, torch.nn.ModuleDict({"model": self.model, "head": self.head}))
         parts = {"model": self.model, "head": self.head}
         self.parameters = {name: sum(p.numel() for p in m.parameters() if p.requires_grad) for name, m in parts.items()}
         self.measure = Measure(
@@ -134,7 +135,7 @@ class Session:
         self.stochastic = has_dropout(self.model)
         self.batches = Batches(
             self.source, self.batch_size, config.seed, device=self.device, augment=config.data.augment,
-            augment_per=config.data.augment_per, views=self.head.views, target=self.head.for_step,
+            augment_per=config.data.augment_per, views=self.head.two_views, target=self.head.training_target,
             subset=images_from_class(self.source, config.data.first_class),
         )  # fmt: skip
         if self.batches.images != self.derived.images:
@@ -146,7 +147,7 @@ class Session:
         if self.eager is None and (choice == "off" or (choice == "auto" and device.type != "cuda")):
             self.eager = f'train.compile = "{choice}"' + (f" on {device.type}" if choice == "auto" else "")
         # A model or loss that is not ours may leave what can be compiled.
-        ours = c.model.name in MODELS and (c.target.loss is None or c.target.loss in LOSSES)
+        ours = c.model.name in MODELS.built_in and (c.target.loss is None or c.target.loss in LOSSES.built_in)
         return make_loss(
             self.model, self.head, dtype=self.dtype, device=device, compiled=self.eager is None,
             graphs=self.eager is None and choice == "graphs" and device.type == "cuda", whole=ours,
@@ -264,9 +265,9 @@ class Session:
 
     def _fix_what_is_due(self, writer: RunWriter, step: int, values: dict[str, float]) -> None:
         """Adaptive layers: fixed ones leave the optimizer, and a compiled step is compiled anew."""
-        said = self.fixing.step(values)
+        said = self.fixing.update(values)
         if said:
-            keep_only(self.optimizer, self.fixing.parameters())
+            keep_only(self.optimizer, [*self.model.parameters(), *self.head.parameters()])
             self.micro.loss = self._make_loss()
             writer.message(f"step {step}: {said}")
 
@@ -300,7 +301,7 @@ class Session:
         training: False. DivergedError where loss or weights are not finite: no checkpoint ever holds such."""
         if self._saved_step == step:
             return True
-        tensors = checkpoint.weights(self.model, self.head)
+        tensors = checkpointing.weights(self.model, self.head)
         broken = [name for name, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
         if broken or not math.isfinite(self.loss_sum.item()):
             what = f"{broken[0]} holds values" if broken else "the loss is a value"
@@ -322,12 +323,12 @@ class Session:
             "parts": self.micro.parts,
             "numerics": json.dumps(self.numerics),
             "owes_evaluation": self.owes_evaluation,
-            "etf_streaks": self.fixing.streaks,
+            **self.fixing.state_dict(),
             "until": self._until,
         }
         try:
             writer.sync()
-            written = checkpoint.save(self.folder, step, tensors, state, writer.check)
+            written = checkpointing.save(self.folder, step, tensors, state, writer.check)
         except OSError as error:
             writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
             writer.message(f"checkpoint step {step} not written: {error.strerror or error}; {self.last_good()}")
@@ -337,7 +338,7 @@ class Session:
         self.best, self.best_step, self._saved_step = best, best_step, step
         for_good = {*self.derived.checkpoint_also_at, *([] if self.best_step is None else [self.best_step])}
         writer.check()
-        checkpoint.prune(self.folder, step=step, keep=self.config.checkpoint.keep, for_good=for_good)
+        checkpointing.prune(self.folder, step=step, keep=self.config.checkpoint.keep, for_good=for_good)
         writer.trouble("checkpoint", None)
         took = time.monotonic() - started
         writer.message(f"checkpoint step {step} written and verified, {written.size / 1e6:.1f} MB, {took:.1f} s")
@@ -358,7 +359,7 @@ class Session:
 
     def resume(self, writer: RunWriter) -> int:
         """Continue from the newest good checkpoint: its step, or 0 where there is none."""
-        found = checkpoint.load_newest(self.folder, writer.message)
+        found = checkpointing.load_newest(self.folder, writer.message)
         images = (self.folder, self.config, self.source, self.identity)
         check_images(*images, begun=found is not None, like=self.like)
         if found is None:
@@ -376,9 +377,9 @@ class Session:
                 "Set it back; or change settings by lsc-engine fork"
             )
         keep_images(*images, writer)
-        checkpoint.restore(self.model, self.head, found.tensors)
-        keep_only(self.optimizer, self.fixing.parameters())
-        self.fixing.streaks = state.get("etf_streaks", self.fixing.streaks)
+        checkpointing.restore(self.model, self.head, found.tensors)
+        keep_only(self.optimizer, [*self.model.parameters(), *self.head.parameters()])
+        self.fixing.load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_sum.copy_(state["loss_sum"])
         self.loss_count = state["loss_count"]
@@ -398,9 +399,9 @@ class Session:
     def _begin_with(self, start: Start, writer: RunWriter) -> None:
         """Take over the weights of another run. They are evaluated before the first step: curves go on from there."""
         found = start.load()
-        new = checkpoint.restore_backbone(self.model, found.tensors)
+        new = checkpointing.restore_backbone(self.model, found.tensors)
         layer = {name.removeprefix("head."): t for name, t in found.tensors.items() if name.startswith("head.")}
-        taken = self.head.take_over(layer, start.rows)
+        taken = self.head.start_from(layer, start.rows)
         words = [f"begins with the weights of {start.id} at step {found.step}"]
         words += [f"new: {', '.join(new)}"] if new else []
         words += [f"class layer: {', '.join(taken)}"] if taken else []

@@ -2,7 +2,7 @@
 
     loss = (1 - w) CE(labels, s) + w T^2 KL( softmax(t / T) | softmax(s / T) ),    s, t: logits of student and teacher
 
-The other way, Fig. 11b, needs no teacher in memory: the teacher's class means are the centres of an LSC student
+The method of Fig. 11b needs no teacher in memory: the teacher's class means are the centres of an LSC student
 (target.system = "embeddings:RUN").
 """
 
@@ -20,7 +20,7 @@ from lsc_engine.heads.cross_entropy import CrossEntropyHead
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained backbone with its class layer, the checkpoint they come from, and its sha256. Never trained on."""
+    """A trained backbone with its class layer, frozen; the name of their checkpoint and its sha256."""
 
     model: nn.Module
     head: CrossEntropyHead
@@ -37,7 +37,7 @@ class Teacher:
         return self.head.logits(self.model(images))
 
 
-class DistilHead(CrossEntropyHead):
+class DistillationHead(CrossEntropyHead):
     """The student's class layer; `weight` is w, the share of the teacher's loss."""
 
     def __init__(
@@ -45,18 +45,18 @@ class DistilHead(CrossEntropyHead):
         temperature: float,
     ) -> None:  # fmt: skip
         super().__init__(dim, classes, bottleneck, seed)
-        # Not a module of this head: it is neither trained nor kept in checkpoints.
+        # A dataclass, so no submodule of this head: it is neither trained nor kept in checkpoints.
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
 
     def batch_loss(self, model: nn.Module, images: Tensor, target: Tensor) -> Tensor:
-        logits, taught = self.logits(model(images)), self.teacher.logits(images)
+        logits, teacher_logits = self.logits(model(images)), self.teacher.logits(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self.distilled(logits.float(), taught.float(), target)
+            return self.distillation_loss(logits.float(), teacher_logits.float(), target)
 
-    def distilled(self, logits: Tensor, taught: Tensor, target: Tensor) -> Tensor:
+    def distillation_loss(self, logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         """The loss of student and teacher logits [B, classes] and labels [B], a scalar."""
-        own, theirs = (F.log_softmax(each / self.temperature, dim=1) for each in (logits, taught))
-        divergence = F.kl_div(own, theirs, reduction="batchmean", log_target=True)
+        student, teacher = (F.log_softmax(each / self.temperature, dim=1) for each in (logits, teacher_logits))
+        divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         return (1 - self.weight) * F.cross_entropy(logits, target) + self.weight * self.temperature**2 * divergence
 
     def record(self) -> dict[str, Any]:

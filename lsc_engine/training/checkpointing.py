@@ -119,7 +119,7 @@ def restore(model: nn.Module, head: nn.Module, tensors: dict[str, Tensor]) -> No
 
     Layers that are fixed in the checkpoint are fixed here too: their weights follow from their seeds.
     """
-    etf.adopt({"model": model, "head": head}, tensors)
+    etf.fix_layers_of_checkpoint(nn.ModuleDict({"model": model, "head": head}), tensors)
     for prefix, module in (("model.", model), ("head.", head)):
         own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         try:

@@ -16,13 +16,13 @@ from torch import Tensor
 from lsc_engine.config import RunConfig
 from lsc_engine.config.references import Reference, references
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.heads import Teacher
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
+from lsc_engine.heads.distillation import Teacher
 from lsc_engine.runs.files import UnreadableError, read_json
 from lsc_engine.runs.folder.classes import changed_classes, labels_of, listed, read_classes, without
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SOURCE
 from lsc_engine.runs.read.run import Run, open_run
-from lsc_engine.training import checkpoint
+from lsc_engine.training import checkpointing
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Start:
 
     id: str
     classes: int | None
-    load: Callable[[], checkpoint.Loaded]
+    load: Callable[[], checkpointing.Loaded]
     names: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
-class Taken:
+class RunDependencies:
     """All of it; None where the settings name none. `table` [rows, n] are centres, `means` [rows, n] choose them."""
 
     table: Tensor | None = None
@@ -49,7 +49,7 @@ class Taken:
     # What the rows of each are called, by the key of the setting: (run, names of its classes).
     named: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
-    def aligned(self, names: Sequence[str]) -> Taken:
+    def aligned(self, names: Sequence[str]) -> RunDependencies:
         """The same with rows in the order of the classes `names`, where both have names. UsageError for a class that a
         run has no row of."""
         changes: dict[str, Any] = {}
@@ -68,7 +68,9 @@ class Taken:
         return replace(self, **changes)
 
 
-def take(config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, device: torch.device) -> Taken:
+def load_dependencies(
+    config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, device: torch.device
+) -> RunDependencies:
     """Read what the run in `folder` takes. UsageError where a run, or what is wanted of it, is missing."""
     named = {reference.key: reference for reference in references(config)}
     system, order = named.get("target.system"), named.get("target.order")
@@ -83,7 +85,7 @@ def take(config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, devi
         for one in (system, order, teacher)
         if one is not None and (theirs := names_of(run := open_run(one.ref, [runs_dir])))
     )
-    return Taken(
+    return RunDependencies(
         named=named_rows,
         table=table,
         means=None if order is None else class_means_of(order, runs_dir),
@@ -166,8 +168,8 @@ def _names_if_there(reference: Reference, runs_dir: Path) -> tuple[str, ...]:
         return ()
 
 
-def _newest(reference: Reference, run: Run) -> checkpoint.Loaded:
-    found = checkpoint.load_newest(run.path, lambda text: None)
+def _newest(reference: Reference, run: Run) -> checkpointing.Loaded:
+    found = checkpointing.load_newest(run.path, lambda text: None)
     if found is None:
         raise UsageError(f"{reference.key}: {run.id} has no good checkpoint")
     return found
@@ -175,8 +177,8 @@ def _newest(reference: Reference, run: Run) -> checkpoint.Loaded:
 
 def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: int, device: torch.device) -> Teacher:
     """The teacher's backbone and class layer, built from its own preset and frozen."""
-    from lsc_engine.heads import build_head
-    from lsc_engine.models import build_model
+    from lsc_engine.heads.build import build_head
+    from lsc_engine.models.build import build_model
 
     run = open_run(reference.ref, [runs_dir])
     other = RunConfig.from_toml(run.path / PRESET)
@@ -190,5 +192,5 @@ def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: 
     plain = other.model_copy(update={"target": other.target.model_copy(update={"teacher": None})})
     head = build_head(plain, classes=classes, dim=layer.shape[1], seed=0)
     assert isinstance(head, CrossEntropyHead)
-    checkpoint.restore(model, head, found.tensors)
+    checkpointing.restore(model, head, found.tensors)
     return Teacher(model.to(device), head.to(device), f"{run.id} step {found.step}", found.sha256)

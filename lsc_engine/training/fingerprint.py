@@ -11,11 +11,11 @@ import torch
 
 from lsc_engine.config import RunConfig
 from lsc_engine.data import ImageSource
-from lsc_engine.heads import Head
+from lsc_engine.heads.base import Head
 from lsc_engine.runs.files import UnreadableError, read_json
 from lsc_engine.runs.folder.layout import SOURCE
 from lsc_engine.runs.settings import FORK_CHANGES, PLACE, differences, parse, settings_of
-from lsc_engine.training import checkpoint
+from lsc_engine.training import checkpointing
 from lsc_engine.vectors.order import Bijection
 
 _SAMPLE = 64
@@ -85,7 +85,7 @@ def known_pictures(folder: Path) -> dict[str, Any]:
         noted = None
     if isinstance(noted, dict):
         return noted
-    found = checkpoint.load_newest(folder, lambda text: None)
+    found = checkpointing.load_newest(folder, lambda text: None)
     saved = {} if found is None else json.loads(found.state["identity"])
     return {key: saved[key] for key in PICTURES if key in saved}
 

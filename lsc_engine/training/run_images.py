@@ -23,7 +23,7 @@ from lsc_engine.runs.folder.classes import changed_classes, listed, other_classe
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import moved_from, open_run
-from lsc_engine.training.identity import PICTURES, known_pictures, other_pictures, pictures
+from lsc_engine.training.fingerprint import PICTURES, known_pictures, other_pictures, pictures
 
 
 def open_images(

@@ -1,4 +1,4 @@
-"""`python -m lsc_engine.training.worker FOLDER`: one queued run of a study in a process of its own.
+"""`python -m lsc_engine.training.run_worker FOLDER`: one queued run of a study in a process of its own.
 
 The scheduler in study.py starts one per GPU; the run folder is all that is handed over.
 """

@@ -31,7 +31,7 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.files import whole_file
 from lsc_engine.runs.folder.classes import listed, match
-from lsc_engine.training.trained import Trained
+from lsc_engine.training.trained_run import Trained
 from lsc_engine.userpaths import absent
 
 BATCH = 512
@@ -312,14 +312,14 @@ class Prediction:
 def predict(trained: Trained, z: Tensor) -> list[Prediction]:
     """The labels of embeddings [B, n]. UsageError for a run that has learnt no label."""
     head = trained.head
-    if not head.labelled:
+    if not head.learns_labels:
         raise UsageError(f"this run was trained with {trained.config.target.method} and has learnt no label")
     nearest = head.predict(z)
     known = head.predict(z, unused="new") if isinstance(head, LscHead) else nearest
     centres = head.centres(nearest)
     cosines: Sequence[float | None] = [None] * len(z)
     if centres is not None:
-        cosines = functional.cosine_similarity(head.shown(z).float(), centres.float(), dim=1).tolist()
+        cosines = functional.cosine_similarity(head.project(z).float(), centres.float(), dim=1).tolist()
     return [
         Prediction(None if label < 0 else label, near, cosine)
         for label, near, cosine in zip(known.tolist(), nearest.tolist(), cosines, strict=True)

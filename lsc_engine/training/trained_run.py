@@ -19,16 +19,17 @@ from lsc_engine.config.derived import latent_dim
 from lsc_engine.data import ImageSource, eval_batches
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
-from lsc_engine.heads import Head, build_head
-from lsc_engine.models import build_model, etf
+from lsc_engine.heads.base import Head
+from lsc_engine.heads.build import build_head
+from lsc_engine.models.build import build_model
 from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.folder.classes import read_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.read.run import Run
-from lsc_engine.training import checkpoint
+from lsc_engine.training import checkpointing
+from lsc_engine.training.dependencies import load_dependencies, names_of
 from lsc_engine.training.devices import autocast_dtype
-from lsc_engine.training.seeds import derive_seed
-from lsc_engine.training.taken import names_of, take
+from lsc_engine.training.schedule import derive_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class Trained:
 def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None, at: int | None = None) -> Trained:
     """The run with its newest good checkpoint (that of step `at`, where given). UsageError where there is none."""
     config = RunConfig.from_toml(run.path / PRESET)
-    found = checkpoint.load_newest(run.path, lambda text: None, at)
+    found = checkpointing.load_newest(run.path, lambda text: None, at)
     if found is None:
         which = "good checkpoint" if at is None else f"good checkpoint of step {at}"
         raise UsageError(f"{run.id} has no {which}; lsc-engine resume {run.id} makes one")
@@ -95,8 +96,7 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed).to(device)
     dim = n or width_of(model, channels, size, device)
     head = head_of(config, run, classes=classes, dim=dim, channels=channels, names=names).to(device)
-    etf.adopt({"model": model, "head": head}, found.tensors)
-    checkpoint.restore(model, head, found.tensors)
+    checkpointing.restore(model, head, found.tensors)
     model.eval()
     head.eval()
     dtype = autocast_dtype(config.train.precision, device)
@@ -150,7 +150,7 @@ def head_of(
     teacher or began with is left aside. UsageError where a table that it needs is not there any more."""
     target = config.target.model_copy(update={"teacher": None})
     plain = config.model_copy(update={"target": target, "start_from": None})
-    taken = take(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
+    taken = load_dependencies(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
     taken = taken.aligned(names or names_of(run))
     width = taken.table.shape[1] if taken.table is not None else dim
     if width is None:

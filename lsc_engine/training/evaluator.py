@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from lsc_engine.config import Derived, RunConfig
 from lsc_engine.data import Batch, ImageSource, eval_batches, fixed_subset, shifted, two_views, view_keys
 from lsc_engine.data.evaluation import VIEW_EPOCH
-from lsc_engine.heads import Head
-from lsc_engine.training.collapse import Collapse
-from lsc_engine.training.embeddings import Watch
+from lsc_engine.heads.base import Head
+from lsc_engine.training.embedding_recorder import EmbeddingRecorder
 from lsc_engine.training.evaluate import Watcher, evaluate, nearest_means
+from lsc_engine.training.neural_collapse import NeuralCollapse
 
 # By the first of these that an evaluation has, the best checkpoint is told.
 SCORES = ("val/accuracy", "train/accuracy", "val/accuracy_means", "train/accuracy_means")
@@ -36,7 +36,7 @@ class Measure:
         self.config, self.model, self.head, self.classes = config, model, head, derived.classes
         self.source, self.validation = source, validation
         self.seen = fixed_subset(source.images, derived.eval_images)
-        self.watch = Watch(
+        self.watch = EmbeddingRecorder(
             folder, head, source, self.seen, setting=config.eval.embeddings, every=derived.eval_every, width=width
         )
         self.unseen = fixed_subset(validation.images, derived.eval_images) if validation else None
@@ -48,15 +48,15 @@ class Measure:
         """Metrics on the fixed training images and, where there are any, on the validation images. `go_on` is called
         before each batch."""
         self.watch.begin()
-        if not self.head.labelled:
+        if not self.head.learns_labels:
             return self._by_means(go_on)
         if not self.config.eval.ncc:
             return self._by_labels(go_on, None)
-        with Collapse(self.model, self.head, self.classes, self._options["device"]) as collapse:
+        with NeuralCollapse(self.model, self.head, self.classes, self._options["device"]) as collapse:
             return self._by_labels(go_on, collapse)
 
-    def _by_labels(self, go_on: Callable[[], None], collapse: Collapse | None) -> dict[str, float]:
-        learn = [] if collapse is None else [collapse.learn]
+    def _by_labels(self, go_on: Callable[[], None], collapse: NeuralCollapse | None) -> dict[str, float]:
+        learn = [] if collapse is None else [collapse.fit]
         seen = self._evaluate(self._batches(self.source, self.seen, go_on), self.watch.see, *learn)
         values = {"train/accuracy": seen.pop("accuracy"), "train/loss_eval": seen.pop("loss")}
         values |= {f"train/{name}": value for name, value in seen.items()}
@@ -65,16 +65,16 @@ class Measure:
             augmented = self._evaluate(self._batches(self.source, self.seen, go_on, views=views))
             values["train/accuracy_augmented"] = augmented["accuracy"]
         if collapse is not None:
-            judge = collapse.judge()
-            self._evaluate(self._batches(self.source, self.seen, go_on), judge.see)
-            values |= judge.values("train")
+            judge = collapse.evaluator()
+            self._evaluate(self._batches(self.source, self.seen, go_on), judge.update)
+            values |= judge.metrics("train")
         if self.validation is not None and self.unseen is not None:
-            judges = [] if collapse is None else [collapse.judge()]
-            unseen = self._evaluate(self._batches(self.validation, self.unseen, go_on), *(j.see for j in judges))
+            judges = [] if collapse is None else [collapse.evaluator()]
+            unseen = self._evaluate(self._batches(self.validation, self.unseen, go_on), *(j.update for j in judges))
             unseen.pop("inside", None)
             values |= {f"val/{name}": value for name, value in unseen.items()}
             for judge in judges:
-                values |= judge.values("val")
+                values |= judge.metrics("val")
             values |= self._shifted(self._batches(self.validation, self.unseen, go_on))
         return values
 

@@ -1,0 +1,1 @@
+"""One loss of LSC in each file, registered there. The files import torch inside methods only."""

@@ -1,0 +1,27 @@
+"""What every backbone has: its settings, and how it is built from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Backbone(BaseModel):
+    """The fields of a subclass are the keys that it allows in [model.args]."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @property
+    def linear_layers(self) -> int:
+        """The number of consecutive linear layers up to the embedding, which model.etf_layers can fix."""
+        return 0
+
+    def build(self, channels: int, size: int, dim: int | None, width: float) -> nn.Module:
+        """A network with weights drawn from torch's global generator: images [B, channels, size, size] in [-1, 1] ->
+        embeddings [B, dim]. `width` multiplies the widths of its layers; None for `dim` is the network's own width.
+        """
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""One backbone in each file, registered there. The files import torch inside methods only."""
