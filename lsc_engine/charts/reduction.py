@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from lsc_engine.charts.scales import Floats, Scale
+from lsc_engine.charts.canvas import Bools, Floats, Ints
+from lsc_engine.charts.scales import Scale
 
-Ints = npt.NDArray[np.int64]
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)
 
 # Within a block the weights span at most weight**-BLOCK, far inside float64 for every weight up to .999.
@@ -31,7 +30,7 @@ class Columns:
     high: Floats
     first: Floats
     last: Floats
-    joined: npt.NDArray[np.bool_]  # to the run before
+    joined: Bools  # to the run before
 
     @property
     def empty(self) -> bool:
@@ -144,7 +143,7 @@ def _reduce_sorted(x: Floats, y: Floats, scale: Scale, width: int) -> Columns:
     return _runs(column, y, starts, joined)
 
 
-def _runs(column: Ints, y: Floats, starts: Ints, joined: npt.NDArray[np.bool_]) -> Columns:
+def _runs(column: Ints, y: Floats, starts: Ints, joined: Bools) -> Columns:
     if starts.size == 0:
         return _nothing()
     ends = np.concatenate((starts[1:], [y.size])) - 1
@@ -208,3 +207,12 @@ def _joints(c0: Ints, c1: Ints, y0: Floats, y1: Floats, width: int, height: int)
     # The row where a stroke ends belongs to the next column, which starts there.
     b = np.where(b > a, b - 1, np.where(b < a, b + 1, b))
     return Spans(column, np.minimum(a, b), np.maximum(a, b))
+
+
+def fill(spans: Spans, width: int, height: int) -> Bools:
+    """Pixels [height, width] covered by the strokes: +1 where one starts, -1 below its end, summed down."""
+    size = (height + 1) * width
+    starts = np.bincount(spans.top * width + spans.column, minlength=size)
+    ends = np.bincount((spans.bottom + 1) * width + spans.column, minlength=size)
+    covered = np.cumsum((starts - ends).reshape(height + 1, width), axis=0)
+    return np.asarray(covered[:height] > 0)

@@ -7,9 +7,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from lsc_engine.charts.canvas import Floats
 
 # Differences of two limits must stay finite, and so must their logarithms' inverse.
 LARGEST = 1e300
@@ -57,6 +56,10 @@ class Scale:
                 shown, lo, hi = values, self.lo, self.hi
             out: Floats = (shown - lo) / (hi - lo)
         return out
+
+    def place(self, value: float) -> float:
+        """Where one value lies, as `unit`."""
+        return float(self.unit(np.array([float(value)]))[0])
 
     def at(self, unit: float) -> float:
         """The value at a place between 0 and 1: the inverse of `unit`."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from lsc_engine.charts.raster import Mode
-from lsc_engine.charts.scales import Floats
+from lsc_engine.charts.canvas import Floats, Mode
+from lsc_engine.charts.reduction import smooth
 
 
-def _floats(values: npt.ArrayLike | None) -> Floats:
-    return np.ascontiguousarray(np.asarray([] if values is None else values, dtype=np.float64)).reshape(-1)
+def _floats(values: npt.ArrayLike) -> Floats:
+    return np.ascontiguousarray(np.asarray(values, dtype=np.float64)).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -52,41 +53,36 @@ class Series:
     name: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("x", "y", "low", "high"):
-            if getattr(self, key) is not None or key in ("x", "y"):
-                object.__setattr__(self, key, _floats(getattr(self, key)))
-        lengths = {np.size(v) for v in (self.x, self.y, self.low, self.high) if v is not None}
+        lengths = {edge.size for edge in (self.xs, self.ys, *(self.band or ()))}
         if len(lengths) > 1:
             raise ValueError(f"a series needs as many x as y values, not {sorted(lengths)}")
 
-    @property
+    @cached_property
     def xs(self) -> Floats:
         """x as float64 [N]."""
-        return self.x  # type: ignore[return-value]
+        return _floats(self.x)
 
-    @property
+    @cached_property
     def ys(self) -> Floats:
         """y as float64 [N]."""
-        return self.y  # type: ignore[return-value]
+        return _floats(self.y)
+
+    @cached_property
+    def band(self) -> tuple[Floats, Floats] | None:
+        """Lower and upper edge, float64 [N], or None."""
+        return None if self.low is None or self.high is None else (_floats(self.low), _floats(self.high))
 
     @cached_property
     def lowest(self) -> int | None:
-        """Index of the lowest finite value, None where there is none."""
+        """Index of the lowest finite value, None if there is none."""
         good = np.isfinite(self.ys)
         return int(np.argmin(np.where(good, self.ys, np.inf))) if good.any() else None
 
     @cached_property
     def highest(self) -> int | None:
-        """Index of the highest finite value, None where there is none."""
+        """Index of the highest finite value, None if there is none."""
         good = np.isfinite(self.ys)
         return int(np.argmax(np.where(good, self.ys, -np.inf))) if good.any() else None
-
-    @property
-    def band(self) -> tuple[Floats, Floats] | None:
-        """Lower and upper edge, float64 [N], or None."""
-        if self.low is None or self.high is None:
-            return None
-        return self.low, self.high  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -113,3 +109,17 @@ class View:
     label_width: int = 4
     unit: str = ""
     axes: bool = True
+
+
+def readout(series: Series, x: float, *, smoothing: float = 0.0) -> tuple[float, float, float]:
+    """(x, value, smoothed value) of the last point at or before `x`, else of the first one; NaN without points."""
+    xs = series.xs
+    if xs.size == 0 or not math.isfinite(x):
+        return math.nan, math.nan, math.nan
+    with np.errstate(all="ignore"):
+        before = np.flatnonzero(xs <= x)
+    i = int(before[np.argmax(xs[before])]) if before.size else 0
+    if before.size and xs[before[-1]] == xs[i]:
+        i = int(before[-1])
+    smoothed = float(smooth(series.ys, smoothing)[i]) if smoothing else float(series.ys[i])
+    return float(xs[i]), float(series.ys[i]), smoothed

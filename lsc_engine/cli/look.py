@@ -18,7 +18,7 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.streams import shows_unicode
 
 if TYPE_CHECKING:
-    from lsc_engine.charts import Mark
+    from lsc_engine.charts.series import Mark
     from lsc_engine.runs.folder.status import Status
     from lsc_engine.runs.read.run import Run
 
@@ -201,7 +201,8 @@ def _lineage(parent: Any) -> str:
 
 def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     """Charts of the metrics (default: losses together, accuracies together) as text for this terminal."""
-    from lsc_engine import charts
+    from lsc_engine.charts.chart import to_text
+    from lsc_engine.charts.series import Series, View
 
     known = run.metric_names()
     if metrics:
@@ -217,14 +218,14 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     drawn: list[str] = []
     for names in groups:
         series = [
-            charts.Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name, marks=marks)
+            Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name, marks=marks)
             for i, name in enumerate(names)
         ]
         if series:
             is_loss = "loss" in names[0]
             kind = f" · {run.loss_kind} · log y" if is_loss else ""
-            view = charts.View(mode=mode, log_y=is_loss)
-            text = charts.to_text(series, wide, min(16, high - 4), view, title=f"{names[0]}{kind} · step")
+            view = View(mode=mode, log_y=is_loss)
+            text = to_text(series, wide, min(16, high - 4), view, title=f"{names[0]}{kind} · step")
             drawn.append(printable(text))
     if not drawn:
         say(f"{run.id} has logged nothing yet")
@@ -233,7 +234,7 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
 
 def _marks(run: Run) -> tuple[Mark, ...]:
     """`R` where the run was resumed, `|` where layers were fixed."""
-    from lsc_engine.charts import Mark
+    from lsc_engine.charts.series import Mark
     from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
 
     resumed = tuple(Mark(float(step), "R") for step in run.table.attempt_starts()[1:])

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lsc_engine import charts
 from lsc_engine.analysis.compare import Comparison, Row, compare
 from lsc_engine.analysis.verdict import to_json
+from lsc_engine.charts.chart import to_text
+from lsc_engine.charts.series import Series, View
 from lsc_engine.cli.comparison import comparison_text
 from lsc_engine.cli.output import printable
 from lsc_engine.runs.read.run import Run
@@ -71,12 +72,12 @@ def _chart(
         letter = (letters or {}).get(row.key, LETTERS[i % len(LETTERS)])
         x, y = _mean(row.runs, metric)
         if len(x):
-            series.append(charts.Series(x, y * scale, letter=letter, colour=i, name=row.label))
+            series.append(Series(x, y * scale, letter=letter, colour=i, name=row.label))
     if not series:
         return ""
     wide, _ = shutil.get_terminal_size((80, 24))
-    view = charts.View(mode=terminal_mode(), log_y=log_y)
-    return printable(charts.to_text(series, wide, 14, view, title=title))
+    view = View(mode=terminal_mode(), log_y=log_y)
+    return printable(to_text(series, wide, 14, view, title=title))
 
 
 def _mean(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsc_engine.charts import Series
+from lsc_engine.charts.series import Series
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lsc_tui.widgets.chart import Chart, Look
 
 if TYPE_CHECKING:
-    from lsc_engine.charts import Picture
+    from lsc_engine.charts.chart import Picture
     from lsc_tui.screens.base import LscScreen
 
     _Base = LscScreen
@@ -28,7 +28,7 @@ class ChartCommands(_Base):
         for name in ("axis", "log_x", "log_y", "smoothing", "clip"):
             if type(kept.get(name)) is type(getattr(self.look, name)):
                 setattr(self.look, name, kept[name])
-        from lsc_engine.charts import SMOOTHING
+        from lsc_engine.charts.reduction import SMOOTHING
         from lsc_tui.widgets.chart import AXES
 
         self.look.axis = self.look.axis if self.look.axis in AXES else "epoch"

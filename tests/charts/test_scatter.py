@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.charts import AXIS, LEVEL, Camera, Rows, Tag, mirrored_histogram, plane, series_style, sphere
-from lsc_engine.charts.scatter import turned
+from lsc_engine.charts.canvas import AXIS, LEVEL, Rows, series_style
+from lsc_engine.charts.mirrored_histogram import mirrored_histogram
+from lsc_engine.charts.scatter import Camera, Tag, plane, sphere, turned
 from tests.counting import calls
 
 

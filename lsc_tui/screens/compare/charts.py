@@ -8,7 +8,7 @@ import numpy as np
 
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
-from lsc_engine.charts import Level, Mark, Series
+from lsc_engine.charts.series import Level, Mark, Series
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_tui.data.run_view import ACCURACY, LOSS
 from lsc_tui.lines import Line, clean

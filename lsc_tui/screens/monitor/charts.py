@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lsc_engine.charts import Series, readout, short
+from lsc_engine.charts.scales import short
+from lsc_engine.charts.series import Series, readout
 from lsc_engine.runs.metrics.columns import FIXED
 from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, setting
 from lsc_tui.lines import Line, clean, fit, loss_text, thousands

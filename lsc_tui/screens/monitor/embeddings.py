@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lsc_engine.charts import Camera, Rows
-from lsc_engine.charts.raster import Mode
+from lsc_engine.charts.canvas import Mode, Rows
+from lsc_engine.charts.scatter import Camera
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot
 from lsc_engine.runs.read.embeddings_chart import class_colours, kind_of, snapshot_rows
 from lsc_tui.data.embedding_history import EmbeddingHistory

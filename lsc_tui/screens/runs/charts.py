@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lsc_engine.charts import Series
+from lsc_engine.charts.series import Series
 from lsc_tui.data.run_view import ACCURACIES, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, clean, width_of
 from lsc_tui.widgets.chart import UNITS, Chart

@@ -6,8 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from lsc_engine.charts import Series, View, Window, draw
-from lsc_engine.charts.raster import Mode
+from lsc_engine.charts.canvas import Mode
+from lsc_engine.charts.chart import draw
+from lsc_engine.charts.series import Series, View, Window
 from lsc_engine.vectors.counting import n_min, parse
 from lsc_tui.lines import Line, clean, ends, frame
 from lsc_tui.screens.vectors.panels import OTHER_N, size, whole

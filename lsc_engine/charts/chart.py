@@ -1,0 +1,320 @@
+"""A chart in a box of cells: curves, labels, axis, marks and cursor as rows of styled text.
+
+`draw` is a pure function. It knows neither a terminal nor a library. Layout of a row: label column, `┤`, plot.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK, Canvas, Floats, Rows, series_style
+from lsc_engine.charts.reduction import Columns, fill, reduce_columns, smooth, spans
+from lsc_engine.charts.scales import Scale, labels, ticks
+from lsc_engine.charts.series import Level, Series, View
+
+_LINES = {"tick": "┤", "side": "│", "corner": "└", "floor": "─", "dash": "╌", "cursor": "┃", "thread": "┊"}
+_ASCII = {"tick": "+", "side": "|", "corner": "+", "floor": "-", "dash": "-", "cursor": "^", "thread": ":"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished chart: `height` rows of runs, each row `width` cells; and where its plot lies, for a cursor."""
+
+    width: int
+    height: int
+    rows: Rows
+    left: int
+    plot_width: int
+    plot_height: int
+    x: Scale
+    y: Scale
+    hidden: int = 0  # series of which nothing could be drawn (no positive value on a logarithmic axis, no value)
+
+    def to_text(self) -> str:
+        """The chart as lines without style and without spaces at their ends."""
+        return "\n".join("".join(run.text for run in row).rstrip() for row in self.rows)
+
+    def x_at(self, column: int) -> float:
+        """The x value in the middle of a plot column, counted from 0."""
+        return self.x.at(column / max(1, self.plot_width - 1))
+
+    def column_of(self, x: float) -> int:
+        """The plot column of an x value; may lie outside 0 .. plot_width - 1."""
+        unit = self.x.place(x)
+        return round(unit * (self.plot_width - 1)) if abs(unit) < 1e6 else -1
+
+
+def draw(
+    series: Sequence[Series], width: int, height: int, view: View | None = None, levels: Sequence[Level] | None = None
+) -> Picture:
+    """The chart of `series` in width x height cells (at least 1 x 1); later series lie on earlier ones, dim ones below.
+
+    Never raises for any values and any size; what cannot be drawn is left out and counted in `hidden`.
+    """
+    view = view or View()
+    width, height = max(1, width), max(1, height)
+    x_scale = _fit_x(series, view)
+    with_floor = view.axes and height >= 3
+    plot_height = height - 1 if with_floor else height
+    # The width of the plot follows from the labels, they from the heights, those from the columns: guess, then see.
+    guess = max(1, width - (view.label_width + 1 if view.axes and width >= view.label_width + 8 else 0))
+    layers = _layers(series, view, x_scale, Canvas(guess, 1, view.mode).pixels[0])
+    y_scale = _fit_y(layers, x_scale, view)
+    tick_values = ticks(y_scale, max(2, round(plot_height / 4))) if plot_height > 2 else []
+    texts = labels(tick_values, log=y_scale.log)
+    label_width = min(8, max([view.label_width, *map(len, texts)]))
+    left = label_width + 1 if view.axes and width >= label_width + 8 else 0
+    plot_width = width - left
+    plot = Canvas(plot_width, plot_height, view.mode)
+    if plot_width != guess:
+        layers = _layers(series, view, x_scale, plot.pixels[0])
+    _draw_levels(plot, levels or (), y_scale, view)
+    _draw_bands(plot, series, x_scale, y_scale, view)
+    for layer in sorted(layers, key=lambda item: not item.dim):
+        _draw_layer(plot, layer, y_scale)
+    _draw_letters(plot, layers, y_scale)
+    _draw_thread(plot, x_scale, view)
+    whole = Canvas(width, height, view.mode)
+    whole.codes[:plot_height, left:] = plot.codes
+    whole.styles[:plot_height, left:] = plot.styles
+    if left:
+        _draw_y_axis(whole, tick_values, texts, y_scale, left - 1, plot_height, view)
+    if with_floor:
+        _draw_floor(whole, series, x_scale, left, plot_width, view)
+    hidden = sum(1 for s in series if not any(a.series is s and not a.runs.empty for a in layers))
+    return Picture(width, height, whole.rows(), left, plot_width, plot_height, x_scale, y_scale, hidden)
+
+
+def to_text(
+    series: Sequence[Series], width: int, height: int, view: View | None = None, levels: Sequence[Level] | None = None,
+    title: str = "",
+) -> str:  # fmt: skip
+    """Title rule, chart and legend (`a name  b name`) in at most width x height cells, without styles."""
+    legend: list[str] = []
+    for text in (f"{s.letter} {s.name}".strip() for s in series if s.name):
+        if legend and len(legend[-1]) + 2 + len(text) <= width:
+            legend[-1] += f"  {text}"
+        else:
+            legend.append(text[:width])
+    dash = "-" if view is not None and view.mode == "ascii" else "─"
+    head = [f"{dash} {title[: max(0, width - 4)]} ".ljust(width, dash)] if title and height > 4 else []
+    legend = legend[: max(0, height - 4 - len(head))]
+    body = draw(series, width, height - len(head) - len(legend), view, levels).to_text()
+    return "\n".join([*head, body, *legend])
+
+
+# --- what is drawn, and the scales that hold it -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One thing drawn as a line: a raw series, or its smoothed twin."""
+
+    series: Series
+    runs: Columns
+    dim: bool
+    letter: str = ""
+
+
+def _fit_x(series: Sequence[Series], view: View) -> Scale:
+    lows, highs = [], []
+    for s in series:
+        x = s.xs
+        with np.errstate(all="ignore"):
+            if not np.isfinite(x.sum()) or view.log_x:
+                x = x[np.isfinite(x) & ((x > 0) if view.log_x else True)]
+        if x.size:
+            lows.append(float(x.min()))
+            highs.append(float(x.max()))
+    w = view.window
+    lo = w.x0 if w.x0 is not None else min(lows, default=float("nan"))
+    hi = w.x1 if w.x1 is not None else max(highs, default=float("nan"))
+    if w.x0 is None and not view.log_x and 0 < lo <= 0.05 * hi:
+        # A run starts at 0, also if its first point is that of the first log step.
+        lo = 0.0
+    return Scale.over(lo, hi, log=view.log_x)
+
+
+def _layers(series: Sequence[Series], view: View, x_scale: Scale, pixels: int) -> list[_Layer]:
+    """The raw series, dim beside a bright smoothed one."""
+    out = []
+    for s in series:
+        smoothed = view.smoothing > 0 and not s.points
+        raw = _columns(s, s.ys, view, x_scale, pixels)
+        out.append(_Layer(s, raw, s.dim or smoothed, "" if smoothed else s.letter))
+        if smoothed:
+            out.append(_Layer(s, _columns(s, smooth(s.ys, view.smoothing), view, x_scale, pixels), s.dim, s.letter))
+    return out
+
+
+def _columns(s: Series, y: Floats, view: View, x_scale: Scale, pixels: int) -> Columns:
+    if not s.points:
+        return reduce_columns(s.xs, y, x_scale, pixels, positive=view.log_y)
+    unit = x_scale.unit(s.xs)
+    with np.errstate(all="ignore"):
+        good = np.isfinite(unit) & (unit >= 0) & (unit <= 1) & np.isfinite(y) & ((y > 0) if view.log_y else True)
+    column = np.floor(unit[good] * (pixels - 1) + 0.5).astype(np.int64)
+    y = y[good]
+    return Columns(column, y, y, y, y, np.zeros(column.size, bool))
+
+
+def _fit_y(layers: Sequence[_Layer], x_scale: Scale, view: View) -> Scale:
+    """The heights that are seen, a little widened; with `clip` from the 1st to the 99th percentile of the columns."""
+    low = np.concatenate([a.runs.low for a in layers] or [np.empty(0)])
+    high = np.concatenate([a.runs.high for a in layers] or [np.empty(0)])
+    for s in {id(a.series): a.series for a in layers}.values():
+        if s.band is not None:
+            unit = x_scale.unit(s.xs)
+            edges = np.concatenate([edge[(unit >= 0) & (unit <= 1)] for edge in s.band])
+            edges = edges[np.isfinite(edges) & ((edges > 0) if view.log_y else True)]
+            low, high = np.concatenate((low, edges)), np.concatenate((high, edges))
+    lo = hi = float("nan")
+    if low.size:
+        lo, hi = float(low.min()), float(high.max())
+        if view.clip and low.size > 4:
+            both = np.sort(np.concatenate((low, high)))
+            cut = max(1, both.size // 100)
+            lo, hi = float(both[cut]), float(both[-1 - cut])
+    w = view.window
+    pad = 0.02 if w.y0 is None and w.y1 is None else 0.0
+    return Scale.over(lo if w.y0 is None else w.y0, hi if w.y1 is None else w.y1, log=view.log_y, pad=pad)
+
+
+# --- the plot ---------------------------------------------------------------------------------------------------------
+
+
+def _draw_layer(canvas: Canvas, layer: _Layer, y_scale: Scale) -> None:
+    """Put a line on the canvas. It covers dim cells, joins its dots to those of equal rank, and takes the colour."""
+    strokes = spans(layer.runs, y_scale, *canvas.pixels)
+    if strokes.column.size:
+        equal = (canvas.styles >= FIRST_SERIES) & ((canvas.styles % 2 == 1) == layer.dim) & (canvas.codes >= 0x2800)
+        style = series_style(layer.series.colour, layer.dim)
+        canvas.stamp(fill(strokes, *canvas.pixels), style, sign="." if layer.dim else "*", join=equal)
+
+
+def _draw_bands(canvas: Canvas, series: Sequence[Series], x_scale: Scale, y_scale: Scale, view: View) -> None:
+    width, height = canvas.pixels
+    # Every other pixel: an area must not hide what is on it.
+    seen = (np.arange(height)[:, None] + np.arange(width)) % 2 == 0 if view.mode != "ascii" else True
+    for s in series:
+        if s.band is not None:
+            low, high = (
+                fill(spans(reduce_columns(s.xs, edge, x_scale, width, positive=view.log_y), y_scale, width, height),
+                     width, height)
+                for edge in s.band
+            )  # fmt: skip
+            area = np.logical_or.accumulate(high, axis=0) & np.logical_or.accumulate(low[::-1], axis=0)[::-1]
+            canvas.stamp(area & seen, series_style(s.colour, True), sign=".")
+
+
+def _draw_levels(canvas: Canvas, levels: Sequence[Level], y_scale: Scale, view: View) -> None:
+    rows, columns = canvas.codes.shape
+    for level in levels:
+        unit = y_scale.place(level.y)
+        if 0 <= unit <= 1:
+            row = round((1 - unit) * (rows - 1))
+            canvas.write(row, 0, (_lines(view)["dash"] + " ") * (columns // 2 + 1), LEVEL)
+            label = _clean(level.label)[:columns]
+            canvas.write(row, columns - len(label), label, LEVEL)
+
+
+def _draw_letters(canvas: Canvas, layers: Sequence[_Layer], y_scale: Scale) -> None:
+    """Each curve's letter behind its last point; where another letter stands, further left on the same curve."""
+    rows, columns = canvas.codes.shape
+    wide = canvas.pixels[0]
+    taken: set[tuple[int, int]] = set()
+    for layer in layers:
+        letter = _clean(layer.letter)[:1]
+        runs = layer.runs
+        seen = np.flatnonzero((runs.column >= 0) & (runs.column < wide))
+        if not letter or layer.series.points or seen.size == 0:
+            continue
+        unit = np.clip(np.nan_to_num(y_scale.unit(runs.last[seen]), nan=0.0), 0, 1)
+        where_row = np.minimum(rows - 1, ((1 - unit) * rows).astype(int))
+        where_column = runs.column[seen] // (wide // columns)
+        where_column[-1] = min(columns - 1, int(where_column[-1]) + 1)
+        for row, column in zip(where_row[::-1].tolist(), where_column[::-1].tolist(), strict=True):
+            if not any((row, column + d) in taken for d in (-1, 0, 1)):
+                taken.add((row, column))
+                canvas.write(row, column, letter, series_style(layer.series.colour, layer.series.dim))
+                break
+
+
+def _draw_thread(canvas: Canvas, x_scale: Scale, view: View) -> None:
+    """The cursor's thread through the empty cells of its column."""
+    column = _cell(view.cursor, x_scale, canvas.codes.shape[1])
+    if column is not None:
+        for row in range(canvas.codes.shape[0]):
+            canvas.write(row, column, _lines(view)["thread"], CURSOR, over=False)
+
+
+# --- the axes ---------------------------------------------------------------------------------------------------------
+
+
+def _draw_y_axis(
+    canvas: Canvas, values: Sequence[float], texts: Sequence[str], scale: Scale, width: int, rows: int, view: View
+) -> None:
+    lines = _lines(view)
+    for row in range(rows):
+        canvas.write(row, width, lines["side"], AXIS)
+    for value, text in zip(values, texts, strict=True):
+        unit = scale.place(value)
+        if 0 <= unit <= 1:
+            row = min(rows - 1, max(0, round((1 - unit) * (rows - 1))))
+            canvas.write(row, 0, text[:width].rjust(width), LABEL)
+            canvas.write(row, width, lines["tick"], AXIS)
+
+
+def _draw_floor(canvas: Canvas, series: Sequence[Series], scale: Scale, left: int, columns: int, view: View) -> None:
+    """The x axis: its line, the numbers in it, marks and the foot of the cursor."""
+    row = canvas.codes.shape[0] - 1
+    lines = _lines(view)
+    if left:
+        canvas.write(row, left - 1, lines["corner"], AXIS)
+    canvas.write(row, left, lines["floor"] * columns, AXIS)
+    unit = f" {view.unit}" if view.unit and columns > 30 else ""
+    values = ticks(scale, max(2, columns // 18))
+    room = [False] * columns
+    numbered = zip(values, labels(values, log=scale.log), strict=True)
+    for value, text in sorted(numbered, key=lambda pair: pair[0] != values[-1]):
+        text = text + unit if value == values[-1] else text
+        column = _cell(value, scale, columns)
+        if column is None:
+            continue
+        start = max(0, min(column - (len(text) - 1) // 2 if column else 0, columns - len(text)))
+        stop = start + len(text)
+        if stop <= columns and not any(room[max(0, start - 2) : stop + 2]):
+            room[start:stop] = [True] * len(text)
+            canvas.write(row, left + start, text, LABEL)
+    for mark in [m for s in series for m in s.marks]:
+        column = _cell(mark.x, scale, columns)
+        if column is not None:
+            glyph = _clean(mark.glyph)[:1]
+            canvas.write(row, left + column, "x" if view.mode == "ascii" and glyph == "×" else glyph, MARK)
+    column = _cell(view.cursor, scale, columns)
+    if column is not None:
+        canvas.write(row, left + column, lines["cursor"], CURSOR)
+
+
+def _cell(value: float | None, scale: Scale, columns: int) -> int | None:
+    if value is None:
+        return None
+    unit = scale.place(value)
+    return min(columns - 1, max(0, round(unit * (columns - 1)))) if -1e-9 <= unit <= 1 + 1e-9 else None
+
+
+def _lines(view: View) -> dict[str, str]:
+    return _ASCII if view.mode == "ascii" else _LINES
+
+
+def _clean(text: str) -> str:
+    """Printable one-cell characters only: a label may come from a file."""
+    return "".join(c if c.isprintable() and (c.isascii() or _one_cell(c)) else "?" for c in text)
+
+
+def _one_cell(char: str) -> bool:
+    return unicodedata.east_asian_width(char) not in "WF" and unicodedata.combining(char) == 0
