@@ -26,26 +26,33 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.claims import held
-from lsc_engine.analysis.study_values import VALUES
+from lsc_engine.analysis.compare import levels_against
+from lsc_engine.analysis.study_values import VALUES, StudyValues, from_csv
+from lsc_engine.analysis.verdict import chosen
 from lsc_engine.config import PresetInfo, shipped_presets
+from lsc_engine.config.tuning import level_purpose
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report.check import claim_row, claims_document
 from lsc_engine.report.markdown import cell
+from lsc_engine.report.sections.results import spread
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import Study, find_study, tries_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {
-    "": "The demo",
+    "": "Digits",
     "lsc-2025": "arXiv:2510.04090",
     "vector-systems-2025": "arXiv:2512.07509",
     "etf-2024": "arXiv:2412.00884",
     "beyond": "Beyond the sources",
 }
-SUFFIX, DEMO = "-mini", "demo"
+SUFFIX, OWN = "-mini", ("demo", "digits-unique")
 # TRIED is written by hand.
 MADE, REPORT, TRIED = "made.json", "report.md", "tried.md"
 START, END = "<!-- claims -->", "<!-- /claims -->"
+# The study that README opens with: its table stands between marks of its own.
+OPENING, LEVELS = "digits-unique", {"accuracy": ("train/accuracy", 0.9), "loss": ("train/loss", 0.75)}
+OPENING_START, OPENING_END = "<!-- digits -->", "<!-- /digits -->"
 # What decides the numbers of a run, and what decides how they are told.
 TRAINS = ("vectors", "data", "models", "heads", "training")
 TELLS = ("report", "analysis")
@@ -97,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def is_small(info: PresetInfo) -> bool:
-    """Whether a preset is made for two CPU cores and reported: the small ones of the papers, and the demo."""
-    return info.stem.endswith(SUFFIX) if info.folder else info.stem == DEMO
+    """Whether a preset is made for two CPU cores and reported: the small ones of the papers, and those on digits."""
+    return info.stem.endswith(SUFFIX) if info.folder else info.stem in OWN
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -269,7 +276,7 @@ def reports(out: Path) -> list[Made]:
     found = [
         made
         for folder in FOLDERS
-        for file in sorted(out.glob(f"{folder}/*/{MADE}" if folder else f"{DEMO}/{MADE}"))
+        for file in (sorted(out.glob(f"{folder}/*/{MADE}")) if folder else [out / stem / MADE for stem in OWN])
         if (made := read_made(file.parent))
     ]
     order = list(FOLDERS)
@@ -339,16 +346,51 @@ def write_times(out: Path) -> None:
         TIMES.write_text(json.dumps(times, indent=1) + "\n")
 
 
+def opening_table(values: StudyValues) -> list[str]:
+    """The methods of the opening study, each at the rate that brings it to a level first: the rate, steps to the level,
+    and the speed-up against the baseline with its range over seeds; then the final accuracy, mean ± std."""
+    comparison = values.comparison
+    assert comparison is not None
+    base = values.key(values.name(comparison.baseline.runs[0]))
+    head = "| | n | rate | steps to 90 % | faster | rate | steps to loss .75 | faster | accuracy at the end |"
+    rows = [head, "|---|" + "---:|" * 8]
+    for name in values.variants:
+        key = values.key(name)
+        cells, ended, size = [], "", ""
+        for kind, (metric, level) in LEVELS.items():
+            aim = level_purpose(values.levels, kind)
+            assert aim is not None
+            (row, best), (other, _) = chosen(comparison, key, aim), chosen(comparison, base, aim)
+            assert row is not None
+            assert other is not None
+            reached = levels_against(row, other, {metric: [level]})[0]
+            rate = f"{best.values['optimizer.lr']:g}" if best is not None else ""
+            speed = "baseline" if row is other else str(reached.faster["steps"])
+            cells += [rate, reached.text("steps"), speed] if speed != "other loss" else ["", "", speed]
+            ended = ended or spread(row.last.get("train/accuracy"), 100) + " %"
+            size = str(row.settings["model.dim"])
+        rows.append(f"| {values.label(name)} | {size} | {' | '.join(cells)} | {ended} |")
+    return rows
+
+
 def update_readme(path: Path, out: Path) -> None:
-    """Put the table of claims between the marks of a Markdown file. SystemExit where it has none."""
-    text = path.read_text()
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise SystemExit(f"{path}: the marks {START} and {END} are missing")
+    """Put the table of claims and that of the opening study between their marks in a Markdown file. SystemExit where
+    it has none."""
     below = Path(out).resolve().relative_to(path.resolve().parent).as_posix() + "/"
-    table = "\n".join(short_table(reports(out), below))
-    path.write_text(f"{before}{START}\n{table}\n{END}{after}")
+    text = between_marks(path, path.read_text(), START, END, short_table(reports(out), below))
+    if (values := out / OPENING / VALUES).exists():
+        opening = opening_table(from_csv(values.read_text()))
+        text = between_marks(path, text, OPENING_START, OPENING_END, opening)
+    path.write_text(text)
+
+
+def between_marks(path: Path, text: str, start: str, end: str, lines: Iterable[str]) -> str:
+    """The text with other lines between two marks. SystemExit where it lacks one."""
+    before, mark, rest = text.partition(start)
+    _, closing, after = rest.partition(end)
+    if not mark or not closing:
+        raise SystemExit(f"{path}: the marks {start} and {end} are missing")
+    return f"{before}{start}\n{chr(10).join(lines)}\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -92,16 +92,16 @@ def first_words(text: str) -> str:
 
 
 def held(verdicts: Sequence[str]) -> str:
-    """`3 of 4 hold`, of the verdicts that decide; `-` if none are compared, `open` if none decides."""
-    undecided = (OPEN, NOT_COMPARED, UNRESOLVED)
-    decided = [text for text in verdicts if text and first_words(text) not in undecided]
+    """`3 of 4 hold, 1 open`: of the verdicts that decide, and how many do not; `-` if none are compared."""
+    words = [first_words(text) for text in verdicts if text]
+    rest = "".join(f", {words.count(word)} {word}" for word in (UNRESOLVED, OPEN) if word in words)
+    decided = [word for word in words if word not in (OPEN, NOT_COMPARED, UNRESOLVED)]
+    good = decided.count(HOLDS)
     if not decided:
-        known = {first_words(text) for text in verdicts if text} - {NOT_COMPARED}
-        return "-" if not known else UNRESOLVED if known == {UNRESOLVED} else OPEN
-    good = sum(text.startswith(HOLDS) for text in decided)
+        return "-" if not rest else UNRESOLVED if OPEN not in words else OPEN
     if len(decided) == 1:
-        return HOLDS if good else first_words(decided[0])
-    return f"{good} of {len(decided)} hold" if good < len(decided) else f"all {good} hold"
+        return decided[0] + rest
+    return (f"{good} of {len(decided)} hold" if good < len(decided) else f"all {good} hold") + rest
 
 
 def judge(values: StudyValues) -> list[ClaimVerdict]:

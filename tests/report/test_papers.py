@@ -97,6 +97,10 @@ def test_names_must_be_small_presets(papers: ModuleType, place: Path, capsys: py
         (["does not hold, 3 of 3 seeds"], "does not hold"),
         (["not compared: the losses are of different kinds"], "-"),
         (["open: no level was reached by either"], "open"),
+        (["holds, 3 of 3 seeds", "not resolved: equal at the resolution of the evaluations"], "holds, 1 not resolved"),
+        (["holds, 3 of 3 seeds", "does not hold, 1 of 3 seeds", "open"], "1 of 2 hold, 1 open"),
+        (["not resolved", "open"], "open"),
+        (["not resolved", "not compared: no seconds"], "not resolved"),
     ],
 )
 def test_a_line_counts_the_sentences_that_hold(papers: ModuleType, said: list[str], word: str) -> None:
