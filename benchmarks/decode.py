@@ -18,7 +18,8 @@ from torch import Tensor
 from lsc_engine.bench import Check, Result, Table, machine
 from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.vectors import Order, n_min, system
+from lsc_engine.vectors import n_min, system
+from lsc_engine.vectors.order import Order
 
 from . import baselines
 from .measure import alternate, free_bytes, megabytes, milliseconds

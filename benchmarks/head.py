@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.vectors import Order, system
+from lsc_engine.vectors import system
+from lsc_engine.vectors.order import Order
 
 from . import baselines
 from .measure import alternate, free_bytes, megabytes, milliseconds, peak_bytes, same

@@ -23,7 +23,8 @@ from lsc_engine.data.spectrum import SpectrumSource
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.training.step import make_optimizer
-from lsc_engine.vectors import Order, n_min, system
+from lsc_engine.vectors import n_min, system
+from lsc_engine.vectors.order import Order
 
 from .measure import alternate, milliseconds, wait
 

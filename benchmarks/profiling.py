@@ -23,7 +23,8 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.heads.model_sizes import activation_bytes
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.training.step import make_loss, make_optimizer
-from lsc_engine.vectors import Order, system
+from lsc_engine.vectors import system
+from lsc_engine.vectors.order import Order
 
 from .measure import alternate, megabytes, milliseconds, wait
 

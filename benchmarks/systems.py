@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.vectors import Order, n_min, system
+from lsc_engine.vectors import n_min, system
+from lsc_engine.vectors.order import Order
 
 from . import baselines
 from .measure import Timed, alternate, megabytes, milliseconds, peak_bytes, same

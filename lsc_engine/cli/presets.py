@@ -257,17 +257,14 @@ def _vector_file(system: str, row: dict[str, Any]) -> dict[str, Any]:
     """The content and the smallest angle of a `file:` system. UsageError where two of its classes share a centre."""
     if not system.startswith("file:") or row["count"] > _ROWS_LOOKED_AT:
         return {}
-    import math
+    from lsc_engine.vectors.families.tables import Table, load_table
 
-    from lsc_engine.vectors import load_table
-    from lsc_engine.vectors.empirical import Empirical
-
-    found = Empirical(system, load_table(system.removeprefix("file:")))
+    found = Table.with_rows(system, load_table(system.removeprefix("file:")))
     return {
         "table_sha256": found.sha256,
         "max_cosine": found.max_cosine,
-        "min_angle_deg": math.degrees(math.acos(max(-1.0, found.max_cosine))),
-        "sure_below": 1 - math.sqrt((1 + found.max_cosine) / 2),
+        "min_angle_deg": found.min_angle_deg,
+        "sure_below": found.guaranteed_below,
     }
 
 

@@ -15,7 +15,7 @@ from lsc_engine.cli.options import Json
 from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from lsc_engine.vectors.counting import SystemFacts
+    from lsc_engine.vectors.base import VectorSystem
 
 # More rows than this are written only on request.
 MANY_ROWS = 10**6
@@ -47,7 +47,8 @@ def nmin(
     Example: lsc-engine nmin 300k --max-cosine 0.75
     """
     from lsc_engine.cli.output import emit_json
-    from lsc_engine.vectors.counting import LISTED, canonical, facts, n_min, parse_count
+    from lsc_engine.common.numbers import parse_count
+    from lsc_engine.vectors.registry import canonical, facts, listed, n_min
 
     faults: list[str] = []
     number, asked = 1, []
@@ -67,7 +68,7 @@ def nmin(
         raise UsageError(*faults)
 
     rows = []
-    for place, name in enumerate(dict.fromkeys([*asked, *LISTED])):
+    for place, name in enumerate(dict.fromkeys([*asked, *listed()])):
         known = facts(name, n_min(name, number), number)
         beyond = max_cosine is not None and known.max_cosine > max_cosine + 1e-12
         # What was asked for comes first, the rest by n, those beyond the limit last.
@@ -101,7 +102,9 @@ def vectors(
     Example: lsc-engine vectors V21 --n 14 --csv v21.csv
     """
     from lsc_engine.cli.output import emit_json, say
-    from lsc_engine.vectors.counting import canonical, parse_count, spaced
+    from lsc_engine.common.formatting import grouped
+    from lsc_engine.common.numbers import parse_count
+    from lsc_engine.vectors.registry import canonical
 
     name = canonical(system)
     number = parse_count(classes) if classes is not None else None
@@ -112,11 +115,11 @@ def vectors(
     if file is not None:
         if rows > MANY_ROWS and limit is None:
             raise UsageError(
-                f"--csv: {name} at n = {n} has {spaced(rows)} vectors; give --limit for more than 10^6 rows"
+                f"--csv: {name} at n = {n} has {grouped(rows)} vectors; give --limit for more than 10^6 rows"
             )
         written = _write_csv(file, name, n, number, rows)
         if str(file) != "-":
-            say(f"{file}: {spaced(written)} rows of {n} numbers")
+            say(f"{file}: {grouped(written)} rows of {n} numbers")
     if as_json and str(file) != "-":
         document = {**_row(known, number or known.count), "rank": known.rank, "neighbours": _neighbours(known)}
         if limit is not None:
@@ -126,37 +129,27 @@ def vectors(
         _print_vectors(known, number, rows if limit is not None else min(rows, FEW_ROWS))
 
 
-def _facts(name: str, n: int, classes: int | None) -> SystemFacts:
+def _facts(name: str, n: int, classes: int | None) -> VectorSystem:
     """Facts of families and plugins, and of files by reading them."""
-    from dataclasses import replace
-
-    from lsc_engine.vectors.counting import facts
+    from lsc_engine.vectors.registry import facts, system
 
     if name.startswith("embeddings:"):
         raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
-    if not name.startswith("file:"):
-        return facts(name, n, classes)
-    from lsc_engine.vectors import system
-
-    made = system(name, n, classes=classes)
-    angle = math.degrees(math.acos(max(-1.0, min(1.0, made.max_cosine))))
-    sure = 1 - math.sqrt((1 + made.max_cosine) / 2)
-    known = facts(name, n, made.count)
-    return replace(known, max_cosine=made.max_cosine, min_angle_deg=angle, sure_below=sure)
+    return system(name, n, classes=classes) if name.startswith("file:") else facts(name, n, classes)
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _row(known: SystemFacts, classes: int) -> dict[str, Any]:
+def _row(known: VectorSystem, classes: int) -> dict[str, Any]:
     """One system; cosines to four places, angles to two."""
     return {
-        "system": known.system,
+        "system": known.name,
         "n": known.n,
         "count": known.count,
         "max_cosine": _short(known.max_cosine, 4),
         "min_angle_deg": _short(known.min_angle_deg, 2),
-        "sure_below": _short(known.sure_below, 4),
+        "sure_below": _short(known.guaranteed_below, 4),
         "in_use": round(min(1.0, classes / known.count), 4),
         "bytes_per_vector": 4 * known.n,
         "database_bytes": 4 * known.n * min(classes, known.count),
@@ -171,7 +164,7 @@ def _short(value: float, places: int) -> float:
     return value if short in (0, 1, -1) and short != value and abs(value - short) > 1e-12 else short
 
 
-def _neighbours(known: SystemFacts) -> int | list[int] | None:
+def _neighbours(known: VectorSystem) -> int | list[int] | None:
     if known.neighbours is None:
         return None
     low, high = known.neighbours
@@ -217,20 +210,20 @@ def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) ->
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
-def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, SystemFacts]]) -> None:
-    from lsc_engine.vectors.counting import spaced
+def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]]) -> None:
+    from lsc_engine.common.formatting import grouped
 
     head = ["SYSTEM", "n_min", "VECTORS", "USED", "COS", "ANGLE", "SURE", "B/VEC", "DATABASE", "LABEL"]
     cells = [
         [
-            f"! {known.system}" if beyond else known.system,
-            spaced(known.n),
-            spaced(known.count),
+            f"! {known.name}" if beyond else known.name,
+            grouped(known.n),
+            grouped(known.count),
             f"{100 * classes / known.count:.1f}%",
             _cosine(known.max_cosine),
             _number(known.min_angle_deg, 1),
-            _number(known.sure_below, 4),
-            spaced(4 * known.n),
+            _number(known.guaranteed_below, 4),
+            grouped(4 * known.n),
             _bytes(4 * known.n * classes),
             known.decode,
         ]
@@ -245,7 +238,7 @@ def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, S
         return "  ".join(sides).rstrip()
 
     out = _plain()
-    out(f"smallest n for {spaced(classes)} classes")
+    out(f"smallest n for {grouped(classes)} classes")
     out(line(head), bold=True)
     within = [row for row, (beyond, _) in zip(cells, rows, strict=True) if not beyond]
     for row in within:
@@ -268,31 +261,31 @@ def _plain() -> Callable[..., None]:
     return write
 
 
-def _print_vectors(known: SystemFacts, classes: int | None, rows: int) -> None:
-    from lsc_engine.vectors.counting import near_in_use, spaced
+def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
+    from lsc_engine.common.formatting import grouped
 
     near = known.neighbours
     lines = [
-        ("system", f"{known.system} at n = {known.n}"),
-        ("vectors", spaced(known.count)),
+        ("system", f"{known.name} at n = {known.n}"),
+        ("vectors", grouped(known.count)),
         ("max cosine", f"{_cosine(known.max_cosine)} ({_number(known.min_angle_deg, 2)} degrees)"),
-        ("sure below", f"{_number(known.sure_below, 4)} (1 - cos of half the smallest angle)"),
-        ("rank", spaced(known.rank)),
-        ("neighbours", "-" if near is None else " to ".join(spaced(x) for x in dict.fromkeys(near))),
+        ("sure below", f"{_number(known.guaranteed_below, 4)} (1 - cos of half the smallest angle)"),
+        ("rank", grouped(known.rank)),
+        ("neighbours", "-" if near is None else " to ".join(grouped(x) for x in dict.fromkeys(near))),
         ("exact label", known.decode),
-        ("bytes/vector", spaced(4 * known.n)),
+        ("bytes/vector", grouped(4 * known.n)),
         ("source", known.source),
     ]
     if classes is not None:
-        used = near_in_use(known.system, known.n, classes) if near is not None else None
-        lines.insert(2, ("in use", f"{spaced(classes)} ({100 * min(1.0, classes / known.count):.3g}%)"))
+        used = known.used_neighbours(classes)
+        lines.insert(2, ("in use", f"{grouped(classes)} ({100 * min(1.0, classes / known.count):.3g}%)"))
         if used is not None:
             lines.append(("near in use", " to ".join(f"{x:.4g}" for x in dict.fromkeys(used))))
     out = _plain()
     for key, value in lines:
         out(f"{key:<13} {value}")
     try:
-        blocks = [row for block in _blocks(known.system, known.n, classes, rows) for row in block]
+        blocks = [row for block in _blocks(known.name, known.n, classes, rows) for row in block]
     except ValueError as error:
         out(f"no vectors shown: {error}")
         return
@@ -300,7 +293,7 @@ def _print_vectors(known: SystemFacts, classes: int | None, rows: int) -> None:
     for index, row in enumerate(blocks):
         out(f"{index:>8} {_sparse(row)}")
     if rows < known.count:
-        out(f"{spaced(known.count - rows)} more: --limit, --csv")
+        out(f"{grouped(known.count - rows)} more: --limit, --csv")
 
 
 def _sparse(row: list[float]) -> str:

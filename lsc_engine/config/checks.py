@@ -134,7 +134,7 @@ def check_optimizer(optimizer: Optimizer) -> Iterator[Fault]:
 
 def check_space(system: str, n: int, classes: int) -> Iterator[Fault]:
     """Faults of a vector system with a latent dimension and a number of classes."""
-    from lsc_engine.vectors.counting import too_few
+    from lsc_engine.vectors.registry import too_few
 
     if system == "planar" and n != 2:
         yield Fault("model.dim", f"planar lies in the plane: n = 2, not {n}")
@@ -152,13 +152,13 @@ def check_space(system: str, n: int, classes: int) -> Iterator[Fault]:
 
 def smallest(system: str, classes: int) -> int:
     """The smallest n at which `system` has vectors for `classes` classes."""
-    from lsc_engine.vectors.counting import n_min
+    from lsc_engine.vectors.registry import n_min
 
     return n_min(system, classes)
 
 
 def system_names() -> tuple[str, ...]:
     """The names offered where a system is asked for."""
-    from lsc_engine.vectors.names import SUGGESTED, plugin_names
+    from lsc_engine.vectors.registry import plugin_names, suggested
 
-    return (*SUGGESTED, "Vpq", *plugin_names())
+    return (*suggested(), "Vpq", *plugin_names())

@@ -25,7 +25,7 @@ from lsc_engine.config.schema import Settings
 from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from lsc_engine.vectors.counting import SystemFacts
+    from lsc_engine.vectors.base import VectorSystem
 
 LOSS_KINDS = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
 METHOD_KINDS = {"ce": "e", "ssl": "s"}
@@ -52,7 +52,7 @@ class Derived:
     image_size: int
     val_images: int
     eval_images: int
-    system: SystemFacts | None
+    system: VectorSystem | None
     bottleneck: int | None
     steps_per_epoch: int
     total_steps: int
@@ -176,8 +176,8 @@ def latent_dim(config: Settings, classes: int) -> int | None:
     return None
 
 
-def _facts(config: Settings, n: int | None, classes: int) -> SystemFacts | None:
-    from lsc_engine.vectors.counting import facts
+def _facts(config: Settings, n: int | None, classes: int) -> VectorSystem | None:
+    from lsc_engine.vectors.registry import facts
 
     if config.target.system is None or n is None:
         return None

@@ -15,7 +15,7 @@ from lsc_engine.config.merge import Table
 from lsc_engine.config.sections import DATASET_NAMES, METRICS, Section
 from lsc_engine.config.values import DIM_MAX
 from lsc_engine.errors import did_you_mean
-from lsc_engine.vectors.names import fault as system_fault
+from lsc_engine.vectors.registry import fault as system_fault
 
 RESULTS = ("faster", "better", "similar", "equal", "fails", "works")
 # The table that each kind of report is made of.

@@ -64,18 +64,16 @@ def _vectors(config: Settings, derived: Derived) -> dict[str, Any]:
     facts = derived.system
     if facts is None:
         return {"system": None}
-    from lsc_engine.vectors.counting import near_in_use
-
-    near = near_in_use(facts.system, facts.n, derived.classes)
+    near = facts.used_neighbours(derived.classes)
     known = not math.isnan(facts.max_cosine)
     return {
-        "system": facts.system,
+        "system": facts.name,
         "order": config.target.order,
         "count": facts.count,
         "in_use": derived.classes / facts.count,
         "max_cosine": facts.max_cosine if known else None,
         "min_angle_deg": facts.min_angle_deg if known else None,
-        "sure_below": facts.sure_below if known else None,
+        "sure_below": facts.guaranteed_below if known else None,
         "near_in_use": list(near) if near else None,
         "decode": facts.decode,
     }

@@ -13,11 +13,10 @@ from datetime import date, time
 from typing import Any
 
 from lsc_engine.common.formatting import quoted
-from lsc_engine.common.numbers import number
+from lsc_engine.common.numbers import number, parse_count
 from lsc_engine.config.catalogue import fields
 from lsc_engine.config.sections import SEED_MAX
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors.names import parse_count
 
 # What stands in a list or table: texts in quotes, and everything between its signs.
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s,\[\]{}="\']+')

@@ -14,7 +14,7 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.config.durations import PROGRESS, Duration
 from lsc_engine.errors import did_you_mean
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
-from lsc_engine.vectors.names import fault as system_fault
+from lsc_engine.vectors.registry import fault as system_fault
 
 MODEL_NAMES = ("encoder", "mlp", "vit-s", "vit-b")
 ETF_LAYERS = ("none", "feed-forward", "adaptive")

@@ -22,7 +22,7 @@ from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import stream
 from lsc_engine.data.views import two_views, view_keys
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors.order import Bijection
+from lsc_engine.vectors.bijection import Bijection
 
 T = TypeVar("T")
 

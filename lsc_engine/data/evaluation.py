@@ -11,7 +11,7 @@ from lsc_engine.data.augment import draw, light1
 from lsc_engine.data.batches import Batch
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import stream
-from lsc_engine.vectors.order import Bijection
+from lsc_engine.vectors.bijection import Bijection
 
 # The epoch that evaluated views are drawn for: one that training never reaches.
 VIEW_EPOCH = 2**40

@@ -16,7 +16,8 @@ from lsc_engine.heads.loss import Loss
 from lsc_engine.heads.lsc import LscHead, PluginLoss
 from lsc_engine.heads.ssl import SelfSupervisedHead
 from lsc_engine.registry import LOSSES
-from lsc_engine.vectors import Order, VectorSystem, system
+from lsc_engine.vectors import VectorSystem, system
+from lsc_engine.vectors.order import Order
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import RunConfig

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lsc_engine.heads.scan import Scan
-from lsc_engine.vectors import Order, VectorSystem
+from lsc_engine.vectors import VectorSystem
+from lsc_engine.vectors.order import Order
 
 # Distances held at once: 4 MB.
 SCORES_AT_ONCE = 2**20

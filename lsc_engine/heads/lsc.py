@@ -21,7 +21,8 @@ from lsc_engine.heads.losses.cosine import Cosine
 from lsc_engine.heads.losses.distance import Distance
 from lsc_engine.heads.scan import Scan
 from lsc_engine.heads.within import target_sigma, within_loss
-from lsc_engine.vectors import Order, VectorSystem
+from lsc_engine.vectors import VectorSystem
+from lsc_engine.vectors.order import Order
 
 
 class PluginLoss(Loss):

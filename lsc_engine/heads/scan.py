@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lsc_engine.vectors import Order, VectorSystem
+from lsc_engine.vectors import VectorSystem
+from lsc_engine.vectors.order import Order
 
 # Classes whose coordinates are made at once, and scores held at once: 1 MB, what a core's cache holds.
 CLASSES_AT_ONCE = 2**16

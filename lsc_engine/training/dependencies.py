@@ -77,7 +77,7 @@ def load_dependencies(
     teacher, start = named.get("target.teacher"), named.get("start_from")
     table = None if system is None else class_means_of(system, runs_dir)
     if config.target.system is not None and config.target.system.startswith("file:"):
-        from lsc_engine.vectors import load_table
+        from lsc_engine.vectors.families.tables import load_table
 
         table = load_table(Path(config.target.system.removeprefix("file:")))
     named_rows = tuple(

@@ -18,7 +18,7 @@ from lsc_engine.data import ImageSource, fixed_subset
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.embeddings import BINS, Angles, Points, Snapshot, drop_after, thin, write_snapshot
-from lsc_engine.vectors.order import Bijection
+from lsc_engine.vectors.bijection import Bijection
 
 MOST_POINTS, MOST_CLASSES = 512, 64
 MOST_ANGLES = 256

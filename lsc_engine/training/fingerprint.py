@@ -16,7 +16,7 @@ from lsc_engine.runs.files import UnreadableError, read_json
 from lsc_engine.runs.folder.layout import SOURCE
 from lsc_engine.runs.settings import FORK_CHANGES, PLACE, differences, parse, settings_of
 from lsc_engine.training import checkpointing
-from lsc_engine.vectors.order import Bijection
+from lsc_engine.vectors.bijection import Bijection
 
 _SAMPLE = 64
 # Decoders of other versions and machines differ by far less than another image does, in grey levels of the mean.

@@ -1,46 +1,191 @@
-"""The contract of a vector system: vectors from their index, the nearest index from an embedding.
+"""The contract of a vector system: facts, vectors from their index, the nearest index from an embedding.
 
-Nothing here grows with the number of vectors. All results are float32 whatever the autocast state: no operation used
+A system is one class in a file of `lsc_engine/vectors/families`, which imports without torch: its facts are exact
+integers, and the methods that take or return tensors import torch when they are called.
+
+Nothing here grows with the number of vectors. All tensors are float32 whatever the autocast state: no operation used
 is one that autocast lowers.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
-from typing import Any
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from lsc_engine.errors import UsageError
 
-from lsc_engine.vectors.counting import SystemFacts
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 LARGEST_INDEX = 2**63 - 1
 
 
 class VectorSystem(ABC):
-    """One system at one n. Attributes: name, n, count (exact), max_cosine, support, structured."""
+    """One system in n dimensions; `classes` decides the vectors of some systems. UsageError for an impossible n.
 
-    structured: bool = True
+    A new system needs `pattern`, `count`, `coordinates` and `nearest`, and the facts that are known of it.
+    """
+
+    pattern: ClassVar[str] = ""
+    """A regular expression of the names of the family."""
+    listed: ClassVar[tuple[str, ...]] = ()
+    """The names that `lsc-engine nmin` and the Vectors screen list unasked."""
+    suggested: ClassVar[tuple[str, ...]] = ()
+    """Further names that an error message offers."""
+    position: ClassVar[int] = 100
+    """Where the names of the family stand in lists."""
+    needs_classes: ClassVar[bool] = False
+    """Whether the number of classes decides the vectors."""
+    is_table: ClassVar[bool] = False
+    """Whether the vectors are stored rows, which grow with the number of classes."""
+    structured: ClassVar[bool] = True
     """Whether `nearest` follows from the structure, in O(n); else it scans all vectors."""
+    has_lexicographic: ClassVar[bool] = True
+    """Whether the family has an order that compares its vectors coordinate by coordinate."""
+    slow_histogram: ClassVar[bool] = False
+    """Whether `cosine_histogram` may take more than a moment."""
+    description: str = "as its plugin makes them"
+    """What the vectors are, in a few words."""
+    decoding: str = "as its plugin finds it"
+    """How the nearest vector is found, in a few words."""
+    source: str = "-"
+    """The arXiv number of the paper the system comes from, "-" for our own."""
 
-    def __init__(self, facts: SystemFacts) -> None:
-        self.name, self.n, self.count, self.support = facts.system, facts.n, facts.count, facts.support
-        self.max_cosine = facts.max_cosine
+    def __init__(self, name: str, n: int, classes: int | None = None) -> None:
+        self.name, self.n, self.classes = name, n, classes
         self._constants: dict[tuple[str, torch.device], Tensor] = {}
+        if classes is not None and classes < 1:
+            raise UsageError(f"classes: {classes} is too few, 1 or more")
+        if self.needs_classes and classes is None:
+            raise UsageError(f"{name}: the number of classes is needed, it decides the vectors")
+        if n < (least := self.least_n(name, classes or 1)):
+            raise UsageError(f"{name}: n = {n} is too small, n >= {least}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, n={self.n}, count={self.count})"
+
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def matches(cls, name: str) -> bool:
+        """Whether `name` has the form of a name of this family."""
+        return bool(cls.pattern) and re.fullmatch(cls.pattern, name) is not None
+
+    @classmethod
+    def name_fault(cls, name: str) -> str | None:
+        """Why a name that `matches` names no system of the family; None where it does."""
+        return None
+
+    @classmethod
+    def vectors_fault(cls, name: str) -> str | None:
+        """Why the vectors of a system that is counted are not computed; None where they are."""
+        return None
+
+    @classmethod
+    def least_n(cls, name: str, classes: int) -> int:
+        """The smallest n with at least one vector; with all of them, where `classes` decides how many there are."""
+        return 1
+
+    # -- facts, exact integers wherever they are integers ------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Number of vectors, exact at any size."""
+
+    @property
+    def max_cosine(self) -> float:
+        """Largest cosine between two different vectors, -1 for a single vector; NaN where it is not known."""
+        return math.nan
+
+    @property
+    def neighbours(self) -> tuple[int, int] | None:
+        """Fewest and most vectors that one vector has at the smallest angle; None where they are not known."""
+        return None
+
+    @property
+    def rank(self) -> int:
+        """Dimension of the span."""
+        return min(self.n, self.count)
+
+    @property
+    def support(self) -> int:
+        """Weighted coordinates that make one vector, in the space of `lift`."""
+        return self.n
+
+    @property
+    def decode(self) -> str:
+        """ "structure": the nearest vector follows from the embedding in O(n); "scan": all vectors are compared."""
+        return "structure" if self.structured else "scan"
+
+    @property
+    def min_angle_deg(self) -> float:
+        """Smallest angle between two vectors, in degrees."""
+        largest = self.max_cosine
+        return math.nan if math.isnan(largest) else math.degrees(math.acos(max(-1.0, min(1.0, largest))))
+
+    @property
+    def guaranteed_below(self) -> float:
+        """1 - cos(half the smallest angle): an image whose cosine loss is less has the right label."""
+        return 1.0 - math.sqrt((1.0 + self.max_cosine) / 2.0)
+
+    @property
+    def undropped_max_cosine(self) -> float | None:
+        """Largest cosine before a coordinate was left out; None for families that leave none out."""
+        return None
+
+    def used_neighbours(self, classes: int) -> tuple[float, float] | None:
+        """Expected classes at the smallest angle from one class, for the vectors with fewest and with most, where
+        `classes` of the vectors are chosen at random, as the shuffled order does."""
+        if self.neighbours is None:
+            return None
+        share = Fraction(classes - 1, self.count - 1) if self.count > 1 else Fraction(0)
+        return float(self.neighbours[0] * share), float(self.neighbours[1] * share)
+
+    def cosine_histogram(self, classes: int | None = None) -> list[tuple[float, float]]:
+        """Cosines from one class to the others, falling, each with how many others are there.
+
+        Over the whole system, or, with `classes`, the expected number among that many classes chosen at random. The
+        mean over the vectors where they differ in what they see. UsageError where the cosines are not known.
+        """
+        share = Fraction(1) if classes is None or self.count < 2 else Fraction(classes - 1, self.count - 1)
+        rows = [(cosine, number * share) for cosine, number in self.all_cosines()]
+        return [(cosine, int(n) if n.denominator == 1 else float(n)) for cosine, n in rows]
+
+    def all_cosines(self) -> list[tuple[float, Fraction]]:
+        """`cosine_histogram` over the whole system, exact."""
+        raise UsageError(f"{self.name}: its cosines follow from its rows alone")
+
+    def entries(self, index: int) -> list[tuple[int, int]]:
+        """(column from 0, integer weight) of vector `index`, columns rising, in the space of `lift`.
+
+        The unit row is this over its length. Exact at any count. IndexError outside the system; UsageError for systems
+        that no integers describe.
+        """
+        if not 0 <= index < self.count:
+            raise IndexError(f"{self.name} at n = {self.n} has {self.count} vectors, there is no number {index}")
+        return sorted((column, weight) for column, weight in self._integer_weights(index).items() if weight)
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether `entries` describes the vectors."""
+        return type(self)._integer_weights is not VectorSystem._integer_weights
+
+    def _integer_weights(self, index: int) -> dict[int, int]:
+        raise UsageError(f"{self.name}: its vectors are not made of a few whole numbers")
 
     # -- vectors from indices ----------------------------------------------------------------------------------------
 
     @abstractmethod
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors in sparse form: columns [B, k] int64 in the lifted space and weights [B, k] float32.
+        """Unit vectors in sparse form: columns [B, k] int64 in the space of `lift` and weights [B, k] float32.
 
-        `index` is int64 [B] in [0, count). Slots without a use have weight 0; a column may stand twice, then its
-        weights add up. Not checked against the range: see `vectors`.
+        `index` is int64 [B] in [0, count). Unused slots have weight 0; a column may stand twice, then its weights add
+        up. Not checked against the range: see `vectors`.
         """
 
     def vectors(self, index: Tensor) -> Tensor:
@@ -51,17 +196,18 @@ class VectorSystem(ABC):
         """
         self._check(index)
         columns, weights = self.coordinates(index)
-        rows = torch.zeros((*index.shape, self.n), dtype=torch.float32, device=index.device)
-        return rows.scatter_add_(-1, columns, weights)
+        return weights.new_zeros((*index.shape, self.n)).scatter_add_(-1, columns, weights)
 
     def native_norm(self, index: Tensor) -> Tensor:
         """Length [B] float32 of the vectors as the family defines them, before they were made unit rows."""
+        import torch
+
         return torch.ones(index.shape, dtype=torch.float32, device=index.device)
 
     # -- embeddings --------------------------------------------------------------------------------------------------
 
     def lift(self, z: Tensor) -> Tensor:
-        """Where the sparse form lives: a linear isometry [B, n] -> [B, m], float32. Here the identity."""
+        """A linear isometry [B, n] -> [B, m], float32, to the space of the sparse form. Here the identity."""
         return z.float()
 
     def cosine(self, z: Tensor, index: Tensor) -> Tensor:
@@ -72,17 +218,20 @@ class VectorSystem(ABC):
         return self.cosine_from(z, *self.coordinates(index))
 
     def cosine_from(self, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-        """`cosine` for vectors [B] in the sparse form that `coordinates` gives, [B, k] each."""
+        """`cosine` for vectors [B] in the sparse form that `coordinates` returns, [B, k] each."""
+        from lsc_engine.vectors.tensors import SparseCosine, safe_length
+
         z = z.float()
         lifted = self.lift(z)
         if lifted is z:
             cosine: Tensor = SparseCosine.apply(z, columns, weights)
             return cosine
-        inner = (lifted.gather(1, columns) * weights).sum(1)
-        return inner / _length(z)
+        return (lifted.gather(1, columns) * weights).sum(1) / safe_length(z)
 
     def distance_from(self, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
         """The mean of 1 - `cosine_from`, a scalar: the same bits, and so its gradient, by fewer operations."""
+        from lsc_engine.vectors.tensors import SparseDistance
+
         z = z.float()
         if self.lift(z) is z:
             distance: Tensor = SparseDistance.apply(z, columns, weights)
@@ -103,8 +252,6 @@ class VectorSystem(ABC):
 
     # -- orders ------------------------------------------------------------------------------------------------------
 
-    has_lexicographic: bool = True
-
     def from_lexicographic(self, position: Tensor) -> Tensor:
         """Index of the vector at this position of the lexicographic order."""
         return position
@@ -116,7 +263,9 @@ class VectorSystem(ABC):
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _check(self, index: Tensor) -> None:
-        self._countable()
+        import torch
+
+        self._require_int64()
         if torch.compiler.is_compiling() or index.numel() == 0:
             return
         if index.is_cuda:
@@ -127,7 +276,7 @@ class VectorSystem(ABC):
             bad = int(low if low < 0 else high)
             raise IndexError(f"index {bad} is outside [0, {self.count}) of {self.name} at n = {self.n}")
 
-    def _countable(self) -> None:
+    def _require_int64(self) -> None:
         if self.count > LARGEST_INDEX:
             raise ValueError(
                 f"{self.name} at n = {self.n} has {self.count} vectors, more than an index below 2^63 can name"
@@ -135,92 +284,9 @@ class VectorSystem(ABC):
 
     def _constant(self, name: str, values: list[int] | list[float] | list[list[int]], like: Tensor) -> Tensor:
         """A small constant tensor, made once per device: int64 for integers, float32 for floats."""
+        import torch
+
         key = (name, like.device)
         if key not in self._constants:
             self._constants[key] = torch.tensor(values, device=like.device)
         return self._constants[key]
-
-
-def _length(z: Tensor) -> Tensor:
-    """|z| of each row [B]. A zero embedding divides by 1: cosine 0, with a finite gradient towards the vector."""
-    length = torch.linalg.vector_norm(z, dim=1)
-    return length + (length == 0)
-
-
-class SparseCosine(torch.autograd.Function):
-    """<z, v> / |z| for z [B, n] and unit rows v given by columns and weights [B, k], with its gradient
-
-        (v - cos z / |z|) / |z|,
-
-    a third quicker for small batches than through the single operations.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-        """Cosines [B]."""
-        length = _length(z)
-        cosine = (z.gather(1, columns) * weights).sum(1) / length
-        ctx.save_for_backward(z, columns, weights, length, cosine)
-        return cosine
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient [B, n] for z alone."""
-        return _gradient(grad, *ctx.saved_tensors), None, None
-
-
-class SparseDistance(torch.autograd.Function):
-    """The mean of 1 - `SparseCosine`, with the operations in the same order."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-        """A scalar."""
-        length = _length(z)
-        cosine = (z.gather(1, columns) * weights).sum(1) / length
-        ctx.save_for_backward(z, columns, weights, length, cosine)
-        return (1 - cosine).mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient [B, n] for z alone."""
-        z, columns, weights, length, cosine = ctx.saved_tensors
-        return _gradient(-(grad / len(z)), z, columns, weights, length, cosine), None, None
-
-
-def _gradient(grad: Tensor, z: Tensor, columns: Tensor, weights: Tensor, length: Tensor, cosine: Tensor) -> Tensor:
-    """Of the cosines, each times its `grad` ([B] or a scalar)."""
-    scaled = grad / length
-    along = z * (-scaled * cosine / length).unsqueeze(1)
-    return along.scatter_add_(1, columns, weights * scaled.unsqueeze(1))
-
-
-def clean(z: Tensor) -> Tensor:
-    """Embeddings as float32 without NaN and infinities, so that a diverged row still decodes to some valid index."""
-    return torch.nan_to_num(z.detach().float(), nan=0.0)
-
-
-def extremes(z: Tensor, largest: int, smallest: int) -> tuple[Tensor, Tensor]:
-    """Positions of the largest values of each row, falling, and of the smallest, rising: [B, largest], [B, smallest].
-
-    Disjoint whatever the ties, as far as n allows: the first p and the first q of them never meet where p + q <= n.
-    Asked for more than n, it gives n.
-    """
-    n = z.shape[1]
-    if largest + smallest > n:
-        falling = z.argsort(dim=1, descending=True)
-        return falling[:, : min(largest, n)], falling.flip(1)[:, : min(smallest, n)]
-    top = _largest(z, largest)
-    if smallest == 0:
-        return top, top[:, :0]
-    rest = z.scatter(1, top, math.inf) if largest else z
-    if smallest == 1:
-        return top, rest.argmin(1, keepdim=True)
-    return top, rest.topk(smallest, dim=1, largest=False).indices
-
-
-def _largest(z: Tensor, number: int) -> Tensor:
-    if number == 0:
-        return torch.empty((z.shape[0], 0), dtype=torch.long, device=z.device)
-    return z.argmax(1, keepdim=True) if number == 1 else z.topk(number, dim=1).indices

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 
-def scales(n: int, device: torch.device) -> Tensor:
-    """1 / sqrt(t (t + 1)) for t = 1..n, float32 rounded from float64."""
-    t = torch.arange(1, n + 1, dtype=torch.float64, device=device)
-    return (t * (t + 1)).rsqrt().float()
+def scales(n: int, device: torch.device, cache: dict[tuple[str, torch.device], Tensor]) -> Tensor:
+    """1 / sqrt(t (t + 1)) for t = 1..n, float32 rounded from float64; made once per device and `cache`."""
+    key = ("helmert", device)
+    if key not in cache:
+        t = torch.arange(1, n + 1, dtype=torch.float64, device=device)
+        cache[key] = (t * (t + 1)).rsqrt().float()
+    return cache[key]
 
 
 def expand(z: Tensor, scale: Tensor) -> Tensor:

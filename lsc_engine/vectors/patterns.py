@@ -139,3 +139,20 @@ def spectra(patterns: tuple[Orbit, ...], coordinates: int) -> tuple[tuple[int, d
         del counts[Fraction(1)]
         found.append((size(one, coordinates), dict(counts)))
     return tuple(found)
+
+
+def largest_cosine(patterns: tuple[Orbit, ...], coordinates: int) -> tuple[float, tuple[int, int]]:
+    """The largest cosine between two vectors of the union, and the fewest and most vectors that one has there."""
+    seen = spectra(patterns, coordinates)
+    largest = max(max(cosines) for _, cosines in seen if cosines)
+    near = [cosines.get(largest, 0) for _, cosines in seen]
+    return root(largest), (min(near), max(near))
+
+
+def histogram(patterns: tuple[Orbit, ...], coordinates: int, count: int) -> list[tuple[float, Fraction]]:
+    """Cosines from one of the `count` vectors of the union to the others, falling, each with the mean number there."""
+    total: Counter[Signed] = Counter()
+    for number, cosines in spectra(patterns, coordinates):
+        for cosine, often in cosines.items():
+            total[cosine] += number * often
+    return [(root(cosine), Fraction(total[cosine], count)) for cosine in sorted(total, reverse=True)]

@@ -1,51 +1,48 @@
-"""Ranks of subsets: the p-subsets of N positions numbered in lexicographic order, in int64 arithmetic alone.
+"""Ranks of subsets: the p-subsets of N positions in lexicographic order, and arrangements of ones and minus ones.
 
 The complement of a lexicographic rank is a number in the combinatorial number system: with c = N - 1 - position,
-C(N, p) - 1 - rank = C(c_p, p) + ... + C(c_1, 1). Each digit is found by bisection in a row of Pascal's triangle, so
-nothing is rounded, whatever the size.
+C(N, p) - 1 - rank = C(c_p, p) + ... + C(c_1, 1). Each digit is found by bisection, so nothing is rounded. Ranks are
+Python integers of any size, or int64 tensors, or, up to 8192 on the host, numpy arrays: a third of torch's cost an
+operation, which is all of it for small batches.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 LARGEST = 2**63 - 1
-# Up to so many, numbers on the host are all overhead.
-FEW = 8192
-_HOST = torch.device("cpu")
+MOST_ON_HOST = 8192
 
-Numbers = TypeVar("Numbers", Tensor, np.ndarray)
-"""int64, as a tensor or as numpy's array."""
+Numbers = TypeVar("Numbers", int, "np.ndarray", "Tensor")
 
 
 class Subsets:
-    """The p-subsets of range(total), for ranks of any tensor shape. `count` is exact and may exceed int64."""
+    """The p-subsets of range(total). `count` is exact and may exceed int64."""
 
     def __init__(self, total: int, p: int) -> None:
         self.total, self.p, self.count = total, p, math.comb(total, p)
-        self._pascal: dict[tuple[int, torch.device], Tensor] = {}
+        self._pascal: dict[tuple[int, Any], Any] = {}
 
     def unrank(self, rank: Numbers) -> list[Numbers]:
-        """The p positions, rising, of each rank (int64, any shape)."""
-        if self.p == 1:
-            return [rank]
-        left = (self.count - 1) - rank
-        positions = []
+        """The p positions, rising, of each rank (of any shape)."""
+        if self.p < 2:
+            return [rank] * self.p
+        left: Any = (self.count - 1) - rank
+        positions: list[Any] = []
         for size in range(self.p, 1, -1):
-            row = self._row(size, rank)
-            after = _count_below(row, left)
-            positions.append(self.total - after)
-            left = left - row.take(after)
-        positions.append((self.total - 1) - left)
-        return positions
+            digit, worth = self._digit(size, left)
+            positions.append(self.total - digit)
+            left = left - worth
+        return [*positions, (self.total - 1) - left]
 
-    def rank(self, positions: list[Numbers]) -> Numbers:
-        """The rank of each set of positions, which are p tensors of one shape, rising."""
+    def rank(self, positions: list[Any]) -> Any:
+        """The rank of each set of positions, which are p tensors (or arrays) of one shape, rising."""
         if self.p == 1:
             return positions[0]
         rank = (self.count - self.total) + positions[-1]
@@ -53,48 +50,97 @@ class Subsets:
             rank = rank - self._row(size, position).take(self.total - position)
         return rank
 
-    def _row(self, size: int, like: Numbers) -> Numbers:
+    def _digit(self, size: int, left: Any) -> tuple[Any, Any]:
+        """One more than the largest c with C(c, size) <= left, and C(c, size)."""
+        if isinstance(left, int):
+            digit = bisect.bisect_right(range(self.total), left, key=lambda c: math.comb(c, size))
+            return digit, math.comb(digit - 1, size)
+        row = self._row(size, left)
+        digit = _count_up_to(row, left)
+        return digit, row.take(digit)
+
+    def _row(self, size: int, like: Any) -> Any:
         """C(c - 1, size) for c in 1..total behind one unused entry; above int64 it means "larger than any rank"."""
-        device = like.device if isinstance(like, Tensor) else _HOST
-        key = (size, device)
+        key = (size, like.device if _is_tensor(like) else None)
         if key not in self._pascal:
             values = [0, *(min(math.comb(c, size), LARGEST) for c in range(self.total))]
-            self._pascal[key] = torch.tensor(values, dtype=torch.long, device=device)
-        return self._pascal[key] if isinstance(like, Tensor) else self._pascal[key].numpy()
+            self._pascal[key] = _int64(values, like)
+        return self._pascal[key]
 
 
-def _count_below(row: Numbers, left: Numbers) -> Numbers:
-    """Searching a row of Pascal's triangle on the right counts its entries <= left: one more than the digit."""
-    if isinstance(row, Tensor):
-        return torch.searchsorted(row[1:], left, right=True)
-    return np.searchsorted(row[1:], left, side="right")
+class Arrangements:
+    """Ranks of placements of p ones and q minus ones on `width` coordinates: by the positions of the ones, as a rising
+    tuple compared lexicographically, then by those of the minus ones among the coordinates left over."""
+
+    def __init__(self, width: int, p: int, q: int) -> None:
+        self.plus, self.minus = Subsets(width, p), Subsets(width - p, q)
+        self.count = self.plus.count * self.minus.count
+
+    def unrank(self, rank: Numbers) -> tuple[list[Numbers], list[Numbers]]:
+        """Positions of the ones and of the minus ones, each rising."""
+        if (arrays := _on_host([rank])) is not None:
+            return tuple(map(_tensors, self.unrank(arrays[0])))  # type: ignore[return-value]
+        first = rank // self.minus.count
+        plus = self.plus.unrank(first)
+        minus = self.minus.unrank(rank - first * self.minus.count)
+        return plus, [_skip(x, plus) for x in minus]
+
+    def rank(self, plus: list[Any], minus: list[Any]) -> Any:
+        """The inverse of `unrank`, for tensors and arrays."""
+        if (arrays := _on_host([*plus, *minus])) is not None:
+            return _tensors([self.rank(arrays[: len(plus)], arrays[len(plus) :])])[0]
+        return self.plus.rank(plus) * self.minus.count + self.minus.rank([_unskip(x, plus) for x in minus])
 
 
-def few(numbers: Tensor) -> bool:
-    """Are these integers on the host and so few that numpy, at a third of torch's cost an operation, is quicker?"""
-    small = numbers.dim() > 0 and numbers.numel() <= FEW
-    return small and numbers.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def skip(position: Numbers, taken: list[Numbers]) -> Numbers:
+def _skip(position: Any, taken: list[Any]) -> Any:
     """A position among those left over -> a position among all, where `taken`, rising, were left out."""
     for x in taken:
         position = position + (position >= x)
     return position
 
 
-def unskip(position: Numbers, taken: list[Numbers]) -> Numbers:
-    """The inverse of `skip`: how many positions that are not taken lie before."""
+def _unskip(position: Any, taken: list[Any]) -> Any:
+    """The inverse of `_skip`: how many positions that are not taken lie before."""
     before = position
     for x in taken:
         before = before - (position > x) * 1
     return before
 
 
-def rising(positions: Tensor) -> list[Tensor]:
-    """Positions [..., p] in any order -> p tensors, rising."""
-    p = positions.shape[-1]
-    if p == 2:
-        one, other = positions.unbind(-1)
-        return [torch.minimum(one, other), torch.maximum(one, other)]
-    return list((positions if p < 2 else positions.sort(-1).values).unbind(-1))
+def _count_up_to(row: Any, left: Any) -> Any:
+    """Searching a row of Pascal's triangle on the right counts its entries <= left: one more than the digit."""
+    if _is_tensor(left):
+        import torch
+
+        return torch.searchsorted(row[1:], left, right=True)
+    return row[1:].searchsorted(left, side="right")
+
+
+def _int64(values: list[int], like: Any) -> Any:
+    if _is_tensor(like):
+        import torch
+
+        return torch.tensor(values, dtype=torch.long, device=like.device)
+    import numpy as np
+
+    return np.array(values, dtype=np.int64)
+
+
+def _is_tensor(numbers: Any) -> bool:
+    return not isinstance(numbers, int) and hasattr(numbers, "is_cuda")
+
+
+def _on_host(numbers: list[Any]) -> list[Any] | None:
+    """Tensors as numpy arrays without copying, where they are so few and on the host that numpy is quicker."""
+    first = numbers[0]
+    if not _is_tensor(first) or first.dim() == 0 or first.numel() > MOST_ON_HOST or first.device.type != "cpu":
+        return None
+    import torch
+
+    return None if torch.compiler.is_compiling() else [x.numpy() for x in numbers]
+
+
+def _tensors(arrays: list[Any]) -> list[Any]:
+    import torch
+
+    return [torch.from_numpy(array) for array in arrays]

@@ -9,7 +9,7 @@ from typing import Any
 
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, SYSTEMS
 from lsc_engine.userpaths import home_path
-from lsc_engine.vectors.names import SUGGESTED
+from lsc_engine.vectors.registry import suggested
 from lsc_tui.data.reports import KINDS, made_words
 from lsc_tui.data.run_view import Gpu, Store
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
@@ -212,7 +212,7 @@ def choices(form: Form, row: Row, store: Store) -> list[tuple[str, str]]:
         return [("true", ""), ("false", "")]
     values = setting.choices if setting.kind in ("choice", "open") else ()
     if setting.kind == "system":
-        values = tuple(name for name in SUGGESTED if ":" not in name)
+        values = tuple(name for name in suggested() if ":" not in name)
     registry = _REGISTRIES.get(row.key)
     brought = [name for name in registry.plugin_names() if name not in values] if registry else []
     if not values and not brought:

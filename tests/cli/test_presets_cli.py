@@ -81,8 +81,7 @@ def test_check_counts_the_memory_of_a_teacher(lsc) -> None:  # type: ignore[no-u
 
 
 def test_check_names_the_content_of_a_vector_file(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from lsc_engine.vectors import load_table
-    from lsc_engine.vectors.empirical import Empirical
+    from lsc_engine.vectors.families.tables import Table, load_table
 
     rows = np.random.default_rng(0).normal(size=(12, 6))
     np.save(tmp_path / "my.npy", rows)
@@ -95,7 +94,7 @@ def test_check_names_the_content_of_a_vector_file(lsc, tmp_path: Path) -> None: 
     code, out, _ = lsc("check", str(preset), "--json")
     assert code == 0
     found = json.loads(out)["variants"]["default"]
-    table = Empirical("my", load_table(tmp_path / "my.npy"))
+    table = Table.with_rows("my", load_table(tmp_path / "my.npy"))
     assert found["table_sha256"] == table.sha256
     assert found["max_cosine"] == pytest.approx(table.max_cosine)
     rows[3] = 2 * rows[7]

@@ -18,7 +18,7 @@ from lsc_engine.config.tables import table_shape
 from lsc_engine.config.typed import parse_seeds, typed_value
 from lsc_engine.errors import UsageError
 from lsc_engine.textfiles import decoded
-from lsc_engine.vectors import load_table
+from lsc_engine.vectors.families.tables import load_table
 from lsc_tui.screens.new_run.form import value_words
 from tests.config.mutations import base, write
 

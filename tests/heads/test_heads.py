@@ -14,7 +14,8 @@ from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.heads.scan import Scan, scan
 from lsc_engine.registry import LOSSES
-from lsc_engine.vectors import Order, system
+from lsc_engine.vectors import system
+from lsc_engine.vectors.order import Order
 
 
 def lsc(

@@ -25,6 +25,7 @@ from lsc_engine.runs.read.embeddings import Points
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import Study, find_study
 from lsc_engine.studies.prepare import write_study
+from lsc_engine.vectors.registry import facts
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 VECTORS = """
@@ -68,9 +69,9 @@ def test_vectors_page(tmp_path: Path) -> None:
 
 def test_mean_acute_angle_is_that_of_the_paper() -> None:
     for n in (3, 9, 384):
-        assert mean_acute_angle("A", n, n * (n + 1)) == pytest.approx(60 - 30 / n)
-    assert before_dropping("A-interp", 9) == pytest.approx(30)
-    assert before_dropping("V21", 9) is None
+        assert mean_acute_angle(facts("A", n)) == pytest.approx(60 - 30 / n)
+    assert before_dropping(facts("A-interp", 9)) == pytest.approx(30)
+    assert before_dropping(facts("V21", 9)) is None
 
 
 def test_data_page_says_what_is_missing_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.training.microbatch import MicroBatches
 from lsc_engine.training.step import keep_only, make_loss, make_optimizer
 from lsc_engine.training.trainer import Session
-from lsc_engine.vectors import Order, system
+from lsc_engine.vectors import system
+from lsc_engine.vectors.order import Order
 
 CPU = torch.device("cpu")
 

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_engine.errors import UsageError
+from lsc_engine.vectors import VectorSystem
 from lsc_tui.app import LscApp
 from lsc_tui.screens.vectors import panels as drawing
 from lsc_tui.screens.vectors.screen import VectorsScreen
@@ -216,8 +217,13 @@ async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -
 async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moving through the systems and sorting them counts nothing long in this process, which answers keys."""
     counted: list[str] = []
-    count = drawing.cosine_histogram
-    monkeypatch.setattr(drawing, "cosine_histogram", lambda name, *more: counted.append(name) or count(name, *more))
+    count = VectorSystem.cosine_histogram
+
+    def counting(system: VectorSystem, classes: int | None = None) -> list[tuple[float, float]]:
+        counted.append(system.name)
+        return count(system, classes)
+
+    monkeypatch.setattr(VectorSystem, "cosine_histogram", counting)
     drawing._histogram.cache_clear()
     seen = set()
     async with open_app(runs, size=(160, 48)) as (app, pilot):

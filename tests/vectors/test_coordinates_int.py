@@ -1,4 +1,4 @@
-"""The integer twin of the unranking gives the rows that the torch families give."""
+"""A vector in Python integers is the row that torch computes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors import helmert
-from lsc_engine.vectors.coordinates_int import entries, subset
-from lsc_engine.vectors.counting import count
-from lsc_engine.vectors.systems import system
+from lsc_engine.vectors import helmert, system
+from lsc_engine.vectors.registry import facts
+from lsc_engine.vectors.subsets import Subsets
 
 CASES = [
     ("A", 5), ("Ap", 6), ("A-mid", 5), ("A-interp", 5), ("V11", 6), ("V21", 6), ("V22", 7), ("V31", 6), ("V21pm", 6),
@@ -25,7 +24,7 @@ def test_every_vector_is_that_of_the_family(name: str, n: int) -> None:
     rows = made.vectors(torch.arange(made.count))
     for index in range(made.count):
         row = torch.zeros(n)
-        for column, weight in entries(name, n, index):
+        for column, weight in made.entries(index):
             row[column] = weight
         assert torch.allclose(row / row.norm(), rows[index], atol=1e-6), index
 
@@ -35,23 +34,23 @@ def test_helmert_and_simplex_in_their_lifted_coordinates() -> None:
         made = system(name, n, classes=classes)
         for index in range(made.count):
             lifted = torch.zeros(1, n + 1)
-            for column, weight in entries(name, n, index, classes):
+            for column, weight in made.entries(index):
                 lifted[0, column] = weight
             lifted -= lifted.mean()
             row = lifted / lifted.norm()
-            back = helmert.expand(made.vectors(torch.tensor([index])), helmert.scales(n, row.device))
+            back = helmert.expand(made.vectors(torch.tensor([index])), helmert.scales(n, row.device, {}))
             assert torch.allclose(row, back, atol=1e-5), (name, index)
 
 
 def test_subsets_count_up_and_large_ranks_are_exact() -> None:
-    assert [subset(4, 2, r) for r in range(6)] == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    assert [Subsets(4, 2).unrank(r) for r in range(6)] == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
     last = math.comb(10**9, 3) - 1
-    assert subset(10**9, 3, last) == [10**9 - 3, 10**9 - 2, 10**9 - 1]
-    assert subset(5, 0, 0) == []
+    assert Subsets(10**9, 3).unrank(last) == [10**9 - 3, 10**9 - 2, 10**9 - 1]
+    assert Subsets(5, 0).unrank(0) == []
 
 
 def test_what_is_outside_is_refused() -> None:
     with pytest.raises(IndexError, match="30 vectors"):
-        entries("V21", 5, count("V21", 5))
+        facts("V21", 5).entries(facts("V21", 5).count)
     with pytest.raises(UsageError, match="planar"):
-        entries("planar", 2, 0, 8)
+        facts("planar", 2, 8).entries(0)

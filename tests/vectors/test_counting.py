@@ -11,20 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lsc_engine.common.numbers import parse_count
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors import counting
-from lsc_engine.vectors.counting import (
-    LISTED,
-    canonical,
-    cosine_histogram,
-    facts,
-    is_known,
-    n_min,
-    near_in_use,
-    parse,
-    parse_count,
-    too_few,
-)
+from lsc_engine.vectors.registry import canonical, facts, family_of, is_known, listed, n_min, too_few
 from tests.vectors.brute import SMALL, native, unit
 
 COLUMNS = ("V11", "A", "Ap", "A-mid", "A-interp", "V21", "V21pm", "V22")
@@ -69,7 +58,7 @@ def test_against_listing(name: str, n: int) -> None:
     near = (cosines > cosines.max() - 1e-9).sum(axis=1)
     assert known.neighbours == (near.min(), near.max())
     assert known.min_angle_deg == pytest.approx(math.degrees(math.acos(max(-1, cosines.max()))))
-    assert known.sure_below == pytest.approx(1 - math.cos(math.radians(known.min_angle_deg / 2)))
+    assert known.guaranteed_below == pytest.approx(1 - math.cos(math.radians(known.min_angle_deg / 2)))
 
 
 @pytest.mark.parametrize(("name", "n"), [case for case in SMALL if case[0] != "W6"])
@@ -78,18 +67,18 @@ def test_histogram_against_listing(name: str, n: int) -> None:
     seen: dict[float, float] = {}
     for value in (rows @ rows.T)[~np.eye(len(rows), dtype=bool)]:
         seen[round(float(value), 9) + 0.0] = seen.get(round(float(value), 9) + 0.0, 0) + 1 / len(rows)
-    got = cosine_histogram(name, n)
+    got = facts(name, n).cosine_histogram()
     assert [c for c, _ in got] == sorted((c for c, _ in got), reverse=True)
     assert {round(c, 9) + 0.0: pytest.approx(often) for c, often in got} == seen
 
 
-@given(st.sampled_from([name for name in LISTED if name != "simplex"]), st.integers(1, 10**30))
+@given(st.sampled_from([name for name in listed() if name != "simplex"]), st.integers(1, 10**30))
 @settings(max_examples=300, deadline=None)
 def test_n_min_is_the_smallest(name: str, classes: int) -> None:
     n = n_min(name, classes)
-    assert counting.count(name, n) >= classes
-    if n > parse(name).least_n:
-        assert counting.count(name, n - 1) < classes
+    assert facts(name, n).count >= classes
+    if n > family_of(name).least_n(name, 1):
+        assert facts(name, n - 1).count < classes
 
 
 def test_screen_numbers() -> None:
@@ -113,13 +102,13 @@ def test_screen_numbers() -> None:
         assert n_min(name, 300_000) == n
         known = facts(name, n, 300_000)
         assert (known.count, round(known.max_cosine, 3), round(known.min_angle_deg, 1)) == (count, cosine, angle), name
-        assert round(known.sure_below, 4) == sure
+        assert round(known.guaranteed_below, 4) == sure
         if near is not None:
-            low, high = near_in_use(name, n, 300_000) or (0, 0)
+            low, high = known.used_neighbours(300_000) or (0, 0)
             assert round(low) == round(high) == near
     assert facts("A", 548).neighbours == (2, 547)
     for n, numbers in ((86, (243, 16626, 269665, 13303, 162)), (384, (12, 3865, 293021, 3092, 8))):
-        rows = cosine_histogram("V21", n, 300_000)
+        rows = facts("V21", n).cosine_histogram(300_000)
         assert [round(c * 3) for c, _ in rows] == [2, 1, 0, -1, -2]
         assert tuple(round(often) for _, often in rows) == numbers
         assert sum(often for _, often in rows) == pytest.approx(299_999)
@@ -130,7 +119,7 @@ def test_screen_numbers() -> None:
 def test_classes_decide_planar_and_simplex() -> None:
     assert [facts("planar", 2, c).count for c in (1, 4, 5, 10, 84)] == [4, 4, 8, 16, 128]
     assert facts("planar", 2, 84).min_angle_deg == pytest.approx(2.8125)
-    assert cosine_histogram("planar", 2, 8)[0] == (pytest.approx(math.sqrt(0.5)), 2)
+    assert facts("planar", 2, 8).cosine_histogram()[0] == (pytest.approx(math.sqrt(0.5)), 2)
     assert facts("simplex", 9, 10).max_cosine == pytest.approx(-1 / 9)
     assert (facts("simplex", 384, 10).rank, facts("simplex", 1, 1).count) == (9, 1)
     assert n_min("simplex", 3, max_cosine=-0.5) == 2
@@ -154,7 +143,7 @@ def test_max_cosine_bounds_n_min() -> None:
 
 def test_names() -> None:
     assert canonical(" V21pm ") == "V21pm"
-    assert all(is_known(name) for name in (*LISTED, "planar", "V99", "V12pm", "W16", "file:a.npy", "embeddings:@ce"))
+    assert all(is_known(name) for name in (*listed(), "planar", "V99", "V12pm", "W16", "file:a.npy", "embeddings:@ce"))
     assert not any(is_known(name) for name in ("V10", "V01", "V2", "V111", "W3", "W1", "W", "a", "", "file:", "V21PM"))
     with pytest.raises(UsageError, match='did you mean "A-helmert"'):
         canonical("A-helmet")
@@ -193,8 +182,8 @@ def test_bad_counts(text: str) -> None:
 
 def test_loads_no_torch() -> None:
     code = (
-        "import sys; from lsc_engine.vectors import n_min, facts; assert n_min('V21', classes=1000) == 14;"
-        "facts('W4', 9);"
+        "import sys; from lsc_engine.vectors import n_min; from lsc_engine.vectors.registry import facts, listed;"
+        "assert n_min('V21', classes=1000) == 14; [facts(name, 9, 5).max_cosine for name in listed()];"
         "assert not {'torch', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The keyed bijection against its integer twin and against chance, and the orders made of it."""
+"""The keyed bijection of tensors against that of integers and against chance, and the orders made of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors import Bijection, Order, system
-from lsc_engine.vectors.bijection_int import BijectionInt
-from lsc_engine.vectors.order import _run_on_device
+from lsc_engine.vectors import system
+from lsc_engine.vectors.bijection import Bijection, _of_tensor
+from lsc_engine.vectors.order import Order
 
 LARGEST = 2**63 - 1
 
@@ -27,13 +27,13 @@ def test_is_a_bijection(count: int) -> None:
 
 @given(st.integers(1, LARGEST), st.integers(0, 2**31), st.data())
 @settings(max_examples=150, deadline=None)
-def test_equals_its_integer_twin(count: int, seed: int, data: st.DataObject) -> None:
+def test_equals_that_of_integers(count: int, seed: int, data: st.DataObject) -> None:
     xs = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=5))
     xs = [*xs, 0, count - 1]
-    b, twin = Bijection(count, seed, "test"), BijectionInt(count, seed, "test")
+    b = Bijection(count, seed, "test")
     got = b(torch.tensor(xs))
-    assert got.tolist() == [twin(x) for x in xs]
-    assert b.inverse(got).tolist() == xs == [twin.inverse(y) for y in got.tolist()]
+    assert got.tolist() == [b(x) for x in xs]
+    assert b.inverse(got).tolist() == xs == [b.inverse(y) for y in got.tolist()]
 
 
 def test_keys_part_streams() -> None:
@@ -44,7 +44,7 @@ def test_keys_part_streams() -> None:
     with pytest.raises(ValueError, match="2\\^63"):
         Bijection(LARGEST + 1, 0, "a")
     with pytest.raises(IndexError):
-        BijectionInt(5, 0, "a")(5)
+        Bijection(5, 0, "a")(5)
 
 
 def chi_square(counts: np.ndarray) -> float:
@@ -100,7 +100,7 @@ def test_host_and_device_agree() -> None:
     for count in (1, 12, 1_285_608, LARGEST):
         b = Bijection(count, 1, "test")
         x = torch.randint(0, count, (7, 50), generator=torch.Generator().manual_seed(0))
-        assert torch.equal(_run_on_device(x, count, b._keys), b(x))
+        assert torch.equal(_of_tensor(x, count, b._rounds), b(x))
         assert b(torch.tensor(0)).shape == ()
         assert b(x[:0]).shape == (0, 50)
 

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors import facts, load_table, n_min, system
-from lsc_engine.vectors.base import VectorSystem, extremes
-from lsc_engine.vectors.best import candidates
+from lsc_engine.vectors import VectorSystem, n_min, system
+from lsc_engine.vectors.candidates import candidates
+from lsc_engine.vectors.families.tables import load_table
+from lsc_engine.vectors.registry import facts
 from lsc_engine.vectors.subsets import Subsets
+from lsc_engine.vectors.tensors import extremes
 from tests.vectors.brute import SMALL, native, unit
 
 COMPILED = ["V21", "V22", "V21pm", "A", "Ap", "A-mid", "A-interp", "A-helmert", "W2"]

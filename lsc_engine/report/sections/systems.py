@@ -12,8 +12,8 @@ from lsc_engine.errors import UsageError
 from lsc_engine.report import figures
 from lsc_engine.report.markdown import NONE, grouped, md, short, size, table
 from lsc_engine.report.page import Page
-from lsc_engine.vectors import patterns
-from lsc_engine.vectors.counting import SystemFacts, cosine_histogram, facts, n_min, near_in_use, parse
+from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.registry import facts, family_of, n_min
 
 # Histograms of cosines in one figure.
 _PANELS = 9
@@ -53,58 +53,48 @@ def add_systems(report: VectorsReport, page: Page) -> None:
     _add_pictures(report, known, page)
 
 
-def _all_facts(report: VectorsReport, page: Page) -> list[SystemFacts]:
+def _all_facts(report: VectorsReport, page: Page) -> list[VectorSystem]:
     found = []
     for n in report.n:
         for name in report.systems:
             # A simplex is made for its classes; the largest that n dimensions hold is the one of its table.
             sizes = {"simplex": n + 1, "planar": max(report.classes, default=128)}
             try:
-                found.append(facts(name, n, sizes.get(parse(name).family)))
+                found.append(facts(name, n, sizes.get(name)))
             except UsageError as error:
                 page.lacks(f"{name} at n = {n}: {error.faults[0]}")
     return found
 
 
-def _row(known: SystemFacts) -> dict[str, Any]:
+def _row(known: VectorSystem) -> dict[str, Any]:
     near = known.neighbours
     return {
-        "system": known.system,
+        "system": known.name,
         "n": known.n,
         "vectors": known.count,
         "max cosine": known.max_cosine,
         "angle": known.min_angle_deg,
-        "before": before_dropping(known.system, known.n),
-        "mean": mean_acute_angle(known.system, known.n, known.count),
+        "before": before_dropping(known),
+        "mean": mean_acute_angle(known),
         "rank": known.rank,
         "neighbours": None if near is None else " to ".join(str(x) for x in dict.fromkeys(near)),
-        "sure": known.sure_below,
+        "sure": known.guaranteed_below,
         "decode": known.decode,
         "bytes": 4 * known.n,
         "source": known.source,
     }
 
 
-def before_dropping(name: str, n: int) -> float | None:
+def before_dropping(system: VectorSystem) -> float | None:
     """The smallest angle in degrees of a family of A before a coordinate is left out; None for other families."""
-    roots, middle = patterns.orbit(1, -1), patterns.orbit(1, 1, -2)
-    middles = (middle, patterns.negative(middle))
-    orbits = {"A": (roots,), "Ap": (roots,), "A-mid": middles, "A-interp": (roots, *middles)}.get(parse(name).family)
-    if orbits is None:
-        return None
-    seen = [max(cosines) for _, cosines in patterns.spectra(orbits, n + 1) if cosines]
-    return math.degrees(math.acos(patterns.root(max(seen)))) if seen else None
+    largest = system.undropped_max_cosine
+    return None if largest is None else math.degrees(math.acos(largest))
 
 
-def _histogram(name: str, n: int, count: int) -> Sequence[tuple[float, float]]:
-    """Cosines and how many others are at each; of a simplex or planar system for as many classes as it has vectors."""
-    return cosine_histogram(name, n, count if parse(name).family in ("simplex", "planar") else None)
-
-
-def mean_acute_angle(name: str, n: int, count: int) -> float | None:
+def mean_acute_angle(system: VectorSystem) -> float | None:
     """The mean angle in degrees over all pairs of vectors whose cosine is above 0; None if there are none."""
     try:
-        acute = [(cosine, often) for cosine, often in _histogram(name, n, count) if cosine > 1e-12]
+        acute = [(cosine, often) for cosine, often in system.cosine_histogram() if cosine > 1e-12]
     except UsageError:
         return None
     total = sum(often for _, often in acute)
@@ -116,7 +106,8 @@ def _least(systems: Sequence[str], classes: int, page: Page) -> list[dict[str, A
     for name in systems:
         try:
             n = n_min(name, classes)
-            known, near = facts(name, n, classes), near_in_use(name, n, classes)
+            known = facts(name, n, classes)
+            near = known.used_neighbours(classes)
         except UsageError as error:
             page.lacks(f"{name} for {classes} classes: {error.faults[0]}")
             continue
@@ -144,14 +135,14 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return cells
 
 
-def _add_pictures(report: VectorsReport, known: Sequence[SystemFacts], page: Page) -> None:
+def _add_pictures(report: VectorsReport, known: Sequence[VectorSystem], page: Page) -> None:
     if report.pictures:
         for title, files in zip(_PICTURES, figures.draw_roots(page.folder), strict=True):
             page.add("Pictures", page.figure(title, files))
     panels = [
-        (f"{one.system}, n = {one.n}", _histogram(one.system, one.n, one.count))
+        (f"{one.name}, n = {one.n}", one.cosine_histogram())
         for one in known
-        if one.n == max(report.n) and parse(one.system).family != "plugin" and one.system not in ("W6", "W8")
+        if one.n == max(report.n) and family_of(one.name) is not None and one.name not in ("W6", "W8")
     ][:_PANELS]
     if panels := [(title, rows) for title, rows in panels if rows]:
         title = f"How many of the other vectors lie at each cosine from one vector, n = {max(report.n)}"

@@ -16,7 +16,7 @@ from lsc_engine.errors import LscError
 from lsc_engine.runs.files import UnreadableError, read_toml
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
-from lsc_engine.vectors.counting import facts, near_in_use
+from lsc_engine.vectors.registry import facts
 from lsc_tui.data.run_view import value_text
 from lsc_tui.lines import loss_text, thousands
 
@@ -74,10 +74,11 @@ def _vectors(settings: dict[str, Any]) -> tuple[tuple[float, float] | None, floa
     if type(classes) is not int:
         return None, None
     try:
-        known, near = facts(name, n, classes), near_in_use(name, n, classes)
+        known = facts(name, n, classes)
+        near = known.used_neighbours(classes)
     except (LscError, ValueError, OverflowError):
         return None, None
-    sure = known.sure_below if math.isfinite(known.sure_below) else None
+    sure = known.guaranteed_below if math.isfinite(known.guaranteed_below) else None
     return near, sure if settings.get("target.loss", "cosine") == "cosine" else None
 
 

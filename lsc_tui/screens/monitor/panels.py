@@ -258,7 +258,7 @@ def nearest_text(view: RunView) -> str:
     classes = setting(view.config, "data.classes")
     if not isinstance(name, str) or not isinstance(n, int) or setting(view.config, "target.method") == "ce":
         return ""
-    from lsc_engine.vectors.counting import facts
+    from lsc_engine.vectors.registry import facts
 
     try:
         known = facts(name, n, classes if isinstance(classes, int) else None)
@@ -266,7 +266,7 @@ def nearest_text(view: RunView) -> str:
         return ""
     if math.isnan(known.min_angle_deg):
         return ""
-    return f"{known.min_angle_deg:.1f}°, surely right below {loss_text(known.sure_below)}"
+    return f"{known.min_angle_deg:.1f}°, surely right below {loss_text(known.guaranteed_below)}"
 
 
 def settings_panel(view: RunView, width: int, height: int, *, everything: bool, top: int = 0) -> list[Line]:

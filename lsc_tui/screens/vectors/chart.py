@@ -9,7 +9,7 @@ import numpy as np
 from lsc_engine.charts.canvas import Mode
 from lsc_engine.charts.chart import draw
 from lsc_engine.charts.series import Series, View, Window
-from lsc_engine.vectors.counting import n_min, parse
+from lsc_engine.vectors.registry import family_of, n_min
 from lsc_tui.lines import Line, clean, ends, frame
 from lsc_tui.screens.vectors.panels import OTHER_N, size, whole
 from lsc_tui.screens.vectors.table import Row
@@ -29,8 +29,9 @@ def _curves(names: tuple[str, ...]) -> tuple[Series, ...]:
 
 def charted(system: str) -> tuple[str, ...]:
     """The five families of the chart, and the highlighted one where it is another."""
-    families = ("table", "plugin", "planar")
-    return CHARTED if system in CHARTED or parse(system).family in families else (*CHARTED, system)
+    family = family_of(system)
+    plain = family is None or family.is_table or system == "planar"
+    return CHARTED if system in CHARTED or plain else (*CHARTED, system)
 
 
 def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> list[Line]:

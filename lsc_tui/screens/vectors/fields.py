@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from lsc_engine.config.tables import table_shape
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.userpaths import user_path
-from lsc_engine.vectors.counting import SystemFacts, facts
+from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.families.tables import Table
 from lsc_tui.lines import clean
 from lsc_tui.screens.base import Field
 from lsc_tui.screens.vectors.table import Limits
@@ -98,7 +99,7 @@ class FieldCommands(_Base):
         self.show()
 
 
-def read_file(name: str) -> SystemFacts | str:
+def read_file(name: str) -> VectorSystem | str:
     """What `lsc-engine vectors file:PATH` says of a file: its facts, or the sentence why not."""
     try:
         path = user_path(name.removeprefix("file:")).absolute()
@@ -111,11 +112,8 @@ def read_file(name: str) -> SystemFacts | str:
                 clean(lines[-1] if lines else f"{path}: not read").removeprefix("error: ").replace(f"{path}", path.name)
             )
         told = json.loads(done.stdout)
-        known = facts(f"file:{path}", n, count)
-        return replace(
-            known, system=name, max_cosine=told["max_cosine"], min_angle_deg=told["min_angle_deg"],
-            sure_below=told["sure_below"],
-        )  # fmt: skip
+        # Of the rounded numbers the angle is the more exact one.
+        return Table(name, n, count, math.cos(math.radians(told["min_angle_deg"])))
     except subprocess.TimeoutExpired:
         return f"{Path(name).name}: not read within {FILE_SECONDS:.0f} s"
     except (ValueError, KeyError, OSError, UsageError) as error:

@@ -8,11 +8,11 @@ import subprocess
 from fractions import Fraction
 from functools import lru_cache
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
-from lsc_engine.vectors.bijection_int import BijectionInt
-from lsc_engine.vectors.coordinates_int import FAMILIES, entries
-from lsc_engine.vectors.counting import cosine_histogram, count, parse, spaced
+from lsc_engine.vectors.bijection import Bijection
+from lsc_engine.vectors.registry import facts, family_of
 from lsc_tui.lines import Line, bar, clean, fit, frame, over, pad, rule, size_text, wrap
 from lsc_tui.screens.vectors.table import LARGEST, Limits, Row, sure_below
 
@@ -44,7 +44,7 @@ def point(value: float, places: int) -> str:
 
 def whole(number: float) -> str:
     """`307 020`, `> 9.2e18` above 2^63."""
-    return "> 9.2e18" if number > LARGEST else spaced(round(number))
+    return "> 9.2e18" if number > LARGEST else grouped(round(number))
 
 
 def short(number: float, width: int) -> str:
@@ -115,7 +115,7 @@ def row_line(row: Row, limits: Limits, wide: bool, here: bool, width: int) -> Li
         "database": size(row.database(limits)),
     }  # fmt: skip
     room = 18 if wide else 15
-    name = clean(known.system)
+    name = clean(known.name)
     n = short(known.n, max(6, room - len(name) - 1))
     mark = " ▌ " if wide and here else "▌ " if here else "   " if wide else "  "
     text = fit(name, min(len(name), room - len(n) - 1))
@@ -168,19 +168,21 @@ def histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], .
 
 @lru_cache(maxsize=256)
 def _histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], ...] | str:
-    if parse(system).family == "planar" and classes > 4096:
+    if system == "planar" and classes > 4096:
         return "as many cosines as directions, evenly spread"
     try:
-        if count(system, n, classes) < classes:
-            return f"{system} at n = {n} has {whole(count(system, n, classes))} vectors"
-        return tuple(cosine_histogram(system, n, classes))
+        known = facts(system, n, classes)
+        if known.count < classes:
+            return f"{system} at n = {n} has {whole(known.count)} vectors"
+        return tuple(known.cosine_histogram(classes))
     except UsageError as error:
         return str(error)
 
 
 def slow(system: str) -> bool:
     """Whether the histogram takes long enough to be made elsewhere."""
-    return parse(system).family == "W"
+    family = family_of(system)
+    return family is not None and family.slow_histogram
 
 
 def cosines(row: Row, width: int, height: int, ready: bool, framed: bool) -> list[Line]:
@@ -268,21 +270,20 @@ def row_note(row: Row) -> str:
 def examples(row: Row, width: int, height: int) -> list[Line]:
     """The panel of the first classes' vectors (shuffled, seed 0), how a label is read, what is unused."""
     known = row.known
-    body: list[Line] = [_pair("base vector", base_words(row.system), width)]
+    body: list[Line] = [_pair("base vector", known.description, width)]
     for label in range(min(3, row.classes)):
         words = example(row.system, row.n, known.count, row.classes, label)
-        more = "     (shuffled, seed 0)" if label == 0 and parse(row.system).family in FAMILIES else ""
+        more = "     (shuffled, seed 0)" if label == 0 and known.has_entries else ""
         body.append(_pair(f"class {label}", words + more, width))
-    body += [[], _pair("label", label_words(row.system), width)]
+    body += [[], _pair("label", known.decoding, width)]
     unused = known.count - row.classes
     words = (
         f"{whole(unused)} vectors: an image there is a new class" if unused > 0 else "none: every vector has a class"
     )
     body.append(_pair("unused", words, width))
-    table = parse(row.system).family == "table"
-    kept = (
-        f"{size(4 * known.n * known.count)} kept" if table else f"none kept; {known.support} numbers computed per image"
-    )
+    kept = f"none kept; {known.support} numbers computed per image"
+    if known.is_table:
+        kept = f"{size(4 * known.n * known.count)} kept"
     body += [_pair("table", kept, width), []]
     body.append([(fit(f" lsc-engine vectors {clean(row.system)} --n {row.n}", width - 2), "dim")])
     return frame(body, width, height, f"{clean(row.system)} at n = {short(row.n, 12)}")
@@ -298,10 +299,9 @@ def example(system: str, n: int, number: int, classes: int, label: int) -> str:
     if number > LARGEST:
         return f"above {LARGEST:.1e} vectors none is computed"
     try:
-        index = BijectionInt(number, 0, "order")(label)
-        found = entries(system, n, index, classes)
+        found = facts(system, n, classes).entries(Bijection(number, 0, "order")(label))
     except UsageError:
-        return "a direction in the plane" if parse(system).family == "planar" else "a row of the table"
+        return "a direction in the plane" if system == "planar" else "a row of the table"
     parts = []
     for sign in (1, -1):
         for column, weight in found:
@@ -309,44 +309,3 @@ def example(system: str, n: int, number: int, classes: int, label: int) -> str:
                 text = f"{abs(weight)}·{column}" if abs(weight) != 1 else f"{column:>3}"
                 parts.append(f"{'+' if sign > 0 else '-'}{text if '·' in text else ' ' + text.strip().rjust(2)}")
     return "  ".join(parts[:6]) + (" …" if len(parts) > 6 else "")
-
-
-def base_words(system: str) -> str:
-    """What the family is made of."""
-    parsed = parse(system)
-    if parsed.family in ("V", "Vpm"):
-        ones, minus = " 1" * parsed.p, " -1" * parsed.q
-        tail = "" if parsed.family == "V" else " and their negatives"
-        return f"[{ones.strip()} 0 … 0{minus}] / √{parsed.p + parsed.q}, all its permutations{tail}"
-    return {
-        "A": "e_i - e_j of n + 1 numbers, the last one dropped",
-        "Ap": "e_i - e_j with i < j, the last number dropped",
-        "A-mid": "e_i + e_j - 2 e_k and negatives, the last dropped",
-        "A-interp": "roots and their midpoints, the last dropped",
-        "A-helmert": "e_i - e_j, turned into n dimensions",
-        "W": f"whole numbers of sum 0 whose sizes add to {2 * parsed.k}",
-        "simplex": "e_c - 1/classes, turned into n dimensions",
-        "planar": "directions in the plane, evenly spread",
-    }.get(parsed.family, "the rows of the table")
-
-
-def label_words(system: str) -> str:
-    """How the nearest vector is found."""
-    parsed = parse(system)
-
-    def many(number: int, word: str) -> str:
-        return word if number == 1 else f"{ {2: 'two', 3: 'three', 4: 'four'}.get(number, str(number)) } {word}"
-
-    if parsed.family == "V":
-        return f"{many(parsed.p, 'largest')} numbers +, {many(parsed.q, 'smallest')} -: no search"
-    return {
-        "Vpm": "largest and smallest numbers, both signs: no search",
-        "A": "largest minus smallest number: no search",
-        "A-helmert": "largest minus smallest of n + 1: no search",
-        "Ap": "one running maximum: no search",
-        "A-mid": "largest and smallest numbers: no search",
-        "A-interp": "largest and smallest numbers: no search",
-        "W": "by the ways to split k into parts: no search",
-        "simplex": "largest of the lifted numbers",
-        "planar": "the angle, rounded",
-    }.get(parsed.family, "all rows are compared")

@@ -12,8 +12,8 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors.counting import SystemFacts
-from lsc_engine.vectors.names import SUGGESTED
+from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.registry import suggested
 from lsc_tui.lines import Line, clean, fit, frame, pad, wrap
 from lsc_tui.screens.base import Field, LscScreen
 from lsc_tui.screens.vectors import panels as drawing
@@ -71,7 +71,7 @@ class VectorsScreen(FieldCommands, LscScreen):
         self.rows: list[Row] = []
         self.chosen = "V21"
         self.top = 0
-        self._read: dict[str, SystemFacts | str] = {}
+        self._read: dict[str, VectorSystem | str] = {}
         self._ready: set[tuple[str, int, int]] = set()
         self._counting: set[tuple[str, int, int]] = set()
 
@@ -129,7 +129,7 @@ class VectorsScreen(FieldCommands, LscScreen):
         self.fault = ""
         for name in asked:
             found = self._read.get(name)
-            if isinstance(found, SystemFacts):
+            if isinstance(found, VectorSystem):
                 rows.append(row_of(found, self.limits))
             elif isinstance(found, str):
                 self.fault = found
@@ -352,7 +352,7 @@ class VectorsScreen(FieldCommands, LscScreen):
     def do_filter(self) -> None:
         self.prompt(
             "part of a name, any other system such as V41, or file:PATH", self._filter, value=self.words,
-            changed=self._filter_typed, suggester=SuggestFromList([*SUGGESTED, "file:"], case_sensitive=False),
+            changed=self._filter_typed, suggester=SuggestFromList([*suggested(), "file:"], case_sensitive=False),
         )  # fmt: skip
 
     def _filter_typed(self, text: str) -> None:

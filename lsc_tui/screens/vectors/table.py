@@ -1,6 +1,6 @@
 """What the Vectors screen knows: its limits as typed, one row per system, their order, and the table as CSV.
 
-Pure functions over lsc_engine.vectors.counting: exact integers, no torch.
+Pure functions over the facts of lsc_engine.vectors: exact integers, no torch.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from lsc_engine.common.numbers import parse_count
 from lsc_engine.errors import UsageError
-from lsc_engine.vectors.counting import LISTED, SystemFacts, facts, is_known, n_min, near_in_use, parse, parse_count
+from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.registry import facts, family_of, is_known, listed, n_min
 from lsc_tui.lines import clean
 
 LARGEST = 2**63 - 1
@@ -86,14 +88,14 @@ def _cosine(text: str) -> float:
 class Row:
     """One system at its smallest n for the classes."""
 
-    known: SystemFacts
+    known: VectorSystem
     classes: int
     near: tuple[float, float] | None
     outside: bool
 
     @property
     def system(self) -> str:
-        return self.known.system
+        return self.known.name
 
     @property
     def n(self) -> int:
@@ -114,30 +116,30 @@ class Row:
 
 
 @lru_cache(maxsize=4096)
-def _facts_of(system: str, classes: int) -> SystemFacts:
+def _facts_of(system: str, classes: int) -> VectorSystem:
     return facts(system, n_min(system, classes), classes)
 
 
-def rows_of(limits: Limits, systems: Iterable[str] = LISTED) -> list[Row]:
+def rows_of(limits: Limits, systems: Iterable[str] | None = None) -> list[Row]:
     """One row per system; `outside` those beyond the largest cosine or the largest n."""
-    return [row_of(_facts_of(system, limits.classes), limits) for system in systems]
+    return [row_of(_facts_of(system, limits.classes), limits) for system in (listed() if systems is None else systems)]
 
 
-def row_of(known: SystemFacts, limits: Limits) -> Row:
+def row_of(known: VectorSystem, limits: Limits) -> Row:
     """The row of a system whose facts are known."""
-    near = near_in_use(known.system, known.n, limits.classes) if known.neighbours is not None else None
+    near = known.used_neighbours(limits.classes)
     beyond = not known.max_cosine <= limits.cosine + 1e-12 or known.n > limits.most or known.count < limits.classes
     return Row(known, limits.classes, near, beyond)
 
 
-def sure_below(known: SystemFacts, loss: str) -> float:
+def sure_below(known: VectorSystem, loss: str) -> float:
     """The loss of one image under which its label is right, for centres of length 1 and no cluster radius.
 
     At half the smallest angle a: 1 - cos a; exp(sin a) - 1, sin a being the least distance from there to the centre
     ((7) of arXiv:2510.04090); or their sum. NaN where the angle is not known.
     """
     half = math.radians(known.min_angle_deg) / 2
-    cosine, distance = known.sure_below, math.expm1(math.sin(half))
+    cosine, distance = known.guaranteed_below, math.expm1(math.sin(half))
     return {"cosine": cosine, "distance": distance}.get(loss, cosine + distance)
 
 
@@ -180,10 +182,16 @@ def wanted(words: str) -> tuple[str, ...]:
     """The systems of a filter: the listed ones whose name holds a word, and any other system that is named whole."""
     parts = words.split()
     if not parts:
-        return LISTED
-    listed = [system for system in LISTED if any(part.lower() in system.lower() for part in parts)]
-    named = [p for p in parts if p not in LISTED and is_known(p) and parse(p).family not in ("table", "plugin")]
-    return tuple(dict.fromkeys([*listed, *named]))
+        return listed()
+    found = [system for system in listed() if any(part.lower() in system.lower() for part in parts)]
+    named = [part for part in parts if part not in listed() and is_known(part) and _has_facts(part)]
+    return tuple(dict.fromkeys([*found, *named]))
+
+
+def _has_facts(system: str) -> bool:
+    """Whether the facts of a system follow from its name: neither a plugin's nor of a table."""
+    family = family_of(system)
+    return family is not None and not family.is_table
 
 
 def files(words: str) -> list[str]:

@@ -7,46 +7,89 @@ Index order, the paper's: 0..3 at 0, 90, 180, 270 degrees; 4..7 the same turned 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+from lsc_engine.errors import UsageError
+from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors.base import VectorSystem
 
-from lsc_engine.vectors.base import VectorSystem, clean
-from lsc_engine.vectors.counting import SystemFacts
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
+@SYSTEMS.register("planar")
 class Planar(VectorSystem):
     """`count` = 2^m directions in the plane; a slot is the angle in units of 360 / count degrees."""
 
+    pattern = "planar"
+    position: ClassVar[int] = 70
+    suggested = ("planar",)
+    needs_classes = True
     has_lexicographic = False
+    description = "directions in the plane, evenly spread"
+    decoding = "the angle, rounded"
+    source = "2510.04090"
 
-    def __init__(self, facts: SystemFacts) -> None:
-        super().__init__(facts)
+    def __init__(self, name: str, n: int, classes: int | None = None) -> None:
+        super().__init__(name, n, classes)
+        if n != 2:
+            raise UsageError(f"planar: n = {n} is not possible, it lies in n = 2")
         self._bits = self.count.bit_length() - 1
 
+    @classmethod
+    def least_n(cls, name: str, classes: int) -> int:
+        return 2
+
+    @property
+    def count(self) -> int:
+        return max(4, 1 << ((self.classes or 1) - 1).bit_length())
+
+    @property
+    def max_cosine(self) -> float:
+        return 0.0 if self.count == 4 else math.cos(2 * math.pi / self.count)
+
+    @property
+    def neighbours(self) -> tuple[int, int]:
+        return 2, 2
+
+    @property
+    def support(self) -> int:
+        return 2
+
+    def all_cosines(self) -> list[tuple[float, Fraction]]:
+        half = self.count // 2
+        angles = (2 * math.pi * j / self.count for j in range(1, half + 1))
+        return [(math.cos(angle), Fraction(2 if j < half else 1)) for j, angle in enumerate(angles, 1)]
+
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        self._countable()
+        import torch
+
+        self._require_int64()
         angle = self._slot(index).double() * (2 * math.pi / self.count)
         weights = torch.stack([angle.cos(), angle.sin()], -1).float()
         return torch.arange(2, device=index.device).expand(weights.shape), weights
 
     def nearest(self, z: Tensor) -> Tensor:
-        return self._index(torch.round(self._turn(z)).long() & (self.count - 1))
+        return self._index(self._turn(z).round().long() & (self.count - 1))
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
         """The slots around the angle, alternately on its two sides."""
-        k = min(k, self.count)
+        import torch
+
         turn = self._turn(z).unsqueeze(1)
-        near = torch.round(turn)
+        near = turn.round()
         side = torch.where(turn >= near, 1, -1)
-        step = torch.arange(k, device=z.device)
+        step = torch.arange(min(k, self.count), device=z.device)
         # 0, 1, -1, 2, -2, ... towards the nearer side first
         offset = torch.where(step % 2 == 1, (step + 1) // 2, -(step // 2)) * side
         return self._index((near.long() + offset) & (self.count - 1))
 
     def _turn(self, z: Tensor) -> Tensor:
+        from lsc_engine.vectors.tensors import clean
+
         z = clean(z).double()
-        return torch.atan2(z[:, 1], z[:, 0]) * (self.count / (2 * math.pi))
+        return z[:, 1].atan2(z[:, 0]) * (self.count / (2 * math.pi))
 
     def _slot(self, index: Tensor) -> Tensor:
         slot = (index & 3) << (self._bits - 2)

@@ -8,42 +8,97 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from lsc_engine.errors import UsageError
+from lsc_engine.registry import SYSTEMS
 from lsc_engine.textfiles import other_encoding
-from lsc_engine.vectors.base import VectorSystem, clean
-from lsc_engine.vectors.counting import SystemFacts
+from lsc_engine.vectors.base import VectorSystem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 # Scores held at once in a scan, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
 
 
-class Empirical(VectorSystem):
-    """The rows of a table [count, n], made unit rows. `sha256` names its content."""
+@SYSTEMS.register("file", "embeddings")
+class Table(VectorSystem):
+    """The rows of a table [count, n], made unit rows. Without its rows, only its size is known."""
 
+    pattern = "(embeddings|file):.+"
+    position: ClassVar[int] = 80
+    suggested = ("embeddings:RUN", "file:PATH")
+    needs_classes = True
+    is_table = True
     structured = False
     has_lexicographic = False
+    description = "the rows of the table"
+    decoding = "all rows are compared"
 
-    def __init__(self, name: str, table: Tensor) -> None:
-        """Raises UsageError for rows that are zero, not finite, or equal as directions."""
-        rows = table.detach().cpu().double()
-        self._lengths = rows.norm(dim=1)
-        self._rows = (rows / self._lengths.unsqueeze(1)).float()
-        _refuse_bad_rows(name, rows, self._lengths, self._rows)
-        self.sha256 = hashlib.sha256(np.ascontiguousarray(table.detach().cpu().float().numpy()).tobytes()).hexdigest()
-        count, n = rows.shape
-        largest = self._largest_cosine()
-        angle = math.degrees(math.acos(max(-1.0, min(1.0, largest))))
-        sure = 1 - math.sqrt((1 + largest) / 2)
-        super().__init__(
-            SystemFacts(name, n, count, largest, angle, min(n, count), None, sure, "scan", n, "2510.04090 CEembs")
-        )
+    def __init__(self, name: str, n: int, classes: int | None = None, max_cosine: float = math.nan) -> None:
+        super().__init__(name, n, classes)
+        self._max_cosine = max_cosine
+
+    @classmethod
+    def read(cls, name: str, n: int, classes: int | None, rows: Tensor | None = None) -> Table:
+        """The table with its rows, of which at least `classes` are needed; a `file:` is read where no `rows` are given.
+
+        UsageError for rows of another length, too few rows, and those that `with_rows` refuses.
+        """
+        if rows is None:
+            if not name.startswith("file:"):
+                raise UsageError(f"target.system: {name}: the class means of that run are needed")
+            rows = load_table(Path(name.removeprefix("file:")))
+        if rows.shape[1] != n:
+            raise UsageError(f"target.system: {name} has rows of {rows.shape[1]} numbers, n is {n}")
+        if classes is not None and len(rows) < classes:
+            raise UsageError(f"target.system: {name} has {len(rows)} rows, {classes} are needed")
+        return cls.with_rows(name, rows)
+
+    @classmethod
+    def with_rows(cls, name: str, rows: Tensor) -> Table:
+        """A table of `rows` [count, n]. UsageError for rows that are zero, not finite, or equal as directions."""
+        exact = rows.detach().cpu().double()
+        table = cls(name, exact.shape[1], len(exact))
+        table._lengths = exact.norm(dim=1)
+        table._rows = (exact / table._lengths.unsqueeze(1)).float()
+        _refuse_bad_rows(name, exact, table._lengths, table._rows)
+        table._max_cosine = table._largest_cosine(table._rows)
+        content = rows.detach().cpu().float().contiguous().numpy().tobytes()
+        table.sha256 = hashlib.sha256(content).hexdigest()
+        return table
+
+    _rows: Tensor | None = None
+    _lengths: Tensor
+    sha256: str
+    """Of the rows as float32, before they were made unit rows."""
+
+    @property
+    def source(self) -> str:  # type: ignore[override]
+        return "-" if self._rows is None else "2510.04090 CEembs"
+
+    @property
+    def count(self) -> int:
+        return self.classes or 1
+
+    @property
+    def max_cosine(self) -> float:
+        return self._max_cosine
+
+    def _largest_cosine(self, rows: Tensor) -> float:
+        best = -1.0
+        step = max(1, SCORES_AT_ONCE // self.count)
+        for start in range(0, self.count, step):
+            scores = rows[start : start + step] @ rows.T
+            scores.diagonal(start).fill_(-1.0)
+            best = max(best, float(scores.max()))
+        return min(best, 1.0)
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        import torch
+
         rows = self._table(index)[index]
         return torch.arange(self.n, device=index.device).expand(rows.shape), rows
 
@@ -58,37 +113,32 @@ class Empirical(VectorSystem):
         return self._constants[key][index]
 
     def cosine(self, z: Tensor, index: Tensor) -> Tensor:
+        import torch
+
         z = z.float()
         length = torch.linalg.vector_norm(z, dim=1)
         return (z * self._table(index)[index]).sum(1) / torch.where(length > 0, length, 1.0)
 
     def nearest(self, z: Tensor) -> Tensor:
-        return self._best(clean(z), 1).squeeze(1)
+        return self.nearest_k(z, 1).squeeze(1)
 
-    def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
+    def nearest_k(self, z: Tensor, k: int) -> Tensor:
         """By a scan of the table in chunks."""
-        return self._best(clean(z), min(k, self.count))
+        import torch
 
-    def _best(self, z: Tensor, k: int) -> Tensor:
-        table = self._table(z)
-        found = []
+        from lsc_engine.vectors.tensors import clean, in_chunks
+
+        k, table = min(k, self.count), self._table(z)
+
+        def best(rows: Tensor) -> Tensor:
+            scores = rows @ table.T
+            return scores.argmax(1, keepdim=True) if k == 1 else scores.topk(k, dim=1).indices
+
         with torch.autocast(z.device.type, enabled=False):
-            for rows in z.split(max(1, SCORES_AT_ONCE // self.count)):
-                scores = rows @ table.T
-                found.append(scores.argmax(1, keepdim=True) if k == 1 else scores.topk(k, dim=1).indices)
-        return torch.cat(found) if found else torch.empty((0, k), dtype=torch.long, device=z.device)
-
-    def _largest_cosine(self) -> float:
-        best = -1.0
-        count = len(self._rows)
-        step = max(1, SCORES_AT_ONCE // count)
-        for start in range(0, count, step):
-            scores = self._rows[start : start + step] @ self._rows.T
-            scores.diagonal(start).fill_(-1.0)
-            best = max(best, float(scores.max()))
-        return min(best, 1.0)
+            return in_chunks(clean(z), SCORES_AT_ONCE // self.count, k, best)
 
     def _table(self, like: Tensor) -> Tensor:
+        assert self._rows is not None, "a table made for its facts alone has no rows"
         key = ("table", like.device)
         if key not in self._constants:
             self._constants[key] = self._rows.to(like.device)
@@ -100,6 +150,9 @@ def load_table(path: str | Path) -> Tensor:
 
     Raises UsageError where there is no such file or it holds no matrix of numbers.
     """
+    import numpy as np
+    import torch
+
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"file:{path}: no such file")
@@ -117,6 +170,8 @@ def load_table(path: str | Path) -> Tensor:
 
 
 def _read(path: Path) -> np.ndarray:
+    import numpy as np
+
     match path.suffix.lower():
         case ".npy":
             return np.load(path, allow_pickle=False)
@@ -139,6 +194,8 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _refuse_bad_rows(name: str, rows: Tensor, lengths: Tensor, unit: Tensor) -> None:
+    import torch
+
     if not bool(torch.isfinite(rows).all()):
         bad = int((~torch.isfinite(rows)).any(1).nonzero()[0])
         raise UsageError(f"{name}: row {bad} holds a number that is not finite")

@@ -1,4 +1,4 @@
-"""Nearest vectors of systems whose vectors are arrangements of p values +a and q values -b (permutation families).
+"""Systems whose vectors are arrangements of p values +a and q values -b (the permutation families).
 
 All vectors of one such orbit are equally long, so by the rearrangement inequality the best puts +a on the p largest and
 -b on the q smallest coordinates (arXiv:2604.00779 states it for V_pq). A union takes the best over its orbits.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from lsc_engine.vectors import patterns
+from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.candidates import candidates
 
-from lsc_engine.vectors.base import VectorSystem, clean, extremes
-from lsc_engine.vectors.best import candidates
-from lsc_engine.vectors.counting import SystemFacts
-from lsc_engine.vectors.subsets import rising
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 # Candidate scores held at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
@@ -36,22 +39,70 @@ class TwoValued:
         """Length of the integer vector."""
         return math.sqrt(self.p * self.a**2 + self.q * self.b**2)
 
+    @property
+    def pattern(self) -> patterns.Orbit:
+        """Its values as patterns.py counts them."""
+        return patterns.orbit(*[self.a] * self.p, *[-self.b] * self.q)
+
 
 class OrbitSystem(VectorSystem):
-    """A union of two-valued orbits over `width` lifted coordinates."""
+    """A union of two-valued `orbits` over `width` lifted coordinates."""
 
-    def __init__(self, facts: SystemFacts, orbits: tuple[TwoValued, ...], width: int) -> None:
-        super().__init__(facts)
-        self.width = width
+    def __init__(
+        self,
+        name: str,
+        n: int,
+        classes: int | None = None,
+        *,
+        orbits: tuple[TwoValued, ...],
+        width: int,
+        undropped: tuple[TwoValued, ...] = (),
+    ) -> None:
+        """`undropped`: the orbits in n + 1 coordinates, of families that leave the last one out."""
+        super().__init__(name, n, classes)
+        self.width, self._undropped = width, undropped
         self.orbits = tuple(orbit for orbit in orbits if orbit.p + orbit.q <= width)
         self._candidates: dict[tuple[TwoValued, int, torch.device], tuple[Tensor, Tensor, int, int]] = {}
+
+    @cached_property
+    def _patterns(self) -> tuple[patterns.Orbit, ...]:
+        return tuple(orbit.pattern for orbit in self.orbits)
+
+    @property
+    def max_cosine(self) -> float:
+        return self._closest[0]
+
+    @property
+    def neighbours(self) -> tuple[int, int]:
+        return self._closest[1]
+
+    @cached_property
+    def _closest(self) -> tuple[float, tuple[int, int]]:
+        return (-1.0, (0, 0)) if self.count == 1 else patterns.largest_cosine(self._patterns, self.width)
+
+    @property
+    def rank(self) -> int:
+        return self.n
+
+    @property
+    def undropped_max_cosine(self) -> float | None:
+        if not self._undropped:
+            return None
+        return patterns.largest_cosine(tuple(orbit.pattern for orbit in self._undropped), self.n + 1)[0]
+
+    def all_cosines(self) -> list[tuple[float, Fraction]]:
+        return patterns.histogram(self._patterns, self.width, self.count)
 
     @abstractmethod
     def _encode(self, orbit: TwoValued, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
         """Index of the arrangement with these positions (p and q tensors of one shape, each rising)."""
 
     def nearest(self, z: Tensor) -> Tensor:
-        self._countable()
+        import torch
+
+        from lsc_engine.vectors.tensors import clean, extremes, rising
+
+        self._require_int64()
         z = self.lift(clean(z))
         top, bottom = extremes(z, max(o.p for o in self.orbits), max(o.q for o in self.orbits))
         if len(self.orbits) == 1:
@@ -70,17 +121,19 @@ class OrbitSystem(VectorSystem):
         return torch.stack(found, 1).gather(1, best).squeeze(1)
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
-        """Exact by the candidates of best.py: per orbit a fixed list of ranks that can be among the k best."""
-        self._countable()
+        """Exact by the candidates of candidates.py: per orbit a fixed list of ranks that can be among the k best."""
+        from lsc_engine.vectors.tensors import clean, in_chunks
+
+        self._require_int64()
         k = min(k, self.count)
-        z = self.lift(clean(z))
         most = max(len(candidates(self.width, orbit.p, orbit.q, k)) for orbit in self.orbits)
-        chunk = max(1, SCORES_AT_ONCE // most)
-        return (
-            torch.cat([self._nearest_k(rows, k) for rows in z.split(chunk)]) if len(z) else z.new_empty((0, k)).long()
-        )
+        return in_chunks(self.lift(clean(z)), SCORES_AT_ONCE // most, k, lambda rows: self._nearest_k(rows, k))
 
     def _nearest_k(self, z: Tensor, k: int) -> Tensor:
+        import torch
+
+        from lsc_engine.vectors.tensors import extremes, rising
+
         lists = [(orbit, *self._ranks(orbit, k, z)) for orbit in self.orbits]
         top, bottom = extremes(z, max(deep for *_, deep, _ in lists), max(down for *_, down in lists))
         high, low = z.gather(1, top), z.gather(1, bottom)
@@ -95,16 +148,16 @@ class OrbitSystem(VectorSystem):
             value, at = (score / orbit.norm).topk(min(k, above.shape[0]), dim=1)
             plus = [top.gather(1, above[:, slot][at]) for slot in range(orbit.p)]
             minus = [bottom.gather(1, below[:, slot][at]) for slot in range(orbit.q)]
-            index = self._encode(
-                orbit, rising(torch.stack(plus, -1)) if plus else [], rising(torch.stack(minus, -1)) if minus else []
-            )
+            placed = (rising(torch.stack(side, -1)) if side else [] for side in (plus, minus))
             scores.append(value)
-            found.append(index)
+            found.append(self._encode(orbit, *placed))
         at = torch.cat(scores, 1).topk(k, dim=1).indices
         return torch.cat(found, 1).gather(1, at)
 
     def _ranks(self, orbit: TwoValued, k: int, like: Tensor) -> tuple[Tensor, Tensor, int, int]:
         """The candidates' ranks as tensors [M, p] and [M, q], and how many largest and smallest values they touch."""
+        import torch
+
         key = (orbit, k, like.device)
         if key not in self._candidates:
             pairs = candidates(self.width, orbit.p, orbit.q, k)
@@ -114,3 +167,16 @@ class OrbitSystem(VectorSystem):
             depth = [int(ranks.max()) + 1 if ranks.numel() else 0 for ranks in shaped]
             self._candidates[key] = (*shaped, depth[0], depth[1])
         return self._candidates[key]
+
+
+def signed_index(position: Tensor, half: int) -> Tensor:
+    """Position in "all vectors, then all negatives" -> index in "each vector, then its negative"."""
+    import torch
+
+    negative = position >= half
+    return torch.where(negative, 2 * (position - half) + 1, 2 * position)
+
+
+def signed_position(index: Tensor, half: int) -> Tensor:
+    """The inverse of `signed_index`."""
+    return (index >> 1) + (index & 1) * half

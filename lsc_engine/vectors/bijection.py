@@ -1,0 +1,133 @@
+"""A keyed bijection on [0, count), for orders of labels and of samples; imports without torch.
+
+Swap-or-not (Hoang, Morris, Rogaway, CRYPTO 2012): in round r, x and its partner K_r - x (mod count) change places when
+a bit of the larger of the two says so. Each round is its own inverse, so it is a bijection at any count, with no table
+and no cycle-walking. The bit is the top one of two multiplications modulo 2^64; keys come from SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+# Neighbours stay neighbours with probability 2^-ROUNDS: under one pair in 4 * 10^9 labels. By measurement 16 rounds
+# still keep 20 pairs of 1.28 * 10^6 together; from 20 on no statistic of tests/vectors/test_order.py leaves chance.
+ROUNDS = 32
+
+LARGEST_COUNT = 2**63 - 1
+
+Rounds = list[tuple[int, int, int]]
+Numbers = TypeVar("Numbers", int, "Tensor")
+
+
+class Bijection:
+    """The bijection of `count` numbers, 1 to 2^63 - 1, that `seed` and `purpose` choose.
+
+    Of Python integers (IndexError outside [0, count)), or elementwise on int64 tensors of any shape and device, exact,
+    without host synchronisation and without a check of the range.
+    """
+
+    VERSION = 1
+    """Changes whenever a mapping would: it is stored beside every order."""
+
+    def __init__(self, count: int, seed: int, purpose: str) -> None:
+        if not 1 <= count <= LARGEST_COUNT:
+            raise ValueError(f"a bijection needs a count of 1 to 2^63 - 1, not {count}")
+        self.count, self.seed, self.purpose = count, seed, purpose
+        self._rounds = [self._round(number) for number in range(ROUNDS)]
+
+    def _round(self, number: int) -> tuple[int, int, int]:
+        """The sum K of partners in [0, count), and an addend and an odd factor, signed 64-bit."""
+        text = f"lsc bijection {self.VERSION}|{self.purpose}|{self.seed}|{self.count}|{number}"
+        digest = hashlib.sha256(text.encode()).digest()
+        # 16 bytes modulo count: the bias is under 2^-64 at any count.
+        partner = int.from_bytes(digest[:16], "little") % self.count
+        factor = int.from_bytes(digest[24:], "little") | 1
+        return partner, int.from_bytes(digest[16:24], "little", signed=True), _signed(factor)
+
+    def __call__(self, x: Numbers) -> Numbers:
+        """Where x goes."""
+        return self._run(x, 1)
+
+    def inverse(self, y: Numbers) -> Numbers:
+        """What goes to y."""
+        return self._run(y, -1)
+
+    def _run(self, x: Numbers, direction: int) -> Numbers:
+        if isinstance(x, int):
+            if not 0 <= x < self.count:
+                raise IndexError(f"{x} is outside [0, {self.count})")
+            return _of_integer(x, self.count, self._rounds[::direction])
+        import torch
+
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            count, rounds = self._arrays
+            return torch.from_numpy(_of_array(x.numpy(), count, rounds[::direction]))
+        return _of_tensor(x, self.count, self._rounds[::direction])
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
+        """Count and rounds as arrays without dimensions: making them of integers would double the cost of a call."""
+        import numpy as np
+
+        return np.array(self.count), [tuple(np.array(value) for value in each) for each in self._rounds]
+
+
+def _signed(value: int) -> int:
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _of_integer(x: int, count: int, rounds: Rounds) -> int:
+    for partner, addend, factor in rounds:
+        other = (partner - x) % count
+        h = _signed((max(x, other) + addend) * factor)
+        # An arithmetic shift, as torch has for int64: the hash only has to be repeatable.
+        if _signed((h ^ (h >> 32)) * factor) < 0:
+            x = other
+    return x
+
+
+def _of_tensor(x: Tensor, count: int, rounds: Rounds) -> Tensor:
+    import torch
+
+    for partner, addend, factor in rounds:
+        other = partner - x
+        other += (other >> 63) & count
+        # int64 products wrap modulo 2^64, the shift keeps the sign.
+        h = torch.maximum(x, other).add_(addend).mul_(factor)
+        h = h.bitwise_xor_(h >> 32).mul_(factor)
+        x = torch.where(h < 0, other, x)
+    return x
+
+
+def _of_array(x: np.ndarray, count: np.ndarray, rounds: list[tuple[np.ndarray, ...]]) -> np.ndarray:
+    """As `_of_tensor`, four times as fast on the host, where every training and evaluation batch is mapped."""
+    import numpy as np
+
+    x = np.array(x)
+    other, h, s = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    unsigned, and_count = other.view(np.uint64), s.view(np.uint64)
+    half, sign = np.array(32), np.array(63)
+    for partner, addend, factor in rounds:
+        np.subtract(partner, x, out=other)
+        np.add(other, count, out=s)
+        # Modulo count: of both, the one that is below it as an unsigned number.
+        np.minimum(unsigned, and_count, out=unsigned)
+        np.maximum(x, other, out=h)
+        np.add(h, addend, out=h)
+        np.multiply(h, factor, out=h)
+        np.right_shift(h, half, out=s)
+        np.bitwise_xor(h, s, out=h)
+        np.multiply(h, factor, out=h)
+        # All ones where x and its partner change places.
+        np.right_shift(h, sign, out=h)
+        np.bitwise_xor(other, x, out=other)
+        np.bitwise_and(other, h, out=other)
+        np.bitwise_xor(x, other, out=x)
+    return x

@@ -1,0 +1,1 @@
+"""The vector systems that come with the engine, one file per family."""

@@ -1,0 +1,118 @@
+"""V_n^pq: all permutations of p ones, q minus ones and zeros (arXiv:2512.07509), and V_n^pq with its negatives.
+
+Index order ("sequential", and "lexicographic" too for V_pq): by the positions of the ones, as a rising tuple compared
+lexicographically, then by those of the minus ones. V21 at n = 4 begins 1 1 -1 0, 1 1 0 -1, 1 -1 1 0, ...
+V_pq^pm: vector r of V_pq is number 2r, its negative 2r + 1; lexicographic: all of V_pq, then the negatives.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors.orbit_system import OrbitSystem, TwoValued, signed_index, signed_position
+from lsc_engine.vectors.subsets import Arrangements
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_WORDS = {1: "", 2: "two ", 3: "three ", 4: "four "}
+
+
+@SYSTEMS.register("V")
+class Permutations(OrbitSystem):
+    """V_n^pq, "V21"; with its negatives, p != q: twice the vectors at the same largest cosine, "V21pm"."""
+
+    pattern = r"V[1-9][1-9](pm)?"
+    position: ClassVar[int] = 40
+    listed = ("V11", "V21", "V21pm", "V22", "V31", "V32", "V33")
+
+    def __init__(self, name: str, n: int, classes: int | None = None) -> None:
+        self.p, self.q, self.signed = p, q, signed = int(name[1]), int(name[2]), name.endswith("pm")
+        orbits = (TwoValued(p, 1, q, 1), TwoValued(q, 1, p, 1))
+        super().__init__(name, n, classes, orbits=orbits if signed else orbits[:1], width=n)
+        self._ranks_of = Arrangements(n, p, q)
+        weight = 1 / math.sqrt(p + q)
+        self._weights = [weight] * p + [-weight] * q
+
+    @classmethod
+    def name_fault(cls, name: str) -> str | None:
+        return f' is "{name[:3]}" itself, which contains its negatives' if name[1] + "pm" == name[2:] else None
+
+    @classmethod
+    def least_n(cls, name: str, classes: int) -> int:
+        return int(name[1]) + int(name[2])
+
+    @property
+    def description(self) -> str:  # type: ignore[override]
+        ones, minus = " 1" * self.p, " -1" * self.q
+        negatives = " and their negatives" if self.signed else ""
+        return f"[{ones.strip()} 0 … 0{minus}] / √{self.p + self.q}, all its permutations{negatives}"
+
+    @property
+    def decoding(self) -> str:  # type: ignore[override]
+        if self.signed:
+            return "largest and smallest numbers, both signs: no search"
+        largest, smallest = (_WORDS.get(number, f"{number} ") for number in (self.p, self.q))
+        return f"{largest}largest numbers +, {smallest}smallest -: no search"
+
+    @property
+    def source(self) -> str:  # type: ignore[override]
+        return "2512.07509" if (self.p, self.q) in ((1, 1), (2, 1), (2, 2)) else "-"
+
+    @property
+    def count(self) -> int:
+        return self._ranks_of.count << self.signed
+
+    @property
+    def rank(self) -> int:
+        """An orbit spans the sum-zero hyperplane, and the whole space where its own sum is not zero."""
+        return self.n if self.p != self.q else self.n - 1
+
+    @property
+    def support(self) -> int:
+        return self.p + self.q
+
+    def _integer_weights(self, index: int) -> dict[int, int]:
+        sign = 1 - 2 * (index & 1) if self.signed else 1
+        plus, minus = self._ranks_of.unrank(index >> self.signed)
+        return dict.fromkeys(plus, sign) | dict.fromkeys(minus, -sign)
+
+    def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        import torch
+
+        self._require_int64()
+        plus, minus = self._ranks_of.unrank(index >> 1 if self.signed else index)
+        columns = torch.stack([*plus, *minus], -1)
+        weights = self._constant("weights", self._weights, index)
+        if self.signed:
+            return columns, weights * (1 - 2 * (index & 1)).unsqueeze(-1)
+        return columns, weights.expand(columns.shape)
+
+    def shared_weights(self, like: Tensor) -> Tensor | None:
+        return None if self.signed else self._constant("weights", self._weights, like)
+
+    def vectors(self, index: Tensor) -> Tensor:
+        self._check(index)
+        columns, weights = self.coordinates(index)
+        # The columns of a row differ, so plain writes do.
+        return weights.new_zeros((*index.shape, self.n)).scatter_(-1, columns, weights)
+
+    def native_norm(self, index: Tensor) -> Tensor:
+        import torch
+
+        return torch.full(index.shape, math.sqrt(self.support), device=index.device)
+
+    def _encode(self, orbit: TwoValued, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
+        if not self.signed:
+            return self._ranks_of.rank(plus, minus)
+        if orbit == self.orbits[0]:
+            return 2 * self._ranks_of.rank(plus, minus)
+        return 2 * self._ranks_of.rank(minus, plus) + 1
+
+    def from_lexicographic(self, position: Tensor) -> Tensor:
+        return signed_index(position, self.count // 2) if self.signed else position
+
+    def to_lexicographic(self, index: Tensor) -> Tensor:
+        return signed_position(index, self.count // 2) if self.signed else index

@@ -1,0 +1,266 @@
+"""W_n(k): integer vectors of sum 0 and l1 norm 2k in n coordinates, after arXiv:2512.04865.
+
+They are the lattice points on the boundary of k conv(roots), a weight polyhedron of A_{n-1}, the roots being W(1). A
+vector is a multiset of k positive units and one of k negative units on other coordinates, so 2k unit weights make its
+sparse form, a column repeated as often as units lie there.
+
+Index order ("sequential" and "lexicographic"): by the number p of positive coordinates; then by these coordinates as a
+rising tuple; then by the places s in 1..k-1 where the k positive units, in rising coordinates, step to the next one;
+then by the negative units' coordinates, counted among those not positive, as the strictly rising tuple x_s + s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
+
+from lsc_engine.errors import UsageError
+from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors import patterns
+from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.subsets import Subsets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Scores held at once, 64 MB of float32.
+SCORES_AT_ONCE = 2**24
+# The largest k whose vectors are computed, and the largest that is counted: that takes time of the cube of k.
+LARGEST_K, LARGEST_K_COUNTED = 16, 998
+
+
+@SYSTEMS.register("W")
+class Weights(VectorSystem):
+    """W_n(k), decoded by structure: for each way to split k into parts, the largest parts go to the largest values."""
+
+    pattern = "W[1-9][0-9]{0,17}"
+    position: ClassVar[int] = 50
+    listed = ("W2", "W4")
+    slow_histogram = True
+    decoding = "by the ways to split k into parts: no search"
+    source = "2512.04865"
+
+    def __init__(self, name: str, n: int, classes: int | None = None) -> None:
+        super().__init__(name, n, classes)
+        self.k, numbers = int(name[1:]), range(1, min(int(name[1:]), n - 1) + 1)
+        self._count = sum(_Block.size(n, self.k, p) for p in numbers)
+        self._blocks: list[_Block] = []
+        self._parts: list[list[int]] = []
+        if self.k <= LARGEST_K:
+            self._blocks = [_Block(n, self.k, p) for p in numbers]
+            parts = [part for part in patterns.partitions(self.k) if len(part) < n]
+            self._parts = [list(part) + [0] * (self.k - len(part)) for part in parts]
+
+    @classmethod
+    def name_fault(cls, name: str) -> str | None:
+        k = int(name[1:])
+        return f": k is even, at most {LARGEST_K_COUNTED} (W2, W4, ...)" if k % 2 or k > LARGEST_K_COUNTED else None
+
+    @classmethod
+    def vectors_fault(cls, name: str) -> str | None:
+        if int(name[1:]) <= LARGEST_K:
+            return None
+        return f'"{name}" is counted, but its vectors are not made; W{LARGEST_K} is the largest'
+
+    @classmethod
+    def least_n(cls, name: str, classes: int) -> int:
+        return 2
+
+    @property
+    def description(self) -> str:  # type: ignore[override]
+        return f"whole numbers of sum 0 whose sizes add to {2 * self.k}"
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @property
+    def max_cosine(self) -> float:
+        """k times a root and its neighbour with one unit moved, (2k - 1) / (2 sqrt(k^2 - k + 1))."""
+        k = self.k
+        return -1.0 if self.n == 2 else (2 * k - 1) / (2 * math.sqrt(k * k - k + 1))
+
+    @property
+    def neighbours(self) -> tuple[int, int]:
+        if self.n == 2:
+            return 1, 1
+        # In the plane sum = 0 of three coordinates W(2) is a regular 12-gon; elsewhere some vectors have wider angles.
+        return (2, 2) if (self.k, self.n) == (2, 3) else (0, 2 * (self.n - 2))
+
+    @property
+    def rank(self) -> int:
+        return self.n - 1
+
+    @property
+    def support(self) -> int:
+        return 2 * self.k
+
+    def all_cosines(self) -> list[tuple[float, Fraction]]:
+        if self.k > 4:
+            raise UsageError(f"{self.name}: the histogram of cosines is made up to W4")
+        parts = list(patterns.partitions(self.k))
+        orbits = tuple(patterns.orbit(*plus, *(-x for x in minus)) for plus in parts for minus in parts)
+        return patterns.histogram(orbits, self.n, self.count)
+
+    def _integer_weights(self, index: int) -> dict[int, int]:
+        weights: Counter[int] = Counter()
+        for block in self._blocks:
+            if index < block.count:
+                plus, minus = block.units(index)
+                weights.update(plus)
+                weights.subtract(minus)
+                break
+            index -= block.count
+        return weights
+
+    def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        import torch
+
+        columns = self._units(index)
+        weight = 1.0 / self._norm(columns)
+        signs = self._constant("signs", [1.0] * self.k + [-1.0] * self.k, index)
+        return columns, torch.cat([weight.unsqueeze(-1).expand(*index.shape, self.k)] * 2, -1) * signs
+
+    def native_norm(self, index: Tensor) -> Tensor:
+        return self._norm(self._units(index))
+
+    def nearest(self, z: Tensor) -> Tensor:
+        from lsc_engine.vectors.tensors import clean, in_chunks
+
+        self._require_int64()
+        found = in_chunks(clean(z), SCORES_AT_ONCE // len(self._parts) ** 2, 1, self._nearest)
+        return found.squeeze(1)
+
+    def _nearest(self, z: Tensor) -> Tensor:
+        from lsc_engine.vectors.tensors import extremes
+
+        top, bottom = extremes(z, min(self.k, self.n - 1), min(self.k, self.n - 1))
+        parts = self._constant("parts", self._parts, z)[:, : top.shape[1]]
+        plus = (z.gather(1, top).unsqueeze(1) * parts).sum(2)
+        minus = (z.gather(1, bottom).unsqueeze(1) * parts).sum(2)
+        square = parts.square().sum(1)
+        length = (square.unsqueeze(1) + square.unsqueeze(0)).float().sqrt()
+        many = (parts > 0).sum(1)
+        # More parts than coordinates would put two values on one of them.
+        possible = many.unsqueeze(1) + many.unsqueeze(0) <= self.n
+        scores = (plus.unsqueeze(2) - minus.unsqueeze(1)) / length
+        best = scores.masked_fill(~possible, -math.inf).flatten(1).argmax(1)
+        above, below = parts[best // len(parts)], parts[best % len(parts)]
+        return self._rank(_spread(top, above, self.k), _spread(bottom, below, self.k)).unsqueeze(1)
+
+    # -- units <-> index: columns [..., 2k], the k positive units rising, then the k negative ones -------------------
+
+    def _units(self, index: Tensor) -> Tensor:
+        import torch
+
+        self._require_int64()
+        found = index.new_zeros((*index.shape, 2 * self.k))
+        start = 0
+        for block in self._blocks:
+            inside = (index >= start) & (index < start + block.count)
+            units = block.unrank((index - start).clamp(0, block.count - 1))
+            found = torch.where(inside.unsqueeze(-1), units, found)
+            start += block.count
+        return found
+
+    def _rank(self, plus: Tensor, minus: Tensor) -> Tensor:
+        """Index of units [..., k] and [..., k], each rising."""
+        import torch
+
+        number = 1 + (plus[..., 1:] != plus[..., :-1]).sum(-1)
+        found = torch.zeros_like(number)
+        start = 0
+        for block in self._blocks:
+            inside = number == block.p
+            # Rows of other blocks are ranked as the block's first vector, which keeps every table lookup in range.
+            mine = inside.unsqueeze(-1)
+            rank = block.rank(torch.where(mine, plus, block.first_plus(plus)), torch.where(mine, minus, block.p))
+            found = torch.where(inside, rank + start, found)
+            start += block.count
+        return found
+
+    def _norm(self, units: Tensor) -> Tensor:
+        """Length: the square counts the pairs of units on one coordinate."""
+        same = units.unsqueeze(-1) == units.unsqueeze(-2)
+        return same.sum((-1, -2)).float().sqrt()
+
+
+class _Block:
+    """The vectors of W_n(k) with p positive coordinates."""
+
+    def __init__(self, n: int, k: int, p: int) -> None:
+        self.n, self.k, self.p = n, k, p
+        self.places, self.cuts = Subsets(n, p), Subsets(k - 1, p - 1)
+        self.negative = Subsets(n - p + k - 1, k)
+        self.count = self.size(n, k, p)
+
+    @staticmethod
+    def size(n: int, k: int, p: int) -> int:
+        return math.comb(n, p) * math.comb(k - 1, p - 1) * math.comb(n - p + k - 1, k)
+
+    def units(self, rank: int) -> tuple[list[int], list[int]]:
+        """The coordinates of the positive and of the negative units of one vector, as Python integers."""
+        first, last = divmod(rank, self.negative.count)
+        place, step = divmod(first, self.cuts.count)
+        positions = self.places.unrank(place)
+        cuts = [0, *(cut + 1 for cut in self.cuts.unrank(step)), self.k]
+        plus = [position for i, position in enumerate(positions) for _ in range(cuts[i + 1] - cuts[i])]
+        minus = []
+        for s, x in enumerate(self.negative.unrank(last)):
+            x -= s
+            for position in positions:
+                x += x >= position
+            minus.append(x)
+        return plus, minus
+
+    def unrank(self, rank: Tensor) -> Tensor:
+        import torch
+
+        first = rank // self.negative.count
+        last = self.negative.unrank(rank - first * self.negative.count)
+        place = first // self.cuts.count
+        positions = self.places.unrank(place)
+        step = rank.new_zeros((*rank.shape, self.k))
+        if self.p > 1:
+            cuts = torch.stack(self.cuts.unrank(first - place * self.cuts.count), -1) + 1
+            step = step.scatter(-1, cuts, 1).cumsum(-1)
+        plus = torch.stack(positions, -1).gather(-1, step)
+        minus = torch.stack(last, -1) - torch.arange(self.k, device=rank.device)
+        for x in positions:
+            minus = minus + (minus >= x.unsqueeze(-1))
+        return torch.cat([plus, minus], -1)
+
+    def rank(self, plus: Tensor, minus: Tensor) -> Tensor:
+        import torch
+
+        stepped = plus[..., 1:] != plus[..., :-1]
+        fresh = torch.cat([torch.ones_like(plus[..., :1], dtype=torch.bool), stepped], -1)
+        # The p units that open a coordinate, in order: unused slots sort behind.
+        opening = torch.where(fresh, torch.arange(self.k, device=plus.device), self.k).sort(-1).values[..., : self.p]
+        positions = list(plus.gather(-1, opening).unbind(-1))
+        before = minus
+        for x in positions:
+            before = before - (minus > x.unsqueeze(-1)).long()
+        strictly = before + torch.arange(self.k, device=plus.device)
+        rank = self.places.rank(positions) * self.cuts.count
+        if self.p > 1:
+            rank = rank + self.cuts.rank(list((opening[..., 1:] - 1).unbind(-1)))
+        found: Tensor = rank * self.negative.count + self.negative.rank(list(strictly.unbind(-1)))
+        return found
+
+    def first_plus(self, like: Tensor) -> Tensor:
+        """Some valid positive units of this block: coordinates 0, 1, ..., p - 1, the last taking what is left."""
+        import torch
+
+        return torch.arange(self.k, device=like.device).clamp(max=self.p - 1).expand(like.shape)
+
+
+def _spread(positions: Tensor, parts: Tensor, k: int) -> Tensor:
+    """Positions [B, m] with parts [B, m] units each (k in all) -> the units' positions [B, k], rising."""
+    import torch
+
+    unit = torch.arange(k, device=positions.device).expand(len(positions), k).contiguous()
+    slot = torch.searchsorted(parts.cumsum(1).contiguous(), unit, right=True)
+    return positions.gather(1, slot).sort(1).values

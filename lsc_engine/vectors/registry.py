@@ -1,0 +1,167 @@
+"""Vector systems by name: those registered in `lsc_engine/vectors/families`, and those of plugins. No torch."""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from lsc_engine.common.formatting import grouped
+from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors.base import VectorSystem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@lru_cache(maxsize=1)
+def families() -> tuple[type[VectorSystem], ...]:
+    """The classes of the systems that come with the engine, in the order of their names in lists."""
+    return tuple(sorted(set(SYSTEMS.built_in.values()), key=lambda family: family.position))
+
+
+def listed() -> tuple[str, ...]:
+    """The systems that `lsc-engine nmin` lists unasked."""
+    return tuple(name for family in families() for name in family.listed)
+
+
+def suggested() -> tuple[str, ...]:
+    """The names and forms of names that are offered where a system is asked for."""
+    return (*listed(), *(name for family in families() for name in family.suggested))
+
+
+def plugin_names() -> tuple[str, ...]:
+    """Systems that installed packages and plugin files offer, by name only: nothing is imported."""
+    return tuple(SYSTEMS.plugin_names())
+
+
+def family_of(name: str) -> type[VectorSystem] | None:
+    """The class of the system `name`, None where a plugin offers it. UsageError with the nearest valid name."""
+    family = next((one for one in families() if one.matches(name)), None)
+    if family is not None:
+        if (fault := family.name_fault(name)) is not None:
+            raise UsageError(f'target.system: "{name}"{fault}')
+        return family
+    if name not in plugin_names():
+        raise UsageError(f'target.system: "{name}" is not a vector system; {did_you_mean(name, suggested())}')
+    return None
+
+
+def canonical(name: str) -> str:
+    """The name as it is written everywhere. Raises UsageError with the nearest valid name."""
+    family_of(name.strip())
+    return name.strip()
+
+
+def is_known(name: str) -> bool:
+    """Whether `name` is a system."""
+    try:
+        family_of(name)
+    except UsageError:
+        return False
+    return True
+
+
+def fault(name: str) -> str | None:
+    """Why `name` cannot be trained on: no system has that name, or its vectors are not computed. None where it can."""
+    try:
+        family = family_of(name)
+    except UsageError as error:
+        return str(error).removeprefix("target.system: ")
+    return None if family is None else family.vectors_fault(name)
+
+
+def facts(name: str, n: int, classes: int | None = None) -> VectorSystem:
+    """The system `name` in n dimensions for its facts alone: of a table its rows are not read, a plugin's has the name
+    that it is registered under. UsageError for unknown names and impossible n."""
+    family = family_of(name)
+    if family is not None:
+        return family(name, n, classes)
+    named = copy.copy(_from_plugin(name, n, classes))
+    named.name = name
+    return named
+
+
+def system(name: str, n: int, *, classes: int | None = None, table: Tensor | None = None) -> VectorSystem:
+    """The system `name` in n dimensions.
+
+    `classes` is needed by planar and simplex; `table` [classes, n] by `embeddings:`, and by `file:` to save reading it
+    again. Raises UsageError for unknown names, impossible n and tables that cannot serve.
+    """
+    family = family_of(name)
+    if family is None:
+        return _from_plugin(name, n, classes)
+    if (reason := family.vectors_fault(name)) is not None:
+        raise UsageError(f"target.system: {reason}")
+    if family.is_table:
+        from lsc_engine.vectors.families.tables import Table
+
+        return Table.read(name, n, classes, table)
+    return family(name, n, classes)
+
+
+def _from_plugin(name: str, n: int, classes: int | None) -> VectorSystem:
+    made = SYSTEMS.load_plugin(name, "target.system")(n, classes)
+    if not isinstance(made, VectorSystem):
+        raise UsageError(f'target.system: plugin "{name}" made a {type(made).__name__}, not a VectorSystem')
+    return made
+
+
+def n_min(name: str, classes: int, *, max_cosine: float | None = None) -> int:
+    """Smallest n at which system `name` holds `classes` vectors (arXiv:2512.07509, n_min).
+
+    Raises UsageError for classes < 1, for tables, and where no n keeps the largest cosine at or under `max_cosine`
+    (every system contains its smaller ones, so a larger n never lowers that cosine).
+    """
+    family = family_of(name)
+    if classes < 1:
+        raise UsageError(f"classes: {classes} is too few, 1 or more")
+    if family is not None and family.is_table:
+        raise UsageError(f"{name}: n of a table is the table's own")
+    least = 1 if family is None else family.least_n(name, classes)
+    n = least if family is not None and family.needs_classes else _smallest(name, least, classes, plugin=family is None)
+    if max_cosine is not None:
+        largest = facts(name, n, classes).max_cosine
+        if largest > max_cosine + 1e-12:
+            raise UsageError(
+                f"{name}: no n holds {classes} classes at cosine <= {max_cosine:g}, "
+                f"the closest has {largest:.4f} at n = {n}"
+            )
+    return n
+
+
+def _smallest(name: str, least: int, classes: int, *, plugin: bool) -> int:
+    def holds(n: int) -> bool:
+        try:
+            return facts(name, n, classes).count >= classes
+        except UsageError:
+            if not plugin:
+                raise
+            return False  # n is too small for it
+
+    high = least
+    while not holds(high):
+        high *= 2
+        if plugin and high > 1 << 20:
+            raise UsageError(f"{name}: no n up to {high // 2} holds {classes} classes")
+    low = max(least, high // 2)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return high
+
+
+def too_few(name: str, n: int, classes: int) -> str | None:
+    """A sentence where system `name` has fewer than `classes` vectors at this n, with what would do; else None."""
+    found = facts(name, n, classes)
+    if found.count >= classes:
+        return None
+    clause = f"{name} at n = {n} has {grouped(found.count)} vectors, {grouped(classes)} are needed"
+    if found.is_table:
+        return clause
+    larger = f"{clause}. Take n >= {n_min(name, classes)}"
+    other = "A-interp" if name.startswith("A") and name != "A-interp" else "V22"
+    if other != name and (least := n_min(other, classes)) <= n:
+        return f"{larger}, or {other} from n = {least}"
+    return larger
