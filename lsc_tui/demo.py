@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsc_engine.analysis.levels import is_loss
-from lsc_engine.runs.files import replace_file
+from lsc_engine.common.safe_io import replace_file
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG, METRICS, STATUS
 from lsc_engine.runs.folder.status import Status, read_status, write_status

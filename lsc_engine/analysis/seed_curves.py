@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lsc_engine.runs.files import number_of
+from lsc_engine.common.safe_io import number_of
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_engine.runs.read.run import Run
 

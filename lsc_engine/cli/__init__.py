@@ -19,7 +19,7 @@ from lsc_engine.streams import open_streams
 from lsc_engine.userpaths import serve_libraries
 
 # One module per group; each has `register(app)`.
-GROUPS = ("train", "look", "keep", "presets", "vectors", "data", "bench", "report", "export", "applying")
+GROUPS = ("train", "runs", "presets", "vectors", "data", "bench", "report", "export", "predict")
 
 
 def build_app() -> typer.Typer:
@@ -39,8 +39,8 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"lsc-engine {__version__}")
         raise typer.Exit
 
@@ -54,8 +54,8 @@ def _options(
 
 
 def _end_on_signals() -> None:
-    """Until training takes signals over there is nothing to save: SIGTERM and SIGHUP end the command with their code,
-    and a wish for a checkpoint is for nobody."""
+    """Until training handles signals there is nothing to save: SIGTERM and SIGHUP end the command with their code, and
+    SIGUSR1, which requests a checkpoint, does nothing."""
 
     def end(number: int, frame: object) -> None:
         sys.exit(128 + number)
@@ -72,7 +72,7 @@ def main() -> None:
     """Run the command line and turn errors into the exit codes that output.py lists."""
     open_streams()
     serve_libraries()
-    from lsc_engine.cli.output import fail, give_up_stdout, of_stdout
+    from lsc_engine.cli.output import abandon_stdout, is_stdout_error, print_error
 
     # Nor do the Pythons that libraries start (data workers, compilers) import from the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -83,17 +83,19 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except OSError as error:
-        if not of_stdout(error):
+        if not is_stdout_error(error):
             raise
-        give_up_stdout(error)
+        abandon_stdout(error)
         sys.exit(1)
     except LscError as error:
-        fail(error)
+        print_error(error)
         sys.exit(error.exit_code)
     except UnicodeEncodeError as error:
         # Of a file's name; what is printed is always shown somehow.
         lacks = f"cannot be written in {error.encoding}; set LC_ALL=C.UTF-8"
-        fail(UsageError(f'"{error.object}" {"is not UTF-8 text" if error.encoding.startswith("utf") else lacks}'))
+        print_error(
+            UsageError(f'"{error.object}" {"is not UTF-8 text" if error.encoding.startswith("utf") else lacks}')
+        )
         sys.exit(UsageError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -45,7 +45,7 @@ def bench(
     from dataclasses import replace
 
     from lsc_engine.bench import NAMES, command_line, run
-    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.cli.output import message, print_json
     from lsc_engine.errors import UsageError
 
     if not names:
@@ -59,14 +59,14 @@ def bench(
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         run(unknown[0])
-    from lsc_engine.runs.files import write_whole
+    from lsc_engine.common.safe_io import write_whole
 
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out: {out} is a file; a folder is needed")
     documents = []
     for name in names:
         if len(names) > 1:
-            say(f"{name}: {NAMES[name]}")
+            message(f"{name}: {NAMES[name]}")
         result = run(name, quick=quick, **arguments)
         result = replace(result, command=command_line(name, quick, arguments))
         documents.append(result.document())
@@ -76,25 +76,24 @@ def bench(
             out.mkdir(parents=True, exist_ok=True)
             for file, text in {f"{name}.md": result.markdown(), **result.files}.items():
                 write_whole(out / file, text)
-            say(f"written: {', '.join(str(out / file) for file in (f'{name}.md', *result.files))}")
+            message(f"written: {', '.join(str(out / file) for file in (f'{name}.md', *result.files))}")
     if as_json:
-        emit_json(documents[0] if len(documents) == 1 else documents)
+        print_json(documents[0] if len(documents) == 1 else documents)
 
 
 def _list(as_json: bool) -> None:
     from lsc_engine.bench import NAMES
-    from lsc_engine.cli.output import emit_json
-    from lsc_engine.cli.tables import table
+    from lsc_engine.cli.output import print_json, table
 
     if as_json:
-        emit_json([{"name": name, "measures": what} for name, what in NAMES.items()])
+        print_json([{"name": name, "measures": what} for name, what in NAMES.items()])
     else:
         print(table(["benchmark", "measures"], [[name, what] for name, what in NAMES.items()]))
 
 
 def _print(result: Result) -> None:
     from lsc_engine.bench import shown
-    from lsc_engine.cli.tables import table
+    from lsc_engine.cli.output import table
 
     for part in (result.checks_table(), *result.tables):
         if part.title:

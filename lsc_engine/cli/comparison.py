@@ -1,20 +1,85 @@
-"""A comparison of runs as text: what `compare` prints, and the end of `run`."""
+"""A study or any runs compared, as text and JSON: what `compare` and the end of `run` print."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from lsc_engine.cli.output import printable
-from lsc_engine.cli.tables import percent, table, value
+import numpy as np
 
-if TYPE_CHECKING:
-    from lsc_engine.analysis.compare import Comparison
-    from lsc_engine.analysis.levels import LevelResult
+from lsc_engine.analysis.compare import Comparison, Row, compare
+from lsc_engine.analysis.levels import LevelResult
+from lsc_engine.analysis.verdict import to_json, verdicts
+from lsc_engine.charts.chart import to_text
+from lsc_engine.charts.series import Series, View
+from lsc_engine.cli.output import chart_mode, percent, printable, table, value
+from lsc_engine.cli.runs import run_row
+from lsc_engine.runs.read.run import Run, short_ids
+from lsc_engine.runs.read.studies import tries_beside
+
+Levels = Mapping[str, Sequence[float]]
+
+
+def study_document(study: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> dict[str, Any]:
+    """{"study", "runs", "comparison"}: the runs as `list` has them, the comparison as `compare` does."""
+    short = short_ids(runs)
+    comparison = to_json(compare(runs, baseline, levels or None, tries_beside(runs)))
+    return {"study": study, "runs": [run_row(run, short[run.id]) for run in runs], "comparison": comparison}
+
+
+def study_text(title: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> str:
+    """Accuracy and loss curves (mean of the seeds) and the comparison, for this terminal's width."""
+    found = compare(runs, baseline, levels or None, tries_beside(runs))
+    letters = {row.key: letter for row, letter in zip(found.rows, _letters(found), strict=True)}
+    parts = [printable(title)]
+    metrics = {name for row in found.rows for name in row.last}
+    name = next((name for name in ("val/accuracy", "train/accuracy") if name in metrics), None)
+    if name is not None:
+        heading = f"{name} %, mean of seeds · epoch"
+        parts.append(_chart(found.rows, name, heading, letters, log_y=False, scale=100))
+    for group in dict.fromkeys(row.group for row in found.rows):
+        rows = [row for row in found.rows if row.group == group]
+        heading = f"train/loss {rows[0].kind}, mean of seeds · log y · epoch"
+        parts.append(_chart(rows, "train/loss", heading, letters, log_y=True, scale=1))
+    return "\n\n".join([*(part for part in parts if part), comparison_text(found)])
+
+
+def _letters(found: Comparison) -> list[str]:
+    return [chr(ord("a") + i) if i < 26 else str(i) for i in range(len(found.rows))]
+
+
+def _chart(
+    rows: Sequence[Row], metric: str, title: str, letters: Mapping[str, str], *, log_y: bool, scale: float
+) -> str:
+    """The mean over seeds of `metric` per row against the epoch; "" if nothing was logged."""
+    series = []
+    for i, row in enumerate(rows):
+        x, y = _mean(row.runs, metric)
+        if len(x):
+            series.append(Series(x, y * scale, letter=letters[row.key][0], colour=i, name=row.label))
+    if not series:
+        return ""
+    columns, _ = shutil.get_terminal_size((80, 24))
+    view = View(mode=chart_mode(), log_y=log_y)
+    return printable(to_text(series, columns, 14, view, title=title))
+
+
+def _mean(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and mean values over the seeds, at the steps that all of them have."""
+    found = [axes for run in runs if len((axes := run.axes(metric))[0])]
+    if not found:
+        return np.zeros(0), np.zeros(0)
+    common = found[0][0]
+    for step, _, _, _ in found[1:]:
+        common = np.intersect1d(common, step)
+    first = np.isin(found[0][0], common)
+    return found[0][2][first], np.mean([values[np.isin(step, common)] for step, values, _, _ in found], axis=0)
 
 
 def comparison_text(found: Comparison) -> str:
     """Final values, levels with speed-ups, differing settings and remarks as tables; text from files made printable."""
-    letters = [chr(ord("a") + i) if i < 26 else str(i) for i in range(len(found.rows))]
+    letters = _letters(found)
     names = sorted({name for row in found.rows for name in row.last if "/accuracy" in name})
     head = ["", "RUN", "SEEDS", "LOSS", *(f"{name} %".upper() for name in names)]
     body = []
@@ -27,14 +92,11 @@ def comparison_text(found: Comparison) -> str:
         body.append([f"{mark}{letter}", row.label, seeds, value(loss[0]) + row.kind if loss else "-", *cells])
     parts = [table(head, body, "  rr" + "r" * len(names))]
     for index, level in enumerate(found.baseline.levels):
-        rows = [
-            _level_row(letter, row.label, row.levels[index]) for letter, row in zip(letters, found.rows, strict=True)
-        ]
-        parts.append(f"{printable(level.metric)} {value(level.level)}")
+        rows = [_level_cells(f" {a}", row.label, row.levels[index]) for a, row in zip(letters, found.rows, strict=True)]
         columns = ("", "", "STEPS", "FASTER", "EPOCHS", "FASTER", "SECONDS", "FASTER")
-        parts.append(table(columns, rows, "  r r r "))
-    if told := _verdict_rows(found):
-        parts.append(table(["verdict", "by", "", "rates"], told))
+        parts += [f"{printable(level.metric)} {value(level.level)}", table(columns, rows, "  r r r ")]
+    if rows := _verdict_cells(found):
+        parts.append(table(["verdict", "by", "", "rates"], rows))
     if found.differing:
         rows = [[key, *("-" if v is None else str(v) for v in values)] for key, values in found.differing.items()]
         parts.append(table(["differing", *letters], rows))
@@ -43,9 +105,7 @@ def comparison_text(found: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _verdict_rows(found: Comparison) -> list[list[str]]:
-    from lsc_engine.analysis.verdict import verdicts
-
+def _verdict_cells(found: Comparison) -> list[list[str]]:
     rows = []
     for one in verdicts(found):
         rates = ", ".join(f"{at.values}: {at.verdict.so_far}" for at in one.rates if at.verdict.decided)
@@ -61,8 +121,8 @@ def _spread(last: tuple[float, float, int] | None) -> str:
     return percent(mean) + (f" ±{percent(spread)}" if seeds > 1 else "")
 
 
-def _level_row(letter: str, label: str, level: LevelResult) -> list[str]:
-    cells = [f" {letter}", label]
+def _level_cells(letter: str, label: str, level: LevelResult) -> list[str]:
+    cells = [letter, label]
     for unit in ("steps", "epochs", "seconds"):
         cells += [level.text(unit), str(level.faster[unit])]
     return cells

@@ -40,11 +40,11 @@ def pack(
 
     Example: lsc-engine pack imagenet --size 32
     """
-    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.cli.output import message, print_json
     from lsc_engine.data.folders import pack_dataset
 
     where = None if path is None else str(path)
-    done = pack_dataset(dataset, size, data_dir=data_dir, path=where, say=say, workers=workers)
+    done = pack_dataset(dataset, size, data_dir=data_dir, path=where, say=message, workers=workers)
     rows = [
         {
             "split": manifest.split,
@@ -57,10 +57,10 @@ def pack(
         for target, manifest in done
     ]
     if as_json:
-        emit_json({"dataset": dataset, "size": size, "splits": rows})
+        print_json({"dataset": dataset, "size": size, "splits": rows})
         return
     for row in rows:
-        say(f"{row['split']}: {row['images']:,} images, {row['bytes']:,} bytes, sha256 {row['sha256']}")
+        message(f"{row['split']}: {row['images']:,} images, {row['bytes']:,} bytes, sha256 {row['sha256']}")
         print(row["file"])
 
 
@@ -76,11 +76,11 @@ def doctor(
     Example: lsc-engine doctor
     """
     from lsc_engine.cli.doctor import examine, lines
-    from lsc_engine.cli.output import emit_json, printable
+    from lsc_engine.cli.output import print_json, printable
 
     found = examine(runs_dir, data_dir)
     if as_json:
-        emit_json(found)
+        print_json(found)
     else:
         for line in lines(found):
             print(printable(line))

@@ -6,6 +6,7 @@ another process or thread and given up after a while. Loads no torch here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -97,16 +98,14 @@ def lines(found: dict[str, Any]) -> list[str]:
         _line(torch["ok"], f"torch {torch.get('version', '')}".strip(), torch.get("message", "")),
         _line(True, f"{found['cores']} CPU cores", ""),
     ]
-    if found["gpus"]:
-        note = (
-            "" if torch.get("cuda") else f"this torch cannot use it (built for {torch.get('built_for') or 'the CPU'})"
-        )
-        for gpu in found["gpus"]:
-            used = (
-                "" if gpu["memory"] is None else f", {gpu['used'] / 2**30:.1f} of {gpu['memory'] / 2**30:.1f} GB used"
-            )
-            out.append(_line(bool(torch.get("cuda")), f"GPU {gpu['index']} {gpu['name']}{used}", note))
-    else:
+    unusable = (
+        "" if torch.get("cuda") else f"this torch cannot use it (built for {torch.get('built_for') or 'the CPU'})"
+    )
+    for gpu in found["gpus"]:
+        gb = None if gpu["memory"] is None else (gpu["used"] / 2**30, gpu["memory"] / 2**30)
+        used = "" if gb is None else f", {gb[0]:.1f} of {gb[1]:.1f} GB used"
+        out.append(_line(not unusable, f"GPU {gpu['index']} {gpu['name']}{used}", unusable))
+    if not found["gpus"]:
         out.append(_line(None, "no GPU", f"training runs on the CPU ({found['gpu_message']})"))
     for row in found["data"]:
         out.append(_line(True if row["found"] else None, row["name"], row["place"] or row["how"]))
@@ -114,7 +113,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         out.append(_line(True, "packed", ", ".join(found["packed"])))
     for row in found["disk"]:
         free = "no answer" if row["free"] is None else f"{row['free'] / 2**30:.1f} GB free"
-        note = NO_HOME if row["path"] is None else f"{row['path']}, {free}{_denied(row)}"
+        denied = "" if row["writable"] else "; cannot be written to, name another one"
+        note = NO_HOME if row["path"] is None else f"{row['path']}, {free}{denied}"
         out.append(_line(row["writable"], f"{row['what']} folder", note))
     end = found["logout"]
     mark = {"yes": True, "no": False}.get(end["survive"])
@@ -123,51 +123,40 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def logout() -> Logout:
-    """Whether detached runs survive logout here, asked of systemd's logind."""
+    """Whether detached runs survive logout here, as systemd's logind is configured."""
     manager = {name: _logind(name) for name in ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")}
-    kill = {"b true": True, "b false": False}.get(manager["KillUserProcesses"] or "")
     user = user_name()
-    linger = {"yes": True, "no": False}.get(
-        (_output(["loginctl", "show-user", user, "--property=Linger", "--value"]) or "").strip()
+    answers = {"b true": True, "b false": False, "yes": True, "no": False}
+    linger = _output(["loginctl", "show-user", user, "--property=Linger", "--value"])
+    only = '"' in manager["KillOnlyUsers"] and f'"{user}"' not in manager["KillOnlyUsers"]
+    return judge_logout(
+        answers.get(manager["KillUserProcesses"]),
+        answers.get(linger or ""),
+        excluded=only or f'"{user}"' in manager["KillExcludeUsers"],
+        under_user_manager=_under_user_manager(),
     )
-    excluded = f'"{user}"' in (manager["KillExcludeUsers"] or "")
-    only = manager["KillOnlyUsers"] or ""
-    if '"' in only and f'"{user}"' not in only:
-        excluded = True
-    return judge_logout(kill, linger, excluded=excluded, under_user_manager=_under_user_manager())
 
 
 def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, under_user_manager: bool) -> Logout:
-    """The answer from what logind says.
+    """Whether runs survive logout, from the settings of logind.
 
     `kill`: KillUserProcesses, which ends a session's processes at logout, even those in a session of their own;
     `excluded`: not for this user; `linger`: the user's manager outlives the last logout; `under_user_manager`: this
-    process belongs to that manager instead of a login session. None where there was no answer.
+    process belongs to that manager instead of a login session. None: logind did not answer.
     """
     scope = "Start with: systemd-run --user --scope lsc-engine run … --detach"
+    kills = "logind ends the processes of a session at logout (KillUserProcesses)."
     if kill is None:
-        return Logout(
-            "unknown",
-            "logind does not answer (a container, or a system without it).",
-            "Use tmux, or ask who runs this machine; what ends the container ends its runs.",
-        )
+        why = "logind does not answer (a container, or a system without it)."
+        return Logout("unknown", why, "Use tmux, or ask who runs this machine; what ends the container ends its runs.")
+    if under_user_manager and linger:
+        return Logout("yes", "This process belongs to your systemd user manager, which lingers after logout.")
     if under_user_manager:
-        if linger:
-            return Logout("yes", "This process belongs to your systemd user manager, which lingers after logout.")
-        return Logout(
-            "no",
-            "This process belongs to your systemd user manager, which ends with your last session.",
-            "Run once: loginctl enable-linger",
-        )
+        why = "This process belongs to your systemd user manager, which ends with your last session."
+        return Logout("no", why, "Run once: loginctl enable-linger")
     if not kill or excluded:
         return Logout("yes", "logind leaves your processes alone at logout.")
-    if linger:
-        return Logout("no", "logind ends the processes of a session at logout (KillUserProcesses).", scope)
-    return Logout(
-        "no",
-        "logind ends the processes of a session at logout (KillUserProcesses).",
-        f"Run once: loginctl enable-linger. {scope}",
-    )
+    return Logout("no", kills, scope if linger else f"Run once: loginctl enable-linger. {scope}")
 
 
 def _torch() -> dict[str, Any]:
@@ -209,18 +198,15 @@ def _probe(code: str, seconds: float) -> dict[str, Any]:
 
 
 def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
-    facts = DATASETS[name]
-    place = None if name == "spectrum" else _within(_SECONDS, lambda: locate(name, data_dir))
+    known, generated = DATASETS[name], name == "spectrum"
+    place = None if generated else _within(_SECONDS, lambda: locate(name, data_dir))
+    how = known.how if not known.how or name == "folder" else missing_sentence(name, data_dir)[len(_KEY) :]
     return {
         "name": name,
-        "title": facts.title,
-        "found": name == "spectrum" or place is not None,
-        "place": str(place) if place is not None else "made from the index, no files" if name == "spectrum" else None,
-        "how": None
-        if not facts.how
-        else facts.how
-        if name == "folder"
-        else missing_sentence(name, data_dir)[len(_KEY) :],
+        "title": known.title,
+        "found": generated or place is not None,
+        "place": "made from the index, no files" if generated else None if place is None else str(place),
+        "how": how or None,
     }
 
 
@@ -229,17 +215,13 @@ def _disk(folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return {"path": None, "free": None, "total": None, "writable": False}
 
-    def ask() -> tuple[int, int, bool]:
+    def measure() -> tuple[int, int, bool]:
         there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         usage = shutil.disk_usage(there)
         return usage.free, usage.total, os.access(there, os.W_OK)
 
-    free, total, writable = _within(_SECONDS, ask) or (None, None, False)
+    free, total, writable = _within(_SECONDS, measure) or (None, None, False)
     return {"path": str(folder), "free": free, "total": total, "writable": writable}
-
-
-def _denied(row: dict[str, Any]) -> str:
-    return "" if row["writable"] else "; cannot be written to, name another one"
 
 
 def _line(good: bool | None, what: str, note: str) -> str:
@@ -247,9 +229,8 @@ def _line(good: bool | None, what: str, note: str) -> str:
     return f"{mark}  {what:<22} {note}".rstrip()
 
 
-def _logind(name: str) -> str | None:
-    answer = _output(["busctl", "get-property", *_LOGIND, name])
-    return None if answer is None else answer.strip()
+def _logind(name: str) -> str:
+    return _output(["busctl", "get-property", *_LOGIND, name]) or ""
 
 
 def _under_user_manager() -> bool:
@@ -267,20 +248,18 @@ def _output(command: list[str]) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _within(seconds: float, ask: Callable[[], T]) -> T | None:
-    """`ask()`, or None where it fails or takes longer: a dead network disk never answers."""
-    answer: list[T] = []
+def _within(seconds: float, work: Callable[[], T]) -> T | None:
+    """`work()`, or None if it fails or takes longer: a dead network disk never answers."""
+    results: list[T] = []
 
-    def work() -> None:
-        try:
-            answer.append(ask())
-        except OSError:
-            return
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            results.append(work())
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
-    return answer[0] if answer else None
+    return results[0] if results else None

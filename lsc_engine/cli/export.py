@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lsc_engine.cli.options import Force, Json, ManyRuns, RunsDirs
-from lsc_engine.cli.output import emit_json
+from lsc_engine.cli.output import print_json
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.userpaths import user_path
 
@@ -49,22 +49,22 @@ def export(
 
     Example: lsc-engine export fig9 --to svg --metric train/loss --out loss.svg
     """
-    from lsc_engine.cli.look import _find_all
+    from lsc_engine.cli.runs import find_runs
     from lsc_engine.report.exports import FIGURES, FORMATS
     from lsc_engine.report.exports import export as write
 
     if to not in FORMATS:
         raise UsageError(f"--to {to}: there is no such format; {did_you_mean(to, FORMATS)}")
-    for option, given, fits in (
+    for option, argument, fits in (
         ("--metric", metric, FIGURES), ("--at", at, ("safetensors",)), ("--baseline", baseline, ("latex", *FIGURES)),
     ):  # fmt: skip
-        if given and to not in fits:
+        if argument and to not in fits:
             raise UsageError(f"{option} does not go with --to {to}, but with {', '.join(fits)}")
-    chosen = _find_all(runs, runs_dir)
+    chosen = find_runs(runs, runs_dir)
     place = user_path(out) if out is not None else None
     files = write(chosen, to, place, force=force, metrics=metric, baseline=baseline, at=at)
     if as_json:
-        emit_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})
+        print_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})
         return
     for file in files:
         print(file)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lsc_engine.config import StudyPlan
 
 # ----------------------------------------------------------------------------------------------------- What it is about
 Preset = Annotated[str, typer.Argument(metavar="PRESET", help="A preset file, or the name of a shipped preset.")]
@@ -47,7 +50,7 @@ DataDir = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")]
 Gpus = Annotated[
-    str | None, typer.Option("--gpus", metavar="LIST", help="Spread runs: auto (those nobody uses), or 0,1,3.")
+    str | None, typer.Option("--gpus", metavar="LIST", help="GPUs to use: auto (all idle ones) or a list such as 0,1.")
 ]
 Plugins = Annotated[
     list[Path] | None,
@@ -60,8 +63,27 @@ Wait = Annotated[
     bool,
     typer.Option("--wait", help="Wait for what other processes train, until it is finished or free; then go on."),
 ]
-Detach = Annotated[bool, typer.Option("--detach", help="Leave it running and return at once.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Run in the background.")]
 
 # ------------------------------------------------------------------------------------------------------- What comes out
-Force = Annotated[bool, typer.Option("--force", help="Replace what lies there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+
+
+def load_plan(
+    preset: str,
+    variants: list[str] | None,
+    sets: list[str] | None,
+    sweeps: list[str] | None,
+    seeds: str | None,
+    name: str | None,
+    plugins: list[Path] | None,
+) -> StudyPlan:
+    """The study that these options make of a preset. UsageError with all problems at once."""
+    from lsc_engine.config import plan_study
+    from lsc_engine.config.typed import parse_seeds
+    from lsc_engine.plugins import load_plugins
+
+    load_plugins(plugins or [])
+    numbers = None if seeds is None else parse_seeds(seeds, "--seeds")
+    return plan_study(preset, name=name, variants=variants or (), sets=sets or (), sweeps=sweeps or (), seeds=numbers)

@@ -12,8 +12,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from lsc_engine.errors import LscError
 from lsc_engine.streams import is_terminal, shows_unicode
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-# What writing to a full disk, a lost connection, or a stdout that is open for reading only or never waits fails with.
+# What writing fails with on a full disk, a lost connection, or a stdout that is read-only or does not block.
 _UNWRITABLE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.ECONNRESET, errno.EAGAIN,
 )  # fmt: skip
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
 
 
 def printable(text: str) -> str:
@@ -33,67 +36,53 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
-def say(text: str) -> None:
-    """A message for the user, on stderr; one that is closed or on a full disk ends no training."""
-    _to_stderr(f"{printable(text)}\n")
+def message(text: str) -> None:
+    """Print a message for the user on stderr; one that is closed or on a full disk ends no training."""
+    write_stderr(f"{printable(text)}\n")
 
 
-def _to_stderr(text: str) -> None:
-    """Write as far as it goes."""
+def write_stderr(text: str) -> None:
+    """Write to stderr as far as that is possible."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text)
         sys.stderr.flush()
 
 
+def print_error(error: LscError) -> None:
+    """The sentences of `error`, one per line, on stderr, in red on a terminal."""
+    colour = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
+    for line in str(error).splitlines():
+        text = printable(line)
+        write_stderr(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def results() -> Iterator[None]:
-    """For what a training tells on stdout at its end: a full disk or closed pipe does not change its exit code."""
+def optional_stdout() -> Iterator[None]:
+    """For what a training prints on stdout at its end: a full disk or closed pipe does not change its exit code."""
     try:
         yield
         sys.stdout.flush()
     except OSError as error:
-        give_up_stdout(error)
+        abandon_stdout(error)
 
 
-def give_up_stdout(error: OSError) -> None:
-    """Say that stdout cannot be written, and write nothing more to it."""
-    say(f"the results cannot be printed: {error.strerror or error}")
+def abandon_stdout(error: OSError) -> None:
+    """Report that stdout cannot be written, and write nothing more to it."""
+    message(f"the results cannot be printed: {error.strerror or error}")
     # What is still buffered would fail again when Python ends.
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def of_stdout(error: OSError) -> bool:
-    """Does `error` come from writing to stdout? Of what concerns a file, the error knows the name."""
+def is_stdout_error(error: OSError) -> bool:
+    """Whether `error` comes from writing to stdout; errors about files carry the file's name."""
     return error.filename is None and error.errno in _UNWRITABLE
 
 
-class Screen:
-    """stderr for bars that are redrawn: writing to a terminal that is gone does nothing."""
-
-    def write(self, text: str) -> int:
-        """Write as far as it goes."""
-        _to_stderr(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush as far as it goes."""
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-
-def fail(error: LscError) -> None:
-    """The sentences of `error`, one a line, on stderr, in red on a terminal."""
-    colour = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
-    for line in str(error).splitlines():
-        text = printable(line)
-        _to_stderr(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")
-
-
-def emit_json(document: Any) -> None:
+def print_json(document: Any) -> None:
     """One JSON document on stdout; numbers that are not finite become null, control characters are escaped."""
     text = json.dumps(_finite(document), ensure_ascii=not shows_unicode(sys.stdout), indent=2, default=str)
     sys.stdout.write(re.sub("[^\n -~]", _escaped, text) + "\n")
@@ -101,16 +90,6 @@ def emit_json(document: Any) -> None:
 
 def _escaped(match: re.Match[str]) -> str:
     return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
-
-
-def console(stderr: bool = False) -> Console:
-    """A rich console: escape codes only on a terminal that takes them, colour never with NO_COLOR."""
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        stderr=stderr, highlight=False, force_terminal=is_terminal(stream), soft_wrap=not stream.isatty(),
-    )  # fmt: skip
 
 
 def _finite(value: Any) -> Any:
@@ -121,3 +100,51 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def console() -> Console:
+    """stdout as a rich console: escape codes only on a terminal that takes them, colour never with NO_COLOR."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, force_terminal=is_terminal(sys.stdout),
+                   soft_wrap=not sys.stdout.isatty())  # fmt: skip
+
+
+def chart_mode() -> Literal["braille", "ascii"]:
+    """Braille if stdout can show it."""
+    return "braille" if shows_unicode(sys.stdout) else "ascii"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
+    """Lines of aligned columns under a head, without escape codes. `align`: one letter per column, `r` for right.
+
+    rich's own tables take twenty times as long for a thousand rows.
+    """
+    from rich.cells import cell_len
+
+    cells = [[printable(cell).replace("\n", " ").replace("\t", " ") for cell in row] for row in (head, *rows)]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(head))]
+    lines = []
+    for row in cells:
+        pads = [" " * (width - cell_len(cell)) for width, cell in zip(widths, row, strict=True)]
+        columns = [p + c if align[i : i + 1] == "r" else c + p for i, (c, p) in enumerate(zip(row, pads, strict=True))]
+        lines.append("  ".join(columns).rstrip())
+    return "\n".join(lines)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def value(number: float | None, digits: int = 4) -> str:
+    """A metric's value in few characters; `-` for None."""
+    return "-" if number is None else f"{number:.{digits}g}"
+
+
+def percent(number: float | None) -> str:
+    """A share in per cent with one decimal; `-` for None."""
+    return "-" if number is None else f"{100 * number:.1f}"
+
+
+def count(number: float | None) -> str:
+    """A whole number in groups of three digits, 149 888; `-` for None."""
+    return "-" if number is None else f"{number:,.0f}".replace(",", " ")

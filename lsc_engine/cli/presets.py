@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsc_engine.cli.options import DataDir, Json, Plugins, Preset, Seeds, Sets, StudyName, Sweeps, Variants
+from lsc_engine.cli.options import DataDir, Json, Plugins, Preset, Seeds, Sets, StudyName, Sweeps, Variants, load_plan
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.userpaths import user_path
 
@@ -41,16 +41,16 @@ def presets(
 
     Example: lsc-engine presets digits
     """
-    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.cli.output import message, print_json
     from lsc_engine.config import list_presets
 
     words = filter.lower()
     listed = [i for i in list_presets() if words in f"{i.name} {i.title} {i.claim} {i.source} {i.dataset}".lower()]
     if json:
-        emit_json([_listed(info, data_dir) for info in listed])
+        print_json([_listed(info, data_dir) for info in listed])
         return
     if not listed:
-        say(f'no preset matches "{filter}"' if filter else "no presets found")
+        message(f'no preset matches "{filter}"' if filter else "no presets found")
     _print_presets(listed, data_dir)
 
 
@@ -69,23 +69,12 @@ def check(
 
     Example: lsc-engine check demo --set data.classes=500
     """
-    from lsc_engine.cli.output import emit_json
-    from lsc_engine.config import plan_study
-    from lsc_engine.config.typed import parse_seeds
-    from lsc_engine.plugins import load_plugins
+    from lsc_engine.cli.output import print_json
 
-    load_plugins(plugin or [])
-    plan = plan_study(
-        preset,
-        name=name,
-        variants=variant or (),
-        sets=set_ or (),
-        sweeps=sweep or (),
-        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
-    )
+    plan = load_plan(preset, variant, set_, sweep, seeds, name, plugin)
     document = _checked(plan, data_dir)
     if json:
-        emit_json(document)
+        print_json(document)
     else:
         _print_check(document)
 
@@ -99,7 +88,7 @@ def new(
 
     Example: lsc-engine new demo presets/mine.toml
     """
-    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.cli.output import message, print_json
     from lsc_engine.common.ids import name_fault
     from lsc_engine.config.load import read_document
 
@@ -118,9 +107,9 @@ def new(
     except OSError as error:
         raise LscError(f"{file}: cannot be written: {error.strerror or error}") from error
     if json:
-        emit_json({"preset": document.name, "file": str(file)})
+        print_json({"preset": document.name, "file": str(file)})
     else:
-        say(f"{file} written; check it with: lsc-engine check {file}")
+        message(f"{file} written; check it with: lsc-engine check {file}")
 
 
 def _listed(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
@@ -271,7 +260,7 @@ def _vector_file(system: str, row: dict[str, Any]) -> dict[str, Any]:
 def _print_check(document: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from lsc_engine.cli.output import console, printable, say
+    from lsc_engine.cli.output import console, message, printable
 
     out = console()
     for key in ("title", "claim", "source", "file"):
@@ -303,11 +292,11 @@ def _print_check(document: dict[str, Any]) -> None:
             table.add_row(key, *(printable(columns[name].get(key, "-")) for name in names))
         out.print(table)
     for warning in document["warnings"]:
-        say(f"warning: {warning}")
+        message(f"warning: {warning}")
     for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["notes"]):
-        say(f"note: {sentence}")
+        message(f"note: {sentence}")
     for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["missing"]):
-        say(f"missing: {sentence}")
+        message(f"missing: {sentence}")
 
 
 def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str], width: int) -> list[list[str]]:

@@ -1,33 +1,19 @@
-"""What a run looks like while it trains: one bar on a terminal, one line per log step elsewhere."""
+"""The progress of runs while they train: a bar per run on a terminal, one line per log step elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Protocol, Self, TextIO, cast
+from typing import Any, Self, TextIO, cast
 
-from lsc_engine.cli.output import Screen, printable, say
+from lsc_engine.cli.output import message, printable, write_stderr
 from lsc_engine.streams import is_terminal
-
-
-class Display(Protocol):
-    """What training tells of itself as it goes on."""
-
-    def begin(self, name: str) -> None:
-        """The run `name` starts."""
-
-    def end(self, name: str, state: str, message: str) -> None:
-        """The run `name` ended as `state`."""
-
-    def note(self, text: str) -> None:
-        """A sentence between the runs."""
-
-    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
-        """Where the run `name` is, with its newest metrics and the seconds left."""
 
 
 class Lines:
     """Every log line as it is written, for pipes, files and batch systems."""
+
+    prints_logs = True
 
     def __enter__(self) -> Self:
         return self
@@ -36,31 +22,47 @@ class Lines:
         pass
 
     def begin(self, name: str) -> None:
-        say(f"{name}: starting")
+        message(f"{name}: starting")
 
-    def end(self, name: str, state: str, message: str) -> None:
-        say(f"{name}: {state}" + (f": {message}" if message else ""))
+    def end(self, name: str, state: str, text: str) -> None:
+        message(f"{name}: {state}" + (f": {text}" if text else ""))
 
     def note(self, text: str) -> None:
-        say(text)
+        message(text)
 
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         pass
 
 
+class _Stderr:
+    """stderr for bars that are redrawn: writing to a terminal that is gone does nothing."""
+
+    def write(self, text: str) -> int:
+        write_stderr(text)
+        return len(text)
+
+    def flush(self) -> None:
+        write_stderr("")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
 class Bars:
     """One bar per run of the study on stderr; finished bars stay. A terminal that is gone ends the bars only."""
+
+    prints_logs = False
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[metrics]}"),
-            console=Console(file=cast(TextIO, Screen()), highlight=False),
+            TextColumn("{task.fields[metrics]}", markup=False),
+            console=Console(file=cast(TextIO, _Stderr()), highlight=False),
             auto_refresh=False,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -73,31 +75,26 @@ class Bars:
         self._progress.stop()
 
     def begin(self, name: str) -> None:
-        from rich.markup import escape
-
-        self._tasks[name] = self._progress.add_task(escape(printable(name)), total=None, metrics="starting")
+        self._tasks[name] = self._progress.add_task(printable(name), total=None, metrics="starting")
         self._progress.refresh()
 
-    def end(self, name: str, state: str, message: str) -> None:
-        if state != "finished":
-            from rich.markup import escape
-
-            text = escape(printable(f"{state}: {message}" if message else state))
-            self._progress.update(self._tasks[name], metrics=text, refresh=True)
+    def end(self, name: str, state: str, text: str) -> None:
+        outcome = f"{state}: {text}" if text else state
+        if name not in self._tasks:
+            self.note(f"{name}: {outcome}")
+        elif state != "finished":
+            self._progress.update(self._tasks[name], metrics=printable(outcome), refresh=True)
 
     def note(self, text: str) -> None:
-        from rich.markup import escape
-
-        self._progress.console.print(escape(printable(text)))
+        self._progress.console.print(printable(text), markup=False)
 
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
         parts = []
         if "train/loss" in values:
             parts.append(f"loss {values['train/loss']:.4f}")
-        if "train/accuracy" in values:
-            parts.append(f"train {100 * values['train/accuracy']:5.1f}%")
-        if "val/accuracy" in values:
-            parts.append(f"val {100 * values['val/accuracy']:5.1f}%")
+        for metric, label in (("train/accuracy", "train"), ("val/accuracy", "val")):
+            if metric in values:
+                parts.append(f"{label} {100 * values[metric]:5.1f}%")
         if eta is not None and step < total:
             parts.append(f"ETA {clock(eta)}")
         self._progress.update(self._tasks[name], total=total, completed=step, metrics="  ".join(parts), refresh=True)
@@ -110,5 +107,5 @@ def clock(seconds: float) -> str:
 
 
 def display() -> Bars | Lines:
-    """Bars where stderr is a terminal that takes escape codes, lines elsewhere."""
+    """Bars if stderr is a terminal that takes escape codes, lines elsewhere."""
     return Bars() if is_terminal(sys.stderr) else Lines()

@@ -9,7 +9,7 @@ import typer
 
 from lsc_engine.analysis.saved_views import VIEWS
 from lsc_engine.cli.options import DataDir, Json, RunsDirs
-from lsc_engine.cli.output import emit_json, printable, say
+from lsc_engine.cli.output import message, print_json, printable
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.userpaths import user_path
 
@@ -69,12 +69,16 @@ def report(
         return
     assert study is not None
     made = _write_one(study, user_path(out) if out is not None else None, runs_dir, data_dir)
+    _print_report(made, as_json)
+
+
+def _print_report(written: WrittenReport, as_json: bool) -> None:
     if as_json:
-        emit_json(made.document())
+        print_json(written.document())
         return
-    for sentence in made.missing:
-        say(f"missing: {sentence}")
-    print(made.page)
+    for sentence in written.missing:
+        message(f"missing: {sentence}")
+    print(written.page)
 
 
 def _check(folder: Path, as_json: bool) -> None:
@@ -82,7 +86,7 @@ def _check(folder: Path, as_json: bool) -> None:
 
     found = check_reports(folder)
     if as_json:
-        emit_json({"reports": found.reports, "verdicts": found.verdicts, "faults": list(found.faults)})
+        print_json({"reports": found.reports, "verdicts": found.verdicts, "faults": list(found.faults)})
     else:
         for fault in found.faults:
             print(printable(fault))
@@ -103,7 +107,7 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
         if not one.runs and (preset is None or preset.kind == "train"):
             continue
         if one.name in studies:
-            say(f"{one.name} is told from {studies[one.name].root}; the one in {one.root} is left out")
+            message(f"{one.name} is reported from {studies[one.name].root}; the one in {one.root} is left out")
         studies.setdefault(one.name, one)
     if not studies:
         raise UsageError(f"there is no study in {', '.join(str(root) for root in runs_dirs(runs_dir))}")
@@ -112,10 +116,10 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
         below = folder / name if out is not None else folder / name / "report"
         written.append(_write(one, below, data_dir))
         if not as_json:
-            say(f"{name}: {written[-1].page}")
+            message(f"{name}: {written[-1].page}")
     page = write_index(written, folder)
     if as_json:
-        emit_json({"index": str(page), "reports": [one.document() for one in written]})
+        print_json({"index": str(page), "reports": [one.document() for one in written]})
     else:
         print(page)
 
@@ -166,11 +170,6 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
     write_study(runs_dir, plan.study, plan.to_toml())
     if bench is not None:
         for name in measure(study, bench):
-            say(f"{name}: measured")
+            message(f"{name}: measured")
     made = write_report(study, default_folder(study), data_dir)
-    if as_json:
-        emit_json(made.document())
-        return
-    for sentence in made.missing:
-        say(f"missing: {sentence}")
-    print(made.page)
+    _print_report(made, as_json)

@@ -1,9 +1,12 @@
-"""Commands that train: run, fork, resume."""
+"""Commands that train: run, resume, fork."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,10 +27,14 @@ from lsc_engine.cli.options import (
     Sweeps,
     Variants,
     Wait,
+    load_plan,
 )
 
 if TYPE_CHECKING:
-    from lsc_engine.cli.launching import Place
+    from lsc_engine.runs.read.run import Run
+    from lsc_engine.studies.checks import ExecutionOptions
+    from lsc_engine.studies.prepare import StudyRun
+    from lsc_engine.studies.runner import StudyResult
 
 
 def register(app: typer.Typer) -> None:
@@ -57,22 +64,31 @@ def run(
 
     Example: lsc-engine run demo --seeds 0,1,2
     """
-    from lsc_engine.cli.launching import run_preset
-    from lsc_engine.config import plan_study
-    from lsc_engine.config.typed import parse_seeds
-    from lsc_engine.plugins import load_plugins
+    from lsc_engine.cli.output import message, optional_stdout
+    from lsc_engine.cli.progress import display
+    from lsc_engine.runs.folder.provenance import describe_source
+    from lsc_engine.studies.prepare import begin_study
+    from lsc_engine.studies.start import check_study
 
-    load_plugins(plugin or [])
-    plan = plan_study(
-        preset,
-        name=name,
-        variants=tuple(variant or ()),
-        sets=tuple(sets or ()),
-        sweeps=tuple(sweep or ()),
-        seeds=None if seeds is None else parse_seeds(seeds, "--seeds"),
-    )
-    place = _place(runs_dir, data_dir, device, gpus, plugin, wait)
-    run_preset(plan, place, detach=detach, as_json=as_json)
+    plan = load_plan(preset, variant, sets, sweep, seeds, name, plugin)
+    options = _options(runs_dir, data_dir, device, gpus, plugin, wait)
+    for warning in plan.warnings:
+        message(f"note: {warning}")
+    if plan.preset.kind != "train":
+        from lsc_engine.cli.report import report_without_training
+
+        return report_without_training(plan, options.runs_dir, data_dir, as_json=as_json)
+    check_study(plan, options, message, use_torch=not detach)
+    source = describe_source(sys.argv)
+    runs = begin_study(plan, options.runs_dir, source)
+    if detach:
+        return _detach(plan.study, runs, options, as_json)
+    from lsc_engine.studies.runner import run_study
+
+    result = run_study(plan, runs, options, message, display, source)
+    with optional_stdout():
+        _print_study(result, options, as_json)
+    sys.exit(result.exit_code)
 
 
 def resume(
@@ -93,12 +109,25 @@ def resume(
 
     Example: lsc-engine resume demo/V21-384/seed-0
     """
-    from lsc_engine.cli.launching import resume_run
+    from lsc_engine.cli.output import message
     from lsc_engine.plugins import load_plugins
+    from lsc_engine.runs.read.run import open_run
+    from lsc_engine.studies.fork import resumed_config
+    from lsc_engine.studies.start import prepare_resume
 
     load_plugins(plugin or [])
-    place = _place(runs_dir, data_dir, device, None, plugin, wait)
-    resume_run(ref, tuple(sets or ()), place, detach=detach, as_json=as_json)
+    options = _options(runs_dir, data_dir, device, None, plugin, wait)
+    found = open_run(ref, [options.runs_dir])
+    options = replace(options, runs_dir=found.root or options.runs_dir)
+    config = resumed_config(found, sets or ())
+    status = found.status()
+    if status.state == "finished":
+        message(f"{found.id} is finished, at step {status.step}; fork it to train it further")
+        return _print_run(found, as_json)
+    this = prepare_resume(found, config, options, message, use_torch=not detach)
+    if detach:
+        return _detach(found.study, [this], options, as_json)
+    _train_one(this, options, as_json)
 
 
 def fork(
@@ -117,24 +146,105 @@ def fork(
 
     Example: lsc-engine fork demo/V21-384/seed-0 --at 1000 --set optimizer.lr=1e-5
     """
-    from lsc_engine.cli.launching import fork_run
+    from lsc_engine.cli.output import message
     from lsc_engine.plugins import load_plugins
+    from lsc_engine.runs.folder.provenance import describe_source
+    from lsc_engine.runs.read.run import open_run
+    from lsc_engine.studies.fork import fork_config
+    from lsc_engine.studies.start import prepare_fork
 
     load_plugins(plugin or [])
-    place = _place(runs_dir, data_dir, device, None, plugin)
-    fork_run(ref, tuple(sets or ()), at, name, place, detach=detach, as_json=as_json)
+    options = _options(runs_dir, data_dir, device, None, plugin)
+    parent = open_run(ref, [options.runs_dir])
+    config = fork_config(parent, sets or (), name)
+    source = describe_source(sys.argv)
+    this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
+    if detach:
+        words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", device]
+        return _detach(config.study, [this], options, as_json, [*words, *options.worker_arguments()])
+    _train_one(this, options, as_json)
 
 
-def _place(
+def _options(
     runs_dir: Path | None,
     data_dir: Path | None,
     device: str,
     gpus: str | None,
-    plugin: list[Path] | None,
+    plugins: list[Path] | None,
     wait: bool = False,
-) -> Place:
-    from lsc_engine.cli.launching import Place
+) -> ExecutionOptions:
     from lsc_engine.runs.folder.layout import runs_dirs
+    from lsc_engine.studies.checks import ExecutionOptions
 
     folder = runs_dirs([runs_dir] if runs_dir else None)[0]
-    return Place(folder, data_dir, device, gpus, tuple(plugin or ()), wait)
+    return ExecutionOptions(folder, data_dir, device, gpus, tuple(plugins or ()), wait)
+
+
+def _train_one(this: StudyRun, options: ExecutionOptions, as_json: bool) -> None:
+    from lsc_engine.cli.output import message
+    from lsc_engine.cli.progress import display
+    from lsc_engine.runs.read.run import open_run
+    from lsc_engine.studies.runner import train
+
+    code = train([this], options, message, display)
+    _print_run(open_run(this.folder, [options.runs_dir]), as_json)
+    sys.exit(code)
+
+
+def _detach(
+    study: str, runs: Sequence[StudyRun], options: ExecutionOptions, as_json: bool, words: list[str] | None = None
+) -> None:
+    """Start the same command in the background, or the command `words`, and print how to follow it."""
+    from lsc_engine.cli.output import print_json
+    from lsc_engine.studies.detach import detach_study
+
+    if words is None:
+        words = [word for word in sys.argv[1:] if word not in ("--detach", "--json")]
+    first, log = detach_study(words, study, runs, options.runs_dir)
+    ids = [run.id for run in runs]
+    if as_json:
+        print_json({"study": study, "pid": first.pid, "log": str(log), "runs": ids})
+    elif first.code == 0:
+        print(f"{study}: nothing is left to train, {log} has its table")
+    else:
+        print(f"{study}: {len(ids)} runs, pid {first.pid}; it goes on when this terminal is closed")
+        print(f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}")
+
+
+def _print_run(run: Run, as_json: bool) -> None:
+    if as_json:
+        from lsc_engine.cli.output import optional_stdout, print_json
+        from lsc_engine.cli.runs import run_row
+        from lsc_engine.runs.read.run import list_runs, short_ids
+
+        known = list_runs([run.root]) if run.root else []
+        with optional_stdout():
+            print_json(run_row(run, short_ids([*known, run])[run.id]))
+
+
+def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) -> None:
+    """The curves of a study and its table, or one JSON document, with the tries if there were any."""
+    from lsc_engine.cli.comparison import study_document, study_text
+    from lsc_engine.cli.output import print_json
+    from lsc_engine.runs.read.run import open_run
+    from lsc_engine.studies.tune import tries_document
+
+    plan, runs_dir = result.plan, options.runs_dir
+    tries: dict[str, Any] = {}
+    if result.tune is not None and as_json:
+        tries = {"tries": tries_document(result.tune, runs_dir)}
+    if not result.chosen:
+        if as_json:
+            print_json({"study": plan.study, "runs": [], "comparison": None, **tries})
+        return
+    # A folder that was removed while its run was trained has nothing to show.
+    runs = [open_run(run.id, [runs_dir]) for run in plan.runs if (runs_dir / run.id).is_dir()]
+    if not runs:
+        return
+    named = plan.preset.compare.baseline
+    baseline = named if named in {run.variant for run in runs} else None
+    levels = {name: list(values) for name, values in plan.preset.compare.levels.items()}
+    if as_json:
+        print_json({**study_document(plan.study, runs, baseline, levels), **tries})
+    else:
+        print(study_text(plan.preset.title, runs, baseline, levels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,20 +46,20 @@ def nmin(
 
     Example: lsc-engine nmin 300k --max-cosine 0.75
     """
-    from lsc_engine.cli.output import emit_json
+    from lsc_engine.cli.output import print_json
     from lsc_engine.common.numbers import parse_count
     from lsc_engine.vectors.registry import canonical, facts, listed, n_min
 
     faults: list[str] = []
-    number, asked = 1, []
+    number, requested = 1, []
     try:
         number = parse_count(classes)
     except UsageError as error:
         faults += error.faults
     for name in systems or []:
         try:
-            asked.append(canonical(name))
-            n_min(asked[-1], 1)
+            requested.append(canonical(name))
+            n_min(requested[-1], 1)
         except UsageError as error:
             faults += error.faults
     if max_cosine is not None and not -1 <= max_cosine <= 1:
@@ -67,18 +67,16 @@ def nmin(
     if faults:
         raise UsageError(*faults)
 
-    rows = []
-    for place, name in enumerate(dict.fromkeys([*asked, *listed()])):
-        known = facts(name, n_min(name, number), number)
-        beyond = max_cosine is not None and known.max_cosine > max_cosine + 1e-12
-        # What was asked for comes first, the rest by n, those beyond the limit last.
-        rows.append(((beyond, name not in asked, known.n if name not in asked else place, place), beyond, known))
-    rows.sort(key=lambda row: row[0])
+    limit = math.inf if max_cosine is None else max_cosine + 1e-12
+    names = dict.fromkeys([*requested, *listed()])
+    rows = [(known.max_cosine > limit, known) for known in (facts(name, n_min(name, number), number) for name in names)]
+    # What was requested comes first, the rest by n, those beyond the limit last.
+    rows.sort(key=lambda row: (row[0], (0, 0) if row[1].name in requested else (1, row[1].n)))
     if as_json:
-        table = [{**_row(known, number), "beyond_max_cosine": beyond} for _, beyond, known in rows]
-        emit_json({"classes": number, "systems": table})
+        table = [{**_row(known, number), "beyond_max_cosine": beyond} for beyond, known in rows]
+        print_json({"classes": number, "systems": table})
         return
-    _print_nmin(number, max_cosine, [(beyond, known) for _, beyond, known in rows])
+    _print_nmin(number, max_cosine, rows)
 
 
 def vectors(
@@ -101,7 +99,7 @@ def vectors(
 
     Example: lsc-engine vectors V21 --n 14 --csv v21.csv
     """
-    from lsc_engine.cli.output import emit_json, say
+    from lsc_engine.cli.output import message, print_json
     from lsc_engine.common.formatting import grouped
     from lsc_engine.common.numbers import parse_count
     from lsc_engine.vectors.registry import canonical
@@ -119,12 +117,12 @@ def vectors(
             )
         written = _write_csv(file, name, n, number, rows)
         if str(file) != "-":
-            say(f"{file}: {grouped(written)} rows of {n} numbers")
+            message(f"{file}: {grouped(written)} rows of {n} numbers")
     if as_json and str(file) != "-":
         document = {**_row(known, number or known.count), "rank": known.rank, "neighbours": _neighbours(known)}
         if limit is not None:
             document["vectors"] = [row for block in _blocks(name, n, number, rows) for row in block]
-        emit_json(document)
+        print_json(document)
     elif file is None:
         _print_vectors(known, number, rows if limit is not None else min(rows, FEW_ROWS))
 
@@ -177,31 +175,27 @@ def _blocks(name: str, n: int, classes: int | None, rows: int) -> Iterator[list[
 
     from lsc_engine.vectors import system
 
-    made = system(name, n, classes=classes)
+    vectors = system(name, n, classes=classes)
     for start in range(0, rows, ROWS_AT_ONCE):
-        block = made.vectors(torch.arange(start, min(rows, start + ROWS_AT_ONCE)))
+        block = vectors.vectors(torch.arange(start, min(rows, start + ROWS_AT_ONCE)))
         # Nine digits name a float32 exactly.
         yield [[float(f"{x:.9g}") + 0.0 for x in row] for row in block.tolist()]
 
 
 def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) -> int:
     """Rows of n numbers, no header, so that file:PATH reads them back. The file appears when it is whole."""
+    lines = ([f"{x:.9g}" for x in row] for block in _blocks(name, n, classes, rows) for row in block)
     if str(file) == "-":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        for block in _blocks(name, n, classes, rows):
-            writer.writerows([[f"{x:.9g}" for x in row] for row in block])
+        csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
         return rows
     if not file.parent.is_dir():
         raise UsageError(f"--csv: there is no folder {file.parent}")
     if file.is_dir():
         raise UsageError(f"--csv: {file} is a folder")
-    from lsc_engine.runs.files import whole_file
+    from lsc_engine.common.safe_io import write_csv
 
     try:
-        with whole_file(file) as part, part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            for block in _blocks(name, n, classes, rows):
-                writer.writerows([[f"{x:.9g}" for x in row] for row in block])
+        write_csv(file, lines)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return rows
@@ -211,7 +205,8 @@ def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) ->
 
 
 def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]]) -> None:
-    from lsc_engine.common.formatting import grouped
+    from lsc_engine.cli.output import table
+    from lsc_engine.common.formatting import grouped, size
 
     head = ["SYSTEM", "n_min", "VECTORS", "USED", "COS", "ANGLE", "SURE", "B/VEC", "DATABASE", "LABEL"]
     cells = [
@@ -224,41 +219,16 @@ def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, V
             _number(known.min_angle_deg, 1),
             _number(known.guaranteed_below, 4),
             grouped(4 * known.n),
-            _bytes(4 * known.n * classes),
+            size(4 * known.n * classes),
             known.decode,
         ]
         for beyond, known in rows
     ]
-    widths = [max(len(row[column]) for row in (head, *cells)) for column in range(len(head))]
-
-    def line(row: list[str]) -> str:
-        # Names and the last column to the left, numbers to the right; nothing is ever cut.
-        last = len(row) - 1
-        sides = [row[i].ljust(w) if i in (0, last) else row[i].rjust(w) for i, w in enumerate(widths)]
-        return "  ".join(sides).rstrip()
-
-    out = _plain()
-    out(f"smallest n for {grouped(classes)} classes")
-    out(line(head), bold=True)
-    within = [row for row, (beyond, _) in zip(cells, rows, strict=True) if not beyond]
-    for row in within:
-        out(line(row))
-    if len(within) < len(cells) and max_cosine is not None:
-        out(f"-- ! cosine above {max_cosine:g} --")
-        for row in cells[len(within) :]:
-            out(line(row))
-
-
-def _plain() -> Callable[..., None]:
-    """A printer of whole lines, bold where the terminal allows."""
-    from lsc_engine.cli.output import console
-
-    out = console()
-
-    def write(text: str = "", bold: bool = False) -> None:
-        out.print(text, markup=False, style="bold" if bold else None, soft_wrap=True)
-
-    return write
+    lines = table(head, cells, " rrrrrrrr").splitlines()
+    within = 1 + sum(not beyond for beyond, _ in rows)
+    if within < len(lines) and max_cosine is not None:
+        lines.insert(within, f"-- ! cosine above {max_cosine:g} --")
+    print(f"smallest n for {grouped(classes)} classes", *lines, sep="\n")
 
 
 def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
@@ -281,19 +251,18 @@ def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
         lines.insert(2, ("in use", f"{grouped(classes)} ({100 * min(1.0, classes / known.count):.3g}%)"))
         if used is not None:
             lines.append(("near in use", " to ".join(f"{x:.4g}" for x in dict.fromkeys(used))))
-    out = _plain()
     for key, value in lines:
-        out(f"{key:<13} {value}")
+        print(f"{key:<13} {value}")
     try:
         blocks = [row for block in _blocks(known.name, known.n, classes, rows) for row in block]
     except ValueError as error:
-        out(f"no vectors shown: {error}")
+        print(f"no vectors shown: {error}")
         return
-    out()
+    print()
     for index, row in enumerate(blocks):
-        out(f"{index:>8} {_sparse(row)}")
+        print(f"{index:>8} {_sparse(row)}")
     if rows < known.count:
-        out(f"{grouped(known.count - rows)} more: --limit, --csv")
+        print(f"{grouped(known.count - rows)} more: --limit, --csv")
 
 
 def _sparse(row: list[float]) -> str:
@@ -308,12 +277,3 @@ def _cosine(value: float) -> str:
 
 def _number(value: float, places: int) -> str:
     return f"{value:.{places}f}" if not math.isnan(value) else "-"
-
-
-def _bytes(number: int) -> str:
-    """1500000 -> '1.5 MB', in powers of a thousand."""
-    for power, unit in ((6, "EB"), (5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
-        if number >= 1000**power:
-            size = number / 1000**power
-            return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}" if size < 1e5 else f"{size:.1e} {unit}"
-    return f"{number} B"

@@ -26,9 +26,9 @@ import numpy as np
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.seed_curves import drawn, over_seeds
+from lsc_engine.common.safe_io import whole_file
 from lsc_engine.report.markdown import plain
 from lsc_engine.report.svg import tidy
-from lsc_engine.runs.files import whole_file
 from lsc_engine.runs.read.embeddings import Angles, Points
 
 ENDINGS = (".svg", ".png")

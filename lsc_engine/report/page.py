@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.study_values import Tables
+from lsc_engine.common.safe_io import replace_file
 from lsc_engine.config.reporting import Claim
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report.markdown import bullets, csv_text, image, md, section
-from lsc_engine.runs.files import replace_file
 
 PAGE, INDEX = "report.md", "index.md"
 MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"

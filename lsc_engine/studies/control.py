@@ -1,7 +1,4 @@
-"""Asking a run for something: request files that work from any host on a shared disk, and signals on its own host.
-
-A request is an empty file in the run folder, `stop.request` or `checkpoint.request`; the run's writer takes it away.
-"""
+"""Ending the process of a run, and changing the state of runs that no process writes."""
 
 from __future__ import annotations
 
@@ -13,45 +10,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
+
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder import process, requests
 from lsc_engine.runs.folder.lock import RunLock
 from lsc_engine.runs.folder.status import Status, read_status, write_status
-
-
-def _signal(who: process.Identity, number: int) -> bool:
-    """Send a signal to exactly this process; False when it is gone."""
-    try:
-        handle = os.pidfd_open(who.pid) if hasattr(os, "pidfd_open") else None
-    except ProcessLookupError:
-        return False
-    except OSError:
-        handle = None
-    try:
-        # With the handle open the pid cannot pass to another process between this look and the signal.
-        if not process.is_alive(who):
-            return False
-        if handle is not None:
-            signal.pidfd_send_signal(handle, number)
-        else:
-            os.kill(who.pid, number)
-        return True
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        raise LscError(f"pid {who.pid} belongs to another user: it cannot be ended from here") from None
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _gone(who: process.Identity, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while process.is_alive(who):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def kill(folder: Path, *, grace: float = 5.0) -> Status:
@@ -74,14 +38,45 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
             _signal(who, signal.SIGKILL)
             if not _gone(who, 10.0):
                 raise LscError(f"pid {who.pid} does not end: it waits for a device or disk")
-    return _record_end(folder)
+    if read_status(folder).active:
+        return record_exit(folder, "stopped", 137, f"{requests.STOPPED}: killed")
+    requests.clear(folder)
+    return read_status(folder)
 
 
-def trains_in_turn(status: Status) -> bool:
-    """Is the run's process, on this host, one that trains the runs of a study one after another, not a worker that
-    trains this one alone? False where that cannot be told."""
-    import psutil
+def _signal(who: process.Identity, number: int) -> None:
+    """Send a signal to exactly this process, if it is still there."""
+    handle = None
+    with contextlib.suppress(OSError, AttributeError):
+        handle = os.pidfd_open(who.pid)
+    try:
+        # With the handle open the pid cannot pass to another process between this look and the signal.
+        if process.is_alive(who):
+            if handle is not None:
+                signal.pidfd_send_signal(handle, number)
+            else:
+                os.kill(who.pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise LscError(f"pid {who.pid} belongs to another user: it cannot be ended from here") from None
+    finally:
+        if handle is not None:
+            os.close(handle)
 
+
+def _gone(who: process.Identity, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while process.is_alive(who):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def trains_other_runs(status: Status) -> bool:
+    """Whether the run's process, on this host, trains the runs of a study one after another, rather than being a worker
+    that trains this one alone. False if that cannot be found out."""
     who = status.identity
     if who is None or not process.is_alive(who):
         return False
@@ -91,18 +86,10 @@ def trains_in_turn(status: Status) -> bool:
         return False
 
 
-def _record_end(folder: Path) -> Status:
-    """Say how the run ended if it could not say so itself."""
-    if read_status(folder).active:
-        return settle(folder, "stopped", 137, f"{requests.STOPPED}: killed")
-    requests.clear(folder)
-    return read_status(folder)
+def record_exit(folder: Path, state: str, exit_code: int, message: str) -> Status:
+    """Record how a run ended whose process did not, or that was never started; its progress is kept.
 
-
-def settle(folder: Path, state: str, exit_code: int, message: str) -> Status:
-    """Record how a run ended whose process did not say so, or that was never started; its progress is kept.
-
-    A folder that another process writes, or that cannot be written, stays as it is. Returns what the folder then says.
+    A folder that another process writes, or that cannot be written, stays as it is. Returns its status afterwards.
     """
 
     def ended(status: Status) -> Status:
@@ -113,25 +100,25 @@ def settle(folder: Path, state: str, exit_code: int, message: str) -> Status:
 
 
 def enqueue(folder: Path, attempt: int, who: process.Identity) -> Status:
-    """Say that the run waits for its turn, after `attempt` attempts, and that the process `who` is to train it; earlier
-    requests are dropped.
+    """Mark the run as queued, after `attempt` attempts, to be trained by the process `who`; earlier requests are
+    dropped.
 
     A run that waits for another live process, or that was trained meanwhile, stays as it is; so does one that cannot be
-    changed (`settle`)."""
+    changed (`record_exit`)."""
 
-    def free(status: Status) -> bool:
+    def is_free(status: Status) -> bool:
         waits = status.state == "queued" and status.identity not in (None, who) and status.alive() is not False
         return not waits and status.state != "finished" and status.attempt == attempt
 
-    def waiting(status: Status) -> Status:
+    def queued(status: Status) -> Status:
         requests.clear(folder)
         return replace(status, state="queued", exit_code=None, eta=None, message="", **asdict(who))
 
-    return _change(folder, waiting, free)
+    return _change(folder, queued, is_free)
 
 
 def dequeue(folder: Path) -> Status:
-    """Say that this process will not train the queued run after all: it waits for whoever goes on with its study."""
+    """This process will not train the queued run after all: it waits for whoever continues its study."""
     who, nobody = process.this_process(), process.Identity("", "", "", "", 0, 0.0)
 
     def left(status: Status) -> Status:
@@ -142,13 +129,12 @@ def dequeue(folder: Path) -> Status:
 
 def _change(folder: Path, change: Callable[[Status], Status], wanted: Callable[[Status], bool]) -> Status:
     """Change the status while nobody writes the run, if it is still `wanted` then."""
-    if not wanted(read_status(folder)):
-        return read_status(folder)
-    with contextlib.suppress(LscError, OSError):
-        lock = RunLock(folder)
-        try:
-            if wanted(status := read_status(folder)):
-                write_status(folder, change(status))
-        finally:
-            lock.release()
+    if wanted(read_status(folder)):
+        with contextlib.suppress(LscError, OSError):
+            lock = RunLock(folder)
+            try:
+                if wanted(status := read_status(folder)):
+                    write_status(folder, change(status))
+            finally:
+                lock.release()
     return read_status(folder)

@@ -1,4 +1,4 @@
-"""Starting processes: other Pythons, and a training process that outlives the terminal and the viewer that started it.
+"""Training processes that outlive the terminal and the viewer that started them.
 
 A detached process runs in its own session, so no terminal can hang it up; reads nothing; ignores SIGHUP; and prints
 into a file.
@@ -11,36 +11,60 @@ import os
 import select
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsc_engine.errors import LscError
-from lsc_engine.runs.files import last_line
-from lsc_engine.runs.folder.process import DETACHED
+from lsc_engine.common.safe_io import last_line
+from lsc_engine.errors import LscError, UsageError
+from lsc_engine.runs.folder.layout import launch_log
+from lsc_engine.runs.folder.process import DETACHED, process_start, python_command, this_process
+from lsc_engine.studies import control
+from lsc_engine.studies.prepare import StudyRun
 
 # The shell sets SIGHUP to be ignored, which the program inherits, and SIGUSR1, which would end it until it listens.
 # Code between fork and exec is unsafe in a threaded viewer.
 _IGNORE_HANGUP = 'trap "" HUP USR1; exec "$@"'
 # The descriptor into which a started process writes once its work has begun.
-_SIGN = "LSC_SIGN_OF_LIFE"
-SIGN_SECONDS = 90.0
+_BEGUN = "LSC_SIGN_OF_LIFE"
+BEGIN_SECONDS = 90.0
 _children: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A detached process after its first moments: `code` is its exit code where it has ended already, `last` the last
-    line that it printed."""
+    """A detached process after its first moments: `code` is its exit code if it has ended already, `last` the last line
+    that it printed."""
 
     pid: int
     code: int | None
     last: str
 
 
+def detach_study(
+    arguments: Sequence[str], study: str, runs: Sequence[StudyRun], runs_dir: Path
+) -> tuple[Launched, Path]:
+    """Start `lsc-engine` with `arguments` in the background to train `runs`, which are queued for it. Returns when it
+    has begun to train, and its log. LscError with its last words if it ended before."""
+    log = launch_log(runs_dir, study)
+
+    def started(pid: int) -> None:
+        who = replace(this_process(), pid=pid, pid_start=process_start(pid) or 0.0)
+        for run in runs:
+            if run.action != "done":
+                control.enqueue(run.folder, run.attempts, who)
+
+    first = launch(python_command("-m", "lsc_engine", *arguments), log, started)
+    if first.code:
+        how = f"ended at once with exit code {first.code}" if first.code > 0 else f"was killed by signal {-first.code}"
+        text = f"the detached process {how}: {first.last or 'it printed nothing'}. Its log: {log}"
+        raise UsageError(text) if first.code == 2 else LscError(text)
+    return first, log
+
+
 def detach(
     argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
 ) -> int:
-    """Start `argv` detached, its output appended to `log`; returns its pid. LscError when it cannot be started.
+    """Start `argv` detached, its output appended to `log`. Returns its pid; LscError if it cannot be started.
 
     `env` is added to this process's environment, and `DETACHED` = 1.
     """
@@ -48,14 +72,14 @@ def detach(
 
 
 def launch(
-    argv: Sequence[str], log: Path, started: Callable[[int], None] = lambda pid: None, *, seconds: float = SIGN_SECONDS
+    argv: Sequence[str], log: Path, started: Callable[[int], None] = lambda pid: None, *, seconds: float = BEGIN_SECONDS
 ) -> Launched:
-    """`detach`, call `started` with the pid, then wait until the process says by `tell_begun` that its work has begun,
-    or ends, or `seconds` are over."""
+    """`detach`, call `started` with the pid, then wait until the process reports by `report_begun` that its work has
+    begun, or ends, or `seconds` are over."""
     before = log.stat().st_size if log.is_file() else 0
     ours, theirs = os.pipe()
     try:
-        child = _start(argv, log, {_SIGN: str(theirs)}, None, (theirs,))
+        child = _start(argv, log, {_BEGUN: str(theirs)}, None, (theirs,))
     except BaseException:
         os.close(ours)
         raise
@@ -74,9 +98,9 @@ def launch(
     return Launched(child.pid, child.poll(), last_line(log, before))
 
 
-def tell_begun() -> None:
-    """Tell the process that launched this one that the work has begun; nothing where nobody waits for it."""
-    number = os.environ.pop(_SIGN, "")
+def report_begun() -> None:
+    """Let the process that launched this one know that the work has begun; nothing if none waits for it."""
+    number = os.environ.pop(_BEGUN, "")
     if number.isdigit():
         with contextlib.suppress(OSError):
             os.write(int(number), b".")
@@ -95,15 +119,9 @@ def _start(
     try:
         child = subprocess.Popen(
             ["/bin/sh", "-c", _IGNORE_HANGUP, "sh", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=cwd,
-            env={**os.environ, DETACHED: "1", **env},
-            start_new_session=True,
-            close_fds=True,
-            pass_fds=keep,
-        )
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env={**os.environ, DETACHED: "1", **env},
+            start_new_session=True, close_fds=True, pass_fds=keep,
+        )  # fmt: skip
     except OSError as error:
         raise LscError(f"{argv[0]} cannot be started: {error.strerror}") from None
     finally:

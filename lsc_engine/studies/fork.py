@@ -1,4 +1,7 @@
-"""A new run from a run's checkpoint with changed settings. Its source.json names the parent and the step."""
+"""A new run from a run's checkpoint with changed settings, and what may change in a run that is resumed.
+
+The source.json of a fork names its parent and the step.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config import RunConfig, differences, plan_study
 from lsc_engine.config.merge import parse_sets
 from lsc_engine.config.schema import flatten
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.folder.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
 from lsc_engine.runs.folder.classes import read_classes, write_classes
 from lsc_engine.runs.folder.layout import CHECKPOINTS, PRESET, check_name, run_folder
@@ -20,11 +23,39 @@ from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE
 from lsc_engine.userpaths import user_path
 
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+
+def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
+    """The settings of a run that is resumed: `sets` may name another place of its images. UsageError for anything
+    else."""
+    config = RunConfig.from_toml(run.path / PRESET)
+    changes = flatten(parse_sets(sets))
+    problems = [
+        f"--set {key}: a run that goes on keeps its settings; only {PLACE} may change, where the same images lie "
+        f"elsewhere. With other settings: lsc-engine fork {run.id} --set {key}=…"
+        for key in changes
+        if key != PLACE
+    ]
+    if changes and config.data.path is None:
+        problems.append(f"--set {PLACE}: {run.id} found its images in the data folder; name another by --data-dir")
+    if changes.get(PLACE) == "":
+        problems.append(f"--set {PLACE}: name a folder")
+    if problems:
+        raise UsageError(*problems)
+    if not changes:
+        return config
+    path = str(user_path(str(changes[PLACE])).absolute())
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+
+
+# --- fork -------------------------------------------------------------------------------------------------------------
+
 
 def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig:
     """The settings of the fork: the parent's with `sets` ("a.b=value"), under a variant name that is free.
 
-    UsageError, one sentence per setting, where a change does not fit the parent's weights.
+    UsageError, one sentence per setting, for a change that does not fit the parent's weights.
     """
     if not sets:
         raise UsageError("fork: name what changes, as in --set optimizer.lr=1e-5; resume continues a run unchanged")
@@ -32,37 +63,14 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     plan = plan_study(parent.path / PRESET, name=parent.study, sets=sets, seeds=(parent.seed,))
     variant = check_name(name, "--name") if name else _free_variant(parent)
     after = plan.runs[0].config.model_copy(update={"study": parent.study, "variant": variant, "label": variant})
-    faults = [
+    problems = [
         f"--set {key}: is {old!r} in {parent.id} and cannot change in a fork; start_from in a preset takes over weights"
         for key, old, _ in differences(before, after)
         if not key.startswith(FORK_CHANGES) or key in FORK_KEEPS
     ]
-    if faults:
-        raise UsageError(*faults)
+    if problems:
+        raise UsageError(*problems)
     return after
-
-
-def moved_config(run: Run, sets: Sequence[str]) -> RunConfig:
-    """The settings of a run that goes on: `sets` may name another place of its images, and nothing else. UsageError
-    for anything else."""
-    config = RunConfig.from_toml(run.path / PRESET)
-    given = flatten(parse_sets(sets))
-    faults = [
-        f"--set {key}: a run that goes on keeps its settings; only {PLACE} may change, where the same images lie "
-        f"elsewhere. With other settings: lsc-engine fork {run.id} --set {key}=…"
-        for key in given
-        if key != PLACE
-    ]
-    if given and config.data.path is None:
-        faults.append(f"--set {PLACE}: {run.id} found its images in the data folder; name another by --data-dir")
-    if given.get(PLACE) == "":
-        faults.append(f"--set {PLACE}: name a folder")
-    if faults:
-        raise UsageError(*faults)
-    if not given:
-        return config
-    path = str(user_path(str(given[PLACE])).absolute())
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
 def create_fork(
@@ -70,14 +78,13 @@ def create_fork(
 ) -> Path:
     """Create the fork's folder with a copy of the parent's checkpoint of step `at` (None: the newest good one).
 
-    UsageError where there is no such checkpoint, or it lies behind the fork's last step.
+    UsageError if there is no such checkpoint, or it lies behind the fork's last step.
     """
-    found, faults = newest_good(parent.path, at)
+    found, problems = newest_good(parent.path, at)
     if found is None:
         steps = ", ".join(str(c.step) for c in list_checkpoints(parent.path)) or "none"
-        raise UsageError(
-            *faults, f"{parent.id} has no good checkpoint{'' if at is None else f' of step {at}'}. It has: {steps}"
-        )
+        which = "" if at is None else f" of step {at}"
+        raise UsageError(*problems, f"{parent.id} has no good checkpoint{which}. It has: {steps}")
     if found.step >= total_steps:
         raise UsageError(
             f"fork: the checkpoint is of step {found.step} and the training ends at {total_steps}; "
@@ -94,7 +101,7 @@ def create_fork(
     try:
         place = folder / CHECKPOINTS / step_name(found.step)
         place.mkdir(parents=True)
-        # Without the rights of the parent's files: those of new files are as the umask says.
+        # Not with the permissions of the parent's files: new files get those that the umask leaves.
         for file in (MANIFEST, *found.files):
             shutil.copyfile(found.path / file, place / file)
         if names:

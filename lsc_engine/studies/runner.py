@@ -1,10 +1,10 @@
-"""All runs of a study: one after another in this process, or spread over GPUs with a process each.
+"""Training the runs of a study: one after another in this process, or in parallel on GPUs with a process each.
 
 A run that fails or diverges does not stop the others; a run that needs it is marked failed and says so. A signal stops
 the study: the run in progress writes its checkpoint, what waits stays queued, and the same command goes on from there.
 
-Several processes may train one study. Each takes the runs that nobody trains; a run that needs one which another
-process trains waits for that; what a process leaves behind, however it ended, another one goes on with.
+Several processes may train one study. Each trains the runs that nobody else does; a run that needs one which another
+process trains waits for it; what a process leaves behind, however it ended, another one goes on with.
 """
 
 from __future__ import annotations
@@ -13,37 +13,52 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from lsc_engine.runs.files import last_line
-from lsc_engine.runs.folder import process, requests
+from lsc_engine.common.safe_io import last_line
+from lsc_engine.config import StudyPlan, TunePlan
+from lsc_engine.errors import LscError
+from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG
 from lsc_engine.runs.folder.lock import Holder, holder
-from lsc_engine.runs.folder.process import DETACHED, python_command
+from lsc_engine.runs.folder.process import DETACHED, python_command, this_process
 from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, Status, read_status
+from lsc_engine.runs.read.logs import LogTail
 from lsc_engine.runs.read.run import open_run
-from lsc_engine.studies import control
+from lsc_engine.studies import control, tune
+from lsc_engine.studies.checks import ExecutionOptions, Message
+from lsc_engine.studies.detach import report_begun
+from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
 from lsc_engine.training.signals import Signals
 
 _LOOK_SECONDS = 0.2
 _WAIT_SECONDS = 0.5
+_STATUS_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run to train: its id, its folder, and the ids it needs finished first. `place`: where its images are, where the
-    run's preset names another place ("": the data folder); `like`: the folder of a run that has the same images;
-    `attempt`: the attempts made before."""
+class Display(Protocol):
+    """Where the progress of runs is shown. `prints_logs`: log lines instead of `update`."""
 
-    id: str
-    folder: Path
-    needs: tuple[str, ...] = ()
-    place: str | None = None
-    like: Path | None = None
-    attempt: int = 0
+    prints_logs: bool
+
+    def begin(self, name: str) -> None:
+        """The run `name` starts."""
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        """The step of the run `name`, its newest metrics and the seconds left."""
+
+    def end(self, name: str, state: str, message: str) -> None:
+        """The run `name` ended as `state`, or was not trained because of it."""
+
+    def note(self, text: str) -> None:
+        """A sentence between the runs."""
+
+
+OpenDisplay = Callable[[], AbstractContextManager[Display]]
 
 
 @dataclass(frozen=True)
@@ -55,255 +70,395 @@ class Slot:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-class Watcher(Protocol):
-    """Who is told of workers."""
+@dataclass(frozen=True)
+class StudyResult:
+    """How a study ended. `tune`: its tries, if it has any; `chosen`: whether their best values were trained."""
 
-    def begin(self, job: Job, place: str) -> None:
-        """The run starts on the slot of that label."""
-
-    def look(self, job: Job) -> None:
-        """Called every moment while the run goes on."""
-
-    def end(self, job: Job, state: str, why: str = "") -> None:
-        """The run ended, or was never started; `why` it is left to another process."""
+    exit_code: int
+    plan: StudyPlan
+    tune: TunePlan | None
+    chosen: bool = True
 
 
-Execute = Callable[[Job], str]
+def run_study(
+    plan: StudyPlan,
+    runs: Sequence[StudyRun],
+    options: ExecutionOptions,
+    message: Message,
+    display: OpenDisplay,
+    source: Mapping[str, object],
+) -> StudyResult:
+    """Train what is left of a study that `begin_study` has begun: tries of [tune] first, then the runs themselves."""
+    tries = plan.tune
+    while tries is not None:
+        code = train(runs, options, message, display, wait_for_all=True)
+        unended = tune.unended_tries(tries, options.runs_dir)
+        for sentence in unended:
+            message(f"no rate is chosen while a try has not ended: {sentence}")
+        if code >= 128 or unended:
+            return StudyResult(code or 1, plan, tries, chosen=False)
+        grown = plan.grown(tune.more_tries(plan, tries, options.runs_dir, message))
+        if grown.tune is None or len(grown.tune.tries) == len(tries.tries):
+            break
+        plan, tries = grown, grown.tune
+        runs = begin_study(plan, options.runs_dir, source)
+    if tries is not None:
+        plan = plan.tuned(tune.best_tries(tries, options.runs_dir, message))
+        runs = create_study(plan, options.runs_dir, source)
+    return StudyResult(train(runs, options, message, display), plan, tries)
+
+
+def train(
+    runs: Sequence[StudyRun],
+    options: ExecutionOptions,
+    message: Message,
+    display: OpenDisplay,
+    *,
+    wait_for_all: bool = False,
+) -> int:
+    """Train the runs that are not done, here or on `options.gpus`. Returns the exit code.
+
+    `wait_for_all`: wait for every run that another process is at work on; otherwise for those that are needed, and with
+    `options.wait` for all.
+    """
+    done = [run for run in runs if run.action == "done"]
+    todo = [run for run in runs if run.action != "done"]
+    earlier = [run.status.state for run in done if run.status is not None]
+    if done:
+        message(f"{len(done)} of {len(runs)} runs are done already")
+    if not todo:
+        return exit_code(earlier, None)
+    if not options.wait and not wait_for_all and (held := _all_held(todo)):
+        # torch is not needed to refuse this.
+        for name, who in held.items():
+            message(f"{name}: {who.sentence()}")
+        return 1
+    states: dict[str, str] = {}
+    try:
+        for run in todo:
+            if run.action != "busy":
+                control.enqueue(run.folder, run.attempts, this_process())
+        with Signals() as signals:
+            waiting = Waiting(wait_for_all, options.wait)
+            mode = train_sequential if options.gpus is None else train_parallel
+            states = mode(todo, options, signals, display, waiting)
+            code = exit_code([*states.values(), *(earlier if signals.stop is None else ())], signals.stop)
+            if code == 1 and ELSEWHERE not in states.values() and _only_usage_errors(todo, states):
+                return 2
+            return code
+    finally:
+        # What still waits goes on waiting for whoever continues the study; this process ends.
+        for run in todo:
+            if states.get(run.id, ELSEWHERE) == ELSEWHERE:
+                control.dequeue(run.folder)
+
+
+def _all_held(runs: Sequence[StudyRun]) -> dict[str, Holder]:
+    """Who trains each run, by id, if other processes train all of them; else empty."""
+    found = {run.id: holder(run.folder) if run.action == "busy" else None for run in runs}
+    held = {name: who for name, who in found.items() if who is not None}
+    return held if len(held) == len(found) else {}
+
+
+def _only_usage_errors(runs: Sequence[StudyRun], states: Mapping[str, str]) -> bool:
+    failed = [run.folder for run in runs if states.get(run.id) == "failed"]
+    return all(folder.is_dir() and read_status(folder).exit_code == 2 for folder in failed)
+
+
+def exit_code(states: Iterable[str], stop: int | None) -> int:
+    """One code for a study: 128 + signal if the signal `stop` stopped it, else 1 for a failure or a run that another
+    process trains, 3 for a divergence, 143 for a run stopped by request, else 0.
+
+    A signal that found its run failing or diverging did not stop it.
+    """
+    found = set(states)
+    if stop is not None and ("stopped" in found or found <= {"finished", ELSEWHERE}):
+        return 128 + stop
+    if found & {"failed", ELSEWHERE}:
+        return 1
+    if "diverged" in found:
+        return 3
+    return 143 if "stopped" in found else 0
+
+
+# --- which run comes next ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Waiting:
     """For which runs of other processes a study waits once nothing else is left to train.
 
-    For those that its own runs need, always; with `for_all` (tries, of which a rate is chosen) for every run: as long
-    as those processes are at work. With `patient` (--wait) for every run until it is free or finished. `tell` hears of
-    each run waited for.
+    Always for those that its own runs need; with `for_all` (tries, of which a rate is chosen) for every run: as long as
+    those processes are at work. With `patient` (--wait) for every run until it is free or finished.
     """
 
     for_all: bool = False
     patient: bool = False
-    tell: Callable[[str], None] = lambda text: None
 
 
 class Queue:
-    """The runs that are left, and the states of those that were reached. `why` tells, by id, of those that wait for
-    other processes."""
+    """The runs that are left, and the states of those that were reached. `why`: what those wait for that wait for other
+    processes, by id."""
 
-    def __init__(self, jobs: Iterable[Job], runs_dir: Path, waiting: Waiting) -> None:
-        self.left = list(jobs)
+    def __init__(self, runs: Iterable[StudyRun], runs_dir: Path, waiting: Waiting, display: Display) -> None:
+        self.left = list(runs)
         self.states: dict[str, str] = {}
         self.why: dict[str, str] = {}
-        self._mine = {job.id for job in self.left}
-        self._runs_dir, self._waiting = runs_dir, waiting
+        self._mine = {run.id for run in self.left}
+        self._runs_dir, self._waiting, self._display = runs_dir, waiting, display
         self._holders: dict[str, Holder] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
-    def next(self, running: Iterable[str] = ()) -> tuple[Job, str | None] | None:
-        """The next run, taken from what is left, and the state it has without being trained; None for one that is to be
-        trained. None where all that is left waits for runs in `running`, or of other processes."""
-        self._holders, self.why = {}, {}
-        for job in self.left:
-            ready, state = self._look(job, set(running))
-            if ready:
-                self.left.remove(job)
-                self._keep_places()
-                return job, state
+    def next(self, running: Iterable[str] = ()) -> StudyRun | None:
+        """The next run to train, taken from what is left; runs that are not to be trained get their state on the way.
+        None if all that is left waits for runs in `running`, or for other processes."""
+        busy = set(running)
+        while (found := self._first_ready(busy)) is not None:
+            run, state = found
+            self.left.remove(run)
+            self._adopt_queued()
+            if state is None:
+                return run
+            self.end(run, state)
         return None
 
+    def _first_ready(self, running: set[str]) -> tuple[StudyRun, str | None] | None:
+        self._holders, self.why = {}, {}
+        for run in self.left:
+            ready, state = self._readiness(run, running)
+            if ready:
+                return run, state
+        return None
+
+    def end(self, run: StudyRun, state: str) -> None:
+        """The run has ended as `state`, or is put back if another process was quicker to take it."""
+        if state == ELSEWHERE:
+            self.left.append(run)
+            return
+        self.states[run.id] = state
+        self._display.end(run.id, state, read_status(run.folder).message if run.folder.is_dir() else "")
+
     def worth_waiting(self) -> bool:
-        """Whether to look again in a moment for what is left; tells of it."""
-        needed = {need for job in self.left for need in job.needs}
+        """Whether to look again in a moment for what is left; reports what it waits for."""
+        needed = {need for run in self.left for need in run.needs}
         wanted = {
             name: held
             for name, held in self._holders.items()
             if self._waiting.patient or ((self._waiting.for_all or name in needed) and held.at_work)
         }
         for name, held in wanted.items():
-            if (name, held.name) not in self._told:
-                self._told.add((name, held.name))
-                self._waiting.tell(f"{name}: {held.sentence(waits=True)}; waiting for it")
+            if (name, held.name) not in self._reported:
+                self._reported.add((name, held.name))
+                self._display.note(f"{name}: {held.sentence(waits=True)}; waiting for it")
         return bool(wanted)
 
-    def put_back(self, job: Job) -> None:
-        """Another process was quicker."""
-        self.left.append(job)
+    def close(self) -> dict[str, str]:
+        """The states of all runs, those left to other processes included."""
+        for run in self.left:
+            self.states[run.id] = ELSEWHERE
+            self._display.note(f"{run.id}: {self.why.get(run.id, '')}")
+        return self.states
 
-    def _look(self, job: Job, running: set[str]) -> tuple[bool, str | None]:
-        """Whether the turn of a run has come, and its state where it is not to be trained."""
-        status = read_status(job.folder)
-        if status.state == "finished" or _ended_elsewhere(job, status):
+    def _readiness(self, run: StudyRun, running: set[str]) -> tuple[bool, str | None]:
+        """Whether the turn of a run has come, and its state if it is not to be trained."""
+        status = read_status(run.folder)
+        if status.state == "finished" or _ended_elsewhere(run, status):
             return True, status.state
-        if (held := holder(job.folder)) is not None:
-            self._holders[job.id], self.why[job.id] = held, held.sentence()
+        if (held := holder(run.folder)) is not None:
+            self._holders[run.id], self.why[run.id] = held, held.sentence()
             return False, None
-        if "stop" in requests.pending(job.folder):
+        if "stop" in requests.pending(run.folder):
             message = f"{requests.STOPPED} while it waited for its turn"
-            return True, control.settle(job.folder, "stopped", 143, message).state
+            return True, control.record_exit(run.folder, "stopped", 143, message).state
         waits = False
-        for need in job.needs:
+        for need in run.needs:
             if need in running or any(other.id == need for other in self.left):
-                self.why[job.id] = f"needs {need}, which is not finished"
+                self.why[run.id] = f"needs {need}, which is not finished"
                 waits = True
                 continue
-            run = open_run(need, [self._runs_dir])
-            state = self.states.get(need) or run.status().state
+            needed = open_run(need, [self._runs_dir])
+            state = self.states.get(need) or needed.status().state
             if state == "finished":
                 continue
-            if need not in self._mine and (held := holder(run.path)) is not None:
-                self._holders[need], self.why[job.id] = held, f"needs {need}: {held.sentence()}"
+            if need not in self._mine and (held := holder(needed.path)) is not None:
+                self._holders[need], self.why[run.id] = held, f"needs {need}: {held.sentence()}"
                 waits = True
                 continue
-            return True, control.settle(job.folder, "failed", 1, f"needs {need}, which is {state}").state
+            return True, control.record_exit(run.folder, "failed", 1, f"needs {need}, which is {state}").state
         return not waits, None
 
-    def _keep_places(self) -> None:
+    def _adopt_queued(self) -> None:
         """What waited for a process that is gone waits for this one."""
-        for job in self.left:
-            status = read_status(job.folder)
+        for run in self.left:
+            status = read_status(run.folder)
             if status.state == "queued" and status.alive() is False:
-                control.enqueue(job.folder, status.attempt, process.this_process())
+                control.enqueue(run.folder, status.attempt, this_process())
 
 
-def _ended_elsewhere(job: Job, status: Status) -> bool:
+def _ended_elsewhere(run: StudyRun, status: Status) -> bool:
     """Whether another process ended the run since this one looked at it, so that it is not tried again."""
     if status.state in ("failed", "diverged"):
-        return status.attempt > job.attempt
+        return status.attempt > run.attempts
     return status.state == "stopped" and status.message.startswith(requests.STOPPED)
 
 
-def run_in_turn(
-    jobs: Iterable[Job],
-    execute: Execute,
+# --- one after another ------------------------------------------------------------------------------------------------
+
+
+def train_sequential(
+    runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
+) -> dict[str, str]:
+    """Train in this process, on `options.device`."""
+    from lsc_engine.training.devices import pick_device
+    from lsc_engine.training.execute import execute
+
+    device = pick_device(options.device)
+    report_begun()
+    with display() as shown:
+
+        def train_one(run: StudyRun) -> str:
+            return execute(
+                run.folder, run.config, runs_dir=options.runs_dir, device=device, data_dir=options.data_dir,
+                signals=signals, echo=shown.prints_logs, display=shown, like=run.like,
+            )  # fmt: skip
+
+        return run_sequential(runs, train_one, signals, options.runs_dir, shown, waiting)
+
+
+def run_sequential(
+    runs: Iterable[StudyRun],
+    train_one: Callable[[StudyRun], str],
     signals: Signals,
     runs_dir: Path,
-    untrained: Callable[[Job, str, str], None],
+    display: Display,
     waiting: Waiting = Waiting(),
 ) -> dict[str, str]:
-    """Train `jobs` one after another with `execute`; the state of each that was reached, by id. `untrained` hears of
-    those that were not to be trained when their turn came, with the state and, for ELSEWHERE, why."""
-    queue = Queue(jobs, runs_dir, waiting)
+    """Train `runs` one after another with `train_one`, which returns a state. The state of each run reached, by id."""
+    queue = Queue(runs, runs_dir, waiting, display)
     while queue.left and signals.stop is None:
-        found = queue.next()
-        if found is None:
-            if not queue.worth_waiting():
+        if (run := queue.next()) is None:
+            if not queue.left or not queue.worth_waiting():
                 break
             time.sleep(_WAIT_SECONDS)
             continue
-        job, state = found
-        if state is not None:
-            untrained(job, state, "")
-        elif (state := execute(job)) == ELSEWHERE:
-            queue.put_back(job)
-            continue
-        queue.states[job.id] = state
-    if signals.stop is None:
-        for job in queue.left:
-            queue.states[job.id] = ELSEWHERE
-            untrained(job, ELSEWHERE, queue.why.get(job.id, ""))
-    return queue.states
+        display.begin(run.id)
+        try:
+            queue.end(run, train_one(run))
+        except LscError as error:
+            # Its folder cannot be written; the other runs go on.
+            queue.states[run.id] = "failed"
+            display.end(run.id, "failed", str(error))
+    return queue.states if signals.stop is not None else queue.close()
 
 
-def run_spread(
-    jobs: Iterable[Job],
+# --- in parallel ------------------------------------------------------------------------------------------------------
+
+
+def train_parallel(
+    runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
+) -> dict[str, str]:
+    """Train with one worker process on each of `options.gpus`."""
+    from lsc_engine.studies.gpus import gpu_slots
+
+    slots = gpu_slots(options.gpus or "auto")
+    report_begun()
+    with display() as shown:
+        return run_parallel(runs, slots, options.worker_arguments(), signals, options.runs_dir, shown, waiting)
+
+
+def run_parallel(
+    runs: Iterable[StudyRun],
     slots: list[Slot],
     arguments: list[str],
     signals: Signals,
     runs_dir: Path,
-    watcher: Watcher,
+    display: Display,
     waiting: Waiting = Waiting(),
 ) -> dict[str, str]:
-    """Train `jobs` with a worker process per slot; the others wait as queued. The state of each reached, by id."""
-    queue = Queue(jobs, runs_dir, waiting)
-    busy: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
-    asked_to_stop = False
-    while busy or (queue.left and signals.stop is None):
-        for label, (job, child) in list(busy.items()):
-            watcher.look(job)
-            if child.poll() is None:
+    """Train `runs` with a worker process per slot; the others wait as queued. The state of each run reached, by id."""
+    queue = Queue(runs, runs_dir, waiting, display)
+    workers: dict[str, _Worker] = {}
+    stopping = False
+    while workers or (queue.left and signals.stop is None):
+        for label, worker in list(workers.items()):
+            worker.show_progress()
+            if worker.process.poll() is not None:
+                del workers[label]
+                worker.show_progress(last=True)
+                queue.end(worker.run, worker.end_state())
+        if signals.stop is not None and not stopping:
+            stopping = True
+            for worker in workers.values():
+                worker.process.send_signal(signal.SIGTERM)
+        for slot in slots:
+            if slot.label in workers or signals.stop is not None:
                 continue
-            del busy[label]
-            if (state := _ended(job, child.returncode)) == ELSEWHERE:
-                queue.put_back(job)
-                continue
-            queue.states[job.id] = state
-            watcher.end(job, state)
-        if signals.stop is not None and not asked_to_stop:
-            asked_to_stop = True
-            for _, child in busy.values():
-                child.send_signal(signal.SIGTERM)
-        for slot in [slot for slot in slots if slot.label not in busy]:
-            while signals.stop is None and slot.label not in busy:
-                found = queue.next(job.id for job, _ in busy.values())
-                if found is None:
-                    break
-                job, settled = found
-                if settled is not None:
-                    queue.states[job.id] = settled
-                    watcher.end(job, settled)
-                    continue
-                watcher.begin(job, slot.label)
-                busy[slot.label] = (job, _start(job, slot, arguments, runs_dir))
-        if busy:
+            if (run := queue.next(worker.run.id for worker in workers.values())) is None:
+                break
+            workers[slot.label] = _Worker(run, slot, arguments, runs_dir, display)
+        if workers:
             time.sleep(_LOOK_SECONDS)
         elif queue.left and signals.stop is None:
             if not queue.worth_waiting():
                 break
             time.sleep(_WAIT_SECONDS)
-    if signals.stop is None:
-        for job in queue.left:
-            queue.states[job.id] = ELSEWHERE
-            watcher.end(job, ELSEWHERE, queue.why.get(job.id, ""))
-    return queue.states
+    return queue.states if signals.stop is not None else queue.close()
 
 
-def _ended(job: Job, code: int) -> str:
-    """The state of a run whose worker has ended; one that left no exit record is given one."""
-    if not job.folder.is_dir():
-        return "failed"
-    status = read_status(job.folder)
-    if status.state not in ENDED:
-        if holder(job.folder) is not None:
-            return ELSEWHERE
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        said = last_line(job.folder / LOG)
-        message = f"its process {how} and left no record" + (f"; {LOG} ends: {said}" if said else "")
-        status = control.settle(job.folder, "failed", 1, message)
-    return status.state if status.state in ENDED else "failed"
+class _Worker:
+    """A process that trains one run in its own session, so that a Ctrl-C reaches it once, through the scheduler. Its
+    progress is read from its folder."""
+
+    def __init__(self, run: StudyRun, slot: Slot, arguments: list[str], runs_dir: Path, display: Display) -> None:
+        self.run, self._display, self._shown_at = run, display, 0.0
+        self._log = LogTail(run.folder / LOG)
+        display.begin(run.id)
+        if display.prints_logs:
+            display.note(f"{run.id}: on {slot.label}")
+            # What earlier attempts printed has been shown.
+            for _ in self._log.chunks():
+                pass
+        command = python_command("-m", "lsc_engine.training.run_worker", str(run.folder), "--runs-dir", str(runs_dir))
+        command += ["--data-path", run.config.data.path or ""] if run.moved_from is not None else []
+        command += ["--like", str(run.like)] if run.like is not None else []
+        with _open_log(run.folder / LOG) as log:
+            self.process = subprocess.Popen(
+                [*command, "--device", slot.device, *arguments], env={**os.environ, **slot.environment, DETACHED: "1"},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def show_progress(self, last: bool = False) -> None:
+        """Show what is new: log lines, or at most about once a second the status."""
+        if self._display.prints_logs:
+            for chunk in self._log.chunks():
+                for line in chunk.splitlines():
+                    self._display.note(f"{self.run.id}: {line}")
+        elif last or time.monotonic() - self._shown_at > _STATUS_SECONDS:
+            self._shown_at = time.monotonic()
+            status = read_status(self.run.folder)
+            if status.total_steps:
+                self._display.update(self.run.id, status.step, status.total_steps, status.metrics, status.eta)
+
+    def end_state(self) -> str:
+        """The state of the run after the process has ended; one that left no exit record gets one."""
+        folder, code = self.run.folder, self.process.returncode
+        if not folder.is_dir():
+            return "failed"
+        status = read_status(folder)
+        if status.state not in ENDED:
+            if holder(folder) is not None:
+                return ELSEWHERE
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            printed = last_line(folder / LOG)
+            message = f"its process {how} and left no record" + (f"; {LOG} ends: {printed}" if printed else "")
+            status = control.record_exit(folder, "failed", 1, message)
+        return status.state if status.state in ENDED else "failed"
 
 
-def _start(job: Job, slot: Slot, arguments: list[str], runs_dir: Path) -> subprocess.Popen[bytes]:
-    """A worker in its own session, so that a Ctrl-C in this terminal reaches it once, from here."""
-    command = python_command("-m", "lsc_engine.training.run_worker", str(job.folder), "--runs-dir", str(runs_dir))
-    command += ["--data-path", job.place] if job.place is not None else []
-    command += ["--like", str(job.like)] if job.like is not None else []
-    environment = {**os.environ, **slot.environment, DETACHED: "1"}
-    with _log_of(job) as log:
-        return subprocess.Popen(
-            [*command, "--device", slot.device, *arguments],
-            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-
-
-def _log_of(job: Job) -> IO[bytes]:
-    """log.txt to append to: what libraries print goes there too. Nowhere, where it cannot be written."""
+def _open_log(path: Path) -> IO[bytes]:
+    """log.txt to append to, where libraries print too; /dev/null if it cannot be written."""
     try:
         # Not through a link, which a folder from others may hold.
-        return open(job.folder / LOG, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o666))
+        return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
     except OSError:
         return open(os.devnull, "ab")
-
-
-def exit_code(states: Iterable[str], signals: Signals) -> int:
-    """One code for a study: 128 + signal when stopped by one, else 1 for a failure or a run that another process
-    trains, 3 for a divergence, 143 for a run stopped by request, else 0.
-
-    A signal that found its run failing or diverging did not stop it.
-    """
-    found = set(states)
-    if signals.stop is not None and ("stopped" in found or found <= {"finished", ELSEWHERE}):
-        return 128 + signals.stop
-    if found & {"failed", ELSEWHERE}:
-        return 1
-    if "diverged" in found:
-        return 3
-    return 143 if "stopped" in found else 0

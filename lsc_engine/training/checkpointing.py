@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lsc_engine.common.safe_io import mode_by_umask
 from lsc_engine.errors import LscError
 from lsc_engine.models import etf
-from lsc_engine.runs.files import mode_by_umask
 from lsc_engine.runs.folder import checkpoints
 
 MODEL, STATE = "model.safetensors", "state.pt"

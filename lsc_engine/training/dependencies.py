@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsc_engine.common.safe_io import UnreadableError, read_json
 from lsc_engine.config import RunConfig
 from lsc_engine.config.references import Reference, references
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.distillation import Teacher
-from lsc_engine.runs.files import UnreadableError, read_json
 from lsc_engine.runs.folder.classes import changed_classes, labels_of, listed, read_classes, without
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SOURCE
 from lsc_engine.runs.read.run import Run, open_run

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lsc_engine.common.safe_io import whole_file
 from lsc_engine.config.datasets import IMAGE_FILES, locate
 from lsc_engine.config.folders import SUFFIXES, link_to_nothing
 from lsc_engine.config.listing import ImageFiles, Look, list_files
@@ -29,7 +30,6 @@ from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.runs.files import whole_file
 from lsc_engine.runs.folder.classes import listed, match
 from lsc_engine.training.trained_run import Trained
 from lsc_engine.userpaths import absent

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
+from lsc_engine.common.safe_io import UnreadableError, replace_file
 from lsc_engine.config import RunConfig
 from lsc_engine.config.datasets import facts_of
 from lsc_engine.data import ImageSource, open_source
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
-from lsc_engine.runs.files import UnreadableError, replace_file
 from lsc_engine.runs.folder.classes import changed_classes, listed, other_classes, read_classes, write_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.folder.writer import RunWriter

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config import RunConfig
 from lsc_engine.config.datasets import class_names, facts_of
 from lsc_engine.config.derived import latent_dim
@@ -22,7 +23,6 @@ from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model
-from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.folder.classes import read_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.read.run import Run

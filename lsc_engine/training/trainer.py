@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lsc_engine.common.safe_io import mode_by_umask
 from lsc_engine.config import Derived, RunConfig
 from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.data import Batch, Batches, WorkerLostError, eval_batches, images_from_class
@@ -20,7 +21,6 @@ from lsc_engine.heads.base import Head
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model
 from lsc_engine.registry import LOSSES, MODELS
-from lsc_engine.runs.files import mode_by_umask
 from lsc_engine.runs.folder.layout import CLASS_MEANS
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training import checkpointing

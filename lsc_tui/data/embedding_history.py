@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsc_engine.runs.files import UnreadableError
+from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.runs.folder.layout import EMBEDDINGS
 from lsc_engine.runs.read.embeddings import Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.read.run import Run

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsc_engine.runs.files import UnreadableError, open_regular
+from lsc_engine.common.safe_io import UnreadableError, open_regular
 from lsc_engine.runs.folder.layout import LOG, METRICS, NOTES, STATUS
 from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
 from lsc_engine.runs.metrics.parsing import parse_line

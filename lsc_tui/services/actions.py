@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.safe_io import MAX_TOML, read_bytes
 from lsc_engine.errors import LscError
-from lsc_engine.runs.files import MAX_TOML, read_bytes
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.folder.process import python_command
-from lsc_engine.runs.metrics.table import write_csv
 from lsc_engine.runs.read import notes
 from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.table import write_csv
 from lsc_engine.studies import control
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.run_view import RunView

@@ -25,7 +25,7 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.checkpoints import list_checkpoints
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import open_run
-from lsc_engine.studies.prepare import free_name, look_at_study
+from lsc_engine.studies.prepare import free_name, plan_actions
 from lsc_tui.data.reports import made_words
 from lsc_tui.screens.new_run.form import SETTINGS, Form, toml_text
 
@@ -142,7 +142,7 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
     assert out.draft is not None
     try:
         plan = plan_study(out.draft, name=form.study, variants=chosen)
-        found = look_at_study(plan.tune or plan, form.runs_dir)
+        found = plan_actions(plan.tune or plan, form.runs_dir)
     except (LscError, OSError) as error:
         free = free_name(form.runs_dir, form.study)
         faults = error.faults if isinstance(error, UsageError) else [str(error)]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from lsc_engine.common.ids import name_fault, suggested_name
+from lsc_engine.common.safe_io import read_bytes
 from lsc_engine.config.load import LARGEST_FILE, own_folder
 from lsc_engine.errors import LscError
-from lsc_engine.runs.files import read_bytes
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import STUDIES
 from lsc_engine.studies.detach import detach, reap

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lsc_engine.charts.series import Mark, Series
-from lsc_engine.runs.files import number_of
+from lsc_engine.common.safe_io import number_of
 from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView, Store, setting
 from lsc_tui.lines import clean
 

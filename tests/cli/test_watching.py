@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.cli.progress import Bars, Lines
-from lsc_engine.cli.watching import Watch
 from lsc_engine.config import plan_study
 from lsc_engine.runs.folder.writer import create_run
-from lsc_engine.studies.runner import Job, Slot, run_spread
+from lsc_engine.studies.prepare import StudyRun
+from lsc_engine.studies.runner import Slot, run_parallel
 from lsc_engine.training.signals import Signals
 
 PRESET = """
@@ -39,10 +39,10 @@ def test_spread_runs_are_told_as_they_go(
     runs = {run.config.variant: run for run in plan_study(file).runs}
     folders = {name: create_run(tmp_path / "runs" / run.id, run.config, {}) for name, run in runs.items()}
     # "third" waits for somebody else's command; "second" needs it.
-    jobs = [Job(runs[name].id, folders[name], runs[name].needs) for name in ("first", "second")]
+    jobs = [StudyRun(runs[name].id, folders[name], runs[name].config, runs[name].needs) for name in ("first", "second")]
     slots = [Slot("GPU 3", "cpu", {"OMP_NUM_THREADS": "1"})]
     with shown() as display:
-        states = run_spread(jobs, slots, [], Signals(), tmp_path / "runs", Watch(display))
+        states = run_parallel(jobs, slots, [], Signals(), tmp_path / "runs", display)
     assert states == {"w/first/seed-0": "finished", "w/second/seed-0": "failed"}
     told = capfd.readouterr().err
     assert {"w/first/seed-0", "w/second/seed-0"} <= set(told.replace(":", " ").split())

@@ -82,7 +82,12 @@ def become(request: dict[str, Any]) -> None:
 if __name__ == "__main__":
     import torch
 
-    for name in ("lsc_engine.cli.launching", "lsc_engine.cli.results", "lsc_engine.training.execute", *sys.argv[1:]):
+    for name in (
+        "lsc_engine.studies.runner",
+        "lsc_engine.cli.comparison",
+        "lsc_engine.training.execute",
+        *sys.argv[1:],
+    ):
         importlib.import_module(name)
     from lsc_engine.data import augment, digits
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lsc_engine.runs.files import read_toml
+from lsc_engine.common.safe_io import read_toml
 from lsc_engine.runs.folder.checkpoints import newest_good
 from lsc_engine.runs.read.run import list_runs, open_run
 

@@ -19,7 +19,7 @@ from lsc_engine.report.report import PAGE, write_index, write_report
 from lsc_engine.report.study_data import collect, read_back, values_of
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import find_study, list_studies
-from lsc_engine.studies.prepare import look_at_study
+from lsc_engine.studies.prepare import plan_actions
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 
@@ -253,7 +253,7 @@ def test_trained_study_tells_tries_stages_and_cost(trained: Path, tmp_path: Path
     plan = plan_study(trained.parent / "means.toml").tuned(
         {name: [{"optimizer.lr": rate}] for name, rate in rates.items()}
     )
-    assert {run.action for run in look_at_study(plan, trained)} == {"done"}
+    assert {run.action for run in plan_actions(plan, trained)} == {"done"}
 
 
 def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lsc_engine.runs.files import UnreadableError
+from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.runs.read.embeddings import (
     MOST_KEPT,
     Angles,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.runs.files import UnreadableError
+from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.runs.metrics import parsing as rows
 from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_last, read_metrics
 from lsc_engine.runs.metrics.writer import MetricsLog, format_line

@@ -8,7 +8,7 @@ import pytest
 
 from lsc_engine.config import RunPlan, plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
-from lsc_engine.studies.prerequisites import missing_runs
+from lsc_engine.studies.checks import missing_prerequisites
 
 BASE = """
 [data]
@@ -30,7 +30,7 @@ def plan(root: Path, *lines: str, name: str = "own") -> RunPlan:
 
 
 def sentences(root: Path, *lines: str) -> list[str]:
-    return missing_runs([plan(root, *lines).config], (), root / "runs")
+    return missing_prerequisites([plan(root, *lines).config], (), root / "runs")
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_a_run_that_is_not_there_is_named_with_its_command(
 
 def test_a_planned_run_is_not_looked_for_and_one_that_has_begun_needs_no_weights(tmp_path: Path) -> None:
     config = plan(tmp_path, 'start_from = "t/ce/seed-0"').config
-    assert missing_runs([config], ("t/ce/seed-0",), tmp_path / "runs") == []
-    assert missing_runs([config], (), tmp_path / "runs", begun=True) == []
+    assert missing_prerequisites([config], ("t/ce/seed-0",), tmp_path / "runs") == []
+    assert missing_prerequisites([config], (), tmp_path / "runs", begun=True) == []
 
 
 def test_what_a_run_that_is_there_lacks_is_told(tmp_path: Path, teacher: RunPlan) -> None:

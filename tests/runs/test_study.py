@@ -10,7 +10,7 @@ import pytest
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.settings import differing, settings_of
-from lsc_engine.studies.prepare import create_study, look_at_study
+from lsc_engine.studies.prepare import create_study, plan_actions
 
 from .conftest import Settings
 
@@ -46,7 +46,7 @@ def end(folder: Path, state: str) -> None:
 
 
 def test_the_same_command_goes_on(tmp_path: Path) -> None:
-    assert [r.action for r in look_at_study(plan(0, 1), tmp_path)] == ["new"] * 4
+    assert [r.action for r in plan_actions(plan(0, 1), tmp_path)] == ["new"] * 4
     assert list(tmp_path.iterdir()) == []
     runs = create_study(plan(0, 1), tmp_path, {"command": "x"})
     end(runs[0].folder, "finished")
@@ -54,7 +54,7 @@ def test_the_same_command_goes_on(tmp_path: Path) -> None:
     end(runs[2].folder, "diverged")
     assert [r.action for r in create_study(plan(0, 1), tmp_path, {})] == ["done", "resume", "done", "resume"]
     with RunWriter.open(runs[3].folder, device="cpu", total_steps=1, echo=False) as writer:
-        assert look_at_study(plan(0, 1), tmp_path)[3].action == "busy"
+        assert plan_actions(plan(0, 1), tmp_path)[3].action == "busy"
         writer.finish("finished", 0)
     assert [r.action for r in create_study(plan(0, 1, 2, variants=("a",)), tmp_path, {})] == ["done", "resume", "new"]
 
@@ -85,7 +85,7 @@ def test_foreign_folders_and_names_that_climb_are_refused(tmp_path: Path) -> Non
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "s2").symlink_to(tmp_path.parent)
     with pytest.raises(UsageError, match="through a link"):
-        look_at_study(PlanOf("s2", (Planned(Settings(study="s2")),)), tmp_path)
+        plan_actions(PlanOf("s2", (Planned(Settings(study="s2")),)), tmp_path)
 
 
 def test_differing_settings_only() -> None:

@@ -155,7 +155,7 @@ def test_a_status_is_changed_only_where_nobody_may_write_the_run(make_run: MakeR
         elsewhere(folder, state="running")
         aged(folder, seconds)
         assert control.enqueue(folder, 1, process.this_process()).state == "running"
-        assert control.settle(folder, "failed", 1, "no").state == "running"
+        assert control.record_exit(folder, "failed", 1, "no").state == "running"
 
 
 def test_a_copied_folder_does_not_prove_that_its_writer_is_gone(make_run: MakeRun, tmp_path: Path) -> None:
@@ -228,4 +228,4 @@ def test_a_finished_run_is_not_begun_again(make_run: MakeRun) -> None:
     with pytest.raises(LscError, match="is finished"):
         RunWriter.open(folder, device="cpu", total_steps=5, echo=False)
     assert control.enqueue(folder, 1, process.this_process()).state == "finished"
-    assert control.settle(folder, "failed", 1, "late").state == "finished"
+    assert control.record_exit(folder, "failed", 1, "late").state == "finished"

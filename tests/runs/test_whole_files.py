@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsc_engine.runs.files import whole_file, write_whole
+from lsc_engine.common.safe_io import whole_file, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -40,7 +40,7 @@ def test_what_fails_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path:
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("old")
     program = (
-        "import resource, sys, signal\nfrom pathlib import Path\nfrom lsc_engine.runs.files import write_whole\n"
+        "import resource, sys, signal\nfrom pathlib import Path\nfrom lsc_engine.common.safe_io import write_whole\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (1000, {resource.RLIM_INFINITY}))\n"
         "try:\n    write_whole(Path(sys.argv[1]), 'x' * 5000)\nexcept OSError as error:\n    print(error.strerror)\n"

@@ -20,7 +20,8 @@ from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control
-from lsc_engine.studies.runner import Job, Slot, Waiting, exit_code, run_in_turn, run_spread
+from lsc_engine.studies.prepare import StudyRun
+from lsc_engine.studies.runner import Slot, Waiting, exit_code, run_parallel, run_sequential
 from lsc_engine.training.signals import Signals
 from tests.waiting import wait_until
 
@@ -47,48 +48,61 @@ LONG = 'train.duration = "100000 epochs"'
 SLOTS = [Slot("place 0", "cpu", {"OMP_NUM_THREADS": "1"}), Slot("place 1", "cpu", {"OMP_NUM_THREADS": "1"})]
 
 
-class Told:
-    """What the scheduler says, in order; `on_look` is called with every look."""
+class Shown:
+    """What the scheduler shows, in order; `on_update` is called with every update, `on_note` with every note."""
 
-    def __init__(self, on_look: Callable[[Job], None] = lambda job: None) -> None:
-        self.begun: dict[str, str] = {}
+    prints_logs = False
+
+    def __init__(
+        self, on_update: Callable[[str], None] = lambda name: None, on_note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.begun: list[str] = []
         self.ended: dict[str, str] = {}
+        self.notes: list[str] = []
         self.together = 0
-        self._on_look = on_look
+        self._on_update, self._on_note = on_update, on_note
 
-    def begin(self, job: Job, place: str) -> None:
-        self.begun[job.id] = place
-        self.together = max(self.together, len(self.begun) - len(self.ended))
+    def begin(self, name: str) -> None:
+        self.begun.append(name)
+        self.together = max(self.together, len(set(self.begun) - set(self.ended)))
 
-    def look(self, job: Job) -> None:
-        self._on_look(job)
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        self._on_update(name)
 
-    def end(self, job: Job, state: str, why: str = "") -> None:
-        self.ended[job.id] = state
+    def end(self, name: str, state: str, message: str) -> None:
+        self.ended[name] = state
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._on_note(text)
 
 
-def study(root: Path, variants: str) -> list[Job]:
+def study(root: Path, variants: str) -> list[StudyRun]:
     file = root / "s.toml"
     file.write_text(PRESET + variants)
     plan = plan_study(file)
-    return [Job(run.id, create_run(root / "runs" / run.id, run.config, {}), run.needs) for run in plan.runs]
+    return [
+        StudyRun(run.id, create_run(root / "runs" / run.id, run.config, {}), run.config, run.needs) for run in plan.runs
+    ]
 
 
 def variant(name: str, *lines: str) -> str:
     return "\n".join(["[[variants]]", f'name = "{name}"', *lines, ""])
 
 
-def spread(root: Path, jobs: list[Job], told: Told, signals: Signals | None = None) -> dict[str, str]:
-    return run_spread(jobs, SLOTS, [], signals or Signals(), root / "runs", told)
+def spread(root: Path, jobs: list[StudyRun], shown: Shown, signals: Signals | None = None) -> dict[str, str]:
+    return run_parallel(jobs, SLOTS, [], signals or Signals(), root / "runs", shown)
 
 
-def kill_once_running(folder: Path) -> Callable[[Job], None]:
-    def look(job: Job) -> None:
+def kill_once_running(folder: Path) -> Callable[[str], None]:
+    def look(name: str) -> None:
         status = open_run(folder).status()
-        if job.folder == folder and status.state == "running":
+        if folder.is_relative_to(folder.parents[2] / name) and status.state == "running":
             assert status.pid is not None
             assert status.pid != os.getpid()
-            os.kill(status.pid, signal.SIGKILL)
+            # A last look comes after its end.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status.pid, signal.SIGKILL)
 
     return look
 
@@ -99,20 +113,19 @@ def test_slots_are_filled_needs_come_first_and_a_killed_worker_stops_nobody_else
                  + variant("after-killed", 'needs = "killed"', "model.dim = 10"))  # fmt: skip
     ids = {job.folder.parent.name: job.id for job in jobs}
     killed = tmp_path / "runs" / ids["killed"]
-    told = Told(kill_once_running(killed))
-    states = spread(tmp_path, jobs, told)
+    shown = Shown(kill_once_running(killed))
+    states = spread(tmp_path, jobs, shown)
 
     want = {"a": "finished", "b": "finished", "killed": "failed", "after-b": "finished", "after-killed": "failed"}
-    assert states == {ids[name]: state for name, state in want.items()} == told.ended
+    assert states == {ids[name]: state for name, state in want.items()} == shown.ended
     for name, state in want.items():
         assert open_run(tmp_path / "runs" / ids[name]).status().shown_state == state
     assert "killed by signal 9" in open_run(killed).status().message
     assert ids["killed"] in open_run(tmp_path / "runs" / ids["after-killed"]).status().message
-    assert set(told.begun) == set(ids.values()) - {ids["after-killed"]}
-    assert set(told.begun.values()) == {"place 0", "place 1"}
-    assert told.together == 2
-    assert list(told.begun).index(ids["after-b"]) > list(told.begun).index(ids["b"])
-    assert exit_code(states.values(), Signals()) == 1
+    assert set(shown.begun) == set(ids.values()) - {ids["after-killed"]}
+    assert shown.together == 2
+    assert shown.begun.index(ids["after-b"]) > shown.begun.index(ids["b"])
+    assert exit_code(states.values(), None) == 1
 
 
 def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Path) -> None:
@@ -124,18 +137,18 @@ def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Pat
         signals.stop = signal.SIGTERM
 
     threading.Thread(target=when_both_run, daemon=True).start()
-    states = spread(tmp_path, jobs, Told(), signals)
+    states = spread(tmp_path, jobs, Shown(), signals)
     assert states == {jobs[0].id: "stopped", jobs[1].id: "stopped"}
     for job in jobs[:2]:
         assert open_run(job.folder).checkpoints()
         assert open_run(job.folder).status().exit_code == 143
     assert open_run(jobs[2].folder).status().state == "queued"
-    assert exit_code(states.values(), signals) == 143
+    assert exit_code(states.values(), signals.stop) == 143
 
 
 def test_a_worker_that_cannot_start_leaves_a_failed_run_that_says_why(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a"))
-    states = run_spread(jobs, SLOTS, ["--plugin", "missing.py"], Signals(), tmp_path / "runs", Told())
+    states = run_parallel(jobs, SLOTS, ["--plugin", "missing.py"], Signals(), tmp_path / "runs", Shown())
     assert states == {jobs[0].id: "failed"}
     assert open_run(jobs[0].folder).status().state == "failed"
     assert "missing.py is not a file" in (jobs[0].folder / "log.txt").read_text()
@@ -145,18 +158,16 @@ def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> 
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8"))
     requests.request(jobs[1].folder, "stop")
     trained: list[str] = []
-    told: list[tuple[str, str]] = []
+    shown = Shown()
 
-    def execute(job: Job) -> str:
+    def execute(job: StudyRun) -> str:
         trained.append(job.id)
-        return control.settle(job.folder, "finished", 0, "").state
+        return control.record_exit(job.folder, "finished", 0, "").state
 
-    states = run_in_turn(
-        jobs, execute, Signals(), tmp_path / "runs", lambda job, state, _: told.append((job.id, state))
-    )
+    states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown)
     assert trained == [jobs[0].id]
     assert states == {jobs[0].id: "finished", jobs[1].id: "stopped"}
-    assert told == [(jobs[1].id, "stopped")]
+    assert (shown.begun, shown.ended[jobs[1].id]) == ([jobs[0].id], "stopped")
     assert open_run(jobs[1].folder).status().state == "stopped"
     assert not requests.pending(jobs[1].folder)
 
@@ -200,21 +211,21 @@ def writing(folder: Path) -> Iterator[Callable[[str], None]]:
 def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8"))
     trained: list[str] = []
-    told: dict[str, str] = {}
+    shown = Shown()
 
-    def execute(job: Job) -> str:
+    def execute(job: StudyRun) -> str:
         trained.append(job.id)
-        return control.settle(job.folder, "finished", 0, "").state
+        return control.record_exit(job.folder, "finished", 0, "").state
 
     with writing(jobs[0].folder):
-        states = run_in_turn(
-            jobs, execute, Signals(), tmp_path / "runs", lambda job, state, why: told.update({job.id: why})
-        )
+        states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown)
         assert open_run(jobs[0].folder).status().state == "running"
     assert trained == [jobs[1].id]
     assert states == {jobs[0].id: ELSEWHERE, jobs[1].id: "finished"}
-    assert re.search(r"pid \d+ on \S+ trains it: running at step 0 of 7, last sign of life \d+ s ago", told[jobs[0].id])
-    assert exit_code(states.values(), Signals()) == 1
+    assert len(shown.notes) == 1
+    who = r"pid \d+ on \S+ trains it: running at step 0 of 7, last sign of life \d+ s ago"
+    assert re.match(f"{jobs[0].id}: {who}", shown.notes[0])
+    assert exit_code(states.values(), None) == 1
 
 
 @pytest.mark.parametrize(
@@ -233,50 +244,43 @@ def test_a_run_waits_for_what_it_needs_of_another_process(
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'needs = "a"', "model.dim = 8")
                  + variant("c", "model.dim = 9"))  # fmt: skip
     trained: list[str] = []
-    said: list[str] = []
 
-    def execute(job: Job) -> str:
+    def execute(job: StudyRun) -> str:
         trained.append(job.folder.parent.name)
-        return control.settle(job.folder, "finished", 0, "").state
+        return control.record_exit(job.folder, "finished", 0, "").state
 
     with writing(jobs[0].folder) as end:
-
-        def tell(text: str) -> None:
-            said.append(text)
-            end(word)
-
-        states = run_in_turn(
-            jobs, execute, Signals(), tmp_path / "runs", lambda *told: None, Waiting(patient=patient, tell=tell)
-        )
+        shown = Shown(on_note=lambda text: end(word))
+        waiting = Waiting(patient=patient)
+        states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown, waiting)
     assert states == {f"s/{name}/seed-0": state for name, state in want.items()}
     # What needs nobody is trained first, and nothing while its need goes on elsewhere.
     assert trained == ["c", *(["a"] if not word else []), *(["b"] if want["a"] == "finished" else [])]
-    assert len(said) == 1
-    assert "s/a/seed-0: pid" in said[0]
-    assert "waiting for it" in said[0]
+    assert len(shown.notes) == 1
+    assert "s/a/seed-0: pid" in shown.notes[0]
+    assert "waiting for it" in shown.notes[0]
 
 
 def test_waiting_ends_with_a_signal(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a"))
     signals = Signals()
 
-    def tell(text: str) -> None:
+    def stop(text: str) -> None:
         signals.stop = signal.SIGTERM
 
     with writing(jobs[0].folder):
-        waiting = Waiting(patient=True, tell=tell)
-        states = run_in_turn(jobs, lambda job: "", signals, tmp_path / "runs", lambda *told: None, waiting)
+        shown, waiting = Shown(on_note=stop), Waiting(patient=True)
+        states = run_sequential(jobs, lambda job: "", signals, tmp_path / "runs", shown, waiting)
         assert open_run(jobs[0].folder).status().state == "running"
     assert states == {}
-    assert exit_code(states.values(), signals) == 143
+    assert exit_code(states.values(), signals.stop) == 143
 
 
 def test_slots_wait_for_what_another_process_trains(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'start_from = "@a"', "model.dim = 7"))
-    told = Told()
     with writing(jobs[0].folder) as end:
-        waiting = Waiting(tell=lambda text: end(""))
-        states = run_spread(jobs, SLOTS, [], Signals(), tmp_path / "runs", told, waiting)
+        shown = Shown(on_note=lambda text: end(""))
+        states = run_parallel(jobs, SLOTS, [], Signals(), tmp_path / "runs", shown)
     assert states == {job.id: "finished" for job in jobs}
     assert open_run(jobs[0].folder).status().attempt == 2
     assert "attempt 1 ended without a record in state running" in open_run(jobs[0].folder).status().earlier

@@ -11,11 +11,11 @@ from typing import Any
 
 from lsc_engine.analysis.claims import CHECKS
 from lsc_engine.analysis.quantities import UNITS, quantity
+from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
 from lsc_engine.config.reporting import BenchReport
 from lsc_engine.report import figures
 from lsc_engine.report.markdown import bullets, md, plain, table
 from lsc_engine.report.page import Page
-from lsc_engine.runs.files import UnreadableError, read_json, replace_json
 from lsc_engine.runs.read.studies import Study
 
 

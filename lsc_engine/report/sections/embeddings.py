@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.report import figures
 from lsc_engine.report.markdown import plain
 from lsc_engine.report.page import Page
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.runs.files import UnreadableError
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.read.run import Run
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, read_json, replace_json
+from lsc_engine.common.safe_io import UnreadableError, blocks, fsync_folder, opened, read_json, replace_json
 from lsc_engine.runs.folder.layout import CHECKPOINTS
 
 MANIFEST = "manifest.json"
@@ -36,7 +36,8 @@ def step_name(step: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder. `problem` is a sentence when it is unfinished or its manifest cannot be read."""
+    """A checkpoint folder: the size and sha256 of each file, and what else its manifest holds. `problem` is a sentence
+    if it is unfinished or its manifest cannot be read."""
 
     path: Path
     step: int
@@ -57,42 +58,34 @@ class Checkpoint:
 
 
 def sha256_file(path: Path) -> tuple[int, str]:
-    """Size and sha256 of a regular file. UnreadableError when it cannot be read."""
-    descriptor = open_regular(path)
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        while block := os.read(descriptor, 1 << 20):
+    """Size and sha256 of a regular file. UnreadableError if it cannot be read."""
+    digest, size = hashlib.sha256(), 0
+    with opened(path) as descriptor:
+        for block in blocks(descriptor):
             digest.update(block)
             size += len(block)
-    except OSError as error:
-        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
     return size, digest.hexdigest()
 
 
-def fsync_file(path: Path) -> None:
-    """Flush a file to the disk. Raises OSError."""
+def _flush_and_hash(path: Path) -> dict[str, Any]:
+    """Flush a file to the disk; its size and sha256. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _hashed(path: Path) -> tuple[int, str]:
     try:
-        return sha256_file(path)
+        size, digest = sha256_file(path)
     except UnreadableError as error:
         raise OSError(errno.EIO, str(error)) from None
+    return {"size": size, "sha256": digest}
 
 
 @contextlib.contextmanager
 def new_checkpoint(
     run_folder: Path, step: int, extra: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None
 ) -> Iterator[Path]:
-    """A fresh folder to write a checkpoint's files into; it takes its name only when it is whole and on the disk.
+    """A fresh folder to write a checkpoint's files into; it gets its name only when it is whole and on the disk.
 
     On leaving the block: every file is flushed and hashed, the manifest written last (with `extra` beside the
     files), the folder renamed to `step-<step>`. If the block or the disk fails, nothing of it stays. Raises
@@ -102,26 +95,22 @@ def new_checkpoint(
     parent.mkdir(exist_ok=True)
     check()
     sweep(run_folder)
+    final, old = parent / step_name(step), parent / f".old-{step_name(step)}"
     fresh = parent / f".new-{step_name(step)}-{secrets.token_hex(4)}"
     fresh.mkdir()
     try:
         yield fresh
-        files: dict[str, dict[str, Any]] = {}
-        for path in sorted(fresh.iterdir()):
-            fsync_file(path)
-            size, digest = _hashed(path)
-            files[path.name] = {"size": size, "sha256": digest}
+        files = {path.name: _flush_and_hash(path) for path in sorted(fresh.iterdir())}
         replace_json(fresh / MANIFEST, {**(extra or {}), "step": step, "written": time.time(), "files": files})
         check()
-        final = parent / step_name(step)
         # A damaged checkpoint of the same step gives way; a good one is the same training state, written again.
         if final.exists():
-            os.rename(final, parent / f".old-{step_name(step)}")
+            os.rename(final, old)
         os.rename(fresh, final)
         fsync_folder(parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(parent / f".old-{step_name(step)}", ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def sweep(run_folder: Path) -> None:
@@ -148,8 +137,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(listed, dict) or not 0 < len(listed) <= _MAX_FILES or manifest.get("step") != step:
         return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} does not belong to this checkpoint")
     files: dict[str, tuple[int, str]] = {}
-    for name, facts in listed.items():
-        size, digest = (facts.get("size"), facts.get("sha256")) if isinstance(facts, dict) else (None, None)
+    for name, entry in listed.items():
+        size, digest = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
         if not _FILE.fullmatch(name) or type(size) is not int or not isinstance(digest, str):
             return Checkpoint(path, step, problem=f"{path.name}: {MANIFEST} is damaged")
         files[name] = (size, digest)
@@ -157,7 +146,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def verify(checkpoint: Checkpoint) -> str | None:
-    """None when every file has the size and sha256 of the manifest; otherwise a sentence with the first fault."""
+    """None if every file has the size and sha256 of the manifest; otherwise a sentence with the first fault."""
     if checkpoint.problem is not None:
         return checkpoint.problem
     for name, (size, digest) in checkpoint.files.items():
@@ -174,24 +163,24 @@ def verify(checkpoint: Checkpoint) -> str | None:
 
 def list_checkpoints(run_folder: Path) -> list[Checkpoint]:
     """The checkpoints of a run in rising order of steps, unfinished and damaged ones included; nothing hashed."""
+    parent = Path(run_folder) / CHECKPOINTS
     try:
-        with os.scandir(Path(run_folder) / CHECKPOINTS) as entries:
+        with os.scandir(parent) as entries:
             names = [e.name for e in entries if _STEP.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-    found = [read_checkpoint(Path(run_folder) / CHECKPOINTS / name) for name in names]
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+    return sorted((read_checkpoint(parent / name) for name in names), key=lambda checkpoint: checkpoint.step)
 
 
 def newest_good(run_folder: Path, at: int | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint whose hashes hold (the one of step `at` only, where given), and a sentence for each newer
-    one that was passed over."""
-    faults: list[str] = []
+    """The newest checkpoint whose hashes hold (with `at`, only that of this step), and a sentence for each newer one
+    that was passed over."""
+    problems: list[str] = []
     for checkpoint in reversed(list_checkpoints(run_folder)):
         if at is not None and checkpoint.step != at:
             continue
-        fault = verify(checkpoint)
-        if fault is None:
-            return checkpoint, faults
-        faults.append(fault)
-    return None, faults
+        problem = verify(checkpoint)
+        if problem is None:
+            return checkpoint, problems
+        problems.append(problem)
+    return None, problems

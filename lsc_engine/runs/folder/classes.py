@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsc_engine.runs.files import UnreadableError, read_json, replace_file
+from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
 from lsc_engine.runs.folder.layout import CLASSES
 
 _MOST_BYTES = 256 << 20

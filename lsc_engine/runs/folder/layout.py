@@ -11,8 +11,11 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
+from lsc_engine.common import ids
+from lsc_engine.common.ids import NAME, name_fault, study_fault
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import user_path
 
@@ -31,32 +34,24 @@ TRASH = ".trash"
 # The study of the tries of [tune] of a study: NAME.tune.
 TRIES = ".tune"
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9=._+-]*")
 SEED = re.compile(r"seed-(0|[1-9][0-9]{0,18})")
 SHORT_MIN = 4
-MAX_NAME = 200
 MAX_RUNS = 100_000
-# Folders of a name that is not allowed are looked into, but only into so many.
-_QUICK = 50
+# How many folders within one whose name is not allowed are searched for runs.
+_MAX_SEARCHED = 50
 
 
 def check_name(name: str, what: str) -> str:
-    """`name` if it may be a file name of ours; UsageError with the rule otherwise."""
-    if not NAME.fullmatch(name) or len(name) > MAX_NAME:
-        raise UsageError(
-            f'{what} {name!r} is not allowed: letters, digits and "=._+-", beginning with a letter or digit, '
-            f"at most {MAX_NAME} characters"
-        )
+    """`name` if it may name a study, a variant or a view; UsageError with the rule otherwise."""
+    if (fault := name_fault(name)) is not None:
+        raise UsageError(f"{what}: {fault}")
     return name
 
 
 def check_study(study: str) -> str:
     """`study` if it is a name or folder/name; UsageError otherwise."""
-    parts = study.split("/")
-    if len(parts) > 2:
-        raise UsageError(f"study {study!r} is not allowed: at most one slash, as in folder/name")
-    for part in parts:
-        check_name(part, "study")
+    if (fault := study_fault(study)) is not None:
+        raise UsageError(f"study: {fault}")
     return study
 
 
@@ -64,7 +59,7 @@ def run_id(study: str, variant: str, seed: int) -> str:
     """`study/variant/seed-N`; UsageError for names that are not allowed."""
     if seed < 0:
         raise UsageError(f"seed {seed} is not allowed: a whole number from 0")
-    return f"{check_study(study)}/{check_name(variant, 'variant')}/seed-{seed}"
+    return ids.run_id(check_study(study), check_name(variant, "variant"), seed)
 
 
 def split_id(identifier: str) -> tuple[str, str, int]:
@@ -73,9 +68,7 @@ def split_id(identifier: str) -> tuple[str, str, int]:
     seed = SEED.fullmatch(parts[-1])
     if not 3 <= len(parts) <= 4 or seed is None:
         raise UsageError(f"{identifier!r} is not a run id: study/variant/seed-0")
-    check_study("/".join(parts[:-2]))
-    check_name(parts[-2], "variant")
-    return "/".join(parts[:-2]), parts[-2], int(seed[1])
+    return check_study("/".join(parts[:-2])), check_name(parts[-2], "variant"), int(seed[1])
 
 
 class LinkError(UsageError):
@@ -111,8 +104,8 @@ def _lies_in(path: str, top: str) -> bool:
 def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     """The real folders that what lies behind a link may lie in, and a clause on why it is not followed, "" where it is.
 
-    A link may lead to another folder of `tops`, and anywhere where the user of this process or root has made it: it is
-    theirs to say where their runs lie. That of another user may be a trap.
+    A link may lead to another folder of `tops`, and anywhere if the user of this process or root has made it: they
+    decide where their runs lie. A link of another user may be a trap.
     """
     target = _real(link)
     if not os.path.isdir(target):
@@ -165,23 +158,23 @@ def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
 
 
 def _holds_runs(folder: Path, depth: int = 3) -> bool:
-    """Whether files of a run lie in a folder of a name that is not allowed, as far as a quick look tells."""
+    """Whether files of a run lie in a folder whose name is not allowed, as far as a short search finds out."""
     try:
         names, others, files = _entries(folder)
     except OSError:
         return False
-    below = [folder / name for name in (*names, *others)[:_QUICK] if not (folder / name).is_symlink()]
+    below = [folder / name for name in (*names, *others)[:_MAX_SEARCHED] if not (folder / name).is_symlink()]
     return files or (depth > 0 and any(_holds_runs(path, depth - 1) for path in below))
 
 
-def walk(root: Path, passed: list[str] | None = None) -> Iterator[tuple[str, Path]]:
+def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Path]]:
     """Run ids and folders below `root`, in order, at most `MAX_RUNS`.
 
-    A folder counts as a run by its place and name (study/variant/seed-N), so that damaged runs are seen too. `passed`
-    gets a sentence for everything that may hold runs and is passed over: links that are not followed, folders that
-    cannot be read, and runs in places or of names that are none.
+    A folder counts as a run by its place and name (study/variant/seed-N), so that damaged runs are listed too.
+    `skipped` gets a sentence for everything that may hold runs and is passed over: links that are not followed, folders
+    that cannot be read, and runs in other places or under names that are not allowed.
     """
-    found, told = 0, passed if passed is not None else []
+    found, sentences = 0, skipped if skipped is not None else []
     pending: list[tuple[str, tuple[str, ...]]] = [("", (_real(root),))]
     while pending:
         prefix, tops = pending.pop()
@@ -190,13 +183,13 @@ def walk(root: Path, passed: list[str] | None = None) -> Iterator[tuple[str, Pat
             names, others, files = _entries(root / prefix)
         except OSError as error:
             if prefix:
-                told.append(f"{prefix} cannot be read: {error.strerror}")
+                sentences.append(f"{prefix} cannot be read: {error.strerror}")
             continue
         if files:
-            told.append(f"{prefix or root} has the files of a run, but runs lie in study/variant/seed-N")
-        if passed is not None:
+            sentences.append(f"{prefix or root} has the files of a run, but runs lie in study/variant/seed-N")
+        if skipped is not None:
             rule = 'letters, digits and "=._+-", beginning with a letter or digit'
-            told += [
+            sentences += [
                 f"{prefix}/{name}".lstrip("/") + f" has runs, but its name is not allowed: {rule}"
                 for name in others
                 if _holds_runs(root / prefix / name)
@@ -209,7 +202,7 @@ def walk(root: Path, passed: list[str] | None = None) -> Iterator[tuple[str, Pat
                 within, why = _through(path, tops)
                 if why:
                     if not os.path.isfile(path):
-                        told.append(f"{relative} {why}")
+                        sentences.append(f"{relative} {why}")
                     continue
             if depth >= 2 and SEED.fullmatch(name):
                 yield relative, path
@@ -226,18 +219,15 @@ def digest(identifier: str) -> str:
     return hashlib.sha256(identifier.encode("utf-8", "replace")).hexdigest()
 
 
-def _first_difference(one: str, other: str) -> int:
+def _shared_length(one: str, other: str) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), len(one))
 
 
 def short_ids(identifiers: Iterable[str]) -> dict[str, str]:
     """Per run id the first hex digits of its sha256, at least four and as many as tell them apart."""
-    digests = sorted((digest(i), i) for i in set(identifiers))
-    short: dict[str, str] = {}
-    for position, (hashed, identifier) in enumerate(digests):
-        length = SHORT_MIN
-        for neighbour in digests[max(position - 1, 0) : position + 2]:
-            if neighbour[1] != identifier:
-                length = max(length, _first_difference(hashed, neighbour[0]) + 1)
-        short[identifier] = hashed[:length]
-    return short
+    digests = sorted((digest(identifier), identifier) for identifier in set(identifiers))
+    shared = [_shared_length(one, other) for (one, _), (other, _) in pairwise(digests)]
+    return {
+        identifier: hashed[: max(SHORT_MIN, before + 1, after + 1)]
+        for (hashed, identifier), before, after in zip(digests, [0, *shared], [*shared, 0], strict=True)
+    }

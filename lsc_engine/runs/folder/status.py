@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.runs.files import UnreadableError, number_of, open_regular, parse_json, read_dated, replace_file
+from lsc_engine.common.safe_io import UnreadableError, number_of, opened, parse_json, read_dated, replace_file
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import LOCK, STATUS
 from lsc_engine.runs.folder.process import Identity
@@ -163,46 +163,36 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 2**63 else None
 
 
+def _text(value: Any) -> str:
+    return value[:_MAX_TEXT] if isinstance(value, str) else ""
+
+
 def _numbers(value: Any) -> dict[str, float]:
     """A table of values; null stands for one that is not finite."""
-    if not isinstance(value, dict):
-        return {}
-    table: dict[str, float] = {}
-    for name, item in list(value.items())[:_MAX_METRICS]:
-        number = math.nan if item is None else number_of(item)
-        if number is not None and len(name) <= 200:
-            table[name] = number
-    return table
+    items = list(value.items())[:_MAX_METRICS] if isinstance(value, dict) else []
+    found = {name: math.nan if item is None else number_of(item) for name, item in items if len(name) <= 200}
+    return {name: number for name, number in found.items() if number is not None}
 
 
-_TEXTS = ("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message", "earlier")
-_TIMES = ("epoch", "heartbeat", "pace", "step_seconds", "eta", "started")
-_COUNTS = ("pid", "total_steps")
+# How each field is read from a file that may hold anything; what has a wrong type is as in a new status.
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message", "earlier"), _text),
+    **dict.fromkeys(("epoch", "heartbeat", "pace", "step_seconds", "eta", "started"), number_of),
+    **dict.fromkeys(("pid", "total_steps"), _count),
+    **dict.fromkeys(("step", "attempt"), lambda value: _count(value) or 0),
+    **dict.fromkeys(("seconds", "pid_start"), lambda value: number_of(value) or 0.0),
+    **dict.fromkeys(("metrics", "best"), _numbers),
+    "exit_code": lambda value: value if type(value) is int and abs(value) < 2**31 else None,
+}
 
 
 def status_from(document: dict[str, Any], changed: float | None = None) -> Status:
-    """A Status from untrusted JSON: fields of a wrong type are left at their defaults; an unknown state is
-    `unreadable` with a sentence."""
-    values: dict[str, Any] = {"changed": changed}
-    for name in _TEXTS:
-        if isinstance(document.get(name), str):
-            values[name] = document[name][:_MAX_TEXT]
-    for name in _TIMES:
-        values[name] = number_of(document.get(name))
-    for name in _COUNTS:
-        values[name] = _count(document.get(name))
-    for name in ("step", "attempt"):
-        values[name] = _count(document.get(name)) or 0
-    for name in ("seconds", "pid_start"):
-        values[name] = number_of(document.get(name)) or 0.0
-    code = document.get("exit_code")
-    values["exit_code"] = code if type(code) is int and abs(code) < 2**31 else None
-    values["metrics"], values["best"] = _numbers(document.get("metrics")), _numbers(document.get("best"))
+    """A Status from untrusted JSON; an unknown state is `unreadable` with a sentence."""
+    values = {name: parse(document.get(name)) for name, parse in _PARSERS.items()}
     state = document.get("state")
     if state not in STATES:
-        values["message"] = f"{STATUS}: state {str(state)[:40]!r} is unknown"
-        return Status(**values)
-    return Status(state=state, **values)
+        state, values["message"] = UNREADABLE, f"{STATUS}: state {str(state)[:40]!r} is unknown"
+    return Status(state=state, changed=changed, **values)
 
 
 def read_status(folder: Path) -> Status:
@@ -220,33 +210,27 @@ def read_status(folder: Path) -> Status:
 
 
 def signed_at(folder: Path) -> float | None:
-    """When the lock file was last touched; None where there is none, or one that nobody has held yet."""
+    """When the lock file was last touched; None if there is none, or one that nobody has held yet."""
     try:
-        descriptor = open_regular(folder / LOCK)
+        with opened(folder / LOCK) as descriptor:
+            found = os.fstat(descriptor)
     except UnreadableError:
         return None
-    try:
-        found = os.fstat(descriptor)
-        return found.st_mtime if found.st_size else None
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    return found.st_mtime if found.st_size else None
 
 
 def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
     """Replace status.json in one step. Raises OSError."""
-    document = {name: getattr(status, name) for name in _WRITTEN}
-    for table in ("metrics", "best"):
-        finite = {name: value if math.isfinite(value) else None for name, value in document[table].items()}
-        document[table] = finite
-    for name, value in document.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            document[name] = None
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: finite(item) for name, item in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
     # One line a field: json indents by Python, ten times as slowly, and a small run writes this every second.
     lines = [
-        f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-        for name, value in document.items()
+        f" {json.dumps(name)}: {json.dumps(finite(getattr(status, name)), ensure_ascii=False, allow_nan=False)}"
+        for name in _WRITTEN
     ]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     replace_file(folder / STATUS, text.encode("utf-8", "backslashreplace"), durable=durable)

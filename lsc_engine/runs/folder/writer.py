@@ -1,8 +1,8 @@
 """The one writer of a run folder: metrics, status, log and requests. Also how a run folder is created.
 
 Nothing here raises into training because a disk is full: what could not be written is kept, tried again with the next
-line or heartbeat, and said in the status message. Before anything is written the writer looks whether the run is still
-its own: LostRunError where another process has taken it over, and then nothing is written any more.
+line or heartbeat, and shown in the status message. Before anything is written the writer checks that the run is still
+its own: LostRunError if another process has taken it over, and then nothing is written any more.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from lsc_engine.common.safe_io import UnreadableError, fsync_folder, read_json, read_tail, replace_file, replace_json
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs.files import UnreadableError, fsync_folder, open_regular, read_json, replace_file, replace_json
 from lsc_engine.runs.folder import checkpoints, process, requests
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SOURCE, run_id
 from lsc_engine.runs.folder.lock import PULSE, LostRunError, RunLock
@@ -31,6 +31,9 @@ from lsc_engine.runs.folder.status import ENDED, STATUS_FIELDS, Status, read_sta
 from lsc_engine.runs.metrics.parsing import parse_line
 from lsc_engine.runs.metrics.writer import MetricsLog, format_line
 from lsc_engine.userpaths import user_name
+
+if TYPE_CHECKING:
+    from lsc_engine.config import RunConfig
 
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 16 << 10
@@ -45,19 +48,7 @@ class FinishedError(UsageError):
     """Another process has finished this run meanwhile."""
 
 
-class RunSettings(Protocol):
-    """What is needed of the settings of one run (config.RunConfig)."""
-
-    @property
-    def study(self) -> str: ...
-    @property
-    def variant(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    def to_toml(self) -> str: ...
-
-
-def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> Path:
+def create_run(folder: Path, config: RunConfig, source: Mapping[str, Any]) -> Path:
     """Create the run folder in state `queued`: whole or not at all. Returns the folder.
 
     UsageError when the folder exists and is not empty, or comes to be so meanwhile, or its place is not that of the
@@ -98,24 +89,21 @@ def create_run(folder: Path, config: RunSettings, source: Mapping[str, Any]) -> 
 class RunWriter:
     """Writes one run folder while this process trains the run. Use `RunWriter.open`."""
 
-    def __init__(self, folder: Path, lock: RunLock, status: Status, *, seconds_before: float, echo: bool) -> None:
+    def __init__(self, folder: Path, lock: RunLock, status: Status, *, echo: bool) -> None:
         self.folder = folder
         self._lock = lock
         self._status = status
-        self._seconds_before = seconds_before
+        self._text = status.message
         self._echo = echo
-        self._began = time.monotonic()
+        self._began, self._seconds_before = time.monotonic(), status.seconds
         self._log = MetricsLog(folder / METRICS)
         self._troubles: dict[str, str] = {}
-        self._text = status.message
-        self._last_beat = -math.inf
-        self._beat_cost = 0.0
-        self._seen_call: tuple[float, int] | None = None
-        self._step_seconds: float | None = None
+        self._last_beat, self._beat_cost = -math.inf, 0.0
+        self._last_call: tuple[float, int] | None = None
         self._last_request_look = -math.inf
-        self._finished = False
+        self._closed = False
         self._ended = threading.Event()
-        threading.Thread(target=self._give_signs_of_life, name="signs of life", daemon=True).start()
+        threading.Thread(target=self._touch_lock, name="signs of life", daemon=True).start()
 
     @classmethod
     def open(
@@ -132,8 +120,8 @@ class RunWriter:
 
         `device` as shown to users, `owner` defaults to the user name, `echo` repeats messages on stderr, `watch` sleeps
         for some seconds while an earlier writer is watched (see RunLock).
-        Raises TakenError when another live process writes this run, FinishedError when it is finished, UsageError when
-        the folder is not a run, LscError when it cannot be written.
+        Raises TakenError if another live process writes this run, FinishedError if it is finished, UsageError if the
+        folder is not a run, LscError if it cannot be written.
         """
         path = Path(folder)
         if not (path / PRESET).is_file():
@@ -146,15 +134,9 @@ class RunWriter:
         checkpoints.sweep(path)
         if before.state != "queued":
             requests.clear(path)
-        who = process.this_process()
         status = Status(
             state="starting",
-            host=who.host,
-            machine=who.machine,
-            boot_id=who.boot_id,
-            pid=who.pid,
-            pid_start=who.pid_start,
-            pid_namespace=who.pid_namespace,
+            **asdict(process.this_process()),
             device=device,
             owner=owner or user_name(),
             step=before.step,
@@ -167,7 +149,7 @@ class RunWriter:
             best=before.best,
             earlier=lock.earlier,
         )
-        writer = cls(path, lock, status, seconds_before=before.seconds, echo=echo)
+        writer = cls(path, lock, status, echo=echo)
         writer._make_reserve()
         if not writer._write_status(durable=True) and not os.access(path, os.W_OK):
             lock.release()
@@ -177,8 +159,8 @@ class RunWriter:
             writer.message(lock.earlier)
         return writer
 
-    def _give_signs_of_life(self) -> None:
-        """Also while data is read and a model compiled, which take long without a heartbeat."""
+    def _touch_lock(self) -> None:
+        """Signs of life also while data is read and a model compiled, which take long without a heartbeat."""
         while not self._ended.wait(PULSE):
             try:
                 self.check()
@@ -187,7 +169,7 @@ class RunWriter:
             self._lock.touch()
 
     def check(self) -> None:
-        """LostRunError where another process has taken the run over: nothing may be written into its folder."""
+        """LostRunError if another process has taken the run over: nothing may be written into its folder."""
         self._lock.check()
 
     @property
@@ -197,13 +179,15 @@ class RunWriter:
 
     @property
     def state(self) -> str:
-        """The state last told."""
+        """The state last written."""
         return self._status.state
 
     @property
     def troubles(self) -> Mapping[str, str]:
-        """What cannot be written now, by kind: sentences that the status message carries too."""
+        """What cannot be written now, by kind: sentences that the status message contains too."""
         return dict(self._troubles)
+
+    # --- metrics and log ----------------------------------------------------------------------------------------------
 
     def metrics(self, step: int, epoch: float, time: float, values: Mapping[str, float]) -> None:
         """Append one line. `time`: training seconds so far over all attempts, without compile, evaluation and saving.
@@ -211,94 +195,28 @@ class RunWriter:
         Raises ValueError for a bad metric name, never OSError.
         """
         self.check()
-        line = format_line(step, epoch, time, self.attempt, values)
-        self._log.append(line)
+        self._log.append(format_line(step, epoch, time, self.attempt, values))
         self._note_trouble("metrics", self._log.error)
         last, best = dict(self._status.metrics), dict(self._status.best)
         for name, value in values.items():
             last[name] = number = float(value)
-            better = min if "loss" in name else max
             if math.isfinite(number):
-                best[name] = better(best.get(name, number), number)
-        self._status = replace(
-            self._status, metrics=last, best=best, step=max(step, self._status.step), epoch=float(epoch)
-        )
+                best[name] = (min if "loss" in name else max)(best.get(name, number), number)
+        step = max(step, self._status.step)
+        self._status = replace(self._status, metrics=last, best=best, step=step, epoch=float(epoch))
 
-    def status(self, **changes: Any) -> None:
-        """Change fields of the status (`state=`, `message=`, `total_steps=`, …) and write it to the disk."""
-        unknown = set(changes) - STATUS_FIELDS
-        if unknown:
-            raise TypeError(f"no such status field: {', '.join(sorted(unknown))}")
-        self._text = str(changes.pop("message", self._text))
-        self._status = replace(self._status, **changes)
-        self._write_status(durable=True)
-
-    def heartbeat(self, step: int, eta: float | None = None, **changes: Any) -> None:
-        """Say that the run goes on; cheap enough for every step (written about once a second at most).
-
-        `eta`: seconds to the end. Call it in evaluation and saving too, with the same step.
-        """
-        now = time.monotonic()
-        if self._seen_call is not None:
-            then, step_then = self._seen_call
-            if step > step_then:
-                took = (now - then) / (step - step_then)
-                usual = self._step_seconds
-                self._step_seconds = took if usual is None else _FORGET * usual + (1 - _FORGET) * took
-        self._seen_call = (now, step)
-        wait = max(_BEAT_SECONDS, self._beat_cost / _BEAT_SHARE)
-        if now - self._last_beat < wait and not changes:
-            return
-        gap = now - self._last_beat
-        pace = self._status.pace or 0.0
-        pace = max(gap, _FORGET * pace) if math.isfinite(gap) else pace
-        known = {"step": step, "eta": eta, "pace": pace, "step_seconds": self._step_seconds}
-        self._status = replace(self._status, **{**known, **changes})
-        self._write_status(durable=False)
-        self._log.flush()
-        self._note_trouble("metrics", self._log.error)
-        self._last_beat = now
-        self._beat_cost = time.monotonic() - now
-
-    def alive(self) -> None:
-        """Say that the run goes on while it waits, at the step it has reached; as cheap as `heartbeat`."""
-        self.heartbeat(self._status.step, self._status.eta)
-
-    def trouble(self, kind: str, sentence: str | None) -> None:
-        """Remember in the status what could not be saved (`kind`, e.g. "checkpoint"); None when it can again."""
-        self._note_trouble(kind, sentence)
-        self._write_status(durable=True)
-
-    def record(self, **facts: Any) -> None:
-        """Put facts known only now (order of classes, threads, versions) into source.json; tells of a full disk."""
+    def sync(self) -> None:
+        """Flush metrics to the disk (before a checkpoint that builds on them)."""
         self.check()
-        try:
-            known = read_json(self.folder / SOURCE)
-        except UnreadableError:
-            known = {}
-        try:
-            replace_json(self.folder / SOURCE, {**known, **facts})
-            self._note_trouble("source", None)
-        except OSError as error:
-            self._note_trouble("source", f"{SOURCE}: {error.strerror}")
-
-    def recorded(self, key: str) -> Any:
-        """What source.json holds under a key; None where it holds nothing."""
-        try:
-            return read_json(self.folder / SOURCE).get(key)
-        except UnreadableError:
-            return None
+        self._log.sync()
+        self._note_trouble("metrics", self._log.error)
 
     def message(self, text: str, *, echo: bool = True) -> None:
         """A line for log.txt with the time of day, and on stderr unless `echo` is False."""
         self.check()
         for line in text.splitlines() or [""]:
-            stamped = f"{time.strftime('%H:%M:%S')} {line}\n"
-            try:
-                self._append_log(stamped.encode("utf-8", "backslashreplace"))
-                self._note_trouble("log", None)
-            except OSError as error:
-                self._note_trouble("log", f"{LOG}: {error.strerror}")
+            with self._noting_trouble("log", LOG):
+                self._append_log(f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "backslashreplace"))
             if self._echo and echo:
                 # A closed terminal must not end the run.
                 with contextlib.suppress(OSError, ValueError):
@@ -312,44 +230,96 @@ class RunWriter:
         finally:
             os.close(descriptor)
 
+    # --- source.json --------------------------------------------------------------------------------------------------
+
+    def record(self, **facts: Any) -> None:
+        """Put facts known only now (order of classes, threads, versions) into source.json."""
+        self.check()
+        with self._noting_trouble("source", SOURCE):
+            replace_json(self.folder / SOURCE, {**self._source(), **facts})
+
+    def recorded(self, key: str) -> Any:
+        """The value of a key in source.json, or None."""
+        return self._source().get(key)
+
+    def _source(self) -> dict[str, Any]:
+        try:
+            return read_json(self.folder / SOURCE)
+        except UnreadableError:
+            return {}
+
+    # --- status -------------------------------------------------------------------------------------------------------
+
+    def status(self, **changes: Any) -> None:
+        """Change fields of the status (`state=`, `message=`, `total_steps=`, …) and write it to the disk."""
+        if unknown := set(changes) - STATUS_FIELDS:
+            raise TypeError(f"no such status field: {', '.join(sorted(unknown))}")
+        self._text = str(changes.pop("message", self._text))
+        self._status = replace(self._status, **changes)
+        self._write_status(durable=True)
+
+    def heartbeat(self, step: int, eta: float | None = None, **changes: Any) -> None:
+        """Record that the run goes on; cheap enough for every step (written about once a second at most).
+
+        `eta`: seconds to the end. Call it in evaluation and saving too, with the same step.
+        """
+        now, status = time.monotonic(), self._status
+        if self._last_call is not None and step > self._last_call[1]:
+            latest, usual = (now - self._last_call[0]) / (step - self._last_call[1]), status.step_seconds
+            status = replace(status, step_seconds=latest if usual is None else _smoothed(usual, latest))
+        self._last_call = (now, step)
+        self._status = status
+        gap = now - self._last_beat
+        if gap < max(_BEAT_SECONDS, self._beat_cost / _BEAT_SHARE) and not changes:
+            return
+        pace = status.pace or 0.0
+        pace = max(gap, _FORGET * pace) if math.isfinite(gap) else pace
+        self._status = replace(status, **{"step": step, "eta": eta, "pace": pace, **changes})
+        self._write_status(durable=False)
+        self._log.flush()
+        self._note_trouble("metrics", self._log.error)
+        self._last_beat = now
+        self._beat_cost = time.monotonic() - now
+
+    def alive(self) -> None:
+        """`heartbeat` while the run waits, at the step it has reached."""
+        self.heartbeat(self._status.step, self._status.eta)
+
+    def trouble(self, kind: str, sentence: str | None) -> None:
+        """Show in the status what could not be saved (`kind`, e.g. "checkpoint"); None once it can again."""
+        self._note_trouble(kind, sentence)
+        self._write_status(durable=True)
+
     def requests(self) -> set[str]:
-        """What users asked for since the last call ("stop", "checkpoint"); looks about twice a second at most."""
+        """Requests since the last call ("stop", "checkpoint"); looks about twice a second at most."""
         now = time.monotonic()
         if now - self._last_request_look < _REQUEST_SECONDS:
             return set()
         self._last_request_look = now
         self.check()
-        asked = requests.take(self.folder)
-        if "stop" in asked:
+        found = requests.take(self.folder)
+        if "stop" in found:
             self.status(state="stopping")
-        return asked
-
-    def sync(self) -> None:
-        """Flush metrics to the disk (before a checkpoint that stands on them)."""
-        self.check()
-        self._log.sync()
-        self._note_trouble("metrics", self._log.error)
+        return found
 
     def finish(self, state: str, exit_code: int, message: str = "") -> None:
         """Leave the exit record and give the run up. `state`: stopped, finished, failed or diverged."""
         if state not in ENDED:
             raise ValueError(f"{state!r} is not an end state: {', '.join(ENDED)}")
-        if self._finished:
+        if self._closed:
             return
         self.check()
         self._log.close()
         self._note_trouble("metrics", self._log.error)
-        self._text = message
-        self._status = replace(self._status, state=state, exit_code=exit_code, eta=None)
-        self._write_status(durable=True)
+        self.status(state=state, exit_code=exit_code, eta=None, message=message)
         with contextlib.suppress(OSError):
             os.unlink(self.folder / _RESERVE)
         self.close()
 
     def close(self) -> None:
-        """Give the lock up; without `finish` before, the run reads `lost` once this process is gone."""
-        if not self._finished:
-            self._finished = True
+        """Give the lock up; without `finish` before, the run is shown as `lost` once this process is gone."""
+        if not self._closed:
+            self._closed = True
             self._ended.set()
             with contextlib.suppress(LostRunError):
                 self.check()
@@ -372,20 +342,25 @@ class RunWriter:
         elif kind not in self._troubles:
             self._troubles[kind] = f"not saved since {time.strftime('%H:%M')}: {sentence}"
 
+    @contextlib.contextmanager
+    def _noting_trouble(self, kind: str, file: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._note_trouble(kind, f"{file}: {error.strerror}")
+        else:
+            self._note_trouble(kind, None)
+
     def _write_status(self, *, durable: bool) -> bool:
-        if self._finished:
+        if self._closed:
             return False
         self.check()
         elapsed = self._seconds_before + time.monotonic() - self._began
-        text = "; ".join([t for t in (self._text, *self._troubles.values()) if t])
+        text = "; ".join(filter(None, (self._text, *self._troubles.values())))
         self._status = replace(self._status, heartbeat=time.time(), seconds=elapsed, message=text)
-        try:
+        with self._noting_trouble("status", "status.json"):
             self._replace_status(durable)
-        except OSError as error:
-            self._note_trouble("status", f"status.json: {error.strerror}")
-            return False
-        self._troubles.pop("status", None)
-        return True
+        return "status" not in self._troubles
 
     def _replace_status(self, durable: bool) -> None:
         try:
@@ -401,18 +376,15 @@ class RunWriter:
             replace_file(self.folder / _RESERVE, os.urandom(_RESERVE_BYTES), durable=False)
 
 
+def _smoothed(usual: float, latest: float) -> float:
+    return _FORGET * usual + (1 - _FORGET) * latest
+
+
 def _last_attempt(path: Path) -> int:
     """The attempt of the last whole line, 0 without one."""
     try:
-        descriptor = open_regular(path)
+        data = read_tail(path, 64 << 10)
     except UnreadableError:
         return 0
-    try:
-        size = os.fstat(descriptor).st_size
-        data = os.pread(descriptor, 64 << 10, max(size - (64 << 10), 0))
-    except OSError:
-        return 0
-    finally:
-        os.close(descriptor)
     rows = (parse_line(line) for line in reversed(data.split(b"\n")) if line.strip())
     return next((row[1] for row in rows if row is not None), 0)

@@ -31,7 +31,6 @@ _MAX_TEMPLATES = 32
 _MIN_TEMPLATE = 64
 _MAX_WIDTH = 32
 _EXACT_DIGITS = 15
-_POWERS = 10.0 ** np.arange(_EXACT_DIGITS + 1)
 
 
 def _whole(value: Any) -> int | None:
@@ -121,43 +120,14 @@ class ListRows:
 
 def decimals(text: NDArray[np.uint8], lengths: NDArray[np.int32]) -> Floats:
     """The numbers in `text` [rows, width], of which the first `lengths` characters count, exactly as by float().
-
-    Raises ValueError if a row holds no number. Up to 15 digits and no exponent: digits as a whole number, divided by
-    a power of ten. Both are exact in double precision, so the quotient is the nearest double (Clinger, How to read
-    floating point numbers accurately, 1990).
-    """
-    rows, width = text.shape
-    short = lengths <= _EXACT_DIGITS
-    if 2 * np.count_nonzero(short) < rows:
-        return _by_float(text, lengths)
-    digits, places = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-    point, sound, some = np.zeros(rows, np.bool_), short.copy(), np.zeros(rows, np.bool_)
-    for position in range(min(width, _EXACT_DIGITS)):
-        letter = np.ascontiguousarray(text[:, position])
-        inside = lengths > position
-        digit = letter - np.uint8(ord("0"))
-        number = inside & (digit < 10)
-        dot = inside & (letter == ord(".")) & ~point
-        known = number | dot | (letter == ord("-")) if position == 0 else number | dot
-        sound &= known | ~inside
-        digits = np.where(number, digits * 10 + digit, digits)
-        places += number & point
-        point |= dot
-        some |= number
-    values = digits / _POWERS[places]
-    np.negative(values, out=values, where=text[:, 0] == ord("-"))
-    odd = ~(sound & some)
-    if odd.any():
-        values[odd] = _by_float(text[odd], lengths[odd])
-    return values
+    Raises ValueError if a row holds no number."""
+    return _strings(text, lengths).astype(np.float64)
 
 
-def _by_float(text: NDArray[np.uint8], lengths: NDArray[np.int32]) -> Floats:
+def _strings(text: NDArray[np.uint8], lengths: NDArray[np.int32]) -> NDArray[np.bytes_]:
     width = text.shape[1]
-    text = np.where(np.arange(width, dtype=np.int32) < lengths[:, None], text, np.uint8(0))
-    # Zero-padded rows become byte strings; float() reads them faster than numpy's own text reader.
-    strings = text.view(f"S{width}").ravel().tolist()
-    return np.fromiter(map(float, strings), np.float64, len(strings))
+    padded = np.where(np.arange(width, dtype=np.int32) < lengths[:, None], text, np.uint8(0))
+    return padded.view(f"S{width}").ravel()
 
 
 class TemplateRows:
@@ -231,16 +201,10 @@ class TemplateRows:
 
     def _whole_numbers(self, name: str) -> Ints:
         text, lengths = self._text(name)
-        if text.shape[1] > 15:
-            raise ValueError("a number too long")
-        value = np.zeros(len(text), np.int64)
-        for position in range(text.shape[1]):
-            digit = text[:, position].astype(np.int64) - ord("0")
-            present = lengths > position
-            if ((digit < 0) | (digit > 9))[present].any():
-                raise ValueError("not a whole number")
-            value = np.where(present, value * 10 + digit, value)
-        return value
+        values = _strings(text, lengths).astype(np.float64)
+        if text.shape[1] > _EXACT_DIGITS or (values < 0).any() or (values % 1 != 0).any():
+            raise ValueError("not a whole number")
+        return values.astype(np.int64)
 
     def column(self, name: str) -> tuple[Ints, Floats]:
         """The rows that hold `name`, and its values there."""

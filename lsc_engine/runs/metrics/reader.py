@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsc_engine.runs.files import UnreadableError, open_regular
+from lsc_engine.common.safe_io import UnreadableError, opened, read_tail
 from lsc_engine.runs.metrics.columns import GrowingColumns
 from lsc_engine.runs.metrics.parsing import (
     MAX_LINE,
@@ -133,19 +133,13 @@ class MetricsTail:
         the file cannot be read.
         """
         try:
-            descriptor = open_regular(self.path)
+            with opened(self.path) as descriptor:
+                before = self._rewind_if_replaced(descriptor)
+                self._read(descriptor, budget)
         except UnreadableError as error:
             self.problem = str(error)
             return 0
-        try:
-            before = self._rewind_if_replaced(descriptor)
-            self._read(descriptor, budget)
-            self.problem = None
-        except OSError as error:
-            self.problem = f"{self.path.name} cannot be read: {error.strerror}"
-            return 0
-        finally:
-            os.close(descriptor)
+        self.problem = None
         return len(self.table) - before
 
     def _rewind_if_replaced(self, descriptor: int) -> int:
@@ -225,18 +219,9 @@ def read_last(path: Path, size: int = 16 << 10) -> dict[str, float]:
 
     Raises UnreadableError when the file cannot be read.
     """
-    descriptor = open_regular(path)
-    try:
-        length = os.fstat(descriptor).st_size
-        data = os.pread(descriptor, size, max(length - size, 0))
-    except OSError as error:
-        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-    lines = data.split(b"\n")[1 if length > size else 0 :]
     found: dict[str, float] = {}
     idle = 0
-    for line in reversed(lines):
+    for line in reversed(read_tail(path, size).split(b"\n")):
         if idle > _ENOUGH_LINES:
             break
         row = parse_line(line) if line.strip() else None

@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 
-from lsc_engine.runs.files import UnreadableError, read_bytes, replace_file
+from lsc_engine.common.safe_io import UnreadableError, opened, replace_file
 from lsc_engine.runs.folder.layout import EMBEDDINGS
 
 Floats = npt.NDArray[np.float64]
@@ -39,12 +40,10 @@ Bools = npt.NDArray[np.bool_]
 MOST_KEPT = 60
 BINS = 180
 _MOST_BYTES = 256 << 10
-_MOST_HEADER = 16 << 10
 _MOST_NAMES = 10_000
-_MOST_ROWS, _MOST_CENTRES = 1024, 256
+_MOST_VALUES, _MOST_CENTRES = 3 * 1024, 256
 _LARGEST = 1e15
 _NAME = re.compile(r"step-([0-9]{8,18})\.safetensors")
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,46 +163,33 @@ def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 def read_snapshot(path: Path) -> Snapshot:
     """The snapshot in a file. UnreadableError, one sentence, for anything that is not one."""
-    facts, tensors = _parse(read_bytes(path, _MOST_BYTES), path.name)
+    facts, arrays = _read(path)
     try:
-        made = _points(facts, tensors) if facts.get("kind") == "points" else _angles(facts, tensors)
+        snapshot = _points(facts, arrays) if facts.get("kind") == "points" else _angles(facts, arrays)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise UnreadableError(f"{path.name} is not a snapshot of embeddings: {what}") from None
-    if (name := _NAME.fullmatch(path.name)) is not None and int(name[1]) != made.step:
-        raise UnreadableError(f"{path.name} holds step {made.step}")
-    return made
+    if (name := _NAME.fullmatch(path.name)) is not None and int(name[1]) != snapshot.step:
+        raise UnreadableError(f"{path.name} holds step {snapshot.step}")
+    return snapshot
 
 
-def _parse(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Facts and arrays of a safetensors file: 8 bytes length, JSON header, data."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(_MOST_HEADER, len(data) - 8):
-        raise UnreadableError(f"{name} is not a snapshot of embeddings: its header is cut off or too long")
-    body = data[8 + length :]
-    try:
-        header = json.loads(data[8 : 8 + length])
-        facts = json.loads(header.pop("__metadata__")["snapshot"])
-        if not isinstance(facts, dict):
-            raise ValueError("no facts")
-        return facts, {key: _array(entry, body) for key, entry in header.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        raise UnreadableError(f"{name} is not a snapshot of embeddings: its header is damaged") from None
-
-
-def _array(entry: Mapping[str, Any], body: bytes) -> npt.NDArray[Any]:
-    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
-    start, stop = entry["data_offsets"]
-    if not (
-        isinstance(shape, list) and len(shape) <= 2 and all(type(d) is int and 0 <= d <= _MOST_ROWS for d in shape)
-    ):
-        raise ValueError("shape")
-    if not (type(start) is int and type(stop) is int and 0 <= start <= stop <= len(body)):
-        raise ValueError("offsets")
-    if stop - start != math.prod(shape) * dtype.itemsize:
-        raise ValueError("size")
-    array = np.frombuffer(body[start:stop], dtype).reshape(shape)
-    return array.astype(np.float64 if dtype.kind == "f" else np.int64)
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Facts and arrays of a snapshot file."""
+    with opened(path) as descriptor:
+        if os.fstat(descriptor).st_size > _MOST_BYTES:
+            raise UnreadableError(f"{path.name} is larger than {_MOST_BYTES} bytes")
+        try:
+            # The open file, not the path, where another file may lie by now.
+            with safe_open(f"/dev/fd/{descriptor}", "numpy") as file:
+                facts = json.loads(file.metadata()["snapshot"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            facts, arrays = None, {}
+    if not isinstance(facts, dict) or any(array.ndim > 2 or array.size > _MOST_VALUES for array in arrays.values()):
+        raise UnreadableError(f"{path.name} is not a snapshot of embeddings: its header or data are damaged")
+    wide = {"f": np.float64, "i": np.int64}
+    return facts, {name: array.astype(wide.get(array.dtype.kind, array.dtype)) for name, array in arrays.items()}
 
 
 def _number(value: Any, name: str, low: float, high: float = _LARGEST, *, whole: bool = False) -> Any:

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lsc_engine.runs.files import UnreadableError, open_regular
+from lsc_engine.common.safe_io import UnreadableError, opened
 
 _BLOCK = 1 << 16
+_NEWLINE = ord("\n")
 
 
 class LogTail:
@@ -29,54 +30,41 @@ class LogTail:
     def skip_to_last(self, lines: int) -> None:
         """Begin at the last `lines` lines."""
         try:
-            descriptor = open_regular(self.path)
+            with opened(self.path) as descriptor:
+                self._skip(descriptor, lines)
         except UnreadableError as error:
             self.problem = str(error)
-            return
-        try:
-            info = os.fstat(descriptor)
-            end = position = info.st_size
-            found = -1 if end and os.pread(descriptor, 1, end - 1) == b"\n" else 0
-            while position > 0:
-                start = max(position - _BLOCK, 0)
-                block = os.pread(descriptor, position - start, start)
-                newlines = block.count(b"\n")
-                if found + newlines >= lines:
-                    for _ in range(found + newlines - lines + 1):
-                        cut = block.find(b"\n")
-                        start += cut + 1
-                        block = block[cut + 1 :]
-                    self._offset, self._inode = start, (info.st_dev, info.st_ino)
-                    return
-                found += newlines
-                position = start
-        except OSError as error:
-            self.problem = f"{self.path.name} cannot be read: {error.strerror}"
-        finally:
-            os.close(descriptor)
+
+    def _skip(self, descriptor: int, lines: int) -> None:
+        info = os.fstat(descriptor)
+        position = info.st_size
+        missing = lines + (position > 0 and os.pread(descriptor, 1, position - 1) == b"\n")
+        while position > 0:
+            start = max(position - _BLOCK, 0)
+            block = os.pread(descriptor, position - start, start)
+            ends = [at for at, byte in enumerate(block) if byte == _NEWLINE]
+            if len(ends) >= missing:
+                self._offset, self._inode = start + ends[-missing] + 1, (info.st_dev, info.st_ino)
+                return
+            missing -= len(ends)
+            position = start
 
     def chunks(self) -> Iterator[str]:
-        """The new text in pieces; `problem` is a sentence when the file cannot be read."""
-        try:
-            descriptor = open_regular(self.path)
-        except UnreadableError as error:
-            self.problem = str(error)
-            return
+        """The new text in pieces; `problem` is a sentence if the file cannot be read."""
         self.problem = None
         try:
-            info = os.fstat(descriptor)
-            inode = (info.st_dev, info.st_ino)
-            if self._inode not in (None, inode) or info.st_size < self._offset:
-                self._start_again()
-            self._inode = inode
-            while block := os.pread(descriptor, _BLOCK, self._offset):
-                self._offset += len(block)
-                if text := self._lines(self._decoder.decode(block)):
-                    yield text
-        except OSError as error:
-            self.problem = f"{self.path.name} cannot be read: {error.strerror}"
-        finally:
-            os.close(descriptor)
+            with opened(self.path) as descriptor:
+                info = os.fstat(descriptor)
+                inode = (info.st_dev, info.st_ino)
+                if self._inode not in (None, inode) or info.st_size < self._offset:
+                    self._start_again()
+                self._inode = inode
+                while block := os.pread(descriptor, _BLOCK, self._offset):
+                    self._offset += len(block)
+                    if text := self._lines(self._decoder.decode(block)):
+                        yield text
+        except UnreadableError as error:
+            self.problem = str(error)
 
     def _lines(self, text: str) -> str:
         if self._after_return and text.startswith("\n"):

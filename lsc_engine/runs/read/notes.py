@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.runs.files import UnreadableError, read_json, replace_json
 from lsc_engine.runs.folder.layout import NOTES, TRASH, stays_inside
 from lsc_engine.userpaths import user_name
 

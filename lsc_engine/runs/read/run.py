@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.errors import UsageError
-from lsc_engine.runs.files import UnreadableError, last_line, read_json, read_toml
+from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
+from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.runs.folder import checkpoints, layout
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
 from lsc_engine.runs.folder.lock import gone
@@ -27,7 +26,8 @@ from lsc_engine.runs.read import notes
 from lsc_engine.runs.settings import PLACE, settings_of
 from lsc_engine.userpaths import user_path
 
-_MOST_CANDIDATES = 12
+_MAX_CANDIDATES = 12
+_SHORT = re.compile(r"[0-9a-f]{4,64}")
 
 
 class Run:
@@ -195,49 +195,20 @@ def loss_group(config: dict[str, Any]) -> str:
     return group + "".join(f" {key}={target.get(key)}" for key in keys)
 
 
-def images_place(config: Mapping[str, Any]) -> str | None:
-    found = settings_of(config).get(PLACE)
-    return found if isinstance(found, str) else None
-
-
 def moved_from(folder: Path, place: str | None) -> str | None:
     """Where the preset of the run in `folder` says that its images are, in words, unless that is `place`."""
     try:
-        before = images_place(read_toml(folder / PRESET))
+        before = settings_of(read_toml(folder / PRESET)).get(PLACE)
     except UnreadableError:
         return None
+    before = before if isinstance(before, str) else None
     return (before or "the data folder") if before != place else None
 
 
-def _looks_like_run(path: Path) -> bool:
-    return (path / PRESET).is_file() or (path / STATUS).is_file()
-
-
-def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
-    """The run in a folder named by its path; its id comes from the runs folder it lies in."""
-    resolved = path.resolve()
-    for root in dirs:
-        top = root.resolve()
-        if resolved != top and resolved.is_relative_to(top):
-            identifier = str(resolved.relative_to(top))
-            try:
-                layout.split_id(identifier)
-            except UsageError:
-                continue
-            return Run(path, identifier, root)
-    # Outside the known folders: the run may say how many of the last parts are its id, if they agree with it.
-    told = ""
-    with contextlib.suppress(UnreadableError):
-        told = str(read_json(resolved / SOURCE).get("id"))
-    count = 4 if told.count("/") == 3 and "/".join(resolved.parts[-4:]) == told else 3
-    identifier = "/".join(resolved.parts[-count:])
-    return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)
-
-
-def list_runs(dirs: Iterable[str | Path] | None = None, passed: list[str] | None = None) -> list[Run]:
+def list_runs(dirs: Iterable[str | Path] | None = None, skipped: list[str] | None = None) -> list[Run]:
     """All runs below the runs folders (default `$LSC_RUNS`, else ./runs), in order of their ids; damaged ones too.
-    `passed` gets a sentence for everything that may hold runs and is not listed."""
-    found = ((root, pair) for root in layout.runs_dirs(dirs) for pair in layout.walk(root, passed))
+    `skipped` gets a sentence for everything that may hold runs and is not listed."""
+    found = ((root, pair) for root in layout.runs_dirs(dirs) for pair in layout.walk(root, skipped))
     return [Run(path, identifier, root) for root, (identifier, path) in found]
 
 
@@ -249,7 +220,7 @@ def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
 def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
     """The run that `ref` names: an id, a path, a short id or a part that only one id holds.
 
-    UsageError when none or several match; it lists the candidates.
+    UsageError if none or several match; it lists the candidates.
     """
     roots = layout.runs_dirs(dirs)
     text = str(ref)
@@ -266,38 +237,45 @@ def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
             break
         if path.is_dir():
             return Run(path, text, root)
-    if (path := user_path(text)).is_dir() and _looks_like_run(path):
+    path = user_path(text)
+    if path.is_dir() and ((path / PRESET).is_file() or (path / STATUS).is_file()):
         return _from_path(path, roots)
     runs = list_runs(roots)
-    if re.fullmatch(r"[0-9a-f]{4,64}", text):
-        found = [run for run in runs if layout.digest(run.id).startswith(text)]
+    by_short = [run for run in runs if layout.digest(run.id).startswith(text)] if _SHORT.fullmatch(text) else []
+    by_part = [run for run in runs if text in run.id]
+    for found in (by_short, by_part):
         if len({run.id for run in found}) == 1:
             return found[0]
-    found = [run for run in runs if text in run.id]
-    if len({run.id for run in found}) == 1:
-        return found[0]
-    raise UsageError(*(refused or [_not_one(text, found, runs, roots)]))
+    raise UsageError(*(refused or [_not_one(text, by_part, runs, roots)]))
+
+
+def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
+    """The run in a folder named by its path; its id comes from the runs folder it lies in."""
+    resolved = path.resolve()
+    for root in dirs:
+        top = root.resolve()
+        if resolved != top and resolved.is_relative_to(top):
+            identifier = str(resolved.relative_to(top))
+            with contextlib.suppress(UsageError):
+                layout.split_id(identifier)
+                return Run(path, identifier, root)
+    # Outside the known folders: source.json may say how many of the last parts are the id, if they agree with it.
+    recorded = ""
+    with contextlib.suppress(UnreadableError):
+        recorded = str(read_json(resolved / SOURCE).get("id"))
+    count = 4 if recorded.count("/") == 3 and "/".join(resolved.parts[-4:]) == recorded else 3
+    identifier = "/".join(resolved.parts[-count:])
+    return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)
 
 
 def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:
     if found:
-        listed = "; ".join(f"{short} {identifier}" for identifier, short in _few(found, runs))
-        more = len(found) - _MOST_CANDIDATES
+        short = short_ids(runs)
+        listed = "; ".join(f"{short[run.id]} {run.id}" for run in found[:_MAX_CANDIDATES])
+        more = len(found) - _MAX_CANDIDATES
         return f"{text!r} names {len(found)} runs: {listed}" + (f"; and {more} more" if more > 0 else "")
     where = ", ".join(str(root) for root in roots)
     if not runs:
         return f"{text!r} names no run: there are no runs in {where}"
-    from lsc_engine.errors import did_you_mean
-
     near = did_you_mean(text, [run.id for run in runs])
     return f"{text!r} names no run in {where}" + (f": {near}" if near else "")
-
-
-def _few(found: list[Run], runs: list[Run]) -> list[tuple[str, str]]:
-    short = short_ids(runs)
-    return [(run.id, short[run.id]) for run in found[:_MOST_CANDIDATES]]
-
-
-def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """The values for JSON: None for one that is not finite."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -1,20 +1,21 @@
-"""Reading files that may be hostile and writing files that must never be half there.
+"""Reading files that may be hostile, and writing files that must never be half there.
 
 Readers open without following a final link and without blocking (a pipe or device in a run folder is not a file), stop
-at a size limit and never execute or unpickle anything. Writers replace a file in one step and, where asked, flush file
+at a size limit and never execute or unpickle anything. Writers replace a file in one step and, on request, flush file
 and folder to the disk, since a rename may reach the disk before the data it names.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import json
 import math
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from lsc_engine.textfiles import decoded
 
 MAX_JSON = 4 << 20
 MAX_TOML = 1 << 20
-_LAST_BYTES = 16 << 10
 
 
 class UnreadableError(LscError):
@@ -39,6 +39,9 @@ def number_of(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def open_regular(path: Path) -> int:
@@ -61,28 +64,57 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """`open_regular`, closed at the end of the block; an OSError in it becomes UnreadableError."""
+    descriptor = open_regular(path)
+    try:
+        yield descriptor
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def blocks(descriptor: int) -> Iterator[bytes]:
+    """The content of an open file in pieces of at most 1 MiB."""
+    while block := os.read(descriptor, 1 << 20):
+        yield block
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The whole file; UnreadableError when it is longer than `limit` bytes."""
+    """The whole file; UnreadableError if it is longer than `limit` bytes."""
     return read_dated(path, limit)[0]
 
 
 def read_dated(path: Path, limit: int) -> tuple[bytes, float]:
     """The whole file, and when it was last written (seconds since 1970); UnreadableError as for `read_bytes`."""
-    descriptor = open_regular(path)
-    try:
+    with opened(path) as descriptor:
         changed = os.fstat(descriptor).st_mtime
-        blocks: list[bytes] = []
-        size = 0
-        while block := os.read(descriptor, 1 << 20):
-            size += len(block)
-            if size > limit:
+        data = bytearray()
+        for block in blocks(descriptor):
+            data += block
+            if len(data) > limit:
                 raise UnreadableError(f"{path.name} is larger than {limit} bytes")
-            blocks.append(block)
-        return b"".join(blocks), changed
-    except OSError as error:
-        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
+        return bytes(data), changed
+
+
+def read_tail(path: Path, size: int, start: int = 0) -> bytes:
+    """At most the last `size` bytes of a file, none of them before byte `start`. UnreadableError."""
+    with opened(path) as descriptor:
+        length = os.fstat(descriptor).st_size
+        start = max(start, length - size)
+        return os.pread(descriptor, max(length - start, 0), start)
+
+
+def last_line(path: Path, start: int = 0) -> str:
+    """The last line that is not blank among the last 16 KiB of a text file, or of what lies behind byte `start`; "" if
+    there is none or it cannot be read."""
+    try:
+        text = read_tail(path, 16 << 10, start).decode("utf-8", "replace")
+    except UnreadableError:
+        return ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def read_json(path: Path, limit: int = MAX_JSON) -> dict[str, Any]:
@@ -122,26 +154,11 @@ def read_toml(path: Path, limit: int = MAX_TOML) -> dict[str, Any]:
         raise UnreadableError(f"{path.name} is not TOML: {error}") from None
 
 
-def last_line(path: Path, start: int = 0) -> str:
-    """The last line of a text file, or of what lies behind byte `start`, that is not blank; "" where there is none or
-    it cannot be read. At most `_LAST_BYTES` from its end are looked at."""
-    try:
-        descriptor = open_regular(path)
-    except UnreadableError:
-        return ""
-    try:
-        size = os.fstat(descriptor).st_size
-        start = max(start, size - _LAST_BYTES)
-        text = os.pread(descriptor, max(size - start, 0), start).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flush the names in `folder`; file systems that cannot do it (some network ones) are left to their own order."""
+    """Flush the names in `folder`; file systems that cannot do it (some network ones) keep their own order."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -175,8 +192,14 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
         fsync_folder(path.parent)
 
 
+def replace_json(path: Path, document: dict[str, Any], *, durable: bool = True) -> None:
+    """`document` as JSON, written like `replace_file`. Raises OSError."""
+    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    replace_file(path, text.encode("utf-8", "backslashreplace"), durable=durable)
+
+
 def mode_by_umask(path: Path) -> None:
-    """Give `path`, which a library wrote for its owner alone, the rights that the umask leaves a new file. Raises
+    """Give `path`, which a library wrote for its owner alone, the permissions that the umask leaves a new file. Raises
     OSError."""
     probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -185,12 +208,6 @@ def mode_by_umask(path: Path) -> None:
     finally:
         os.close(descriptor)
         os.unlink(probe)
-
-
-def replace_json(path: Path, document: dict[str, Any], *, durable: bool = True) -> None:
-    """`document` as JSON, written like `replace_file`. Raises OSError."""
-    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-    replace_file(path, text.encode("utf-8", "backslashreplace"), durable=durable)
 
 
 @contextlib.contextmanager
@@ -208,7 +225,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         return
     part = target.with_name(f".{os.getpid()}-{os.urandom(4).hex()}.part{target.suffix}")
     try:
-        # Some libraries write for their owner alone: the file is as the umask has it, or as the one before it.
+        # Some libraries write for their owner alone: the file gets what the umask leaves, or the mode of the old one.
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
         usual = part.stat().st_mode
         yield part
@@ -230,3 +247,9 @@ def write_whole(path: Path, text: str) -> None:
     stay as they are. Raises OSError."""
     with whole_file(path) as part:
         part.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV to a file that a user names, as `write_whole` does; None is empty. Raises OSError."""
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+        csv.writer(out, lineterminator="\n").writerows(rows)

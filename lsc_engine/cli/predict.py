@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc_engine.cli.options import At, DataDir, Device, Force, Json, OneRun, Plugins, RunsDirs
-from lsc_engine.cli.output import emit_json, printable, say
+from lsc_engine.cli.output import message, print_json, printable
+from lsc_engine.common.safe_io import write_csv
 from lsc_engine.errors import LscError, UsageError, did_you_mean
 from lsc_engine.userpaths import absent, user_path
 
@@ -30,10 +30,10 @@ Split = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train or v
 Classes = Annotated[
     int | None,
     typer.Option(
-        "--classes", min=2, metavar="K", help="The first so many classes of the data set. Default: the run's."
+        "--classes", min=2, metavar="K", help="Use only the first K classes of the data set. Default: the run's."
     ),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="K", help="The first so many images only.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="K", help="Use only the first K images.")]
 _ENDINGS = (".safetensors", ".npy")
 
 
@@ -73,15 +73,15 @@ def embed(
     found = open_run(run, runs_dir)
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
-    file = _free(user_path(out or f"{stem}.safetensors"), force)
+    file = _new_file(user_path(out or f"{stem}.safetensors"), force)
     from lsc_engine.training.inference import Wanted, embed_all, names_for, open_images, save_embeddings
 
     trained = _open(found, device, data_dir, at, plugin)
     source, notes = open_images(trained, Wanted(dataset, split, path, classes), data_dir)
     for note in notes:
-        say(f"note: {note}")
+        message(f"note: {note}")
     if source.classes > trained.classes and trained.names:
-        say(f"note: labels from {trained.classes} on are classes that the run does not know, in the order above")
+        message(f"note: labels from {trained.classes} on are classes that the run does not know, in the order above")
     z, labels = embed_all(trained, source, limit)
     facts = {
         "run": found.id,
@@ -99,9 +99,9 @@ def embed(
     if as_json:
         sizes = {"images": len(z), "n": z.shape[1], "embedding_bytes": 4 * z.shape[1], "bytes": z.nbytes}
         facts.pop("classes", None)
-        emit_json({**facts, "step": trained.step, **sizes, "notes": list(notes), "files": [str(one) for one in files]})
+        print_json({**facts, "step": trained.step, **sizes, "notes": list(notes), "files": [str(one) for one in files]})
         return
-    say(f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all")
+    message(f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all")
     for one in files:
         print(one)
 
@@ -145,7 +145,7 @@ def predict(
     nothing = [f"IMAGE {file}: {why}" for file in given if (why := absent(file)) is not None]
     if given and len(nothing) == len(given):
         raise UsageError(*nothing)
-    file = _free(user_path(out), force, (".csv",)) if out is not None else None
+    file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
     from lsc_engine.training.inference import Pictures, Wanted, image_paths, open_pictures, predict_all
 
     trained = _open(found, device, data_dir, at, plugin)
@@ -161,10 +161,10 @@ def predict(
         else:
             rows.append(_row(number, one, pictures, trained.names))
     for note in pictures.notes:
-        say(f"note: {note}")
+        message(f"note: {note}")
     for _, why in failed:
-        say(why)
-    _tell(rows, failed, pictures, found.id, trained, file, as_json)
+        message(why)
+    _print_labels(rows, failed, pictures, found.id, trained, file, as_json)
     if failed:
         sys.exit(1)
 
@@ -174,7 +174,7 @@ def _check_split(split: str) -> None:
         raise UsageError(f"--split {split}: {did_you_mean(split, ('train', 'val'))}")
 
 
-def _free(file: Path, force: bool, endings: tuple[str, ...] = _ENDINGS) -> Path:
+def _new_file(file: Path, force: bool, endings: tuple[str, ...] = _ENDINGS) -> Path:
     """A file to write. UsageError where it has another ending or is there already, or its folder is not."""
     if file.suffix not in endings:
         raise UsageError(f"{file}: the name ends in {' or '.join(endings)}")
@@ -193,7 +193,7 @@ def _open(found: Any, device: str, data_dir: Path | None, at: int | None, plugin
     load_plugins(plugin or [])
     trained = open_trained(found, device=pick_device(device), data_dir=data_dir, at=at)
     if trained.unnamed:
-        say(f"note: {trained.unnamed}")
+        message(f"note: {trained.unnamed}")
     return trained
 
 
@@ -221,20 +221,7 @@ def _columns(pictures: Pictures) -> list[str]:
     return ["image", *true, "label", "new_class", "nearest", "cosine", "name"]
 
 
-def _write_csv(file: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    """The rows as CSV, whole or not at all; file names that are not UTF-8 keep their bytes."""
-    from lsc_engine.runs.files import whole_file
-
-    try:
-        with whole_file(file) as part, part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-            writer = csv.DictWriter(out, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
-
-
-def _tell(
+def _print_labels(
     rows: list[dict[str, Any]], failed: list[tuple[str, str]], pictures: Pictures, run: str, trained: Trained,
     file: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -244,10 +231,14 @@ def _tell(
     if judged:
         summary["accuracy"] = sum(row["nearest"] == row["true"] for row in judged) / len(judged)
     if file is not None:
-        _write_csv(file, _columns(pictures), rows)
+        columns = _columns(pictures)
+        try:
+            write_csv(file, [columns, *([row[column] for column in columns] for row in rows)])
+        except OSError as error:
+            raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
     if as_json:
         bad = [{"image": name, "error": why} for name, why in failed]
-        emit_json({**summary, "notes": list(pictures.notes), "failed": bad, "labels": rows})
+        print_json({**summary, "notes": list(pictures.notes), "failed": bad, "labels": rows})
         return
     if file is None:
         for row in rows:
@@ -259,4 +250,4 @@ def _tell(
     share += f" of {len(judged):,} whose class the run knows" if judged and len(judged) < len(rows) else ""
     bad_ones = f", {len(failed):,} that cannot be read" if failed else ""
     count = f"{len(rows):,} image{'' if len(rows) == 1 else 's'}"
-    say(f"{count}{share}, {summary['new_classes']:,} of a new class{bad_ones}")
+    message(f"{count}{share}, {summary['new_classes']:,} of a new class{bad_ones}")

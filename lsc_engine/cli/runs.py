@@ -1,0 +1,520 @@
+"""Commands on runs that do not train: list, show, compare, log, stop, note, tag, delete."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lsc_engine.cli.options import Json, ManyRuns, OneRun, RunsDirs
+from lsc_engine.cli.output import chart_mode, count, message, percent, print_json, printable, table, value
+from lsc_engine.errors import LscError, UsageError
+
+if TYPE_CHECKING:
+    from lsc_engine.charts.series import Mark
+    from lsc_engine.runs.read.logs import LogTail
+    from lsc_engine.runs.read.run import Run
+
+_FOLLOW_SECONDS = 0.3
+_MAX_SKIPPED = 20
+_PLOTTED = (("train/loss", "val/loss"), ("train/accuracy", "val/accuracy"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command("list")(list_)
+    for command in (show, compare, log, stop, note, tag, delete):
+        app.command(command.__name__)(command)
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+def run_row(run: Run, short: str) -> dict[str, Any]:
+    """A run as `list --json` has it."""
+    status = run.status()
+    return {
+        "id": run.id,
+        "short": short,
+        "study": run.study,
+        "variant": run.variant,
+        "seed": run.seed,
+        "state": status.shown_state,
+        "step": status.step,
+        "total_steps": status.total_steps,
+        "metrics": run.last(status),
+        "host": status.host,
+        "device": status.device,
+        "owner": status.owner,
+        "tags": run.tags,
+        "started": status.started,
+        "seconds": status.seconds,
+        "eta": status.eta,
+        "attempt": status.attempt,
+        "exit_code": status.exit_code,
+        "message": status.news,
+        "path": str(run.path),
+    }
+
+
+def list_(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="WORD", help="Only runs with all words in id, state, owner or tags."),
+    ] = None,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """List runs with their state, progress and last values.
+
+    Example: lsc-engine list fig9 running --runs-dir runs --runs-dir /shared/anna/runs
+    """
+    from lsc_engine.runs.folder.layout import runs_dirs
+    from lsc_engine.runs.read.run import list_runs, short_ids
+
+    skipped: list[str] = []
+    runs = list_runs(runs_dir, skipped)
+    short = short_ids(runs)
+    for sentence in skipped[:_MAX_SKIPPED]:
+        message(f"not listed: {sentence}")
+    if len(skipped) > _MAX_SKIPPED:
+        message(f"not listed: {len(skipped) - _MAX_SKIPPED} more")
+    found = [(run, run_row(run, short[run.id])) for run in runs]
+    for word in words or ():
+        found = [(run, row) for run, row in found if _matches(row, word)]
+    if as_json:
+        print_json([row for _, row in found])
+        return
+    roots = runs_dirs(runs_dir)
+    for root in roots:
+        if not root.is_dir():
+            message(f"{root} is not there")
+    if not found:
+        where = ", ".join(str(root) for root in roots)
+        none = f"no run matches {' '.join(words)!r}" if words and runs else f"no runs in {where}"
+        message(f"{none}; lsc-engine presets lists what can be trained")
+        return
+    head = ("SHORT", "STATE", "RUN", "STEP", "OF", "LOSS", "ACC%", "VAL%", "WHERE", "TAGS")
+    print(table(head, [_cells(row, run.loss_kind) for run, row in found], "   rrrrr"))
+
+
+def _matches(row: dict[str, Any], word: str) -> bool:
+    return any(word in text for text in (row["id"], row["state"], row["owner"], *row["tags"]))
+
+
+def _cells(row: dict[str, Any], loss_kind: str) -> list[str]:
+    metrics = row["metrics"]
+    loss = metrics.get("train/loss")
+    return [
+        row["short"], row["state"], row["id"], count(row["step"]), count(row["total_steps"]),
+        "-" if loss is None else f"{loss:.4g}{loss_kind}",
+        percent(metrics.get("train/accuracy")), percent(metrics.get("val/accuracy")),
+        " ".join(part for part in (row["host"], row["device"]) if part), " ".join(row["tags"]),
+    ]  # fmt: skip
+
+
+# --- show -------------------------------------------------------------------------------------------------------------
+
+
+def show(
+    run: OneRun,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw loss, accuracy and the last embeddings.")] = False,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME", help="Draw this metric instead; repeatable.")
+    ] = None,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Show one run: state, last values, settings, notes, checkpoints.
+
+    Example: lsc-engine show n_min/seed-0 --plot
+    """
+    from lsc_engine.runs.read.run import list_runs, open_run, short_ids
+
+    found = open_run(run, runs_dir)
+    row = run_row(found, short_ids([*list_runs(runs_dir), found])[found.id])
+    if as_json:
+        print_json({**row, **_run_details(found)})
+        return
+    print(printable(_describe(found, row)))
+    if plot or metric:
+        for text in [*_charts(found, metric), *([] if metric else _embeddings(found))]:
+            print("\n" + text)
+
+
+def _run_details(run: Run) -> dict[str, Any]:
+    """What `show --json` has beside the row of the run: preset, source, whole history, notes, checkpoints."""
+    history = {}
+    for name in run.metric_names():
+        steps, values = run.history(name)
+        history[name] = [list(pair) for pair in zip(steps.tolist(), values.tolist(), strict=True)]
+    return {
+        "preset": run.config,
+        "source": run.source,
+        "history": history,
+        "notes": [{"time": note.time, "author": note.author, "text": note.text} for note in run.notes],
+        "checkpoints": [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in run.checkpoints()],
+    }
+
+
+def _describe(run: Run, row: dict[str, Any]) -> str:
+    """The facts of a run as lines."""
+    from lsc_engine.runs.folder.status import format_seconds
+    from lsc_engine.runs.settings import settings_of
+
+    status, parent = run.status(), run.source.get("parent")
+    done = f"step {count(status.step)} of {count(status.total_steps)}"
+    lines = [f"{run.id}   {row['short']}", f"  state       {status.shown_state}, {done}, attempt {status.attempt}"]
+    facts = {
+        "message": status.news,
+        "earlier": status.earlier,
+        "exit code": "" if status.exit_code is None else str(status.exit_code),
+        "where": " ".join(part for part in (status.host, status.device, status.owner) if part),
+        "forked from": f"{parent.get('id')}, step {parent.get('step')}" if isinstance(parent, dict) else "",
+        "took": format_seconds(status.seconds) if status.seconds else "",
+        "left": format_seconds(status.eta) if status.eta is not None and status.active else "",
+        "folder": str(run.path),
+        "tags": " ".join(row["tags"]),
+        "settings": run.config_problem or "",
+    }
+    lines += [f"  {key:<11} {text}" for key, text in facts.items() if text]
+    lines += [f"  note        {note.text}" for note in run.notes]
+    kept = [f"step {c.step}" + (" (unfinished)" if c.problem else "") for c in run.checkpoints()]
+    lines += [f"  checkpoints {', '.join(kept)}"] if kept else []
+    lines += ["", *(f"  {name:<28} {value(number, 6)}" for name, number in row["metrics"].items())]
+    lines += ["", *(f"  {key:<28} {setting!r}" for key, setting in settings_of(run.config).items())]
+    return "\n".join(lines)
+
+
+def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
+    """Charts of the metrics (default: losses together, accuracies together) as text for this terminal."""
+    from lsc_engine.charts.chart import to_text
+    from lsc_engine.charts.series import Series, View
+
+    known = run.metric_names()
+    for name in metrics or ():
+        if name not in known:
+            raise UsageError(f"{run.id} has no metric {name!r}. It has: {', '.join(known) or 'none yet'}")
+    groups = [[name] for name in metrics] if metrics else [[n for n in known if n in names] for names in _PLOTTED]
+    columns, rows = shutil.get_terminal_size((80, 24))
+    marks = _marks(run)
+    drawn: list[str] = []
+    for names in filter(None, groups):
+        series = [
+            Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name, marks=marks)
+            for i, name in enumerate(names)
+        ]
+        is_loss = "loss" in names[0]
+        title = f"{names[0]}{f' · {run.loss_kind} · log y' if is_loss else ''} · step"
+        view = View(mode=chart_mode(), log_y=is_loss)
+        drawn.append(printable(to_text(series, columns, min(16, rows - 4), view, title=title)))
+    if not drawn:
+        message(f"{run.id} has logged nothing yet")
+    return drawn
+
+
+def _marks(run: Run) -> tuple[Mark, ...]:
+    """`R` where the run was resumed, `|` where layers were fixed."""
+    from lsc_engine.charts.series import Mark
+    from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+
+    resumed = tuple(Mark(float(step), "R") for step in run.table.attempt_starts()[1:])
+    if FIXED not in run.metric_names():
+        return resumed
+    steps, counts = run.history(FIXED)
+    return (*resumed, *(Mark(float(steps[place]), "|") for place in layers_fixed(counts)))
+
+
+def _embeddings(run: Run) -> list[str]:
+    """The last snapshot of embeddings, if the run keeps any: plane, sphere or angles."""
+    from lsc_engine.common.safe_io import UnreadableError
+    from lsc_engine.runs.read.embeddings import list_snapshots, read_snapshot
+    from lsc_engine.runs.read.embeddings_chart import kind_of, snapshot_rows
+
+    listed = list_snapshots(run.path)
+    if not listed:
+        return []
+    try:
+        shot = read_snapshot(listed[-1][1])
+    except UnreadableError as error:
+        message(f"{run.id}: {error}")
+        return []
+    columns, lines = shutil.get_terminal_size((80, 24))
+    mode = chart_mode()
+    rows = snapshot_rows(shot, columns, max(8, min(24, lines - 4)), mode=mode)
+    dash = "-" if mode == "ascii" else "─"
+    title = f"{dash} embeddings {kind_of(shot)}, epoch {shot.epoch:.1f} ".ljust(columns, dash)[:columns]
+    return [printable("\n".join([title, *("".join(cell.text for cell in row).rstrip() for row in rows)]))]
+
+
+# --- compare ----------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    runs: ManyRuns,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="VARIANT", help="Variant to compare with.")
+    ] = None,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--level", metavar="METRIC=VALUE", help="metric=value instead of the preset's levels; repeatable."
+        ),
+    ] = None,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Compare runs: differing settings, final values, and how soon each reaches a level.
+
+    Example: lsc-engine compare fig9 --baseline n=384 --level train/accuracy=0.9
+    """
+    from lsc_engine.analysis.compare import compare as compare_runs
+    from lsc_engine.runs.read.studies import tries_beside
+
+    chosen = find_runs(runs, runs_dir)
+    if len(chosen) < 2:
+        raise UsageError(f"one run only, {chosen[0].id}: name a second run, or a study")
+    found = compare_runs(chosen, baseline, _levels(level) if level else None, tries_beside(chosen))
+    if as_json:
+        from lsc_engine.analysis.verdict import to_json
+
+        print_json(to_json(found))
+        return
+    from lsc_engine.cli.comparison import comparison_text
+
+    print(comparison_text(found))
+
+
+def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
+    """The runs that `refs` name; a study or study/variant names all of its runs, in the order of its preset."""
+    from lsc_engine.runs.read.run import list_runs, open_run
+    from lsc_engine.runs.read.studies import Study, in_order
+
+    known = list_runs(runs_dir)
+    chosen: list[Run] = []
+    for ref in refs:
+        named = ref.rstrip("/")
+        group = [r for r in known if named in (r.study, r.study.rpartition("/")[2], f"{r.study}/{r.variant}")]
+        for study, root in dict.fromkeys((run.study, run.root) for run in group):
+            own = [run for run in group if (run.study, run.root) == (study, root)]
+            chosen += in_order(own, None if root is None else Study(study, root, ()).preset())
+        if not group:
+            chosen.append(open_run(ref, runs_dir))
+    return list({(str(run.root), run.id): run for run in chosen}.values())
+
+
+def _levels(texts: Sequence[str]) -> dict[str, list[float]]:
+    levels: dict[str, list[float]] = {}
+    for text in texts:
+        metric, _, number = text.rpartition("=")
+        try:
+            levels.setdefault(metric, []).append(float(number))
+            if not metric or not math.isfinite(float(number)):
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"--level {text!r} is not metric=number, as in train/accuracy=0.9") from None
+    return levels
+
+
+# --- log --------------------------------------------------------------------------------------------------------------
+
+
+def log(
+    run: OneRun,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until the run ends.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="Last lines only; 0 for all.")] = 0,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a run's process printed.
+
+    Example: lsc-engine log 7c1e --follow
+    """
+    from lsc_engine.runs.read.logs import LogTail
+    from lsc_engine.runs.read.run import open_run
+
+    found = open_run(run, runs_dir)
+    if follow and as_json:
+        raise UsageError("--follow has no end, --json is one document: choose one")
+    tail = LogTail(found.log_path)
+    if lines:
+        tail.skip_to_last(lines)
+    if as_json:
+        print_json({"id": found.id, "lines": "".join(tail.chunks()).splitlines()})
+        return
+    _print_new(tail)
+    status = found.status()
+    while follow and (status.active or status.state == "queued") and status.shown_state != "lost":
+        time.sleep(_FOLLOW_SECONDS)
+        _print_new(tail)
+        status = found.status()
+    _print_new(tail)
+    if follow:
+        message(f"{found.id} {status.shown_state}" + (f": {status.news}" if status.news else ""))
+    elif tail.problem:
+        raise LscError(f"{found.id}: {tail.problem}")
+
+
+def _print_new(tail: LogTail) -> None:
+    for text in tail.chunks():
+        sys.stdout.write(printable(text))
+    sys.stdout.flush()
+
+
+# --- stop -------------------------------------------------------------------------------------------------------------
+
+
+def stop(
+    run: OneRun,
+    now: Annotated[bool, typer.Option("--now", help="End the process at once (on the run's own host).")] = False,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a run to write a checkpoint and end; works from any host that sees its folder.
+
+    Example: lsc-engine stop fig9/n_min/seed-2
+    """
+    from lsc_engine.runs.folder import requests
+    from lsc_engine.runs.read.run import list_runs, open_run
+    from lsc_engine.studies import control
+
+    found = open_run(run, runs_dir)
+    status = found.status()
+    state, kills = status.shown_state, now and status.active
+    if state == "lost":
+        raise LscError(
+            f"{found.id} is lost: its process is gone already; lsc-engine resume goes on from its checkpoint"
+        )
+    if not status.active and status.state != "queued":
+        raise LscError(f"{found.id} is {state}: there is nothing to stop")
+    waiting: list[str] = []
+    if kills:
+        trains_others = control.trains_other_runs(status)
+        state = control.kill(found.path).state
+        if trains_others and found.root is not None:
+            beside = [other for other in list_runs([found.root]) if other.study == found.study]
+            waiting = [other.id for other in beside if other.status().state == "queued"]
+    else:
+        requests.request(found.path, "stop")
+    if as_json:
+        document = {"id": found.id, "state": state, "asked": not kills}
+        print_json({**document, "left_waiting": waiting} if now else document)
+    elif kills:
+        message(f"{found.id} {state}")
+        if waiting:
+            message(
+                f"its process would have trained {len(waiting)} more of {found.study}, which wait now: the command "
+                "that began them goes on with them; stop without --now leaves the process to do so"
+            )
+    elif status.state == "queued":
+        message(f"{found.id} is asked to stop: it will not be started when its turn comes")
+    elif state == "stalled":
+        message(f"{found.id} is asked to stop, but may not live any more: {status.news}")
+    else:
+        message(f"{found.id} is asked to stop: it writes a checkpoint after the step it is in")
+
+
+# --- note, tag --------------------------------------------------------------------------------------------------------
+
+
+def note(
+    run: OneRun,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The note.")],
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Add a note to a run.
+
+    Example: lsc-engine note 7c1e "rerun with lr 3e-5 if slow"
+    """
+    from lsc_engine.runs.read import notes
+    from lsc_engine.runs.read.run import open_run
+
+    found = open_run(run, runs_dir)
+    notes.add_note(found.path, text)
+    _print_notes(found, f"note added to {found.id}", as_json)
+
+
+def tag(
+    run: OneRun,
+    name: Annotated[str, typer.Argument(metavar="TAG", help="The tag.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tag away.")] = False,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Add a tag to a run, or take it away.
+
+    Example: lsc-engine tag 7c1e paper-scale
+    """
+    from lsc_engine.runs.read import notes
+    from lsc_engine.runs.read.run import open_run
+
+    found = open_run(run, runs_dir)
+    (notes.remove_tag if remove else notes.add_tag)(found.path, name)
+    _print_notes(found, f"tags of {found.id}: {' '.join(found.tags) or 'none'}", as_json)
+
+
+def _print_notes(run: Run, text: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": run.id, "tags": run.tags, "notes": [note.text for note in run.notes]})
+    else:
+        message(text)
+
+
+# --- delete -----------------------------------------------------------------------------------------------------------
+
+
+def delete(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs to move to the trash.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Move runs to .trash in their runs folder; a running run is refused.
+
+    Example: lsc-engine delete fig9/n_min/seed-2 --yes
+    """
+    from lsc_engine.runs.read import notes
+    from lsc_engine.runs.read.run import open_run
+
+    chosen = list({run.path.resolve(): run for run in (open_run(ref, runs_dir) for ref in runs)}.values())
+    if problems := [problem for run in chosen if (problem := _why_not_deleted(run)) is not None]:
+        raise LscError("\n".join(problems))
+    size = sum(notes.folder_size(run.path) for run in chosen)
+    listed = ", ".join(run.id for run in chosen)
+    what = f"move {len(chosen)} run{'s' if len(chosen) > 1 else ''} ({size / 1e6:.1f} MB) to the trash: {listed}"
+    if not yes and not _confirmed(what):
+        message("nothing deleted")
+        return
+    places: dict[str, Path] = {}
+    for run in chosen:
+        places[run.id] = notes.move_to_trash(run.root or run.path.parent, run.id, run.path)
+        if not as_json:
+            message(f"{run.id} lies in {places[run.id]}")
+    if as_json:
+        print_json({"deleted": [{"id": name, "trash": str(place)} for name, place in places.items()]})
+
+
+def _why_not_deleted(run: Run) -> str | None:
+    from lsc_engine.runs.folder.lock import is_locked
+
+    status = run.status()
+    if status.shown_state in ("starting", "running", "stopping") or is_locked(run.path):
+        return f"{run.id} is {status.shown_state}: stop it first (lsc-engine stop {run.id})"
+    if status.shown_state == "stalled":
+        return f"{run.id} is stalled and may still live: {status.news}"
+    return None
+
+
+def _confirmed(what: str) -> bool:
+    """The user's yes on a terminal; UsageError without one."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{what}: give --yes, there is no terminal to ask on")
+    print(printable(f"{what}? [y/N] "), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
