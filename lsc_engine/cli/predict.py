@@ -88,7 +88,7 @@ def embed(
         "step": str(trained.step),
         "dataset": dataset or trained.config.data.dataset,
         "split": split,
-        "system": str(trained.config.target.system or trained.config.target.method),
+        "system": str(trained.config.system or trained.config.target.method),
     }
     if source.class_names:
         facts["classes"] = names_for(source.class_names)

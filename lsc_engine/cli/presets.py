@@ -90,9 +90,9 @@ def new(
     """
     from lsc_engine.cli.output import message, print_json
     from lsc_engine.common.ids import name_fault
-    from lsc_engine.config.load import read_document
+    from lsc_engine.config.load import read_preset
 
-    document = read_document(preset)
+    document = read_preset(preset)
     file = user_path(file)
     if file.suffix != ".toml":
         raise UsageError(f"FILE {file}: a preset's name ends in .toml, {file}.toml would do")
@@ -202,17 +202,20 @@ def _notes(config: RunConfig, data_dir: Path | None) -> list[str]:
 def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
     """The settings of the run that teaches this one: of the same study, or of the runs folder; None where it has no
     teacher, or one that is not there yet."""
-    if config.target.teacher is None:
+    from lsc_engine.config.schema import CrossEntropy
+
+    teacher = config.target.teacher if isinstance(config.target, CrossEntropy) else None
+    if teacher is None:
         return None
     planned = {run.id: run.config for run in plan.runs}
-    if config.target.teacher in planned:
-        return planned[config.target.teacher]
+    if teacher in planned:
+        return planned[teacher]
     from lsc_engine.config import RunConfig
     from lsc_engine.runs.folder.layout import PRESET, runs_dirs
     from lsc_engine.runs.read.run import open_run
 
     try:
-        return RunConfig.from_toml(open_run(config.target.teacher, runs_dirs(None)).path / PRESET)
+        return RunConfig.from_toml(open_run(teacher, runs_dirs(None)).path / PRESET)
     except UsageError:
         return None
 
@@ -234,7 +237,7 @@ def _size(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) -> 
         "teacher_bytes": size["teacher_bytes"],
         "class_layer_parameters": layer,
         "memory_bytes": size["memory_bytes"] + row["table_bytes"],
-        **_vector_file(config.target.system or "", row),
+        **_vector_file(config.system or "", row),
     }
 
 

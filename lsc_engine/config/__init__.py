@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from lsc_engine.config.derived import derive as derive
     from lsc_engine.config.derived import missing_data as missing_data
     from lsc_engine.config.durations import Duration as Duration
-    from lsc_engine.config.faults import Fault as Fault
-    from lsc_engine.config.faults import PresetError as PresetError
     from lsc_engine.config.load import PresetInfo as PresetInfo
     from lsc_engine.config.load import check_text as check_text
     from lsc_engine.config.load import find_preset as find_preset
@@ -38,11 +36,13 @@ if TYPE_CHECKING:
     from lsc_engine.config.plan import Try as Try
     from lsc_engine.config.plan import TunePlan as TunePlan
     from lsc_engine.config.plan import plan_study as plan_study
-    from lsc_engine.config.schema import Preset as Preset
+    from lsc_engine.config.preset import Preset as Preset
+    from lsc_engine.config.preset import Variant as Variant
     from lsc_engine.config.schema import RunConfig as RunConfig
     from lsc_engine.config.schema import Settings as Settings
-    from lsc_engine.config.schema import Variant as Variant
     from lsc_engine.config.schema import differences as differences
+    from lsc_engine.config.validation_errors import PresetError as PresetError
+    from lsc_engine.config.validation_errors import ValidationIssue as ValidationIssue
 
 # Pydantic is loaded by the models alone; names and durations are used where it is not wanted. No file is called
 # like a name of this list, or importing the file would hide the name.
@@ -50,7 +50,7 @@ _HOMES = {
     "datasets": ("DATASETS", "data_folder", "locate", "missing_sentence"),
     "derived": ("Derived", "Every", "bottleneck_width", "data_found", "derive", "missing_data"),
     "durations": ("Duration",),
-    "faults": ("Fault", "PresetError"),
+    "validation_errors": ("PresetError", "ValidationIssue"),
     "catalogue": ("Setting", "fields", "top_fields"),
     "load": (
         "PresetInfo",
@@ -62,7 +62,8 @@ _HOMES = {
         "shipped_presets",
     ),
     "plan": ("RunPlan", "StudyPlan", "Try", "TunePlan", "plan_study"),
-    "schema": ("Preset", "RunConfig", "Settings", "Variant", "differences"),
+    "preset": ("Preset", "Variant"),
+    "schema": ("RunConfig", "Settings", "differences"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

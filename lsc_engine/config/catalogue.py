@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from lsc_engine.config.sections import KINDS, SECTIONS, Compare, Section, Tune
+from lsc_engine.config.schema import (
+    KINDS,
+    SECTIONS,
+    SEED_MAX,
+    TAGS,
+    Compare,
+    Section,
+    Settings,
+    Tune,
+    choices_of,
+    extra_of,
+    literals,
+    settings_fields,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Setting:
     """One setting. kind: choice | open (choices are a guide) | system | integer | number | text | flag | duration |
     durations | list | table. `default` is None where it depends on other settings; `shown` says it in words.
-    `least` and `most` are inclusive bounds where there are any (`least` of a positive number is not reached)."""
+    `least` and `most` are inclusive bounds where there are any (`least` of a positive number is not reached);
+    `optional`: it may be left out, and its default is not one of its values."""
 
     key: str
     kind: str
@@ -25,7 +38,6 @@ class Setting:
     default: Any
     shown: str
     help: str
-    required: bool
     least: float | None = None
     most: float | None = None
     optional: bool = False
@@ -34,25 +46,17 @@ class Setting:
 @cache
 def fields() -> tuple[Setting, ...]:
     """All settings of a run in the order of the form: the sections, then `start_from` and `seed`."""
-    made = [_setting(f"{name}.{key}", info) for name, model in SECTIONS.items() for key, info in _items(model)]
-    made.append(
-        Setting(
-            "start_from",
-            "text",
-            (),
-            None,
-            "none",
-            'Begin with the weights of another run, or of "@variant".',
-            False,
-            optional=True,
-        )
-    )
-    made.append(
-        Setting(
-            "seed", "integer", (), 0, "0", "Seed of the weights, the order and the augmentation.", False, 0, 2**63 - 1
-        )
-    )
-    return tuple(made)
+    found = []
+    for key, info in settings_fields():
+        section, name = key.split(".")
+        choices = choices_of(info)
+        if TAGS.get(section) == name:
+            choices = tuple(literals(model.model_fields[name].annotation)[0] for model in SECTIONS[section])
+        found.append(_setting(key, info, choices))
+    help = Settings.model_fields["start_from"].description or ""
+    found.append(Setting("start_from", "text", (), None, "none", help, optional=True))
+    words = "Seed of the weights, the order and the augmentation."
+    return (*found, Setting("seed", "integer", (), 0, "0", words, 0, SEED_MAX))
 
 
 def top_fields() -> tuple[Setting, ...]:
@@ -66,12 +70,13 @@ def top_fields() -> tuple[Setting, ...]:
         ("kind", "choice", KINDS, "train", "train, or a report that needs no training."),
         ("seeds", "list", (), "[0]", "One run per variant and seed."),
     )
-    made = [Setting(key, kind, choices, None, shown, help, False) for key, kind, choices, shown, help in words]
+    found = [Setting(key, kind, choices, None, shown, help) for key, kind, choices, shown, help in words]
     tables: dict[str, type[Section]] = {"compare": Compare, "tune": Tune, "paper": Paper, "claims": Claim}
     tables |= {"vectors": VectorsReport, "datasets": DatasetsReport, "bench": BenchReport}
     for name, model in tables.items():
-        made += [_setting(f"{name}.{info.alias or key}", info) for key, info in _items(model)]
-    return tuple(made)
+        items = model.model_fields.items()
+        found += [_setting(f"{name}.{info.alias or key}", info, choices_of(info)) for key, info in items]
+    return tuple(found)
 
 
 @cache
@@ -80,28 +85,8 @@ def setting_keys() -> tuple[str, ...]:
     return tuple(setting.key for setting in fields())
 
 
-def literals(annotation: Any) -> list[Any]:
-    """The values of the Literal inside an annotation, through Optional and Annotated; empty without one."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    if get_origin(annotation) in (Union, UnionType):
-        return [value for part in get_args(annotation) for value in literals(part)]
-    return literals(get_args(annotation)[0]) if get_origin(annotation) is Annotated else []
-
-
-def choices_of(info: FieldInfo) -> tuple[str, ...]:
-    """The values a field names: all it allows for a choice, a guide for an open one."""
-    named = literals(info.annotation)
-    extra: Any = info.json_schema_extra or {}
-    return tuple(map(str, named)) or tuple(extra.get("choices", ()))
-
-
-def _items(model: type[Any]) -> list[tuple[str, FieldInfo]]:
-    return list(model.model_fields.items())
-
-
-def _setting(key: str, info: FieldInfo) -> Setting:
-    extra: Any = info.json_schema_extra or {}
+def _setting(key: str, info: FieldInfo, choices: tuple[str, ...]) -> Setting:
+    extra = extra_of(info)
     required = info.default is PydanticUndefined or info.default is ...
     default = None if required else info.default
     bounds: dict[str, float] = {}
@@ -112,14 +97,13 @@ def _setting(key: str, info: FieldInfo) -> Setting:
     return Setting(
         key=key,
         kind=extra.get("kind") or _kind(info.annotation),
-        choices=choices_of(info),
+        choices=choices,
         default=default,
         shown=extra.get("shown") or ("required" if required else _words(default)),
         help=info.description or "",
-        required=required,
         least=bounds.get("ge", bounds.get("gt")),
         most=bounds.get("le", bounds.get("lt")),
-        optional=not required and default is None,
+        optional=bool(extra.get("shown")),
     )
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.datasets import BUILT_IN, IMAGE_FILES, available, facts_of
-from lsc_engine.config.faults import Fault
-from lsc_engine.config.sections import Data, Eval, Model, Optimizer, Target
+from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl
+from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -18,136 +18,117 @@ ARGUMENTS: dict[str, tuple[str, ...] | None] = {"encoder": (), "mlp": ("layers",
 FLAGS = ("class_layer",)
 
 
-def check_data(data: Data, *, look: bool = True) -> Iterator[Fault]:
+def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
     """Faults of [data] alone; its folder is counted where `look`."""
     facts = facts_of(data.dataset)
     if data.dataset in BUILT_IN and data.path is not None:
-        yield Fault("data.path", f"{data.dataset} needs no files; leave it out")
+        yield Issue("data.path", f"{data.dataset} needs no files; leave it out")
     if data.dataset == "folder" and data.path is None:
-        yield Fault("data.path", "is required for folder: a folder with one folder of images per class")
+        yield Issue("data.path", "is required for folder: a folder with one folder of images per class")
     if facts.size is None and data.image_size is None:
-        yield Fault(
+        yield Issue(
             "data.image_size", f"is required for {data.dataset}, whose images differ in size; 32 or 224, for example"
         )
     if data.dataset == "spectrum" and data.classes is None:
-        yield Fault("data.classes", "is required for spectrum, which has as many images as are asked for")
+        yield Issue("data.classes", "is required for spectrum, which has as many images as are asked for")
     if data.skip_bad and data.dataset not in IMAGE_FILES:
-        yield Fault("data.skip_bad", f"belongs to data sets of image files ({', '.join(IMAGE_FILES)}); leave it out")
+        yield Issue("data.skip_bad", f"belongs to data sets of image files ({', '.join(IMAGE_FILES)}); leave it out")
     skip = bool(data.skip_bad)
     limit = available(data.dataset, data.labels, path=data.path, skip_bad=skip) if look else None
     if limit is not None and data.classes is not None and data.classes > limit:
         kind = "training images, each its own class" if data.labels == "unique" else "classes"
-        yield Fault(
+        yield Issue(
             "data.classes", f"{data.dataset} has {grouped(limit)} {kind}; {grouped(data.classes)} are asked for"
         )
 
 
-def check_first_class(data: Data, classes: int) -> Iterator[Fault]:
+def check_first_class(data: Data, classes: int) -> Iterator[Issue]:
     """Faults of data.first_class, with the number of classes."""
     if data.first_class is not None and data.first_class >= classes:
         last = f"the last of {grouped(classes)} classes is {grouped(classes - 1)}"
-        yield Fault("data.first_class", f"{grouped(data.first_class)} leaves no class to train on; {last}")
+        yield Issue("data.first_class", f"{grouped(data.first_class)} leaves no class to train on; {last}")
 
 
-def check_eval(data: Data, evaluation: Eval) -> Iterator[Fault]:
+def check_eval(data: Data, evaluation: Eval) -> Iterator[Issue]:
     """Faults of [eval] with the data set."""
-    if evaluation.shift not in (None, "none") and data.labels == "unique":
-        yield Fault("eval.shift", "unique labels have no validation images to change")
+    if evaluation.shift is not None and data.labels == "unique":
+        yield Issue("eval.shift", "unique labels have no validation images to change")
     if evaluation.ncc and data.labels == "unique":
-        yield Fault("eval.ncc", "unique labels have one image a class, which is its own centre; leave it out")
+        yield Issue("eval.ncc", "unique labels have one image a class, which is its own centre; leave it out")
     other = evaluation.dataset
     if other is None:
         return
     if data.labels == "unique":
-        yield Fault("eval.dataset", "unique labels have no validation images: no other image is of such a class")
+        yield Issue("eval.dataset", "unique labels have no validation images: no other image is of such a class")
     elif other in ("folder", "spectrum"):
-        yield Fault("eval.dataset", f"{other} cannot be validated on; take one of the named data sets")
+        yield Issue("eval.dataset", f"{other} cannot be validated on; take one of the named data sets")
     elif facts_of(other).channels != facts_of(data.dataset).channels:
-        yield Fault(
+        yield Issue(
             "eval.dataset",
             f"{other} has {facts_of(other).channels} channel(s), {data.dataset} {facts_of(data.dataset).channels}",
         )
     elif facts_of(data.dataset).classes not in (None, facts_of(other).classes):
-        yield Fault(
+        yield Issue(
             "eval.dataset",
             f"{other} has {facts_of(other).classes} classes, {data.dataset} {facts_of(data.dataset).classes}",
         )
 
 
-def check_model(model: Model) -> Iterator[Fault]:
+def check_model(model: Model) -> Iterator[Issue]:
     """Faults of [model] alone."""
     takes = ARGUMENTS.get(model.name)
     for name, value in model.args.items():
         if takes is not None and name not in takes:
             allowed = did_you_mean(name, takes) if takes else "it takes none"
-            yield Fault(f"model.args.{name}", f"{model.name} does not take it; {allowed}")
+            yield Issue(f"model.args.{name}", f"{model.name} does not take it; {allowed}")
         elif takes is not None and name in FLAGS:
             if not isinstance(value, bool):
-                yield Fault(f"model.args.{name}", f"true or false is needed, not {quoted(value)}")
+                yield Issue(f"model.args.{name}", f"true or false is needed, not {quoted(value)}")
         elif takes is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000):
-            yield Fault(f"model.args.{name}", f"a whole number from 1 to 1000 is needed, not {quoted(value)}")
+            yield Issue(f"model.args.{name}", f"a whole number from 1 to 1000 is needed, not {quoted(value)}")
 
 
-# The methods that a setting of [target] belongs to.
-BELONGS = {
-    "lsc": ("system", "order", "loss", "radius", "cluster_radius", "weights", "within", "within_weight"),
-    "ce": ("bottleneck", "teacher", "teacher_weight"),
-    "ce or ssl": ("temperature",),
-}
-_LACKS = {
-    "lsc": "with lsc the latent dimension is model.dim and there is no class layer",
-    "ce": "cross-entropy (ce) has no vector system",
-    "ssl": "self-supervision (ssl) has neither vectors nor a class layer",
-}
-
-
-def check_target(target: Target) -> Iterator[Fault]:
+def check_target(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
     """Faults of [target] that need no number of classes."""
-    for methods, keys in BELONGS.items():
-        for key in keys:
-            if target.method not in methods.split(" or ") and getattr(target, key) not in (None, "none"):
-                yield Fault(f"target.{key}", f"belongs to {methods}; {_LACKS[target.method]}. Leave it out")
-    if target.method == "lsc" and target.system is None:
-        yield Fault("target.system", f"is required for lsc. Allowed: {', '.join(system_names())}")
-    if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
-        yield Fault("target.weights", "two numbers from 0 are needed, one of them above 0")
-    if target.within_weight is not None and target.within in (None, "none") and target.method == "lsc":
-        yield Fault("target.within_weight", 'needs target.within = "kld" or "gaussian"')
-    if target.method == "ce" and target.teacher is None:
+    if isinstance(target, Lsc):
+        if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
+            yield Issue("target.weights", "two numbers from 0 are needed, one of them above 0")
+        if target.within_weight is not None and target.within is None:
+            yield Issue("target.within_weight", 'needs target.within = "kld" or "gaussian"')
+    if isinstance(target, CrossEntropy) and target.teacher is None:
         for key in ("teacher_weight", "temperature"):
             if getattr(target, key) is not None:
-                yield Fault(f"target.{key}", 'needs target.teacher, like "@ce"')
+                yield Issue(f"target.{key}", 'needs target.teacher, like "@ce"')
 
 
-def check_optimizer(optimizer: Optimizer) -> Iterator[Fault]:
+def check_optimizer(optimizer: AdamW | Sgd) -> Iterator[Issue]:
     """Faults of [optimizer] alone."""
-    if optimizer.name != "sgd" and optimizer.momentum is not None:
-        yield Fault("optimizer.momentum", f"belongs to sgd, and the optimizer is {optimizer.name}")
-    if optimizer.schedule == "steps":
-        if not optimizer.milestones:
-            yield Fault("optimizer.milestones", 'is required for schedule "steps", like ["100 epochs", "150 epochs"]')
-    else:
+    if optimizer.schedule != "steps":
         for key in ("milestones", "gamma"):
             if getattr(optimizer, key) is not None:
-                yield Fault(f"optimizer.{key}", f'belongs to schedule "steps", and it is "{optimizer.schedule}"')
+                sentence = f'belongs to schedule "steps", and it is "{optimizer.schedule}"'
+                yield Issue(f"optimizer.{key}", sentence)
+    elif not optimizer.milestones:
+        sentence = 'is required for schedule "steps", like ["100 epochs", "150 epochs"]'
+        yield Issue("optimizer.milestones", sentence)
 
 
-def check_space(system: str, n: int, classes: int) -> Iterator[Fault]:
+def check_space(system: str, n: int, classes: int) -> Iterator[Issue]:
     """Faults of a vector system with a latent dimension and a number of classes."""
     from lsc_engine.vectors.registry import too_few
 
     if system == "planar" and n != 2:
-        yield Fault("model.dim", f"planar lies in the plane: n = 2, not {n}")
+        yield Issue("model.dim", f"planar lies in the plane: n = 2, not {n}")
     elif system == "simplex" and n < classes - 1:
         needed = f"a simplex of {grouped(classes)} classes needs n >= {grouped(classes - 1)}, not {grouped(n)}"
-        yield Fault("model.dim", f"{needed}. Take that, or V21 from n = {smallest('V21', classes)}")
+        yield Issue("model.dim", f"{needed}. Take that, or V21 from n = {smallest('V21', classes)}")
     else:
         try:
             message = too_few(system, n, classes)
         except UsageError as error:
             message = str(error)
         if message:
-            yield Fault("model.dim", message)
+            yield Issue("model.dim", message)
 
 
 def smallest(system: str, classes: int) -> int:
@@ -155,10 +136,3 @@ def smallest(system: str, classes: int) -> int:
     from lsc_engine.vectors.registry import n_min
 
     return n_min(system, classes)
-
-
-def system_names() -> tuple[str, ...]:
-    """The names offered where a system is asked for."""
-    from lsc_engine.vectors.registry import plugin_names, suggested
-
-    return (*suggested(), "Vpq", *plugin_names())

@@ -21,7 +21,7 @@ from lsc_engine.config.datasets import (
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.folders import FolderError
 from lsc_engine.config.notes import with_key
-from lsc_engine.config.schema import Settings
+from lsc_engine.config.schema import CrossEntropy, Lsc, Settings, Ssl
 from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         val_images=_val_images(config, counts.val_images, counts.classes),
         eval_images=min(config.eval.images or 10_240, counts.images),
         system=system,
-        bottleneck=bottleneck_width(config.target.bottleneck, counts.classes),
+        bottleneck=bottleneck_width(config, counts.classes),
         steps_per_epoch=epoch,
         total_steps=steps(train.duration),
         warmup_steps=steps(config.optimizer.warmup),
@@ -111,7 +111,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         log_every=min(steps(config.log.every), epoch),
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
         checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
-        loss_kind=METHOD_KINDS.get(config.target.method) or LOSS_KINDS.get(str(config.target.loss), OWN_LOSS),
+        loss_kind=_loss_kind(config.target),
         table_bytes=_table_bytes(config, n, counts.classes),
         counted=counts.exact,
     )
@@ -149,11 +149,14 @@ def missing_data(config: Settings, data_dir: str | Path | None = None) -> list[s
     return missing
 
 
-def bottleneck_width(bottleneck: int | str | None, classes: int) -> int | None:
-    """The width that target.bottleneck stands for, None for none; "min:V21" is the smallest n of V21."""
-    if bottleneck is None or bottleneck == "none":
-        return None
-    return bottleneck if isinstance(bottleneck, int) else smallest(bottleneck.removeprefix("min:"), classes)
+def _loss_kind(target: Lsc | CrossEntropy | Ssl) -> str:
+    return LOSS_KINDS.get(target.loss, OWN_LOSS) if isinstance(target, Lsc) else METHOD_KINDS[target.method]
+
+
+def bottleneck_width(config: Settings, classes: int) -> int | None:
+    """The width of the layer before the class layer, None without one; "min:V21" is the smallest n of V21."""
+    width = config.target.bottleneck if isinstance(config.target, CrossEntropy) else None
+    return smallest(width.removeprefix("min:"), classes) if isinstance(width, str) else width
 
 
 def is_table(system: str | None) -> bool:
@@ -163,25 +166,25 @@ def is_table(system: str | None) -> bool:
 
 def _table_bytes(config: Settings, n: int | None, classes: int) -> int:
     """What grows with the classes: the rows of a table, and the list of vectors of order nearest with its inverse."""
-    rows = 4 * classes * n if n and is_table(config.target.system) else 0
-    return rows + (24 * classes if (config.target.order or "").startswith("nearest:") else 0)
+    rows = 4 * classes * n if n and is_table(config.system) else 0
+    return rows + (24 * classes if isinstance(config.target, Lsc) and config.target.order.startswith("nearest:") else 0)
 
 
 def latent_dim(config: Settings, classes: int) -> int | None:
     """The latent dimension n of a run of so many classes; None for the own width of a network."""
     if isinstance(config.model.dim, int):
         return config.model.dim
-    if config.model.dim == "min" and config.target.system is not None:
-        return smallest(config.target.system, classes)
+    if config.model.dim == "min" and config.system is not None:
+        return smallest(config.system, classes)
     return None
 
 
 def _facts(config: Settings, n: int | None, classes: int) -> VectorSystem | None:
     from lsc_engine.vectors.registry import facts
 
-    if config.target.system is None or n is None:
+    if config.system is None or n is None:
         return None
-    return facts(config.target.system, n, classes)
+    return facts(config.system, n, classes)
 
 
 def _val_images(config: Settings, own: int, classes: int) -> int:

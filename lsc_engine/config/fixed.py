@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config.faults import Fault
-from lsc_engine.config.sections import Model, Target
+from lsc_engine.config.schema import CrossEntropy, Lsc, Model, Ssl
+from lsc_engine.config.validation_errors import ValidationIssue as Issue
 
 # Linear layers in a row at the end of each backbone, before those of the head.
 IN_A_ROW = {"encoder": 2, "mlp": 5}
@@ -26,13 +26,12 @@ def class_layer_counts(model: Model) -> bool:
     return model.name == "mlp" and model.args.get("class_layer") is True
 
 
-def layer_count(model: Model, target: Target) -> int:
+def layer_count(model: Model, target: Lsc | CrossEntropy | Ssl) -> int:
     """Linear layers in a row up to the output: those of the backbone, the bottleneck, the class layer."""
     own = IN_A_ROW.get(model.name, 0)
     if model.name == "mlp" and isinstance(model.args.get("layers", own), int):
         own = int(model.args.get("layers", own)) - class_layer_counts(model)
-    narrow = target.bottleneck not in (None, "none")
-    return own + (1 + narrow if target.method == "ce" else 0)
+    return own + (1 + (target.bottleneck is not None) if isinstance(target, CrossEntropy) else 0)
 
 
 def fixed_layers(layers: int | str | None, count: int) -> range:
@@ -46,7 +45,7 @@ def fixed_layers(layers: int | str | None, count: int) -> range:
 
 def filled(model: Model) -> dict[str, Any]:
     """The keys of fixed layers with their defaults; None for those that mean nothing here."""
-    layers = None if model.etf_layers == "none" else model.etf_layers
+    layers = model.etf_layers
     adaptive = layers == "adaptive"
     return {
         "etf_layers": layers,
@@ -56,32 +55,32 @@ def filled(model: Model) -> dict[str, Any]:
     }
 
 
-def idle(model: Model) -> Iterator[Fault]:
-    """Warnings for keys that have no effect; a variant that takes "none" may leave the others as they are."""
+def idle(model: Model) -> Iterator[Issue]:
+    """Warnings for keys that have no effect."""
     if model.etf_layers is None and model.etf_frame is not None:
-        yield Fault("model.etf_frame", "has no effect without model.etf_layers")
+        yield Issue("model.etf_frame", "has no effect without model.etf_layers")
     for key in ("etf_threshold", "etf_patience"):
-        if getattr(model, key) is not None and model.etf_layers not in ("adaptive", "none"):
-            yield Fault(f"model.{key}", 'has no effect without model.etf_layers = "adaptive"')
+        if getattr(model, key) is not None and model.etf_layers != "adaptive":
+            yield Issue(f"model.{key}", 'has no effect without model.etf_layers = "adaptive"')
 
 
-def check_layers(model: Model, target: Target, classes: int | None, bottleneck: int | None) -> Iterator[Fault]:
+def check_layers(model: Model, target: Lsc | CrossEntropy | Ssl, classes: int | None) -> Iterator[Issue]:
     """Faults of the fixed layers with the backbone, the head and the number of classes."""
     layers = model.etf_layers
-    if layers in (None, "none"):
+    if layers is None:
         return
     key = "model.etf_layers"
     if layers == "feed-forward":
         if model.name in IN_A_ROW:
             sentence = f'{model.name} has no transformer blocks; give the number of its last layers, or "adaptive"'
-            yield Fault(key, sentence)
+            yield Issue(key, sentence)
         return
     count = layer_count(model, target)
     if layers == "adaptive" and model.name not in IN_A_ROW:
-        yield Fault(key, f'"adaptive" needs layers in a row, as mlp and encoder have them, not {model.name}')
+        yield Issue(key, f'"adaptive" needs layers in a row, as mlp and encoder have them, not {model.name}')
         return
     if isinstance(layers, str) and layers.startswith("first:") and model.name not in ("mlp",):
-        yield Fault(key, f"{quoted(layers)} is for mlp; the first layers of {model.name} are no linear layers")
+        yield Issue(key, f"{quoted(layers)} is for mlp; the first layers of {model.name} are no linear layers")
         return
     wanted = int(layers.removeprefix("first:")) if isinstance(layers, str) and layers != "adaptive" else layers
     if isinstance(wanted, int) and wanted > count:
@@ -89,33 +88,40 @@ def check_layers(model: Model, target: Target, classes: int | None, bottleneck: 
         instead = '"feed-forward"' if count == 0 else f"at most {count}"
         if count and model.name not in IN_A_ROW:
             instead += ', or "feed-forward"'
-        yield Fault(key, f"{have}, {wanted} are to be fixed; take {instead}")
+        yield Issue(key, f"{have}, {wanted} are to be fixed; take {instead}")
         return
     output = layers == "adaptive" or count - 1 in fixed_layers(layers, count)
-    width = bottleneck or model.dim
-    if output and target.method == "ce" and isinstance(width, int) and classes is not None and width < classes - 1:
+    bottleneck = target.bottleneck if isinstance(target, CrossEntropy) else None
+    width = bottleneck if isinstance(bottleneck, int) else model.dim
+    if (
+        output
+        and isinstance(target, CrossEntropy)
+        and isinstance(width, int)
+        and classes is not None
+        and width < classes - 1
+    ):
         where = "target.bottleneck" if bottleneck else "model.dim"
         needed = (
             f"a simplex of {grouped(classes)} classes needs {where} >= {grouped(classes - 1)}, not {grouped(width)}"
         )
-        yield Fault(key, f"the class layer cannot be fixed: {needed}")
-    elif output and target.method == "lsc" and model.dim == 1:
-        yield Fault(key, "one output has no simplex; take model.dim from 2")
+        yield Issue(key, f"the class layer cannot be fixed: {needed}")
+    elif output and isinstance(target, Lsc) and model.dim == 1:
+        yield Issue(key, "one output has no simplex; take model.dim from 2")
 
 
 def _layers(count: int) -> str:
     return "1 linear layer" if count == 1 else f"{count or 'no'} linear layers"
 
 
-def check_class_layer(model: Model, target: Target) -> Iterator[Fault]:
+def check_class_layer(model: Model, target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
     """Faults of model.args.class_layer, which makes the class layer the last layer of an mlp."""
     if not class_layer_counts(model):
         return
     key = "model.args.class_layer"
-    if target.method != "ce":
-        yield Fault(key, f"belongs to ce; with {target.method} the last linear layer is the embedding's. Leave it out")
+    if not isinstance(target, CrossEntropy):
+        yield Issue(key, f"belongs to ce; with {target.method} the last linear layer is the embedding's. Leave it out")
     elif model.args.get("layers", 5) == 1:
-        yield Fault(key, "with one layer there is nothing before the class layer; take model.args.layers from 2")
+        yield Issue(key, "with one layer there is nothing before the class layer; take model.args.layers from 2")
     elif model.dim not in (None, mlp_width(model)):
         sentence = f"the embedding is then the last hidden layer's {mlp_width(model)}, not {model.dim}"
-        yield Fault("model.dim", f"{sentence}; leave it out")
+        yield Issue("model.dim", f"{sentence}; leave it out")

@@ -8,8 +8,8 @@ from typing import Any
 
 import tomli_w
 
-from lsc_engine.config.build import materialise
-from lsc_engine.config.merge import Table
+from lsc_engine.common.settings import Table
+from lsc_engine.config.expand import materialise
 
 
 def join_presets(kept: Table, text: str, chosen: Collection[str], begun: Callable[[str], bool]) -> str:

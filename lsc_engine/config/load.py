@@ -1,21 +1,24 @@
-"""Finding and reading presets: files, own presets ($LSC_PRESETS, else ./presets), and those that ship."""
+"""Finding and reading presets: files, own presets ($LSC_PRESETS, else ./presets), and those that ship.
+
+A name is matched on the paths alone, so that one file is parsed; `list_presets` reads them all.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.formatting import quoted
-from lsc_engine.config.build import build, sections_of
-from lsc_engine.config.faults import Fault, PresetError
-from lsc_engine.config.head import check_head
-from lsc_engine.config.merge import Table, lookup
-from lsc_engine.config.schema import Preset, RunConfig, read_toml
+from lsc_engine.common.settings import Table, lookup
+from lsc_engine.common.toml import parse_toml, read_toml
+from lsc_engine.config.expand import LoadedPreset, build
+from lsc_engine.config.preset import Preset, read_header
+from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.validation_errors import PresetError, ValidationIssue
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.userpaths import user_path
 
@@ -25,59 +28,72 @@ TIMES = "times.json"
 
 
 @dataclass(frozen=True)
-class PresetInfo:
-    """One preset of a list, read but not checked. `fault` says why its file cannot be read."""
+class PresetPath:
+    """Where one preset lies, and its names: `name` is that of its study, `folder` of a shipped one its paper's."""
 
     name: str
     folder: str
     stem: str
     path: Path
+    own: bool
+
+
+@dataclass(frozen=True)
+class PresetInfo(PresetPath):
+    """One preset of a list, read but not checked. `fault` says why its file cannot be read; `minutes` how long its
+    training took where it was measured (times.json beside the presets)."""
+
     title: str
     source: str
     claim: str
     dataset: str
     kind: str
-    own: bool = False
     fault: str = ""
     minutes: float | None = None
-    """How long it took where it was measured (times.json beside the presets)."""
 
 
 @dataclass(frozen=True)
-class Document:
+class PresetFile:
     """A preset file as read: where it is, the study name it stands for, its text and tables."""
 
     path: Path
     name: str
     text: str
-    raw: dict[str, Any]
+    raw: Table
+
+    def build(
+        self, raw: Table, only: Collection[str] | None = None, extra: Mapping[str, Sequence[Table]] | None = None
+    ) -> LoadedPreset:
+        """The preset that these tables, made from those of the file, are; see `expand.build`."""
+        return build(raw, file=str(self.path), name=self.name, text=self.text, only=only, extra=extra)
 
 
 def load_preset(ref: str | Path) -> Preset:
-    """A preset by file or by shipped name, checked. UsageError with all faults of the whole file at once."""
-    document = read_document(ref)
-    return checked(document.raw, document)
+    """A preset by file or by shipped name, checked. UsageError with all mistakes in the whole file at once."""
+    file = read_preset(ref)
+    return checked(file.build(file.raw), file.path)
 
 
-def checked(raw: Table, document: Document, only: Collection[str] | None = None, record: bool = False) -> Preset:
-    """The preset of tables that came from `document`. PresetError with all faults. `only`, `record`: see build."""
-    built = build(raw, file=str(document.path), name=document.name, text=document.text, only=only, record=record)
-    if built.preset is None:
-        raise PresetError(str(document.path), built.faults)
-    return built.preset
+def checked(loaded: LoadedPreset, path: Path) -> Preset:
+    """The preset. PresetError with all of its mistakes."""
+    if loaded.preset is None:
+        raise PresetError(str(path), loaded.issues)
+    return loaded.preset
 
 
-def check_text(text: str, name: str = "preset") -> tuple[Preset | None, tuple[Fault, ...], tuple[Fault, ...]]:
-    """Preset (None where there are faults), faults and warnings of TOML text that is not in a file yet."""
+def check_text(
+    text: str, name: str = "preset"
+) -> tuple[Preset | None, tuple[ValidationIssue, ...], tuple[ValidationIssue, ...]]:
+    """Preset (None where there are mistakes), mistakes and warnings of TOML text that is not in a file yet."""
     try:
-        raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        return None, (Fault("", f"not TOML: {error}"),), ()
-    built = build(raw, file=f"{name}.toml", name=name, text=text)
-    return built.preset, tuple(built.faults), tuple(built.warnings)
+        raw = parse_toml(text)
+    except ValueError as error:
+        return None, (ValidationIssue("", str(error)),), ()
+    loaded = build(raw, file=f"{name}.toml", name=name, text=text)
+    return loaded.preset, loaded.issues, loaded.warnings
 
 
-def read_document(ref: str | Path) -> Document:
+def read_preset(ref: str | Path) -> PresetFile:
     """Find and read a preset without checking it. UsageError where there is none, or no TOML."""
     path, name = find_preset(ref)
     try:
@@ -86,7 +102,7 @@ def read_document(ref: str | Path) -> Document:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     text, raw = read_toml(path)
-    return Document(path, name, text, raw)
+    return PresetFile(path, name, text, raw)
 
 
 def find_preset(ref: str | Path) -> tuple[Path, str]:
@@ -101,41 +117,52 @@ def find_preset(ref: str | Path) -> tuple[Path, str]:
     except OSError:
         is_file = False
     if is_file:
-        shipped = next((info for info in shipped_presets() if info.path.resolve() == path.resolve()), None)
+        known = path.resolve()
+        shipped = next((preset for preset in shipped_paths() if preset.path.resolve() == known), None)
         return path, shipped.name if shipped else path.stem
-    listed = list_presets()
-    hits = [info for info in listed if text in (info.name, f"{info.folder}/{info.stem}")]
-    hits = hits or [info for info in listed if text == info.stem]
-    own = [info for info in hits if info.own]
+    listed = [*shipped_paths(), *own_paths()]
+    hits = [preset for preset in listed if text in (preset.name, f"{preset.folder}/{preset.stem}")]
+    hits = hits or [preset for preset in listed if text == preset.stem]
+    own = [preset for preset in hits if preset.own]
     hits = own if len(own) == 1 else hits
     if len(hits) == 1:
         return hits[0].path, hits[0].name
     if hits:
-        raise UsageError(f"PRESET {shown}: {len(hits)} presets have this name: {', '.join(i.name for i in hits)}")
+        raise UsageError(f"PRESET {shown}: {len(hits)} presets have this name: {', '.join(p.name for p in hits)}")
     if path.suffix == ".toml" or len(path.parts) > 2:
         raise UsageError(f"PRESET {shown}: there is no such file")
-    near = did_you_mean(text, sorted({i.name for i in listed} | {i.stem for i in listed}))
+    near = did_you_mean(text, sorted({p.name for p in listed} | {p.stem for p in listed}))
     raise UsageError(f"PRESET {shown}: neither a file nor the name of a preset; {near or 'see lsc-engine presets'}")
 
 
 def list_presets() -> tuple[PresetInfo, ...]:
-    """Shipped presets, then one's own."""
-    shipped = shipped_presets()
-    return (*shipped, *own_presets())
+    """Shipped presets, then one's own, each file read."""
+    return (*shipped_presets(), *own_presets())
 
 
 def shipped_presets() -> tuple[PresetInfo, ...]:
     """The presets that come with the package, by folder and name."""
-    folder = shipped_folder()
-    return _listed(folder, own=False) if folder else ()
+    times = _times()
+    return tuple(_info(preset, times.get(preset.name)) for preset in shipped_paths())
 
 
 def own_presets() -> tuple[PresetInfo, ...]:
     """The presets in $LSC_PRESETS, else ./presets; none where that is the shipped folder."""
+    return tuple(_info(preset, None) for preset in own_paths())
+
+
+def shipped_paths() -> Iterator[PresetPath]:
+    """Where the presets lie that come with the package."""
+    folder = shipped_folder()
+    return iter(()) if folder is None else _paths(folder, own=False)
+
+
+def own_paths() -> Iterator[PresetPath]:
+    """Where one's own presets lie."""
     folder, shipped = own_folder(), shipped_folder()
     if shipped is not None and folder.is_dir() and folder.resolve() == shipped.resolve():
-        return ()
-    return _listed(folder, own=True)
+        return iter(())
+    return _paths(folder, own=True)
 
 
 def own_folder() -> Path:
@@ -155,30 +182,32 @@ def shipped_folder() -> Path | None:
     return None
 
 
-def _listed(folder: Path, *, own: bool) -> tuple[PresetInfo, ...]:
+def _paths(folder: Path, *, own: bool) -> Iterator[PresetPath]:
     try:
         files = sorted([*folder.glob("*.toml"), *folder.glob("*/*.toml")], key=lambda p: (p.parent != folder, str(p)))
     except OSError:
-        return ()
-    times = {} if own else _times(folder)
-    return tuple(_info(path, folder, own, times) for path in files if path.is_file() and not path.name.startswith("."))
+        return
+    for path in files:
+        if path.is_file() and not path.name.startswith("."):
+            inside = "" if path.parent == folder else path.parent.name
+            name = f"{inside}/{path.stem}" if inside and not own else path.stem
+            yield PresetPath(name, inside, path.stem, path, own)
 
 
-def _times(folder: Path) -> dict[str, Any]:
+def _times() -> Table:
+    """Minutes that the training of shipped presets took, by name."""
     try:
-        read = json.loads((folder / TIMES).read_text(encoding="utf-8"))
+        read = json.loads(((shipped_folder() or Path()) / TIMES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return read if isinstance(read, dict) else {}
 
 
-def _info(path: Path, folder: Path, own: bool, times: dict[str, Any]) -> PresetInfo:
-    inside = "" if path.parent == folder else path.parent.name
-    name = f"{inside}/{path.stem}" if inside and not own else path.stem
-    raw: dict[str, Any] = {}
+def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
+    raw: Table = {}
     fault = ""
     try:
-        _, raw = read_toml(path)
+        _, raw = read_toml(preset.path)
     except UsageError as error:
         fault = str(error)
 
@@ -187,18 +216,14 @@ def _info(path: Path, folder: Path, own: bool, times: dict[str, Any]) -> PresetI
         return value if isinstance(value, str) else default
 
     return PresetInfo(
-        name=name,
-        folder=inside,
-        stem=path.stem,
-        path=path,
-        title=word("title", path.stem),
+        **vars(preset),
+        title=word("title", preset.stem),
         source=word("source"),
         claim=word("claim"),
         dataset=word("data.dataset") or _first_dataset(raw),
         kind=word("kind", "train"),
-        own=own,
         fault=fault,
-        minutes=float(times[name]) if isinstance(times.get(name), int | float) else None,
+        minutes=float(minutes) if isinstance(minutes, int | float) else None,
     )
 
 
@@ -209,23 +234,11 @@ def _first_dataset(raw: Table) -> str:
 
 
 def parse_run(path: Path) -> RunConfig:
-    """The RunConfig of a run's preset.toml, with or without its data. PresetError with all faults where it is none."""
+    """The RunConfig of a run's preset.toml, with or without its data. PresetError with all mistakes."""
     text, raw = read_toml(path)
-    head = check_head(raw)
-    if head.record is None:
-        faults = head.faults or [Fault("run", "is missing: this is a preset, not the record of a run")]
-        raise PresetError(str(path), faults)
-    preset = checked(raw, Document(path, path.stem, text, raw), record=True)
-    settings = preset.variants[0].settings
-    return RunConfig(
-        **{name: getattr(settings, name) for name in (*sections_of(settings.model_dump()), "start_from")},
-        study=head.record.study,
-        variant=head.record.variant,
-        label=head.record.label,
-        seed=preset.seeds[0],
-        title=preset.title,
-        source=preset.source,
-        claim=preset.claim,
-        compare=preset.compare,
-        provenance=preset.provenance,
-    )
+    header = read_header(raw)
+    if header.record is None:
+        missing = ValidationIssue("run", "is missing: this is a preset, not the record of a run")
+        raise PresetError(str(path), header.issues or [missing])
+    preset = checked(build(raw, file=str(path), name=path.stem, text=text, record=True), path)
+    return preset.run_config(preset.variants[0].settings, preset.seeds[0], **vars(header.record))

@@ -7,7 +7,7 @@ from pathlib import Path
 from lsc_engine.config.datasets import IMAGE_FILES, data_folder, denied_sentence, locate, shortfall
 from lsc_engine.config.folders import FolderError, layout_notes
 from lsc_engine.config.listing import bad_among, list_files, read_record, record_path, report, stored_split
-from lsc_engine.config.sections import Data
+from lsc_engine.config.schema import Data
 
 
 def data_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config.faults import Fault
-from lsc_engine.config.merge import Table, lookup
-from lsc_engine.config.schema import Settings
+from lsc_engine.common.settings import Table, lookup
+from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
+from lsc_engine.config.validation_errors import ValidationIssue as Issue
 
 # Dotted key -> what stands before the reference.
 KEYS = {"target.system": "embeddings:", "target.order": "nearest:", "target.teacher": "", "start_from": ""}
@@ -58,10 +58,10 @@ def _read(settings: Settings | Table, key: str) -> Any:
     if isinstance(settings, dict):
         return lookup(settings, key)
     section, _, name = key.rpartition(".")
-    return getattr(getattr(settings, section) if section else settings, name)
+    return getattr(getattr(settings, section) if section else settings, name, None)
 
 
-def check_reference(reference: Reference, own: Settings, other: Settings) -> Iterator[Fault]:
+def check_reference(reference: Reference, own: Settings, other: Settings) -> Iterator[Issue]:
     """Faults of taking from a run with the settings `other` what `reference` asks for."""
     ref = quoted(reference.ref)
     if reference.key == "target.teacher":
@@ -70,34 +70,34 @@ def check_reference(reference: Reference, own: Settings, other: Settings) -> Ite
         yield from _check_means(ref, own, other)
     elif reference.key == "start_from" and own.model.name != other.model.name:
         message = f"the weights of {ref}, which is {other.model.name}, do not fit {own.model.name}"
-        yield Fault("start_from", f"{message}; give both the same model.name")
+        yield Issue("start_from", f"{message}; give both the same model.name")
 
 
-def _check_teacher(ref: str, own: Settings, other: Settings) -> Iterator[Fault]:
-    if other.target.method != "ce":
+def _check_teacher(ref: str, own: Settings, other: Settings) -> Iterator[Issue]:
+    if not isinstance(other.target, CrossEntropy):
         message = f"{ref} is trained with {other.target.method} and has no logits; a teacher is trained with ce"
-        yield Fault("target.teacher", f'{message}. For its class means: target.system = "embeddings:…" with lsc')
+        yield Issue("target.teacher", f'{message}. For its class means: target.system = "embeddings:…" with lsc')
     elif other.data.classes != own.data.classes:
-        yield Fault("target.teacher", f"{ref} tells {other.data.classes} classes apart, {own.data.classes} are needed")
+        yield Issue("target.teacher", f"{ref} tells {other.data.classes} classes apart, {own.data.classes} are needed")
     if other.data.image_size != own.data.image_size:
         sizes = f"{other.data.image_size} px, here they have {own.data.image_size}"
-        yield Fault("target.teacher", f"{ref} takes images of {sizes}; teacher and student see the same ones")
+        yield Issue("target.teacher", f"{ref} takes images of {sizes}; teacher and student see the same ones")
 
 
-def _check_means(ref: str, own: Settings, other: Settings) -> Iterator[Fault]:
+def _check_means(ref: str, own: Settings, other: Settings) -> Iterator[Issue]:
     mine, theirs = own.model.dim, other.model.dim
     if isinstance(mine, int) and isinstance(theirs, int) and mine != theirs:
         message = f"the class means of {ref} have n = {theirs}, the vectors n = {mine}"
-        yield Fault("target.order", f"{message}; give both the same model.dim")
+        yield Issue("target.order", f"{message}; give both the same model.dim")
     need, found = own.data.classes, other.data.classes
     if need is not None and found is not None and found < need:
-        yield Fault("target.order", f"{ref} has {grouped(found)} class means, {grouped(need)} classes need one each")
+        yield Issue("target.order", f"{ref} has {grouped(found)} class means, {grouped(need)} classes need one each")
 
 
 def moved_centres(own: Settings, other: Settings) -> str | None:
     """Why the classes of `other` have other centres in `own`, as a clause; None where they keep them."""
     a, b = own.target, other.target
-    if a.method != "lsc" or b.method != "lsc":
+    if not isinstance(a, Lsc) or not isinstance(b, Lsc):
         return None
     for key, old, new in (
         ("target.system", b.system, a.system),

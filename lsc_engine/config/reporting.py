@@ -10,24 +10,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from lsc_engine.common.formatting import quoted
-from lsc_engine.config.faults import Fault, validated
-from lsc_engine.config.merge import Table
-from lsc_engine.config.sections import DATASET_NAMES, METRICS, Section
-from lsc_engine.config.values import DIM_MAX
+from lsc_engine.common.settings import Table
+from lsc_engine.config.schema import METRICS, Section
+from lsc_engine.config.validation_errors import ValidationIssue as Issue
+from lsc_engine.config.validation_errors import validate
+from lsc_engine.config.values import DATASET_NAMES, DIM_MAX, listed, system
 from lsc_engine.errors import did_you_mean
-from lsc_engine.vectors.registry import fault as system_fault
 
-RESULTS = ("faster", "better", "similar", "equal", "fails", "works")
 # The table that each kind of report is made of.
 TABLE_OF = {"vectors": "vectors", "data": "datasets", "bench": "bench"}
 REPORT_TABLES = ("paper", "claims", "analysis", *TABLE_OF.values())
 ANALYSES = ("database", "novelty")
 MARKS = "paper | inferred: why | ours | ours: why"
 _MARK = re.compile(r"paper(:\s*\S.*)?|ours(:\s*\S.*)?|inferred:\s*\S.*")
-
-
-def _listed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _metric(value: str) -> str:
@@ -43,9 +38,7 @@ def _word(value: str) -> str:
 
 
 def _system(value: str) -> str:
-    if (fault := system_fault(value)) is not None:
-        raise ValueError(fault)
-    if value.startswith(("file:", "embeddings:")):
+    if system(value).startswith(("file:", "embeddings:")):
         raise ValueError(f"{quoted(value)} has no properties of its own; name a system, such as V21")
     return value
 
@@ -127,13 +120,13 @@ class Claim(Section):
 class VectorsReport(Section):
     """[vectors]: properties of vector systems, for kind = "vectors"."""
 
-    systems: Annotated[tuple[Annotated[str, AfterValidator(_system)], ...], BeforeValidator(_listed)] = Field(
+    systems: Annotated[tuple[Annotated[str, AfterValidator(_system)], ...], BeforeValidator(listed)] = Field(
         ..., description="The systems to describe.", min_length=1
     )
-    n: Annotated[tuple[Annotated[int, Field(ge=1, le=DIM_MAX)], ...], BeforeValidator(_listed)] = Field(
+    n: Annotated[tuple[Annotated[int, Field(ge=1, le=DIM_MAX)], ...], BeforeValidator(listed)] = Field(
         (), description="Latent dimensions to describe them at."
     )
-    classes: Annotated[tuple[Annotated[int, Field(ge=2, le=2**62)], ...], BeforeValidator(_listed)] = Field(
+    classes: Annotated[tuple[Annotated[int, Field(ge=2, le=2**62)], ...], BeforeValidator(listed)] = Field(
         (), description="Numbers of classes to give the smallest n for."
     )
     pictures: bool = Field(False, description="Draw A_2 and A_3, dropped and with all angles kept.")
@@ -142,7 +135,7 @@ class VectorsReport(Section):
 class DatasetsReport(Section):
     """[datasets]: what is found of data sets here, for kind = "data"."""
 
-    names: Annotated[tuple[Annotated[str, AfterValidator(_dataset)], ...], BeforeValidator(_listed)] = Field(
+    names: Annotated[tuple[Annotated[str, AfterValidator(_dataset)], ...], BeforeValidator(listed)] = Field(
         ..., description="The data sets to look for.", min_length=1
     )
 
@@ -161,11 +154,11 @@ class BenchClaim(Section):
 class BenchReport(Section):
     """[bench]: benchmarks to run, for kind = "bench"."""
 
-    names: Annotated[tuple[Annotated[str, AfterValidator(_bench)], ...], BeforeValidator(_listed)] = Field(
+    names: Annotated[tuple[Annotated[str, AfterValidator(_bench)], ...], BeforeValidator(listed)] = Field(
         ..., description="The benchmarks to run.", min_length=1
     )
     arguments: dict[str, dict[str, Any]] = Field({}, description="Arguments by the benchmark's name.")
-    claims: Annotated[tuple[BenchClaim, ...], BeforeValidator(_listed)] = Field(
+    claims: Annotated[tuple[BenchClaim, ...], BeforeValidator(listed)] = Field(
         (), description="The sentences that its tables are judged by."
     )
 
@@ -173,7 +166,7 @@ class BenchReport(Section):
 class Analysis(Section):
     """[analysis]: what a report measures on trained networks, for kind = "train"."""
 
-    names: Annotated[tuple[Annotated[str, AfterValidator(_analysis)], ...], BeforeValidator(_listed)] = Field(
+    names: Annotated[tuple[Annotated[str, AfterValidator(_analysis)], ...], BeforeValidator(listed)] = Field(
         ...,
         description="database: bytes and recall of a database of embeddings; novelty: unseen classes flagged by "
         "unused vectors.",
@@ -198,78 +191,71 @@ _MODELS: dict[str, type[Section]] = {
 }  # fmt: skip
 
 
-def read_reporting(raw: Table, kind: str, faults: list[Fault]) -> Reporting:
-    """The report tables of a preset file; faults are added to `faults`."""
+def read_reporting(raw: Table, kind: str, issues: list[Issue]) -> Reporting:
+    """The report tables of a preset file; mistakes are added to `issues`."""
     parts: dict[str, Any] = {}
     for name, model in _MODELS.items():
-        if name in raw and (part := _table(model, raw[name], name, faults)) is not None:
-            parts[name] = part
+        if name in raw:
+            parts[name], found = validate(model, raw[name], name)
+            issues += found
     for of, name in TABLE_OF.items():
         if name in raw and kind != of:
-            faults.append(Fault(name, f'goes with kind = "{of}", this preset has kind = "{kind}"'))
+            issues.append(Issue(name, f'goes with kind = "{of}", this preset has kind = "{kind}"'))
         elif name not in raw and kind == of:
             key = "systems" if of == "vectors" else "names"
-            faults.append(Fault(name, f'kind = "{kind}" needs the table [{name}] with {key} = […]'))
+            issues.append(Issue(name, f'kind = "{kind}" needs the table [{name}] with {key} = […]'))
     vectors = parts.get("vectors")
     if vectors is not None and not vectors.n and not vectors.classes and not vectors.pictures:
-        faults.append(Fault("vectors.n", "is missing: give n = [8, 384], or classes = [1000], or both"))
+        issues.append(Issue("vectors.n", "is missing: give n = [8, 384], or classes = [1000], or both"))
     if "analysis" in raw and kind != "train":
-        faults.append(Fault("analysis", f'is made of trained networks; kind = "{kind}" has none'))
+        issues.append(Issue("analysis", f'is made of trained networks; kind = "{kind}" has none'))
     if "claims" in raw:
-        parts["claims"] = _claims(raw["claims"], kind, faults)
+        parts["claims"] = _claims(raw["claims"], kind, issues)
     return Reporting(**parts)
 
 
-def _table(model: type[Section], table: Any, name: str, faults: list[Fault]) -> Section | None:
-    if not isinstance(table, dict):
-        faults.append(Fault(name, f"a table is needed, not {quoted(table)}"))
-        return None
-    part, found = validated(model, table, name)
-    faults += found
-    return part
-
-
-def _claims(given: Any, kind: str, faults: list[Fault]) -> tuple[Claim, ...]:
+def _claims(given: Any, kind: str, issues: list[Issue]) -> tuple[Claim, ...]:
     if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
-        faults.append(Fault("claims", "a list of tables is needed: write [[claims]] before each"))
+        issues.append(Issue("claims", "a list of tables is needed: write [[claims]] before each"))
         return ()
     if kind != "train":
-        faults.append(Fault("claims", f'are judged by runs; kind = "{kind}" has none'))
+        issues.append(Issue("claims", f'are judged by runs; kind = "{kind}" has none'))
     found = []
     for number, table in enumerate(given, 1):
-        claim = _table(Claim, table, f"claims.{number}", faults)
-        if isinstance(claim, Claim):
+        claim, mistakes = validate(Claim, table, f"claims.{number}")
+        issues += mistakes
+        if claim is not None:
             found.append(claim)
             if claim.margin is not None and claim.result not in ("better", "similar", "equal"):
-                faults.append(Fault(f"claims.{number}.margin", 'goes with is = "better", "similar" or "equal"'))
+                issues.append(Issue(f"claims.{number}.margin", 'goes with is = "better", "similar" or "equal"'))
             if claim.threshold is not None and claim.result not in ("works", "fails"):
-                faults.append(Fault(f"claims.{number}.threshold", 'goes with is = "works" or "fails"'))
+                issues.append(Issue(f"claims.{number}.threshold", 'goes with is = "works" or "fails"'))
     return tuple(found)
 
 
-def name_faults(reporting: Reporting, kind: str, variants: Sequence[str]) -> list[Fault]:
+def name_issues(reporting: Reporting, kind: str, variants: Sequence[str]) -> list[Issue]:
     """Variants, or data sets, that the report tables name and the preset does not have."""
-    faults = []
+    issues = []
     if reporting.paper is not None and kind in ("train", "data"):
         known = list(reporting.datasets.names) if reporting.datasets is not None else list(variants)
         what = "variant" if kind == "train" else "data set"
         for name in reporting.paper.values:
             if name not in known:
                 sentence = f"no {what} of this preset has this name; {did_you_mean(name, known)}"
-                faults.append(Fault(f"paper.values.{quoted(name)}", sentence))
+                issues.append(Issue(f"paper.values.{quoted(name)}", sentence))
     for number, claim in enumerate(reporting.claims, 1):
         for key, named in (("variant", claim.variant), ("against", claim.against)):
             if named is not None and named not in variants:
                 sentence = f"no variant {quoted(named)}; {did_you_mean(named, variants)}"
-                faults.append(Fault(f"claims.{number}.{key}", sentence))
+                issues.append(Issue(f"claims.{number}.{key}", sentence))
         if claim.against == claim.variant:
-            faults.append(Fault(f"claims.{number}.against", "a variant cannot be compared with itself"))
+            issues.append(Issue(f"claims.{number}.against", "a variant cannot be compared with itself"))
     if reporting.bench is not None:
         for number, bound in enumerate(reporting.bench.claims, 1):
             if bound.at_least is None and bound.at_most is None and bound.spread is None:
-                faults.append(Fault(f"bench.claims.{number}", "needs a bound: at_least, at_most or spread"))
+                issues.append(Issue(f"bench.claims.{number}", "needs a bound: at_least, at_most or spread"))
         for name in reporting.bench.arguments:
             if name not in reporting.bench.names:
                 sentence = f"bench.names does not name it; {did_you_mean(name, reporting.bench.names)}"
-                faults.append(Fault(f"bench.arguments.{quoted(name)}", sentence))
-    return faults
+                issues.append(Issue(f"bench.arguments.{quoted(name)}", sentence))
+    return issues

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.config.derived import Derived, data_found, derive, missing_data
-from lsc_engine.config.schema import Settings
+from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
 from lsc_engine.errors import UsageError
 
 METHOD_LOSSES = {"ce": "cross-entropy", "ssl": "NT-Xent"}
@@ -31,6 +31,7 @@ def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, A
 
 
 def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
+    target = config.target
     return {
         "images": derived.images,
         "images_counted": derived.counted,
@@ -40,14 +41,14 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "image_size": derived.image_size,
         "channels": derived.channels,
         "n": derived.n,
-        "method": config.target.method,
-        "loss": config.target.loss or METHOD_LOSSES.get(config.target.method),
+        "method": target.method,
+        "loss": target.loss if isinstance(target, Lsc) else METHOD_LOSSES[target.method],
         "loss_kind": derived.loss_kind,
         "bottleneck": derived.bottleneck,
         "first_class": config.data.first_class,
         "start_from": config.start_from,
-        "teacher": config.target.teacher,
-        "within": config.target.within,
+        "teacher": target.teacher if isinstance(target, CrossEntropy) else None,
+        "within": target.within if isinstance(target, Lsc) else None,
         "shift": config.eval.shift,
         **_vectors(config, derived),
         "table_bytes": derived.table_bytes,
@@ -61,14 +62,14 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
 
 
 def _vectors(config: Settings, derived: Derived) -> dict[str, Any]:
-    facts = derived.system
-    if facts is None:
+    facts, target = derived.system, config.target
+    if facts is None or not isinstance(target, Lsc):
         return {"system": None}
     near = facts.used_neighbours(derived.classes)
     known = not math.isnan(facts.max_cosine)
     return {
         "system": facts.name,
-        "order": config.target.order,
+        "order": target.order,
         "count": facts.count,
         "in_use": derived.classes / facts.count,
         "max_cosine": facts.max_cosine if known else None,

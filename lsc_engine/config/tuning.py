@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsc_engine.config.reporting import Claim
+from lsc_engine.config.schema import Settings, acts
+
+if TYPE_CHECKING:
+    from lsc_engine.config.preset import Preset
 
 CLAIMS = "claims"
 # Behind the name of a metric: its lowest value on the way instead of the last.
@@ -130,3 +134,19 @@ def at_edge(values: Sequence[Any], best: Any) -> bool:
     """Whether the best of at least two numbers tried is the least or the largest of them."""
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     return len(set(numbers)) > 1 and len(numbers) == len(values) and best in (min(numbers), max(numbers))
+
+
+def tune_purposes(preset: Preset) -> dict[str, tuple[Purpose, ...]]:
+    """Variant -> what the settings of its tries are chosen for."""
+    groups = {variant.name: _loss_group(variant.settings) for variant in preset.variants}
+    baseline = preset.compare.baseline or next(iter(groups), None)
+    claims = preset.reporting.claims or implied_claims(groups, baseline)
+    by = preset.tune.by if preset.tune is not None else CLAIMS
+    return purposes(claims, preset.compare.levels, baseline, by, groups)
+
+
+def _loss_group(settings: Settings) -> tuple[Any, ...]:
+    """What must be equal where losses are compared (loss_group of a run's record)."""
+    flat = settings.target.model_dump()
+    acting = (key for key in flat if acts(f"target.{key}", lambda other: flat.get(other.removeprefix("target."))))
+    return tuple((key, flat[key]) for key in acting if key not in ("system", "order", "bottleneck", "teacher"))

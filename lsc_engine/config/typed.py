@@ -14,9 +14,10 @@ from typing import Any
 
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.numbers import number, parse_count
-from lsc_engine.config.catalogue import fields
-from lsc_engine.config.sections import SEED_MAX
-from lsc_engine.errors import UsageError
+from lsc_engine.common.settings import Table, merge, nested
+from lsc_engine.config.catalogue import fields, setting_keys
+from lsc_engine.config.schema import SECTIONS, SEED_MAX
+from lsc_engine.errors import UsageError, did_you_mean
 
 # What stands in a list or table: texts in quotes, and everything between its signs.
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s,\[\]{}="\']+')
@@ -26,6 +27,10 @@ _TEXTS = ("text", "choice", "system", "duration")
 _ALWAYS_TEXT = (
     "model.name", "target.order", "title", "source", "claim", "kind", "compare.baseline", "tune.duration", "tune.by",
 )  # fmt: skip
+
+TOP_TABLES = ("compare", "provenance", "tune", "paper", "vectors", "datasets", "bench", "analysis")
+TOP_WORDS = ("title", "source", "claim", "kind", "seed", "seeds")
+_REPORT_KEYS = ("vectors.systems", "vectors.n", "vectors.classes", "vectors.pictures", "datasets.names", "bench.names")
 
 
 def parse_value(text: str) -> Any:
@@ -145,3 +150,79 @@ def _seed(text: str) -> int | None:
     if not _SEED.fullmatch(text) or len(digits) > len(str(SEED_MAX)):
         return None
     return int(digits) if int(digits) <= SEED_MAX else None
+
+
+# --- options of a command ---------------------------------------------------------------------------------------------
+
+
+def parse_assignment(text: str, option: str) -> tuple[str, str]:
+    """Key and right side of `a.b=value`. UsageError where the key is no setting."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise UsageError(f"{option} {quoted(text)}: write it like optimizer.lr=1e-3")
+    fault = _key_fault(key)
+    if fault:
+        raise UsageError(f"{option} {key}: {fault}")
+    return key, value.strip()
+
+
+def _key_fault(key: str) -> str | None:
+    known = [*setting_keys(), *TOP_WORDS, *_REPORT_KEYS]
+    head = key.split(".")[0]
+    free = key.startswith(("model.args.", "provenance.", "compare.levels.", "tune.", "bench.arguments.")) or key in (
+        "compare.baseline",
+        "compare.levels",
+    )
+    if key in known or (free and all(key.split("."))):
+        return None
+    if head in SECTIONS and "." in key:
+        # The nearest key of the same section reads better than that of another one.
+        near = did_you_mean(key, [k for k in known if k.startswith(f"{head}.")])
+        return f"no setting has this name; {near}"
+    return f"no setting has this name; {did_you_mean(key, known)}".rstrip("; ")
+
+
+def parse_sets(texts: Iterable[str]) -> Table:
+    """All --set options as one table. UsageError with every option that cannot be read."""
+    table: Table = {}
+    faults: list[str] = []
+    for text in texts:
+        try:
+            key, words = parse_assignment(text, "--set")
+            value = typed_value(key, words)
+        except UsageError as error:
+            faults += [fault if fault.startswith("--set") else f"--set {fault}" for fault in error.faults]
+            continue
+        free = next((p for p in ("provenance.", "compare.levels.", "tune.") if key.startswith(p)), None)
+        # The keys of these tables have dots of their own.
+        path = nested(free[:-1], {key[len(free) :]: value}) if free else nested(key, value)
+        table = merge(table, path)
+    if faults:
+        raise UsageError(*faults)
+    return table
+
+
+def parse_sweeps(texts: Iterable[str]) -> list[tuple[str, tuple[Any, ...]]]:
+    """Every --sweep option as key and values. UsageError with every option that cannot be read."""
+    sweeps: list[tuple[str, tuple[Any, ...]]] = []
+    faults: list[str] = []
+    for text in texts:
+        try:
+            key, value = parse_assignment(text, "--sweep")
+        except UsageError as error:
+            faults += error.faults
+            continue
+        head = key.split(".")[0]
+        if head not in SECTIONS and key != "start_from":
+            faults.append(f"--sweep {key}: only the settings of a variant can be swept")
+            continue
+        if key in (known for known, _ in sweeps):
+            faults.append(f"--sweep {key}: given twice; put all values into one")
+        values = typed_values(key, value)
+        if not values or "" in values:
+            faults.append(f"--sweep {key}: needs values, like {key}=1,2")
+        sweeps.append((key, values))
+    if faults:
+        raise UsageError(*faults)
+    return sweeps

@@ -1,6 +1,6 @@
 """Single values that a preset may hold: what is allowed of each, and the sentence for what is not.
 
-Each function gives the value back, as it is kept, or raises ValueError; sections.py hangs them on its fields.
+Each function gives the value back, as it is kept, or raises ValueError; schema.py hangs them on its fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
 from lsc_engine.vectors.registry import fault as system_fault
 
 MODEL_NAMES = ("encoder", "mlp", "vit-s", "vit-b")
-ETF_LAYERS = ("none", "feed-forward", "adaptive")
+ETF_LAYERS = ("feed-forward", "adaptive")
 ORDERS = ("shuffled", "sequential", "lexicographic")
 DIM_MAX = 65_536
 DATASET_NAMES = (
@@ -82,8 +82,6 @@ def bottleneck(value: Any) -> Any:
     """A width before the class layer."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX:
         return value
-    if value == "none":
-        return value
     if isinstance(value, str) and re.fullmatch(r"min:\S+", value):
         system(value.removeprefix("min:"))
         return value
@@ -120,7 +118,7 @@ def etf_layers(value: Any) -> Any:
         return value
     if isinstance(value, str) and (value in ETF_LAYERS or re.fullmatch(r"first:[1-9][0-9]{0,2}", value)):
         return value
-    allowed = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ETF_LAYERS))}'
+    allowed = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ("none", *ETF_LAYERS)))}'
     raise ValueError(f"{quoted(value)} names no layers. Allowed: {allowed}")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.config import bottleneck_width
+from lsc_engine.config.schema import Lsc, Ssl
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
@@ -33,12 +34,11 @@ def build_head(
     the vectors of order nearest; `teacher`: whose logits teach a class layer.
     """
     target = config.target
-    if target.method == "ssl":
-        assert target.temperature is not None
+    if isinstance(target, Ssl):
         return SelfSupervisedHead(dim, classes, target.temperature)
-    if target.method == "lsc":
-        return _lsc(config, classes, dim, table, means)
-    bottleneck = bottleneck_width(target.bottleneck, classes)
+    if isinstance(target, Lsc):
+        return _lsc(target, config.seed, classes, dim, table, means)
+    bottleneck = bottleneck_width(config, classes)
     if teacher is None:
         return CrossEntropyHead(dim, classes, bottleneck, seed)
     assert target.teacher_weight is not None
@@ -48,24 +48,23 @@ def build_head(
     )
 
 
-def _lsc(config: RunConfig, classes: int, dim: int, table: Tensor | None, means: Tensor | None) -> LscHead:
-    target = config.target
-    assert target.system is not None
+def _lsc(target: Lsc, seed: int, classes: int, dim: int, table: Tensor | None, means: Tensor | None) -> LscHead:
     vectors = system(target.system, dim, classes=classes, table=table)
     if vectors.count < classes:
         raise UsageError(
             f"target.system: {target.system} at n = {dim} has {vectors.count} vectors, {classes} are needed"
         )
-    order = _order(target.order or "shuffled", vectors, config.seed, classes, means)
-    loss = _loss(config, target.loss or "cosine", vectors)
+    order = _order(target.order, vectors, seed, classes, means)
+    loss = _loss(target, vectors)
     return LscHead(vectors, order, classes, loss, within=target.within, within_weight=target.within_weight or 0.0)
 
 
-def _loss(config: RunConfig, name: str, vectors: VectorSystem) -> Loss:
+def _loss(target: Lsc, vectors: VectorSystem) -> Loss:
+    name = target.loss
     if name not in LOSSES.built_in:
         return PluginLoss(name=name, function=LOSSES.load_plugin(name, "target.loss")(vectors))
     loss: type[Loss] = LOSSES.built_in[name]
-    settings = {key: getattr(config.target, key) for key in loss.model_fields}
+    settings = {key: getattr(target, key) for key in loss.model_fields}
     return loss(**{key: value for key, value in settings.items() if value is not None})
 
 

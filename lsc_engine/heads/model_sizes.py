@@ -34,7 +34,7 @@ def model_sizes(
         width = dim or embedding_width(model, channels, size, torch.device("meta"))
         head = nn.Module()
         if cross_entropy:
-            head = CrossEntropyHead(width, classes, bottleneck_width(config.target.bottleneck, classes), seed=0)
+            head = CrossEntropyHead(width, classes, bottleneck_width(config, classes), seed=0)
         network = nn.ModuleDict({"model": model, "head": head})
         fixed = etf.layers_to_fix(network, config.model)
         etf.fix_layers(network, dict.fromkeys(fixed, 0), config.model.etf_frame or "canonical")

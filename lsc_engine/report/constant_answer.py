@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.analysis.trivial_baseline import TrivialBaseline
 from lsc_engine.config import RunConfig, derive
+from lsc_engine.config.schema import CrossEntropy, Lsc
 from lsc_engine.errors import LscError
 from lsc_engine.runs.read.run import Run
 
@@ -34,9 +35,9 @@ def trivial_baseline_of(config: RunConfig, run: Run, data_dir: Path | None) -> T
             classes = derive(config, data_dir).classes
         except LscError:
             return TrivialBaseline(None, None)
-    if config.target.method == "ce":
+    if isinstance(config.target, CrossEntropy):
         return TrivialBaseline(1 / classes, math.log(classes))
-    if config.target.method != "lsc":
+    if not isinstance(config.target, Lsc):
         return TrivialBaseline(None, None)
     try:
         return TrivialBaseline(1 / classes, constant_loss(config, run, classes, data_dir))
@@ -54,7 +55,7 @@ def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | No
     head = head_of(config, run, classes=classes, dim=derive(config, data_dir).n)
     dim = head.dim
     assert dim is not None
-    if config.target.loss == "cosine":
+    if isinstance(config.target, Lsc) and config.target.loss == "cosine":
         total = torch.zeros(dim, dtype=torch.float64)
         for start in range(0, classes, _ROWS):
             labels = torch.arange(start, min(start + _ROWS, classes))

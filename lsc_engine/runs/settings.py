@@ -76,5 +76,6 @@ def differing(tables: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equality that takes 1 and 1.0 for equal but not 1 and true."""
+    """Equality that takes 1 and 1.0 for equal but not 1 and true; earlier versions wrote "none" for what is off."""
+    one, other = (None if value == "none" else value for value in (one, other))
     return bool(one == other) and (type(one) is bool) == (type(other) is bool)

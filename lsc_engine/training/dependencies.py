@@ -76,10 +76,10 @@ def load_dependencies(
     system, order = named.get("target.system"), named.get("target.order")
     teacher, start = named.get("target.teacher"), named.get("start_from")
     table = None if system is None else class_means_of(system, runs_dir)
-    if config.target.system is not None and config.target.system.startswith("file:"):
+    if config.system is not None and config.system.startswith("file:"):
         from lsc_engine.vectors.families.tables import load_table
 
-        table = load_table(Path(config.target.system.removeprefix("file:")))
+        table = load_table(Path(config.system.removeprefix("file:")))
     named_rows = tuple(
         (one.key, run.id, theirs)
         for one in (system, order, teacher)

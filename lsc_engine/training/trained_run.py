@@ -17,6 +17,7 @@ from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config import RunConfig
 from lsc_engine.config.datasets import class_names, facts_of
 from lsc_engine.config.derived import latent_dim
+from lsc_engine.config.schema import CrossEntropy
 from lsc_engine.data import ImageSource, eval_batches
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
@@ -148,7 +149,9 @@ def head_of(
 ) -> Head:
     """The head of a run, untrained, on the CPU; of a table of vectors it is as wide as the table. What it learnt from a
     teacher or began with is left aside. UsageError where a table that it needs is not there any more."""
-    target = config.target.model_copy(update={"teacher": None})
+    target = config.target
+    if isinstance(target, CrossEntropy):
+        target = target.model_copy(update={"teacher": None})
     plain = config.model_copy(update={"target": target, "start_from": None})
     taken = load_dependencies(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
     taken = taken.aligned(names or names_of(run))

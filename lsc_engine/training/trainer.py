@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lsc_engine.common.safe_io import mode_by_umask
 from lsc_engine.config import Derived, RunConfig
+from lsc_engine.config.schema import Lsc, Sgd
 from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.data import Batch, Batches, WorkerLostError, eval_batches, images_from_class
 from lsc_engine.errors import DivergedError, LscError, UsageError
@@ -122,7 +123,7 @@ class Session:
         config, o = self.config, self.config.optimizer
         parameters = [*self.model.parameters(), *self.head.parameters()]
         self.optimizer = make_optimizer(
-            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum or 0.0
+            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=o.momentum if isinstance(o, Sgd) else 0.0
         )
         self.schedule: dict[str, Any] = {
             "base": o.lr, "schedule": o.schedule, "total": self.total_steps, "warmup": self.derived.warmup_steps,
@@ -147,7 +148,7 @@ class Session:
         if self.eager is None and (choice == "off" or (choice == "auto" and device.type != "cuda")):
             self.eager = f'train.compile = "{choice}"' + (f" on {device.type}" if choice == "auto" else "")
         # A model or loss that is not ours may leave what can be compiled.
-        ours = c.model.name in MODELS.built_in and (c.target.loss is None or c.target.loss in LOSSES.built_in)
+        ours = c.model.name in MODELS.built_in and (not isinstance(c.target, Lsc) or c.target.loss in LOSSES.built_in)
         return make_loss(
             self.model, self.head, dtype=self.dtype, device=device, compiled=self.eager is None,
             graphs=self.eager is None and choice == "graphs" and device.type == "cuda", whole=ours,

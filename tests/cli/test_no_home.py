@@ -13,7 +13,7 @@ from PIL import Image
 
 from lsc_engine import userpaths
 from lsc_engine.config import data_folder, locate, missing_sentence
-from lsc_engine.config.resolve import user_path as in_presets
+from lsc_engine.config.defaults import user_path as in_presets
 from lsc_engine.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

@@ -207,7 +207,7 @@ def test_every_field_has_help_and_a_kind() -> None:
         assert setting.shown, setting.key
         assert setting.kind != "choice" or setting.choices, setting.key
     by_key = {s.key: s for s in fields()}
-    assert by_key["data.dataset"].required
+    assert by_key["data.dataset"].shown == "required"
     assert by_key["optimizer.lr"].default == 1e-4
     assert by_key["target.order"].choices == ("shuffled", "sequential", "lexicographic")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.common.settings import flatten
 from lsc_engine.config import StudyPlan, derive, plan_study, shipped_presets
 from lsc_engine.config.load import PresetInfo
-from lsc_engine.config.schema import RunConfig, flatten
-from lsc_engine.report.sections.settings import IDLE
+from lsc_engine.config.schema import RunConfig, acts
 
 FOLDERS = ("lsc-2025", "vector-systems-2025", "etf-2024", "beyond")
 # Rows of the papers; the names of one row that train the same share the first.
@@ -149,8 +149,7 @@ def test_no_setting_that_acts_is_without_a_mark(info: PresetInfo) -> None:
     tables = [variant.settings.flat() for variant in made.preset.variants]
     for key in sorted({key for table in tables for key in table if key.split(".")[0] in ACTING} - set(HOW)):
         values = [table[key] for table in tables if key in table]
-        other, wanted = IDLE.get(key, ("", ()))
-        if other and not any(table.get(other) in wanted for table in tables):
+        if not any(acts(key, table.get) for table in tables):
             continue
         if all(value in DECIDES_NOTHING.get(key, ()) for value in values):
             continue

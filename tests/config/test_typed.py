@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from lsc_engine.common.numbers import number
 from lsc_engine.config import Duration, load_preset, plan_study
-from lsc_engine.config.merge import parse_sets, parse_sweeps
-from lsc_engine.config.tables import table_shape
-from lsc_engine.config.typed import parse_seeds, typed_value
+from lsc_engine.config.typed import parse_seeds, parse_sets, parse_sweeps, typed_value
+from lsc_engine.config.vector_file import table_shape
 from lsc_engine.errors import UsageError
 from lsc_engine.textfiles import decoded
 from lsc_engine.vectors.families.tables import load_table

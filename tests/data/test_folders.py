@@ -15,7 +15,7 @@ from lsc_engine.config.datasets import DATASETS, count, shortfall
 from lsc_engine.config.folders import FolderError, layout_notes, read_layout
 from lsc_engine.config.listing import list_files
 from lsc_engine.config.notes import bad_notes, data_notes, known_shortfall
-from lsc_engine.config.sections import Data
+from lsc_engine.config.schema import Data
 from lsc_engine.data import open_source
 from lsc_engine.errors import UsageError
 

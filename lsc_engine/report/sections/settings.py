@@ -6,9 +6,10 @@ import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from lsc_engine.common.settings import flatten
 from lsc_engine.config import RunConfig, derive, fields
-from lsc_engine.config.build import raw_variants, sections_of
-from lsc_engine.config.schema import flatten
+from lsc_engine.config.expand import raw_variants, sections_of
+from lsc_engine.config.schema import acts
 from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import NONE, bullets, code, grouped, md, table
 from lsc_engine.report.study_data import StudyData
@@ -17,13 +18,6 @@ DEFAULT_MARK = "ours: default"
 # Settings that say when things are measured, not what is trained; shown if they are marked or differ.
 _LOOKING = ("log.", "checkpoint.", "eval.", "train.compile")
 _BY_ITSELF = ("eval.class_means",)
-# Settings that act only where another one has one of these values.
-_DISTANCE = ("target.loss", ("distance", "cosine+distance"))
-IDLE = {
-    "data.augment_per": ("data.augment", ("light1",)), "target.radius": _DISTANCE, "target.cluster_radius": _DISTANCE,
-    "target.weights": ("target.loss", ("cosine+distance",)), "target.bottleneck": ("target.method", ("ce",)),
-    "optimizer.gamma": ("optimizer.schedule", ("steps",)),
-}  # fmt: skip
 
 
 def data_text(data: StudyData) -> str:
@@ -67,7 +61,7 @@ def _shown_keys(tables: Collection[Mapping[str, Any]], marks: Mapping[str, str])
     def shown(key: str) -> bool:
         if key in marks:
             return True
-        if key in IDLE and not any(one.get(IDLE[key][0]) in IDLE[key][1] for one in tables):
+        if not any(acts(key, one.get) for one in tables):
             return False
         values = [one.get(key) for one in tables]
         differs = any(value != values[0] for value in values[1:])

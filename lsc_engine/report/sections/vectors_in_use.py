@@ -62,7 +62,7 @@ def _facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any]:
     """What is known of the vectors of a row; angle and sure loss of a table of vectors are measured on its rows (of
     the first seed's, where they differ)."""
     known, classes = summary(config, data.data_dir), config.data.classes or 0
-    if not is_table(config.target.system) or not 2 <= classes <= _MOST_ROWS:
+    if not is_table(config.system) or not 2 <= classes <= _MOST_ROWS:
         return known
     import torch
 

@@ -17,10 +17,12 @@ from typing import Any
 
 import tomli_w
 
+from lsc_engine.common.settings import Table, lookup, nested
 from lsc_engine.config import Setting, fields
-from lsc_engine.config.build import draft_variants, raw_variants, sections_of
 from lsc_engine.config.durations import Duration
-from lsc_engine.config.merge import Table, lookup, nested, overlay
+from lsc_engine.config.expand import draft_variants, raw_variants, sections_of
+from lsc_engine.config.overlay import overlay
+from lsc_engine.config.schema import acts
 from lsc_engine.config.typed import parse_seeds, typed_value
 from lsc_engine.errors import UsageError
 from lsc_tui.data.run_view import float_text
@@ -93,8 +95,8 @@ class Form:
         """Variants that are off and run all the same, since one that is on needs them."""
         known = self._merged.get((id(self.raw), ""))
         if known is None or known[0] is not self.raw:
-            drafts, _ = draft_variants(self.raw, sections_of(self.raw))
-            known = self._merged[id(self.raw), ""] = (self.raw, {draft.name: draft.needs for draft in drafts})
+            needs = {draft.name: draft.needs for draft in draft_variants(self.raw)}
+            known = self._merged[id(self.raw), ""] = (self.raw, needs)
         queue, found = list(self.on), set(self.on)
         while queue:
             fresh = set(known[1].get(queue.pop(), ())) - found
@@ -275,13 +277,7 @@ class Form:
 
     def acts_in(self, key: str, variant: str) -> bool:
         """Whether a setting means anything for a variant: cross-entropy has no system."""
-        other, values = _ACTS.get(key, ("", ()))
-        if not other:
-            return True
-        now = self.given(other, variant)
-        if other == "target.loss" and self.given("target.method", variant) == "ce":
-            return False
-        return (now if now is not None else SETTINGS[other].default) in values
+        return acts(key, lambda other: self.given(other, variant))
 
 
 USUAL = frozenset((
@@ -290,24 +286,6 @@ USUAL = frozenset((
     "optimizer.weight_decay", "optimizer.schedule", "optimizer.warmup", "train.duration", "train.batch_size",
     "train.precision",
 ))  # fmt: skip
-# A setting that acts only where another one has one of these values.
-_LSC = ("target.method", ("lsc",))
-_DISTANCE = ("target.loss", ("distance", "cosine+distance"))
-_ACTS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "data.augment_per": ("data.augment", ("light1",)), "target.system": _LSC, "target.order": _LSC,
-    "target.loss": _LSC, "target.radius": _DISTANCE, "target.cluster_radius": _DISTANCE,
-    "target.weights": ("target.loss", ("cosine+distance",)),
-    "target.bottleneck": ("target.method", ("ce",)), "target.teacher": ("target.method", ("ce",)),
-    "target.teacher_weight": ("target.method", ("ce",)), "target.temperature": ("target.method", ("ce", "ssl")),
-    "target.within": _LSC, "target.within_weight": ("target.within", ("kld", "gaussian")),
-    "optimizer.momentum": ("optimizer.name", ("sgd",)),
-    "optimizer.milestones": ("optimizer.schedule", ("steps",)), "optimizer.gamma": ("optimizer.schedule", ("steps",)),
-    "eval.dataset": ("data.labels", ("class",)), "eval.shift": ("data.labels", ("class",)),
-    "eval.ncc": ("data.labels", ("class",)),
-    "data.skip_bad": ("data.dataset", ("imagenet", "cinic10", "folder")),
-    "model.etf_threshold": ("model.etf_layers", ("adaptive",)),
-    "model.etf_patience": ("model.etf_layers", ("adaptive",)),
-}  # fmt: skip
 
 
 def typed(setting: Setting, text: str) -> Any:

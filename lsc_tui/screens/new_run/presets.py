@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.settings import lookup
+from lsc_engine.common.toml import read_toml
 from lsc_engine.config import DATASETS, PresetInfo, locate
-from lsc_engine.config.build import raw_variants
+from lsc_engine.config.expand import raw_variants
 from lsc_engine.config.load import own_folder
-from lsc_engine.config.merge import lookup
-from lsc_engine.config.schema import read_toml
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import made_words

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from textual import events
 
-from lsc_engine.config.tables import table_shape
+from lsc_engine.config.vector_file import table_shape
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.userpaths import user_path

@@ -1,0 +1,498 @@
+"""From the tables of a preset file to the settings of every variant and every try, or to every mistake in it at once.
+
+Each variant's tables are laid over those of the file and validated once; defaults.py fills in what other settings
+decide.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.ids import name_fault, suggested_name
+from lsc_engine.common.settings import Table, lookup, merge, nested
+from lsc_engine.config.defaults import resolve
+from lsc_engine.config.overlay import overlay, switched_off
+from lsc_engine.config.preset import TOP_KEYS, Preset, PresetHeader, Variant, read_header
+from lsc_engine.config.references import references
+from lsc_engine.config.schema import SECTIONS, Settings, Ssl
+from lsc_engine.config.tuning import Purpose, tune_purposes
+from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
+from lsc_engine.errors import UsageError, did_you_mean
+
+VARIANT_KEYS = ("name", "label", "needs", "start_from", *SECTIONS)
+
+
+@dataclass
+class VariantDraft:
+    """One variant on its way: its merged tables, those of its own, what it needs, and the mistakes found so far."""
+
+    name: str
+    label: str
+    needs: tuple[str, ...]
+    table: Table
+    own: Table
+    issues: list[ValidationIssue] = field(default_factory=list)
+    warnings: list[ValidationIssue] = field(default_factory=list)
+    settings: Settings | None = None
+
+    def variant(self) -> Variant:
+        """The variant that it became."""
+        assert self.settings is not None
+        return Variant(self.name, self.label, self.needs, self.settings)
+
+
+@dataclass(frozen=True)
+class Tries:
+    """What [tune] tries: variants, by the name of each the variant it is a try of and the values it tries, the variant
+    they are compared with, and what the settings of each variant are chosen for."""
+
+    variants: tuple[Variant, ...]
+    origin: Mapping[str, tuple[str, Table]]
+    baseline: str | None
+    purposes: Mapping[str, tuple[Purpose, ...]]
+
+
+@dataclass(frozen=True)
+class LoadedPreset:
+    """A preset (None where there are mistakes), its tries, its mistakes and its warnings."""
+
+    preset: Preset | None
+    tries: Tries | None
+    issues: tuple[ValidationIssue, ...]
+    warnings: tuple[ValidationIssue, ...]
+
+
+def build(
+    raw: Table,
+    *,
+    file: str,
+    name: str,
+    text: str = "",
+    only: Collection[str] | None = None,
+    record: bool = False,
+    extra: Mapping[str, Sequence[Table]] | None = None,
+) -> LoadedPreset:
+    """Check and resolve the tables of one preset file, all variants and tries included.
+
+    `only` names the variants that will run, what they need included: mistakes of others do not count, and a variant
+    that has any is not in the preset. Of the `record` of a run its data are not looked for: they may have changed, or
+    be gone. `extra`: variant -> points that the grid of [tune] grew to.
+    """
+    issues = unprintable(raw)
+    issues += [ValidationIssue(quoted(k), unknown(k, TOP_KEYS)) for k in raw if k not in (*TOP_KEYS, *VARIANT_KEYS)]
+    issues += [
+        ValidationIssue(k, "belongs into a [[variants]] table") for k in raw if k in VARIANT_KEYS and k not in TOP_KEYS
+    ]
+    header = read_header(raw)
+    issues += _base_issues(raw) + header.issues
+    training = header.kind == "train"
+    drafts, wanted, found = _resolved(raw, issues, only, training=training, record=record)
+    if training:
+        found += _unmeasured(header, wanted)
+    issues += [f for f in found if only is None or f.variant is None or f.variant in only]
+    warnings = tuple(_collected([d.warnings for d in wanted], wanted, named="variants" in raw))
+    issues += header.check_names([d.name for d in drafts])
+    preset, tries = None, None
+    if not issues:
+        preset = _preset(header, drafts if training else [], file, name, text, warnings)
+    if preset is not None and preset.tune is not None and training:
+        tries, found = _tries(raw, preset, only, extra)
+        issues += [ValidationIssue(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
+    return LoadedPreset(None if issues else preset, tries, tuple(dict.fromkeys(issues)), warnings)
+
+
+def _preset(
+    header: PresetHeader, drafts: list[VariantDraft], file: str, name: str, text: str,
+    warnings: Iterable[ValidationIssue],
+) -> Preset:  # fmt: skip
+    top = header.top
+    return Preset(
+        name=name,
+        path=file,
+        title=top.title if top.title is not None else name.rsplit("/", 1)[-1],
+        source=top.source,
+        claim=top.claim,
+        kind=header.kind,
+        seeds=header.seeds,
+        compare=header.compare,
+        provenance=header.provenance,
+        tune=header.tune,
+        reporting=header.reporting,
+        variants=tuple(d.variant() for d in _ordered(drafts)[0] if d.settings is not None),
+        warnings=tuple(warning.sentence(file) for warning in warnings),
+        text=text,
+    )
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def sections_of(raw: Table) -> Table:
+    """The settings of a file or a variant: the sections that are tables, and start_from."""
+    tables = {name: raw[name] for name in SECTIONS if isinstance(raw.get(name), dict)}
+    return tables | ({"start_from": raw["start_from"]} if "start_from" in raw else {})
+
+
+def raw_variants(raw: Table) -> list[Table]:
+    """The [[variants]] tables, or the one variant `default` (with a run's own label)."""
+    given = raw.get("variants")
+    if isinstance(given, list) and given:
+        return [v for v in given if isinstance(v, dict)]
+    label = lookup(raw, "run.label")
+    return [{"name": "default"} | ({"label": label} if isinstance(label, str) else {})]
+
+
+def with_settings(variant: Table, top: Table) -> Table:
+    """A variant with further settings laid over its own."""
+    return variant | overlay(sections_of(variant), top)
+
+
+def materialise(raw: Table) -> Table:
+    """The same preset with the file's settings written into every variant.
+
+    A run's record loses its [run] and the baseline, which is a variant of the study that it came from; and levels that
+    only the others of that study can reach.
+    """
+    base = sections_of(raw)
+    rest = {key: value for key, value in raw.items() if key not in SECTIONS and key not in ("start_from", "run")}
+    if "run" in raw and isinstance(raw.get("compare"), dict):
+        foreign = ("baseline", "levels") if lookup(base, "target.method") == "ssl" else ("baseline",)
+        rest["compare"] = {key: value for key, value in raw["compare"].items() if key not in foreign}
+    return rest | {"variants": [variant | overlay(base, sections_of(variant)) for variant in raw_variants(raw)]}
+
+
+def combinations(axes: Mapping[str, Sequence[Any]]) -> list[tuple[str, Table]]:
+    """Every combination of the values of several settings: the suffix of its name, such as "+lr=0.001", and dotted
+    key -> value. UsageError where two of them would have one name."""
+    short = [key.rsplit(".", 1)[-1] for key in axes]
+    labels = [name if short.count(name) == 1 else key for key, name in zip(axes, short, strict=True)]
+    found = []
+    for values in product(*axes.values()):
+        words = (suggested_name(_name_part(value)) or "none" for value in values)
+        suffix = "".join(f"+{label}={word}" for label, word in zip(labels, words, strict=True))
+        found.append((suffix, dict(zip(axes, values, strict=True))))
+    names = [suffix for suffix, _ in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(*(f"two tries would be called {quoted(name)}: a value is given twice" for name in twice))
+    return found
+
+
+def _name_part(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "-".join(map(_name_part, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def unflatten(flat: Mapping[str, Any]) -> Table:
+    """Dotted key -> value as nested tables."""
+    table: Table = {}
+    for key, value in flat.items():
+        table = merge(table, nested(key, value))
+    return table
+
+
+def sweep(raw: Table, axes: Mapping[str, Sequence[Any]]) -> tuple[Table, dict[str, tuple[str, Table]]]:
+    """Every variant of a materialised preset at every combination of values, named `base+lr=0.001`.
+
+    References by @ and `needs` follow within one combination; a baseline becomes its first one. What the preset says
+    for its report is about the variants as they were, and left out. Returns the preset and, by the name of each new
+    variant, the name of the old one and the values.
+    """
+    variants: list[Table] = []
+    origin: dict[str, tuple[str, Table]] = {}
+    points = combinations(axes)
+    for suffix, values in points:
+        table = unflatten(values)
+        for variant in raw_variants(raw):
+            old = str(variant.get("name", ""))
+            label = str(variant.get("label", old)) + suffix.replace("+", " ")
+            new = _referring(with_settings(variant, table), suffix) | {"name": f"{old}{suffix}", "label": label}
+            variants.append(new)
+            origin[new["name"]] = (old, values)
+    result = {key: value for key, value in raw.items() if key not in ("paper", "claims")} | {"variants": variants}
+    baseline = lookup(raw, "compare.baseline")
+    if isinstance(baseline, str) and points:
+        result = merge(result, nested("compare.baseline", f"{baseline}{points[0][0]}"))
+    return result, origin
+
+
+def _referring(variant: Table, suffix: str) -> Table:
+    result = dict(variant)
+    needs = variant.get("needs")
+    if isinstance(needs, str):
+        result["needs"] = f"{needs}{suffix}"
+    elif isinstance(needs, list):
+        result["needs"] = [f"{need}{suffix}" for need in needs]
+    for reference in references(variant):
+        if reference.variant is not None:
+            result = merge(result, nested(reference.key, f"{reference.value}{suffix}"))
+    return result
+
+
+# --- variants ---------------------------------------------------------------------------------------------------------
+
+
+def draft_variants(raw: Table) -> list[VariantDraft]:
+    """Every variant with its tables laid over the file's."""
+    base = sections_of(raw)
+    drafts = []
+    for number, table in enumerate(raw_variants(raw), 1):
+        own = sections_of(table)
+        merged = switched_off(overlay(base, own))
+        given = table.get("needs", [])
+        listed = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+        needs = [name for name in (*listed, *(r.variant for r in references(merged))) if isinstance(name, str)]
+        name = table["name"] if isinstance(table.get("name"), str) else f"number {number}"
+        drafts.append(VariantDraft(name, str(table.get("label", name)), tuple(dict.fromkeys(needs)), merged, own))
+    return drafts
+
+
+def with_needs(raw: Table, names: Iterable[str]) -> tuple[str, ...]:
+    """`names` and the variants that they need, in the order of the preset."""
+    drafts = draft_variants(raw)
+    chosen: set[str] = set()
+    queue = list(names)
+    while queue:
+        if (name := queue.pop()) not in chosen:
+            chosen.add(name)
+            queue += [need for draft in drafts if draft.name == name for need in draft.needs]
+    return tuple(draft.name for draft in drafts if draft.name in chosen)
+
+
+def _resolved(
+    raw: Table, known: list[ValidationIssue], only: Collection[str] | None, *, training: bool, record: bool = False
+) -> tuple[list[VariantDraft], list[VariantDraft], list[ValidationIssue]]:
+    """All variants, those that are wanted, and their mistakes; `known` ones are not repeated."""
+    given = raw.get("variants", [])
+    if not isinstance(given, list) or not all(isinstance(v, dict) for v in given):
+        return [], [], [ValidationIssue("variants", "a list of tables is needed: write [[variants]] before each")]
+    drafts = draft_variants(raw)
+    wanted = [d for d in drafts if only is None or d.name in only]
+    names: list[str] = []
+    issues: list[ValidationIssue] = []
+    for table, draft in zip(raw_variants(raw), drafts, strict=True):
+        issues += _name_issues(table, draft.name, names)
+        names.append(draft.name)
+        draft.settings, found = validate_settings(draft.table, complete=training)
+        # A mistake in the file's own table is reported once, not for each variant.
+        draft.issues += [f for f in found if f not in known or lookup(draft.own, f.key) is not None]
+    if training:
+        issues += _reference_issues(drafts)
+        _fill_in(drafts, record)
+        issues += _identical(wanted)
+    return drafts, wanted, issues + _collected([d.issues for d in wanted], wanted, named="variants" in raw)
+
+
+def _fill_in(drafts: list[VariantDraft], record: bool) -> None:
+    """Resolve the settings of all drafts, each after those that it needs."""
+    settings: dict[str, Settings] = {}
+    done, waiting = _ordered(drafts)
+    for draft in (*done, *waiting):
+        if draft.settings is None:
+            continue
+        result = resolve(draft.settings, settings, record=record)
+        draft.issues += result.issues
+        draft.warnings += result.warnings
+        draft.settings = result.settings
+        if result.settings is not None:
+            settings[draft.name] = result.settings
+    measured = {r.variant for d in drafts if d.settings for r in references(d.settings) if r.of_means}
+    for draft in drafts:
+        if draft.settings is not None and draft.name in measured:
+            evaluation = draft.settings.eval.model_copy(update={"class_means": True})
+            draft.settings = draft.settings.model_copy(update={"eval": evaluation})
+
+
+def _ordered(drafts: list[VariantDraft]) -> tuple[list[VariantDraft], list[VariantDraft]]:
+    """Drafts with what they need before them, and those that wait for each other."""
+    done: list[VariantDraft] = []
+    waiting = list(drafts)
+    while ready := [d for d in waiting if set(d.needs) <= {e.name for e in done}]:
+        done.append(ready[0])
+        waiting.remove(ready[0])
+    return done, waiting
+
+
+# --- [tune] -----------------------------------------------------------------------------------------------------------
+
+
+def _tries(
+    raw: Table, preset: Preset, only: Collection[str] | None, extra: Mapping[str, Sequence[Table]] | None
+) -> tuple[Tries | None, list[ValidationIssue]]:
+    """The tries of [tune]: every variant at every point, for the tries' duration and seed; the points that the grid of
+    a variant grew to (`extra`) beside those of the preset."""
+    assert preset.tune is not None
+    grid, extra = preset.tune.grid, extra or {}
+    more = [point for points in extra.values() for point in points]
+    axes = {
+        key: (*values, *(v for v in dict.fromkeys(point[key] for point in more) if v not in values))
+        for key, values in grid.items()
+    }
+    try:
+        tables, origin = sweep(materialise(raw), axes)
+    except UsageError as error:
+        return None, [ValidationIssue("tune", sentence) for sentence in error.faults]
+    purposes = tune_purposes(preset)
+    for number, variant in enumerate(tables["variants"]):
+        short = nested("train.duration", preset.tune.duration) if preset.tune.duration else {}
+        if until := _until(purposes.get(origin[variant["name"]][0], ())):
+            short = merge(short, nested("train.until", until))
+        tables["variants"][number] = with_settings(variant, short)
+    wanted = [
+        new
+        for new, (old, values) in origin.items()
+        if (only is None or old in only)
+        and (all(values[key] in grid[key] for key in grid) or values in extra.get(old, ()))
+    ]
+    names = with_needs(tables, wanted)
+    drafts, _, issues = _resolved(tables, [], names, training=True)
+    issues = [f for f in issues if f.variant is None or f.variant in names]
+    variants = [d.variant() for d in _ordered(drafts)[0] if d.settings is not None and d.name in names]
+    return Tries(tuple(variants), origin, lookup(tables, "compare.baseline"), purposes), issues
+
+
+def _until(purposes: tuple[Purpose, ...]) -> dict[str, float]:
+    """Where a try may end that is only judged by levels: at the hardest one of each metric."""
+    if not all(purpose.levels for purpose in purposes):
+        return {}
+    hardest: dict[str, float] = {}
+    for purpose in purposes:
+        for metric, level in purpose.levels:
+            hardest.setdefault(metric, level)
+    return hardest
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def unprintable(value: Any, key: str = "") -> list[ValidationIssue]:
+    """An issue for every text with control characters in it: no file may send any to a terminal."""
+    if isinstance(value, dict):
+        bad = [
+            ValidationIssue(key, f"the key {quoted(k)} holds a control character") for k in value if not _printable(k)
+        ]
+        return bad + [f for k, v in value.items() for f in unprintable(v, f"{key}.{k}" if key else str(k))]
+    if isinstance(value, list):
+        return [f for item in value for f in unprintable(item, key)]
+    if isinstance(value, str) and not _printable(value):
+        what = "is not UTF-8 text" if any("\ud800" <= c <= "\udfff" for c in value) else "holds a control character"
+        clean = "".join(c if c.isprintable() else "?" for c in key)
+        return [ValidationIssue(clean, f"{quoted(value)} {what}")]
+    return []
+
+
+def _printable(text: str) -> bool:
+    return text.isprintable() or all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
+
+
+def _base_issues(raw: Table) -> list[ValidationIssue]:
+    """Mistakes in the file's own tables."""
+    base = sections_of(raw)
+    issues = [not_a_table(name, raw[name]) for name in SECTIONS if name in raw and name not in base]
+    return issues + validate_settings(switched_off(base), complete=False)[1]
+
+
+def _name_issues(table: Table, place: str, before: list[str]) -> list[ValidationIssue]:
+    """Mistakes in the keys of a variant beside its settings."""
+    found = {quoted(key): unknown(key, VARIANT_KEYS) for key in table if key not in VARIANT_KEYS}
+    for key in ("name", "label"):
+        if key in table and not isinstance(table[key], str):
+            found[key] = f"a text in quotes is needed, not {quoted(table[key])}"
+    if "name" not in table:
+        found["name"] = "is required"
+    elif isinstance(table["name"], str):
+        fault = name_fault(place) or ("two variants have this name" if place in before else None)
+        found |= {"name": fault} if fault else {}
+    needs = table.get("needs", [])
+    if not isinstance(needs, str) and not (isinstance(needs, list) and all(isinstance(n, str) for n in needs)):
+        found["needs"] = "the name of a variant is needed, or a list of names"
+    issues = [ValidationIssue(key, message, place) for key, message in found.items()]
+    for name in SECTIONS:
+        if name in table and not isinstance(table[name], dict):
+            issues.append(ValidationIssue(name, f"a table is needed, not {quoted(table[name])}", place))
+    return issues
+
+
+def _reference_issues(drafts: list[VariantDraft]) -> list[ValidationIssue]:
+    names = [d.name for d in drafts]
+    issues = []
+    for draft in drafts:
+        for need in draft.needs:
+            if need == draft.name:
+                issues.append(ValidationIssue("needs", "a variant cannot need itself", draft.name))
+            elif need not in names:
+                sentence = f"no variant {quoted(need)}; {did_you_mean(need, names)}"
+                issues.append(ValidationIssue("needs", sentence, draft.name))
+    if not issues and (circle := [d.name for d in _ordered(drafts)[1]]):
+        sentence = f"variants wait for each other: {', '.join(circle)}"
+        issues.append(ValidationIssue("needs", sentence, circle[0]))
+    return issues
+
+
+def _identical(drafts: list[VariantDraft]) -> list[ValidationIssue]:
+    issues = []
+    seen: list[tuple[Settings, str]] = []
+    for draft in drafts:
+        if draft.settings is None:
+            continue
+        computed = _computed(draft.settings)
+        twin = next((name for other, name in seen if other == computed), None)
+        if twin is not None:
+            sentence = f'does exactly what variant "{twin}" does; change a setting'
+            issues.append(ValidationIssue("name", sentence, draft.name))
+        seen.append((computed, draft.name))
+    return issues
+
+
+def _computed(settings: Settings) -> Settings:
+    """The same settings with a fixed value for each that decides nothing beside the others."""
+    update: dict[str, Any] = {
+        "eval": settings.eval.model_copy(update={"class_means": False, "embeddings": "auto"}),
+        "data": settings.data.model_copy(update={"augment_per": "image"} if settings.data.augment == "none" else {}),
+    }
+    if settings.model.name.startswith(("vit-", "timm:")):
+        update["model"] = settings.model.model_copy(update={"width": 1.0})
+    return settings.model_copy(update=update)
+
+
+def _unmeasured(header: PresetHeader, drafts: list[VariantDraft]) -> list[ValidationIssue]:
+    """Tries that are judged, or levels that are read, on validation images where no image of a class is left; or on
+    labels, where nothing learns any."""
+    resolved = [d.settings for d in drafts if d.settings is not None]
+    learnt = [s for s in resolved if not isinstance(s.target, Ssl)]
+    # A run's record keeps the levels of its study, whose other variants reach them.
+    complete = bool(drafts) and header.record is None and len(resolved) == len(drafts)
+    if complete and header.compare.levels and not learnt:
+        sentence = "self-supervision (ssl) learns no labels and reaches no level; leave them out"
+        return [ValidationIssue("compare.levels", sentence)]
+    if complete and header.tune is not None and header.tune.by == "val/loss" and len(learnt) < len(drafts):
+        sentence = 'self-supervision (ssl) has no loss on validation images; take "train/accuracy"'
+        return [ValidationIssue("tune.by", sentence)]
+    blind = [d for d in drafts if d.settings is not None and d.settings.data.labels == "unique"]
+    if not blind:
+        return []
+    words = "unique labels have no validation images"
+    for metric in header.compare.levels:
+        if metric.startswith("val/") and len(blind) == len(drafts):
+            key = f"compare.levels.{quoted(metric)}"
+            blind[0].warnings.append(ValidationIssue(key, f"is never reached: {words}"))
+    if header.tune is None or not header.tune.by.startswith("val/"):
+        return []
+    return [ValidationIssue("tune.by", f'{words}; take "train/accuracy"')]
+
+
+def _collected(lists: list[list[ValidationIssue]], drafts: list[VariantDraft], *, named: bool) -> list[ValidationIssue]:
+    """Issues of the variants; one that all of them share is reported once, for the file."""
+    shared = [f for f in lists[0] if all(f in other for other in lists[1:])] if lists else []
+    if named and len(lists) == 1:
+        shared = []
+    result = list(shared)
+    for draft, found in zip(drafts, lists, strict=True):
+        result += [ValidationIssue(f.key, f.message, draft.name) for f in found if f not in shared]
+    return result

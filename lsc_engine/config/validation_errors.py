@@ -1,0 +1,216 @@
+"""Mistakes in a preset as sentences: file, variant, key, what is allowed, the nearest valid name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from lsc_engine.common.formatting import quoted
+from lsc_engine.common.settings import Table
+from lsc_engine.config.schema import SECTIONS, TAGS, Settings, choices_of
+from lsc_engine.errors import UsageError, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+# Keys that people bring from other trainers, and what to use instead.
+FOREIGN = {
+    "mixup": "mixup mixes labels, and a mixed label has no vector of its own; leave it out",
+    "cutmix": "cutmix mixes labels, and a mixed label has no vector of its own; leave it out",
+    "label_smoothing": "label smoothing spreads a label over all classes, which predefined vectors do not have",
+    "epochs": 'write [train] duration = "… epochs"',
+    "steps": 'write [train] duration = "… steps"',
+    "n": "the latent dimension is model.dim",
+    "device": "the device is no part of a preset; use --device",
+    "weight-decay": "write weight_decay",
+}
+_LACKS = {
+    "lsc": "with lsc the latent dimension is model.dim and there is no class layer",
+    "ce": "cross-entropy (ce) has no vector system",
+    "ssl": "self-supervision (ssl) has neither vectors nor a class layer",
+}
+_LIMITS = {
+    "greater_than": ("gt", "must be above {}"),
+    "greater_than_equal": ("ge", "must be at least {}"),
+    "less_than": ("lt", "must be below {}"),
+    "less_than_equal": ("le", "must be at most {}"),
+}
+_EXPECTED = {
+    "string_type": "a text in quotes",
+    "string_too_short": "a text with at least one character",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "too_long": "a shorter list",
+}
+
+
+@dataclass(frozen=True)
+class ValidationIssue:
+    """One mistake: its dotted key, the variant (None: the whole file), what is wrong and what is allowed."""
+
+    key: str
+    message: str
+    variant: str | None = None
+
+    def sentence(self, file: str) -> str:
+        """The mistake with its place, for the command line."""
+        where = f' variant "{self.variant}":' if self.variant is not None else ""
+        key = f" {self.key}:" if self.key else ""
+        text = f"{file}:{where}{key} {self.message}"
+        return "".join(c if c.isprintable() else "?" for c in text)
+
+
+class PresetError(UsageError):
+    """All mistakes of one preset. `details` keeps key and variant of each, for a form."""
+
+    def __init__(self, file: str, details: Iterable[ValidationIssue]) -> None:
+        self.file = file
+        self.details = tuple(details)
+        super().__init__(*(issue.sentence(file) for issue in self.details))
+
+
+def validate(model: type[Model], table: Any, name: str) -> tuple[Model | None, list[ValidationIssue]]:
+    """The model of a table that the file calls `name`, or its mistakes."""
+    if not isinstance(table, dict):
+        return None, [not_a_table(name, table)]
+    try:
+        return model.model_validate(table), []
+    except ValidationError as error:
+        prefix = [name] if name else []
+        found = [
+            ValidationIssue(_dotted([*prefix, *item["loc"]]), _message(item, item["loc"], model))
+            for item in error.errors(include_url=False)
+            if item["type"] != "string_unicode"  # reported for every text of the preset
+        ]
+        return None, found
+    except (OverflowError, RecursionError) as error:
+        return None, [_unreadable(name, error)]
+
+
+def validate_settings(table: Table, *, complete: bool = True) -> tuple[Settings | None, list[ValidationIssue]]:
+    """The settings that the tables of a preset amount to, or their mistakes; of those that are not `complete`, required
+    keys may be missing."""
+    try:
+        return Settings.model_validate({name: {} for name in SECTIONS} | table), []
+    except ValidationError as error:
+        found = []
+        for item in error.errors(include_url=False):
+            missing = item["type"] in ("missing", "union_tag_not_found")
+            if item["type"] == "string_unicode" or (missing and not complete):
+                continue
+            section, *rest = item["loc"]
+            if section in TAGS and rest:
+                tag, *rest = rest
+                model = next(m for m in SECTIONS[str(section)] if _tag(m, str(section)) == tag)
+                message = _union_message(item, rest, model, str(section))
+            elif section in TAGS:
+                rest = [TAGS[str(section)]]
+                value = table.get(str(section), {}).get(rest[0])
+                message = _tag_message(str(section), value)
+            else:
+                models = SECTIONS.get(str(section))
+                message = _message(item, rest or [section], models[0] if models else Settings)
+            found.append(ValidationIssue(_dotted([section, *rest]), message))
+        return None, found
+    except (OverflowError, RecursionError) as error:
+        return None, [_unreadable("", error)]
+
+
+def not_a_table(name: str, value: Any) -> ValidationIssue:
+    """For a section that is no table."""
+    return ValidationIssue(name, f"a table is needed, not {quoted(value)}")
+
+
+def unknown(name: str, allowed: Iterable[str]) -> str:
+    """The sentence for a key that does not exist."""
+    return f"unknown key; {FOREIGN.get(name) or did_you_mean(name, allowed)}"
+
+
+def _unreadable(name: str, error: Exception) -> ValidationIssue:
+    return ValidationIssue(name, f"holds a value that cannot be read: {error}")
+
+
+def _dotted(path: Iterable[Any]) -> str:
+    parts = map(str, path)
+    plain = (p if p.replace("_", "").replace("-", "").isalnum() and p.isascii() else quoted(p) for p in parts)
+    return ".".join(plain)
+
+
+def _tag(model: type[BaseModel], section: str) -> str:
+    return str(get_args(model.model_fields[TAGS[section]].annotation)[0])
+
+
+def _tag_message(section: str, value: Any) -> str:
+    choices = [_tag(model, section) for model in SECTIONS[section]]
+    if value is None:
+        return f"is required. Allowed: {', '.join(choices)}"
+    return f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
+
+
+def _union_message(item: Any, rest: list[Any], model: type[BaseModel], section: str) -> str:
+    """As `_message`, for one model of a union: a key of the others is not unknown."""
+    name = str(rest[0])
+    if item["type"] == "missing" and name == "system":
+        from lsc_engine.vectors.registry import plugin_names, suggested
+
+        return f"is required for lsc. Allowed: {', '.join((*suggested(), 'Vpq', *plugin_names()))}"
+    if item["type"] != "extra_forbidden":
+        return _message(item, rest, model)
+    others = [other for other in SECTIONS[section] if name in other.model_fields]
+    if not others:
+        known = dict.fromkeys(field for other in SECTIONS[section] for field in other.model_fields)
+        return unknown(name, known)
+    owners = [_tag(other, section) for other in others]
+    # A value that is wrong wherever the key belongs is the nearer mistake.
+    _, issues = validate(others[0], {TAGS[section]: owners[0], name: item["input"]}, "")
+    wrong = [issue.message for issue in issues if issue.key.split(".")[0] == name]
+    if wrong:
+        return wrong[0]
+    if section == "optimizer":
+        return f"belongs to {' or '.join(owners)}, and the optimizer is {_tag(model, section)}"
+    return f"belongs to {' or '.join(owners)}; {_LACKS[_tag(model, section)]}. Leave it out"
+
+
+def _message(item: Any, loc: Any, model: type[BaseModel]) -> str:
+    kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
+    if kind == "missing":
+        choices = choices_of(info) if (info := _field(model, str(loc[-1]))) else ()
+        return "is required" + (f". Allowed: {', '.join(choices)}" if choices else "")
+    if kind == "extra_forbidden":
+        return unknown(str(loc[-1]), [info.alias or name for name, info in model.model_fields.items()])
+    if kind == "literal_error":
+        info = _field(model, str(loc[0]))
+        choices = choices_of(info) if info else ()
+        return f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
+    if kind == "value_error":
+        return str(context.get("error", item["msg"]))
+    if kind in _LIMITS:
+        name, words = _LIMITS[kind]
+        return f"{words.format(context[name])}, not {quoted(value)}"
+    expected = _EXPECTED.get(kind, f"another value ({kind.replace('_', ' ')})")
+    return f"{expected} is needed, not {_what(value)}"
+
+
+def _what(value: object) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"{'the text ' if isinstance(value, str) else ''}{quoted(value)}"
+
+
+def _field(model: type[BaseModel], key: str) -> FieldInfo | None:
+    """The field behind a key of the file, which may be its alias."""
+    fields = model.model_fields
+    return fields.get(key) or next((info for info in fields.values() if info.alias == key), None)
