@@ -1,4 +1,4 @@
-"""All small presets of the papers: trained, reported into docs/results, and told in one table of claims.
+"""All small presets of the papers: trained, reported into docs/results, and summed up in one table of claims.
 
     python -m benchmarks.papers --runs-dir runs [--readme README.md] [NAME …]
 
@@ -53,16 +53,17 @@ START, END = "<!-- claims -->", "<!-- /claims -->"
 # The study that README opens with: its table stands between marks of its own.
 OPENING, LEVELS = "digits-unique", {"accuracy": ("train/accuracy", 0.9), "loss": ("train/loss", 0.75)}
 OPENING_START, OPENING_END = "<!-- digits -->", "<!-- /digits -->"
-# What decides the numbers of a run, and what decides how they are told.
+# The code that decides the numbers of a run, and the code that decides how they are reported.
 TRAINS = ("vectors", "data", "models", "heads", "training")
-TELLS = ("report", "analysis")
+REPORTS = ("report", "analysis")
 KEPT = (".md", ".svg", VALUES)
 TIMES = ROOT / "presets" / "times.json"
 
 
 @dataclass
 class Made:
-    """What a report was made of and what it says."""
+    """What a report was made of and what it has found: made.json. `trained` and `told`: hashes of the code that trains
+    and of the code that reports."""
 
     name: str
     title: str
@@ -87,17 +88,17 @@ class Made:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns 1 where a preset could not be run or reported."""
-    told = arguments(argv)
+    options = arguments(argv)
     minis = [info for info in shipped_presets() if info.folder in FOLDERS and is_small(info)]
-    if unknown := [name for name in told.names if name not in {info.name for info in minis}]:
+    if unknown := [name for name in options.names if name not in {info.name for info in minis}]:
         print(f"no small preset is called {', '.join(unknown)}", file=sys.stderr)
         return 2
-    chosen = [info for info in minis if not told.names or info.name in told.names]
-    failed = [] if told.index_only else [info.name for info in chosen if not done(info, told)]
-    write_index(told.out, [info.name for info in minis])
-    write_times(told.out)
-    if told.readme is not None:
-        update_readme(told.readme, told.out)
+    chosen = [info for info in minis if not options.names or info.name in options.names]
+    failed = [] if options.index_only else [info.name for info in chosen if not done(info, options)]
+    write_index(options.out, [info.name for info in minis])
+    write_times(options.out)
+    if options.readme is not None:
+        update_readme(options.readme, options.out)
     for name in failed:
         print(f"not reported: {name}", file=sys.stderr)
     return 1 if failed else 0
@@ -126,31 +127,31 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 # one preset
 
 
-def done(info: PresetInfo, told: argparse.Namespace) -> bool:
+def done(info: PresetInfo, options: argparse.Namespace) -> bool:
     """Train and report one preset, or skip what is there already. False where it failed."""
-    folder = told.out / info.name
+    folder = options.out / info.name
     before = read_made(folder)
-    preset, trained, reported = digest(info.path.read_bytes()), fingerprint(TRAINS), fingerprint(TELLS)
+    preset, trained, reported = digest(info.path.read_bytes()), fingerprint(TRAINS), fingerprint(REPORTS)
     same = before is not None and (before.preset, before.trained) == (preset, trained)
     if same and before is not None and before.told == reported and (folder / REPORT).exists():
         print(f"{info.name}: as it was")
         return True
-    if not told.no_train and not (same and study_of(info, told.runs_dir)):
-        if not told.keep:
-            to_trash(info, told.runs_dir)
+    if not options.no_train and not (same and study_of(info, options.runs_dir)):
+        if not options.keep:
+            to_trash(info, options.runs_dir)
         print(f"{info.name}: training", flush=True)
-        code = train(info, told)
+        code = train(info, options)
         if code != 0:
             print(f"{info.name}: lsc-engine run ended with {code}", file=sys.stderr)
             return False
-    study = study_of(info, told.runs_dir)
+    study = study_of(info, options.runs_dir)
     if study is None:
-        print(f"{info.name}: no runs in {told.runs_dir}", file=sys.stderr)
+        print(f"{info.name}: no runs in {options.runs_dir}", file=sys.stderr)
         return False
     made = Made(info.name, info.title, info.claim, info.source, preset, trained, reported, info.kind)
-    made.seconds = seconds_of(info, told.runs_dir) or (before.seconds if before is not None and same else 0.0)
+    made.seconds = seconds_of(info, options.runs_dir) or (before.seconds if before is not None and same else 0.0)
     try:
-        tell(study, folder, made, told.data_dir)
+        write_page(study, folder, made, options.data_dir)
     except LscError as error:
         print(f"{info.name}: {error}", file=sys.stderr)
         return False
@@ -159,19 +160,19 @@ def done(info: PresetInfo, told: argparse.Namespace) -> bool:
     return True
 
 
-def train(info: PresetInfo, told: argparse.Namespace) -> int:
+def train(info: PresetInfo, options: argparse.Namespace) -> int:
     """`lsc-engine run` in a process of its own, its words in a log beside the runs; the exit code."""
-    told.runs_dir.mkdir(parents=True, exist_ok=True)
-    command = python_command("-m", "lsc_engine", "run", info.name, "--runs-dir", str(told.runs_dir.resolve()))
+    options.runs_dir.mkdir(parents=True, exist_ok=True)
+    command = python_command("-m", "lsc_engine", "run", info.name, "--runs-dir", str(options.runs_dir.resolve()))
     if info.kind == "train":
         command += ["--device", "cpu"]
-    if told.data_dir is not None:
-        command += ["--data-dir", str(told.data_dir.resolve())]
+    if options.data_dir is not None:
+        command += ["--data-dir", str(options.data_dir.resolve())]
     before = processor_seconds()
-    with beside(info, told.runs_dir, "log").open("wb") as log:
+    with beside(info, options.runs_dir, "log").open("wb") as log:
         code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT).returncode
-    if not told.keep:
-        beside(info, told.runs_dir, "seconds").write_text(f"{processor_seconds() - before:.1f}\n")
+    if not options.keep:
+        beside(info, options.runs_dir, "seconds").write_text(f"{processor_seconds() - before:.1f}\n")
     return code
 
 
@@ -187,8 +188,8 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def tell(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
-    """Write the report of a study into `folder`, and what it says into `made`."""
+def write_page(study: Study, folder: Path, made: Made, data_dir: Path | None) -> None:
+    """Write the report of a study into `folder`, and what it has found into `made`."""
     from lsc_engine.report.report import write_report
 
     written = write_report(study, folder, data_dir)

@@ -82,7 +82,7 @@ class ClaimVerdict:
         return replace(self, accuracy=f"{OPEN}: {why}")
 
     def by(self, metric: str, text: str, *details: str) -> ClaimVerdict:
-        """This verdict, told by one metric."""
+        """This verdict, by one metric alone."""
         return replace(self, **{"loss" if is_loss(metric) else "accuracy": text}, details=details)
 
 
@@ -185,7 +185,7 @@ def _idle(row: Row) -> str:
 
 
 def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: str = "", edge: bool = False) -> str:
-    """`holds, 3 of 3 seeds`: what the seeds say together. `word` stands instead of what their number says."""
+    """`holds, 3 of 3 seeds`: the verdict of all seeds. `word` replaces the one that follows from their number."""
     word = word or (HOLDS if all(agree) else BY_SEED if any(agree) else REFUTED)
     count = sum(not one for one in agree) if word == REFUTED and not all(agree) else sum(agree)
     text = f"{word}{of_seeds(count, len(agree))}{by}"
@@ -196,7 +196,7 @@ def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: st
 
 
 def _faster_text(verdict: Verdict) -> str:
-    """`holds, 3 of 3 seeds`; a verdict that is open or not resolved says why."""
+    """`holds, 3 of 3 seeds`; with the reason if it is open or not resolved."""
     if verdict.note:
         return _OTHER_LOSS if verdict.note == OTHER_LOSS else f"{NOT_COMPARED}: {verdict.note}"
     if not verdict.decided:

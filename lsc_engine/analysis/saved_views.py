@@ -6,7 +6,7 @@ A view is a small TOML file in `.views` of a runs folder; whoever can read the r
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,9 @@ def save_view(root: Path, view: SavedView) -> Path:
 def read_view(path: Path) -> SavedView:
     """The view in a file; what is missing or of a wrong type is as in a new one. UnreadableError."""
     document = read_toml(path)
-    values: dict[str, Any] = {"name": path.stem}
-    for key, kind in (("study", str), ("baseline", str), ("metric", str), ("axis", str), ("log_x", bool),
-                      ("log_y", bool), ("band", bool), ("smoothing", float)):  # fmt: skip
-        if type(document.get(key)) is kind:
-            values[key] = document[key]
+    values: dict[str, Any] = {
+        one.name: document[one.name] for one in fields(SavedView) if type(document.get(one.name)) is type(one.default)
+    }
     runs = document.get("runs")
     if isinstance(runs, list):
         values["runs"] = tuple(run for run in runs if isinstance(run, str))
@@ -71,7 +69,7 @@ def read_view(path: Path) -> SavedView:
             for metric, numbers in levels.items()
             if isinstance(numbers, list)
         }
-    return SavedView(**values)
+    return SavedView(**values | {"name": path.stem})
 
 
 def list_views(root: Path) -> list[SavedView]:

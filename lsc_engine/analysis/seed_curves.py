@@ -74,20 +74,15 @@ def axis_values(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
 
 
 def over_seeds(runs: Sequence[Run], metric: str, axis: str = "epoch") -> Mean:
-    """The curve of a metric over `runs`, the seeds of one variant; empty arrays where nothing was logged."""
-    curves = []
-    for run in runs:
-        x, y = axis_values(run, metric, axis)
-        if x.size:
-            curves.append(SeedCurve(run.seed, x, y))
-    if len(curves) <= 1:
-        x, y = (curves[0].x, curves[0].y) if curves else (np.empty(0), np.empty(0))
-        return Mean(x, y, y, y, np.isfinite(y).astype(np.float64), tuple(curves))
-    places = np.unique(np.concatenate([curve.x for curve in curves]))
-    if places.size > _MOST_PLACES:
-        places = places[np.unique(np.linspace(0, places.size - 1, _MOST_PLACES).round().astype(np.int64))]
-    table = np.full((len(curves), places.size), np.nan)
-    for row, curve in zip(table, curves, strict=True):
+    """The curve of a metric over `runs`, the seeds of one variant; empty arrays if nothing was logged."""
+    seeds = tuple(SeedCurve(run.seed, *axis_values(run, metric, axis)) for run in runs)
+    seeds = tuple(curve for curve in seeds if curve.x.size)
+    if len(seeds) <= 1:
+        x, y = (seeds[0].x, seeds[0].y) if seeds else (np.empty(0), np.empty(0))
+        return Mean(x, y, y, y, np.isfinite(y).astype(np.float64), seeds)
+    places = evenly(np.unique(np.concatenate([curve.x for curve in seeds])), _MOST_PLACES)
+    table = np.full((len(seeds), places.size), np.nan)
+    for row, curve in zip(table, seeds, strict=True):
         finite = np.isfinite(curve.y)
         if finite.any():
             row[:] = np.interp(places, curve.x[finite], curve.y[finite], left=np.nan, right=np.nan)
@@ -95,35 +90,32 @@ def over_seeds(runs: Sequence[Run], metric: str, axis: str = "epoch") -> Mean:
     there = count > 0
     table, places, count = table[:, there], places[there], count[there]
     if not places.size:
-        return Mean(places, places, places, places, count, tuple(curves))
-    return Mean(
-        places, np.nanmean(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0), count, tuple(curves)
-    )
+        return Mean(places, places, places, places, count, seeds)
+    return Mean(places, np.nanmean(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0), count, seeds)
 
 
-def drawn(
+def evenly(values: Floats, most: int) -> Floats:
+    """At most `most` of the values, chosen evenly, the first and the last among them."""
+    if values.size <= most:
+        return values
+    return values[np.unique(np.linspace(0, values.size - 1, most).round().astype(np.int64))]
+
+
+def as_series(
     mean: Mean, *, label: str, colour: int, scale: float = 1.0, band: bool = True, places: int = 2000
 ) -> list[dict[str, Any]]:
-    """The curves as report/curves.py draws them, values times `scale`: the mean with the range of the seeds as a band,
-    or without `band` every seed for itself. At most `places` points each."""
+    """The curves as report/figures.py draws them, values times `scale`: the mean with the range of the seeds as a
+    band, or without `band` every seed for itself. At most `places` points each."""
+
+    def listed(values: Floats) -> list[float | None]:
+        return [float(v) if np.isfinite(v) else None for v in evenly(values, places)]
+
     if band or len(mean.seeds) < 2:
-        one = {"label": label, "colour": colour, "x": _thin(mean.x, places), "y": _thin(mean.mean * scale, places)}
+        one = {"label": label, "colour": colour, "x": listed(mean.x), "y": listed(mean.mean * scale)}
         if len(mean.seeds) > 1:
-            one |= {"low": _thin(mean.low * scale, places), "high": _thin(mean.high * scale, places)}
+            one |= {"low": listed(mean.low * scale), "high": listed(mean.high * scale)}
         return [one]
     return [
-        {
-            "label": "" if number else label,
-            "colour": colour,
-            "x": _thin(curve.x, places),
-            "y": _thin(curve.y * scale, places),
-        }
-        for number, curve in enumerate(mean.seeds)
+        {"label": "" if number else label, "colour": colour, "x": listed(one.x), "y": listed(one.y * scale)}
+        for number, one in enumerate(mean.seeds)
     ]
-
-
-def _thin(values: Floats, places: int) -> list[float | None]:
-    """Evenly chosen values, None for one that is not finite."""
-    if values.size > places:
-        values = values[np.unique(np.linspace(0, values.size - 1, places).round().astype(np.int64))]
-    return [float(v) if np.isfinite(v) else None for v in values]

@@ -228,14 +228,12 @@ def to_csv(values: StudyValues) -> str:
     def facts(record: str, of: str, variant: str, seed: int | str, key: str, value: Any) -> None:
         writer.writerow([record, of, variant, seed, key, json.dumps(value, ensure_ascii=False, sort_keys=True)])
 
-    about = {
-        "format": FORMAT, "study": values.study, "kind": values.kind, "baseline": values.baseline,
-        "levels": values.levels, "by": values.by, "grid": values.grid, "absent": values.absent,
-        "claims": [claim.model_dump(by_alias=True, exclude_none=True) for claim in values.claims],
-        "bounds": [bound.model_dump(exclude_none=True) for bound in values.bounds],
-    }  # fmt: skip
-    for key, value in about.items():
-        facts("study", "", "", "", key, value)
+    facts("study", "", "", "", "format", FORMAT)
+    for key in ("study", "kind", "baseline", "levels", "by", "grid", "absent"):
+        facts("study", "", "", "", key, getattr(values, key))
+    for key in ("claims", "bounds"):
+        models = getattr(values, key)
+        facts("study", "", "", "", key, [one.model_dump(by_alias=True, exclude_none=True) for one in models])
     for name, rows in values.tables:
         for number, row in enumerate(rows):
             facts("table", "", "", number, name, row)

@@ -198,8 +198,6 @@ def _draw_layer(canvas: Canvas, layer: _Layer, y_scale: Scale) -> None:
 
 def _draw_bands(canvas: Canvas, series: Sequence[Series], x_scale: Scale, y_scale: Scale, view: View) -> None:
     width, height = canvas.pixels
-    # Every other pixel: an area must not hide what is on it.
-    seen = (np.arange(height)[:, None] + np.arange(width)) % 2 == 0 if view.mode != "ascii" else True
     for s in series:
         if s.band is not None:
             low, high = (
@@ -208,7 +206,10 @@ def _draw_bands(canvas: Canvas, series: Sequence[Series], x_scale: Scale, y_scal
                 for edge in s.band
             )  # fmt: skip
             area = np.logical_or.accumulate(high, axis=0) & np.logical_or.accumulate(low[::-1], axis=0)[::-1]
-            canvas.stamp(area & seen, series_style(s.colour, True), sign=".")
+            if view.mode != "ascii":
+                # Every other pixel: an area must not hide what is on it.
+                area &= (np.arange(height)[:, None] + np.arange(width)) % 2 == 0
+            canvas.stamp(area, series_style(s.colour, True), sign=".")
 
 
 def _draw_levels(canvas: Canvas, levels: Sequence[Level], y_scale: Scale, view: View) -> None:

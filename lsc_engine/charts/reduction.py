@@ -17,7 +17,7 @@ SMOOTHING = (0.0, 0.6, 0.9, 0.97)
 
 # Within a block the weights span at most weight**-BLOCK, far inside float64 for every weight up to .999.
 _BLOCK = 512
-# More joints than this come only from x values in disorder, where lines between them tell nothing.
+# More joints than this come only from x values in disorder, where lines between them mean nothing.
 _MOST_JOINTS = 2_000_000
 
 
@@ -116,7 +116,7 @@ def _column(unit: Floats, width: int) -> Ints:
 
 
 def _orderly(x: Floats, y: Floats, positive: bool, scale: Scale) -> bool:
-    """Rising x and good values throughout, told from sums and minima, which are cheap."""
+    """Rising x and good values throughout, by sums and minima, which are cheap."""
     if x.size == 0 or not (np.isfinite(x[0]) and np.isfinite(x[-1])) or not np.isfinite(y.sum()):
         return False
     if (scale.log and x[0] <= 0) or (positive and y.min() <= 0):

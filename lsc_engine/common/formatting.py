@@ -25,6 +25,11 @@ def size(number: float | None) -> str:
     return f"{number:.3g} EB"
 
 
+def significant(number: float | None, digits: int = 4) -> str:
+    """A number with a few significant digits, `0.0123`; "-" for None and for what is not finite."""
+    return NOTHING if number is None or not math.isfinite(number) else f"{number:.{digits}g}"
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in per cent without the sign, `12.5`; "-" for None and for what is not finite."""
     return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}"

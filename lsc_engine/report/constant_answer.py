@@ -28,7 +28,7 @@ _ROWS = 65_536
 
 
 def trivial_baseline_of(config: RunConfig, run: Run, data_dir: Path | None) -> TrivialBaseline:
-    """The floor of a run with these settings."""
+    """Chance and the best constant loss of a run with these settings; unknown ones are None."""
     classes = config.data.classes
     if classes is None:
         try:

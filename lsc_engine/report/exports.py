@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +24,34 @@ MODEL = "model.safetensors"
 USUAL = (("val/accuracy", "train/accuracy"), ("train/loss",))
 
 
-def default_name(runs: Sequence[Run], ending: str) -> str:
-    """A file name: the run's, the study's, or `runs`."""
+def default_name(runs: Sequence[Run]) -> str:
+    """A file name without ending: the run's, the study's, or `runs`."""
     studies = {run.study for run in runs}
     name = runs[0].id if len(runs) == 1 else next(iter(studies)) if len(studies) == 1 else "runs"
-    return f"{name.replace('/', '-')}{ending}"
+    return name.replace("/", "-")
 
 
-@dataclass(frozen=True)
-class Export:
-    """Runs to be written to `out`; `force` replaces what lies there."""
-
-    runs: Sequence[Run]
-    out: Path | None = None
-    force: bool = False
-
-    def free(self, path: Path) -> Path:
-        """`path` if nothing lies there, or may be replaced. UsageError otherwise."""
-        if path.exists() and not self.force:
+def targets(names: Sequence[str], ending: str, out: Path | None, force: bool, what: str = "runs") -> list[Path]:
+    """The files to write: `out` for a single one, else files of these names in the folder `out`, which is made.
+    UsageError if something lies there that `force` does not allow to replace."""
+    if len(names) == 1 and out is not None and not out.is_dir():
+        if not out.parent.is_dir():
+            raise UsageError(f"{out.parent} is not there; make the folder first")
+        paths = [out]
+    else:
+        folder = out or Path()
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file; {len(names)} {what} need a folder as --out")
+        paths = [folder / f"{name}{ending}" for name in names]
+    for path in paths:
+        if path.exists() and not force:
             raise UsageError(
                 f"{path} exists already and is not overwritten: give another --out, or --force to replace it"
             )
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give a file as --out")
-        return path
-
-    def file(self, ending: str) -> Path:
-        """The one file to write: `out`, or a name of its own in `out` if that is a folder, else here."""
-        if self.out is None or self.out.is_dir():
-            return self.free((self.out or Path()) / default_name(self.runs, ending))
-        if not self.out.parent.is_dir():
-            raise UsageError(f"{self.out.parent} is not there; make the folder first")
-        return self.free(self.out)
-
-    def files(self, names: Sequence[str], ending: str, what: str) -> list[Path]:
-        """`out` for a single file, else files of these names in the folder `out`, which is made."""
-        if len(names) == 1 and self.out is not None and not self.out.is_dir():
-            return [self.file(ending)]
-        folder = self.out or Path()
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file; {len(names)} {what} need a folder as --out")
-        paths = [self.free(folder / f"{name}{ending}") for name in names]
-        folder.mkdir(parents=True, exist_ok=True)
-        return paths
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    return paths
 
 
 def export(
@@ -78,17 +62,22 @@ def export(
 
     `metrics` and `baseline` of figures, `baseline` also of latex; `at`: the step of the checkpoint, None for the best.
     """
-    job = Export(runs, out, force)
     try:
         if to in FIGURES:
-            return _figures(job, to, metrics or (), baseline)
+            return _figures(runs, to, out, force, metrics or (), baseline)
         if to == "safetensors":
-            return _safetensors(job, at)
-        if to == "latex":
-            path = job.file(".tex")
+            return _safetensors(runs, out, force, at)
+        if to == "tensorboard":
+            return _tensorboard(runs, out or Path("tensorboard"), force)
+        arrow = _extra("pyarrow", "pyarrow", "parquet") if to == "parquet" else None
+        (path,) = targets([default_name(runs)], ".tex" if to == "latex" else f".{to}", out, force)
+        if to == "csv":
+            write_csv(runs, path)
+        elif to == "latex":
             write_whole(path, comparison_tabular(compare(runs, baseline)))
-            return [path]
-        return {"csv": _csv, "parquet": _parquet, "tensorboard": _tensorboard}[to](job)
+        else:
+            _write_parquet(runs, path, arrow)
+        return [path]
     except OSError as error:
         raise LscError(f"{error.filename or out}: cannot be written: {error.strerror or error}") from None
 
@@ -105,34 +94,22 @@ def _extra(module: str, package: str, to: str) -> Any:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def _csv(job: Export) -> list[Path]:
-    path = job.file(".csv")
-    write_csv(job.runs, path)
-    return [path]
-
-
-def _parquet(job: Export) -> list[Path]:
-    arrow = _extra("pyarrow", "pyarrow", "parquet")
-    path = job.file(".parquet")
-    head, rows = lines(job.runs)
-    columns = dict(zip(head, zip(*rows, strict=True), strict=False)) or dict.fromkeys(head, ())
+def _write_parquet(runs: Sequence[Run], path: Path, arrow: Any) -> None:
+    head, rows = lines(runs)
+    columns = list(zip(*rows, strict=True)) or [()] * len(head)
     types = {"run": arrow.string(), "step": arrow.int64()}
-    table = arrow.table({
-        name: arrow.array(columns.get(name, ()), types.get(name, arrow.float64())) for name in head
-    })  # fmt: skip
+    arrays = [arrow.array(column, types.get(name, arrow.float64())) for name, column in zip(head, columns, strict=True)]
     with whole_file(path) as part:
-        importlib.import_module("pyarrow.parquet").write_table(table, part)
-    return [path]
+        importlib.import_module("pyarrow.parquet").write_table(arrow.table(dict(zip(head, arrays, strict=True))), part)
 
 
-def _tensorboard(job: Export) -> list[Path]:
+def _tensorboard(runs: Sequence[Run], top: Path, force: bool) -> list[Path]:
     """One folder of events for each run, at the wall times of its training."""
     _extra("tensorboard", "tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    top = job.out or Path("tensorboard")
-    folders = [free_folder(top / run.id, job.force) for run in job.runs]
-    for run, folder in zip(job.runs, folders, strict=True):
+    folders = [free_folder(top / run.id, force) for run in runs]
+    for run, folder in zip(runs, folders, strict=True):
         started = run.status().started or 0.0
         with SummaryWriter(log_dir=str(folder)) as writer:
             for name in run.metric_names():
@@ -155,13 +132,9 @@ def free_folder(folder: Path, force: bool) -> Path:
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
-def _safetensors(job: Export, at: int | None) -> list[Path]:
-    chosen = [_checkpoint(run, at) for run in job.runs]
-    ending = ".safetensors"
-    if len(job.runs) == 1 and job.out is None:
-        paths = [job.file(ending)]
-    else:
-        paths = job.files([default_name([run], "") for run in job.runs], ending, "runs")
+def _safetensors(runs: Sequence[Run], out: Path | None, force: bool, at: int | None) -> list[Path]:
+    chosen = [_checkpoint(run, at) for run in runs]
+    paths = targets([default_name([run]) for run in runs], ".safetensors", out, force)
     for found, path in zip(chosen, paths, strict=True):
         with whole_file(path) as part:
             _copy_weights(found.path / MODEL, part)
@@ -217,10 +190,12 @@ def best_step(run: Run) -> int | None:
 # --- figures and tables -----------------------------------------------------------------------------------------------
 
 
-def _figures(job: Export, to: str, metrics: Sequence[str], baseline: str | None) -> list[Path]:
+def _figures(
+    runs: Sequence[Run], to: str, out: Path | None, force: bool, metrics: Sequence[str], baseline: str | None
+) -> list[Path]:
     from lsc_engine.report.figures import curve_figures, draw_curves
 
-    rows = compare(job.runs, baseline).rows
+    rows = compare(runs, baseline).rows
     known = {name for row in rows for name in row.last}
     for name in metrics:
         if name not in known:
@@ -229,10 +204,10 @@ def _figures(job: Export, to: str, metrics: Sequence[str], baseline: str | None)
     figures = curve_figures(rows, metrics or usual)
     if not figures:
         raise UsageError("nothing was logged that could be drawn")
-    stem = default_name(job.runs, "")
-    paths = job.files([f"{stem}-{figure.name}" for figure in figures], f".{to}", "figures")
-    if any(path.suffix != f".{to}" for path in paths):
-        raise UsageError(f"--out {job.out}: --to {to} writes a .{to} file")
+    names = [f"{default_name(runs)}-{figure.name}" for figure in figures]
+    paths = targets(names, f".{to}", out, force, "figures")
+    if paths[0].suffix != f".{to}":
+        raise UsageError(f"--out {out}: --to {to} writes a .{to} file")
     for figure, path in zip(figures, paths, strict=True):
         draw_curves(figure.document, path)
     return paths

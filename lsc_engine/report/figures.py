@@ -25,7 +25,7 @@ import numpy as np
 
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
-from lsc_engine.analysis.seed_curves import drawn, over_seeds
+from lsc_engine.analysis.seed_curves import as_series, over_seeds
 from lsc_engine.common.safe_io import whole_file
 from lsc_engine.report.markdown import plain
 from lsc_engine.report.svg import tidy
@@ -144,7 +144,7 @@ def _curve_figure(
         if mean.x.size:
             label = plain(row.label) + (f" ({seeds} seeds)" if seeds > 1 else "")
             scale = 100.0 if share else 1.0
-            series += drawn(mean, label=label, colour=colours[row.key], scale=scale, places=PLACES)
+            series += as_series(mean, label=label, colour=colours[row.key], scale=scale, places=PLACES)
     levels = [
         {"y": sure[row.key], "label": f"{row.label}: sure below", "colour": colours[row.key]}
         for row in rows

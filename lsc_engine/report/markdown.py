@@ -1,4 +1,4 @@
-"""Markdown and numbers as the reports write them. Text from files is made harmless."""
+"""Markdown and CSV as the reports write them. Text from files is made harmless."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-NONE = "-"
 
 
 def plain(text: object) -> str:
@@ -57,41 +55,6 @@ def bullets(sentences: Iterable[str]) -> str:
 def image(name: str, title: str, more: str = "") -> str:
     """A figure, NAME.svg, and what it shows; `more` ends its sentence."""
     return f"![{md(title)}]({name}.svg)\n\n{md(title)}{more}."
-
-
-def grouped(value: float | None) -> str:
-    """A whole number in groups of three; `-` for none."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:,.0f}".replace(",", " ")
-
-
-def short(value: float | None, digits: int = 4) -> str:
-    """A number in few characters; `-` for none."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
-
-
-def percent(value: float | None) -> str:
-    """A share as per cent with one decimal, without the sign; `-` for none."""
-    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
-
-
-def seconds(value: float | None) -> str:
-    """A time: seconds with one decimal below ten, minutes and hours above."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    if value < 120:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def size(number: float | None) -> str:
-    """Bytes in powers of a thousand."""
-    if number is None or not math.isfinite(number):
-        return "-"
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} EB"
 
 
 def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -1,4 +1,4 @@
-"""A report while it is made: its sections as Markdown, the files beside the page, and what its sections measured."""
+"""A report under construction: its sections as Markdown, the files beside the page, and what its sections measured."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any
 import lsc_engine
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import LevelResult, is_loss
-from lsc_engine.analysis.seed_curves import Mean, drawn
+from lsc_engine.analysis.seed_curves import Mean, as_series
 from lsc_engine.errors import LscError
 from lsc_engine.report.latex import tabular
 from lsc_engine.runs.folder.process import python_command
@@ -118,4 +118,4 @@ def _figure_series(found: Compared, row: Row, metric: str, scale: float, band: b
     letter = found.letters[row.key]
     colour = LETTERS.index(letter) if letter in LETTERS else 0
     label = clean(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
-    return drawn(mean, label=label, colour=colour, scale=scale, band=band)
+    return as_series(mean, label=label, colour=colour, scale=scale, band=band)

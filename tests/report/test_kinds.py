@@ -137,9 +137,8 @@ def test_points_in_the_plane_and_angles_are_drawn(tmp_path: Path) -> None:
     label = rng.integers(0, 4, 40)
     centre = 5 * np.array([[math.cos(a), math.sin(a)] for a in (0, 1.57, 3.14, 4.71)])
     shot = Points(7, 1.0, 4, 90.0, False, 1.0, z, label, label, np.arange(4), centre)
-    (svg, png) = draw_points([shot], "planar $5", tmp_path, "plane")
+    (svg,) = draw_points([shot], "planar $5", tmp_path, "plane")
     assert "planar $5" in svg.read_text()
-    assert png.stat().st_size > 1000
     counts = np.zeros(180, np.int64)
     counts[10] = 50
     found = Angles(7, 1.0, 40, 48.2, 16, counts, np.roll(counts, 60), 1.0, 0.0)
@@ -185,5 +184,5 @@ def test_a_benchmark_is_judged_by_every_row_of_every_table(tmp_path: Path) -> No
     assert memory.accuracy == "holds, 2 of 2 cases"
     assert faster.accuracy == "does not hold, 1 of 2 cases: 0.25 at classes 1000"
     assert half.accuracy == "holds, 2 of 2 cases"
-    assert [verdict for _, verdict in written.verdicts] == ["holds", "does not hold", "holds"]
+    assert [one.short for one in written.verdicts] == ["holds", "does not hold", "holds"]
     assert check_reports(tmp_path / "out").faults == ()

@@ -90,7 +90,7 @@ def size_figures(name: str, rows: Sequence[dict[str, Any]], page: Page) -> list[
     """A figure for each kind of size that is known for at least three numbers of classes."""
     if len({row.get("classes") for row in rows if isinstance(row.get("classes"), int)}) < 3:
         return []
-    # What tells the lines of one column apart: texts that are sizes in no row.
+    # What distinguishes the lines of one column: texts that are sizes in no row.
     names = [key for key in rows[0] if all(isinstance(r.get(key), str) and not size_of(key, r[key]) for r in rows)]
     kinds: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:

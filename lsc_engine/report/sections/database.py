@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsc_engine.common.formatting import grouped, size
 from lsc_engine.config.reporting import Claim
 from lsc_engine.data import ImageSource, eval_batches, fixed_subset, open_source
 from lsc_engine.errors import LscError
-from lsc_engine.report.markdown import grouped, md, size, table
+from lsc_engine.report.markdown import md, table
 from lsc_engine.report.page import Page
 from lsc_engine.report.study_data import StudyData
 from lsc_engine.training.trained_run import Trained, open_trained

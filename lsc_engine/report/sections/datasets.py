@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from lsc_engine.common.formatting import NOTHING, grouped
 from lsc_engine.config import DATASETS, locate, missing_sentence
 from lsc_engine.config.datasets import count, facts_of
 from lsc_engine.config.reporting import DatasetsReport
 from lsc_engine.errors import LscError
-from lsc_engine.report.markdown import NONE, bullets, grouped, md, table
+from lsc_engine.report.markdown import bullets, md, table
 from lsc_engine.report.page import Page
 from lsc_engine.userpaths import home
 
@@ -31,7 +32,7 @@ def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: P
         rows.append([
             md(DATASETS[name].title), "made here" if name == "spectrum" else "found" if found else "not here",
             *_counts(name, data_dir, found), grouped(facts.classes) if facts.classes else "any",
-            f"{facts.size} px" if facts.size else "as they are", md(printed.get(name, NONE)),
+            f"{facts.size} px" if facts.size else "as they are", md(printed.get(name, NOTHING)),
         ])  # fmt: skip
     how = [f"{md(DATASETS[name].title)}: {md(facts_of(name).how)}" for name in report.names if facts_of(name).how]
     page.add("Images", table(_HEAD, rows, "llrrrrr"), _NOTE)
@@ -46,9 +47,9 @@ def _counts(name: str, data_dir: Path | None, found: bool) -> list[str]:
     try:
         counts = count(name, "class", None, data_dir=data_dir)
     except LscError:
-        return [NONE, NONE]
+        return [NOTHING, NOTHING]
     about = "" if counts.exact and (found or DATASETS[name].images is not None) else "about "
-    return [f"{about}{grouped(counts.images)}", grouped(counts.val_images) if counts.val_images else NONE]
+    return [f"{about}{grouped(counts.images)}", grouped(counts.val_images) if counts.val_images else NOTHING]
 
 
 def _without_home(sentence: str) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import place_text
-from lsc_engine.analysis.seed_curves import drawn, over_seeds
+from lsc_engine.analysis.seed_curves import as_series, over_seeds
+from lsc_engine.common.formatting import NOTHING, grouped, size
 from lsc_engine.report.figures import PLACES, Figure, curve_document, file_word
-from lsc_engine.report.markdown import NONE, grouped, md, plain, size, table
+from lsc_engine.report.markdown import md, plain, table
 from lsc_engine.report.sections.results import spread
 from lsc_engine.report.study_data import StudyData
 from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
@@ -76,13 +77,13 @@ def _savings(data: StudyData, sizes: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for row in data.rows:
         config, now = data.configs.get(row.key), _trained_parameters(row, sizes)
-        fixed, moments = NONE, math.nan
+        fixed, moments = NOTHING, math.nan
         if config is not None:
             moments = {"sgd": 1, "adamw": 2}.get(config.optimizer.name, math.nan)
             if config.model.etf_layers is not None:
                 fixed = md(f"{config.model.etf_layers}, {config.model.etf_frame}")
         known = math.isfinite(now / whole) and row is not data.baseline
-        share = f"{100 * (now / whole - 1):+.1f} %" if known else NONE
+        share = f"{100 * (now / whole - 1):+.1f} %" if known else NOTHING
         rows.append([md(row.label), fixed, md(_when(row.runs)), grouped(now), share, size(4 * moments * now)])
     head = ("variant", "fixed layers, frame", "fixed while training", "parameters trained", "change", "optimizer state")
     return table(head, rows, "lllrrr")
@@ -91,7 +92,7 @@ def _savings(data: StudyData, sizes: Mapping[str, Mapping[str, Any]]) -> str:
 def _when(runs: Sequence[Run]) -> str:
     """When layers were fixed, seed by seed: `2 at epoch 8; 2 at 7.5; never`."""
     if not any(FIXED in run.metric_names() for run in runs):
-        return NONE
+        return NOTHING
     seeds = [", ".join(f"{count:.0f} at {epoch}" for count, epoch in _events(run)) or "never" for run in runs]
     return "layers at epoch: " + "; ".join(seeds)
 
@@ -115,7 +116,7 @@ def _figure(row: Row) -> Figure | None:
     for layer in range(1, _layers(row, "train") + 1):
         mean = over_seeds(row.runs, f"train/ncc_{layer}")
         if mean.x.size:
-            series += drawn(mean, label=f"layer {layer}", colour=layer - 1, scale=100, places=PLACES)
+            series += as_series(mean, label=f"layer {layer}", colour=layer - 1, scale=100, places=PLACES)
     if not series:
         return None
     marks = sorted({float(epoch) for run in row.runs if FIXED in run.metric_names() for _, epoch in _events(run)})

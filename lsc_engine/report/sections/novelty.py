@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.config.reporting import Claim
 from lsc_engine.data import ImageSource, fixed_subset, open_source
 from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.report.figures import draw_roc
-from lsc_engine.report.markdown import grouped, md, table
+from lsc_engine.report.markdown import md, table
 from lsc_engine.report.page import Page
 from lsc_engine.report.sections.database import embedded, shares
 from lsc_engine.report.study_data import StudyData

@@ -9,7 +9,8 @@ from typing import Any
 
 from lsc_engine.analysis.compare import BASELINE, Row
 from lsc_engine.analysis.levels import LevelResult
-from lsc_engine.report.markdown import NONE, bullets, csv_text, grouped, md, percent, seconds, short, table
+from lsc_engine.common.formatting import NOTHING, duration, grouped, percent, significant
+from lsc_engine.report.markdown import bullets, csv_text, md, table
 from lsc_engine.report.study_data import StudyData
 from lsc_engine.runs.read.stages import Cost, cost_of, stages_of
 
@@ -25,14 +26,14 @@ def final_table(data: StudyData) -> str:
     for row in data.rows:
         done = sum(state == "finished" for state in row.states.values())
         cells = [data.name(row), f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"]
-        cells += [paper.values.get(row.variant, NONE)] if paper.values else []
+        cells += [paper.values.get(row.variant, NOTHING)] if paper.values else []
         cells += [spread(row.last.get(name), 100) for name in names]
         cells += [spread(row.last.get(name)) + (f" {row.kind}" if name in row.last else "") for name in losses]
-        rows.append([*cells, short(row.trivial.loss)])
+        rows.append([*cells, significant(row.trivial.loss)])
     # Variants that the paper has a figure of and that have no runs here.
     labels = {variant.name: variant.label for variant in data.preset.variants} if data.preset is not None else {}
     for name in (name for name in paper.values if all(row.variant != name for row in data.rows)):
-        rows.append([labels.get(name, name), "0", paper.values[name], *[NONE] * (len(head) - 3)])
+        rows.append([labels.get(name, name), "0", paper.values[name], *[NOTHING] * (len(head) - 3)])
     notes = [f"{md(row.label)} is {row.at_trivial_loss}." for row in data.rows if row.at_trivial_loss is not None]
     notes += _chance(data.rows)
     if any("inside" in name for name in names):
@@ -65,14 +66,14 @@ def _chance(rows: Sequence[Row]) -> list[str]:
 def spread(last: tuple[float, float, int] | None, scale: float = 1) -> str:
     """`97.2 ± 0.3`; without a deviation if there is one seed. `scale` 100: in per cent."""
     if last is None:
-        return NONE
+        return NOTHING
     mean, deviation, seeds = last
     if not math.isfinite(mean):
         return "not finite"
     if scale == 100:
         return percent(mean) + (f" ± {percent(deviation)}" if seeds > 1 else "")
-    wide = short(deviation, 2) if deviation < 100 else grouped(deviation)
-    return short(mean) + (f" ± {wide}" if seeds > 1 else "")
+    wide = significant(deviation, 2) if deviation < 100 else grouped(deviation)
+    return significant(mean) + (f" ± {wide}" if seeds > 1 else "")
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------
@@ -122,10 +123,11 @@ def cost_table(data: StudyData, sizes: Mapping[str, Mapping[str, Any]]) -> str:
     for row in data.rows:
         cost, known = costs[row.key], sizes.get(row.key, {})
         speed = row.last.get("speed/images_per_second")
-        cells = [md(data.name(row)), grouped(cost.own.steps), seconds(cost.own.seconds)]
-        cells.append(grouped(speed[0]) if speed is not None else NONE)
+        cells = [md(data.name(row)), grouped(cost.own.steps), duration(cost.own.seconds)]
+        cells.append(grouped(speed[0]) if speed is not None else NOTHING)
         if staged:
-            cells += [md(", ".join(cost.stages)) or NONE, grouped(cost.whole().steps), seconds(cost.whole().seconds)]
+            whole = cost.whole()
+            cells += [md(", ".join(cost.stages)) or NOTHING, grouped(whole.steps), duration(whole.seconds)]
         total = known.get("parameters", math.nan) + known.get("head_parameters", math.nan)
         rows.append([*cells, grouped(total), grouped(known.get("head_parameters"))])
     text = table(head, rows, "lrrr" + ("lrr" if staged else "") + "rr")
@@ -143,8 +145,8 @@ def _staged_levels(data: StudyData, base: Row, costs: Mapping[str, RowCost]) -> 
         for row in data.rows:
             own, reached = _to_level(row, index, costs), row.levels[index]
             cells = [f"{md(level.metric)} {level.level:g}", md(data.name(row))]
-            cells += [grouped(own.steps) if own else NONE, _ratio(theirs, own, reached, "steps")]
-            rows.append([*cells, seconds(own.seconds) if own else NONE, _ratio(theirs, own, reached, "seconds")])
+            cells += [grouped(own.steps) if own else NOTHING, _ratio(theirs, own, reached, "steps")]
+            rows.append([*cells, duration(own.seconds) if own else NOTHING, _ratio(theirs, own, reached, "seconds")])
     return table(("level", "variant", "steps", "sooner", "time", "sooner"), rows, "llrrrr")
 
 
@@ -156,9 +158,9 @@ def _to_level(row: Row, index: int, costs: Mapping[str, RowCost]) -> Cost | None
 def _ratio(base: Cost | None, own: Cost | None, level: LevelResult, unit: str) -> str:
     note = level.faster[unit].note.replace(BASELINE, "")
     if note or base is None or own is None:
-        return note or NONE
+        return note or NOTHING
     ours, theirs = getattr(own, unit), getattr(base, unit)
-    return f"×{theirs / ours:.1f}" if ours > 0 else NONE
+    return f"×{theirs / ours:.1f}" if ours > 0 else NOTHING
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from lsc_engine.common.formatting import NOTHING, grouped
 from lsc_engine.common.settings import flatten
 from lsc_engine.config import RunConfig, derive, fields
 from lsc_engine.config.expand import raw_variants, sections_of
 from lsc_engine.config.schema import acts
 from lsc_engine.errors import LscError
-from lsc_engine.report.markdown import NONE, bullets, code, grouped, md, table
+from lsc_engine.report.markdown import bullets, code, md, table
 from lsc_engine.report.study_data import StudyData
 
 DEFAULT_MARK = "ours: default"
@@ -84,7 +85,7 @@ def _value_words(values: Mapping[str, Any]) -> str:
 
 def _word(value: Any) -> str:
     if value is None:
-        return NONE
+        return NOTHING
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

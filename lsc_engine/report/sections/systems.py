@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lsc_engine.common.formatting import NOTHING, grouped, significant, size
 from lsc_engine.config.reporting import VectorsReport
 from lsc_engine.errors import UsageError
 from lsc_engine.report import figures
-from lsc_engine.report.markdown import NONE, grouped, md, short, size, table
+from lsc_engine.report.markdown import md, table
 from lsc_engine.report.page import Page
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import facts, family_of, n_min
@@ -129,9 +130,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
         elif isinstance(value, int):
             cells.append(grouped(value))
         elif isinstance(value, float):
-            cells.append(f"{value:.1f}" if key in _ONE_DIGIT else short(value))
+            cells.append(f"{value:.1f}" if key in _ONE_DIGIT else significant(value))
         else:
-            cells.append(NONE if value is None else md(value))
+            cells.append(NOTHING if value is None else md(value))
     return cells
 
 

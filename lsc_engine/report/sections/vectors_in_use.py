@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lsc_engine.analysis.compare import Row
+from lsc_engine.common.formatting import NOTHING, grouped, significant
 from lsc_engine.config import RunConfig
 from lsc_engine.config.derived import is_table
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError
-from lsc_engine.report.markdown import NONE, grouped, md, short, table
+from lsc_engine.report.markdown import md, table
 from lsc_engine.report.sections.results import spread
 from lsc_engine.report.study_data import StudyData
 
@@ -38,10 +39,10 @@ def vector_table(data: StudyData) -> str:
         near, sure, angle, share = (known.get(key) for key in ("near_in_use", "sure_below", "min_angle_deg", "in_use"))
         rows.append([
             md(row.label), md(str(row.settings.get("target.system"))), grouped(known.get("n")),
-            grouped(known.get("count")), f"{100 * share:.3g} %" if share is not None else NONE,
-            f"{angle:.1f}°" if angle is not None else NONE, _range(near) if near else NONE,
-            short(sure) if row.kind == "c" else NONE, spread(row.last.get("train/loss")),
-            md(known.get("decode") or NONE),
+            grouped(known.get("count")), f"{100 * share:.3g} %" if share is not None else NOTHING,
+            f"{angle:.1f}°" if angle is not None else NOTHING, _range(near) if near else NOTHING,
+            significant(sure) if row.kind == "c" else NOTHING, spread(row.last.get("train/loss")),
+            md(known.get("decode") or NOTHING),
         ])  # fmt: skip
     return f"{table(_HEAD, rows, 'llrrrrrrr')}\n\n{_NOTE}" if rows else ""
 

@@ -10,8 +10,9 @@ from lsc_engine.analysis.levels import UNITS, is_loss
 from lsc_engine.analysis.study_values import StudyValues
 from lsc_engine.analysis.tuning import in_grid_order, last_value, values_text
 from lsc_engine.analysis.verdict import at_values, chosen
+from lsc_engine.common.formatting import NOTHING, percent, significant
 from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
-from lsc_engine.report.markdown import NONE, bullets, md, percent, short, table
+from lsc_engine.report.markdown import bullets, md, table
 
 _FEW_SEEDS = 3
 # What the results of claims mean, for who reads one page only.
@@ -50,7 +51,7 @@ def _verdict_table(verdicts: Sequence[ClaimVerdict], seeds: int) -> str:
     rows = []
     for one in verdicts:
         cells = [one.text, *([one.source] if marked else []), _tested_as(one)]
-        rows.append([md(cell) or NONE for cell in (*cells, one.accuracy, one.loss, "; ".join(one.details))])
+        rows.append([md(cell) or NOTHING for cell in (*cells, one.accuracy, one.loss, "; ".join(one.details))])
     meanings = bullets(
         _READING[result] for result in dict.fromkeys(one.result for one in verdicts) if result in _READING
     )
@@ -103,10 +104,10 @@ def _level_tables(values: StudyValues, comparison: Comparison) -> str:
             found = levels_against(row, other or row, {level.metric: [level.level]})[0]
             mark = " (baseline)" if row.label == base.label else ""
             cells = [row.label + mark + (" †" if row.at_trivial_loss else "")]
-            cells += [values_text(best.values) if best is not None else NONE] if tuned else []
-            cells += [values.label(against[name]) if name in against else NONE] if several else []
+            cells += [values_text(best.values) if best is not None else NOTHING] if tuned else []
+            cells += [values.label(against[name]) if name in against else NOTHING] if several else []
             for unit in UNITS:
-                cells += [found.text(unit), str(found.faster[unit]) if other is not None else NONE]
+                cells += [found.text(unit), str(found.faster[unit]) if other is not None else NOTHING]
             rows.append([md(cell) for cell in cells])
         text = table(head, rows, "l" * (1 + tuned + several) + "rrrrrr")
         parts.append(f"{_goal(level.metric, level.level)}\n\n{text}")
@@ -170,7 +171,7 @@ def _rate_tables(values: StudyValues, comparison: Comparison) -> str:
 
 def _rate_cell(row: Row | None, metric: str, level: float | None, best: bool) -> str:
     if row is None:
-        return NONE
+        return NOTHING
     if row.states.get(row.runs[0].seed) == "diverged":
         text = "diverged"
     elif level is not None:
@@ -178,5 +179,5 @@ def _rate_cell(row: Row | None, metric: str, level: float | None, best: bool) ->
     else:
         # Tries may be shorter than the runs over the seeds: the end is that of the try.
         last = last_value(row.runs[0], metric)
-        text = NONE if last is None else short(last) if is_loss(metric) else f"{percent(last)} %"
+        text = NOTHING if last is None else significant(last) if is_loss(metric) else f"{percent(last)} %"
     return f"**{md(text)}**" if best else md(text)
