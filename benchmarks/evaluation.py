@@ -21,9 +21,11 @@ from lsc_engine.data import eval_batches
 from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.training.context import RunContext
 from lsc_engine.training.devices import cpu_threads
-from lsc_engine.training.evaluate import evaluate
-from lsc_engine.training.trainer import Session
+from lsc_engine.training.evaluator import evaluate
+from lsc_engine.training.signals import Signals
+from lsc_engine.training.trainer import Trainer
 
 from . import baselines
 from .measure import milliseconds, wait
@@ -70,12 +72,12 @@ def _case(preset: str, variant: str, steps: int, most: int, device: torch.device
             torch.set_num_threads(min(threads, cpu_threads(plan.config.train.batch_size, derived.image_size)))
         try:
             with RunWriter.open(folder, device=str(device), total_steps=derived.total_steps, echo=False) as writer:
-                session = Session(plan.config, derived, folder, device=device, data_dir=None, say=lambda text: None)
-                step = _seconds_a_step(session, writer, steps)
+                trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), device))
+                step = _seconds_a_step(trainer, steps)
             count = min(most, derived.eval_images)
-            ours, label = _evaluated(session, count, None)
-            table = _table(session)
-            dense = None if table is None else _evaluated(session, count, table)
+            ours, label = _evaluated(trainer, count, None)
+            table = _table(trainer)
+            dense = None if table is None else _evaluated(trainer, count, table)
         finally:
             torch.set_num_threads(threads)
     whole = ours * derived.eval_images / count
@@ -90,30 +92,29 @@ def _case(preset: str, variant: str, steps: int, most: int, device: torch.device
     }  # fmt: skip
 
 
-def _seconds_a_step(session: Session, writer: RunWriter, steps: int) -> float:
-    session.model.train()
-    batches = session.batches.from_step(0)
+def _seconds_a_step(trainer: Trainer, steps: int) -> float:
+    trainer.model.train()
+    batches = trainer.batches.from_step(0)
     taken = []
-    for number in range(steps + 2):
+    for _ in range(steps + 2):
         began = time.perf_counter()
-        session.backward(writer, next(batches), number)
-        session.optimizer.step()
-        session.optimizer.zero_grad(set_to_none=True)
+        trainer.train_step(next(batches))
+        trainer.step += 1
         wait()
         taken.append(time.perf_counter() - began)
     return sorted(taken[2:])[len(taken[2:]) // 2]
 
 
-def _table(session: Session) -> Tensor | None:
-    head = session.head
+def _table(trainer: Trainer) -> Tensor | None:
+    head = trainer.head
     if not isinstance(head, LscHead) or head.classes * head.system.n > 2**27:
         return None
-    return baselines.table_of(head.system, head.order, head.classes).to(session.device)
+    return baselines.table_of(head.system, head.order, head.classes).to(trainer.run.device)
 
 
-def _evaluated(session: Session, count: int, table: Tensor | None) -> tuple[float, float]:
+def _evaluated(trainer: Trainer, count: int, table: Tensor | None) -> tuple[float, float]:
     """Seconds of an evaluation on `count` images, and of its labels."""
-    head, labels_only = session.head, [0.0]
+    head, labels_only = trainer.head, [0.0]
     exact = head.predict
 
     def predict(z: Tensor) -> Tensor:
@@ -124,16 +125,16 @@ def _evaluated(session: Session, count: int, table: Tensor | None) -> tuple[floa
         labels_only[0] += time.perf_counter() - began
         return labels
 
-    index = torch.arange(session.source.images)[:count]
+    index = torch.arange(trainer.source.images)[:count]
     values, taken = [], []
     head.predict = predict  # type: ignore[method-assign]
     try:
         for _ in range(2):
             labels_only[0] = 0.0
             began = time.perf_counter()
-            batches = eval_batches(session.source, index, max(512, session.batch_size))
+            batches = eval_batches(trainer.source, index, max(512, trainer.config.train.batch_size))
             values.append(
-                evaluate(session.model, head, batches, device=session.device, dtype=session.dtype)["accuracy"]
+                evaluate(trainer.model, head, batches, device=trainer.run.device, dtype=trainer.run.dtype)["accuracy"]
             )
             taken.append((time.perf_counter() - began, labels_only[0]))
     finally:

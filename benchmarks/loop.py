@@ -21,10 +21,10 @@ from lsc_engine.bench import Check, Result, Table
 from lsc_engine.config import derive, plan_study
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.training.context import RunContext
 from lsc_engine.training.devices import cpu_threads
-from lsc_engine.training.loop import train
 from lsc_engine.training.signals import Signals
-from lsc_engine.training.trainer import Session
+from lsc_engine.training.trainer import Trainer
 
 from .measure import Timed, milliseconds, same, wait
 
@@ -77,13 +77,11 @@ def _case(
             torch.set_num_threads(min(threads, cpu_threads(plan.config.train.batch_size, derived.image_size)))
         try:
             with RunWriter.open(folder, device=device, total_steps=steps, echo=False) as writer:
-                session = Session(
-                    plan.config, derived, folder, device=torch.device(device), data_dir=None, say=lambda text: None
-                )
-                timed, pairs = _race(session, writer, _Bare(session), stretch, rounds)
+                trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), torch.device(device)))
+                timed, pairs = _race(trainer, _Bare(trainer), stretch, rounds)
         finally:
             torch.set_num_threads(threads)
-    exact = session.config.target.method == "ce"
+    exact = trainer.config.target.method == "ce"
     for ours, bare in pairs:
         same(f"{name}: {'weights' if exact else 'loss'}", ours, bare, tolerance=0.0 if exact else 1e-2)
     return {
@@ -96,20 +94,20 @@ def _case(
 class _Bare:
     """The loop a user writes: whole data set and labels as tensors, an order per epoch, no run folder."""
 
-    def __init__(self, session: Session) -> None:
-        self.model, self.head = copy.deepcopy(session.model), copy.deepcopy(session.head)
-        self.dtype, self.device, config = session.dtype, session.device, session.config
-        source = session.source
+    def __init__(self, trainer: Trainer) -> None:
+        self.model, self.head = copy.deepcopy(trainer.model), copy.deepcopy(trainer.head)
+        self.dtype, self.device, config = trainer.run.dtype, trainer.run.device, trainer.config
+        source = trainer.source
         everything = torch.arange(source.images, device=source.device)
         self.pixels, self.labels = source.fetch(everything), source.labels(everything)
-        self.batch, self.per_epoch = session.batch_size, session.steps_per_epoch
+        self.batch, self.per_epoch = trainer.config.train.batch_size, trainer.steps_per_epoch
         # The order of our run, so that weights can be compared.
         self.orders = [
-            session.batches.order(epoch)(everything) for epoch in range(session.total_steps // self.per_epoch + 1)
+            trainer.batches.order(epoch)(everything) for epoch in range(trainer.total_steps // self.per_epoch + 1)
         ]
         self.table: Tensor | None = None
         if config.target.method == "lsc":
-            head: Any = session.head
+            head: Any = trainer.head
             self.table = head.system.vectors(head.order.index(torch.arange(source.classes))).to(self.device)
         parameters = [*self.model.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -141,7 +139,7 @@ class _Bare:
 
 
 class _Paced:
-    """The batches of a session, with a call of `pause` before every stretch of them."""
+    """The batches of a trainer, with a call of `pause` before every stretch of them."""
 
     def __init__(self, batches: Any, stretch: int, pause: Callable[[], None]) -> None:
         self._batches, self._stretch, self._pause = batches, stretch, pause
@@ -157,14 +155,12 @@ class _Paced:
             yield batch
 
 
-def _race(
-    session: Session, writer: RunWriter, bare: _Bare, stretch: int, rounds: int
-) -> tuple[Timed, list[tuple[Tensor, Tensor]]]:
+def _race(trainer: Trainer, bare: _Bare, stretch: int, rounds: int) -> tuple[Timed, list[tuple[Tensor, Tensor]]]:
     """Stretches of our loop and of the bare one in turns, and what must be equal: weights for CE, the loss for LSC."""
     sides = ("ours", "bare", "ours, processor", "bare, processor")
     taken: dict[str, list[float]] = {side: [] for side in sides}
     pairs: list[tuple[Tensor, Tensor]] = []
-    exact = session.config.target.method == "ce"
+    exact = trainer.config.target.method == "ce"
     number, began = 0, _now()
 
     def pause() -> None:
@@ -182,14 +178,14 @@ def _race(
                     taken[f"{side}, processor"].append(after[1] - before[1])
             # Two ways to compute a cosine round differently, and training amplifies it: compared early on.
             if exact and number == rounds + 1:
-                pairs = _weights(session, bare)
+                pairs = _weights(trainer, bare)
             elif number == 1 and not exact:
-                pairs = _losses(session, bare)
+                pairs = _losses(trainer, bare)
         number += 1
         began = _now()
 
-    session.batches = _Paced(session.batches, stretch, pause)  # type: ignore[assignment]
-    outcome = train(session, writer, Signals())
+    trainer.batches = _Paced(trainer.batches, stretch, pause)  # type: ignore[assignment]
+    outcome = trainer.train()
     if outcome.state != "finished":
         raise LscError(f"our loop ended as {outcome.state}")
     return Timed(taken), pairs
@@ -200,20 +196,20 @@ def _now() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def _weights(session: Session, bare: _Bare) -> list[tuple[Tensor, Tensor]]:
-    own = [*session.model.state_dict().values(), *session.head.state_dict().values()]
+def _weights(trainer: Trainer, bare: _Bare) -> list[tuple[Tensor, Tensor]]:
+    own = [*trainer.model.state_dict().values(), *trainer.head.state_dict().values()]
     other = [*bare.model.state_dict().values(), *bare.head.state_dict().values()]
     return [(a.clone(), b.clone()) for a, b in zip(own, other, strict=True)]
 
 
 @torch.no_grad()
-def _losses(session: Session, bare: _Bare) -> list[tuple[Tensor, Tensor]]:
+def _losses(trainer: Trainer, bare: _Bare) -> list[tuple[Tensor, Tensor]]:
     """The loss of both networks on some images, by the same head."""
     images = bare.pixels[:64].float().mul_(1.0 / 127.5).sub_(1.0)
-    target = session.head.target(bare.labels[:64])
+    target = trainer.head.target(bare.labels[:64])
     found = []
-    for model in (session.model, bare.model):
+    for model in (trainer.model, bare.model):
         model.eval()
-        found.append(session.head.loss(model(images), target))
+        found.append(trainer.head.loss(model(images), target))
         model.train()
     return [(found[0], found[1])]

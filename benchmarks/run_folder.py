@@ -72,10 +72,10 @@ class _Timer:
 def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) -> tuple[float, int]:
     """Seconds of the training loop, evaluation and saving included, and its steps."""
     from lsc_engine.config import derive
+    from lsc_engine.training.context import RunContext
     from lsc_engine.training.devices import cpu_threads
-    from lsc_engine.training.loop import train
     from lsc_engine.training.signals import Signals
-    from lsc_engine.training.trainer import Session
+    from lsc_engine.training.trainer import Trainer
 
     sets = (f'train.duration="{epochs} epochs"',)
     (plan,) = plan_study(preset, name="logging", variants=(variant,), seeds=(0,), sets=sets).runs
@@ -85,13 +85,11 @@ def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) ->
     torch.set_num_threads(cpu_threads(plan.config.train.batch_size, derived.image_size))
     try:
         with RunWriter.open(folder, device="cpu", total_steps=derived.total_steps, echo=False) as writer:
-            session = Session(
-                plan.config, derived, folder, device=torch.device("cpu"), data_dir=None, say=lambda text: None
-            )
+            trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), torch.device("cpu")))
             for name in CALLS:
                 setattr(writer, name, timer.around(name, getattr(writer, name)))
             began = time.perf_counter()
-            outcome = train(session, writer, Signals())
+            outcome = trainer.train()
             seconds = time.perf_counter() - began
             writer.finish(outcome.state, 0)
     finally:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 
 class LscError(Exception):
-    """A failure with a sentence for the user. Exit code 1."""
+    """A failure with a sentence for the user: the exit code of the command, and the state of a run that it ends."""
 
     exit_code = 1
+    state = "failed"
 
 
 class UsageError(LscError):
@@ -23,9 +24,10 @@ class UsageError(LscError):
 
 
 class DivergedError(LscError):
-    """The loss became NaN or infinite. Exit code 3."""
+    """The loss became NaN or infinite."""
 
     exit_code = 3
+    state = "diverged"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from lsc_engine.errors import LscError, UsageError, did_you_mean
 from lsc_engine.userpaths import absent, user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.training.inference import Pictures, Prediction
-    from lsc_engine.training.trained_run import Trained
+    from lsc_engine.training.inference import LabelledImages, Prediction
+    from lsc_engine.training.trained_run import TrainedRun
 
 Dataset = Annotated[
     str | None, typer.Option("--dataset", metavar="NAME", help="Another data set. Default: the run's own.")
@@ -74,10 +75,10 @@ def embed(
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
     file = _new_file(user_path(out or f"{stem}.safetensors"), force)
-    from lsc_engine.training.inference import Wanted, embed_all, names_for, open_images, save_embeddings
+    from lsc_engine.training.inference import DataSelection, embed_all, open_images, save_embeddings
 
     trained = _open(found, device, data_dir, at, plugin)
-    source, notes = open_images(trained, Wanted(dataset, split, path, classes), data_dir)
+    source, notes = open_images(trained, DataSelection(dataset, split, path, classes), data_dir)
     for note in notes:
         message(f"note: {note}")
     if source.classes > trained.classes and trained.names:
@@ -91,7 +92,7 @@ def embed(
         "system": str(trained.config.system or trained.config.target.method),
     }
     if source.class_names:
-        facts["classes"] = names_for(source.class_names)
+        facts["classes"] = json.dumps(list(source.class_names))
     try:
         files = save_embeddings(file, z, labels, facts)
     except OSError as error:
@@ -146,14 +147,20 @@ def predict(
     if given and len(nothing) == len(given):
         raise UsageError(*nothing)
     file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
-    from lsc_engine.training.inference import Pictures, Wanted, image_paths, open_pictures, predict_all
+    from lsc_engine.training.inference import (
+        DataSelection,
+        LabelledImages,
+        image_paths,
+        open_labelled_images,
+        predict_all,
+    )
 
     trained = _open(found, device, data_dir, at, plugin)
     if given:
         paths, left = image_paths(given)
-        pictures = Pictures(paths, None, None, paths, None, (), tuple((str(path), why) for path, why in left))
+        pictures = LabelledImages(paths, paths=paths, failed=tuple((str(path), why) for path, why in left))
     else:
-        pictures = open_pictures(trained, Wanted(dataset, split, path, classes), data_dir)
+        pictures = open_labelled_images(trained, DataSelection(dataset, split, path, classes), data_dir)
     rows, failed = [], list(pictures.failed)
     for number, one in enumerate(predict_all(trained, pictures, limit)):
         if isinstance(one, str):
@@ -185,7 +192,7 @@ def _new_file(file: Path, force: bool, endings: tuple[str, ...] = _ENDINGS) -> P
     return file
 
 
-def _open(found: Any, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None) -> Trained:
+def _open(found: Any, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None) -> TrainedRun:
     from lsc_engine.plugins import load_plugins
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.trained_run import open_trained
@@ -197,13 +204,13 @@ def _open(found: Any, device: str, data_dir: Path | None, at: int | None, plugin
     return trained
 
 
-def _row(number: int, one: Prediction, pictures: Pictures, names: Sequence[str]) -> dict[str, Any]:
+def _row(number: int, one: Prediction, pictures: LabelledImages, names: Sequence[str]) -> dict[str, Any]:
     name = pictures.names[number]
     row: dict[str, Any] = {"image": name if isinstance(name, int) else str(name)}
     if pictures.labels is not None:
         row["true"] = pictures.labels[number]
-    if pictures.named is not None:
-        row["true_name"] = pictures.named[number]
+    if pictures.class_names is not None:
+        row["true_name"] = pictures.class_names[number]
     row |= {"label": one.label, "new_class": one.label is None, "nearest": one.nearest, "cosine": one.cosine}
     row["name"] = names[one.label] if one.label is not None and one.label < len(names) else None
     return row
@@ -215,14 +222,14 @@ def _called(label: int, names: Sequence[str]) -> str:
     return f"{label}  {printable(name)}" if name not in ("", f"{label}") else f"{label}"
 
 
-def _columns(pictures: Pictures) -> list[str]:
+def _columns(pictures: LabelledImages) -> list[str]:
     true = ["true"] if pictures.labels is not None else []
-    true += ["true_name"] if pictures.named is not None else []
+    true += ["true_name"] if pictures.class_names is not None else []
     return ["image", *true, "label", "new_class", "nearest", "cosine", "name"]
 
 
 def _print_labels(
-    rows: list[dict[str, Any]], failed: list[tuple[str, str]], pictures: Pictures, run: str, trained: Trained,
+    rows: list[dict[str, Any]], failed: list[tuple[str, str]], pictures: LabelledImages, run: str, trained: TrainedRun,
     file: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     summary: dict[str, Any] = {"run": run, "step": trained.step, "images": len(rows)}

@@ -50,9 +50,9 @@ def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | No
     """The least mean loss of one embedding for all classes, each as frequent as any other."""
     import torch
 
-    from lsc_engine.training.trained_run import head_of
+    from lsc_engine.training.trained_run import build_untrained_head
 
-    head = head_of(config, run, classes=classes, dim=derive(config, data_dir).n)
+    head = build_untrained_head(config, run, classes=classes, dim=derive(config, data_dir).n)
     dim = head.dim
     assert dim is not None
     if isinstance(config.target, Lsc) and config.target.loss == "cosine":

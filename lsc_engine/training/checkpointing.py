@@ -1,37 +1,158 @@
-"""The tensors of a checkpoint: written whole or not at all, and never loaded by unpickling code.
+"""Checkpoints: written whole or not at all, when they are due, and never loaded by unpickling code.
 
 model.safetensors holds backbone and head; state.pt holds the rest as tensors and plain values and is read with
 `weights_only=True`, without fallback. Folder, manifest, hashes and the choice of the newest good one are in
-runs/checkpoints.py.
+runs/folder/checkpoints.py.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lsc_engine.common.safe_io import mode_by_umask
-from lsc_engine.errors import LscError
+from lsc_engine.errors import DivergedError, LscError
 from lsc_engine.models import etf
 from lsc_engine.runs.folder import checkpoints
+from lsc_engine.training.step import first_line
+
+if TYPE_CHECKING:
+    from lsc_engine.training.context import RunContext
 
 MODEL, STATE = "model.safetensors", "state.pt"
 # Room left for what else a run writes.
 MARGIN = 1 << 20
+# After the disk refused a checkpoint, the next try comes after this time, whatever [checkpoint] says.
+RETRY_SECONDS = 60.0
+# Seconds that a run folder may be missing, as while a network folder is mounted again.
+GONE_PATIENCE = 30.0
+# Seconds to wait for room for the last checkpoint: after a stop, and at the end of the training.
+STOP_PATIENCE, END_PATIENCE = 10.0, 300.0
 
 
+class CheckpointSchedule:
+    """When a checkpoint is due: by [checkpoint], again after the disk refused one, never again if the run folder is
+    gone for good."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._every, self._also_at = run.derived.checkpoint_every, run.derived.checkpoint_also_at
+        self._folder = run.folder
+        self.begun = time.monotonic()
+        self._retry_at: float | None = None
+        self._gone_since: float | None = None
+
+    def due(self, step: int) -> bool:
+        now = time.monotonic()
+        if self._retry_at is not None and now >= self._retry_at:
+            return True
+        if step in self._also_at or (self._every.steps and step % self._every.steps == 0):
+            return True
+        return self._every.seconds is not None and now - self.begun >= self._every.seconds
+
+    def begin(self) -> None:
+        self.begun = time.monotonic()
+
+    def succeeded(self) -> None:
+        self._retry_at = self._gone_since = None
+
+    def failed(self) -> None:
+        """LscError if the run folder has been missing for long: it was removed, and nothing can be saved there."""
+        now = time.monotonic()
+        self._retry_at = now + RETRY_SECONDS
+        if self._folder.is_dir():
+            self._gone_since = None
+            return
+        self._gone_since = now if self._gone_since is None else self._gone_since
+        if now - self._gone_since > GONE_PATIENCE:
+            raise LscError(f"the run folder {self._folder} is gone, nothing can be kept there")
+
+
+class Checkpointer:
+    """Saves the checkpoints of a run and keeps the newest, the best and those that [checkpoint] names."""
+
+    def __init__(self, run: RunContext, network: nn.Module) -> None:
+        self._run, self._network = run, network
+        self._schedule = CheckpointSchedule(run)
+        self.due = self._schedule.due
+        self._saved_step: int | None = None
+        # Checkpoints are compared among themselves, each by the evaluation before it.
+        self._best: float | None = None
+        self._best_step: int | None = None
+
+    def save(self, step: int, state: Mapping[str, Any], score: float | None) -> bool:
+        """Write a checkpoint. A disk that refuses it is reported in the status, tried again within a minute, and does
+        not end the training: False. DivergedError for weights or a loss (`state["loss_sum"]`) that are not finite: no
+        checkpoint ever holds such."""
+        if self._saved_step == step:
+            return True
+        run, writer = self._run, self._run.writer
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self._network.state_dict().items()}
+        broken = [name for name, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+        if broken or not math.isfinite(state["loss_sum"].item()):
+            what = f"{broken[0]} holds values" if broken else "the loss is a value"
+            raise DivergedError(f"{what} that are not finite at step {step}; {self.last_good()}")
+        self._schedule.begin()
+        best = {"best": self._best, "best_step": self._best_step}
+        if score is not None and (self._best is None or score > self._best):
+            best = {"best": score, "best_step": step}
+        try:
+            writer.sync()
+            written = save(run.folder, step, tensors, {**state, **best}, writer.check)
+        except OSError as error:
+            writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
+            writer.message(f"checkpoint step {step} not written: {error.strerror or error}; {self.last_good()}")
+            self._schedule.failed()
+            return False
+        self._schedule.succeeded()
+        self.load_state_dict(best, step)
+        for_good = {*run.derived.checkpoint_also_at, *([] if self._best_step is None else [self._best_step])}
+        writer.check()
+        prune(run.folder, step=step, keep=run.config.checkpoint.keep, for_good=for_good)
+        writer.trouble("checkpoint", None)
+        took = time.monotonic() - self._schedule.begun
+        writer.message(f"checkpoint step {step} written and verified, {written.size / 1e6:.1f} MB, {took:.1f} s")
+        return True
+
+    def save_last(self, step: int, state: Mapping[str, Any], score: float | None) -> None:
+        """Write the final checkpoint. If the disk refuses it, wait for room: briefly after a stop, longer at the end of
+        the training. LscError if there is none: the run has then not kept what it learnt."""
+        began = time.monotonic()
+        while not self.save(step, state, score):
+            waited = time.monotonic() - began
+            stopped = self._run.signals.stop is not None or step < self._run.derived.total_steps
+            if waited > (STOP_PATIENCE if stopped else END_PATIENCE):
+                raise LscError(
+                    f"the checkpoint of step {step} could not be written in {waited:.0f} s; {self.last_good()}"
+                )
+            self._run.writer.heartbeat(step, self._run.eta)
+            time.sleep(min(1.0, STOP_PATIENCE / 5))
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """`state` of the checkpoint of `step`, which this run continues from or has just written."""
+        self._best, self._best_step, self._saved_step = state["best"], state["best_step"], step
+
+    def last_good(self) -> str:
+        """A clause that names the newest good checkpoint."""
+        if self._saved_step is None:
+            return "there is no checkpoint yet"
+        return f"last good checkpoint step {self._saved_step}"
+
+
+# ------------------------------------------------------------------------------------------------------------- Files
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint read back: its step, the tensors of backbone and head, and the rest of the training state; the
+    """A checkpoint read back: its step, the tensors of backbone and head, the rest of the training state, and the
     sha256 of the tensors' file."""
 
     step: int
@@ -40,20 +161,13 @@ class Loaded:
     sha256: str = ""
 
 
-def weights(model: nn.Module, head: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of both by name, on the CPU."""
-    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
-    tensors |= {f"head.{name}": t for name, t in head.state_dict().items()}
-    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-
-
 def save(
     folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], check: Callable[[], None] = lambda: None
 ) -> checkpoints.Checkpoint:
-    """Write checkpoint `step` of the run in `folder` and read its hashes back. OSError when the disk refuses; and what
-    `check` raises, which is called before anything in the folder changes.
+    """Write checkpoint `step` of the run in `folder` and verify it by its hashes. OSError if the disk refuses it; and
+    any error of `check`, which is called before anything in the folder changes.
 
-    Room is asked for before anything is written: a disk filled to the last byte would take the metrics' place too.
+    Room is checked before anything is written: a disk filled to the last byte would leave none for the metrics.
     """
     needed = sum(t.nbytes for t in [*tensors.values(), *_tensors(state)]) + MARGIN
     free = shutil.disk_usage(folder).free
@@ -68,7 +182,7 @@ def save(
             # On a shared disk others fork from this file.
             mode_by_umask(place / MODEL)
         except Exception as error:
-            # Both libraries tell of a full disk in errors of their own.
+            # Both libraries have errors of their own for a full disk.
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
     written = checkpoints.read_checkpoint(folder / checkpoints.CHECKPOINTS / checkpoints.step_name(step))
     fault = checkpoints.verify(written)
@@ -87,9 +201,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def prune(folder: Path, *, step: int, keep: int, for_good: Collection[int]) -> None:
-    """Remove all checkpoints but the newest `keep` up to the one just verified, of `step`, and those `for_good`.
+    """Remove all checkpoints except the newest `keep` up to the verified one, of `step`, and those `for_good`.
 
-    What lies beyond `step` was damaged, or training would have gone on from there; it must not count as newest.
+    Any beyond `step` was damaged, or training would have gone on from there; it must not count as newest.
     """
     known = checkpoints.list_checkpoints(folder)
     upto = [old for old in known if old.step <= step]
@@ -99,43 +213,43 @@ def prune(folder: Path, *, step: int, keep: int, for_good: Collection[int]) -> N
             shutil.rmtree(old.path, ignore_errors=True)
 
 
-def load_newest(folder: Path, say: Callable[[str], None], at: int | None = None) -> Loaded | None:
-    """The newest checkpoint that is whole (of step `at`, where given), or None; `say` hears of every damaged one."""
+def load_newest(
+    folder: Path, report: Callable[[str], None] = lambda text: None, at: int | None = None
+) -> Loaded | None:
+    """The newest checkpoint that is whole (of step `at`, if given), or None; damaged ones are reported."""
     found, faults = checkpoints.newest_good(folder, at)
     for fault in faults:
-        say(f"checkpoint passed over: {fault}")
+        report(f"checkpoint passed over: {fault}")
     if found is None:
         return None
     try:
         state = torch.load(found.path / STATE, map_location="cpu", weights_only=True)
         return Loaded(found.step, load_file(found.path / MODEL), state, found.files[MODEL][1])
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise LscError(f"{found.path}: not a checkpoint of this program ({type(error).__name__}: {first})") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise LscError(f"{found.path}: not a checkpoint of this program ({reason})") from error
 
 
-def restore(model: nn.Module, head: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put the weights of a checkpoint into `model` and `head`. LscError where names or shapes differ.
+def restore(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load the weights of a checkpoint into `network`. LscError if names or shapes differ.
 
     Layers that are fixed in the checkpoint are fixed here too: their weights follow from their seeds.
     """
-    etf.fix_layers_of_checkpoint(nn.ModuleDict({"model": model, "head": head}), tensors)
-    for prefix, module in (("model.", model), ("head.", head)):
-        own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise LscError(f"the checkpoint does not fit this {prefix[:-1]}: {error}") from error
+    etf.fix_layers_of_checkpoint(network, tensors)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise LscError(f"the checkpoint does not fit this run: {error}") from error
 
 
 def restore_backbone(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
-    """Start `model` from the backbone of another run: every weight of equal name and shape, at least one. The names of
-    its own weights that the other does not have so are given back."""
+    """Load every weight of equal name and shape, at least one, from the backbone of another run; returns the names of
+    the other weights of `model`."""
     own = model.state_dict()
-    given = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    theirs = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     fitting = {
         name: t
-        for name, t in given.items()
+        for name, t in theirs.items()
         if name in own and own[name].shape == t.shape and not name.endswith(f".{etf.SPEC}")
     }
     if not fitting:

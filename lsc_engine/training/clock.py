@@ -1,4 +1,4 @@
-"""Training seconds: what speed and speed-ups are told in. Compile, evaluation and saving stay out."""
+"""Training seconds, the unit of speed and speed-ups, without compiling, evaluation and saving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class Clock:
-    """Counts seconds while it runs, over all attempts of a run; `seconds` starts where the last attempt ended."""
+    """Counts seconds over all attempts of a run, from the `seconds` of the attempts before."""
 
     def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
         self._device, self._seconds = device, seconds
@@ -18,14 +18,14 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Training seconds so far. Waits for the device, so it is read at log steps only."""
+        """Training seconds so far. Waits for the device, so use it at log steps only."""
         if self._since is None:
             return self._seconds
         self._wait()
         return self._seconds + time.perf_counter() - self._since
 
     def restart(self) -> None:
-        """Drop the time since the clock was made or last paused, as after a step that compiled."""
+        """Drop the time since the clock was created or last paused, as after a step that compiled."""
         self._wait()
         self._since = time.perf_counter()
 

@@ -1,6 +1,6 @@
-"""What a run takes from other runs: a table of centres, class means, weights to begin with, a teacher.
+"""What a run needs of other runs: a table of vectors, class means, initial weights, a teacher.
 
-Runs are looked for where this one lies; config/references.py has the settings that name them.
+Runs are looked for in the runs folder of this one; config/references.py has the settings that name them.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsc_engine.common.safe_io import UnreadableError, read_json
 from lsc_engine.config import RunConfig
 from lsc_engine.config.references import Reference, references
 from lsc_engine.errors import LscError, UsageError
+from lsc_engine.heads.build import build_head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.distillation import Teacher
-from lsc_engine.runs.folder.classes import changed_classes, labels_of, listed, read_classes, without
+from lsc_engine.models.build import build_model
+from lsc_engine.runs.folder.classes import changed_classes, labels_of, listed, without
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SOURCE
 from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.training import checkpointing
+from lsc_engine.training.run_images import class_names
 
 
 @dataclass(frozen=True)
-class Start:
-    """The run that another one begins with: its id, its number of classes where it has the same data, a reader of its
-    newest good checkpoint, and the names of its classes, where they have some. `rows`: for each class of this run its
-    label there, -1 where it is new; None where labels are the same."""
+class InitialWeights:
+    """The run of start_from: its id, its number of classes if it has the same data, a reader of its newest good
+    checkpoint, and the names of its classes, if they have any. `rows`: for each class of this run its label there, -1
+    for a new one; None if labels are the same."""
 
     id: str
     classes: int | None
@@ -37,74 +40,72 @@ class Start:
     names: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = None
 
+    def for_classes(self, names: Sequence[str]) -> InitialWeights:
+        if not names or not self.names or changed_classes(self.names, names[: len(self.names)]) is None:
+            return self
+        # The classes that run knew are then not the first ones, and their accuracy is not reported apart.
+        return replace(self, classes=None, rows=tuple(labels_of(names, self.names)))
+
 
 @dataclass(frozen=True)
 class RunDependencies:
-    """All of it; None where the settings name none. `table` [rows, n] are centres, `means` [rows, n] choose them."""
+    """None for what the settings do not name. `vectors` [rows, n] are a vector system; `class_means` [rows, n] choose
+    the vectors of one."""
 
-    table: Tensor | None = None
-    means: Tensor | None = None
-    start: Start | None = None
+    vectors: Tensor | None = None
+    class_means: Tensor | None = None
+    start: InitialWeights | None = None
     teacher: Teacher | None = None
-    # What the rows of each are called, by the key of the setting: (run, names of its classes).
-    named: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    row_names: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """By the key of a setting: (key, run, names of the classes in the order of its rows)."""
 
-    def aligned(self, names: Sequence[str]) -> RunDependencies:
-        """The same with rows in the order of the classes `names`, where both have names. UsageError for a class that a
-        run has no row of."""
+    def for_classes(self, names: Sequence[str]) -> RunDependencies:
+        """The same with rows in the order of the classes `names`, if both have names. UsageError for a class without
+        a row."""
         changes: dict[str, Any] = {}
-        for key, run, theirs in self.named:
+        for key, run, theirs in self.row_names:
             rows = _rows(key, run, theirs, names)
             if rows is None:
                 continue
             if key == "target.teacher":
                 assert self.teacher is not None
-                changes["teacher"] = replace(self.teacher, head=_in_order(self.teacher.head, rows))
+                changes["teacher"] = replace(self.teacher, head=_reordered(self.teacher.head, rows))
             else:
-                part = "table" if key == "target.system" else "means"
+                part = "vectors" if key == "target.system" else "class_means"
                 changes[part] = getattr(self, part)[torch.tensor(rows)]
-        if self.start is not None and names and self.start.names:
-            changes["start"] = _start_aligned(self.start, names)
+        if self.start is not None:
+            changes["start"] = self.start.for_classes(names)
         return replace(self, **changes)
 
 
 def load_dependencies(
     config: RunConfig, folder: Path, runs_dir: Path, *, channels: int, device: torch.device
 ) -> RunDependencies:
-    """Read what the run in `folder` takes. UsageError where a run, or what is wanted of it, is missing."""
+    """Those of the run in `folder`. UsageError if a run, or what is needed of it, is missing."""
     named = {reference.key: reference for reference in references(config)}
     system, order = named.get("target.system"), named.get("target.order")
     teacher, start = named.get("target.teacher"), named.get("start_from")
-    table = None if system is None else class_means_of(system, runs_dir)
+    vectors = None if system is None else class_means_of(system, runs_dir)
     if config.system is not None and config.system.startswith("file:"):
         from lsc_engine.vectors.families.tables import load_table
 
-        table = load_table(Path(config.system.removeprefix("file:")))
-    named_rows = tuple(
-        (one.key, run.id, theirs)
-        for one in (system, order, teacher)
-        if one is not None and (theirs := names_of(run := open_run(one.ref, [runs_dir])))
-    )
+        vectors = load_table(Path(config.system.removeprefix("file:")))
     return RunDependencies(
-        named=named_rows,
-        table=table,
-        means=None if order is None else class_means_of(order, runs_dir),
-        start=None if start is None else _start(config, start, folder, runs_dir),
+        row_names=tuple(
+            (one.key, run.id, theirs)
+            for one in (system, order, teacher)
+            if one is not None and (theirs := class_names((run := open_run(one.ref, [runs_dir])).path))
+        ),
+        vectors=vectors,
+        class_means=None if order is None else class_means_of(order, runs_dir),
+        start=None if start is None else _initial_weights(config, start, folder, runs_dir),
         teacher=None if teacher is None else _teacher(config, teacher, runs_dir, channels, device),
     )
 
 
-def names_of(run: Run) -> tuple[str, ...]:
-    """The names of the classes of a run; none where it kept none, or they cannot be read."""
-    try:
-        return read_classes(run.path)
-    except UnreadableError:
-        return ()
-
-
 def _rows(key: str, run: str, theirs: Sequence[str], own: Sequence[str]) -> list[int] | None:
     """The rows of `run`, whose classes are called `theirs`, in the order of the classes `own`, the others behind them;
-    None where that is their order already, or names are not known."""
+    None if that is their order already, or names are not known."""
     if not own or not theirs or changed_classes(theirs[: len(own)], own) is None:
         return None
     absent = without(own, theirs)
@@ -115,20 +116,13 @@ def _rows(key: str, run: str, theirs: Sequence[str], own: Sequence[str]) -> list
     return [*rows, *(row for row in range(len(theirs)) if row not in used)]
 
 
-def _in_order(head: CrossEntropyHead, rows: Sequence[int]) -> CrossEntropyHead:
+def _reordered(head: CrossEntropyHead, rows: Sequence[int]) -> CrossEntropyHead:
     """`head` with its classes in the order `rows`."""
     index = torch.tensor(rows, device=head.layer.weight.device)
     with torch.no_grad():
         head.layer.weight.copy_(head.layer.weight[index])
         head.layer.bias.copy_(head.layer.bias[index])
     return head
-
-
-def _start_aligned(start: Start, names: Sequence[str]) -> Start:
-    if changed_classes(start.names, names[: len(start.names)]) is None:
-        return start
-    # The classes known are then not the first ones, and no accuracy of them is told apart.
-    return replace(start, classes=None, rows=tuple(labels_of(names, start.names)))
 
 
 def class_means_of(reference: Reference, runs_dir: Path) -> Tensor:
@@ -145,31 +139,29 @@ def class_means_of(reference: Reference, runs_dir: Path) -> Tensor:
         raise LscError(f"{path}: cannot be read: {error}") from error
 
 
-def _start(config: RunConfig, reference: Reference, folder: Path, runs_dir: Path) -> Start:
+def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs_dir: Path) -> InitialWeights:
+    def newest() -> checkpointing.Loaded:
+        return _newest(reference, open_run(reference.ref, [runs_dir]))
+
     try:
-        known = read_json(folder / SOURCE).get("start")
+        recorded = read_json(folder / SOURCE).get("start")
     except UnreadableError:
-        known = None
-    if isinstance(known, dict) and known.get("id"):
-        # Begun already: what it goes on with is its own, and the other run may be gone.
-        classes, names = known.get("classes"), _names_if_there(reference, runs_dir)
-    else:
-        run = open_run(reference.ref, [runs_dir])
-        other = RunConfig.from_toml(run.path / PRESET)
-        same = (other.data.dataset, other.data.labels) == (config.data.dataset, config.data.labels)
-        classes, names = other.data.classes if same else None, names_of(run)
-    return Start(reference.ref, classes, lambda: _newest(reference, open_run(reference.ref, [runs_dir])), names)
-
-
-def _names_if_there(reference: Reference, runs_dir: Path) -> tuple[str, ...]:
-    try:
-        return names_of(open_run(reference.ref, [runs_dir]))
-    except UsageError:
-        return ()
+        recorded = None
+    if isinstance(recorded, dict) and recorded.get("id"):
+        # Begun already: its checkpoints are its own, and the other run may be gone.
+        try:
+            names = class_names(open_run(reference.ref, [runs_dir]).path)
+        except UsageError:
+            names = ()
+        return InitialWeights(reference.ref, recorded.get("classes"), newest, names)
+    run = open_run(reference.ref, [runs_dir])
+    other = RunConfig.from_toml(run.path / PRESET)
+    same = (other.data.dataset, other.data.labels) == (config.data.dataset, config.data.labels)
+    return InitialWeights(reference.ref, other.data.classes if same else None, newest, class_names(run.path))
 
 
 def _newest(reference: Reference, run: Run) -> checkpointing.Loaded:
-    found = checkpointing.load_newest(run.path, lambda text: None)
+    found = checkpointing.load_newest(run.path)
     if found is None:
         raise UsageError(f"{reference.key}: {run.id} has no good checkpoint")
     return found
@@ -177,9 +169,6 @@ def _newest(reference: Reference, run: Run) -> checkpointing.Loaded:
 
 def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: int, device: torch.device) -> Teacher:
     """The teacher's backbone and class layer, built from its own preset and frozen."""
-    from lsc_engine.heads.build import build_head
-    from lsc_engine.models.build import build_model
-
     run = open_run(reference.ref, [runs_dir])
     other = RunConfig.from_toml(run.path / PRESET)
     found = _newest(reference, run)
@@ -192,5 +181,5 @@ def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: 
     plain = other.model_copy(update={"target": other.target.model_copy(update={"teacher": None})})
     head = build_head(plain, classes=classes, dim=layer.shape[1], seed=0)
     assert isinstance(head, CrossEntropyHead)
-    checkpointing.restore(model, head, found.tensors)
+    checkpointing.restore(nn.ModuleDict({"model": model, "head": head}), found.tensors)
     return Teacher(model.to(device), head.to(device), f"{run.id} step {found.step}", found.sha256)

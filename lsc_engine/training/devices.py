@@ -12,7 +12,7 @@ from lsc_engine.errors import UsageError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there; UsageError otherwise."""
+    """The available device `auto`, `cpu`, `cuda` or `cuda:N`; UsageError otherwise."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -31,22 +31,22 @@ def pick_device(name: str) -> torch.device:
 # Pixels of a batch that keep one more CPU thread busy. Below two such shares a second thread gains 7 % on idle cores
 # (8.9 against 9.5 ms a step on 32 images of 8x8) and loses a factor where a core is shared, since both wait for it.
 PIXELS_PER_THREAD = 8192
-# What torch takes by itself, or OMP_NUM_THREADS; read before any run changes it.
+# torch's default, or OMP_NUM_THREADS; read before any run changes it.
 THREADS = torch.get_num_threads()
 
 
 def cpu_threads(batch_size: int, size: int) -> int:
-    """Threads for training on the CPU: as many as torch would take, fewer for small batches of small images."""
+    """Threads for training on the CPU: torch's default, fewer for small batches of small images."""
     return max(1, min(THREADS, batch_size * size * size // PIXELS_PER_THREAD))
 
 
 def device_name(device: torch.device) -> str:
-    """What the run folder calls the device: "cpu", or the GPU's model and its number on this machine, as in "NVIDIA
-    H100 (cuda:3)". The number is the driver's, since a process that is given one GPU of many counts it as its first."""
+    """The name of the device in the run folder: "cpu", or the GPU's model and its number on this machine, as in "NVIDIA
+    H100 (cuda:3)". The number is the driver's, since a process restricted to one GPU of many counts it as its first."""
     if device.type == "cpu":
         return "cpu"
     number = torch.cuda.current_device() if device.index is None else device.index
-    # NVML raises its own classes, made at run time; torch's number then has to do.
+    # NVML raises its own classes, made at run time; torch's number is used then.
     with contextlib.suppress(Exception):
         import pynvml
 
@@ -55,7 +55,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _driver_handle(device: torch.device) -> Any:
-    """The driver's handle of a GPU, by its UUID: the driver and torch may count GPUs in another order."""
+    """The driver's handle of a GPU, by its UUID: the driver and torch may count GPUs in different orders."""
     import pynvml
 
     pynvml.nvmlInit()
@@ -70,11 +70,11 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" else None
 
 
-class Neighbours:
-    """Watches whether another process works on a run's GPU, since seconds are compared only between runs that had
-    theirs alone. Asks the driver, at most every `_LOOK_SECONDS`; no answer counts as alone."""
+class GpuNeighbours:
+    """Whether another process uses a run's GPU, since seconds are compared only between runs that had theirs alone. The
+    driver is queried at most every `_QUERY_SECONDS`; no answer counts as alone."""
 
-    _LOOK_SECONDS = 30.0
+    _QUERY_SECONDS = 30.0
 
     def __init__(self, device: torch.device) -> None:
         self._handle: Any = None
@@ -87,10 +87,10 @@ class Neighbours:
             self._handle = None
 
     def appeared(self) -> bool:
-        """True once: when another process is seen for the first time."""
+        """True once, when another process is found for the first time."""
         if self._handle is None or time.monotonic() < self._next:
             return False
-        self._next = time.monotonic() + self._LOOK_SECONDS
+        self._next = time.monotonic() + self._QUERY_SECONDS
         import pynvml
 
         try:

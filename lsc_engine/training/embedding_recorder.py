@@ -1,6 +1,6 @@
-"""What a run keeps of its embeddings for viewers: some evaluation images, seen in passing while they are evaluated.
+"""Snapshots of embeddings for viewers: of some evaluation images, recorded while they are evaluated.
 
-No image passes the network for this, no random number is drawn, nothing of the training is touched.
+No image passes the network for this, no random number is drawn, and the training is not affected.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lsc_engine.vectors.bijection import Bijection
 
 MOST_POINTS, MOST_CLASSES = 512, 64
 MOST_ANGLES = 256
-# With more classes the search for the nearest other centre would cost more than it shows ("auto").
+# With more classes the search for the nearest other centre would cost too much for "auto".
 AUTO_CLASSES = 10_000
-# Cosines held at once: 16 MB of float32.
+# Cosines in memory at once: 16 MB of float32.
 COSINES_AT_ONCE = 2**22
-# Room that metrics and status must find on the disk.
+# Room to be left on the disk for metrics and status.
 MARGIN = 1 << 20
 
 
 class EmbeddingRecorder:
     """Chooses the images once, keeps their embeddings during an evaluation, and writes them as a snapshot after it.
 
-    `index`: the numbers of the evaluated images in `source`, in the order in which `see` meets them. `setting` is
+    `index`: the numbers of the evaluated images in `source`, in the order of the batches of `update`. `setting` is
     eval.embeddings.
     """
 
@@ -56,7 +56,7 @@ class EmbeddingRecorder:
             most = MOST_POINTS if self.flat else MOST_ANGLES
             self.positions = fixed_subset(len(index), most).tolist()
             return
-        # Of many classes a few, with all of their images that there is room for.
+        # A few of many classes, with as many of their images as fit.
         mixed = Bijection(len(index), 0, "embeddings shown")(torch.arange(len(index)))
         labels = source.labels(index[mixed].to(source.device)).cpu()
         chosen: dict[int, None] = {}
@@ -68,12 +68,12 @@ class EmbeddingRecorder:
         self.positions = mixed[torch.isin(labels, self.shown_classes)][:MOST_POINTS].sort().values.tolist()
 
     def begin(self) -> None:
-        """An evaluation begins, or begins again."""
+        """Start an evaluation, or start it again."""
         self._at = self._next = 0
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def see(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
-        """The next batch: embeddings [B, n], labels [B], predicted labels [B]."""
+    def update(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
+        """Add a batch: embeddings [B, n], labels [B], predicted labels [B]."""
         start, self._at = self._at, self._at + len(labels)
         first = self._next
         while self._next < len(self.positions) and self.positions[self._next] < self._at:
@@ -83,7 +83,7 @@ class EmbeddingRecorder:
             self._seen.append((self.head.project(z[rows]), labels[rows], predicted[rows]))
 
     def write(self, writer: RunWriter, step: int, epoch: float) -> None:
-        """Write what was seen. A disk that refuses is told in the status and never ends training."""
+        """Write the snapshot. A disk that refuses it is reported in the status and does not end the training."""
         if not self._seen:
             return
         z, labels, predicted = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
@@ -92,12 +92,14 @@ class EmbeddingRecorder:
         if not torch.isfinite(z).all():
             writer.message(f"embeddings of step {step} not kept: they hold values that are not finite")
             return
-        made = self._points(z, labels, predicted, step, epoch) if self.flat else self._angles(z, labels, step, epoch)
+        snapshot = (
+            self._points(z, labels, predicted, step, epoch) if self.flat else self._angles(z, labels, step, epoch)
+        )
         writer.check()
         try:
             if shutil.disk_usage(self.folder).free < MARGIN:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            write_snapshot(self.folder, made)
+            write_snapshot(self.folder, snapshot)
         except OSError as error:
             writer.trouble("embeddings", f"embeddings of step {step}: {error.strerror or error}")
             return
@@ -106,11 +108,10 @@ class EmbeddingRecorder:
             writer.trouble("embeddings", None)
 
     def forget_after(self, step: int) -> None:
-        """The run goes on from `step`."""
+        """Drop later snapshots: the run continues from `step`."""
         if self.on:
             drop_after(self.folder, step)
 
-    # ------------------------------------------------------------------------------------------------ What is shown
     def _points(self, z: Tensor, labels: Tensor, predicted: Tensor, step: int, epoch: float) -> Snapshot:
         shown = self.shown_classes
         centres = self.head.centres(shown.to(z.device))

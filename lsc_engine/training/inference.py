@@ -6,13 +6,11 @@ nearest vector of the whole system belongs to no class is "a new class" (arXiv:2
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from lsc_engine.common.safe_io import whole_file
+from lsc_engine.config import Data
 from lsc_engine.config.datasets import IMAGE_FILES, locate
 from lsc_engine.config.folders import SUFFIXES, link_to_nothing
-from lsc_engine.config.listing import ImageFiles, Look, list_files
+from lsc_engine.config.listing import ImageFiles, list_files
 from lsc_engine.data import ImageSource, normalise, open_source
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.folder.classes import listed, match
-from lsc_engine.training.trained_run import Trained
+from lsc_engine.training.trained_run import TrainedRun
 from lsc_engine.userpaths import absent
 
 BATCH = 512
@@ -41,41 +40,66 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow converts
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which images: a data set (None: the run's own), its split (None: val, or the training images of another folder
-    that has no val), its folder, and how many of its classes (None: the run's, or all of another data set)."""
+class DataSelection:
+    """A data set (None: the run's own), its split (None: val, or the training images of another folder that has no
+    val), its folder, and the number of its classes (None: the run's, or all of another data set)."""
 
     dataset: str | None = None
     split: str | None = None
     path: str | None = None
     classes: int | None = None
 
+    def data_of(self, trained: TrainedRun) -> Data:
+        """The settings [data] of the selected images, at the size that the network takes."""
+        data = trained.config.data
+        own = self.dataset in (None, data.dataset)
+        changes: dict[str, Any] = {"image_size": trained.image_size}
+        if not own or self.path is not None or self.classes is not None:
+            changes |= {"dataset": self.dataset or data.dataset, "classes": self.classes}
+            changes["path"] = self.path if self.path is not None or not own else data.path
+            if not own or self.classes is not None:
+                changes["labels"] = "class"
+        return data.model_copy(update=changes)
+
 
 @dataclass(frozen=True)
-class Pictures:
-    """Images to be labelled, each with what names it, and its true label: that of the run's class of the same name,
-    None where the run does not have it, or where nothing is known. `named`: the names of the true classes, by image.
+class LabelledImages:
+    """Images to be classified. Image `i` is the file `paths[i]`, or number `i` of `source`; `names[i]` identifies it.
 
-    Image `i` is the file `paths[i]`, or number `i` of `source`. `notes`: what the classes have not in common; `failed`:
-    entries that cannot be read, each with a sentence.
+    `labels`: the true labels, those of the run's classes of the same names, None for a class that the run does not
+    have; None if nothing is known. `class_names`: the names of the true classes, by image. `notes`: which classes the
+    run and the images do not share; `failed`: entries that cannot be read, each with a sentence.
     """
 
     names: Sequence[Path | int]
-    labels: Sequence[int | None] | None
-    named: Sequence[str] | None
-    paths: Sequence[Path] | None
-    source: ImageSource | None
+    labels: Sequence[int | None] | None = None
+    class_names: Sequence[str] | None = None
+    paths: Sequence[Path] | None = None
+    source: ImageSource | None = None
     notes: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
 
 
+class _Computed(Sequence[Any]):
+    """A sequence whose items are computed when they are needed."""
+
+    def __init__(self, length: int, item: Callable[[Any], Any]) -> None:
+        self._length, self._item = length, item
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._item(index)
+
+
 # ------------------------------------------------------------------------------------------------- Which images
-def image_paths(given: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Image files, and those in folders and all folders below, by name; and what cannot be taken, with a sentence.
+def image_paths(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Image files, and those in folders and all folders below, by name; and what cannot be read, with a sentence.
     UsageError for a folder without images."""
     found: list[Path] = []
     failed: list[tuple[Path, str]] = []
-    for path in given:
+    for path in paths:
         if os.path.isdir(path):
             inside = _in_folder(path, failed)
             if not inside and not any(at.is_relative_to(path) for at, _ in failed):
@@ -90,7 +114,7 @@ def image_paths(given: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str
 
 def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
     found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
 
     def refused(error: OSError) -> None:
         where = Path(os.fsdecode(error.filename or top))
@@ -98,10 +122,10 @@ def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
 
     for folder, below, files in os.walk(top, onerror=refused, followlinks=True):
         status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+        if (status.st_dev, status.st_ino) in visited:  # a link that leads back
             below.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         below[:] = sorted(name for name in below if not name.startswith("."))
         for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
             if path.name.lower().endswith(SUFFIXES):
@@ -111,148 +135,110 @@ def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
     return found
 
 
-def open_pictures(trained: Trained, wanted: Wanted, data_dir: Path | None) -> Pictures:
-    """The images of a data set. UsageError where there are none."""
-    data = trained.config.data
-    dataset = wanted.dataset or data.dataset
-    root = locate(dataset, data_dir, _path(trained, wanted)) if dataset in IMAGE_FILES else None
+def open_labelled_images(trained: TrainedRun, selection: DataSelection, data_dir: Path | None) -> LabelledImages:
+    """The images of a data set. UsageError if there are none."""
+    own, data = trained.config.data, selection.data_of(trained)
+    root = locate(data.dataset, data_dir, data.path) if data.dataset in IMAGE_FILES else None
     if root is not None:
-        return _files(trained, wanted, dataset, root)
-    source, notes = open_images(trained, wanted, data_dir)
+        return _image_files(trained, selection, data, root)
+    source, notes = open_images(trained, selection, data_dir)
     numbers = range(source.images)
-    own = wanted == Wanted(split=wanted.split) or wanted.dataset == data.dataset
-    if data.labels == "unique" and not (own and wanted.classes is None and source.images == trained.images):
-        return Pictures(numbers, None, None, None, source, (_NO_LABELS,))
+    if own.labels == "unique":
+        same = selection.dataset == own.dataset or (selection.dataset is None and selection.path is None)
+        same = same and selection.classes is None
+        if not (same and source.images == trained.images):
+            return LabelledImages(numbers, source=source, notes=(_NO_LABELS,))
     if bool(trained.names) != bool(source.class_names):
-        return Pictures(numbers, None, None, None, source, notes)
+        return LabelledImages(numbers, source=source, notes=notes)
     labels = [label if label < trained.classes else None for label in _all_labels(source)]
-    return Pictures(numbers, labels, None, None, source, notes)
+    return LabelledImages(numbers, labels, source=source, notes=notes)
 
 
-def _path(trained: Trained, wanted: Wanted) -> str | None:
-    own = wanted.dataset in (None, trained.config.data.dataset)
-    return wanted.path if wanted.path is not None or not own else trained.config.data.path
+def _image_files(trained: TrainedRun, selection: DataSelection, data: Data, root: Path) -> LabelledImages:
+    """The files themselves: nothing is packed, and one that is damaged does not affect the others."""
+    own = selection.path is None and data.dataset == trained.config.data.dataset
+    trained_unique = trained.config.data.labels == "unique"
+    unique, split = own and trained_unique, selection.split or "val"
 
+    def files_of(split: str, count: int | None) -> ImageFiles | None:
+        look: Any = "files" if unique else "names"
+        return list_files(data.dataset, root, split, unique=unique, count=count, skip_bad=True, look=look)
 
-def _files(trained: Trained, wanted: Wanted, dataset: str, root: Path) -> Pictures:
-    """The files themselves: nothing is packed, and one that is damaged does not concern the others."""
-    own = wanted.path is None and wanted.dataset in (None, trained.config.data.dataset)
-    unique = own and trained.config.data.labels == "unique"
-    split = wanted.split or "val"
-    look: Look = "files" if unique else "names"
-    listing = partial(list_files, dataset, root, unique=unique, skip_bad=True, look=look)
-    files = None if unique and split == "val" else listing(split, count=_count(trained, wanted))
-    if files is None and wanted.split is None and not own:
-        files = listing("train", count=wanted.classes)
+    files = None
+    if not (unique and split == "val"):
+        files = files_of(split, trained.classes if selection.classes is None and trained_unique else selection.classes)
+    if files is None and selection.split is None and not own:
+        files = files_of("train", selection.classes)
     if files is None:
-        why = "every image is a class of its own" if unique else "none are known"
-        raise UsageError(f"{dataset} has no {split} images: {why}; take --split train")
-    paths = _Paths(files)
+        raise UsageError(_no_images(data.dataset, split, unique))
+    paths = _Computed(len(files), files.path)
     failed = tuple((entry.path, f"{entry.path} {entry.why}") for entry in files.bad)
     if unique:
         if len(files) != trained.images or trained.files not in (None, files.content()):
             note = f"{root} has not just the {trained.images:,} images of the training: labels are not compared"
-            return Pictures(paths, None, None, paths, None, (note,), failed)
-        return Pictures(paths, range(len(files)), None, paths, None, (), failed)
-    if trained.config.data.labels == "unique":
-        return Pictures(paths, None, None, paths, None, (_NO_LABELS,), failed)
-    labels, notes = _matched(trained, files, root)
-    return Pictures(paths, labels, _Named(files), paths, None, notes, failed)
-
-
-def _count(trained: Trained, wanted: Wanted) -> int | None:
-    if wanted.classes is not None or trained.config.data.labels != "unique":
-        return wanted.classes
-    return trained.classes
-
-
-class _Paths(Sequence[Any]):
-    """The paths of listed files."""
-
-    def __init__(self, files: ImageFiles) -> None:
-        self._files = files
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._files.path(index)
-
-
-class _Named(Sequence[Any]):
-    """The names of the classes of listed files."""
-
-    def __init__(self, files: ImageFiles) -> None:
-        self._files = files
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._files.classes[self._files.labels[index]]
-
-
-def _matched(trained: Trained, files: ImageFiles, where: Path) -> tuple[list[int | None] | None, tuple[str, ...]]:
-    """The labels that the classes of files have in the run, and what does not match."""
+            return LabelledImages(paths, paths=paths, notes=(note,), failed=failed)
+        return LabelledImages(paths, range(len(files)), paths=paths, failed=failed)
+    if trained_unique:
+        return LabelledImages(paths, paths=paths, notes=(_NO_LABELS,), failed=failed)
+    class_names = _Computed(len(files), lambda index: files.classes[files.labels[index]])
+    if not trained.names:
+        note = f"the names of the run's classes are not known: the labels of {root} are not compared"
+        return LabelledImages(paths, None, class_names, paths, notes=(note,), failed=failed)
     counts = np.bincount(files.labels, minlength=len(files.classes))
     there = [name for name, count in zip(files.classes, counts, strict=True) if count]
-    if not trained.names:
-        return None, (f"the names of the run's classes are not known: the labels of {where} are not compared",)
     table = match(files.classes, trained.names).labels
     labels = [table[label] if table[label] >= 0 else None for label in files.labels.tolist()]
-    return labels, tuple(_notes(trained, there, where))
+    return LabelledImages(paths, labels, class_names, paths, notes=_notes(trained, there, root), failed=failed)
 
 
-def _notes(trained: Trained, there: Sequence[str], where: Path | str) -> Iterator[str]:
-    """What classes with images `there` and those of the run have not in common."""
-    found = match(there, trained.names)
+def _no_images(dataset: str, split: str, unique: bool) -> str:
+    why = "every image is a class of its own" if unique else "none are known"
+    return f"{dataset} has no {split} images: {why}; take --split train"
+
+
+def _notes(trained: TrainedRun, there: Sequence[str], where: Path | str) -> tuple[str, ...]:
+    """Which classes the run and the images do not share; `there`: the classes with images."""
+
+    def classes(names: Sequence[str], which: str) -> str:
+        return f"{len(names):,} class{'' if len(names) == 1 else 'es'} {which}: {listed(names)}"
+
+    found, notes = match(there, trained.names), []
     if found.only_there:
-        yield f"{where} has {_classes(found.only_there, 'that the run does not know')}"
+        notes.append(f"{where} has {classes(found.only_there, 'that the run does not know')}")
     known = set(found.labels)
     absent = [name for label, name in enumerate(trained.names) if label not in known]
     if absent:
-        yield f"{where} has no images of {_classes(absent, 'of the run')}"
+        notes.append(f"{where} has no images of {classes(absent, 'of the run')}")
+    return tuple(notes)
 
 
-def _classes(names: Sequence[str], which: str) -> str:
-    return f"{len(names):,} class{'' if len(names) == 1 else 'es'} {which}: {listed(names)}"
-
-
-def open_images(trained: Trained, wanted: Wanted, data_dir: Path | None) -> tuple[ImageSource, tuple[str, ...]]:
+def open_images(
+    trained: TrainedRun, selection: DataSelection, data_dir: Path | None
+) -> tuple[ImageSource, tuple[str, ...]]:
     """The images at the size that the network takes, with the labels of the run's classes of the same names; other
-    classes have the labels behind those. And what the classes have not in common. UsageError where there are no images,
+    classes have the labels behind those. And notes on classes that are not shared. UsageError if there are no images,
     or they have other channels."""
-    config = trained.config
-    changes: dict[str, Any] = {"image_size": trained.image_size}
-    own = wanted.dataset in (None, config.data.dataset)
-    if not own or wanted.path is not None or wanted.classes is not None:
-        changes |= {"dataset": wanted.dataset or config.data.dataset, "classes": wanted.classes}
-        changes["path"] = _path(trained, wanted)
-        if not own or wanted.classes is not None:
-            changes["labels"] = "class"
-    data = config.data.model_copy(update=changes)
-    split = wanted.split or "val"
+    own, data, split = trained.config.data, selection.data_of(trained), selection.split or "val"
     source = open_source(data, split=split, data_dir=data_dir, device=trained.device)
     if source is None:
-        why = "every image is a class of its own" if data.labels == "unique" else "none are known"
-        raise UsageError(f"{data.dataset} has no {split} images: {why}; take --split train")
+        raise UsageError(_no_images(data.dataset, split, data.labels == "unique"))
     if source.channels != trained.channels:
         channels = f"{source.channels} channels, this network takes {trained.channels}"
         raise UsageError(f"--dataset: {data.dataset} has images of {channels}")
-    if "unique" in (data.labels, config.data.labels):
+    if "unique" in (data.labels, own.labels):
         return source, ()
-    where = data.path or data.dataset
+    where, same_place = data.path or data.dataset, data.dataset == own.dataset and selection.path is None
     if not trained.names or not source.class_names:
-        if own and wanted.path is None:
+        if same_place:
             return source, ()
         return source, (f"{where}: classes have no names there or in the run, and keep their numbers",)
-    if own and wanted.path is None and source.class_names != trained.names and config.data.classes is not None:
+    if same_place and source.class_names != trained.names and own.classes is not None:
         # The first classes of today may be others.
         whole = data.model_copy(update={"classes": None})
         source = open_source(whole, split=split, data_dir=data_dir, device=trained.device) or source
     there = [source.class_names[label] for label in sorted(set(_all_labels(source)))]
     source, _ = by_name(source, trained.names, keep=True)
-    return source, tuple(_notes(trained, there, where))
+    return source, _notes(trained, there, where)
 
 
 def _all_labels(source: ImageSource) -> list[int]:
@@ -261,7 +247,7 @@ def _all_labels(source: ImageSource) -> list[int]:
 
 
 # ------------------------------------------------------------------------------------------------- Embeddings
-def embed_all(trained: Trained, source: ImageSource, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def embed_all(trained: TrainedRun, source: ImageSource, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [N, n] float32 and labels [N] int64 of all images, or of the first `limit`, in order."""
     count = source.images if limit is None else min(limit, source.images)
     z = np.empty((count, trained.dim), np.float32)
@@ -293,15 +279,10 @@ def save_embeddings(path: Path, z: np.ndarray, labels: np.ndarray, facts: dict[s
     return [path]
 
 
-def names_for(labels: Sequence[str]) -> str:
-    """Names of classes as a fact of embeddings: a JSON list in the order of the labels."""
-    return json.dumps(list(labels))
-
-
 # ------------------------------------------------------------------------------------------------- Labels
 @dataclass(frozen=True)
 class Prediction:
-    """The label of one image: None for a new class; the cosine to the centre of the nearest class in use."""
+    """The label of one image, None for a new class; the nearest class in use and the cosine to its centre."""
 
     label: int | None
     nearest: int
@@ -309,7 +290,7 @@ class Prediction:
 
 
 @torch.no_grad()
-def predict(trained: Trained, z: Tensor) -> list[Prediction]:
+def predict(trained: TrainedRun, z: Tensor) -> list[Prediction]:
     """The labels of embeddings [B, n]. UsageError for a run that has learnt no label."""
     head = trained.head
     if not head.learns_labels:
@@ -326,19 +307,20 @@ def predict(trained: Trained, z: Tensor) -> list[Prediction]:
     ]
 
 
-def predict_all(trained: Trained, pictures: Pictures, limit: int | None = None) -> Iterator[Prediction | str]:
-    """For each image, in order, what it is, or a sentence where it cannot be read."""
-    count = len(pictures.names) if limit is None else min(limit, len(pictures.names))
-    if pictures.source is not None:
-        for z, _ in trained.embeddings(pictures.source, torch.arange(count), BATCH):
+def predict_all(trained: TrainedRun, images: LabelledImages, limit: int | None = None) -> Iterator[Prediction | str]:
+    """The prediction of each image, in order, or a sentence if it cannot be read."""
+    count = len(images.names) if limit is None else min(limit, len(images.names))
+    if images.source is not None:
+        for z, _ in trained.embeddings(images.source, torch.arange(count), BATCH):
             yield from predict(trained, z)
         return
-    assert pictures.paths is not None
+    assert images.paths is not None
     for start in range(0, count, BATCH):
-        read = _read([pictures.paths[i] for i in range(start, min(start + BATCH, count))], trained.image_size)
-        good = [one for one in read if not isinstance(one, str)]
-        told = iter(predict(trained, trained.embed(_batch(good, trained.channels))) if good else ())
-        yield from (one if isinstance(one, str) else next(told) for one in read)
+        paths = [images.paths[i] for i in range(start, min(start + BATCH, count))]
+        results = _read(paths, trained.image_size)
+        pixels = [result for result in results if not isinstance(result, str)]
+        predictions = iter(predict(trained, trained.embed(_batch(pixels, trained.channels))) if pixels else ())
+        yield from (result if isinstance(result, str) else next(predictions) for result in results)
 
 
 def _read(paths: Sequence[Path], size: int) -> list[np.ndarray | str]:

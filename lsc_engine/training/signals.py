@@ -1,7 +1,7 @@
 """Signals as flags that the loop reads between two steps.
 
-SIGTERM, Ctrl-C and, when attached to a terminal, SIGHUP ask for a checkpoint and an end; the same again leaves at
-once. SIGUSR1 asks for a checkpoint. A detached process, or one started under nohup, ignores SIGHUP.
+SIGTERM, Ctrl-C and, when attached to a terminal, SIGHUP request a checkpoint and a stop; a second one exits at once.
+SIGUSR1 requests a checkpoint. A detached process, or one started under nohup, ignores SIGHUP.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from types import FrameType, TracebackType
 
 from lsc_engine.runs.folder.process import DETACHED
 
-# Wrappers and process groups deliver one Ctrl-C twice; what comes within this time is one wish.
+# Wrappers and process groups deliver one Ctrl-C twice; signals within this time are one request.
 BURST_SECONDS = 0.2
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(Exception):
-    """Work that can be done again was left because an end was asked for."""
+    """Work that can be repeated was left because a stop was requested."""
+
+    def __init__(self, message: str = "stopped") -> None:
+        super().__init__(message)
 
 
 class Signals:
-    """Context manager: inside it `stop` is the number of the signal that asks for an end, or None."""
+    """Context manager: inside it `stop` is the number of the signal that requested a stop, or None."""
 
     def __init__(self) -> None:
         self.stop: int | None = None
@@ -56,12 +59,12 @@ class Signals:
             self._watcher = None
 
     def take_save(self) -> bool:
-        """Was a checkpoint asked for since the last call?"""
-        asked, self.save = self.save, False
-        return asked
+        """Whether a checkpoint was requested since the last call."""
+        requested, self.save = self.save, False
+        return requested
 
     def check(self) -> None:
-        """Interrupted when an end was asked for."""
+        """Interrupted if a stop was requested."""
         if self.stop is not None:
             raise Interrupted
 
@@ -73,15 +76,15 @@ class Signals:
         self.save = True
 
     def _watch(self) -> None:
-        """Count stop signals in a thread: handlers wait for the main thread, which may sit in a long computation."""
+        """Count stop signals in a thread: handlers wait for the main thread, which may be in a long computation."""
         source, self._wakeup = os.pipe()
         os.set_blocking(self._wakeup, False)
-        self._watcher = threading.Thread(target=_leave_at_the_second, args=(source,), daemon=True, name="signals")
+        self._watcher = threading.Thread(target=_exit_at_the_second, args=(source,), daemon=True, name="signals")
         self._watcher.start()
         self._wakeup_before = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
 
 
-def _leave_at_the_second(source: int) -> None:
+def _exit_at_the_second(source: int) -> None:
     first: float | None = None
     with contextlib.closing(os.fdopen(source, "rb", buffering=0)) as numbers:
         while received := numbers.read(64):
@@ -95,7 +98,7 @@ def _leave_at_the_second(source: int) -> None:
 
 
 def _hangup_is_ignored() -> bool:
-    """Detached, or started under nohup: a terminal that goes away does not end it."""
+    """Whether this process is detached or was started under nohup: a closed terminal does not end it."""
     if os.environ.get(DETACHED):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

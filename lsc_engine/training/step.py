@@ -1,4 +1,6 @@
-"""One optimizer step: forward, loss, backward, update. Compiled as a whole where that pays."""
+"""The parts of an optimizer step: the optimizer, the loss of a batch, compiled or not, and its gradient in as many
+micro-batches as memory needs. Trainer.train_step puts them together.
+"""
 
 from __future__ import annotations
 
@@ -13,109 +15,118 @@ from torch.optim.adamw import adamw
 from lsc_engine.errors import LscError
 from lsc_engine.heads.base import Head
 
-# What compiles a graph of the step.
+# The torch.compile backend.
 BACKEND = "inductor"
 # Graphs of one step: a batch that does not fit is halved, and each half has a graph of its own.
 MOST_GRAPHS = 64
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
+
+# (images, target) -> mean loss, a scalar.
+BatchLoss = Callable[[Tensor, Tensor], Tensor]
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, on a GPU or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+# --------------------------------------------------------------------------------------------------------- Optimizer
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW. The tensors of a step are collected once and not at every step, which is a fifth of its time
+    for a small network: the same kernels on the same tensors."""
+
+    def __init__(self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+        # For each group: its parameters, the optimizer's state, first moments, second moments, numbers of steps.
+        self._collected: list[tuple[Any, ...]] = []
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step by the gradients; parameters without one stay."""
+        # A loaded state is another object, and so is the list of parameters after some were removed.
+        if len(self._collected) != len(self.param_groups) or any(
+            parameters is not group["params"] or state is not self.state
+            for (parameters, state, *_), group in zip(self._collected, self.param_groups, strict=True)
+        ):
+            self._collected = [self._collect(group["params"]) for group in self.param_groups]
+        gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
+        if any(g is None for grads in gradients for g in grads) or any(len(each) == 2 for each in self._collected):
+            # torch creates the moments at a parameter's first gradient.
+            self._collected = []
+            super().step()
+            return
+        for group, collected, grads in zip(self.param_groups, self._collected, gradients, strict=True):
+            parameters, _, first, second, steps = collected
+            adamw(
+                parameters, grads, first, second, [], steps, fused=True, amsgrad=False, maximize=False,
+                beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"],
+                eps=group["eps"],
+            )  # fmt: skip
+
+    def _collect(self, parameters: list[Any]) -> tuple[Any, ...]:
+        moments = [self.state.get(p, {}) for p in parameters]
+        if not moments or not all(moments):
+            return parameters, self.state
+        return parameters, self.state, *([m[name] for m in moments] for name in ("exp_avg", "exp_avg_sq", "step"))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def make_optimizer(
+    name: str, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, momentum: float
+) -> torch.optim.Optimizer:
+    """Fused AdamW or SGD over `parameters`; the rate is set anew at every step."""
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
+    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def remove_frozen_params(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Remove everything but `parameters` from the optimizer, with its moments; the order stays."""
+    kept = {id(parameter) for parameter in parameters}
+    for group in optimizer.param_groups:
+        for removed in [p for p in group["params"] if id(p) not in kept]:
+            optimizer.state.pop(removed, None)
+        group["params"] = [p for p in group["params"] if id(p) in kept]
+
+
+# -------------------------------------------------------------------------------------------------- Loss of a batch
 class CompileFailedError(LscError):
     """torch.compile could not build the step; no weight was changed."""
 
     def __init__(self, error: BaseException) -> None:
         lines = [line.strip() for line in str(error).splitlines()]
-        # The first of them may only name the backend.
-        said = [line for line in lines if line and not line.endswith(" raised:")] or [type(error).__name__]
-        super().__init__(f"torch.compile failed: {said[0]}")
+        # The first line may only name the backend.
+        reasons = [line for line in lines if line and not line.endswith(" raised:")] or [type(error).__name__]
+        super().__init__(f"torch.compile failed: {reasons[0]}")
 
 
 def compile_failed(error: BaseException) -> bool:
-    """Does `error` come from torch.compile, its backend or the compiler that this calls?"""
+    """Whether `error` comes from torch.compile, its backend or the compiler that it calls."""
     tracing, backend = (sys.modules.get(f"torch.{name}.exc") for name in ("_dynamo", "_inductor"))
     kinds = [getattr(tracing, name, None) for name in ("TorchDynamoException", "FailOnRecompileLimitHit")]
     kinds += [getattr(backend, name, None) for name in ("CppCompileError", "InvalidCxxCompiler")]
     return any(kind is not None and isinstance(error, kind) for kind in kinds)
 
 
-class AdamW(torch.optim.AdamW):
-    """torch's fused AdamW. What a step works on is gathered once and not at every step, which is a fifth of its time
-    for a small network: the same kernels on the same tensors."""
-
-    def __init__(self, parameters: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
-        super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=True)
-        self._gathered: list[_Gathered] = []
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step by the gradients; parameters without one stay."""
-        if not self._up_to_date():
-            self._gathered = [_Gathered(group, self.state) for group in self.param_groups]
-        gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
-        if any(g is None for some in gradients for g in some) or not all(g.moments for g in self._gathered):
-            # Torch makes the moments at a parameter's first gradient.
-            self._gathered = []
-            super().step()
-            return
-        for group, kept, grads in zip(self.param_groups, self._gathered, gradients, strict=True):
-            first, second, steps = kept.moments
-            adamw(
-                kept.parameters, grads, first, second, [], steps, fused=True, amsgrad=False, maximize=False,
-                beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"],
-                eps=group["eps"],
-            )  # fmt: skip
-
-    def _up_to_date(self) -> bool:
-        """A loaded state is another object, and so is the list of parameters when some were taken out."""
-        return len(self._gathered) == len(self.param_groups) and all(
-            kept.state is self.state and kept.parameters is group["params"]
-            for kept, group in zip(self._gathered, self.param_groups, strict=True)
-        )
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
-
-class _Gathered:
-    """The moments of a group's parameters: first, second, number of steps; empty where some have none yet."""
-
-    def __init__(self, group: dict[str, Any], state: Any) -> None:
-        self.parameters: list[Any] = group["params"]
-        self.state = state
-        known = [state.get(p) for p in self.parameters]
-        self.moments: list[list[Tensor]] = []
-        if known and all(known):
-            self.moments = [[k[name] for k in known] for name in ("exp_avg", "exp_avg_sq", "step")]
-
-
-def make_optimizer(name: str, parameters: list[nn.Parameter], *, lr: float, weight_decay: float, momentum: float
-                   ) -> torch.optim.Optimizer:  # fmt: skip
-    """AdamW (fused) or SGD over `parameters`; the rate is set anew at every step."""
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
-    return AdamW(parameters, lr=lr, weight_decay=weight_decay)
-
-
-def keep_only(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Take everything but `parameters` out of the optimizer, with its moments; the order stays."""
-    kept = {id(parameter) for parameter in parameters}
-    for group in optimizer.param_groups:
-        for gone in [p for p in group["params"] if id(p) not in kept]:
-            optimizer.state.pop(gone, None)
-        group["params"] = [p for p in group["params"] if id(p) in kept]
-
-
 def make_loss(
     model: nn.Module, head: Head, *, dtype: torch.dtype | None, device: torch.device, compiled: bool,
     graphs: bool = False, whole: bool = True,
-) -> Callable[[Tensor, Tensor], Tensor]:  # fmt: skip
-    """(images, targets) -> scalar loss, under autocast; one compiled graph of model and loss where asked.
+) -> BatchLoss:  # fmt: skip
+    """The loss of a batch under autocast; one compiled graph of model and head if `compiled`.
 
-    `graphs`: compiled, and replayed as CUDA graphs. `whole`: what cannot be one graph fails; else in several, with
-    Python between them. What was compiled before, for another run or other layers, is dropped: torch compiles only a
-    few graphs of one function and then goes on without a word.
+    `graphs`: compiled, and replayed as CUDA graphs. `whole`: a loss that cannot be one graph fails; else it is compiled
+    in several, with Python between them. Whatever was compiled before, for another run or other layers, is dropped:
+    torch compiles only a few graphs of one function and then continues without a message.
     """
 
     def loss(images: Tensor, target: Tensor) -> Tensor:
@@ -130,22 +141,17 @@ def make_loss(
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     if not graphs:
         return torch.compile(loss, dynamic=False, fullgraph=whole, backend=BACKEND)
-    return Replayed(loss, whole)
+    return CudaGraphLoss(loss, whole)
 
 
-def graphs_compiled() -> int:
-    """How many graphs torch.compile has made in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
-
-
-class Replayed:
+class CudaGraphLoss:
     """The loss of a batch as CUDA graphs: a small network no longer waits for the host to start its kernels.
 
-    Gradients lie in the graphs' memory until the next call, so they are used and dropped before it; what adds up
-    gradients of several calls takes `in_parts`, which is compiled only.
+    Gradients lie in the graphs' memory until the next call, so they must be used and dropped before it; gradients of
+    several calls are added up with `in_parts`, which is compiled only.
     """
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], whole: bool) -> None:
+    def __init__(self, loss: BatchLoss, whole: bool) -> None:
         self._whole = torch.compile(loss, dynamic=False, fullgraph=whole, mode="reduce-overhead")
         self.in_parts = torch.compile(loss, dynamic=False, fullgraph=whole)
 
@@ -154,9 +160,103 @@ class Replayed:
         return self._whole(images, target)
 
 
+def graphs_compiled() -> int:
+    """The number of graphs that torch.compile has made in this process."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0
+
+
 def has_dropout(model: nn.Module) -> bool:
-    """Does a training forward pass draw random numbers?"""
+    """Whether a training forward pass draws random numbers."""
     return any(
         (isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0) or (getattr(m, "drop_prob", None) or 0) > 0
         for m in model.modules()
     )
+
+
+# ---------------------------------------------------------------------------------------------------- Micro-batches
+class MicroBatches:
+    """The gradient of a batch in `parts` pieces, twice as many whenever memory runs out.
+
+        loss = sum_i (B_i / B) loss_i,    so the gradient is that of the whole batch B, whatever the parts B_i are.
+
+    Only batch statistics differ: they are those of a part. After running out of memory the same step is done again,
+    from the same weights, running statistics and random numbers.
+    """
+
+    def __init__(self, network: nn.Module, batch_size: int, device: torch.device) -> None:
+        self._network, self._batch_size, self._device = network, batch_size, device
+        self.parts = 1
+        self.has_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+        # A buffer that is not in the state_dict never changes.
+        kept = network.state_dict().keys()
+        running = [buffer for name, buffer in network.named_buffers() if buffer.numel() and name in kept]
+        # Copied at every step: all contiguous tensors of one type by one operation, others one by one.
+        flat, other = [b.view(-1) for b in running if b.is_contiguous()], [b for b in running if not b.is_contiguous()]
+        self._running = [[b for b in flat if b.dtype == kind] for kind in {b.dtype for b in flat}]
+        self._running += [[b] for b in other]
+        self._before = [torch.cat(group) for group in self._running]
+
+    @property
+    def size(self) -> int:
+        """Images in the largest part."""
+        return -(-self._batch_size // self.parts)
+
+    def backward(
+        self, loss: BatchLoss, images: Tensor, target: Tensor, *, reseed: Callable[[], None] = lambda: None,
+        on_halved: Callable[[str], None] = lambda sentence: None,
+    ) -> Tensor:  # fmt: skip
+        """Leave the gradient of the batch's mean loss in the parameters; returns the loss, a detached scalar.
+
+        `reseed` is called before every try, `on_halved` after the parts were halved. LscError if the smallest part
+        does not fit, CompileFailedError if the step cannot be compiled; both leave everything as it was before.
+        """
+        for running, before in zip(self._running, self._before, strict=True):
+            torch.cat(running, out=before)
+        while True:
+            reseed()
+            try:
+                return self._accumulate(loss, images, target)
+            except Exception as error:
+                if not out_of_memory(error):
+                    self._undo()
+                    if compile_failed(error):
+                        raise CompileFailedError(error) from error
+                    raise
+                reason = first_line(error) or type(error).__name__
+            # Outside the except block, where the failed graph is no longer held by the error's frames.
+            self._halve(reason)
+            on_halved(
+                f"out of memory: micro-batches of {self.size} from here on, still {self._batch_size} images a step"
+            )
+
+    def _accumulate(self, batch_loss: BatchLoss, images: Tensor, target: Tensor) -> Tensor:
+        if self.parts == 1:
+            loss = batch_loss(images, target)
+            loss.backward()
+            return loss.detach()
+        total = torch.zeros((), device=self._device)
+        part_loss = getattr(batch_loss, "in_parts", batch_loss)
+        for part, goal in zip(images.tensor_split(self.parts), target.tensor_split(self.parts), strict=True):
+            loss = part_loss(part, goal) * (len(part) / len(images))
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _undo(self) -> None:
+        """Gradients and running statistics as before the try."""
+        self._network.zero_grad(set_to_none=True)
+        for running, before in zip(self._running, self._before, strict=True):
+            torch._foreach_copy_(running, before.split([len(b) for b in running]))
+
+    def _halve(self, reason: str) -> None:
+        self._undo()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        # Batch statistics of a single image do not exist.
+        parts = min(2 * self.parts, self._batch_size // (2 if self.has_statistics else 1))
+        if parts <= self.parts:
+            raise LscError(
+                f"out of memory at micro-batches of {self.size} images on {self._device}, which cannot be halved: take "
+                f"a smaller model or image size, or a device with more memory ({reason})"
+            )
+        self.parts = parts

@@ -1,6 +1,6 @@
 """A trained run opened for use: its network and head with the weights of a checkpoint, and embeddings of images.
 
-All that it takes is in the run folder: the images that it was trained on need not be there any more.
+Everything it needs is in the run folder: the images that it was trained on need not be there any more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config import RunConfig
-from lsc_engine.config.datasets import class_names, facts_of
+from lsc_engine.config import datasets as known_datasets
+from lsc_engine.config.datasets import facts_of
 from lsc_engine.config.derived import latent_dim
 from lsc_engine.config.schema import CrossEntropy
 from lsc_engine.data import ImageSource, eval_batches
@@ -23,24 +24,25 @@ from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.build import build_head
-from lsc_engine.models.build import build_model
+from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.runs.folder.classes import read_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.read.run import Run
 from lsc_engine.training import checkpointing
-from lsc_engine.training.dependencies import load_dependencies, names_of
+from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.evaluator import embed
+from lsc_engine.training.run_images import class_names
 from lsc_engine.training.schedule import derive_seed
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedRun:
     """A run's network and head in evaluation mode, with the weights of checkpoint `step`.
 
-    It takes images uint8 [`channels`, `image_size`, `image_size`]; `images`: how many it was trained on; `files`: the
-    hash of their file names and sizes (`ImageFiles.content`), None where it is not known; `names`: those
-    of its classes in the order of the labels, none where they have none; `unnamed`: a sentence where they are not
-    certain.
+    Its input are images uint8 [`channels`, `image_size`, `image_size`]. `images`: the number of its training images;
+    `files`: the hash of their file names and sizes (`ImageFiles.content`), None if unknown; `names`: those of its
+    classes in the order of the labels, empty if they have none; `unnamed`: a sentence if they are not certain.
     """
 
     config: RunConfig
@@ -66,12 +68,10 @@ class Trained:
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """Embeddings [B, n] float32, not normalised, of images [B, C, S, S] in [-1, 1]."""
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            z: Tensor = self.model(images.to(self.device, non_blocking=True))
-        return z.float()
+        return embed(self.model, images, self.device, self.dtype)
 
-    def named(self, source: ImageSource, *, keep: bool = False) -> ImageSource:
-        """`source` with the labels of this run, by the names of the classes where both have names (see `by_name`)."""
+    def with_own_labels(self, source: ImageSource, *, keep: bool = False) -> ImageSource:
+        """`source` with the labels of this run, by the names of the classes if both have names (see `by_name`)."""
         return by_name(source, self.names, keep=keep)[0] if self.names and source.class_names else source
 
     def embeddings(self, source: ImageSource, index: Tensor, batch_size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
@@ -80,33 +80,34 @@ class Trained:
             yield self.embed(batch.images), batch.labels.to(self.device)
 
 
-def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None, at: int | None = None) -> Trained:
-    """The run with its newest good checkpoint (that of step `at`, where given). UsageError where there is none."""
+def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None, at: int | None = None) -> TrainedRun:
+    """The run with its newest good checkpoint (that of step `at`, if given). UsageError if there is none."""
     config = RunConfig.from_toml(run.path / PRESET)
-    found = checkpointing.load_newest(run.path, lambda text: None, at)
+    found = checkpointing.load_newest(run.path, at=at)
     if found is None:
         which = "good checkpoint" if at is None else f"good checkpoint of step {at}"
         raise UsageError(f"{run.id} has no {which}; lsc-engine resume {run.id} makes one")
     identity = json.loads(found.state["identity"])
-    data, files = identity["data"], (identity.get("files") or {}).get("files")
-    images, classes, size = (int(data[key]) for key in ("images", "classes", "size"))
+    images, classes, size = (int(identity["data"][key]) for key in ("images", "classes", "size"))
     channels = int(run.source.get("channels") or facts_of(config.data.dataset).channels)
     names, unnamed = _names(run, config, classes, data_dir)
     n = latent_dim(config, classes)
     seed = derive_seed(config.seed, "model")
     model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed).to(device)
-    dim = n or width_of(model, channels, size, device)
-    head = head_of(config, run, classes=classes, dim=dim, channels=channels, names=names).to(device)
-    checkpointing.restore(model, head, found.tensors)
-    model.eval()
-    head.eval()
-    dtype = autocast_dtype(config.train.precision, device)
-    what = (config, images, files, classes, channels, size, names, unnamed)
-    return Trained(*what, model, head, found.step, device, dtype)
+    dim = n or embedding_width(model, channels, size, device)
+    head = build_untrained_head(config, run, classes=classes, dim=dim, channels=channels, names=names).to(device)
+    network = nn.ModuleDict({"model": model, "head": head})
+    checkpointing.restore(network, found.tensors)
+    network.eval()
+    return TrainedRun(
+        config=config, images=images, files=(identity.get("files") or {}).get("files"), classes=classes,
+        channels=channels, image_size=size, names=names, unnamed=unnamed, model=model, head=head, step=found.step,
+        device=device, dtype=autocast_dtype(config.train.precision, device),
+    )  # fmt: skip
 
 
 def _names(run: Run, config: RunConfig, classes: int, data_dir: Path | None) -> tuple[tuple[str, ...], str | None]:
-    """The names of the run's classes, and a sentence where they are not certain."""
+    """The names of the run's classes, and a sentence if they are not certain."""
     if config.data.labels == "unique":
         return (), None
     try:
@@ -117,18 +118,12 @@ def _names(run: Run, config: RunConfig, classes: int, data_dir: Path | None) -> 
         return names, None
     if names:
         return (), f"{run.id}: {CLASSES} names {len(names):,} classes, the checkpoint has {classes:,}: it is not used"
-    return _names_of_data(run, config, classes, data_dir)
-
-
-def _names_of_data(
-    run: Run, config: RunConfig, classes: int, data_dir: Path | None
-) -> tuple[tuple[str, ...], str | None]:
-    """For a run of a version that kept no names: those of its data set."""
+    # A run of a version that kept no names: those of its data set.
     data = config.data
     if (fixed := facts_of(data.dataset).class_names) or data.dataset not in ("imagenet", "folder"):
         return fixed[:classes], None
     try:
-        there = class_names(data.dataset, data_dir, data.path)
+        there = known_datasets.class_names(data.dataset, data_dir, data.path)
     except OSError:
         there = ()
     where, old = data.path or data.dataset, f"{run.id} is of a version that kept no names of classes"
@@ -137,31 +132,24 @@ def _names_of_data(
     return there[:classes], f"{old}: they are taken from {where} as it is now"
 
 
-def width_of(model: nn.Module, channels: int, size: int, device: torch.device) -> int:
-    """The width of the embeddings of a network that has one of its own."""
-    model.eval()
-    with torch.no_grad():
-        return int(model(torch.zeros((1, channels, size, size), device=device)).shape[1])
-
-
-def head_of(
+def build_untrained_head(
     config: RunConfig, run: Run, *, classes: int, dim: int | None, channels: int = 1, names: tuple[str, ...] = ()
 ) -> Head:
-    """The head of a run, untrained, on the CPU; of a table of vectors it is as wide as the table. What it learnt from a
-    teacher or began with is left aside. UsageError where a table that it needs is not there any more."""
+    """The head of a run, untrained, on the CPU, without its teacher and its initial weights; of a table of vectors it
+    is as wide as the table. UsageError if a table that it needs is not there any more."""
     target = config.target
     if isinstance(target, CrossEntropy):
         target = target.model_copy(update={"teacher": None})
     plain = config.model_copy(update={"target": target, "start_from": None})
-    taken = load_dependencies(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
-    taken = taken.aligned(names or names_of(run))
-    width = taken.table.shape[1] if taken.table is not None else dim
+    needed = load_dependencies(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
+    needed = needed.for_classes(names or class_names(run.path))
+    width = needed.vectors.shape[1] if needed.vectors is not None else dim
     if width is None:
         raise UsageError(f"{run.id}: the width of its embeddings is not known")
     seed = derive_seed(config.seed, "head")
-    return build_head(plain, classes=classes, dim=width, seed=seed, table=taken.table, means=taken.means)
+    return build_head(plain, classes=classes, dim=width, seed=seed, table=needed.vectors, means=needed.class_means)
 
 
 def runs_dir_of(run: Run) -> Path:
-    """The runs folder that a run lies in."""
+    """The runs folder that contains a run."""
     return run.root if run.root is not None else run.path.parents[run.id.count("/")]

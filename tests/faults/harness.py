@@ -64,7 +64,7 @@ every = "5 steps"
 PHASES = """
 import os, time
 from lsc_engine.data import batches
-from lsc_engine.training import checkpointing, evaluate, loop, evaluator, run_images
+from lsc_engine.training import checkpointing, evaluator, run_images, trainer
 _file = os.open("phases", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 _slow, _seen = os.environ.get("FAULT_SLOW", ""), {}
 def _telling(letter, function):
@@ -78,9 +78,9 @@ def _telling(letter, function):
         return function(*words, **options)
     return told
 run_images.open_source = _telling("d", run_images.open_source)
-evaluator.evaluate = _telling("e", evaluate.evaluate)
+evaluator.evaluate = _telling("e", evaluator.evaluate)
 checkpointing.save = _telling("s", checkpointing.save)
-loop.learning_rate = _telling("t", loop.learning_rate)
+trainer.learning_rate = _telling("t", trainer.learning_rate)
 def _each(function):
     wait = _telling("w", next)
     def told(*words):
@@ -229,11 +229,11 @@ def at_steps(codes: dict[int, str]) -> str:
     """Setup code that runs codes[n] when the n-th step of the process begins."""
     return PHASES + (
         f"_codes = {codes!r}\n"
-        "_rate = loop.learning_rate\n"
+        "_rate = trainer.learning_rate\n"
         "def _faulty(step, **schedule):\n"
         "    rate = _rate(step, **schedule)\n"
         "    scope = {**globals(), 'rate': rate}\n"
         "    exec(_codes.get(_seen['t'], ''), scope)\n"
         "    return scope['rate']\n"
-        "loop.learning_rate = _faulty\n"
+        "trainer.learning_rate = _faulty\n"
     )

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from lsc_engine.training.microbatch import MicroBatches
-from lsc_engine.training.step import CompileFailedError, compile_failed
+from lsc_engine.training.step import CompileFailedError, MicroBatches, compile_failed
 
 from .harness import PHASES, PRESET, Process, Server, begun, good, outcome, place, run_of, train, until
 
@@ -111,10 +110,10 @@ def test_a_step_that_cannot_be_compiled_leaves_all_as_it_was() -> None:
 
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     loss = torch.compile(lambda images, target: (model(images) - target).square().mean(), backend=broken)
-    micro = MicroBatches(loss, model, nn.Identity(), batch_size=8, device=torch.device("cpu"))
+    micro = MicroBatches(model, 8, torch.device("cpu"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(CompileFailedError, match="no such compiler") as caught:
-        micro.backward(torch.randn(8, 4), torch.randn(8, 3), lambda: None, lambda said: None)
+        micro.backward(loss, torch.randn(8, 4), torch.randn(8, 3))
     assert "\n" not in str(caught.value)
     assert str(caught.value) == "torch.compile failed: RuntimeError: no such compiler"
     assert all(p.grad is None for p in model.parameters())

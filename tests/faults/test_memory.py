@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lsc_engine.errors import LscError
-from lsc_engine.training.microbatch import MicroBatches
+from lsc_engine.training.step import MicroBatches
 
 from .harness import PRESET, Server, at_steps, good, place, run_of, train
 
@@ -33,7 +33,7 @@ def space(more):
     used = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
     resource.setrlimit(resource.RLIMIT_AS, (used + more * 2**20, resource.RLIM_INFINITY))
 space(16)
-held = loop.held = []
+held = trainer.held = []
 try:
     while True: held.append(torch.empty({0} * 1024, dtype=torch.uint8))
 except RuntimeError: pass
@@ -41,7 +41,9 @@ space({1})
 """
 
 
-RELEASE = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)\nloop.held.clear()\n"
+RELEASE = (
+    "import resource\nresource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)\ntrainer.held.clear()\n"
+)
 
 
 def recorded(folder: Path) -> list[dict[str, Any]]:
@@ -66,10 +68,7 @@ def test_micro_batches_are_halved_at_the_same_step_and_said(server: Server, tmp_
     # The same, asked for instead of forced: the failed tries have left nothing behind in weights or statistics.
     twin = place(tmp_path / "twin", preset(64, 64, 32))
     parts = 64 // changes[-1]["micro_batch"]
-    ask = (
-        "import gc, torch\ntorch.backends.mkldnn.enabled = False\n"
-        "from lsc_engine.training.microbatch import MicroBatches\n"
-    )
+    ask = "import gc, torch\ntorch.backends.mkldnn.enabled = False\nfrom lsc_engine.training.step import MicroBatches\n"
     ask += f"for m in gc.get_objects():\n    if isinstance(m, MicroBatches): m.parts = {parts}\n"
     assert train(server, twin, setup=at_steps({3: ask})).wait() == 0
     assert recorded(twin) == []
@@ -111,13 +110,10 @@ class Full(nn.Module):
 
 def gradients(most: int, batch: int, normed: bool = False) -> tuple[Full, list[torch.Tensor | None], list[str]]:
     model, said = Full(most, normed), list[str]()
-    micro = MicroBatches(
-        lambda images, target: (model(images) - target).square().mean(), model, nn.Identity(),
-        batch_size=batch, device=torch.device("cpu"),
-    )  # fmt: skip
+    micro = MicroBatches(model, batch, torch.device("cpu"))
     draw = torch.Generator().manual_seed(1)
     images, target = torch.randn(batch, 3, generator=draw), torch.randn(batch, 2, generator=draw)
-    micro.backward(images, target, lambda: None, said.append)
+    micro.backward(lambda x, y: (model(x) - y).square().mean(), images, target, on_halved=said.append)
     return model, [p.grad for p in model.linear.parameters()], said
 
 
@@ -148,8 +144,8 @@ def test_other_errors_are_not_taken_for_missing_memory() -> None:
     def loss(images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    micro = MicroBatches(loss, model, nn.Identity(), batch_size=4, device=torch.device("cpu"))
+    micro = MicroBatches(model, 4, torch.device("cpu"))
     with pytest.raises(RuntimeError, match="shapes"):
-        micro.backward(torch.zeros(4, 3), torch.zeros(4, 2), lambda: None, print)
+        micro.backward(loss, torch.zeros(4, 3), torch.zeros(4, 2))
     with pytest.raises(LscError, match="micro-batches of 1 images on cpu, which cannot be halved"):
         gradients(0, 4)

@@ -20,13 +20,13 @@ TELLING = (
 import hashlib, json
 from lsc_engine.training import trainer
 _seen_file = open("seen.jsonl", "a", buffering=1)
-_backward = trainer.Session.backward
-def _told(self, writer, batch, step):
+_step = trainer.Trainer.train_step
+def _told(self, batch):
     digest = hashlib.sha256(batch.images.cpu().numpy().tobytes()).hexdigest()
     mean = batch.images.double().mean().item()
-    _seen_file.write(json.dumps([step, batch.index.tolist(), batch.labels.tolist(), digest, mean]) + "\\n")
-    return _backward(self, writer, batch, step)
-trainer.Session.backward = _told
+    _seen_file.write(json.dumps([self.step, batch.index.tolist(), batch.labels.tolist(), digest, mean]) + "\\n")
+    return _step(self, batch)
+trainer.Trainer.train_step = _told
 """
 )
 Seen = dict[int, tuple[list[int], list[int], str, float]]

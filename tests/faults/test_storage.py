@@ -76,7 +76,7 @@ def test_a_run_folder_that_is_removed(server: Server, straight: dict[str, Any], 
     folder = place(tmp_path / "t")
     codes = {12: "os.rename('runs/t', 'away')"}
     codes |= {32: "os.rename('away', 'runs/t')"} if back else {}
-    patience = f"\nfrom lsc_engine.training import saving\nsaving.GONE_PATIENCE = {100 if back else 0}\n"
+    patience = f"\nfrom lsc_engine.training import checkpointing\ncheckpointing.GONE_PATIENCE = {100 if back else 0}\n"
     process = train(server, folder, setup=at_steps(codes) + patience)
     assert process.wait() == (0 if back else 1), process.log.read_text()
     if back:
@@ -167,7 +167,7 @@ def test_a_last_checkpoint_that_cannot_be_written_is_never_called_done(
     codes = {23: LIMIT.format(50_000)}
     if stopped:
         codes[30] = "import signal\nos.kill(os.getpid(), signal.SIGTERM)"
-    patience = "\nfrom lsc_engine.training import trainer\ntrainer.STOP_PATIENCE = trainer.END_PATIENCE = 0.2\n"
+    patience = "\nfrom lsc_engine.training import checkpointing as c\nc.STOP_PATIENCE = c.END_PATIENCE = 0.2\n"
     assert train(server, folder, setup=at_steps(codes) + patience).wait() == 1
     status = run_of(folder).status()
     assert (status.state, status.exit_code) == ("failed", 1)

@@ -15,10 +15,11 @@ from pretended import NAME, Everywhere, register, waits
 from lsc_engine.config import RunConfig, derive, plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.run import open_run
+from lsc_engine.training.context import RunContext
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
-from lsc_engine.training.trainer import Session
+from lsc_engine.training.trainer import Trainer
 
 SHORT = ('train.duration="6 steps"', 'log.every="1 steps"', "eval.images=40", 'checkpoint.every="1000 steps"')
 SHORT_TOO = {"lsc-2025/fig6-mini": ('optimizer.schedule="steps"', 'optimizer.milestones=["2 steps"]')}
@@ -28,17 +29,15 @@ def waits_in_steps(folder: Path, config: RunConfig, root: Path, device: torch.de
     """What waits for the device in two steps between two log lines; the first two, which fill tables, are let be."""
     derived = derive(config)
     with RunWriter.open(folder, device=NAME, total_steps=derived.total_steps, echo=False) as writer:
-        taken = load_dependencies(config, folder, root, channels=derived.channels, device=device)
-        session = Session(config, derived, folder, device=device, data_dir=None, say=lambda text: None, taken=taken)
-        session.model.train()
-        batches = session.batches.from_step(0)
+        needed = load_dependencies(config, folder, root, channels=derived.channels, device=device)
+        trainer = Trainer(RunContext(config, derived, writer, Signals(), device, dependencies=needed))
+        trainer.model.train()
+        batches = trainer.batches.from_step(0)
         for step in range(4):
             if step == 2:
                 waits.clear()
-            loss = session.backward(writer, next(batches), step)
-            session.optimizer.step()
-            session.optimizer.zero_grad(set_to_none=True)
-            session.loss_sum += loss
+            trainer.loss_sum += trainer.train_step(next(batches))
+            trainer.step += 1
     return list(waits)
 
 

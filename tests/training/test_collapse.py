@@ -14,7 +14,7 @@ from lsc_engine.config.schema import Model
 from lsc_engine.data import Batch
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.models.build import build_model
-from lsc_engine.training.evaluate import evaluate
+from lsc_engine.training.evaluator import evaluate
 from lsc_engine.training.neural_collapse import NeuralCollapse, observed_layers
 
 CLASSES = 4
@@ -59,13 +59,13 @@ def by_hand(model: torch.nn.Module, head: CrossEntropyHead, x: Tensor) -> list[n
 def measured(model: torch.nn.Module, head: CrossEntropyHead, size: int = 50) -> dict[str, float]:
     train, val = batches(*images(400, 1), size), batches(*images(150, 2), size)
     with NeuralCollapse(model, head, CLASSES, CPU["device"]) as collapse:
-        evaluate(model, head, train, watchers=[collapse.fit], **CPU)
+        evaluate(model, head, train, observers=[collapse.fit], **CPU)
         # A pass that nobody watches leaves nothing behind.
         evaluate(model, head, batches(*images(70, 3), 70), **CPU)
         judge = collapse.evaluator()
-        evaluate(model, head, train, watchers=[judge.update], **CPU)
+        evaluate(model, head, train, observers=[judge.update], **CPU)
         other = collapse.evaluator()
-        evaluate(model, head, val, watchers=[other.update], **CPU)
+        evaluate(model, head, val, observers=[other.update], **CPU)
         return judge.metrics("train") | other.metrics("val")
 
 
@@ -118,9 +118,9 @@ def test_a_collapsed_network_has_no_distance_from_collapse() -> None:
     labels = torch.arange(40) % CLASSES
     train = batches((corners[labels] + 5).reshape(-1, 1, 8, 8), labels, 16)
     with NeuralCollapse(model, head, CLASSES, CPU["device"]) as collapse:
-        evaluate(model, head, train, watchers=[collapse.fit], **CPU)
+        evaluate(model, head, train, observers=[collapse.fit], **CPU)
         judge = collapse.evaluator()
-        evaluate(model, head, train, watchers=[judge.update], **CPU)
+        evaluate(model, head, train, observers=[judge.update], **CPU)
     found = judge.metrics("train")
     assert found["train/ncc_1"] == found["train/ncc_2"] == found["train/effective_depth"] == 1
     assert max(found[f"train/nc{i}"] for i in (1, 2, 3, 4)) < 1e-5
@@ -149,9 +149,9 @@ def test_a_class_without_training_images_is_nobodys_nearest() -> None:
     x, y = images(200, 1)
     train = batches(x[y > 0], y[y > 0], 64)
     with NeuralCollapse(model, head, CLASSES, CPU["device"]) as collapse:
-        evaluate(model, head, train, watchers=[collapse.fit], **CPU)
+        evaluate(model, head, train, observers=[collapse.fit], **CPU)
         judge = collapse.evaluator()
-        evaluate(model, head, batches(x, y, 64), watchers=[judge.update], **CPU)
+        evaluate(model, head, batches(x, y, 64), observers=[judge.update], **CPU)
     found = judge.metrics("val")
     assert all(share <= (y > 0).double().mean().item() for share in found.values())
     assert all(np.isfinite(value) for value in judge.neural_collapse().values())

@@ -17,9 +17,10 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.registry import LOSSES
 from lsc_engine.runs.folder.writer import RunWriter, create_run
-from lsc_engine.training.microbatch import MicroBatches
-from lsc_engine.training.step import keep_only, make_loss, make_optimizer
-from lsc_engine.training.trainer import Session
+from lsc_engine.training.context import RunContext
+from lsc_engine.training.signals import Signals
+from lsc_engine.training.step import MicroBatches, make_loss, make_optimizer, remove_frozen_params
+from lsc_engine.training.trainer import Trainer
 from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
 
@@ -78,11 +79,11 @@ def test_gradients_that_add_up_are_not_those_of_replayed_graphs(monkeypatch: pyt
     monkeypatch.setattr(torch, "compile", noted)
     model, head, images, target = parts("V21", "cosine")
     loss = make_loss(model, head, dtype=None, device=CPU, compiled=True, graphs=True)
-    micro = MicroBatches(loss, model, head, batch_size=8, device=CPU)
-    micro.backward(images, target, lambda: None, print)
+    micro = MicroBatches(torch.nn.ModuleList([model, head]), 8, CPU)
+    micro.backward(loss, images, target)
     assert asked == ["reduce-overhead"]
     micro.parts = 2
-    micro.backward(images, target, lambda: None, print)
+    micro.backward(loss, images, target)
     assert asked == ["reduce-overhead", None, None]
 
 
@@ -96,20 +97,18 @@ def test_no_step_between_two_log_points_waits_for_the_gpu(tmp_path: Path, choice
     folder = create_run(tmp_path / plan.id, plan.config, {"command": ["test", str(os.getpid())]})
     cuda = torch.device("cuda")
     with RunWriter.open(folder, device="cuda", total_steps=112, echo=False) as writer:
-        session = Session(plan.config, derive(plan.config), folder, device=cuda, data_dir=None, say=lambda text: None)
-        session.model.train()
-        batches = session.batches.from_step(0)
+        trainer = Trainer(RunContext(plan.config, derive(plan.config), writer, Signals(), cuda))
+        trainer.model.train()
+        batches = trainer.batches.from_step(0)
         try:
             for step in range(40):
                 if step == 10:
                     torch.cuda.set_sync_debug_mode("error")
-                loss = session.backward(writer, next(batches), step)
-                session.optimizer.step()
-                session.optimizer.zero_grad(set_to_none=True)
-                session.loss_sum += loss
+                trainer.loss_sum += trainer.train_step(next(batches))
+                trainer.step += 1
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert torch.isfinite(session.loss_sum)
+    assert torch.isfinite(trainer.loss_sum)
 
 
 def test_the_optimizer_is_torchs_own_bit_by_bit() -> None:
@@ -131,7 +130,7 @@ def test_the_optimizer_is_torchs_own_bit_by_bit() -> None:
             if step == 6:
                 optimizer.load_state_dict(optimizer.state_dict())
             if step == 9:
-                keep_only(optimizer, parameters[1:])
+                remove_frozen_params(optimizer, parameters[1:])
             optimizer.step()
             optimizer.zero_grad()
             assert all(p.grad is None for p in optimizer.param_groups[0]["params"])

@@ -22,7 +22,7 @@ from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import md, table
 from lsc_engine.report.page import Page
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.training.trained_run import Trained, open_trained
+from lsc_engine.training.trained_run import TrainedRun, open_trained
 
 # At most this many queries, and images in the database that is searched.
 QUERIES, STORED = 4096, 131_072
@@ -100,15 +100,15 @@ def shares(values: Sequence[float]) -> str:
     return f"{found.mean().item():.1f}{deviation}"
 
 
-def recall_of(trained: Trained, data: StudyData) -> Recall:
+def recall_of(trained: TrainedRun, data: StudyData) -> Recall:
     """Search the database of one run. LscError if its images are not there."""
     images = trained.config.data
-    source = trained.named(open_source(images, split="train", data_dir=data.data_dir))
+    source = trained.with_own_labels(open_source(images, split="train", data_dir=data.data_dir))
     other = open_source(images, split="val", data_dir=data.data_dir)
     index = fixed_subset(source.images, STORED)
     stored, labels = embedded(trained, source, index)
     if other is not None:
-        queries, wanted = embedded(trained, trained.named(other), fixed_subset(other.images, QUERIES))
+        queries, wanted = embedded(trained, trained.with_own_labels(other), fixed_subset(other.images, QUERIES))
     else:
         chosen = index[fixed_subset(len(index), QUERIES)]
         queries, wanted = embedded(trained, source, chosen, views=(0, "image"))
@@ -119,7 +119,7 @@ def recall_of(trained: Trained, data: StudyData) -> Recall:
 
 
 def embedded(
-    trained: Trained, source: ImageSource, index: Tensor, views: tuple[int, str] | None = None
+    trained: TrainedRun, source: ImageSource, index: Tensor, views: tuple[int, str] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Embeddings [M, n] and labels [M] of the images numbered `index`."""
     parts = [(trained.embed(b.images), b.labels) for b in eval_batches(source, index, _AT_ONCE, views=views)]

@@ -22,7 +22,7 @@ from lsc_engine.report.markdown import md, table
 from lsc_engine.report.page import Page
 from lsc_engine.report.sections.database import embedded, shares
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.training.trained_run import Trained, open_trained
+from lsc_engine.training.trained_run import TrainedRun, open_trained
 
 # At most this many images of known and of held-out classes.
 IMAGES = 4096
@@ -94,7 +94,7 @@ def flags(variant: str) -> list[Claim]:
     ]
 
 
-def novelty_of(trained: Trained, data: StudyData) -> Novelty:
+def novelty_of(trained: TrainedRun, data: StudyData) -> Novelty:
     """Embed known and held-out images of one run. LscError if there are none, or no vectors."""
     head = trained.head
     if not isinstance(head, LscHead):
@@ -103,7 +103,7 @@ def novelty_of(trained: Trained, data: StudyData) -> Novelty:
     every = open_source(whole, split="val", data_dir=data.data_dir)
     if every is None:
         raise LscError("with unique labels there are no images of known classes that were not trained on")
-    every = trained.named(every, keep=True)
+    every = trained.with_own_labels(every, keep=True)
     of_known, new = images_by_class(every, head.classes)
     if not len(new):
         raise LscError("all classes of the data set are trained")

@@ -67,10 +67,10 @@ def _facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any]:
         return known
     import torch
 
-    from lsc_engine.training.trained_run import head_of
+    from lsc_engine.training.trained_run import build_untrained_head
 
     try:
-        head = head_of(config, row.runs[0], classes=classes, dim=None)
+        head = build_untrained_head(config, row.runs[0], classes=classes, dim=None)
     except (LscError, OSError):
         return known
     rows = head.centres(torch.arange(classes))

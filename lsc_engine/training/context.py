@@ -1,0 +1,71 @@
+"""What the parts of a training share: the settings, the device, the open run folder, and how a stop is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from lsc_engine.config import Derived, RunConfig
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.training.dependencies import RunDependencies
+from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.signals import Interrupted, Signals
+
+# Workers that are lost again and again without a batch, or an evaluation, between are not restarted any more.
+MOST_WORKER_FAILURES = 3
+
+
+class Display(Protocol):
+    """A progress display in the same process."""
+
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
+        """The step of run `name`, its newest metrics and the seconds left."""
+
+
+@dataclass
+class RunContext:
+    """`config` may name another place of the images than the preset in the run folder; `same_images_as`: the folder of
+    a run whose images they must be. `sample_load` is called at log steps."""
+
+    config: RunConfig
+    derived: Derived
+    writer: RunWriter
+    signals: Signals
+    device: torch.device
+    data_dir: Path | None = None
+    dependencies: RunDependencies = field(default_factory=RunDependencies)
+    display: Display | None = None
+    same_images_as: Path | None = None
+    sample_load: Callable[[], None] = lambda: None
+    eta: float | None = None
+    """Seconds to the last step, of training alone."""
+
+    @property
+    def folder(self) -> Path:
+        return self.writer.folder
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The autocast type, None for plain float32."""
+        return autocast_dtype(self.config.train.precision, self.device)
+
+    def wait(self) -> None:
+        """Called while images are read, which may take long. Interrupted if a stop was requested."""
+        self.signals.check()
+        if "stop" in self.writer.requests():
+            raise Interrupted
+        self.writer.alive()
+
+    def report(self, text: str) -> None:
+        """A message on the reading of images. Interrupted if a stop was requested."""
+        self.writer.message(text)
+        self.wait()
+
+    def keep_alive(self, step: int) -> None:
+        """A heartbeat between two batches of an evaluation. Interrupted after a stop signal."""
+        self.signals.check()
+        self.writer.heartbeat(step, self.eta)
