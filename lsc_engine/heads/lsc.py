@@ -23,6 +23,7 @@ from lsc_engine.heads.scan import Scan
 from lsc_engine.heads.within import target_sigma, within_loss
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.order import Order
+from lsc_engine.vectors.subsets import MOST_ON_HOST
 
 
 class PluginLoss(Loss):
@@ -75,8 +76,9 @@ class LscHead(Head):
 
     @torch.no_grad()
     def prepare(self, device: torch.device) -> None:
-        labels = torch.arange(2, device=device)
-        self.loss(torch.zeros(2, self.system.n, device=device), self.training_target(labels))
+        # More rows than are unranked by numpy on the host, since a compiled step does all of it in torch.
+        labels = torch.arange(MOST_ON_HOST + 1, device=device) % 2
+        self.loss(torch.zeros(len(labels), self.system.n, device=device), self.training_target(labels))
 
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
