@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.config import derive, plan_study
+from lsc_engine.config.derived import derive
+from lsc_engine.config.plan import plan_study
 from lsc_engine.data import eval_batches
 from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead

@@ -29,7 +29,7 @@ from lsc_engine.analysis.claims import held
 from lsc_engine.analysis.compare import levels_against
 from lsc_engine.analysis.study_values import VALUES, StudyValues, from_csv
 from lsc_engine.analysis.verdict import chosen
-from lsc_engine.config import PresetInfo, shipped_presets
+from lsc_engine.config.load import PresetInfo, shipped_presets
 from lsc_engine.config.tuning import level_purpose
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report.check import claim_row, claims_document

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 
@@ -71,7 +71,7 @@ class _Timer:
 
 def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) -> tuple[float, int]:
     """Seconds of the training loop, evaluation and saving included, and its steps."""
-    from lsc_engine.config import derive
+    from lsc_engine.config.derived import derive
     from lsc_engine.training.context import RunContext
     from lsc_engine.training.devices import cpu_threads
     from lsc_engine.training.signals import Signals

@@ -8,7 +8,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 
 PRESET, VARIANT = "demo", "V21-384"

@@ -12,7 +12,9 @@ from lsc_engine.errors import LscError, UsageError
 from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.config import PresetInfo, RunConfig, StudyPlan
+    from lsc_engine.config.load import PresetInfo
+    from lsc_engine.config.plan import StudyPlan
+    from lsc_engine.config.schema import RunConfig
 
 # The folders of shipped presets.
 PAPERS = {
@@ -42,7 +44,7 @@ def presets(
     Example: lsc-engine presets digits
     """
     from lsc_engine.cli.output import message, print_json
-    from lsc_engine.config import list_presets
+    from lsc_engine.config.load import list_presets
 
     words = filter.lower()
     listed = [i for i in list_presets() if words in f"{i.name} {i.title} {i.claim} {i.source} {i.dataset}".lower()]
@@ -129,7 +131,7 @@ def _listed(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
 
 
 def _at_hand(info: PresetInfo, data_dir: Path | None) -> bool | None:
-    from lsc_engine.config import DATASETS, locate
+    from lsc_engine.config.datasets import DATASETS, locate
 
     # Only the preset says where a folder is; `check` looks there.
     if info.dataset not in DATASETS or info.dataset == "folder":
@@ -210,7 +212,7 @@ def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
     planned = {run.id: run.config for run in plan.runs}
     if teacher in planned:
         return planned[teacher]
-    from lsc_engine.config import RunConfig
+    from lsc_engine.config.schema import RunConfig
     from lsc_engine.runs.folder.layout import PRESET, runs_dirs
     from lsc_engine.runs.read.run import open_run
 

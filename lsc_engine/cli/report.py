@@ -14,7 +14,7 @@ from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.config import StudyPlan
+    from lsc_engine.config.plan import StudyPlan
     from lsc_engine.report.report import WrittenReport
     from lsc_engine.runs.read.studies import Study
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lsc_engine.config import bottleneck_width
+from lsc_engine.config.derived import bottleneck_width
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.models import etf
 from lsc_engine.models.build import build_model, embedding_width

@@ -13,7 +13,7 @@ from typing import Any
 from lsc_engine.analysis.claims import ClaimVerdict, judge
 from lsc_engine.analysis.saved_views import SavedView
 from lsc_engine.analysis.study_values import VALUES, StudyValues
-from lsc_engine.config import Preset
+from lsc_engine.config.preset import Preset
 from lsc_engine.report.figures import Figure, curve_figures
 from lsc_engine.report.markdown import bullets, md, table
 from lsc_engine.report.page import INDEX, MARK, PAGE, Heading, Page, open_folder, save, writing

@@ -10,8 +10,10 @@ from typing import Any
 
 from lsc_engine.analysis.compare import Comparison, Row, compare, variant_key
 from lsc_engine.analysis.study_values import StudyValues, from_csv, record, to_csv
-from lsc_engine.config import Preset, RunConfig, load_preset, shipped_presets
+from lsc_engine.config.load import load_preset, shipped_presets
+from lsc_engine.config.preset import Preset
 from lsc_engine.config.reporting import Claim, Paper
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import LscError
 from lsc_engine.report.constant_answer import trivial_baseline_of
 from lsc_engine.report.page import Heading

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError
-from lsc_engine.config import RunConfig, RunPlan, derive, missing_data
 from lsc_engine.config.datasets import class_names
+from lsc_engine.config.derived import derive, missing_data
 from lsc_engine.config.load import list_presets
 from lsc_engine.config.notes import data_notes, known_shortfall
+from lsc_engine.config.plan import RunPlan
 from lsc_engine.config.references import Reference, check_reference, references
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_classes
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED

@@ -12,7 +12,8 @@ from typing import Any
 
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import flatten
-from lsc_engine.config import RunConfig, differences, plan_study
+from lsc_engine.config.plan import plan_study
+from lsc_engine.config.schema import RunConfig, differences
 from lsc_engine.config.typed import parse_sets
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name

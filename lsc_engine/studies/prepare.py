@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.safe_io import UnreadableError, read_toml, replace_file
-from lsc_engine.config import RunConfig, RunPlan, StudyPlan, TunePlan, check_text
 from lsc_engine.config.joining import join_presets
+from lsc_engine.config.load import check_text
+from lsc_engine.config.plan import RunPlan, StudyPlan, TunePlan
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder import layout
 from lsc_engine.runs.folder.layout import PRESET, SEED, STATUS, TRIES

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from lsc_engine.common.safe_io import last_line
-from lsc_engine.config import StudyPlan, TunePlan
+from lsc_engine.config.plan import StudyPlan, TunePlan
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import torch
 
-from lsc_engine.config import Derived, RunConfig
+from lsc_engine.config.derived import Derived
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training.dependencies import RunDependencies
 from lsc_engine.training.devices import autocast_dtype

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.common.safe_io import UnreadableError, read_json
-from lsc_engine.config import RunConfig
 from lsc_engine.config.references import Reference, references
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.build import build_head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from lsc_engine.common.formatting import grouped
-from lsc_engine.config import RunConfig
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.models import etf
 from lsc_engine.runs.metrics.columns import FIXED
 from lsc_engine.training.schedule import derive_seed

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from lsc_engine.config import RunConfig, derive
+from lsc_engine.config.derived import derive
 from lsc_engine.config.listing import BadFilesError
 from lsc_engine.config.notes import data_notes
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.data import BadImageError, attended, look
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import requests

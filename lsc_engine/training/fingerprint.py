@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lsc_engine.common.safe_io import UnreadableError, read_json
-from lsc_engine.config import RunConfig
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.data import ImageSource
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.layout import SOURCE

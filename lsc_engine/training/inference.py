@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from lsc_engine.common.safe_io import whole_file
-from lsc_engine.config import Data
 from lsc_engine.config.datasets import IMAGE_FILES, locate
 from lsc_engine.config.folders import SUFFIXES, link_to_nothing
 from lsc_engine.config.listing import ImageFiles, list_files
+from lsc_engine.config.schema import Data
 from lsc_engine.data import ImageSource, normalise, open_source
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.named import by_name

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lsc_engine.common.safe_io import UnreadableError, replace_file
-from lsc_engine.config import RunConfig
 from lsc_engine.config.datasets import facts_of
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.data import ImageSource, open_source
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError

@@ -29,7 +29,7 @@ def main() -> int:
     serve_libraries()
     with Signals() as signals:
         # torch is imported inside the signal handlers' reach: a stop during the import is not lost.
-        from lsc_engine.config import RunConfig
+        from lsc_engine.config.schema import RunConfig
         from lsc_engine.plugins import load_plugins
         from lsc_engine.training.devices import pick_device
         from lsc_engine.training.execute import EXIT_CODES, execute

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.common.safe_io import UnreadableError
-from lsc_engine.config import RunConfig
 from lsc_engine.config import datasets as known_datasets
 from lsc_engine.config.datasets import facts_of
 from lsc_engine.config.derived import latent_dim
-from lsc_engine.config.schema import CrossEntropy
+from lsc_engine.config.schema import CrossEntropy, RunConfig
 from lsc_engine.data import ImageSource, eval_batches
 from lsc_engine.data.named import by_name
 from lsc_engine.errors import UsageError

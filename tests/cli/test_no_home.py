@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lsc_engine import userpaths
-from lsc_engine.config import data_folder, locate, missing_sentence
+from lsc_engine.config.datasets import data_folder, locate, missing_sentence
 from lsc_engine.config.defaults import user_path as in_presets
 from lsc_engine.errors import UsageError
 

@@ -152,7 +152,7 @@ def test_a_viewer_knows_names_without_running_anything(folder: Path) -> None:
         "from pathlib import Path\nfrom lsc_engine import plugins\nfrom lsc_engine.registry import *\n"
         "plugins.look_only([Path('parts.py')])\n"
         "print(MODELS.plugin_names(), LOSSES.plugin_names(), SYSTEMS.plugin_names())\n"
-        "from lsc_engine.config import check_text\n"
+        "from lsc_engine.config.load import check_text\n"
         "text = Path('own.toml').read_text().replace('stripes', 'digits').replace('my-roots', 'V21')\n"
         "text = text.replace('= 3', '= 8')\n"
         "print([f.message for f in check_text(text, 'own')[1]])\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lsc_engine.cli import main
-from lsc_engine.config import shipped_presets
+from lsc_engine.config.load import shipped_presets
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:

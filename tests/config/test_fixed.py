@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lsc_engine.config import check_text
+from lsc_engine.config.load import check_text
 
 MLP = """
 [data]

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config import DATASETS, Duration, derive, fields, locate, missing_sentence, plan_study
-from lsc_engine.config.datasets import count
+from lsc_engine.config.catalogue import fields
+from lsc_engine.config.datasets import DATASETS, count, locate, missing_sentence
+from lsc_engine.config.derived import derive
+from lsc_engine.config.durations import Duration
+from lsc_engine.config.plan import plan_study
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import UsageError
 from tests.config.mutations import Table, base, write
@@ -215,7 +218,8 @@ def test_every_field_has_help_and_a_kind() -> None:
 def test_no_torch_is_loaded(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from lsc_engine.config import plan_study, derive, list_presets, fields\n"
+        "from lsc_engine.config.load import list_presets\n"
+        "from lsc_engine.config.plan import plan_study\n"
         "from lsc_engine.config.summary import summary\n"
         "import lsc_engine.cli.presets\n"
         "for info in list_presets():\n"

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.config import RunConfig, derive, differences, list_presets, load_preset, plan_study
+from lsc_engine.config.derived import derive
+from lsc_engine.config.load import list_presets, load_preset
+from lsc_engine.config.plan import plan_study
+from lsc_engine.config.schema import RunConfig, differences
 from lsc_engine.errors import UsageError
 from tests.config.mutations import Table, base, write
 

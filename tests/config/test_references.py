@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config import StudyPlan, derive, plan_study
+from lsc_engine.config.derived import derive
+from lsc_engine.config.plan import StudyPlan, plan_study
 from lsc_engine.errors import UsageError
 
 BASE = """

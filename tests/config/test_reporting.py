@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config import check_text, plan_study, top_fields
+from lsc_engine.config.catalogue import top_fields
+from lsc_engine.config.load import check_text
+from lsc_engine.config.plan import plan_study
 
 TRAIN = """
 [data]

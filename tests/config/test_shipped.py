@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.common.settings import flatten
-from lsc_engine.config import StudyPlan, derive, plan_study, shipped_presets
-from lsc_engine.config.load import PresetInfo
+from lsc_engine.config.derived import derive
+from lsc_engine.config.load import PresetInfo, shipped_presets
+from lsc_engine.config.plan import StudyPlan, plan_study
 from lsc_engine.config.schema import RunConfig, acts
 
 FOLDERS = ("lsc-2025", "vector-systems-2025", "etf-2024", "beyond")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import Model
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.model_sizes import model_sizes

@@ -8,7 +8,7 @@ import pytest
 import torch
 from report_studies import lsc
 
-from lsc_engine.config import check_text
+from lsc_engine.config.load import check_text
 from lsc_engine.report.sections.database import NEIGHBOURS, search, smaller
 from lsc_engine.report.sections.novelty import area, flags, roc
 

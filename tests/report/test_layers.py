@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.report.report import PAGE, write_report
 from lsc_engine.report.study_data import collect
 from lsc_engine.runs.folder.writer import RunWriter, create_run

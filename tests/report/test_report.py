@@ -12,7 +12,7 @@ from report_studies import PRESET, call, lsc, make_study, stuck
 from lsc_engine.analysis.claims import judge
 from lsc_engine.analysis.saved_views import SavedView, save_view
 from lsc_engine.analysis.trivial_baseline import TrivialBaseline
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.errors import UsageError
 from lsc_engine.report.constant_answer import constant_loss
 from lsc_engine.report.report import PAGE, write_index, write_report
@@ -259,7 +259,7 @@ def test_trained_study_tells_tries_stages_and_cost(trained: Path, tmp_path: Path
 def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> None:
     import torch
 
-    from lsc_engine.config import RunConfig
+    from lsc_engine.config.schema import RunConfig
     from lsc_engine.heads import build_head
     from lsc_engine.heads.lsc import LscHead
 
@@ -278,7 +278,7 @@ def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> 
 
 
 def test_constant_loss_of_distance_is_found_by_search(trained: Path) -> None:
-    from lsc_engine.config import RunConfig
+    from lsc_engine.config.schema import RunConfig
 
     run = open_run("means/A/seed-0", [trained])
     config = RunConfig.from_toml(run.path / "preset.toml")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config import RunPlan, plan_study
+from lsc_engine.config.plan import RunPlan, plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.checks import missing_prerequisites
 

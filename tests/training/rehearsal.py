@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from pretended import NAME, Everywhere, register, waits
 
-from lsc_engine.config import RunConfig, derive, plan_study
+from lsc_engine.config.derived import derive
+from lsc_engine.config.plan import plan_study
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.context import RunContext

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsc_engine.config import check_text
+from lsc_engine.config.load import check_text
 from lsc_engine.config.schema import Model
 from lsc_engine.data import Batch
 from lsc_engine.heads.cross_entropy import CrossEntropyHead

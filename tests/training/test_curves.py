@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from lsc_engine.config import RunPlan, plan_study, shipped_presets
 from lsc_engine.config.datasets import locate
+from lsc_engine.config.load import shipped_presets
+from lsc_engine.config.plan import RunPlan, plan_study
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.settings import differences, parse, settings_of

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsc_engine.config import RunConfig
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals

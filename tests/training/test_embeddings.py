@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.data import eval_batches, fixed_subset, open_source
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model

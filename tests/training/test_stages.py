@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsc_engine.config import RunConfig
+from lsc_engine.config.schema import RunConfig
 
 from .stages import BASE, After, first, go_on, trained, variant, weights
 
@@ -75,7 +75,7 @@ def test_only_images_of_the_new_classes_are_trained_on(tmp_path: Path) -> None:
 
     file = tmp_path / "s.toml"
     file.write_text(BASE + "[[variants]]\nname = 'x'\nstart_from = 'y'\ndata.first_class = 5\n")
-    from lsc_engine.config import plan_study
+    from lsc_engine.config.plan import plan_study
 
     source = open_source(plan_study(file).runs[0].config.data, split="train")
     batches = Batches(source, 64, 0, subset=images_from_class(source, 5))
@@ -152,7 +152,7 @@ def test_self_supervision_finds_classes_and_its_means_choose_the_vectors(tmp_pat
 
 
 def test_a_fork_changes_the_temperature_or_adds_a_loss_within_classes(ce: Path, tmp_path: Path) -> None:
-    from lsc_engine.config import derive
+    from lsc_engine.config.derived import derive
     from lsc_engine.studies.fork import create_fork, fork_config
 
     root = copy(ce, tmp_path)
@@ -235,7 +235,7 @@ def test_each_goes_on_bit_by_bit(ce: Path, tmp_path: Path, name: str) -> None:
 
 def started(root: Path, *variants: str, name: str) -> Path:
     """The folder of a run that is created and not trained."""
-    from lsc_engine.config import plan_study
+    from lsc_engine.config.plan import plan_study
     from lsc_engine.runs.folder.writer import create_run
 
     file = root / "s.toml"

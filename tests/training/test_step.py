@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsc_engine.config import derive, plan_study
+from lsc_engine.config.derived import derive
+from lsc_engine.config.plan import plan_study
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.registry import LOSSES

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import create_run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from samples import START, fix
 
-from lsc_engine.config import plan_study
+from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 
 PRESET = """

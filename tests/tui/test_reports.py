@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config import list_presets
+from lsc_engine.config.load import list_presets
 from lsc_engine.studies.prepare import write_study
 from lsc_tui.data.filters import Filter
 from lsc_tui.data.reports import ReportReader, made_words

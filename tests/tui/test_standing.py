@@ -35,7 +35,7 @@ def test_it_sums_up_the_verdicts(study: Path) -> None:
 
 def test_nothing_decided_is_open(study: Path, tmp_path: Path) -> None:
     by_variant = {run.variant: run for run in list_runs([study]) if run.seed == 0}
-    from lsc_engine.config import RunConfig
+    from lsc_engine.config.schema import RunConfig
 
     for variant in ("A", "V21"):
         folder = tmp_path / STUDY / variant / "seed-0"

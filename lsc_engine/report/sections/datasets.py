@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lsc_engine.common.formatting import NOTHING, grouped
-from lsc_engine.config import DATASETS, locate, missing_sentence
-from lsc_engine.config.datasets import count, facts_of
+from lsc_engine.config.datasets import DATASETS, count, facts_of, locate, missing_sentence
 from lsc_engine.config.reporting import DatasetsReport
 from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import bullets, md, table

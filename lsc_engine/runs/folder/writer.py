@@ -33,7 +33,7 @@ from lsc_engine.runs.metrics.writer import MetricsLog, format_line
 from lsc_engine.userpaths import user_name
 
 if TYPE_CHECKING:
-    from lsc_engine.config import RunConfig
+    from lsc_engine.config.schema import RunConfig
 
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 16 << 10

@@ -21,7 +21,7 @@ from lsc_engine.textfiles import decoded
 from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.config import Preset
+    from lsc_engine.config.preset import Preset
 
 STUDIES = ".studies"
 
@@ -54,7 +54,7 @@ class Study:
         return self._read()[1]
 
     def _read(self) -> tuple[Preset | None, str | None]:
-        from lsc_engine.config import check_text
+        from lsc_engine.config.load import check_text
 
         try:
             text = decoded(read_bytes(self.preset_path, MAX_TOML))

@@ -18,7 +18,7 @@ from typing import Any
 import tomli_w
 
 from lsc_engine.common.settings import Table, lookup, nested
-from lsc_engine.config import Setting, fields
+from lsc_engine.config.catalogue import Setting, fields
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.expand import draft_variants, raw_variants, sections_of
 from lsc_engine.config.overlay import overlay

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lsc_engine.config import PresetInfo
+from lsc_engine.config.load import PresetInfo
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import Line, clean, day_text, fit, frame, over, pad, rule, wrap
@@ -199,7 +199,7 @@ def _data_words(shelf: Shelf, info: PresetInfo) -> str:
         return f"{clean(info.dataset)}: the form says where it is" if info.dataset else "none"
     if here:
         return f"{info.dataset}: here"
-    from lsc_engine.config import missing_sentence
+    from lsc_engine.config.datasets import missing_sentence
 
     return clean(missing_sentence(info.dataset).partition(": ")[2]) + "; or choose spectrum"
 

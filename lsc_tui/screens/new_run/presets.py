@@ -14,9 +14,9 @@ from typing import Any
 
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.toml import read_toml
-from lsc_engine.config import DATASETS, PresetInfo, locate
+from lsc_engine.config.datasets import DATASETS, locate
 from lsc_engine.config.expand import raw_variants
-from lsc_engine.config.load import own_folder
+from lsc_engine.config.load import PresetInfo, own_folder
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import made_words

@@ -11,7 +11,7 @@ from textual.suggester import SuggestFromList
 from textual.timer import Timer
 
 from lsc_engine.common.toml import read_toml
-from lsc_engine.config import PresetInfo, list_presets
+from lsc_engine.config.load import PresetInfo, list_presets
 from lsc_engine.errors import LscError, UsageError
 from lsc_tui.lines import Line, clean, ends, fit, frame, pad, rule, wrap
 from lsc_tui.screens.base import LscScreen
