@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.errors import LscError, UsageError, did_you_mean
 
 NAMES = {
@@ -148,7 +149,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", " ")
+        return grouped(value)
     return f"{value:.3g}"
 
 

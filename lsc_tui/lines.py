@@ -182,23 +182,6 @@ def loss_text(value: float | None, kind: str = "") -> str:
     return text + kind
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share from 0 to 1 as a number of per cent without sign, `-` where there is none."""
-    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
-
-
-def clock(seconds: float | None) -> str:
-    """`16:49` under an hour, then `9h12`, then `4d03`; `-` where unknown."""
-    if seconds is None or not math.isfinite(seconds) or seconds < 0:
-        return "-"
-    s = round(seconds)
-    if s < 3600:
-        return f"{s // 60}:{s % 60:02d}"
-    if s < 86400 * 2:
-        return f"{s // 3600}h{s % 3600 // 60:02d}"
-    return f"{min(s // 86400, 9999)}d{s % 86400 // 3600:02d}"
-
-
 def ago(seconds: float | None) -> str:
     """`41 s`, `14m`, `3h`, `5d`."""
     if seconds is None or not math.isfinite(seconds):
@@ -226,11 +209,6 @@ def size_text(count: float | None) -> str:
         if count >= limit:
             return f"{count / limit:.{0 if count >= 10 * limit else 1}f} {unit}"
     return f"{count:.0f} B"
-
-
-def thousands(value: float | None) -> str:
-    """`149 888`: whole numbers in groups of three."""
-    return "-" if value is None or not math.isfinite(value) else f"{round(value):,}".replace(",", " ")
 
 
 def day_text(when: float) -> str:

@@ -13,8 +13,9 @@ from lsc_engine.analysis.levels import LevelResult
 from lsc_engine.analysis.verdict import to_json, verdicts
 from lsc_engine.charts.chart import to_text
 from lsc_engine.charts.series import Series, View
-from lsc_engine.cli.output import chart_mode, percent, printable, table, value
+from lsc_engine.cli.output import chart_mode, printable, table, value
 from lsc_engine.cli.runs import run_row
+from lsc_engine.common.formatting import percent
 from lsc_engine.runs.read.run import Run, short_ids
 from lsc_engine.runs.read.studies import tries_beside
 

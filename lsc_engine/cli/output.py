@@ -138,13 +138,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -
 def value(number: float | None, digits: int = 4) -> str:
     """A metric's value in few characters; `-` for None."""
     return "-" if number is None else f"{number:.{digits}g}"
-
-
-def percent(number: float | None) -> str:
-    """A share in per cent with one decimal; `-` for None."""
-    return "-" if number is None else f"{100 * number:.1f}"
-
-
-def count(number: float | None) -> str:
-    """A whole number in groups of three digits, 149 888; `-` for None."""
-    return "-" if number is None else f"{number:,.0f}".replace(",", " ")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc_engine.cli.options import DataDir, Json, Plugins, Preset, Seeds, Sets, StudyName, Sweeps, Variants, load_plan
+from lsc_engine.common.formatting import grouped, size
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.userpaths import user_path
 
@@ -226,19 +227,19 @@ def _size(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) -> 
     from lsc_engine.heads.model_sizes import model_sizes
 
     channels, pixels, classes = row["channels"], row["image_size"], row["classes"]
-    size = model_sizes(config, channels=channels, size=pixels, dim=row["n"], classes=classes, teacher=teacher)
+    sizes = model_sizes(config, channels=channels, size=pixels, dim=row["n"], classes=classes, teacher=teacher)
     # A class layer on an embedding of this width would add this many weights and biases.
-    layer = (size["dim"] + 1) * row["classes"]
+    layer = (sizes["dim"] + 1) * row["classes"]
     return {
-        "n": size["dim"],
-        "embedding_bytes": 4 * size["dim"],
-        "parameters": size["parameters"],
-        "head_parameters": size["head_parameters"],
-        "fixed_parameters": size["fixed_parameters"],
-        "optimizer_bytes": size["optimizer_bytes"],
-        "teacher_bytes": size["teacher_bytes"],
+        "n": sizes["dim"],
+        "embedding_bytes": 4 * sizes["dim"],
+        "parameters": sizes["parameters"],
+        "head_parameters": sizes["head_parameters"],
+        "fixed_parameters": sizes["fixed_parameters"],
+        "optimizer_bytes": sizes["optimizer_bytes"],
+        "teacher_bytes": sizes["teacher_bytes"],
         "class_layer_parameters": layer,
-        "memory_bytes": size["memory_bytes"] + row["table_bytes"],
+        "memory_bytes": sizes["memory_bytes"] + row["table_bytes"],
         **_vector_file(config.system or "", row),
     }
 
@@ -330,16 +331,16 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
         return lines
     about = "" if row["images_counted"] else "about "
     lines |= {
-        "images": f"{about}{_grouped(row['images'])}, {row['image_size']} px",
-        "validation": _grouped(row["val_images"]) if row["val_images"] else "none",
-        "classes": _grouped(row["classes"]),
+        "images": f"{about}{grouped(row['images'])}, {row['image_size']} px",
+        "validation": grouped(row["val_images"]) if row["val_images"] else "none",
+        "classes": grouped(row["classes"]),
         "target": row["system"] or row["method"],
         "loss": f"{row['loss']} ({row['loss_kind']}){' + ' + row['within'] if row['within'] else ''}",
-        "n": _grouped(row["n"]),
+        "n": grouped(row["n"]),
     }
     if row["system"]:
         lines["order"] = row["order"]
-        lines |= {"vectors": f"{_grouped(row['count'])}, {_share(row['in_use'])} used"}
+        lines |= {"vectors": f"{grouped(row['count'])}, {_share(row['in_use'])} used"}
         if row["max_cosine"] is not None:
             lines |= {
                 "largest cosine": f"{row['max_cosine']:.4f}",
@@ -349,34 +350,30 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
         if row["near_in_use"]:
             lines["classes so near"] = _range(row["near_in_use"])
         if row["table_bytes"]:
-            lines["table in memory"] = _bytes(row["table_bytes"])
+            lines["table in memory"] = size(row["table_bytes"])
         if row.get("table_sha256"):
             lines["vector file"] = f"sha256 {row['table_sha256'][:16]}"
     if row["first_class"]:
-        lines["trained from class"] = _grouped(row["first_class"])
+        lines["trained from class"] = grouped(row["first_class"])
     lines |= {words: row[key] for key, words in TAKEN.items() if row[key]}
     if row["teacher_bytes"]:
-        lines["teacher in memory"] = _bytes(row["teacher_bytes"])
+        lines["teacher in memory"] = size(row["teacher_bytes"])
     if row["bottleneck"]:
-        lines["bottleneck"] = _grouped(row["bottleneck"])
+        lines["bottleneck"] = grouped(row["bottleneck"])
     if row["fixed_parameters"]:
-        lines["fixed weights"] = _grouped(row["fixed_parameters"])
+        lines["fixed weights"] = grouped(row["fixed_parameters"])
     return lines | {
-        "parameters": _grouped(row["parameters"] + row["head_parameters"]),
-        "class layer": _grouped(row["head_parameters"]),
-        "CE would add": _grouped(row["class_layer_parameters"]),
-        "optimizer state": _bytes(row["optimizer_bytes"]),
-        "memory about": _bytes(row["memory_bytes"]),
-        "embedding": _bytes(row["embedding_bytes"]),
-        "steps an epoch": _grouped(row["steps_per_epoch"]),
-        "steps": _grouped(row["total_steps"]),
-        "warm-up steps": _grouped(row["warmup_steps"]),
-        "evaluated every": f"{_grouped(row['eval_every_steps'])} steps",
+        "parameters": grouped(row["parameters"] + row["head_parameters"]),
+        "class layer": grouped(row["head_parameters"]),
+        "CE would add": grouped(row["class_layer_parameters"]),
+        "optimizer state": size(row["optimizer_bytes"]),
+        "memory about": size(row["memory_bytes"]),
+        "embedding": size(row["embedding_bytes"]),
+        "steps an epoch": grouped(row["steps_per_epoch"]),
+        "steps": grouped(row["total_steps"]),
+        "warm-up steps": grouped(row["warmup_steps"]),
+        "evaluated every": f"{grouped(row['eval_every_steps'])} steps",
     }
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
 
 
 def _share(share: float) -> str:
@@ -384,13 +381,5 @@ def _share(share: float) -> str:
 
 
 def _range(pair: list[float]) -> str:
-    low, high = (f"{x:.3g}" if x < 1000 else _grouped(round(x)) for x in pair)
+    low, high = (f"{x:.3g}" if x < 1000 else grouped(round(x)) for x in pair)
     return low if low == high else f"{low} to {high}"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

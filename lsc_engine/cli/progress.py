@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
 from lsc_engine.cli.output import message, printable, write_stderr
+from lsc_engine.common.formatting import clock
 from lsc_engine.streams import is_terminal
 
 
@@ -98,12 +99,6 @@ class Bars:
         if eta is not None and step < total:
             parts.append(f"ETA {clock(eta)}")
         self._progress.update(self._tasks[name], total=total, completed=step, metrics="  ".join(parts), refresh=True)
-
-
-def clock(seconds: float) -> str:
-    """minutes:seconds under an hour, else 9h12."""
-    whole = round(seconds)
-    return f"{whole // 60}:{whole % 60:02d}" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}"
 
 
 def display() -> Bars | Lines:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc_engine.cli.options import Json, ManyRuns, OneRun, RunsDirs
-from lsc_engine.cli.output import chart_mode, count, message, percent, print_json, printable, table, value
+from lsc_engine.cli.output import chart_mode, message, print_json, printable, table, value
+from lsc_engine.common.formatting import grouped, percent
 from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _cells(row: dict[str, Any], loss_kind: str) -> list[str]:
     metrics = row["metrics"]
     loss = metrics.get("train/loss")
     return [
-        row["short"], row["state"], row["id"], count(row["step"]), count(row["total_steps"]),
+        row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"]),
         "-" if loss is None else f"{loss:.4g}{loss_kind}",
         percent(metrics.get("train/accuracy")), percent(metrics.get("val/accuracy")),
         " ".join(part for part in (row["host"], row["device"]) if part), " ".join(row["tags"]),
@@ -169,7 +170,7 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
     from lsc_engine.runs.settings import settings_of
 
     status, parent = run.status(), run.source.get("parent")
-    done = f"step {count(status.step)} of {count(status.total_steps)}"
+    done = f"step {grouped(status.step)} of {grouped(status.total_steps)}"
     lines = [f"{run.id}   {row['short']}", f"  state       {status.shown_state}, {done}, attempt {status.attempt}"]
     facts = {
         "message": status.news,

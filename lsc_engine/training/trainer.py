@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import mode_by_umask
 from lsc_engine.config.schema import Lsc, Sgd
 from lsc_engine.config.tuning import lower_is_better
@@ -464,7 +465,7 @@ def resilient_batches(trainer: Trainer) -> Iterator[Batch[Tensor]]:
 def formatted_metric(name: str, value: float) -> str:
     """A metric for the log: "loss 0.1401", "val/accuracy 93.2%", "21 388 img/s"."""
     if name == "speed/images_per_second":
-        return f"{value:,.0f} img/s".replace(",", " ")
+        return f"{grouped(value)} img/s"
     if "accuracy" in name or "inside" in name or "data_wait" in name:
         return f"{name} {100 * value:.1f}%"
     return f"{name.removeprefix('train/') if name == 'train/loss' else name} {value:.4g}"

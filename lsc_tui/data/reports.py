@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.layout import NAME, stays_inside
 from lsc_engine.runs.read.studies import STUDIES
 from lsc_engine.textfiles import decoded
-from lsc_tui.lines import thousands
 
 PAGE = "report.md"
 MOST_REPORTS = 300
@@ -79,7 +79,7 @@ def _listed(value: Any, after: str = "") -> str:
     if not isinstance(value, list) or not value:
         return ""
     whole = all(isinstance(v, int) for v in value)
-    return (", ".join(map(thousands, value)) if whole else " ".join(map(str, value))) + after
+    return (", ".join(map(grouped, value)) if whole else " ".join(map(str, value))) + after
 
 
 class ReportReader:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsc_engine.charts.series import Series
+from lsc_engine.common.formatting import grouped
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind
@@ -324,7 +325,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, float):
         return float_text(value)
     if isinstance(value, int) and abs(value) >= 10_000:
-        return f"{value:,}".replace(",", " ")
+        return grouped(value)
     return " ".join(value_text(v) for v in value) if isinstance(value, list) else str(value)
 
 

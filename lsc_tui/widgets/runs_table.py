@@ -9,25 +9,10 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from lsc_engine.common.formatting import clock, grouped, percent
 from lsc_tui.data.reports import KINDS, Report
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, gpu_number, setting
-from lsc_tui.lines import (
-    STATES,
-    Line,
-    clean,
-    clock,
-    day_text,
-    fit,
-    fit_ends,
-    frame,
-    loss_text,
-    over,
-    pad,
-    percent,
-    thousands,
-    trend,
-    width_of,
-)
+from lsc_tui.lines import STATES, Line, clean, day_text, fit, fit_ends, frame, loss_text, over, pad, trend, width_of
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.runs_rows import Row
 
@@ -115,7 +100,7 @@ def run_line(
             (fit(loss_text(_mean([v.best_loss for v in row.views])), 8, ">"), "dim"),
             (fit(percent(_mean([v.last(accuracy) for v in row.views])), 7, ">"), ""),
             (fit(percent(_mean([v.best(accuracy) for v in row.views])), 7, ">"), "dim"),
-            (fit(thousands(_mean([v.speed for v in row.views])), 8, ">"), ""),
+            (fit(grouped(_mean([v.speed for v in row.views])), 8, ">"), ""),
             ("  ", ""),
         ]
     else:

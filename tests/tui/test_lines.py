@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from lsc_engine.common.formatting import clock
 from lsc_engine.runs.read.run import list_runs
 from lsc_tui.data.filters import Filter, completions
 from lsc_tui.data.hardware import Sampler
@@ -24,7 +25,6 @@ from lsc_tui.lines import (
     ascii_twin,
     bar,
     clean,
-    clock,
     ends,
     fit,
     frame,

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.compare import Row
+from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import UnreadableError, read_toml
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.vectors.registry import facts
 from lsc_tui.data.run_view import value_text
-from lsc_tui.lines import loss_text, thousands
+from lsc_tui.lines import loss_text
 
 _MOST_TRIES = 200
 
@@ -89,7 +90,7 @@ def near_text(near: tuple[float, float] | None) -> str:
     """`56`, `0.0-4.7`, `-`."""
     if near is None:
         return "-"
-    low, high = (thousands(x) if x >= 10 else f"{x:.1f}" for x in near)
+    low, high = (grouped(x) if x >= 10 else f"{x:.1f}" for x in near)
     return low if low == high else f"{low}-{high}"
 
 

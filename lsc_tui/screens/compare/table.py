@@ -8,8 +8,9 @@ from typing import Any
 
 from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, UNCOMPILED, Row
 from lsc_engine.analysis.levels import LevelResult, is_loss
+from lsc_engine.common.formatting import percent
 from lsc_tui.data.run_view import LETTERS, LOSS, value_text
-from lsc_tui.lines import Line, clean, ends, fit, fit_ends, loss_text, over, pad, percent, width_of
+from lsc_tui.lines import Line, clean, ends, fit, fit_ends, loss_text, over, pad, width_of
 from lsc_tui.screens.compare.comparison import (
     Compared,
     at_text,

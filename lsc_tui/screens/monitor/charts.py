@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.charts.scales import short
 from lsc_engine.charts.series import Series, readout
+from lsc_engine.common.formatting import grouped
 from lsc_engine.runs.metrics.columns import FIXED
 from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, setting
-from lsc_tui.lines import Line, clean, fit, loss_text, thousands
+from lsc_tui.lines import Line, clean, fit, loss_text
 from lsc_tui.widgets.chart import UNITS, Chart
 from lsc_tui.widgets.series import curve_series, loss_word, missing_words, parent_key, whole_x
 
@@ -154,7 +155,7 @@ class MonitorCharts(_Base):
                 words.append(f"smooth {look.smoothing:g}".replace("0.", ".") + (", raw dim" if self.wide else ""))
         elif name == ACCURACY:
             count = setting(view.config, "eval.images")
-            images = f", {thousands(count)} fixed images" if isinstance(count, int) else ""
+            images = f", {grouped(count)} fixed images" if isinstance(count, int) else ""
             words = [f"{name} %", f"eval mode{images}"] if self.wide else ["accuracy %"]
         else:
             found = _ONE_OF_MANY.match(name) if len(family) > 1 else None

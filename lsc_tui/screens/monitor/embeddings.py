@@ -11,11 +11,12 @@ import numpy as np
 
 from lsc_engine.charts.canvas import Mode, Rows
 from lsc_engine.charts.scatter import Camera
+from lsc_engine.common.formatting import grouped, percent
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot
 from lsc_engine.runs.read.embeddings_chart import class_colours, kind_of, snapshot_rows
 from lsc_tui.data.embedding_history import EmbeddingHistory
 from lsc_tui.data.run_view import RunView, setting
-from lsc_tui.lines import Line, clean, fit, frame, over, pad, percent, rule, thousands, wrap
+from lsc_tui.lines import Line, clean, fit, frame, over, pad, rule, wrap
 from lsc_tui.widgets.chart import style_name
 
 TURN, TILT, NEARER = 15.0, 10.0, 1.5
@@ -73,7 +74,7 @@ def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
     if not view.status.active and view.state != "queued":
         classes, n = setting(view.config, "data.classes"), setting(view.config, "model.dim")
         if wanted == "auto" and isinstance(classes, int) and classes > 10_000 and isinstance(n, int) and n > 3:
-            return [f"none kept: the angles of {thousands(classes)} classes are looked at only when asked for", on]
+            return [f"none kept: the angles of {grouped(classes)} classes are looked at only when asked for", on]
         return ["none kept: no evaluation came to its end, or the method has no centres"]
     every = setting(view.config, "eval.every")
     return ["none yet: they are kept at each evaluation", f"eval.every = {every}" if isinstance(every, str) else ""]
@@ -109,7 +110,7 @@ def _cut(shot: Points) -> str:
     """How many of the classes are shown, where these are not all."""
     if shot.classes <= np.union1d(shot.label, shot.centre_label).size:
         return ""
-    return f"{np.unique(shot.label).size} of {thousands(shot.classes)} classes are shown"
+    return f"{np.unique(shot.label).size} of {grouped(shot.classes)} classes are shown"
 
 
 def as_lines(rows: Rows) -> list[Line]:
@@ -237,4 +238,4 @@ def _angles_foot(shot: Angles) -> list[str]:
     if shot.min_angle is not None:
         words.append(f"inside: closer than half of {shot.min_angle:.1f}°")
     words.append("wrong: closer to another centre")
-    return [*words, f"{shot.images} images, {thousands(shot.classes)} classes, n = {shot.n}"]
+    return [*words, f"{shot.images} images, {grouped(shot.classes)} classes, n = {shot.n}"]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
+from lsc_engine.common.formatting import clock, grouped
 from lsc_engine.errors import LscError
 from lsc_tui.data.run_view import (
     ACCURACY,
@@ -28,7 +29,6 @@ from lsc_tui.lines import (
     ago,
     bar,
     clean,
-    clock,
     ends,
     fit,
     frame,
@@ -36,7 +36,6 @@ from lsc_tui.lines import (
     pad,
     rule,
     size_text,
-    thousands,
     time_of_day,
     width_of,
     wrap,
@@ -53,7 +52,7 @@ def _study_and_run(view: RunView) -> str:
 def _pace(view: RunView) -> str:
     """Speed and ETA, or how long it took."""
     speed = finite(view.speed)
-    images = f"{thousands(speed)} img/s   " if speed is not None and view.state in ("running", "stopping") else ""
+    images = f"{grouped(speed)} img/s   " if speed is not None and view.state in ("running", "stopping") else ""
     if view.status.active and view.state != "stalled":
         return f"{images}ETA {clock(view.status.eta)}"
     return f"took {clock(view.status.seconds)}" if view.status.seconds else ""
@@ -66,7 +65,7 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     status = view.status
     epoch, total = status.epoch, view.epochs
     epochs = f"epoch {epoch:.1f} of {_epochs(total)}" if epoch is not None and total else ""
-    steps = f"step {thousands(status.step)} of {thousands(status.total_steps)}" if status.total_steps else ""
+    steps = f"step {grouped(status.step)} of {grouped(status.total_steps)}" if status.total_steps else ""
     name = f"{' ' if wide else ''}{glyph} {fit(view.state, 9)} "
     left: Line = [(name, f"state-{view.state}"), (_study_and_run(view), "bold")]
     if wide:
@@ -307,7 +306,7 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
         return value_text(setting(c, name))
 
     classes = setting(c, "data.classes")
-    count = thousands(classes) if isinstance(classes, int) else ""
+    count = grouped(classes) if isinstance(classes, int) else ""
     lsc = setting(c, "target.method") != "ce"
     layers = setting(c, "model.etf_layers")
     fixed = "" if layers is None else f", ETF {get('model.etf_layers')} {get('model.etf_frame')}"
@@ -354,7 +353,7 @@ def events_panel(
     below = _embedding_lines(view)
     if curves is not None and curves.checkpoints:
         step, _, size = curves.checkpoints[-1]
-        below.append(f"checkpoints {len(curves.checkpoints)}, newest step {thousands(step)}, {size_text(size)}")
+        below.append(f"checkpoints {len(curves.checkpoints)}, newest step {grouped(step)}, {size_text(size)}")
     body: list[Line] = []
     if view.status.message and view.state not in _TOLD:
         body += [[(f" {line}", "warn")] for line in wrap(clean(view.status.message), inner)[:2]]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from lsc_engine.common.formatting import grouped
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import Store
-from lsc_tui.lines import Line, clean, day_text, fit, frame, pad, rule, size_text, thousands, wrap
+from lsc_tui.lines import Line, clean, day_text, fit, frame, pad, rule, size_text, wrap
 from lsc_tui.screens.new_run.form import Form
 from lsc_tui.screens.new_run.presets import short_clock, speed_like
 from lsc_tui.services.form_check import Outcome
@@ -41,9 +42,9 @@ class Facts:
             return [("", "what follows comes when no ✗ is left" if self.outcome else "checking …")]
         if got.get("n") is not None:
             least = self.form.given("model.dim", name) in (None, "min") and got.get("system")
-            out.append(("n", f"{thousands(got['n'])}{', smallest possible' if least else ''}"))
+            out.append(("n", f"{grouped(got['n'])}{', smallest possible' if least else ''}"))
         if got.get("system"):
-            out.append(("vectors", f"{thousands(got['count'])}, {share(got['in_use'])} used"))
+            out.append(("vectors", f"{grouped(got['count'])}, {share(got['in_use'])} used"))
             if got.get("min_angle_deg") is not None:
                 near = got.get("near_in_use")
                 per = f", {near_words(near)} near" if near else ""
@@ -72,9 +73,9 @@ class Facts:
         if got.get("total_steps") is None:
             return []
         about = "" if got["images_counted"] else "about "
-        warm = f"{thousands(got['warmup_steps'])} steps" if got["warmup_steps"] else "none"
+        warm = f"{grouped(got['warmup_steps'])} steps" if got["warmup_steps"] else "none"
         per = got["steps_per_epoch"]
-        return [("steps", f"{about}{thousands(got['total_steps'])}, {thousands(per)} an epoch"), ("warmup", warm)]
+        return [("steps", f"{about}{grouped(got['total_steps'])}, {grouped(per)} an epoch"), ("warmup", warm)]
 
     # --- the whole form -----------------------------------------------------------------------------------------
 
@@ -212,7 +213,7 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
     if not got:
         return {}
     out = {"system": _system_cell(clean(got.get("system") or got.get("method") or "-")),
-           "n": (thousands(got["n"]) if got.get("n") is not None else "?") + ("*" if mark == "*" else "")}  # fmt: skip
+           "n": (grouped(got["n"]) if got.get("n") is not None else "?") + ("*" if mark == "*" else "")}  # fmt: skip
     if got.get("system"):
         out["vectors"] = short(got["count"])
         out["in use"] = share(got["in_use"])
@@ -243,7 +244,7 @@ def _system_cell(name: str) -> str:
 
 def short(number: float) -> str:
     """A whole number in eight cells."""
-    text = thousands(number)
+    text = grouped(number)
     for limit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
         if len(text) > CELL - 1 and number >= limit:
             return f"{number / limit:.1f} {letter}"
@@ -257,7 +258,7 @@ def share(value: float) -> str:
 
 def near_words(pair: list[float]) -> str:
     """`243`, `0.0 to 4.7`."""
-    low, high = (thousands(x) if x >= 10 else f"{x:.1f}" for x in pair)
+    low, high = (grouped(x) if x >= 10 else f"{x:.1f}" for x in pair)
     return low if low == high else f"{low}-{high}"
 
 

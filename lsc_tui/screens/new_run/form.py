@@ -17,6 +17,7 @@ from typing import Any
 
 import tomli_w
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.common.settings import Table, lookup, nested
 from lsc_engine.config.catalogue import Setting, fields
 from lsc_engine.config.durations import Duration
@@ -337,7 +338,7 @@ def value_words(value: Any) -> str:
         short = float_text(value)
         return short if float(short) == value else repr(value)
     if isinstance(value, int):
-        return f"{value:,}".replace(",", " ") if abs(value) >= 10_000 else str(value)
+        return grouped(value) if abs(value) >= 10_000 else str(value)
     if isinstance(value, dict):
         return ", ".join(f"{k} = {value_words(v)}" for k, v in value.items()) or "none"
     if isinstance(value, list | tuple):

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.formatting import clock
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.toml import read_toml
 from lsc_engine.config.datasets import DATASETS, locate
@@ -21,7 +22,7 @@ from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import made_words
 from lsc_tui.data.run_view import RunView, setting
-from lsc_tui.lines import clean, clock
+from lsc_tui.lines import clean
 
 # What stands behind the name of a folder of presets.
 PAPERS = {

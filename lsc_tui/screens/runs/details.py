@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lsc_engine.common.formatting import clock, grouped
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import Gpu, RunView, Store, baseline_of, differing, setting, settings_of, value_text
-from lsc_tui.lines import (
-    STATES,
-    Line,
-    ago,
-    bar,
-    clean,
-    clock,
-    day_text,
-    fit,
-    frame,
-    size_text,
-    thousands,
-    wrap,
-)
+from lsc_tui.lines import STATES, Line, ago, bar, clean, day_text, fit, frame, size_text, wrap
 
 
 def gpu_lines(store: Store, width: int) -> list[Line]:
@@ -92,9 +80,9 @@ def _state(view: RunView, now: float) -> list[Line]:
     took = f" {ago(status.seconds)}" if status.seconds else ""
     attempt = f", attempt {status.attempt}" + (" (resumed)" if status.attempt > 1 else "") if status.attempt else ""
     out: list[Line] = [[(f"{glyph} {view.state}", f"state-{view.state}"), (f"{took}{attempt}", "")]]
-    total = f" of {thousands(status.total_steps)}" if status.total_steps else ""
+    total = f" of {grouped(status.total_steps)}" if status.total_steps else ""
     eta = f"   ETA {clock(status.eta)}" if status.active and status.eta is not None else ""
-    out.append([(f"step {thousands(status.step)}{total}{eta}", "")])
+    out.append([(f"step {grouped(status.step)}{total}{eta}", "")])
     if status.news:
         out += [[(line, "warn")] for line in wrap(clean(status.news), 41)[:4]]
     return out
@@ -138,7 +126,7 @@ def _folder(store: Store, view: RunView, width: int, now: float, place: Callable
     curves = store.curves.get(view.key)
     if curves is not None and curves.checkpoints:
         step, when, size = curves.checkpoints[-1]
-        rows.append(("checkpoint", f"{ago(now - when)} ago, step {thousands(step)}, {size_text(size)}"))
+        rows.append(("checkpoint", f"{ago(now - when)} ago, step {grouped(step)}, {size_text(size)}"))
     commit = setting(view.source, "code.commit")
     if isinstance(commit, str) and commit:
         rows.append(("code", commit[:7] + (", changed" if setting(view.source, "code.dirty") else ", clean")))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from lsc_engine.common.formatting import grouped
 from lsc_engine.common.numbers import parse_count
 from lsc_engine.errors import UsageError
 from lsc_engine.vectors.base import VectorSystem
@@ -43,8 +44,7 @@ class Limits:
     def shown(self, field: str) -> str:
         """A field as it is written when nobody types in it."""
         if field in ("classes", "most"):
-            value = getattr(self, field)
-            return f"{value:,}".replace(",", " ")
+            return grouped(getattr(self, field))
         if field == "bytes":
             return f"{self.bytes} {BYTES[str(self.bytes)]}"
         return f"{self.cosine:g}" if field == "cosine" else self.loss
@@ -169,7 +169,7 @@ def none_within(rows: Sequence[Row], limits: Limits) -> str:
     if not rows or any(not row.outside for row in rows):
         return ""
     best = min(rows, key=lambda r: (r.known.max_cosine, r.n))
-    classes = f"{limits.classes:,}".replace(",", " ")
+    classes = grouped(limits.classes)
     far = best.known.max_cosine <= limits.cosine + 1e-12
     n = f" and n <= {limits.most}" if far else ""
     return (
