@@ -1,7 +1,7 @@
 """What `lsc-engine doctor` finds out about this machine.
 
-Whatever may hang (importing torch on a broken driver, a dead network disk, a bus that does not answer) is asked in
-another process or thread and given up after a while. Loads no torch here.
+Whatever may hang (importing torch on a broken driver, a dead network disk, a bus that does not answer) runs in another
+process or thread and is abandoned after a while. Loads no torch here.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ print(json.dumps({"version": torch.__version__, "built_for": torch.version.cuda,
 _NVML_PROBE = """
 import json, pynvml as n
 def text(x): return x.decode() if isinstance(x, bytes) else x
-def asked(ask):
-    try: return ask()
+def attempt(query):
+    try: return query()
     except n.NVMLError: return None
 n.nvmlInit()
 gpus = []
 for i in range(n.nvmlDeviceGetCount()):
     h = n.nvmlDeviceGetHandleByIndex(i)
-    memory = asked(lambda: n.nvmlDeviceGetMemoryInfo(h))
-    busy = asked(lambda: len(n.nvmlDeviceGetComputeRunningProcesses(h)))
+    memory = attempt(lambda: n.nvmlDeviceGetMemoryInfo(h))
+    busy = attempt(lambda: len(n.nvmlDeviceGetComputeRunningProcesses(h)))
     gpus.append({"index": i, "name": text(n.nvmlDeviceGetName(h)), "uuid": text(n.nvmlDeviceGetUUID(h)),
                  "memory": memory and memory.total, "used": memory and memory.used, "processes": busy})
 print(json.dumps({"driver": text(n.nvmlSystemGetDriverVersion()), "gpus": gpus}))
@@ -241,7 +241,7 @@ def _under_user_manager() -> bool:
 
 
 def _output(command: list[str]) -> str | None:
-    """What `command` prints, or None where it is missing, fails or does not answer."""
+    """What `command` prints, or None if it is missing, fails or does not answer."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, stdin=subprocess.DEVNULL

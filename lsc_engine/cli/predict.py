@@ -142,10 +142,10 @@ def predict(
         raise UsageError("name image files, or a data set by --dataset or --split, one of both")
     if split is not None:
         _check_split(split)
-    given = [user_path(one) for one in images or ()]
-    nothing = [f"IMAGE {file}: {why}" for file in given if (why := absent(file)) is not None]
-    if given and len(nothing) == len(given):
-        raise UsageError(*nothing)
+    files = [user_path(one) for one in images or ()]
+    missing = [f"IMAGE {file}: {why}" for file in files if (why := absent(file)) is not None]
+    if files and len(missing) == len(files):
+        raise UsageError(*missing)
     file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
     from lsc_engine.training.inference import (
         DataSelection,
@@ -156,8 +156,8 @@ def predict(
     )
 
     trained = _open(found, device, data_dir, at, plugin)
-    if given:
-        paths, left = image_paths(given)
+    if files:
+        paths, left = image_paths(files)
         pictures = LabelledImages(paths, paths=paths, failed=tuple((str(path), why) for path, why in left))
     else:
         pictures = open_labelled_images(trained, DataSelection(dataset, split, path, classes), data_dir)
@@ -182,7 +182,7 @@ def _check_split(split: str) -> None:
 
 
 def _new_file(file: Path, force: bool, endings: tuple[str, ...] = _ENDINGS) -> Path:
-    """A file to write. UsageError where it has another ending or is there already, or its folder is not."""
+    """A file to write. UsageError if it has another ending or exists, or its folder does not."""
     if file.suffix not in endings:
         raise UsageError(f"{file}: the name ends in {' or '.join(endings)}")
     if (why := absent(file.parent)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +51,7 @@ def presets(
     words = filter.lower()
     listed = [i for i in list_presets() if words in f"{i.name} {i.title} {i.claim} {i.source} {i.dataset}".lower()]
     if json:
-        print_json([_listed(info, data_dir) for info in listed])
+        print_json([_row(info, data_dir) for info in listed])
         return
     if not listed:
         message(f'no preset matches "{filter}"' if filter else "no presets found")
@@ -115,23 +116,14 @@ def new(
         message(f"{file} written; check it with: lsc-engine check {file}")
 
 
-def _listed(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
-    return {
-        "name": info.name,
-        "title": info.title,
-        "source": info.source,
-        "claim": info.claim,
-        "dataset": info.dataset,
-        "kind": info.kind,
-        "data_found": _at_hand(info, data_dir),
-        "minutes": info.minutes,
-        "own": info.own,
-        "path": str(info.path),
-        "fault": info.fault or None,
-    }
+def _row(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
+    """A preset as `presets --json` has it."""
+    names = ("name", "title", "source", "claim", "dataset", "kind", "minutes", "own")
+    row = {name: getattr(info, name) for name in names}
+    return row | {"data_found": _data_found(info, data_dir), "path": str(info.path), "fault": info.fault or None}
 
 
-def _at_hand(info: PresetInfo, data_dir: Path | None) -> bool | None:
+def _data_found(info: PresetInfo, data_dir: Path | None) -> bool | None:
     from lsc_engine.config.datasets import DATASETS, locate
 
     # Only the preset says where a folder is; `check` looks there.
@@ -145,38 +137,36 @@ def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
 
     out = console()
     heading = ""
-    for own in (False, True):
-        for info in (info for info in listed if info.own == own):
-            group = "your own" if own else PAPERS.get(info.folder, info.folder)
-            if group != heading:
-                heading = group
-                out.print(printable(f"{group}" if own else f"{group}, {info.folder}/"), style="bold underline")
-            data = f"{info.dataset}{' (not found here)' if _at_hand(info, data_dir) is False else ''}"
-            took = f"time    {info.minutes:g} minutes of one CPU core, measured" if info.minutes else ""
-            lines = [info.title, f"claim   {info.claim}", f"source  {info.source}", f"data    {data}", took]
-            lines = [f"fault   {info.fault}"] if info.fault else [x for x in lines if x and not x.endswith("  ")]
-            out.print(printable(info.name), style="bold", markup=False)
-            for line in lines:
-                out.print(printable(f"    {line}"), markup=False)
+    for info in sorted(listed, key=lambda info: info.own):
+        shipped = f"{PAPERS.get(info.folder, info.folder)}, {info.folder}/" if info.folder else ""
+        group = "your own" if info.own else shipped
+        if group != heading:
+            heading = group
+            out.print(printable(group), style="bold underline")
+        out.print(printable(info.name), style="bold")
+        facts = {"claim": info.claim, "source": info.source, "data": info.dataset}
+        if _data_found(info, data_dir) is False:
+            facts["data"] += " (not found here)"
+        if info.minutes:
+            facts["time"] = f"{info.minutes:g} minutes of one CPU core, measured"
+        lines = [info.title, *(f"{key:7} {text}" for key, text in facts.items() if text)]
+        for line in [f"fault   {info.fault}"] if info.fault else filter(None, lines):
+            out.print(printable(f"    {line}"))
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
 
 
 def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
-    from lsc_engine.config.notes import known_shortfall
-    from lsc_engine.config.summary import summary
-
+    """What `check --json` prints."""
     preset = plan.preset
-    variants: dict[str, dict[str, Any]] = {}
+    configs: dict[str, RunConfig] = {}
     for run in plan.runs:
-        if run.config.variant in variants:
-            continue
-        row = {"label": run.config.label, "needs": list(preset.variant(run.config.variant).needs)}
-        row |= summary(run.config, data_dir)
-        row["notes"] = _notes(run.config, data_dir)
-        if (short := known_shortfall(run.config.data, data_dir)) is not None:
-            row["missing"] = [*row["missing"], short]
-        if row.get("classes"):
-            row |= _size(run.config, row, _teacher(run.config, plan))
-        variants[run.config.variant] = row
+        configs.setdefault(run.config.variant, run.config)
+    variants = {
+        name: {"label": config.label, "needs": list(preset.variant(name).needs), **_variant(config, plan, data_dir)}
+        for name, config in configs.items()
+    }
     return {
         "preset": preset.name,
         "file": preset.path,
@@ -195,62 +185,59 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-def _notes(config: RunConfig, data_dir: Path | None) -> list[str]:
-    """What the folders of the data set hold that is not used or cannot be. FolderError where they cannot be read."""
-    from lsc_engine.config.notes import bad_notes, data_notes
+def _variant(config: RunConfig, plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
+    from lsc_engine.config.notes import bad_notes, data_notes, known_shortfall
+    from lsc_engine.config.summary import summary
 
-    return [*data_notes(config.data, data_dir), *bad_notes(config.data, data_dir)]
+    row = summary(config, data_dir)
+    row["notes"] = [*data_notes(config.data, data_dir), *bad_notes(config.data, data_dir)]
+    if (short := known_shortfall(config.data, data_dir)) is not None:
+        row["missing"] = [*row["missing"], short]
+    return row | _sizes(config, row, _teacher(config, plan)) if row.get("classes") else row
 
 
 def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
-    """The settings of the run that teaches this one: of the same study, or of the runs folder; None where it has no
-    teacher, or one that is not there yet."""
-    from lsc_engine.config.schema import CrossEntropy
-
-    teacher = config.target.teacher if isinstance(config.target, CrossEntropy) else None
-    if teacher is None:
-        return None
-    planned = {run.id: run.config for run in plan.runs}
-    if teacher in planned:
-        return planned[teacher]
-    from lsc_engine.config.schema import RunConfig
+    """The settings of the run that teaches this one, of the same study or the runs folder; None if it has no teacher,
+    or one that is not there yet."""
+    from lsc_engine.config.schema import CrossEntropy, RunConfig
     from lsc_engine.runs.folder.layout import PRESET, runs_dirs
     from lsc_engine.runs.read.run import open_run
 
+    teacher = config.target.teacher if isinstance(config.target, CrossEntropy) else None
+    planned = {run.id: run.config for run in plan.runs}
+    if teacher is None or teacher in planned:
+        return planned.get(teacher or "")
     try:
         return RunConfig.from_toml(open_run(teacher, runs_dirs(None)).path / PRESET)
     except UsageError:
         return None
 
 
-def _size(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) -> dict[str, Any]:
+def _sizes(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) -> dict[str, Any]:
+    """Parameters and memory of the model, which torch builds as shapes."""
     from lsc_engine.heads.model_sizes import model_sizes
 
     channels, pixels, classes = row["channels"], row["image_size"], row["classes"]
     sizes = model_sizes(config, channels=channels, size=pixels, dim=row["n"], classes=classes, teacher=teacher)
-    # A class layer on an embedding of this width would add this many weights and biases.
-    layer = (sizes["dim"] + 1) * row["classes"]
+    names = ("parameters", "head_parameters", "fixed_parameters", "optimizer_bytes", "teacher_bytes")
     return {
         "n": sizes["dim"],
         "embedding_bytes": 4 * sizes["dim"],
-        "parameters": sizes["parameters"],
-        "head_parameters": sizes["head_parameters"],
-        "fixed_parameters": sizes["fixed_parameters"],
-        "optimizer_bytes": sizes["optimizer_bytes"],
-        "teacher_bytes": sizes["teacher_bytes"],
-        "class_layer_parameters": layer,
+        **{name: sizes[name] for name in names},
+        # A class layer on an embedding of this width would add this many weights and biases.
+        "class_layer_parameters": (sizes["dim"] + 1) * classes,
         "memory_bytes": sizes["memory_bytes"] + row["table_bytes"],
         **_vector_file(config.system or "", row),
     }
 
 
-# Rows of a vector file whose angles are all looked at; of a longer one the content alone is named.
-_ROWS_LOOKED_AT = 20_000
+# Rows of a vector file up to which its smallest angle is measured; of a longer one only the sha256 is shown.
+_MAX_MEASURED = 20_000
 
 
 def _vector_file(system: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The content and the smallest angle of a `file:` system. UsageError where two of its classes share a centre."""
-    if not system.startswith("file:") or row["count"] > _ROWS_LOOKED_AT:
+    """The content and the smallest angle of a `file:` system. UsageError if two of its classes share a centre."""
+    if not system.startswith("file:") or row["count"] > _MAX_MEASURED:
         return {}
     from lsc_engine.vectors.families.tables import Table, load_table
 
@@ -264,50 +251,38 @@ def _vector_file(system: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_check(document: dict[str, Any]) -> None:
-    from rich.table import Table
+    from lsc_engine.cli.output import message, printable, table
 
-    from lsc_engine.cli.output import console, message, printable
-
-    out = console()
-    for key in ("title", "claim", "source", "file"):
-        if document[key]:
-            out.print(printable(f"{key:8}{document[key]}"), markup=False)
-        if key == "claim" and document["claim_source"]:
-            out.print(printable(f"{'':8}{document['claim_source']}"), markup=False)
-    runs, tries = len(document["runs"]), document["tries"]
-    seeds = " ".join(map(str, document["seeds"]))
-    before = f", after {tries} tries of [tune]" if tries else ""
+    lines = {"title": document["title"], "claim": document["claim"], "": document["claim"] and document["claim_source"]}
+    for key, text in (lines | {"source": document["source"], "file": document["file"]}).items():
+        if text:
+            print(printable(f"{key:8}{text}"))
     if document["kind"] != "train":
-        out.print(f"kind    {document['kind']}: makes its report without training")
+        print(f"kind    {document['kind']}: makes its report without training")
         return
-    out.print(f"study   {document['study']}: {runs} runs, seeds {seeds}{before}", markup=False)
-    columns = {name: _words(row) for name, row in document["variants"].items()}
+    before = f", after {document['tries']} tries of [tune]" if document["tries"] else ""
+    seeds = " ".join(map(str, document["seeds"]))
+    print(f"study   {document['study']}: {len(document['runs'])} runs, seeds {seeds}{before}")
+    columns = {name: _lines_of(row) for name, row in document["variants"].items()}
     keys = list(dict.fromkeys(key for column in columns.values() for key in column))
     same = [key for key in keys if len(columns) > 1 and len({column.get(key) for column in columns.values()}) == 1]
-    first = next(iter(columns))
-    parts = [("all variants", [first], same)] if same else []
     rest = [key for key in keys if key not in same]
-    parts += [("", names, rest) for names in _side_by_side(columns, rest, out.width)]
-    for heading, names, lines in parts:
-        out.print()
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("", no_wrap=True, min_width=max(map(len, keys)))
-        for name in names:
-            table.add_column(printable(heading or name), justify="right", overflow="fold")
-        for key in (key for key in lines if any(columns[name].get(key, "-") != "-" for name in names)):
-            table.add_row(key, *(printable(columns[name].get(key, "-")) for name in names))
-        out.print(table)
+    parts = [({"all variants": next(iter(columns.values()))}, same)] if same else []
+    parts += [({name: columns[name] for name in names}, rest) for names in _side_by_side(columns, rest)]
+    for part, part_keys in parts:
+        rows = [[key, *(column.get(key, "-") for column in part.values())] for key in part_keys]
+        rows = [[row[0].ljust(max(map(len, keys))), *row[1:]] for row in rows if set(row[1:]) != {"-"}]
+        print("\n" + table(["", *part], rows, " " + "r" * len(part)))
     for warning in document["warnings"]:
         message(f"warning: {warning}")
-    for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["notes"]):
-        message(f"note: {sentence}")
-    for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row["missing"]):
-        message(f"missing: {sentence}")
+    for kind, key in (("note", "notes"), ("missing", "missing")):
+        for sentence in dict.fromkeys(s for row in document["variants"].values() for s in row[key]):
+            message(f"{kind}: {sentence}")
 
 
-def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str], width: int) -> list[list[str]]:
-    """The variants in groups whose columns fit beside the keys in `width` cells, or stand alone."""
-    room = width - max(map(len, keys), default=0)
+def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str]) -> list[list[str]]:
+    """The variants in groups whose columns fit beside the keys on the terminal, or stand alone."""
+    room = shutil.get_terminal_size((80, 24)).columns - max(map(len, keys), default=0)
     groups: list[list[str]] = [[]]
     left = room
     for name, column in columns.items():
@@ -320,12 +295,14 @@ def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str], width: in
     return groups if keys else []
 
 
-# What a variant has only sometimes, and the line that tells it.
-TAKEN = {"start_from": "begins with", "teacher": "teacher", "shift": "validated also"}
+# What only some variants have, and the line that shows it.
+OPTIONAL = {"start_from": "begins with", "teacher": "teacher", "shift": "validated also"}
 
 
-def _words(row: dict[str, Any]) -> dict[str, str]:
+def _lines_of(row: dict[str, Any]) -> dict[str, str]:
     """What the table shows of one variant, by line."""
+    from lsc_engine.common.formatting import grouped, size
+
     lines = {"label": row["label"], "data": f"{row['dataset']}{'' if row['data_found'] else ', not found'}"}
     if row.get("classes") is None:
         return lines
@@ -339,8 +316,8 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
         "n": grouped(row["n"]),
     }
     if row["system"]:
-        lines["order"] = row["order"]
-        lines |= {"vectors": f"{grouped(row['count'])}, {_share(row['in_use'])} used"}
+        share = f"{row['in_use']:.1%}" if row["in_use"] >= 0.001 else f"{row['in_use']:.1e}"
+        lines |= {"order": row["order"], "vectors": f"{grouped(row['count'])}, {share} used"}
         if row["max_cosine"] is not None:
             lines |= {
                 "largest cosine": f"{row['max_cosine']:.4f}",
@@ -348,20 +325,20 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
                 "sure below": f"{row['sure_below']:.4f}" if row["loss_kind"] == "c" else "-",
             }
         if row["near_in_use"]:
-            lines["classes so near"] = _range(row["near_in_use"])
+            near = [f"{x:.3g}" if x < 1000 else grouped(round(x)) for x in row["near_in_use"]]
+            lines["classes so near"] = " to ".join(dict.fromkeys(near))
         if row["table_bytes"]:
             lines["table in memory"] = size(row["table_bytes"])
         if row.get("table_sha256"):
             lines["vector file"] = f"sha256 {row['table_sha256'][:16]}"
     if row["first_class"]:
         lines["trained from class"] = grouped(row["first_class"])
-    lines |= {words: row[key] for key, words in TAKEN.items() if row[key]}
+    lines |= {words: row[key] for key, words in OPTIONAL.items() if row[key]}
     if row["teacher_bytes"]:
         lines["teacher in memory"] = size(row["teacher_bytes"])
-    if row["bottleneck"]:
-        lines["bottleneck"] = grouped(row["bottleneck"])
-    if row["fixed_parameters"]:
-        lines["fixed weights"] = grouped(row["fixed_parameters"])
+    for key, words in (("bottleneck", "bottleneck"), ("fixed_parameters", "fixed weights")):
+        if row[key]:
+            lines[words] = grouped(row[key])
     return lines | {
         "parameters": grouped(row["parameters"] + row["head_parameters"]),
         "class layer": grouped(row["head_parameters"]),
@@ -374,12 +351,3 @@ def _words(row: dict[str, Any]) -> dict[str, str]:
         "warm-up steps": grouped(row["warmup_steps"]),
         "evaluated every": f"{grouped(row['eval_every_steps'])} steps",
     }
-
-
-def _share(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.001 else f"{share:.1e}"
-
-
-def _range(pair: list[float]) -> str:
-    low, high = (f"{x:.3g}" if x < 1000 else grouped(round(x)) for x in pair)
-    return low if low == high else f"{low} to {high}"

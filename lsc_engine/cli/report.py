@@ -68,8 +68,8 @@ def report(
         _report_all(out, runs_dir, data_dir, as_json)
         return
     assert study is not None
-    made = _write_one(study, user_path(out) if out is not None else None, runs_dir, data_dir)
-    _print_report(made, as_json)
+    written = _write_one(study, user_path(out) if out is not None else None, runs_dir, data_dir)
+    _print_report(written, as_json)
 
 
 def _print_report(written: WrittenReport, as_json: bool) -> None:
@@ -171,5 +171,5 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
     if bench is not None:
         for name in measure(study, bench):
             message(f"{name}: measured")
-    made = write_report(study, default_folder(study), data_dir)
-    _print_report(made, as_json)
+    written = write_report(study, default_folder(study), data_dir)
+    _print_report(written, as_json)

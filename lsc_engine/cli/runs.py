@@ -37,33 +37,6 @@ def register(app: typer.Typer) -> None:
 # --- list -------------------------------------------------------------------------------------------------------------
 
 
-def run_row(run: Run, short: str) -> dict[str, Any]:
-    """A run as `list --json` has it."""
-    status = run.status()
-    return {
-        "id": run.id,
-        "short": short,
-        "study": run.study,
-        "variant": run.variant,
-        "seed": run.seed,
-        "state": status.shown_state,
-        "step": status.step,
-        "total_steps": status.total_steps,
-        "metrics": run.last(status),
-        "host": status.host,
-        "device": status.device,
-        "owner": status.owner,
-        "tags": run.tags,
-        "started": status.started,
-        "seconds": status.seconds,
-        "eta": status.eta,
-        "attempt": status.attempt,
-        "exit_code": status.exit_code,
-        "message": status.news,
-        "path": str(run.path),
-    }
-
-
 def list_(
     words: Annotated[
         list[str] | None,
@@ -76,6 +49,7 @@ def list_(
 
     Example: lsc-engine list fig9 running --runs-dir runs --runs-dir /shared/anna/runs
     """
+    from lsc_engine.cli.results import run_row
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.runs.read.run import list_runs, short_ids
 
@@ -136,6 +110,7 @@ def show(
 
     Example: lsc-engine show n_min/seed-0 --plot
     """
+    from lsc_engine.cli.results import run_row
     from lsc_engine.runs.read.run import list_runs, open_run, short_ids
 
     found = open_run(run, runs_dir)
@@ -287,7 +262,7 @@ def compare(
 
         print_json(to_json(found))
         return
-    from lsc_engine.cli.comparison import comparison_text
+    from lsc_engine.cli.results import comparison_text
 
     print(comparison_text(found))
 

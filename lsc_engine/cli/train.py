@@ -214,7 +214,7 @@ def _detach(
 def _print_run(run: Run, as_json: bool) -> None:
     if as_json:
         from lsc_engine.cli.output import optional_stdout, print_json
-        from lsc_engine.cli.runs import run_row
+        from lsc_engine.cli.results import run_row
         from lsc_engine.runs.read.run import list_runs, short_ids
 
         known = list_runs([run.root]) if run.root else []
@@ -224,8 +224,8 @@ def _print_run(run: Run, as_json: bool) -> None:
 
 def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) -> None:
     """The curves of a study and its table, or one JSON document, with the tries if there were any."""
-    from lsc_engine.cli.comparison import study_document, study_text
     from lsc_engine.cli.output import print_json
+    from lsc_engine.cli.results import study_document, study_text
     from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.tune import tries_document
 

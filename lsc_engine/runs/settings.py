@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# What only names or explains a run, or says how it is compared; the seed tells runs of one variant apart.
+# Keys that only name or explain a run, or define how it is compared; the seed distinguishes runs of one variant.
 _WORDS = frozenset({"title", "source", "claim", "provenance", "compare", "run", "label", "study", "variant", "seed"})
 _DEEPEST = 8
 # Where the images of a run lie: it may change, the images may not.
@@ -59,7 +59,7 @@ def _flatten(table: Mapping[str, Any], prefix: str, flat: dict[str, Any], depth:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Key -> both values, where they differ; None stands for a key that is not set."""
+    """Key -> both values, if they differ; None for a key that is not set."""
     keys = [*one, *(key for key in other if key not in one)]
     return {key: (one.get(key), other.get(key)) for key in keys if not _equal(one.get(key), other.get(key))}
 
@@ -76,6 +76,6 @@ def differing(tables: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equality that takes 1 and 1.0 for equal but not 1 and true; earlier versions wrote "none" for what is off."""
+    """Equality for which 1 equals 1.0 but not true, and None "none", which earlier versions wrote."""
     one, other = (None if value == "none" else value for value in (one, other))
     return bool(one == other) and (type(one) is bool) == (type(other) is bool)

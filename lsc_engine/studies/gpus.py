@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lsc_engine.errors import UsageError
-from lsc_engine.studies.runner import Slot
 
 # A GPU with less than this in use and no process on it is idle; drivers keep some memory for themselves.
 IDLE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place where one run at a time trains: what --device says there, and the environment that makes it so."""
+
+    label: str
+    device: str
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

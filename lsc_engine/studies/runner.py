@@ -1,7 +1,8 @@
 """Training the runs of a study: one after another in this process, or in parallel on GPUs with a process each.
 
-A run that fails or diverges does not stop the others; a run that needs it is marked failed and says so. A signal stops
-the study: the run in progress writes its checkpoint, what waits stays queued, and the same command goes on from there.
+A run that fails or diverges does not stop the others; a run that needs it is marked failed, with that reason. A signal
+stops the study: the run in progress writes its checkpoint, what waits stays queued, and the same command goes on from
+there.
 
 Several processes may train one study. Each trains the runs that nobody else does; a run that needs one which another
 process trains waits for it; what a process leaves behind, however it ended, another one goes on with.
@@ -15,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -32,6 +33,7 @@ from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control, tune
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun
+from lsc_engine.studies.gpus import Slot, gpu_slots
 from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
 from lsc_engine.training.signals import Signals
 
@@ -59,15 +61,6 @@ class Display(Protocol):
 
 
 OpenDisplay = Callable[[], AbstractContextManager[Display]]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place where one run at a time trains: what --device says there, and the environment that makes it so."""
-
-    label: str
-    device: str
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,6 +154,7 @@ def _all_held(runs: Sequence[StudyRun]) -> dict[str, Holder]:
 
 
 def _only_usage_errors(runs: Sequence[StudyRun], states: Mapping[str, str]) -> bool:
+    """Whether every failure is a usage error: the command then exits with 2."""
     failed = [run.folder for run in runs if states.get(run.id) == "failed"]
     return all(folder.is_dir() and read_status(folder).exit_code == 2 for folder in failed)
 
@@ -210,7 +204,7 @@ class Queue:
         self._reported: set[tuple[str, str]] = set()
 
     def next(self, running: Iterable[str] = ()) -> StudyRun | None:
-        """The next run to train, taken from what is left; runs that are not to be trained get their state on the way.
+        """The next run to train, removed from what is left; runs that are not to be trained get their state on the way.
         None if all that is left waits for runs in `running`, or for other processes."""
         busy = set(running)
         while (found := self._first_ready(busy)) is not None:
@@ -358,8 +352,6 @@ def train_parallel(
     runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
 ) -> dict[str, str]:
     """Train with one worker process on each of `options.gpus`."""
-    from lsc_engine.studies.gpus import gpu_slots
-
     slots = gpu_slots(options.gpus or "auto")
     report_begun()
     with display() as shown:

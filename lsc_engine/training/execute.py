@@ -18,7 +18,7 @@ from lsc_engine.data import BadImageError, attended, look
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.lock import LostRunError, TakenError
-from lsc_engine.runs.folder.machine_load import LoadMeter
+from lsc_engine.runs.folder.provenance import LoadMeter
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import FinishedError, RunWriter
 from lsc_engine.training.context import Display, RunContext

@@ -84,7 +84,7 @@ if __name__ == "__main__":
 
     for name in (
         "lsc_engine.studies.runner",
-        "lsc_engine.cli.comparison",
+        "lsc_engine.cli.results",
         "lsc_engine.training.execute",
         *sys.argv[1:],
     ):

@@ -215,6 +215,7 @@ def test_what_holds_runs_and_is_not_listed_is_told(make_run: MakeRun, tmp_path: 
 
 
 def test_short_ids_are_as_long_as_needed() -> None:
+    assert layout.short_ids([]) == {}
     ids = [f"s/v/seed-{i}" for i in range(3000)]
     short = layout.short_ids(ids)
     assert len(set(short.values())) == 3000

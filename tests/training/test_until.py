@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lsc_engine.runs.folder.machine_load import LoadMeter, overloaded
+from lsc_engine.runs.folder.provenance import LoadMeter, overloaded
 from lsc_engine.runs.read.run import open_run
 
 PRESET = """

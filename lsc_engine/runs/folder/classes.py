@@ -1,4 +1,4 @@
-"""The names of a run's classes in the order of its labels, kept in its folder. Torch-free.
+"""The names of a run's classes in the order of its labels, kept in its folder.
 
     classes.json    {"names": ["ant", "bee", …]}    of data sets whose classes have names; not with unique labels
 
@@ -17,56 +17,55 @@ from pathlib import Path
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
 from lsc_engine.runs.folder.layout import CLASSES
 
-_MOST_BYTES = 256 << 20
-_SHOWN = 6
+_MAX_BYTES = 256 << 20
+_MAX_LISTED = 6
 
 
 def write_classes(folder: Path, names: Sequence[str]) -> None:
-    """Keep the names of the run in `folder`; bytes of names that are not UTF-8 come back as they were. Raises
+    """Keep the names of the run in `folder`; bytes of names that are not UTF-8 are read back unchanged. Raises
     OSError."""
     replace_file(folder / CLASSES, (json.dumps({"names": list(names)}) + "\n").encode("ascii"))
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
-    """The names kept in `folder`, in the order of the labels; none where there are none. UnreadableError for a damaged
-    file."""
+    """The names kept in `folder`, in the order of the labels; empty without a file. UnreadableError if it is
+    damaged."""
     try:
         (folder / CLASSES).lstat()
     except OSError:
         return ()
-    names = read_json(folder / CLASSES, _MOST_BYTES).get("names")
+    names = read_json(folder / CLASSES, _MAX_BYTES).get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UnreadableError(f"{CLASSES} does not hold the names of classes")
     return tuple(names)
 
 
-def same_form(name: str) -> str:
-    """`name` in the form in which names are compared."""
+def _normalized(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
 def labels_of(names: Iterable[str], own: Sequence[str]) -> list[int]:
-    """For each of `names` its label among the classes `own`, -1 where no class of them has that name.
+    """For each of `names` its label among the classes `own`, or -1.
 
-    The same bytes come first; else the same word, where one class alone is called so.
+    The same bytes match first; then the same word, if only one class has it.
     """
     exact = {name: label for label, name in enumerate(own)}
-    alike: dict[str, int] = {}
+    words: dict[str, int] = {}
     for label, name in enumerate(own):
-        form = same_form(name)
-        alike[form] = -1 if form in alike else label
-    return [exact.get(name, alike.get(same_form(name), -1)) for name in names]
+        word = _normalized(name)
+        words[word] = -1 if word in words else label
+    return [exact.get(name, words.get(_normalized(name), -1)) for name in names]
 
 
 def changed_classes(before: Sequence[str], now: Sequence[str], count: int | None = None) -> str | None:
-    """A clause that says how the first `count` classes `now` (None: all) differ from those `before`; None where each
-    label has the same name."""
-    if [same_form(name) for name in before] == [same_form(name) for name in now[:count]]:
+    """A clause on how the first `count` classes `now` (None: all) differ from those `before`; None if every label has
+    the same name."""
+    if [_normalized(name) for name in before] == [_normalized(name) for name in now[:count]]:
         return None
     added, gone = without(now, before), without(before, now)
-    words = [f"new: {listed(added)}"] if added else []
-    words += [f"not there any more: {listed(gone)}"] if gone else []
-    return "; ".join(words) or "the same names in another order"
+    clauses = [f"new: {listed(added)}"] if added else []
+    clauses += [f"not there any more: {listed(gone)}"] if gone else []
+    return "; ".join(clauses) or "the same names in another order"
 
 
 def other_classes(folder: Path, where: Path | str, changed: str) -> str:
@@ -83,15 +82,15 @@ def without(names: Sequence[str], others: Sequence[str]) -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A few of the names, and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    """A few of the names, and the number of the others."""
+    more = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
 class Match:
-    """How the classes of other data are those of a run. `labels`: for each class there its label in the run, -1 for
-    none; `only_there`: names of classes that the run does not have."""
+    """How the classes of other data are those of a run. `labels`: for each class there its label in the run, or -1;
+    `only_there`: names of classes that the run does not have."""
 
     labels: tuple[int, ...]
     only_there: tuple[str, ...]
@@ -99,5 +98,4 @@ class Match:
 
 def match(there: Sequence[str], own: Sequence[str]) -> Match:
     """The classes `there` by the names of the classes `own`."""
-    labels = labels_of(there, own)
-    return Match(tuple(labels), tuple(name for name, label in zip(there, labels, strict=True) if label < 0))
+    return Match(tuple(labels_of(there, own)), tuple(without(there, own)))

@@ -72,7 +72,7 @@ def split_id(identifier: str) -> tuple[str, str, int]:
 
 
 class LinkError(UsageError):
-    """A link on the way to a run is not followed; the sentence says where it leads."""
+    """A link on the way to a run is not followed; the sentence contains its target."""
 
 
 def inside(root: Path, relative: str) -> Path:
@@ -102,7 +102,7 @@ def _lies_in(path: str, top: str) -> bool:
 
 
 def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The real folders that what lies behind a link may lie in, and a clause on why it is not followed, "" where it is.
+    """The real folders that what lies behind a link may lie in, and a clause on why it is not followed, or "".
 
     A link may lead to another folder of `tops`, and anywhere if the user of this process or root has made it: they
     decide where their runs lie. A link of another user may be a trap.
@@ -224,10 +224,10 @@ def _shared_length(one: str, other: str) -> int:
 
 
 def short_ids(identifiers: Iterable[str]) -> dict[str, str]:
-    """Per run id the first hex digits of its sha256, at least four and as many as tell them apart."""
+    """Per run id the first hex digits of its sha256, at least four and as many as distinguish them."""
     digests = sorted((digest(identifier), identifier) for identifier in set(identifiers))
     shared = [_shared_length(one, other) for (one, _), (other, _) in pairwise(digests)]
     return {
         identifier: hashed[: max(SHORT_MIN, before + 1, after + 1)]
-        for (hashed, identifier), before, after in zip(digests, [0, *shared], [*shared, 0], strict=True)
+        for (hashed, identifier), before, after in zip(digests, [0, *shared], [*shared, 0], strict=False)
     }

@@ -65,7 +65,7 @@ class LostRunError(LscError):
 
 
 class _Claim:
-    """What can be said of a run's writer from here, without watching it."""
+    """What this process can find out about a run's writer without watching it."""
 
     NONE = "nobody writes it"
     OVER = "the writer is gone for sure"
@@ -77,7 +77,7 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that writes a run: what its status says, seconds since its last sign of life (None: unknown), and
+    """The process that writes a run: its status, seconds since its last sign of life (None: unknown), and
     seconds until it may be taken over if no other comes (None: only when its process has ended)."""
 
     status: Status
@@ -115,8 +115,8 @@ class Holder:
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who writes the run in `folder`; None where nobody does. One that gave no sign of life for long, and of which more
-    cannot be told from here, counts as nobody: whoever takes the run over watches it first."""
+    """Who writes the run in `folder`; None where nobody does. One that gave no sign of life for long, and about which
+    nothing more can be found out from here, counts as nobody: whoever takes the run over watches it first."""
     until = time.monotonic() + CHANGE_SECONDS
     while True:
         status, locked = read_status(folder), is_locked(folder)
@@ -129,8 +129,8 @@ def holder(folder: Path) -> Holder | None:
 
 
 def gone(folder: Path, status: Status) -> bool:
-    """Whether the writer that an active `status` names is gone for sure, though its pid cannot be asked from here: its
-    lock, held on this kernel, is free."""
+    """Whether the writer that an active `status` names is gone for sure, though its pid cannot be checked from here:
+    its lock, held on this kernel, is free."""
     who = status.identity
     unseen = who is not None and who.boot_id == process.boot_id() and who.pid_namespace != process.pid_namespace()
     return unseen and _held_here(folder, status) and not is_locked(folder)
@@ -147,7 +147,7 @@ def _silence(folder: Path, status: Status) -> float | None:
 
 
 def _claim(folder: Path, status: Status) -> str:
-    """What can be said of the writer while the lock is free, or there are no locks."""
+    """What is known about the writer while the lock is free, or without locks."""
     who = status.identity
     if not status.active or who == process.this_process():
         return _Claim.NONE
@@ -171,7 +171,7 @@ def _watch_seconds(folder: Path, status: Status) -> float:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """The record of the last holder of the lock; empty where there is none."""
+    """The record of the last holder of the lock; empty without one."""
     try:
         document = json.loads(read_bytes(folder / LOCK, 4096))
     except (UnreadableError, ValueError, RecursionError):
@@ -200,7 +200,7 @@ def _held_here(folder: Path, status: Status) -> bool:
 class RunLock:
     """The right to write into one run folder, until `release` or the end of the process.
 
-    `earlier` tells how the attempt before, if it left no exit record, is known to be over; "" otherwise.
+    `earlier`: how the attempt before, if it left no exit record, is known to be over; "" otherwise.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class RunLock:
             )
 
     def check(self) -> None:
-        """LostRunError where another process has taken the run over."""
+        """LostRunError if another process has taken the run over."""
         if self._descriptor is not None and not self._owned():
             now = read_status(self._folder)
             by = f"pid {now.pid} on {now.host}" if now.pid and now.identity != process.this_process() else "another one"

@@ -1,7 +1,7 @@
-"""Which process, on which machine: what tells a live process from a gone one, also after a reboot or a reused pid.
+"""Which process, on which machine: how to recognise a live process, also after a reboot or when a pid is reused.
 
-A pid alone lies: it is reused, and after a reboot it means another process. A process is the same only if pid, start
-time, boot id and pid namespace (containers) agree.
+A pid alone is not enough: it is reused, and after a reboot it names another process. A process is the same only if pid,
+start time, boot id and pid namespace (containers) agree.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def host_name() -> str:
 
 @functools.cache
 def machine_id() -> str:
-    """A hash that tells two machines of one name apart; empty where the system keeps no machine id."""
+    """A hash that distinguishes machines of one name; empty if the system has no machine id."""
     text = _read("/etc/machine-id")
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
@@ -97,7 +97,7 @@ def same_machine(host: str, machine: str) -> bool:
 
 
 def is_alive(who: Identity) -> bool | None:
-    """True or False where this process can tell; None where it cannot (another machine or another container).
+    """Whether the process lives; None if that cannot be found out (another machine or another container).
 
     Processes of one start of one machine see each other's pids inside one namespace, whatever the machine is called.
     """

@@ -12,29 +12,28 @@ from pathlib import Path
 from lsc_engine.errors import LscError, UsageError
 
 REQUESTS = ("stop", "checkpoint")
-# What the message of a run begins with that a user stopped: nobody goes on with it unasked.
+# Beginning of the message of a run that a user stopped: it is not continued without a command of a user.
 STOPPED = "stopped on request"
 
 
-def _file(folder: Path, what: str) -> Path:
-    return folder / f"{what}.request"
-
-
 def request(folder: Path, what: str) -> None:
-    """Ask the run in `folder` to "stop" (with a checkpoint) or to "checkpoint". LscError when it cannot be asked."""
+    """Request of the run in `folder` to "stop" (with a checkpoint) or to "checkpoint". LscError if that fails."""
     if what not in REQUESTS:
         raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
     try:
-        descriptor = os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        os.close(descriptor)
+        os.close(os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
     except PermissionError:
         raise LscError(f"{folder} is read only: this run cannot be asked to {what} from here") from None
     except OSError as error:
         raise LscError(f"{folder}: the request to {what} cannot be written: {error.strerror}") from None
 
 
+def _file(folder: Path, what: str) -> Path:
+    return folder / f"{what}.request"
+
+
 def pending(folder: Path) -> set[str]:
-    """Requests that no one has taken yet."""
+    """The requests in `folder`."""
     try:
         names = set(os.listdir(folder))
     except OSError:
@@ -43,12 +42,12 @@ def pending(folder: Path) -> set[str]:
 
 
 def take(folder: Path) -> set[str]:
-    """The pending requests, taken away: each is answered once. One that cannot be taken away is still answered."""
-    asked = pending(folder)
-    for what in asked:
+    """The pending requests, which are removed: each is answered once. One that cannot be removed is still answered."""
+    found = pending(folder)
+    for what in found:
         with contextlib.suppress(OSError):
             os.unlink(_file(folder, what))
-    return asked
+    return found
 
 
 def clear(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""status.json: what a run says of itself, and what may be said of it from here.
+"""status.json: the state of a run as its process wrote it, and as other processes show it.
 
-The file holds the state that the writing process last knew. What is shown adds what it could not write down: `lost`
-(the process is gone and left no exit record; told only where its host can be asked) and `stalled` (no heartbeat for
-many of the run's own usual heartbeats; while nothing has been trained yet, no sign of life of the process). A queued
-run names the process that is to train it, and is `lost` when that is gone.
+The file holds the state that the process wrote last. The state shown adds what it could not write: `lost` (the process
+is gone and left no exit record; found out only on its own host) and `stalled` (no heartbeat for many of the run's own
+usual heartbeats; while nothing has been trained yet, no sign of life of the process). A queued run names the process
+that is to train it, and is `lost` when that is gone.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ ACTIVE = ("starting", "running", "stopping")
 ENDED = ("stopped", "finished", "failed", "diverged")
 STATES = ("queued", *ACTIVE, *ENDED, "lost")
 UNREADABLE = "unreadable"
-# What a study says of a run that another process trains; the run's folder says more.
+# The state that a study reports of a run that another process trains; its folder holds more.
 ELSEWHERE = "elsewhere"
-SHOWN_STATES = (*STATES, "stalled", UNREADABLE)
 
 MIN_PATIENCE = 30.0
 PATIENCE_IN_BEATS = 20.0
@@ -47,7 +46,7 @@ class Status:
     `pace` is the usual (and lately longest) time between two heartbeats, `step_seconds` that of a training step.
     `metrics` and `best` hold the last and the best value per metric. `earlier` is a sentence on the attempt before,
     where that left no exit record. `changed` is the file's own change time; `signed` that of the lock file, which the
-    process touches while it lives (read where nothing has been trained yet).
+    process touches while it lives (read if nothing has been trained yet).
     """
 
     state: str = UNREADABLE
@@ -80,23 +79,23 @@ class Status:
 
     @property
     def active(self) -> bool:
-        """Whether the process, by its own word, is at work."""
+        """Whether the process, according to its last status, is at work."""
         return self.state in ACTIVE
 
     @property
     def trained(self) -> bool:
-        """Whether this attempt has trained a step already, as far as the file says."""
+        """Whether this attempt has trained a step already, according to the file."""
         return self.state != "starting" and self.step_seconds is not None
 
     @property
     def identity(self) -> Identity | None:
-        """The writing process, or the one that is to train a queued run; None where the file does not say."""
+        """The writing process, or the one that is to train a queued run; None if the file does not name it."""
         if not self.pid or not self.host:
             return None
         return Identity(self.host, self.machine, self.boot_id, self.pid_namespace, self.pid, self.pid_start)
 
     def alive(self) -> bool | None:
-        """Whether the writing process lives; None where it cannot be told from here."""
+        """Whether the writing process lives; None if this process cannot find out."""
         return None if self.identity is None else process.is_alive(self.identity)
 
     def age(self, clock_offset: float = 0.0) -> float | None:
@@ -117,7 +116,7 @@ class Status:
         return max(MIN_PATIENCE, PATIENCE_IN_BEATS * (self.pace or 0.0))
 
     def judged(self, clock_offset: Callable[[], float] = lambda: 0.0) -> Status:
-        """This status with `shown_state` as it can be told from here."""
+        """This status with `shown_state` as far as this process can find out."""
         shown = self.state
         if (self.active or self.state == "queued") and self.alive() is False:
             shown = "lost"
@@ -238,7 +237,7 @@ def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _measured_offset(root: str, period: int) -> float:
-    """The clock of the file system under `root` minus this machine's; 0 where nothing may be written there."""
+    """The clock of the file system under `root` minus this machine's; 0 if nothing may be written there."""
     reference = os.path.join(root, f".clock-{process.host_name()}-{os.getpid()}")
     with contextlib.suppress(OSError):
         descriptor = os.open(reference, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -2,7 +2,7 @@
 
 Two ways to the same columns. Few or irregular lines go through the JSON parser one by one. Large blocks whose lines
 share one form (the same keys in the same order, plain numbers) are cut by array operations, and a column is turned
-into numbers only when it is asked for: a file of 10^6 lines opens without parsing what no one looks at.
+into numbers only when it is requested: a file of 10^6 lines opens without parsing columns that nobody reads.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _strings(text: NDArray[np.uint8], lengths: NDArray[np.int32]) -> NDArray[np.
 
 
 class TemplateRows:
-    """Rows of one form, kept as text until a column is asked for."""
+    """Rows of one form, kept as text until a column is requested."""
 
     def __init__(self, data: bytes, lines: Ints, keys: list[str]) -> None:
         """`data`: the lines, each ended by a newline; `lines`: their numbers in the file.

@@ -1,7 +1,7 @@
 """metrics.jsonl: one JSON object per line, appended by one writer, read by many at once.
 
 Line: {"step", "epoch", "time", "attempt", "<name>": value, ...}. `time` is training seconds so far over all attempts.
-A value that is not finite is null, and "nonfinite" says which: {"nonfinite": {"train/loss": "nan"}}.
+A value that is not finite is null, and "nonfinite" holds which: {"nonfinite": {"train/loss": "nan"}}.
 After a resume steps repeat: the latest attempt wins. A torn last line is left alone until it is whole.
 """
 
@@ -129,7 +129,7 @@ class MetricsTail:
     def poll(self, budget: int = MAX_METRICS) -> int:
         """Read at most about `budget` new bytes into `table`; returns the number of new rows.
 
-        `behind` tells whether more is waiting, `waiting` how many bytes. Never raises: `problem` is a sentence when
+        `behind`: whether more is left to read, `waiting`: how many bytes. Never raises: `problem` is a sentence if
         the file cannot be read.
         """
         try:

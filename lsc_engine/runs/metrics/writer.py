@@ -36,7 +36,7 @@ class MetricsLog:
     """The one writer of a metrics file: every line is one write at the end of the file.
 
     A line that cannot be written (disk full, quota) is kept and written with a later one; `append` never raises
-    OSError, `error` says what is wrong now.
+    OSError, `error` is the current problem.
     """
 
     def __init__(self, path: Path) -> None:

@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-# Snapshots kept of a run; where there would be more, every second one goes.
+# Snapshots kept of a run; every second one is removed before there are more.
 MOST_KEPT = 60
 BINS = 180
 _MOST_BYTES = 256 << 10
@@ -51,8 +51,8 @@ class Points:
     """Embeddings of B images in n <= 3 dimensions, and the centres of their k classes, of `classes` in all.
 
     `free_length`: only directions count (cosine, cross-entropy), so the lengths of the centres mean nothing. `radius`:
-    the distance from the centre within which the loss is 0, None where there is none. `min_angle` in degrees, None
-    where the centres are learned. `centre` is empty [0, n] where the method has none.
+    the distance from the centre within which the loss is 0, or None. `min_angle` in degrees, None if the centres are
+    learned. `centre` is empty [0, n] if the method has none.
     """
 
     step: int
@@ -74,7 +74,7 @@ class Points:
 
     @cached_property
     def own_centre(self) -> Floats:
-        """The centre of each image's class [B, n]; NaN where it is not kept."""
+        """The centre of each image's class [B, n]; NaN if it is not kept."""
         out = np.full(self.z.shape, np.nan)
         order = np.argsort(self.centre_label)
         if order.size:
@@ -85,7 +85,7 @@ class Points:
 
     @cached_property
     def inside(self) -> Bools | None:
-        """[B]: closer to its centre than the radius, or than half the smallest angle; None where there is neither."""
+        """[B]: closer to its centre than the radius, or than half the smallest angle; None without either."""
         own = self.own_centre
         if self.radius is not None:
             return np.asarray(np.linalg.norm(self.z - own, axis=1) <= self.radius)

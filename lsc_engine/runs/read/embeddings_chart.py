@@ -20,7 +20,7 @@ _WIDEST = 180.0
 
 
 def kind_of(shot: Snapshot | None) -> str:
-    """plane, sphere or angles; "" where there is nothing."""
+    """plane, sphere or angles; "" for None."""
     if shot is None:
         return ""
     return "angles" if isinstance(shot, Angles) else "sphere" if shot.n == 3 else "plane"
@@ -55,8 +55,8 @@ def snapshot_rows(shot: Snapshot, width: int, height: int, *, camera: Camera | N
 
 @lru_cache(maxsize=8)
 def class_colours(shot: Points) -> dict[int, int]:
-    """A colour for each class: in turn, and where there are more classes than colours and their centres do not move,
-    the one whose other classes are farthest away."""
+    """A colour for each class: in turn; with more classes than colours and centres that do not move, the one whose
+    other classes are farthest away."""
     places = dict(zip(shot.centre_label.tolist(), shot.centre, strict=True)) if shot.min_angle is not None else {}
     out: dict[int, int] = {}
     used: list[list[Floats]] = [[] for _ in range(COLOURS)]
@@ -91,8 +91,8 @@ def _plane_size(shot: Points) -> tuple[float, Floats]:
 
 
 def _angles(shots: Sequence[Snapshot], shot: Angles, camera: Camera, width: int, height: int, mode: Mode) -> Rows:
-    shown = [one for one in shots if isinstance(one, Angles)]
-    last = max(int(np.flatnonzero(one.own + one.other).max(initial=0)) for one in shown) + 1
+    histograms = [one for one in shots if isinstance(one, Angles)]
+    last = max(int(np.flatnonzero(one.own + one.other).max(initial=0)) for one in histograms) + 1
     whole = min(_WIDEST, max(30.0, 10.0 * np.ceil(1.02 * last / 10)))
     span = min(_WIDEST, whole / camera.zoom)
     lo = max(0.0, min(_WIDEST - span, camera.x * whole))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,12 @@ class Note:
     text: str
 
 
-def _clean(document: dict[str, Any]) -> tuple[list[Note], list[str]]:
+def _is_tag(tag: object) -> bool:
+    return isinstance(tag, str) and _TAG.fullmatch(tag) is not None and tag.isprintable()
+
+
+def _parse(document: dict[str, Any]) -> tuple[list[Note], list[str]]:
+    """The notes and tags of a file that may hold anything."""
     raw_notes, raw_tags = document.get("notes"), document.get("tags")
     notes: list[Note] = []
     for item in (raw_notes if isinstance(raw_notes, list) else [])[:10_000]:
@@ -38,52 +43,45 @@ def _clean(document: dict[str, Any]) -> tuple[list[Note], list[str]]:
             when, author = item.get("time"), item.get("author")
             when = float(when) if isinstance(when, int | float) and abs(when) < 1e12 else 0.0
             notes.append(Note(when, author[:200] if isinstance(author, str) else "", item["text"][:MAX_NOTE]))
-    tags = [tag for tag in (raw_tags if isinstance(raw_tags, list) else []) if isinstance(tag, str)]
-    return notes, [tag for tag in dict.fromkeys(tags) if _TAG.fullmatch(tag) and tag.isprintable()][:1000]
+    tags = [tag for tag in (raw_tags if isinstance(raw_tags, list) else []) if _is_tag(tag)]
+    return notes, list(dict.fromkeys(tags))[:1000]
 
 
 def read_notes(folder: Path) -> tuple[list[Note], list[str]]:
-    """Notes and tags; both empty when there are none or the file cannot be read."""
+    """Notes and tags; both empty if there are none or the file cannot be read."""
     try:
-        return _clean(read_json(folder / NOTES))
+        return _parse(read_json(folder / NOTES))
     except UnreadableError:
         return [], []
 
 
-@contextmanager
+@contextlib.contextmanager
 def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
     """Notes and tags to be changed in place, written back on leaving; of two processes the second waits for the first.
-    LscError when the folder cannot be written."""
-    with _alone(folder):
-        if (folder / NOTES).exists():
-            try:
-                notes, tags = _clean(read_json(folder / NOTES))
-            except UnreadableError as error:
-                raise LscError(f"{folder}: {error}; move it away to begin anew") from None
-        else:
-            notes, tags = [], []
-        yield notes, tags
-        document = {
-            "notes": [{"time": note.time, "author": note.author, "text": note.text} for note in notes],
-            "tags": tags,
-        }
+    LscError if the folder cannot be written."""
+    with _locked(folder):
         try:
-            replace_json(folder / NOTES, document)
+            notes, tags = _parse(read_json(folder / NOTES)) if (folder / NOTES).exists() else ([], [])
+        except UnreadableError as error:
+            raise LscError(f"{folder}: {error}; move it away to begin anew") from None
+        yield notes, tags
+        try:
+            replace_json(folder / NOTES, {"notes": [asdict(note) for note in notes], "tags": tags})
         except PermissionError:
             raise LscError(f"{folder} is read only") from None
         except OSError as error:
             raise LscError(f"{folder}: {NOTES} cannot be written: {error.strerror}") from None
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """A lock on the folder itself, which leaves no file; where a file system has none, the last writer wins."""
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """A lock on the folder itself, which leaves no file; on a file system without locks the last writer wins."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise LscError(f"{folder} cannot be opened: {error.strerror}") from None
     try:
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -91,7 +89,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def add_note(folder: Path, text: str) -> None:
-    """Add a note; UsageError when it is empty, too long or holds control characters."""
+    """Add a note; UsageError if it is empty, too long or holds control characters."""
     text = text.strip()
     if not text or len(text) > MAX_NOTE:
         raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
@@ -103,7 +101,7 @@ def add_note(folder: Path, text: str) -> None:
 
 def add_tag(folder: Path, tag: str) -> None:
     """Add a tag. UsageError for one with spaces, commas or control characters, or a leading minus."""
-    if not _TAG.fullmatch(tag) or not tag.isprintable() or tag.startswith("-"):
+    if not _is_tag(tag) or tag.startswith("-"):
         raise UsageError(f"tag {tag!r} is not allowed: 1 to 60 printable characters without spaces and commas")
     with _changing(folder) as (_, tags):
         if tag not in tags:
@@ -111,11 +109,14 @@ def add_tag(folder: Path, tag: str) -> None:
 
 
 def remove_tag(folder: Path, tag: str) -> None:
-    """Take a tag away; UsageError when the run has no such tag."""
+    """Remove a tag; UsageError if the run has no such tag."""
     with _changing(folder) as (_, tags):
         if tag not in tags:
             raise UsageError(f"there is no tag {tag!r} to take away. Tags: {', '.join(tags) or 'none'}")
         tags.remove(tag)
+
+
+# --- trash ------------------------------------------------------------------------------------------------------------
 
 
 def folder_size(folder: Path) -> int:
@@ -123,41 +124,40 @@ def folder_size(folder: Path) -> int:
     total = 0
     for top, _, files in os.walk(folder):
         for name in files:
-            try:
+            with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(top, name)).st_size
-            except OSError:
-                continue
     return total
 
 
 def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
     """Move a run to `.trash` in its runs folder and remove study folders left empty. Returns its new place.
 
-    UsageError for a folder outside `root`; LscError when it cannot be moved.
+    UsageError for a folder outside `root`; LscError if it cannot be moved.
     """
     if folder.is_symlink() or not stays_inside(root, folder) or folder.resolve() == root.resolve():
         where = f", but in {folder.resolve()}; --runs-dir can name the folder it lies in" if folder.exists() else ""
         raise UsageError(f"{folder} does not lie in {root}{where}")
-    stamp = time.strftime("%Y%m%d-%H%M%S")
     try:
-        number = 0
-        while True:
-            place = root / TRASH / f"{stamp}-{number}" / identifier
-            try:
-                place.parent.mkdir(parents=True)
-                break
-            except FileExistsError:
-                number += 1
+        place = _new_place(root / TRASH, identifier)
         os.rename(folder, place)
     except PermissionError:
         raise LscError(f"{folder} is read only") from None
     except OSError as error:
         raise LscError(f"{folder} cannot be moved to {root / TRASH}: {error.strerror}") from None
-    parent = folder.parent
-    while parent != root and stays_inside(root, parent):
-        try:
+    with contextlib.suppress(OSError):
+        parent = folder.parent
+        while parent != root and stays_inside(root, parent):
             parent.rmdir()
-        except OSError:
-            break
-        parent = parent.parent
+            parent = parent.parent
     return place
+
+
+def _new_place(trash: Path, identifier: str) -> Path:
+    stamp, number = time.strftime("%Y%m%d-%H%M%S"), 0
+    while True:
+        place = trash / f"{stamp}-{number}" / identifier
+        try:
+            place.parent.mkdir(parents=True)
+            return place
+        except FileExistsError:
+            number += 1

@@ -31,7 +31,7 @@ _SHORT = re.compile(r"[0-9a-f]{4,64}")
 
 
 class Run:
-    """One run folder, read as it is now; metrics are followed, so a Run may be kept and asked again."""
+    """One run folder, read as it is now; metrics are followed, so a Run may be kept and read again."""
 
     def __init__(self, path: Path, identifier: str, root: Path | None = None) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """preset.toml as plain tables; empty when it cannot be read (`config_problem` says why)."""
+        """preset.toml as plain tables; empty when it cannot be read (see `config_problem`)."""
         try:
             return read_toml(self.path / PRESET)
         except UnreadableError:
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What stands for the variant: its label, else its name."""
+        """The label of the variant, else its name."""
         named = self.config.get("run")
         label = named.get("label") if isinstance(named, dict) else None
         return label if isinstance(label, str) and label else self.variant
@@ -100,7 +100,7 @@ class Run:
         return notes.read_notes(self.path)[1]
 
     def status(self) -> Status:
-        """The state as it can be told from here; never raises."""
+        """The state as far as this process can find out; never raises."""
         root = self.root or self.path
         status = read_status(self.path).judged(lambda: clock_offset(root))
         if status.active and status.shown_state != "lost" and gone(self.path, status):
@@ -140,7 +140,7 @@ class Run:
         return step, values, epoch, time
 
     def last(self, status: Status | None = None) -> dict[str, float]:
-        """The newest value of every metric, without reading the whole file (`status`: where it is known already)."""
+        """The newest value of every metric, without reading the whole file (`status`: if it has been read already)."""
         found = (status or read_status(self.path)).metrics
         try:
             return {**found, **read_last(self.path / METRICS)}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.ids import study_fault
 from lsc_engine.common.safe_io import MAX_TOML, UnreadableError, read_bytes
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.runs.folder import layout
@@ -45,12 +46,12 @@ class Study:
         return self.root / STUDIES / f"{self.name}.toml"
 
     def preset(self) -> Preset | None:
-        """The preset it was started from; None where there is none or it cannot be read (`preset_problem`)."""
+        """The preset it was started from; None if it is missing or cannot be read (`preset_problem`)."""
         return self._read()[0]
 
     @property
     def preset_problem(self) -> str | None:
-        """Why `preset` is None, as a sentence; None where it is not."""
+        """Why `preset` is None, as a sentence, or None."""
         return self._read()[1]
 
     def _read(self) -> tuple[Preset | None, str | None]:
@@ -84,24 +85,18 @@ def list_studies(dirs: Iterable[str | Path] | None = None) -> list[Study]:
         if run.root is not None:
             found.setdefault((run.study, run.root), []).append(run)
     for root in layout.runs_dirs(dirs):
-        for pattern in ("*.toml", "*/*.toml"):
-            for file in sorted((root / STUDIES).glob(pattern)):
-                name = str(file.relative_to(root / STUDIES).with_suffix(""))
-                if (
-                    (root / name).is_dir()
-                    and all(layout.NAME.fullmatch(part) for part in name.split("/"))
-                    and layout.stays_inside(root, file)
-                ):
-                    found.setdefault((name, root), [])
-    studies = [
-        Study(name, root, tuple(runs)) for (name, root), runs in found.items() if not name.endswith(layout.TRIES)
-    ]
+        kept = root / STUDIES
+        for file in [*sorted(kept.glob("*.toml")), *sorted(kept.glob("*/*.toml"))]:
+            name = str(file.relative_to(kept).with_suffix(""))
+            if (root / name).is_dir() and study_fault(name) is None and layout.stays_inside(root, file):
+                found.setdefault((name, root), [])
+    studies = [Study(*key, tuple(runs)) for key, runs in found.items() if not key[0].endswith(layout.TRIES)]
     return sorted(studies, key=lambda study: (study.name, str(study.root)))
 
 
 def find_study(ref: str, dirs: Iterable[str | Path] | None = None) -> Study:
     """The study called `ref`, in full or by what stands behind its slash, or whose folder it is. UsageError with the
-    nearest names where there is none or there are several."""
+    nearest names if there is none or there are several."""
     roots = layout.runs_dirs(dirs)
     known = list_studies(roots)
     wanted = ref.rstrip("/")

@@ -1,4 +1,4 @@
-"""A study or any runs compared, as text and JSON: what `compare` and the end of `run` print."""
+"""Runs, and comparisons of them, as JSON and as text: what `list`, `compare` and the end of `run` print."""
 
 from __future__ import annotations
 
@@ -14,12 +14,38 @@ from lsc_engine.analysis.verdict import to_json, verdicts
 from lsc_engine.charts.chart import to_text
 from lsc_engine.charts.series import Series, View
 from lsc_engine.cli.output import chart_mode, printable, table, value
-from lsc_engine.cli.runs import run_row
 from lsc_engine.common.formatting import percent
 from lsc_engine.runs.read.run import Run, short_ids
 from lsc_engine.runs.read.studies import tries_beside
 
 Levels = Mapping[str, Sequence[float]]
+
+
+def run_row(run: Run, short: str) -> dict[str, Any]:
+    """A run as `list --json` has it."""
+    status = run.status()
+    return {
+        "id": run.id,
+        "short": short,
+        "study": run.study,
+        "variant": run.variant,
+        "seed": run.seed,
+        "state": status.shown_state,
+        "step": status.step,
+        "total_steps": status.total_steps,
+        "metrics": run.last(status),
+        "host": status.host,
+        "device": status.device,
+        "owner": status.owner,
+        "tags": run.tags,
+        "started": status.started,
+        "seconds": status.seconds,
+        "eta": status.eta,
+        "attempt": status.attempt,
+        "exit_code": status.exit_code,
+        "message": status.news,
+        "path": str(run.path),
+    }
 
 
 def study_document(study: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> dict[str, Any]:
