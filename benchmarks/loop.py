@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.config.derived import derive
-from lsc_engine.config.plan import plan_study
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
 from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.signals import Signals

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.config.plan import plan_study
 from lsc_engine.heads.model_sizes import model_sizes
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.vectors import n_min
 
 from .measure import megabytes

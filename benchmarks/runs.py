@@ -8,8 +8,8 @@ import shutil
 import threading
 from pathlib import Path
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.plan import plan_study
 
 PRESET, VARIANT = "demo", "V21-384"
 

@@ -10,7 +10,7 @@ import pytest
 HEAVY = ("torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy")
 PROBES = {
     "cli": "import lsc_engine.cli; lsc_engine.cli.build_app()",
-    "config": "from lsc_engine.config.plan import plan_study; plan_study('demo')",
+    "config": "from lsc_engine.studies.plan import plan_study; plan_study('demo')",
     "runs": "import lsc_engine.runs.read.run, lsc_engine.runs.folder.writer; from lsc_engine.analysis import compare",
     "studies": "from lsc_engine.studies import prepare, checks, start, control, detach, fork, runner",
     "charts": "from lsc_engine.charts import chart, mirrored_histogram, scatter",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lsc_engine.config.plan import StudyPlan
+    from lsc_engine.studies.plan import StudyPlan
 
 # ----------------------------------------------------------------------------------------------------- What it is about
 Preset = Annotated[str, typer.Argument(metavar="PRESET", help="A preset file, or the name of a shipped preset.")]
@@ -80,9 +80,9 @@ def load_plan(
     plugins: list[Path] | None,
 ) -> StudyPlan:
     """The study that these options make of a preset. UsageError with all problems at once."""
-    from lsc_engine.config.plan import plan_study
     from lsc_engine.config.typed import parse_seeds
     from lsc_engine.plugins import load_plugins
+    from lsc_engine.studies.plan import plan_study
 
     load_plugins(plugins or [])
     numbers = None if seeds is None else parse_seeds(seeds, "--seeds")

@@ -15,8 +15,8 @@ from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config.load import PresetInfo
-    from lsc_engine.config.plan import StudyPlan
     from lsc_engine.config.schema import RunConfig
+    from lsc_engine.studies.plan import StudyPlan
 
 # The folders of shipped presets.
 PAPERS = {
@@ -301,7 +301,6 @@ OPTIONAL = {"start_from": "begins with", "teacher": "teacher", "shift": "validat
 
 def _lines_of(row: dict[str, Any]) -> dict[str, str]:
     """What the table shows of one variant, by line."""
-    from lsc_engine.common.formatting import grouped, size
 
     lines = {"label": row["label"], "data": f"{row['dataset']}{'' if row['data_found'] else ', not found'}"}
     if row.get("classes") is None:

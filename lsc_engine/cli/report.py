@@ -14,9 +14,9 @@ from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
-    from lsc_engine.config.plan import StudyPlan
     from lsc_engine.report.report import WrittenReport
     from lsc_engine.runs.read.studies import Study
+    from lsc_engine.studies.plan import StudyPlan
 
 
 # Where the reports of the shipped presets are kept.

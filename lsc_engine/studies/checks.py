@@ -16,7 +16,6 @@ from lsc_engine.config.datasets import class_names
 from lsc_engine.config.derived import derive, missing_data
 from lsc_engine.config.load import list_presets
 from lsc_engine.config.notes import data_notes, known_shortfall
-from lsc_engine.config.plan import RunPlan
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import UsageError
@@ -24,6 +23,7 @@ from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
 from lsc_engine.runs.folder.lock import Holder, holder
 from lsc_engine.runs.read.run import Run, open_run
+from lsc_engine.studies.plan import RunPlan
 
 Message = Callable[[str], None]
 _WAIT_SECONDS = 0.5

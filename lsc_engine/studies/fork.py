@@ -12,7 +12,6 @@ from typing import Any
 
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import flatten
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import RunConfig, differences
 from lsc_engine.config.typed import parse_sets
 from lsc_engine.errors import LscError, UsageError
@@ -22,6 +21,7 @@ from lsc_engine.runs.folder.layout import CHECKPOINTS, PRESET, check_name, run_f
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.userpaths import user_path
 
 # --- resume -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from typing import Any
 from lsc_engine.common.safe_io import UnreadableError, read_toml, replace_file
 from lsc_engine.config.joining import join_presets
 from lsc_engine.config.load import check_text
-from lsc_engine.config.plan import RunPlan, StudyPlan, TunePlan
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder import layout
@@ -31,6 +30,7 @@ from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import moved_from
 from lsc_engine.runs.read.studies import STUDIES, Study
 from lsc_engine.runs.settings import PLACE, differences, parse, settings_of
+from lsc_engine.studies.plan import RunPlan, StudyPlan, TunePlan
 
 _SHOWN_DIFFERENCES = 8
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from lsc_engine.common.safe_io import last_line
-from lsc_engine.config.plan import StudyPlan, TunePlan
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG
@@ -34,6 +33,7 @@ from lsc_engine.studies import control, tune
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun
 from lsc_engine.studies.gpus import Slot, gpu_slots
+from lsc_engine.studies.plan import StudyPlan, TunePlan
 from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
 from lsc_engine.training.signals import Signals
 

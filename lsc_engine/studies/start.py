@@ -11,7 +11,6 @@ from typing import Any
 
 from lsc_engine.config.checks import ARGUMENTS
 from lsc_engine.config.derived import derive
-from lsc_engine.config.plan import RunPlan, StudyPlan
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.lock import holder
@@ -25,6 +24,7 @@ from lsc_engine.studies.checks import (
     report_notes,
 )
 from lsc_engine.studies.fork import create_fork
+from lsc_engine.studies.plan import RunPlan, StudyPlan
 from lsc_engine.studies.prepare import StudyRun, plan_actions
 
 

@@ -20,13 +20,13 @@ from typing import Any
 
 from lsc_engine.common.ids import study_fault, suggested_name
 from lsc_engine.config.load import check_text
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.preset import Preset
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.checkpoints import list_checkpoints
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import free_name, plan_actions
 from lsc_tui.data.reports import made_words
 from lsc_tui.screens.new_run.form import SETTINGS, Form, toml_text

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.cli.progress import Bars, Lines
-from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.studies.gpus import Slot
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import StudyRun
 from lsc_engine.studies.runner import run_parallel
 from lsc_engine.training.signals import Signals

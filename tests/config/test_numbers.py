@@ -12,9 +12,9 @@ from lsc_engine.config.catalogue import fields
 from lsc_engine.config.datasets import DATASETS, count, locate, missing_sentence
 from lsc_engine.config.derived import derive
 from lsc_engine.config.durations import Duration
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.summary import summary
 from lsc_engine.errors import UsageError
+from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
 
 
@@ -219,7 +219,7 @@ def test_no_torch_is_loaded(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from lsc_engine.config.load import list_presets\n"
-        "from lsc_engine.config.plan import plan_study\n"
+        "from lsc_engine.studies.plan import plan_study\n"
         "from lsc_engine.config.summary import summary\n"
         "import lsc_engine.cli.presets\n"
         "for info in list_presets():\n"

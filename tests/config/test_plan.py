@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from lsc_engine.config.derived import derive
 from lsc_engine.config.load import list_presets, load_preset
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import RunConfig, differences
 from lsc_engine.errors import UsageError
+from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
 
 STAGES: Table = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.config.derived import derive
-from lsc_engine.config.plan import StudyPlan, plan_study
 from lsc_engine.errors import UsageError
+from lsc_engine.studies.plan import StudyPlan, plan_study
 
 BASE = """
 [data]

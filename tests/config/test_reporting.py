@@ -8,7 +8,7 @@ import pytest
 
 from lsc_engine.config.catalogue import top_fields
 from lsc_engine.config.load import check_text
-from lsc_engine.config.plan import plan_study
+from lsc_engine.studies.plan import plan_study
 
 TRAIN = """
 [data]

@@ -12,8 +12,8 @@ import pytest
 from lsc_engine.common.settings import flatten
 from lsc_engine.config.derived import derive
 from lsc_engine.config.load import PresetInfo, shipped_presets
-from lsc_engine.config.plan import StudyPlan, plan_study
 from lsc_engine.config.schema import RunConfig, acts
+from lsc_engine.studies.plan import StudyPlan, plan_study
 
 FOLDERS = ("lsc-2025", "vector-systems-2025", "etf-2024", "beyond")
 # Rows of the papers; the names of one row that train the same share the first.

@@ -13,9 +13,9 @@ from typing import Any
 import tomli_w
 
 from lsc_engine.config.load import check_text, shipped_presets
-from lsc_engine.config.plan import RunPlan, plan_study
 from lsc_engine.config.preset import Preset
 from lsc_engine.config.schema import RunConfig
+from lsc_engine.studies.plan import RunPlan, plan_study
 from tests.config.mutations import base, put
 from tests.config.test_malformed import CORPUS
 

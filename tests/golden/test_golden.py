@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from lsc_engine.config.plan import plan_study
+from lsc_engine.studies.plan import plan_study
 from tests.golden.generate import DOCUMENTS, FOLDER
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import Model
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.model_sizes import model_sizes
 from lsc_engine.models import etf
 from lsc_engine.models.build import build_model
 from lsc_engine.models.etf import FixedLinear
+from lsc_engine.studies.plan import plan_study
 
 SHAPES = [(400, 400), (400, 10), (784, 400), (9, 10), (8, 10), (48, 192), (192, 48), (2, 2), (1, 2)]
 

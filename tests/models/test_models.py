@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import Model
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.model_sizes import model_sizes
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.models.backbones.vit import patch_size
 from lsc_engine.models.build import build_model
+from lsc_engine.studies.plan import plan_study
 
 
 def parameters(module: torch.nn.Module) -> int:

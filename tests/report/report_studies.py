@@ -11,8 +11,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from lsc_engine.cli import build_app
-from lsc_engine.config.plan import StudyPlan, plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.plan import StudyPlan, plan_study
 from lsc_engine.studies.prepare import write_study
 
 PRESET = """

@@ -12,7 +12,6 @@ import pytest
 from report_studies import call
 from test_report import part, row
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.errors import UsageError
 from lsc_engine.report.check import check_reports
 from lsc_engine.report.figures import draw_angles, draw_points
@@ -24,6 +23,7 @@ from lsc_engine.report.sections.systems import before_dropping, mean_acute_angle
 from lsc_engine.runs.read.embeddings import Points
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import Study, find_study
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import write_study
 from lsc_engine.vectors.registry import facts
 

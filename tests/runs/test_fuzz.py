@@ -20,7 +20,6 @@ from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
 from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import to_json, verdicts
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.checkpoints import new_checkpoint, newest_good, verify
@@ -30,6 +29,7 @@ from lsc_engine.runs.metrics.reader import MetricsTail, read_metrics
 from lsc_engine.runs.read.logs import LogTail
 from lsc_engine.runs.read.run import Run, list_runs, open_run
 from lsc_engine.runs.settings import settings_of
+from lsc_engine.studies.plan import plan_study
 
 FILES = int(os.environ.get("LSC_FUZZ_FILES", "300"))
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\u202e漢\U0001f600\x00".encode()

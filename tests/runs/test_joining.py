@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from lsc_engine.config.load import load_preset
-from lsc_engine.config.plan import StudyPlan, plan_study
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import Study
+from lsc_engine.studies.plan import StudyPlan, plan_study
 from lsc_engine.studies.prepare import begin_study
 
 PRESET = """

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config.plan import RunPlan, plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.checks import missing_prerequisites
+from lsc_engine.studies.plan import RunPlan, plan_study
 
 BASE = """
 [data]

@@ -13,10 +13,10 @@ import torch
 from pretended import NAME, Everywhere, register, waits
 
 from lsc_engine.config.derived import derive
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.execute import execute

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
 

@@ -17,10 +17,10 @@ import torch
 
 from lsc_engine.config.datasets import locate
 from lsc_engine.config.load import shipped_presets
-from lsc_engine.config.plan import RunPlan, plan_study
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.studies.plan import RunPlan, plan_study
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
 

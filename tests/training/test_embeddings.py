@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.data import eval_batches, fixed_subset, open_source
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.embeddings import Angles, Points, list_snapshots, read_snapshot
 from lsc_engine.runs.read.run import Run, open_run
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.training import checkpointing
 from lsc_engine.training.embedding_recorder import MOST_CLASSES, own_and_other
 from lsc_engine.training.execute import execute

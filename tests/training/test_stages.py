@@ -75,7 +75,7 @@ def test_only_images_of_the_new_classes_are_trained_on(tmp_path: Path) -> None:
 
     file = tmp_path / "s.toml"
     file.write_text(BASE + "[[variants]]\nname = 'x'\nstart_from = 'y'\ndata.first_class = 5\n")
-    from lsc_engine.config.plan import plan_study
+    from lsc_engine.studies.plan import plan_study
 
     source = open_source(plan_study(file).runs[0].config.data, split="train")
     batches = Batches(source, 64, 0, subset=images_from_class(source, 5))
@@ -235,8 +235,8 @@ def test_each_goes_on_bit_by_bit(ce: Path, tmp_path: Path, name: str) -> None:
 
 def started(root: Path, *variants: str, name: str) -> Path:
     """The folder of a run that is created and not trained."""
-    from lsc_engine.config.plan import plan_study
     from lsc_engine.runs.folder.writer import create_run
+    from lsc_engine.studies.plan import plan_study
 
     file = root / "s.toml"
     file.write_text(BASE + "".join(variants))

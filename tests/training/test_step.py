@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lsc_engine.config.derived import derive
-from lsc_engine.config.plan import plan_study
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.registry import LOSSES
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
 from lsc_engine.training.signals import Signals
 from lsc_engine.training.step import MicroBatches, make_loss, make_optimizer, remove_frozen_params

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control
 from lsc_engine.studies.gpus import Slot
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import StudyRun
 from lsc_engine.studies.runner import Waiting, exit_code, run_parallel, run_sequential
 from lsc_engine.training.signals import Signals

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from samples import START, fix
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.plan import plan_study
 
 PRESET = """
 title  = "Three systems"

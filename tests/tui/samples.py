@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.plan import plan_study
 
 PRESET = Path(__file__).parent / "sample.toml"
 HOST = "gpu07"

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.config.load import load_preset
-from lsc_engine.config.plan import plan_study
 from lsc_engine.config.schema import RunConfig
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import create_study
 from lsc_tui.data.run_view import Store
 from lsc_tui.screens.new_run.form import SETTINGS, Form, field_text, shown_value, typed, value_words

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tui_helpers import open_app, settle, text_of
 
-from lsc_engine.config.plan import plan_study
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+from lsc_engine.studies.plan import plan_study
 from lsc_tui.screens.monitor.charts import families
 
 PRESET = """

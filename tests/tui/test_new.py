@@ -169,7 +169,7 @@ def test_examine_tells_every_fault_at_its_setting(tmp_path: Path, monkeypatch: p
 
 
 def test_other_settings_under_a_name_that_is_taken_get_a_free_one_and_a_typed_name_is_refused(tmp_path: Path) -> None:
-    from lsc_engine.config.plan import plan_study
+    from lsc_engine.studies.plan import plan_study
     from lsc_engine.studies.prepare import create_study
 
     path = tmp_path / "tiny.toml"
