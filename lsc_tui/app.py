@@ -1,11 +1,11 @@
 """lsc-tui: the application. It holds the store, the collector and the keymap; screens show them.
 
-How a screen plugs in: one file `screens/NAME.py` beside one `screens/NAME.tcss`, and one line in `SCREENS` below. The
-class derives from `frame.LscScreen` and has
+How a screen plugs in: a package `screens/NAME` with `screen.py` and `screen.tcss`, and one line in `SCREENS` below. The
+class derives from `screens.base.LscScreen` and has
   TAB, FOOTER      its tab's command id, and the ids of commands in its footer, most important first
   body()           yields its panels (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
   show()           gives them what they show; called whenever the store, its size or its state may have changed
-  do_ID()          one method per command of commands.py that acts here; why_not_ID() a reason why it cannot now
+  do_ID()          one method per command of keymap.py that acts here; why_not_ID() a reason why it cannot now
   self.app.store   all runs, curves and hardware; `self.app.subscribe(...)` asks for the metrics it wants to see
   self.say/ask/prompt   a sentence, a question, a line of text on the last line
 Reading and writing files that may be slow belongs in a worker thread that posts back, never in `show`.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import importlib.util
 import os
 import select
 import selectors
@@ -27,7 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.style import Style
 from textual import events
@@ -39,16 +38,17 @@ from lsc_engine.userpaths import home_path
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
 from lsc_tui.data.ui_state import UiState, config_folder
-from lsc_tui.keymap import COMMANDS, Keymap
+from lsc_tui.keymap import Keymap
+from lsc_tui.modals.overlay import Overlay
+from lsc_tui.screens.base import LscScreen
 from lsc_tui.services.verdicts import VerdictService
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import Panel, style_table
 
 if TYPE_CHECKING:
     from lsc_tui.data.run_view import RunView
-    from lsc_tui.screens.base import LscScreen
 
-# Tab command id -> module and class; a tab whose module is not there says so.
+# Tab command id -> module and class, loaded when it is first shown.
 SCREENS = {
     "runs": ("lsc_tui.screens.runs.screen", "RunsScreen"),
     "monitor": ("lsc_tui.screens.monitor.screen", "MonitorScreen"),
@@ -56,17 +56,6 @@ SCREENS = {
     "new": ("lsc_tui.screens.new_run.screen", "NewScreen"),
     "vectors": ("lsc_tui.screens.vectors.screen", "VectorsScreen"),
 }
-
-
-@runtime_checkable
-class OnTop(Protocol):
-    """A screen that can be on top: a tab, or what lies over it for a moment."""
-
-    async def take_key(self, event: events.Key) -> None:
-        """A key, wherever the focus is."""
-
-    def take_paste(self, text: str) -> None:
-        """Pasted text."""
 
 
 class LscApp(App[None], inherit_bindings=False):
@@ -114,6 +103,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.ui = UiState(self.folders, self.config)
         self.store = Store(host or socket.gethostname().split(".")[0])
         self.poller = Poller(self.folders, self._post_update, hardware=hardware, made_later=made_later)
+        self.subscribe = self.poller.subscribe
         self.verdicts = VerdictService()
         self._started: set[str] = set()
         self._before: list[str] = []
@@ -136,7 +126,6 @@ class LscApp(App[None], inherit_bindings=False):
 
     @property
     def chart_mode(self) -> str:
-        """Symbols of the charts."""
         return "ascii" if self.ascii else "braille"
 
     @property
@@ -153,7 +142,7 @@ class LscApp(App[None], inherit_bindings=False):
         opens gets the next one, however fast they come."""
         if not isinstance(event, events.Key | events.Paste):
             await super().on_event(event)
-        elif self._left or not isinstance(self.screen, OnTop):
+        elif self._left or not isinstance(self.screen, LscScreen | Overlay):
             return
         elif isinstance(event, events.Paste):
             self.screen.take_paste(event.text)
@@ -209,8 +198,7 @@ class LscApp(App[None], inherit_bindings=False):
         """Load what the other screens are made of while nobody waits for it."""
         time.sleep(0.5)
         for module, _ in SCREENS.values():
-            if importlib.util.find_spec(module) is not None:
-                importlib.import_module(module)
+            importlib.import_module(module)
 
     def on_unmount(self) -> None:
         self.poller.stop()
@@ -219,28 +207,19 @@ class LscApp(App[None], inherit_bindings=False):
     @property
     def lsc_screen(self) -> LscScreen:
         """The screen of the current tab, below any overlay."""
-        from lsc_tui.screens.base import LscScreen
-
         return next(s for s in reversed(self.screen_stack) if isinstance(s, LscScreen))
 
     @property
     def _shows_something(self) -> bool:
         """Whether a tab is up: news may come while the last one is being closed."""
-        from lsc_tui.screens.base import LscScreen
-
         return self.is_running and any(
             isinstance(s, LscScreen) for s in self._screen_stacks.get(self._current_mode, ())
         )
 
     def go(self, tab: str) -> None:
-        """Switch to a tab."""
-        module, name = SCREENS[tab]
         if tab not in self._started:
-            if importlib.util.find_spec(module) is None:
-                self.lsc_screen.say(f"{COMMANDS[tab].word}: this build has no such screen", "warn")
-                return
-            screen_class = getattr(importlib.import_module(module), name)
-            self.add_mode(tab, screen_class)
+            module, name = SCREENS[tab]
+            self.add_mode(tab, getattr(importlib.import_module(module), name))
             self._started.add(tab)
         if self.current_mode != tab:
             if self.current_mode in SCREENS:
@@ -257,12 +236,10 @@ class LscApp(App[None], inherit_bindings=False):
         self.poller.rescan()
 
     def watch_run(self, key: str) -> None:
-        """Open Monitor on a run."""
         self.store.watched = key
         self.go("monitor")
 
     def compare_runs(self, keys: list[str]) -> None:
-        """Open Compare on runs."""
         self.store.compared = keys
         self.go("compare_tab")
 
@@ -295,7 +272,6 @@ class LscApp(App[None], inherit_bindings=False):
         self.exit(message=words if words and not self.demo else None)
 
     def leave_on_second(self) -> None:
-        """ctrl+c twice within two seconds leaves."""
         now = time.monotonic()
         if now - self._leaving < 2:
             self.leave()
@@ -303,7 +279,6 @@ class LscApp(App[None], inherit_bindings=False):
         self.lsc_screen.say("ctrl+c again leaves; runs go on")
 
     def action_help_quit(self) -> None:
-        """Textual's own ctrl+c."""
         self.leave_on_second()
 
     def next_theme(self) -> None:
@@ -329,39 +304,18 @@ class LscApp(App[None], inherit_bindings=False):
 
     def request_verdicts(self, studies: Sequence[Sequence[RunView]], told: Callable[[], None]) -> None:
         """Have a thread say how these studies stand, where that is not known; `told` is called as the words come."""
-        self.verdicts.tell(studies, self.call_soon, told)
-
-    def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
-        """The curves, the log and the embeddings that the current screen shows."""
-        self.poller.subscribe(curves, log, embeddings)
+        self.verdicts.request(studies, self.call_soon, told)
 
     def _post_update(self) -> None:
         self.post_message(self.MetricsUpdated())
 
     def on_lsc_app_metrics_updated(self, message: MetricsUpdated) -> None:
         """Put what the collector found into the store and let the screen redraw what it shows."""
-        news, store = self.poller.take(), self.store
-        store.runs.update(news.runs)
-        store.version += bool(news.runs or news.gone or news.folders is not None or news.loaded)
-        store.reports = news.reports if news.reports is not None else store.reports
-        for key in news.gone:
-            store.runs.pop(key, None)
-            store.curves.pop(key, None)
-            store.embeddings.pop(key, None)
-            store.marked.pop(key, None)
-        store.curves.update(news.curves)
-        if news.embeddings:
-            # Those of one run at a time: the others give their memory back.
-            store.embeddings = news.embeddings
-        if news.folders is not None:
-            store.folders, store.older = news.folders, news.older
-        store.hardware = news.hardware or store.hardware
-        if news.loaded and not store.loaded and not self.is_headless:
+        first = self.store.apply(self.poller.take())
+        if first and not self.is_headless:
             threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
-        store.loaded = store.loaded or news.loaded
-        if not self._shows_something:
-            return
-        self.lsc_screen.news()
+        if self._shows_something:
+            self.lsc_screen.redraw_all()
 
     def on_app_blur(self, event: events.AppBlur) -> None:
         self.poller.focused = False

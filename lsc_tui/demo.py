@@ -113,7 +113,6 @@ class Replay(threading.Thread):
                 tape.show(self._pause)
 
     def stop(self) -> None:
-        """End the replay."""
         self._ended.set()
 
     def run(self) -> None:
@@ -154,7 +153,6 @@ class _Tape:
 
     @property
     def done(self) -> bool:
-        """Whether all lines have been played."""
         return self.at >= len(self._lines)
 
     def _log_at(self) -> int:
@@ -181,7 +179,6 @@ class _Tape:
         write_status(self.folder, status, durable=False)
 
     def queue(self) -> None:
-        """Not begun yet."""
         self._write(
             replace(self._end, state="queued", started=None, heartbeat=None, step=0, epoch=None, eta=None,
                     metrics={}, best={}, exit_code=None, seconds=0.0, attempt=0)
@@ -202,7 +199,6 @@ class _Tape:
         )  # fmt: skip
 
     def next(self) -> None:
-        """One more line."""
         before = self._log_at()
         line = self._lines[self.at]
         self.at += 1

@@ -35,8 +35,9 @@ def _table() -> tuple[Command, ...]:
         c("new", ("4",), "New run", "choose a preset, adjust it, launch it", "screens"),
         c("vectors", ("5",), "Vectors", "systems, angles, smallest dimensions", "screens"),
         c("help", ("?", "f1"), "help", "all keys of this screen", "everywhere"),
-        c("palette", (":", "f2"), "palette", "every command by name", "everywhere"),
+        c("palette", (":", "ctrl+p", "f2"), "palette", "every command by name", "everywhere"),
         c("next_pane", ("tab", "f6"), "pane", "next pane or field", "everywhere"),
+        c("previous_pane", ("shift+tab",), "pane", "previous pane or field", "everywhere"),
         c("back", ("escape",), "back", "one layer back", "everywhere"),
         c("quit", ("q",), "leave", "leave the viewer; runs go on", "everywhere"),
         c("theme", ("T",), "theme", "next theme: dark, light, high contrast, the terminal's colours", "everywhere"),
@@ -123,7 +124,6 @@ class Keymap:
                 self._by_key[key] = command.id
 
     def find(self, key: str) -> Command | None:
-        """The command of a key."""
         return self.commands.get(self._by_key.get(key, ""))
 
     @staticmethod

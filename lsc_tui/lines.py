@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from lsc_engine.common.formatting import grouped
+
 Line = list[tuple[str, str]]
 
 # Word, glyph and ASCII twin of each state.
@@ -54,6 +56,13 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else " " if c == "\t" else "�" for c in str(text))
 
 
+def error_words(error: Exception) -> str:
+    """An error in one line: of the system's the file and what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error).partition("\n")[0]
+
+
 def fit(text: str, width: int, align: str = "<") -> str:
     """Exactly `width` cells; what is too long ends in `…`."""
     if width <= 0:
@@ -74,7 +83,6 @@ def fit_ends(text: str, width: int) -> str:
 
 
 def width_of(line: Line) -> int:
-    """Cells of a line."""
     return sum(cell_len(text) for text, _ in line)
 
 
@@ -132,6 +140,15 @@ def frame(body: Sequence[Line], width: int, height: int, title: str = "", right:
         out.append([("│", "rule"), *pad(line, width - 2), ("│", "rule")])
     out.append([("╰" + "─" * (width - 2) + "╯", "rule")])
     return out
+
+
+def box(
+    body: Sequence[Line], width: int, height: int, title: str, right: str | Line = "", *, framed: bool
+) -> list[Line]:
+    """The lines in a frame, else below a rule; `height` cells high only in a frame."""
+    if framed:
+        return frame(body, width, height, title, right)
+    return [rule(width, title, right), *(pad(line, width) for line in body)]
 
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -209,6 +226,36 @@ def size_text(count: float | None) -> str:
         if count >= limit:
             return f"{count / limit:.{0 if count >= 10 * limit else 1}f} {unit}"
     return f"{count:.0f} B"
+
+
+def point(value: float, places: int = 4) -> str:
+    """`.750`, `-.500`, `1.000`, `-` where it is not known."""
+    if math.isnan(value):
+        return "-"
+    text = f"{value:.{places}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def millions(count: float | None) -> str:
+    """`8.93 M`, `360 k`, `-`."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count is not None and count >= limit:
+            return f"{count / limit:.3g} {letter}"
+    return "-" if count is None else f"{count:.0f}"
+
+
+def near_text(near: Sequence[float] | None) -> str:
+    """How many classes lie near, fewest and most: `56`, `0.0-4.7`, `-`."""
+    if near is None:
+        return "-"
+    low, high = (grouped(round(x)) if x >= 10 else f"{x:.1f}" for x in near)
+    return low if low == high else f"{low}-{high}"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 run`, `3 runs`."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def day_text(when: float) -> str:

@@ -36,7 +36,7 @@ def settled(app: LscApp) -> bool:
         return False
     return getattr(app.lsc_screen, "settled", True) and all(
         key in app.store.curves and not app.store.curves[key].behind
-        for key in app.poller.wished
+        for key in app.poller.subscribed
         if key in app.store.runs
     )
 

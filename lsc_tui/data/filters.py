@@ -7,20 +7,21 @@ import re
 from collections.abc import Callable
 
 from lsc_engine.common.safe_io import number_of
+from lsc_engine.common.settings import lookup
 from lsc_engine.errors import did_you_mean
 from lsc_tui.data.reports import Report
-from lsc_tui.data.run_view import ACCURACY, RunView, finite, setting
+from lsc_tui.data.run_view import ACCURACY, RunView, finite
 from lsc_tui.lines import clean
 
 TEXTS: dict[str, Callable[[RunView], str]] = {
     "state": lambda v: v.state,
-    "system": lambda v: str(setting(v.config, "target.system") or setting(v.config, "target.method") or ""),
+    "system": lambda v: str(lookup(v.config, "target.system") or lookup(v.config, "target.method") or ""),
     "study": lambda v: v.study,
     "seed": lambda v: str(v.seed),
     "owner": lambda v: v.status.owner,
     "host": lambda v: v.status.host,
-    "model": lambda v: str(setting(v.config, "model.name") or ""),
-    "data": lambda v: str(setting(v.config, "data.dataset") or ""),
+    "model": lambda v: str(lookup(v.config, "model.name") or ""),
+    "data": lambda v: str(lookup(v.config, "data.dataset") or ""),
     "kind": lambda v: v.loss_kind,
     "tag": lambda v: " ".join(v.tags),
     "note": lambda v: v.note,
@@ -29,8 +30,8 @@ NUMBERS: dict[str, Callable[[RunView], float | None]] = {
     "loss": lambda v: finite(v.loss),
     "best": lambda v: finite(v.best_loss),
     "done": lambda v: 100 * v.done,
-    "n": lambda v: number_of(setting(v.config, "model.dim")),
-    "lr": lambda v: number_of(setting(v.config, "optimizer.lr")),
+    "n": lambda v: number_of(lookup(v.config, "model.dim")),
+    "lr": lambda v: number_of(lookup(v.config, "optimizer.lr")),
     "seed": lambda v: float(v.seed),
 }
 _CONDITION = re.compile(r"(!?)([a-z_]+)(:|<=|>=|<|>|=)(.*)")

@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from lsc_engine.runs.folder.layout import METRICS, short_ids
 from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.run import Run, list_runs
 from lsc_engine.userpaths import home_path
-from lsc_tui.data.embedding_history import EmbeddingHistory, SnapshotReader
+from lsc_tui.data.embedding_history import SnapshotReader
 from lsc_tui.data.hardware import Sampler
 from lsc_tui.data.reports import Report, ReportReader
 from lsc_tui.data.run_cache import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
-from lsc_tui.data.run_view import Curves, Folder, Hardware, RunView
+from lsc_tui.data.run_view import Folder, RunView, Update
 
 MOST_RUNS = 1000
 POLL_SECONDS = 1.0
@@ -38,24 +39,8 @@ SAMPLE_FROM = 8 << 20
 STEP_SECONDS = 0.7
 
 
-@dataclass
-class Update:
-    """What changed since the last message."""
-
-    runs: dict[str, RunView] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
-    curves: dict[str, Curves] = field(default_factory=dict)
-    embeddings: dict[str, EmbeddingHistory] = field(default_factory=dict)
-    logs: set[str] = field(default_factory=set)
-    folders: tuple[Folder, ...] | None = None
-    reports: tuple[Report, ...] | None = None
-    hardware: Hardware | None = None
-    older: int = 0
-    loaded: bool = False
-
-
 class Poller(threading.Thread):
-    """The reading thread. `wish` says whose curves and log are shown; `take` hands the changes over."""
+    """The reading thread: `subscribe` names the runs whose curves and log are shown; `take` hands the changes over."""
 
     def __init__(self, folders: Sequence[Path], notify: Callable[[], None], *, hardware: bool = True,
                  made_later: bool = False) -> None:  # fmt: skip
@@ -63,12 +48,12 @@ class Poller(threading.Thread):
         self._folders = list(folders)
         self._notify = notify
         self._lock = threading.Lock()
-        self._news = Update()
+        self._update = Update()
         self._posted = False
         self._ended = threading.Event()
         self._wake = threading.Event()
         self._tracked: dict[str, TrackedRun] = {}
-        self._wished: dict[str, frozenset[str]] = {}
+        self._subscribed: dict[str, frozenset[str]] = {}
         self._sent: dict[str, tuple[frozenset[str], int, int]] = {}
         self._next_step: dict[str, float] = {}
         self._samples: dict[str, tuple[int, MetricsTable]] = {}
@@ -79,7 +64,8 @@ class Poller(threading.Thread):
         self.log: LogIndex | None = None
         self._made_later = made_later
         self._sampler = Sampler() if hardware else None
-        self._older = 0
+        self._loaded = False  # every run has been looked at once
+        self._short: dict[str, str] = {}
         self._next_scan = self._next_look = self._next_hardware = 0.0
         self._reading = False
         self._rounds = 0
@@ -90,17 +76,17 @@ class Poller(threading.Thread):
 
     def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
-        wished = (curves, log, embeddings)
+        subscribed = (curves, log, embeddings)
         with self._lock:
-            if wished == (self._wished, self._log_key, self._embeddings_key):
+            if subscribed == (self._subscribed, self._log_key, self._embeddings_key):
                 return
-            self._wished, self._log_key, self._embeddings_key = wished
+            self._subscribed, self._log_key, self._embeddings_key = subscribed
         self._wake.set()
 
     @property
-    def wished(self) -> frozenset[str]:
+    def subscribed(self) -> frozenset[str]:
         """Keys of the runs whose curves are asked for."""
-        return frozenset(self._wished)
+        return frozenset(self._subscribed)
 
     @property
     def subscribed_embeddings(self) -> str:
@@ -108,7 +94,6 @@ class Poller(threading.Thread):
         return self._embeddings_key
 
     def add(self, folder: Path) -> None:
-        """Read one more runs folder."""
         self._folders = [*self._folders, folder]
 
     def rescan(self) -> None:
@@ -118,13 +103,11 @@ class Poller(threading.Thread):
         self._wake.set()
 
     def take(self) -> Update:
-        """The changes since the last call."""
         with self._lock:
-            news, self._news, self._posted = self._news, Update(), False
+            news, self._update, self._posted = self._update, Update(), False
         return news
 
     def stop(self) -> None:
-        """End the thread soon."""
         self._ended.set()
         self._wake.set()
 
@@ -148,17 +131,19 @@ class Poller(threading.Thread):
         if not self._reading or now >= self._next_look:
             self._next_look = now + POLL_SECONDS
             self._look()
-        more = self._reading = self._read_wished()
+        more = self._reading = self._read_subscribed()
         if self._sampler is not None and now >= self._next_hardware:
             self._next_hardware = now + HARDWARE_SECONDS
-            where = next((f for f in self._folders if f.is_dir()), None)
-            hardware = self._sampler.sample(where)
-            self._put(lambda news: setattr(news, "hardware", hardware))
+            hardware = self._sampler.sample(next((f for f in self._folders if f.is_dir()), None))
+            with self._changing() as update:
+                update.hardware = hardware
         return more
 
-    def _put(self, change: Callable[[Update], None]) -> None:
+    @contextmanager
+    def _changing(self) -> Iterator[Update]:
+        """The update to be changed; it is posted afterwards unless a message is under way."""
         with self._lock:
-            change(self._news)
+            yield self._update
             post, self._posted = not self._posted, True
         if post:
             self._notify()
@@ -184,28 +169,20 @@ class Poller(threading.Thread):
                 with_runs.add(run.study)
             folders[-1] = replace(folder, passed=tuple(passed))
             reports += self._report_reader.scan(number, path, with_runs, folder.read_only)
-        if len(found) > MOST_RUNS or not self._tracked:
+        older = max(0, len(found) - MOST_RUNS)
+        if older or not self._tracked:
             # Those that are shown stay among them.
-            newest = sorted(found, key=lambda k: (k in self._wished, _changed(found[k].run)), reverse=True)
+            newest = sorted(found, key=lambda k: (k in self._subscribed, _changed(found[k].run)), reverse=True)
             found = {key: found[key] for key in newest[:MOST_RUNS]}
-            self._older = max(0, len(newest) - MOST_RUNS)
-        else:
-            self._older = 0
-        gone = set(self._tracked) - set(found)
-        self._tracked = found
+        gone, self._tracked = set(self._tracked) - set(found), found
         self._short = short_ids(t.run.id for t in found.values())
-        older = self._older
-        fresh = tuple(reports) if tuple(reports) != self._reports else None
-        self._reports = tuple(reports)
-
-        def change(news: Update) -> None:
-            news.folders, news.older = tuple(folders), older
-            news.reports = fresh if fresh is not None else news.reports
-            news.gone |= gone
+        with self._changing() as update:
+            update.folders, update.older = tuple(folders), older
+            if tuple(reports) != self._reports:
+                update.reports = self._reports = tuple(reports)
+            update.gone |= gone
             for key in gone:
-                news.runs.pop(key, None)
-
-        self._put(change)
+                update.runs.pop(key, None)
 
     def _look(self) -> None:
         """Look at every run; what changed is posted in portions, so the first screen does not wait for the last."""
@@ -222,7 +199,7 @@ class Poller(threading.Thread):
                 if self._ended.is_set():
                     return
                 short = self._short.get(tracked.run.id, "")
-                waits = tracked.quiet and not first and key not in self._wished
+                waits = tracked.quiet and not first and key not in self._subscribed
                 if waits and (number + self._rounds) % QUIET_ROUNDS and time.monotonic() > self._all_until:
                     continue
                 if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend) and tracked.view:
@@ -234,39 +211,30 @@ class Poller(threading.Thread):
             fresh = {}
 
     def _post_runs(self, fresh: dict[str, RunView], loaded: bool = False) -> None:
-        if not fresh and (not loaded or self._loaded_once):
-            return
-        self._loaded_once = self._loaded_once or loaded
+        if fresh or (loaded and not self._loaded):
+            self._loaded = self._loaded or loaded
+            with self._changing() as update:
+                update.runs.update(fresh)
+                update.loaded = update.loaded or loaded
 
-        def change(news: Update) -> None:
-            news.runs.update(fresh)
-            news.loaded = news.loaded or loaded
-
-        self._put(change)
-
-    _loaded_once = False
-    _short: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
-
-    def _read_wished(self) -> bool:
+    def _read_subscribed(self) -> bool:
         with self._lock:
-            wished, log_key, embeddings_key = self._wished, self._log_key, self._embeddings_key
+            subscribed, log_key, embeddings_key = self._subscribed, self._log_key, self._embeddings_key
         more = False
-        for key, names in wished.items():
+        for key, names in subscribed.items():
             tracked = self._tracked.get(key)
             if tracked is None or self._ended.is_set():
                 continue
             run = tracked.run
-            run.poll(BUDGET // max(1, len(wished)))
+            run.poll(BUDGET // max(1, len(subscribed)))
             more = more or run.tail.behind
             self._send_curves(key, run, names)
-        for key in set(self._sent) - set(wished):
+        for key in set(self._sent) - set(subscribed):
             # A chart that is left gives its memory back.
             del self._sent[key]
             self._samples.pop(key, None)
-            tracked = self._tracked.get(key)
-            if tracked is not None:
-                fresh = Run(tracked.run.path, tracked.run.id, tracked.run.root)
-                tracked.run = fresh
+            if (tracked := self._tracked.get(key)) is not None:
+                tracked.run = Run(tracked.run.path, tracked.run.id, tracked.run.root)
         self._read_log(log_key)
         self._read_embeddings(embeddings_key)
         return more
@@ -283,7 +251,8 @@ class Poller(threading.Thread):
         if self._sent.get(key) != state:
             self._sent[key], self._next_step[key] = state, now + STEP_SECONDS
             curves = curves_of(run, set(names), sample)
-            self._put(lambda news: news.curves.__setitem__(key, curves))
+            with self._changing() as update:
+                update.curves[key] = curves
 
     def _sample(self, key: str, run: Run) -> MetricsTable | None:
         """The sample that stands for the file while much of it is still to be read."""
@@ -303,7 +272,8 @@ class Poller(threading.Thread):
         if self.log is None or self.log.path != tracked.run.log_path:
             self.log = LogIndex.of(tracked.run)
         if self.log.poll():
-            self._put(lambda news: news.logs.add(key))
+            with self._changing():
+                pass  # the screen reads the lines themselves
 
     def _read_embeddings(self, key: str) -> None:
         tracked = self._tracked.get(key)
@@ -314,9 +284,9 @@ class Poller(threading.Thread):
             name = tracked.run.config.get("start_from")
             start = next((t.run.path for t in self._tracked.values() if t.run.id == name), None)
             self._snapshots = SnapshotReader(tracked.run, start)
-        kept = self._snapshots.poll()
-        if kept is not None:
-            self._put(lambda news: news.embeddings.__setitem__(key, kept))
+        if (history := self._snapshots.poll()) is not None:
+            with self._changing() as update:
+                update.embeddings[key] = history
 
 
 def _changed(run: Run) -> float:

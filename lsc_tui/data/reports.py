@@ -48,7 +48,6 @@ class Report:
 
     @property
     def preset(self) -> Path:
-        """The preset it is made by."""
         return self.folder / STUDIES / f"{self.study}.toml"
 
 

@@ -7,6 +7,8 @@ through `lines.clean`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ _WHOLE = 64 << 10
 _SAMPLE = 3 << 10
 SAMPLES = 256
 _AXES = ("epoch", "time")
+_READABLE = suppress(UnreadableError, OSError)  # what cannot be read is as good as empty
 
 
 class TrackedRun:
@@ -88,56 +91,47 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     return info.st_mtime_ns, info.st_size, info.st_ino
 
 
-def read_trend(path: Path) -> tuple[float, ...]:
-    """About `TREND_POINTS` losses over the whole file, read at as many places: the cost does not grow with the run."""
+@contextmanager
+def _reading(path: Path) -> Iterator[int]:
+    """The descriptor of a regular file that is being read."""
+    descriptor = open_regular(path)
     try:
-        descriptor = open_regular(path)
-    except UnreadableError:
-        return ()
-    try:
-        size = os.fstat(descriptor).st_size
-        if size <= _WHOLE:
-            values = _losses(os.pread(descriptor, size, 0), 0)
-            picked = [values[round(i * (len(values) - 1) / (TREND_POINTS - 1))] for i in range(TREND_POINTS)]
-            return tuple(picked if len(values) > TREND_POINTS else values)
-        out = []
-        for i in range(TREND_POINTS):
-            offset = round(i * (size - _SAMPLE) / (TREND_POINTS - 1))
-            found = _losses(os.pread(descriptor, _SAMPLE, offset), offset)
-            out += found[-1:]
-        return tuple(out)
-    except (OSError, IndexError):
-        return ()
+        yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _losses(data: bytes, offset: int) -> list[float]:
-    lines = data.split(b"\n")[1 if offset else 0 :]
-    rows = (parse_line(line) for line in lines if line)
+def _samples(descriptor: int, places: int) -> Iterator[bytes]:
+    """Whole lines at `places` places all over a file: the cost does not grow with it."""
+    size = os.fstat(descriptor).st_size
+    for i in range(places):
+        offset = round(i * max(0, size - _SAMPLE) / (places - 1))
+        data = os.pread(descriptor, _SAMPLE, offset)
+        yield data[data.find(b"\n") + 1 if offset else 0 : data.rfind(b"\n") + 1]
+
+
+def read_trend(path: Path) -> tuple[float, ...]:
+    """About `TREND_POINTS` losses over the whole file; of a long one read at as many places."""
+    with _READABLE, _reading(path) as descriptor:
+        if os.fstat(descriptor).st_size > _WHOLE:
+            return tuple(value for data in _samples(descriptor, TREND_POINTS) for value in _losses(data)[-1:])
+        values = _losses(os.pread(descriptor, _WHOLE, 0))
+        if len(values) <= TREND_POINTS:
+            return tuple(values)
+        return tuple(values[round(i * (len(values) - 1) / (TREND_POINTS - 1))] for i in range(TREND_POINTS))
+    return ()
+
+
+def _losses(data: bytes) -> list[float]:
+    rows = (parse_line(line) for line in data.split(b"\n") if line)
     return [row[2][LOSS] for row in rows if row is not None and LOSS in row[2]]
 
 
 def read_sample(path: Path) -> MetricsTable:
     """The lines at `SAMPLES` places all over the file: what a long curve looks like, before all of it is read."""
     table = MetricsTable()
-    try:
-        descriptor = open_regular(path)
-    except UnreadableError:
-        return table
-    pieces = []
-    try:
-        size = os.fstat(descriptor).st_size
-        for i in range(SAMPLES):
-            offset = round(i * max(0, size - _SAMPLE) / (SAMPLES - 1))
-            data = os.pread(descriptor, _SAMPLE, offset)
-            begin = data.find(b"\n") + 1 if offset else 0
-            pieces.append(data[begin : data.rfind(b"\n") + 1])
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
-    table.add(b"".join(pieces))
+    with _READABLE, _reading(path) as descriptor:
+        table.add(b"".join(_samples(descriptor, SAMPLES)))
     return table
 
 
@@ -189,7 +183,6 @@ class LogIndex:
 
     @staticmethod
     def of(run: Run) -> LogIndex:
-        """The log of a run."""
         return LogIndex(run.path / LOG)
 
     @property
@@ -199,11 +192,7 @@ class LogIndex:
 
     def poll(self, budget: int = 8 << 20) -> bool:
         """Look for new lines; True if there are any. A file that shrank or was replaced is begun again."""
-        try:
-            descriptor = open_regular(self.path)
-        except UnreadableError:
-            return False
-        try:
+        with _READABLE, _reading(self.path) as descriptor:
             info = os.fstat(descriptor)
             if self._inode != (info.st_dev, info.st_ino) or info.st_size < self._read_to:
                 self._starts, self._count, self._read_to = np.zeros(1, np.int64), 0, 0
@@ -224,30 +213,19 @@ class LogIndex:
                 self._read_to += len(data)
             self._size = self._read_to
             return before != (self._count, self._size)
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
+        return False
 
     def lines(self, first: int, count: int, longest: int = 2000) -> list[str]:
         """Lines first .. first + count - 1 as text, each cut at `longest` bytes; fewer at the end."""
         last = min(self.count, first + count)
+        out: list[str] = []
         if first >= last or first < 0:
-            return []
-        try:
-            descriptor = open_regular(self.path)
-        except UnreadableError:
-            return []
-        out = []
-        try:
+            return out
+        with _READABLE, _reading(self.path) as descriptor:
             for i in range(first, last):
                 start = int(self._starts[i])
                 stop = int(self._starts[i + 1]) - 1 if i < self._count else self._size
                 raw = os.pread(descriptor, max(0, min(stop - start, longest)), start)
                 # A progress bar that rewrites its line leaves the newest state behind its last carriage return.
                 out.append(raw.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
         return out

@@ -19,9 +19,11 @@ import numpy.typing as npt
 
 from lsc_engine.charts.series import Series
 from lsc_engine.common.formatting import grouped
+from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind
+from lsc_engine.runs.settings import differences, settings_of
 from lsc_tui.data.embedding_history import EmbeddingHistory
 from lsc_tui.data.reports import Report
 from lsc_tui.lines import clean
@@ -34,28 +36,6 @@ ACCURACY = "train/accuracy"
 # What a list of runs may show as accuracy, one for all its runs, and the head of that column.
 ACCURACIES = {ACCURACY: "TRAIN%", "val/accuracy": "VAL%"}
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def setting(config: Config, name: str) -> Any:
-    """The value of `table.key` in a resolved preset, None where there is none."""
-    value: Any = config
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """Every setting of a preset as `table.key`, without what only names or explains."""
-    skipped = ("title", "source", "claim", "label", "provenance", "compare", "run", "seed", "variants")
-    out: dict[str, Any] = {}
-    for key, value in config.items():
-        if key in skipped:
-            continue
-        if isinstance(value, dict):
-            out |= {f"{key}.{inner}": item for inner, item in value.items()}
-        else:
-            out[key] = value
-    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +73,7 @@ class RunView:
 
     @property
     def label(self) -> str:
-        label = setting(self.config, "run.label") or self.config.get("label")
+        label = lookup(self.config, "run.label") or self.config.get("label")
         return clean(label) if isinstance(label, str) and label else self.run.variant
 
     @property
@@ -114,7 +94,6 @@ class RunView:
         return self.status.metrics.get(LOSS)
 
     def last(self, metric: str) -> float | None:
-        """The newest value of a metric."""
         return self.status.metrics.get(metric)
 
     def best(self, metric: str) -> float | None:
@@ -132,7 +111,7 @@ class RunView:
     @property
     def done(self) -> float:
         """Share of the steps that are done, 0 to 1."""
-        total = self.status.total_steps or setting(self.config, "total_steps")
+        total = self.status.total_steps or lookup(self.config, "total_steps")
         if self.state == "finished":
             return 1.0
         return min(1.0, self.status.step / total) if isinstance(total, int) and total > 0 else 0.0
@@ -140,7 +119,7 @@ class RunView:
     @property
     def epochs(self) -> float | None:
         """Epochs of the whole run, told from the share that is done."""
-        duration = str(setting(self.config, "train.duration") or "")
+        duration = str(lookup(self.config, "train.duration") or "")
         number, _, unit = duration.partition(" ")
         if unit.startswith("epoch"):
             try:
@@ -230,6 +209,21 @@ class Folder:
     passed: tuple[str, ...] = ()  # what may hold runs and is not listed, a sentence each
 
 
+@dataclass
+class Update:
+    """What changed since the last message."""
+
+    runs: dict[str, RunView] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    curves: dict[str, Curves] = field(default_factory=dict)
+    embeddings: dict[str, EmbeddingHistory] = field(default_factory=dict)
+    folders: tuple[Folder, ...] | None = None
+    reports: tuple[Report, ...] | None = None
+    hardware: Hardware | None = None
+    older: int = 0
+    loaded: bool = False
+
+
 class Store:
     """All that is known, on the UI thread. Screens read it; the app puts in what the collector found."""
 
@@ -254,6 +248,23 @@ class Store:
         self.launched = ""
         self.form: tuple[str, str] = ("", "")
 
+    def apply(self, update: Update) -> bool:
+        """Take in what the poller found; whether these are the first runs."""
+        self.runs.update(update.runs)
+        self.version += bool(update.runs or update.gone or update.folders is not None or update.loaded)
+        self.reports = update.reports if update.reports is not None else self.reports
+        for key in update.gone:
+            for known in (self.runs, self.curves, self.embeddings, self.marked):
+                known.pop(key, None)
+        self.curves.update(update.curves)
+        # Embeddings of one run at a time: the others give their memory back.
+        self.embeddings = update.embeddings or self.embeddings
+        if update.folders is not None:
+            self.folders, self.older = update.folders, update.older
+        self.hardware = update.hardware or self.hardware
+        first, self.loaded = update.loaded and not self.loaded, self.loaded or update.loaded
+        return first
+
     def own_folder(self, first: Path) -> Path:
         """Where new runs go: the first runs folder here that can be written to, else one that is not there and may be
         made, else the one that lsc-engine takes."""
@@ -262,7 +273,6 @@ class Store:
         return own[0] if own else runs_dirs([])[0] if self.folders else first
 
     def counts(self) -> Counter[str]:
-        """Runs by state."""
         return Counter(view.state for view in self.runs.values())
 
     def letter(self, key: str) -> str:
@@ -300,20 +310,26 @@ def colour_of(letter: str) -> int:
     return LETTERS.index(letter) if letter in LETTERS and letter else 0
 
 
-def differing(views: list[RunView]) -> list[str]:
-    """Names of the settings in which these runs differ."""
-    tables = [settings_of(view.config) for view in views]
-    names = dict.fromkeys(name for table in tables for name in table)
-    return [name for name in names if any(table.get(name) != tables[0].get(name) for table in tables[1:])]
-
-
 def baseline_of(view: RunView, views: list[RunView]) -> RunView | None:
     """The run of its study that a run is compared with: the preset's baseline, else the first variant."""
-    named = setting(view.config, "compare.baseline")
+    named = lookup(view.config, "compare.baseline")
     others = sorted((v for v in views if v.study == view.study and v.root == view.root), key=lambda v: v.id)
     found = [v for v in others if named in (v.variant, v.label)] or others
     same_seed = [v for v in found if v.seed == view.seed] or found
     return same_seed[0] if same_seed and same_seed[0].variant != view.variant else None
+
+
+def reference_of(store: Store, view: RunView) -> tuple[RunView | None, list[RunView]]:
+    """What a run is compared with: the pinned run, else the baseline of its study; and the runs of its study."""
+    group = [v for v in store.runs.values() if v.study == view.study and v.root == view.root]
+    pinned = store.runs.get(store.pinned)
+    return (pinned if pinned is not None and pinned.key != view.key else baseline_of(view, group)), group
+
+
+def setting_differences(view: RunView, base: RunView) -> list[tuple[str, str, str]]:
+    """The settings in which two runs differ: name, own value, the other's."""
+    found = differences(settings_of(view.config), settings_of(base.config))
+    return [(name, value_text(own), value_text(other)) for name, (own, other) in found.items()]
 
 
 def value_text(value: Any) -> str:

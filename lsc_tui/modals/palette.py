@@ -58,19 +58,17 @@ class PaletteScreen(Overlay):
         return lines
 
     async def take_key(self, event: events.Key) -> None:
-        field = self.query_one("#words", Field)
-        before, found = field.value, self.found()
-        by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key)
+        field, found = self.query_one("#words", Field), self.found()
+        by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key, 0)
         if event.key in ("escape", "enter"):
             self.close_overlay()
             if found and event.key == "enter":
-                self.below.perform(found[max(0, min(self.cursor, len(found) - 1))])
+                self.below.perform(found[min(self.cursor, len(found) - 1)])
             return
-        if by is not None:
-            self.cursor = max(0, min(self.cursor + by, len(found) - 1))
-        else:
+        before = field.value
+        if not by:
             await field.take(event)
-        self._typed(before)
+        self._typed(before, by)
 
     def take_paste(self, text: str) -> None:
         field = self.query_one("#words", Field)
@@ -78,7 +76,8 @@ class PaletteScreen(Overlay):
         field.paste(text)
         self._typed(before)
 
-    def _typed(self, before: str) -> None:
-        if self.query_one("#words", Field).value != before:
-            self.cursor = 0
+    def _typed(self, before: str, by: int = 0) -> None:
+        """Draw what is found now: from its top where other words stand there."""
+        same = self.query_one("#words", Field).value == before
+        self.cursor = max(0, min(self.cursor + by, len(self.found()) - 1)) if same else 0
         self.query_one("#found", Panel).redraw()

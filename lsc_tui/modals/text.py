@@ -1,22 +1,17 @@
-"""A text over the screen, such as the TOML behind a run: scrolls, any other key closes it. Of a report in Markdown the
-sentences are broken into lines, and ← → move over tables that are wider than the screen."""
+"""A text over the screen, such as the TOML behind a run. Of a report in Markdown the sentences are broken into lines,
+and ← → move over tables that are wider than the screen."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
-from textual.app import ComposeResult
 
-from lsc_tui.lines import Line, clean, fit, frame, wrap
-from lsc_tui.modals.overlay import Overlay
+from lsc_tui.lines import Line, clean, fit, wrap
+from lsc_tui.modals.overlay import ScrolledText
 from lsc_tui.widgets.panel import Panel
-
-_STEPS = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": 20, "pageup": -20, "home": -(10**9), "end": 10**9}
-
 
 _RULE = "│ "
 _CELL = re.compile(r"(?<!\\)\|")
@@ -31,9 +26,8 @@ def readable(lines: Sequence[str]) -> list[str]:
         if line.startswith("|"):
             table.append([cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip().strip("|"))])
             continue
-        if table:
-            out += _columns(table)
-            table = []
+        out += _columns(table) if table else []
+        table = []
         if not line.startswith("<!--"):
             out.append(_PICTURE.sub(r"picture \2: \1", line))
     return out[:-1]
@@ -51,59 +45,34 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
     return [out[0], _RULE + "  ".join("─" * w for w in widths), *out[1:]] if ruled else out
 
 
-class TextScreen(Overlay):
+class TextScreen(ScrolledText):
     """Title and lines; comments and table headers of a TOML stand out."""
 
-    CSS: ClassVar[str] = "TextScreen Panel { width: 100%; height: 100%; }"
-
     def __init__(self, title: str, text: str, *, prose: bool = False) -> None:
-        super().__init__()
-        self.heading = title
+        super().__init__(title)
         self.source = [clean(line) for line in text.splitlines()]
         self.source = readable(self.source) if prose else self.source
         self.prose = prose
-        self.top = self.left = 0
-        self.lines: list[str] = self.source
-        self._broken_for = 0
+        self.left = 0
+        self._broken: tuple[int, list[str]] = (0, self.source)
 
-    def _broken(self, width: int) -> list[str]:
+    def _lines(self, width: int) -> list[str]:
         """The lines; sentences in as many as they need, tables and code as they are."""
-        if not self.prose:
-            return self.source
-        if self._broken_for != width:
-            self._broken_for = width
+        if self.prose and self._broken[0] != width:
             kept = (_RULE, "```", "    ", "#")
-            self.lines = [
-                part for line in self.source
-                for part in ([line] if line.startswith(kept) or len(line) <= width else wrap(line, width))
-            ]  # fmt: skip
-        return self.lines
+            parts = ([x] if x.startswith(kept) or len(x) <= width else wrap(x, width) for x in self.source)
+            self._broken = (width, [part for lines in parts for part in lines])
+        return self._broken[1]
 
-    def compose(self) -> ComposeResult:
-        yield Panel(self._draw, id="text")
-
-    def _draw(self, width: int, height: int) -> list[Line]:
-        page = max(1, height - 2)
-        self._broken(max(20, width - 4))
-        self.left = max(0, min(self.left, max((len(line) for line in self.lines), default=0) - width + 4))
-        self.top = max(0, min(self.top, len(self.lines) - page))
-        body: list[Line] = []
-        for line in self.lines[self.top : self.top + page]:
-            style = "title" if line.startswith("[") else "dim" if line.startswith("#") else ""
-            if self.prose:
-                style = "title" if line.startswith("#") else ""
-            body.append([(" ", ""), (fit(line[self.left :], max(0, width - 4)), style)])
-        left = len(self.lines) - self.top - page
-        return frame(body, width, height, self.heading, f"↓ {left} more" if left > 0 else "Esc closes")
+    def lines(self, width: int) -> list[Line]:
+        lines = self._lines(width)
+        self.left = max(0, min(self.left, max((len(line) for line in lines), default=0) - width))
+        marks = {"#": "title"} if self.prose else {"[": "title", "#": "dim"}
+        return [[(fit(line[self.left :], width), marks.get(line[:1], ""))] for line in lines]
 
     async def take_key(self, event: events.Key) -> None:
-        if event.key in ("left", "right", "h", "l"):
-            self.left = max(0, self.left + (8 if event.key in ("right", "l") else -8))
-            self.query_one("#text", Panel).redraw()
+        if event.key not in ("left", "right", "h", "l"):
+            await super().take_key(event)
             return
-        by = _STEPS.get(event.key)
-        if by is None:
-            self.close_overlay()
-            return
-        self.top = max(0, self.top + by)
+        self.left = max(0, self.left + (8 if event.key in ("right", "l") else -8))
         self.query_one("#text", Panel).redraw()

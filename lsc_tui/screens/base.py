@@ -1,10 +1,11 @@
-"""What every screen has in common: the line of tabs, the line of keys, messages, questions, and the way of a key.
+"""What every screen has in common: the line of tabs, the footer, messages, questions, prompts, and the way of a key.
 
 A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has one method `do_<id>` for
-every command it can do. It never looks at a key itself, except inside a text field.
+every command of keymap.py that acts on it; `why_not_<id>` returns a reason why the command cannot act now.
 
 The application handles keys one after the other and hands each to the screen on top (`take_key`). There an open
-question gets it, else the open field, else it is a command. What has the focus plays no part: Textual moves it late.
+question gets it, else the open field, else it is a command. What has the focus plays no part: Textual moves it later,
+and what is typed in a burst would reach the list behind the field.
 """
 
 from __future__ import annotations
@@ -12,40 +13,36 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.suggester import Suggester
-from textual.widget import Widget
+from textual.timer import Timer
 from textual.widgets import Input
 from textual.widgets.input import Selection
 
+from lsc_engine.errors import LscError
 from lsc_tui.keymap import Command, shown
-from lsc_tui.lines import STATES, Line, clean, ends, fit, pad, width_of, wrap
+from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
 from lsc_tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from lsc_tui.app import LscApp
 
+T = TypeVar("T")
 SMALLEST = (40, 12)
 WIDE = (120, 36)
 MESSAGE_SECONDS = 6.0
 MESSAGE_LINES = 3
-TABS = (
-    ("runs", "Runs"),
-    ("monitor", "Monitor"),
-    ("compare_tab", "Compare"),
-    ("new", "New run"),
-    ("vectors", "Vectors"),
-)
-
-Answers = dict[str, tuple[str, Callable[[], None]]]
-
-
+END = 1_000_000  # rows: as far as a list goes
+TABS = {"runs": "Runs", "monitor": "Monitor", "compare_tab": "Compare", "new": "New run", "vectors": "Vectors"}
 # Commands that leave an open field as it is; every other one closes it first.
-_KEEPS_FIELD = ("help", "palette", "next_pane", "back")
+_KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane", "back")
+
+# Key -> (word, what it does).
+Answers = dict[str, tuple[str, Callable[[], None]]]
 
 
 class Field(Input):
@@ -89,8 +86,8 @@ class LscScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__(classes="lsc")
-        self.message: tuple[str, str] = ("", "")
-        self._message_timer: object = None
+        self.message: tuple[str, str] = ("", "")  # text and style
+        self._message_timer: Timer | None = None
         self._question: tuple[str, Answers] | None = None
         self._question_seen = math.inf  # when it stood on the terminal, on the clock of time.monotonic
         self.field: Field | None = None  # the open field, which gets all keys
@@ -105,6 +102,14 @@ class LscScreen(Screen[None]):
 
     def show(self) -> None:
         """Redraw what changed: called when the store has news and when the screen comes up."""
+
+    def move(self, rows: int) -> None:
+        """Move the highlight, or scroll, by rows."""
+
+    @property
+    def page(self) -> int:
+        """Rows that PgUp and PgDn move by."""
+        return 10
 
     # --- frame --------------------------------------------------------------------------------------------------
 
@@ -133,17 +138,31 @@ class LscScreen(Screen[None]):
         self.redraw_all()
 
     def redraw_all(self) -> None:
-        """Frame and body."""
         if self.is_mounted:
-            for name in ("#tabs", "#message", "#foot", "#too-small"):
-                self.query_one(name, Panel).redraw()
+            self.redraw("#tabs", "#message", "#foot", "#too-small")
             # A field that was hidden, in a window too small for it, has lost the focus and with it its cursor.
             self.set_focus(self.field)
             self.show()
 
-    def news(self) -> None:
-        """The store has changed."""
-        self.redraw_all()
+    def redraw(self, *panels: str) -> None:
+        """Draw these panels again, those that are shown."""
+        for name in panels:
+            panel = self.query_one(name, Panel)
+            if panel.display:
+                panel.redraw()
+
+    def toggle(self, *classes: str) -> None:
+        """Turn classes on or off, which lay the screen out anew."""
+        self.toggle_class(*classes)
+        self.call_after_refresh(self.redraw_all)
+
+    def set_height(self, name: str, height: int | None) -> None:
+        """The height of a part in lines; None leaves it to the style sheet."""
+        styles = self.query_one(name).styles
+        if height is None:
+            styles.clear_rule("height")
+        elif styles.height is None or styles.height.value != height:
+            styles.height = height
 
     def _draw_too_small(self, width: int, height: int) -> list[Line]:
         size = self.size
@@ -151,7 +170,7 @@ class LscScreen(Screen[None]):
 
     def _draw_tabs(self, width: int, height: int) -> list[Line]:
         left: Line = []
-        for number, (tab, word) in enumerate(TABS, 1):
+        for number, (tab, word) in enumerate(TABS.items(), 1):
             left.append((f" {number} {word} ", "tab-on" if tab == self.TAB else "tab"))
             if self.wide:
                 left.append((" ", ""))
@@ -159,26 +178,23 @@ class LscScreen(Screen[None]):
 
     def _summary(self) -> Line:
         """Host, GPUs in use, runs by state."""
-        store = self.app.store
+        store, wide = self.app.store, self.wide
+        machine, counts = store.hardware, store.counts()
         out: Line = [(store.host, "")]
-        gpus = store.hardware.gpus
-        if gpus:
-            busy = sum(1 for gpu in gpus if gpu.busy)
-            out.append((f"  GPU {busy} of {len(gpus)} busy" if self.wide else f"  GPU {busy}/{len(gpus)}", ""))
-        if self.wide:
-            if store.hardware.cpu is not None:
-                out.append((f"  cpu {store.hardware.cpu:.0f}%", "dim"))
-            if store.hardware.disk_free is not None:
-                out.append((f"  disk {store.hardware.disk_free / 1e9:.0f}G free", "dim"))
-            out.append(("  ", ""))
-        else:
-            out.append((" ", ""))
-        counts = store.counts()
-        shown_states = ("running", "queued", "stalled", "diverged", "failed", "lost")
-        for state in shown_states if self.wide else ("running", "stalled", "diverged", "failed"):
+        if machine.gpus:
+            busy = sum(1 for gpu in machine.gpus if gpu.busy)
+            out.append(
+                (f"  GPU {busy} of {len(machine.gpus)} busy" if wide else f"  GPU {busy}/{len(machine.gpus)}", "")
+            )
+        if wide and machine.cpu is not None:
+            out.append((f"  cpu {machine.cpu:.0f}%", "dim"))
+        if wide and machine.disk_free is not None:
+            out.append((f"  disk {machine.disk_free / 1e9:.0f}G free", "dim"))
+        out.append(("  " if wide else " ", ""))
+        states = ("running", "queued", "stalled", "diverged", "failed", "lost")
+        for state in states if wide else ("running", "stalled", "diverged", "failed"):
             if counts.get(state):
-                word = f" {state}" if self.wide else ""
-                out.append((f" {STATES[state][0]}{counts[state]}{word}", f"state-{state}"))
+                out.append((f" {STATES[state][0]}{counts[state]}{f' {state}' if wide else ''}", f"state-{state}"))
         return out
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
@@ -187,18 +203,17 @@ class LscScreen(Screen[None]):
 
     def _draw_foot(self, width: int, height: int) -> list[Line]:
         if self._question is not None:
-            return [self._question_line(width)]
+            return [self._question_line(*self._question, width)]
         if self.message[0] and not self.wide:
             return [[(fit(line, width), self.message[1])] for line in wrap(self.message[0], width)[:MESSAGE_LINES]]
-        help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
         left: Line = []
         room = width - 8
         names, words = self.footer()
         for name in names:
             command = self.app.keymap.commands[name]
-            if not command.keys or not hasattr(self, f"do_{name}"):
+            if not command.keys or not self.can_do(command):
                 continue
-            if command.group == "act" and name != "launch" and self.why_not(command):
+            if name != "launch" and self.why_not(command):
                 continue
             key, word = shown(command.keys[0]), words.get(name, command.word)
             needed = len(key) + len(word) + (3 if left else 1)
@@ -206,14 +221,15 @@ class LscScreen(Screen[None]):
                 break
             room -= needed
             left += [("  " if left else "", ""), (key, "key"), (f" {word}", "")]
+        help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
         return [pad(ends(left, help_word, width), width)]
 
     def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
         """Command ids in the line of keys, most important first, and what some of them are called here."""
         return self.FOOTER_WIDE if self.wide and self.FOOTER_WIDE else self.FOOTER, self.WORDS
 
-    def _question_line(self, width: int) -> Line:
-        text, answers = self._question or ("", {})
+    @staticmethod
+    def _question_line(text: str, answers: Answers, width: int) -> Line:
         keys: Line = []
         for short in (False, True):
             keys = []
@@ -231,8 +247,10 @@ class LscScreen(Screen[None]):
         """A sentence on the message line; at 80 columns in place of the keys, for 6 s or until a key."""
         self.message = (clean(text), style)
         if self._message_timer is not None:
-            self._message_timer.stop()  # type: ignore[attr-defined]
-        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._message_over) if text else None
+            self._message_timer.stop()
+        # What goes on stays told until its end is.
+        ends = bool(text) and not text.endswith("…")
+        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._message_over) if ends else None
         self._redraw_lines()
 
     def _message_over(self) -> None:
@@ -243,24 +261,31 @@ class LscScreen(Screen[None]):
 
     def _redraw_lines(self) -> None:
         if self.is_mounted:
-            self.query_one("#message", Panel).redraw()
-            foot = self.query_one("#foot", Panel)
-            told = self.message[0] if self._question is None and not self.wide else ""
-            # A sentence that names what would do is shown whole.
-            self.set_height("#foot", max(1, min(MESSAGE_LINES, len(wrap(told, max(20, self.size.width))))))
-            foot.redraw()
+            text = self.message[0] if self._question is None and not self.wide else ""
+            # A sentence that names what would help is shown whole.
+            self.set_height("#foot", max(1, min(MESSAGE_LINES, len(wrap(text, max(20, self.size.width))))))
+            self.redraw("#message", "#foot")
 
-    def set_height(self, name: str, height: int | None) -> None:
-        """The height of a part in lines; None leaves it to the style sheet."""
-        styles = self.query_one(name).styles
-        if height is None:
-            styles.clear_rule("height")
-        elif styles.height is None or styles.height.value != height:
-            styles.height = height
+    def in_thread(self, work: Callable[[], T], done: Callable[[T], object] | str, *, exclusive: str = "") -> None:
+        """Run `work` off the UI thread, then `done` with its result on it (a string is the message then). An error of
+        the engine or of a file becomes the message. `exclusive`: the group in which a newer one ends the older."""
+
+        def job() -> None:
+            try:
+                result = work()
+            except (LscError, OSError) as error:
+                self.app.call_soon(self.say, error_words(error), "error")
+                return
+            if isinstance(done, str):
+                self.app.call_soon(self.say, done)
+            else:
+                self.app.call_soon(done, result)
+
+        self.run_worker(job, thread=True, exclusive=bool(exclusive), group=exclusive or "work", exit_on_error=False)
 
     def ask(self, question: str, answers: Answers) -> None:
-        """One question on the last line: `answers` is key -> (word, what to do). Any other key means no. Keys that were
-        typed before the question stood there are no answer to it."""
+        """One question on the last line: any key that is no answer means no. Keys that were typed before the question
+        stood there are no answer to it."""
         self._question, self._question_seen = (clean(question), answers), math.inf
         self._redraw_lines()
         self.query_one("#foot").call_after_refresh(self._question_drawn, self._question)
@@ -288,9 +313,7 @@ class LscScreen(Screen[None]):
         place of `value`, which a key that moves keeps."""
         field = self.query_one("#prompt", Field)
         self._prompt_done, self._prompt_changed = done, changed
-        field.suggester = suggester
-        field.placeholder = label
-        field.value = value
+        field.suggester, field.placeholder, field.value = suggester, label, value
         self.add_class("-prompt")
         self.open_field(field, select=replace)
 
@@ -309,14 +332,12 @@ class LscScreen(Screen[None]):
         self.set_focus(None)
 
     def leave_field(self) -> None:
-        """Esc in the open field."""
         changed = self._prompt_changed
         self.close_field()
         if changed is not None:
             changed("")
 
     def field_entered(self, field: Field) -> None:
-        """Enter in the open field."""
         done = self._prompt_done
         self.close_field()
         if done is not None:
@@ -436,23 +457,36 @@ class LscScreen(Screen[None]):
 
         self.app.push_screen(PaletteScreen(self))
 
+    def do_up(self) -> None:
+        self.move(-1)
+
+    def do_down(self) -> None:
+        self.move(1)
+
+    def do_page_up(self) -> None:
+        self.move(-self.page)
+
+    def do_page_down(self) -> None:
+        self.move(self.page)
+
+    def do_first(self) -> None:
+        self.move(-END)
+
+    def do_last(self) -> None:
+        self.move(END)
+
     def do_back(self) -> None:
         """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""
         if self.field is not None:
             self.leave_field()
-        elif self.message[0] and not self.wide:
+            return
+        covered = bool(self.message[0]) and not self.wide
+        if self.message[0]:
             self.say("")
-        else:
-            if self.message[0]:
-                self.say("")
+        if not covered:
             self.leave_layer()
 
     def leave_layer(self) -> None:
         """What Esc does when no field or message is open."""
         if self.TAB != "runs":
             self.app.go_back()
-
-
-def first_panel(widget: Widget, selector: str) -> Panel:
-    """A panel of a screen by its selector."""
-    return widget.query_one(selector, Panel)

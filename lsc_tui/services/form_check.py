@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -28,8 +27,8 @@ from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import free_name, plan_actions
+from lsc_tui.data.preset_form import SETTINGS, Form, toml_text
 from lsc_tui.data.reports import made_words
-from lsc_tui.screens.new_run.form import SETTINGS, Form, toml_text
 
 CHECK_SECONDS = 120.0
 
@@ -73,7 +72,6 @@ class Drafts:
         self._lock = threading.Lock()
 
     def write(self, text: str, study: str) -> Path:
-        """A file with this text."""
         with self._lock:
             self._folder = self._folder or tempfile.TemporaryDirectory(prefix="lsc-form-")
             path = Path(self._folder.name) / f"{suggested_name(study.replace('/', '.')) or 'form'}.toml"
@@ -272,8 +270,3 @@ def survives() -> tuple[str, str]:
 
     found = logout()
     return found.survive, found.do or found.why
-
-
-def has_sbatch() -> bool:
-    """Whether this is a machine of a Slurm cluster."""
-    return shutil.which("sbatch") is not None

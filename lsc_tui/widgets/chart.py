@@ -58,12 +58,17 @@ class Look:
     def next_smoothing(self) -> str:
         """Off, .6, .9, .97; returns the words for it."""
         self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
-        return f"smoothing {self.smoothing:g}".replace("0.", ".") if self.smoothing else "smoothing off"
+        return self.smoothing_words.replace("smooth", "smoothing")
+
+    @property
+    def smoothing_words(self) -> str:
+        """`smooth .6`, `smooth off`"""
+        return f"smooth {self.smoothing:g}".replace("0.", ".") if self.smoothing else "smooth off"
 
     def next_axis(self) -> None:
         """Epoch, step, time, images; zoom and cursor belong to the old one."""
         self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
-        self.x0 = self.x1 = self.cursor = None
+        self.whole()
 
     def move(self, picture: Picture, columns: int) -> None:
         """The cursor by plot columns; the first move puts it in the middle, an edge pans the window."""
@@ -92,8 +97,7 @@ class Look:
         self.x0, self.x1 = picture.x.at(share), picture.x.at(1 + share)
 
     def whole(self) -> None:
-        """The whole curve."""
-        self.x0 = self.x1 = None
+        self.x0 = self.x1 = self.cursor = None
 
 
 def _one(value: float) -> np.ndarray:

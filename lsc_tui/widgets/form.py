@@ -1,10 +1,262 @@
-"""The form as a panel: rows with a cursor, and the list of choices that Enter opens under a row."""
+"""The form of New run: its rows (variants, seeds, settings with their marks, where runs go), how each is drawn, and the
+panel with its cursor and the list of choices that Enter opens under a row."""
 
 from __future__ import annotations
 
-from lsc_tui.lines import Line, fit, frame, over, pad, rule
-from lsc_tui.widgets.form_rows import Row, problem_block, row_lines
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lsc_engine.registry import DATASETS, LOSSES, MODELS, SYSTEMS
+from lsc_engine.userpaths import home_path
+from lsc_engine.vectors.registry import suggested
+from lsc_tui.data.preset_form import SETTINGS, Form, shown_value, value_words
+from lsc_tui.data.reports import KINDS, made_words
+from lsc_tui.data.run_view import Store
+from lsc_tui.lines import Line, box, clean, fit, over, pad, wrap
+from lsc_tui.services.form_check import Outcome, Problem
+from lsc_tui.services.launch import device_words
 from lsc_tui.widgets.panel import Panel
+
+# Names at 80 columns, where the section is left out and the last part alone would not tell.
+SHORT = {
+    "model.name": "model", "optimizer.name": "optimizer", "eval.every": "eval every", "eval.images": "eval images",
+    "eval.dataset": "eval dataset", "eval.class_means": "class means", "eval.embeddings": "embeddings",
+    "log.every": "log every",
+    "checkpoint.every": "save every", "checkpoint.keep": "keep", "checkpoint.also_at": "save also at",
+    "model.args": "model args", "model.width": "model width", "data.path": "data path",
+}  # fmt: skip
+PLACES = {
+    "study": ("study", "Name of the study: its folder in the runs folder."),
+    "device": ("device", "any free GPU, GPUs by number as in 0,1,3, or cpu"),
+    "runs": ("runs folder", "Where the run folders are made."),
+    "data": ("data folder", "Where data sets are looked for."),
+    "at": ("checkpoint", "The step of the checkpoint that the fork goes on from; empty: the newest good one."),
+}
+
+
+AS_WRITTEN = "asked for by the preset: r shows its TOML, w saves a copy to be edited as text"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the form. kind: variant | seeds | tune | setting | told | place | problem | gap."""
+
+    kind: str
+    key: str
+    name: str = ""
+    value: str = ""
+    mark: str = " "
+    note: str = ""
+    default: bool = False
+    fault: str = ""
+
+    @property
+    def stands(self) -> bool:
+        """Whether the cursor can stand on it."""
+        return self.kind != "gap"
+
+
+def rows(
+    form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide: bool,
+    place: Callable[[Path], str] = home_path,
+) -> list[Row]:  # fmt: skip
+    """All rows of the form, in order."""
+    problems = outcome.problems if outcome is not None else []
+    if form.kind != "train":
+        return _report_rows(form, store, problems, place)
+    needed = form.needed
+    out = [_variant(form, name, name in needed, problems) for name in form.names]
+    # What the launch would make of the form as it is now; None while that is being worked out.
+    resolved = outcome.resolved.get(form.variant) if outcome is not None and outcome.text == form.toml() else None
+    out.append(Row("seeds", "seeds", "seeds", form.seeds, _seed_mark(form), "", False, _fault(problems, "seeds")))
+    if form.source != "fork":
+        out.append(Row("tune", "tune", "lr for every", *_tune(form), fault=_fault(problems, "tune")))
+    section = ""
+    for key in form.keys(every):
+        if wide and key.partition(".")[0] != section:
+            section = key.partition(".")[0]
+            out.append(Row("gap", f"gap:{section}"))
+        out.append(_setting(form, key, resolved, problems, wide))
+    if wide:
+        out.append(Row("gap", "gap:place"))
+    shown = ("device", "at", "data") if form.source == "fork" else ("study", "device", "runs", "data")
+    out += [_place(form, key, store, problems, place) for key in shown]
+    return out + _problem_rows(form, problems)
+
+
+def _report_rows(
+    form: Form, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]
+) -> list[Row]:  # fmt: skip
+    """The rows of a kind that does not train: what the preset asks for, and where its report goes."""
+    out = [Row("told", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
+    out += [Row("told", f"told:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
+    out.append(Row("gap", "gap:place"))
+    out += [_place(form, key, store, problems, place) for key in ("study", "runs", "data")]
+    return out + _problem_rows(form, problems)
+
+
+def _problem_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
+    if not problems:
+        return []
+    return [Row("gap", "gap:problems")] + [
+        Row("problem", f"problem:{i}", "!" if p.warning else "✗", problem_words(form, p), note=p.key)
+        for i, p in enumerate(problems)
+    ]
+
+
+def problem_words(form: Form, problem: Problem, short: bool = True) -> str:
+    """`a: model.dim: A at n = 384 has …`"""
+    key = SHORT.get(problem.key, problem.key.rpartition(".")[2]) if short else problem.key
+    who = f"{form.letter(problem.variant)}: " if problem.variant in form.names else ""
+    return clean(f"{who}{key}: {problem.message}" if key else f"{who}{problem.message}")
+
+
+def _fault(problems: Sequence[Problem], key: str, variant: str | None = None) -> str:
+    """`✗` or `!` where something is wrong with this row."""
+    found = [p for p in problems if p.key == key and (variant is None or p.variant in (None, variant))]
+    return "" if not found else "!" if all(p.warning for p in found) else "✗"
+
+
+def _variant(form: Form, name: str, also: bool, problems: Sequence[Problem]) -> Row:
+    box = "[x]" if name in form.on else "[+]" if also else "[ ]"
+    first = name == form.names[0]
+    changed = "*" if any(form.changed(key, name) for key in SETTINGS if form.by_variant(key)) else " "
+    own = [p for p in problems if p.variant == name]
+    fault = "" if not own else "!" if all(p.warning for p in own) else "✗"
+    note = "needed by another" if also else ""
+    words = f"{box} {form.letter(name)} {clean(form.label(name))}"
+    return Row(
+        "variant", f"variant:{name}", "variants" if first else "", words, changed, note, name not in form.on, fault
+    )
+
+
+def _seed_mark(form: Form) -> str:
+    return (
+        "*" if form.raw.get("seeds", form.raw.get("seed")) != form.before.get("seeds", form.before.get("seed")) else " "
+    )
+
+
+def _tune(form: Form) -> tuple[str, str]:
+    grid = form.tune
+    mark = "*" if ("tune" in form.raw) != ("tune" in form.before) else " "
+    if not isinstance(grid, dict):
+        return "[ ] try a grid first", mark
+    tried = [f"{key.rpartition('.')[2]} {value_words(v)}" for key, v in grid.items() if isinstance(v, list)]
+    return f"[x] try {'; '.join(tried)} first", mark
+
+
+def _setting(
+    form: Form, key: str, resolved: dict[str, Any] | None, problems: Sequence[Problem], wide: bool
+) -> Row:  # fmt: skip
+    name = form.variant
+    value, default = shown_value(key, form.given(key, name), resolved)
+    if form.given(key, name) is None and not form.acts_in(key, name):
+        value, default = "-", True
+    tried = form.tune.get(key) if isinstance(form.tune, dict) else None
+    if isinstance(tried, list):
+        value, default = f"best of {value_words(tried)}", False
+    note = f"preset: {clean(form.old(key))}" if form.changed(key) else ""
+    if not note and form.by_variant(key):
+        note = f"of {form.letter(name)} alone"
+    if not note:
+        note = clean(form.said(key).partition(":")[2].strip())
+    shown = key if wide else SHORT.get(key, key.rpartition(".")[2])
+    mark = form.mark(key, name)
+    return Row("setting", key, shown, clean(value), mark, note, default, _fault(problems, key, name))
+
+
+def _place(form: Form, key: str, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]) -> Row:
+    name = PLACES[key][0]
+    gpus = store.hardware.gpus
+    value, note = "", ""
+    if key == "study":
+        value = form.study
+        if form.wanted and form.wanted != form.study:
+            note = f"{form.wanted} has other settings here"
+    elif key == "device":
+        free = sum(1 for gpu in gpus if not gpu.busy)
+        value = device_words(form.device, gpus)
+        note = f"{free} of {len(gpus)} free" if gpus else "no GPU here"
+    elif key == "at":
+        value = form.at or "the newest good one"
+    elif key == "runs":
+        value = place(form.runs_dir)
+    else:
+        value = home_path(Path(form.data_dir)) if form.data_dir else "$LSC_DATA, ~/.cache/lsc"
+    return Row("place", key, name, clean(value), " ", note, key == "data" and not form.data_dir, _fault(problems, key))
+
+
+# Settings whose values plugins may add to.
+_REGISTRIES = {
+    "model.name": MODELS, "target.system": SYSTEMS, "target.loss": LOSSES, "data.dataset": DATASETS,
+}  # fmt: skip
+
+
+def choices(form: Form, row: Row, store: Store) -> list[tuple[str, str]]:
+    """(value, words) of the list that Enter opens on a row; empty where it opens a text field."""
+    if row.kind == "place" and row.key == "device":
+        gpus = store.hardware.gpus
+        found = [("auto", "any free GPU, a run each" if gpus else "no GPU here: the CPU")]
+        found += [(str(gpu.index), f"GPU {gpu.index} {clean(gpu.name)}: {clean(store.owner_of(gpu))}") for gpu in gpus]
+        return [*found, ("cpu", "no GPU at all")]
+    setting = SETTINGS.get(row.key)
+    if row.kind != "setting" or setting is None:
+        return []
+    if setting.kind == "flag":
+        return [("true", ""), ("false", "")]
+    values = setting.choices if setting.kind in ("choice", "open") else ()
+    if setting.kind == "system":
+        values = tuple(name for name in suggested() if ":" not in name)
+    registry = _REGISTRIES.get(row.key)
+    brought = [name for name in registry.plugin_names() if name not in values] if registry else []
+    if not values and not brought:
+        return []
+    found = [(value, "") for value in values if value != "timm:NAME"] + [(name, "from a plugin") for name in brought]
+    if setting.optional:
+        found.append(("", f"leave it out: {setting.shown}"))
+    if setting.kind in ("open", "system"):
+        found.append(("…", "type another"))
+    return found
+
+
+def row_lines(row: Row, width: int, wide: bool, here: bool) -> Line:
+    """One row in `width` cells: name, value with its note, mark."""
+    if row.kind == "gap":
+        return pad([], width)
+    if row.kind == "problem":
+        line: Line = [("▌" if here else " ", "accent"), (fit(f"{row.name} {row.value}", width - 1), _style(row.name))]
+        return over(line, "cursor") if here else line
+    room = 23 if wide else 14
+    head = fit(row.name, room - 1 if row.fault else room) + (row.fault if row.fault else "")
+    left = width - 1 - room - 3
+    note = row.note if wide and len(row.value) + 3 < left else ""
+    value = fit(row.value, left if not note else min(left, max(len(row.value) + 2, left - len(note))))
+    rest = fit(note, left - len(value)) if note else ""
+    line = [
+        ("▌" if here else " ", "accent"), (head[: room - 1], "" if here else "dim"),
+        (head[room - 1 :], _style(row.fault)),
+        (value, "dim" if row.default else ""), (rest, "dim"), (f" {row.mark} ", "accent" if row.mark == "*" else "dim"),
+    ]  # fmt: skip
+    return over(pad(line, width), "cursor") if here else pad(line, width)
+
+
+def _style(glyph: str) -> str:
+    return {"✗": "error", "!": "warn"}.get(glyph, "")
+
+
+def problem_block(row: Row, width: int, here: bool) -> list[Line]:
+    """A problem in as many lines as it needs."""
+    found = wrap(row.value, width - 3)
+    out: list[Line] = []
+    for i, text in enumerate(found):
+        line: Line = [
+            ("▌" if here and i == 0 else " ", "accent"),
+            (f"{row.name if i == 0 else ' '} {text}", _style(row.name)),
+        ]
+        out.append(over(pad(line, width), "cursor") if here else pad(line, width))
+    return out
 
 
 class FormPanel(Panel):
@@ -25,7 +277,6 @@ class FormPanel(Panel):
 
     @property
     def current(self) -> Row | None:
-        """The row at the cursor."""
         return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
 
     def put(self, rows: list[Row]) -> None:
@@ -78,9 +329,8 @@ class FormPanel(Panel):
             shown = [[(fit(f" {text}", inner), "dim")] for text in self.empty]
         hidden = len(lines) - self.top - room
         right = self.right if not (hidden > 0 and self.rows) else f"{hidden} more below"
-        if self.framed:
-            return frame(shown, width, height, self.title, right)
-        return [rule(width, self.title, right if hidden > 0 else ""), *shown]
+        right = right if self.framed or hidden > 0 else ""
+        return box(shown, width, height, self.title, right, framed=self.framed)
 
     def _choice_lines(self, width: int, room: int) -> list[Line]:
         if not self.choices:

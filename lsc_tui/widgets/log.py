@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from rich.cells import chop_cells
 
 from lsc_tui.data.run_cache import LogIndex
-from lsc_tui.lines import Line, clean, fit, frame, rule
+from lsc_tui.lines import Line, box, clean, fit
 from lsc_tui.widgets.panel import Panel
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
 _ALARM = re.compile(r"error|traceback|failed|nan|out of memory|not saved|no space", re.IGNORECASE)
+_ERROR = re.compile(r"error|traceback|failed|out of memory|no space", re.IGNORECASE)
 _FOUND_AT_MOST = 200_000
+_CHUNK = 512
+_TAIL = 2000  # lines in which the first error is looked for
 
 
 def plain(text: str) -> str:
@@ -27,16 +33,16 @@ class LogPane(Panel):
         self.follow = True
         self.top = 0
         self.framed = False
-        self.words = ""
+        self.wrapped = False  # long lines go on in the next row
+        self.words = ""  # what is searched for
+        self.hit: int | None = None  # the line where it was found last
 
     @property
     def page(self) -> int:
-        """Lines in sight."""
         return max(1, self.size.height - (2 if self.framed else 1))
 
     @property
     def count(self) -> int:
-        """Lines there are."""
         return self.log_index.count if self.log_index is not None else 0
 
     def scroll(self, by: int) -> None:
@@ -47,25 +53,48 @@ class LogPane(Panel):
         self.follow = self.top >= end
         self.redraw()
 
-    def find(self, words: str) -> bool:
-        """Go to the nearest line above that holds the words; whether there is one."""
-        self.words = words
-        if self.log_index is None or not words:
+    def find(self, words: str, *, down: bool = False) -> bool:
+        """Go to the nearest line above, or below, that holds the words; whether there is one."""
+        if words != self.words:
+            self.words, self.hit = words, None
+        if not words:
             self.redraw()
-            return not words
-        stop = self.count if self.follow else self.top
-        last = max(0, stop - _FOUND_AT_MOST)
-        wanted = words.lower()
-        while stop > last:
-            start = max(last, stop - 512)
-            lines = self.log_index.lines(start, stop - start)
-            for i in range(len(lines) - 1, -1, -1):
-                if wanted in plain(lines[i]).lower():
-                    self.follow, self.top = False, start + i
-                    self.redraw()
+            return True
+        start = self.hit if self.hit is not None else self.count if self.follow else self.top
+        for first, lines in self._chunks(start, down):
+            numbers = range(len(lines))
+            for i in numbers if down else reversed(numbers):
+                if words.lower() in plain(lines[i]).lower():
+                    self.hit = first + i
+                    self._go(self.hit)
                     return True
-            stop = start
         return False
+
+    def _chunks(self, start: int, down: bool) -> Iterator[tuple[int, list[str]]]:
+        """Lines below, or above, a line in portions: the number of the first of each, and the lines."""
+        if self.log_index is None:
+            return
+        if down:
+            for first in range(start + 1, min(self.count, start + _FOUND_AT_MOST), _CHUNK):
+                yield first, self.log_index.lines(first, _CHUNK)
+            return
+        for stop in range(start, max(0, start - _FOUND_AT_MOST), -_CHUNK):
+            first = max(0, stop - _CHUNK)
+            yield first, self.log_index.lines(first, stop - first)
+
+    def go_to_first_error(self) -> None:
+        """The first line near the end that names an error at the top, with two lines before it."""
+        if self.log_index is None:
+            return
+        begin = max(0, self.count - _TAIL)
+        lines = self.log_index.lines(begin, _TAIL)
+        found = next((i for i, line in enumerate(lines) if _ERROR.search(plain(line))), None)
+        if found is not None:
+            self._go(max(0, begin + found - 2))
+
+    def _go(self, line: int) -> None:
+        self.follow, self.top = False, line
+        self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The lines in sight below their rule or in their frame."""
@@ -75,16 +104,22 @@ class LogPane(Panel):
             self.top = end
         self.top = max(0, min(self.top, end))
         raw = self.log_index.lines(self.top, page) if self.log_index is not None else []
-        body: list[Line] = []
-        for text in raw:
-            line = plain(text)
-            stamp, rest = (line[:8], line[8:]) if re.match(r"\d\d:\d\d:\d\d ", line) else ("", line)
-            style = "error" if _ALARM.search(rest) else ""
-            if self.words and self.words.lower() in line.lower():
-                style = "accent"
-            piece: Line = [(" ", "")] if self.framed else []
-            body.append([*piece, (stamp, "dim"), (fit(rest, max(0, inner - len(stamp))), style)])
+        body = [piece for text in raw for piece in self._rows(plain(text), inner)]
+        body = body[-page:] if self.follow else body[:page]
         state = "following" if self.follow else f"line {self.top + 1} of {self.count}, G end"
         if self.framed:
-            return frame(body, width, height, "log · log.txt", f"f {state} · / search · g top")
-        return [rule(width, "log", f"f {state}"), *body]
+            right = f"n N next hit · {state}" if self.words else f"f {state} · / search · g top"
+            return box([[(" ", ""), *line] for line in body], width, height, "log · log.txt", right, framed=True)
+        return box(body, width, height, "log", f"f {state}", framed=False)
+
+    def _rows(self, line: str, width: int) -> list[Line]:
+        stamp, rest = (line[:8], line[8:]) if re.match(r"\d\d:\d\d:\d\d ", line) else ("", line)
+        style = "error" if _ALARM.search(rest) else ""
+        if self.words and self.words.lower() in line.lower():
+            style = "accent"
+        room = max(1, width - len(stamp))
+        pieces = (chop_cells(rest, room) or [""]) if self.wrapped else [rest]
+        return [
+            [(stamp if i == 0 else " " * len(stamp), "dim"), (fit(piece, room), style)]
+            for i, piece in enumerate(pieces)
+        ]

@@ -6,7 +6,8 @@ import numpy as np
 
 from lsc_engine.charts.series import Mark, Series
 from lsc_engine.common.safe_io import number_of
-from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView, Store, setting
+from lsc_engine.common.settings import lookup
+from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView, Store
 from lsc_tui.lines import clean
 
 _KINDS = {"c": "cosine", "d": "distance", "b": "cosine + distance", "e": "cross-entropy"}
@@ -33,7 +34,7 @@ def curve_series(
     curve = curves.curves.get(name) if curves is not None else None
     if curves is None or curve is None:
         return None
-    per_step = number_of(setting(view.config, "train.batch_size")) or 1.0
+    per_step = number_of(lookup(view.config, "train.batch_size")) or 1.0
     label = f"{view.label} s{view.seed}"
     key = (name, axis, letter, colour, scale, dim, per_step, label)
     if key not in curves.drawn:
@@ -73,7 +74,7 @@ def whole_x(view: RunView, axis: str) -> float | None:
         return view.epochs
     if total is None or axis == "time":
         return None
-    batch = number_of(setting(view.config, "train.batch_size"))
+    batch = number_of(lookup(view.config, "train.batch_size"))
     return total * (batch if axis == "images" and batch else 1.0)
 
 
@@ -91,7 +92,7 @@ def missing_words(view: RunView, curves: Curves | None, name: str) -> str:
         return "no curve yet: reading data, compiling the model"
     if not view.status.active:
         return f"no curve: {view.state} before the first value"
-    every = setting(view.config, "log.every" if name == LOSS else "eval.every")
+    every = lookup(view.config, "log.every" if name == LOSS else "eval.every")
     what = "loss is logged" if name == LOSS else "it is evaluated"
     return f"no curve yet: {what} every {clean(every)}" if isinstance(every, str) else "no curve yet"
 

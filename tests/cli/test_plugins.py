@@ -156,7 +156,7 @@ def test_a_viewer_knows_names_without_running_anything(folder: Path) -> None:
         "text = Path('own.toml').read_text().replace('stripes', 'digits').replace('my-roots', 'V21')\n"
         "text = text.replace('= 3', '= 8')\n"
         "print([f.message for f in check_text(text, 'own')[1]])\n"
-        "from lsc_tui.services.form_check import examine\nfrom lsc_tui.screens.new_run.form import Form\n"
+        "from lsc_tui.services.form_check import examine\nfrom lsc_tui.data.preset_form import Form\n"
         "form = Form.of(Path('own.toml').read_text(), 'own', 'own', Path('runs'))\n"
         "print([(p.key, p.message) for p in examine(form).faults])\n"
     )

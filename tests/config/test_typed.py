@@ -20,7 +20,7 @@ from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.textfiles import decoded
 from lsc_engine.vectors.families.tables import load_table
-from lsc_tui.screens.new_run.form import value_words
+from lsc_tui.data.preset_form import value_words
 from tests.config.mutations import base, write
 
 

@@ -22,9 +22,9 @@ from tui_helpers import make_app, settle, text_of
 from lsc_engine.analysis.saved_views import read_view
 from lsc_tui.app import LscApp
 from lsc_tui.screens.compare.comparison import Compared, Reader, Request
+from lsc_tui.screens.compare.export import csv_text, latex_text
 from lsc_tui.screens.compare.screen import CompareScreen
 from lsc_tui.screens.compare.verdict import verdict_narrow, verdict_wide
-from lsc_tui.services.export import csv_text, latex_text
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -93,7 +93,7 @@ async def test_the_table_tells_levels_speed_ups_and_other_losses(study: Path) ->
         assert (accuracy.metric, accuracy.level) == ("train/accuracy", 0.9)
         # (e p / whole)^2 * .99 >= .9 at e = whole / p * sqrt(.9 / .99), at the next whole epoch.
         expected = [math.ceil(50 / p * math.sqrt(0.9 / 0.99)) for p in (0.96, 1.0, 1.04)]
-        assert [accuracy.by_seed[seed].epochs for seed in range(3)] == expected
+        assert [accuracy.by_seed[seed].at("epochs") for seed in range(3)] == expected
         text = text_of(app)
         row = next(line for line in text.splitlines() if line[1:4] == " c ")
         assert "V21" in row

@@ -204,7 +204,7 @@ async def test_the_demo_starts_nothing_and_changes_its_own_copy_only(
         watching.clear()
         await pilot.press("4")
         form: Any = app.lsc_screen
-        await pause_until(pilot, lambda: form.shelf.infos)
+        await pause_until(pilot, lambda: form.preset_list.infos)
         await pilot.press("enter")
         await pause_until(pilot, lambda: form.form is not None and not form.checking)
         watching.append(True)

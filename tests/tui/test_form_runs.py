@@ -13,11 +13,11 @@ from lsc_engine.config.load import load_preset
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import create_study
+from lsc_tui.data.preset_form import SETTINGS, Form, field_text, shown_value, typed, value_words
 from lsc_tui.data.run_view import Store
-from lsc_tui.screens.new_run.form import SETTINGS, Form, field_text, shown_value, typed, value_words
 from lsc_tui.services.form_check import examine
 from lsc_tui.services.launch import keep_toml, launch_argv
-from lsc_tui.widgets.form_rows import rows
+from lsc_tui.widgets.form import rows
 
 # Variants that set the same things for themselves, one that needs another, one of another method.
 FOUR = """\

@@ -17,7 +17,7 @@ from lsc_engine.runs.read.run import list_runs
 from lsc_tui.data.filters import Filter, completions
 from lsc_tui.data.hardware import Sampler
 from lsc_tui.data.run_cache import LogIndex, TrackedRun, read_trend
-from lsc_tui.data.run_view import Gpu, Hardware, RunView, Store, baseline_of, colour_of, differing, gpu_number
+from lsc_tui.data.run_view import Gpu, Hardware, RunView, Store, baseline_of, colour_of, gpu_number, setting_differences
 from lsc_tui.data.ui_state import UiState
 from lsc_tui.lines import (
     STATES,
@@ -40,8 +40,7 @@ from lsc_tui.screens.monitor.panels import gpu_of, machine
 from lsc_tui.screens.runs.details import gpu_lines
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
-from lsc_tui.widgets.runs_rows import Order, build_rows
-from lsc_tui.widgets.runs_table import Columns, header, run_line, study_line, where_text
+from lsc_tui.widgets.runs_table import Columns, Order, build_rows, header, run_line, study_line, where_text
 
 
 @given(st.text(max_size=30), st.integers(0, 40), st.sampled_from("<>"))
@@ -160,7 +159,7 @@ def test_settings_that_differ(made_runs: Path) -> None:
     base = baseline_of(smallest, views)
     assert base is not None
     assert base.variant == "A-384"
-    assert set(differing([smallest, base])) == {"model.dim", "target.system"}
+    assert {name for name, _, _ in setting_differences(smallest, base)} == {"model.dim", "target.system"}
 
 
 def test_letters_stay_and_are_given_again() -> None:

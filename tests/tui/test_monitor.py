@@ -204,3 +204,39 @@ async def test_an_error_is_shown_whole(runs: Path, message: str, size: tuple[int
         await pause_until(pilot, lambda: head.size.height > 2 or len(message) < size[0])
         shown = "".join(head.text().split())
         assert "".join(f"exit 1 {message}".split()) in shown
+
+
+async def test_a_failed_run_opens_on_its_log_at_the_first_error(runs: Path) -> None:
+    log = runs / "etf-2024/mlp/V21-384/seed-0" / "log.txt"
+    lines = [f"04:31:02 epoch {i}  loss 0.1" for i in range(100)]
+    lines += ["04:31:03 Traceback (most recent call last):", "  File x", f"ValueError: {'long ' * 30}the end of it"]
+    log.write_text("\n".join(lines + [f"after {i}" for i in range(60)]) + "\n")
+    async with open_app(runs) as (app, pilot):
+        app.watch_run("0:etf-2024/mlp/V21-384/seed-0")
+        await settle(app, pilot)
+        await pause_until(pilot, lambda: "Traceback" in text_of(app))
+        assert "the end of it" in text_of(app), "long lines are wrapped"
+        assert "R resume" in text_of(app).splitlines()[-1]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "train/loss" in text_of(app)
+
+
+async def test_n_goes_through_the_hits_while_a_search_of_the_log_is_open(runs: Path) -> None:
+    log = runs / "lsc-2025/fig9/V21-min/seed-0" / "log.txt"
+    log.write_text("".join(f"line {i} {'needle' if i % 40 == 7 else ''}\n" for i in range(200)))
+    async with open_app(runs) as (app, pilot):
+        app.watch_run("0:lsc-2025/fig9/V21-min/seed-0")
+        await settle(app, pilot)
+        screen = app.lsc_screen
+        assert isinstance(screen, MonitorScreen)
+        await pause_until(pilot, lambda: screen.log_pane.count == 200)
+        await pilot.press("slash", *"needle", "enter")
+        assert screen.log_pane.hit == 167
+        await pilot.press("N", "N", "n")
+        assert screen.log_pane.hit == 127
+        await pilot.press("n", "n")
+        assert screen.log_pane.hit == 167
+        assert "below here" in screen.message[0]
+        await pilot.press("escape", "escape", "n")
+        assert screen.field is not None, "without a search n is the note"

@@ -18,8 +18,8 @@ from lsc_engine.config.load import load_preset
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.read.run import open_run
 from lsc_tui.app import LscApp
+from lsc_tui.data.preset_form import Form
 from lsc_tui.data.run_view import Gpu, Hardware
-from lsc_tui.screens.new_run.form import Form
 from lsc_tui.screens.new_run.screen import NewScreen
 from lsc_tui.services import form_check as follow
 from lsc_tui.services.form_check import Outcome, examine
@@ -53,7 +53,7 @@ async def ready(app: LscApp, pilot: Pilot[Any]) -> NewScreen:
     """Wait until what was asked for is there: the list of presets, the check of the form."""
     screen = app.lsc_screen
     assert isinstance(screen, NewScreen)
-    await pause_until(pilot, lambda: screen.shelf.infos and not screen.checking and screen._logout)
+    await pause_until(pilot, lambda: screen.preset_list.infos and not screen.checking and screen._logout)
     await pilot.pause()
     return screen
 
@@ -252,17 +252,17 @@ async def test_presets_by_paper_with_data_at_hand_or_not(place: Path) -> None:
         assert "▾ lsc-2025   arXiv:2510.04090" in text
         assert "n_min faster than n=384, 300k" in text
         assert "- imagenet" in text
-        assert screen.shelf.here == 1
-        assert screen.shelf.current is not None
-        assert screen.shelf.current.info is not None
-        assert screen.shelf.current.info.name == "tiny"
+        assert screen.preset_list.here == 1
+        assert screen.preset_list.current is not None
+        assert screen.preset_list.current.info is not None
+        assert screen.preset_list.current.info.name == "tiny"
         await pilot.press("slash", *"data:here", "enter")
-        assert [e.info.stem for e in screen.shelf.entries if e.info] == ["tiny"]
+        assert [e.info.stem for e in screen.preset_list.entries if e.info] == ["tiny"]
         await pilot.press("escape", "slash", *"fig99", "enter")
         await pilot.pause()
         assert 'no preset matches "fig99". Esc clears' in text_of(app)
         await pilot.press("escape")
-        assert screen.shelf.words == ""
+        assert screen.preset_list.words == ""
 
 
 async def test_time_measured_before_comes_from_runs_on_this_machine(place: Path) -> None:
@@ -270,7 +270,7 @@ async def test_time_measured_before_comes_from_runs_on_this_machine(place: Path)
         line = next(line for line in text_of(app).splitlines() if line.startswith("  fig9"))
         # The study lsc-2025/fig9 of the samples: finished runs on this host, not all of them.
         assert line.rstrip()[-6:].strip().startswith("~")
-        assert next(e for e in screen.shelf.entries if e.info and e.info.stem == "fig2a")
+        assert next(e for e in screen.preset_list.entries if e.info and e.info.stem == "fig2a")
 
 
 @pytest.mark.usefixtures("quiet")
@@ -288,7 +288,7 @@ async def test_a_change_is_marked_and_faults_stand_beside_the_field(place: Path)
         assert "✗ classes: digits has 1 797 training images" in text_of(app)
         await pilot.press("L")
         await pilot.pause()
-        assert "L: off while a ✗ is open: classes: digits has 1 797" in text_of(app)
+        assert "L: ✗ classes: digits has 1 797" in text_of(app)
         await pilot.press("u")
         await ready(app, pilot)
         assert screen.outcome.faults == []
@@ -450,7 +450,7 @@ async def test_hostile_presets_and_ascii(place: Path, tmp_path: Path, size: tupl
             text = text_of(app)
             assert text.isascii()
             assert "\x1b" not in text
-        assert any(e.info is not None and e.info.fault for e in screen.shelf.entries)
+        assert any(e.info is not None and e.info.fault for e in screen.preset_list.entries)
         for width, height in ((40, 12), (30, 8), (119, 35), (130, 40), (200, 60), size):
             await pilot.resize_terminal(width, height)
             await pilot.pause(0.1)
@@ -490,7 +490,7 @@ def test_form_looks(place: Path, snap_compare: Any, size: tuple[int, int], theme
 
 
 @pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize("away", [("escape",), ("slash", *"tiny", "enter"), ("1", "4", "escape")])
+@pytest.mark.parametrize("away", [("escape",), ("escape", "slash", *"tiny", "enter"), ("1", "4", "escape")])
 async def test_changes_stay_when_the_form_is_left(place: Path, away: tuple[str, ...]) -> None:
     async with new_run(place, keys=("enter",)) as (app, pilot, screen):
         await put(app, pilot, screen, "optimizer.lr", "3e-4")
@@ -500,10 +500,10 @@ async def test_changes_stay_when_the_form_is_left(place: Path, away: tuple[str, 
         await ready(app, pilot)
         assert any(line.startswith("▌*tiny") for line in text_of(app).splitlines())
         # Another preset is opened meanwhile.
-        screen.shelf.words = ""
-        names = {e.info.stem: e.key for e in screen.shelf.entries if e.info is not None}
+        screen.preset_list.words = ""
+        names = {e.info.stem: e.key for e in screen.preset_list.entries if e.info is not None}
         for name in ("fig9", "tiny"):
-            screen.shelf.chosen = names[name]
+            screen.preset_list.chosen = names[name]
             screen.show()
             await pilot.press("enter")
             await ready(app, pilot)
@@ -532,7 +532,7 @@ async def test_enter_on_what_stands_in_a_field_changes_nothing(place: Path, tmp_
     exact = TINY.replace("lr = 1e-3", "lr = 0.00012345678901234").replace("classes = 120", "classes = 121")
     (own / "exact.toml").write_text(exact + 'model.args = { layers = 3, "a b" = [10000, 2] }\n')
     async with new_run(place) as (app, pilot, screen):
-        screen.shelf.chosen = next(e.key for e in screen.shelf.entries if e.info and e.info.stem == "exact")
+        screen.preset_list.chosen = next(e.key for e in screen.preset_list.entries if e.info and e.info.stem == "exact")
         await pilot.press("enter")
         await ready(app, pilot)
         assert screen.form is not None
@@ -585,3 +585,21 @@ async def test_a_launch_that_answers_late_takes_no_open_prompt_away(
         assert app.current_mode == "new"
         assert screen.field is not None
         assert screen.field.value.endswith("D21y")
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_slash_in_the_form_goes_to_a_field_and_w_saves_what_runs(place: Path, tmp_path: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        await pilot.press("slash", *"batch", "enter")
+        await pilot.pause()
+        assert screen.panel.current is not None
+        assert screen.panel.current.key == "train.batch_size"
+        await pilot.press("slash", *"nothing", "enter")
+        assert 'no field here is called "nothing"' in screen.message[0]
+        screen.form.toggle("wide")
+        await pilot.press("w", "enter")
+        await ready(app, pilot)
+        assert "without wide" in screen.message[0]
+        saved = Form.of((tmp_path / "presets" / "tiny-mine.toml").read_text(), "saved", "saved", tmp_path)
+        assert saved.names == ["least"]

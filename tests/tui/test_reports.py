@@ -12,7 +12,7 @@ from lsc_engine.studies.prepare import write_study
 from lsc_tui.data.filters import Filter
 from lsc_tui.data.reports import ReportReader, made_words
 from lsc_tui.modals.text import readable
-from lsc_tui.screens.new_run.presets import OWN, entries
+from lsc_tui.screens.new_run.preset_list import OWN, entries
 from tests.tui.tui_helpers import open_app, text_of
 from tests.waiting import pause_until
 
@@ -104,7 +104,7 @@ async def test_new_run_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await pilot.press("4")
         await app.workers.wait_for_complete()
         await pilot.pause()
-        assert app.lsc_screen.shelf.current.info.stem == "mine"
+        assert app.lsc_screen.preset_list.current.info.stem == "mine"
         await pilot.press("enter")
         await app.workers.wait_for_complete()
         await pilot.pause()

@@ -273,16 +273,18 @@ async def test_a_preset_that_has_gone(runs: Path, tmp_path: Path, monkeypatch: p
     async with open_app(runs) as (app, pilot):
         await pilot.press("4")
         screen: Any = app.lsc_screen
-        await pause_until(pilot, lambda: screen.shelf.infos)
+        await pause_until(pilot, lambda: screen.preset_list.infos)
         await pilot.press("slash", *"fig9", "enter")
         await pilot.press("escape")
-        screen.shelf.chosen = next(e.key for e in screen.shelf.entries if e.info is not None and e.info.stem == "fig9")
+        screen.preset_list.chosen = next(
+            e.key for e in screen.preset_list.entries if e.info is not None and e.info.stem == "fig9"
+        )
         (shipped / "lsc-2025" / "fig9.toml").unlink()
         screen.reload()
-        await pause_until(pilot, lambda: len(screen.shelf.infos) == 2)
-        assert screen.shelf.current is None
+        await pause_until(pilot, lambda: len(screen.preset_list.infos) == 2)
+        assert screen.preset_list.current is None
         assert "preset lsc-2025/fig9 is no longer there" in text_of(app)
         await pilot.press("enter", "r")
         assert screen.form is None
         await pilot.press("down")
-        assert screen.shelf.current is not None
+        assert screen.preset_list.current is not None

@@ -26,7 +26,7 @@ def test_it_sums_up_the_verdicts(study: Path) -> None:
     runs = list_runs([study])
     told = {v.result for v in verdicts(compare(runs)) if not v.note}
     assert len(told) > 1
-    assert standing(runs) == "differs"
+    assert standing(runs) == "verdicts differ"
     pair = [run for run in runs if run.variant in ("A", "V21")]
     assert {v.result for v in verdicts(compare(pair))} == {"holds"}
     assert standing(pair) == "holds"
@@ -49,4 +49,4 @@ def test_nothing_decided_is_open(study: Path, tmp_path: Path) -> None:
 async def test_the_wide_list_shows_it(study: Path) -> None:
     async with open_app(study, size=(160, 48)) as (app, _):
         line = next(line for line in text_of(app).splitlines() if STUDY in line and "done" in line)
-        assert "done · differs" in line
+        assert "done · verdicts differ" in line

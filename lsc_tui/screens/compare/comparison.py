@@ -24,10 +24,11 @@ from lsc_engine.analysis.compare import (
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
 from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
+from lsc_engine.common.settings import lookup
 from lsc_engine.errors import LscError
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import tries_beside
-from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, Store, setting, value_text
+from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, Store, value_text
 from lsc_tui.lines import clean
 from lsc_tui.screens.compare.row_details import RowDetails, behind, why_they_disagree
 
@@ -73,12 +74,10 @@ class Compared:
 
     @property
     def rows(self) -> list[Row]:
-        """One row per variant."""
         return self.comparison.rows
 
     @property
     def base(self) -> Row:
-        """The baseline."""
         return self.comparison.baseline
 
     @property
@@ -241,8 +240,8 @@ def claim_of(found: Compared) -> tuple[str, str, str]:
 def _data_text(configs: Sequence[dict[str, Any]]) -> str:
     texts = set()
     for config in configs:
-        dataset, labels = setting(config, "data.dataset"), setting(config, "data.labels")
-        classes, size = setting(config, "data.classes"), setting(config, "data.image_size")
+        dataset, labels = lookup(config, "data.dataset"), lookup(config, "data.labels")
+        classes, size = lookup(config, "data.classes"), lookup(config, "data.image_size")
         counted = value_text(classes) if isinstance(classes, int) else ""
         words = [dataset, counted, "unique" if labels == "unique" else "classes" if counted else ""]
         text = " ".join(clean(word) for word in words if word)
@@ -331,7 +330,6 @@ def seconds_text(found: Compared) -> str:
 
 
 def finished(found: Compared) -> bool:
-    """Whether nothing can change any more."""
     return all(state in OVER for row in found.rows for state in row.states.values())
 
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.compare import Row
-from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import UnreadableError, read_toml
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.vectors.registry import facts
 from lsc_tui.data.run_view import value_text
-from lsc_tui.lines import loss_text
+from lsc_tui.lines import loss_text, millions, near_text
 
 _MOST_TRIES = 200
 
@@ -84,22 +83,6 @@ def _vectors(settings: dict[str, Any]) -> tuple[tuple[float, float] | None, floa
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
-
-
-def near_text(near: tuple[float, float] | None) -> str:
-    """`56`, `0.0-4.7`, `-`."""
-    if near is None:
-        return "-"
-    low, high = (grouped(x) if x >= 10 else f"{x:.1f}" for x in near)
-    return low if low == high else f"{low}-{high}"
-
-
-def millions(count: int | None) -> str:
-    """`8.93 M`, `360 k`, `-`."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count is not None and count >= limit:
-            return f"{count / limit:.3g} {letter}"
-    return "-" if count is None else str(count)
 
 
 def rows_behind(known: Sequence[RowDetails]) -> list[tuple[str, list[str]]]:

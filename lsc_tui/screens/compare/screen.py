@@ -1,46 +1,60 @@
 """Compare: marked runs or a whole study on one chart and in one table, with levels, speed-ups and the verdict.
 
 What is compared is read in a worker thread and comes back as one `Compared`; here it is only shown. The view (baseline,
-levels, axes) can be saved with the runs and opened again.
+levels, axes) can be saved with the runs and opened again; tables and figures are written where lsc-tui runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import re
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
-from lsc_tui.data.run_view import RunView
-from lsc_tui.lines import Line, clean, frame, pad, rule, wrap
-from lsc_tui.screens.base import LscScreen
-from lsc_tui.screens.chart_screen import ChartCommands
-from lsc_tui.screens.compare import table as parts
-from lsc_tui.screens.compare import verdict
-from lsc_tui.screens.compare.charts import OverlayCharts
+from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
+from lsc_engine.charts.series import Level, Mark, Series
+from lsc_engine.errors import LscError
+from lsc_engine.runs.metrics.parsing import Floats
+from lsc_engine.userpaths import home_path
+from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, colour_of
+from lsc_tui.lines import Line, box, clean, fit, frame, wrap
+from lsc_tui.screens.base import Answers
+from lsc_tui.screens.chart_screen import ChartScreen
+from lsc_tui.screens.compare import table, verdict
 from lsc_tui.screens.compare.comparison import (
     Chosen,
     Compared,
     Reader,
     Request,
+    group_of,
     level_name,
     request_of,
     seconds_text,
+    shown_levels,
     unequal,
 )
-from lsc_tui.screens.compare.files import FileCommands
+from lsc_tui.screens.compare.export import csv_text, latex_text, write_figure
+from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
-from lsc_tui.widgets.chart import Chart
+from lsc_tui.widgets.chart import AXES, UNITS, Chart
 from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.series import loss_word
 
 EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it."
+_EXPORTS = {"c": ("csv", "CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"), "n": ("png", "PNG")}
+# Inches: one column and the whole width of a page.
+_WIDTHS = {"1": 3.3, "2": 6.9}
 
 
-class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
+class CompareScreen(ChartScreen):
     """Overlay, table and verdict of the compared runs."""
 
     CSS_PATH = "screen.tcss"
@@ -64,10 +78,11 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         self.highlighted = ""
         self.everything = False
         self._reader = Reader()
-        self._asked: Request | None = None
+        self._requested: Request | None = None
         self._busy = False
         self._seen: tuple[list[str], list[str]] = ([], [])
-        self.load_look()
+        self._saved: list[tuple[Path, SavedView]] | None = None
+        self._saved_at = 0
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_head, id="head")
@@ -82,11 +97,7 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
     # --- which runs ---------------------------------------------------------------------------------------------
 
     def on_screen_resume(self) -> None:
-        self._choose()
-        super().on_screen_resume()
-
-    def _choose(self) -> None:
-        """What another tab left: the runs handed over, else the marks, the newer of the two."""
+        """Take what another tab left: the runs handed over, else the marks, the newer of the two."""
         store = self.app.store
         handed, marked = list(store.compared), list(store.marked)
         was_handed, was_marked = self._seen
@@ -95,34 +106,36 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
             self.take(handed, by_marks=set(handed) == set(marked))
         elif marked and (marked != was_marked or not self.chosen.keys):
             self.take(marked, by_marks=True)
+        super().on_screen_resume()
 
     def take(self, keys: list[str], *, by_marks: bool) -> None:
-        store = self.app.store
-        picked = set(keys)
-        studies = {(v.root, v.study) for k in keys if (v := store.runs.get(k)) is not None}
-        whole = {
-            s for s in studies if all(v.key in picked for v in store.runs.values() if (v.root, v.study) == s)
-        }  # fmt: skip
+        runs, picked = self.app.store.runs, set(keys)
+        studies = {(v.root, v.study) for k in keys if (v := runs.get(k)) is not None}
+        whole = {s for s in studies if all(v.key in picked for v in runs.values() if (v.root, v.study) == s)}
         self.chosen = Chosen(list(keys), whole, by_marks)
-        self.levels, self.found, self.highlighted, self._asked = None, None, "", None
+        self.levels, self.found, self.highlighted, self._requested = None, None, "", None
         self.look.whole()
-        self.look.cursor = None
 
     def views(self) -> list[RunView]:
         """The runs to compare, as the store has them now; new runs of a study taken whole are among them."""
-        store = self.app.store
-        found = {key: store.runs[key] for key in self.chosen.keys if key in store.runs}
-        for key, view in store.runs.items():
+        runs = self.app.store.runs
+        found = {key: runs[key] for key in self.chosen.keys if key in runs}
+        for key, view in runs.items():
             if (view.root, view.study) in self.chosen.studies:
                 found.setdefault(key, view)
         return list(found.values())
+
+    @property
+    def one_study(self) -> bool:
+        """Whether all compared runs are of one study."""
+        return len({(view.root, view.study) for view in self.views()}) == 1
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     @property
     def settled(self) -> bool:
         """Whether what is shown is what the store has."""
-        return not self._busy and (self._asked is None or self._asked == self._request())
+        return not self._busy and (self._requested is None or self._requested == self._request())
 
     def _request(self) -> Request | None:
         views = self.views()
@@ -134,19 +147,17 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         """Have a worker compare, unless it is at it or nothing changed."""
         self._drop_gone()
         request = self._request()
-        if request is None or self._busy or request == self._asked:
+        if request is None or self._busy or request == self._requested:
             return
-        self._busy, self._asked = True, request
+        self._busy, self._requested = True, request
 
-        def job() -> None:
-            found, problem = None, ""
+        def work() -> tuple[Compared | None, str]:
             try:
-                found = self._reader.read(request)
+                return self._reader.read(request), ""
             except Exception as error:  # a damaged run folder must not end the viewer
-                problem = clean(str(error).partition("\n")[0]) or type(error).__name__
-            self.app.call_soon(self._have, found, problem)
+                return None, clean(str(error).partition("\n")[0]) or type(error).__name__
 
-        self.run_worker(job, thread=True, group="compare", exit_on_error=False)
+        self.in_thread(work, lambda answer: self._have(*answer))
 
     def _drop_gone(self) -> None:
         """Say which of the compared runs have gone."""
@@ -160,119 +171,164 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             self.say(f"run {names[0]}{more} is no longer there", "warn")
         if not self.views():
-            self.found = self._asked = None
+            self.found = self._requested = None
 
     def _have(self, found: Compared | None, problem: str) -> None:
-        self._busy = False
-        self.problem = problem
-        if found is not None and self._asked is not None:
+        self._busy, self.problem = False, problem
+        if found is not None and self._requested is not None:
             self.found = found
-            keys = [row.key for row in found.rows]
             # Once chosen, a row whose runs have gone gives its place to no other.
-            self.highlighted = self.highlighted or keys[0]
+            self.highlighted = self.highlighted or found.rows[0].key
             if self.metric not in found.metrics:
-                self.metric = self._first_metric(found)
+                # The metric of the first level, else the accuracy.
+                fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
+                self.metric = (fixed or [m for m in found.metrics if not is_loss(m)] or list(found.metrics))[0]
         self.redraw_all()
-
-    @staticmethod
-    def _first_metric(found: Compared) -> str:
-        """The metric of the first level, else the accuracy."""
-        fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
-        return (fixed or [m for m in found.metrics if not is_loss(m)] or list(found.metrics))[0]
 
     # --- what is shown ------------------------------------------------------------------------------------------
 
     @property
     def claims(self) -> Claims:
-        """The claims of the study that is compared whole, with their verdicts, once they are told."""
-        return self.app.verdicts.claims(self.views()) if len(self.chosen.studies) == 1 and self._whole() else ()
-
-    def _whole(self) -> bool:
-        return len({(view.root, view.study) for view in self.views()}) == 1
+        """The claims of the study that is compared whole, with their verdicts, once they are known."""
+        return self.app.verdicts.claims(self.views()) if len(self.chosen.studies) == 1 and self.one_study else ()
 
     def show(self) -> None:
         self._read()
-        if self.found is not None and len(self.chosen.studies) == 1 and self._whole():
+        if self.found is not None and len(self.chosen.studies) == 1 and self.one_study:
             self.app.request_verdicts([self.views()], self.show)
-        nothing = self.found is None
-        self.set_class(nothing, "-nothing")
+        self.set_class(self.found is None, "-nothing")
         if self.found is not None:
             self._set_heights(self.found)
-            self.show_charts(self.found)
-        for name in ("#head", "#rows", "#verdict", "#settings"):
-            self.query_one(name, Panel).redraw()
+            self._show_chart("#main", self.found, self.metric, main=True)
+            if self.wide:
+                self._show_chart("#other", self.found, self._other_metric(self.found), main=False)
+        self.redraw("#head", "#rows", "#verdict", "#settings")
 
     def _set_heights(self, found: Compared) -> None:
-        rows = len(found.rows)
+        rows, (width, height) = len(found.rows), self.size
         if self.wide:
-            height = min(rows, 12) + 4 + len(self._notes(found))
-        else:
-            height = 1 + min(rows, max(5, self.size.height // 4))
-        self.set_height("#rows", height)
-        width = self.size.width
-        if self.wide:
+            self.set_height("#rows", min(rows, 12) + 4 + len(_notes(found)))
             room = max(10, width // 2 - 2)
             needed = max(
                 len(verdict.verdict_wide(found, room, 99, self.claims)),
                 len(verdict.settings_table(found, room, 99, self.everything)),
             )
-            self.set_height("#below", max(8, min(needed + 2, self.size.height // 3)))
-        elif not self.has_class("-settings"):
-            needed = len(verdict.verdict_narrow(found, width, 99, self.claims))
-            self.set_height("#below", 1 + max(3, min(needed, self.size.height // 4)))
-        else:
-            self.set_height("#below", None)
+            self.set_height("#below", max(8, min(needed + 2, height // 3)))
+            return
+        self.set_height("#rows", 1 + min(rows, max(5, height // 4)))
+        needed = len(verdict.verdict_narrow(found, width, 99, self.claims))
+        self.set_height("#below", None if self.has_class("-settings") else 1 + max(3, min(needed, height // 4)))
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         if self.found is not None:
-            return parts.heading(self.found, width, self.wide)
+            return table.heading(self.found, width, self.wide)
         if self.problem:
             return [[], [(f" {self.problem}", "error")]]
         if self.views():
             return [[], [(" reading …", "dim")]]
         text = EMPTY if self.app.store.loaded else "reading …"
-        return [[], *([(f" {line}", "")] for line in _folded(text, width - 2)), *self.saved_lines(width)]
+        return [[], *([(f" {line}", "")] for line in wrap(text, max(10, width - 2))), *self._saved_lines(width)]
 
     def _draw_rows(self, width: int, height: int) -> list[Line]:
         found = self.found
         if found is None:
             return []
         if not self.wide:
-            return parts.table(found, width, False, self.highlighted, height)
-        notes = self._notes(found)
-        body = parts.table(found, width - 2, True, self.highlighted, height - 2 - (len(notes) + 1 if notes else 0))
+            return table.table(found, width, False, self.highlighted, height)
+        notes = _notes(found)
+        body = table.table(found, width - 2, True, self.highlighted, height - 2 - (len(notes) + 1 if notes else 0))
         if notes:
             body += [[], *([(f" {note}", "dim")] for note in notes)]
         whose = "levels set here" if found.set_here else "levels fixed in the preset"
         return frame(body, width, height, "runs", f"* baseline · ranges over seeds · > not reached · {whose}")
-
-    @staticmethod
-    def _notes(found: Compared) -> list[str]:
-        """What has to be said below the wide table."""
-        seconds = [seconds_text(found)] if found.base.levels else []
-        return [*unequal(found)[:2], *seconds]
 
     def _draw_verdict(self, width: int, height: int) -> list[Line]:
         if self.found is None:
             return []
         title, right = verdict.verdict_title(self.found)
         if self.wide:
-            return frame(
-                verdict.verdict_wide(self.found, width - 2, height - 2, self.claims), width, height, title, right
-            )
-        return [rule(width, title, right), *verdict.verdict_narrow(self.found, width, height - 1, self.claims)]
+            body = verdict.verdict_wide(self.found, width - 2, height - 2, self.claims)
+        else:
+            body = verdict.verdict_narrow(self.found, width, height - 1, self.claims)
+        return box(body, width, height, title, right, framed=self.wide)
 
     def _draw_settings(self, width: int, height: int) -> list[Line]:
         if self.found is None:
             return []
         title = "settings: all" if self.everything else "settings: only those that differ"
-        right = "d only those that differ" if self.everything else "d all"
-        if self.wide:
-            body = verdict.settings_table(self.found, width - 2, height - 2, self.everything)
-            return frame(body, width, height, title, right)
-        right = "d back to the chart" if self.everything else "d all"
-        body = verdict.settings_table(self.found, width, height - 1, self.everything)
-        return [rule(width, title, right), *(pad(line, width) for line in body)]
+        away = "d only those that differ" if self.wide else "d back to the chart"
+        edge, rules = (2, 2) if self.wide else (0, 1)
+        body = verdict.settings_table(self.found, width - edge, height - rules, self.everything)
+        return box(body, width, height, title, away if self.everything else "d all", framed=self.wide)
+
+    # --- charts -------------------------------------------------------------------------------------------------
+
+    def _other_metric(self, found: Compared) -> str:
+        """What the second chart shows: the loss beside an accuracy, the accuracy beside a loss."""
+        wanted = LOSS if not is_loss(self.metric) else ACCURACY
+        return wanted if wanted in found.metrics else next((m for m in found.metrics if m != self.metric), self.metric)
+
+    def drawn_rows(self, found: Compared, metric: str) -> list[Row]:
+        """The rows that may share the axis of a metric: for a loss those of the baseline's kind; the highlighted last,
+        so that it lies on top."""
+        rows = [row for row in found.rows if not is_loss(metric) or row.group == group_of(found)]
+        return sorted(rows, key=lambda row: row.key == self.highlighted)
+
+    def _show_chart(self, selector: str, found: Compared, metric: str, *, main: bool) -> None:
+        loss, scale = is_loss(metric), 1.0 if is_loss(metric) else 100.0
+        rows = self.drawn_rows(found, metric)
+        levels = [
+            Level(level.level * scale, f"level {level_name(metric, level.level)}" if self.wide else "")
+            for level in (found.base.levels[i] for i in shown_levels(found))
+            if level.metric == metric
+        ]
+        right = "m swaps the two"
+        if main:
+            right = f"{UNITS[self.look.axis]} · " * self.wide + self.look.smoothing_words
+        self.query_one(selector, Chart).put(
+            [series for row in rows for series in self._series(found, row, metric, scale)],
+            self.look.view() if loss else self.look.view(log_y=False, y0=0, y1=100),
+            key=(id(found), metric, self.band, self.highlighted, self.wide),
+            title=self._chart_title(found, metric, main), right=[(right, "dim")], levels=levels,
+            foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main), framed=self.wide,
+            empty="no curve yet",
+        )  # fmt: skip
+
+    def _series(self, found: Compared, row: Row, metric: str, scale: float) -> list[Series]:
+        """A variant as its mean and band, or every seed."""
+        letter, mean = found.letters[row.key], found.curves[metric][row.key]
+        colour = colour_of(letter)
+        fallen = (c for c in mean.seeds if row.states.get(c.seed) == "diverged" and c.x.size)
+        marks = tuple(Mark(float(curve.x[-1]), "×") for curve in fallen)
+        if self.band or len(mean.seeds) < 2:
+            low, high = (_times(mean.low, scale), _times(mean.high, scale)) if len(mean.seeds) > 1 else (None, None)
+            y = _times(mean.mean, scale)
+            return [Series(mean.x, y, letter, colour, low=low, high=high, marks=marks, name=row.label)]
+        return [
+            Series(curve.x, _times(curve.y, scale), letter, colour, marks=marks if number == 0 else (), name=row.label)
+            for number, curve in enumerate(mean.seeds)
+        ]
+
+    def _chart_title(self, found: Compared, metric: str, main: bool) -> str:
+        if is_loss(metric):
+            words = [metric, loss_word(group_of(found)), "log y" if self.look.log_y else ""]
+        else:
+            words = [f"{metric} %", "eval mode"]
+        mean = "mean of seeds · band min to max" if self.wide else "mean of seeds"
+        words += [mean if self.band else "every seed"] if main else []
+        words += [self.look.axis] if not self.wide else []
+        words += ["log x"] if self.look.log_x else []
+        return clean(" · ".join(word for word in words if word))
+
+    def _foot(self, found: Compared, metric: str, keys: list[str], main: bool) -> Line:
+        left_out = [row for row in found.rows if row.key not in keys]
+        letters = ", ".join(found.letters[row.key] for row in left_out)
+        if not main and left_out:
+            kinds = " and ".join(sorted({loss_word(row.group) or "another loss" for row in left_out}))
+            verb = "is" if len(left_out) == 1 else "are"
+            return [(clean(f" {letters} {verb} {kinds}: another unit, so not drawn here"), "dim")]
+        line = table.readout(found, metric, keys, self.look.cursor, self.wide)
+        return [*line, (f"{letters} other loss", "dim")] if left_out else line
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -280,57 +336,41 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         """Why a command on what is compared cannot act."""
         return "" if self.found is not None else "nothing is compared yet"
 
+    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_level = why_not_export = why_nothing
+
     def why_not_pin(self) -> str:
         return self.why_nothing() or ("" if self.current() is not None else "no row is highlighted")
 
     def why_not_open(self) -> str:
         return self.why_not_pin() if self.found is not None else ""
 
-    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_level = why_nothing
-
     def current(self) -> Row | None:
-        """The highlighted row."""
         found = self.found
         return next((row for row in found.rows if row.key == self.highlighted), None) if found else None
 
-    def do_up(self) -> None:
-        self._to(-1)
-
-    def do_down(self) -> None:
-        self._to(1)
-
-    def do_first(self) -> None:
-        self._to(-1000)
-
-    def do_last(self) -> None:
-        self._to(1000)
-
-    def _to(self, by: int) -> None:
+    def move(self, rows: int) -> None:
         if self.found is None:
-            self.move_saved(by)
+            saved = self._load_saved()
+            self._saved_at = min(max(0, len(saved) - 1), max(0, self._saved_at + rows))
+            self.redraw_all()
             return
         keys = [row.key for row in self.found.rows]
-        here = keys.index(self.highlighted) if self.highlighted in keys else -(by > 0)
-        self.highlighted = keys[min(len(keys) - 1, max(0, here + by))]
+        here = keys.index(self.highlighted) if self.highlighted in keys else -(rows > 0)
+        self.highlighted = keys[min(len(keys) - 1, max(0, here + rows))]
         self.show()
 
     def do_open(self) -> None:
         """The run of the highlighted row in Monitor: one that is at work, else its first seed."""
         row = self.current()
         if self.found is None:
-            self.open_saved()
-        if row is None or self.found is None:
-            return
-        views = self.found.views.get(row.key, [])
-        chosen = next((v for v in views if v.status.active), views[0] if views else None)
-        if chosen is not None:
-            self.app.watch_run(chosen.key)
+            self._open_saved()
+        elif row is not None and (views := self.found.views.get(row.key, [])):
+            self.app.watch_run(next((v for v in views if v.status.active), views[0]).key)
 
     def do_pin(self) -> None:
-        row, found = self.current(), self.found
+        row, found, store = self.current(), self.found, self.app.store
         if row is None or found is None:
             return
-        store = self.app.store
         keys = [view.key for view in found.views.get(row.key, [])]
         if store.pinned in keys:
             store.pinned = ""
@@ -378,9 +418,8 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
         self.show()
 
     def do_metric(self) -> None:
-        found = self.found
-        if found is not None:
-            metrics = list(found.metrics)
+        if self.found is not None:
+            metrics = list(self.found.metrics)
             self.metric = metrics[(metrics.index(self.metric) + 1) % len(metrics)]
             self.show()
 
@@ -392,30 +431,138 @@ class CompareScreen(OverlayCharts, FileCommands, ChartCommands, LscScreen):
 
     def do_settings(self) -> None:
         """Wide: differing or all. At 80 columns they stand in place of the chart: differing, all, away."""
-        if self.wide:
+        if self.wide or self.has_class("-settings"):
             self.everything = not self.everything
-        elif not self.has_class("-settings"):
-            self.add_class("-settings")
-            self.everything = False
-        elif not self.everything:
-            self.everything = True
-        else:
-            self.remove_class("-settings")
-            self.everything = False
+        if not self.wide and not self.everything:
+            self.toggle_class("-settings")
         self.call_after_refresh(self.redraw_all)
 
     def do_full(self) -> None:
-        self.toggle_class("-full")
-        self.call_after_refresh(self.redraw_all)
+        self.toggle("-full")
 
     def leave_layer(self) -> None:
-        for name in ("-settings", "-full"):
-            if self.has_class(name):
-                self.remove_class(name)
-                self.call_after_refresh(self.redraw_all)
-                return
-        super().leave_layer()
+        layer = next((name for name in ("-settings", "-full") if self.has_class(name)), "")
+        if layer:
+            self.toggle(layer)
+        else:
+            super().leave_layer()
+
+    # --- saved views --------------------------------------------------------------------------------------------
+
+    def view_name(self) -> str:
+        """A file name for what is compared: the study's, else one of several."""
+        studies = list(dict.fromkeys(view.study.rpartition("/")[2] for view in self.views()))
+        name = studies[0] if len(studies) == 1 else f"{studies[0]}-and-{len(studies) - 1}-more" if studies else "view"
+        return re.sub(r"[^A-Za-z0-9=._+-]", "-", name).lstrip("=._+-") or "view"
+
+    def why_not_save(self) -> str:
+        return self.why_nothing() or ("" if self._writable() is not None else "no runs folder here can be written")
+
+    def _writable(self) -> Path | None:
+        return next((f.path for f in self.app.store.folders if not f.read_only and not f.problem), None)
+
+    def do_save(self) -> None:
+        root, found, views, look = self._writable(), self.found, self.views(), self.look
+        if root is None or found is None:
+            return
+        whole = [study for _, study in self.chosen.studies]
+        view = SavedView(
+            self.view_name(), whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else "",
+            tuple(v.id for v in views), found.base.key, self.levels or {}, self.metric, look.axis, look.log_x,
+            look.log_y, look.smoothing, self.band,
+        )  # fmt: skip
+        self.in_thread(lambda: save_view(root, view), lambda path: self.say(f"saved view {home_path(path)}"))
+
+    def _load_saved(self) -> list[tuple[Path, SavedView]]:
+        if self._saved is None:
+            folders = [f.path for f in self.app.store.folders if not f.problem]
+            self._saved = [(path, view) for path in folders for view in list_views(path)]
+        return self._saved
+
+    def _saved_lines(self, width: int) -> list[Line]:
+        """The saved views to choose from, under the empty screen."""
+        saved = self._load_saved() if self.app.store.loaded else []
+        out: list[Line] = [[], [(" saved views: ↑ ↓ choose, Enter opens", "dim")]] if saved else []
+        for number, (_, view) in enumerate(saved[:30]):
+            here = number == self._saved_at
+            text = f"{clean(view.name):<30} {len(view.runs)} runs"
+            out.append([("▌" if here else " ", "accent"), (fit(f" {text}", width - 1), "cursor" if here else "")])
+        return out
+
+    def _open_saved(self) -> None:
+        """Show the chosen saved view: its runs, baseline, levels and axes."""
+        saved, store, look = self._load_saved(), self.app.store, self.look
+        if not saved:
+            return
+        root, view = saved[min(self._saved_at, len(saved) - 1)]
+        number = next((i for i, f in enumerate(store.folders) if f.path == root), 0)
+        keys = [
+            key for key, run in store.runs.items()
+            if run.root == number and (run.id in view.runs or (view.study and run.study == view.study))
+        ]  # fmt: skip
+        if not keys:
+            self.say(f"none of the {len(view.runs)} runs of {clean(view.name)} is here", "warn")
+            return
+        self.take(keys, by_marks=False)
+        store.pinned = next((k for k in keys if f"{store.runs[k].study}/{store.runs[k].variant}" == view.baseline), "")
+        self.levels = dict(view.levels) or None
+        self.metric, self.band = view.metric, view.band
+        look.axis = view.axis if view.axis in AXES else look.axis
+        look.log_x, look.log_y = view.log_x, view.log_y
+        self.redraw_all()
+
+    # --- export -------------------------------------------------------------------------------------------------
+
+    def do_export(self) -> None:
+        answers: Answers = {
+            key: (words, partial(self._export if ending in ("csv", "tex") else self._ask_width, ending))
+            for key, (ending, words) in _EXPORTS.items()
+        }
+        if self.one_study:
+            answers["r"] = ("report", self._report)
+        self.ask(f"write {self.view_name()} here as", answers)
+
+    def _report(self) -> None:
+        """The report of the compared study into a folder here, by a process that loads what draws."""
+        view = self.views()[0]
+        folder = Path.cwd() / f"{self.view_name()}-report"
+        words = ("report", view.study, "--runs-dir", str(self.app.store.folders[view.root].path), "--out", str(folder))
+        self.say(f"writing the report of {clean(view.study)} …")
+        self.in_thread(lambda: engine(*words), f"wrote {home_path(folder / 'report.md')}")
+
+    def _ask_width(self, ending: str) -> None:
+        widths: Answers = {
+            key: (f"{width:g} in", partial(self._export, ending, width)) for key, width in _WIDTHS.items()
+        }
+        self.ask(f"width of {self.view_name()}.{ending}:", widths)
+
+    def _export(self, ending: str, width: float = 3.3) -> None:
+        found, metric, look, band = self.found, self.metric, self.look, self.band
+        if found is None:
+            return
+        path = Path.cwd() / f"{self.view_name()}.{ending}"
+        rows = [row.key for row in self.drawn_rows(found, metric)]
+
+        def work() -> None:
+            try:
+                if ending in ("csv", "tex"):
+                    path.write_text(csv_text(found) if ending == "csv" else latex_text(found), encoding="utf-8")
+                else:
+                    write_figure(path, found, metric, rows, look, band, width)
+            except (OSError, LscError) as error:
+                words = error.strerror if isinstance(error, OSError) else error
+                raise LscError(f"{path.name}: {words}") from error
+
+        self.say(f"writing {path.name} …")
+        self.in_thread(work, f"wrote {home_path(path)}")
 
 
-def _folded(text: str, width: int) -> list[str]:
-    return wrap(text, max(10, width))
+def _notes(found: Compared) -> list[str]:
+    """What has to be said below the wide table."""
+    return [*unequal(found)[:2], *([seconds_text(found)] if found.base.levels else [])]
+
+
+def _times(values: Floats, scale: float) -> Floats:
+    """The product, infinite where a value of a file is beyond all bounds."""
+    with np.errstate(over="ignore"):
+        return values * scale

@@ -9,7 +9,7 @@ from typing import Any
 from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, UNCOMPILED, Row
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.common.formatting import percent
-from lsc_tui.data.run_view import LETTERS, LOSS, value_text
+from lsc_tui.data.run_view import LOSS, colour_of, value_text
 from lsc_tui.lines import Line, clean, ends, fit, fit_ends, loss_text, over, pad, width_of
 from lsc_tui.screens.compare.comparison import (
     Compared,
@@ -25,14 +25,9 @@ from lsc_tui.screens.compare.comparison import (
 Column = tuple[str, int, str]  # head, width, alignment
 
 
-def colour(letter: str) -> int:
-    """The colour that goes with a letter."""
-    return LETTERS.index(letter) if letter in LETTERS else 0
-
-
 def style_of(letter: str) -> str:
     """The style name of a letter's curve."""
-    return f"series-{colour(letter) % 8}"
+    return f"series-{colour_of(letter) % 8}"
 
 
 def heading(found: Compared, width: int, wide: bool) -> list[Line]:

@@ -12,10 +12,11 @@ import numpy as np
 from lsc_engine.charts.canvas import Mode, Rows
 from lsc_engine.charts.scatter import Camera
 from lsc_engine.common.formatting import grouped, percent
+from lsc_engine.common.settings import lookup
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot
 from lsc_engine.runs.read.embeddings_chart import class_colours, kind_of, snapshot_rows
 from lsc_tui.data.embedding_history import EmbeddingHistory
-from lsc_tui.data.run_view import RunView, setting
+from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import Line, clean, fit, frame, over, pad, rule, wrap
 from lsc_tui.widgets.chart import style_name
 
@@ -51,11 +52,9 @@ class EmbeddingLook:
             self.camera = replace(c, azimuth=(c.azimuth + TURN * right) % 360, elevation=tilted)
 
     def zoom(self, factor: float) -> None:
-        """Nearer or farther."""
         self.camera = replace(self.camera, zoom=max(0.5, min(_MOST_ZOOM, self.camera.zoom * factor)))
 
     def whole(self) -> None:
-        """As it was at first."""
         self.step, self.camera = None, Camera()
 
 
@@ -65,18 +64,18 @@ def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
         return ["reading …"]
     if kept.problem:
         return [kept.problem]
-    wanted = setting(view.config, "eval.embeddings")
+    wanted = lookup(view.config, "eval.embeddings")
     on = 'F goes on from a checkpoint with eval.embeddings = "on", N copies the settings'
     if wanted == "off":
         return ['turned off: eval.embeddings = "off" in this run', on]
     if wanted is None:
         return ["this run was made before embeddings were kept", "N copies its settings"]
     if not view.status.active and view.state != "queued":
-        classes, n = setting(view.config, "data.classes"), setting(view.config, "model.dim")
+        classes, n = lookup(view.config, "data.classes"), lookup(view.config, "model.dim")
         if wanted == "auto" and isinstance(classes, int) and classes > 10_000 and isinstance(n, int) and n > 3:
             return [f"none kept: the angles of {grouped(classes)} classes are looked at only when asked for", on]
         return ["none kept: no evaluation came to its end, or the method has no centres"]
-    every = setting(view.config, "eval.every")
+    every = lookup(view.config, "eval.every")
     return ["none yet: they are kept at each evaluation", f"eval.every = {every}" if isinstance(every, str) else ""]
 
 
@@ -85,7 +84,6 @@ def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
 
 def picture(view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int, *, framed: bool,
             mode: Mode) -> list[Line]:  # fmt: skip
-    """The panel at the left."""
     at = look.index(kept) if kept is not None else -1
     shot = kept.shots[at] if kept is not None and at >= 0 else None
     edge = 2 if framed else 0

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 
 from lsc_engine.common.formatting import clock, grouped
+from lsc_engine.common.settings import lookup
 from lsc_engine.errors import LscError
+from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import (
     ACCURACY,
     Curves,
     Gpu,
     RunView,
     Store,
-    baseline_of,
     finite,
     gpu_number,
-    setting,
-    settings_of,
+    reference_of,
+    setting_differences,
     value_text,
 )
 from lsc_tui.lines import (
@@ -42,6 +43,8 @@ from lsc_tui.lines import (
 )
 from lsc_tui.widgets.series import place_words
 
+# What draws the watched run in a panel of this width and height.
+DrawRun = Callable[[RunView, int, int], list[Line]]
 MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
 
 
@@ -75,7 +78,7 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
     else:
         first = ends(left, [(_pace(view), "")], width)
     tail = f"   {100 * view.done:.0f}%  {epochs}" if not wide else f"   {100 * view.done:.1f}%"
-    news = _news(view, ahead)
+    news = _update(view, ahead)
     if news and (view.state in _TOLD or not status.step):
         progress: Line = [(bar(view.done, max(10, width // 4)), "bar"), (f" {100 * view.done:.0f}%  ", "")]
         text, style = news
@@ -110,7 +113,7 @@ def _epochs(total: float) -> str:
 _TOLD = ("queued", "starting", "failed", "diverged", "lost", "stalled", "stopped", "unreadable")
 
 
-def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str] | None:
+def _update(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str] | None:
     """The sentence that stands in place of the epochs: why it waits, or what went wrong."""
     status = view.status
     if view.state == "queued":
@@ -152,7 +155,6 @@ def _alone(gpu: Gpu, store: Store, view: RunView) -> str:
 def machine(
     store: Store, view: RunView, width: int, height: int, *, framed: bool, last_event: str, now: float
 ) -> list[Line]:
-    """GPU, processors, memory, disk."""
     hw = store.hardware
     gpu = gpu_of(store, view)
     here = view.status.host.split(".")[0] == store.host or not view.status.host
@@ -235,27 +237,19 @@ def mark_of(view: RunView, name: str) -> str:
 
 def difference_line(store: Store, view: RunView, width: int) -> tuple[str, Line]:
     """The title of the settings rule, and the settings that differ from the pinned run or the baseline."""
-    group = [v for v in store.runs.values() if v.study == view.study and v.root == view.root]
-    pinned = store.runs.get(store.pinned)
-    base = pinned if pinned is not None and pinned.key != view.key else baseline_of(view, group)
+    base, _ = reference_of(store, view)
     if base is None:
-        text = (
-            f"{value_text(setting(view.config, 'target.system'))} n = {value_text(setting(view.config, 'model.dim'))}"
-        )
-        return "settings", [(fit(clean(text), width), "")]
-    own, other = settings_of(view.config), settings_of(base.config)
-    names = [n for n in dict.fromkeys([*own, *other]) if own.get(n) != other.get(n)]
-    text = (
-        "   ".join(f"{n} {value_text(own.get(n))} ({value_text(other.get(n))})" for n in names) or "no setting differs"
-    )
-    return f"settings that differ from {clean(base.label)}", [(fit(clean(text), width), "")]
+        system, n = (value_text(lookup(view.config, name)) for name in ("target.system", "model.dim"))
+        return "settings", [(fit(clean(f"{system} n = {n}"), width), "")]
+    text = "   ".join(f"{name} {own} ({other})" for name, own, other in setting_differences(view, base))
+    return f"settings that differ from {clean(base.label)}", [(fit(clean(text or "no setting differs"), width), "")]
 
 
 def nearest_text(view: RunView) -> str:
     """The smallest angle of the vectors in use and the loss under which a label is surely right."""
-    name, n = setting(view.config, "target.system"), setting(view.config, "model.dim")
-    classes = setting(view.config, "data.classes")
-    if not isinstance(name, str) or not isinstance(n, int) or setting(view.config, "target.method") == "ce":
+    name, n = lookup(view.config, "target.system"), lookup(view.config, "model.dim")
+    classes = lookup(view.config, "data.classes")
+    if not isinstance(name, str) or not isinstance(n, int) or lookup(view.config, "target.method") == "ce":
         return ""
     from lsc_engine.vectors.registry import facts
 
@@ -303,12 +297,12 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
     c = view.config
 
     def get(name: str) -> str:
-        return value_text(setting(c, name))
+        return value_text(lookup(c, name))
 
-    classes = setting(c, "data.classes")
+    classes = lookup(c, "data.classes")
     count = grouped(classes) if isinstance(classes, int) else ""
-    lsc = setting(c, "target.method") != "ce"
-    layers = setting(c, "model.etf_layers")
+    lsc = lookup(c, "target.method") != "ce"
+    layers = lookup(c, "model.etf_layers")
     fixed = "" if layers is None else f", ETF {get('model.etf_layers')} {get('model.etf_frame')}"
     rows = [
         ("data", f"{get('data.dataset')} {get('data.labels')} {count}, {get('data.image_size')} px", "data.classes"),
@@ -381,7 +375,7 @@ def _embedding_lines(view: RunView) -> list[str]:
     """How many images lie nearest a wrong centre, and how many are closer to their own than half the angle."""
     metrics = view.status.metrics
     accuracy, inside = metrics.get(ACCURACY), metrics.get("train/inside")
-    lsc = setting(view.config, "target.method") != "ce"
+    lsc = lookup(view.config, "target.method") != "ce"
     out = []
     if lsc and accuracy is not None and math.isfinite(accuracy):
         out.append(f"images nearest a wrong centre: {100 * (1 - accuracy):.1f} %")

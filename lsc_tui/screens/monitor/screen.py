@@ -1,4 +1,4 @@
-"""Monitor: one run, its curves, its machine, its settings, its log."""
+"""Monitor: one run, its curves or embeddings, its machine, its settings, its log."""
 
 from __future__ import annotations
 
@@ -8,31 +8,48 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
-from lsc_tui.data.run_view import ACCURACY, LOSS, RunView
-from lsc_tui.lines import Line, clean, fit, rule
-from lsc_tui.screens.base import LscScreen
-from lsc_tui.screens.chart_screen import ChartCommands
-from lsc_tui.screens.monitor import panels as parts
-from lsc_tui.screens.monitor.charts import CHARTS, MonitorCharts
-from lsc_tui.screens.monitor.embedding_commands import EmbeddingCommands
-from lsc_tui.screens.monitor.log import LogCommands
-from lsc_tui.services.actions import RunCommands
-from lsc_tui.widgets.chart import Chart
+from lsc_engine.charts.scales import short
+from lsc_engine.charts.series import Series, readout
+from lsc_engine.common.settings import lookup
+from lsc_engine.runs.metrics.columns import FIXED
+from lsc_engine.runs.read.embeddings import Snapshot
+from lsc_engine.runs.read.embeddings_chart import kind_of
+from lsc_tui.data.embedding_history import EmbeddingHistory
+from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView
+from lsc_tui.keymap import Command
+from lsc_tui.lines import Line, clean, fit, loss_text, rule
+from lsc_tui.screens.monitor import embeddings, panels
+from lsc_tui.screens.monitor.charts import CHARTS, Family, families, is_share, letter_of, title_words
+from lsc_tui.screens.run_screen import RunScreen
+from lsc_tui.widgets.chart import UNITS, Chart
 from lsc_tui.widgets.log import LogPane, plain
 from lsc_tui.widgets.panel import Panel
-from lsc_tui.widgets.series import parent_key
+from lsc_tui.widgets.series import curve_series, missing_words, parent_key, whole_x
 
 EVENT_LINES = 400
 PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
+EMBEDDINGS: tuple[Family, ...] = ()  # the page of `m` that has no charts
+_CURVES_ONLY = "embeddings have no such axis; m shows the curves"
+_EMBEDDINGS_FOOTER = ("metric", "cursor_right", "pan_right", "tilt_up", "zoom_in", "full", "stop", "checkpoint")
+_EMBEDDINGS_FOOTER_WIDE = (
+    "metric", "cursor_left", "cursor_right", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out",
+    "zoom_whole", "full", "stop", "checkpoint", "resume", "fork", "copy", "note", "tag",
+)  # fmt: skip
+_EMBEDDINGS_HELP = {
+    "cursor_left": "the epoch before", "cursor_right": "the epoch after; after the last one the newest is followed",
+    "pan_left": "turn the sphere, or move, to the left", "pan_right": "turn the sphere, or move, to the right",
+    "zoom_in": "nearer", "zoom_out": "farther", "zoom_whole": "as at first, the newest epoch",
+    "full": "the embeddings alone",
+}  # fmt: skip
 
 
-class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands, RunCommands, LscScreen):
+class MonitorScreen(RunScreen):
     """Follows `store.watched`; the keys act on that run."""
 
     CSS_PATH = "screen.tcss"
     TAB = "monitor"
     LOOK = "monitor_look"
-    FOOTER: ClassVar = ("stop", "checkpoint", "fork", "metric", "axis", "log_y", "smooth", "full")
+    FOOTER: ClassVar = ("stop", "checkpoint", "resume", "fork", "metric", "axis", "log_y", "smooth", "full")
     FOOTER_WIDE: ClassVar = (
         "stop", "checkpoint", "resume", "fork", "copy", "note", "tag", "cursor_right", "zoom_in", "pan_right", "metric",
         "axis", "log_y", "smooth", "clip", "full",
@@ -41,14 +58,16 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
 
     def __init__(self) -> None:
         super().__init__()
-        self.load_look()
-        self.view_number = 0
+        self.view_number = 0  # of the page of `m`
         self.pane = 0
         self.everything = False
         self.top = 0
+        self.showing_embeddings = self._have_embeddings = False
+        self.embedding_look = embeddings.EmbeddingLook()
         self._log_lines: list[str] = []
         self._shown_key = ""
-        self.start_embeddings()
+        self._error_wanted = False  # the log is to open at its first error, once it is read
+        self._on_error = False  # the log was opened large by a run that failed
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_head, id="head")
@@ -59,15 +78,19 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
             yield Chart(id="third")
             yield Chart(id="fourth")
         with Horizontal(id="embeddings"):
-            yield Panel(self.draw_embeddings, id="picture")
-            yield Panel(self.draw_classes, id="classes")
-        yield Panel(self._draw_everything, id="everything")
-        yield Panel(self._draw_readout, id="readout")
+            yield self._panel("picture", self._draw_picture)
+            yield self._panel("classes", self._draw_classes)
+        yield self._panel("everything", self._draw_everything)
+        yield self._panel("readout", self._draw_readout)
         with Container(id="panels"):
-            yield Panel(self._draw_machine, id="machine")
-            yield Panel(self._draw_settings, id="settings")
-            yield Panel(self._draw_events, id="events")
+            yield self._panel("machine", self._draw_machine)
+            yield self._panel("settings", self._draw_settings)
+            yield self._panel("events", self._draw_events)
         yield LogPane(id="log")
+
+    def _panel(self, name: str, draw: panels.DrawRun) -> Panel:
+        """A panel of the run that is shown, empty without one."""
+        return Panel(lambda w, h: draw(view, w, h) if (view := self.watched) is not None else [], id=name)
 
     def on_resize(self, event: events.Resize) -> None:
         super().on_resize(event)
@@ -90,11 +113,19 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
         view = self.watched
         return [view] if view is not None else []
 
+    def no_run(self) -> str:
+        if self.app.store.watched:
+            return f"run {clean(self.app.store.watched.partition(':')[2])} is no longer there"
+        return "no run is shown" if self.app.store.loaded else "reading the runs"
+
+    @property
+    def log_pane(self) -> LogPane:
+        return self.query_one("#log", LogPane)
+
     # --- what is shown ------------------------------------------------------------------------------------------
 
     def show(self) -> None:
-        view = self.watched
-        log = self.query_one("#log", LogPane)
+        view, log = self.watched, self.log_pane
         if view is None and self._shown_key and self._shown_key not in self.app.store.deleted:
             self.say(self.no_run(), "warn")
         self._shown_key = self._shown_key if view is not None else ""
@@ -102,107 +133,337 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
             if view.key != self._shown_key:
                 self._shown_key = view.key
                 self.look.whole()
-                self.look.cursor = None
                 self.view_number = 0
-                self.start_embeddings()
-                log.follow, log.words = True, ""
+                self.embedding_look, self._have_embeddings = embeddings.EmbeddingLook(), False
+                log.follow, log.words, log.hit = True, "", None
                 self._log_lines = []
-            self.show_embeddings(view)
-            parent = parent_key(self.app.store, view)
-            wanted = {view.key: self.wished(view)}
-            if parent:
+                failed = self._error_wanted = view.state in ("failed", "lost")
+                if failed != self._on_error:
+                    self._on_error, self.pane = failed, self.panes.index("log") if failed else 0
+                    self._set_full(failed)
+            self._choose_layout(view)
+            wanted = {view.key: frozenset(name for family in self.shown(view) for name in family) | {LOSS, FIXED}}
+            if parent := parent_key(self.app.store, view):
                 wanted[parent] = frozenset((LOSS, ACCURACY))
             self.app.subscribe(wanted, log=view.key, embeddings=view.key)
         index = self.app.poller.log
         current = index if view is not None and index is not None and index.path == view.run.log_path else None
-        log.log_index, log.framed = current, self.wide
+        log.log_index, log.framed, log.wrapped = current, self.wide, self.has_class("-full-log")
+        if self._error_wanted and current is not None and current.count:
+            self._error_wanted = False
+            self.call_after_refresh(log.go_to_first_error)
         if current is not None:
             first = max(0, current.count - EVENT_LINES)
             self._log_lines = [plain(text) for text in current.lines(first, EVENT_LINES)]
-        self.show_charts(view)
+        self._show_charts(view)
         self.set_height("#head", max(2, len(self._draw_head(self.size.width, 0))))
-        for name in PANELS:
-            panel = self.query_one(name, Panel)
-            if panel.display:
-                panel.redraw()
+        self.redraw(*PANELS)
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         view = self.watched
         if view is None:
             return [[(fit(f" {self.no_run()}: 1 shows the runs, 4 starts one", width), "dim")]]
         ahead = [v for v in self.app.store.runs.values() if v.state == "queued" and v.place == view.place - 1]
-        return parts.head(view, width, wide=self.wide, ahead=ahead, most=max(2, self.size.height // 2))
+        return panels.head(view, width, wide=self.wide, ahead=ahead, most=max(2, self.size.height // 2))
 
-    def _draw_machine(self, width: int, height: int) -> list[Line]:
-        view = self.watched
-        if view is None:
-            return []
-        event = parts.last_event(view, self._log_lines, width)
-        return parts.machine(
-            self.app.store, view, width, height, framed=self.wide, last_event=event, now=self.app.clock()
-        )
+    def _draw_machine(self, view: RunView, width: int, height: int) -> list[Line]:
+        event = panels.last_event(view, self._log_lines, width)
+        now = self.app.clock()
+        return panels.machine(self.app.store, view, width, height, framed=self.wide, last_event=event, now=now)
 
-    def _draw_settings(self, width: int, height: int) -> list[Line]:
-        view = self.watched
-        if view is None:
-            return []
+    def _draw_settings(self, view: RunView, width: int, height: int) -> list[Line]:
         if self.wide:
-            return parts.settings_panel(view, width, height, everything=False)
-        title, line = parts.difference_line(self.app.store, view, width)
+            return panels.settings_panel(view, width, height, everything=False)
+        title, line = panels.difference_line(self.app.store, view, width)
         return [rule(width, title, "d all settings"), line]
 
-    def _draw_events(self, width: int, height: int) -> list[Line]:
-        view = self.watched
-        if view is None:
-            return []
-        curves = self.app.store.curves.get(view.key)
-        return parts.events_panel(view, curves, self._log_lines, width, height, framed=self.wide)
+    def _draw_events(self, view: RunView, width: int, height: int) -> list[Line]:
+        return panels.events_panel(view, self._curves(view), self._log_lines, width, height, framed=self.wide)
 
-    def _draw_everything(self, width: int, height: int) -> list[Line]:
-        view = self.watched
-        return parts.settings_panel(view, width, height, everything=True, top=self.top) if view is not None else []
+    def _draw_everything(self, view: RunView, width: int, height: int) -> list[Line]:
+        return panels.settings_panel(view, width, height, everything=True, top=self.top)
 
-    def _draw_readout(self, width: int, height: int) -> list[Line]:
+    def _draw_picture(self, view: RunView, width: int, height: int) -> list[Line]:
+        look, mode = self.embedding_look, self.look.mode
+        return embeddings.picture(view, self.history, look, width, height, framed=self.wide, mode=mode)  # type: ignore[arg-type]
+
+    def _draw_classes(self, view: RunView, width: int, height: int) -> list[Line]:
+        return embeddings.table(view, self.history, self.embedding_look, width, height, framed=self.wide)
+
+    def _draw_readout(self, view: RunView, width: int, height: int) -> list[Line]:
         """The readout of both charts at 80 columns."""
-        view = self.watched
-        return [self.readout_line(view, width)] if view is not None else []
+        feet = [self.foot(view, family, self._family_series(view, family)) for family in self.shown(view)[:2]]
+        texts = ["".join(t for t, _ in foot).strip().replace("   ", "  ") for foot in feet]
+        if len(texts) < 2:
+            return [[(texts[0] if texts else "", "")]]
+        right = texts[1].partition("  ")[2].strip().replace("val none: labels unique", "val none")
+        return [[(fit(texts[0], max(width // 2, width - len(right) - 3)), ""), (f" ┃ {right}", "")]]
 
-    # --- commands -----------------------------------------------------------------------------------------------
+    # --- charts -------------------------------------------------------------------------------------------------
 
-    def do_up(self) -> None:
-        self._scroll(-1)
+    def _curves(self, view: RunView) -> Curves | None:
+        return self.app.store.curves.get(view.key)
 
-    def do_down(self) -> None:
-        self._scroll(1)
+    def _has(self, view: RunView, name: str) -> bool:
+        curves = self._curves(view)
+        return curves is not None and name in curves.curves
 
-    def _scroll(self, by: int) -> None:
+    def pages(self, view: RunView) -> list[tuple[Family, ...]]:
+        """The pages of `m`, each the families of its charts: two by two; wide also the first four at once. Embeddings
+        come second, or last where there are none."""
+        curves = self._curves(view)
+        found = families(curves.names if curves is not None else ())
+        pairs = [tuple(found[i : i + 2]) for i in range(0, len(found), 2)]
+        four = [tuple(found[:4])] if self.wide and len(found) > 2 else []
+        pages = [*pairs[:1], *four, *pairs[1:]]
+        return [pages[0], EMBEDDINGS, *pages[1:]] if self._have_embeddings else [*pages, EMBEDDINGS]
+
+    def shown(self, view: RunView) -> tuple[Family, ...]:
+        pages = self.pages(view)
+        return pages[self.view_number % len(pages)]
+
+    def _show_charts(self, view: RunView | None) -> None:
+        """Put the page's series into the charts."""
+        store, look = self.app.store, self.look
+        charts = [self.query_one(f"#{name}", Chart) for name in CHARTS]
+        if view is None:
+            for chart in charts:
+                chart.put([], look.view(), key="none", title="", framed=self.wide)
+            return
+        pages, page, curves = self.pages(view), self.shown(view), self._curves(view)
+        self.set_class(len(page) > 2, "-four")
+        key = (view.key, id(curves), id(store.curves.get(parent_key(store, view))), look.axis)
+        number = f"{self.view_number % len(pages) + 1} of {len(pages)}: m next" if len(pages) > 1 and self.wide else ""
+        if curves is not None and curves.sampled:
+            number = "a sample, reading on"
+        end = whole_x(view, look.axis)
+        for place, chart in enumerate(charts):
+            family = page[place] if place < len(page) else ()
+            if place > 1 and not family:
+                continue
+            name = family[0] if family else ""
+            series = self._family_series(view, family)
+            options = look.view() if name == LOSS else look.view(log_y=False, smooth=name != ACCURACY)
+            if is_share(name):
+                options = look.view(log_y=False, y0=0, y1=100, smooth=False)
+            if look.x1 is None and end is not None and not look.log_x:
+                options = look.until(options, end)
+            title = title_words(view, family, look, wide=self.wide) if name else ""
+            chart.put(
+                series, options, key=(key, family), title=title, framed=self.wide,
+                right=[(number if place == 0 else "", "dim")],
+                foot=self.foot(view, family, series) if self.wide else None,
+                empty=missing_words(view, curves, name) if name else "",
+            )  # fmt: skip
+
+    def _family_series(self, view: RunView, family: Family) -> list[Series]:
+        """The curves of one chart, the fork's parent dim below."""
+        store, axis = self.app.store, self.look.axis
+        if not family:
+            return []
+        first, scale = family[0], 100.0 if is_share(family[0]) else 1.0
+        out: list[Series | None] = []
+        parent = store.runs.get(parent_key(store, view))
+        if parent is not None and first in (LOSS, ACCURACY) and parent.loss_group == view.loss_group:
+            out.append(curve_series(parent, self._curves(parent), first, axis, "", 7, scale, dim=True))
+        there = tuple(name for name in family if self._has(view, name))
+        for i, name in enumerate(family):
+            out.append(curve_series(view, self._curves(view), name, axis, letter_of(name, there), i, scale))
+        return [series for series in out if series is not None]
+
+    def foot(self, view: RunView, family: Family, series: list[Series]) -> Line:
+        """The readout under a chart of the wide layout."""
+        lead = next((s for s in series if not s.dim), None)
+        if lead is None or not lead.ys.size:
+            return [("", "")]
+        look, name, cursor = self.look, family[0], self.look.cursor
+        x, value, smoothed = readout(lead, cursor if cursor is not None else float("inf"), smoothing=look.smoothing)
+        if cursor is None:
+            x, value = float(lead.xs[-1]), float(lead.ys[-1])
+        at = f"{x:.1f}" if look.axis == "epoch" else short(x)
+        place = f" {'┃' if cursor is not None else ' '} {UNITS[look.axis]} {at}"
+        if name == LOSS:
+            both = bool(look.smoothing) and cursor is not None
+            words = [f"smooth {loss_text(smoothed)}  raw {loss_text(value)}" if both else f"loss {loss_text(value)}"]
+            if lead.lowest is not None:
+                words.append(f"min {loss_text(float(lead.ys[lead.lowest]))} at {lead.xs[lead.lowest]:.1f}")
+        elif name == ACCURACY:
+            words = [f"train {value:.1f}", f"best {lead.ys[lead.highest]:.1f}" if lead.highest is not None else ""]
+            words.append(self._validation(view, cursor))
+        elif len(series) > 1:
+            words = [f"{s.letter} {_at(s, cursor)}" for s in series if s.letter]
+        else:
+            words = [f"{value:.1f}" if is_share(name) else short(value)]
+        return [(place, "accent" if cursor is not None else "dim"), ("   " + "   ".join(w for w in words if w), "")]
+
+    def _validation(self, view: RunView, cursor: float | None) -> str:
+        series = curve_series(view, self._curves(view), "val/accuracy", self.look.axis, scale=100.0)
+        if series is not None:
+            return f"val {_at(series, cursor)}"
+        return "val none: labels unique" if lookup(view.config, "data.labels") == "unique" else ""
+
+    # --- embeddings ---------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> EmbeddingHistory | None:
+        """The snapshots of the run that is shown, None until they are read."""
+        return self.app.store.embeddings.get(self.app.store.watched)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        history = self.history
+        at = self.embedding_look.index(history) if history is not None else -1
+        return history.shots[at] if history is not None and at >= 0 else None
+
+    def _choose_layout(self, view: RunView) -> None:
+        """Lay out for the page that is shown; when the first embeddings come, it stays the same page."""
+        page = self.shown(view)
+        self._have_embeddings = self.history is not None and bool(self.history.shots)
+        self.view_number = self.pages(view).index(page)
+        if self.showing_embeddings != (page == EMBEDDINGS):
+            self.showing_embeddings = page == EMBEDDINGS
+            self.set_class(self.showing_embeddings, "-embeddings")
+            self.call_after_refresh(self.redraw_all)
+
+    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        names, words = super().footer()
+        if self.searching:
+            words = {**words, "note": "next hit", "copy": "previous hit"}
+        if not self.showing_embeddings:
+            return names, words
+        kind = kind_of(self.snapshot)
+        turn, tilt = ("turn", "tilt") if kind == "sphere" else ("move", "move")
+        words = {
+            **words, "cursor_right": "epoch", "cursor_left": "epoch", "pan_left": turn, "pan_right": turn,
+            "tilt_up": tilt, "tilt_down": tilt, "zoom_whole": "whole",
+        }  # fmt: skip
+        names = _EMBEDDINGS_FOOTER_WIDE if self.wide else _EMBEDDINGS_FOOTER
+        return tuple(name for name in names if not (kind == "angles" and name.startswith("tilt"))), words
+
+    def help_of(self, command: Command) -> str:
+        if self.searching and command.id in ("note", "copy"):
+            return f"the {'next' if command.id == 'note' else 'previous'} line of the log that holds the words"
+        return (_EMBEDDINGS_HELP.get(command.id) if self.showing_embeddings else None) or super().help_of(command)
+
+    # --- commands of charts and embeddings ----------------------------------------------------------------------
+
+    def move_cursor(self, columns: int) -> None:
+        if not self.showing_embeddings:
+            super().move_cursor(columns)
+        elif self.history is not None:
+            self.embedding_look.move(self.history, columns)
+            self.show()
+
+    def zoom(self, factor: float) -> None:
+        if not self.showing_embeddings:
+            super().zoom(factor)
+            return
+        self.embedding_look.zoom(embeddings.NEARER if factor < 1 else 1 / embeddings.NEARER)
+        self.show()
+
+    def do_zoom_whole(self) -> None:
+        if not self.showing_embeddings:
+            super().do_zoom_whole()
+            return
+        self.embedding_look = embeddings.EmbeddingLook()
+        self.show()
+
+    def pan(self, share: float) -> None:
+        if not self.showing_embeddings:
+            super().pan(share)
+        else:
+            self._turn(1 if share > 0 else -1, 0)
+
+    def _turn(self, right: int, up: int) -> None:
+        self.embedding_look.turn(right, up, flat=kind_of(self.snapshot) != "sphere")
+        self.show()
+
+    def do_tilt_up(self) -> None:
+        self._turn(0, 1)
+
+    def do_tilt_down(self) -> None:
+        self._turn(0, -1)
+
+    def why_not_tilt_up(self) -> str:
+        if not self.showing_embeddings:
+            return "only embeddings are tilted; m shows them"
+        return "angles have one axis only" if kind_of(self.snapshot) == "angles" else ""
+
+    def why_not_pan_left(self) -> str:
+        return "" if self.showing_embeddings else super().why_not_pan_left()
+
+    def why_not_cursor_left(self) -> str:
+        return "there are no embeddings yet" if self.showing_embeddings and self.snapshot is None else ""
+
+    def why_not_axis(self) -> str:
+        return _CURVES_ONLY if self.showing_embeddings else ""
+
+    why_not_tilt_down = why_not_tilt_up
+    why_not_pan_right = why_not_zoom_out = why_not_pan_left
+    why_not_cursor_right = why_not_cursor_left
+    why_not_log_x = why_not_log_y = why_not_smooth = why_not_clip = why_not_axis
+
+    # --- commands of the log and the settings -------------------------------------------------------------------
+
+    @property
+    def page(self) -> int:
+        return self.log_pane.page
+
+    def move(self, rows: int) -> None:
         """The log, or the settings while all of them are shown."""
         if self.everything:
-            self.top = max(0, min(self.top + by, 60))
-            self.query_one("#everything", Panel).redraw()
+            self.top = max(0, min(self.top + rows, 60))
+            self.redraw("#everything")
         else:
-            self.log_pane.scroll(by)
+            self.log_pane.scroll(rows)
 
-    def do_metric(self) -> None:
-        view = self.watched
-        if view is not None:
-            self.view_number = (self.view_number + 1) % len(self.pages(view))
-            self.show()
+    def do_follow(self) -> None:
+        if self.log_pane.follow:
+            self.log_pane.follow = False
+            self.log_pane.redraw()
+        else:
+            self.log_pane.scroll(self.log_pane.count)
+
+    def do_filter(self) -> None:
+        self.prompt("search the log upwards", self._find, value=self.log_pane.words)
+
+    def _find(self, words: str, *, down: bool = False) -> None:
+        if not self.log_pane.find(words, down=down):
+            self.say(f'the log holds no "{words}" {"below" if down else "above"} here', "warn")
+
+    @property
+    def searching(self) -> bool:
+        """Whether a search of the log is open: then n and N go to its next and previous hit."""
+        return bool(self.log_pane.words)
+
+    def do_note(self) -> None:
+        if self.searching:
+            self._find(self.log_pane.words, down=True)
+        else:
+            super().do_note()
+
+    def do_copy(self) -> None:
+        if self.searching:
+            self._find(self.log_pane.words)
+        else:
+            super().do_copy()
+
+    def why_not_note(self) -> str:
+        return "" if self.searching else super().why_not_note()
+
+    def why_not_copy(self) -> str:
+        return "" if self.searching else super().why_not_copy()
 
     def do_settings(self) -> None:
         self.everything = not self.everything
-        self.set_class(self.everything, "-all-settings")
-        self.call_after_refresh(self.show)
+        self.toggle("-all-settings")
 
-    def do_next_pane(self) -> None:
-        self.pane = (self.pane % len(self.panes) + 1) % len(self.panes)
-        name = self.panes[self.pane]
-        words = {"third": "third chart", "fourth": "fourth chart"}.get(name, name)
-        self.say(f"z shows the {words} alone")
-        self._set_full(self.has_class("-full-charts") or self.has_class("-full-log"))
+    # --- commands of panes --------------------------------------------------------------------------------------
 
-    def do_full(self) -> None:
-        self._set_full(not (self.has_class("-full-charts") or self.has_class("-full-log")))
+    def do_metric(self) -> None:
+        if (view := self.watched) is not None:
+            self.view_number = (self.view_number + 1) % len(self.pages(view))
+            self.show()
 
     @property
     def panes(self) -> tuple[str, ...]:
@@ -210,6 +471,25 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
         if self.showing_embeddings:
             return ("embeddings", "log")
         return (*(CHARTS if self.has_class("-four") else CHARTS[:2]), "log")
+
+    @property
+    def full(self) -> bool:
+        return self.has_class("-full-charts") or self.has_class("-full-log")
+
+    def do_next_pane(self) -> None:
+        self._next_pane(1)
+
+    def do_previous_pane(self) -> None:
+        self._next_pane(-1)
+
+    def _next_pane(self, by: int) -> None:
+        self.pane = (self.pane % len(self.panes) + by) % len(self.panes)
+        name = self.panes[self.pane]
+        self.say(f"z shows the {f'{name} chart' if name in ('third', 'fourth') else name} alone")
+        self._set_full(self.full)
+
+    def do_full(self) -> None:
+        self._set_full(not self.full)
 
     def _set_full(self, on: bool) -> None:
         pane = self.panes[self.pane % len(self.panes)]
@@ -221,41 +501,25 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
         self.call_after_refresh(self.redraw_all)
 
     def do_pin(self) -> None:
-        view = self.watched
-        if view is not None:
-            self.app.store.pinned = "" if self.app.store.pinned == view.key else view.key
-            self.say(
-                f"{view.label} s{view.seed} is {'the baseline' if self.app.store.pinned else 'no baseline any more'}"
-            )
+        view, store = self.targets()[0], self.app.store
+        store.pinned = "" if store.pinned == view.key else view.key
+        self.say(f"{view.label} s{view.seed} is {'the baseline' if store.pinned else 'no baseline any more'}")
 
     def do_mark(self) -> None:
-        view = self.watched
-        if view is not None:
-            self.app.store.mark(view.key)
-            letter = self.app.store.letter(view.key)
-            self.say(f"marked {letter}" if letter else "not marked any more")
+        store = self.app.store
+        store.mark(store.watched)
+        letter = store.letter(store.watched)
+        self.say(f"marked {letter}" if letter else "not marked any more")
 
-    def do_compare(self) -> None:
-        self.app.compare_runs(list(self.app.store.marked) or [view.key for view in self.targets()])
-
-    def do_copy(self) -> None:
-        self.app.copy_run(self.targets()[0])
-
-    def do_fork(self) -> None:
-        self.app.fork_run(self.targets()[0])
-
-    def why_not_copy(self) -> str:
+    def why_not_metric(self) -> str:
         return "" if self.watched is not None else self.no_run()
 
-    def no_run(self) -> str:
-        if self.app.store.watched:
-            return f"run {clean(self.app.store.watched.partition(':')[2])} is no longer there"
-        return "no run is shown" if self.app.store.loaded else "reading the runs"
-
-    why_not_mark = why_not_pin = why_not_metric = why_not_copy
+    why_not_mark = why_not_pin = why_not_metric
 
     def leave_layer(self) -> None:
-        if self.has_class("-full-charts") or self.has_class("-full-log"):
+        if self.searching:
+            self._find("")
+        elif self.full:
             self._set_full(False)
         elif self.everything:
             self.do_settings()
@@ -263,3 +527,8 @@ class MonitorScreen(EmbeddingCommands, LogCommands, MonitorCharts, ChartCommands
             self.do_zoom_whole()
         else:
             super().leave_layer()
+
+
+def _at(series: Series, cursor: float | None) -> str:
+    value = readout(series, cursor, smoothing=0.0)[1] if cursor is not None else float(series.ys[-1])
+    return f"{value:.1f}" if abs(value) < 1e4 else short(value)

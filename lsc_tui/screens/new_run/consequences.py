@@ -6,11 +6,11 @@ import contextlib
 from typing import Any
 
 from lsc_engine.common.formatting import grouped
+from lsc_tui.data.preset_form import TRY_SHARE, Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import Store
-from lsc_tui.lines import Line, clean, day_text, fit, frame, pad, rule, size_text, wrap
-from lsc_tui.screens.new_run.form import Form
-from lsc_tui.screens.new_run.presets import short_clock, speed_like
+from lsc_tui.lines import Line, clean, day_text, fit, frame, millions, near_text, pad, point, rule, size_text, wrap
+from lsc_tui.screens.new_run.preset_list import short_clock, speed_like
 from lsc_tui.services.form_check import Outcome
 
 Numbers = dict[str, Any]
@@ -47,7 +47,7 @@ class Facts:
             out.append(("vectors", f"{grouped(got['count'])}, {share(got['in_use'])} used"))
             if got.get("min_angle_deg") is not None:
                 near = got.get("near_in_use")
-                per = f", {near_words(near)} near" if near else ""
+                per = f", {near_text(near)} near" if near else ""
                 out.append(("nearest", f"{got['min_angle_deg']:.1f}°{per}"))
             if got.get("sure_below") is not None and got.get("loss_kind") == "c":
                 out.append(("sure below", f"loss {point(got['sure_below'])} an image"))
@@ -80,7 +80,6 @@ class Facts:
     # --- the whole form -----------------------------------------------------------------------------------------
 
     def whole(self) -> list[tuple[str, str]]:
-        """runs, time, GPUs, ends, disk, logout."""
         form, out = self.form, self.outcome
         runs = len(out.runs) if out is not None else 0
         on, seeds = len(form.on), len(form.seeds.split())
@@ -89,7 +88,7 @@ class Facts:
         if out is not None and out.tries:
             rows.append(("", f"and {out.tries} short ones first"))
         if out is not None and out.done and runs:
-            rows.append(("", f"{out.done} of them are finished"))
+            rows.append(("", f"{out.done} of them {'is' if out.done == 1 else 'are'} finished"))
         seconds, study = self.seconds()
         if seconds is not None:
             rows.append(("time", f"~{short_clock(seconds / max(1, runs))} each, as {clean(study)}"))
@@ -98,8 +97,9 @@ class Facts:
         gpus = self.store.hardware.gpus
         free = sum(1 for gpu in gpus if not gpu.busy)
         rows.append(("GPUs", f"{free} of {len(gpus)} free" if gpus else "none here: on the CPU"))
-        if seconds is not None:
-            rows.append(("ends in", f"about {short_clock(seconds / max(1, min(free, runs)))}"))
+        if seconds is not None and out is not None:
+            tries = seconds * TRY_SHARE * out.tries / max(1, runs)
+            rows.append(("ends in", f"about {short_clock((seconds + tries) / max(1, min(free, runs)))}"))
         disk = self.disk()
         if disk is not None:
             have = self.store.hardware.disk_free
@@ -157,7 +157,6 @@ def _made(facts: Facts, width: int) -> list[Line]:
 
 
 def narrow(facts: Facts, width: int, height: int) -> list[Line]:
-    """The right pane at 80 columns."""
     form = facts.form
     name = form.variant
     title = f"{form.letter(name)}: {clean(form.label(name))}"
@@ -209,7 +208,6 @@ def wide(facts: Facts, width: int, height: int) -> list[Line]:
 
 
 def cells(got: Numbers, mark: str) -> dict[str, str]:
-    """One variant's column."""
     if not got:
         return {}
     out = {"system": _system_cell(clean(got.get("system") or got.get("method") or "-")),
@@ -220,7 +218,7 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
         if got.get("min_angle_deg") is not None:
             out["nearest"] = f"{got['min_angle_deg']:.1f}°"
         if got.get("near_in_use"):
-            out["near in use"] = near_words(got["near_in_use"])
+            out["near in use"] = near_text(got["near_in_use"])
         if got.get("sure_below") is not None and got.get("loss_kind") == "c":
             out["sure below"] = point(got["sure_below"])
         if got.get("table_sha256"):
@@ -243,7 +241,6 @@ def _system_cell(name: str) -> str:
 
 
 def short(number: float) -> str:
-    """A whole number in eight cells."""
     text = grouped(number)
     for limit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
         if len(text) > CELL - 1 and number >= limit:
@@ -254,22 +251,3 @@ def short(number: float) -> str:
 def share(value: float) -> str:
     """`97.7%`; very small shares as `6e-5`."""
     return f"{100 * value:.1f}%" if value >= 0.001 else f"{value:.0e}".replace("e-0", "e-")
-
-
-def near_words(pair: list[float]) -> str:
-    """`243`, `0.0 to 4.7`."""
-    low, high = (grouped(x) if x >= 10 else f"{x:.1f}" for x in pair)
-    return low if low == high else f"{low}-{high}"
-
-
-def point(value: float) -> str:
-    """`.0871`"""
-    return f"{value:.4f}".replace("0.", ".", 1)
-
-
-def millions(count: float) -> str:
-    """`8.93 M`, `360 k`."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= limit:
-            return f"{count / limit:.3g} {letter}"
-    return f"{count:.0f}"

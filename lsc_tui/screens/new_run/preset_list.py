@@ -1,37 +1,246 @@
-"""The list of presets on New run, and what is told of the highlighted one."""
+"""The list of presets on New run: by paper, with claim, source, whether its data are here, and the time it took."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from lsc_engine.config.load import PresetInfo
-from lsc_tui.data.reports import Report
+from lsc_engine.common.formatting import clock
+from lsc_engine.common.settings import lookup
+from lsc_engine.common.toml import read_toml
+from lsc_engine.config.datasets import DATASETS, locate
+from lsc_engine.config.expand import raw_variants
+from lsc_engine.config.load import PresetInfo, own_folder
+from lsc_engine.errors import UsageError
+from lsc_engine.userpaths import home_path
+from lsc_tui.data.reports import Report, made_words
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import Line, clean, day_text, fit, frame, over, pad, rule, wrap
-from lsc_tui.screens.new_run.presets import (
-    OWN,
-    PAPERS,
-    Entry,
-    about,
-    entries,
-    matches,
-    own_words,
-    place_of,
-    runs_of,
-    short_clock,
-    time_of,
-    time_words,
-)
+
+# What stands behind the name of a folder of presets.
+PAPERS = {
+    "lsc-2025": ("arXiv:2510.04090", "predefined vectors for any number of classes"),
+    "vector-systems-2025": ("arXiv:2512.07509", "V21, V22 and the smallest dimension"),
+    "etf-2024": ("arXiv:2412.00884", "layers fixed to simplex frames"),
+    "beyond": ("", "rows that are in no paper"),
+    "": ("", "first steps: these run anywhere"),
+}
+OWN = "yours"
+_ORDER = ("", "lsc-2025", "vector-systems-2025", "etf-2024")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list: the heading of a folder, or a preset."""
+
+    group: str
+    info: PresetInfo | None = None
+    closed: bool = False
+    count: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"group:{self.group}" if self.info is None else f"{self.group}:{self.info.name}"
+
+
+@dataclass(frozen=True)
+class About:
+    """What is read of a preset's file to tell of it."""
+
+    labels: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    paper: int = 0
+    inferred: int = 0
+    ours: int = 0
+    tune: bool = False
+    size: str = ""
+    makes: str = ""  # of a kind that does not train
+
+    @property
+    def known(self) -> str:
+        """`2 settings are the paper's, 10 inferred, 6 ours: marked in the form`"""
+        if not self.paper + self.inferred + self.ours:
+            return "the preset does not say whose its settings are"
+        verb = "setting is" if self.paper == 1 else "settings are"
+        return f"{self.paper} {verb} the paper's, {self.inferred} inferred, {self.ours} ours: marked in the form"
+
+
+def group_of(info: PresetInfo) -> str:
+    """The heading under which a preset stands."""
+    return OWN if info.own else info.folder
+
+
+def entries(infos: Iterable[PresetInfo], words: str, closed: set[str], at_hand: dict[str, bool | None]) -> list[Entry]:
+    """Headings with their presets that match `words`; a heading of which none match stays, closed."""
+    groups: dict[str, list[PresetInfo]] = {}
+    for info in infos:
+        groups.setdefault(group_of(info), []).append(info)
+    groups.setdefault(OWN, [])
+    # One's own come first; without any, the line that says how to have some comes last.
+    own = 0 if groups[OWN] else 3
+    place = {OWN: own, "beyond": 2}
+    order = sorted(groups, key=lambda g: (place.get(g, 1), _ORDER.index(g) if g in _ORDER else 9, g))
+    out: list[Entry] = []
+    for group in order:
+        found = [info for info in groups[group] if matches(info, words, at_hand)]
+        shut = group in closed or not found
+        out.append(Entry(group, None, shut, len(groups[group])))
+        if not shut:
+            out += [Entry(group, info) for info in found]
+    return out
+
+
+def matches(info: PresetInfo, words: str, at_hand: dict[str, bool | None]) -> bool:
+    """Whether a preset holds all words; `data:here`, `data:digits`, `kind:train` are conditions."""
+    text = f"{info.name} {info.title} {info.claim} {info.source} {info.dataset} {group_of(info)}".lower()
+    for word in words.lower().split():
+        key, colon, value = word.partition(":")
+        if colon and key == "data":
+            if value == "here" and at_hand.get(info.dataset) is False:
+                return False
+            if value != "here" and value not in info.dataset:
+                return False
+        elif colon and key == "kind":
+            if value not in info.kind:
+                return False
+        elif word not in text:
+            return False
+    return True
+
+
+def find_data(infos: Iterable[PresetInfo], data_dir: str) -> dict[str, bool | None]:
+    """Whether each data set is at hand; None where only the preset knows its folder. May be slow on a network disk."""
+    out: dict[str, bool | None] = {}
+    for name in {info.dataset for info in infos}:
+        if name not in DATASETS or name == "folder":
+            out[name] = None
+            continue
+        try:
+            out[name] = locate(name, data_dir or None) is not None
+        except OSError:
+            out[name] = False
+    return out
+
+
+def about(info: PresetInfo) -> About:
+    """Variants, seeds and marks of a preset's file; empty where it cannot be read."""
+    try:
+        return _about(info.path, info.path.stat().st_mtime_ns)
+    except OSError:
+        return About()
+
+
+@lru_cache(maxsize=256)
+def _about(path: Path, changed: int) -> About:
+    try:
+        _, raw = read_toml(path)
+    except UsageError:
+        return About()
+    marks = (
+        [str(mark) for mark in raw.get("provenance", {}).values()] if isinstance(raw.get("provenance"), dict) else []
+    )
+    seeds = raw.get("seeds", [raw.get("seed", 0)])
+    variants = raw_variants(raw)
+    return About(
+        tuple(clean(v.get("label") or v.get("name") or "") for v in variants),
+        tuple(s for s in seeds if isinstance(s, int)) if isinstance(seeds, list) else (0,),
+        sum(mark.startswith("paper") for mark in marks), sum(mark.startswith("inferred") for mark in marks),
+        sum(mark.startswith("ours") for mark in marks), "tune" in raw,
+        ", ".join(dict.fromkeys(str(lookup(raw, key)) for key in ("model.name", "train.duration") if lookup(raw, key))),
+        "" if raw.get("kind", "train") == "train" else "a report: "
+        + ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1]),
+    )  # fmt: skip
+
+
+def place_of(info: PresetInfo) -> str:
+    """`Fig. 9` of a preset's source; the paper itself stands in the heading."""
+    found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
+    return clean(found[0]) if found else ""
+
+
+def own_words() -> str:
+    words = home_path(own_folder())
+    return words if words.startswith(("~", "/")) else f"./{words}"
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunView]:
+    """The runs of a preset's study on this host that have trained."""
+    names = (info.name, info.stem)
+    return [v for v in views if v.study in names and v.status.host == host and v.status.seconds]
+
+
+def time_words(info: PresetInfo, views: Sequence[RunView], host: str) -> str:
+    """`4m10` measured here for all runs one after the other, `~4h42` told from some of them, `?` never."""
+    seconds, exact = time_of(info, views, host)
+    return "?" if seconds is None else ("" if exact else "~") + short_clock(seconds)
+
+
+def time_of(info: PresetInfo, views: Sequence[RunView], host: str) -> tuple[float | None, bool]:
+    """Training seconds of all variants and seeds of a preset, and whether every one was measured here."""
+    known = about(info)
+    whole = max(1, len(known.labels)) * max(1, len(known.seeds))
+    parts = [v.status.seconds / v.done for v in runs_of(info, views, host) if v.status.seconds and v.done > 0.05]
+    if not parts:
+        return None, False
+    finished = [v for v in runs_of(info, views, host) if v.state == "finished"]
+    if len(finished) >= whole:
+        return sum(sorted(v.status.seconds or 0.0 for v in finished)[-whole:]), True
+    return sum(parts) / len(parts) * whole, False
+
+
+def short_clock(seconds: float) -> str:
+    """`51 s`, `4m10`, `1h10`, `3d04`."""
+    if seconds < 60:
+        return f"{math.ceil(seconds)} s"
+    return f"{int(seconds) // 60}m{int(seconds) % 60:02d}" if seconds < 3600 else clock(seconds)
+
+
+def speed_like(config: dict[str, Any], views: Iterable[RunView], host: str) -> tuple[float, str] | None:
+    """Images per second of earlier runs here with the same model and image size, and the study they are of."""
+    keys = ("model.name", "model.width", "data.image_size", "train.precision")
+    like = [
+        v for v in views
+        if v.speed and v.status.host == host and all(lookup(v.config, key) == config.get(key) for key in keys)
+    ]  # fmt: skip
+    if not like:
+        return None
+    like.sort(key=lambda v: v.speed or 0.0)
+    middle = like[len(like) // 2]
+    return float(middle.speed or 0.0), middle.study
+
+
+def presets_csv(known: PresetList) -> str:
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n")
+    write.writerow(("preset", "title", "source", "claim", "data", "data_here", "seconds_here"))
+    for entry in known.entries:
+        if entry.info is not None:
+            info = entry.info
+            seconds, exact = time_of(info, known.views, known.host)
+            here = {True: "yes", False: "no", None: ""}[known.at_hand.get(info.dataset)]
+            write.writerow((info.name, info.title, info.source, info.claim, info.dataset, here,
+                            f"{seconds:.0f}" if exact and seconds is not None else ""))  # fmt: skip
+    return out.getvalue()
+
+
+# --- the list as lines ------------------------------------------------------------------------------------------------
 
 # What stands for the data of a preset that needs none.
 KIND_NEEDS = {"vectors": "report", "data": "report", "bench": "benchmark"}
 
 
 @dataclass
-class Shelf:
+class PresetList:
     """The presets, the filter, and the cursor. `at_hand` is filled by a worker."""
 
     infos: tuple[PresetInfo, ...] = ()
@@ -47,7 +256,6 @@ class Shelf:
 
     @property
     def entries(self) -> list[Entry]:
-        """The lines of the list."""
         return entries(self.infos, self.words, self.closed, self.at_hand)
 
     @property
@@ -60,19 +268,22 @@ class Shelf:
 
     @property
     def current(self) -> Entry | None:
-        """The highlighted line."""
         found = self.entries
         return found[self.place] if found and self.place >= 0 else None
 
+    @property
+    def info(self) -> PresetInfo | None:
+        """The highlighted preset, None on a heading."""
+        entry = self.current
+        return entry.info if entry is not None else None
+
     def move(self, by: int) -> None:
-        """The cursor by lines."""
         found = self.entries
         if found:
             self.chosen = found[max(0, min(len(found) - 1, self.place + by))].key
 
     @property
     def shown(self) -> int:
-        """Presets that match."""
 
         return sum(matches(info, self.words, self.at_hand) for info in self.infos)
 
@@ -82,22 +293,20 @@ class Shelf:
 
     @property
     def here(self) -> int:
-        """Presets whose data are at hand."""
         return sum(self.has_data(info) is True for info in self.infos)
 
     @property
     def empty(self) -> str:
-        """The sentence where nothing matches."""
         return f'no preset matches "{clean(self.words)}". Esc clears' if self.words and not self.shown else ""
 
 
-def shelf_lines(shelf: Shelf, width: int, height: int, *, active: bool, wide: bool) -> list[Line]:
+def list_lines(known: PresetList, width: int, height: int, *, active: bool, wide: bool) -> list[Line]:
     """The lines of the list that are in sight, `height` of them."""
-    found, place = shelf.entries, shelf.place
-    shelf.top = max(0, min(shelf.top, len(found) - height, place), place - height + 1)
+    found, place = known.entries, known.place
+    known.top = max(0, min(known.top, len(found) - height, place), place - height + 1)
     out: list[Line] = []
-    for i, entry in enumerate(found[shelf.top : shelf.top + height], shelf.top):
-        line = _heading(shelf, entry, width) if entry.info is None else _preset(shelf, entry.info, width, wide)
+    for i, entry in enumerate(found[known.top : known.top + height], known.top):
+        line = _heading(known, entry, width) if entry.info is None else _preset(known, entry.info, width, wide)
         if i == place:
             line = pad(line, width)
             first, style = line[0]
@@ -115,12 +324,12 @@ def title_words(info: PresetInfo) -> str:
     return clean(found["rest"] + (f",{found['where']}" if found["where"] else ""))
 
 
-def _heading(shelf: Shelf, entry: Entry, width: int) -> Line:
+def _heading(known: PresetList, entry: Entry, width: int) -> Line:
     name = entry.group or "start here"
     arxiv, words = PAPERS.get(entry.group, ("", ""))
     if entry.group == OWN:
         words = f"{own_words()} ({entry.count})" if entry.count else "none yet, w in the form saves one"
-    hidden = "  hidden by filter" if shelf.words and entry.closed and entry.count else ""
+    hidden = "  hidden by filter" if known.words and entry.closed and entry.count else ""
     left = f" {'▸' if entry.closed else '▾'} {clean(name)}"
     gap = max(2, 24 - len(left)) if width < 60 else 3
     text = f"{arxiv}{'  ' if arxiv and words else ''}{words}"
@@ -128,47 +337,48 @@ def _heading(shelf: Shelf, entry: Entry, width: int) -> Line:
     return [(left, "bold"), (" " * gap, ""), (fit(clean(text), max(0, room)), "dim"), (hidden, "dim")]
 
 
-def _preset(shelf: Shelf, info: PresetInfo, width: int, wide: bool) -> Line:
-    here = shelf.has_data(info)
-    mark: Line = [(" ", ""), ("*", "accent")] if info.path in shelf.changed else [("  ", "")]
+def _preset(known: PresetList, info: PresetInfo, width: int, wide: bool) -> Line:
+    here = known.has_data(info)
+    mark: Line = [(" ", ""), ("*", "accent")] if info.path in known.changed else [("  ", "")]
     glyph = {True: "✓", False: "-"}.get(here, " ") if here is not None else " "
     if wide:
         style = "dim" if here is False else ""
-        return [(" ", ""), *mark, (fit(clean(info.stem), 16), style), (fit(title_words(info), width - 22), "dim"),
+        return [(" ", ""), *mark, (fit(clean(info.stem), 15), style), (" ", ""),
+                (fit(title_words(info), width - 22), "dim"),
                 (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
-    words = info.claim if 0 < len(info.claim) <= width - 49 else title_words(info)
+    words = info.claim if 0 < len(info.claim) <= width - 50 else title_words(info)
     needs = f"{glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     place = place_of(info)
     if info.fault:
-        return [*mark, (fit(clean(info.stem), 15), "warn"), (fit(clean(info.fault), width - 17), "warn")]
+        return [*mark, (fit(clean(info.stem), 15), "warn"), (" ", ""), (fit(clean(info.fault), width - 18), "warn")]
     return [
-        *mark, (fit(clean(info.stem), 15), ""), (fit(clean(words), width - 49), ""), ("  ", ""),
+        *mark, (fit(clean(info.stem), 15), ""), (" ", ""), (fit(clean(words), width - 50), ""), ("  ", ""),
         (fit(place, 8), "dim"), (" ", ""), (needs, "good" if here else "dim"),
-        (fit(time_words(info, shelf.views, shelf.host), 6, ">"), ""),
+        (fit(time_words(info, known.views, known.host), 6, ">"), ""),
     ]  # fmt: skip
 
 
-def about_lines(shelf: Shelf, width: int, height: int) -> list[Line]:
+def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
     """claim, runs, known, data, before of the highlighted preset."""
-    entry = shelf.current
+    entry = known.current
     if entry is None or entry.info is None:
         return _about_group(entry, width)
     info = entry.info
     if info.fault:
         return [[(f"  {line}", "warn")] for line in wrap(clean(info.fault), width - 4)][:height]
-    known = about(info)
+    told = about(info)
     rows = [("claim", clean(info.claim or info.title))]
     if height > 6:
         rows.append(("source", clean(info.source)))
-    seeds = " ".join(map(str, known.seeds))
-    tune = ", after a small grid" if known.tune else ""
-    if known.makes:
-        rows.append(("makes", known.makes))
-        rows += [("data", _data_words(shelf, info))] if info.dataset else []
-        rows.append(("before", _report_before(shelf, info)))
+    seeds = " ".join(map(str, told.seeds))
+    tune = ", after a small grid" if told.tune else ""
+    if told.makes:
+        rows.append(("makes", told.makes))
+        rows += [("data", _data_words(known, info))] if info.dataset else []
+        rows.append(("before", _report_before(known, info)))
         return _about_rows(rows, width, height)
-    rows.append(("runs", f"{' · '.join(known.labels)}  × {'seeds' if len(known.seeds) > 1 else 'seed'} {seeds}{tune}"))
-    rows += [("known", known.known), ("data", _data_words(shelf, info)), ("before", _before(shelf, info))]
+    rows.append(("runs", f"{' · '.join(told.labels)}  × {'seeds' if len(told.seeds) > 1 else 'seed'} {seeds}{tune}"))
+    rows += [("known", told.known), ("data", _data_words(known, info)), ("before", _before(known, info))]
     return _about_rows(rows, width, height)
 
 
@@ -191,9 +401,9 @@ def _about_group(entry: Entry | None, width: int) -> list[Line]:
     return [[(fit(f" {words}; Enter {'opens' if entry.closed else 'closes'} it", width), "dim")]]
 
 
-def _data_words(shelf: Shelf, info: PresetInfo) -> str:
-    here = shelf.at_hand.get(info.dataset)
-    if info.dataset not in shelf.at_hand:
+def _data_words(known: PresetList, info: PresetInfo) -> str:
+    here = known.at_hand.get(info.dataset)
+    if info.dataset not in known.at_hand:
         return f"{clean(info.dataset)} …"
     if here is None:
         return f"{clean(info.dataset)}: the form says where it is" if info.dataset else "none"
@@ -204,55 +414,54 @@ def _data_words(shelf: Shelf, info: PresetInfo) -> str:
     return clean(missing_sentence(info.dataset).partition(": ")[2]) + "; or choose spectrum"
 
 
-def _report_before(shelf: Shelf, info: PresetInfo) -> str:
-    found = [report for report in shelf.reports if report.study in (info.name, info.stem) and report.made is not None]
+def _report_before(known: PresetList, info: PresetInfo) -> str:
+    found = [report for report in known.reports if report.study in (info.name, info.stem) and report.made is not None]
     made = max((report.made or 0.0 for report in found), default=None)
     return "never made here" if made is None else f"made {day_text(made)}: 1 Runs, Enter on it reads it"
 
 
-def _before(shelf: Shelf, info: PresetInfo) -> str:
-    found = runs_of(info, shelf.views, shelf.host)
+def _before(known: PresetList, info: PresetInfo) -> str:
+    found = runs_of(info, known.views, known.host)
     if not found:
         elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
         return f"never run here{elsewhere}"
-    seconds, exact = time_of(info, shelf.views, shelf.host)
+    seconds, exact = time_of(info, known.views, known.host)
     took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
     finished = sum(v.state == "finished" for v in found)
     return f"{finished} of {len(found)} runs finished here{took}"
 
 
-def shelf_panel(shelf: Shelf, width: int, height: int, *, active: bool) -> list[Line]:
+def list_panel(known: PresetList, width: int, height: int, *, active: bool) -> list[Line]:
     """The wide panel: the list above, what is told of the highlighted preset below."""
     inner = width - 2
-    told = about_lines(shelf, inner, 14)
-    entry = shelf.current
+    told = about_lines(known, inner, 14)
+    entry = known.current
     name = entry.info.stem if entry is not None and entry.info is not None else "presets"
     legend: list[Line] = [[(fit(" ✓ runs here now   - misses its data", inner), "dim")]]
     rows = max(3, height - 2 - 15 - 1)
-    if shelf.empty:
-        body: list[Line] = [[(f" {line}", "warn")] for line in wrap(shelf.empty, inner - 2)]
-        body += shelf_lines(shelf, inner, rows - len(body), active=active, wide=True)
+    if known.empty:
+        body: list[Line] = [[(f" {line}", "warn")] for line in wrap(known.empty, inner - 2)]
+        body += list_lines(known, inner, rows - len(body), active=active, wide=True)
     else:
-        body = shelf_lines(shelf, inner, rows, active=active, wide=True)
+        body = list_lines(known, inner, rows, active=active, wide=True)
     body += [[] for _ in range(rows - len(body))]
     body += [rule(inner, clean(name)), *told]
     body += [[] for _ in range(height - 2 - len(body) - 1)] + legend
     return frame(body, width, height, "presets", "Tab next pane" if active else "")
 
 
-def shelf_narrow(shelf: Shelf, width: int, height: int) -> list[Line]:
+def list_narrow(known: PresetList, width: int, height: int) -> list[Line]:
     """The 80-column list with its header, and the highlighted preset below it."""
-    entry = shelf.current
+    entry = known.current
     name = entry.info.stem if entry is not None and entry.info is not None else group_name(entry)
     head = "─ presets by paper " + "─" * max(1, width - 19 - 33) + " SOURCE ─ NEEDS ──────────── TIME"
     rows = height - 1 - 6
-    body = shelf_lines(shelf, width, rows, active=True, wide=False)
-    if shelf.empty:
-        body = [[(fit(f" {shelf.empty}", width), "warn")], *body[: rows - 1]]
+    body = list_lines(known, width, rows, active=True, wide=False)
+    if known.empty:
+        body = [[(fit(f" {known.empty}", width), "warn")], *body[: rows - 1]]
     body += [[] for _ in range(rows - len(body))]
-    return [[(fit(head, width), "rule")], *body, rule(width, clean(name)), *about_lines(shelf, width, 5)]
+    return [[(fit(head, width), "rule")], *body, rule(width, clean(name)), *about_lines(known, width, 5)]
 
 
 def group_name(entry: Entry | None) -> str:
-    """The heading's name."""
     return (entry.group or "start here") if entry is not None else ""

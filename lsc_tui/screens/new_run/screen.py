@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,30 +11,31 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 from textual.timer import Timer
 
+from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.toml import read_toml
-from lsc_engine.config.load import PresetInfo, list_presets
+from lsc_engine.config.load import PresetInfo, list_presets, own_folder
 from lsc_engine.errors import LscError, UsageError
-from lsc_tui.lines import Line, clean, ends, fit, frame, pad, rule, wrap
-from lsc_tui.screens.base import LscScreen
-from lsc_tui.screens.new_run import consequences as new_follow
-from lsc_tui.screens.new_run import preset_list as new_shelf
-from lsc_tui.screens.new_run.edit import EditCommands
-from lsc_tui.screens.new_run.form import SETTINGS, Form
-from lsc_tui.screens.new_run.presets import find_data, shelf_csv
+from lsc_engine.studies.prepare import free_name
+from lsc_engine.userpaths import home_path, user_path
+from lsc_tui.data.preset_form import SETTINGS, Form, field_text
+from lsc_tui.lines import Line, box, clean, counted, ends, fit, frame, pad, wrap
+from lsc_tui.screens.base import Answers, LscScreen
+from lsc_tui.screens.new_run import consequences
+from lsc_tui.screens.new_run.preset_list import PresetList, find_data, list_narrow, list_panel, own_words, presets_csv
+from lsc_tui.services import launch
+from lsc_tui.services.actions import DEMO
 from lsc_tui.services.form_check import Outcome, Sizes, examine, survives
-from lsc_tui.services.launch import LaunchCommands, form_of_run
-from lsc_tui.widgets.form import FormPanel
-from lsc_tui.widgets.form_rows import SHORT, TOLD, problem_words, rows
+from lsc_tui.widgets.form import AS_WRITTEN, PLACES, SHORT, FormPanel, Row, choices, problem_words, rows
 from lsc_tui.widgets.panel import Panel
 
 DEBOUNCE = 0.3
 MARK_WORDS: Line = [("P", "bold"), (" paper  ", "dim"), ("I", "bold"), (" inferred  ", "dim"), ("O", "bold"),
                     (" ours  ", "dim"), ("*", "accent"), (" yours", "dim")]  # fmt: skip
-_SHELF = ("open", "filter", "first", "toml", "export")
-_FORM = ("open", "mark", "launch", "save", "toml", "back")
+_PRESETS = ("open", "filter", "first", "toml", "export")
+_FORM = ("open", "mark", "launch", "save", "toml", "filter", "back")
 
 
-class NewScreen(EditCommands, LaunchCommands, LscScreen):
+class NewScreen(LscScreen):
     """Two layers at 80 columns, side by side where there is room."""
 
     CSS_PATH = "screen.tcss"
@@ -46,7 +48,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shelf = new_shelf.Shelf(host=self.app.store.host)
+        self.preset_list = PresetList(host=self.app.store.host)
         self.stage = "presets"
         self.form: Form | None = None
         # Every form that was opened, by what it is of: changes stay when another one is opened.
@@ -57,7 +59,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         self.reading = False
         self.toml_top = 0
         self.sizes = Sizes(self.app.plugin_words)
-        self.pending: tuple[str, str] = ("", "")
+        self.pending: tuple[str, str] = ("", "")  # a system and its n, for the preset that is opened next
         self._logout = ""
         self._version = 0
         self._preview: tuple[object, list[str]] = (None, [])
@@ -66,7 +68,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="panes"):
-            yield Panel(self._draw_shelf, id="shelf")
+            yield Panel(self._draw_presets, id="shelf")
             yield FormPanel(id="form")
             with Vertical(id="side"):
                 yield Panel(self._draw_follow, id="follow")
@@ -75,7 +77,6 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
 
     @property
     def panel(self) -> FormPanel:
-        """The form's rows."""
         return self.query_one("#form", FormPanel)
 
     def on_mount(self) -> None:
@@ -87,25 +88,26 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
     # --- reading presets ----------------------------------------------------------------------------------------
 
     def reload(self, chosen: str = "") -> None:
-        def work() -> None:
+        """Read the list of presets again, with the cursor on `chosen`."""
+
+        def work() -> str:
             infos = list_presets()
             at_hand = find_data(infos, self.form.data_dir if self.form is not None else "")
-            self.app.call_soon(done, infos, at_hand)
-            logout = survives()[0]
-            self.app.call_soon(self._told_logout, logout)
+            self.app.call_soon(listed, infos, at_hand)
+            return survives()[0]
 
-        def done(infos: tuple[PresetInfo, ...], at_hand: dict[str, bool | None]) -> None:
-            self.shelf.infos, self.shelf.at_hand = infos, at_hand
-            self.shelf.chosen = chosen or self.shelf.chosen
-            if self.shelf.current is None and not self.shelf.words:
-                self.say(f"preset {clean(self.shelf.chosen.partition(':')[2])} is no longer there", "warn")
+        def listed(infos: tuple[PresetInfo, ...], at_hand: dict[str, bool | None]) -> None:
+            found = self.preset_list
+            found.infos, found.at_hand, found.chosen = infos, at_hand, chosen or found.chosen
+            if found.current is None and not found.words:
+                self.say(f"preset {clean(found.chosen.partition(':')[2])} is no longer there", "warn")
             self.show()
 
-        self.run_worker(work, thread=True, exclusive=True, group="shelf", exit_on_error=False)
+        def done(survive: str) -> None:
+            self._logout = survive
+            self.show()
 
-    def _told_logout(self, survive: str) -> None:
-        self._logout = survive
-        self.show()
+        self.in_thread(work, done, exclusive="presets")
 
     def on_screen_resume(self) -> None:
         self._take_form()
@@ -113,12 +115,11 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
 
     def _take_form(self) -> None:
         """What another tab left: a run to copy or fork, or a system from Vectors."""
-        kind, what = self.app.store.form
-        self.app.store.form = ("", "")
-        if kind in ("copy", "fork") and what in self.app.store.runs:
+        store = self.app.store
+        (kind, what), store.form = store.form, ("", "")
+        if kind in ("copy", "fork") and what in store.runs:
             try:
-                own = self.app.store.own_folder(self.app.folders[0])
-                self._open(form_of_run(self.app.store.runs[what], kind, own))
+                self._open(launch.form_of_run(store.runs[what], kind, store.own_folder(self.app.folders[0])))
             except (LscError, OSError, ValueError, KeyError) as error:
                 self.call_after_refresh(self.say, f"{clean(what)}: {error}", "error")
         elif kind == "vectors":
@@ -132,83 +133,80 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
     # --- what is shown ------------------------------------------------------------------------------------------
 
     def show(self) -> None:
-        store = self.app.store
-        self.shelf.views, self.shelf.reports = [*store.runs.values()], store.reports
-        self.shelf.host = store.host
-        self.shelf.changed = {form.path for form in self.forms.values() if form.touched and form.path is not None}
-        self.set_class(self.stage == "form", "-form")
+        store, panel, form, on_form = self.app.store, self.panel, self.form, self.stage == "form"
+        known = self.preset_list
+        known.views, known.reports, known.host = [*store.runs.values()], store.reports, store.host
+        known.changed = {form.path for form in self.forms.values() if form.touched and form.path is not None}
+        self.set_class(on_form, "-form")
         self.set_class(self.reading, "-toml")
-        self.FOOTER = _FORM if self.stage == "form" else _SHELF  # type: ignore[misc]
-        wide = (*_FORM[:2], "mark_all", "mark_none", "settings", "cursor_right", "next_pane", *_FORM[2:])
-        self.FOOTER_WIDE = wide if self.stage == "form" else (*_SHELF[:2], "next_pane", *_SHELF[2:])  # type: ignore[misc]
-        self.WORDS = {**type(self).WORDS, "open": "edit" if self.stage == "form" else "open form"}  # type: ignore[misc]
-        panel = self.panel
-        panel.framed, panel.active = self.wide, self.stage == "form"
+        panel.framed, panel.active = self.wide, on_form
         panel.empty = ["", "Enter opens the highlighted preset here"]
-        if self.form is not None:
-            of = f"settings of {self.form.letter(self.form.variant)}" if len(self.form.names) > 1 else "settings"
-            panel.title = f"{clean(self.form.heading.rpartition('/')[2])} · {of}" if self.wide else of
-            panel.right = "Enter edit" if panel.active else ""
-            panel.put(rows(self.form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
+        if form is not None:
+            of = f"settings of {form.letter(form.variant)}" if len(form.names) > 1 else "settings"
+            panel.title = f"{clean(form.heading.rpartition('/')[2])} · {of}" if self.wide else of
+            panel.right = "Enter edit" if on_form else ""
+            panel.put(rows(form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
         else:
             panel.title = "settings"
             panel.redraw()
-        # A sentence that names what would do is shown whole.
+        # A sentence that names what would help is shown whole.
         self.set_height("#problem", max(1, min(3, len(wrap(self._hint()[0], max(20, self.size.width))))))
-        for name in ("where", "shelf", "follow", "toml", "problem", "foot", "message"):
-            self.query_one(f"#{name}", Panel).redraw()
+        self.redraw("#where", "#shelf", "#follow", "#toml", "#problem", "#foot", "#message")
+
+    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        if self.stage == "form":
+            words = {**self.WORDS, "filter": "field"}
+            wide = (*_FORM[:2], "mark_all", "mark_none", "settings", "cursor_right", "next_pane", *_FORM[2:])
+            return wide if self.wide else _FORM, words
+        names = (*_PRESETS[:2], "next_pane", *_PRESETS[2:]) if self.wide else _PRESETS
+        return names, {**self.WORDS, "open": "open form"}
 
     def _draw_where(self, width: int, height: int) -> list[Line]:
-        shelf = self.shelf
-        words = clean(shelf.words)
+        known, marks = self.preset_list, [*MARK_WORDS, (" ", "")]
+        words = clean(known.words)
         if not self.wide and self.stage == "form" and self.form is not None:
-            return [pad(ends([(clean(self.form.heading), "bold")], [*MARK_WORDS, (" ", "")], width), width)]
+            return [pad(ends([(clean(self.form.heading), "bold")], marks, width), width)]
         left: Line = [(" / " if self.wide else "/ ", "dim"), (words or "no filter", "accent" if words else "dim")]
-        total = len(shelf.infos)
+        shown = f"   {known.shown} of {len(known.infos)} presets"
         if self.wide:
-            counts = f"{shelf.shown} of {total} presets   {shelf.here} with data at hand here   "
-            return [pad(ends(left, [(counts, ""), *MARK_WORDS, (" ", "")], width), width)]
-        left.append((f"   {shelf.shown} of {total} presets", ""))
-        return [pad(ends(left, [(f"data at hand for {shelf.here}  ", "dim")], width), width)]
+            right = [(f"{shown[3:]}   {known.here} with data at hand here   ", ""), *marks]
+            return [pad(ends(left, right, width), width)]
+        return [pad(ends([*left, (shown, "")], [(f"data at hand for {known.here}  ", "dim")], width), width)]
 
-    def _draw_shelf(self, width: int, height: int) -> list[Line]:
+    def _draw_presets(self, width: int, height: int) -> list[Line]:
         if self.wide:
-            return new_shelf.shelf_panel(self.shelf, width, height, active=self.stage == "presets")
-        return new_shelf.shelf_narrow(self.shelf, width, height)
+            return list_panel(self.preset_list, width, height, active=self.stage == "presets")
+        return list_narrow(self.preset_list, width, height)
 
     def _draw_follow(self, width: int, height: int) -> list[Line]:
         if self.form is None:
             return frame([], width, height, "what follows") if self.wide else []
         sizes = self.sizes.known(self.outcome.text) if self.outcome is not None else None
-        facts = new_follow.Facts(self.form, self.outcome, sizes, self.app.store, self._logout)
-        return new_follow.wide(facts, width, height) if self.wide else new_follow.narrow(facts, width, height)
+        facts = consequences.Facts(self.form, self.outcome, sizes, self.app.store, self._logout)
+        return (consequences.wide if self.wide else consequences.narrow)(facts, width, height)
 
     def _draw_toml(self, width: int, height: int) -> list[Line]:
         lines = self._toml_lines()
-        framed = self.wide
-        room = height - 2 if framed else height - 1
+        room = height - (2 if self.wide else 1)
         self.toml_top = max(0, min(self.toml_top, len(lines) - room))
-        body: list[Line] = [
-            [(fit(f" {clean(line)}", width), "")] for line in lines[self.toml_top : self.toml_top + room]
-        ]
-        entry = self.shelf.current
-        stem = f" of {clean(entry.info.stem)}" if entry is not None and entry.info is not None else ""
-        title = "TOML as it will be saved" if self.form is not None else f"TOML{stem}"
-        if framed:
-            return frame(body, width, height, title, "r back" if self.reading else "r whole")
-        return [rule(width, title, f"{len(lines)} lines"), *body]
+        shown = lines[self.toml_top : self.toml_top + room]
+        body: list[Line] = [[(fit(f" {clean(line)}", width), "")] for line in shown]
+        info = self.preset_list.info
+        title = f"TOML of {clean(info.stem)}" if info is not None else "TOML"
+        title = "TOML as it will be saved" if self.form is not None else title
+        right = f"{len(lines)} lines" if not self.wide else "r back" if self.reading else "r whole"
+        return box(body, width, height, title, right, framed=self.wide)
 
     def _toml_lines(self) -> list[str]:
         if self.form is not None and (self.stage == "form" or self.wide):
             return self.form.toml().splitlines()
-        entry = self.shelf.current
-        if entry is None or entry.info is None or not (self.reading or self.wide):
+        info = self.preset_list.info
+        if info is None or not (self.reading or self.wide):
             return []
-        path = entry.info.path
         try:
-            key = (path, path.stat().st_mtime_ns)
+            key = (info.path, info.path.stat().st_mtime_ns)
             if self._preview[0] != key:
-                self._preview = (key, read_toml(path)[0].splitlines())
+                self._preview = (key, read_toml(info.path)[0].splitlines())
         except (UsageError, OSError) as error:
             return [str(error)]
         return self._preview[1]
@@ -225,15 +223,13 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         problems = out.problems if out is not None else []
         mine = [p for p in problems if row is not None and p.key == row.key and p.variant in (None, form.variant)]
         first = next((p for p in problems if not p.warning), next(iter(problems), None))
-        if mine or (first is not None and (row is None or row.kind != "setting")):
-            shown = mine[0] if mine else first
-            assert shown is not None
+        shown = mine[0] if mine else first if row is None or row.kind != "setting" else None
+        if shown is not None:
             return f"{'!' if shown.warning else '✗'} {problem_words(form, shown)}", "warn" if shown.warning else "error"
         if row is not None and row.kind == "setting":
-            note = f" ({row.note})" if row.note else ""
-            return f"{row.key}: {SETTINGS[row.key].help}{note}", "dim"
+            return f"{row.key}: {SETTINGS[row.key].help}{f' ({row.note})' if row.note else ''}", "dim"
         if row is not None and (row.note or row.kind == "told"):
-            return row.note or TOLD, "dim"
+            return row.note or AS_WRITTEN, "dim"
         return "", ""
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
@@ -242,20 +238,20 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         faults = self.outcome.faults if self.outcome is not None else []
         text, style = self._hint()
         if faults and style != "error":
-            word = "fault" if len(faults) == 1 else "faults"
-            key = faults[0].key
-            text = f"✗ {len(faults)} {word}: {SHORT.get(key, key)}. Enter on it goes to the field.   {text}"
+            key = SHORT.get(faults[0].key, faults[0].key)
+            text = f"✗ {counted(len(faults), 'fault')}: {key}. Enter on it goes to the field.   {text}"
         return [pad([(" ", ""), (fit(text, width - 1), style)], width)]
 
     # --- the form -----------------------------------------------------------------------------------------------
 
     @property
     def kept(self) -> Form | None:
-        entry = self.shelf.current
-        path = entry.info.path if entry is not None and entry.info is not None else None
+        """The form of the highlighted preset, if the user changed it."""
+        info = self.preset_list.info
+        path = info.path if info is not None else None
         return next((form for form in self.forms.values() if form.touched and form.path == path), None)
 
-    def drop(self, form: Form) -> None:
+    def _drop(self, form: Form) -> None:
         self.forms = {key: kept for key, kept in self.forms.items() if kept is not form}
         if self.form is form:
             self.form = self.outcome = None
@@ -273,9 +269,8 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
             form = before
         self.forms[key] = form
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
-        panel = self.panel if self.is_mounted else None
-        if panel is not None:
-            panel.choices, panel.cursor, panel.rows = [], 0, []
+        if self.is_mounted:
+            self.panel.choices, self.panel.cursor, self.panel.rows = [], 0, []
         if self.pending[0]:
             self.put_system(*self.pending)
             self.pending = ("", "")
@@ -284,15 +279,15 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
 
     def open_preset(self) -> None:
         """The form of the highlighted preset, or a heading opened and closed."""
-        entry = self.shelf.current
+        entry = self.preset_list.current
         if entry is None:
             return
-        if entry.info is None:
-            self.shelf.closed ^= {entry.group}
-            self.shelf.chosen = entry.key
+        info = entry.info
+        if info is None:
+            self.preset_list.closed ^= {entry.group}
+            self.preset_list.chosen = entry.key
             self.show()
             return
-        info = entry.info
         try:
             text, _ = read_toml(info.path)
             form = Form.of(text, info.name, info.name, self.app.store.own_folder(self.app.folders[0]), path=info.path)
@@ -310,11 +305,7 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         self.checking = True
         if self._debounce is not None:
             self._debounce.stop()
-
-        def work() -> None:
-            self.app.call_soon(self._checked, version, examine(form))
-
-        self.run_worker(work, thread=True, exclusive=True, group="check", exit_on_error=False)
+        self.in_thread(lambda: examine(form), lambda outcome: self._checked(version, outcome), exclusive="check")
         self.show()
 
     def _checked(self, version: int, outcome: Outcome) -> None:
@@ -331,51 +322,58 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         if outcome is None or form is None or outcome.draft is None or self.sizes.known(outcome.text) is not None:
             return
         data_dir = form.data_dir
+        self.in_thread(lambda: self.sizes.ask(outcome, data_dir), lambda _: self.show())
 
-        def work() -> None:
-            self.sizes.ask(outcome, data_dir)
-            self.app.call_soon(self.show)
+    def changed(self) -> None:
+        if self.form is not None:
+            self.form.touched = True
+            self.check()
 
-        self.run_worker(work, thread=True, group="sizes", exit_on_error=False)
+    # --- moving -------------------------------------------------------------------------------------------------
 
-    # --- commands of the list -----------------------------------------------------------------------------------
-
-    def do_filter(self) -> None:
-        self.stage = "presets"
-        self.reading = False
-        self.show()
-        words = ["data:here", "data:digits", "data:imagenet", "kind:train", *(i.stem for i in self.shelf.infos)]
-        self.prompt(
-            "words, data:here, data:imagenet, kind:train", self._filter, value=self.shelf.words, changed=self._filter,
-            suggester=SuggestFromList(words, case_sensitive=False), replace=True,
-        )  # fmt: skip
-
-    def _filter(self, text: str) -> None:
-        self.shelf.words = text.strip()
-        current = self.shelf.current
-        if current is None or current.info is None:
-            # To the first that matches: a heading is nothing to open.
-            self.shelf.chosen = ""
+    def move(self, rows: int) -> None:
+        if self.reading:
+            self.toml_top = max(0, self.toml_top + rows)
+        elif self.stage == "presets":
+            self.preset_list.move(rows)
+        else:
+            self.panel.move(rows)
+            row = self.panel.current
+            if self.form is not None and row is not None and row.kind == "variant":
+                self.form.highlighted = self.form.names.index(row.key.removeprefix("variant:"))
         self.show()
 
-    def do_export(self) -> None:
-        path = Path("presets.csv").absolute()
-        try:
-            path.write_text(shelf_csv(self.shelf.entries, self.shelf.at_hand, self.shelf.views, self.shelf.host))
-        except OSError as error:
-            self.say(f"{path}: not written: {error.strerror or error}", "error")
-            return
-        self.say(f"wrote {path}")
+    def do_next_pane(self) -> None:
+        self.stage = "form" if self.stage == "presets" and self.form is not None else "presets"
+        self.show()
 
-    def why_not_toml(self) -> str:
-        entry = self.shelf.current
-        if self.form is None and (entry is None or entry.info is None):
-            return "highlight a preset"
-        return ""
+    do_previous_pane = do_next_pane
 
-    def do_toml(self) -> None:
-        self.reading = not self.reading
-        self.toml_top = 0
+    def why_no_form(self) -> str:
+        """Why a command on the form cannot act."""
+        return "" if self.form is not None else "no form is open, Enter opens one"
+
+    why_not_next_pane = why_not_previous_pane = why_not_settings = why_no_form
+
+    def do_cursor_left(self) -> None:
+        self._variant(-1)
+
+    def do_cursor_right(self) -> None:
+        self._variant(1)
+
+    def why_not_cursor_left(self) -> str:
+        return "" if self.form is not None and self.stage == "form" else "the form shows the variants"
+
+    why_not_cursor_right = why_not_cursor_left
+
+    def _variant(self, by: int) -> None:
+        if self.form is not None:
+            self.form.step(by)
+            self.show()
+
+    def do_settings(self) -> None:
+        self.every = not self.every
+        self.say("every setting that acts" if self.every else "the settings that the preset names, and the usual ones")
         self.show()
 
     def leave_layer(self) -> None:
@@ -387,7 +385,378 @@ class NewScreen(EditCommands, LaunchCommands, LscScreen):
         elif self.stage == "form":
             self.stage = "presets"
             self.show()
-        elif self.shelf.words:
+        elif self.preset_list.words:
             self._filter("")
         else:
             super().leave_layer()
+
+    # --- commands of the list -----------------------------------------------------------------------------------
+
+    def do_filter(self) -> None:
+        """In the form: to a field by a part of its name; else the filter of the list."""
+        if self.stage == "form":
+            names = [row.key for row in self.panel.rows if row.kind in ("setting", "place", "seeds", "tune")]
+            hints = SuggestFromList(names, case_sensitive=False)
+            self.prompt("go to a field, such as batch_size", self._go_to_field, suggester=hints)
+            return
+        self.stage, self.reading = "presets", False
+        self.show()
+        stems = (info.stem for info in self.preset_list.infos)
+        words = ["data:here", "data:digits", "data:imagenet", "kind:train", *stems]
+        self.prompt(
+            "words, data:here, data:imagenet, kind:train", self._filter, value=self.preset_list.words,
+            changed=self._filter, suggester=SuggestFromList(words, case_sensitive=False), replace=True,
+        )  # fmt: skip
+
+    def _go_to_field(self, text: str) -> None:
+        words = text.strip().lower()
+        keys = [key for key in SETTINGS if words in key and key in self.form.keys(True)] if words and self.form else []
+        places = [row.key for row in self.panel.rows if words and words in f"{row.key} {row.name}".lower()]
+        if not places and keys:
+            self.every = True
+            self.show()
+        if not (places or keys):
+            self.say(f'no field here is called "{text}"', "warn")
+        elif self.panel.go((places or keys)[0]):
+            self.show()
+
+    def _filter(self, text: str) -> None:
+        self.preset_list.words = text.strip()
+        if self.preset_list.info is None:
+            # To the first that matches: a heading is nothing to open.
+            self.preset_list.chosen = ""
+        self.show()
+
+    def do_export(self) -> None:
+        path, text = Path("presets.csv").absolute(), presets_csv(self.preset_list)
+        self.in_thread(lambda: path.write_text(text), f"wrote {path}")
+
+    def why_not_toml(self) -> str:
+        return "highlight a preset" if self.form is None and self.preset_list.info is None else ""
+
+    def do_toml(self) -> None:
+        self.reading = not self.reading
+        self.toml_top = 0
+        self.show()
+
+    # --- changing the form --------------------------------------------------------------------------------------
+
+    def do_open(self) -> None:
+        panel, form, row = self.panel, self.form, self.panel.current
+        if self.stage == "presets":
+            self.open_preset()
+        elif form is None or row is None:
+            return
+        elif panel.choices:
+            self._choose(row, panel.choices[panel.choice][0])
+        elif row.kind == "problem":
+            self._go_to_problem(form, row)
+        elif row.kind in ("variant", "tune"):
+            self.do_mark()
+        elif row.kind == "told":
+            self.say(AS_WRITTEN)
+        elif found := choices(form, row, self.app.store):
+            panel.choices = found
+            now = form.device if row.kind == "place" else field_text(row.key, form.given(row.key, form.variant))
+            panel.choice = next((i for i, (value, _) in enumerate(found) if value == now), 0)
+            self.show()
+        else:
+            self._type(form, row)
+
+    def _go_to_problem(self, form: Form, row: Row) -> None:
+        """To the field of a fault, with its variant highlighted."""
+        problems = self.outcome.problems if self.outcome is not None else []
+        place = int(row.key.partition(":")[2])
+        if place >= len(problems):
+            return
+        problem = problems[place]
+        if problem.variant in form.names:
+            form.highlighted = form.names.index(problem.variant)
+        if problem.key in SETTINGS and problem.key not in form.keys(self.every):
+            self.every = True
+            self.show()
+        self.panel.go(problem.key) or self.panel.go(f"variant:{problem.variant or form.names[0]}")
+        self.show()
+
+    def _choose(self, row: Row, value: str) -> None:
+        self.panel.choices = []
+        if value == "…" and self.form is not None:
+            self._type(self.form, row)
+        elif row.kind == "place" and self.form is not None:
+            self.form.device = value
+            self.changed()
+        else:
+            self._put(row, value)
+
+    def _type(self, form: Form, row: Row) -> None:
+        """Let a row's value be typed, for the variant that is shown now; what is left as it is changes nothing."""
+        variant, proposed, suggester = form.variant, "", None
+        if row.kind == "setting":
+            setting = SETTINGS[row.key]
+            label, now = f"{row.key}: {setting.help}", field_text(row.key, form.given(row.key, variant))
+            suggester = SuggestFromList(setting.choices, case_sensitive=False) if setting.choices else None
+        elif row.kind == "seeds":
+            label, now = "seeds, like 0 1 2 or 0-4", form.seeds
+        elif row.kind == "place":
+            values = {"study": form.study, "device": form.device, "runs": str(form.runs_dir), "data": form.data_dir,
+                      "at": form.at}  # fmt: skip
+            label, now = PLACES[row.key][1], values[row.key]
+            proposed = free_name(form.runs_dir, form.study) if row.key == "study" and row.fault == "✗" else ""
+        else:
+            return
+
+        def done(text: str) -> None:
+            if text.strip() != now:
+                self._put(row, text, variant)
+
+        self.prompt(label, done, value=proposed or now, suggester=suggester)
+
+    def _put(self, row: Row, text: str, variant: str = "") -> None:
+        """Take a change into the form and look at it again."""
+        form, text = self.form, text.strip()
+        if form is None:
+            return
+        try:
+            if row.kind == "seeds":
+                form.set_seeds(text)
+            elif row.kind == "setting":
+                form.set(row.key, text, variant=variant)
+            elif row.key == "study":
+                form.study, form.wanted = text, ""
+            elif row.key == "device":
+                form.device = text or "auto"
+            elif row.key == "at":
+                form.at = text.replace(" ", "").replace("_", "")
+            elif row.key == "runs":
+                form.runs_dir = user_path(text or "runs")
+            else:
+                form.data_dir = str(user_path(text)) if text else ""
+        except UsageError as error:
+            self.say(str(error), "error")
+            return
+        self.changed()
+
+    def put_system(self, system: str, n: str) -> None:
+        """A system and its n, as chosen on Vectors."""
+        form = self.form
+        if form is None:
+            return
+        if form.given("target.method", form.variant) == "ce":
+            form.set("target.method", "lsc")
+        form.set("target.system", system)
+        form.set("model.dim", n)
+        self.stage = "form"
+        who = f" in {form.letter(form.variant)}" if form.by_variant("target.system") else ""
+        self.call_after_refresh(self.say, f"{system} at n = {n}{who}")
+        self.changed()
+
+    def do_vectors(self) -> None:
+        """The systems that hold the classes of the highlighted variant; Enter there comes back with one."""
+        out, form = self.outcome, self.form
+        classes = out.variants.get(form.variant, {}).get("classes") if out is not None and form is not None else None
+        if classes and self.stage == "form":
+            self.app.store.form = ("classes", str(classes))
+        super().do_vectors()
+
+    # --- on, off, for all, back ---------------------------------------------------------------------------------
+
+    def do_mark(self) -> None:
+        form, row = self.form, self.panel.current
+        if self.stage == "presets" or form is None or row is None:
+            self.open_preset()
+            return
+        if row.kind == "variant":
+            form.toggle(row.key.removeprefix("variant:"))
+        elif row.kind == "tune":
+            form.toggle_tune()
+        else:
+            setting = SETTINGS[row.key]
+            values = ("true", "false") if setting.kind == "flag" else setting.choices
+            now = field_text(row.key, form.given(row.key, form.variant)) or row.value
+            place = values.index(now) + 1 if now in values else 0
+            self._put(row, values[place % len(values)])
+            return
+        self.changed()
+
+    def why_not_mark(self) -> str:
+        if self.stage == "presets":
+            entry = self.preset_list.current
+            return "" if entry is not None and entry.info is None else "Enter opens the form"
+        row = self.panel.current
+        if row is None or self.form is None:
+            return "no form is open"
+        if row.kind in ("variant", "tune"):
+            return "a fork has one variant" if self.form.source == "fork" else ""
+        setting = SETTINGS.get(row.key)
+        return "" if setting is not None and setting.kind in ("choice", "flag") else "Enter edits this row"
+
+    @property
+    def setting_row(self) -> tuple[Form, Row] | None:
+        """The form and its row, where a setting is highlighted."""
+        form, row = self.form, self.panel.current
+        if self.stage != "form" or form is None or row is None or row.kind != "setting":
+            return None
+        return form, row
+
+    def why_not_mark_all(self) -> str:
+        if (found := self.setting_row) is None:
+            return "highlight a setting in the form"
+        return "" if found[0].by_variant(found[1].key) else "it is the same for all variants already"
+
+    def do_mark_all(self) -> None:
+        """The highlighted variant's value for all of them."""
+        if (found := self.setting_row) is not None:
+            form, row = found
+            form.put(row.key, form.given(row.key, form.variant), form.names)
+            self.changed()
+            self.say(f"{row.key}: {row.value} for all variants")
+
+    def why_not_mark_none(self) -> str:
+        if self.stage == "presets":
+            return "" if self.kept is not None else "there are no changes of yours to drop"
+        if (found := self.setting_row) is None:
+            return "highlight a setting in the form"
+        return "" if found[0].changed(found[1].key) else "it is as the preset has it"
+
+    def do_mark_none(self) -> None:
+        """The highlighted setting as the preset has it; in the list, the whole preset (asks)."""
+        kept = self.kept if self.stage == "presets" else None
+        if kept is not None:
+            self.ask(f"drop your changes to {kept.heading}?", {"y": ("drop them", lambda: self._drop(kept))})
+        elif (found := self.setting_row) is not None:
+            found[0].reset(found[1].key)
+            self.changed()
+
+    # --- launch -------------------------------------------------------------------------------------------------
+
+    def why_not_launch(self) -> str:
+        form, out = self.form, self.outcome
+        if self.app.demo:
+            return DEMO
+        if form is None:
+            return "open a preset first, Enter does"
+        if out is None or self.checking:
+            return "still checking, in a moment"
+        if out.faults:
+            more = f" (and {len(out.faults) - 1} more)" if len(out.faults) > 1 else ""
+            return f"✗ {problem_words(form, out.faults[0])}{more}"
+        gpus = self.app.store.hardware.gpus
+        if form.kind == "train" and form.device == "auto" and gpus and all(gpu.busy for gpu in gpus):
+            owners = ", ".join(f"{gpu.index} {clean(self.app.store.owner_of(gpu))}" for gpu in gpus)
+            return f"no GPU is free (GPU {owners}); choose some by number in device"
+        return ""
+
+    def do_launch(self) -> None:
+        form, out = self.form, self.outcome
+        if form is None or out is None:
+            return
+        form = form.copy()
+        if form.kind == "train":
+            answers: Answers = {"y": ("launch", lambda: self._launch(form, len(out.runs)))}
+        else:
+            answers = {"y": ("make it", lambda: self._make_report(form))}
+        if launch.has_sbatch():
+            answers["s"] = ("sbatch script instead", lambda: self._batch(form))
+        self.ask(launch.launch_words(form, out, self.app.store), answers)
+
+    def _launch(self, form: Form, runs: int) -> None:
+        store, plugins = self.app.store, self.app.plugin_words
+        self.say(f"starting {form.study} …")
+
+        def work() -> str:
+            try:
+                preset = None if form.source == "fork" else launch.keep_toml(form)
+            except OSError as error:
+                return error.strerror or str(error)
+            argv = launch.launch_argv(form, preset)
+            return launch.start([*argv, *launch.device_argv(form, store), *plugins])
+
+        def done(fault: str) -> None:
+            if fault:
+                self.say(f"launch: {fault}", "error")
+                return
+            word = "run goes" if runs == 1 else "runs go"
+            self._show_launched(form, f"{runs} {word} on when this terminal is closed")
+
+        self.in_thread(work, done)
+
+    def _show_launched(self, form: Form, words: str) -> None:
+        """Look for what was launched, and show it unless a key would be meant for this screen."""
+        self.app.store.launched = form.study
+        self.app.look_at(form.runs_dir)
+        if self.idle:
+            self.app.go("runs")
+        self.app.lsc_screen.say(f"{form.study}: {words}")
+
+    def _make_report(self, form: Form) -> None:
+        """Start what makes the report of a kind that does not train; say when it is there."""
+        app, making = self.app, self.app.store.making
+        root = next((i for i, folder in enumerate(app.folders) if folder.absolute() == form.runs_dir.absolute()), -1)
+        key = f"report:{root}:{form.study}"
+        self.say(f"{form.study}: its report is being made …")
+
+        def work() -> None:
+            try:
+                there, log = launch.make_report(
+                    form, app.plugin_words, lambda pid: app.call_soon(started, pid), app.poller.rescan
+                )
+            except (OSError, LscError) as error:
+                app.call_soon(self.say, f"launch: {error}", "error")
+            else:
+                app.call_soon(ended, there, log)
+
+        def started(pid: int) -> None:
+            making[key] = pid
+            self._show_launched(form, "its report is being made; closing this terminal does not end it")
+
+        def ended(there: bool, log: Path) -> None:
+            making.pop(key, None)
+            app.poller.rescan()
+            if there:
+                app.lsc_screen.say(f"{form.study}: its report is there, Enter on it in Runs reads it")
+            else:
+                app.lsc_screen.say(f"{form.study}: no report: {launch.last_words(log)}", "error")
+
+        # Not a worker, which the program would wait for at its end.
+        threading.Thread(target=work, name="report", daemon=True).start()
+
+    def _batch(self, form: Form) -> None:
+        def done(path: Path) -> None:
+            self.say(f"wrote {home_path(path)}; sbatch it")
+
+        self.in_thread(lambda: launch.write_batch_script(form, self.app.plugin_words), done)
+
+    # --- save ---------------------------------------------------------------------------------------------------
+
+    def why_not_save(self) -> str:
+        if self.form is None:
+            return "open a preset first, Enter does"
+        return "a fork is no preset; N on the run makes one" if self.form.source == "fork" else ""
+
+    def do_save(self) -> None:
+        form = self.form
+        if form is not None:
+            near = suggested_name(f"{form.heading.rpartition('/')[2]}-mine" if form.source == "preset" else form.study)
+            self.prompt(f"name of the preset in {own_words()}", self._save, value=near)
+
+    def _save(self, name: str) -> None:
+        form, name = self.form, name.strip().removesuffix(".toml")
+        if form is None:
+            return
+        path = own_folder() / f"{name}.toml"
+        fault = name_fault(name)
+        try:
+            if fault is None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("x", encoding="utf-8") as file:
+                    file.write(form.running_toml())
+        except FileExistsError:
+            fault = f"{home_path(path)} exists and is not overwritten; give another name"
+        except OSError as error:
+            fault = f"{home_path(path)}: {error.strerror or error}"
+        if fault is not None:
+            self.say(f"w: {fault}", "error")
+            return
+        off = [clean(variant) for variant in form.names if variant not in form.running]
+        self.say(f"saved {home_path(path)}" + (f" without {', '.join(off)}" if off else ""))
+        self.reload(f"yours:{name}")

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lsc_engine.common.formatting import clock, grouped
+from lsc_engine.common.settings import lookup
+from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import Report
-from lsc_tui.data.run_view import Gpu, RunView, Store, baseline_of, differing, setting, settings_of, value_text
+from lsc_tui.data.run_view import Gpu, RunView, Store, reference_of, setting_differences, value_text
 from lsc_tui.lines import STATES, Line, ago, bar, clean, day_text, fit, frame, size_text, wrap
 
 
@@ -89,22 +91,16 @@ def _state(view: RunView, now: float) -> list[Line]:
 
 
 def _differences(store: Store, view: RunView, width: int) -> list[Line]:
-    group = [v for v in store.runs.values() if v.study == view.study and v.root == view.root]
-    pinned = store.runs.get(store.pinned)
-    base = pinned if pinned is not None and pinned.key != view.key else baseline_of(view, group)
+    base, group = reference_of(store, view)
     out: list[Line] = []
     if base is not None:
-        own, other = settings_of(view.config), settings_of(base.config)
-        names = [name for name in dict.fromkeys([*own, *other]) if own.get(name) != other.get(name)]
         out.append([(fit(f"differs from {clean(base.label)}", width), "dim")])
-        for name in names[:8]:
-            text = f"{name:<17}{value_text(own.get(name))} ({value_text(other.get(name))})"
-            out.append([(fit(f"  {clean(text)}", width), "")])
-        if not names:
-            out.append([("  in no setting", "")])
-        out.append([])
-    out.append([(f"same in all {len(group)}", "dim")])
-    changed = set(differing(group))
+        found = setting_differences(view, base)
+        for name, own, other in found[:8]:
+            out.append([(fit(clean(f"  {name:<16} {own} ({other})"), width), "")])
+        out += [[]] if found else [[("  in no setting", "")], []]
+    out.append([(f"same in all {len(group)}" if len(group) > 1 else "settings", "dim")])
+    changed = differing([settings_of(other.config) for other in group])
     same = [s for name, s in _summary(view).items() if name not in changed]
     out += [[(f"  {line}", "")] for line in wrap(clean(", ".join(same)), width - 2)[:4]]
     out.append([])
@@ -117,7 +113,7 @@ def _summary(view: RunView) -> dict[str, str]:
         "target.system": "{}", "target.order": "{}", "target.loss": "{}", "model.name": "{}", "model.dim": "n = {}",
         "optimizer.lr": "lr {}", "train.batch_size": "batch {}", "train.duration": "{}", "data.augment": "augment {}",
     }  # fmt: skip
-    found = {name: setting(view.config, name) for name in words}
+    found = {name: lookup(view.config, name) for name in words}
     return {name: words[name].format(value_text(value)) for name, value in found.items() if value is not None}
 
 
@@ -127,9 +123,9 @@ def _folder(store: Store, view: RunView, width: int, now: float, place: Callable
     if curves is not None and curves.checkpoints:
         step, when, size = curves.checkpoints[-1]
         rows.append(("checkpoint", f"{ago(now - when)} ago, step {grouped(step)}, {size_text(size)}"))
-    commit = setting(view.source, "code.commit")
+    commit = lookup(view.source, "code.commit")
     if isinstance(commit, str) and commit:
-        rows.append(("code", commit[:7] + (", changed" if setting(view.source, "code.dirty") else ", clean")))
+        rows.append(("code", commit[:7] + (", changed" if lookup(view.source, "code.dirty") else ", clean")))
     if view.note:
         rows.append(("note", view.note))
     if view.tags:
@@ -148,11 +144,11 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
         if isinstance(text, str) and text:
             out += [[(f" {line}", style)] for line in wrap(clean(text), width)[:5]]
     out.append([])
-    changed = differing(list(views))
+    changed = differing([settings_of(view.config) for view in views])
     out.append([(" differing settings", "dim")])
-    for name in changed[:12]:
-        values = dict.fromkeys(value_text(settings_of(v.config).get(name)) for v in views)
-        out.append([(fit(f"   {clean(name)}  {clean(', '.join(values))}", width), "")])
+    for name, values in [*changed.items()][:12]:
+        words = ", ".join(dict.fromkeys(map(value_text, values)))
+        out.append([(fit(clean(f"   {name}  {words}"), width), "")])
     out.append([])
     states: dict[str, int] = {}
     for v in views:

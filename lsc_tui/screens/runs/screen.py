@@ -9,25 +9,25 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
+from lsc_engine.charts.series import Series
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.filters import Filter, completions
-from lsc_tui.data.reports import Report
-from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView
-from lsc_tui.lines import Line, clean, ends, fit, pad
-from lsc_tui.screens.base import Field, LscScreen
-from lsc_tui.screens.chart_screen import ChartCommands
-from lsc_tui.screens.runs.charts import RunsCharts
+from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
+from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
+from lsc_tui.screens.base import Field
+from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
-from lsc_tui.services.actions import RunCommands
-from lsc_tui.widgets.chart import Chart
+from lsc_tui.widgets.chart import UNITS, Chart
 from lsc_tui.widgets.panel import Panel
-from lsc_tui.widgets.runs_rows import SORTS, Order, Row, build_rows
-from lsc_tui.widgets.runs_table import RunsTable
+from lsc_tui.widgets.runs_table import SORTS, Order, Row, RunsTable, build_rows
+from lsc_tui.widgets.series import curve_series, loss_word, missing_words
 
 NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
+MOST_CURVES = 12
+Charted = tuple[RunView, str, int]  # a run with its letter and colour
 
 
-class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
+class RunsScreen(RunScreen):
     """The list. Enter on a run opens Monitor, on a study Compare with all its runs."""
 
     CSS_PATH = "screen.tcss"
@@ -41,22 +41,21 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     def __init__(self) -> None:
         super().__init__()
         ui = self.app.ui
-        sort = ui.get("sort", "started")
-        self.order = Order(sort if sort in SORTS else "started", ui.get("inverted", False), ui.get("folded", False))
-        self.order.closed = {str(key) for key in ui.get("closed", [])}
-        accuracy = ui.get("accuracy", ACCURACY)
-        self.order.accuracy = accuracy if accuracy in ACCURACIES else ACCURACY
+        sort, accuracy = ui.get("sort", "started"), ui.get("accuracy", ACCURACY)
+        self.order = Order(
+            sort if sort in SORTS else "started", ui.get("inverted", False), ui.get("folded", False),
+            {str(key) for key in ui.get("closed", [])}, accuracy if accuracy in ACCURACIES else ACCURACY,
+        )  # fmt: skip
         self.filter = Filter(ui.get("filter", ""), self.order.accuracy)
         self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
-        self.load_look()
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="middle"):
             yield RunsTable(self.app.verdicts.word, id="table")
             with Vertical(id="side"):
-                yield Panel(self._draw_gpus, id="gpus")
+                yield Panel(lambda width, _: gpu_lines(self.app.store, width), id="gpus")
                 yield Panel(self._draw_details, id="details")
         with Horizontal(id="charts"):
             yield Chart(id="loss")
@@ -64,7 +63,6 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     @property
     def table(self) -> RunsTable:
-        """The list."""
         return self.query_one("#table", RunsTable)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -78,8 +76,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     # --- what is shown ------------------------------------------------------------------------------------------
 
     def show(self) -> None:
-        store, table = self.app.store, self.table
-        order = self.order
+        store, table, order = self.app.store, self.table, self.order
         wanted = (self.filter.text, order.sort, order.inverted, order.folded, frozenset(order.closed), order.accuracy)
         if (store.version, wanted) != self._version:
             self._show_rows(asked=wanted != self._wanted)
@@ -88,14 +85,12 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         table.letters, table.pinned, table.making = dict(store.marked), store.pinned, [*store.making]
         table.accuracy = order.accuracy
         if self.wide:
-            self._ask_standing()
+            self.app.request_verdicts(self._studies_in_sight(), self.show)
         table.redraw()
-        self.query_one("#where", Panel).redraw()
+        self.redraw("#where")
         if self.has_class("-side"):
-            gpus = self.query_one("#gpus", Panel)
             self.set_height("#gpus", len(gpu_lines(store, 46)))
-            gpus.redraw()
-            self.query_one("#details", Panel).redraw()
+            self.redraw("#gpus", "#details")
         self.show_charts()
 
     def _show_rows(self, *, asked: bool) -> None:
@@ -111,8 +106,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         table.below = "   ".join([*older, *self._passed()])
         table.empty = self._empty()
         before = table.gone
-        rows = build_rows(views, self.order, self._folder_name, store.runs.values(), reports)
-        table.put(rows, asked=asked)
+        table.put(build_rows(views, self.order, self._folder_name, store.runs.values(), reports), asked=asked)
         if table.gone is not None and before is None and not asked and table.gone.key not in store.deleted:
             self.say(self._gone_words(table.gone), "warn")
         for study in (store.launched, f"{store.launched}.tune") if store.launched else ():
@@ -140,10 +134,6 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
             if (view.root, view.study) in wanted:
                 wanted[view.root, view.study].append(view)
         return [views for views in wanted.values() if views]
-
-    def _ask_standing(self) -> None:
-        """Have a worker say how the studies stand whose runs have begun or ended since."""
-        self.app.request_verdicts(self._studies_in_sight(), self.show)
 
     def _folder_name(self, root: int) -> str:
         folders = self.app.store.folders
@@ -178,45 +168,103 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         return f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
 
     def _draw_where(self, width: int, height: int) -> list[Line]:
-        store, order = self.app.store, self.order
+        store, order, wide = self.app.store, self.order, self.wide
         problem = self._no_match() or next((f.problem for f in store.folders if f.problem), "")
         if problem:
-            return [[(fit(f" {clean(problem)}" if self.wide else clean(problem), width), "warn")]]
-        names = [self._first_place()] + [
-            f"{f.name}={home_path(f.path)}{' (read only)' if f.read_only else ''}"
-            if self.wide
-            else f.name or str(f.path)
+            return [[(fit(f" {clean(problem)}" if wide else clean(problem), width), "warn")]]
+        first = self.app.place(self.app.folders[0])
+        if self.app.demo:
+            first = f"{first}: recorded runs, a copy" if wide else "recorded runs"
+        others = [
+            f"{f.name}={home_path(f.path)}{' (read only)' if f.read_only else ''}" if wide else f.name or str(f.path)
             for f in store.folders[1:]
         ]
-        where = (" dirs " if self.wide else "") + ("   " if self.wide else " + ").join(names)
-        chosen = self.filter.text or ("no filter" if self.wide else "(no filter)")
+        where = clean(" dirs " + "   ".join([first, *others]) if wide else " + ".join([first, *others]))
+        chosen = self.filter.text or ("no filter" if wide else "(no filter)")
         arrow = "↑" if (order.sort == "started") == order.inverted else "↓"
         studies = len({(v.root, v.study) for v in store.runs.values()}) + len(store.reports)
-        things = _count(len(store.runs), "run", "runs"), _count(studies, "study", "studies")
-        count = f"{things[0]}, {things[1]} · {order.sort} {arrow}"
-        if self.wide:
+        runs, groups = counted(len(store.runs), "run"), counted(studies, "study", "studies")
+        count = f"{runs}, {groups} · {order.sort} {arrow}"
+        if wide:
             fold = "seeds folded (b unfolds)" if order.folded else "seeds shown one by one (b folds)"
-            count = f"{things[0]} in {things[1]} · sort {order.sort} {arrow} · {fold}"
+            count = f"{runs} in {groups} · sort {order.sort} {arrow} · {fold}"
         room = max(8, width - len(count) - len(chosen) - 7)
-        where = clean(where) if len(where) <= room else "…" + clean(where)[1 - room :]
+        where = where if len(where) <= room else "…" + where[1 - room :]
         left: Line = [(where, ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
         return [pad(ends(left, [(count, "dim")], width), width)]
 
-    def _first_place(self) -> str:
-        place = self.app.place(self.app.folders[0])
-        return place if not self.app.demo else f"{place}: recorded runs, a copy" if self.wide else "recorded runs"
-
-    def _draw_gpus(self, width: int, height: int) -> list[Line]:
-        return gpu_lines(self.app.store, width)
-
     def _draw_details(self, width: int, height: int) -> list[Line]:
-        row = self.table.current
+        row, app = self.table.current, self.app
         if row is not None and row.report is not None:
-            return report_details(row.report, width, height, self.app.place)
-        return details(
-            self.app.store, row.views if row else (), row.kind if row else "", width, height, self.app.clock(),
-            self.app.place,
+            return report_details(row.report, width, height, app.place)
+        views, kind = (row.views, row.kind) if row is not None else ((), "")
+        return details(app.store, views, kind, width, height, app.clock(), app.place)
+
+    # --- charts -------------------------------------------------------------------------------------------------
+
+    def _charted(self) -> list[Charted]:
+        """Runs with letter and colour: the marked ones and what is highlighted, that last, so it lies on top."""
+        store, row = self.app.store, self.table.current
+        chosen = {key: store.runs[key] for key in store.marked if key in store.runs}
+        out = [(view, store.letter(key), colour_of(store.letter(key))) for key, view in chosen.items()]
+        if row is not None and row.views:
+            fresh = [view for view in row.views if view.key not in chosen]
+            if len(row.views) > 1 or row.kind == "study":
+                free = [letter for letter in LETTERS if letter not in store.marked.values()]
+                out += [(view, free[i % len(free)], colour_of(free[i % len(free)])) for i, view in enumerate(fresh)]
+            else:
+                free_colour = next(i for i in range(60) if i not in [colour for _, _, colour in out])
+                out += [(view, "+" if chosen else "", free_colour) for view in fresh]
+            here = row.views[0].key
+            if row.kind == "run":
+                out.sort(key=lambda item: item[0].key == here)
+        return out[-MOST_CURVES:]
+
+    def show_charts(self) -> None:
+        """Put the curves of the marked and highlighted runs into the charts, letters first."""
+        look, chosen = self.look, self._charted()
+        self.app.subscribe({view.key: frozenset((LOSS, *ACCURACIES)) for view, _, _ in chosen})
+        lead = chosen[-1][0] if chosen else None
+        same = [item for item in chosen if lead is not None and item[0].loss_group == lead.loss_group]
+        legend: Line = []
+        for view, letter, colour in sorted(same, key=lambda item: item[1]):
+            style = f"series-{colour % 8}"
+            legend += [("  " if legend else "", ""), (f"{letter} {clean(view.label)} s{view.seed}".strip(), style)]
+        study = lead.study.rpartition("/")[2] if lead else ""
+        words = [study, LOSS, loss_word(lead.loss_group) if lead else "", "log y" if look.log_y else "", look.axis]
+        if look.smoothing:
+            words.append(look.smoothing_words)
+        # The letters tell more than the words: these give way.
+        room = self.size.width // (2 if self.wide else 1) - 8 - width_of(legend)
+        for word in (look.axis, study, "log y"):
+            if len(" · ".join(w for w in words if w)) > room and word in words:
+                words.remove(word)
+        series, key = self._series(same, LOSS)
+        self.query_one("#loss", Chart).put(
+            series, look.view(), key=key, title=clean(" · ".join(w for w in words if w)), right=legend,
+            framed=self.wide, empty=self._no_curve(lead, LOSS),
         )  # fmt: skip
+        if self.wide:
+            name, others = self.order.accuracy, len(chosen) - len(same)
+            series, key = self._series(chosen, name, scale=100.0)
+            title = f"{name} % · eval mode" + (f" · {others} with another loss only here" if others else "")
+            self.query_one("#accuracy", Chart).put(
+                series, look.view(log_y=False, y0=0, y1=100, smooth=False), key=key, title=title,
+                right=[(UNITS[look.axis], "dim")], framed=True, empty=self._no_curve(lead, name),
+            )  # fmt: skip
+
+    def _no_curve(self, lead: RunView | None, name: str) -> str:
+        row = self.table.current
+        if lead is not None:
+            return missing_words(lead, self.app.store.curves.get(lead.key), name)
+        return "a report has no curves; Enter reads it" if row is not None and row.report is not None else ""
+
+    def _series(self, chosen: list[Charted], name: str, scale: float = 1.0) -> tuple[list[Series], object]:
+        """The curves of a metric, and a key that stands for the data in them."""
+        curves, axis = self.app.store.curves, self.look.axis
+        found = (curve_series(v, curves.get(v.key), name, axis, letter, col, scale) for v, letter, col in chosen)
+        key = tuple((view.key, id(curves.get(view.key)), letter, colour) for view, letter, colour in chosen)
+        return [series for series in found if series is not None], (key, name, axis)
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -230,40 +278,31 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
             return f"{self._gone_words(self.table.gone)}; ↑ ↓ choose another"
         return "this study is a report, it has no runs" if row is not None and row.report else super().no_run()
 
-    def _move(self, columns: int) -> None:
-        ChartCommands._move(self, columns)
+    @property
+    def page(self) -> int:
+        return self.table.page
 
-    def do_up(self) -> None:
-        self._to(-1)
-
-    def do_down(self) -> None:
-        self._to(1)
-
-    def do_page_up(self) -> None:
-        self._to(-self.table.page)
-
-    def do_page_down(self) -> None:
-        self._to(self.table.page)
-
-    def do_first(self) -> None:
-        self._to(-len(self.table.rows))
-
-    def do_last(self) -> None:
-        self._to(len(self.table.rows))
-
-    def _to(self, by: int) -> None:
+    def move(self, rows: int) -> None:
         self.app.store.launched = ""
-        self.table.move(by)
+        self.table.move(rows)
         if self.has_class("-side"):
-            self.query_one("#details", Panel).redraw()
+            self.redraw("#details")
         self.show_charts()
+
+    def move_cursor(self, columns: int) -> None:
+        """← and → close and open a study; on a run they move the chart cursor."""
+        row = self.table.current
+        if row is None or row.kind != "study":
+            super().move_cursor(columns)
+        elif row.closed == (columns > 0):
+            self.do_next_pane()
 
     def do_open(self) -> None:
         row = self.table.current
         if row is None:
             return
         if row.report is not None:
-            self._read_report(row.report)
+            self.show_file(row.report.page, f"{row.study} · {row.report.page.name}")
         elif row.kind == "run":
             self.app.watch_run(row.views[0].key)
         else:
@@ -271,15 +310,9 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     def why_not_open(self) -> str:
         row = self.table.current
-        if row is None:
-            return "no run is highlighted"
-        if row.report is not None and row.report.made is None:
+        if row is not None and row.report is not None and row.report.made is None:
             return "its report is being made" if row.key in self.app.store.making else NO_REPORT
-        return ""
-
-    def _read_report(self, report: Report) -> None:
-        """The page of a study without runs, over the screen."""
-        self.show_file(report.page, f"{report.study} · {report.page.name}")
+        return self.why_not_toml()
 
     def why_not_toml(self) -> str:
         return "" if self.table.current else "no run is highlighted"
@@ -287,7 +320,7 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
     def do_toml(self) -> None:
         row = self.table.current
         if row is not None and row.report is not None:
-            self.show_file(row.report.preset, f"{row.report.study} · {row.report.preset.name}")
+            self.show_file(row.report.preset, f"{row.study} · {row.report.preset.name}")
         else:
             super().do_toml()
 
@@ -319,21 +352,16 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         return "" if row is not None and row.kind == "run" else "highlight one run"
 
     def do_pin(self) -> None:
-        row = self.table.current
-        if row is not None:
-            key = row.views[0].key
-            self.app.store.pinned = "" if self.app.store.pinned == key else key
-            self.show()
+        key = self.targets()[0].key
+        self.app.store.pinned = "" if self.app.store.pinned == key else key
+        self.show()
 
     def why_not_compare(self) -> str:
         return "" if self.targets() or self.app.store.marked else self.no_run()
 
-    def do_compare(self) -> None:
-        self.app.compare_runs(list(self.app.store.marked) or [view.key for view in self.targets()])
-
     def do_fold(self) -> None:
         self.order.folded = not self.order.folded
-        self._keep()
+        self._order_changed()
 
     def do_sort_left(self) -> None:
         self._sort(-1)
@@ -343,18 +371,21 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     def _sort(self, by: int) -> None:
         self.order.sort = SORTS[(SORTS.index(self.order.sort) + by) % len(SORTS)]
-        self._keep()
-        self.say(f"sorted by {self.order.sort}")
+        self._order_changed(f"sorted by {self.order.sort}")
 
     def do_invert(self) -> None:
         self.order.inverted = not self.order.inverted
-        self._keep()
+        self._order_changed()
 
-    def _keep(self) -> None:
+    def _order_changed(self, words: str = "") -> None:
         order = self.order
-        self.app.ui.set(sort=order.sort, inverted=order.inverted, folded=order.folded, closed=sorted(order.closed))
-        self.app.ui.set(accuracy=order.accuracy)
+        self.app.ui.set(
+            sort=order.sort, inverted=order.inverted, folded=order.folded, closed=sorted(order.closed),
+            accuracy=order.accuracy,
+        )  # fmt: skip
         self.show()
+        if words:
+            self.say(words)
 
     def do_next_pane(self) -> None:
         """Tab closes and opens the highlighted study."""
@@ -362,29 +393,18 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
         if row is not None and row.views:
             view = row.views[0]
             self.order.closed ^= {f"study:{view.root}:{view.study}"}
-            self._keep()
+            self._order_changed()
 
     def do_full(self) -> None:
-        self.toggle_class("-full")
+        self.toggle("-full")
         self._set_heights(self.size.height)
-        self.call_after_refresh(self.redraw_all)
 
     def do_metric(self) -> None:
         """The column of accuracies: on the fixed training images, or on the validation set."""
         names = list(ACCURACIES)
         self.order.accuracy = names[(names.index(self.order.accuracy) + 1) % len(names)]
         self.filter = Filter(self.filter.text, self.order.accuracy)
-        self._keep()
-        self.say(f"accuracy: {self.order.accuracy}")
-
-    def do_copy(self) -> None:
-        self.app.copy_run(self.targets()[0])
-
-    def do_fork(self) -> None:
-        self.app.fork_run(self.targets()[0])
-
-    def why_not_copy(self) -> str:
-        return "highlight one run" if len(self.targets()) > 1 else "" if self.targets() else self.no_run()
+        self._order_changed(f"accuracy: {self.order.accuracy}")
 
     # --- filter -------------------------------------------------------------------------------------------------
 
@@ -405,16 +425,16 @@ class RunsScreen(RunsCharts, ChartCommands, RunCommands, LscScreen):
 
     async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         if key in ("up", "down") and self._prompt_changed is not None:
-            self._to(1 if key == "down" else -1)
+            self.move(1 if key == "down" else -1)
         else:
             await super().key_in_field(field, key, event)
+
+    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        names, words = super().footer()
+        return names if self.table.rows else ("new", *names), words
 
     def leave_layer(self) -> None:
         if self.has_class("-full"):
             self.do_full()
         elif self.filter.text:
             self._filter_done("")
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

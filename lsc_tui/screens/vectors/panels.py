@@ -8,13 +8,19 @@ import subprocess
 from fractions import Fraction
 from functools import lru_cache
 
+import numpy as np
+
+from lsc_engine.charts.canvas import Mode
+from lsc_engine.charts.chart import draw
+from lsc_engine.charts.series import Series, View, Window
 from lsc_engine.common.formatting import grouped
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.bijection import Bijection
-from lsc_engine.vectors.registry import facts, family_of
-from lsc_tui.lines import Line, bar, clean, fit, frame, over, pad, rule, size_text, wrap
+from lsc_engine.vectors.registry import facts, family_of, n_min
+from lsc_tui.lines import Line, bar, clean, ends, fit, frame, over, pad, point, rule, size_text, wrap
 from lsc_tui.screens.vectors.table import LARGEST, Limits, Row, sure_below
+from lsc_tui.widgets.chart import style_name
 
 OTHER_N = 384
 # title, width and column of each number behind the name; the name and n share the first 16 cells.
@@ -31,15 +37,6 @@ Histogram = list[tuple[float, float]]
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
-
-
-def point(value: float, places: int) -> str:
-    """`.750`, `-.500`, `1.000`, `-` where it is not known."""
-    if math.isnan(value):
-        return "-"
-    text = f"{value:.{places}f}"
-    text = text.removeprefix("-") if float(text) == 0 else text
-    return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def whole(number: float) -> str:
@@ -309,3 +306,49 @@ def example(system: str, n: int, number: int, classes: int, label: int) -> str:
                 text = f"{abs(weight)}·{column}" if abs(weight) != 1 else f"{column:>3}"
                 parts.append(f"{'+' if sign > 0 else '-'}{text if '·' in text else ' ' + text.strip().rjust(2)}")
     return "  ".join(parts[:6]) + (" …" if len(parts) > 6 else "")
+
+
+# --- the chart of n -------------------------------------------------------------------------------------------------
+
+CHARTED = ("A", "V21", "V22", "V33", "simplex")
+
+
+@lru_cache(maxsize=8)
+def _curves(names: tuple[str, ...]) -> tuple[Series, ...]:
+    xs = np.logspace(1, 9, 97)
+    return tuple(
+        Series(xs, [float(n_min(name, max(1, round(x)))) for x in xs], "abcdefgh"[i], i, name=name)
+        for i, name in enumerate(names)
+    )
+
+
+def charted(system: str) -> tuple[str, ...]:
+    """The five families of the chart, and the highlighted one where it is another."""
+    family = family_of(system)
+    plain = family is None or family.is_table or system == "planar"
+    return CHARTED if system in CHARTED or plain else (*CHARTED, system)
+
+
+def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> list[Line]:
+    """The framed chart of the smallest n, its legend, and what it comes to at a thousand million classes."""
+    return _chart(charted(row.system), row.classes, log, mode, width, height)
+
+
+@lru_cache(maxsize=16)
+def _chart(names: tuple[str, ...], classes: int, log: bool, mode: Mode, width: int, height: int) -> list[Line]:
+    series = list(_curves(names))
+    top = 1e5 if log else 4096.0
+    view = View(Window(10, 1e9, 1 if log else 0, top), True, log, mode, cursor=float(min(classes, 10**9)),
+                unit="classes")  # fmt: skip
+    if width < 30 or height < 8:
+        return frame([], width, height)
+    picture = draw(series, width - 2, height - 4, view)
+    body: list[Line] = [[(run.text, style_name(run.style)) for run in line] for line in picture.rows]
+    legend: Line = [(" ", "")]
+    for i, name in enumerate(names):
+        legend.append((f"{'abcdefgh'[i]} {clean(name)}  ", f"series-{i % 8}"))
+    ends_at = "   ".join(f"{name} {whole(n_min(name, 10**9))}" for name in names if name != "simplex")
+    layer = f"CE layer at n={OTHER_N}: {size(4 * OTHER_N * 10**9)} of weights"
+    body += [legend, ends([(f" at 1 G: {clean(ends_at)}", "dim")], [(f"{layer} ", "dim")], width - 2)]
+    title = "smallest n against number of classes · " + ("log log" if log else "log x")
+    return frame(body, width, height, title, [("┃ ", "axis"), (whole(classes), "")])

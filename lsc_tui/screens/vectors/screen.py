@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
@@ -17,17 +18,17 @@ from lsc_engine.vectors.registry import suggested
 from lsc_tui.lines import Line, clean, fit, frame, pad, wrap
 from lsc_tui.screens.base import Field, LscScreen
 from lsc_tui.screens.vectors import panels as drawing
-from lsc_tui.screens.vectors.chart import chart
-from lsc_tui.screens.vectors.fields import FIELDS, FieldCommands, read_file
 from lsc_tui.screens.vectors.table import (
     BYTES,
     COLUMNS,
+    FIELDS,
     LOSSES,
     Limits,
     Row,
     files,
     none_within,
     ordered,
+    read_file,
     row_of,
     rows_of,
     table_csv,
@@ -38,7 +39,7 @@ from lsc_tui.widgets.panel import Panel
 NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
 
-class VectorsScreen(FieldCommands, LscScreen):
+class VectorsScreen(LscScreen):
     """The table of systems. Enter takes the highlighted one into New run."""
 
     CSS_PATH = "screen.tcss"
@@ -142,12 +143,10 @@ class VectorsScreen(FieldCommands, LscScreen):
 
     @property
     def current(self) -> Row | None:
-        """The highlighted system."""
         return next((row for row in self.rows if row.system == self.chosen), None)
 
     @property
     def place(self) -> int:
-        """Its number in the table."""
         return next((i for i, row in enumerate(self.rows) if row.system == self.chosen), 0)
 
     def show(self) -> None:
@@ -163,7 +162,6 @@ class VectorsScreen(FieldCommands, LscScreen):
                 panel.redraw()
 
     def _again(self) -> None:
-        """New limits or another order."""
         self._count()
         kept = {field: self.limits.shown(field) for field in FIELDS}
         self.app.ui.set(vectors={**kept, "sort": self.column, "inverted": self.inverted, "log": self.log_n})
@@ -180,16 +178,11 @@ class VectorsScreen(FieldCommands, LscScreen):
             return
         self._counting.add(key)
 
-        def work() -> None:
-            drawing.count_elsewhere(*key)
-            self.app.call_soon(done)
-
-        def done() -> None:
+        def done(_: None) -> None:
             self._ready.add(key)
-            if self.is_mounted:
-                self.query_one("#cosines", Panel).redraw()
+            self.redraw("#cosines")
 
-        self.run_worker(work, thread=True, group="histogram", exit_on_error=False)
+        self.in_thread(lambda: drawing.count_elsewhere(*key), done)
 
     def _draw_table(self, width: int, height: int) -> list[Line]:
         wide, limits = self.wide, self.limits
@@ -247,7 +240,7 @@ class VectorsScreen(FieldCommands, LscScreen):
         row = self.current
         if row is None:
             return frame([], width, height)
-        return chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
+        return drawing.chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
         if self.message[0]:
@@ -258,28 +251,10 @@ class VectorsScreen(FieldCommands, LscScreen):
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    def _to(self, by: int) -> None:
+    def move(self, rows: int) -> None:
         if self.rows:
-            self.chosen = self.rows[max(0, min(len(self.rows) - 1, self.place + by))].system
+            self.chosen = self.rows[max(0, min(len(self.rows) - 1, self.place + rows))].system
             self.show()
-
-    def do_up(self) -> None:
-        self._to(-1)
-
-    def do_down(self) -> None:
-        self._to(1)
-
-    def do_page_up(self) -> None:
-        self._to(-10)
-
-    def do_page_down(self) -> None:
-        self._to(10)
-
-    def do_first(self) -> None:
-        self._to(-len(self.rows))
-
-    def do_last(self) -> None:
-        self._to(len(self.rows))
 
     def do_sort_left(self) -> None:
         self._sort(-1)
@@ -308,7 +283,6 @@ class VectorsScreen(FieldCommands, LscScreen):
         self._step(1)
 
     def _step(self, by: int) -> None:
-        """The next round number of classes."""
         now = self.limits.classes
         steps = [
             round(x * 10**e) for e in range(13) for x in NICE if x * 10**e == round(x * 10**e) and x * 10**e <= 10**12
@@ -334,18 +308,77 @@ class VectorsScreen(FieldCommands, LscScreen):
 
     def do_export(self) -> None:
         path = Path(f"vectors-{self.limits.classes}.csv").absolute()
-        try:
-            path.write_text(table_csv(self.rows, self.limits))
-        except OSError as error:
-            self.say(f"{path}: not written: {error.strerror or error}", "error")
-            return
-        self.say(f"wrote {path}")
+        text = table_csv(self.rows, self.limits)
+        self.in_thread(lambda: path.write_text(text), f"wrote {path}")
 
     def leave_layer(self) -> None:
         if self.words:
             self._filter("")
         else:
             super().leave_layer()
+
+    # --- fields above the table --------------------------------------------------------------------------------
+
+    def do_next_pane(self) -> None:
+        """Tab: the first field, then the next one, then back to the table."""
+        self._next_field(1)
+
+    def do_previous_pane(self) -> None:
+        self._next_field(-1)
+
+    def _next_field(self, by: int) -> None:
+        names = ["", *(f"field-{name}" for name in (FIELDS if self.wide else FIELDS[:3]))]
+        place = 0
+        if self.field is not None and self.field.id in names:
+            self._accept(self.field)
+            place = names.index(self.field.id)
+        name = names[(place + by) % len(names)]
+        if name:
+            self.open_field(self.query_one(f"#{name}", Field), select=True)
+        else:
+            self.close_field()
+            self.show()
+
+    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
+        if field.id == "prompt" or key not in ("tab", "shift+tab", "enter", "up", "down"):
+            await super().key_in_field(field, key, event)
+        elif key.endswith("tab"):
+            self._next_field(1 if key == "tab" else -1)
+        elif key != "enter":
+            self.move(1 if key == "down" else -1)
+        elif self._accept(field):
+            self.close_field()
+            self.show()
+
+    def field_changed(self, field: Field) -> None:
+        if field.id == "prompt":
+            super().field_changed(field)
+        else:
+            self._accept(field, quiet=True)
+
+    def _accept(self, field: Field, quiet: bool = False) -> bool:
+        """Take a field's text into the limits; say what is wrong with it. While typing only the table follows."""
+        name = (field.id or "").removeprefix("field-")
+        try:
+            limits = self.limits.typed(name, field.value)
+        except UsageError as error:
+            # "1.2" on the way to "1.28M" is no fault yet.
+            if not quiet:
+                self.say(str(error), "error")
+            return False
+        if self.message[1] == "error":
+            self.say("")
+        if limits != self.limits:
+            self.take_limits(limits)
+        if not quiet:
+            field.value = self.limits.shown(name)
+        return True
+
+    def leave_field(self) -> None:
+        if self.field is not None and self.field.id != "prompt":
+            self.say("")
+        super().leave_field()
+        self.show()
 
     # --- filter and files ---------------------------------------------------------------------------------------
 
@@ -368,13 +401,8 @@ class VectorsScreen(FieldCommands, LscScreen):
         """Ask the engine for a vector file's angles: it reads all rows, which may take long."""
         self._read[name] = "reading …"
 
-        def work() -> None:
-            found = read_file(name)
+        def done(found: VectorSystem | str) -> None:
+            self._read[name] = found
+            self._again()
 
-            def done() -> None:
-                self._read[name] = found
-                self._again()
-
-            self.app.call_soon(done)
-
-        self.run_worker(work, thread=True, group="files", exit_on_error=False)
+        self.in_thread(lambda: read_file(name), done)

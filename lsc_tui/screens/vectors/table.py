@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.numbers import parse_count
+from lsc_engine.config.vector_file import table_shape
 from lsc_engine.errors import UsageError
+from lsc_engine.runs.folder.process import python_command
+from lsc_engine.userpaths import user_path
 from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.families.tables import Table
 from lsc_engine.vectors.registry import facts, family_of, is_known, listed, n_min
 from lsc_tui.lines import clean
 
 LARGEST = 2**63 - 1
+FIELDS = ("classes", "cosine", "most", "bytes", "loss")
+FILE_SECONDS = 120.0
 BYTES = {"1": "fp8", "2": "bf16", "4": "fp32", "8": "fp64"}
 LOSSES = ("cosine", "distance", "cosine+distance")
 COLUMNS = ("system", "n", "vectors", "used", "cos", "angle", "near", "sure", "rank", "bytes", "database")
@@ -215,3 +224,24 @@ def table_csv(rows: Sequence[Row], limits: Limits) -> str:
              known.decode, known.source, str(not row.outside).lower())
         )  # fmt: skip
     return out.getvalue()
+
+
+def read_file(name: str) -> VectorSystem | str:
+    """What `lsc-engine vectors file:PATH` says of a file: its facts, or the sentence why not."""
+    try:
+        path = user_path(name.removeprefix("file:")).absolute()
+        count, n = table_shape(path)
+        argv = python_command("-m", "lsc_engine", "vectors", f"file:{path}", "--n", str(n), "--json")
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=FILE_SECONDS, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            return (
+                clean(lines[-1] if lines else f"{path}: not read").removeprefix("error: ").replace(f"{path}", path.name)
+            )
+        told = json.loads(done.stdout)
+        # Of the rounded numbers the angle is the more exact one.
+        return Table(name, n, count, math.cos(math.radians(told["min_angle_deg"])))
+    except subprocess.TimeoutExpired:
+        return f"{Path(name).name}: not read within {FILE_SECONDS:.0f} s"
+    except (ValueError, KeyError, OSError, UsageError) as error:
+        return clean(error)

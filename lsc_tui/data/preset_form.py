@@ -83,7 +83,6 @@ class Form:
 
     @property
     def variants(self) -> list[Table]:
-        """The variants' own tables."""
         return raw_variants(self.raw)
 
     @property
@@ -107,7 +106,6 @@ class Form:
 
     @property
     def running(self) -> list[str]:
-        """The variants that run."""
         needed = self.needed
         return [name for name in self.names if name in self.on or name in needed]
 
@@ -119,22 +117,18 @@ class Form:
         return min(runs or names, key=lambda name: (abs(names.index(name) - here), names.index(name)))
 
     def step(self, by: int) -> None:
-        """Show another variant that runs."""
         names = self.running or self.names
         self.highlighted = self.names.index(names[(names.index(self.variant) + by) % len(names)])
 
     def label(self, name: str) -> str:
-        """How a variant is shown."""
         table = next((v for v in self.variants if v.get("name") == name), {})
         return str(table.get("label", name))
 
     def letter(self, name: str) -> str:
-        """a, b, c, …"""
         place = self.names.index(name)
         return LETTERS[place] if place < len(LETTERS) else "+"
 
     def toggle(self, name: str) -> None:
-        """A variant on or off."""
         self.on ^= {name}
 
     # --- settings -----------------------------------------------------------------------------------------------
@@ -199,7 +193,6 @@ class Form:
 
     @property
     def seeds(self) -> str:
-        """The seeds as they are shown."""
         given = self.raw.get("seeds", [self.raw.get("seed", 0)])
         return " ".join(map(str, given)) if isinstance(given, list) else str(given)
 
@@ -253,6 +246,18 @@ class Form:
         if not listed:
             return tomli_w.dumps(raw if variants is None else {**raw, "variants": variants})
         return tomli_w.dumps(raw) + "".join(f"\n[[variants]]\n{_dotted(v)}" for v in variants)
+
+    def running_toml(self) -> str:
+        """The preset with the variants that run, and the baseline where it is one of them."""
+        running, given = self.running, self.raw.get("variants")
+        if not isinstance(given, list) or len(running) == len(self.names):
+            return self.toml()
+        form = self.copy()
+        form.raw["variants"] = [variant for variant in given if variant.get("name") in running]
+        compare = form.raw.get("compare")
+        if isinstance(compare, dict) and compare.get("baseline") not in running:
+            compare.pop("baseline", None)
+        return form.toml()
 
     def old(self, key: str) -> str:
         """What the preset had, per variant where they differ."""
@@ -322,7 +327,6 @@ def _toml_key(key: str) -> str:
 
 
 def toml_text(value: Any) -> str:
-    """A TOML value in one line."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_toml_key(k)} = {toml_text(v)}" for k, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):

@@ -1,0 +1,213 @@
+"""The commands on runs, for the screens that show runs: each asks on the last line and defaults to no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from lsc_engine.common.safe_io import MAX_TOML, read_bytes
+from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder.layout import PRESET
+from lsc_engine.runs.read import notes
+from lsc_engine.studies import control
+from lsc_engine.userpaths import home_path
+from lsc_tui.data.run_view import RunView
+from lsc_tui.lines import size_text
+from lsc_tui.modals.text import TextScreen
+from lsc_tui.screens.base import Answers
+from lsc_tui.screens.chart_screen import ChartScreen
+from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, named, resume
+
+
+class RunScreen(ChartScreen):
+    """`targets` are the runs that a command acts on."""
+
+    def targets(self) -> list[RunView]:
+        """The highlighted run, or the runs of the highlighted row."""
+        return []
+
+    def no_run(self) -> str:
+        """Why there is no run to act on."""
+        return "no run is highlighted"
+
+    def _in_state(self, *states: str) -> list[RunView]:
+        return [view for view in self.targets() if view.state in states]
+
+    def _reason(self, states: Sequence[str] | None = None, words: str = "") -> str:
+        """Why nothing can be done to the runs: there is none, they are another's, none is in one of the states."""
+        views = self.targets()
+        if not views:
+            return self.no_run()
+        if views[0].read_only:
+            return f"{views[0].status.owner or 'another'}'s folder is read only"
+        if states is not None and not any(view.state in states for view in views):
+            return words if len(views) > 1 else f"{views[0].state} {words}".strip()
+        return ""
+
+    def _act(self, views: Sequence[RunView], act: Callable[[RunView], object], words: str) -> None:
+        """Do something to the folders of runs off the UI thread, say how it went, and look at them."""
+
+        def work() -> None:
+            for view in views:
+                act(view)
+
+        def done(_: object) -> None:
+            self.say(f"{words} {named(views)}")
+            self.app.poller.rescan()
+
+        self.in_thread(work, done)
+
+    # --- stop, checkpoint, resume -------------------------------------------------------------------------------
+
+    def why_not_stop(self) -> str:
+        return self._reason((*MOVING, "queued"), "already")
+
+    def do_stop(self) -> None:
+        views = self._in_state(*MOVING, "queued")
+        where = f" on {views[0].status.host}" if views[0].status.host else ""
+
+        def stop() -> None:
+            self._act(views, lambda view: requests.request(view.run.path, "stop"), "stop asked of")
+
+        answers: Answers = {"y": ("stop with checkpoint", stop)}
+        if not self.app.demo:
+            answers["k"] = ("kill now", lambda: self._act(views, lambda view: control.kill(view.run.path), "killed"))
+        self.ask(f"stop {named(views)}{where}?", answers)
+
+    def why_not_checkpoint(self) -> str:
+        return DEMO if self.app.demo else self._reason(MOVING, "and cannot save now")
+
+    def do_checkpoint(self) -> None:
+        views = self._in_state(*MOVING)
+        self._act(views, lambda view: requests.request(view.run.path, "checkpoint"), "checkpoint asked of")
+
+    def why_not_resume(self) -> str:
+        return DEMO if self.app.demo else self._reason((*ENDED, "queued"), "already")
+
+    def do_resume(self) -> None:
+        """Go on with what has ended; else start one that waits, whatever is before it: also one whose queue has ended
+        with its machine."""
+        views, question, word, past = self._in_state(*ENDED), "resume {}?", "resume", "resumed"
+        if not views:
+            views, question = self._in_state("queued")[:1], "start {} now, out of its turn?"
+            word, past = "start", "started"
+
+        def start() -> None:
+            self._act(views, lambda view: resume(view, self.app.plugin_words), past)
+
+        self.ask(question.format(named(views)), {"y": (word, start)})
+
+    # --- other screens ------------------------------------------------------------------------------------------
+
+    def do_compare(self) -> None:
+        self.app.compare_runs(list(self.app.store.marked) or [view.key for view in self.targets()])
+
+    def do_copy(self) -> None:
+        self.app.copy_run(self.targets()[0])
+
+    def do_fork(self) -> None:
+        self.app.fork_run(self.targets()[0])
+
+    def why_not_copy(self) -> str:
+        return "highlight one run" if len(self.targets()) > 1 else "" if self.targets() else self.no_run()
+
+    def why_not_fork(self) -> str:
+        """A fork lies beside its parent, so it needs the parent's folder; N needs none."""
+        views = self.targets()
+        if len(views) > 1:
+            return "highlight one run"
+        reason = self._reason()
+        return f"{reason}; N makes a new run with its settings" if reason and views and views[0].read_only else reason
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def why_not_toml(self) -> str:
+        return "" if self.targets() else self.no_run()
+
+    why_not_export = why_not_toml
+
+    def do_toml(self) -> None:
+        view = self.targets()[0]
+        self.show_file(view.run.path / PRESET, f"{view.id} · {PRESET}")
+
+    def show_file(self, path: Path, title: str) -> None:
+
+        def done(text: str) -> None:
+            if self.idle:
+                self.app.push_screen(TextScreen(title, text, prose=path.suffix == ".md"))
+
+        self.in_thread(lambda: read_bytes(path, MAX_TOML).decode("utf-8", "replace"), done)
+
+    def do_export(self) -> None:
+        views = self.targets()
+        parts = views[0].id.split("/")
+        stem = "-".join(parts[-3:] if len(views) == 1 else parts[-2:-1])
+        answers: Answers = {
+            key: (word, partial(self._export, views, Path.cwd() / f"{stem}.{ending}"))
+            for key, (ending, word) in EXPORTS.items()
+        }
+        answers["i"] = ("screen", partial(self._write_screen, Path.cwd() / f"{stem}-screen.svg"))
+        self.ask(f"write {named(views)} here as", answers)
+
+    def _export(self, views: Sequence[RunView], path: Path) -> None:
+        def done(files: list[Path]) -> None:
+            more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
+            self.say(f"wrote {home_path(files[0])}{more}")
+
+        self.say(f"writing {path.name} …")
+        self.in_thread(lambda: export_runs([view.run for view in views], path.suffix[1:], path), done)
+
+    def _write_screen(self, path: Path) -> None:
+        # The picture is made here and now; only the writing may take its time.
+        drawn = self.app.export_screenshot(title=path.stem)
+        self.in_thread(lambda: path.write_text(drawn, encoding="utf-8"), f"wrote {home_path(path)}")
+
+    # --- notes, tags, trash -------------------------------------------------------------------------------------
+
+    def why_not_note(self) -> str:
+        return self._reason()
+
+    why_not_tag = why_not_note
+
+    def do_note(self) -> None:
+        views = self.targets()
+
+        def done(text: str) -> None:
+            if text.strip():
+                self._act(views, lambda view: notes.add_note(view.run.path, text), "noted on")
+
+        self.prompt(f"note on {named(views)}", done)
+
+    def do_tag(self) -> None:
+        views = self.targets()
+
+        def add(view: RunView, text: str) -> None:
+            for tag in text.split():
+                notes.add_tag(view.run.path, tag)
+
+        def done(text: str) -> None:
+            if text.strip():
+                self._act(views, lambda view: add(view, text), "tagged")
+
+        self.prompt(f"tag for {named(views)}", done)
+
+    def why_not_delete(self) -> str:
+        if reason := self._reason():
+            return reason
+        moving = [v for v in self._in_state(*MOVING) if v.status.alive() is not False]
+        return f"{named(moving)} is {moving[0].state}, stop it first" if moving else ""
+
+    def do_delete(self) -> None:
+        views = self.targets()
+        size = sum(notes.folder_size(view.run.path) for view in views)
+
+        def trash(view: RunView) -> None:
+            if view.run.root is not None:
+                notes.move_to_trash(view.run.root, view.id, view.run.path)
+                self.app.store.deleted.add(view.key)
+
+        def delete() -> None:
+            self._act(views, trash, "moved to .trash:")
+
+        self.ask(f"delete {named(views)}, {size_text(size)}?", {"y": ("move to .trash", delete)})
