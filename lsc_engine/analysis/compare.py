@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Tried:
     run: Run
 
 
-@dataclass(slots=True)
+@dataclass
 class Comparison:
     """Rows (the baseline among them), differing settings (key -> value per row), and sentences on what is unequal.
 
@@ -96,6 +97,7 @@ class Comparison:
         """The row of a key."""
         return next((row for row in self.rows if row.key == key), None)
 
+    @cached_property
     def variants(self) -> dict[str, list[Row]]:
         """Key of each variant -> its rows, those with further settings among them."""
         keys = {row.key for row in self.rows}

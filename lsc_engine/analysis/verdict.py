@@ -133,7 +133,7 @@ def verdicts(comparison: Comparison, unit: str = "epochs") -> list[Verdict]:
     keys = {row.key for row in comparison.rows}
     base = variant_key(comparison.baseline.key, keys)
     found = []
-    for key in comparison.variants():
+    for key in comparison.variants:
         for kind in ("accuracy", "loss") if key != base else ():
             purpose = level_purpose(comparison.levels, kind)
             if purpose is not None and (verdict := faster(comparison, key, base, purpose, unit)) is not None:
@@ -148,7 +148,7 @@ def chosen(comparison: Comparison, key: str, purpose: Purpose) -> tuple[Row | No
     best = choose(comparison.tries.get(key, ()), [purpose]).get(purpose)
     if best is None:
         return own, None
-    rows = [row for row in comparison.variants().get(key, ()) if _with(row, best.values)]
+    rows = [row for row in comparison.variants.get(key, ()) if _with(row, best.values)]
     return (own if own in rows or not rows else rows[0]), (best if rows else None)
 
 
@@ -173,7 +173,7 @@ def faster(comparison: Comparison, key: str, against: str, purpose: Purpose, uni
 
 def at_values(comparison: Comparison, key: str) -> dict[str, Row]:
     """Settings in words -> a row of all runs of a variant with them, tries and seeds, in the order of the tries."""
-    rows = comparison.variants().get(key, [])
+    rows = comparison.variants.get(key, [])
     found: dict[str, tuple[Mapping[str, Any], list[Run]]] = {}
     for one in in_grid_order(comparison.tries.get(key, ())) if rows else ():
         found.setdefault(values_text(one.values), (one.values, []))[1].append(one.run)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,24 +107,25 @@ class Figure:
 
 
 def curve_figures(
-    rows: Sequence[Row], metrics: Sequence[str], sure: Mapping[str, float] | None = None, axis: str = "epoch"
+    rows: Sequence[Row], metrics: Sequence[str], guaranteed: Mapping[str, float] | None = None, axis: str = "epoch"
 ) -> list[Figure]:
     """A figure for each metric against `axis` of analysis/seed_curves.py, mean and range over seeds; a loss has one
-    for each kind. `sure`: row key -> the loss under which a label is sure, dashed in the figure of train/loss."""
+    for each kind. `guaranteed`: row key -> the loss below which a label is right, a dashed line of train/loss."""
     found = []
-    for name in metrics:
-        logged = [row for row in rows if name in row.last]
-        kinds: list[str] = []
-        for group in dict.fromkeys(row.group for row in logged) if is_loss(name) else (None,):
-            chosen = [row for row in logged if group in (None, row.group)]
-            suffix = ""
-            if chosen and is_loss(name):
-                # Two distance losses of different radii are two kinds by one letter.
-                kinds.append(chosen[0].kind)
-                many = kinds.count(chosen[0].kind)
-                suffix = f" {chosen[0].kind}{many if many > 1 else ''}"
-            levels = (sure or {}) if name == "train/loss" else {}
-            found.append(_curve_figure(rows, chosen, name, levels, axis, suffix))
+    for metric in metrics:
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            if metric in row.last:
+                groups.setdefault(row.group if is_loss(metric) else "", []).append(row)
+        kinds: Counter[str] = Counter()
+        for chosen in groups.values():
+            kind = chosen[0].kind if is_loss(metric) else ""
+            kinds[kind] += 1
+            # Two distance losses of different radii are two kinds by one letter.
+            name = f"{metric} {kind}{kinds[kind] if kinds[kind] > 1 else ''}" if kind else metric
+            levels = (guaranteed or {}) if metric == "train/loss" else {}
+            figure = _curve_figure(rows, chosen, metric, kind, levels, axis)
+            found.append(replace(figure, name=file_word(name)))
     return [figure for figure in found if figure.document["series"]]
 
 
@@ -133,33 +135,30 @@ def is_share(name: str) -> bool:
 
 
 def _curve_figure(
-    every: Sequence[Row], rows: Sequence[Row], metric: str, sure: Mapping[str, float], axis: str, suffix: str
+    every: Sequence[Row], rows: Sequence[Row], metric: str, kind: str, guaranteed: Mapping[str, float], axis: str
 ) -> Figure:
+    """The curves of rows in the colours that they have among `every` row; `kind`: the letter of the loss."""
     share = is_share(metric)
     colours = {row.key: number for number, row in enumerate(every)}
-    means = {row.key: over_seeds(row.runs, metric, axis) for row in rows}
     series = []
     for row in rows:
-        mean, seeds = means[row.key], len(means[row.key].seeds)
+        mean = over_seeds(row.runs, metric, axis)
         if mean.x.size:
-            label = plain(row.label) + (f" ({seeds} seeds)" if seeds > 1 else "")
+            label = plain(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
             scale = 100.0 if share else 1.0
             series += as_series(mean, label=label, colour=colours[row.key], scale=scale, places=PLACES)
     levels = [
-        {"y": sure[row.key], "label": f"{row.label}: sure below", "colour": colours[row.key]}
+        {"y": guaranteed[row.key], "label": f"{row.label}: sure below", "colour": colours[row.key]}
         for row in rows
-        if row.key in sure
+        if row.key in guaranteed
     ]
     positive = all(v is None or v > 0 for one in series for key in ("y", "low") for v in one.get(key, ()))
-    y_label = f"{metric} (%)" if share else f"{metric}{suffix[:2]}"
-    kind = f" ({suffix.strip()[:1]})" if suffix else ""
-    title = f"{metric}{kind} against {_TITLES.get(axis, axis)}"
+    y_label = f"{metric} (%)" if share else f"{metric} {kind}".rstrip()
+    title = f"{metric}{f' ({kind})' if kind else ''} against {_TITLES.get(axis, axis)}"
     title += ", mean and range over seeds" if any(len(row.runs) > 1 for row in rows) else ""
     title += "; dashed: the loss under which a label is sure" if levels else ""
     document = curve_document(_AXES.get(axis, axis), y_label, series)
-    return Figure(
-        file_word(f"{metric}{suffix}"), title, document | {"log_y": is_loss(metric) and positive, "levels": levels}
-    )
+    return Figure(metric, title, document | {"log_y": is_loss(metric) and positive, "levels": levels})
 
 
 def curve_document(x_label: str, y_label: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lsc_engine.analysis.study_values import Tables
 from lsc_engine.common.safe_io import replace_file
 from lsc_engine.config.reporting import Claim
 from lsc_engine.errors import LscError, UsageError
-from lsc_engine.report.markdown import bullets, csv_text, image, md, section
+from lsc_engine.report.markdown import bullets, image, md, section
 
 PAGE, INDEX = "report.md", "index.md"
 MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"
@@ -43,7 +43,7 @@ class Page:
     files: list[Path] = field(default_factory=list)
     sections: dict[str, list[str]] = field(default_factory=dict)
     tables: Tables = field(default_factory=list)
-    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    values: defaultdict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     claims: list[Claim] = field(default_factory=list)
 
     def add(self, title: str, *paragraphs: str) -> None:
@@ -55,23 +55,10 @@ class Page:
         self.files += files
         return image(files[0].stem, title, more)
 
-    def csv(self, name: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write a table beside the page."""
-        self.write(name, csv_text(head, rows))
-
     def write(self, name: str, text: str) -> None:
         """Write one file of the report."""
         save(self.folder / name, text)
         self.files.append(self.folder / name)
-
-    def measured(self, run: str, values: Mapping[str, float]) -> None:
-        """Keep metrics that were measured of a run."""
-        self.values.setdefault(run, {}).update(values)
-
-    def lacks(self, sentence: str) -> None:
-        """Note once what could not be used."""
-        if sentence not in self.missing:
-            self.missing.append(sentence)
 
     def text(self, heading: str, order: Sequence[str]) -> str:
         """The page: sections in `order`, then the others as they were added."""

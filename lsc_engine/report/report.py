@@ -109,7 +109,7 @@ def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
     """All sections that need no more than the runs."""
     rows = data.rows
     metrics = [*results.accuracy_names(rows), "train/loss", "val/loss"]
-    curves = [*views, *curve_figures(rows, metrics, vectors_in_use.sure_levels(data))]
+    curves = [*views, *curve_figures(rows, metrics, vectors_in_use.guaranteed_losses(data))]
     by_layer = layers.layer_figures(rows)
     sizes = settings.sizes(data)
     page.add("Layers", *layers.layer_tables(data, sizes))
@@ -162,6 +162,7 @@ def _finish(
     data: StudyData, page: Page, heading: Heading, verdicts: list[ClaimVerdict], order: Sequence[str] = _ORDER
 ) -> WrittenReport:
     """Write the page itself."""
+    page.missing = list(dict.fromkeys(page.missing))
     page.add("Missing", bullets(md(sentence) for sentence in page.missing))
     name, kind = data.study.name, data.preset.kind if data.preset is not None else "train"
     page.write(PAGE, page.text(heading.markdown(name), order))

@@ -260,7 +260,7 @@ def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> 
     import torch
 
     from lsc_engine.config.schema import RunConfig
-    from lsc_engine.heads import build_head
+    from lsc_engine.heads.build import build_head
     from lsc_engine.heads.lsc import LscHead
 
     run = open_run("means/A/seed-0", [trained])

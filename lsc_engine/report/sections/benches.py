@@ -14,7 +14,7 @@ from lsc_engine.analysis.quantities import UNITS, quantity
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
 from lsc_engine.config.reporting import BenchReport
 from lsc_engine.report import figures
-from lsc_engine.report.markdown import bullets, md, plain, table
+from lsc_engine.report.markdown import bullets, csv_text, md, plain, table
 from lsc_engine.report.page import Page
 from lsc_engine.runs.read.studies import Study
 
@@ -56,7 +56,7 @@ def add_benches(study: Study, report: BenchReport, page: Page) -> None:
     for name in report.names:
         found = known_result(study, name, report)
         if found is None:
-            page.lacks(f"benchmark {name} was not run: lsc-engine run {study.name} measures it")
+            page.missing.append(f"benchmark {name} was not run: lsc-engine run {study.name} measures it")
             continue
         section = f"Benchmark {md(name)}"
         title = str(found.get("title", name))
@@ -67,7 +67,8 @@ def add_benches(study: Study, report: BenchReport, page: Page) -> None:
             rows = [row for row in one.get("rows", []) if isinstance(row, dict)]
             page.tables.append((f"{name} {number}", rows))
             page.add(section, f"**{md(one.get('title', ''))}**" if one.get("title") else "", _rows_table(rows))
-            page.csv(f"{name}-{number}.csv", list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+            lines = [list(row.values()) for row in rows]
+            page.write(f"{name}-{number}.csv", csv_text(list(rows[0]) if rows else [], lines))
             page.add(section, *size_figures(f"{name}-{number}", rows, page))
         page.add(section, bullets(md(note) for note in found.get("notes", [])))
         machine = found.get("machine")

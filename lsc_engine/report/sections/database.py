@@ -58,9 +58,9 @@ def add_database(data: StudyData, page: Page) -> None:
                 trained = open_trained(run, device=torch.device("cpu"), data_dir=data.data_dir)
                 found.append(recall_of(trained, data))
             except LscError as error:
-                page.lacks(f"no database of {run.id}: {error}")
+                page.missing.append(f"no database of {run.id}: {error}")
             else:
-                page.measured(run.id, {RECALL: found[-1].recall[1]})
+                page.values[run.id][RECALL] = found[-1].recall[1]
         if found:
             answers[row.variant] = one = found[0]
             rows.append([

@@ -27,7 +27,7 @@ def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: P
         facts = facts_of(name)
         found = name == "spectrum" or locate(name, data_dir) is not None
         if not found:
-            page.lacks(_without_home(missing_sentence(name, data_dir)))
+            page.missing.append(_without_home(missing_sentence(name, data_dir)))
         rows.append([
             md(DATASETS[name].title), "made here" if name == "spectrum" else "found" if found else "not here",
             *_counts(name, data_dir, found), grouped(facts.classes) if facts.classes else "any",

@@ -58,9 +58,9 @@ def add_novelty(data: StudyData, page: Page) -> None:
                 trained = open_trained(run, device=torch.device("cpu"), data_dir=data.data_dir)
                 found.append(novelty_of(trained, data))
             except LscError as error:
-                page.lacks(f"no held-out classes for {run.id}: {error}")
+                page.missing.append(f"no held-out classes for {run.id}: {error}")
             else:
-                page.measured(run.id, dict(zip((FLAGGED_KNOWN, FLAGGED_NEW), found[-1].flagged, strict=True)))
+                page.values[run.id] |= dict(zip((FLAGGED_KNOWN, FLAGGED_NEW), found[-1].flagged, strict=True))
         if not found:
             continue
         facts = found[0]

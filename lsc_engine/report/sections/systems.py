@@ -11,7 +11,7 @@ from lsc_engine.common.formatting import NOTHING, grouped, significant, size
 from lsc_engine.config.reporting import VectorsReport
 from lsc_engine.errors import UsageError
 from lsc_engine.report import figures
-from lsc_engine.report.markdown import md, table
+from lsc_engine.report.markdown import csv_text, md, table
 from lsc_engine.report.page import Page
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import facts, family_of, n_min
@@ -48,7 +48,7 @@ def add_systems(report: VectorsReport, page: Page) -> None:
         ("Smallest n", "n_min", _LEAST, least, "rlrrrrrrrr", _LEAST_NOTE),
     ):
         if found:
-            page.csv(f"{name}.csv", head, [list(row.values()) for row in found])
+            page.write(f"{name}.csv", csv_text(head, [list(row.values()) for row in found]))
             page.add(title, table(head, map(_cells, found), align), note)
         page.tables.append((name, found))
     _add_pictures(report, known, page)
@@ -63,7 +63,7 @@ def _all_facts(report: VectorsReport, page: Page) -> list[VectorSystem]:
             try:
                 found.append(facts(name, n, sizes.get(name)))
             except UsageError as error:
-                page.lacks(f"{name} at n = {n}: {error.faults[0]}")
+                page.missing.append(f"{name} at n = {n}: {error.faults[0]}")
     return found
 
 
@@ -110,7 +110,7 @@ def _least(systems: Sequence[str], classes: int, page: Page) -> list[dict[str, A
             known = facts(name, n, classes)
             near = known.used_neighbours(classes)
         except UsageError as error:
-            page.lacks(f"{name} for {classes} classes: {error.faults[0]}")
+            page.missing.append(f"{name} for {classes} classes: {error.faults[0]}")
             continue
         rows.append({
             "classes": classes, "system": name, "n_min": n, "vectors": known.count,

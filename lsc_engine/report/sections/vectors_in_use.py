@@ -47,7 +47,7 @@ def vector_table(data: StudyData) -> str:
     return f"{table(_HEAD, rows, 'llrrrrrrr')}\n\n{_NOTE}" if rows else ""
 
 
-def sure_levels(data: StudyData) -> dict[str, float]:
+def guaranteed_losses(data: StudyData) -> dict[str, float]:
     """Row key -> the cosine loss under which a label is sure."""
     found = {}
     for row in data.rows:
