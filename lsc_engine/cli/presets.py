@@ -199,7 +199,8 @@ def _variant(config: RunConfig, plan: StudyPlan, data_dir: Path | None) -> dict[
 def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
     """The settings of the run that teaches this one, of the same study or the runs folder; None if it has no teacher,
     or one that is not there yet."""
-    from lsc_engine.config.schema import CrossEntropy, RunConfig
+    from lsc_engine.config.load import load_run_config
+    from lsc_engine.config.schema import CrossEntropy
     from lsc_engine.runs.folder.layout import PRESET, runs_dirs
     from lsc_engine.runs.read.run import open_run
 
@@ -208,7 +209,7 @@ def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
     if teacher is None or teacher in planned:
         return planned.get(teacher or "")
     try:
-        return RunConfig.from_toml(open_run(teacher, runs_dirs(None)).path / PRESET)
+        return load_run_config(open_run(teacher, runs_dirs(None)).path / PRESET)
     except UsageError:
         return None
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lsc_engine.config.reporting import BenchReport, Claim, DatasetsReport, Paper, VectorsReport
 from lsc_engine.config.schema import (
     KINDS,
     SECTIONS,
@@ -61,8 +62,6 @@ def fields() -> tuple[Setting, ...]:
 
 def top_fields() -> tuple[Setting, ...]:
     """The settings of a whole preset that no variant changes."""
-    from lsc_engine.config.reporting import BenchReport, Claim, DatasetsReport, Paper, VectorsReport
-
     words = (
         ("title", "text", (), "the file's name", "What the preset shows, in one line."),
         ("source", "text", (), "", "Paper and figure that it follows."),

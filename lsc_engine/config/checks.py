@@ -9,6 +9,7 @@ from lsc_engine.config.datasets import BUILT_IN, IMAGE_FILES, available, facts_o
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.vectors.registry import n_min, too_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,8 +116,6 @@ def check_optimizer(optimizer: AdamW | Sgd) -> Iterator[Issue]:
 
 def check_space(system: str, n: int, classes: int) -> Iterator[Issue]:
     """Faults of a vector system with a latent dimension and a number of classes."""
-    from lsc_engine.vectors.registry import too_few
-
     if system == "planar" and n != 2:
         yield Issue("model.dim", f"planar lies in the plane: n = 2, not {n}")
     elif system == "simplex" and n < classes - 1:
@@ -133,6 +132,4 @@ def check_space(system: str, n: int, classes: int) -> Iterator[Issue]:
 
 def smallest(system: str, classes: int) -> int:
     """The smallest n at which `system` has vectors for `classes` classes."""
-    from lsc_engine.vectors.registry import n_min
-
     return n_min(system, classes)

@@ -233,7 +233,7 @@ def _first_dataset(raw: Table) -> str:
     return next((name for name in found if isinstance(name, str)), "")
 
 
-def parse_run(path: Path) -> RunConfig:
+def load_run_config(path: Path) -> RunConfig:
     """The RunConfig of a run's preset.toml, with or without its data. PresetError with all mistakes."""
     text, raw = read_toml(path)
     header = read_header(raw)

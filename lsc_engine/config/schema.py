@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -487,13 +486,6 @@ class RunConfig(Settings):
             key: whole.pop(key) for key in ("title", "source", "claim", "seed", "start_from") if key in whole
         }
         return tomli_w.dumps({**words, "run": identity, **whole})
-
-    @classmethod
-    def from_toml(cls, path: str | Path) -> RunConfig:
-        """Read a run's preset.toml back. UsageError with all mistakes."""
-        from lsc_engine.config.load import parse_run
-
-        return parse_run(Path(path))
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, Any, Any]]:

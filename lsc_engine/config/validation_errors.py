@@ -13,6 +13,7 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.common.settings import Table
 from lsc_engine.config.schema import SECTIONS, TAGS, Settings, choices_of
 from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.vectors.registry import plugin_names, suggested
 
 Model = TypeVar("Model", bound=BaseModel)
 # Keys that people bring from other trainers, and what to use instead.
@@ -162,8 +163,6 @@ def _union_message(item: Any, rest: list[Any], model: type[BaseModel], section: 
     """As `_message`, for one model of a union: a key of the others is not unknown."""
     name = str(rest[0])
     if item["type"] == "missing" and name == "system":
-        from lsc_engine.vectors.registry import plugin_names, suggested
-
         return f"is required for lsc. Allowed: {', '.join((*suggested(), 'Vpq', *plugin_names()))}"
     if item["type"] != "extra_forbidden":
         return _message(item, rest, model)

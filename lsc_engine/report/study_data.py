@@ -10,7 +10,7 @@ from typing import Any
 
 from lsc_engine.analysis.compare import Comparison, Row, compare, variant_key
 from lsc_engine.analysis.study_values import StudyValues, from_csv, record, to_csv
-from lsc_engine.config.load import load_preset, shipped_presets
+from lsc_engine.config.load import load_preset, load_run_config, shipped_presets
 from lsc_engine.config.preset import Preset
 from lsc_engine.config.reporting import Claim, Paper
 from lsc_engine.config.schema import RunConfig
@@ -80,7 +80,7 @@ class StudyData:
         they are not those of this version."""
         for row in self.rows:
             try:
-                config = RunConfig.from_toml(row.runs[0].path / PRESET)
+                config = load_run_config(row.runs[0].path / PRESET)
             except LscError as error:
                 why = error.args[0].splitlines()[0]
                 self.missing.append(f"{row.label}: its settings are not those of this version: {why}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config.datasets import class_names
 from lsc_engine.config.derived import derive, missing_data
-from lsc_engine.config.load import list_presets
+from lsc_engine.config.load import list_presets, load_run_config
 from lsc_engine.config.notes import data_notes, known_shortfall
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.config.schema import RunConfig
@@ -135,7 +135,7 @@ def held_prerequisites(configs: Iterable[RunConfig], planned: Collection[str], r
 def _problems(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterator[str]:
     try:
         run = open_run(reference.ref, [runs_dir])
-        other = RunConfig.from_toml(run.path / PRESET)
+        other = load_run_config(run.path / PRESET)
     except UsageError as error:
         yield f"{reference.key}: {error.faults[0]}; {_how_to_train(reference)}"
         return

@@ -12,6 +12,7 @@ from typing import Any
 
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import flatten
+from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import RunConfig, differences
 from lsc_engine.config.typed import parse_sets
 from lsc_engine.errors import LscError, UsageError
@@ -30,7 +31,7 @@ from lsc_engine.userpaths import user_path
 def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
     """The settings of a run that is resumed: `sets` may name another place of its images. UsageError for anything
     else."""
-    config = RunConfig.from_toml(run.path / PRESET)
+    config = load_run_config(run.path / PRESET)
     changes = flatten(parse_sets(sets))
     problems = [
         f"--set {key}: a run that goes on keeps its settings; only {PLACE} may change, where the same images lie "
@@ -60,7 +61,7 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     """
     if not sets:
         raise UsageError("fork: name what changes, as in --set optimizer.lr=1e-5; resume continues a run unchanged")
-    before = RunConfig.from_toml(parent.path / PRESET)
+    before = load_run_config(parent.path / PRESET)
     plan = plan_study(parent.path / PRESET, name=parent.study, sets=sets, seeds=(parent.seed,))
     variant = check_name(name, "--name") if name else _free_variant(parent)
     after = plan.runs[0].config.model_copy(update={"study": parent.study, "variant": variant, "label": variant})

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.common.safe_io import UnreadableError, read_json
+from lsc_engine.config.load import load_run_config
 from lsc_engine.config.references import Reference, references
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import LscError, UsageError
@@ -155,7 +156,7 @@ def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs
             names = ()
         return InitialWeights(reference.ref, recorded.get("classes"), newest, names)
     run = open_run(reference.ref, [runs_dir])
-    other = RunConfig.from_toml(run.path / PRESET)
+    other = load_run_config(run.path / PRESET)
     same = (other.data.dataset, other.data.labels) == (config.data.dataset, config.data.labels)
     return InitialWeights(reference.ref, other.data.classes if same else None, newest, class_names(run.path))
 
@@ -170,7 +171,7 @@ def _newest(reference: Reference, run: Run) -> checkpointing.Loaded:
 def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: int, device: torch.device) -> Teacher:
     """The teacher's backbone and class layer, built from its own preset and frozen."""
     run = open_run(reference.ref, [runs_dir])
-    other = RunConfig.from_toml(run.path / PRESET)
+    other = load_run_config(run.path / PRESET)
     found = _newest(reference, run)
     layer = found.tensors.get("head.narrow.weight", found.tensors.get("head.layer.weight"))
     size, classes = config.data.image_size, other.data.classes

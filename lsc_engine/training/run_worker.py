@@ -29,13 +29,13 @@ def main() -> int:
     serve_libraries()
     with Signals() as signals:
         # torch is imported inside the signal handlers' reach: a stop during the import is not lost.
-        from lsc_engine.config.schema import RunConfig
+        from lsc_engine.config.load import load_run_config
         from lsc_engine.plugins import load_plugins
         from lsc_engine.training.devices import pick_device
         from lsc_engine.training.execute import EXIT_CODES, execute
 
         load_plugins(given.plugin)
-        config = RunConfig.from_toml(given.folder / "preset.toml")
+        config = load_run_config(given.folder / "preset.toml")
         if given.data_path is not None:
             config = config.model_copy(
                 update={"data": config.data.model_copy(update={"path": given.data_path or None})}

@@ -17,6 +17,7 @@ from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config import datasets as known_datasets
 from lsc_engine.config.datasets import facts_of
 from lsc_engine.config.derived import latent_dim
+from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import CrossEntropy, RunConfig
 from lsc_engine.data import ImageSource, eval_batches
 from lsc_engine.data.named import by_name
@@ -81,7 +82,7 @@ class TrainedRun:
 
 def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None, at: int | None = None) -> TrainedRun:
     """The run with its newest good checkpoint (that of step `at`, if given). UsageError if there is none."""
-    config = RunConfig.from_toml(run.path / PRESET)
+    config = load_run_config(run.path / PRESET)
     found = checkpointing.load_newest(run.path, at=at)
     if found is None:
         which = "good checkpoint" if at is None else f"good checkpoint of step {at}"

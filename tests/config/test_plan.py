@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.config.derived import derive
-from lsc_engine.config.load import list_presets, load_preset
-from lsc_engine.config.schema import RunConfig, differences
+from lsc_engine.config.load import list_presets, load_preset, load_run_config
+from lsc_engine.config.schema import differences
 from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
@@ -165,7 +165,7 @@ def test_every_shipped_run_comes_back_from_its_own_preset(info, tmp_path: Path) 
     for run in (plan.runs[0], plan.runs[-1]) if plan.runs else ():
         path = tmp_path / "preset.toml"
         path.write_text(run.config.to_toml())
-        assert RunConfig.from_toml(path) == run.config
+        assert load_run_config(path) == run.config
         (again,) = plan_study(path).runs
         assert again.id == f"preset/default/seed-{run.config.seed}"
         assert differences(run.config, again.config) == []
@@ -196,7 +196,7 @@ def test_round_trip_of_any_values(tmp_path_factory: pytest.TempPathFactory, **va
     for run in plan_study(write(table, folder)).runs:
         path = folder / "preset.toml"
         path.write_text(run.config.to_toml(), encoding="utf-8")
-        assert RunConfig.from_toml(path) == run.config
+        assert load_run_config(path) == run.config
 
 
 def test_a_runs_preset_takes_options(study: Path, tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ def test_a_runs_preset_takes_options(study: Path, tmp_path: Path) -> None:
     assert len(plan_study(path, sweeps=["optimizer.lr=0.5,0.25"], seeds=[0, 1]).runs) == 4
 
 
-def test_from_toml_refuses_a_preset(study: Path) -> None:
+def test_a_preset_is_no_record_of_a_run(study: Path) -> None:
     with pytest.raises(UsageError, match="not the record of a run"):
-        RunConfig.from_toml(study)
+        load_run_config(study)
 
 
 def test_differences_are_settings_only(study: Path) -> None:

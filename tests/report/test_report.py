@@ -259,12 +259,12 @@ def test_trained_study_tells_tries_stages_and_cost(trained: Path, tmp_path: Path
 def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> None:
     import torch
 
-    from lsc_engine.config.schema import RunConfig
+    from lsc_engine.config.load import load_run_config
     from lsc_engine.heads.build import build_head
     from lsc_engine.heads.lsc import LscHead
 
     run = open_run("means/A/seed-0", [trained])
-    config = RunConfig.from_toml(run.path / "preset.toml")
+    config = load_run_config(run.path / "preset.toml")
     found = constant_loss(config, run, 10, None)
     head = build_head(config, classes=10, dim=3, seed=0)
     assert isinstance(head, LscHead)
@@ -278,10 +278,10 @@ def test_constant_loss_of_cosine_is_one_minus_the_mean_centre(trained: Path) -> 
 
 
 def test_constant_loss_of_distance_is_found_by_search(trained: Path) -> None:
-    from lsc_engine.config.schema import RunConfig
+    from lsc_engine.config.load import load_run_config
 
     run = open_run("means/A/seed-0", [trained])
-    config = RunConfig.from_toml(run.path / "preset.toml")
+    config = load_run_config(run.path / "preset.toml")
     target = config.target.model_copy(update={"system": "A", "loss": "distance", "radius": 1.0, "cluster_radius": 0.0})
     whole = config.model_copy(update={"target": target.model_copy(update={"order": "sequential"})})
     # All 12 roots: their mean is 0, every centre is 1 away, and (7) is e - 1.

@@ -20,7 +20,7 @@ from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
 from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import to_json, verdicts
-from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.load import load_run_config
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.checkpoints import new_checkpoint, newest_good, verify
 from lsc_engine.runs.folder.requests import pending
@@ -137,7 +137,7 @@ def read_all(run: Run, other: Run) -> None:
     assert all(isinstance(text, str) for text in tail.chunks())
     list_views(run.root or run.path)
     with contextlib.suppress(LscError):
-        RunConfig.from_toml(run.path / "preset.toml")
+        load_run_config(run.path / "preset.toml")
     with contextlib.suppress(LscError):
         read_metrics(run.path / "metrics.jsonl")
     with contextlib.suppress(LscError):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.load import load_run_config
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
@@ -30,7 +30,7 @@ def test_a_run_of_an_earlier_version_resumes_bit_by_bit(tmp_path: Path, name: st
     """Augmentation, cosine schedule, AdamW and class means; adaptive ETF layers, SGD with momentum and train.until."""
     folder = tmp_path / "runs/earlier/default/seed-0"
     shutil.copytree(EARLIER / name, folder)
-    config = RunConfig.from_toml(folder / "preset.toml")
+    config = load_run_config(folder / "preset.toml")
     with Signals() as signals:
         state = execute(
             folder, config, runs_dir=tmp_path / "runs", device=torch.device("cpu"), data_dir=None, signals=signals,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lsc_engine.config.schema import RunConfig
+from lsc_engine.config.load import load_run_config
 
 from .stages import BASE, After, first, go_on, trained, variant, weights
 
@@ -221,7 +221,7 @@ def test_each_goes_on_bit_by_bit(ce: Path, tmp_path: Path, name: str) -> None:
     again = copy(ce, tmp_path / "again")
     straight = trained(root, CE, variant(name, *lines))[name]
     stopped = started(again, CE, variant(name, *lines), name=name)
-    config = RunConfig.from_toml(stopped / "preset.toml")
+    config = load_run_config(stopped / "preset.toml")
     run = go_on(again, stopped, config, After(8))
     assert run.status().state == "stopped"
     assert run.status().step < 20
@@ -247,7 +247,7 @@ def started(root: Path, *variants: str, name: str) -> Path:
 def test_a_run_goes_on_though_the_one_it_started_from_is_gone(ce: Path, tmp_path: Path) -> None:
     root = copy(ce, tmp_path)
     folder = started(root, CE, variant("new", "data.first_class = 5", 'start_from = "@ce"'), name="new")
-    config: Any = RunConfig.from_toml(folder / "preset.toml")
+    config: Any = load_run_config(folder / "preset.toml")
     assert go_on(root, folder, config, After(8)).status().state == "stopped"
     shutil.rmtree(root / "runs" / "s" / "ce")
     assert go_on(root, folder, config).status().state == "finished"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.config.load import load_preset
+from lsc_engine.config.load import load_preset, load_run_config
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import create_study
@@ -109,7 +109,7 @@ def launched(form: Form, root: Path) -> list[RunConfig]:
         Path(argv[argv.index("run") + 1]), name=options["--name"][0], variants=tuple(options["--variant"])
     )
     made = create_study(plan, root, {})
-    return [RunConfig.from_toml(run.folder / "preset.toml") for run in made]
+    return [load_run_config(run.folder / "preset.toml") for run in made]
 
 
 def compare(form: Form) -> bool:

@@ -35,11 +35,11 @@ def test_it_sums_up_the_verdicts(study: Path) -> None:
 
 def test_nothing_decided_is_open(study: Path, tmp_path: Path) -> None:
     by_variant = {run.variant: run for run in list_runs([study]) if run.seed == 0}
-    from lsc_engine.config.schema import RunConfig
+    from lsc_engine.config.load import load_run_config
 
     for variant in ("A", "V21"):
         folder = tmp_path / STUDY / variant / "seed-0"
-        create_run(folder, RunConfig.from_toml(by_variant[variant].path / "preset.toml"), {})
+        create_run(folder, load_run_config(by_variant[variant].path / "preset.toml"), {})
         with RunWriter.open(folder, device="cpu", total_steps=100, echo=False) as writer:
             writer.metrics(1, 0.1, 1.0, {"train/loss": 1.0, "train/accuracy": 0.0})
             writer.status(state="running")
