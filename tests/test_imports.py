@@ -10,6 +10,7 @@ import pytest
 HEAVY = ("torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy")
 PROBES = {
     "cli": "import lsc_engine.cli; lsc_engine.cli.build_app()",
+    "registries": "from lsc_engine.registry import LOSSES, MODELS; assert LOSSES.built_in and MODELS.built_in",
     "config": "from lsc_engine.studies.plan import plan_study; plan_study('demo')",
     "runs": "import lsc_engine.runs.read.run, lsc_engine.runs.folder.writer; from lsc_engine.analysis import compare",
     "studies": "from lsc_engine.studies import prepare, checks, start, control, detach, fork, runner",

@@ -9,14 +9,17 @@ from lsc_engine.config.datasets import BUILT_IN, IMAGE_FILES, available, facts_o
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.registry import MODELS
 from lsc_engine.vectors.registry import n_min, too_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What each backbone takes in model.args; None: whatever timm takes.
-ARGUMENTS: dict[str, tuple[str, ...] | None] = {"encoder": (), "mlp": ("layers", "class_layer")}
-FLAGS = ("class_layer",)
+ARGUMENTS: dict[str, tuple[str, ...] | None] = {
+    name: None if backbone.model_config["extra"] == "allow" else tuple(backbone.model_fields)
+    for name, backbone in MODELS.built_in.items()
+}
 
 
 def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
@@ -82,7 +85,7 @@ def check_model(model: Model) -> Iterator[Issue]:
         if takes is not None and name not in takes:
             allowed = did_you_mean(name, takes) if takes else "it takes none"
             yield Issue(f"model.args.{name}", f"{model.name} does not take it; {allowed}")
-        elif takes is not None and name in FLAGS:
+        elif takes is not None and MODELS.built_in[model.name].model_fields[name].annotation is bool:
             if not isinstance(value, bool):
                 yield Issue(f"model.args.{name}", f"true or false is needed, not {quoted(value)}")
         elif takes is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000):

@@ -19,8 +19,6 @@ from lsc_engine.config.vector_file import table_shape
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import user_path
 
-# Latent dimension of a class layer's input where the preset names none.
-OWN_WIDTH = {"encoder": 384, "mlp": 400, "vit-s": 384, "vit-b": 768}
 EVAL_IMAGES = 10_240
 TABLES = ("embeddings:", "file:")
 # Ours: of common practice in distillation, and half of each loss; see heads/.
@@ -174,7 +172,7 @@ class DefaultsResolver:
             none = f'"min" is the smallest n of target.system, and {target.method} has none; give a number'
             self.issue("model.dim", none)
         elif model.dim is None:
-            own = fixed.mlp_width(model) if fixed.class_layer_counts(model) else OWN_WIDTH.get(model.name)
+            own = fixed.backbone_of(model).own_dim(model.width)
             return model.model_copy(update={"dim": own})
         return model
 

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+
+from pydantic import ValidationError
 
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.schema import CrossEntropy, Lsc, Model, Ssl
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
+from lsc_engine.registry import MODELS
 
-# Linear layers in a row at the end of each backbone, before those of the head.
-IN_A_ROW = {"encoder": 2, "mlp": 5}
-MLP_WIDTH = 400
 THRESHOLD, PATIENCE = 0.9, 6
 FRAME = "canonical"
+# Of timm models and plugins nothing is known here.
+_UNKNOWN = SimpleNamespace(linear_layers=0, all_linear=False, own_dim=lambda width: None)
 
 
-def mlp_width(model: Model) -> int:
-    """The width of the hidden layers of `mlp`."""
-    return max(8, round(MLP_WIDTH * model.width))
-
-
-def class_layer_counts(model: Model) -> bool:
-    """Whether the class layer is the last of the `layers` of an mlp, as in arXiv:2412.00884."""
-    return model.name == "mlp" and model.args.get("class_layer") is True
+def backbone_of(model: Model) -> Any:
+    """The `models.backbone.Backbone` of built-in models, with the default settings if model.args do not fit."""
+    backbone = MODELS.built_in.get(model.name)
+    if backbone is None:
+        return _UNKNOWN
+    try:
+        return backbone(**model.args)
+    except ValidationError:
+        return backbone()
 
 
 def layer_count(model: Model, target: Lsc | CrossEntropy | Ssl) -> int:
     """Linear layers in a row up to the output: those of the backbone, the bottleneck, the class layer."""
-    own = IN_A_ROW.get(model.name, 0)
-    if model.name == "mlp" and isinstance(model.args.get("layers", own), int):
-        own = int(model.args.get("layers", own)) - class_layer_counts(model)
-    return own + (1 + (target.bottleneck is not None) if isinstance(target, CrossEntropy) else 0)
+    return backbone_of(model).linear_layers + (
+        1 + (target.bottleneck is not None) if isinstance(target, CrossEntropy) else 0
+    )
 
 
 def fixed_layers(layers: int | str | None, count: int) -> range:
@@ -69,24 +72,24 @@ def check_layers(model: Model, target: Lsc | CrossEntropy | Ssl, classes: int | 
     layers = model.etf_layers
     if layers is None:
         return
-    key = "model.etf_layers"
+    key, backbone = "model.etf_layers", backbone_of(model)
     if layers == "feed-forward":
-        if model.name in IN_A_ROW:
+        if backbone.linear_layers:
             sentence = f'{model.name} has no transformer blocks; give the number of its last layers, or "adaptive"'
             yield Issue(key, sentence)
         return
     count = layer_count(model, target)
-    if layers == "adaptive" and model.name not in IN_A_ROW:
+    if layers == "adaptive" and not backbone.linear_layers:
         yield Issue(key, f'"adaptive" needs layers in a row, as mlp and encoder have them, not {model.name}')
         return
-    if isinstance(layers, str) and layers.startswith("first:") and model.name not in ("mlp",):
+    if isinstance(layers, str) and layers.startswith("first:") and not backbone.all_linear:
         yield Issue(key, f"{quoted(layers)} is for mlp; the first layers of {model.name} are no linear layers")
         return
     wanted = int(layers.removeprefix("first:")) if isinstance(layers, str) and layers != "adaptive" else layers
     if isinstance(wanted, int) and wanted > count:
         have = f"{model.name} with {target.method} has {_layers(count)} in a row up to the output"
         instead = '"feed-forward"' if count == 0 else f"at most {count}"
-        if count and model.name not in IN_A_ROW:
+        if count and not backbone.linear_layers:
             instead += ', or "feed-forward"'
         yield Issue(key, f"{have}, {wanted} are to be fixed; take {instead}")
         return
@@ -115,13 +118,15 @@ def _layers(count: int) -> str:
 
 def check_class_layer(model: Model, target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
     """Faults of model.args.class_layer, which makes the class layer the last layer of an mlp."""
-    if not class_layer_counts(model):
+    backbone = backbone_of(model)
+    # timm models take any argument.
+    if "class_layer" not in getattr(type(backbone), "model_fields", ()) or not backbone.class_layer:
         return
-    key = "model.args.class_layer"
+    key, width = "model.args.class_layer", backbone.own_dim(model.width)
     if not isinstance(target, CrossEntropy):
         yield Issue(key, f"belongs to ce; with {target.method} the last linear layer is the embedding's. Leave it out")
     elif model.args.get("layers", 5) == 1:
         yield Issue(key, "with one layer there is nothing before the class layer; take model.args.layers from 2")
-    elif model.dim not in (None, mlp_width(model)):
-        sentence = f"the embedding is then the last hidden layer's {mlp_width(model)}, not {model.dim}"
+    elif model.dim not in (None, width):
+        sentence = f"the embedding is then the last hidden layer's {width}, not {model.dim}"
         yield Issue("model.dim", f"{sentence}; leave it out")

@@ -37,6 +37,7 @@ from lsc_engine.config.values import (
     LossName,
 )
 from lsc_engine.errors import did_you_mean
+from lsc_engine.registry import LOSSES
 
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 KINDS = ("train", "vectors", "data", "bench")
@@ -187,7 +188,7 @@ class Model(Section):
 
 
 _TEMPERATURE = "Temperature of the teacher's and the student's logits (ce), or of the cosines of views (ssl)."
-_DISTANCE = ("target.loss", ("distance", "cosine+distance"))
+_DISTANCE = ("target.loss", tuple(name for name, loss in LOSSES.built_in.items() if "radius" in loss.model_fields))
 
 
 class Lsc(Section):

@@ -16,14 +16,14 @@ from lsc_engine.errors import did_you_mean
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
 from lsc_engine.vectors.registry import fault as system_fault
 
-MODEL_NAMES = ("encoder", "mlp", "vit-s", "vit-b")
+MODEL_NAMES = tuple(MODELS.built_in)
 ETF_LAYERS = ("feed-forward", "adaptive")
 ORDERS = ("shuffled", "sequential", "lexicographic")
 DIM_MAX = 65_536
 DATASET_NAMES = (
     "digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum", "printed-digits",
 )  # fmt: skip
-LOSS_NAMES = ("cosine", "distance", "cosine+distance")
+LOSS_NAMES = tuple(LOSSES.built_in)
 
 
 def duration(*units: str, zero: bool = False) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,10 +15,17 @@ class Backbone(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    all_linear: ClassVar[bool] = False
+    """Whether all layers with weights are linear, so that the first ones can be fixed too."""
+
     @property
     def linear_layers(self) -> int:
         """The number of consecutive linear layers up to the embedding, which model.etf_layers can fix."""
         return 0
+
+    def own_dim(self, width: float) -> int | None:
+        """The width of the embeddings if model.dim is not set."""
+        return None
 
     def build(self, channels: int, size: int, dim: int | None, width: float) -> nn.Module:
         """A network with weights drawn from torch's global generator: images [B, channels, size, size] in [-1, 1] ->

@@ -100,7 +100,7 @@ def test_points_are_the_embeddings_of_the_model(tmp_path: Path, sets: tuple[str,
     assert saved is not None
     model = build_model(config.model, channels=1, size=8, dim=int(config.model.dim or 0), seed=0)
     head = build_head(config, classes=10, dim=int(config.model.dim or 0), seed=0)
-    checkpointing.restore(model, head, saved.tensors)
+    checkpointing.restore(torch.nn.ModuleDict({"model": model, "head": head}), saved.tensors)
     model.eval()
     source = open_source(config.data, split="train", data_dir=None, device=torch.device("cpu"))
     index = fixed_subset(source.images, 600)[fixed_subset(600, 512)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -23,12 +23,16 @@ class MLP(Backbone):
     block, and `dim` its width.
     """
 
+    all_linear: ClassVar[bool] = True
     layers: int = Field(5, ge=1, le=1000)
     class_layer: bool = False
 
     @property
     def linear_layers(self) -> int:
         return self.layers - self.class_layer
+
+    def own_dim(self, width: float) -> int:
+        return max(8, round(HIDDEN * width)) if self.class_layer else HIDDEN
 
     def build(self, channels: int, size: int, dim: int | None, width: float) -> nn.Module:
         from torch import nn
@@ -44,6 +48,6 @@ class MLP(Backbone):
         layers: dict[str, nn.Module] = {"flatten": nn.Flatten(), "blocks": nn.Sequential(*blocks)}
         linear = [f"blocks.{i}.0" for i in range(len(blocks))]
         if not self.class_layer:
-            layers["last"] = nn.Linear(inputs, dim or HIDDEN)
+            layers["last"] = nn.Linear(inputs, dim or self.own_dim(width))
             linear.append("last")
         return Network(layers, linear)

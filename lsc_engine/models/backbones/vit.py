@@ -25,6 +25,10 @@ class Timm(Backbone):
 
     model_config = ConfigDict(extra="allow")
     architecture: ClassVar[str]
+    embedding: ClassVar[int]
+
+    def own_dim(self, width: float) -> int:
+        return self.embedding
 
     def build(self, channels: int, size: int, dim: int | None, width: float) -> nn.Module:
         return build_timm(self.architecture, channels, size, dim, dict(self.model_extra or {}))
@@ -32,12 +36,12 @@ class Timm(Backbone):
 
 @MODELS.register("vit-s")
 class ViTSmall(Timm):
-    architecture = "vit_small_patch16_224"
+    architecture, embedding = "vit_small_patch16_224", 384
 
 
 @MODELS.register("vit-b")
 class ViTBase(Timm):
-    architecture = "vit_base_patch16_224"
+    architecture, embedding = "vit_base_patch16_224", 768
 
 
 def patch_size(size: int) -> int:
