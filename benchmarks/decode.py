@@ -159,7 +159,7 @@ def _check(z: Tensor, table: Tensor, ours: Tensor, theirs: Tensor) -> None:
 
 def _evaluation(classes: int, images: int, quick: bool) -> list[dict[str, Any]]:
     """The whole of `evaluate` with the label by an exhaustive search and by structure, V21 at n_min."""
-    from lsc_engine.data import Batch
+    from lsc_engine.data.batches import Batch
     from lsc_engine.models.backbones.encoder import Encoder
     from lsc_engine.training.evaluator import evaluate
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.bench import Check, Result, Table, machine
-from lsc_engine.data import Batches
+from lsc_engine.data.batches import Batches
 from lsc_engine.data.source import TensorSource
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead

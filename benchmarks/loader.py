@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.data import Batches
+from lsc_engine.data.batches import Batches
 from lsc_engine.data.pack import Manifest, PackedReader
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
 from lsc_engine.data.spectrum import SpectrumSource

@@ -7,9 +7,9 @@ A plugin is code, so only the user who starts a run names it: never a preset or 
     models    (channels, size, dim, width, **model.args) -> nn.Module: images [B, C, H, W] in [-1, 1] -> [B, dim]
     systems   (n, classes) -> lsc_engine.vectors.VectorSystem
     losses    (system) -> callable or nn.Module: embeddings [B, n] float32, vector indices [B] int64 -> losses [B]
-    datasets  (split, unique, count, size, path, data_dir, device) -> lsc_engine.data.ImageSource, or None if there are
-              no validation images; its attribute `facts` is a lsc_engine.config.datasets.Facts with the number of
-              images of each class (`class_images`, `class_val_images`) if classes differ in size.
+    datasets  (split, unique, count, size, path, data_dir, device) -> lsc_engine.data.source.ImageSource, or None if
+              there are no validation images; its attribute `facts` is a lsc_engine.data.dataset.Facts with the number
+              of images of each class (`class_images`, `class_val_images`) if classes differ in size.
 """
 
 from __future__ import annotations

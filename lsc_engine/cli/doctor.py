@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lsc_engine.config.datasets import DATASETS, NO_HOME, data_folder, locate, missing_sentence
+from lsc_engine.data.dataset import NO_HOME, built_in_data_sets, data_folder, data_set
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.userpaths import user_name, user_path
@@ -83,7 +83,7 @@ def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[st
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch,
         **_nvml(),
-        "data": [_dataset(name, data_dir) for name in DATASETS],
+        "data": [_dataset(name, data_dir) for name in built_in_data_sets()],
         "packed": _within(_SECONDS, lambda: sorted(p.stem for p in (data / "packed").glob("*px.json"))) if data else [],
         "disk": [{"what": what, **_disk(folder)} for what, folder in (("runs", runs), ("data", data))],
         "logout": asdict(logout()),
@@ -198,15 +198,20 @@ def _probe(code: str, seconds: float) -> dict[str, Any]:
 
 
 def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
-    known, generated = DATASETS[name], name == "spectrum"
-    place = None if generated else _within(_SECONDS, lambda: locate(name, data_dir))
-    how = known.how if not known.how or name == "folder" else missing_sentence(name, data_dir)[len(_KEY) :]
+    chosen = data_set(name)
+    how: str | None = chosen.facts.how or None
+    if how and chosen.facts.places:
+        how = chosen.missing(data_dir)[len(_KEY) :]
+    if chosen.made_from_index:
+        place: object = "made from the index, no files"
+    else:
+        place = _within(_SECONDS, lambda: chosen.locate(data_dir))
     return {
         "name": name,
-        "title": known.title,
-        "found": generated or place is not None,
-        "place": "made from the index, no files" if generated else None if place is None else str(place),
-        "how": how or None,
+        "title": chosen.facts.title,
+        "found": place is not None,
+        "place": None if place is None else str(place),
+        "how": how,
     }
 
 

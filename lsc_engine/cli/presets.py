@@ -124,12 +124,11 @@ def _row(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
 
 
 def _data_found(info: PresetInfo, data_dir: Path | None) -> bool | None:
-    from lsc_engine.config.datasets import DATASETS, locate
+    from lsc_engine.data.dataset import built_in_data_sets
 
     # Only the preset says where a folder is; `check` looks there.
-    if info.dataset not in DATASETS or info.dataset == "folder":
-        return None
-    return locate(info.dataset, data_dir) is not None
+    found = built_in_data_sets().get(info.dataset)
+    return None if found is None or info.dataset == "folder" else found.locate(data_dir) is not None
 
 
 def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config.datasets import BUILT_IN, IMAGE_FILES, available, facts_of
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
+from lsc_engine.data.dataset import data_set, facts_of, image_file_data_sets
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.registry import MODELS
 from lsc_engine.vectors.registry import n_min, too_few
@@ -24,21 +24,22 @@ ARGUMENTS: dict[str, tuple[str, ...] | None] = {
 
 def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
     """Faults of [data] alone; its folder is counted where `look`."""
-    facts = facts_of(data.dataset)
-    if data.dataset in BUILT_IN and data.path is not None:
+    chosen = data_set(data.dataset)
+    if chosen.built_in and data.path is not None:
         yield Issue("data.path", f"{data.dataset} needs no files; leave it out")
     if data.dataset == "folder" and data.path is None:
         yield Issue("data.path", "is required for folder: a folder with one folder of images per class")
-    if facts.size is None and data.image_size is None:
+    if chosen.facts.size is None and data.image_size is None:
         yield Issue(
             "data.image_size", f"is required for {data.dataset}, whose images differ in size; 32 or 224, for example"
         )
-    if data.dataset == "spectrum" and data.classes is None:
-        yield Issue("data.classes", "is required for spectrum, which has as many images as are asked for")
-    if data.skip_bad and data.dataset not in IMAGE_FILES:
-        yield Issue("data.skip_bad", f"belongs to data sets of image files ({', '.join(IMAGE_FILES)}); leave it out")
+    if chosen.made_from_index and data.classes is None:
+        yield Issue("data.classes", f"is required for {data.dataset}, which has as many images as are asked for")
+    if data.skip_bad and not chosen.image_files:
+        names = ", ".join(image_file_data_sets())
+        yield Issue("data.skip_bad", f"belongs to data sets of image files ({names}); leave it out")
     skip = bool(data.skip_bad)
-    limit = available(data.dataset, data.labels, path=data.path, skip_bad=skip) if look else None
+    limit = chosen.available(data.labels, path=data.path, skip_bad=skip) if look else None
     if limit is not None and data.classes is not None and data.classes > limit:
         kind = "training images, each its own class" if data.labels == "unique" else "classes"
         yield Issue(
@@ -64,7 +65,7 @@ def check_eval(data: Data, evaluation: Eval) -> Iterator[Issue]:
         return
     if data.labels == "unique":
         yield Issue("eval.dataset", "unique labels have no validation images: no other image is of such a class")
-    elif other in ("folder", "spectrum"):
+    elif data_set(other).other_classes:
         yield Issue("eval.dataset", f"{other} cannot be validated on; take one of the named data sets")
     elif facts_of(other).channels != facts_of(data.dataset).channels:
         yield Issue(

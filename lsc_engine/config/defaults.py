@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config import checks, datasets, fixed
+from lsc_engine.config import checks, fixed
 from lsc_engine.config.durations import Duration
-from lsc_engine.config.folders import FolderError
 from lsc_engine.config.references import check_reference, moved_centres, references
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Settings, Sgd, Ssl, Train
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.values import DIM_MAX
 from lsc_engine.config.vector_file import table_shape
+from lsc_engine.data.class_folders import FolderError
+from lsc_engine.data.dataset import Counts, data_set
+from lsc_engine.data.datasets.image_folders import ImageFolders
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import user_path
 
@@ -80,7 +82,7 @@ class DefaultsResolver:
         self.settings, self.others, self.record = settings, others, record
         self.issues: list[Issue] = []
         self.warnings: list[Issue] = []
-        self.counts = datasets.Counts(None, None, 0, exact=False)
+        self.counts = Counts(None, None, 0, exact=False)
         # Images of the classes that are trained on: all, but for data.first_class.
         self.trained: int | None = None
 
@@ -104,13 +106,13 @@ class DefaultsResolver:
         found, blocked = self._check(data, look=not known)
         changes: dict[str, Any] = {}
         if data.image_size is None:
-            changes["image_size"] = datasets.facts_of(data.dataset).size
+            changes["image_size"] = data_set(data.dataset).facts.size
         if data.path is not None:
             path = self.path("data.path", data.path)
             changes["path"] = str(path)
             found += [] if path else self.issues[-1:]
         if known:
-            self.counts = datasets.Counts(None, data.classes, 0, exact=False)
+            self.counts = Counts(None, data.classes, 0, exact=False)
         elif not found and not blocked:
             changes["classes"] = self._count(data)
         if not found and self.counts.classes is not None:
@@ -133,17 +135,18 @@ class DefaultsResolver:
 
     def _count(self, data: Data) -> int | None:
         """Count the images; how many classes there are, None where that is not known."""
+        chosen = data_set(data.dataset)
         try:
             if data.skip_bad:
                 # How many images can be read is known once all were looked at; settings do not depend on that.
-                classes = datasets.class_count(data.dataset, data.labels, data.classes, path=data.path)
-                self.counts = datasets.Counts(None, classes, 0, exact=False)
+                classes = chosen.class_count(data.labels, data.classes, path=data.path)
+                self.counts = Counts(None, classes, 0, exact=False)
             else:
-                self.counts = datasets.count(data.dataset, data.labels, data.classes, path=data.path)
-            self.trained = datasets.trained_images(data.dataset, data.labels, data.first_class, self.counts, data.path)
-            if 0 in (self.counts.images, self.counts.classes) and data.dataset in datasets.IMAGE_FILES:
-                self.issue("data.path", datasets.no_training_images(data.dataset, None, data.path))
-                self.counts, self.trained = datasets.Counts(None, None, 0, exact=False), None
+                self.counts = chosen.count(data.labels, data.classes, path=data.path)
+            self.trained = chosen.trained_images(data.labels, data.first_class, self.counts, path=data.path)
+            if 0 in (self.counts.images, self.counts.classes) and isinstance(chosen, ImageFolders):
+                self.issue("data.path", chosen.no_training_images(None, data.path))
+                self.counts, self.trained = Counts(None, None, 0, exact=False), None
         except FolderError:
             return data.classes
         return self.counts.classes

@@ -7,21 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.config.checks import smallest
-from lsc_engine.config.datasets import (
-    IMAGE_FILES,
-    Counts,
-    count,
-    data_folder,
-    facts_of,
-    locate,
-    missing_sentence,
-    no_training_images,
-    trained_images,
-)
 from lsc_engine.config.durations import Duration
-from lsc_engine.config.folders import FolderError
 from lsc_engine.config.notes import with_key
 from lsc_engine.config.schema import CrossEntropy, Lsc, Settings, Ssl
+from lsc_engine.data.class_folders import FolderError
+from lsc_engine.data.dataset import Counts, data_folder, data_set
+from lsc_engine.data.datasets.image_folders import ImageFolders
 from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,15 +62,15 @@ class Derived:
 def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
     """The numbers of one run. UsageError where only files say how many images there are, and they are missing."""
     data, train = config.data, config.train
-    counts = _counts(config, data_dir)
+    chosen, counts = data_set(data.dataset), _counts(config, data_dir)
     if counts.images is None or counts.classes is None:
-        raise UsageError(missing_sentence(data.dataset, data_dir, data.path))
-    images = trained_images(
-        data.dataset, data.labels, data.first_class, counts, data.path, data_dir, skip_bad=bool(data.skip_bad)
+        raise UsageError(chosen.missing(data_dir, data.path))
+    images = chosen.trained_images(
+        data.labels, data.first_class, counts, data_dir=data_dir, path=data.path, skip_bad=bool(data.skip_bad)
     )
     assert images is not None
-    if not images and data.dataset in IMAGE_FILES:
-        raise UsageError(f"data.dataset: {no_training_images(data.dataset, data_dir, data.path)}")
+    if not images and isinstance(chosen, ImageFolders):
+        raise UsageError(f"data.dataset: {chosen.no_training_images(data_dir, data.path)}")
     if images < train.batch_size:
         few = f"{train.batch_size} is more than the {images} training images"
         raise UsageError(f"train.batch_size: {few}; take at most that many")
@@ -90,14 +81,14 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
 
     save = Duration.parse(config.checkpoint.every)
     n = latent_dim(config, counts.classes)
-    size = data.image_size if data.image_size is not None else facts_of(data.dataset).size
+    size = data.image_size if data.image_size is not None else chosen.facts.size
     assert size is not None
     system = _facts(config, n, counts.classes)
     return Derived(
         images=images,
         classes=counts.classes,
         n=n,
-        channels=facts_of(data.dataset).channels,
+        channels=chosen.facts.channels,
         image_size=size,
         val_images=_val_images(config, counts.val_images, counts.classes),
         eval_images=min(config.eval.images or 10_240, counts.images),
@@ -122,30 +113,31 @@ def _counts(config: Settings, data_dir: str | Path | None) -> Counts:
     data = config.data
     skip = bool(data.skip_bad)
     try:
-        return count(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path, skip_bad=skip)
+        chosen = data_set(data.dataset)
+        return chosen.count(data.labels, data.classes, data_dir=data_dir, path=data.path, skip_bad=skip)
     except FolderError as error:
         raise with_key(error, data) from None
 
 
 def data_found(config: Settings, data_dir: str | Path | None = None) -> Path | None:
     """The folder of the run's training data, or None where it is missing."""
-    return locate(config.data.dataset, data_dir, config.data.path)
+    return data_set(config.data.dataset).locate(data_dir, config.data.path)
 
 
 def missing_data(config: Settings, data_dir: str | Path | None = None) -> list[str]:
     """A sentence for each data set of the run that is not found: what to put where, and how to get it."""
     missing = []
     if data_found(config, data_dir) is None:
-        missing.append(missing_sentence(config.data.dataset, data_dir, config.data.path))
-    elif config.data.dataset in IMAGE_FILES:
+        missing.append(data_set(config.data.dataset).missing(data_dir, config.data.path))
+    elif data_set(config.data.dataset).image_files:
         # Their packed copies lie in the data folder.
         try:
             data_folder(data_dir)
         except UsageError as error:
             missing += error.faults
     other = config.eval.dataset
-    if other is not None and other != config.data.dataset and locate(other, data_dir) is None:
-        missing.append(missing_sentence(other, data_dir).replace("data.dataset", "eval.dataset", 1))
+    if other is not None and other != config.data.dataset and data_set(other).locate(data_dir) is None:
+        missing.append(data_set(other).missing(data_dir).replace("data.dataset", "eval.dataset", 1))
     return missing
 
 
@@ -191,4 +183,5 @@ def _val_images(config: Settings, own: int, classes: int) -> int:
     other = config.eval.dataset
     if other is None or other == config.data.dataset:
         return own
-    return count(other, "class", classes if classes < (facts_of(other).classes or 0) else None).val_images
+    validated = data_set(other)
+    return validated.count("class", classes if classes < (validated.facts.classes or 0) else None).val_images

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lsc_engine.config.datasets import IMAGE_FILES, data_folder, denied_sentence, locate, shortfall
-from lsc_engine.config.folders import FolderError, layout_notes
-from lsc_engine.config.listing import bad_among, list_files, read_record, record_path, report, stored_split
 from lsc_engine.config.schema import Data
+from lsc_engine.data.class_folders import FolderError, layout_notes
+from lsc_engine.data.dataset import data_set, denied_sentence
+from lsc_engine.data.datasets.image_folders import ImageFolders
+from lsc_engine.data.listing import Split
 
 
 def data_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:
@@ -15,9 +16,10 @@ def data_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:
 
     FolderError, with the key, for folders that cannot be read and links to nothing where classes are expected.
     """
-    if data.dataset not in IMAGE_FILES:
+    chosen = data_set(data.dataset)
+    if not chosen.image_files:
         return []
-    root = locate(data.dataset, data_dir, data.path)
+    root = chosen.locate(data_dir, data.path)
     if root is None:
         denied = None if data.path is None else denied_sentence(data.path)
         if denied is not None:
@@ -32,29 +34,27 @@ def data_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:
 def bad_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:
     """Sentences on images that cannot be used, by a look at every file without decoding it, and on those that were
     found when all of them were decoded. FolderError as `data_notes`."""
-    root = locate(data.dataset, data_dir, data.path) if data.dataset in IMAGE_FILES else None
+    chosen = data_set(data.dataset)
+    root = chosen.locate(data_dir, data.path) if chosen.image_files else None
     if root is None:
         return []
     unique, skip = data.labels == "unique", bool(data.skip_bad)
     notes = []
-    for split in ("train",) if unique else ("train", "val"):
-        stored = stored_split(split, root, unique=unique)
+    for name in ("train",) if unique else ("train", "val"):
+        split = Split(data.dataset, root, name, unique, data_dir, data.classes)
         try:
-            files = list_files(
-                data.dataset, root, split, unique=stored == "unique", count=None, skip_bad=skip, look="rights"
-            )
+            files = split.files(skip_bad=skip, look="rights")
         except FolderError as error:
             raise with_key(error, data) from None
         if files is None:
             continue
-        record = record_path(data_folder(data_dir), data.dataset, stored, root)
-        known = read_record(record, files)
-        bad = bad_among([*files.bad, *(known or ())], unique=unique, count=data.classes)
+        known = split.known_bad(files)
+        bad = split.bad_in_use(files, known or ())
         total = len(files) + len(files.bad)
         if bad and skip:
             notes.append(f"data.skip_bad: {len(bad):,} of {total:,} images in {files.base} are left out")
         elif bad:
-            notes.append(report(bad, total, record))
+            notes.append(split.report(files, bad))
         if skip and known is None:
             notes.append(f"{files.base}: which images cannot be read is known once all were decoded, before training")
     return notes
@@ -63,10 +63,11 @@ def bad_notes(data: Data, data_dir: str | Path | None = None) -> list[str]:
 def known_shortfall(data: Data, data_dir: str | Path | None = None) -> str | None:
     """A sentence where a data set of known size lacks images; None where it is whole, not found, or data.skip_bad
     trains on what is there. FolderError as `data_notes`."""
-    if data.skip_bad:
+    chosen = data_set(data.dataset)
+    if data.skip_bad or not isinstance(chosen, ImageFolders):
         return None
     try:
-        return shortfall(data.dataset, data.labels, data.classes, data_dir=data_dir, path=data.path)
+        return chosen.shortfall(data.labels, data.classes, data_dir=data_dir, path=data.path)
     except FolderError as error:
         raise with_key(error, data) from None
 

@@ -23,7 +23,6 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import run_id
 from lsc_engine.common.settings import Table, flatten
 from lsc_engine.config import values
-from lsc_engine.config.datasets import IMAGE_FILES
 from lsc_engine.config.values import (
     DATASET_NAMES,
     LOSS_NAMES,
@@ -36,6 +35,7 @@ from lsc_engine.config.values import (
     Lengths,
     LossName,
 )
+from lsc_engine.data.dataset import image_file_data_sets
 from lsc_engine.errors import did_you_mean
 from lsc_engine.registry import LOSSES
 
@@ -131,7 +131,7 @@ class Data(Section):
         None,
         "Leave image files that cannot be read out, and count them, instead of refusing to train.",
         shown="false",
-        needs=("data.dataset", IMAGE_FILES),
+        needs=("data.dataset", image_file_data_sets()),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lsc_engine.config.derived import Derived, data_found, derive, missing_data
 from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
+from lsc_engine.data.dataset import data_set
 from lsc_engine.errors import UsageError
 
 METHOD_LOSSES = {"ce": "cross-entropy", "ssl": "NT-Xent"}
@@ -16,11 +17,11 @@ METHOD_LOSSES = {"ce": "cross-entropy", "ssl": "NT-Xent"}
 def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, Any]:
     """Numbers of one run by name; those that need files that are missing are None. No error for missing data:
     `missing` then holds the sentences that say what to put where."""
-    found = data_found(config, data_dir)
+    found, chosen = data_found(config, data_dir), data_set(config.data.dataset)
     document: dict[str, Any] = {
         "dataset": config.data.dataset,
         "data_found": found is not None,
-        "data_at": str(found) if found is not None and config.data.dataset != "spectrum" else None,
+        "data_at": str(found) if found is not None and not chosen.made_from_index else None,
         "missing": missing_data(config, data_dir),
     }
     try:

@@ -2,154 +2,124 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.datasets import DATASETS, IMAGE_FILES, data_folder, locate, missing_sentence, shortfall
-from lsc_engine.config.folders import has_loose_images, read_layout
-from lsc_engine.config.listing import (
+from lsc_engine.data.class_folders import has_loose_images, read_layout
+from lsc_engine.data.dataset import DataSettings, Report, data_folder, data_set, image_file_data_sets
+from lsc_engine.data.imagefiles import FileReader, decoder_version
+from lsc_engine.data.listing import (
     BadFile,
     BadFilesError,
     ImageFiles,
+    Split,
     bad_among,
     bad_file,
-    list_files,
     no_images,
-    read_record,
-    record_path,
     report,
-    stored_split,
-    write_record,
 )
-from lsc_engine.data.imagefiles import FileReader, decoder_version
 from lsc_engine.data.pack import LARGEST_AUTOMATIC, Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource, fits
 from lsc_engine.data.stream import block_of, read_all
 from lsc_engine.errors import UsageError, did_you_mean
 
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from lsc_engine.data.datasets.image_folders import ImageFolders
 
 
 def open_folder(
-    dataset: str,
-    split: str,
-    *,
-    unique: bool,
-    count: int | None,
-    size: int | None,
-    data_dir: Path | None,
-    path: str | None,
-    device: torch.device,
-    say: Say,
-    skip_bad: bool = False,
+    chosen: ImageFolders, data: DataSettings, name: str, data_dir: Path | None, device: torch.device, say: Report
 ) -> ImageSource | None:
-    """The source of a data set of image files; None without such a split. Errors as `open_source`."""
-    if unique and split == "val":
+    """The source of the split `name` of a data set of image files; None without it. Errors as `open_source`."""
+    facts, unique, skip_bad = chosen.facts, data.labels == "unique", bool(data.skip_bad)
+    if unique and name == "val":
         return None
-    size = size or DATASETS[dataset].size
+    size = data.image_size or facts.size
     if size is None:
-        raise UsageError(f"data.image_size: {dataset} has images of many sizes; say to which they are brought")
-    root = locate(dataset, data_dir, path)
-    if root is None and dataset == "folder":
-        raise UsageError(missing_sentence(dataset, data_dir, path))
-    stored = stored_split(split, root, unique=unique)
-    target = packed_path(data_folder(data_dir), dataset, stored, size, root)
+        raise UsageError(f"data.image_size: {facts.name} has images of many sizes; say to which they are brought")
+    root = chosen.locate(data_dir, data.path)
+    if root is None and not facts.places:
+        raise UsageError(chosen.missing(data_dir, data.path))
+    split = Split(facts.name, root, name, unique, data_dir, data.classes)
+    target = _target(split, size)
     manifest = read_manifest(target)
     if root is None:
         if manifest is None:
-            raise UsageError(missing_sentence(dataset, data_dir, path))
+            raise UsageError(chosen.missing(data_dir, data.path))
         if manifest.bad and not skip_bad:
             raise BadFilesError(
                 f"{target}: {len(manifest.bad)} images are left out; allow it with data.skip_bad = true"
             )
-        return _named(_packed(target, manifest, unique, count, device), _names(manifest), unique)
+        return _packed(target, manifest, split, device)
     packs = manifest is not None or size <= LARGEST_AUTOMATIC
-    files = list_files(
-        dataset,
-        root,
-        split,
-        unique=stored == "unique" if packs else unique,
-        count=None if packs or skip_bad else count,
-        skip_bad=skip_bad,
-    )
+    files = split.files(count=None if packs or skip_bad else data.classes, skip_bad=skip_bad)
     if files is None:
         return None
-    record = record_path(data_folder(data_dir), dataset, stored, root)
     if packs:
-        manifest = pack(FileReader(files, size), target, dataset=dataset, split=split, say=say)
-        bad = [bad_file(files, number, why) for number, why in manifest.bad]
-        _keep_record(record, files, bad)
-        out = _judge(files, bad, record, unique=unique, count=count, skip_bad=skip_bad, say=say)
+        manifest, bad = _pack(split, files, size, say)
+        left_out = _refuse_or_leave_out(split, files, bad, skip_bad, say)
         if not manifest.images:
-            raise UsageError(f"data.dataset: {dataset}: no image in {files.base} can be read")
-        source = _named(_packed(target, manifest, unique, count, device), _names(manifest), unique)
+            raise UsageError(f"data.dataset: {facts.name}: no image in {files.base} can be read")
+        source = _packed(target, manifest, split, device)
         pixels = _pixel_hash(target, manifest, source.images)
-        return _recorded(source, files.without(bad) if bad else files, pixels, out, manifest.library)
+        return _recorded(source, files.without(bad) if bad else files, pixels, left_out, manifest.library)
+    left_out = 0
     if skip_bad:
-        known = read_record(record, files)
-        found = _look(files, record, say) if known is None else list(known)
-        out = _judge(files, found, record, unique=unique, count=count, skip_bad=True, say=say)
-        files = _first(files.without(found), unique, count)
+        known = split.known_bad(files)
+        found = _look(split, files, say) if known is None else list(known)
+        left_out = _refuse_or_leave_out(split, files, found, skip_bad, say)
+        files = _first(files.without(found), split)
         if not len(files):
-            raise UsageError(f"data.dataset: {dataset}: no image in {files.base} can be read")
-    else:
-        out = 0
-    source = _named(_unpacked(files, size, unique, device, say), files.classes, unique)
-    return _recorded(source, files, None, out, decoder_version())
-
-
-def _names(manifest: Manifest) -> tuple[str, ...]:
-    return tuple(name for name, _ in manifest.classes)
-
-
-def _named(source: ImageSource, names: tuple[str, ...], unique: bool) -> ImageSource:
-    """`source` with the names of its classes, which are those of the folders unless each image is one of its own."""
-    source.class_names = () if unique else names[: source.classes]
-    return source
+            raise UsageError(f"data.dataset: {facts.name}: no image in {files.base} can be read")
+    return _recorded(_unpacked(files, size, split, device, say), files, None, left_out, decoder_version())
 
 
 def pack_dataset(
-    dataset: str, size: int, *, data_dir: Path | None, path: str | None, say: Say, workers: int | None = None
+    dataset: str, size: int, *, data_dir: Path | None, path: str | None, say: Report, workers: int | None = None
 ) -> list[tuple[Path, Manifest]]:
     """Pack every split of a data set, or check the hash of what is packed; the packed files with their manifests.
 
     UsageError for a data set that is not made of image files, or that is missing. BadFilesError, after all the rest is
     packed, for all images that cannot be read.
     """
-    if dataset not in IMAGE_FILES:
-        raise UsageError(f"pack: {dataset} is not a data set of image files; {did_you_mean(dataset, IMAGE_FILES)}")
-    root = locate(dataset, data_dir, path)
+    from lsc_engine.data.datasets.image_folders import ImageFolders
+
+    names = image_file_data_sets()
+    if dataset not in names:
+        raise UsageError(f"pack: {dataset} is not a data set of image files; {did_you_mean(dataset, names)}")
+    chosen = data_set(dataset)
+    assert isinstance(chosen, ImageFolders)
+    root = chosen.locate(data_dir, path)
     if root is None:
-        raise UsageError(missing_sentence(dataset, data_dir, path))
-    if (short := shortfall(dataset, "class", None, data_dir=data_dir, path=path)) is not None:
+        raise UsageError(chosen.missing(data_dir, path))
+    if (short := chosen.shortfall("class", None, data_dir=data_dir, path=path)) is not None:
         say(f"note: {short}")
     layout = read_layout(dataset, root)
-    splits = ["train", "val"] if layout.classes else []
+    splits = [Split(dataset, root, name, False, data_dir) for name in ("train", "val") if layout.classes]
     if has_loose_images(root):
-        splits.append("unique")
+        splits.append(Split(dataset, root, "train", True, data_dir))
     done, reports = [], []
     for split in splits:
-        loose = split == "unique"
-        files = list_files(dataset, root, "train" if loose else split, unique=loose, count=None)
+        files = split.files()
         if files is None:
             continue
-        target = packed_path(data_folder(data_dir), dataset, split, size, root)
-        record = record_path(data_folder(data_dir), dataset, split, root)
-        manifest = _packed_whole(FileReader(files, size), target, dataset, split, say, workers)
+        target = _target(split, size)
+        before = read_manifest(target)
+        manifest, bad = _pack(split, files, size, say, workers)
+        if manifest == before and not verify(target, manifest):
+            say(f"{target} has not the hash of its manifest and is packed again")
+            target.with_suffix(".json").unlink()
+            manifest, bad = _pack(split, files, size, say, workers)
         done.append((target, manifest))
-        bad = [bad_file(files, number, why) for number, why in manifest.bad]
-        _keep_record(record, files, bad)
-        if bad or files.bad:
-            reports.append(
-                report(bad_among([*files.bad, *bad], unique=loose, count=None), len(files) + len(files.bad), record)
-            )
+        if unusable := split.bad_in_use(files, bad):
+            reports.append(split.report(files, unusable))
     if reports:
         raise BadFilesError("\n".join(dict.fromkeys(reports)))
     if not done:
@@ -157,94 +127,84 @@ def pack_dataset(
     return done
 
 
-def look_at_images(
-    dataset: str,
-    *,
-    unique: bool,
-    count: int | None,
-    size: int | None,
-    data_dir: Path | None,
-    path: str | None,
-    say: Say,
-) -> str | None:
+def look_at_images(data: DataSettings, data_dir: Path | None, say: Report) -> str | None:
     """Decode, or pack where that is due, every image of a data set that was not looked at since its files changed, and
     keep which cannot be read: one message on all of them, None where all can. Errors as `open_source`."""
-    root = locate(dataset, data_dir, path)
-    size = size or DATASETS[dataset].size
+    chosen = data_set(data.dataset)
+    root = chosen.locate(data_dir, data.path)
+    size = data.image_size or chosen.facts.size
     if root is None or size is None:
         return None
+    unique = data.labels == "unique"
     reports = []
-    for split in ("train",) if unique else ("train", "val"):
-        stored = stored_split(split, root, unique=unique)
-        files = list_files(dataset, root, split, unique=stored == "unique", count=None, skip_bad=True)
+    for name in ("train",) if unique else ("train", "val"):
+        split = Split(data.dataset, root, name, unique, data_dir, data.classes)
+        files = split.files(skip_bad=True)
         if files is None:
             continue
-        record = record_path(data_folder(data_dir), dataset, stored, root)
-        known = read_record(record, files)
-        if known is None and size <= LARGEST_AUTOMATIC:
-            target = packed_path(data_folder(data_dir), dataset, stored, size, root)
-            manifest = pack(FileReader(files, size), target, dataset=dataset, split=split, say=say)
-            found = [bad_file(files, number, why) for number, why in manifest.bad]
-            _keep_record(record, files, found)
+        known = split.known_bad(files)
+        if known is not None:
+            found: Sequence[BadFile] = known
+        elif size <= LARGEST_AUTOMATIC:
+            found = _pack(split, files, size, say)[1]
         else:
-            found = _look(files, record, say) if known is None else list(known)
-        bad = bad_among([*files.bad, *found], unique=unique, count=count)
-        reports += [report(bad, len(files) + len(files.bad), record)] if bad else []
+            found = _look(split, files, say)
+        if bad := split.bad_in_use(files, found):
+            reports.append(split.report(files, bad))
     return "\n".join(reports) or None
 
 
-def _look(files: ImageFiles, record: Path, say: Say) -> list[BadFile]:
+def _target(split: Split, size: int) -> Path:
+    return packed_path(data_folder(split.data_dir), split.dataset, split.stored, size, split.root)
+
+
+def _pack(
+    split: Split, files: ImageFiles, size: int, say: Report, workers: int | None = None
+) -> tuple[Manifest, list[BadFile]]:
+    """Pack `files`, unless that is done, and keep which cannot be read."""
+    reader, target = FileReader(files, size), _target(split, size)
+    manifest = pack(reader, target, dataset=split.dataset, split=split.stored, say=say, workers=workers)
+    bad = [bad_file(files, number, why) for number, why in manifest.bad]
+    split.keep_bad(files, bad)
+    return manifest, bad
+
+
+def _look(split: Split, files: ImageFiles, say: Report) -> list[BadFile]:
     """Decode all of `files` at a small size and keep which cannot be read."""
     say(f"looking at {len(files):,} images of {files.base} for any that cannot be read")
     bad: list[BadFile] = []
-    reader, looked, said = FileReader(files, 16), 0, 0
+    reader, looked, reported = FileReader(files, 16), 0, 0
     for index, (_, found) in _read_usable(reader, len(files)):
         bad += [bad_file(files, number, why) for number, why in found]
         looked += len(index)
-        if looked - said >= len(files) / 20:
+        if looked - reported >= len(files) / 20:
             say(f"looked at {looked:,} of {len(files):,}")
-            said = looked
-    _keep_record(record, files, bad)
+            reported = looked
+    split.keep_bad(files, bad)
     return bad
 
 
-def _keep_record(record: Path, files: ImageFiles, bad: Sequence[BadFile]) -> None:
-    # On a disk that cannot be written the images are looked at again the next time.
-    with contextlib.suppress(OSError):
-        if read_record(record, files) != tuple(bad):
-            write_record(record, files, bad)
-
-
-def _judge(
-    files: ImageFiles,
-    found: Sequence[BadFile],
-    record: Path,
-    *,
-    unique: bool,
-    count: int | None,
-    skip_bad: bool,
-    say: Say,
-) -> int:
-    """How many of the images in use cannot be read. BadFilesError for them, unless `skip_bad`, which says how many are
-    left out."""
-    bad = bad_among([*files.bad, *found], unique=unique, count=count)
-    if not bad:
-        return 0
-    total = len(files) + len(files.bad)
-    if not skip_bad:
-        raise BadFilesError(report(bad, total, record))
-    names = "; ".join(f"{entry.path} {entry.why}" for entry in bad[:3]) + ("; …" if len(bad) > 3 else "")
-    say(f"data.skip_bad: {len(bad):,} of {total:,} images in {files.base} are left out: {names}")
+def _refuse_or_leave_out(split: Split, files: ImageFiles, found: Sequence[BadFile], skip_bad: bool, say: Report) -> int:
+    """How many of the images in use cannot be read. BadFilesError for them, unless `skip_bad`, which reports how many
+    are left out."""
+    bad = split.bad_in_use(files, found)
+    if bad and not skip_bad:
+        raise BadFilesError(split.report(files, bad))
+    if bad:
+        total = len(files) + len(files.bad)
+        names = "; ".join(f"{entry.path} {entry.why}" for entry in bad[:3]) + ("; …" if len(bad) > 3 else "")
+        say(f"data.skip_bad: {len(bad):,} of {total:,} images in {files.base} are left out: {names}")
     return len(bad)
 
 
-def _first(files: ImageFiles, unique: bool, count: int | None) -> ImageFiles:
-    """The images of the first `count` classes, or the first `count` images."""
-    if count is None:
+def _first(files: ImageFiles, split: Split) -> ImageFiles:
+    """The images that are in use."""
+    if split.count is None:
         return files
-    images = count if unique else int(np.searchsorted(files.labels, count))
-    kept = files.first(images)
-    return kept if unique else replace(kept, classes=kept.classes[:count])
+    if split.unique:
+        return files.first(split.count)
+    kept = files.first(int(np.searchsorted(files.labels, split.count)))
+    return replace(kept, classes=kept.classes[: split.count])
 
 
 def _recorded(source: ImageSource, files: ImageFiles, pixels: str | None, left_out: int, library: str) -> ImageSource:
@@ -268,45 +228,45 @@ def _pixel_hash(path: Path, manifest: Manifest, images: int) -> str:
     return digest.hexdigest()
 
 
-def _packed_whole(
-    reader: FileReader, target: Path, dataset: str, split: str, say: Say, workers: int | None
-) -> Manifest:
-    before = read_manifest(target)
-    manifest = pack(reader, target, dataset=dataset, split=split, say=say, workers=workers)
-    if manifest == before and not verify(target, manifest):
-        say(f"{target} has not the hash of its manifest and is packed again")
-        target.with_suffix(".json").unlink()
-        manifest = pack(reader, target, dataset=dataset, split=split, say=say, workers=workers)
-    return manifest
+def _named(source: ImageSource, names: Sequence[str], split: Split) -> ImageSource:
+    """`source` with the names of its classes, which are those of the folders unless each image is one of its own."""
+    source.class_names = () if split.unique else tuple(names[: source.classes])
+    return source
 
 
-def _unpacked(files: ImageFiles, size: int, unique: bool, device: torch.device, say: Say) -> ImageSource:
+def _unpacked(files: ImageFiles, size: int, split: Split, device: torch.device, say: Report) -> ImageSource:
     """The source of files that are read one by one. BadFilesError for those that cannot be used: all of them where the
     images are held on the device, else those that are known without decoding."""
     reader = FileReader(files, size)
-    labels = None if unique else torch.from_numpy(files.labels.astype(np.int64))
-    classes = len(files) if unique else len(files.classes)
+    labels = None if split.unique else torch.from_numpy(files.labels.astype(np.int64))
+    classes = len(files) if split.unique else len(files.classes)
+    source: ImageSource
     if fits(len(files) * 3 * size * size, device):
         say(f"reading {len(files):,} images of {files.base} to {device}")
-        return TensorSource(_loaded(reader, device), labels, classes=classes, device=device)
-    if files.bad:
-        raise BadFilesError(report(files.bad, len(files) + len(files.bad)))
-    return StreamedSource(reader, labels, images=len(files), classes=classes, device=device)
+        source = TensorSource(_loaded(reader, device), labels, classes=classes, device=device)
+    else:
+        if files.bad:
+            raise BadFilesError(report(files.bad, len(files) + len(files.bad)))
+        source = StreamedSource(reader, labels, images=len(files), classes=classes, device=device)
+    return _named(source, files.classes, split)
 
 
-def _packed(path: Path, manifest: Manifest, unique: bool, count: int | None, device: torch.device) -> ImageSource:
-    """The first `count` classes or images of a packed file: always a prefix, since it is sorted by class."""
-    labels = manifest.labels()
-    if not unique and count is not None:
+def _packed(path: Path, manifest: Manifest, split: Split, device: torch.device) -> ImageSource:
+    """The classes or images in use of a packed file: always a prefix, since it is sorted by class."""
+    labels, count = manifest.labels(), split.count
+    if not split.unique and count is not None:
         labels = labels[: int(np.searchsorted(labels, count))]
-    images = len(labels) if not unique else min(len(labels), count or len(labels))
-    classes = images if unique else min(count or len(manifest.classes), len(manifest.classes))
-    table = None if unique else torch.from_numpy(labels)
+    images = len(labels) if not split.unique else min(len(labels), count or len(labels))
+    classes = images if split.unique else min(count or len(manifest.classes), len(manifest.classes))
+    table = None if split.unique else torch.from_numpy(labels)
     reader = PackedReader(path, manifest, images)
+    source: ImageSource
     if device.type == "cpu" or fits(images * manifest.image_bytes, device):
         # On the CPU the mapped file itself is the tensor: the page cache holds it once for all processes.
-        return TensorSource(reader.pixels(), table, classes=classes, device=device)
-    return StreamedSource(reader, table, images=images, classes=classes, device=device)
+        source = TensorSource(reader.pixels(), table, classes=classes, device=device)
+    else:
+        source = StreamedSource(reader, table, images=images, classes=classes, device=device)
+    return _named(source, [name for name, _ in manifest.classes], split)
 
 
 def _loaded(reader: FileReader, device: torch.device) -> Tensor:

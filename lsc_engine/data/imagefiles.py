@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.folders import file_fault, link_to_nothing
-from lsc_engine.config.listing import ImageFiles
+from lsc_engine.data.class_folders import file_fault, link_to_nothing
+from lsc_engine.data.listing import ImageFiles
 from lsc_engine.errors import LscError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lsc_engine.data.class_names import Match, match
 from lsc_engine.data.source import ImageSource, Reader, StreamedSource
-from lsc_engine.runs.folder.classes import Match, match
 
 LABELS_AT_ONCE = 2**20
 

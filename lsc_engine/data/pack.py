@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.config.listing import ImageFiles, data_name
 from lsc_engine.data.imagefiles import DECODER, BadImageError, FileReader, decoder_version
+from lsc_engine.data.listing import ImageFiles, data_name
 from lsc_engine.data.stream import block_of, read_all
 from lsc_engine.errors import LscError
 

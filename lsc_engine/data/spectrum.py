@@ -21,10 +21,8 @@ import torch
 from torch import Tensor
 
 from lsc_engine.data import hashing
+from lsc_engine.data.datasets.spectrum import TRAIN_PER_CLASS, VAL_PER_CLASS
 from lsc_engine.data.source import ImageSource
-
-TRAIN_PER_CLASS = 100
-VAL_PER_CLASS = 20
 
 # Values worked on at once: what a CPU's cache holds (2 to 3 times faster than a whole batch at 64 px and more), or
 # under 1 GB of a GPU.

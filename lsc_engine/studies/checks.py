@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError
-from lsc_engine.config.datasets import class_names
 from lsc_engine.config.derived import derive, missing_data
 from lsc_engine.config.load import list_presets, load_run_config
 from lsc_engine.config.notes import data_notes, known_shortfall
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.config.schema import RunConfig
+from lsc_engine.data.dataset import data_set
 from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_classes
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
@@ -70,7 +70,7 @@ def check_classes(begun: Iterable[tuple[RunConfig, Path]], options: ExecutionOpt
         except UnreadableError:
             continue
         data = config.data
-        now = class_names(data.dataset, options.data_dir, data.path)
+        now = data_set(data.dataset).class_names(options.data_dir, data.path)
         changed = changed_classes(known, now, data.classes) if known and now and data.labels == "class" else None
         if changed:
             problems.append(other_classes(folder, data.path or data.dataset, changed))

@@ -17,12 +17,13 @@ from lsc_engine.common.safe_io import UnreadableError, read_json
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.references import Reference, references
 from lsc_engine.config.schema import RunConfig
+from lsc_engine.data.class_names import labels_of, without
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.build import build_head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.distillation import Teacher
 from lsc_engine.models.build import build_model
-from lsc_engine.runs.folder.classes import changed_classes, labels_of, listed, without
+from lsc_engine.runs.folder.classes import changed_classes, listed
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SOURCE
 from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.training import checkpointing

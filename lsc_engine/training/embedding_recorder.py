@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.data import ImageSource, fixed_subset
+from lsc_engine.data.evaluation import fixed_subset
+from lsc_engine.data.source import ImageSource
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.embeddings import BINS, Angles, Points, Snapshot, drop_after, thin, write_snapshot

@@ -10,17 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsc_engine.data import (
-    Batch,
-    ImageSource,
-    WorkerLostError,
-    eval_batches,
-    fixed_subset,
-    shifted,
-    two_views,
-    view_keys,
-)
-from lsc_engine.data.evaluation import VIEW_EPOCH
+from lsc_engine.data.batches import Batch
+from lsc_engine.data.evaluation import VIEW_EPOCH, eval_batches, fixed_subset
+from lsc_engine.data.source import ImageSource
+from lsc_engine.data.stream import WorkerLostError
+from lsc_engine.data.views import shifted, two_views, view_keys
 from lsc_engine.heads.base import Head
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.embedding_recorder import EmbeddingRecorder

@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 
 from lsc_engine.config.derived import derive
-from lsc_engine.config.listing import BadFilesError
 from lsc_engine.config.notes import data_notes
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.data import BadImageError, attended, look
+from lsc_engine.data.imagefiles import BadImageError
+from lsc_engine.data.listing import BadFilesError
+from lsc_engine.data.opening import look
+from lsc_engine.data.stream import attended
 from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.lock import LostRunError, TakenError

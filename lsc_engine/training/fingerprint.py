@@ -11,7 +11,7 @@ import torch
 
 from lsc_engine.common.safe_io import UnreadableError, read_json
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.data import ImageSource
+from lsc_engine.data.source import ImageSource
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.layout import SOURCE
 from lsc_engine.runs.settings import FORK_CHANGES, PLACE, differences, parse, settings_of

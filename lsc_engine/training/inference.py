@@ -20,16 +20,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from lsc_engine.common.safe_io import whole_file
-from lsc_engine.config.datasets import IMAGE_FILES, locate
-from lsc_engine.config.folders import SUFFIXES, link_to_nothing
-from lsc_engine.config.listing import ImageFiles, list_files
 from lsc_engine.config.schema import Data
-from lsc_engine.data import ImageSource, normalise, open_source
+from lsc_engine.data.class_folders import SUFFIXES, link_to_nothing
+from lsc_engine.data.class_names import match
+from lsc_engine.data.dataset import data_set
 from lsc_engine.data.imagefiles import decode
+from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import by_name
+from lsc_engine.data.opening import open_source
+from lsc_engine.data.source import ImageSource, normalise
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.runs.folder.classes import listed, match
+from lsc_engine.runs.folder.classes import listed
 from lsc_engine.training.trained_run import TrainedRun
 from lsc_engine.userpaths import absent
 
@@ -138,7 +140,8 @@ def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
 def open_labelled_images(trained: TrainedRun, selection: DataSelection, data_dir: Path | None) -> LabelledImages:
     """The images of a data set. UsageError if there are none."""
     own, data = trained.config.data, selection.data_of(trained)
-    root = locate(data.dataset, data_dir, data.path) if data.dataset in IMAGE_FILES else None
+    chosen = data_set(data.dataset)
+    root = chosen.locate(data_dir, data.path) if chosen.image_files else None
     if root is not None:
         return _image_files(trained, selection, data, root)
     source, notes = open_images(trained, selection, data_dir)

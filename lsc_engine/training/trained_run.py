@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.common.safe_io import UnreadableError
-from lsc_engine.config import datasets as known_datasets
-from lsc_engine.config.datasets import facts_of
 from lsc_engine.config.derived import latent_dim
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import CrossEntropy, RunConfig
-from lsc_engine.data import ImageSource, eval_batches
+from lsc_engine.data.dataset import data_set, facts_of
+from lsc_engine.data.evaluation import eval_batches
 from lsc_engine.data.named import by_name
+from lsc_engine.data.source import ImageSource
 from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.build import build_head
@@ -120,10 +120,11 @@ def _names(run: Run, config: RunConfig, classes: int, data_dir: Path | None) -> 
         return (), f"{run.id}: {CLASSES} names {len(names):,} classes, the checkpoint has {classes:,}: it is not used"
     # A run of a version that kept no names: those of its data set.
     data = config.data
-    if (fixed := facts_of(data.dataset).class_names) or data.dataset not in ("imagenet", "folder"):
+    chosen = data_set(data.dataset)
+    if (fixed := chosen.facts.class_names) or not chosen.image_files:
         return fixed[:classes], None
     try:
-        there = known_datasets.class_names(data.dataset, data_dir, data.path)
+        there = chosen.class_names(data_dir, data.path)
     except OSError:
         there = ()
     where, old = data.path or data.dataset, f"{run.id} is of a version that kept no names of classes"

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from lsc_engine import userpaths
-from lsc_engine.config.datasets import data_folder, locate, missing_sentence
 from lsc_engine.config.defaults import user_path as in_presets
+from lsc_engine.data.dataset import data_folder, data_set
 from lsc_engine.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -124,9 +124,9 @@ def test_paths_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         in_presets("~/x")
     with pytest.raises(UsageError, match=r"^there is no home folder; set \$LSC_DATA$"):
         data_folder()
-    assert locate("cinic10") is None
-    assert locate("digits") is not None
-    assert "set $LSC_DATA" in missing_sentence("cinic10")
+    assert data_set("cinic10").locate() is None
+    assert data_set("digits").locate() is not None
+    assert "set $LSC_DATA" in data_set("cinic10").missing()
     monkeypatch.setenv("LSC_DATA", str(tmp_path))
     assert data_folder() == tmp_path
 

@@ -15,8 +15,8 @@ PLUGIN = """
 import torch
 from torch import nn
 
-from lsc_engine.config.datasets import Facts
-from lsc_engine.data import TensorSource
+from lsc_engine.data.dataset import Facts
+from lsc_engine.data.source import TensorSource
 from lsc_engine.plugins import register
 from lsc_engine.vectors import system
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.config.catalogue import fields
-from lsc_engine.config.datasets import DATASETS, count, locate, missing_sentence
 from lsc_engine.config.derived import derive
 from lsc_engine.config.durations import Duration
 from lsc_engine.config.summary import summary
+from lsc_engine.data.dataset import built_in_data_sets, data_set
 from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
@@ -63,7 +63,7 @@ def test_minutes_are_seconds() -> None:
     ],
 )
 def test_counts(dataset: str, labels: str, classes: int | None, images: int, val: int) -> None:
-    counts = count(dataset, labels, classes)
+    counts = data_set(dataset).count(labels, classes)
     assert (counts.images, counts.val_images, counts.exact) == (images, val, True)
 
 
@@ -74,7 +74,7 @@ def test_digits_split_is_every_sixth_image() -> None:
     for k in (3, 10):
         train = sum(1 for i, y in enumerate(target) if i % 6 and y < k)
         val = sum(1 for i, y in enumerate(target) if not i % 6 and y < k)
-        counts = count("digits", "class", k)
+        counts = data_set("digits").count("class", k)
         assert (counts.images, counts.val_images) == (train, val)
 
 
@@ -120,22 +120,22 @@ def test_missing_folder_is_a_sentence(tmp_path: Path) -> None:
 def test_data_is_looked_for_where_it_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "imagenet" / "train" / "n01440764").mkdir(parents=True)
     monkeypatch.setenv("LSC_DATA", str(tmp_path))
-    assert locate("imagenet") == tmp_path / "imagenet"
-    assert locate("imagenet", tmp_path / "elsewhere") is None
-    assert locate("imagenet", None, tmp_path / "imagenet") == tmp_path / "imagenet"
-    assert locate("cifar10") is None
+    assert data_set("imagenet").locate() == tmp_path / "imagenet"
+    assert data_set("imagenet").locate(tmp_path / "elsewhere") is None
+    assert data_set("imagenet").locate(None, tmp_path / "imagenet") == tmp_path / "imagenet"
+    assert data_set("cifar10").locate() is None
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").touch()
-    assert locate("cifar10") == tmp_path / "cifar-10-batches-py"
-    assert locate("digits") is not None
-    assert locate("spectrum") is not None
+    assert data_set("cifar10").locate() == tmp_path / "cifar-10-batches-py"
+    assert data_set("digits").locate() is not None
+    assert data_set("spectrum").locate() is not None
 
 
-@pytest.mark.parametrize("name", [n for n, f in DATASETS.items() if f.how and n != "folder"])
+@pytest.mark.parametrize("name", [n for n, each in built_in_data_sets().items() if each.facts.how and n != "folder"])
 def test_missing_sentences_say_where_and_how(name: str, tmp_path: Path) -> None:
-    sentence = missing_sentence(name, tmp_path)
+    sentence = data_set(name).missing(tmp_path)
     assert str(tmp_path) in sentence
-    assert DATASETS[name].how in sentence
+    assert data_set(name).facts.how in sentence
 
 
 def numbers(folder: Path, **sections: Table) -> object:

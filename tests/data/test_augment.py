@@ -8,8 +8,11 @@ import pytest
 import torch
 from torchvision.transforms import InterpolationMode, autoaugment
 
-from lsc_engine.data import Batches, hashing, normalise, open_source
+from lsc_engine.data import hashing
 from lsc_engine.data.augment import ACTING, LAYERS, OPERATIONS, Draws, draw, light1, operate
+from lsc_engine.data.batches import Batches
+from lsc_engine.data.opening import open_source
+from lsc_engine.data.source import normalise
 
 
 def sample_images(channels: int) -> torch.Tensor:

@@ -17,9 +17,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsc_engine.data import Batches, ImageSource, WorkerLostError, eval_batches, fixed_subset, normalise, open_source
 from lsc_engine.data import batches as batches_module
-from lsc_engine.data.source import StreamedSource
+from lsc_engine.data.batches import Batches
+from lsc_engine.data.evaluation import eval_batches, fixed_subset
+from lsc_engine.data.opening import open_source
+from lsc_engine.data.source import ImageSource, StreamedSource, normalise
+from lsc_engine.data.stream import WorkerLostError
 from lsc_engine.errors import LscError, UsageError
 from tests.waiting import wait_until
 
@@ -180,7 +183,9 @@ import os, signal, sys, torch
 torch.set_num_threads(1)
 from dataclasses import dataclass
 from pathlib import Path
-from lsc_engine.data import Batches, source as s, open_source
+from lsc_engine.data.batches import Batches
+from lsc_engine.data.opening import open_source
+from lsc_engine.data import source as s
 s.device_memory = lambda _: 0
 @dataclass
 class D:

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsc_engine.data import eval_batches
+from lsc_engine.data.class_names import labels_of, match
+from lsc_engine.data.evaluation import eval_batches
 from lsc_engine.data.named import by_name
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
-from lsc_engine.runs.folder.classes import changed_classes, labels_of, match, read_classes, write_classes
+from lsc_engine.runs.folder.classes import changed_classes, read_classes, write_classes
 
 CPU = torch.device("cpu")
 # Image i is grey i and has the label LABELS[i].

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from lsc_engine.config.listing import list_files
-from lsc_engine.data import open_source
 from lsc_engine.data.imagefiles import FileReader
+from lsc_engine.data.listing import list_files
+from lsc_engine.data.opening import open_source
 from lsc_engine.data.pack import Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import StreamedSource, TensorSource
 from lsc_engine.errors import LscError
@@ -57,7 +57,7 @@ def test_packed_images_and_labels(root: Path, tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lsc_engine.config import listing
+from lsc_engine.data import listing
 from lsc_engine.data import imagefiles, pack, stream
 class Mortal(imagefiles.FileReader):
     def read_usable(self, index):
@@ -159,7 +159,7 @@ def test_a_damaged_record_of_the_files_makes_the_copy_anew(
 _WITHOUT_RIGHTS = """
 import sys
 from pathlib import Path
-from lsc_engine.config import listing
+from lsc_engine.data import listing
 from lsc_engine.data import imagefiles, pack
 files = listing.list_files("imagenet", Path(sys.argv[1]), "train", unique=False, count=None)
 try:

@@ -18,10 +18,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lsc_engine.config.datasets import locate
-from lsc_engine.data import Batches, cifar10, fashion_mnist, open_source
-from lsc_engine.data.folders import open_folder
+from lsc_engine.data.batches import Batches
+from lsc_engine.data.dataset import data_set
+from lsc_engine.data.datasets import cifar10, fashion_mnist
+from lsc_engine.data.datasets.image_folders import ImageNet
 from lsc_engine.data.imagefiles import decode
+from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import StreamedSource, TensorSource, normalise, resized
 from lsc_engine.errors import LscError, UsageError
 
@@ -106,7 +108,7 @@ def test_normalise_ends_at_plus_and_minus_one() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- fashion-mnist
-@pytest.mark.skipif(locate("fashion-mnist") is None, reason="Fashion-MNIST is not on this machine")
+@pytest.mark.skipif(data_set("fashion-mnist").locate() is None, reason="Fashion-MNIST is not on this machine")
 def test_real_fashion_mnist(settings: Any) -> None:
     train = open_source(settings("fashion-mnist"), split="train")
     val = open_source(settings("fashion-mnist"), split="val")
@@ -153,7 +155,7 @@ def test_download_without_a_network_is_a_sentence(tmp_path: Path, monkeypatch: p
     # Port 9 of the own machine: refused at once, as without a network.
     monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(LscError, match="dataset-fashion-mnist"):
-        fashion_mnist.download(tmp_path, lambda _: None)
+        fashion_mnist.FashionMnist().download(tmp_path, lambda _: None)
 
 
 # ---------------------------------------------------------------------------------------------------------- cifar10
@@ -340,12 +342,9 @@ def test_missing_data_says_what_to_put_where_and_creates_nothing(
     assert not absent.exists()
 
 
-def test_image_size_is_required_for_imagenet(tmp_path: Path) -> None:
+def test_image_size_is_required_for_imagenet(tmp_path: Path, settings: Any) -> None:
     with pytest.raises(UsageError, match=r"data\.image_size"):
-        open_folder(
-            "imagenet", "train", unique=False, count=None, size=None, data_dir=tmp_path, path=None,
-            device=torch.device("cpu"), say=lambda _: None,
-        )  # fmt: skip
+        ImageNet().open(settings("imagenet"), "train", tmp_path, torch.device("cpu"), lambda _: None)
 
 
 def test_misspelt_names_are_told(settings: Any) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from lsc_engine.data import Batches, open_source
+from lsc_engine.data.batches import Batches
+from lsc_engine.data.opening import open_source
 from lsc_engine.data.spectrum import images
 
 
@@ -93,7 +94,9 @@ _PEAK = """
 import resource, sys, torch
 torch.set_num_threads(1)
 from dataclasses import dataclass
-from lsc_engine.data import Batches, fixed_subset, eval_batches, open_source
+from lsc_engine.data.batches import Batches
+from lsc_engine.data.evaluation import eval_batches, fixed_subset
+from lsc_engine.data.opening import open_source
 @dataclass
 class D:
     skip_bad = None

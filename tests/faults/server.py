@@ -89,7 +89,8 @@ if __name__ == "__main__":
         *sys.argv[1:],
     ):
         importlib.import_module(name)
-    from lsc_engine.data import augment, digits
+    from lsc_engine.data import augment
+    from lsc_engine.data.datasets import digits
 
     torch.set_num_threads(1)
     digits.load("train", unique=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsc_engine.config.load import check_text
 from lsc_engine.config.schema import Model
-from lsc_engine.data import Batch
+from lsc_engine.data.batches import Batch
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.models.build import build_model
 from lsc_engine.training.evaluator import evaluate

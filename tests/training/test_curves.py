@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from lsc_engine.config.datasets import locate
 from lsc_engine.config.load import shipped_presets
+from lsc_engine.data.dataset import data_set
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.settings import differences, parse, settings_of
@@ -121,7 +121,7 @@ def test_the_curve_is_the_stored_one(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", MINIS)
 def test_the_curves_of_a_small_preset_are_the_stored_ones(tmp_path: Path, name: str) -> None:
     plan = plan_study(name, name="t", sets=(*SHORT_MINI, *SHORT_TOO.get(name, ())), seeds=(0,))
-    if plan.runs[0].config.data.dataset == "fashion-mnist" and locate("fashion-mnist") is None:
+    if plan.runs[0].config.data.dataset == "fashion-mnist" and data_set("fashion-mnist").locate() is None:
         pytest.skip("Fashion-MNIST is not on this machine")
     alone = [run for run in plan.runs if not run.needs]
     for run in alone[:1] + alone[1:][-1:]:

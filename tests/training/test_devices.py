@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from torch.utils import backend_registration
 
-from lsc_engine.config.datasets import locate
+from lsc_engine.data.dataset import data_set
 
 ROOT = Path(__file__).resolve().parents[2]
 # Every head, target, augmentation and way of beginning; the runs that others need stand before them.
@@ -38,7 +38,7 @@ LONG = ("heads", "data", "stages")
 )
 @pytest.mark.parametrize("part", [pytest.param(p, marks=pytest.mark.slow) if p in LONG else p for p in RUNS])
 def test_training_is_the_same_on_another_device_and_never_waits_for_it(tmp_path: Path, part: str) -> None:
-    if part == "fixed layers" and locate("fashion-mnist") is None:
+    if part == "fixed layers" and data_set("fashion-mnist").locate() is None:
         pytest.skip("Fashion-MNIST is not on this machine")
     done = subprocess.run(
         [sys.executable, "tests/training/rehearsal.py", tmp_path, *RUNS[part]],

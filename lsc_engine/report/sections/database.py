@@ -17,7 +17,9 @@ from torch import Tensor
 
 from lsc_engine.common.formatting import grouped, size
 from lsc_engine.config.reporting import Claim
-from lsc_engine.data import ImageSource, eval_batches, fixed_subset, open_source
+from lsc_engine.data.evaluation import eval_batches, fixed_subset
+from lsc_engine.data.opening import open_source
+from lsc_engine.data.source import ImageSource
 from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import md, table
 from lsc_engine.report.page import Page

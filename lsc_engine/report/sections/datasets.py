@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lsc_engine.common.formatting import NOTHING, grouped
-from lsc_engine.config.datasets import DATASETS, count, facts_of, locate, missing_sentence
 from lsc_engine.config.reporting import DatasetsReport
+from lsc_engine.data.dataset import DataSet, data_set
 from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import bullets, md, table
 from lsc_engine.report.page import Page
@@ -24,30 +24,33 @@ def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: P
     """What is found of each data set, and how to get the others."""
     rows = []
     for name in report.names:
-        facts = facts_of(name)
-        found = name == "spectrum" or locate(name, data_dir) is not None
+        chosen = data_set(name)
+        facts = chosen.facts
+        found = chosen.locate(data_dir) is not None
         if not found:
-            page.missing.append(_without_home(missing_sentence(name, data_dir)))
+            page.missing.append(_without_home(chosen.missing(data_dir)))
+        here = "made here" if chosen.made_from_index else "found" if found else "not here"
         rows.append([
-            md(DATASETS[name].title), "made here" if name == "spectrum" else "found" if found else "not here",
-            *_counts(name, data_dir, found), grouped(facts.classes) if facts.classes else "any",
+            md(facts.title), here, *_counts(chosen, data_dir, found),
+            grouped(facts.classes) if facts.classes else "any",
             f"{facts.size} px" if facts.size else "as they are", md(printed.get(name, NOTHING)),
         ])  # fmt: skip
-    how = [f"{md(DATASETS[name].title)}: {md(facts_of(name).how)}" for name in report.names if facts_of(name).how]
+    every = [data_set(name).facts for name in report.names]
+    how = [f"{md(facts.title)}: {md(facts.how)}" for facts in every if facts.how]
     page.add("Images", table(_HEAD, rows, "llrrrrr"), _NOTE)
     page.add("How to get them", bullets(how))
     page.tables.append(("data sets", [dict(zip(_HEAD, row, strict=True)) for row in rows]))
 
 
-def _counts(name: str, data_dir: Path | None, found: bool) -> list[str]:
+def _counts(chosen: DataSet, data_dir: Path | None, found: bool) -> list[str]:
     """Training and validation images in words."""
-    if name == "spectrum":
+    if chosen.made_from_index:
         return ["any", "any"]
     try:
-        counts = count(name, "class", None, data_dir=data_dir)
+        counts = chosen.count("class", None, data_dir=data_dir)
     except LscError:
         return [NOTHING, NOTHING]
-    about = "" if counts.exact and (found or DATASETS[name].images is not None) else "about "
+    about = "" if counts.exact and (found or chosen.facts.images is not None) else "about "
     return [f"{about}{grouped(counts.images)}", grouped(counts.val_images) if counts.val_images else NOTHING]
 
 

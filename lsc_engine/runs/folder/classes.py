@@ -2,19 +2,17 @@
 
     classes.json    {"names": ["ant", "bee", …]}    of data sets whose classes have names; not with unique labels
 
-Classes of other data are matched with them by name, never by place. Names are compared in one Unicode form, NFC: the
-same word typed on macOS and on Linux may differ in its bytes.
+Classes of other data are matched with them by name (`lsc_engine/data/class_names.py`).
 """
 
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
+from lsc_engine.data.class_names import same_form, without
 from lsc_engine.runs.folder.layout import CLASSES
 
 _MAX_BYTES = 256 << 20
@@ -40,27 +38,10 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _normalized(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def labels_of(names: Iterable[str], own: Sequence[str]) -> list[int]:
-    """For each of `names` its label among the classes `own`, or -1.
-
-    The same bytes match first; then the same word, if only one class has it.
-    """
-    exact = {name: label for label, name in enumerate(own)}
-    words: dict[str, int] = {}
-    for label, name in enumerate(own):
-        word = _normalized(name)
-        words[word] = -1 if word in words else label
-    return [exact.get(name, words.get(_normalized(name), -1)) for name in names]
-
-
 def changed_classes(before: Sequence[str], now: Sequence[str], count: int | None = None) -> str | None:
     """A clause on how the first `count` classes `now` (None: all) differ from those `before`; None if every label has
     the same name."""
-    if [_normalized(name) for name in before] == [_normalized(name) for name in now[:count]]:
+    if [same_form(name) for name in before] == [same_form(name) for name in now[:count]]:
         return None
     added, gone = without(now, before), without(before, now)
     clauses = [f"new: {listed(added)}"] if added else []
@@ -76,26 +57,7 @@ def other_classes(folder: Path, where: Path | str, changed: str) -> str:
     )
 
 
-def without(names: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Those of `names` that are not among `others`."""
-    return [name for name, label in zip(names, labels_of(names, others), strict=True) if label < 0]
-
-
 def listed(names: Sequence[str]) -> str:
     """A few of the names, and the number of the others."""
     more = len(names) - _MAX_LISTED
     return ", ".join(names[:_MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-
-
-@dataclass(frozen=True)
-class Match:
-    """How the classes of other data are those of a run. `labels`: for each class there its label in the run, or -1;
-    `only_there`: names of classes that the run does not have."""
-
-    labels: tuple[int, ...]
-    only_there: tuple[str, ...]
-
-
-def match(there: Sequence[str], own: Sequence[str]) -> Match:
-    """The classes `there` by the names of the classes `own`."""
-    return Match(tuple(labels_of(there, own)), tuple(without(there, own)))

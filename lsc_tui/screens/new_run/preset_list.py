@@ -15,9 +15,9 @@ from typing import Any
 from lsc_engine.common.formatting import clock
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.toml import read_toml
-from lsc_engine.config.datasets import DATASETS, locate
 from lsc_engine.config.expand import raw_variants
 from lsc_engine.config.load import PresetInfo, own_folder
+from lsc_engine.data.dataset import built_in_data_sets
 from lsc_engine.errors import UsageError
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import Report, made_words
@@ -119,11 +119,11 @@ def find_data(infos: Iterable[PresetInfo], data_dir: str) -> dict[str, bool | No
     """Whether each data set is at hand; None where only the preset knows its folder. May be slow on a network disk."""
     out: dict[str, bool | None] = {}
     for name in {info.dataset for info in infos}:
-        if name not in DATASETS or name == "folder":
+        if name not in built_in_data_sets() or name == "folder":
             out[name] = None
             continue
         try:
-            out[name] = locate(name, data_dir or None) is not None
+            out[name] = built_in_data_sets()[name].locate(data_dir or None) is not None
         except OSError:
             out[name] = False
     return out
@@ -409,9 +409,9 @@ def _data_words(known: PresetList, info: PresetInfo) -> str:
         return f"{clean(info.dataset)}: the form says where it is" if info.dataset else "none"
     if here:
         return f"{info.dataset}: here"
-    from lsc_engine.config.datasets import missing_sentence
+    from lsc_engine.data.dataset import data_set
 
-    return clean(missing_sentence(info.dataset).partition(": ")[2]) + "; or choose spectrum"
+    return clean(data_set(info.dataset).missing().partition(": ")[2]) + "; or choose spectrum"
 
 
 def _report_before(known: PresetList, info: PresetInfo) -> str:

@@ -10,36 +10,28 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from lsc_engine.data.class_names import same_form
 from lsc_engine.errors import UsageError
+
+T = TypeVar("T")
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
 TEST = ("test", "testing")
 # Folders of operating systems, network storage and tools; compared in lower case.
-FOREIGN = frozenset(
-    {
-        "__macosx",
-        "lost+found",
-        "@eadir",
-        "@recycle",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "recycler",
-        "system volume information",
-        "found.000",
-        "__pycache__",
-    }
+_FOREIGN = (
+    "__macosx|lost+found|@eadir|@recycle|#recycle|#snapshot|$recycle.bin|recycler|system volume information|found.000|"
+    "__pycache__"
 )
+FOREIGN = frozenset(_FOREIGN.split("|"))
 # In CINIC-10, the images that came from CIFAR-10.
 _FROM_CIFAR = "cifar10-"
 _SHOWN = 8
@@ -136,24 +128,29 @@ def image_names(folder: Path, dataset: str = "folder") -> list[str]:
 def images_in(folders: Iterable[Path], dataset: str = "folder", *, skip_bad: bool = False) -> list[int]:
     """How many images each folder holds, by their names. FolderError, for all folders at once, where some cannot be
     read; 0 for those with `skip_bad`."""
-    faults: list[str] = []
-    counts: list[int] = []
-    for found in _in_threads(partial(_names_or_fault, dataset), folders):
-        counts.append(0 if isinstance(found, str) else len(found))
-        faults += [found] if isinstance(found, str) else []
+    found = list(in_threads(lambda folder: image_names(folder, dataset), folders))
+    faults = [fault for names in found if isinstance(names, FolderError) for fault in names.faults]
     if faults and not skip_bad:
         raise FolderError(*faults)
-    return counts
+    return [0 if isinstance(names, FolderError) else len(names) for names in found]
+
+
+def in_threads(work: Callable[[Path], T], folders: Iterable[Path]) -> Iterator[T | FolderError]:
+    """`work(folder)` of each folder in order, or the FolderError that it raised."""
+
+    def attempt(folder: Path) -> T | FolderError:
+        try:
+            return work(folder)
+        except FolderError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(attempt, folders)
 
 
 def has_loose_images(root: Path) -> bool:
     """Whether images lie beside the class folders of the training split: with unique labels they count too."""
     return bool(image_names(read_layout("folder", root, skip_bad=True).base))
-
-
-def class_name(folder: str) -> str:
-    """The name of a class folder as it is compared: in the Unicode form NFC."""
-    return unicodedata.normalize("NFC", folder)
 
 
 def layout_notes(dataset: str, root: Path, *, unique: bool, skip_bad: bool = False) -> list[str]:
@@ -236,29 +233,10 @@ def _entries(folder: Path) -> _Entries:
     return _Entries(tuple(sorted(folders)), tuple(sorted(files)), dict(sorted(blocked.items())))
 
 
-def _entries_or_none(folder: Path) -> _Entries | None:
-    try:
-        return _entries(folder)
-    except FolderError:
-        return None
-
-
 def _is_image(name: str, dataset: str = "folder") -> bool:
     if not name.lower().endswith(SUFFIXES) or name.startswith("."):
         return False
     return dataset != "cinic10" or not name.startswith(_FROM_CIFAR)
-
-
-def _names_or_fault(dataset: str, folder: Path) -> list[str] | str:
-    try:
-        return image_names(folder, dataset)
-    except FolderError as error:
-        return str(error)
-
-
-def _in_threads(work: partial[list[str] | str], folders: Iterable[Path]) -> Iterator[list[str] | str]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(work, folders)
 
 
 def _first(folders: Sequence[str], names: Sequence[str]) -> str | None:
@@ -285,7 +263,7 @@ def _by_name(base: Path, folders: Iterable[str], faults: list[str]) -> dict[str,
     """Class name -> folder, sorted by name. Adds a sentence to `faults` where two folders have one name."""
     found: dict[str, Path] = {}
     for folder in folders:
-        name = class_name(folder)
+        name = same_form(folder)
         if _left_out(folder):
             continue
         if name in found:
@@ -320,16 +298,16 @@ def _of_classes(dataset: str, base: Path, classes: dict[str, Path], what: str) -
     empty: list[str] = []
     deep: list[str] = []
     others: Counter[str] = Counter()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for (name, folder), inside in zip(classes.items(), pool.map(_entries_or_none, classes.values()), strict=True):
-            if inside is None:
-                continue  # reported with the folders that cannot be read
-            images = any(_is_image(file, dataset) for file in inside.files)
-            below = next((n for n in inside.folders if not _left_out(n) and _has_images(folder / n, dataset)), None)
-            empty += [] if images else [name]
-            deep += [] if below is None else [f"{name}/{below}"]
-            passed = [f for f in inside.files if not f.startswith(".") and not f.lower().endswith(SUFFIXES)]
-            others.update(os.path.splitext(file)[1].lower() or "without suffix" for file in passed)
+    contents = in_threads(_entries, classes.values())
+    for (name, folder), inside in zip(classes.items(), contents, strict=True):
+        if isinstance(inside, FolderError):
+            continue  # reported with the folders that cannot be read
+        images = any(_is_image(file, dataset) for file in inside.files)
+        below = next((n for n in inside.folders if not _left_out(n) and _has_images(folder / n, dataset)), None)
+        empty += [] if images else [name]
+        deep += [] if below is None else [f"{name}/{below}"]
+        passed = [f for f in inside.files if not f.startswith(".") and not f.lower().endswith(SUFFIXES)]
+        others.update(os.path.splitext(file)[1].lower() or "without suffix" for file in passed)
     notes = []
     if empty:
         notes.append(f"{base}: {len(empty)} of {len(classes)} classes have no {what}: {listed(empty)}")

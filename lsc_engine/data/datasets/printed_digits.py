@@ -8,13 +8,16 @@ condensed and expanded, the validation images as wide as the font has them.
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lsc_engine.config.datasets import locate
-from lsc_engine.data.arrays import Arrays
+from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place
 from lsc_engine.errors import LscError
+from lsc_engine.registry import DATASETS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _DEJAVU = [
     f"DejaVu{family}{style}"
@@ -28,22 +31,49 @@ WIDTHS = {"train": (0.8, 1.25), "val": (1.0,)}
 _DRAWN, _BITMAP, _BLOCK = 96, 32, 4
 
 
-def load(split: str, *, unique: bool) -> Arrays | None:
-    """uint8 [N, 1, 8, 8]; 420 images train, 210 validate, none with unique labels. LscError where a font is missing."""
-    if unique and split == "val":
-        return None
-    folder = locate("printed-digits")
-    pixels, labels = [], []
-    for width in WIDTHS[split]:
-        for font in FONTS:
-            for digit in range(10):
-                pixels.append(_image(Path(folder or ".") / f"{font}.ttf", str(digit), width))
-                labels.append(digit)
-    return Arrays(np.stack(pixels)[:, None], np.array(labels, dtype=np.int64), 10)
+@DATASETS.register("printed-digits")
+class PrintedDigits(DataSet):
+    """Comes with matplotlib."""
+
+    position = 70
+    built_in = True
+    facts = Facts(
+        "printed-digits",
+        "digits in 21 fonts that come with matplotlib",
+        images=420,
+        val_images=210,
+        classes=10,
+        size=8,
+        channels=1,
+        resident=True,
+        class_names=tuple("0123456789"),
+    )
+
+    def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
+        """The fonts of matplotlib."""
+        spec = importlib.util.find_spec("matplotlib")
+        return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
+
+    def obtain(self, data_dir: Path | None, path: str | None, report: object) -> Path:
+        return self.locate() or Path()
+
+    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
+        """uint8 [N, 1, 8, 8]; 420 images train, 210 validate. LscError where a font is missing."""
+        import numpy as np
+
+        found = [
+            (_image((folder or Path()) / f"{font}.ttf", str(digit), width), digit)
+            for width in WIDTHS[split]
+            for font in FONTS
+            for digit in range(10)
+        ]
+        pixels, labels = zip(*found, strict=True)
+        return Arrays(np.stack(pixels)[:, None], np.array(labels, dtype=np.int64), 10)
 
 
 def _image(font: Path, text: str, width: float) -> np.ndarray:
     """uint8 [8, 8]: the counts 0 to 16 spread over 0 to 255."""
+    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
     try:

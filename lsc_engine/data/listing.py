@@ -8,37 +8,38 @@ DATA/packed/NAME-SPLIT.looked.json    which of the listed files cannot be read, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from lsc_engine.config.folders import (
+from lsc_engine.data.class_folders import (
     FolderError,
-    class_name,
     deeper,
     file_fault,
     has_loose_images,
     image_names,
+    in_threads,
     link_to_nothing,
     read_layout,
     unreadable,
 )
+from lsc_engine.data.class_names import same_form
+from lsc_engine.data.dataset import Place, data_folder
 from lsc_engine.errors import LscError, UsageError
 
 Look = Literal["names", "files", "rights"]
 # Bad images named in one message, with their paths.
 SHOWN = 20
-_THREADS = 8
 _FOLDERS_AT_ONCE = 64
 
 
@@ -92,7 +93,7 @@ class ImageFiles:
         another place, whose names may be in another Unicode form."""
         count = len(self) if count is None else count
         names = self.names[: int(self.ends[count - 1]) if count else 0]
-        names = names if names.isascii() else class_name(os.fsdecode(names)).encode(errors="replace")
+        names = names if names.isascii() else same_form(os.fsdecode(names)).encode(errors="replace")
         return _sha256(names, self.labels[:count], self.sizes[:count])
 
     @cached_property
@@ -139,7 +140,7 @@ def list_files(
 
     Images beside the class folders come first with unique labels. `look`: at names alone, which lists also what cannot
     be an image, without sizes and times; at every file; or at its rights too. UsageError for a validation class that
-    training does not have, or for no images at all; FolderError as `config.folders.read_layout`.
+    training does not have, or for no images at all; FolderError as `read_layout`.
     """
     layout = read_layout(dataset, root, skip_bad=skip_bad)
     names = list(layout.classes)
@@ -168,14 +169,82 @@ def no_images(base: Path) -> str:
     return f"no images in {base}; it needs one folder of images per class{where}"
 
 
-def stored_split(split: str, root: Path | None, *, unique: bool) -> str:
-    """The name under which a split is packed: with unique labels images beside the class folders count too."""
-    return "unique" if unique and root is not None and has_loose_images(root) else split
+@dataclass(frozen=True)
+class Split:
+    """The image files of one split, "train" or "val", of the data set in `root`, and what is known of them.
 
+    `unique`: whether each image is a class of its own; `count`: how many classes or images (unique) are used.
+    """
 
-def record_path(data_dir: Path, dataset: str, split: str, root: Path | None = None) -> Path:
-    """Where it is kept which images of a split cannot be read."""
-    return data_dir / "packed" / f"{data_name(dataset, root)}-{split}.looked.json"
+    dataset: str
+    root: Path | None
+    name: str
+    unique: bool
+    data_dir: Place = None
+    count: int | None = None
+
+    @cached_property
+    def stored(self) -> str:
+        """The name under which it is packed: with unique labels images beside the class folders count too."""
+        return "unique" if self.unique and self.root is not None and has_loose_images(self.root) else self.name
+
+    @property
+    def record(self) -> Path:
+        """Where it is kept which images cannot be read."""
+        name = data_name(self.dataset, self.root)
+        return data_folder(self.data_dir) / "packed" / f"{name}-{self.stored}.looked.json"
+
+    def files(self, *, count: int | None = None, skip_bad: bool = False, look: Look = "files") -> ImageFiles | None:
+        """All of its images, or the first `count` (see `list_files`); None without such a split."""
+        assert self.root is not None
+        return list_files(
+            self.dataset, self.root, self.name, unique=self.unique, count=count, skip_bad=skip_bad, look=look
+        )
+
+    def known_bad(self, files: ImageFiles) -> tuple[BadFile, ...] | None:
+        """The images of `files` that cannot be read, as found when all of them were decoded; None where that was not
+        done, or files were changed since."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            if record["listing"] != files.listing:
+                return None
+            found = [(int(number), str(why)) for number, why in record["bad"]]
+            return tuple(bad_file(files, number, why) for number, why in found if 0 <= number < len(files))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def keep_bad(self, files: ImageFiles, bad: Sequence[BadFile]) -> None:
+        """Keep which images of `files` cannot be read. On a disk that cannot be written they are looked at again the
+        next time."""
+        if self.known_bad(files) == tuple(bad):
+            return
+        names = [os.fsencode(entry.path).decode("utf-8", "backslashreplace") for entry in bad]
+        rows = [[entry.number, entry.why] for entry in bad]
+        document = {"listing": files.listing, "images": len(files), "bad": rows, "files": names}
+        fresh = self.record.with_name(f"{self.record.name}.{os.getpid()}.new")
+        with contextlib.suppress(OSError):
+            fresh.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            os.replace(fresh, self.record)
+
+    def bad_in_use(self, files: ImageFiles, found: Iterable[BadFile]) -> list[BadFile]:
+        """Those of the entries left out of `files` and the images `found` to be bad that are used; in order."""
+        return bad_among([*files.bad, *found], unique=self.unique, count=self.count)
+
+    def report(self, files: ImageFiles, bad: Sequence[BadFile]) -> str:
+        """One message on the `bad` images of `files`."""
+        return report(bad, len(files) + len(files.bad), self.record)
+
+    def usable(self) -> tuple[int, bool, int] | None:
+        """Images in use that can be read, whether that is known of all of them, and how many classes are named."""
+        files = self.files(skip_bad=True)
+        if files is None:
+            return None
+        bad = self.known_bad(files)
+        if self.unique or self.count is None:
+            return len(files) - len(bad or ()), bad is not None, len(files.classes)
+        inside = int((files.labels < self.count).sum()) - len(bad_among(bad or (), unique=False, count=self.count))
+        return inside, bad is not None, min(self.count, len(files.classes))
 
 
 def data_name(dataset: str, root: Path | None) -> str:
@@ -183,30 +252,6 @@ def data_name(dataset: str, root: Path | None) -> str:
     if dataset != "folder":
         return dataset
     return f"{dataset}-" + hashlib.sha256(os.fsencode(str((root or Path()).resolve()))).hexdigest()[:8]
-
-
-def read_record(path: Path, files: ImageFiles) -> tuple[BadFile, ...] | None:
-    """The images of `files` that cannot be read, as found when all of them were decoded; None where that was not done,
-    or files were changed since."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["listing"] != files.listing:
-            return None
-        found = [(int(number), str(why)) for number, why in record["bad"]]
-        return tuple(bad_file(files, number, why) for number, why in found if 0 <= number < len(files))
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def write_record(path: Path, files: ImageFiles, bad: Sequence[BadFile]) -> None:
-    """Keep which images of `files` cannot be read. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = [os.fsencode(entry.path).decode("utf-8", "backslashreplace") for entry in bad]
-    rows = [[entry.number, entry.why] for entry in bad]
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    document = {"listing": files.listing, "images": len(files), "bad": rows, "files": names}
-    fresh.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
 
 
 def bad_file(files: ImageFiles, number: int, why: str) -> BadFile:
@@ -236,6 +281,10 @@ def _check_validation(root: Path, val: Path, known: Sequence[str], found: Sequen
         )
 
 
+class _DiskError(FolderError):
+    """A disk that fails, which must not leave images out."""
+
+
 @dataclass(frozen=True)
 class _Folder:
     """The images of one folder and the entries that cannot be images: (place among the images, path, why)."""
@@ -260,22 +309,23 @@ def _collect(
     stamps: list[np.ndarray] = []
     bad: list[BadFile] = []
     faults: list[str] = []
-    inside = partial(_look, dataset, base, look)
     waiting = iter(groups)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        # A listing with a limit stops at the last image needed: a million files on a network disk take minutes.
-        while (limit is None or len(ends) < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
-            for (label, folder), found in zip(some, pool.map(inside, [name for _, name in some]), strict=True):
-                if isinstance(found, str):
-                    faults.append(found)
-                    bad.append(BadFile(str(base / folder), "is a class folder that cannot be read", label, len(ends)))
-                    continue
-                bad += [BadFile(path, why, label, len(ends) + at) for at, path, why in found.bad]
-                for file in found.names:
-                    names += os.fsencode(os.path.join(folder, file))
-                    ends.append(len(names))
-                labels.append(np.full(len(found.names), label, dtype=np.int32))
-                stamps.append(found.stamps)
+    # A listing with a limit stops at the last image needed: a million files on a network disk take minutes.
+    while (limit is None or len(ends) < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
+        contents = in_threads(lambda folder: _look(dataset, look, folder), [base / folder for _, folder in some])
+        for (label, folder), found in zip(some, contents, strict=True):
+            if isinstance(found, _DiskError):
+                raise found
+            if isinstance(found, FolderError):
+                faults += found.faults
+                bad.append(BadFile(str(base / folder), "is a class folder that cannot be read", label, len(ends)))
+                continue
+            bad += [BadFile(path, why, label, len(ends) + at) for at, path, why in found.bad]
+            for file in found.names:
+                names += os.fsencode(os.path.join(folder, file))
+                ends.append(len(names))
+            labels.append(np.full(len(found.names), label, dtype=np.int32))
+            stamps.append(found.stamps)
     if faults and not skip_bad:
         raise FolderError(*faults)
     sizes, times, changed = np.concatenate([*stamps, np.zeros((0, 3), dtype=np.int64)]).T
@@ -286,20 +336,16 @@ def _collect(
     return files if limit is None or limit >= len(files) else files.first(limit)
 
 
-def _look(dataset: str, base: Path, look: Look, folder: str) -> _Folder | str:
-    """The images of a folder; a sentence where the folder itself cannot be read."""
-    where = str(base / folder) if folder else str(base)
-    try:
-        names = image_names(Path(where), dataset)
-    except FolderError as error:
-        return str(error)
+def _look(dataset: str, look: Look, folder: Path) -> _Folder:
+    """The images of a folder. FolderError where the folder itself, or the disk, cannot be read."""
+    names = image_names(folder, dataset)
     if look == "names":
         return _Folder(names, np.zeros((len(names), 3), dtype=np.int64), [])
     good: list[str] = []
     stamps: list[tuple[int, int, int]] = []
     bad: list[tuple[int, str, str]] = []
     for name in names:
-        path = f"{where}/{name}"
+        path = f"{folder}/{name}"
         why: str | None
         try:
             entry = os.stat(path)
@@ -317,14 +363,14 @@ def _look(dataset: str, base: Path, look: Look, folder: str) -> _Folder | str:
 
 
 def _stat_fault(path: str, error: OSError) -> str:
-    """Why a file cannot be looked at, as a clause. FolderError where the disk, not the file, is the reason."""
+    """Why a file cannot be looked at, as a clause. _DiskError where the disk, not the file, is the reason."""
     if error.errno == errno.ENOENT:
         return link_to_nothing(path)
     if error.errno == errno.ELOOP:
         return "is a link that leads to itself"
     if error.errno in (errno.EACCES, errno.EPERM):
         return "cannot be read: Permission denied"
-    raise FolderError(unreadable(Path(path), error)) from None
+    raise _DiskError(unreadable(Path(path), error)) from None
 
 
 def _sha256(*parts: bytes | np.ndarray) -> str:

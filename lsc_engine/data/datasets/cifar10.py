@@ -10,12 +10,16 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lsc_engine.data.arrays import Arrays
+from lsc_engine.data.dataset import Arrays, DataSet, Facts
 from lsc_engine.errors import LscError
+from lsc_engine.registry import DATASETS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 _ALLOWED = {
     ("numpy", "dtype"),
@@ -33,8 +37,36 @@ def checksums() -> dict[str, str]:
     return dict(CIFAR10.train_list + CIFAR10.test_list)
 
 
+@DATASETS.register("cifar10")
+class Cifar10(DataSet):
+    """Put there by the user."""
+
+    position = 30
+    facts = Facts(
+        "cifar10",
+        "CIFAR-10",
+        images=50_000,
+        val_images=10_000,
+        classes=10,
+        size=32,
+        channels=3,
+        resident=True,
+        places=tuple(
+            (place, "data_batch_1") for place in ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10")
+        ),
+        how="unpack cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html there, "
+        "so that cifar-10-batches-py/data_batch_1 lies in it",
+        class_names=CLASSES,
+    )
+
+    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
+        return load(split, folder or Path())
+
+
 def load(split: str, folder: Path, *, sums: dict[str, str] | None = None) -> Arrays:
     """One split from the batch files in `folder`. LscError for a file that is missing, altered or not plain data."""
+    import numpy as np
+
     sums = checksums() if sums is None else sums
     names = sorted(name for name in sums if name.startswith("test" if split == "val" else "data"))
     batches = [_batch(folder / name, sums[name]) for name in names]
@@ -61,6 +93,8 @@ def _batch(path: Path, md5: str) -> tuple[np.ndarray, np.ndarray]:
 
 def plain_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """The bytes of a batch file -> uint8 [N, 3, 32, 32] and int64 [N]. LscError for anything but plain data."""
+    import numpy as np
+
     try:
         batch = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a hostile or torn pickle may raise anything

@@ -1,0 +1,124 @@
+"""Fashion-MNIST: 60 000 + 10 000 images, 28×28, one channel (Xiao et al., arXiv:1708.07747), from its IDX files.
+
+The four gzipped (or unpacked) files are looked for in the data folder and where Debian's dataset-fashion-mnist puts
+them; else they are downloaded into the data folder from the addresses, and checked with the MD5 sums, of torchvision.
+"""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsc_engine.data.dataset import Arrays, DataSet, Facts, Report, data_folder
+from lsc_engine.errors import LscError
+from lsc_engine.registry import DATASETS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "val": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+_MARK = FILES["train"][0]
+_PLACES = ("fashion-mnist", "FashionMNIST/raw", "fashion-mnist/FashionMNIST/raw")
+_SECONDS_WITHOUT_NEWS = 20.0
+
+
+@DATASETS.register("fashion-mnist")
+class FashionMnist(DataSet):
+    """Downloaded on first use."""
+
+    position = 20
+    facts = Facts(
+        "fashion-mnist",
+        "Fashion-MNIST",
+        images=60_000,
+        val_images=10_000,
+        classes=10,
+        size=28,
+        channels=1,
+        resident=True,
+        places=tuple((place, _MARK) for place in _PLACES),
+        system_places=(("/usr/share/datasets/fashion-mnist", _MARK),),
+        how="it is downloaded on first use; without a network install Debian's package dataset-fashion-mnist, "
+        f"or put the four files {_MARK}.gz … there (github.com/zalandoresearch/fashion-mnist)",
+        class_names=(
+            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
+        ),
+    )  # fmt: skip
+
+    def obtain(self, data_dir: Path | None, path: str | None, report: Report) -> Path | None:
+        if path is None and self.locate(data_dir) is None:
+            return self.download(data_dir, report)
+        return super().obtain(data_dir, path, report)
+
+    def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
+        return load(split, folder or Path())
+
+    def download(self, data_dir: Path | None, report: Report) -> Path:
+        """Fetch the four files into the data folder; where they are. LscError where the network is not there."""
+        from torchvision.datasets import FashionMNIST
+        from torchvision.datasets.utils import download_url
+
+        folder = data_folder(data_dir) / "fashion-mnist"
+        report(f"downloading Fashion-MNIST (30 MB) into {folder}")
+        failures: list[str] = []
+        waited = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(_SECONDS_WITHOUT_NEWS)
+        try:
+            for name, md5 in FashionMNIST.resources:
+                for mirror in FashionMNIST.mirrors:
+                    try:
+                        download_url(f"{mirror}{name}", root=str(folder), filename=name, md5=md5)
+                        break
+                    except (OSError, RuntimeError) as error:
+                        failures.append(f"{mirror}{name}: {error}")
+                else:
+                    raise LscError(
+                        f"Fashion-MNIST could not be downloaded ({failures[-1]}). Install Debian's package "
+                        f"dataset-fashion-mnist, or put the four files *-ubyte.gz into {folder}"
+                    )
+        finally:
+            socket.setdefaulttimeout(waited)
+        found = self.locate(data_dir)
+        if found is None:
+            raise LscError(f"{folder} does not hold Fashion-MNIST after the download")
+        return found
+
+
+def load(split: str, folder: Path) -> Arrays:
+    """One split from the IDX files in `folder`. LscError names a file that is missing or damaged."""
+    import numpy as np
+
+    images_name, labels_name = FILES[split]
+    pixels = read_idx(folder / images_name)
+    labels = read_idx(folder / labels_name)
+    if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
+        raise LscError(f"{folder / images_name}: {pixels.shape} images do not go with {labels.shape} labels")
+    if labels.size and int(labels.max()) > 9:
+        raise LscError(f"{folder / labels_name}: label {int(labels.max())} is not one of the ten classes")
+    return Arrays(pixels[:, None], labels.astype(np.int64), 10)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An IDX file of unsigned bytes, `path` or `path`.gz: magic 0, 0, 8, rank; big-endian sizes; the data."""
+    packed = path.with_name(f"{path.name}.gz")
+    where = packed if packed.exists() else path
+    import numpy as np
+
+    try:
+        content = gzip.decompress(where.read_bytes()) if where == packed else where.read_bytes()
+    except FileNotFoundError:
+        raise LscError(f"{packed} is missing; the data set needs all four files") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise LscError(f"{where} cannot be read: {error}") from None
+    rank = content[3] if len(content) >= 4 else 0
+    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
+    start = 4 + 4 * rank
+    if content[:3] != b"\x00\x00\x08" or not 1 <= rank <= 4 or len(content) != start + int(np.prod(shape)):
+        raise LscError(f"{where} is not a whole IDX file; delete it and get it again")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

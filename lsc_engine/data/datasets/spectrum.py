@@ -1,0 +1,57 @@
+"""The data set `spectrum`: procedural colour images, see `lsc_engine/data/spectrum.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lsc_engine.data.dataset import Counts, DataSet, DataSettings, Facts, Place, Report
+from lsc_engine.errors import UsageError
+from lsc_engine.registry import DATASETS
+from lsc_engine.userpaths import user_path
+
+if TYPE_CHECKING:
+    import torch
+
+    from lsc_engine.data.source import ImageSource
+
+TRAIN_PER_CLASS, VAL_PER_CLASS = 100, 20
+_SIZE = 32
+
+
+@DATASETS.register("spectrum")
+class Spectrum(DataSet):
+    """As many images as are asked for."""
+
+    position = 80
+    built_in = True
+    made_from_index = True
+    other_classes = True
+    facts = Facts("spectrum", "procedural 1/f^a colour images", None, None, None, _SIZE, 3, resident=True)
+
+    def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
+        """No folder is needed; the one that is named."""
+        return Path() if path is None else user_path(path)
+
+    def count(
+        self, labels: str, classes: int | None, *, data_dir: Place = None, path: Place = None, skip_bad: bool = False
+    ) -> Counts:
+        if labels == "unique":
+            return Counts(classes, classes, 0)
+        return Counts((classes or 0) * TRAIN_PER_CLASS or None, classes, (classes or 0) * VAL_PER_CLASS)
+
+    def available(self, labels: str, *, path: Place = None, skip_bad: bool = False) -> int | None:
+        return None
+
+    def open(
+        self, data: DataSettings, split: str, data_dir: Path | None, device: torch.device, report: Report
+    ) -> ImageSource | None:
+        from lsc_engine.data.spectrum import SpectrumSource
+
+        if data.classes is None:
+            raise UsageError("data.classes: spectrum has any number of images; say how many classes")
+        unique = data.labels == "unique"
+        if unique and split == "val":
+            return None
+        size = data.image_size or _SIZE
+        return SpectrumSource(classes=data.classes, unique=unique, split=split, size=size, device=device)
