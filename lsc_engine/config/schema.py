@@ -476,6 +476,10 @@ class RunConfig(Settings):
 
     def to_toml(self) -> str:
         """The run's preset.toml: complete, resolved, and itself a preset without variants."""
+        return tomli_w.dumps(self.to_table())
+
+    def to_table(self) -> Table:
+        """The content of `to_toml`."""
         whole = self.model_dump(mode="json", exclude_none=True)
         for key in ("source", "claim", "provenance"):
             if not whole[key]:
@@ -486,7 +490,7 @@ class RunConfig(Settings):
         words: Table = {
             key: whole.pop(key) for key in ("title", "source", "claim", "seed", "start_from") if key in whole
         }
-        return tomli_w.dumps({**words, "run": identity, **whole})
+        return {**words, "run": identity, **whole}
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[tuple[str, Any, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,11 +23,6 @@ FORK_CHANGES = (
     "target.teacher_weight", "target.temperature",
 )  # fmt: skip
 FORK_KEEPS = ("optimizer.name",)
-
-
-def parse(text: str) -> dict[str, Any]:
-    """The tables of a preset that this program wrote."""
-    return tomllib.loads(text)
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from lsc_engine.runs.folder.status import Status, read_status
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import moved_from
 from lsc_engine.runs.read.studies import STUDIES, Study
-from lsc_engine.runs.settings import PLACE, differences, parse, settings_of
+from lsc_engine.runs.settings import PLACE, differences, settings_of
 from lsc_engine.studies.plan import RunPlan, StudyPlan, TunePlan
 
 _SHOWN_DIFFERENCES = 8
@@ -115,7 +115,7 @@ def _problem(run: RunPlan, folder: Path, study: str, root: Path) -> str | None:
         if not folder.is_dir() or any(folder.iterdir()):
             return f"{folder} exists, is not empty and is not a run: move it away, or give another --name"
         return None
-    planned = settings_of(parse(run.config.to_toml()))
+    planned = settings_of(run.config.to_table())
     for seed in _seeds(folder):
         try:
             # Whether the images at another place are the same is checked when they are opened.

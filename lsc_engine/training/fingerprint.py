@@ -14,7 +14,7 @@ from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.source import ImageSource
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.layout import SOURCE
-from lsc_engine.runs.settings import FORK_CHANGES, PLACE, differences, parse, settings_of
+from lsc_engine.runs.settings import FORK_CHANGES, PLACE, differences, settings_of
 from lsc_engine.training import checkpointing
 from lsc_engine.vectors.bijection import Bijection
 
@@ -28,7 +28,7 @@ IMAGE_KEYS = ("data", "files", "labels", "means", "colours")
 def fingerprint(config: RunConfig, head: Head, source: ImageSource) -> dict[str, Any]:
     """Plain values that identify what is trained on what, without the place of the data and what is kept for viewers;
     `state.pt` and source.json hold them."""
-    settings = settings_of(parse(config.to_toml()))
+    settings = settings_of(config.to_table())
     for key in (PLACE, "eval.embeddings"):
         settings.pop(key, None)
     return {"settings": settings, "seed": config.seed, "head": head.record(), **image_fingerprint(source)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ class Settings:
         """A preset."""
         fields = {"method": self.method, "loss": self.loss, "dim": self.dim, "lr": self.lr, "extra": self.extra}
         return TOML.format(**fields) + f"[study]\nseed = {self.seed}\n"
+
+    def to_table(self) -> dict[str, object]:
+        """The same as tables."""
+        return tomllib.loads(self.to_toml())
 
 
 MakeRun = Callable[..., Path]

@@ -19,7 +19,7 @@ from lsc_engine.config.load import shipped_presets
 from lsc_engine.data.dataset import data_set
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import open_run
-from lsc_engine.runs.settings import differences, parse, settings_of
+from lsc_engine.runs.settings import differences, settings_of
 from lsc_engine.studies.plan import RunPlan, plan_study
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
@@ -102,7 +102,7 @@ def trained(root: Path, plan: RunPlan) -> tuple[dict[str, list[float]], dict[str
     run = open_run(folder)
     names = ("train/loss", "train/accuracy", "train/loss_eval", "val/loss")
     series = {name: run.history(name)[1].tolist() for name in names if name in run.metric_names()}
-    return series, json.loads(json.dumps(settings_of(parse(config.to_toml()))))
+    return series, json.loads(json.dumps(settings_of(config.to_table())))
 
 
 @pytest.mark.parametrize("name", [*(f"demo-{variant}" for variant in DEMO), *OWN])
