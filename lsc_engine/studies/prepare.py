@@ -152,18 +152,24 @@ def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple
     Of processes that begin one study at once each finds what the others have made: UsageError, with the difference,
     if their settings differ.
     """
+    wanted = plan.tune or plan
     with _one_at_a_time(root):
-        plan_actions(plan.tune or plan, root)
+        runs = plan_actions(wanted, root)
         write_study(root, plan.study, joined_text(plan, root))
-        return create_study(plan.tune or plan, root, source)
+        return _create(runs, wanted, root, source)
 
 
 def create_study(plan: StudyPlan | TunePlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
-    """`plan_actions`, then create the folders of the new runs in state `queued`. `source` goes into source.json.
+    """Create the folders of the new runs in state `queued`; UsageError as by `plan_actions`. `source` goes into
+    source.json."""
+    return _create(plan_actions(plan, root), plan, root, source)
 
-    Folders that another process creates at the same moment are used as they are; UsageError if their settings differ.
-    """
-    runs = plan_actions(plan, root)
+
+def _create(
+    runs: tuple[StudyRun, ...], plan: StudyPlan | TunePlan, root: Path, source: Mapping[str, Any]
+) -> tuple[StudyRun, ...]:
+    """Folders that another process creates at the same moment are used as they are; UsageError if their settings
+    differ."""
     raced = False
     for run in runs:
         if run.action == "new":
