@@ -10,11 +10,11 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.safe_io import replace_file
 from lsc_engine.userpaths import home
 
 MAX_SIZE = 1 << 20
@@ -55,16 +55,6 @@ class UiState:
             return
         self._values.update(values)
         with contextlib.suppress(OSError):
-            self._write(json.dumps(self._values, ensure_ascii=False, indent=1))
-
-    def _write(self, text: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".view-", dir=self.path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(text)
-            os.replace(name, self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self._values, ensure_ascii=False, indent=1)
+            replace_file(self.path, text.encode("utf-8", "surrogateescape"), durable=False)

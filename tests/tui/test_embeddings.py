@@ -88,12 +88,12 @@ async def test_the_page_stays_when_the_first_embeddings_come(embedded: Path) -> 
         await settle(app, pilot)
         view = screen.watched
         assert view is not None
-        page = screen.page(view)
+        page = screen.shown(view)
         assert page == (("speed/images_per_second",), ("lr",))
         write_snapshot(folder, sphere(40))
         await pause_until(pilot, lambda: screen.pages(view)[1] == ())
         assert screen.pages(view)[1] == ()
-        assert screen.page(view) == page
+        assert screen.shown(view) == page
         assert not screen.showing_embeddings
         await pilot.press("m", "m")
         assert screen.showing_embeddings
