@@ -9,17 +9,17 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from typing import Any
 
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import name_fault, suggested_name
-from lsc_engine.common.settings import Table, lookup, merge, nested
+from lsc_engine.common.settings import Table, lookup, merge, nested, without
 from lsc_engine.config.defaults import resolve
-from lsc_engine.config.overlay import overlay, switched_off
 from lsc_engine.config.preset import TOP_KEYS, Preset, PresetHeader, Variant, read_header
 from lsc_engine.config.references import references
-from lsc_engine.config.schema import SECTIONS, Settings, Ssl
+from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, extra_of, settings_fields
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
 from lsc_engine.errors import UsageError, did_you_mean
@@ -233,6 +233,49 @@ def _referring(variant: Table, suffix: str) -> Table:
         if reference.variant is not None:
             result = merge(result, nested(reference.key, f"{reference.value}{suffix}"))
     return result
+
+
+def overlay(base: Table, top: Table) -> Table:
+    """`base` with `top` laid over it, table by table. Settings that hang on one that changes are left behind: a variant
+    with cross-entropy in a preset of vectors has no system."""
+    for key, dependents in _resets().items():
+        new, old = lookup(top, key), lookup(base, key)
+        if new is None or old is None or new == old:
+            continue
+        for dependent in dependents:
+            base = without(base, dependent)
+        if key == "target.method" and new in ("ce", "ssl") and lookup(base, "model.dim") == "min":
+            base = without(base, "model.dim")
+    return merge(base, top)
+
+
+@cache
+def _resets() -> dict[str, list[str]]:
+    """Dotted key -> the settings that a change of it leaves behind."""
+    resets: dict[str, list[str]] = {f"{section}.{tag}": [] for section, tag in TAGS.items()}
+    for key, info in settings_fields():
+        section, name = key.split(".")
+        if section in TAGS and not all(name in model.model_fields for model in SECTIONS[section]):
+            resets[f"{section}.{TAGS[section]}"].append(key)
+        if by := extra_of(info).get("reset_by"):
+            resets.setdefault(by, []).append(key)
+    return resets
+
+
+@cache
+def _can_be_off() -> tuple[str, ...]:
+    return tuple(key for key, info in settings_fields() if extra_of(info).get("off"))
+
+
+def switched_off(table: Table) -> Table:
+    """`table` without the settings that are "none" in it, which is how a variant switches one of the preset's off."""
+    for key in _can_be_off():
+        if lookup(table, key) == "none":
+            table = without(table, key)
+            if key == "model.etf_layers":
+                for dependent in ("etf_frame", "etf_threshold", "etf_patience"):
+                    table = without(table, f"model.{dependent}")
+    return table
 
 
 # --- variants ---------------------------------------------------------------------------------------------------------
