@@ -1,8 +1,8 @@
 """From an embedding to the label of its nearest centre, exact over the classes in use.
 
-Equal norms make the nearest centre the one of largest cosine (arXiv:2604.00779). The structure of a system answers
-over all its vectors in O(n). Where only some of them are classes, a row that lands on an unused vector goes on in
-falling cosine until a used one is met, or is compared with the used classes (scan.py), whichever is predicted cheaper.
+Equal norms make the nearest centre the one of largest cosine (arXiv:2604.00779). By its structure a system finds the
+nearest of all its vectors in O(n). If only some of them are classes, the search for a row that lands on an unused
+vector continues in order of falling cosine, or among the used classes (scan.py), whichever is predicted to be cheaper.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from lsc_engine.heads.scan import Scan
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.order import Order
 
-# Distances held at once: 4 MB.
+# Distances in memory at once: 4 MB.
 SCORES_AT_ONCE = 2**20
-# Neighbours tried in falling cosine, each time these many times as many, before the scan takes over.
+# Neighbours tried in order of falling cosine, `MORE` times as many each time, before the scan.
 MOST_NEIGHBOURS, FIRST_NEIGHBOURS, MORE = 1024, 16, 4
-# Where nearly all vectors are in use these few suffice, but for one row in a hundred.
+# If nearly all vectors are in use, these few suffice except for one row in a hundred.
 FEW_NEIGHBOURS, NEARLY_ALL = 4, 0.01
-# Nanoseconds on one core: the structure's answer for a row and that for each of the n, a neighbour in falling cosine, a
-# class in a scan that is made ready first, one of its coordinates for one row, and that among the first classes.
+# Nanoseconds on one core: `nearest` for a row, and for each of its n numbers; a neighbour in falling cosine; a class in
+# the preparation of a scan; one coordinate of a class for one row, in a scan and in a scan of few classes.
 NEAREST, NEAREST_EACH, NEIGHBOUR, CLASS, COORDINATE, FIRST_COORDINATE = 1500.0, 15.0, 1500.0, 200.0, 0.2, 0.8
 
 
@@ -53,28 +53,28 @@ def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor
 
 
 def _few_classes(scan: Scan) -> bool:
-    """Is comparing with every class cheaper than the structure's answer, which may be of no class?"""
+    """Whether comparing with every class is cheaper than `nearest`, which may find a vector without a class."""
     system = scan.system
     return scan.classes * system.support * FIRST_COORDINATE < NEAREST + NEAREST_EACH * system.n
 
 
 def _worth_trying(rows: int, tried: int, wanted: int, scan: Scan, device: torch.device) -> bool:
-    """Do `wanted` neighbours of each row cost less than the part of the scan they are expected to spare?
+    """Whether `wanted` neighbours of each row cost less than the part of the scan that they are expected to save.
 
-    If classes lie at random among the vectors, a row that `tried` neighbours have not served finds one among the next
-    with the chance 1 - (1 - share)^(wanted - tried).
+    If classes lie at random among the vectors, a row without a class among `tried` neighbours finds one among the next
+    with probability 1 - (1 - share)^(wanted - tried).
     """
     if wanted > MOST_NEIGHBOURS:
         return False
     share = scan.classes / scan.system.count
     met = 1.0 if share >= 1 else 1 - (1 - share) ** (wanted - tried)
-    # What the scan costs whatever the rows is spared only where all of them are served.
+    # The cost of a scan that does not depend on the rows is saved only if all of them find a class.
     fixed = _scan_cost(scan, 0, device)
     return rows * wanted * NEIGHBOUR < fixed * met**rows + (_scan_cost(scan, rows, device) - fixed) * met
 
 
 def _scan_cost(scan: Scan, rows: int, device: torch.device) -> float:
-    """Nanoseconds for so many rows."""
+    """Nanoseconds for `rows` embeddings."""
     return scan.classes * ((0.0 if scan.ready(device) else CLASS) + COORDINATE * scan.system.support * rows)
 
 

@@ -1,9 +1,9 @@
-"""The label of largest cosine by comparing an embedding with every class in use: exact whatever the order of classes.
+"""The label of largest cosine by comparing an embedding with every class in use: exact for any order of classes.
 
 A vector has k coordinates that are not 0, so its inner product with B embeddings is the sum of k rows of the lifted
-embeddings [m, B], each times one of the few weights that the system has. The rows times every weight stand ready, and a
-class is k row numbers, four bytes each. They are kept up to `KEPT_BYTES`, and made anew for every call beyond that:
-memory is bounded whatever the number of classes.
+embeddings [m, B], each times one of the few weights that the system has. The rows times every weight are computed
+first, and a class is k row numbers, four bytes each. They are kept up to `KEPT_BYTES`, and computed at every call
+beyond that: memory is bounded for any number of classes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.order import Order
 
-# Classes whose coordinates are made at once, and scores held at once: 1 MB, what a core's cache holds.
+# Classes whose coordinates are computed at once, and scores in memory at once: 1 MB, the size of a core's cache.
 CLASSES_AT_ONCE = 2**16
 SCORES_AT_ONCE = 2**18
-# Row numbers that are kept: of four million classes with four coordinates.
+# Row numbers to keep: those of four million classes with four coordinates.
 KEPT_BYTES = 2**26
-# Classes among which the place of a maximum is looked for; finding it costs far more than the maximum.
+# Classes among which the position of a maximum is searched; that costs far more than the maximum.
 GROUP = 64
-# With this share of the coordinates not 0, or more weights than these, a matrix product with dense rows is quicker.
+# With this share of coordinates that are not 0, or with more weights, a matrix product of dense rows is faster.
 DENSE_SHARE, MOST_WEIGHTS = 1 / 4, 32
 
 
@@ -36,11 +36,11 @@ class Scan:
         self._dense = system.support >= DENSE_SHARE * system.n
         self._keeps = 4 * system.support * classes <= KEPT_BYTES
         self._kept: dict[torch.device, list[Tensor]] = {}
-        # The weights that vectors have, in the order in which they were met.
+        # The weights of vectors, in the order in which they were found.
         self._weights = torch.empty(0)
 
     def ready(self, device: torch.device) -> bool:
-        """Are the row numbers of all classes at hand?"""
+        """Whether the row numbers of all classes are kept on `device`."""
         return device in self._kept
 
     @torch.no_grad()
@@ -60,8 +60,8 @@ class Scan:
         return labels
 
     def _blocks(self, z: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Classes in turn, with what they are compared with: row numbers int32 [M, k] and the rows [number, B] that
-        they name, or vectors [M, n] and embeddings [n, B]."""
+        """All classes in blocks: row numbers int32 [M, k] and the rows [number, B] they refer to, or vectors [M, n] and
+        embeddings [n, B]."""
         lifted = self.system.lift(z).T.contiguous()
         rows, kept = lifted[:0], self._kept.get(z.device)
         blocks: list[Tensor] = []
@@ -70,7 +70,7 @@ class Scan:
                 yield numbers, z.T
                 continue
             if len(rows) != len(self._weights) * len(lifted):
-                # Flat and back: rows of a single embedding must lie one number apart for the quick path of the sums.
+                # Flat and back: the fast path of the sums needs rows of a single embedding to be contiguous.
                 rows = (self._weights.to(z.device).view(-1, 1, 1) * lifted).flatten().view(-1, len(z))
             if self._keeps and kept is None:
                 blocks.append(numbers)
@@ -79,7 +79,7 @@ class Scan:
             self._kept[z.device] = blocks
 
     def _row_numbers(self, device: torch.device, width: int) -> Iterator[Tensor]:
-        """int32 [M, k] of the classes in turn; vectors [M, n] where these are quicker."""
+        """int32 [M, k] of all classes in blocks; vectors [M, n] if these are faster."""
         for start in range(0, self.classes, CLASSES_AT_ONCE):
             stop = min(start + CLASSES_AT_ONCE, self.classes)
             index = self.order.index(torch.arange(start, stop, device=device))
@@ -93,7 +93,7 @@ class Scan:
             yield self.system.vectors(index)
 
     def _places(self, weights: Tensor) -> Tensor:
-        """Where in `_weights` each weight is; those not met before are added."""
+        """The position of each weight in `_weights`; new ones are appended."""
         if weights.stride(0) == 0:
             weights = weights[:1]
         known, place = self._weights.to(weights.device).sort()
@@ -109,13 +109,8 @@ class Scan:
         return self._places(weights)
 
 
-def scan(z: Tensor, system: VectorSystem, order: Order, classes: int) -> Tensor:
-    """Labels [B] int64 of embeddings [B, n] by comparing each with every class in use."""
-    return Scan(system, order, classes)(z)
-
-
 def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None:
-    """Take over what `scores` [classes, B], of the labels from `start` on, has better than `best` [B]."""
+    """Update `best` [B] and `labels` [B] by `scores` [classes, B] of the labels from `start` on."""
     if scores.is_cuda:
         value, at = scores.max(0)
         better = value > best
@@ -128,7 +123,7 @@ def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None
         # Group g holds the classes g, g + count, g + 2 count, ...: maxima of long rows are the quick ones.
         groups = scores[:whole].view(GROUP, count, -1)
         highest = groups.amax(0)
-        # After some chunks few rows find a better one.
+        # After some blocks few rows find a better one.
         rows = (highest.amax(0) > best).nonzero().squeeze(1)
         if rows.numel():
             group = highest.index_select(1, rows).argmax(0)

@@ -30,8 +30,8 @@ def within_loss(kind: str, residuals: Tensor, sigma: float) -> Tensor:
 
 
 def target_sigma(n: int, *, max_cosine: float, length: float, cluster_radius: float) -> float:
-    """The sigma whose typical distance from the centre, sigma sqrt(n), is the cluster radius, where there is one, else
-    half the distance from a centre of `length` to where its class surely ends (half the smallest angle)."""
+    """The sigma whose typical distance from the centre, sigma sqrt(n), is the cluster radius or, without one, half the
+    distance from a centre of `length` within which the label is guaranteed (half the smallest angle)."""
     if cluster_radius > 0:
         return cluster_radius / math.sqrt(n)
     smallest = math.acos(max(-1.0, min(1.0, max_cosine)))

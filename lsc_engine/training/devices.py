@@ -94,7 +94,7 @@ class GpuNeighbours:
         import pynvml
 
         try:
-            # By number, not by id: a container may know its own process by another one.
+            # Counted, not compared by id: in a container the own process may have another one.
             found = len(pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
         except Exception:  # NVML raises its own classes, made at run time
             return False

@@ -47,7 +47,7 @@ class EmbeddingRecorder:
         fits = self.flat or (has_centres and (setting == "on" or head.classes <= AUTO_CLASSES))
         self.on = setting != "off" and fits
         self.positions: list[int] = []
-        self.shown_classes = torch.arange(min(head.classes, MOST_CLASSES))
+        self._classes = torch.arange(min(head.classes, MOST_CLASSES))
         if self.on:
             self._choose(source, index)
         self.begin()
@@ -65,8 +65,8 @@ class EmbeddingRecorder:
             chosen.setdefault(label)
             if len(chosen) == MOST_CLASSES:
                 break
-        self.shown_classes = torch.tensor(sorted(chosen))
-        self.positions = mixed[torch.isin(labels, self.shown_classes)][:MOST_POINTS].sort().values.tolist()
+        self._classes = torch.tensor(sorted(chosen))
+        self.positions = mixed[torch.isin(labels, self._classes)][:MOST_POINTS].sort().values.tolist()
 
     def begin(self) -> None:
         """Start an evaluation, or start it again."""
@@ -114,14 +114,14 @@ class EmbeddingRecorder:
             drop_after(self.folder, step)
 
     def _points(self, z: Tensor, labels: Tensor, predicted: Tensor, step: int, epoch: float) -> Snapshot:
-        shown = self.shown_classes
-        centres = self.head.centres(shown.to(z.device))
+        classes = self._classes
+        centres = self.head.centres(classes.to(z.device))
         if centres is None:
-            shown, centres = shown[:0], z[:0]
+            classes, centres = classes[:0], z[:0]
         return Points(
             step=step, epoch=epoch, classes=self.head.classes, min_angle=self.head.min_angle,
             free_length=self.head.directional, radius=self.head.free_radius, z=_floats(z), label=labels.cpu().numpy(),
-            predicted=predicted.cpu().numpy(), centre_label=shown.numpy(), centre=_floats(centres),
+            predicted=predicted.cpu().numpy(), centre_label=classes.numpy(), centre=_floats(centres),
         )  # fmt: skip
 
     def _angles(self, z: Tensor, labels: Tensor, step: int, epoch: float) -> Snapshot:

@@ -1,6 +1,6 @@
 """`python -m lsc_engine.training.run_worker FOLDER`: one queued run of a study in a process of its own.
 
-The scheduler in study.py starts one per GPU; the run folder is all that is handed over.
+studies/runner.py starts one per GPU and passes the run folder only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--like", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--plugin", type=Path, action="append", default=[])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     open_streams()
     serve_libraries()
     with Signals() as signals:
@@ -34,19 +34,19 @@ def main() -> int:
         from lsc_engine.training.devices import pick_device
         from lsc_engine.training.execute import EXIT_CODES, execute
 
-        load_plugins(given.plugin)
-        config = load_run_config(given.folder / "preset.toml")
-        if given.data_path is not None:
+        load_plugins(arguments.plugin)
+        config = load_run_config(arguments.folder / "preset.toml")
+        if arguments.data_path is not None:
             config = config.model_copy(
-                update={"data": config.data.model_copy(update={"path": given.data_path or None})}
+                update={"data": config.data.model_copy(update={"path": arguments.data_path or None})}
             )
         state = execute(
-            given.folder,
+            arguments.folder,
             config,
-            like=given.like,
-            runs_dir=given.runs_dir,
-            device=pick_device(given.device),
-            data_dir=given.data_dir,
+            like=arguments.like,
+            runs_dir=arguments.runs_dir,
+            device=pick_device(arguments.device),
+            data_dir=arguments.data_dir,
             signals=signals,
             echo=False,
         )

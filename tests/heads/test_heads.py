@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.heads.scan import Scan, scan
+from lsc_engine.heads.scan import Scan
 from lsc_engine.registry import LOSSES
 from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
@@ -87,7 +87,7 @@ def test_labels_are_exact_however_many_vectors_are_unused(share: float) -> None:
     z = embeddings(500, 16, seed=2)
     scores = torch.nn.functional.normalize(z) @ centres(head).T
     assert torch.equal(head.predict(z), scores.argmax(1))
-    assert torch.equal(scan(z, made, head.order, classes), scores.argmax(1))
+    assert torch.equal(Scan(made, head.order, classes)(z), scores.argmax(1))
 
 
 @pytest.mark.parametrize(("name", "n", "classes"), [("V21", 130, 3000), ("V22", 150, 70_000), ("A-helmert", 80, 500)])
@@ -97,12 +97,12 @@ def test_a_scan_of_few_classes_among_many_vectors_is_exact(name: str, n: int, cl
     head = lsc(name, n, classes)
     z = embeddings(rows, n, seed=rows)
     scores = torch.nn.functional.normalize(z) @ centres(head).T
-    for labels in (head.predict(z), scan(z, head.system, head.order, classes)):
+    for labels in (head.predict(z), Scan(head.system, head.order, classes)(z)):
         torch.testing.assert_close(
             scores.gather(1, labels[:, None]).squeeze(1), scores.max(1).values, atol=1e-6, rtol=0
         )
         assert int((labels != scores.argmax(1)).sum()) <= 1
-    assert scan(z[:0], head.system, head.order, classes).shape == (0,)
+    assert Scan(head.system, head.order, classes)(z[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize(("name", "n", "classes"), [("V22", 60, 3000), ("A-interp", 30, 4000), ("V21pm", 40, 900)])
