@@ -124,6 +124,8 @@ class Trainer:
         self._seconds_before = 0.0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._loss_count = 0
+        # Step and training seconds of the last log line.
+        self._logged = (0, 0.0)
         # The newest value of every metric of train.until.
         self._until = dict.fromkeys(config.train.until or {}, math.nan)
         self._displayed: dict[str, float] = {}
@@ -141,7 +143,7 @@ class Trainer:
         self._resume()
         self.model.train()
         batches = resilient_batches(self)
-        logged_step, logged_seconds = self.step, self.clock.seconds
+        self._logged = self.step, self.clock.seconds
         writer.status(state="running", step=self.step)
         if self.evaluator.pending:
             self._evaluate()
@@ -172,39 +174,17 @@ class Trainer:
                 # Compiling and first-touch costs belong to the first step of an attempt: not training time.
                 self.clock.restart()
                 self.batches.waiting(1.0)
-                logged_step, logged_seconds = self.step, self.clock.seconds
+                self._logged = self.step, self.clock.seconds
 
             # ------------------------------------------------------------------------------- Log, evaluate, save
             if is_time(self.step, self.run.derived.log_every, self.total_steps):
-                seconds, steps = self.clock.seconds, self.step - logged_step
-                values = {"train/loss": self._mean_loss(), "lr": rate}
-                if steps > 0 and seconds > logged_seconds:
-                    elapsed = seconds - logged_seconds
-                    values["speed/images_per_second"] = steps * self.config.train.batch_size / elapsed
-                    values |= self.batches.waiting(elapsed)
-                logged_step, logged_seconds = self.step, seconds
-                writer.metrics(self.step, self.epoch, seconds, values)
-                if not math.isfinite(values["train/loss"]):
-                    last_good = self.checkpointer.last_good()
-                    raise DivergedError(f"the loss is {values['train/loss']} at step {self.step}; {last_good}")
-                self._report(values)
+                self._log(rate)
             if self.evaluator.due(self.step, self.total_steps):
                 self._evaluate()
                 if self._levels_reached() and not self.evaluator.pending:
                     self._end_here()
                     writer.message(f"step {self.step} is the last: every level of train.until is reached")
-
-            # ---------------------------------------------------------------------------- Heartbeat and requests
-            writer.heartbeat(self.step, self.run.eta)
-            requests = writer.requests()
-            stopping = signals.stop is not None or "stop" in requests
-            if stopping:
-                writer.status(state="stopping", step=self.step)
-            if stopping or self.step == self.total_steps:
-                self.save_last()
-            elif self.checkpointer.due(self.step) or signals.take_save() or "checkpoint" in requests:
-                self.save()
-            if self.evaluator.pending or (stopping and self.step < self.total_steps):
+            if self._poll_and_save() or self.evaluator.pending:
                 return Outcome("stopped", signals.stop, self.step)
 
         if self.config.eval.class_means:
@@ -281,13 +261,6 @@ class Trainer:
         self._numerics.append({"step": self.step, **sizes, "why": why})
         self.writer.record(numerics=self._numerics)
 
-    def _mean_loss(self) -> float:
-        """The mean loss of the steps since the last call; the one host sync between log steps."""
-        mean = (self.loss_sum / max(1, self._loss_count)).item()
-        self.loss_sum.zero_()
-        self._loss_count = 0
-        return float(mean)
-
     # ------------------------------------------------------------------------------------------ Evaluation and reports
     def _evaluate(self) -> None:
         with self.clock.paused(), self._checkpoint_before_failing():
@@ -303,6 +276,25 @@ class Trainer:
         self.writer.metrics(self.step, self.epoch, self.clock.seconds, values)
         with self.clock.paused():
             self.evaluator.recorder.write(self.writer, self.step, self.epoch)
+        self._report(values)
+
+    def _log(self, rate: float) -> None:
+        """The metrics of the steps since the last log step; their loss is the one host sync. DivergedError if it is not
+        finite."""
+        logged_step, logged_seconds = self._logged
+        seconds, steps = self.clock.seconds, self.step - logged_step
+        loss = (self.loss_sum / max(1, self._loss_count)).item()
+        self.loss_sum.zero_()
+        self._loss_count = 0
+        values = {"train/loss": loss, "lr": rate}
+        if steps > 0 and seconds > logged_seconds:
+            elapsed = seconds - logged_seconds
+            values["speed/images_per_second"] = steps * self.config.train.batch_size / elapsed
+            values |= self.batches.waiting(elapsed)
+        self._logged = self.step, seconds
+        self.writer.metrics(self.step, self.epoch, seconds, values)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} at step {self.step}; {self.checkpointer.last_good()}")
         self._report(values)
 
     def _report(self, values: dict[str, float]) -> None:
@@ -354,6 +346,19 @@ class Trainer:
         except LscError:
             self._save()
             raise
+
+    def _poll_and_save(self) -> bool:
+        """Heartbeat, requests, and a checkpoint if one is due. Whether to stop here, before the last step."""
+        self.writer.heartbeat(self.step, self.run.eta)
+        requests = self.writer.requests()
+        stopping = self.signals.stop is not None or "stop" in requests
+        if stopping:
+            self.writer.status(state="stopping", step=self.step)
+        if stopping or self.step == self.total_steps:
+            self.save_last()
+        elif self.checkpointer.due(self.step) or self.signals.take_save() or "checkpoint" in requests:
+            self.save()
+        return stopping and self.step < self.total_steps
 
     def state_dict(self) -> dict[str, Any]:
         """The training state beside the weights, as tensors and plain values."""
