@@ -50,7 +50,7 @@ ACCURACY_MARGIN, LOSS_MARGIN = 0.02, 0.02
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """One claim with its two verdicts as words; "" where a kind of metric says nothing about it. `source`: whose claim
+    """One claim with its two verdicts as words; "" if a kind of metric does not apply. `source`: whose claim
     it is, "" if unknown."""
 
     text: str
@@ -231,7 +231,7 @@ def _faster_details(verdict: Verdict) -> list[str]:
 
 @dataclass(frozen=True)
 class _Ends:
-    """Final values of two rows compared seed by seed: the differences (None where a side diverged), and whether each
+    """Final values of two rows compared seed by seed: the differences (None if a side diverged), and whether each
     agrees with the claim; `open`: seeds that did not end, or ended at another length."""
 
     differences: Sequence[float | None] = ()

@@ -16,7 +16,7 @@ _QUANTITY = re.compile(r"[~â‰ˆ]?\s*([0-9][0-9., ]*(?:e[+-]?[0-9]+)?)\s*([A-Za-zÂ
 
 
 def quantity(value: object) -> tuple[float, str] | None:
-    """The number and the unit ("" for none) of a cell; None where it is no quantity."""
+    """The number and the unit ("" for none) of a cell; None if it is no quantity."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if not isinstance(value, str):
@@ -31,6 +31,6 @@ def quantity(value: object) -> tuple[float, str] | None:
 
 
 def plain(value: object) -> float | None:
-    """A cell as a number in bytes, seconds or as it is; None where it is none."""
+    """A cell as a number, in bytes or seconds if it has a unit; None if it is no quantity."""
     found = quantity(value)
     return None if found is None else found[0] * UNITS.get(found[1], (1.0, ""))[0]

@@ -22,7 +22,7 @@ _MOST = 200
 
 @dataclass(frozen=True)
 class SavedView:
-    """`runs`: ids; `study`: taken whole instead, where set; `levels` empty: those of the presets."""
+    """`runs`: ids; `study`: all runs of a study as well, if set; `levels` empty: those of the presets."""
 
     name: str
     study: str = ""

@@ -40,7 +40,7 @@ def last_value(run: Run, metric: str) -> float | None:
 
 
 def score(run: Run, purpose: Purpose) -> tuple[float, ...] | None:
-    """What a finished try is ranked by, larger is better; None where it is no candidate."""
+    """What a finished try is ranked by, larger is better; None if it is no candidate."""
     if run.status().state != "finished":
         return None
     last = last_value(run, purpose.metric)
@@ -54,7 +54,7 @@ def score(run: Run, purpose: Purpose) -> tuple[float, ...] | None:
 
 
 def best_of(tries: Sequence[Tried], purpose: Purpose) -> Best | None:
-    """The best try for a purpose; of equal ones that nearest the middle of the grid. None where no try finished."""
+    """The best try for a purpose; of equal ones that nearest the middle of the grid. None if no try finished."""
     scores = {number: found for number, one in enumerate(tries) if (found := score(one.run, purpose)) is not None}
     if not scores:
         return None

@@ -47,7 +47,7 @@ class Scale:
         return Scale(lo - pad * (hi - lo), hi + pad * (hi - lo))
 
     def unit(self, values: Floats) -> Floats:
-        """Where the values lie: 0 at lo, 1 at hi, NaN where there is none (not finite, or no logarithm)."""
+        """Where the values lie: 0 at lo, 1 at hi, NaN for a value without a place (not finite, or no logarithm)."""
         with np.errstate(all="ignore"):
             if self.log:
                 shown = np.log10(np.where(values > 0, values, np.nan))

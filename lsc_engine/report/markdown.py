@@ -48,7 +48,7 @@ def section(title: str, *parts: str) -> str:
 
 
 def bullets(sentences: Iterable[str]) -> str:
-    """A list; empty where there is nothing to list."""
+    """A list; "" if there is nothing to list."""
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 

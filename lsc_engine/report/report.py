@@ -69,7 +69,7 @@ def write_report(study: Study, folder: Path, data_dir: Path | None = None) -> Wr
 
 
 def write_view(root: Path, view: SavedView, folder: Path, data_dir: Path | None = None) -> WrittenReport:
-    """The report of a saved view: its runs, compared and drawn as it says. LscError if it cannot be written."""
+    """The report of a saved view: its runs, compared and drawn with its options. LscError if it cannot be written."""
     data = collect_view(root, view, data_dir)
     figure = view_figure(view, data)
     return _write_trained(data, folder, [figure] if figure is not None else [], Heading(f"View {md(view.name)}"))

@@ -25,7 +25,7 @@ def find_view(name: str, dirs: Iterable[str | Path] | None = None) -> tuple[Path
 
 
 def collect_view(root: Path, view: SavedView, data_dir: Path | None = None) -> StudyData:
-    """The runs of a view, compared as it says; runs that are gone are sentences in `missing`."""
+    """The runs of a view, compared with its options; runs that are gone are sentences in `missing`."""
     known = {run.id: run for run in list_runs([root])}
     runs = [known[name] for name in view.runs if name in known]
     if view.study:
