@@ -174,6 +174,7 @@ def file_word(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
     """Draw a document of curves (see the head of this module) to each of `files`."""
     width = float(document.get("width", 3.3))
@@ -182,32 +183,31 @@ def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
     beside = 0 < named <= _MOST_INSIDE
     columns = 2 if width > 5 else 1
     below = 0.0 if beside or not named else 0.14 * -(-named // columns) + 0.1
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(width, width * 0.68 + below), layout="constrained")
-        for one, label in zip(document["series"], labels, strict=True):
-            colour, style = _line_style(int(one["colour"]))
-            x = _array(one["x"])
-            if "low" in one:
-                axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
-            axes.plot(x, _array(one["y"]), style, color=colour, label=label)
-        for level in document["levels"]:
-            own = level.get("colour")
-            grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
-            axes.axhline(level["y"], color=grey_or_own, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
-        for place in document.get("marks", ()):
-            axes.axvline(place, color="0.4", linewidth=0.6, zorder=0)
-        axes.set_xlabel(_escaped(document["x_label"]))
-        axes.set_ylabel(_escaped(document["y_label"]))
-        if document["log_x"]:
-            axes.set_xscale("log")
-        if document["log_y"]:
-            axes.set_yscale("log")
-        axes.set_xlim(*document.get("x_range", (None, None)))
-        if beside:
-            axes.legend(frameon=False)
-        elif named:
-            figure.legend(frameon=False, loc="outside lower center", ncols=columns)
-        return save(figure, files, document.get("dpi", 300))
+    figure, axes = plt.subplots(figsize=(width, width * 0.68 + below), layout="constrained")
+    for one, label in zip(document["series"], labels, strict=True):
+        colour, style = _line_style(int(one["colour"]))
+        x = _array(one["x"])
+        if "low" in one:
+            axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
+        axes.plot(x, _array(one["y"]), style, color=colour, label=label)
+    for level in document["levels"]:
+        own = level.get("colour")
+        grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
+        axes.axhline(level["y"], color=grey_or_own, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+    for place in document.get("marks", ()):
+        axes.axvline(place, color="0.4", linewidth=0.6, zorder=0)
+    axes.set_xlabel(_escaped(document["x_label"]))
+    axes.set_ylabel(_escaped(document["y_label"]))
+    if document["log_x"]:
+        axes.set_xscale("log")
+    if document["log_y"]:
+        axes.set_yscale("log")
+    axes.set_xlim(*document.get("x_range", (None, None)))
+    if beside:
+        axes.legend(frameon=False)
+    elif named:
+        figure.legend(frameon=False, loc="outside lower center", ncols=columns)
+    return save(figure, files, document.get("dpi", 300))
 
 
 def _array(values: Any) -> np.ndarray:
@@ -226,6 +226,7 @@ def _label(one: Mapping[str, Any]) -> str:
 _VIEW, _FRONT = (24.0, 22.0), (42.0, 25.0)
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_roots(folder: Path) -> list[list[Path]]:
     """A_2 and A_3 as arXiv:2510.04090 draws them in Figures 1 and 2: the files of A2 and of A3."""
     import torch
@@ -240,16 +241,15 @@ def draw_roots(folder: Path) -> list[list[Path]]:
     # The roots themselves: e_i - e_j in three coordinates.
     whole = np.array([np.eye(3)[i] - np.eye(3)[j] for i in range(3) for j in range(3) if i != j])
     dropped, angles = "a coordinate left out", "all angles kept"
-    with plt.rc_context(_STYLE):
-        figure = plt.figure(figsize=(6.6, 2.4), layout="constrained")
-        _space(figure.add_subplot(1, 3, 1, projection="3d"), whole, "roots, 3 coordinates", _FRONT)
-        _plane(figure.add_subplot(1, 3, 2), rows("A", 2), dropped)
-        _plane(figure.add_subplot(1, 3, 3), rows("A-helmert", 2), angles)
-        flat = save(figure, _both(folder, "A2"))
-        figure = plt.figure(figsize=(5.2, 2.7), layout="constrained")
-        _space(figure.add_subplot(1, 2, 1, projection="3d"), rows("A", 3), dropped)
-        _space(figure.add_subplot(1, 2, 2, projection="3d"), rows("A-helmert", 3), angles)
-        return [flat, save(figure, _both(folder, "A3"))]
+    figure = plt.figure(figsize=(6.6, 2.4), layout="constrained")
+    _space(figure.add_subplot(1, 3, 1, projection="3d"), whole, "roots, 3 coordinates", _FRONT)
+    _plane(figure.add_subplot(1, 3, 2), rows("A", 2), dropped)
+    _plane(figure.add_subplot(1, 3, 3), rows("A-helmert", 2), angles)
+    flat = save(figure, _both(folder, "A2"))
+    figure = plt.figure(figsize=(5.2, 2.7), layout="constrained")
+    _space(figure.add_subplot(1, 2, 1, projection="3d"), rows("A", 3), dropped)
+    _space(figure.add_subplot(1, 2, 2, projection="3d"), rows("A-helmert", 3), angles)
+    return [flat, save(figure, _both(folder, "A3"))]
 
 
 def _plane(axes: Any, points: np.ndarray, title: str) -> None:
@@ -274,33 +274,33 @@ def _space(axes: Any, points: np.ndarray, title: str, view: tuple[float, float] 
     axes.title.set_fontsize(8)
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_cosines(panels: Sequence[tuple[str, Sequence[tuple[float, float]]]], folder: Path) -> list[Path]:
     """Per system the number of others at each cosine, counts on a logarithmic axis: cosines.svg."""
-    with plt.rc_context(_STYLE):
-        figure, grid = _panels(len(panels), 2.2, 1.5)
-        for number, (axes, (title, rows)) in enumerate(zip(grid, panels, strict=True)):
-            cosines, counts = zip(*rows, strict=True)
-            axes.bar(cosines, counts, width=0.03, color=COLOURS[number % len(COLOURS)], log=True)
-            axes.set(xlim=(-1.06, 1.06), title=title)
-            axes.title.set_fontsize(7)
-        figure.supxlabel("cosine", fontsize=8)
-        figure.supylabel("others", fontsize=8)
-        return save(figure, _both(folder, "cosines"))
+    figure, grid = _panels(len(panels), 2.2, 1.5)
+    for number, (axes, (title, rows)) in enumerate(zip(grid, panels, strict=True)):
+        cosines, counts = zip(*rows, strict=True)
+        axes.bar(cosines, counts, width=0.03, color=COLOURS[number % len(COLOURS)], log=True)
+        axes.set(xlim=(-1.06, 1.06), title=title)
+        axes.title.set_fontsize(7)
+    figure.supxlabel("cosine", fontsize=8)
+    figure.supylabel("others", fontsize=8)
+    return save(figure, _both(folder, "cosines"))
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_against_classes(
     series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str, name: str, folder: Path
 ) -> list[Path]:
     """A size against the number of classes, both axes logarithmic: one line per (label, classes, values)."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(5.0, 3.3), layout="constrained")
-        for number, (title, classes, values) in enumerate(series):
-            colour, style = _line_style(number)
-            axes.plot(classes, values, style, marker="o", markersize=3, color=colour, label=title)
-        axes.set(xlabel="classes", ylabel=_escaped(label), xscale="log", yscale="log")
-        if len(series) > 1:
-            axes.legend(frameon=False)
-        return save(figure, _both(folder, name))
+    figure, axes = plt.subplots(figsize=(5.0, 3.3), layout="constrained")
+    for number, (title, classes, values) in enumerate(series):
+        colour, style = _line_style(number)
+        axes.plot(classes, values, style, marker="o", markersize=3, color=colour, label=title)
+    axes.set(xlabel="classes", ylabel=_escaped(label), xscale="log", yscale="log")
+    if len(series) > 1:
+        axes.legend(frameon=False)
+    return save(figure, _both(folder, name))
 
 
 # --- embeddings -------------------------------------------------------------------------------------------------------
@@ -312,18 +312,18 @@ _TURN = np.linspace(0, 2 * np.pi, 61)
 _CIRCLES = [np.roll(np.stack([np.cos(_TURN), np.sin(_TURN), 0 * _TURN]), axis, axis=0) for axis in range(3)]
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_points(shots: Sequence[Points], label: str, folder: Path, name: str) -> list[Path]:
     """Embeddings in the plane or in space, one panel for each moment; colours by class, class means as diamonds."""
     space = shots[0].n == 3
-    with plt.rc_context(_STYLE):
-        figure = plt.figure(figsize=(1.75 * len(shots) + 0.2, 2.1), layout="constrained")
-        for number, shot in enumerate(shots, 1):
-            axes: Any = figure.add_subplot(1, len(shots), number, projection="3d" if space else None)
-            _points(axes, shot)
-            right = float((shot.predicted == shot.label).mean()) if shot.label.size else 0.0
-            axes.set_title(f"epoch {shot.epoch:.3g}, {100 * right:.0f} %", fontsize=7)
-        figure.suptitle(_escaped(label), fontsize=8)
-        return save(figure, _both(folder, name))
+    figure = plt.figure(figsize=(1.75 * len(shots) + 0.2, 2.1), layout="constrained")
+    for number, shot in enumerate(shots, 1):
+        axes: Any = figure.add_subplot(1, len(shots), number, projection="3d" if space else None)
+        _points(axes, shot)
+        right = float((shot.predicted == shot.label).mean()) if shot.label.size else 0.0
+        axes.set_title(f"epoch {shot.epoch:.3g}, {100 * right:.0f} %", fontsize=7)
+    figure.suptitle(_escaped(label), fontsize=8)
+    return save(figure, _both(folder, name))
 
 
 def _points(axes: Any, shot: Points) -> None:
@@ -372,40 +372,40 @@ def _dots(axes: Any, points: np.ndarray, colour: Any) -> None:
     axes.plot(*ends.T, color=colour, linewidth=1.6, solid_capstyle="round", snap=False)
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]:
     """Histograms over the cosine, one panel for each variant: angles.svg."""
-    with plt.rc_context(_STYLE):
-        figure, grid = _panels(len(found), 2.3, 1.6)
-        for axes, (label, shot) in zip(grid, found, strict=True):
-            cosines = np.cos(np.radians(np.arange(shot.own.size) + 0.5))
-            bins = np.linspace(-1, 1, 61)
-            for counts, colour, word in ((shot.other, COLOURS[1], "nearest other"), (shot.own, COLOURS[0], "own")):
-                heights, _ = np.histogram(cosines, bins=bins, weights=counts / max(1, counts.sum()))
-                axes.stairs(heights, bins, fill=True, color=colour, alpha=0.65, label=word)
-            if shot.min_angle is not None:
-                axes.axvline(np.cos(np.radians(shot.min_angle / 2)), color="0.4", linewidth=0.6, linestyle=(0, (4, 3)))
-            axes.set_title(_escaped(label), fontsize=7)
-            axes.set_xlim(-1, 1)
-        grid[0].legend(frameon=False)
-        figure.supxlabel("cosine", fontsize=8)
-        figure.supylabel("share of images", fontsize=8)
-        return save(figure, _both(folder, "angles"))
+    figure, grid = _panels(len(found), 2.3, 1.6)
+    for axes, (label, shot) in zip(grid, found, strict=True):
+        cosines = np.cos(np.radians(np.arange(shot.own.size) + 0.5))
+        bins = np.linspace(-1, 1, 61)
+        for counts, colour, word in ((shot.other, COLOURS[1], "nearest other"), (shot.own, COLOURS[0], "own")):
+            heights, _ = np.histogram(cosines, bins=bins, weights=counts / max(1, counts.sum()))
+            axes.stairs(heights, bins, fill=True, color=colour, alpha=0.65, label=word)
+        if shot.min_angle is not None:
+            axes.axvline(np.cos(np.radians(shot.min_angle / 2)), color="0.4", linewidth=0.6, linestyle=(0, (4, 3)))
+        axes.set_title(_escaped(label), fontsize=7)
+        axes.set_xlim(-1, 1)
+    grid[0].legend(frameon=False)
+    figure.supxlabel("cosine", fontsize=8)
+    figure.supylabel("share of images", fontsize=8)
+    return save(figure, _both(folder, "angles"))
 
 
+@matplotlib.rc_context(_STYLE)
 def draw_roc(
     curves: Sequence[tuple[str, tuple[np.ndarray, np.ndarray], tuple[float, float]]], folder: Path
 ) -> list[Path]:
     """Shares of new classes flagged against shares of known ones, a dot for each (label, curve, dot): novelty.svg."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(figsize=(3.3, 2.8), layout="constrained")
-        for number, (label, curve, dot) in enumerate(curves):
-            colour = COLOURS[number % len(COLOURS)]
-            axes.plot(*curve, color=colour, label=_escaped(plain(label)))
-            axes.plot(*dot, "o", color=colour, markersize=4, clip_on=False)
-        axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.6)
-        axes.set(xlabel="known flagged", ylabel="new flagged", xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="lower right", frameon=False)
-        return save(figure, _both(folder, "novelty"))
+    figure, axes = plt.subplots(figsize=(3.3, 2.8), layout="constrained")
+    for number, (label, curve, dot) in enumerate(curves):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(*curve, color=colour, label=_escaped(plain(label)))
+        axes.plot(*dot, "o", color=colour, markersize=4, clip_on=False)
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.6)
+    axes.set(xlabel="known flagged", ylabel="new flagged", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="lower right", frameon=False)
+    return save(figure, _both(folder, "novelty"))
 
 
 if __name__ == "__main__":
