@@ -75,7 +75,6 @@ class Verdict:
     speeds: tuple[Speedup, ...] = ()
     rates: tuple[AtRate, ...] = ()
     edge: str = ""
-    running: bool = False
     note: str = ""
 
     @property
@@ -226,14 +225,9 @@ def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, comm
         unfinished = not {state, opposite} <= ENDED
         undecided += unfinished
         waiting += unfinished and not results - {_NEITHER}
-    going = any(state not in OVER for state in (*row.states.values(), *base.states.values()))
-    known = [one for one in own if (one.metric, one.level) in decided]
-    levels_decided = tuple((one.metric, one.level) for one in known)
-    speeds = tuple(one.faster[unit] for one in known)
-    return Verdict(
-        row.label, base.label, kind, agree, against, split, tied, len(pairs), undecided, waiting, levels_decided,
-        speeds, running=going,
-    )  # fmt: skip
+    known = {(one.metric, one.level): one.faster[unit] for one in own if (one.metric, one.level) in decided}
+    counts = (agree, against, split, tied, len(pairs), undecided, waiting)
+    return Verdict(row.label, base.label, kind, *counts, tuple(known), tuple(known.values()))
 
 
 def _seeds(row: Row, base: Row, common: bool) -> list[tuple[int, int]]:
