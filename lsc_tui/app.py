@@ -170,8 +170,8 @@ class LscApp(App[None], inherit_bindings=False):
         self.call_after_refresh(self._begin)
         if not self.is_headless:
             threading.Thread(target=self._watch_terminal, name="terminal-watch", daemon=True).start()
-        if self._keymap_fault:
-            self.call_after_refresh(self.lsc_screen.say, self._keymap_fault, "warn")
+        if words := self._keymap_fault or self.ui.key_changes():
+            self.call_after_refresh(self.lsc_screen.say, words, "warn" if self._keymap_fault else "")
 
     def _begin(self) -> None:
         """Once the frame is there: read the runs, which would only have kept it waiting."""

@@ -18,6 +18,9 @@ from lsc_engine.common.safe_io import replace_file
 from lsc_engine.userpaths import home
 
 MAX_SIZE = 1 << 20
+# Rises when a key gets another meaning, which is told once to those who knew it.
+KEYS = 1
+KEY_CHANGES = "new: / in the form goes to a field, n N in a search of the log to its hits, ← → fold a study"
 
 
 def config_folder() -> Path:
@@ -33,7 +36,7 @@ class UiState:
         names = "\n".join(sorted(str(f.resolve()) for f in folders))
         digest = hashlib.sha256(names.encode("utf-8", "replace")).hexdigest()[:16]
         self.path = (root or config_folder()) / f"view-{digest}.json"
-        self._values: dict[str, Any] = self._read()
+        self._values: dict[str, Any] = self._read() or {"keys": KEYS}
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -43,6 +46,13 @@ class UiState:
         except (OSError, ValueError, RecursionError):
             return {}
         return document if isinstance(document, dict) else {}
+
+    def key_changes(self) -> str:
+        """What has changed since the keys were last told, once; "" where nothing has."""
+        if self.get("keys", 0) >= KEYS:
+            return ""
+        self.set(keys=KEYS)
+        return KEY_CHANGES
 
     def get(self, name: str, default: Any) -> Any:
         """The stored value if it is of the default's type, else the default."""

@@ -185,6 +185,17 @@ def test_state_is_kept_per_folders_and_survives_damage(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".view-*"))
 
 
+def test_changed_keys_are_told_once_to_those_who_knew_the_old_ones(tmp_path: Path) -> None:
+    first = UiState([tmp_path / "a"], tmp_path)
+    assert first.key_changes() == ""
+    first.path.write_text('{"sort": "loss"}')
+    again = UiState([tmp_path / "a"], tmp_path)
+    assert "/ in the form" in again.key_changes()
+    assert again.key_changes() == ""
+    assert UiState([tmp_path / "a"], tmp_path).key_changes() == ""
+    assert UiState([tmp_path / "a"], tmp_path).get("sort", "") == "loss"
+
+
 def test_log_index_reads_any_part_and_follows(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text("".join(f"line {i}\n" for i in range(5000)) + "torn")

@@ -6,6 +6,7 @@ The numbers are those of lsc_engine.analysis.compare and verdict; here they only
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ from lsc_engine.errors import LscError
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import tries_beside
 from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, Store, value_text
-from lsc_tui.lines import clean
+from lsc_tui.lines import clean, counted
 from lsc_tui.screens.compare.row_details import RowDetails, behind, why_they_disagree
 
 # Levels count in the unit of the x axis; a number of images is a number of epochs of the same data.
@@ -216,14 +217,10 @@ def seeds_text(row: Row, *, wide: bool) -> str:
 
 def counts_text(found: Compared) -> str:
     """`15 runs: 14 done, 1 diverged`."""
-    states: dict[str, int] = {}
-    for row in found.rows:
-        for state in row.states.values():
-            word = "done" if state == "finished" else state
-            states[word] = states.get(word, 0) + 1
-    total = sum(states.values())
+    words = {"finished": "done"}
+    states = Counter(words.get(state, state) for row in found.rows for state in row.states.values())
     parts = [f"{states[word]} {word}" for word in sorted(states, key=lambda w: (w != "done", w))]
-    return f"{total} run{'s' if total != 1 else ''}: {', '.join(parts)}"
+    return f"{counted(states.total(), 'run')}: {', '.join(parts)}"
 
 
 def claim_of(found: Compared) -> tuple[str, str, str]:
@@ -275,10 +272,7 @@ def unequal(found: Compared) -> list[str]:
     going: dict[str, list[str]] = {}
     for row in found.rows:
         done = sum(state == "finished" for state in row.states.values())
-        rest: dict[str, int] = {}
-        for state in row.states.values():
-            if state not in ENDED:
-                rest[state] = rest.get(state, 0) + 1
+        rest = Counter(state for state in row.states.values() if state not in ENDED)
         fallen = [f"seed {s} {state}" for s, state in row.states.items() if state == "diverged"]
         if fallen:
             out.append(f"{letter[row.key]}: {', '.join(fallen)}, counts as not reached")

@@ -6,6 +6,7 @@ Read with the runs, off the UI thread. The tries of a study lie in the study `NA
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,18 +103,15 @@ def rows_behind(known: Sequence[RowDetails]) -> list[tuple[str, list[str]]]:
 
 def tried_text(known: Sequence[RowDetails]) -> str:
     """`lr: best of 1e-4 3e-4 1e-3, tried for each`; "" where nothing was tried."""
-    sets: dict[str, dict[tuple[Any, ...], int]] = {}
+    sets: dict[str, Counter[tuple[Any, ...]]] = {}
     for one in known:
         for key, values in one.tried.items():
-            counts = sets.setdefault(key, {})
-            counts[values] = counts.get(values, 0) + 1
+            sets.setdefault(key, Counter())[values] += 1
     out = []
     for key, counts in sets.items():
         name = key.rpartition(".")[2]
-        values = max(counts, key=lambda v: counts[v])
-        each = (
-            "each" if len(counts) == 1 and counts[values] == len(known) else f"{sum(counts.values())} of {len(known)}"
-        )
+        ((values, most),) = counts.most_common(1)
+        each = "each" if len(counts) == 1 and most == len(known) else f"{counts.total()} of {len(known)}"
         out.append(f"{name}: best of {' '.join(map(value_text, values))}, tried for {each}")
     return "; ".join(out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -150,10 +151,7 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
         words = ", ".join(dict.fromkeys(map(value_text, values)))
         out.append([(fit(clean(f"   {name}  {words}"), width), "")])
     out.append([])
-    states: dict[str, int] = {}
-    for v in views:
-        states[v.state] = states.get(v.state, 0) + 1
-    for state, count in states.items():
+    for state, count in Counter(view.state for view in views).items():
         glyph = STATES.get(state, ("✗", ""))[0]
         out.append([(f" {glyph} {count} {state}", f"state-{state}")])
     return out
