@@ -1,4 +1,4 @@
-"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once] [--keys] [--theme NAME] [--plugin FILE.py]…`"""
+"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once] [--keys] [--mouse] [--theme NAME] [--plugin FILE.py]…`"""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def parser() -> argparse.ArgumentParser:
         prog="lsc-tui",
         description="Set up, start, watch and compare runs in the terminal. Leaving it touches no run.",
         epilog="example: lsc-tui --runs-dir ~/runs --runs-dir /shared/anna/runs. Everything is done by keys (? lists "
-        "them); the mouse is left to the terminal, so that text is selected as anywhere.",
+        "them); the mouse is left to the terminal, so that text is selected as anywhere, unless --mouse is given.",
     )
     out.add_argument("--runs-dir", action="append", default=[], metavar="DIR",
                      help="runs folder, may be given several times; default $LSC_RUNS, else ./runs")  # fmt: skip
     out.add_argument("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
     out.add_argument("--ascii", action="store_true", help="no character outside ASCII")
+    out.add_argument("--mouse", action="store_true", help="clicks and the wheel act too (or mouse = true in keys.toml)")
     out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
     out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
     out.add_argument("--plugin", action="append", default=[], metavar="FILE.py", type=Path,
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(
         start(
             folders, ascii=options.ascii, once=options.once, theme=options.theme, demo=options.demo,
-            made_later=made_later, plugins=options.plugin,
+            mouse=options.mouse, made_later=made_later, plugins=options.plugin,
         )
     )  # fmt: skip
 
@@ -94,6 +95,7 @@ def print_keys() -> int:
 
 def start(
     folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None, demo: bool = False,
+    mouse: bool = False,
     made_later: bool = False, plugins: Sequence[Path] = (),
 ) -> int:  # fmt: skip
     """Run the application; the exit code."""
@@ -127,7 +129,7 @@ def start(
         size = shutil.get_terminal_size((80, 24))
         print(one_frame(app, size.columns, size.lines))
         return 0
-    app.run(mouse=False)
+    app.run(mouse=mouse or app.keymap.mouse)
     return app.return_code or 0
 
 

@@ -111,8 +111,9 @@ def shown(key: str) -> str:
 class Keymap:
     """Commands with the user's own keys, and the way from a key to what it may mean."""
 
-    def __init__(self, changes: dict[str, tuple[str, ...]] | None = None) -> None:
+    def __init__(self, changes: dict[str, tuple[str, ...]] | None = None, *, mouse: bool = False) -> None:
         changes = changes or {}
+        self.mouse = mouse  # clicks and the wheel act, beside the keys
         taken = {key for keys in changes.values() for key in keys}
         self.commands: dict[str, Command] = {}
         for command in COMMANDS.values():
@@ -146,6 +147,8 @@ class Keymap:
         given: dict[str, str] = {}
         for name, value in document.items():
             keys = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else ()
+            if name == "mouse" and isinstance(value, bool):
+                continue
             if name not in COMMANDS:
                 faults.append(f"{name} is no command")
             elif not keys or not all(isinstance(key, str) and 0 < len(key) < 20 for key in keys):
@@ -157,7 +160,9 @@ class Keymap:
             else:
                 changes[name] = keys
                 given |= dict.fromkeys(keys, name)
-        return Keymap(changes), f"{path.name}: {'; '.join(faults)}" if faults else ""
+        return Keymap(
+            changes, mouse=document.get("mouse") is True
+        ), f"{path.name}: {'; '.join(faults)}" if faults else ""
 
 
 def as_toml(keymap: Keymap) -> str:

@@ -424,6 +424,36 @@ class LscScreen(Screen[None]):
         getattr(self, f"do_{command.id}")()
         self._redraw_lines()
 
+    # --- mouse (only with --mouse) --------------------------------------------------------------------------------
+
+    def on_click(self, event: events.Click) -> None:
+        """A tab, a row, a place in a chart, a field: only while no question and no field is open."""
+        widget = event.widget
+        if not self.idle or self.has_class("-tiny") or widget is None:
+            return
+        if isinstance(widget, Field):
+            self.open_field(widget, select=True)
+        elif widget.id == "tabs":
+            start = 0
+            for tab, word in TABS.items():
+                start += len(word) + 4 + self.wide
+                if event.x < start:
+                    self.app.go(tab)
+                    return
+        elif isinstance(widget, Panel):
+            self.clicked(widget, event.x, event.y)
+
+    def clicked(self, panel: Panel, x: int, y: int) -> None:
+        """A click in a panel of the body, in cells from its corner."""
+
+    def on_mouse_scroll_down(self) -> None:
+        if self.idle:
+            self.move(3)
+
+    def on_mouse_scroll_up(self) -> None:
+        if self.idle:
+            self.move(-3)
+
     # --- commands of every screen -------------------------------------------------------------------------------
 
     def do_runs(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from lsc_engine.charts.reduction import SMOOTHING
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.widgets.chart import AXES, Chart, Look
+from lsc_tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from lsc_engine.charts.chart import Picture
@@ -39,6 +40,13 @@ class ChartScreen(LscScreen):
         """What the first chart with curves shows."""
         shown = (c.picture for c in self.query(Chart) if c.display and c.picture is not None and c.series)
         return next(shown, None)
+
+    def clicked(self, panel: Panel, x: int, y: int) -> None:
+        if isinstance(panel, Chart) and panel.picture is not None and panel.series:
+            column = x - panel.framed - panel.picture.left
+            if 0 <= column < panel.picture.plot_width:
+                self.look.cursor = panel.picture.x_at(column)
+                self.show()
 
     def move_cursor(self, columns: int) -> None:
         if (picture := self._picture) is not None:

@@ -80,6 +80,30 @@ async def test_changed_keys_act_and_stand_in_the_footer(runs: Path) -> None:
         assert app.lsc_screen.focused is not None
 
 
+async def test_the_mouse_chooses_tabs_rows_and_places_in_charts(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        table = app.lsc_screen.table  # type: ignore[attr-defined]
+        await pilot.click("#table", offset=(20, 3))
+        assert table.cursor == 2
+        assert app.lsc_screen.look.cursor is None  # type: ignore[attr-defined]
+        await pilot.click("#loss", offset=(40, 2))
+        assert app.lsc_screen.look.cursor is not None  # type: ignore[attr-defined]
+        await pilot.press("n")
+        await pilot.click("#table", offset=(20, 5))
+        assert table.cursor == 2, "nothing behind an open field is chosen"
+        await pilot.press("escape")
+        await pilot.click("#tabs", offset=(12, 0))
+        assert app.current_mode == "monitor"
+
+
+def test_the_key_file_turns_the_mouse_on(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text('mouse = true\nquit = "Q"\n')
+    keymap, fault = Keymap.load(path)
+    assert (keymap.mouse, keymap.commands["quit"].keys, fault) == (True, ("Q",), "")
+    assert not Keymap.load(tmp_path / "none.toml")[0].mouse
+
+
 async def test_textuals_own_keys_do_nothing(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         before = text_of(app)

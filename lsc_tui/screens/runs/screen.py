@@ -297,6 +297,16 @@ class RunsScreen(RunScreen):
         elif row.closed == (columns > 0):
             self.do_next_pane()
 
+    def clicked(self, panel: Panel, x: int, y: int) -> None:
+        """A row is highlighted; a second click on it opens it."""
+        row = self.table.top + y - (2 if self.wide else 1)
+        if panel is not self.table:
+            super().clicked(panel, x, y)
+        elif row == self.table.cursor and self.table.current is not None and not self.why_not_open():
+            self.do_open()
+        elif self.table.top <= row < len(self.table.rows):
+            self.move(row - self.table.cursor)
+
     def do_open(self) -> None:
         row = self.table.current
         if row is None:
