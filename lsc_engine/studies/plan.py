@@ -21,7 +21,7 @@ from lsc_engine.config.expand import (
     unflatten,
     with_needs,
     with_settings,
-)  # fmt: skip
+)
 from lsc_engine.config.load import PresetFile, read_preset
 from lsc_engine.config.preset import Preset, Variant
 from lsc_engine.config.references import KEYS, references
