@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config import checks, fixed
-from lsc_engine.config.durations import Duration
+from lsc_engine.config import checks
 from lsc_engine.config.references import check_reference, moved_centres, references
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Settings, Sgd, Ssl, Train
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
-from lsc_engine.config.values import DIM_MAX
+from lsc_engine.config.values import DIM_MAX, Duration
 from lsc_engine.config.vector_file import table_shape
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_set
@@ -25,6 +24,7 @@ EVAL_IMAGES = 10_240
 TABLES = ("embeddings:", "file:")
 # Ours: of common practice in distillation, and half of each loss; see heads/.
 TEACHER_TEMPERATURE, TEACHER_WEIGHT, WITHIN_WEIGHT = 4.0, 0.5, 0.1
+ETF_FRAME, ETF_THRESHOLD, ETF_PATIENCE = "canonical", 0.9, 6
 
 
 @dataclass
@@ -175,7 +175,7 @@ class DefaultsResolver:
             none = f'"min" is the smallest n of target.system, and {target.method} has none; give a number'
             self.issue("model.dim", none)
         elif model.dim is None:
-            own = fixed.backbone_of(model).own_dim(model.width)
+            own = checks.backbone_of(model).own_dim(model.width)
             return model.model_copy(update={"dim": own})
         return model
 
@@ -198,15 +198,22 @@ class DefaultsResolver:
 
     def fixed(self, data: Data, model: Model, target: Lsc | CrossEntropy | Ssl) -> Model:
         """The model with its fixed layers filled in and checked."""
-        self.issues += fixed.check_class_layer(model, target)
-        found = list(fixed.check_layers(model, target, self.counts.classes))
+        self.issues += checks.check_class_layer(model, target)
+        found = list(checks.check_layers(model, target, self.counts.classes))
         if model.etf_layers == "adaptive" and (data.labels == "unique" or isinstance(target, Ssl)):
             without = "unique labels have one image a class" if data.labels == "unique" else "ssl learns no classes"
             sentence = f'"adaptive" goes by class centres, and {without}'
             found.append(Issue("model.etf_layers", f"{sentence}; fix layers from the start, or take another method"))
         self.issues += found
-        self.warnings += fixed.idle(model)
-        return model.model_copy(update=fixed.filled(model))
+        self.warnings += checks.check_idle_etf(model)
+        changes: dict[str, Any] = {}
+        if model.etf_layers is not None:
+            changes["etf_frame"] = model.etf_frame or ETF_FRAME
+        if model.etf_layers == "adaptive":
+            changes["etf_threshold"] = model.etf_threshold or ETF_THRESHOLD
+            changes["etf_patience"] = model.etf_patience or ETF_PATIENCE
+        idle = {key: None for key in ("etf_frame", "etf_threshold", "etf_patience") if key not in changes}
+        return model.model_copy(update=changes | idle)
 
     def _dim(self, model: Model, system: str) -> int | str | None:
         classes = self.counts.classes

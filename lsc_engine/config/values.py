@@ -5,13 +5,15 @@ Each function gives the value back, as it is kept, or raises ValueError; schema.
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
 from lsc_engine.common.formatting import quoted
-from lsc_engine.config.durations import PROGRESS, Duration
+from lsc_engine.common.numbers import number
 from lsc_engine.errors import did_you_mean
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
 from lsc_engine.vectors.registry import fault as system_fault
@@ -24,6 +26,61 @@ DATASET_NAMES = (
     "digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum", "printed-digits",
 )  # fmt: skip
 LOSS_NAMES = tuple(LOSSES.built_in)
+
+# --- durations --------------------------------------------------------------------------------------------------------
+
+PROGRESS = ("epochs", "steps", "examples")
+UNITS = (*PROGRESS, "minutes")
+# The number is read by `number`; a sign is no part of a length.
+_TEXT = re.compile(r"\s*\+?([0-9.][0-9_.\s]*(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]+)\s*\Z")
+_ONE = {"epoch": "epochs", "step": "steps", "example": "examples", "minute": "minutes"}
+LARGEST = 1e15
+
+
+@dataclass(frozen=True)
+class Duration:
+    """An amount of training in one unit. Only epochs and minutes may be fractions."""
+
+    amount: float
+    unit: str
+
+    @staticmethod
+    def parse(text: str) -> Duration:
+        """Read "AMOUNT UNIT". ValueError with a sentence where it cannot be read."""
+        match = _TEXT.match(text)
+        if match is None:
+            raise ValueError(f'{quoted(text)} is not a duration; write it like "200 epochs" ({", ".join(UNITS)})')
+        unit = _ONE.get(match[2], match[2])
+        if unit not in UNITS:
+            raise ValueError(f"{quoted(match[2])} is not a unit of a duration. Allowed: {', '.join(UNITS)}")
+        amount = number(match[1])
+        if amount is None:
+            raise ValueError(f'{quoted(match[1])} is not a number; write a duration like "200 epochs"')
+        amount = float(amount)
+        if amount > LARGEST:
+            raise ValueError(f"{quoted(text)} is too long")
+        if unit in ("steps", "examples") and not amount.is_integer():
+            raise ValueError(f"{quoted(text)}: {unit} are counted in whole numbers")
+        return Duration(amount, unit)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds, or None where the unit is not of time."""
+        return self.amount * 60 if self.unit == "minutes" else None
+
+    def steps(self, steps_per_epoch: int, batch_size: int) -> int:
+        """Steps, rounded up; at least 1 unless the amount is 0. ValueError for minutes."""
+        if self.unit == "minutes":
+            raise ValueError("minutes are no number of steps")
+        if self.unit == "epochs":
+            # Decimal fractions are not exact in binary: 0.1 epochs of 30 steps are 3 steps, not 4.
+            return math.ceil(round(self.amount * steps_per_epoch, 6))
+        if self.unit == "examples":
+            return -(-int(self.amount) // batch_size)
+        return int(self.amount)
+
+    def __str__(self) -> str:
+        return f"{int(self.amount) if self.amount.is_integer() else self.amount} {self.unit}"
 
 
 def duration(*units: str, zero: bool = False) -> Any:

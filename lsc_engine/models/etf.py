@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lsc_engine.config.fixed import fixed_layers
+from lsc_engine.config.checks import fixed_layers
 from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from lsc_engine.config.catalogue import fields
-from lsc_engine.config.derived import derive
-from lsc_engine.config.durations import Duration
-from lsc_engine.config.summary import summary
+from lsc_engine.config.derived import derive, summary
+from lsc_engine.config.values import Duration
 from lsc_engine.data.dataset import built_in_data_sets, data_set
 from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
@@ -220,7 +219,7 @@ def test_no_torch_is_loaded(tmp_path: Path) -> None:
         "import sys\n"
         "from lsc_engine.config.load import list_presets\n"
         "from lsc_engine.studies.plan import plan_study\n"
-        "from lsc_engine.config.summary import summary\n"
+        "from lsc_engine.config.derived import summary\n"
         "import lsc_engine.cli.presets\n"
         "for info in list_presets():\n"
         "    for run in plan_study(info.path).runs:\n"

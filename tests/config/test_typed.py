@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsc_engine.common.numbers import number
-from lsc_engine.config.durations import Duration
 from lsc_engine.config.load import load_preset
 from lsc_engine.config.typed import parse_seeds, parse_sets, parse_sweeps, typed_value
+from lsc_engine.config.values import Duration
 from lsc_engine.config.vector_file import table_shape
 from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
