@@ -27,7 +27,7 @@ LARGEST_INDEX = 2**63 - 1
 class VectorSystem(ABC):
     """One system in n dimensions; `classes` decides the vectors of some systems. UsageError for an impossible n.
 
-    A new system needs `pattern`, `count`, `coordinates` and `nearest`, and the facts that are known of it.
+    A new system sets `pattern`, `count` and the facts that are known of it, and has `coordinates` and `nearest`.
     """
 
     pattern: ClassVar[str] = ""
@@ -57,6 +57,7 @@ class VectorSystem(ABC):
 
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         self.name, self.n, self.classes = name, n, classes
+        self.rank = self.support = n
         self._constants: dict[tuple[str, torch.device], Tensor] = {}
         if classes is not None and classes < 1:
             raise UsageError(f"classes: {classes} is too few, 1 or more")
@@ -92,30 +93,16 @@ class VectorSystem(ABC):
 
     # -- facts, exact integers wherever they are integers ------------------------------------------------------------
 
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """Number of vectors, exact at any size."""
-
-    @property
-    def max_cosine(self) -> float:
-        """Largest cosine between two different vectors, -1 for a single vector; NaN where it is not known."""
-        return math.nan
-
-    @property
-    def neighbours(self) -> tuple[int, int] | None:
-        """Fewest and most vectors that one vector has at the smallest angle; None where they are not known."""
-        return None
-
-    @property
-    def rank(self) -> int:
-        """Dimension of the span."""
-        return min(self.n, self.count)
-
-    @property
-    def support(self) -> int:
-        """Weighted coordinates that make one vector, in the space of `lift`."""
-        return self.n
+    count: int
+    """Number of vectors, exact at any size."""
+    max_cosine: float = math.nan
+    """Largest cosine between two different vectors, -1 for a single vector; NaN where it is not known."""
+    neighbours: tuple[int, int] | None = None
+    """Fewest and most vectors that one vector has at the smallest angle; None where they are not known."""
+    rank: int
+    """Dimension of the span; n unless a family says otherwise."""
+    support: int
+    """Weighted coordinates that make one vector, in the space of `lift`; n unless a family says otherwise."""
 
     @property
     def decode(self) -> str:

@@ -69,20 +69,16 @@ class OrbitSystem(VectorSystem):
         return tuple(orbit.pattern for orbit in self.orbits)
 
     @property
-    def max_cosine(self) -> float:
+    def max_cosine(self) -> float:  # type: ignore[override]
         return self._closest[0]
 
     @property
-    def neighbours(self) -> tuple[int, int]:
+    def neighbours(self) -> tuple[int, int]:  # type: ignore[override]
         return self._closest[1]
 
     @cached_property
     def _closest(self) -> tuple[float, tuple[int, int]]:
         return (-1.0, (0, 0)) if self.count == 1 else patterns.largest_cosine(self._patterns, self.width)
-
-    @property
-    def rank(self) -> int:
-        return self.n
 
     @property
     def undropped_max_cosine(self) -> float | None:

@@ -33,6 +33,16 @@ class Permutations(OrbitSystem):
         orbits = (TwoValued(p, 1, q, 1), TwoValued(q, 1, p, 1))
         super().__init__(name, n, classes, orbits=orbits if signed else orbits[:1], width=n)
         self._ranks_of = Arrangements(n, p, q)
+        self.count, self.support = self._ranks_of.count << signed, p + q
+        # An orbit spans the sum-zero hyperplane, and the whole space where its own sum is not zero.
+        self.rank = n if p != q else n - 1
+        self.source = "2512.07509" if (p, q) in ((1, 1), (2, 1), (2, 2)) else "-"
+        ones, negatives = " ".join(["1"] * p), " and their negatives" if signed else ""
+        self.description = f"[{ones} 0 … 0{' -1' * q}] / √{p + q}, all its permutations{negatives}"
+        self.decoding = "largest and smallest numbers, both signs: no search"
+        if not signed:
+            largest, smallest = (_WORDS.get(number, f"{number} ") for number in (p, q))
+            self.decoding = f"{largest}largest numbers +, {smallest}smallest -: no search"
         weight = 1 / math.sqrt(p + q)
         self._weights = [weight] * p + [-weight] * q
 
@@ -43,36 +53,6 @@ class Permutations(OrbitSystem):
     @classmethod
     def least_n(cls, name: str, classes: int) -> int:
         return int(name[1]) + int(name[2])
-
-    @property
-    def description(self) -> str:  # type: ignore[override]
-        ones, minus = " 1" * self.p, " -1" * self.q
-        negatives = " and their negatives" if self.signed else ""
-        return f"[{ones.strip()} 0 … 0{minus}] / √{self.p + self.q}, all its permutations{negatives}"
-
-    @property
-    def decoding(self) -> str:  # type: ignore[override]
-        if self.signed:
-            return "largest and smallest numbers, both signs: no search"
-        largest, smallest = (_WORDS.get(number, f"{number} ") for number in (self.p, self.q))
-        return f"{largest}largest numbers +, {smallest}smallest -: no search"
-
-    @property
-    def source(self) -> str:  # type: ignore[override]
-        return "2512.07509" if (self.p, self.q) in ((1, 1), (2, 1), (2, 2)) else "-"
-
-    @property
-    def count(self) -> int:
-        return self._ranks_of.count << self.signed
-
-    @property
-    def rank(self) -> int:
-        """An orbit spans the sum-zero hyperplane, and the whole space where its own sum is not zero."""
-        return self.n if self.p != self.q else self.n - 1
-
-    @property
-    def support(self) -> int:
-        return self.p + self.q
 
     def _integer_weights(self, index: int) -> dict[int, int]:
         sign = 1 - 2 * (index & 1) if self.signed else 1

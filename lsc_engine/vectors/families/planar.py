@@ -35,26 +35,13 @@ class Planar(VectorSystem):
         super().__init__(name, n, classes)
         if n != 2:
             raise UsageError(f"planar: n = {n} is not possible, it lies in n = 2")
+        self.count = max(4, 1 << ((classes or 1) - 1).bit_length())
+        self.max_cosine = 0.0 if self.count == 4 else math.cos(2 * math.pi / self.count)
+        self.neighbours = 2, 2
         self._bits = self.count.bit_length() - 1
 
     @classmethod
     def least_n(cls, name: str, classes: int) -> int:
-        return 2
-
-    @property
-    def count(self) -> int:
-        return max(4, 1 << ((self.classes or 1) - 1).bit_length())
-
-    @property
-    def max_cosine(self) -> float:
-        return 0.0 if self.count == 4 else math.cos(2 * math.pi / self.count)
-
-    @property
-    def neighbours(self) -> tuple[int, int]:
-        return 2, 2
-
-    @property
-    def support(self) -> int:
         return 2
 
     def all_cosines(self) -> list[tuple[float, Fraction]]:

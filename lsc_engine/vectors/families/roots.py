@@ -96,14 +96,7 @@ class Roots(OrbitSystem):
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         super().__init__(name, n, classes, orbits=(ROOT, *SHORT), width=n, undropped=(ROOT,))
         self._root = RootRanks(n)
-
-    @property
-    def count(self) -> int:
-        return self._root.count
-
-    @property
-    def support(self) -> int:
-        return 2
+        self.count, self.support = self._root.count, 2
 
     def _integer_weights(self, index: int) -> dict[int, int]:
         low, high, sign = self._root.unrank(index)
@@ -142,6 +135,7 @@ class HelmertRoots(Roots):
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         OrbitSystem.__init__(self, name, n, classes, orbits=(ROOT,), width=n + 1)
         self._root = RootRanks(n)
+        self.count, self.support = self._root.count, 2
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
         import torch
@@ -186,27 +180,10 @@ class PositiveRoots(VectorSystem):
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         super().__init__(name, n, classes)
         self._pairs = Subsets(n + 1, 2)
-
-    @property
-    def count(self) -> int:
-        return self._pairs.count
-
-    @property
-    def max_cosine(self) -> float:
-        return math.sqrt(0.5) if self.count > 1 else -1.0
-
-    @property
-    def neighbours(self) -> tuple[int, int]:
-        """e_1 has e_1 - e_j for every j > 1; e_n has none."""
-        return 0, self.n - 1
-
-    @property
-    def rank(self) -> int:
-        return self.n
-
-    @property
-    def support(self) -> int:
-        return 2
+        self.count, self.support = self._pairs.count, 2
+        self.max_cosine = math.sqrt(0.5) if n > 1 else -1.0
+        # e_1 has e_1 - e_j for every j > 1; e_n has none.
+        self.neighbours = 0, n - 1
 
     @property
     def undropped_max_cosine(self) -> float | None:
@@ -297,24 +274,13 @@ class Midpoints(OrbitSystem):
         self._root = RootRanks(n)
         self._middle = Arrangements(n + 1, 2, 1)
         self._roots = self._root.count if self.with_roots else 0
+        self.count, self.support = self._roots + 2 * self._middle.count, 3
+        kind = "roots and their midpoints" if self.with_roots else "e_i + e_j - 2 e_k and negatives"
+        self.description = f"{kind}, the last dropped"
 
     @classmethod
     def least_n(cls, name: str, classes: int) -> int:
         return 2 if name == "A-mid" else 1
-
-    @property
-    def description(self) -> str:  # type: ignore[override]
-        if self.with_roots:
-            return "roots and their midpoints, the last dropped"
-        return "e_i + e_j - 2 e_k and negatives, the last dropped"
-
-    @property
-    def count(self) -> int:
-        return self._roots + 2 * self._middle.count
-
-    @property
-    def support(self) -> int:
-        return 3
 
     def _integer_weights(self, index: int) -> dict[int, int]:
         if index < self._roots:

@@ -31,31 +31,14 @@ class Simplex(VectorSystem):
 
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         super().__init__(name, n, classes)
+        self.count = count = classes or 1
+        self.max_cosine = -1.0 / (count - 1) if count > 1 else -1.0
+        self.neighbours, self.rank, self.support = (count - 1, count - 1), max(1, count - 1), 1
         self._weight = math.sqrt(self.count / (self.count - 1)) if self.count > 1 else 1.0
 
     @classmethod
     def least_n(cls, name: str, classes: int) -> int:
         return max(1, classes - 1)
-
-    @property
-    def count(self) -> int:
-        return self.classes or 1
-
-    @property
-    def max_cosine(self) -> float:
-        return -1.0 / (self.count - 1) if self.count > 1 else -1.0
-
-    @property
-    def neighbours(self) -> tuple[int, int]:
-        return self.count - 1, self.count - 1
-
-    @property
-    def rank(self) -> int:
-        return max(1, self.count - 1)
-
-    @property
-    def support(self) -> int:
-        return 1
 
     def all_cosines(self) -> list[tuple[float, Fraction]]:
         return [(self.max_cosine, Fraction(self.count - 1))] if self.count > 1 else []

@@ -39,7 +39,8 @@ class Table(VectorSystem):
 
     def __init__(self, name: str, n: int, classes: int | None = None, max_cosine: float = math.nan) -> None:
         super().__init__(name, n, classes)
-        self._max_cosine = max_cosine
+        self.count = classes or 1
+        self.rank, self.max_cosine = min(n, self.count), max_cosine
 
     @classmethod
     def read(cls, name: str, n: int, classes: int | None, rows: Tensor | None = None) -> Table:
@@ -65,7 +66,7 @@ class Table(VectorSystem):
         table._lengths = exact.norm(dim=1)
         table._rows = (exact / table._lengths.unsqueeze(1)).float()
         _refuse_bad_rows(name, exact, table._lengths, table._rows)
-        table._max_cosine = table._largest_cosine(table._rows)
+        table.source, table.max_cosine = "2510.04090 CEembs", table._largest_cosine(table._rows)
         content = rows.detach().cpu().float().contiguous().numpy().tobytes()
         table.sha256 = hashlib.sha256(content).hexdigest()
         return table
@@ -74,18 +75,6 @@ class Table(VectorSystem):
     _lengths: Tensor
     sha256: str
     """Of the rows as float32, before they were made unit rows."""
-
-    @property
-    def source(self) -> str:  # type: ignore[override]
-        return "-" if self._rows is None else "2510.04090 CEembs"
-
-    @property
-    def count(self) -> int:
-        return self.classes or 1
-
-    @property
-    def max_cosine(self) -> float:
-        return self._max_cosine
 
     def _largest_cosine(self, rows: Tensor) -> float:
         best = -1.0

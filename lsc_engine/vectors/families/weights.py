@@ -44,14 +44,21 @@ class Weights(VectorSystem):
 
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         super().__init__(name, n, classes)
-        self.k, numbers = int(name[1:]), range(1, min(int(name[1:]), n - 1) + 1)
-        self._count = sum(_Block.size(n, self.k, p) for p in numbers)
+        self.k = k = int(name[1:])
+        numbers = range(1, min(k, n - 1) + 1)
+        self.count = sum(_Block.size(n, k, p) for p in numbers)
+        self.rank, self.support = n - 1, 2 * k
+        # k times a root and its neighbour with one unit moved.
+        self.max_cosine = -1.0 if n == 2 else (2 * k - 1) / (2 * math.sqrt(k * k - k + 1))
+        # In the plane sum = 0 of three coordinates W(2) is a regular 12-gon; elsewhere some vectors have wider angles.
+        self.neighbours = (1, 1) if n == 2 else (2, 2) if (k, n) == (2, 3) else (0, 2 * (n - 2))
+        self.description = f"whole numbers of sum 0 whose sizes add to {2 * k}"
         self._blocks: list[_Block] = []
         self._parts: list[list[int]] = []
-        if self.k <= LARGEST_K:
-            self._blocks = [_Block(n, self.k, p) for p in numbers]
-            parts = [part for part in patterns.partitions(self.k) if len(part) < n]
-            self._parts = [list(part) + [0] * (self.k - len(part)) for part in parts]
+        if k <= LARGEST_K:
+            self._blocks = [_Block(n, k, p) for p in numbers]
+            parts = [part for part in patterns.partitions(k) if len(part) < n]
+            self._parts = [list(part) + [0] * (k - len(part)) for part in parts]
 
     @classmethod
     def name_fault(cls, name: str) -> str | None:
@@ -67,35 +74,6 @@ class Weights(VectorSystem):
     @classmethod
     def least_n(cls, name: str, classes: int) -> int:
         return 2
-
-    @property
-    def description(self) -> str:  # type: ignore[override]
-        return f"whole numbers of sum 0 whose sizes add to {2 * self.k}"
-
-    @property
-    def count(self) -> int:
-        return self._count
-
-    @property
-    def max_cosine(self) -> float:
-        """k times a root and its neighbour with one unit moved, (2k - 1) / (2 sqrt(k^2 - k + 1))."""
-        k = self.k
-        return -1.0 if self.n == 2 else (2 * k - 1) / (2 * math.sqrt(k * k - k + 1))
-
-    @property
-    def neighbours(self) -> tuple[int, int]:
-        if self.n == 2:
-            return 1, 1
-        # In the plane sum = 0 of three coordinates W(2) is a regular 12-gon; elsewhere some vectors have wider angles.
-        return (2, 2) if (self.k, self.n) == (2, 3) else (0, 2 * (self.n - 2))
-
-    @property
-    def rank(self) -> int:
-        return self.n - 1
-
-    @property
-    def support(self) -> int:
-        return 2 * self.k
 
     def all_cosines(self) -> list[tuple[float, Fraction]]:
         if self.k > 4:
