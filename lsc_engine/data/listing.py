@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 
+from lsc_engine.common.safe_io import replace_json
 from lsc_engine.data.class_folders import (
     FolderError,
     deeper,
@@ -221,11 +222,9 @@ class Split:
         names = [os.fsencode(entry.path).decode("utf-8", "backslashreplace") for entry in bad]
         rows = [[entry.number, entry.why] for entry in bad]
         document = {"listing": files.listing, "images": len(files), "bad": rows, "files": names}
-        fresh = self.record.with_name(f"{self.record.name}.{os.getpid()}.new")
         with contextlib.suppress(OSError):
-            fresh.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            os.replace(fresh, self.record)
+            self.record.parent.mkdir(parents=True, exist_ok=True)
+            replace_json(self.record, document, durable=False)
 
     def bad_in_use(self, files: ImageFiles, found: Iterable[BadFile]) -> list[BadFile]:
         """Those of the entries left out of `files` and the images `found` to be bad that are used; in order."""

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsc_engine.common.safe_io import replace_file, replace_json
 from lsc_engine.data.imagefiles import DECODER, BadImageError, FileReader, decoder_version
 from lsc_engine.data.listing import ImageFiles, data_name
 from lsc_engine.data.stream import block_of, read_all
@@ -153,7 +155,7 @@ def pack(
                 if (same := _matching(found, wanted, reader, path)) is not None:
                     if same != found:
                         with contextlib.suppress(OSError):
-                            _replace(path.with_suffix(".json"), json.dumps(asdict(same), indent=1))
+                            replace_json(path.with_suffix(".json"), asdict(same))
                     return same
                 old = _Old.read(path, found)
                 say(f"{path} is made anew: {_why(found, old, reader.files)}")
@@ -347,9 +349,10 @@ def _write(packing: _Packing, workers: int | None, sync_bytes: int) -> Manifest:
             bad += found
             done, pending = done + len(images), pending + len(content)
             if pending >= sync_bytes or looked == total:
-                _sync(file.fileno(), file.flush)
+                file.flush()
+                os.fsync(file.fileno())
                 record = {"listing": wanted.listing, "decoder": DECODER, "images": done, "looked": looked, "bad": bad}
-                _replace(_part_record(path), json.dumps(record))
+                replace_json(_part_record(path), record)
                 pending = 0
             if looked - said >= total / 20:
                 say(f"packed {looked:,} of {total:,}")
@@ -361,7 +364,7 @@ def _write(packing: _Packing, workers: int | None, sync_bytes: int) -> Manifest:
     path.with_suffix(".json").unlink(missing_ok=True)
     os.replace(part, path)
     _write_files_record(path, files.chosen(np.nonzero(kept)[0]) if bad else files, wanted.listing)
-    _replace(path.with_suffix(".json"), json.dumps(asdict(manifest), indent=1))
+    replace_json(path.with_suffix(".json"), asdict(manifest))
     _part_record(path).unlink(missing_ok=True)
     return manifest
 
@@ -379,12 +382,9 @@ def _files_record(path: Path) -> Path:
 
 
 def _write_files_record(path: Path, files: ImageFiles, listing: str) -> None:
-    fresh = _files_record(path).with_suffix(".new")
-    names = np.frombuffer(files.names, dtype=np.uint8)
-    with fresh.open("wb") as file:
-        np.savez(file, listing=listing, names=names, ends=files.ends, sizes=files.sizes, times=files.times)
-        _sync(file.fileno(), file.flush)
-    os.replace(fresh, _files_record(path))
+    names, table = np.frombuffer(files.names, dtype=np.uint8), io.BytesIO()
+    np.savez(table, listing=listing, names=names, ends=files.ends, sizes=files.sizes, times=files.times)
+    replace_file(_files_record(path), table.getvalue())
 
 
 def _images_on_disk(path: Path, wanted: Manifest) -> _Kept:
@@ -411,19 +411,6 @@ def _require_space(path: Path, need: int) -> None:
             f"{path.parent} has {free / 2**30:.1f} GB free and packing needs {need / 2**30:.1f} GB more; "
             "name another data folder with --data-dir or $LSC_DATA"
         )
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        _sync(file.fileno(), file.flush)
-    os.replace(fresh, path)
-
-
-def _sync(descriptor: int, flush: Callable[[], None]) -> None:
-    flush()
-    os.fsync(descriptor)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,21 +24,20 @@ KINDS = ("shuffled", "sequential", "lexicographic")
 Mapping = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True, eq=False)
 class Order:
     """Class label <-> vector index. Make one with `Order.make` or `Order.stored`."""
 
-    def __init__(
-        self,
-        kind: str,
-        count: int,
-        seed: int,
-        version: int,
-        index: Mapping,
-        label: Mapping,
-        stored: Tensor | None = None,
-    ) -> None:
-        self.kind, self.count, self.seed, self.version = kind, count, seed, version
-        self._index, self._label, self._stored = index, label, stored
+    kind: str
+    count: int
+    seed: int
+    version: int
+    index: Mapping
+    """Vector index of each class label (int64, any shape)."""
+    label: Mapping
+    """Class label of each vector index; one at or above the number of classes belongs to no class."""
+    indices: Tensor | None = None
+    """The indices of a stored order."""
 
     @staticmethod
     def make(kind: str, system: VectorSystem, seed: int) -> Order:
@@ -83,26 +83,14 @@ class Order:
 
         return Order(kind, system.count, 0, 1, index, label, indices.cpu())
 
-    def index(self, label: Tensor) -> Tensor:
-        """Vector index of each class label (int64, any shape)."""
-        return self._index(label)
-
-    def label(self, index: Tensor) -> Tensor:
-        """Class label of each vector index; one at or above the number of classes belongs to no class."""
-        return self._label(index)
-
     def record(self) -> dict[str, Any]:
         """What identifies the order: kind, version, seed, count, and a sha256 over these and the first 1024 indices
         (all of a stored list)."""
-        first = self._stored if self._stored is not None else self.index(torch.arange(min(self.count, 1024)))
+        first = self.indices if self.indices is not None else self.index(torch.arange(min(self.count, 1024)))
         text = f"{self.kind}|{self.version}|{self.seed}|{self.count}|{','.join(map(str, first.tolist()))}"
-        return {
-            "kind": self.kind,
-            "version": self.version,
-            "seed": self.seed,
-            "count": self.count,
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        }
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        identity = {"kind": self.kind, "version": self.version, "seed": self.seed, "count": self.count}
+        return {**identity, "sha256": digest}
 
 
 def _same(x: Tensor) -> Tensor:
