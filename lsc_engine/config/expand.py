@@ -18,7 +18,7 @@ from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.settings import Table, lookup, merge, nested, without
 from lsc_engine.config.defaults import resolve
 from lsc_engine.config.preset import TOP_KEYS, Preset, PresetHeader, Variant, read_header
-from lsc_engine.config.references import references
+from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, extra_of, settings_fields
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
@@ -382,6 +382,7 @@ def _tries(
     except UsageError as error:
         return None, [ValidationIssue("tune", sentence) for sentence in error.faults]
     purposes = tune_purposes(preset)
+    tables["variants"] = [_on_one_try(variant, origin, preset) for variant in tables["variants"]]
     for number, variant in enumerate(tables["variants"]):
         short = nested("train.duration", preset.tune.duration) if preset.tune.duration else {}
         if until := _until(purposes.get(origin[variant["name"]][0], ())):
@@ -398,6 +399,35 @@ def _tries(
     issues = [f for f in issues if f.variant is None or f.variant in names]
     variants = [d.variant() for d in _ordered(drafts)[0] if d.settings is not None and d.name in names]
     return Tries(tuple(variants), origin, lookup(tables, "compare.baseline"), purposes), issues
+
+
+def _on_one_try(variant: Table, origin: Mapping[str, tuple[str, Table]], preset: Preset) -> Table:
+    """A try whose needs are the same for all rates: of each variant that it builds on the try with the preset's own
+    value, or the middle one of the grid. Otherwise a rate at which that one learns nothing would look best here. Values
+    of other tables than [optimizer] and [train] follow, since shapes and data have to be the same."""
+    assert preset.tune is not None
+    grid, names = preset.tune.grid, {(old, repr(values)): new for new, (old, values) in origin.items()}
+    settings = {one.name: one.settings for one in preset.variants}
+
+    def fixed(name: str) -> str:
+        if name not in origin:
+            return name
+        old, values = origin[name]
+        point = dict(values)
+        for key in grid:
+            if key.startswith(("optimizer.", "train.")) and old in settings:
+                own = lookup(settings[old].model_dump(), key)
+                point[key] = own if own in grid[key] else grid[key][len(grid[key]) // 2]
+        return names[old, repr(point)]
+
+    result = dict(variant)
+    needs = variant.get("needs")
+    if needs is not None:
+        result["needs"] = fixed(needs) if isinstance(needs, str) else [fixed(need) for need in needs]
+    for reference in references(variant):
+        if reference.variant is not None:
+            result = merge(result, nested(reference.key, f"{KEYS[reference.key]}@{fixed(reference.variant)}"))
+    return result
 
 
 def _until(purposes: tuple[Purpose, ...]) -> dict[str, float]:

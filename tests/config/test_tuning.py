@@ -106,6 +106,27 @@ def test_a_grid_grows_for_the_variant_that_needs_it_alone(path: Path) -> None:
     assert new == {"three.tune/b+lr=0.01/seed-9"}
 
 
+@pytest.mark.parametrize("own", ["3e-4", "2e-5"])
+def test_tries_build_on_one_try_of_what_they_need(path: Path, own: str) -> None:
+    """At a rate at which `ce` learns nothing, its class means are those of an untrained network, reached at once."""
+    variant = 'name = "means"\ntarget.system = "embeddings:@ce"\ntarget.order = "sequential"\nmodel.dim = 48\n'
+    text = f"{path.read_text()}optimizer.lr = {own}\n[[variants]]\n{variant}"
+    path.write_text(text.replace("[1e-4, 1e-3]", "[1e-4, 3e-4, 1e-3]"))
+    plan = plan_study(path)
+    assert plan.tune is not None
+    tries = [one for one in plan.tune.tries if one.variant == "means"]
+    assert [one.values["optimizer.lr"] for one in tries] == [1e-4, 3e-4, 1e-3]
+    assert {one.run.needs for one in tries} == {(f"{plan.tune.study}/ce+lr=0.0003/seed-9",)}
+    # What has to be the same for both follows.
+    path.write_text(text.replace("[1e-4, 1e-3]", '[1e-4, 3e-4]\n"data.classes" = [500, 900]'))
+    plan = plan_study(path)
+    assert plan.tune is not None
+    tries = [one for one in plan.tune.tries if one.variant == "means"]
+    assert len(tries) == 4
+    for one in tries:
+        assert one.run.needs == (f"{plan.tune.study}/ce+lr=0.0003+classes={one.values['data.classes']}/seed-9",)
+
+
 def test_the_steps_of_a_grid_go_on_with_its_own_factor_twice() -> None:
     grid, values = [1e-4, 3e-4, 1e-3], [1e-4, 3e-4, 1e-3]
     assert next_value(values, grid, 3e-4) is None

@@ -119,9 +119,10 @@ def test_pages_that_ship_are_whole(papers: ModuleType) -> None:
 
 
 def test_verdicts_that_ship_are_those_of_their_values() -> None:
-    """Every verdict of a report that has values is computed again from them."""
+    """Every verdict of every report is computed again from the values beside it."""
     from lsc_engine.report.check import check_reports
 
     found = check_reports(FILE.parents[1] / "docs" / "results")
     assert found.reports >= 40
-    assert [fault for fault in found.faults if "values.csv is missing" not in fault] == []
+    assert found.verdicts >= 130
+    assert found.faults == ()
