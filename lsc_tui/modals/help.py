@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lsc_tui.keymap import GROUPS, shown
 from lsc_tui.lines import Line, fit, pad
 from lsc_tui.modals.overlay import ScrolledText
-from lsc_tui.screens.base import LscScreen
+
+if TYPE_CHECKING:
+    from lsc_tui.screens.base import LscScreen
 
 BESIDE = (
     ("mouse", "left to the terminal: select and copy text as anywhere"),

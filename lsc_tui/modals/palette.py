@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -10,8 +10,11 @@ from textual.app import ComposeResult
 from lsc_tui.keymap import Command, matching, shown
 from lsc_tui.lines import Line, fit, over, rule
 from lsc_tui.modals.overlay import Overlay
-from lsc_tui.screens.base import Field, LscScreen
+from lsc_tui.widgets.field import Field
 from lsc_tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from lsc_tui.screens.base import LscScreen
 
 _HIDDEN = ("palette", "up", "down", "first", "last", "page_up", "page_down")
 

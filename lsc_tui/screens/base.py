@@ -20,12 +20,12 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.timer import Timer
-from textual.widgets import Input
 from textual.widgets.input import Selection
 
 from lsc_engine.errors import LscError
 from lsc_tui.keymap import Command, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
+from lsc_tui.widgets.field import Field, key_name
 from lsc_tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -43,33 +43,6 @@ _KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane", "back")
 
 # Key -> (word, what it does).
 Answers = dict[str, tuple[str, Callable[[], None]]]
-
-
-class Field(Input):
-    """A line of text, which its screen feeds with keys and pasted text."""
-
-    async def take(self, event: events.Key) -> None:
-        """Insert the character of a key, or do what the key does in a field (move, delete, complete with Tab)."""
-        if event.is_printable and event.character is not None:
-            self.replace(event.character, *self.selection)
-        elif event.key == "tab":
-            found = await self.suggester.get_suggestion(self.value) if self.suggester is not None else None
-            self.value = found or self.value
-            self.cursor_position = len(self.value)
-        else:
-            for binding in self._bindings.key_to_bindings.get(event.key, ()):
-                await self.run_action(binding.action)
-
-    def paste(self, text: str) -> None:
-        """Insert text in one line: line ends and control characters become spaces."""
-        line = " ".join(text.splitlines())
-        self.replace("".join(c if c.isprintable() else " " for c in line), *self.selection)
-
-
-def key_name(event: events.Key) -> str:
-    """The name of a key in the keymap: the character itself where it prints."""
-    printed = event.character if event.character and event.character.isprintable() else event.key
-    return "space" if printed == " " else printed
 
 
 class LscScreen(Screen[None]):

@@ -14,10 +14,10 @@ from lsc_engine.userpaths import home_path
 from lsc_tui.data.filters import Filter, completions
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
-from lsc_tui.screens.base import Field
 from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
 from lsc_tui.widgets.chart import UNITS, Chart
+from lsc_tui.widgets.field import Field
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.runs_table import SORTS, Order, Row, RunsTable, build_rows
 from lsc_tui.widgets.series import curve_series, loss_word, missing_words

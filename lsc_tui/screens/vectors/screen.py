@@ -16,7 +16,7 @@ from lsc_engine.errors import UsageError
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import suggested
 from lsc_tui.lines import Line, clean, fit, frame, pad, wrap
-from lsc_tui.screens.base import Field, LscScreen
+from lsc_tui.screens.base import LscScreen
 from lsc_tui.screens.vectors import panels as drawing
 from lsc_tui.screens.vectors.table import (
     BYTES,
@@ -34,6 +34,7 @@ from lsc_tui.screens.vectors.table import (
     table_csv,
     wanted,
 )
+from lsc_tui.widgets.field import Field
 from lsc_tui.widgets.panel import Panel
 
 NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
