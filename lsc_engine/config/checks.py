@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
+from lsc_engine.config.validation_errors import validate
 from lsc_engine.data.dataset import data_set, facts_of, image_file_data_sets
 from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.registry import MODELS
@@ -18,18 +19,12 @@ from lsc_engine.vectors.registry import n_min, too_few
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What each backbone takes in model.args; None: whatever timm takes.
-ARGUMENTS: dict[str, tuple[str, ...] | None] = {
-    name: None if backbone.model_config["extra"] == "allow" else tuple(backbone.model_fields)
-    for name, backbone in MODELS.built_in.items()
-}
-
 # Of timm models and plugins nothing is known here.
 _UNKNOWN = SimpleNamespace(linear_layers=0, all_linear=False, own_dim=lambda width: None)
 
 
 def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
-    """Faults of [data] alone; its folder is counted where `look`."""
+    """Issues in [data] alone; its folder is counted where `look`."""
     chosen = data_set(data.dataset)
     if chosen.built_in and data.path is not None:
         yield Issue("data.path", f"{data.dataset} needs no files; leave it out")
@@ -54,14 +49,14 @@ def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
 
 
 def check_first_class(data: Data, classes: int) -> Iterator[Issue]:
-    """Faults of data.first_class, with the number of classes."""
+    """Issues in data.first_class, with the number of classes."""
     if data.first_class is not None and data.first_class >= classes:
         last = f"the last of {grouped(classes)} classes is {grouped(classes - 1)}"
         yield Issue("data.first_class", f"{grouped(data.first_class)} leaves no class to train on; {last}")
 
 
 def check_eval(data: Data, evaluation: Eval) -> Iterator[Issue]:
-    """Faults of [eval] with the data set."""
+    """Issues in [eval] with the data set."""
     if evaluation.shift is not None and data.labels == "unique":
         yield Issue("eval.shift", "unique labels have no validation images to change")
     if evaluation.ncc and data.labels == "unique":
@@ -86,21 +81,19 @@ def check_eval(data: Data, evaluation: Eval) -> Iterator[Issue]:
 
 
 def check_model(model: Model) -> Iterator[Issue]:
-    """Faults of [model] alone."""
-    takes = ARGUMENTS.get(model.name)
-    for name, value in model.args.items():
-        if takes is not None and name not in takes:
-            allowed = did_you_mean(name, takes) if takes else "it takes none"
-            yield Issue(f"model.args.{name}", f"{model.name} does not take it; {allowed}")
-        elif takes is not None and MODELS.built_in[model.name].model_fields[name].annotation is bool:
-            if not isinstance(value, bool):
-                yield Issue(f"model.args.{name}", f"true or false is needed, not {quoted(value)}")
-        elif takes is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000):
-            yield Issue(f"model.args.{name}", f"a whole number from 1 to 1000 is needed, not {quoted(value)}")
+    """Issues in [model] alone."""
+    backbone = MODELS.built_in.get(model.name)
+    if backbone is None or not model.args:
+        return
+    takes = backbone.model_fields
+    for issue in validate(backbone, model.args, "model.args")[1]:
+        name = issue.key.removeprefix("model.args.")
+        allowed = did_you_mean(name, takes) if takes else "it takes none"
+        yield issue if name in takes else Issue(issue.key, f"{model.name} does not take it; {allowed}")
 
 
 def check_target(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
-    """Faults of [target] that need no number of classes."""
+    """Issues in [target] that need no number of classes."""
     if isinstance(target, Lsc):
         if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
             yield Issue("target.weights", "two numbers from 0 are needed, one of them above 0")
@@ -113,7 +106,7 @@ def check_target(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
 
 
 def check_optimizer(optimizer: AdamW | Sgd) -> Iterator[Issue]:
-    """Faults of [optimizer] alone."""
+    """Issues in [optimizer] alone."""
     if optimizer.schedule != "steps":
         for key in ("milestones", "gamma"):
             if getattr(optimizer, key) is not None:
@@ -125,7 +118,7 @@ def check_optimizer(optimizer: AdamW | Sgd) -> Iterator[Issue]:
 
 
 def check_space(system: str, n: int, classes: int) -> Iterator[Issue]:
-    """Faults of a vector system with a latent dimension and a number of classes."""
+    """Issues in a vector system with a latent dimension and a number of classes."""
     if system == "planar" and n != 2:
         yield Issue("model.dim", f"planar lies in the plane: n = 2, not {n}")
     elif system == "simplex" and n < classes - 1:
@@ -185,7 +178,7 @@ def check_idle_etf(model: Model) -> Iterator[Issue]:
 
 
 def check_layers(model: Model, target: Lsc | CrossEntropy | Ssl, classes: int | None) -> Iterator[Issue]:
-    """Faults of the fixed layers with the backbone, the head and the number of classes."""
+    """Issues in the fixed layers with the backbone, the head and the number of classes."""
     layers = model.etf_layers
     if layers is None:
         return
@@ -234,7 +227,7 @@ def _layers(count: int) -> str:
 
 
 def check_class_layer(model: Model, target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
-    """Faults of model.args.class_layer, which makes the class layer the last layer of an mlp."""
+    """Issues in model.args.class_layer, which makes the class layer the last layer of an mlp."""
     backbone = backbone_of(model)
     # timm models take any argument.
     if "class_layer" not in getattr(type(backbone), "model_fields", ()) or not backbone.class_layer:

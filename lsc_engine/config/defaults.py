@@ -61,7 +61,7 @@ def resolve(settings: Settings, others: Mapping[str, Settings], *, record: bool 
 
 
 def _refer(result: Resolved, settings: Settings, others: Mapping[str, Settings]) -> None:
-    """Faults and warnings of what is taken from other variants."""
+    """Issues and warnings of what is taken from other variants."""
     for reference in references(settings):
         other = others.get(reference.variant) if reference.variant is not None else None
         if other is None:
@@ -93,7 +93,7 @@ class DefaultsResolver:
         self.warnings.append(Issue(key, message))
 
     def path(self, key: str, text: str) -> Path | None:
-        """The whole path of a file or folder that `key` names; None, with a fault, where ~ leads nowhere."""
+        """The whole path of a file or folder that `key` names; None, with an issue, where ~ leads nowhere."""
         try:
             return user_path(text).absolute()
         except UsageError as error:
@@ -124,7 +124,7 @@ class DefaultsResolver:
         return data.model_copy(update=changes)
 
     def _check(self, data: Data, *, look: bool) -> tuple[list[Issue], bool]:
-        """Faults of [data] alone, and whether its folders cannot be read: that is reported by whoever needs the images,
+        """Issues in [data] alone, and whether its folders cannot be read: that is reported by whoever needs the images,
         since a run is read without them."""
         try:
             found = list(checks.check_data(data, look=look))

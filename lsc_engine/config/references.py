@@ -62,7 +62,7 @@ def _read(settings: Settings | Table, key: str) -> Any:
 
 
 def check_reference(reference: Reference, own: Settings, other: Settings) -> Iterator[Issue]:
-    """Faults of taking from a run with the settings `other` what `reference` asks for."""
+    """Issues in taking from a run with the settings `other` what `reference` asks for."""
     ref = quoted(reference.ref)
     if reference.key == "target.teacher":
         yield from _check_teacher(ref, own, other)

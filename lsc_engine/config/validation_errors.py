@@ -88,9 +88,8 @@ def validate(model: type[Model], table: Any, name: str) -> tuple[Model | None, l
     try:
         return model.model_validate(table), []
     except ValidationError as error:
-        prefix = [name] if name else []
         found = [
-            ValidationIssue(_dotted([*prefix, *item["loc"]]), _message(item, item["loc"], model))
+            ValidationIssue(f"{name}.{_dotted(item['loc'])}".strip("."), _message(item, item["loc"], model))
             for item in error.errors(include_url=False)
             if item["type"] != "string_unicode"  # reported for every text of the preset
         ]

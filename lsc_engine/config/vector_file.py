@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from lsc_engine.textfiles import other_encoding
 
@@ -32,16 +32,11 @@ def _npy(path: Path) -> tuple[int, int]:
 
 
 def _safetensors(path: Path) -> tuple[int, int]:
-    with path.open("rb") as file:
-        head = file.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        if not 0 < length <= 1 << 20:
-            raise ValueError(f"{path} is no .safetensors file")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise ValueError(f"{path} is no .safetensors file") from error
-    shapes = [entry.get("shape", []) for name, entry in header.items() if name != "__metadata__"]
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is no .safetensors file") from error
     if len(shapes) != 1:
         raise ValueError(f"{path} holds {len(shapes)} tensors, one is needed")
     return _two(path, shapes[0])

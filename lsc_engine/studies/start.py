@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lsc_engine.config.checks import ARGUMENTS
 from lsc_engine.config.derived import derive
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.errors import UsageError
+from lsc_engine.registry import MODELS
 from lsc_engine.runs.folder.lock import holder
 from lsc_engine.runs.read.run import Run, moved_from, open_run
 from lsc_engine.studies.checks import (
@@ -102,7 +102,10 @@ def check_models(configs: Iterable[RunConfig], options: ExecutionOptions) -> Non
     """Backbones can be built. Those of timm and plugins are built as shapes, which imports torch; others are fixed."""
     distinct = {}
     for config in configs:
-        if ARGUMENTS.get(config.model.name) is None:
+        if (
+            config.model.name not in MODELS.built_in
+            or MODELS.built_in[config.model.name].model_config["extra"] == "allow"
+        ):
             d = derive(config, options.data_dir)
             distinct[(repr(config.model), repr(config.target), d.channels, d.image_size, d.n, d.classes)] = (config, d)
     if not distinct:

@@ -45,7 +45,7 @@ class Problem:
 
 @dataclass
 class Outcome:
-    """What was found. `variants` holds the numbers of each variant (config.summary)."""
+    """What was found. `variants` holds the numbers of each variant (config.derived.summary)."""
 
     text: str = ""
     problems: list[Problem] = field(default_factory=list)

@@ -230,6 +230,8 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("run", {"study": "../x", "variant": "a", "label": "a"}, ("is not a name",)),
     ("label", "x", ("belongs into a [[variants]]",)),
     ("start_from", "@z", ('no variant "z"',)),
+    ("claims", [{"text": "x", "variant": "a", "is": "best"}], ("claims.1.is: ", 'did you mean "better"')),
+    ("claims", [{"text": "x", "variant": "a", "is": "works", "threshold": -1}], ("claims.1.threshold: ", "at least 0")),
 ]
 
 
