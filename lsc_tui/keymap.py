@@ -62,6 +62,7 @@ def _table() -> tuple[Command, ...]:
         c("toml", ("r",), "TOML", "the TOML behind this", "rows"),
         c("note", ("n",), "note", "write a note on the run", "rows"),
         c("tag", ("t",), "tag", "give or take a tag", "rows"),
+        c("clipboard", ("Y",), "copy text", "put path, id, command or error on the clipboard (asks)", "rows"),
         c("export", ("e",), "export", "table and figure as files", "rows"),
         c("save", ("w",), "save", "save the view, or the preset", "rows"),
         c("cursor_left", ("left", "h"), "cursor", "chart cursor to the left", "chart"),

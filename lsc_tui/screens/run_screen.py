@@ -13,7 +13,7 @@ from lsc_engine.runs.read import notes
 from lsc_engine.studies import control
 from lsc_engine.userpaths import home_path
 from lsc_tui.data.run_view import RunView
-from lsc_tui.lines import size_text
+from lsc_tui.lines import clean, size_text
 from lsc_tui.modals.text import TextScreen
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
@@ -125,7 +125,21 @@ class RunScreen(ChartScreen):
     def why_not_toml(self) -> str:
         return "" if self.targets() else self.no_run()
 
-    why_not_export = why_not_toml
+    why_not_export = why_not_clipboard = why_not_toml
+
+    def do_clipboard(self) -> None:
+        """Through the terminal (OSC 52), so also from another host and from inside tmux."""
+        view = self.targets()[0]
+        log = f"lsc-engine log {view.short} --follow"
+        texts = {"p": ("path", str(view.run.path.absolute())), "i": ("id", view.id), "c": ("command", log)}
+        if view.status.message:
+            texts["e"] = ("error" if view.state == "failed" else "message", view.status.message)
+        answers: Answers = {key: (word, partial(self._copy, word, text)) for key, (word, text) in texts.items()}
+        self.ask(f"copy of {named([view])}:", answers)
+
+    def _copy(self, word: str, text: str) -> None:
+        self.app.copy_to_clipboard(clean(text))
+        self.say(f"{word} copied: {text}")
 
     def do_toml(self) -> None:
         view = self.targets()[0]

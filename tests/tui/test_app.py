@@ -229,3 +229,24 @@ async def test_the_column_of_accuracies_is_the_same_for_all_runs(runs: Path, siz
         assert {view.id for row in app.lsc_screen.table.rows for view in row.views} == {"lsc-2025/fig9/A-384/seed-0"}  # type: ignore[attr-defined]
     async with open_app(runs, size) as (app, _):
         assert "VAL%" in text_of(app), "kept for the next time"
+
+
+async def test_path_and_error_of_a_run_go_to_the_clipboard(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        app.watch_run("0:etf-2024/mlp/V21-384/seed-0")
+        await settle(app, pilot)
+        await pilot.press("Y", "e")
+        assert app.clipboard == "CUDA out of memory: 41.2 GB wanted"
+        await pilot.press("Y", "p")
+        assert app.clipboard == str(runs / "etf-2024/mlp/V21-384/seed-0")
+
+
+async def test_a_bell_rings_when_a_run_ends(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[int] = []
+    monkeypatch.setattr("lsc_tui.app.LscApp.bell", lambda self: rung.append(1))
+    async with open_app(runs) as (app, pilot):
+        assert not rung
+        folder = runs / "lsc-2025/fig9/V21-min/seed-0"
+        write_status(folder, replace(read_status(folder), state="finished"))
+        app.poller.rescan()
+        await pause_until(pilot, lambda: rung)

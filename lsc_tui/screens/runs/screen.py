@@ -184,7 +184,8 @@ class RunsScreen(RunScreen):
         arrow = "↑" if (order.sort == "started") == order.inverted else "↓"
         studies = len({(v.root, v.study) for v in store.runs.values()}) + len(store.reports)
         runs, groups = counted(len(store.runs), "run"), counted(studies, "study", "studies")
-        count = f"{runs}, {groups} · {order.sort} {arrow}"
+        hidden = len(self.table.rows) - self.table.top - self.table.page
+        count = f"{runs}, {groups} · {order.sort} {arrow}" + (f" · {hidden} below" if hidden > 0 else "")
         if wide:
             fold = "seeds folded (b unfolds)" if order.folded else "seeds shown one by one (b folds)"
             count = f"{runs} in {groups} · sort {order.sort} {arrow} · {fold}"
@@ -285,6 +286,7 @@ class RunsScreen(RunScreen):
     def move(self, rows: int) -> None:
         self.app.store.launched = ""
         self.table.move(rows)
+        self.redraw("#where")
         if self.has_class("-side"):
             self.redraw("#details")
         self.show_charts()
