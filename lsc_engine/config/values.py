@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.numbers import number
+from lsc_engine.data.dataset import built_in_data_sets
 from lsc_engine.errors import did_you_mean
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
 from lsc_engine.vectors.registry import fault as system_fault
@@ -22,9 +23,7 @@ MODEL_NAMES = tuple(MODELS.built_in)
 ETF_LAYERS = ("feed-forward", "adaptive")
 ORDERS = ("shuffled", "sequential", "lexicographic")
 DIM_MAX = 65_536
-DATASET_NAMES = (
-    "digits", "fashion-mnist", "cifar10", "cinic10", "imagenet", "folder", "spectrum", "printed-digits",
-)  # fmt: skip
+DATASET_NAMES = tuple(built_in_data_sets())
 LOSS_NAMES = tuple(LOSSES.built_in)
 
 # --- durations --------------------------------------------------------------------------------------------------------

@@ -118,11 +118,9 @@ def read_layout(dataset: str, root: Path, *, skip_bad: bool = False) -> Layout:
 def image_names(folder: Path, dataset: str = "folder") -> list[str]:
     """Names of the images directly in `folder`, sorted. FolderError where it cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if _is_image(entry.name, dataset)]
+        return sorted(name for name in os.listdir(folder) if _is_image(name, dataset))
     except OSError as error:
         raise FolderError(unreadable(folder, error)) from None
-    return sorted(names)
 
 
 def images_in(folders: Iterable[Path], dataset: str = "folder", *, skip_bad: bool = False) -> list[int]:

@@ -35,7 +35,7 @@ _DRAWN, _BITMAP, _BLOCK = 96, 32, 4
 class PrintedDigits(DataSet):
     """Comes with matplotlib."""
 
-    position = 70
+    position = 80
     built_in = True
     facts = Facts(
         "printed-digits",

@@ -23,7 +23,7 @@ _SIZE = 32
 class Spectrum(DataSet):
     """As many images as are asked for."""
 
-    position = 80
+    position = 70
     built_in = True
     made_from_index = True
     other_classes = True
