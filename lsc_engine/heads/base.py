@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class Head(nn.Module):
     """Embeddings [B, n] -> loss and labels.
 
-    Class labels are turned into targets first (`target`), outside of the training step, and `loss` takes those. The
-    parameters of a head, if it has any, are trained with the backbone's.
+    Class labels are converted to targets first (`target`), outside of the training step. The parameters of a head, if
+    it has any, are trained with the backbone's.
     """
 
     classes: int

@@ -1,4 +1,4 @@
-"""Self-supervision: two augmented views of an image belong together, those of other images do not; no labels.
+"""Self-supervision: two augmented views of an image are pulled together, those of other images apart; no labels.
 
 The stage before SSL-LSC (arXiv:2510.04090, Sec. 6.6): its class means then choose centres, `order = "nearest:RUN"`. The
 loss is NT-Xent (arXiv:2002.05709, Eq. 1) on the embedding itself, without the projection head that its authors put
@@ -19,7 +19,7 @@ from lsc_engine.heads.base import Head
 
 
 class SelfSupervisedHead(Head):
-    """Takes batches of two views, images [B, 2, C, S, S]. `predict` has no meaning: no label was learnt."""
+    """For batches of two views, images [B, 2, C, S, S]. It learns no labels: `predict` is not implemented."""
 
     two_views = True
     learns_labels = False
@@ -32,8 +32,8 @@ class SelfSupervisedHead(Head):
         return self.loss(model(images.flatten(0, 1)), target)
 
     def loss(self, z: Tensor, target: Tensor) -> Tensor:
-        """NT-Xent of embeddings [2B, n], the views of image b at rows 2b and 2b + 1; a float32 scalar. Images of a
-        micro-batch are told apart from one another only."""
+        """NT-Xent of embeddings [2B, n], the views of image b at rows 2b and 2b + 1; a float32 scalar. Images
+        are compared within a micro-batch only."""
         with torch.autocast(z.device.type, enabled=False):
             unit = F.normalize(z.float(), dim=1)
             own = torch.arange(len(unit), device=unit.device)

@@ -5,7 +5,7 @@
 P [inputs, K] has orthonormal columns: the first K coordinates (canonical, the paper's), or random ones. The K = outputs
 rows have norm 1, all cosines between them are -1 / (K - 1), their rank is K - 1; that needs inputs >= K - 1, and at
 inputs = K - 1 the rows are written in the Helmert basis of the sum-zero space. With fewer inputs no such rows exist:
-the frame then stands in the K = inputs columns, scaled so that the rows have norm 1 in the mean square. So the
+the frame is then in the K = inputs columns, scaled so that the rows have norm 1 in the mean square. So the
 canonical layer is scaled centring, of the first coordinates where it narrows and padded with zeros where it widens.
 
 The weight is not trained and not stored: a checkpoint holds version, frame, seed and sizes, int64. The bias is trained.
@@ -51,7 +51,7 @@ class FixedLinear(nn.Module):
         self.corners = outputs if fits_rows else inputs
         if self.corners < 2:
             raise UsageError(f"a layer of {inputs} inputs and {outputs} outputs has no simplex: two corners are needed")
-        # If the frame stands in the columns, they are longer, for rows of norm 1 in the mean square.
+        # A frame in the columns has longer columns, for rows of norm 1 in the mean square.
         stretch = 1.0 if fits_rows else math.sqrt(outputs / inputs)
         self.scale = stretch * math.sqrt(self.corners / (self.corners - 1))
         self.register_buffer(SPEC, torch.tensor([VERSION, FRAMES.index(frame), seed, inputs, outputs]))

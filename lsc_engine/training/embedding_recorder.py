@@ -46,7 +46,8 @@ class EmbeddingRecorder:
         has_centres = head.centres(torch.zeros(1, dtype=torch.long, device=source.device)) is not None
         fits = self.flat or (has_centres and (setting == "on" or head.classes <= AUTO_CLASSES))
         self.on = setting != "off" and fits
-        self.positions: list[int] = []
+        # Places in `index` of the recorded images, rising.
+        self._positions = torch.arange(0)
         self._classes = torch.arange(min(head.classes, MOST_CLASSES))
         if self.on:
             self._choose(source, index)
@@ -55,7 +56,7 @@ class EmbeddingRecorder:
     def _choose(self, source: ImageSource, index: Tensor) -> None:
         if not self.flat or self.head.classes <= MOST_CLASSES:
             most = MOST_POINTS if self.flat else MOST_ANGLES
-            self.positions = fixed_subset(len(index), most).tolist()
+            self._positions = fixed_subset(len(index), most)
             return
         # A few of many classes, with as many of their images as fit.
         mixed = Bijection(len(index), 0, "embeddings shown")(torch.arange(len(index)))
@@ -66,21 +67,19 @@ class EmbeddingRecorder:
             if len(chosen) == MOST_CLASSES:
                 break
         self._classes = torch.tensor(sorted(chosen))
-        self.positions = mixed[torch.isin(labels, self._classes)][:MOST_POINTS].sort().values.tolist()
+        self._positions = mixed[torch.isin(labels, self._classes)][:MOST_POINTS].sort().values
 
     def begin(self) -> None:
         """Start an evaluation, or start it again."""
-        self._at = self._next = 0
+        self._at = 0
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def update(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
         """Add a batch: embeddings [B, n], labels [B], predicted labels [B]."""
         start, self._at = self._at, self._at + len(labels)
-        first = self._next
-        while self._next < len(self.positions) and self.positions[self._next] < self._at:
-            self._next += 1
-        if self._next > first:
-            rows = torch.tensor(self.positions[first : self._next], device=z.device) - start
+        rows = self._positions[(self._positions >= start) & (self._positions < self._at)] - start
+        if len(rows):
+            rows = rows.to(z.device)
             self._seen.append((self.head.project(z[rows]), labels[rows], predicted[rows]))
 
     def write(self, writer: RunWriter, step: int, epoch: float) -> None:
