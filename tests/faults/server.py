@@ -93,7 +93,7 @@ if __name__ == "__main__":
     from lsc_engine.data.datasets import digits
 
     torch.set_num_threads(1)
-    digits.load("train", unique=True)
+    digits.Digits().load("train", unique=True, folder=None)
     augment.light1(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), augment.draw(0, 0, torch.arange(4), 4, "image"))
     # One small step, so that what torch sets up at the first one is there in every started process.
     layer = torch.nn.Conv2d(1, 8, 3)
