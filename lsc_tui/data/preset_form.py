@@ -158,14 +158,14 @@ class Form:
         """`*` changed here, else P, I or O as the preset says, else a blank."""
         if self.changed(key, variant):
             return "*"
-        said = self.said(key)
-        return MARKS.get(re.split(r"[:\s]", said, maxsplit=1)[0], " ")
+        note = self.provenance(key)
+        return MARKS.get(re.split(r"[:\s]", note, maxsplit=1)[0], " ")
 
-    def said(self, key: str) -> str:
+    def provenance(self, key: str) -> str:
         """What the preset's provenance says of a setting."""
         table = self.raw.get("provenance")
-        said = table.get(key) if isinstance(table, dict) else None
-        return said if isinstance(said, str) else ""
+        note = table.get(key) if isinstance(table, dict) else None
+        return note if isinstance(note, str) else ""
 
     def set(self, key: str, text: str, *, variant: str = "") -> None:
         """A setting as typed, for one variant where it is set by variants; empty leaves it to the preset's default.
@@ -233,8 +233,8 @@ class Form:
         if not self.edited:
             return self.text
         raw = dict(self.raw)
-        said = raw.get("provenance")
-        notes = dict(said) if isinstance(said, dict) else {}
+        note = raw.get("provenance")
+        notes = dict(note) if isinstance(note, dict) else {}
         for key in SETTINGS:
             if self.changed(key):
                 notes[key] = f"ours: changed, the preset had {self.old(key)}"
@@ -275,7 +275,7 @@ class Form:
         return [key for key in SETTINGS if self._acts(key) and (every or key in USUAL or self._named(key))]
 
     def _named(self, key: str) -> bool:
-        return bool(self.said(key)) or any(self.given(key, name) is not None for name in self.names)
+        return bool(self.provenance(key)) or any(self.given(key, name) is not None for name in self.names)
 
     def _acts(self, key: str) -> bool:
         return self.changed(key) or any(self.given(key, n) is not None or self.acts_in(key, n) for n in self.names)

@@ -161,7 +161,7 @@ def _setting(
     if not note and form.by_variant(key):
         note = f"of {form.letter(name)} alone"
     if not note:
-        note = clean(form.said(key).partition(":")[2].strip())
+        note = clean(form.provenance(key).partition(":")[2].strip())
     shown = key if wide else SHORT.get(key, key.rpartition(".")[2])
     mark = form.mark(key, name)
     return Row("setting", key, shown, clean(value), mark, note, default, _fault(problems, key, name))

@@ -87,16 +87,16 @@ def build_rows(
     for view in views:
         studies.setdefault(study_key(view), []).append(view)
     newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in studies.items()}
-    told = {report.key: report for report in reports}
-    newest |= {key: max(report.begun, report.made or 0.0) for key, report in told.items()}
+    by_key = {report.key: report for report in reports}
+    newest |= {key: max(report.begun, report.made or 0.0) for key, report in by_key.items()}
     by_name = order.sort == "run"
-    keys = sorted((*studies, *told), key=lambda k: (k.partition(":")[2],) if by_name else (-newest[k], k))
+    keys = sorted((*studies, *by_key), key=lambda k: (k.partition(":")[2],) if by_name else (-newest[k], k))
     if order.inverted and order.sort in ("started", "run"):
         keys.reverse()
     rows: list[Row] = []
     for key in keys:
-        if key in told:
-            rows.append(Row(key, "report", (), other=names(told[key].root), report=told[key]))
+        if key in by_key:
+            rows.append(Row(key, "report", (), other=names(by_key[key].root), report=by_key[key]))
             continue
         group = sorted(studies[key], key=lambda v: (v.variant, v.seed))
         if order.sort not in ("started", "run"):
@@ -311,12 +311,12 @@ class RunsTable(Panel):
         """The highlighted row, None where nothing is."""
         return self.rows[self.cursor] if self.gone is None and 0 <= self.cursor < len(self.rows) else None
 
-    def put(self, rows: list[Row], *, asked: bool = True) -> None:
-        """New rows; the cursor stays on what it was on. Where that is not among them, it goes near if the user `asked`
-        for another list (a filter, folded seeds, a closed study), else nowhere until it is moved."""
+    def put(self, rows: list[Row], *, by_user: bool = True) -> None:
+        """New rows; the cursor stays on what it was on. Where that is not among them, it goes near if the user wanted
+        another list (a filter, folded seeds, a closed study), else nowhere until it is moved."""
         before = self.gone or self.current
         place = None if before is None else next((i for i, row in enumerate(rows) if row.key == before.key), None)
-        if place is None and before is not None and asked:
+        if place is None and before is not None and by_user:
             runs = {view.key for view in before.views}
             holding = (i for i, row in enumerate(rows) if runs & {view.key for view in row.views})
             place = next(

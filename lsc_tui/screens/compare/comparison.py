@@ -139,8 +139,8 @@ class Reader:
 
 def _baseline_first(found: Comparison) -> None:
     """The preset's baseline leads; pinning another row later moves nothing."""
-    told = found.rows[0].runs[0].config.get("compare")
-    named = told.get("baseline") if isinstance(told, dict) else None
+    table = found.rows[0].runs[0].config.get("compare")
+    named = table.get("baseline") if isinstance(table, dict) else None
     order = sorted(range(len(found.rows)), key=lambda i: found.rows[i].runs[0].variant != named)
     found.rows[:] = [found.rows[i] for i in order]
     for values in found.differing.values():

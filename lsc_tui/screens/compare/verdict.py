@@ -44,7 +44,7 @@ def claim_lines(claims: Claims, width: int) -> list[Line]:
 
 
 def verdict_narrow(found: Compared, width: int, height: int, claims: Claims = ()) -> list[Line]:
-    """The claims, one line by accuracy, one by loss, then what has to be said beside them."""
+    """The claims, one line by accuracy, one by loss, then what has to be added."""
     out = claim_lines(claims, width)
     base = found.letters[found.base.key]
     missing = kinds_without_level(found)
@@ -52,17 +52,17 @@ def verdict_narrow(found: Compared, width: int, height: int, claims: Claims = ()
         lead: Line = [(f"{kind:<9} ", "dim")]
         if any(v.kind == kind for v in found.verdicts):
             lead += [("faster than ", ""), (base, style_of(base)), (": ", "")]
-            out += flow(lead, _told(found, kind), width, 10)
+            out += flow(lead, _by_kind(found, kind), width, 10)
         elif kind in missing and len(found.rows) > 1:
             out.append(pad([*lead, (NO_LEVEL, "dim")], width))
     if len(found.rows) < 2:
         out.append([("mark a second run, or p here to pin this one", "dim")])
-    said = [s for s in (disagreement(found), *unequal(found)) if s]
-    out += [[(line, "dim")] for sentence in said for line in wrap(sentence, width)]
+    sentences = [s for s in (disagreement(found), *unequal(found)) if s]
+    out += [[(line, "dim")] for sentence in sentences for line in wrap(sentence, width)]
     return out[:height]
 
 
-def _told(found: Compared, kind: str) -> list[Line]:
+def _by_kind(found: Compared, kind: str) -> list[Line]:
     """The verdicts by one kind, a piece each: those that say the same share one."""
     letters = {row.label: found.letters[row.key] for row in found.rows}
     alike: dict[tuple[str, str], list[str]] = {}
@@ -137,9 +137,9 @@ def verdict_wide(found: Compared, width: int, height: int, claims: Claims = ()) 
     else:
         for kind in kinds_without_level(found):
             out.append([(f" by {kind:<9}", "dim"), (NO_LEVEL, "dim")])
-    said = disagreement(found)
-    if said and len(out) < height:
-        out += [[], *([(f" {line}", "")] for line in wrap(said[0].upper() + said[1:], width - 2))]
+    sentence = disagreement(found)
+    if sentence and len(out) < height:
+        out += [[], *([(f" {line}", "")] for line in wrap(sentence[0].upper() + sentence[1:], width - 2))]
     return out[:height]
 
 

@@ -231,8 +231,8 @@ def _gpu_wide(gpu: Gpu, store: Store, view: RunView, width: int) -> list[Line]:
 def mark_of(view: RunView, name: str) -> str:
     """P, I or O: whose setting it is, as the preset says."""
     table = view.config.get("provenance")
-    said = table.get(name) if isinstance(table, dict) else None
-    return MARKS.get(str(said).partition(":")[0].strip(), " ") if said else " "
+    whose = table.get(name) if isinstance(table, dict) else None
+    return MARKS.get(str(whose).partition(":")[0].strip(), " ") if whose else " "
 
 
 def difference_line(store: Store, view: RunView, width: int) -> tuple[str, Line]:

@@ -366,19 +366,19 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
     info = entry.info
     if info.fault:
         return [[(f"  {line}", "warn")] for line in wrap(clean(info.fault), width - 4)][:height]
-    told = about(info)
+    facts = about(info)
     rows = [("claim", clean(info.claim or info.title))]
     if height > 6:
         rows.append(("source", clean(info.source)))
-    seeds = " ".join(map(str, told.seeds))
-    tune = ", after a small grid" if told.tune else ""
-    if told.makes:
-        rows.append(("makes", told.makes))
+    seeds = " ".join(map(str, facts.seeds))
+    tune = ", after a small grid" if facts.tune else ""
+    if facts.makes:
+        rows.append(("makes", facts.makes))
         rows += [("data", _data_words(known, info))] if info.dataset else []
         rows.append(("before", _report_before(known, info)))
         return _about_rows(rows, width, height)
-    rows.append(("runs", f"{' · '.join(told.labels)}  × {'seeds' if len(told.seeds) > 1 else 'seed'} {seeds}{tune}"))
-    rows += [("known", told.known), ("data", _data_words(known, info)), ("before", _before(known, info))]
+    rows.append(("runs", f"{' · '.join(facts.labels)}  × {'seeds' if len(facts.seeds) > 1 else 'seed'} {seeds}{tune}"))
+    rows += [("known", facts.known), ("data", _data_words(known, info)), ("before", _before(known, info))]
     return _about_rows(rows, width, height)
 
 
@@ -432,9 +432,9 @@ def _before(known: PresetList, info: PresetInfo) -> str:
 
 
 def list_panel(known: PresetList, width: int, height: int, *, active: bool) -> list[Line]:
-    """The wide panel: the list above, what is told of the highlighted preset below."""
+    """The wide panel: the list above, and what is known of the highlighted preset below it."""
     inner = width - 2
-    told = about_lines(known, inner, 14)
+    below = about_lines(known, inner, 14)
     entry = known.current
     name = entry.info.stem if entry is not None and entry.info is not None else "presets"
     legend: list[Line] = [[(fit(" ✓ runs here now   - misses its data", inner), "dim")]]
@@ -445,7 +445,7 @@ def list_panel(known: PresetList, width: int, height: int, *, active: bool) -> l
     else:
         body = list_lines(known, inner, rows, active=active, wide=True)
     body += [[] for _ in range(rows - len(body))]
-    body += [rule(inner, clean(name)), *told]
+    body += [rule(inner, clean(name)), *below]
     body += [[] for _ in range(height - 2 - len(body) - 1)] + legend
     return frame(body, width, height, "presets", "Tab next pane" if active else "")
 

@@ -79,7 +79,7 @@ class RunsScreen(RunScreen):
         store, table, order = self.app.store, self.table, self.order
         wanted = (self.filter.text, order.sort, order.inverted, order.folded, frozenset(order.closed), order.accuracy)
         if (store.version, wanted) != self._version:
-            self._show_rows(asked=wanted != self._wanted)
+            self._show_rows(by_user=wanted != self._wanted)
             self._version, self._wanted = (store.version, wanted), wanted
         table.framed = self.wide
         table.letters, table.pinned, table.making = dict(store.marked), store.pinned, [*store.making]
@@ -93,8 +93,8 @@ class RunsScreen(RunScreen):
             self.redraw("#gpus", "#details")
         self.show_charts()
 
-    def _show_rows(self, *, asked: bool) -> None:
-        """Filter, sort and fold: only when a run has changed, or what the user `asked` for."""
+    def _show_rows(self, *, by_user: bool) -> None:
+        """Filter, sort and fold: only when a run has changed, or what the user asked for (`by_user`)."""
         store, table = self.app.store, self.table
         views = [view for view in store.runs.values() if self.filter(view)]
         # Not before the runs, so that the cursor starts on one of them.
@@ -106,8 +106,8 @@ class RunsScreen(RunScreen):
         table.below = "   ".join([*older, *self._passed()])
         table.empty = self._empty()
         before = table.gone
-        table.put(build_rows(views, self.order, self._folder_name, store.runs.values(), reports), asked=asked)
-        if table.gone is not None and before is None and not asked and table.gone.key not in store.deleted:
+        table.put(build_rows(views, self.order, self._folder_name, store.runs.values(), reports), by_user=by_user)
+        if table.gone is not None and before is None and not by_user and table.gone.key not in store.deleted:
             self.say(self._gone_words(table.gone), "warn")
         for study in (store.launched, f"{store.launched}.tune") if store.launched else ():
             if table.go_to_study(study):

@@ -125,11 +125,11 @@ class VectorsScreen(LscScreen):
 
     def _count(self) -> None:
         """The rows for the limits; keeps what is highlighted."""
-        asked = files(self.words)
-        rows = rows_of(self.limits, wanted(" ".join(w for w in self.words.split() if w not in asked)) if (
-            set(self.words.split()) - set(asked) or not asked) else ())  # fmt: skip
+        names = files(self.words)
+        rows = rows_of(self.limits, wanted(" ".join(w for w in self.words.split() if w not in names)) if (
+            set(self.words.split()) - set(names) or not names) else ())  # fmt: skip
         self.fault = ""
-        for name in asked:
+        for name in names:
             found = self._read.get(name)
             if isinstance(found, VectorSystem):
                 rows.append(row_of(found, self.limits))

@@ -238,9 +238,9 @@ def read_file(name: str) -> VectorSystem | str:
             return (
                 clean(lines[-1] if lines else f"{path}: not read").removeprefix("error: ").replace(f"{path}", path.name)
             )
-        told = json.loads(done.stdout)
+        answer = json.loads(done.stdout)
         # Of the rounded numbers the angle is the more exact one.
-        return Table(name, n, count, math.cos(math.radians(told["min_angle_deg"])))
+        return Table(name, n, count, math.cos(math.radians(answer["min_angle_deg"])))
     except subprocess.TimeoutExpired:
         return f"{Path(name).name}: not read within {FILE_SECONDS:.0f} s"
     except (ValueError, KeyError, OSError, UsageError) as error:
