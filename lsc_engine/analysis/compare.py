@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -309,35 +309,41 @@ def _compiled_otherwise(row: Row, base: Row) -> bool:
 
 
 def _notes(rows: list[Row], base: Row) -> list[str]:
-    notes: list[str] = []
-    for row in rows:
-        if row is not base and _other_data(row, base):
-            notes.append(f"{base.label} and {row.label} train on different data: no speed-up")
-        elif row.group != base.group:
-            notes.append(f"{row.label} has another loss than {base.label}: their losses are not compared")
-        if stages := _stages(row):
-            notes.append(f"{row.label} builds on {', '.join(stages)}: what that took is not counted here")
-        if row.device != base.device:
-            notes.append(f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds")
-        if row.shared:
-            notes.append(f"{row.label} did not have its GPU alone: no seconds")
-        if row.busy:
-            notes.append(f"{row.label} trained on a machine with more work than processors: no seconds")
-        elif row.unsteady:
-            notes.append(f"{row.label} took unlike seconds in its seeds: no seconds")
-        if row is not base and _compiled_otherwise(row, base):
-            words = {"yes": "was compiled", "no": "was not compiled", "mixed": "was compiled in part"}
-            eager = {why for run in (*row.runs, *base.runs) if isinstance(why := run.source.get("eager"), str)}
-            because = f" ({'; '.join(sorted(eager))})" if eager else ""
-            notes.append(f"{row.label} {words[row.compiled]}, {base.label} {words[base.compiled]}: no seconds{because}")
-        diverged = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
-        undecided = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
-        undecided += [f"seed {seed} not started" for seed in row.absent]
-        if diverged:
-            notes.append(f"{row.label}: {', '.join(diverged)}, counted as not reached")
-        if undecided:
-            notes.append(f"{row.label}: {', '.join(undecided)}: decides nothing, so far only")
-    return notes
+    return [note for row in rows for note in (*_unequal(row, base), *_undecided(row))]
+
+
+def _unequal(row: Row, base: Row) -> Iterator[str]:
+    """Sentences on what may not be compared, and why."""
+    if row is not base and _other_data(row, base):
+        yield f"{base.label} and {row.label} train on different data: no speed-up"
+    elif row.group != base.group:
+        yield f"{row.label} has another loss than {base.label}: their losses are not compared"
+    if stages := _stages(row):
+        yield f"{row.label} builds on {', '.join(stages)}: what that took is not counted here"
+    if row.device != base.device:
+        yield f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds"
+    if row.shared:
+        yield f"{row.label} did not have its GPU alone: no seconds"
+    if row.busy:
+        yield f"{row.label} trained on a machine with more work than processors: no seconds"
+    elif row.unsteady:
+        yield f"{row.label} took unlike seconds in its seeds: no seconds"
+    if row is not base and _compiled_otherwise(row, base):
+        words = {"yes": "was compiled", "no": "was not compiled", "mixed": "was compiled in part"}
+        eager = {why for run in (*row.runs, *base.runs) if isinstance(why := run.source.get("eager"), str)}
+        because = f" ({'; '.join(sorted(eager))})" if eager else ""
+        yield f"{row.label} {words[row.compiled]}, {base.label} {words[base.compiled]}: no seconds{because}"
+
+
+def _undecided(row: Row) -> Iterator[str]:
+    """Sentences on seeds that diverged, that are under way, and that are missing."""
+    diverged = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
+    open_seeds = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
+    open_seeds += [f"seed {seed} not started" for seed in row.absent]
+    if diverged:
+        yield f"{row.label}: {', '.join(diverged)}, counted as not reached"
+    if open_seeds:
+        yield f"{row.label}: {', '.join(open_seeds)}: decides nothing, so far only"
 
 
 def _stages(row: Row) -> list[str]:

@@ -80,19 +80,24 @@ class RecordedRun(Run):
 
     @property
     def source(self) -> dict[str, Any]:
+        """What is kept of source.json."""
         return dict(self.facts.get("source", {}))
 
     def status(self) -> Status:
+        """State and device as they were recorded."""
         state = str(self.facts.get("state", "unreadable"))
         return Status(state=state, shown_state=str(self.facts.get("shown", state)), device=self.facts.get("device", ""))
 
     def metric_names(self) -> list[str]:
+        """Names of the recorded metrics."""
         return list(self.points)
 
     def history(self, name: str) -> tuple[Ints, Floats]:
+        """Steps and values of a metric."""
         return self.axes(name)[:2]
 
     def axes(self, name: str) -> Axes:
+        """Steps, values, epochs and training seconds of a metric; empty if it was not recorded."""
         none = np.empty(0, np.float64)
         return self.points.get(name, (np.empty(0, np.int64), none, none, none))
 
@@ -278,7 +283,7 @@ def _read(lines: Any) -> StudyValues:
     tables: dict[str, list[dict[str, Any]]] = {}
     about: dict[tuple[str, str], dict[str, Any]] = {}
     runs: dict[tuple[str, str, int], RecordedRun] = {}
-    points: dict[tuple[str, str, int], dict[str, list[tuple[float, ...]]]] = {}
+    points: list[tuple[RecordedRun, list[str]]] = []
     for record, of, variant, seed, key, value, *cells in lines:
         if record == "study":
             study[key] = json.loads(value)
@@ -290,17 +295,10 @@ def _read(lines: Any) -> StudyValues:
             name = f"{study['study']}{TRIES if of == 'try' else ''}"
             runs[of, variant, int(seed)] = RecordedRun(name, variant, int(seed), json.loads(value), about[of, variant])
         elif record == "point":
-            step, epoch, time = int(cells[0]), float(cells[1]), float(cells[2])
-            series = points.setdefault((of, variant, int(seed)), {})
-            for metric, cell in zip(metrics, cells[3:], strict=True):
-                if cell:
-                    series.setdefault(metric, []).append((step, float(cell), epoch, time))
+            points.append((runs[of, variant, int(seed)], cells))
         else:
             raise ValueError(f"a record {record!r} is not known")
-    for place, series in points.items():
-        for metric, found in series.items():
-            columns = np.array(found, np.float64).T
-            runs[place].points[metric] = (columns[0].astype(np.int64), *columns[1:4])
+    _add_points(points, metrics)
     if (known := study.pop("format")) != FORMAT:
         raise ValueError(f"its format {known} is not {FORMAT}")
     return StudyValues(
@@ -313,3 +311,16 @@ def _read(lines: Any) -> StudyValues:
             "tables": list(tables.items()),
         }
     )
+
+
+def _add_points(points: Iterable[tuple[RecordedRun, list[str]]], metrics: Sequence[str]) -> None:
+    """Give each run its metrics from the cells of its lines: step, epoch, seconds, and a value for each metric."""
+    series: dict[tuple[RecordedRun, str], list[tuple[float, ...]]] = {}
+    for run, cells in points:
+        step, epoch, time = int(cells[0]), float(cells[1]), float(cells[2])
+        for metric, cell in zip(metrics, cells[3:], strict=True):
+            if cell:
+                series.setdefault((run, metric), []).append((step, float(cell), epoch, time))
+    for (run, metric), found in series.items():
+        columns = np.array(found, np.float64).T
+        run.points[metric] = (columns[0].astype(np.int64), *columns[1:4])

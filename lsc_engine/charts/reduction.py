@@ -34,6 +34,7 @@ class Columns:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing is to be drawn."""
         return self.column.size == 0
 
 
@@ -169,7 +170,7 @@ def spans(runs: Columns, scale: Scale, width: int, height: int) -> Spans:
         c0, c1 = runs.column[before], runs.column[after]
         y0 = _place(runs.last[before], scale, height)
         y1 = _place(runs.first[after], scale, height)
-        joints = _joints(c0, c1, y0, y1, width, height)
+        joints = _joints(c0, c1, y0, y1, width)
         column.append(joints.column)
         top.append(joints.top)
         bottom.append(joints.bottom)
@@ -188,7 +189,7 @@ def _rows(values: Floats, scale: Scale, height: int) -> Ints:
     return np.floor(_place(values, scale, height) + 0.5).astype(np.int64)
 
 
-def _joints(c0: Ints, c1: Ints, y0: Floats, y1: Floats, width: int, height: int) -> Spans:
+def _joints(c0: Ints, c1: Ints, y0: Floats, y1: Floats, width: int) -> Spans:
     """Each line from (c0, y0) to (c1, y1) as one stroke per column, touching its neighbours without thickening."""
     first, last = np.maximum(c0, 0), np.minimum(c1, width - 1)
     count = np.maximum(last - first + 1, 0)

@@ -28,6 +28,7 @@ class Heading:
     whose: str = ""
 
     def markdown(self, study: str) -> str:
+        """The mark of a report, the title, and a list of what is known; `study` stands in for a missing title."""
         facts = [("Study", study), ("Source", self.source), ("Claim", self.claim), ("Whose", self.whose)]
         lines = [MARK, f"# {md(self.title or study)}", bullets(f"{key}: {md(value)}" for key, value in facts if value)]
         return "\n\n".join(lines)

@@ -9,9 +9,10 @@ from pathlib import Path
 from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.saved_views import SavedView, list_views
 from lsc_engine.analysis.seed_curves import AXES
+from lsc_engine.common.ids import NAME
 from lsc_engine.report.figures import Figure, curve_figures, is_share
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.runs.folder.layout import NAME, runs_dirs
+from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.read.run import list_runs
 from lsc_engine.runs.read.studies import Study
 
