@@ -12,7 +12,18 @@ from lsc_engine.common.ids import name_fault, study_fault
 from lsc_engine.common.settings import Table, flatten, nested
 from lsc_engine.config.catalogue import setting_keys
 from lsc_engine.config.reporting import MARKS, REPORT_TABLES, Reporting, is_mark, name_issues, read_reporting
-from lsc_engine.config.schema import KINDS, METRICS, SECTIONS, SEED_MAX, Compare, RunConfig, Section, Settings, Tune
+from lsc_engine.config.schema import (
+    KINDS,
+    METRICS,
+    SECTIONS,
+    SEED_MAX,
+    TAGS,
+    Compare,
+    RunConfig,
+    Section,
+    Settings,
+    Tune,
+)
 from lsc_engine.config.typed import seeds_fault
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate, validate_settings
 from lsc_engine.config.values import listed
@@ -233,8 +244,14 @@ def _tune(table: Any, issues: list[ValidationIssue]) -> Tune | None:
 
 def _refused(key: str, values: list[Any]) -> list[str]:
     """Why the type or the range of one setting refuses some of `values`."""
+    section, _, name = key.partition(".")
+    # A setting of one optimizer or target is validated as theirs, whichever the preset has.
+    owners = [model for model in SECTIONS[section] if name.split(".")[0] in model.model_fields]
     found = []
     for value in values:
-        _, issues = validate_settings(nested(key, value), complete=False)
+        if TAGS.get(section) == name or not owners:
+            _, issues = validate_settings(nested(key, value), complete=False)
+        else:
+            _, issues = validate(owners[0], nested(name, value), section)
         found += [issue.message for issue in issues if issue.key.startswith(key)]
     return found
