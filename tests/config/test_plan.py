@@ -154,7 +154,9 @@ def test_tries_of_stages_need_the_tries_before_them(tmp_path: Path) -> None:
     plan = plan_study(write(STAGES | {"tune": {"optimizer": {"lr": [1e-3, 1e-4]}}}, tmp_path), variants=["means"])
     assert plan.tune is not None
     needs = {t.run.id: t.run.needs for t in plan.tune.tries}
-    assert needs["spoilt.tune/means+lr=0.001/seed-9"] == ("spoilt.tune/ce+lr=0.001/seed-9",)
+    # Of `ce` the try with the preset's own rate.
+    assert needs["spoilt.tune/means+lr=0.001/seed-9"] == ("spoilt.tune/ce+lr=0.0001/seed-9",)
+    assert needs["spoilt.tune/means+lr=0.0001/seed-9"] == ("spoilt.tune/ce+lr=0.0001/seed-9",)
     assert len(needs) == 4
 
 
