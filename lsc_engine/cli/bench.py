@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc_engine.cli.options import Json
+from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.bench import Result
@@ -42,43 +43,49 @@ def bench(
 
     Example: lsc-engine bench decode --out results
     """
-    from dataclasses import replace
-
-    from lsc_engine.bench import NAMES, command_line, run
+    from lsc_engine.bench import NAMES, run
     from lsc_engine.cli.output import message, print_json
-    from lsc_engine.errors import UsageError
 
     if not names:
         _list(as_json)
         return
     arguments = _arguments(sets or [])
-    if "all" in names:
-        names = list(NAMES)
+    names = list(NAMES) if "all" in names else names
     if len(names) > 1 and arguments:
         raise UsageError("bench: --set belongs to one benchmark; run them one by one")
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        run(unknown[0])
-    from lsc_engine.common.safe_io import write_whole
-
+    for name in names:
+        if name not in NAMES:
+            run(name)
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out: {out} is a file; a folder is needed")
-    documents = []
+    results = []
     for name in names:
         if len(names) > 1:
             message(f"{name}: {NAMES[name]}")
-        result = run(name, quick=quick, **arguments)
-        result = replace(result, command=command_line(name, quick, arguments))
-        documents.append(result.document())
+        results.append(_run(name, quick, arguments, out))
         if not as_json:
-            _print(result)
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            for file, text in {f"{name}.md": result.markdown(), **result.files}.items():
-                write_whole(out / file, text)
-            message(f"written: {', '.join(str(out / file) for file in (f'{name}.md', *result.files))}")
+            _print(results[-1])
     if as_json:
+        documents = [result.document() for result in results]
         print_json(documents[0] if len(documents) == 1 else documents)
+
+
+def _run(name: str, quick: bool, arguments: dict[str, Any], out: Path | None) -> Result:
+    """The result of a benchmark, written into the folder `out`."""
+    from dataclasses import replace
+
+    from lsc_engine.bench import command_line, run
+    from lsc_engine.cli.output import message
+    from lsc_engine.common.safe_io import write_whole
+
+    result = replace(run(name, quick=quick, **arguments), command=command_line(name, quick, arguments))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        files = {f"{name}.md": result.markdown(), **result.files}
+        for file, text in files.items():
+            write_whole(out / file, text)
+        message(f"written: {', '.join(str(out / file) for file in files)}")
+    return result
 
 
 def _list(as_json: bool) -> None:
@@ -110,7 +117,6 @@ def _print(result: Result) -> None:
 def _arguments(sets: Sequence[str]) -> dict[str, Any]:
     """key=value as Python values: numbers and TOML, else text."""
     from lsc_engine.config.typed import parse_value
-    from lsc_engine.errors import UsageError
 
     found: dict[str, Any] = {}
     for text in sets:

@@ -56,8 +56,10 @@ def export(
     if to not in FORMATS:
         raise UsageError(f"--to {to}: there is no such format; {did_you_mean(to, FORMATS)}")
     for option, argument, fits in (
-        ("--metric", metric, FIGURES), ("--at", at, ("safetensors",)), ("--baseline", baseline, ("latex", *FIGURES)),
-    ):  # fmt: skip
+        ("--metric", metric, FIGURES),
+        ("--at", at, ("safetensors",)),
+        ("--baseline", baseline, ("latex", *FIGURES)),
+    ):
         if argument and to not in fits:
             raise UsageError(f"{option} does not go with --to {to}, but with {', '.join(fits)}")
     chosen = find_runs(runs, runs_dir)

@@ -55,10 +55,11 @@ Gpus = Annotated[
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin", metavar="FILE.py",
+        "--plugin",
+        metavar="FILE.py",
         help="A Python file with own models, systems, losses or data sets; may be repeated.",
     ),
-]  # fmt: skip
+]
 Wait = Annotated[
     bool,
     typer.Option("--wait", help="Wait for what other processes train, until it is finished or free; then go on."),

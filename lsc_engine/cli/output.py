@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 
 # What writing fails with on a full disk, a lost connection, or a stdout that is read-only or does not block.
-_UNWRITABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.ECONNRESET, errno.EAGAIN,
-)  # fmt: skip
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_UNWRITABLE = (*_FULL, errno.EBADF, errno.EPIPE, errno.ECONNRESET, errno.EAGAIN)
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -106,8 +105,9 @@ def console() -> Console:
     """stdout as a rich console: escape codes only on a terminal that takes them, colour never with NO_COLOR."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, force_terminal=is_terminal(sys.stdout),
-                   soft_wrap=not sys.stdout.isatty())  # fmt: skip
+    return Console(
+        highlight=False, markup=False, force_terminal=is_terminal(sys.stdout), soft_wrap=not sys.stdout.isatty()
+    )
 
 
 def chart_mode() -> Literal["braille", "ascii"]:

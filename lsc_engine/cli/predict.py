@@ -229,9 +229,14 @@ def _columns(pictures: LabelledImages) -> list[str]:
 
 
 def _print_labels(
-    rows: list[dict[str, Any]], failed: list[tuple[str, str]], pictures: LabelledImages, run: str, trained: TrainedRun,
-    file: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+    rows: list[dict[str, Any]],
+    failed: list[tuple[str, str]],
+    pictures: LabelledImages,
+    run: str,
+    trained: TrainedRun,
+    file: Path | None,
+    as_json: bool,
+) -> None:
     summary: dict[str, Any] = {"run": run, "step": trained.step, "images": len(rows)}
     summary["new_classes"] = sum(row["new_class"] for row in rows)
     judged = [row for row in rows if row.get("true") is not None]

@@ -315,21 +315,7 @@ def _lines_of(row: dict[str, Any]) -> dict[str, str]:
         "n": grouped(row["n"]),
     }
     if row["system"]:
-        share = f"{row['in_use']:.1%}" if row["in_use"] >= 0.001 else f"{row['in_use']:.1e}"
-        lines |= {"order": row["order"], "vectors": f"{grouped(row['count'])}, {share} used"}
-        if row["max_cosine"] is not None:
-            lines |= {
-                "largest cosine": f"{row['max_cosine']:.4f}",
-                "smallest angle": f"{row['min_angle_deg']:.2f}°",
-                "sure below": f"{row['sure_below']:.4f}" if row["loss_kind"] == "c" else "-",
-            }
-        if row["near_in_use"]:
-            near = [f"{x:.3g}" if x < 1000 else grouped(round(x)) for x in row["near_in_use"]]
-            lines["classes so near"] = " to ".join(dict.fromkeys(near))
-        if row["table_bytes"]:
-            lines["table in memory"] = size(row["table_bytes"])
-        if row.get("table_sha256"):
-            lines["vector file"] = f"sha256 {row['table_sha256'][:16]}"
+        lines |= _vector_lines(row)
     if row["first_class"]:
         lines["trained from class"] = grouped(row["first_class"])
     lines |= {words: row[key] for key, words in OPTIONAL.items() if row[key]}
@@ -350,3 +336,22 @@ def _lines_of(row: dict[str, Any]) -> dict[str, str]:
         "warm-up steps": grouped(row["warmup_steps"]),
         "evaluated every": f"{grouped(row['eval_every_steps'])} steps",
     }
+
+
+def _vector_lines(row: dict[str, Any]) -> dict[str, str]:
+    share = f"{row['in_use']:.1%}" if row["in_use"] >= 0.001 else f"{row['in_use']:.1e}"
+    lines = {"order": row["order"], "vectors": f"{grouped(row['count'])}, {share} used"}
+    if row["max_cosine"] is not None:
+        lines |= {
+            "largest cosine": f"{row['max_cosine']:.4f}",
+            "smallest angle": f"{row['min_angle_deg']:.2f}°",
+            "sure below": f"{row['sure_below']:.4f}" if row["loss_kind"] == "c" else "-",
+        }
+    if row["near_in_use"]:
+        near = [f"{x:.3g}" if x < 1000 else grouped(round(x)) for x in row["near_in_use"]]
+        lines["classes so near"] = " to ".join(dict.fromkeys(near))
+    if row["table_bytes"]:
+        lines["table in memory"] = size(row["table_bytes"])
+    if row.get("table_sha256"):
+        lines["vector file"] = f"sha256 {row['table_sha256'][:16]}"
+    return lines

@@ -119,9 +119,15 @@ def _start(
     try:
         child = subprocess.Popen(
             ["/bin/sh", "-c", _IGNORE_HANGUP, "sh", *argv],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env={**os.environ, DETACHED: "1", **env},
-            start_new_session=True, close_fds=True, pass_fds=keep,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env={**os.environ, DETACHED: "1", **env},
+            start_new_session=True,
+            close_fds=True,
+            pass_fds=keep,
+        )
     except OSError as error:
         raise LscError(f"{argv[0]} cannot be started: {error.strerror}") from None
     finally:

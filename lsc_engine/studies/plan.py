@@ -21,7 +21,7 @@ from lsc_engine.config.expand import (
     unflatten,
     with_needs,
     with_settings,
-)  # fmt: skip
+)
 from lsc_engine.config.load import PresetFile, read_preset
 from lsc_engine.config.preset import Preset, Variant
 from lsc_engine.config.references import KEYS, references
@@ -85,7 +85,7 @@ class StudyPlan:
         return self.preset.warnings
 
     def to_toml(self) -> str:
-        """The preset with the command's options in it: as written where they change nothing. A variant that was not
+        """The preset with the command's options in it: as written if they change nothing. A variant that was not
         chosen and has mistakes is left out."""
         sound = {variant.name for variant in self.preset.variants}
         raw = _without(self._raw, {str(v.get("name")) for v in raw_variants(self._raw)} - sound)
@@ -94,7 +94,7 @@ class StudyPlan:
     def tuned(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
         """The study with the best values of each variant ({variant: [{"optimizer.lr": 3e-4}]}) and no tries left.
 
-        Variants without an entry keep what the preset says; further values make further variants, `NAME+lr=0.001`.
+        Variants without an entry keep the preset's values; further values make further variants, `NAME+lr=0.001`.
         """
         raw = {key: value for key, value in self._raw.items() if key != "tune"}
         variants: list[Table] = []
@@ -133,52 +133,50 @@ def plan_study(
     """
     file = read_preset(ref)
     faults: list[str] = []
-    given, axes = _options(sets, sweeps, faults)
+    changes, axes = _options(sets, sweeps, faults)
     study = name if name is not None else file.name
     if (fault := study_fault(study)) is not None:
         example = "" if name is not None else f" (for example --name {suggested_name(study)})"
         faults.append(f"{'' if name is not None else f'{file.path}: '}--name: {fault}{example}")
     if seeds is not None and (fault := seeds_fault(seeds)):
         faults.append(f"--seeds: {fault}")
-    raw, origin = _with_options(file.raw, given, axes, seeds)
+    raw, origin = _with_options(file.raw, changes, axes, seeds)
     only = _wanted(raw, variants, origin, faults)
     if only is not None:
         only = with_needs(raw, only)
         before = {origin[name][0] if name in origin else name for name in only}
-        raw, _ = _with_options(file.raw, given, axes, seeds, before)
+        raw, _ = _with_options(file.raw, changes, axes, seeds, before)
     return _planned(raw, file, study, only, faults=faults)
 
 
 def _options(sets: Sequence[str], sweeps: Sequence[str], faults: list[str]) -> tuple[Table, dict[str, tuple[Any, ...]]]:
-    given: Table = {}
+    """The tables of --set and the axes of --sweep; problems are added to `faults`."""
+    changes: Table = {}
     axes: dict[str, tuple[Any, ...]] = {}
-    try:
-        given = parse_sets(sets)
-    except UsageError as error:
-        faults += error.faults
-    try:
-        axes = dict(parse_sweeps(sweeps))
-    except UsageError as error:
-        faults += error.faults
-    return given, axes
+    for into, parse, texts in ((changes, parse_sets, sets), (axes, parse_sweeps, sweeps)):
+        try:
+            into.update(parse(texts))
+        except UsageError as error:
+            faults += error.faults
+    return changes, axes
 
 
 def _with_options(
     raw: Table,
-    given: Table,
+    changes: Table,
     axes: Mapping[str, Any],
     seeds: Sequence[int] | None,
     chosen: Collection[str] | None = None,
 ) -> tuple[Table, dict[str, tuple[str, Table]]]:
-    """The preset's tables with --set, --seeds and --sweep applied, untouched where there are none of them; --set only
-    to the variants `chosen`. And of each swept variant its name, the name before, and the values."""
-    if not given and not axes and seeds is None:
+    """The preset's tables with --set, --seeds and --sweep applied, unchanged without them; --set only to the variants
+    `chosen`. And of each swept variant its name, the name before, and the values."""
+    if not changes and not axes and seeds is None:
         return raw, {}
     variants = raw.get("variants", [])
     if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
         return raw, {}
-    settings = sections_of(given)
-    top = {key: value for key, value in given.items() if key in (*TOP_TABLES, *TOP_WORDS)}
+    settings = sections_of(changes)
+    top = {key: value for key, value in changes.items() if key in (*TOP_TABLES, *TOP_WORDS)}
     if settings or axes:
         raw = materialise(raw)
         raw["variants"] = [
@@ -196,7 +194,7 @@ def _with_options(
 
 
 def _narrowed(raw: Table, decided: set[str]) -> Table:
-    """[tune] without the settings that the command line decides; no [tune] where nothing is left to try."""
+    """The preset without the settings in [tune] that the command line decides; without [tune] if none is left."""
     tune = raw.get("tune")
     if not isinstance(tune, dict) or not decided & set(tune):
         return raw
@@ -208,7 +206,7 @@ def _narrowed(raw: Table, decided: set[str]) -> Table:
 def _wanted(
     raw: Table, wanted: Sequence[str], origin: Mapping[str, tuple[str, Table]], faults: list[str]
 ) -> tuple[str, ...] | None:
-    """Names of the variants asked for (a name before the sweep means all of it); None for all."""
+    """Names of the requested variants (a name before the sweep means all of it); None for all."""
     if not wanted:
         return None
     names = [name for v in raw_variants(raw) if isinstance(name := v.get("name"), str)]
@@ -280,7 +278,7 @@ def _referred(settings: Settings, study: str, seed: int) -> Settings:
 
 
 def _without(raw: Table, gone: set[str]) -> Table:
-    """The preset without some variants and what it says of them."""
+    """The preset without some variants, and without the claims and values that name them."""
     if not gone:
         return raw
     left = raw | {"variants": [v for v in raw_variants(raw) if v.get("name") not in gone]}

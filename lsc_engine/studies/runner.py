@@ -312,9 +312,16 @@ def train_sequential(
 
         def train_one(run: StudyRun) -> str:
             return execute(
-                run.folder, run.config, runs_dir=options.runs_dir, device=device, data_dir=options.data_dir,
-                signals=signals, echo=shown.prints_logs, display=shown, like=run.like,
-            )  # fmt: skip
+                run.folder,
+                run.config,
+                runs_dir=options.runs_dir,
+                device=device,
+                data_dir=options.data_dir,
+                signals=signals,
+                echo=shown.prints_logs,
+                display=shown,
+                like=run.like,
+            )
 
         return run_sequential(runs, train_one, signals, options.runs_dir, shown, waiting)
 
@@ -372,18 +379,13 @@ def run_parallel(
     workers: dict[str, _Worker] = {}
     stopping = False
     while workers or (queue.left and signals.stop is None):
-        for label, worker in list(workers.items()):
-            worker.show_progress()
-            if worker.process.poll() is not None:
-                del workers[label]
-                worker.show_progress(last=True)
-                queue.end(worker.run, worker.end_state())
+        _collect(workers, queue)
         if signals.stop is not None and not stopping:
             stopping = True
             for worker in workers.values():
                 worker.process.send_signal(signal.SIGTERM)
-        for slot in slots:
-            if slot.label in workers or signals.stop is not None:
+        for slot in slots if signals.stop is None else ():
+            if slot.label in workers:
                 continue
             if (run := queue.next(worker.run.id for worker in workers.values())) is None:
                 break
@@ -395,6 +397,16 @@ def run_parallel(
                 break
             time.sleep(_WAIT_SECONDS)
     return queue.states if signals.stop is not None else queue.close()
+
+
+def _collect(workers: dict[str, _Worker], queue: Queue) -> None:
+    """Show the progress of the workers, and remove those that have ended."""
+    for label, worker in list(workers.items()):
+        worker.show_progress()
+        if worker.process.poll() is not None:
+            del workers[label]
+            worker.show_progress(last=True)
+            queue.end(worker.run, worker.end_state())
 
 
 class _Worker:
@@ -415,9 +427,13 @@ class _Worker:
         command += ["--like", str(run.like)] if run.like is not None else []
         with _open_log(run.folder / LOG) as log:
             self.process = subprocess.Popen(
-                [*command, "--device", slot.device, *arguments], env={**os.environ, **slot.environment, DETACHED: "1"},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [*command, "--device", slot.device, *arguments],
+                env={**os.environ, **slot.environment, DETACHED: "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def show_progress(self, last: bool = False) -> None:
         """Show what is new: log lines, or at most about once a second the status."""

@@ -64,9 +64,15 @@ def prepare_resume(
 
 
 def prepare_fork(
-    parent: Run, config: RunConfig, at: int | None, options: ExecutionOptions, message: Message,
-    source: Mapping[str, Any], *, use_torch: bool,
-) -> StudyRun:  # fmt: skip
+    parent: Run,
+    config: RunConfig,
+    at: int | None,
+    options: ExecutionOptions,
+    message: Message,
+    source: Mapping[str, Any],
+    *,
+    use_torch: bool,
+) -> StudyRun:
     """The fork with its folder, after all checks; `at` and errors as in `create_fork`."""
     check_data([config], options)
     check_classes([(config, parent.path)], options)

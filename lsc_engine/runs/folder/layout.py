@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from lsc_engine.common import ids
@@ -167,6 +167,12 @@ def _holds_runs(folder: Path, depth: int = 3) -> bool:
     return files or (depth > 0 and any(_holds_runs(path, depth - 1) for path in below))
 
 
+def _misnamed(root: Path, prefix: str, names: list[str]) -> list[str]:
+    rule = 'letters, digits and "=._+-", beginning with a letter or digit'
+    folders = [f"{prefix}/{name}".lstrip("/") for name in names]
+    return [f"{it} has runs, but its name is not allowed: {rule}" for it in folders if _holds_runs(root / it)]
+
+
 def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Path]]:
     """Run ids and folders below `root`, in order, at most `MAX_RUNS`.
 
@@ -174,44 +180,34 @@ def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Pa
     `skipped` gets a sentence for everything that may hold runs and is passed over: links that are not followed, folders
     that cannot be read, and runs in other places or under names that are not allowed.
     """
-    found, sentences = 0, skipped if skipped is not None else []
-    pending: list[tuple[str, tuple[str, ...]]] = [("", (_real(root),))]
-    while pending:
-        prefix, tops = pending.pop()
-        depth = prefix.count("/") + 1 if prefix else 0
-        try:
-            names, others, files = _entries(root / prefix)
-        except OSError as error:
-            if prefix:
-                sentences.append(f"{prefix} cannot be read: {error.strerror}")
-            continue
-        if files:
-            sentences.append(f"{prefix or root} has the files of a run, but runs lie in study/variant/seed-N")
-        if skipped is not None:
-            rule = 'letters, digits and "=._+-", beginning with a letter or digit'
-            sentences += [
-                f"{prefix}/{name}".lstrip("/") + f" has runs, but its name is not allowed: {rule}"
-                for name in others
-                if _holds_runs(root / prefix / name)
-            ]
-        below: list[tuple[str, tuple[str, ...]]] = []
-        for name in names:
-            relative = f"{prefix}/{name}" if prefix else name
-            path, within = root / relative, tops
-            if path.is_symlink():
-                within, why = _through(path, tops)
-                if why:
-                    if not os.path.isfile(path):
-                        sentences.append(f"{relative} {why}")
-                    continue
-            if depth >= 2 and SEED.fullmatch(name):
-                yield relative, path
-                found += 1
-                if found >= MAX_RUNS:
-                    return
-            elif depth < 3:
-                below.append((relative, within))
-        pending.extend(reversed(below))
+    return islice(_walk(root, "", (_real(root),), skipped), MAX_RUNS)
+
+
+def _walk(root: Path, prefix: str, tops: tuple[str, ...], skipped: list[str] | None) -> Iterator[tuple[str, Path]]:
+    depth = prefix.count("/") + 1 if prefix else 0
+    sentences = skipped if skipped is not None else []
+    try:
+        names, others, files = _entries(root / prefix)
+    except OSError as error:
+        if prefix:
+            sentences.append(f"{prefix} cannot be read: {error.strerror}")
+        return
+    if files:
+        sentences.append(f"{prefix or root} has the files of a run, but runs lie in study/variant/seed-N")
+    if skipped is not None:
+        sentences += _misnamed(root, prefix, others)
+    for name in names:
+        relative = f"{prefix}/{name}".lstrip("/")
+        path, within = root / relative, tops
+        if path.is_symlink():
+            within, why = _through(path, tops)
+            if why:
+                sentences += [] if os.path.isfile(path) else [f"{relative} {why}"]
+                continue
+        if depth >= 2 and SEED.fullmatch(name):
+            yield relative, path
+        elif depth < 3:
+            yield from _walk(root, relative, within, skipped)
 
 
 def digest(identifier: str) -> str:

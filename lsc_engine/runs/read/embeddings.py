@@ -224,10 +224,15 @@ def _points(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -
         raise ValueError("free_length is neither true nor false")
     radius = facts["radius"]
     return Points(
-        **_head(facts), free_length=facts["free_length"],
+        **_head(facts),
+        free_length=facts["free_length"],
         radius=None if radius is None else float(_number(radius, "radius", 0)),
-        z=z, label=label, predicted=predicted, centre_label=centre_label, centre=centre,
-    )  # fmt: skip
+        z=z,
+        label=label,
+        predicted=predicted,
+        centre_label=centre_label,
+        centre=centre,
+    )
 
 
 def _angles(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Angles:
@@ -241,10 +246,13 @@ def _angles(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -
         counts.append(found)
     inside = facts["inside"]
     return Angles(
-        **_head(facts), n=_number(facts["n"], "n", 1, 10**9, whole=True), own=counts[0], other=counts[1],
+        **_head(facts),
+        n=_number(facts["n"], "n", 1, 10**9, whole=True),
+        own=counts[0],
+        other=counts[1],
         inside=None if inside is None else float(_number(inside, "inside", 0, 1)),
         wrong=float(_number(facts["wrong"], "wrong", 0, 1)),
-    )  # fmt: skip
+    )
 
 
 def _finite(array: npt.NDArray[Any], name: str, axes: int) -> Floats:
@@ -277,8 +285,11 @@ def _bytes(snapshot: Snapshot) -> bytes:
     from safetensors.numpy import save
 
     facts: dict[str, Any] = {
-        "step": snapshot.step, "epoch": snapshot.epoch, "classes": snapshot.classes, "min_angle": snapshot.min_angle,
-    }  # fmt: skip
+        "step": snapshot.step,
+        "epoch": snapshot.epoch,
+        "classes": snapshot.classes,
+        "min_angle": snapshot.min_angle,
+    }
     arrays: dict[str, npt.NDArray[Any]]
     if isinstance(snapshot, Points):
         facts |= {"kind": "points", "free_length": snapshot.free_length, "radius": snapshot.radius}

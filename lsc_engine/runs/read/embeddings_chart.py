@@ -26,8 +26,15 @@ def kind_of(shot: Snapshot | None) -> str:
     return "angles" if isinstance(shot, Angles) else "sphere" if shot.n == 3 else "plane"
 
 
-def snapshot_rows(shot: Snapshot, width: int, height: int, *, camera: Camera | None = None, mode: Mode = "braille",
-                  shots: Sequence[Snapshot] = ()) -> Rows:  # fmt: skip
+def snapshot_rows(
+    shot: Snapshot,
+    width: int,
+    height: int,
+    *,
+    camera: Camera | None = None,
+    mode: Mode = "braille",
+    shots: Sequence[Snapshot] = (),
+) -> Rows:
     """A snapshot as rows of styled cells: plane for n <= 2, sphere for n = 3, histograms of angles above.
 
     `shots`: those that are looked at one after the other; the axis of angles is as wide as all of them need.
@@ -102,6 +109,14 @@ def _angles(shots: Sequence[Snapshot], shot: Angles, camera: Camera, width: int,
         half, least = shot.min_angle / 2, shot.min_angle
         marks = [(half, f"{half:.1f}{degree} half"), (least, f"{least:.1f}{degree} least")]
     return mirrored_histogram(
-        shot.own, shot.other, width, height, lo=lo, hi=lo + span, mode=mode, unit=degree, marks=marks,
+        shot.own,
+        shot.other,
+        width,
+        height,
+        lo=lo,
+        hi=lo + span,
+        mode=mode,
+        unit=degree,
+        marks=marks,
         names=("own centre", "nearest other"),
-    )  # fmt: skip
+    )
