@@ -37,14 +37,14 @@ imagefiles.FileReader.read_usable = _slow(imagefiles.FileReader.read_usable)
 """
 # From its 12th step on.
 LATER = """
-from lsc_engine.training import loop
-_rate, _steps = loop.learning_rate, []
+from lsc_engine.training import trainer
+_rate, _steps = trainer.learning_rate, []
 def _counting(*words, **more):
     _steps.append(0)
     if len(_steps) == 12:
         open("stuck", "w").close()
     return _rate(*words, **more)
-loop.learning_rate = _counting
+trainer.learning_rate = _counting
 """
 
 
