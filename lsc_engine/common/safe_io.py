@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import fcntl
 import json
 import math
 import os
@@ -253,3 +254,15 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Write rows as CSV to a file that a user names, as `write_whole` does; None is empty. Raises OSError."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
         csv.writer(out, lineterminator="\n").writerows(rows)
+
+
+@contextlib.contextmanager
+def exclusive_lock(descriptor: int) -> Iterator[None]:
+    """The lock on an open file or folder, waited for; the descriptor is closed at the end. A file system without locks
+    lets all in."""
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

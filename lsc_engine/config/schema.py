@@ -283,7 +283,7 @@ class CrossEntropy(Section):
 
 
 class Ssl(Section):
-    """[target] of method ssl: two augmented views of each image, told from those of other images by their cosines."""
+    """[target] of method ssl: two augmented views of each image, separated from those of others by their cosines."""
 
     method: Literal["ssl"] = _setting(..., METHODS)
     # That of SimCLR on small images; see heads/.

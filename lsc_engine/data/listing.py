@@ -247,7 +247,7 @@ class Split:
 
 
 def data_name(dataset: str, root: Path | None) -> str:
-    """The name of a data set in file names; a `folder` is told from others by the hash of its `root`."""
+    """The name of a data set in file names; the hash of its `root` is part of that of a `folder`."""
     if dataset != "folder":
         return dataset
     return f"{dataset}-" + hashlib.sha256(os.fsencode(str((root or Path()).resolve()))).hexdigest()[:8]

@@ -83,7 +83,7 @@ class Manifest:
 
 
 def packed_path(data_dir: Path, dataset: str, split: str, size: int, root: Path | None = None) -> Path:
-    """Where the packed file of a split lies. A `folder` data set is told from others by the hash of its `root`."""
+    """Where the packed file of a split lies. The hash of its `root` names a `folder` data set."""
     return data_dir / "packed" / f"{data_name(dataset, root)}-{split}-{size}px.u8"
 
 

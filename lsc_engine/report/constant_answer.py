@@ -42,7 +42,7 @@ def trivial_baseline_of(config: RunConfig, run: Run, data_dir: Path | None) -> T
     try:
         return TrivialBaseline(1 / classes, constant_loss(config, run, classes, data_dir))
     except (LscError, OSError, ValueError):
-        # A table of vectors that is gone, or more vectors than an index can name: the loss has no floor to be told.
+        # A table of vectors that is gone, or more vectors than an index can name: the loss has no known floor.
         return TrivialBaseline(1 / classes, None)
 
 

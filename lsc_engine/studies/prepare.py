@@ -9,7 +9,6 @@ difference and a name that is free. Everything is checked before the first folde
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.common.safe_io import UnreadableError, read_toml, replace_file
+from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_toml, replace_file
 from lsc_engine.config.joining import join_presets
 from lsc_engine.config.load import check_text
 from lsc_engine.config.schema import RunConfig
@@ -227,9 +226,5 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise LscError(f"{place} cannot be written: {error.strerror}") from None
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with exclusive_lock(descriptor):
         yield
-    finally:
-        os.close(descriptor)

@@ -118,7 +118,7 @@ class RunView:
 
     @property
     def epochs(self) -> float | None:
-        """Epochs of the whole run, told from the share that is done."""
+        """Epochs of the whole run, estimated from the share that is done."""
         duration = str(lookup(self.config, "train.duration") or "")
         number, _, unit = duration.partition(" ")
         if unit.startswith("epoch"):

@@ -68,7 +68,7 @@ def parent_key(store: Store, view: RunView) -> str:
 
 
 def whole_x(view: RunView, axis: str) -> float | None:
-    """Where the x axis ends when the run is done; None where that cannot be told."""
+    """Where the x axis ends when the run is done; None if that is not known."""
     total = view.status.total_steps
     if axis == "epoch":
         return view.epochs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import time
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
+from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_json, replace_json
 from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.layout import NOTES, TRASH, stays_inside
 from lsc_engine.userpaths import user_name
@@ -80,12 +79,8 @@ def _locked(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise LscError(f"{folder} cannot be opened: {error.strerror}") from None
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with exclusive_lock(descriptor):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def add_note(folder: Path, text: str) -> None:

@@ -83,7 +83,7 @@ class Compared:
 
     @property
     def unit(self) -> str:
-        """The unit in which levels are told."""
+        """The unit in which levels are shown."""
         return UNIT_OF[self.request.axis]
 
 

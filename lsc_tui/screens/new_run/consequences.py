@@ -110,7 +110,7 @@ class Facts:
         return rows
 
     def seconds(self) -> tuple[float | None, str]:
-        """Training seconds of all runs one after the other, told from a run like them, and its study."""
+        """Training seconds of all runs one after the other, estimated from a run like them, and its study."""
         if self.outcome is None or not self.outcome.runs:
             return None, ""
         total, study = 0.0, ""
