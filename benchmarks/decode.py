@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.bench import Check, Result, Table, machine
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.vectors import n_min, system
 from lsc_engine.vectors.order import Order

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.bench import Check, Result, Table
+from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 
 # A timed stretch of one side lasts at least this long, so that the clock's grain and a task switch do not matter.
 STRETCH = 0.02

@@ -29,9 +29,9 @@ from lsc_engine.analysis.claims import held
 from lsc_engine.analysis.compare import levels_against
 from lsc_engine.analysis.study_values import VALUES, StudyValues, from_csv
 from lsc_engine.analysis.verdict import chosen
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.config.load import PresetInfo, shipped_presets
 from lsc_engine.config.tuning import level_purpose
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report.check import claim_row, claims_document
 from lsc_engine.report.markdown import cell
 from lsc_engine.report.sections.results import spread

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from lsc_engine.bench import Check, Result, Table
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder.process import python_command
 
 from .runs import many_runs

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder.process import python_command
 
 _ESCAPES = re.compile(rb"\x1b\[[?<>=]*[0-9;:]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[=>()][A-Z0-9]?")

@@ -20,8 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped
-from lsc_engine.errors import LscError, UsageError, did_you_mean
 
 NAMES = {
     "head": "time and memory of the head from 10^3 to 10^9 classes, beside dense, chunked and sampled cross-entropy",

@@ -19,7 +19,7 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import REGISTRIES, Factory, Registry
 
 

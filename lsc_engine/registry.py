@@ -20,7 +20,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 
 T = TypeVar("T")
 Factory = Callable[..., Any]

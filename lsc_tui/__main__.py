@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine import __version__
-from lsc_engine.streams import is_terminal, open_streams, shows_unicode
-from lsc_engine.userpaths import serve_libraries
+from lsc_engine.common.streams import is_terminal, open_streams, shows_unicode
+from lsc_engine.common.userpaths import serve_libraries
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser().parse_args(argv)
     if options.keys:
         sys.exit(print_keys())
-    from lsc_engine.errors import UsageError
+    from lsc_engine.common.errors import UsageError
     from lsc_engine.plugins import look_only
     from lsc_engine.runs.folder.layout import runs_dirs
 

@@ -34,7 +34,7 @@ from textual.app import App
 from textual.binding import BindingType
 from textual.message import Message
 
-from lsc_engine.userpaths import home_path
+from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
 from lsc_tui.data.ui_state import UiState, config_folder

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsc_engine.textfiles import decoded
+from lsc_engine.common.textfiles import decoded
 
 
 @dataclass(frozen=True)

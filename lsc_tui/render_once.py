@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from lsc_engine.streams import is_terminal
+from lsc_engine.common.streams import is_terminal
 from lsc_tui.app import LscApp
 
 # By then a frame is shown as it is.

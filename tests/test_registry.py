@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import LOSSES, MODELS, Registry
 
 

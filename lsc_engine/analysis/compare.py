@@ -17,8 +17,8 @@ import numpy as np
 
 from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss, speedup, time_to_level
 from lsc_engine.analysis.trivial_baseline import TrivialBaseline
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import number_of
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.provenance import overloaded
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of

@@ -12,8 +12,8 @@ from typing import Any
 
 import tomli_w
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import UnreadableError, number_of, read_toml, replace_file
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import layout
 
 VIEWS = ".views"

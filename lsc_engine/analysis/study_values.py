@@ -27,9 +27,9 @@ import numpy as np
 from lsc_engine.analysis.compare import Comparison, Levels, Row, compare, variant_key
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.trivial_baseline import TrivialBaseline
+from lsc_engine.common.errors import LscError
 from lsc_engine.config.reporting import BenchClaim, Claim
 from lsc_engine.config.tuning import implied_claims
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.layout import TRIES
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.metrics.columns import FIXED

@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 from lsc_engine import __version__
-from lsc_engine.errors import LscError, UsageError
-from lsc_engine.streams import open_streams
-from lsc_engine.userpaths import serve_libraries
+from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.streams import open_streams
+from lsc_engine.common.userpaths import serve_libraries
 
 # One module per group; each has `register(app)`.
 GROUPS = ("train", "runs", "presets", "vectors", "data", "bench", "report", "export", "predict")

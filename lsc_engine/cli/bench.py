@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc_engine.cli.options import Json
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.bench import Result

@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.userpaths import user_name, user_path
 from lsc_engine.data.dataset import NO_HOME, built_in_data_sets, data_folder, data_set
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
-from lsc_engine.userpaths import user_name, user_path
 
 T = TypeVar("T")
 

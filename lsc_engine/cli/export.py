@@ -9,8 +9,8 @@ import typer
 
 from lsc_engine.cli.options import Force, Json, ManyRuns, RunsDirs
 from lsc_engine.cli.output import print_json
-from lsc_engine.errors import UsageError, did_you_mean
-from lsc_engine.userpaths import user_path
+from lsc_engine.common.errors import UsageError, did_you_mean
+from lsc_engine.common.userpaths import user_path
 
 
 def register(app: typer.Typer) -> None:

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from lsc_engine.errors import LscError
-from lsc_engine.streams import is_terminal, shows_unicode
+from lsc_engine.common.errors import LscError
+from lsc_engine.common.streams import is_terminal, shows_unicode
 
 if TYPE_CHECKING:
     from rich.console import Console

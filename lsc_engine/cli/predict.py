@@ -13,9 +13,9 @@ import typer
 
 from lsc_engine.cli.options import At, DataDir, Device, Force, Json, OneRun, Plugins, RunsDirs
 from lsc_engine.cli.output import message, print_json, printable
+from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.safe_io import write_csv
-from lsc_engine.errors import LscError, UsageError, did_you_mean
-from lsc_engine.userpaths import absent, user_path
+from lsc_engine.common.userpaths import absent, user_path
 
 if TYPE_CHECKING:
     from lsc_engine.training.inference import LabelledImages, Prediction

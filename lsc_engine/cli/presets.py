@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc_engine.cli.options import DataDir, Json, Plugins, Preset, Seeds, Sets, StudyName, Sweeps, Variants, load_plan
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import grouped, size
-from lsc_engine.errors import LscError, UsageError
-from lsc_engine.userpaths import user_path
+from lsc_engine.common.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config.load import PresetInfo

@@ -8,7 +8,7 @@ from typing import Any, Self, TextIO, cast
 
 from lsc_engine.cli.output import message, printable, write_stderr
 from lsc_engine.common.formatting import clock
-from lsc_engine.streams import is_terminal
+from lsc_engine.common.streams import is_terminal
 
 
 class Lines:

@@ -10,8 +10,8 @@ import typer
 from lsc_engine.analysis.saved_views import VIEWS
 from lsc_engine.cli.options import DataDir, Json, RunsDirs
 from lsc_engine.cli.output import message, print_json, printable
-from lsc_engine.errors import UsageError, did_you_mean
-from lsc_engine.userpaths import user_path
+from lsc_engine.common.errors import UsageError, did_you_mean
+from lsc_engine.common.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.report.report import WrittenReport

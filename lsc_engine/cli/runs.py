@@ -14,8 +14,8 @@ import typer
 
 from lsc_engine.cli.options import Json, ManyRuns, OneRun, RunsDirs
 from lsc_engine.cli.output import chart_mode, message, print_json, printable, table, value
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import grouped, percent
-from lsc_engine.errors import LscError, UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.charts.series import Mark

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc_engine.cli.options import Json
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.vectors.base import VectorSystem
@@ -47,7 +47,7 @@ def nmin(
     Example: lsc-engine nmin 300k --max-cosine 0.75
     """
     from lsc_engine.cli.output import print_json
-    from lsc_engine.common.numbers import parse_count
+    from lsc_engine.common.formatting import parse_count
     from lsc_engine.vectors.registry import canonical, facts, listed, n_min
 
     faults: list[str] = []
@@ -100,8 +100,7 @@ def vectors(
     Example: lsc-engine vectors V21 --n 14 --csv v21.csv
     """
     from lsc_engine.cli.output import message, print_json
-    from lsc_engine.common.formatting import grouped
-    from lsc_engine.common.numbers import parse_count
+    from lsc_engine.common.formatting import grouped, parse_count
     from lsc_engine.vectors.registry import canonical
 
     name = canonical(system)

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.errors import LscError
-from lsc_engine.textfiles import decoded
+from lsc_engine.common.errors import LscError
+from lsc_engine.common.textfiles import decoded
 
 MAX_JSON = 4 << 20
 MAX_TOML = 1 << 20

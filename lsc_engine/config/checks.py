@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
 from lsc_engine.data.dataset import data_set, facts_of, image_file_data_sets
-from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.registry import MODELS
 from lsc_engine.vectors.registry import n_min, too_few
 

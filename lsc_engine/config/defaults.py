@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped, quoted
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.config import checks
 from lsc_engine.config.references import check_reference, moved_centres, references
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Settings, Sgd, Ssl, Train
@@ -17,8 +19,6 @@ from lsc_engine.config.vector_file import table_shape
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
-from lsc_engine.errors import UsageError
-from lsc_engine.userpaths import user_path
 
 EVAL_IMAGES = 10_240
 TABLES = ("embeddings:", "file:")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.checks import smallest
 from lsc_engine.config.notes import with_key
 from lsc_engine.config.schema import CrossEntropy, Lsc, Settings, Ssl
@@ -17,7 +18,6 @@ from lsc_engine.config.values import Duration
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_folder, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
-from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.vectors.base import VectorSystem

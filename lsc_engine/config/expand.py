@@ -13,6 +13,7 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.settings import Table, lookup, merge, nested, without
@@ -22,7 +23,6 @@ from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, extra_of, settings_fields
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
-from lsc_engine.errors import UsageError, did_you_mean
 
 VARIANT_KEYS = ("name", "label", "needs", "start_from", *SECTIONS)
 

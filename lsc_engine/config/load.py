@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.settings import Table, lookup
-from lsc_engine.common.toml import parse_toml, read_toml
+from lsc_engine.common.textfiles import parse_toml, read_toml
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.expand import LoadedPreset, build
 from lsc_engine.config.preset import Preset, read_header
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.config.validation_errors import PresetError, ValidationIssue
-from lsc_engine.errors import UsageError, did_you_mean
-from lsc_engine.userpaths import user_path
 
 LARGEST_FILE = 1 << 20
 # Preset -> measured minutes, written by benchmarks/papers.py.

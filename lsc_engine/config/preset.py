@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import name_fault, study_fault
 from lsc_engine.common.settings import Table, flatten, nested
@@ -27,7 +28,6 @@ from lsc_engine.config.schema import (
 from lsc_engine.config.typed import seeds_fault
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate, validate_settings
 from lsc_engine.config.values import listed
-from lsc_engine.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
 Part = TypeVar("Part", bound=Section)

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.settings import Table
 from lsc_engine.config.schema import METRICS, Section
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
 from lsc_engine.config.values import DATASET_NAMES, DIM_MAX, listed, system
-from lsc_engine.errors import did_you_mean
 
 # The table that each kind of report is made of.
 TABLE_OF = {"vectors": "vectors", "data": "datasets", "bench": "bench"}

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import run_id
 from lsc_engine.common.settings import Table, flatten
@@ -36,7 +37,6 @@ from lsc_engine.config.values import (
     LossName,
 )
 from lsc_engine.data.dataset import image_file_data_sets
-from lsc_engine.errors import did_you_mean
 from lsc_engine.registry import LOSSES
 
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")

@@ -12,12 +12,11 @@ from collections.abc import Iterable
 from datetime import date, time
 from typing import Any
 
-from lsc_engine.common.formatting import quoted
-from lsc_engine.common.numbers import number, parse_count
+from lsc_engine.common.errors import UsageError, did_you_mean
+from lsc_engine.common.formatting import number, parse_count, quoted
 from lsc_engine.common.settings import Table, merge, nested
 from lsc_engine.config.catalogue import fields, setting_keys
 from lsc_engine.config.schema import SECTIONS, SEED_MAX
-from lsc_engine.errors import UsageError, did_you_mean
 
 # What stands in a list or table: texts in quotes, and everything between its signs.
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s,\[\]{}="\']+')

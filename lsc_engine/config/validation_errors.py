@@ -9,10 +9,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.settings import Table
 from lsc_engine.config.schema import SECTIONS, TAGS, Settings, choices_of
-from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.vectors.registry import plugin_names, suggested
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -12,10 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from lsc_engine.common.formatting import quoted
-from lsc_engine.common.numbers import number
+from lsc_engine.common.errors import did_you_mean
+from lsc_engine.common.formatting import number, quoted
 from lsc_engine.data.dataset import built_in_data_sets
-from lsc_engine.errors import did_you_mean
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
 from lsc_engine.vectors.registry import fault as system_fault
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from lsc_engine.textfiles import other_encoding
+from lsc_engine.common.textfiles import other_encoding
 
 
 def table_shape(path: str | Path) -> tuple[int, int]:

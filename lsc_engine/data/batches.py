@@ -17,11 +17,11 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.data.augment import Draws, draw, light1
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import stream
 from lsc_engine.data.views import two_views, view_keys
-from lsc_engine.errors import UsageError
 from lsc_engine.vectors.bijection import Bijection
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.data.class_names import same_form
-from lsc_engine.errors import UsageError
 
 T = TypeVar("T")
 

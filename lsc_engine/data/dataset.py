@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.userpaths import home, user_path
 from lsc_engine.data.class_folders import unreadable
-from lsc_engine.errors import UsageError
 from lsc_engine.registry import DATASETS
-from lsc_engine.userpaths import home, user_path
 
 if TYPE_CHECKING:
     import numpy as np

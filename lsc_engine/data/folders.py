@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.data.class_folders import has_loose_images, read_layout
 from lsc_engine.data.dataset import DataSettings, Report, data_folder, data_set, image_file_data_sets
 from lsc_engine.data.imagefiles import FileReader, decoder_version
@@ -28,7 +29,6 @@ from lsc_engine.data.listing import (
 from lsc_engine.data.pack import LARGEST_AUTOMATIC, Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource, fits
 from lsc_engine.data.stream import block_of, read_all
-from lsc_engine.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from lsc_engine.data.datasets.image_folders import ImageFolders

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.data.class_folders import file_fault, link_to_nothing
 from lsc_engine.data.listing import ImageFiles
-from lsc_engine.errors import LscError
 
 if TYPE_CHECKING:
     from PIL import Image

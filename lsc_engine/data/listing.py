@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import replace_json
 from lsc_engine.data.class_folders import (
     FolderError,
@@ -36,7 +37,6 @@ from lsc_engine.data.class_folders import (
 )
 from lsc_engine.data.class_names import same_form
 from lsc_engine.data.dataset import Place, data_folder
-from lsc_engine.errors import LscError, UsageError
 
 Look = Literal["names", "files", "rights"]
 # Bad images named in one message, with their paths.

@@ -7,9 +7,9 @@ from typing import Literal, overload
 
 import torch
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.data.dataset import DataSettings, Report, built_in_data_sets, data_set
 from lsc_engine.data.source import ImageSource
-from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.registry import DATASETS
 
 

@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import replace_file, replace_json
 from lsc_engine.data.imagefiles import DECODER, BadImageError, FileReader, decoder_version
 from lsc_engine.data.listing import ImageFiles, data_name
 from lsc_engine.data.stream import block_of, read_all
-from lsc_engine.errors import LscError
 
 FORMAT = 2
 # Manifests of version 1 do not say which files they were made from: they serve where the files are not there.

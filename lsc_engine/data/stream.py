@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.data.source import Reader
-from lsc_engine.errors import LscError
 
 T = TypeVar("T")
 SHARED_MEMORY = Path("/dev/shm")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import bottleneck_width
 from lsc_engine.config.schema import Lsc, Ssl
-from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.distillation import DistillationHead, Teacher

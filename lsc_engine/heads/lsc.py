@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.decode import predict_nearest, predict_shortest
 from lsc_engine.heads.loss import Loss

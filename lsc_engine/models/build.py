@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.models.backbones.vit import build_timm
 from lsc_engine.registry import MODELS
 

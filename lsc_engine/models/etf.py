@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.checks import fixed_layers
-from lsc_engine.errors import UsageError
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import Model

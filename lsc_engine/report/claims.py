@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from lsc_engine.analysis.claims import judge
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.report.study_data import collect, read_back, values_of
 from lsc_engine.runs.read.studies import find_study
 

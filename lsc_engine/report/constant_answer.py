@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.analysis.trivial_baseline import TrivialBaseline
+from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.schema import CrossEntropy, Lsc, RunConfig
-from lsc_engine.errors import LscError
 from lsc_engine.runs.read.run import Run
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsc_engine.analysis.study_values import Tables
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import replace_file
 from lsc_engine.config.reporting import Claim
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.report.markdown import bullets, image, md, section
 
 PAGE, INDEX = "report.md", "index.md"

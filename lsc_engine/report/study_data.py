@@ -10,11 +10,11 @@ from typing import Any
 
 from lsc_engine.analysis.compare import Comparison, Row, compare, variant_key
 from lsc_engine.analysis.study_values import StudyValues, from_csv, record, to_csv
+from lsc_engine.common.errors import LscError
 from lsc_engine.config.load import load_preset, load_run_config, shipped_presets
 from lsc_engine.config.preset import Preset
 from lsc_engine.config.reporting import Claim, Paper
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.errors import LscError
 from lsc_engine.report.constant_answer import trivial_baseline_of
 from lsc_engine.report.page import Heading
 from lsc_engine.runs.folder.layout import PRESET

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config.derived import derive, missing_data
 from lsc_engine.config.load import list_presets, load_run_config
@@ -18,7 +19,6 @@ from lsc_engine.config.notes import data_notes, known_shortfall
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.dataset import data_set
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_classes
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
 from lsc_engine.runs.folder.lock import Holder, holder

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.runs.folder import process, requests
 from lsc_engine.runs.folder.lock import RunLock
 from lsc_engine.runs.folder.status import Status, read_status, write_status

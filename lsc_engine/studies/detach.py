@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import last_line
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.layout import launch_log
 from lsc_engine.runs.folder.process import DETACHED, process_start, python_command, this_process
 from lsc_engine.studies import control

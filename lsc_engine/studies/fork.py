@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.common.settings import flatten
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import RunConfig, differences
 from lsc_engine.config.typed import parse_sets
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.checkpoints import MANIFEST, list_checkpoints, newest_good, step_name
 from lsc_engine.runs.folder.classes import read_classes, write_classes
 from lsc_engine.runs.folder.layout import CHECKPOINTS, PRESET, check_name, run_folder
@@ -23,7 +24,6 @@ from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE
 from lsc_engine.studies.plan import plan_study
-from lsc_engine.userpaths import user_path
 
 # --- resume -----------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 
 # A GPU with less than this in use and no process on it is idle; drivers keep some memory for themselves.
 IDLE_BYTES = 1 << 30

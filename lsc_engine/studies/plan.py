@@ -9,6 +9,7 @@ from typing import Any
 
 import tomli_w
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import run_id, study_fault, suggested_name
 from lsc_engine.common.settings import Table, flatten, lookup, merge
@@ -29,7 +30,6 @@ from lsc_engine.config.schema import RunConfig, Settings
 from lsc_engine.config.tuning import Purpose
 from lsc_engine.config.typed import TOP_TABLES, TOP_WORDS, parse_sets, parse_sweeps, seeds_fault
 from lsc_engine.config.validation_errors import PresetError
-from lsc_engine.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import last_line
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG
 from lsc_engine.runs.folder.lock import Holder, holder

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.errors import UsageError
 from lsc_engine.registry import MODELS
 from lsc_engine.runs.folder.lock import holder
 from lsc_engine.runs.read.run import Run, moved_from, open_run

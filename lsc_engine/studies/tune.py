@@ -7,7 +7,7 @@ from typing import Any
 
 from lsc_engine.analysis.compare import Tried
 from lsc_engine.analysis.tuning import choose, growth, last_value, values_text
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.runs.folder.lock import holder
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.checks import Message

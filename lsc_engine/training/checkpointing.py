@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lsc_engine.common.errors import DivergedError, LscError
 from lsc_engine.common.safe_io import mode_by_umask
-from lsc_engine.errors import DivergedError, LscError
 from lsc_engine.models import etf
 from lsc_engine.runs.folder import checkpoints
 from lsc_engine.training.step import first_line

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 
 
 def pick_device(name: str) -> torch.device:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.notes import data_notes
 from lsc_engine.config.schema import RunConfig
@@ -17,7 +18,6 @@ from lsc_engine.data.imagefiles import BadImageError
 from lsc_engine.data.listing import BadFilesError
 from lsc_engine.data.opening import look
 from lsc_engine.data.stream import attended
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.lock import LostRunError, TakenError
 from lsc_engine.runs.folder.provenance import LoadMeter

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import whole_file
+from lsc_engine.common.userpaths import absent
 from lsc_engine.config.schema import Data
 from lsc_engine.data.class_folders import SUFFIXES, link_to_nothing
 from lsc_engine.data.class_names import match
@@ -29,11 +31,9 @@ from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import by_name
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource, normalise
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.folder.classes import listed
 from lsc_engine.training.trained_run import TrainedRun
-from lsc_engine.userpaths import absent
 
 BATCH = 512
 _MOST_THREADS = 16

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError, replace_file
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.dataset import facts_of
 from lsc_engine.data.named import by_name
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.classes import changed_classes, listed, other_classes, read_classes, write_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.read.run import moved_from, open_run

@@ -9,9 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from lsc_engine.streams import open_streams
+from lsc_engine.common.streams import open_streams
+from lsc_engine.common.userpaths import serve_libraries
 from lsc_engine.training.signals import Signals
-from lsc_engine.userpaths import serve_libraries
 
 
 def main() -> int:

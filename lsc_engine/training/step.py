@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.heads.base import Head
 
 # The torch.compile backend.

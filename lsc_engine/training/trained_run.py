@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.config.derived import latent_dim
 from lsc_engine.config.load import load_run_config
@@ -21,7 +22,6 @@ from lsc_engine.data.dataset import data_set, facts_of
 from lsc_engine.data.evaluation import eval_batches
 from lsc_engine.data.named import by_name
 from lsc_engine.data.source import ImageSource
-from lsc_engine.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model, embedding_width

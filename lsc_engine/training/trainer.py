@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsc_engine.common.errors import DivergedError, LscError, UsageError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import mode_by_umask
 from lsc_engine.config.schema import Lsc, Sgd
@@ -19,7 +20,6 @@ from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.data.batches import Batch, Batches
 from lsc_engine.data.evaluation import images_from_class
 from lsc_engine.data.stream import WorkerLostError
-from lsc_engine.errors import DivergedError, LscError, UsageError
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.registry import LOSSES, MODELS

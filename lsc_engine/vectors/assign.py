@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors.base import VectorSystem
 
 # Candidates per class: exact up to this many classes, beyond it the best among each class's nearest.

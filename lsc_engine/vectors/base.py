@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 
 if TYPE_CHECKING:
     import torch

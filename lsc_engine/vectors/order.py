@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.bijection import Bijection
 

@@ -6,8 +6,8 @@ import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped
-from lsc_engine.errors import UsageError, did_you_mean
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import VectorSystem
 

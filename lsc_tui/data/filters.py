@@ -6,9 +6,9 @@ import operator
 import re
 from collections.abc import Callable
 
+from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
-from lsc_engine.errors import did_you_mean
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import ACCURACY, RunView, finite
 from lsc_tui.lines import clean

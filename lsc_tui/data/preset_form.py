@@ -17,6 +17,7 @@ from typing import Any
 
 import tomli_w
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.settings import Table, lookup, nested
 from lsc_engine.config.catalogue import Setting, fields
@@ -24,7 +25,6 @@ from lsc_engine.config.expand import draft_variants, overlay, raw_variants, sect
 from lsc_engine.config.schema import acts
 from lsc_engine.config.typed import parse_seeds, typed_value
 from lsc_engine.config.values import Duration
-from lsc_engine.errors import UsageError
 from lsc_tui.data.run_view import float_text
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

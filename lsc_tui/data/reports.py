@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
-from lsc_engine.errors import LscError
+from lsc_engine.common.textfiles import decoded
 from lsc_engine.runs.folder.layout import NAME, stays_inside
 from lsc_engine.runs.read.studies import STUDIES
-from lsc_engine.textfiles import decoded
 
 PAGE = "report.md"
 MOST_REPORTS = 300

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.safe_io import replace_file
-from lsc_engine.userpaths import home
+from lsc_engine.common.userpaths import home
 
 MAX_SIZE = 1 << 20
 # Rises when a key gets another meaning, which is told once to those who knew it.

@@ -22,7 +22,7 @@ from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widgets.input import Selection
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_tui.keymap import Command, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
 from lsc_tui.widgets.field import Field, key_name

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
+from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.read import notes
 from lsc_engine.studies import control
-from lsc_engine.userpaths import home_path
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import clean, size_text
 from lsc_tui.modals.text import TextScreen

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.table import write_csv

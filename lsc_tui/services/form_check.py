@@ -17,11 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.ids import study_fault, suggested_name
 from lsc_engine.config.derived import summary
 from lsc_engine.config.load import check_text
 from lsc_engine.config.preset import Preset
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder.checkpoints import list_checkpoints
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import open_run

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import tomli_w
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.ids import suggested_name
 from lsc_engine.common.safe_io import read_bytes
+from lsc_engine.common.textfiles import decoded
+from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.load import LARGEST_FILE
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import STUDIES
 from lsc_engine.studies.detach import detach, reap
 from lsc_engine.studies.prepare import free_name
-from lsc_engine.textfiles import decoded
-from lsc_engine.userpaths import home_path
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import Gpu, RunView, Store

@@ -19,13 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
-from lsc_engine.errors import LscError
+from lsc_engine.common.textfiles import decoded
 from lsc_engine.runs.folder.layout import METRICS
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import STUDIES, tries_beside
-from lsc_engine.textfiles import decoded
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import clean
 

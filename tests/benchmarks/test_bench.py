@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lsc_engine import bench
 from lsc_engine.cli import build_app
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.errors import LscError, UsageError
 
 # What a benchmark needs to be tiny beyond `quick`.
 FEW: dict[str, dict[str, object]] = {}

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lsc_engine import userpaths
+from lsc_engine.common import userpaths
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.defaults import user_path as in_presets
 from lsc_engine.data.dataset import data_folder, data_set
-from lsc_engine.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 PRESET = """

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lsc_engine.cli import build_app
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 
 
 @dataclass

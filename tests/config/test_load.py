@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.load import check_text, load_preset
 from lsc_engine.config.validation_errors import PresetError
-from lsc_engine.errors import UsageError
 
 SMALL = """
 [data]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.load import check_text, load_preset
-from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, put, spoilt, without, write
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.catalogue import fields
 from lsc_engine.config.derived import derive, summary
 from lsc_engine.config.values import Duration
 from lsc_engine.data.dataset import built_in_data_sets, data_set
-from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
 

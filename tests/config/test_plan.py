@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.load import list_presets, load_preset, load_run_config
 from lsc_engine.config.schema import differences
-from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.load import load_run_config
-from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import StudyPlan, plan_study
 
 BASE = """

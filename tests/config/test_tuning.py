@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.tuning import MOST_GROWTH, Purpose, at_edge, next_value
-from lsc_engine.errors import UsageError
 from lsc_engine.studies.plan import plan_study
 
 PRESET = """

@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.data import batches as batches_module
 from lsc_engine.data.batches import Batches
 from lsc_engine.data.evaluation import eval_batches, fixed_subset
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import WorkerLostError
-from lsc_engine.errors import LscError, UsageError
 from tests.waiting import wait_until
 
 

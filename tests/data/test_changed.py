@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.data.dataset import data_set
 from lsc_engine.data.folders import pack_dataset
 from lsc_engine.data.listing import BadFilesError
 from lsc_engine.data.opening import look, open_source
 from lsc_engine.data.pack import FORMAT, read_manifest
 from lsc_engine.data.source import ImageSource
-from lsc_engine.errors import UsageError
 
 NAMES = [f"{number}.png" for number in range(6)]
 
@@ -218,8 +218,8 @@ def test_a_copy_of_an_earlier_version_is_made_anew_where_its_files_are_there(fol
 
 
 def test_a_copy_that_is_in_use_while_it_is_packed_anew_is_not_mixed_with_the_new_one(folder: Folder) -> None:
+    from lsc_engine.common.errors import LscError
     from lsc_engine.data.pack import PackedReader
-    from lsc_engine.errors import LscError
 
     mapped = folder.open()
     before = mapped.fetch(torch.arange(12)).clone()
@@ -382,7 +382,7 @@ def test_a_disk_that_fails_is_not_taken_for_a_bad_image(folder: Folder, monkeypa
     """An error of reading that says nothing about the file must not leave images out."""
     import errno
 
-    from lsc_engine.errors import LscError
+    from lsc_engine.common.errors import LscError
 
     opened = Image.open
 

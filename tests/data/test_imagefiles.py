@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.data.imagefiles import BadImageError, decode
-from lsc_engine.errors import LscError
 
 RAMP = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (32, 1))
 SIXTEEN = RAMP.astype(np.uint16) * 257

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import torch
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.data.imagefiles import FileReader
 from lsc_engine.data.listing import list_files
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.pack import Manifest, PackedReader, pack, packed_path, read_manifest, verify
 from lsc_engine.data.source import StreamedSource, TensorSource
-from lsc_engine.errors import LscError
 
 
 def reader_of(root: Path, size: int = 16) -> FileReader:

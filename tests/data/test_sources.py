@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.data.batches import Batches
 from lsc_engine.data.dataset import data_set
 from lsc_engine.data.datasets import cifar10, fashion_mnist
@@ -25,7 +26,6 @@ from lsc_engine.data.datasets.image_folders import ImageNet
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import StreamedSource, TensorSource, normalise, resized
-from lsc_engine.errors import LscError, UsageError
 
 
 # ----------------------------------------------------------------------------------------------------------- digits

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.training.step import MicroBatches
 
 from .harness import PRESET, Server, at_steps, good, place, run_of, train

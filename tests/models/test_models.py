@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.schema import Model
-from lsc_engine.errors import UsageError
 from lsc_engine.heads.model_sizes import model_sizes
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.models.backbones.vit import patch_size

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from report_studies import call, make_study
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.report.exports import best_step
 from lsc_engine.report.latex import tabular
 from lsc_engine.runs.metrics.writer import format_line

@@ -12,7 +12,7 @@ import pytest
 from report_studies import call
 from test_report import part, row
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.report.check import check_reports
 from lsc_engine.report.figures import draw_angles, draw_points
 from lsc_engine.report.page import Page

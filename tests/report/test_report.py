@@ -12,7 +12,7 @@ from report_studies import PRESET, call, lsc, make_study, stuck
 from lsc_engine.analysis.claims import judge
 from lsc_engine.analysis.saved_views import SavedView, save_view
 from lsc_engine.analysis.trivial_baseline import TrivialBaseline
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.report.constant_answer import constant_loss
 from lsc_engine.report.report import PAGE, write_index, write_report
 from lsc_engine.report.study_data import collect, read_back, values_of

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from lsc_engine.analysis.claims import ClaimVerdict
 from lsc_engine.analysis.study_values import VALUES, from_csv
 from lsc_engine.cli import build_app
+from lsc_engine.common.errors import LscError
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.errors import LscError
 from lsc_engine.report.check import check_reports
 from lsc_engine.report.report import PAGE, write_report
 from lsc_engine.runs.folder.writer import RunWriter, create_run

@@ -12,7 +12,7 @@ from lsc_engine.analysis.compare import compare, device_kind, levels_of
 from lsc_engine.analysis.levels import time_to_level
 from lsc_engine.analysis.seed_curves import axis_values
 from lsc_engine.analysis.verdict import to_json
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import list_runs
 

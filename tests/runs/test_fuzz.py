@@ -20,8 +20,8 @@ from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
 from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import to_json, verdicts
+from lsc_engine.common.errors import LscError
 from lsc_engine.config.load import load_run_config
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.checkpoints import new_checkpoint, newest_good, verify
 from lsc_engine.runs.folder.requests import pending
 from lsc_engine.runs.folder.writer import RunWriter, create_run

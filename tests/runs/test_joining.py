@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.load import load_preset
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import Study
 from lsc_engine.studies.plan import StudyPlan, plan_study

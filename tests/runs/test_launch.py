@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import detach

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.runs.folder import layout
 from lsc_engine.runs.folder import process as host_module
 from lsc_engine.runs.folder.status import Status, clock_offset, read_status, write_status

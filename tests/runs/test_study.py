@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.studies.prepare import create_study, plan_actions

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder import lock, process
 from lsc_engine.runs.folder.lock import RunLock, TakenError, holder
 from lsc_engine.runs.folder.status import Status, read_status, write_status

@@ -11,7 +11,7 @@ from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, list_views, read_view, save_view
 from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import verdicts
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import list_runs
 

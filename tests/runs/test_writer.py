@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter, create_run

@@ -14,7 +14,7 @@ import typer.testing
 from PIL import Image
 
 from lsc_engine.cli import build_app
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.runs.read.run import Run, open_run
 
 COLOURS = {

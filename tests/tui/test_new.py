@@ -14,8 +14,8 @@ from presets_for_tests import TINY, lay_out
 from textual.pilot import Pilot
 from tui_helpers import make_app, settle, text_of
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.load import load_preset
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.read.run import open_run
 from lsc_tui.app import LscApp
 from lsc_tui.data.preset_form import Form

@@ -11,7 +11,7 @@ import pytest
 from textual.pilot import Pilot
 from tui_helpers import make_app, open_app, settle, text_of
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import VectorSystem
 from lsc_tui.app import LscApp
 from lsc_tui.screens.vectors import panels as drawing

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import system
 from lsc_engine.vectors.assign import assign_nearest
 from lsc_engine.vectors.order import Order

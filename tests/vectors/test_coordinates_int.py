@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import helmert, system
 from lsc_engine.vectors.registry import facts
 from lsc_engine.vectors.subsets import Subsets

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.common.numbers import parse_count
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import parse_count
 from lsc_engine.vectors.registry import canonical, facts, family_of, is_known, listed, n_min, too_few
 from tests.vectors.brute import SMALL, native, unit
 

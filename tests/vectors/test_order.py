@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import system
 from lsc_engine.vectors.bijection import Bijection, _of_tensor
 from lsc_engine.vectors.order import Order

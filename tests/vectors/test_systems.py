@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import VectorSystem, n_min, system
 from lsc_engine.vectors.candidates import candidates
 from lsc_engine.vectors.families.tables import load_table

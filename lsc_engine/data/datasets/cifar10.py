@@ -12,8 +12,8 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts
-from lsc_engine.errors import LscError
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts, Report, data_folder
-from lsc_engine.errors import LscError
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:

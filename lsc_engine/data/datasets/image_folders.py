@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.data.class_folders import images_in, listed, read_layout
 from lsc_engine.data.dataset import Counts, DataSet, DataSettings, Facts, Place, Report
 from lsc_engine.data.datasets.cifar10 import CLASSES
 from lsc_engine.data.listing import Split, no_images
 from lsc_engine.registry import DATASETS
-from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     import torch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.data.dataset import Counts, DataSet, DataSettings, Facts, Place, Report
-from lsc_engine.errors import UsageError
 from lsc_engine.registry import DATASETS
-from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ConfigDict
 
-from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.models.backbone import Backbone
 from lsc_engine.registry import MODELS
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped, size
 from lsc_engine.config.reporting import Claim
 from lsc_engine.data.evaluation import eval_batches, fixed_subset
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource
-from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import md, table
 from lsc_engine.report.page import Page
 from lsc_engine.report.study_data import StudyData

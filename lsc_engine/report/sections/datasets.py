@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import NOTHING, grouped
+from lsc_engine.common.userpaths import home
 from lsc_engine.config.reporting import DatasetsReport
 from lsc_engine.data.dataset import DataSet, data_set
-from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import bullets, md, table
 from lsc_engine.report.page import Page
-from lsc_engine.userpaths import home
 
 _HEAD = ("data set", "here", "training images", "validation images", "classes", "size", "paper")
 _NOTE = (

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.config.reporting import Claim
 from lsc_engine.data.evaluation import fixed_subset
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource
-from lsc_engine.errors import LscError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.report.figures import draw_roc
 from lsc_engine.report.markdown import md, table

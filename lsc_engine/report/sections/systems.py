@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import NOTHING, grouped, significant, size
 from lsc_engine.config.reporting import VectorsReport
-from lsc_engine.errors import UsageError
 from lsc_engine.report import figures
 from lsc_engine.report.markdown import csv_text, md, table
 from lsc_engine.report.page import Page

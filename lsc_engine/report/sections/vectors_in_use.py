@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from lsc_engine.analysis.compare import Row
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import NOTHING, grouped, significant
 from lsc_engine.config.derived import is_table, summary
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.errors import LscError
 from lsc_engine.report.markdown import md, table
 from lsc_engine.report.sections.results import spread
 from lsc_engine.report.study_data import StudyData

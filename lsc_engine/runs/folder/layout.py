@@ -15,9 +15,9 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from lsc_engine.common import ids
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.ids import NAME, name_fault, study_fault
-from lsc_engine.errors import UsageError
-from lsc_engine.userpaths import user_path
+from lsc_engine.common.userpaths import user_path
 
 PRESET = "preset.toml"
 SOURCE = "source.json"

@@ -29,8 +29,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import LOCK
 from lsc_engine.runs.folder.status import (

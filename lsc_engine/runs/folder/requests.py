@@ -9,7 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.errors import LscError, UsageError
 
 REQUESTS = ("stop", "checkpoint")
 # Beginning of the message of a run that a user stopped: it is not continued without a command of a user.

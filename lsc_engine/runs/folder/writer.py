@@ -22,15 +22,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, fsync_folder, read_json, read_tail, replace_file, replace_json
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.userpaths import user_name
 from lsc_engine.runs.folder import checkpoints, process, requests
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SOURCE, run_id
 from lsc_engine.runs.folder.lock import PULSE, LostRunError, RunLock
 from lsc_engine.runs.folder.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
 from lsc_engine.runs.metrics.parsing import parse_line
 from lsc_engine.runs.metrics.writer import MetricsLog, format_line
-from lsc_engine.userpaths import user_name
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import RunConfig

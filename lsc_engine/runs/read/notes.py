@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_json, replace_json
-from lsc_engine.errors import LscError, UsageError
+from lsc_engine.common.userpaths import user_name
 from lsc_engine.runs.folder.layout import NOTES, TRASH, stays_inside
-from lsc_engine.userpaths import user_name
 
 MAX_NOTE = 4000
 _TAG = re.compile(r"[^\s,\x00-\x1f\x7f-\x9f]{1,60}")

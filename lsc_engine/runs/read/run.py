@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
-from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import checkpoints, layout
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
 from lsc_engine.runs.folder.lock import gone
@@ -24,7 +25,6 @@ from lsc_engine.runs.metrics.parsing import Floats, Ints
 from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_last
 from lsc_engine.runs.read import notes
 from lsc_engine.runs.settings import PLACE, settings_of
-from lsc_engine.userpaths import user_path
 
 _MAX_CANDIDATES = 12
 _SHORT = re.compile(r"[0-9a-f]{4,64}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.references import references
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.read.run import Run, open_run
 
 

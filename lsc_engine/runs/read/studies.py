@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.ids import study_fault
 from lsc_engine.common.safe_io import MAX_TOML, UnreadableError, read_bytes
-from lsc_engine.errors import UsageError, did_you_mean
+from lsc_engine.common.textfiles import decoded
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import layout
 from lsc_engine.runs.read.run import Run, list_runs
-from lsc_engine.textfiles import decoded
-from lsc_engine.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.config.preset import Preset

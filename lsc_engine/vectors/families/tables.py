@@ -10,9 +10,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.textfiles import other_encoding
 from lsc_engine.registry import SYSTEMS
-from lsc_engine.textfiles import other_encoding
 from lsc_engine.vectors.base import VectorSystem
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors import patterns
 from lsc_engine.vectors.base import VectorSystem

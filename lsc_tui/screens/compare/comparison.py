@@ -25,8 +25,8 @@ from lsc_engine.analysis.compare import (
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
 from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.settings import lookup
-from lsc_engine.errors import LscError
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import tries_beside
 from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, Store, value_text

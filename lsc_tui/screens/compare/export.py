@@ -16,7 +16,7 @@ import lsc_engine
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, as_series
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
 from lsc_engine.report.latex import tabular
 from lsc_engine.runs.folder.process import python_command
 from lsc_tui.data.run_view import LETTERS, value_text

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.compare import Row
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import UnreadableError, read_toml
-from lsc_engine.errors import LscError
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.vectors.registry import facts

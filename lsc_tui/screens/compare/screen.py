@@ -21,9 +21,9 @@ from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
 from lsc_engine.charts.series import Level, Mark, Series
-from lsc_engine.errors import LscError
+from lsc_engine.common.errors import LscError
+from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.metrics.parsing import Floats
-from lsc_engine.userpaths import home_path
 from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, box, clean, fit, frame, wrap
 from lsc_tui.screens.base import Answers

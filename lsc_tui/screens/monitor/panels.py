@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import clock, grouped
 from lsc_engine.common.settings import lookup
-from lsc_engine.errors import LscError
 from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import (
     ACCURACY,

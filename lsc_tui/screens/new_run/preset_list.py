@@ -12,14 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import clock
 from lsc_engine.common.settings import lookup
-from lsc_engine.common.toml import read_toml
+from lsc_engine.common.textfiles import read_toml
+from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.expand import raw_variants
 from lsc_engine.config.load import PresetInfo, own_folder
 from lsc_engine.data.dataset import built_in_data_sets
-from lsc_engine.errors import UsageError
-from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import Report, made_words
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import Line, clean, day_text, fit, frame, over, pad, rule, wrap

@@ -11,12 +11,12 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 from textual.timer import Timer
 
+from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.ids import name_fault, suggested_name
-from lsc_engine.common.toml import read_toml
+from lsc_engine.common.textfiles import read_toml
+from lsc_engine.common.userpaths import home_path, user_path
 from lsc_engine.config.load import PresetInfo, list_presets, own_folder
-from lsc_engine.errors import LscError, UsageError
 from lsc_engine.studies.prepare import free_name
-from lsc_engine.userpaths import home_path, user_path
 from lsc_tui.data.preset_form import SETTINGS, Form, field_text
 from lsc_tui.lines import Line, box, clean, counted, ends, fit, frame, pad, wrap
 from lsc_tui.screens.base import Answers, LscScreen

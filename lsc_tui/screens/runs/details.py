@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lsc_engine.common.formatting import clock, grouped
 from lsc_engine.common.settings import lookup
+from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
-from lsc_engine.userpaths import home_path
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import Gpu, RunView, Store, reference_of, setting_differences, value_text
 from lsc_tui.lines import STATES, Line, ago, bar, clean, day_text, fit, frame, size_text, wrap

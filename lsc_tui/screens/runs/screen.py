@@ -10,7 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
 from lsc_engine.charts.series import Series
-from lsc_engine.userpaths import home_path
+from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.filters import Filter, completions
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of

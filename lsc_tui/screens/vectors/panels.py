@@ -13,8 +13,8 @@ import numpy as np
 from lsc_engine.charts.canvas import Mode
 from lsc_engine.charts.chart import draw
 from lsc_engine.charts.series import Series, View, Window
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.bijection import Bijection
 from lsc_engine.vectors.registry import facts, family_of, n_min

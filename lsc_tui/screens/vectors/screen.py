@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import suggested
 from lsc_tui.lines import Line, clean, fit, frame, pad, wrap

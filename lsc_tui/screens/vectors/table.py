@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from lsc_engine.common.formatting import grouped
-from lsc_engine.common.numbers import parse_count
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import grouped, parse_count
+from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.vector_file import table_shape
-from lsc_engine.errors import UsageError
 from lsc_engine.runs.folder.process import python_command
-from lsc_engine.userpaths import user_path
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.families.tables import Table
 from lsc_engine.vectors.registry import facts, family_of, is_known, listed, n_min

@@ -1,8 +1,13 @@
-"""Text files of users: UTF-8, with or without a byte order mark; of another encoding the sentence says which."""
+"""Text and TOML files of users: UTF-8, with or without a byte order mark; other encodings are named in the error."""
 
 from __future__ import annotations
 
 import codecs
+import tomllib
+from pathlib import Path
+
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.settings import Table
 
 # The marks of UTF-32 begin with those of UTF-16.
 _MARKS = (
@@ -34,3 +39,25 @@ def other_encoding(raw: bytes) -> str | None:
     head = raw[:_HEAD]
     share = head.count(0) / max(1, len(head))
     return None if share < 0.3 else "UTF-16" if share < 0.6 else "UTF-32"
+
+
+def parse_toml(text: str) -> Table:
+    """The tables of a TOML text. ValueError with the line of a mistake."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not TOML: {error}") from error
+
+
+def read_toml(path: Path) -> tuple[str, Table]:
+    """Text and tables of a TOML file. UsageError where it cannot be read, with the line of a mistake."""
+    try:
+        text = decoded(path.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        return text, parse_toml(text)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error

@@ -11,7 +11,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from lsc_engine.errors import UsageError
+from lsc_engine.common.errors import UsageError
 
 # Where libraries keep files of their own: matplotlib's fonts, compiled kernels, downloaded weights.
 _CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "TRITON_HOME")
