@@ -78,8 +78,6 @@ class Form:
         kind = self.raw.get("kind", "train")
         return kind if isinstance(kind, str) else "train"
 
-    # --- variants -----------------------------------------------------------------------------------------------
-
     @property
     def variants(self) -> list[Table]:
         return raw_variants(self.raw)
@@ -129,8 +127,6 @@ class Form:
 
     def toggle(self, name: str) -> None:
         self.on ^= {name}
-
-    # --- settings -----------------------------------------------------------------------------------------------
 
     def given(self, key: str, variant: str, raw: Table | None = None) -> Any:
         """What the tables say of a setting, None where they leave it to its default."""
@@ -210,18 +206,13 @@ class Form:
     def toggle_tune(self) -> None:
         """The same few learning rates for every variant first, or not; a preset's own grid comes back."""
         rest = {key: value for key, value in self.raw.items() if key != "tune"}
-        if self.tune is not None:
-            self.raw = rest
-            return
-        own = self.tuned or {"optimizer.lr": list(TRY_LR), "duration": self._try_duration(), "seed": TRY_SEED}
-        self.raw = rest | {"tune": own}
-
-    def _try_duration(self) -> str:
-        whole = Duration.parse(str(self.given("train.duration", self.variant) or "10 epochs"))
-        number, unit = whole.amount * TRY_SHARE, whole.unit
-        return f"{max(1, round(number))} {unit}" if unit in ("steps", "examples") else f"{number:g} {unit}"
-
-    # --- what it becomes ----------------------------------------------------------------------------------------
+        if self.tune is None:
+            whole = Duration.parse(str(self.given("train.duration", self.variant) or "10 epochs"))
+            number, unit = whole.amount * TRY_SHARE, whole.unit
+            short = f"{max(1, round(number))}" if unit in ("steps", "examples") else f"{number:g}"
+            own = {"optimizer.lr": list(TRY_LR), "duration": f"{short} {unit}", "seed": TRY_SEED}
+            rest |= {"tune": self.tuned or own}
+        self.raw = rest
 
     @property
     def edited(self) -> bool:
@@ -272,13 +263,13 @@ class Form:
 
     def keys(self, every: bool) -> list[str]:
         """The settings to show: those that the preset or the user names and the usual ones, or every one that acts."""
-        return [key for key in SETTINGS if self._acts(key) and (every or key in USUAL or self._named(key))]
-
-    def _named(self, key: str) -> bool:
-        return bool(self.provenance(key)) or any(self.given(key, name) is not None for name in self.names)
-
-    def _acts(self, key: str) -> bool:
-        return self.changed(key) or any(self.given(key, n) is not None or self.acts_in(key, n) for n in self.names)
+        out = []
+        for key in SETTINGS:
+            given = any(self.given(key, name) is not None for name in self.names)
+            acts = given or self.changed(key) or any(self.acts_in(key, name) for name in self.names)
+            if acts and (every or given or key in USUAL or self.provenance(key)):
+                out.append(key)
+        return out
 
     def acts_in(self, key: str, variant: str) -> bool:
         """Whether a setting means anything for a variant: cross-entropy has no system."""
@@ -299,7 +290,6 @@ def typed(setting: Setting, text: str) -> Any:
 
 
 def _with(table: Table, key: str, value: Any) -> Table:
-    """The tables with one setting changed; without it for None."""
     if value is not None:
         return overlay(table, nested(key, value))
     section, name = key.split(".", 1)

@@ -21,7 +21,6 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.ids import study_fault, suggested_name
 from lsc_engine.config.derived import summary
 from lsc_engine.config.load import check_text
-from lsc_engine.config.preset import Preset
 from lsc_engine.runs.folder.checkpoints import list_checkpoints
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import open_run
@@ -107,7 +106,8 @@ def examine(form: Form) -> Outcome:
             words = f"{form.study} has runs; {free_name(form.runs_dir, form.study)} is a free name"
             out.problems.append(Problem("study", words))
         return out
-    _resolve(out, preset, data)
+    out.resolved = {variant.name: variant.settings.flat() for variant in preset.variants}
+    out.variants = {variant.name: summary(variant.settings, data) for variant in preset.variants}
     out.draft = DRAFTS.write(out.text, form.study)
     chosen = [name for name in form.names if name in form.on]
     if not chosen:
@@ -130,12 +130,6 @@ def _place_problems(form: Form) -> list[Problem]:
     elif folder.exists() and not folder.is_dir():
         found.append(Problem("runs", f"{folder} is a file; name a folder"))
     return found
-
-
-def _resolve(out: Outcome, preset: Preset, data: str | None) -> None:
-    for variant in preset.variants:
-        out.resolved[variant.name] = variant.settings.flat()
-        out.variants[variant.name] = summary(variant.settings, data)
 
 
 def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
@@ -204,9 +198,6 @@ def form_sets(form: Form) -> list[str]:
     """The changes of a form as `a.b=value` for --set."""
     changed = {key: form.given(key, form.variant) for key in SETTINGS if form.changed(key, form.variant)}
     return [f"{key}={'' if value is None else toml_text(value)}" for key, value in changed.items()]
-
-
-# --- parameters and memory -------------------------------------------------------------------------------------------
 
 
 # Answers by TOML, of all forms of this program.

@@ -116,22 +116,16 @@ def make_report(
     pid = detach([*launch_argv(form, keep_toml(form)), *plugin_words], log)
     started(pid)
     preset, known = form.runs_dir / STUDIES / f"{form.study}.toml", False
-    while _runs(pid):
+    while True:
+        reap()
+        try:
+            os.kill(pid, 0)
+        except OSError:
+            return _written_since(form.runs_dir / form.study / "report" / PAGE, began), log
         time.sleep(0.3)
         if not known and _written_since(preset, began):
             known = True
             listed()
-    return _written_since(form.runs_dir / form.study / "report" / PAGE, began), log
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process that this one started goes on."""
-    reap()
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
 
 
 def _written_since(path: Path, began: float) -> bool:
@@ -151,7 +145,6 @@ def last_words(log: Path) -> str:
 
 
 def has_sbatch() -> bool:
-    """Whether this is a machine of a Slurm cluster."""
     return shutil.which("sbatch") is not None
 
 

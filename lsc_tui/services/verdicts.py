@@ -99,13 +99,10 @@ def word_of(claims: Claims) -> str:
     return f"{held} of {len(claims)} claims hold"
 
 
-def makes_claims(folder: Path | None, study: str) -> bool:
+def makes_claims(folder: Path, study: str) -> bool:
     """Whether the preset that a study was started from makes claims of its own."""
-    if folder is None:
-        return False
     try:
-        text = decoded(read_bytes(folder / STUDIES / f"{study}.toml", MAX_TOML))
-        return "claims" in text and bool(tomllib.loads(text).get("claims"))
+        return bool(tomllib.loads(decoded(read_bytes(folder / STUDIES / f"{study}.toml", MAX_TOML))).get("claims"))
     except (LscError, OSError, ValueError, RecursionError):
         return False
 

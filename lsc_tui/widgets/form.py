@@ -89,7 +89,6 @@ def rows(
 def _report_rows(
     form: Form, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]
 ) -> list[Row]:  # fmt: skip
-    """The rows of a kind that does not train: what the preset asks for, and where its report goes."""
     out = [Row("told", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
     out += [Row("told", f"told:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
     out.append(Row("gap", "gap:place"))

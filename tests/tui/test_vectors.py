@@ -13,6 +13,7 @@ from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import VectorSystem
+from lsc_engine.vectors.registry import family_of
 from lsc_tui.app import LscApp
 from lsc_tui.screens.vectors import panels as drawing
 from lsc_tui.screens.vectors.screen import VectorsScreen
@@ -41,7 +42,7 @@ async def enter(app: LscApp, pilot: Pilot[Any], *keys: str) -> VectorsScreen:
 
 def test_rows_at_300_000_classes_are_those_of_the_papers() -> None:
     limits = Limits()
-    rows = ordered(rows_of(limits), limits, "n", False)
+    rows = ordered(rows_of(limits), "n", False)
     got = [(r.system, r.n, r.known.count) for r in rows if not r.outside]
     assert got == [
         ("V22", 35, 314_160), ("V31", 39, 329_004), ("V21pm", 68, 300_696), ("V21", 86, 307_020), ("A", 548, 300_852),
@@ -50,7 +51,7 @@ def test_rows_at_300_000_classes_are_those_of_the_papers() -> None:
     v21 = next(r for r in rows if r.system == "V21")
     assert v21.near is not None
     assert round(v21.near[0]) == 243
-    assert v21.database(limits) == 4 * 86 * 300_000
+    assert v21.database == 4 * 86 * 300_000
     assert all(r.outside for r in rows[8:])
 
 
@@ -96,10 +97,10 @@ def test_any_number_of_classes_can_be_shown(classes: int) -> None:
     limits = Limits(classes=classes, cosine=1.0, most=10**30)
     for row in rows_of(limits):
         for wide in (False, True):
-            line = drawing.row_line(row, limits, wide, False, 158 if wide else 80)
+            line = drawing.row_line(row, wide, False, 158 if wide else 80)
             assert sum(len(text) for text, _ in line) == (158 if wide else 80)
-        if not drawing.slow(row.system):
-            drawing.cosines(row, 80, 7, True, False)
+        if drawing.counted(row):
+            drawing.cosines(row, 80, 7, False)
             drawing.examples(row, 62, 13)
     assert drawing.whole(2**63) == "> 9.2e18"
 
@@ -224,7 +225,7 @@ async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest
         return count(system, classes)
 
     monkeypatch.setattr(VectorSystem, "cosine_histogram", counting)
-    drawing._histogram.cache_clear()
+    drawing._COUNTED.clear()
     seen = set()
     async with open_app(runs, size=(160, 48)) as (app, pilot):
         screen = await enter(app, pilot)
@@ -232,14 +233,16 @@ async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest
             getattr(screen, f"do_{name}")()
             await pilot.pause()
             seen.add(screen.chosen)
-    assert any(drawing.slow(name) for name in seen)
+    slow = {name for name in seen | set(counted) if (family := family_of(name)) and family.slow_histogram}
+    assert slow & seen
     assert counted
-    assert not any(drawing.slow(name) for name in counted)
+    assert not slow & set(counted)
 
 
 async def test_a_long_histogram_is_counted_elsewhere(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         screen = await enter(app, pilot)
+        drawing._COUNTED.clear()
         screen.chosen = "W4"
         screen.show()
         assert "counting …" in text_of(app)

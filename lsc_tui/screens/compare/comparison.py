@@ -113,7 +113,16 @@ class Reader:
         except LscError:
             # The pinned run is not among these: the presets' baseline stands.
             found = compare(runs, None, levels, tries)
-        _baseline_first(found)
+        # The preset's baseline leads; pinning another row later moves nothing.
+        table = found.rows[0].runs[0].config.get("compare")
+        named = table.get("baseline") if isinstance(table, dict) else None
+        order = sorted(range(len(found.rows)), key=lambda i: found.rows[i].runs[0].variant != named)
+        for values in (found.rows, *found.differing.values()):
+            values[:] = [values[i] for i in order]
+        kept, self._behind = self._behind, {}
+        for row in found.rows:  # read again when one of its runs has begun or ended
+            key = (row.key, *row.states.items())
+            self._behind[key] = kept[key] if key in kept else behind(row)
         names = {name for run in runs for name in run.metric_names()}
         metrics = tuple(name for name in METRICS if name in names) or (ACCURACY, LOSS)
         curves = {m: {row.key: over_seeds(row.runs, m, request.axis) for row in found.rows} for m in metrics}
@@ -125,30 +134,11 @@ class Reader:
         set_here = request.levels is not None and dict(request.levels) != preset
         return Compared(
             request, found, letters, metrics, curves, verdicts(found, UNIT_OF[request.axis]), set_here, views=views,
-            behind={row.key: self._behind_of(row) for row in found.rows},
+            behind={row.key: one for row, one in zip(found.rows, self._behind.values(), strict=True)},
         )  # fmt: skip
-
-    def _behind_of(self, row: Row) -> RowDetails:
-        """What lies behind a row, read again when one of its runs has begun or ended."""
-        key = (row.key, *row.states.items())
-        if key not in self._behind:
-            self._behind = {k: v for k, v in self._behind.items() if k[0] != row.key}
-            self._behind[key] = behind(row)
-        return self._behind[key]
-
-
-def _baseline_first(found: Comparison) -> None:
-    """The preset's baseline leads; pinning another row later moves nothing."""
-    table = found.rows[0].runs[0].config.get("compare")
-    named = table.get("baseline") if isinstance(table, dict) else None
-    order = sorted(range(len(found.rows)), key=lambda i: found.rows[i].runs[0].variant != named)
-    found.rows[:] = [found.rows[i] for i in order]
-    for values in found.differing.values():
-        values[:] = [values[i] for i in order]
 
 
 def _letters(rows: Sequence[Row], views: dict[str, list[RunView]], marked: dict[str, str]) -> dict[str, str]:
-    """A letter per row: that of its marked run where every row has one of its own, else in their order."""
     kept = [next((marked[v.key] for v in views.get(row.key, []) if marked.get(v.key)), "") for row in rows]
     if "" in kept or len(set(kept)) < len(kept):
         kept = [LETTERS[i % len(LETTERS)] for i in range(len(rows))]
@@ -167,9 +157,6 @@ def request_of(
         axis,
         tuple(store.marked.get(view.key, "") for view in views) if marked else (),
     )
-
-
-# --- levels ---------------------------------------------------------------------------------------------------------
 
 
 def level_name(metric: str, level: float) -> str:
@@ -204,9 +191,6 @@ def at_text(level: LevelResult, unit: str, *, wide: bool) -> str:
 
 def _places(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-# --- words ----------------------------------------------------------------------------------------------------------
 
 
 def seeds_text(row: Row, *, wide: bool) -> str:

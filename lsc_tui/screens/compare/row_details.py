@@ -83,9 +83,6 @@ def _vectors(settings: dict[str, Any]) -> tuple[tuple[float, float] | None, floa
     return near, sure if settings.get("target.loss", "cosine") == "cosine" else None
 
 
-# --- words ----------------------------------------------------------------------------------------------------------
-
-
 def rows_behind(known: Sequence[RowDetails]) -> list[tuple[str, list[str]]]:
     """Lines for the table of settings: what was tried, parameters, classes that lie near, sure below."""
     out: list[tuple[str, list[str]]] = []

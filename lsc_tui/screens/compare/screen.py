@@ -94,8 +94,6 @@ class CompareScreen(ChartScreen):
             yield Panel(self._draw_verdict, id="verdict")
             yield Panel(self._draw_settings, id="settings")
 
-    # --- which runs ---------------------------------------------------------------------------------------------
-
     def on_screen_resume(self) -> None:
         """Take what another tab left: the runs handed over, else the marks, the newer of the two."""
         store = self.app.store
@@ -130,8 +128,6 @@ class CompareScreen(ChartScreen):
         """Whether all compared runs are of one study."""
         return len({(view.root, view.study) for view in self.views()}) == 1
 
-    # --- reading ------------------------------------------------------------------------------------------------
-
     @property
     def settled(self) -> bool:
         """Whether what is shown is what the store has."""
@@ -144,48 +140,41 @@ class CompareScreen(ChartScreen):
         return request_of(self.app.store, views, self.levels, self.look.axis, self.chosen.by_marks)
 
     def _read(self) -> None:
-        """Have a worker compare, unless it is at it or nothing changed."""
-        self._drop_gone()
+        """Have a worker compare, unless it is at it or nothing changed; say which of the compared runs have gone."""
+        store = self.app.store
+        gone = [key for key in self.chosen.keys if key not in store.runs] if store.loaded else []
+        if gone:
+            self.chosen.keys = [key for key in self.chosen.keys if key in store.runs]
+            names = [clean(key.partition(":")[2]) for key in gone if key not in store.deleted]
+            if names:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                self.say(f"run {names[0]}{more} is no longer there", "warn")
+            if not self.views():
+                self.found = self._requested = None
         request = self._request()
         if request is None or self._busy or request == self._requested:
             return
         self._busy, self._requested = True, request
 
-        def work() -> tuple[Compared | None, str]:
+        def work() -> Compared | str:
             try:
-                return self._reader.read(request), ""
+                return self._reader.read(request)
             except Exception as error:  # a damaged run folder must not end the viewer
-                return None, clean(str(error).partition("\n")[0]) or type(error).__name__
+                return clean(str(error).partition("\n")[0]) or type(error).__name__
 
-        self.in_thread(work, lambda answer: self._have(*answer))
+        def done(found: Compared | str) -> None:
+            self._busy, self.problem = False, found if isinstance(found, str) else ""
+            if not isinstance(found, str) and self._requested is not None:
+                self.found = found
+                # Once chosen, a row whose runs have gone gives its place to no other.
+                self.highlighted = self.highlighted or found.rows[0].key
+                if self.metric not in found.metrics:
+                    # The metric of the first level, else the accuracy.
+                    fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
+                    self.metric = (fixed or [m for m in found.metrics if not is_loss(m)] or list(found.metrics))[0]
+            self.redraw_all()
 
-    def _drop_gone(self) -> None:
-        """Say which of the compared runs have gone."""
-        store = self.app.store
-        gone = [key for key in self.chosen.keys if key not in store.runs] if store.loaded else []
-        if not gone:
-            return
-        self.chosen.keys = [key for key in self.chosen.keys if key in store.runs]
-        names = [clean(key.partition(":")[2]) for key in gone if key not in store.deleted]
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            self.say(f"run {names[0]}{more} is no longer there", "warn")
-        if not self.views():
-            self.found = self._requested = None
-
-    def _have(self, found: Compared | None, problem: str) -> None:
-        self._busy, self.problem = False, problem
-        if found is not None and self._requested is not None:
-            self.found = found
-            # Once chosen, a row whose runs have gone gives its place to no other.
-            self.highlighted = self.highlighted or found.rows[0].key
-            if self.metric not in found.metrics:
-                # The metric of the first level, else the accuracy.
-                fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
-                self.metric = (fixed or [m for m in found.metrics if not is_loss(m)] or list(found.metrics))[0]
-        self.redraw_all()
-
-    # --- what is shown ------------------------------------------------------------------------------------------
+        self.in_thread(work, done)
 
     @property
     def claims(self) -> Claims:
@@ -201,7 +190,11 @@ class CompareScreen(ChartScreen):
             self._set_heights(self.found)
             self._show_chart("#main", self.found, self.metric, main=True)
             if self.wide:
-                self._show_chart("#other", self.found, self._other_metric(self.found), main=False)
+                # The loss beside an accuracy, the accuracy beside a loss.
+                other = ACCURACY if is_loss(self.metric) else LOSS
+                if other not in self.found.metrics:
+                    other = next((m for m in self.found.metrics if m != self.metric), self.metric)
+                self._show_chart("#other", self.found, other, main=False)
         self.redraw("#head", "#rows", "#verdict", "#settings")
 
     def _set_heights(self, found: Compared) -> None:
@@ -261,13 +254,6 @@ class CompareScreen(ChartScreen):
         body = verdict.settings_table(self.found, width - edge, height - rules, self.everything)
         return box(body, width, height, title, away if self.everything else "d all", framed=self.wide)
 
-    # --- charts -------------------------------------------------------------------------------------------------
-
-    def _other_metric(self, found: Compared) -> str:
-        """What the second chart shows: the loss beside an accuracy, the accuracy beside a loss."""
-        wanted = LOSS if not is_loss(self.metric) else ACCURACY
-        return wanted if wanted in found.metrics else next((m for m in found.metrics if m != self.metric), self.metric)
-
     def drawn_rows(self, found: Compared, metric: str) -> list[Row]:
         """The rows that may share the axis of a metric: for a loss those of the baseline's kind; the highlighted last,
         so that it lies on top."""
@@ -295,7 +281,6 @@ class CompareScreen(ChartScreen):
         )  # fmt: skip
 
     def _series(self, found: Compared, row: Row, metric: str, scale: float) -> list[Series]:
-        """A variant as its mean and band, or every seed."""
         letter, mean = found.letters[row.key], found.curves[metric][row.key]
         colour = colour_of(letter)
         fallen = (c for c in mean.seeds if row.states.get(c.seed) == "diverged" and c.x.size)
@@ -329,8 +314,6 @@ class CompareScreen(ChartScreen):
             return [(clean(f" {letters} {verb} {kinds}: another unit, so not drawn here"), "dim")]
         line = table.readout(found, metric, keys, self.look.cursor, self.wide)
         return [*line, (f"{letters} other loss", "dim")] if left_out else line
-
-    # --- commands -----------------------------------------------------------------------------------------------
 
     def why_nothing(self) -> str:
         """Why a command on what is compared cannot act."""
@@ -447,8 +430,6 @@ class CompareScreen(ChartScreen):
         else:
             super().leave_layer()
 
-    # --- saved views --------------------------------------------------------------------------------------------
-
     def view_name(self) -> str:
         """A file name for what is compared: the study's, else one of several."""
         studies = list(dict.fromkeys(view.study.rpartition("/")[2] for view in self.views()))
@@ -480,7 +461,6 @@ class CompareScreen(ChartScreen):
         return self._saved
 
     def _saved_lines(self, width: int) -> list[Line]:
-        """The saved views to choose from, under the empty screen."""
         saved = self._load_saved() if self.app.store.loaded else []
         out: list[Line] = [[], [(" saved views: ↑ ↓ choose, Enter opens", "dim")]] if saved else []
         for number, (_, view) in enumerate(saved[:30]):
@@ -490,7 +470,6 @@ class CompareScreen(ChartScreen):
         return out
 
     def _open_saved(self) -> None:
-        """Show the chosen saved view: its runs, baseline, levels and axes."""
         saved, store, look = self._load_saved(), self.app.store, self.look
         if not saved:
             return
@@ -511,11 +490,15 @@ class CompareScreen(ChartScreen):
         look.log_x, look.log_y = view.log_x, view.log_y
         self.redraw_all()
 
-    # --- export -------------------------------------------------------------------------------------------------
-
     def do_export(self) -> None:
+        def ask_width(ending: str) -> None:
+            widths: Answers = {
+                key: (f"{width:g} in", partial(self._export, ending, width)) for key, width in _WIDTHS.items()
+            }
+            self.ask(f"width of {self.view_name()}.{ending}:", widths)
+
         answers: Answers = {
-            key: (words, partial(self._export if ending in ("csv", "tex") else self._ask_width, ending))
+            key: (words, partial(self._export if ending in ("csv", "tex") else ask_width, ending))
             for key, (ending, words) in _EXPORTS.items()
         }
         if self.one_study:
@@ -523,18 +506,11 @@ class CompareScreen(ChartScreen):
         self.ask(f"write {self.view_name()} here as", answers)
 
     def _report(self) -> None:
-        """The report of the compared study into a folder here, by a process that loads what draws."""
         view = self.views()[0]
         folder = Path.cwd() / f"{self.view_name()}-report"
         words = ("report", view.study, "--runs-dir", str(self.app.store.folders[view.root].path), "--out", str(folder))
         self.say(f"writing the report of {clean(view.study)} …")
         self.in_thread(lambda: engine(*words), f"wrote {home_path(folder / 'report.md')}")
-
-    def _ask_width(self, ending: str) -> None:
-        widths: Answers = {
-            key: (f"{width:g} in", partial(self._export, ending, width)) for key, width in _WIDTHS.items()
-        }
-        self.ask(f"width of {self.view_name()}.{ending}:", widths)
 
     def _export(self, ending: str, width: float = 3.3) -> None:
         found, metric, look, band = self.found, self.metric, self.look, self.band
@@ -558,11 +534,9 @@ class CompareScreen(ChartScreen):
 
 
 def _notes(found: Compared) -> list[str]:
-    """What has to be said below the wide table."""
     return [*unequal(found)[:2], *([seconds_text(found)] if found.base.levels else [])]
 
 
 def _times(values: Floats, scale: float) -> Floats:
-    """The product, infinite where a value of a file is beyond all bounds."""
     with np.errstate(over="ignore"):
         return values * scale

@@ -75,9 +75,6 @@ def _spread(value: float, metric: str) -> str:
     return text.replace("0.", ".", 1) if text.startswith("0.") else text
 
 
-# --- table ----------------------------------------------------------------------------------------------------------
-
-
 def _system(settings: dict[str, Any]) -> str:
     if settings.get("target.method") == "ce":
         return "CE"
@@ -116,7 +113,6 @@ def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
 
 
 def _names(found: Compared, wide: bool) -> list[tuple[str, list[str], str]]:
-    """The columns that tell the rows apart, with alignment: differing settings, and the label where they do not."""
     labels = [clean(row.label) for row in found.rows]
     columns = setting_columns(found, 3 if wide else 2)
     told_apart = len(set(zip(*(cells for _, cells in columns), strict=True))) == len(labels) if columns else False
@@ -160,7 +156,6 @@ def table(found: Compared, width: int, wide: bool, highlighted: str, height: int
 
 
 def _stretch(columns: list[Column], rows: list[list[str]], names: list[int], room: int) -> list[Column]:
-    """Give the name columns (width < 0) what they need, as far as there is room."""
     needs = {i: max([len(columns[i][0]), *(len(row[i]) for row in rows)]) for i in names}
     left = room - len(names)
     out = list(columns)

@@ -63,7 +63,6 @@ def verdict_narrow(found: Compared, width: int, height: int, claims: Claims = ()
 
 
 def _by_kind(found: Compared, kind: str) -> list[Line]:
-    """The verdicts by one kind, a piece each: those that say the same share one."""
     letters = {row.label: found.letters[row.key] for row in found.rows}
     alike: dict[tuple[str, str], list[str]] = {}
     for verdict in found.verdicts:

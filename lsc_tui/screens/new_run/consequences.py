@@ -32,8 +32,6 @@ class Facts:
         found = self.outcome.variants.get(name, {}) if self.outcome is not None else {}
         return {**found, **{k: v for k, v in self.sizes.get(name, {}).items() if v is not None}}
 
-    # --- one variant --------------------------------------------------------------------------------------------
-
     def variant(self, name: str) -> list[tuple[str, str]]:
         """(what, words) of one variant, for the narrow layout."""
         got = self.numbers(name)
@@ -76,8 +74,6 @@ class Facts:
         warm = f"{grouped(got['warmup_steps'])} steps" if got["warmup_steps"] else "none"
         per = got["steps_per_epoch"]
         return [("steps", f"{about}{grouped(got['total_steps'])}, {grouped(per)} an epoch"), ("warmup", warm)]
-
-    # --- the whole form -----------------------------------------------------------------------------------------
 
     def whole(self) -> list[tuple[str, str]]:
         form, out = self.form, self.outcome
@@ -138,7 +134,6 @@ class Facts:
 
 
 def _made(facts: Facts, width: int) -> list[Line]:
-    """What a kind that does not train makes, where it goes, and whether it is there."""
     form, out = facts.form, facts.outcome
     rows = [("kind", f"{form.kind}: a report"), ("", "nothing is trained"), *(out.makes if out is not None else ())]
     rows.append(("into", f"{form.study.rpartition('/')[2]}/report"))
@@ -235,7 +230,6 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
 
 
 def _system_cell(name: str) -> str:
-    """A system in eight cells; of a file its name, with the end, where names differ."""
     name = name.rpartition("/")[2] if name.startswith("file:") else name
     return name if len(name) < CELL else "…" + name[-(CELL - 2) :]
 

@@ -170,9 +170,6 @@ def own_words() -> str:
     return words if words.startswith(("~", "/")) else f"./{words}"
 
 
-# --- time ------------------------------------------------------------------------------------------------------------
-
-
 def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunView]:
     """The runs of a preset's study on this host that have trained."""
     names = (info.name, info.stem)
@@ -232,8 +229,6 @@ def presets_csv(known: PresetList) -> str:
                             f"{seconds:.0f}" if exact and seconds is not None else ""))  # fmt: skip
     return out.getvalue()
 
-
-# --- the list as lines ------------------------------------------------------------------------------------------------
 
 # What stands for the data of a preset that needs none.
 KIND_NEEDS = {"vectors": "report", "data": "report", "bench": "benchmark"}

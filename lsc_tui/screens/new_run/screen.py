@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,12 +69,13 @@ class NewScreen(LscScreen):
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="panes"):
-            yield Panel(self._draw_presets, id="shelf")
+            yield Panel(self._draw_list, id="shelf")
             yield FormPanel(id="form")
             with Vertical(id="side"):
                 yield Panel(self._draw_follow, id="follow")
                 yield Panel(self._draw_toml, id="toml")
-        yield Panel(self._draw_problem, id="problem")
+        # At 80 columns: what is wrong with the highlighted row, what it is, else the first fault.
+        yield Panel(lambda w, h: [[(fit(t, w), self._hint()[1])] for t in wrap(self._hint()[0], w)], id="problem")
 
     @property
     def panel(self) -> FormPanel:
@@ -84,8 +86,6 @@ class NewScreen(LscScreen):
 
     def on_unmount(self) -> None:
         self.sizes.stop()
-
-    # --- reading presets ----------------------------------------------------------------------------------------
 
     def reload(self, chosen: str = "") -> None:
         """Read the list of presets again, with the cursor on `chosen`."""
@@ -114,7 +114,6 @@ class NewScreen(LscScreen):
         super().on_screen_resume()
 
     def _take_form(self) -> None:
-        """What another tab left: a run to copy or fork, or a system from Vectors."""
         store = self.app.store
         (kind, what), store.form = store.form, ("", "")
         if kind in ("copy", "fork") and what in store.runs:
@@ -129,8 +128,6 @@ class NewScreen(LscScreen):
                 self.call_after_refresh(self.say, f"{system} at n = {n}: Enter opens a preset with it")
             else:
                 self.put_system(system, n)
-
-    # --- what is shown ------------------------------------------------------------------------------------------
 
     def show(self) -> None:
         store, panel, form, on_form = self.app.store, self.panel, self.form, self.stage == "form"
@@ -173,11 +170,6 @@ class NewScreen(LscScreen):
             return [pad(ends(left, right, width), width)]
         return [pad(ends([*left, (shown, "")], [(f"data at hand for {known.here}  ", "dim")], width), width)]
 
-    def _draw_presets(self, width: int, height: int) -> list[Line]:
-        if self.wide:
-            return list_panel(self.preset_list, width, height, active=self.stage == "presets")
-        return list_narrow(self.preset_list, width, height)
-
     def _draw_follow(self, width: int, height: int) -> list[Line]:
         if self.form is None:
             return frame([], width, height, "what follows") if self.wide else []
@@ -211,11 +203,6 @@ class NewScreen(LscScreen):
             return [str(error)]
         return self._preview[1]
 
-    def _draw_problem(self, width: int, height: int) -> list[Line]:
-        """At 80 columns: what is wrong with the highlighted row, what it is, else the first fault."""
-        text, style = self._hint()
-        return [[(fit(line, width), style)] for line in wrap(text, width)]
-
     def _hint(self) -> tuple[str, str]:
         form, out, row = self.form, self.outcome, self.panel.current
         if form is None:
@@ -242,8 +229,6 @@ class NewScreen(LscScreen):
             text = f"✗ {counted(len(faults), 'fault')}: {key}. Enter on it goes to the field.   {text}"
         return [pad([(" ", ""), (fit(text, width - 1), style)], width)]
 
-    # --- the form -----------------------------------------------------------------------------------------------
-
     @property
     def kept(self) -> Form | None:
         """The form of the highlighted preset, if the user changed it."""
@@ -251,15 +236,7 @@ class NewScreen(LscScreen):
         path = info.path if info is not None else None
         return next((form for form in self.forms.values() if form.touched and form.path == path), None)
 
-    def _drop(self, form: Form) -> None:
-        self.forms = {key: kept for key, kept in self.forms.items() if kept is not form}
-        if self.form is form:
-            self.form = self.outcome = None
-        self.say(f"{clean(form.heading)} is as the preset again")
-        self.show()
-
     def _open(self, form: Form) -> None:
-        """Show a form and check it; one that the user changed before comes back with the changes."""
         key = (form.source, form.heading, form.path)
         before = self.forms.get(key)
         if before is not None and before.touched:
@@ -314,22 +291,19 @@ class NewScreen(LscScreen):
         self.outcome, self.checking = outcome, False
         if self.form is not None and self.form.wanted:
             self.form.study = outcome.study
-        self._debounce = self.set_timer(DEBOUNCE, self._ask_sizes)
-        self.show()
 
-    def _ask_sizes(self) -> None:
-        outcome, form = self.outcome, self.form
-        if outcome is None or form is None or outcome.draft is None or self.sizes.known(outcome.text) is not None:
-            return
-        data_dir = form.data_dir
-        self.in_thread(lambda: self.sizes.ask(outcome, data_dir), lambda _: self.show())
+        def count() -> None:
+            form = self.form
+            if form is not None and outcome is self.outcome and outcome.draft and not self.sizes.known(outcome.text):
+                self.in_thread(partial(self.sizes.ask, outcome, form.data_dir), lambda _: self.show())
+
+        self._debounce = self.set_timer(DEBOUNCE, count)
+        self.show()
 
     def changed(self) -> None:
         if self.form is not None:
             self.form.touched = True
             self.check()
-
-    # --- moving -------------------------------------------------------------------------------------------------
 
     def move(self, rows: int) -> None:
         if self.reading:
@@ -349,27 +323,27 @@ class NewScreen(LscScreen):
 
     do_previous_pane = do_next_pane
 
+    def _draw_list(self, width: int, height: int) -> list[Line]:
+        if self.wide:
+            return list_panel(self.preset_list, width, height, active=self.stage == "presets")
+        return list_narrow(self.preset_list, width, height)
+
     def why_no_form(self) -> str:
-        """Why a command on the form cannot act."""
         return "" if self.form is not None else "no form is open, Enter opens one"
 
     why_not_next_pane = why_not_previous_pane = why_not_settings = why_no_form
-
-    def do_cursor_left(self) -> None:
-        self._variant(-1)
-
-    def do_cursor_right(self) -> None:
-        self._variant(1)
 
     def why_not_cursor_left(self) -> str:
         return "" if self.form is not None and self.stage == "form" else "the form shows the variants"
 
     why_not_cursor_right = why_not_cursor_left
 
-    def _variant(self, by: int) -> None:
+    def do_cursor_right(self, by: int = 1) -> None:
         if self.form is not None:
             self.form.step(by)
             self.show()
+
+    do_cursor_left = partialmethod(do_cursor_right, -1)
 
     def do_settings(self) -> None:
         self.every = not self.every
@@ -389,8 +363,6 @@ class NewScreen(LscScreen):
             self._filter("")
         else:
             super().leave_layer()
-
-    # --- commands of the list -----------------------------------------------------------------------------------
 
     def do_filter(self) -> None:
         """In the form: to a field by a part of its name; else the filter of the list."""
@@ -439,8 +411,6 @@ class NewScreen(LscScreen):
         self.toml_top = 0
         self.show()
 
-    # --- changing the form --------------------------------------------------------------------------------------
-
     def do_open(self) -> None:
         panel, form, row = self.panel, self.form, self.panel.current
         if self.stage == "presets":
@@ -448,7 +418,12 @@ class NewScreen(LscScreen):
         elif form is None or row is None:
             return
         elif panel.choices:
-            self._choose(row, panel.choices[panel.choice][0])
+            value = panel.choices[panel.choice][0]
+            panel.choices = []
+            if value == "…":
+                self._type(form, row)
+            else:
+                self._put(row, value)
         elif row.kind == "problem":
             self._go_to_problem(form, row)
         elif row.kind in ("variant", "tune"):
@@ -464,7 +439,6 @@ class NewScreen(LscScreen):
             self._type(form, row)
 
     def _go_to_problem(self, form: Form, row: Row) -> None:
-        """To the field of a fault, with its variant highlighted."""
         problems = self.outcome.problems if self.outcome is not None else []
         place = int(row.key.partition(":")[2])
         if place >= len(problems):
@@ -478,18 +452,7 @@ class NewScreen(LscScreen):
         self.panel.go(problem.key) or self.panel.go(f"variant:{problem.variant or form.names[0]}")
         self.show()
 
-    def _choose(self, row: Row, value: str) -> None:
-        self.panel.choices = []
-        if value == "…" and self.form is not None:
-            self._type(self.form, row)
-        elif row.kind == "place" and self.form is not None:
-            self.form.device = value
-            self.changed()
-        else:
-            self._put(row, value)
-
     def _type(self, form: Form, row: Row) -> None:
-        """Let a row's value be typed, for the variant that is shown now; what is left as it is changes nothing."""
         variant, proposed, suggester = form.variant, "", None
         if row.kind == "setting":
             setting = SETTINGS[row.key]
@@ -512,7 +475,6 @@ class NewScreen(LscScreen):
         self.prompt(label, done, value=proposed or now, suggester=suggester)
 
     def _put(self, row: Row, text: str, variant: str = "") -> None:
-        """Take a change into the form and look at it again."""
         form, text = self.form, text.strip()
         if form is None:
             return
@@ -557,8 +519,6 @@ class NewScreen(LscScreen):
         if classes and self.stage == "form":
             self.app.store.form = ("classes", str(classes))
         super().do_vectors()
-
-    # --- on, off, for all, back ---------------------------------------------------------------------------------
 
     def do_mark(self) -> None:
         form, row = self.form, self.panel.current
@@ -622,12 +582,18 @@ class NewScreen(LscScreen):
         """The highlighted setting as the preset has it; in the list, the whole preset (asks)."""
         kept = self.kept if self.stage == "presets" else None
         if kept is not None:
-            self.ask(f"drop your changes to {kept.heading}?", {"y": ("drop them", lambda: self._drop(kept))})
+
+            def drop() -> None:
+                self.forms = {key: form for key, form in self.forms.items() if form is not kept}
+                if self.form is kept:
+                    self.form = self.outcome = None
+                self.say(f"{clean(kept.heading)} is as the preset again")
+                self.show()
+
+            self.ask(f"drop your changes to {kept.heading}?", {"y": ("drop them", drop)})
         elif (found := self.setting_row) is not None:
             found[0].reset(found[1].key)
             self.changed()
-
-    # --- launch -------------------------------------------------------------------------------------------------
 
     def why_not_launch(self) -> str:
         form, out = self.form, self.outcome
@@ -681,7 +647,6 @@ class NewScreen(LscScreen):
         self.in_thread(work, done)
 
     def _show_launched(self, form: Form, words: str) -> None:
-        """Look for what was launched, and show it unless a key would be meant for this screen."""
         self.app.store.launched = form.study
         self.app.look_at(form.runs_dir)
         if self.idle:
@@ -689,7 +654,6 @@ class NewScreen(LscScreen):
         self.app.lsc_screen.say(f"{form.study}: {words}")
 
     def _make_report(self, form: Form) -> None:
-        """Start what makes the report of a kind that does not train; say when it is there."""
         app, making = self.app, self.app.store.making
         root = next((i for i, folder in enumerate(app.folders) if folder.absolute() == form.runs_dir.absolute()), -1)
         key = f"report:{root}:{form.study}"
@@ -725,8 +689,6 @@ class NewScreen(LscScreen):
             self.say(f"wrote {home_path(path)}; sbatch it")
 
         self.in_thread(lambda: launch.write_batch_script(form, self.app.plugin_words), done)
-
-    # --- save ---------------------------------------------------------------------------------------------------
 
     def why_not_save(self) -> str:
         if self.form is None:

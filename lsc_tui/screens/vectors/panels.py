@@ -19,7 +19,7 @@ from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.bijection import Bijection
 from lsc_engine.vectors.registry import facts, family_of, n_min
 from lsc_tui.lines import Line, bar, clean, ends, fit, frame, over, pad, point, rule, size_text, wrap
-from lsc_tui.screens.vectors.table import LARGEST, Limits, Row, sure_below
+from lsc_tui.screens.vectors.table import LARGEST, Row
 from lsc_tui.widgets.chart import style_name
 
 OTHER_N = 384
@@ -36,9 +36,6 @@ WIDE = (
 Histogram = list[tuple[float, float]]
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
 def whole(number: float) -> str:
     """`307 020`, `> 9.2e18` above 2^63."""
     return "> 9.2e18" if number > LARGEST else grouped(round(number))
@@ -53,6 +50,11 @@ def short(number: float, width: int) -> str:
         if number >= limit:
             return f"{number / limit:.{1 if number < 10 * limit else 0}f}{letter}"
     return text
+
+
+def _bytes(number: float) -> str:
+    """Bytes; beyond terabytes in powers of ten."""
+    return size_text(number) if number < 1e15 else f"{number / 1e15:.0f} PB" if number < 1e18 else f"{number:.0e} B"
 
 
 def share(value: float) -> str:
@@ -72,11 +74,6 @@ def near_text(near: tuple[float, float] | None) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def size(number: float) -> str:
-    """Bytes; beyond terabytes in powers of ten."""
-    return size_text(number) if number < 1e15 else f"{number / 1e15:.0f} PB" if number < 1e18 else f"{number:.0e} B"
-
-
 def fraction(cosine: float) -> str:
     """`+2/3`, `0`, `-1`, `+.707`."""
     near = Fraction(cosine).limit_denominator(12)
@@ -85,32 +82,29 @@ def fraction(cosine: float) -> str:
     return f"{'+' if near > 0 else ''}{near}"
 
 
-# --- table -----------------------------------------------------------------------------------------------------------
-
-
 def header(wide: bool, sort: str) -> Line:
     """Names of the columns; the one sorted by stands out."""
-
-    def style(column: str) -> str:
-        return "accent" if column == sort else "dim"
-
-    columns = WIDE if wide else NARROW
     name, room = ("   SYSTEM", 21) if wide else ("  SYSTEM", 17)
-    out: Line = [(name, style("system")), (fit("n_min", room - len(name), ">"), style("n"))]
-    out += [(fit(title, width, ">"), style(column)) for title, width, column in columns[1:]]
+    cells = [(name, "system"), (fit("n_min", room - len(name), ">"), "n")]
+    cells += [(fit(title, width, ">"), column) for title, width, column in (WIDE if wide else NARROW)[1:]]
+    out: Line = [(text, "accent" if column == sort else "dim") for text, column in cells]
     return [*out, ("   EXACT LABEL   PAPER", "dim")] if wide else out
 
 
-def row_line(row: Row, limits: Limits, wide: bool, here: bool, width: int) -> Line:
+def row_line(row: Row, wide: bool, here: bool, width: int) -> Line:
     """One system."""
     known = row.known
     cells = {
-        "vectors": short(known.count, 11), "used": share(row.used), "cos": point(known.max_cosine, 3),
+        "vectors": short(known.count, 11),
+        "used": share(row.used),
+        "cos": point(known.max_cosine, 3),
         "angle": "-" if math.isnan(known.min_angle_deg) else f"{known.min_angle_deg:.1f}" + ("°" if wide else ""),
-        "near": near_text(row.near), "sure": point(sure_below(known, limits.loss), 4), "rank": short(known.rank, 7),
-        "bytes": short(row.size(limits), 8) if not wide or row.size(limits) < 1e6 else size(row.size(limits)),
-        "database": size(row.database(limits)),
-    }  # fmt: skip
+        "near": near_text(row.near),
+        "sure": point(row.sure, 4),
+        "rank": short(known.rank, 7),
+        "bytes": short(row.size, 8) if not wide or row.size < 1e6 else _bytes(row.size),
+        "database": _bytes(row.database),
+    }
     room = 18 if wide else 15
     name = clean(known.name)
     n = short(known.n, max(6, room - len(name) - 1))
@@ -125,17 +119,8 @@ def row_line(row: Row, limits: Limits, wide: bool, here: bool, width: int) -> Li
     return over(pad(line, width), "cursor") if here else pad(line, width)
 
 
-def outside_rule(limits: Limits, wide: bool, width: int) -> Line:
-    """The line above those that are closer, or larger, than is wanted."""
-    words = f"closer than {limits.angle:.1f}°, or n above {limits.most}" if wide else "outside the limits"
-    return rule(width, words)
-
-
-# --- cosines ---------------------------------------------------------------------------------------------------------
-
-
 # Histograms that another process counted: thousands of fractions in this one would hold up the keys.
-_COUNTED: dict[tuple[str, int, int], tuple[tuple[float, float], ...] | str] = {}
+_COUNTED: dict[tuple[str, int, int], Histogram | str] = {}
 _COUNT = """
 import json, sys
 from lsc_tui.screens.vectors.panels import histogram
@@ -144,53 +129,57 @@ print(json.dumps([histogram(sys.argv[1], n, int(sys.argv[4])) for n in map(int, 
 _COUNT_SECONDS = 60.0
 
 
+def histogram(system: str, n: int, classes: int) -> Histogram | str:
+    """Cosines from one class to the others in use, falling; or why there are none."""
+    key = (system, n, classes)
+    if key not in _COUNTED:
+        try:
+            known = facts(*key)
+            if known.count < classes:
+                _COUNTED[key] = f"{system} at n = {n} has {whole(known.count)} vectors"
+            elif system == "planar" and classes > 4096:
+                _COUNTED[key] = "as many cosines as directions, evenly spread"
+            else:
+                _COUNTED[key] = [(cosine, number) for cosine, number in known.cosine_histogram(classes)]
+        except UsageError as error:
+            _COUNTED[key] = str(error)
+    return _COUNTED[key]
+
+
 def count_elsewhere(system: str, n: int, classes: int) -> None:
-    """Count the histograms at n and at 384 in another process. For a worker; what fails is told in the panel."""
+    """Count the histograms at n and at 384 in another process. For a worker; a failure is a sentence in the panel."""
     argv = python_command("-c", _COUNT, system, str(n), str(OTHER_N), str(classes))
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=_COUNT_SECONDS, stdin=subprocess.DEVNULL, check=True
         )
-        found = [h if isinstance(h, str) else tuple((c, k) for c, k in h) for h in json.loads(done.stdout)]
+        found = [h if isinstance(h, str) else [(c, k) for c, k in h] for h in json.loads(done.stdout)]
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         found = [f"not counted: {type(error).__name__}"] * 2
     _COUNTED[system, n, classes], _COUNTED[system, OTHER_N, classes] = found
 
 
-def histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], ...] | str:
-    """Cosines from one class to the others in use, falling; or why there are none."""
-    known = _COUNTED.get((system, n, classes))
-    return known if known is not None else _histogram(system, n, classes)
+def counted(row: Row) -> bool:
+    """Whether the cosines of a row can be shown without counting for long."""
+    family = family_of(row.system)
+    return family is None or not family.slow_histogram or (row.system, row.n, row.classes) in _COUNTED
 
 
-@lru_cache(maxsize=256)
-def _histogram(system: str, n: int, classes: int) -> tuple[tuple[float, float], ...] | str:
-    if system == "planar" and classes > 4096:
-        return "as many cosines as directions, evenly spread"
-    try:
-        known = facts(system, n, classes)
-        if known.count < classes:
-            return f"{system} at n = {n} has {whole(known.count)} vectors"
-        return tuple(known.cosine_histogram(classes))
-    except UsageError as error:
-        return str(error)
-
-
-def slow(system: str) -> bool:
-    """Whether the histogram takes long enough to be made elsewhere."""
-    family = family_of(system)
-    return family is not None and family.slow_histogram
-
-
-def cosines(row: Row, width: int, height: int, ready: bool, framed: bool) -> list[Line]:
+def cosines(row: Row, width: int, height: int, framed: bool) -> list[Line]:
     """The panel of cosines: label, bar, share, classes at n and at n = 384."""
-    name, inner = clean(row.system), width - 2 if framed else width
-    title = f"{name}: cosines from one class to the others in use" if framed else (
-        f"{name}: cosine from one class to the other classes in use")  # fmt: skip
-    at_n = f"n={short(row.n, 7)}"
-    heads = f"{at_n:>8}" + (f" {'n=' + str(OTHER_N):>8}" if row.n != OTHER_N else "")
-    body = _cosine_lines(row, inner - framed, height - (4 if framed else 2), ready)
-    note = row_note(row) if ready else ""
+    name, inner, two = clean(row.system), width - 2 if framed else width, row.n != OTHER_N
+    title = f"{name}: cosine{'s' * framed} from one class to the other{'s' if framed else ' classes'} in use"
+    other_head = f"n={OTHER_N}"
+    heads = f"{f'n={short(row.n, 7)}':>8}" + (f" {other_head:>8}" if two else "")
+    body: list[Line] = [[("  counting …", "dim")]]
+    note = ""
+    if counted(row):
+        here, other = histogram(row.system, row.n, row.classes), histogram(row.system, OTHER_N, row.classes)
+        if isinstance(here, str):
+            body = [[(fit(f"  {clean(here)}", inner - framed), "dim")]]
+        else:
+            body = _bars(here, other, inner - framed, height - (4 if framed else 2), two)
+            note = _note(row, here, other)
     if framed:
         body = [[(fit(heads, inner - 1, ">"), "dim")], *body[: height - 3]]
         room = max(0, height - 2 - len(body))
@@ -198,24 +187,15 @@ def cosines(row: Row, width: int, height: int, ready: bool, framed: bool) -> lis
         body += [[] for _ in range(min(1, room - len(notes)))] + [[(f" {line}", "dim")] for line in notes]
         return frame(body, width, height, title)
     body += [[] for _ in range(height - 2 - len(body))]
-    return [rule(width, title, heads.strip().replace(" n=", "   n=") if row.n != OTHER_N else heads.strip()), *body,
-            [(fit(note, width), "dim")]]  # fmt: skip
+    return [rule(width, title, heads.strip().replace(" n=", "   n=")), *body, [(fit(note, width), "dim")]]
 
 
-def _cosine_lines(row: Row, width: int, height: int, ready: bool) -> list[Line]:
-    if not ready:
-        return [[("  counting …", "dim")]]
-    here = histogram(row.system, row.n, row.classes)
-    if isinstance(here, str):
-        return [[(fit(f"  {clean(here)}", width), "dim")]]
-    other = histogram(row.system, OTHER_N, row.classes) if row.n != OTHER_N else here
-    there = {round(c, 9): k for c, k in other} if not isinstance(other, str) else {}
+def _bars(here: Histogram, other: Histogram | str, width: int, height: int, two: bool) -> list[Line]:
+    there = {} if isinstance(other, str) else {round(c, 9): k for c, k in other}
     mine = {round(c, 9): k for c, k in here}
     levels = sorted({*mine, *there}, reverse=True)
-    total = max(1.0, sum(mine.values()))
-    most = max([*mine.values(), 1.0])
+    total, most = max(1.0, sum(mine.values())), max([*mine.values(), 1.0])
     shown = levels if len(levels) <= height else levels[: height - 1]
-    two = row.n != OTHER_N
     bars = max(4, width - 8 - 8 - 9 - (9 if two else 0))
     out: list[Line] = []
     for level in shown:
@@ -224,8 +204,7 @@ def _cosine_lines(row: Row, width: int, height: int, ready: bool) -> list[Line]:
         numbers = f"{_percent(k / total):>8}{_few(k):>9}"
         line: Line = [(f" {fraction(level):>5}  ", ""), (fit(blocks, bars), "bar"), (numbers, "")]
         if two:
-            value = "-" if isinstance(other, str) else _few(there.get(level, 0.0))
-            line.append((f"{value:>9}", ""))
+            line.append((f"{'-' if isinstance(other, str) else _few(there.get(level, 0.0)):>9}", ""))
         out.append(line)
     if len(shown) < len(levels):
         rest = sum(mine.get(level, 0.0) for level in levels[len(shown) :])
@@ -245,49 +224,34 @@ def _few(value: float) -> str:
     return f"{value:.1f}" if value >= 0.1 else "<0.1"
 
 
-def row_note(row: Row) -> str:
-    """What the two columns say."""
-    other = histogram(row.system, OTHER_N, row.classes)
-    here = histogram(row.system, row.n, row.classes)
-    if isinstance(here, str):
-        return ""
+def _note(row: Row, here: Histogram, other: Histogram | str) -> str:
     if isinstance(other, str):
         return f"n={OTHER_N}: {clean(other)}" if "vectors" in other else ""
     if row.n == OTHER_N or not here or not other or abs(other[0][0] - here[0][0]) > 1e-9:
         return ""
     if other[0][1] < here[0][1] / 2:
         return f"few near classes at n={OTHER_N}: labels can come right while the loss is still high"
-    return f"about as many near classes at n={OTHER_N}" if other[0][1] < 2 * here[0][1] else (
-        f"more near classes at n={OTHER_N} than at n={row.n}")  # fmt: skip
-
-
-# --- first vectors ---------------------------------------------------------------------------------------------------
+    if other[0][1] < 2 * here[0][1]:
+        return f"about as many near classes at n={OTHER_N}"
+    return f"more near classes at n={OTHER_N} than at n={row.n}"
 
 
 def examples(row: Row, width: int, height: int) -> list[Line]:
     """The panel of the first classes' vectors (shuffled, seed 0), how a label is read, what is unused."""
     known = row.known
-    body: list[Line] = [_pair("base vector", known.description, width)]
+    rows = [("base vector", known.description)]
     for label in range(min(3, row.classes)):
-        words = example(row.system, row.n, known.count, row.classes, label)
         more = "     (shuffled, seed 0)" if label == 0 and known.has_entries else ""
-        body.append(_pair(f"class {label}", words + more, width))
-    body += [[], _pair("label", known.decoding, width)]
+        rows.append((f"class {label}", example(row.system, row.n, known.count, row.classes, label) + more))
     unused = known.count - row.classes
-    words = (
-        f"{whole(unused)} vectors: an image there is a new class" if unused > 0 else "none: every vector has a class"
-    )
-    body.append(_pair("unused", words, width))
+    free = f"{whole(unused)} vectors: an image there is a new class" if unused > 0 else "none: every vector has a class"
     kept = f"none kept; {known.support} numbers computed per image"
-    if known.is_table:
-        kept = f"{size(4 * known.n * known.count)} kept"
-    body += [_pair("table", kept, width), []]
+    kept = f"{_bytes(4 * known.n * known.count)} kept" if known.is_table else kept
+    rows += [("", ""), ("label", known.decoding), ("unused", free), ("table", kept), ("", "")]
+    room = max(0, width - 17)
+    body: list[Line] = [[(f" {name:<13} ", "dim"), (fit(words, room), "")] if name else [] for name, words in rows]
     body.append([(fit(f" lsc-engine vectors {clean(row.system)} --n {row.n}", width - 2), "dim")])
     return frame(body, width, height, f"{clean(row.system)} at n = {short(row.n, 12)}")
-
-
-def _pair(name: str, words: str, width: int) -> Line:
-    return [(f" {name:<13} ", "dim"), (fit(words, max(0, width - 17)), "")]
 
 
 @lru_cache(maxsize=512)
@@ -308,8 +272,6 @@ def example(system: str, n: int, number: int, classes: int, label: int) -> str:
     return "  ".join(parts[:6]) + (" …" if len(parts) > 6 else "")
 
 
-# --- the chart of n -------------------------------------------------------------------------------------------------
-
 CHARTED = ("A", "V21", "V22", "V33", "simplex")
 
 
@@ -322,16 +284,12 @@ def _curves(names: tuple[str, ...]) -> tuple[Series, ...]:
     )
 
 
-def charted(system: str) -> tuple[str, ...]:
-    """The five families of the chart, and the highlighted one where it is another."""
-    family = family_of(system)
-    plain = family is None or family.is_table or system == "planar"
-    return CHARTED if system in CHARTED or plain else (*CHARTED, system)
-
-
 def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> list[Line]:
-    """The framed chart of the smallest n, its legend, and what it comes to at a thousand million classes."""
-    return _chart(charted(row.system), row.classes, log, mode, width, height)
+    """The framed chart of the smallest n, its legend, and what it comes to at a thousand million classes. It shows the
+    five families, and the highlighted one where it is another."""
+    family = family_of(row.system)
+    plain = family is None or family.is_table or row.system in (*CHARTED, "planar")
+    return _chart(CHARTED if plain else (*CHARTED, row.system), row.classes, log, mode, width, height)
 
 
 @lru_cache(maxsize=16)
@@ -348,7 +306,7 @@ def _chart(names: tuple[str, ...], classes: int, log: bool, mode: Mode, width: i
     for i, name in enumerate(names):
         legend.append((f"{'abcdefgh'[i]} {clean(name)}  ", f"series-{i % 8}"))
     ends_at = "   ".join(f"{name} {whole(n_min(name, 10**9))}" for name in names if name != "simplex")
-    layer = f"CE layer at n={OTHER_N}: {size(4 * OTHER_N * 10**9)} of weights"
+    layer = f"CE layer at n={OTHER_N}: {_bytes(4 * OTHER_N * 10**9)} of weights"
     body += [legend, ends([(f" at 1 G: {clean(ends_at)}", "dim")], [(f"{layer} ", "dim")], width - 2)]
     title = "smallest n against number of classes · " + ("log log" if log else "log x")
     return frame(body, width, height, title, [("┃ ", "axis"), (whole(classes), "")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from textual.suggester import SuggestFromList
 from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import suggested
-from lsc_tui.lines import Line, clean, fit, frame, pad, wrap
+from lsc_tui.lines import Line, clean, fit, frame, pad, rule, wrap
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.screens.vectors import panels as drawing
 from lsc_tui.screens.vectors.table import (
@@ -25,7 +25,6 @@ from lsc_tui.screens.vectors.table import (
     LOSSES,
     Limits,
     Row,
-    files,
     none_within,
     ordered,
     read_file,
@@ -73,11 +72,8 @@ class VectorsScreen(LscScreen):
         self.rows: list[Row] = []
         self.chosen = "V21"
         self.top = 0
-        self._read: dict[str, VectorSystem | str] = {}
-        self._ready: set[tuple[str, int, int]] = set()
+        self._read: dict[str, VectorSystem | str | None] = {}
         self._counting: set[tuple[str, int, int]] = set()
-
-    # --- widgets ------------------------------------------------------------------------------------------------
 
     def body(self) -> ComposeResult:
         with Horizontal(id="fields"):
@@ -92,12 +88,11 @@ class VectorsScreen(LscScreen):
         yield Panel(self._draw_table, id="table")
         with Horizontal(id="below"):
             with Vertical(id="left"):
-                yield Panel(self._draw_cosines, id="cosines")
-                yield Panel(self._draw_examples, id="examples")
-            yield Panel(self._draw_chart, id="chart")
+                yield Panel(partial(self._draw_right, "cosines"), id="cosines")
+                yield Panel(partial(self._draw_right, "examples"), id="examples")
+            yield Panel(partial(self._draw_right, "chart"), id="chart")
 
     def on_mount(self) -> None:
-        # Tab is a command here; a field is reached by it alone.
         self._count()
 
     def on_screen_resume(self) -> None:
@@ -109,38 +104,39 @@ class VectorsScreen(LscScreen):
         super().on_screen_resume()
 
     def _draw_label(self, i: int, width: int, height: int) -> list[Line]:
-        limits = self.limits
-        angle = f"{limits.angle:.1f}°"
+        limits, angle = self.limits, f"{self.limits.angle:.1f}°"
         if self.wide:
-            words = (
-                " classes [", "]    cosine at most [", f"] = angle at least {angle:<6}   n at most [",
-                "]    bytes per number [", "]    loss [", "]",
-            )  # fmt: skip
+            text = (
+                f" classes [|]    cosine at most [|] = angle at least {angle:<6}   n at most [|]    bytes per number [|"
+            )
+            words = f"{text}]    loss [|]"
         else:
-            words = ("classes [", "]  cosine at most [", f"] = {angle:<6} n at most [", f"] {BYTES[str(limits.bytes)]}",
-                     "", "")  # fmt: skip
-        return [[(fit(words[i], width), "dim")]]
-
-    # --- what is shown ------------------------------------------------------------------------------------------
+            words = f"classes [|]  cosine at most [|] = {angle:<6} n at most [|] {BYTES[str(limits.bytes)]}||"
+        return [[(fit(words.split("|")[i], width), "dim")]]
 
     def _count(self) -> None:
         """The rows for the limits; keeps what is highlighted."""
-        names = files(self.words)
-        rows = rows_of(self.limits, wanted(" ".join(w for w in self.words.split() if w not in names)) if (
-            set(self.words.split()) - set(names) or not names) else ())  # fmt: skip
+        words = self.words.split()
+        names = [word for word in words if word.startswith("file:") and word != "file:"]
+        rest = [word for word in words if word not in names]
+        rows = rows_of(self.limits, wanted(" ".join(rest)) if rest or not names else ())
         self.fault = ""
         for name in names:
-            found = self._read.get(name)
+            found = self._read.setdefault(name, None)
+            if found is None:
+                self._read[name] = f"reading {clean(name)} …"
+                self.in_thread(partial(read_file, name), partial(self._have_file, name))
             if isinstance(found, VectorSystem):
                 rows.append(row_of(found, self.limits))
-            elif isinstance(found, str):
-                self.fault = found
             else:
-                self._read_file(name)
-                self.fault = f"reading {clean(name)} …"
-        self.rows = ordered(rows, self.limits, self.column, self.inverted)
+                self.fault = str(self._read[name])
+        self.rows = ordered(rows, self.column, self.inverted)
         if self.rows and self.current is None:
             self.chosen = self.rows[0].system
+
+    def _have_file(self, name: str, found: VectorSystem | str) -> None:
+        self._read[name] = found
+        self._again()
 
     @property
     def current(self) -> Row | None:
@@ -152,8 +148,10 @@ class VectorsScreen(LscScreen):
 
     def show(self) -> None:
         row = self.current
-        if row is not None and drawing.slow(row.system):
-            self._prepare(row)
+        key = (row.system, row.n, row.classes) if row is not None else None
+        if row is not None and key is not None and key not in self._counting and not drawing.counted(row):
+            self._counting.add(key)
+            self.in_thread(partial(drawing.count_elsewhere, *key), lambda _: self.redraw("#cosines"))
         for field in FIELDS:
             entry = self.query_one(f"#field-{field}", Field)
             if entry is not self.field:
@@ -172,75 +170,47 @@ class VectorsScreen(LscScreen):
         self.limits = limits
         self._again()
 
-    def _prepare(self, row: Row) -> None:
-        """Count a histogram that takes long away from the UI thread."""
-        key = (row.system, row.n, row.classes)
-        if key in self._ready or key in self._counting:
-            return
-        self._counting.add(key)
-
-        def done(_: None) -> None:
-            self._ready.add(key)
-            self.redraw("#cosines")
-
-        self.in_thread(lambda: drawing.count_elsewhere(*key), done)
-
     def _draw_table(self, width: int, height: int) -> list[Line]:
         wide, limits = self.wide, self.limits
         inner = width - 2 if wide else width
-        lines: list[tuple[Line, bool]] = []
+        lines: list[Line] = []
+        at = 0
         for i, row in enumerate(self.rows):
             if row.outside and (i == 0 or not self.rows[i - 1].outside):
-                lines.append((drawing.outside_rule(limits, wide, inner), False))
+                words = f"closer than {limits.angle:.1f}°, or n above {limits.most}" if wide else "outside the limits"
+                lines.append(rule(inner, words))
             here = row.system == self.chosen
-            lines.append((drawing.row_line(row, limits, wide, here, inner), here))
-        empty = self._empty()
+            at = len(lines) if here else at
+            lines.append(drawing.row_line(row, wide, here, inner))
+        empty = self.fault or none_within(self.rows, limits)
+        if not (empty or self.rows):
+            empty = f'no system matches "{clean(self.words)}"  Esc clears'
         notes: list[Line] = []
         if wide:
             sure = "near in use: classes at the smallest angle from one class. sure below: an image whose own loss is "
             notes = [[], [(f"  {sure}under this has the right label, whatever the others do.", "dim")]]
         head = [drawing.header(wide, self.column)]
-        head += [[(fit(f"  {line}", inner), "warn")] for text in empty for line in wrap(text, inner - 3)]
+        head += [[(fit(f"  {line}", inner), "warn")] for line in wrap(empty, inner - 3)]
         room = height - len(head) - len(notes) - (2 if wide else 0)
-        at = next((i for i, (_, here) in enumerate(lines) if here), 0)
         self.top = max(0, min(self.top, len(lines) - room, at), at - room + 1)
-        body = [*head, *(line for line, _ in lines[self.top : self.top + room])]
+        body = [*head, *lines[self.top : self.top + room]]
         if not wide:
             return body
-        arrow = "↓" if self.inverted else "↑"
         hidden = len(lines) - self.top - room
         right = f"{hidden} more below · " if hidden > 0 else ""
-        title = f"systems that hold {limits.shown('classes')} classes"
+        names = {column: title.lower() for title, _, column in drawing.WIDE}
+        right += f"sort {names.get(self.column, 'system')} {'↓' if self.inverted else '↑'}"
         body += [[] for _ in range(height - 2 - len(body) - len(notes))] + notes
-        return frame(body, width, height, title, f"{right}sort {self._sort_word()} {arrow}")
+        return frame(body, width, height, f"systems that hold {limits.shown('classes')} classes", right)
 
-    def _sort_word(self) -> str:
-        names = {column: title for title, _, column in drawing.WIDE}
-        return names.get(self.column, "SYSTEM").lower()
-
-    def _empty(self) -> list[str]:
-        if self.fault:
-            return [self.fault]
-        if not self.rows:
-            return [f'no system matches "{clean(self.words)}"  Esc clears']
-        sentence = none_within(self.rows, self.limits)
-        return [sentence] if sentence else []
-
-    def _draw_cosines(self, width: int, height: int) -> list[Line]:
+    def _draw_right(self, part: str, width: int, height: int) -> list[Line]:
         row = self.current
         if row is None:
             return frame([], width, height) if self.wide else []
-        ready = not drawing.slow(row.system) or (row.system, row.n, row.classes) in self._ready
-        return drawing.cosines(row, width, height, ready, self.wide)
-
-    def _draw_examples(self, width: int, height: int) -> list[Line]:
-        row = self.current
-        return drawing.examples(row, width, height) if row is not None else frame([], width, height)
-
-    def _draw_chart(self, width: int, height: int) -> list[Line]:
-        row = self.current
-        if row is None:
-            return frame([], width, height)
+        if part == "cosines":
+            return drawing.cosines(row, width, height, self.wide)
+        if part == "examples":
+            return drawing.examples(row, width, height)
         return drawing.chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
@@ -250,24 +220,18 @@ class VectorsScreen(LscScreen):
         words = f"lsc-engine nmin {limits.classes} --max-cosine {limits.cosine:g} prints this table"
         return [pad([(f" {words}", "dim")], width)]
 
-    # --- commands -----------------------------------------------------------------------------------------------
-
     def move(self, rows: int) -> None:
         if self.rows:
             self.chosen = self.rows[max(0, min(len(self.rows) - 1, self.place + rows))].system
             self.show()
 
-    def do_sort_left(self) -> None:
-        self._sort(-1)
-
-    def do_sort_right(self) -> None:
-        self._sort(1)
-
-    def _sort(self, by: int) -> None:
+    def do_sort_left(self, by: int = -1) -> None:
         shown = [c for c in COLUMNS if self.wide or c not in ("near", "rank")]
         place = shown.index(self.column) if self.column in shown else 0
         self.column = shown[(place + by) % len(shown)]
         self._again()
+
+    do_sort_right = partialmethod(do_sort_left, 1)
 
     def do_invert(self) -> None:
         self.inverted = not self.inverted
@@ -277,29 +241,22 @@ class VectorsScreen(LscScreen):
         self.log_n = not self.log_n
         self._again()
 
-    def do_cursor_left(self) -> None:
-        self._step(-1)
-
-    def do_cursor_right(self) -> None:
-        self._step(1)
-
-    def _step(self, by: int) -> None:
+    def do_cursor_left(self, by: int = -1) -> None:
+        """The next rounder number of classes, fewer or more."""
+        steps = sorted({round(x * 10**e) for e in range(12) for x in NICE if x * 10**e % 1 == 0} | {10**12})
         now = self.limits.classes
-        steps = [
-            round(x * 10**e) for e in range(13) for x in NICE if x * 10**e == round(x * 10**e) and x * 10**e <= 10**12
-        ]
-        steps = sorted({*steps})
         found = [x for x in steps if x > now] if by > 0 else [x for x in reversed(steps) if x < now]
         if found:
             self.take_limits(replace(self.limits, classes=found[0]))
+
+    do_cursor_right = partialmethod(do_cursor_left, 1)
 
     def why_not_open(self) -> str:
         row = self.current
         if row is None:
             return "no system is highlighted"
-        return (
-            "" if row.known.count >= row.classes else f"{row.system} has {drawing.whole(row.known.count)} vectors only"
-        )
+        short = row.known.count < row.classes
+        return f"{row.system} has {drawing.whole(row.known.count)} vectors only" if short else ""
 
     def do_open(self) -> None:
         row = self.current
@@ -317,8 +274,6 @@ class VectorsScreen(LscScreen):
             self._filter("")
         else:
             super().leave_layer()
-
-    # --- fields above the table --------------------------------------------------------------------------------
 
     def do_next_pane(self) -> None:
         """Tab: the first field, then the next one, then back to the table."""
@@ -358,7 +313,6 @@ class VectorsScreen(LscScreen):
             self._accept(field, quiet=True)
 
     def _accept(self, field: Field, quiet: bool = False) -> bool:
-        """Take a field's text into the limits; say what is wrong with it. While typing only the table follows."""
         name = (field.id or "").removeprefix("field-")
         try:
             limits = self.limits.typed(name, field.value)
@@ -381,29 +335,15 @@ class VectorsScreen(LscScreen):
         super().leave_field()
         self.show()
 
-    # --- filter and files ---------------------------------------------------------------------------------------
-
     def do_filter(self) -> None:
-        self.prompt(
-            "part of a name, any other system such as V41, or file:PATH", self._filter, value=self.words,
-            changed=self._filter_typed, suggester=SuggestFromList([*suggested(), "file:"], case_sensitive=False),
-        )  # fmt: skip
+        def typed(text: str) -> None:
+            # A path is read when it is whole.
+            self._filter(" ".join(word for word in text.split() if not word.startswith("file:")))
 
-    def _filter_typed(self, text: str) -> None:
-        # A path is read when it is whole.
-        self.words = " ".join(word for word in text.split() if not word.startswith("file:"))
-        self._again()
+        hints = SuggestFromList([*suggested(), "file:"], case_sensitive=False)
+        label = "part of a name, any other system such as V41, or file:PATH"
+        self.prompt(label, self._filter, value=self.words, changed=typed, suggester=hints)
 
     def _filter(self, text: str) -> None:
         self.words = text.strip()
         self._again()
-
-    def _read_file(self, name: str) -> None:
-        """Ask the engine for a vector file's angles: it reads all rows, which may take long."""
-        self._read[name] = "reading …"
-
-        def done(found: VectorSystem | str) -> None:
-            self._read[name] = found
-            self._again()
-
-        self.in_thread(lambda: read_file(name), done)

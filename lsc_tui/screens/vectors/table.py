@@ -5,11 +5,11 @@ Pure functions over the facts of lsc_engine.vectors: exact integers, no torch.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
-import re
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -60,46 +60,43 @@ class Limits:
     def typed(self, field: str, text: str) -> Limits:
         """These limits with one field as typed. UsageError with a sentence where it cannot be meant."""
         text = text.strip()
+        shown = clean(text) or "nothing"
         if field == "classes":
             return replace(self, classes=parse_count(text))
         if field == "most":
             return replace(self, most=parse_count(text, "n"))
         if field == "cosine":
-            return replace(self, cosine=_cosine(text))
+            value = math.nan
+            with contextlib.suppress(ValueError):
+                value = float(text.replace("−", "-"))
+            if math.isnan(value):
+                raise UsageError(f"cosine: {shown} is not a number from -1 to 1")
+            if not -1 <= value <= 1:
+                why = "above 1, where all vectors may be equal" if value > 1 else "below -1, no cosine is"
+                raise UsageError(f"cosine: {value:g} is {why}")
+            return replace(self, cosine=value)
         if field == "bytes":
-            first = text.split()[0] if text.split() else ""
-            named = {word: number for number, word in BYTES.items()}
-            if named.get(first, first) not in BYTES:
-                raise UsageError(f"bytes per number: {clean(text) or 'nothing'} is none of {', '.join(BYTES)}")
-            return replace(self, bytes=int(named.get(first, first)))
-        found = [loss for loss in LOSSES if loss == text] or [loss for loss in LOSSES if text and loss.startswith(text)]
-        if not found:
-            raise UsageError(f"loss: {clean(text) or 'nothing'} is none of {', '.join(LOSSES)}")
-        return replace(self, loss=found[0])
-
-
-def _cosine(text: str) -> float:
-    try:
-        value = float(text.replace("−", "-"))
-    except ValueError:
-        value = math.nan
-    if math.isnan(value):
-        raise UsageError(f"cosine: {clean(text) or 'nothing'} is not a number from -1 to 1")
-    if value > 1:
-        raise UsageError(f"cosine: {value:g} is above 1, where all vectors may be equal")
-    if value < -1:
-        raise UsageError(f"cosine: {value:g} is below -1, no cosine is")
-    return value
+            first = text.partition(" ")[0]
+            number = next((number for number, word in BYTES.items() if first in (number, word)), None)
+            if number is None:
+                raise UsageError(f"bytes per number: {shown} is none of {', '.join(BYTES)}")
+            return replace(self, bytes=int(number))
+        loss = text if text in LOSSES else next((loss for loss in LOSSES if text and loss.startswith(text)), None)
+        if loss is None:
+            raise UsageError(f"loss: {shown} is none of {', '.join(LOSSES)}")
+        return replace(self, loss=loss)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system at its smallest n for the classes."""
+    """One system at its smallest n for the classes; `size` and `database` are the bytes of one embedding, of all."""
 
     known: VectorSystem
     classes: int
     near: tuple[float, float] | None
     outside: bool
+    sure: float
+    size: int
 
     @property
     def system(self) -> str:
@@ -114,13 +111,9 @@ class Row:
         """Share of the vectors that have a class."""
         return self.classes / self.known.count
 
-    def size(self, limits: Limits) -> int:
-        """Bytes of one embedding."""
-        return limits.bytes * self.n
-
-    def database(self, limits: Limits) -> int:
-        """Bytes of one embedding per class."""
-        return self.size(limits) * self.classes
+    @property
+    def database(self) -> int:
+        return self.size * self.classes
 
 
 @lru_cache(maxsize=4096)
@@ -137,7 +130,7 @@ def row_of(known: VectorSystem, limits: Limits) -> Row:
     """The row of a system whose facts are known."""
     near = known.used_neighbours(limits.classes)
     beyond = not known.max_cosine <= limits.cosine + 1e-12 or known.n > limits.most or known.count < limits.classes
-    return Row(known, limits.classes, near, beyond)
+    return Row(known, limits.classes, near, beyond, sure_below(known, limits.loss), limits.bytes * known.n)
 
 
 def sure_below(known: VectorSystem, loss: str) -> float:
@@ -151,25 +144,25 @@ def sure_below(known: VectorSystem, loss: str) -> float:
     return {"cosine": cosine, "distance": distance}.get(loss, cosine + distance)
 
 
-_KEYS: dict[str, Callable[[Row, Limits], tuple[object, ...]]] = {
-    "system": lambda r, _: (r.system,),
-    "n": lambda r, _: (r.n,),
-    "vectors": lambda r, _: (r.known.count,),
-    "used": lambda r, _: (r.used,),
-    "cos": lambda r, _: (r.known.max_cosine,),
-    "angle": lambda r, _: (r.known.min_angle_deg,),
-    "near": lambda r, _: (r.near is None, r.near[1] if r.near else 0.0),
-    "sure": lambda r, limits: (sure_below(r.known, limits.loss),),
-    "rank": lambda r, _: (r.known.rank,),
-    "bytes": lambda r, limits: (r.size(limits),),
-    "database": lambda r, limits: (r.database(limits),),
+_KEYS: dict[str, Callable[[Row], tuple[object, ...]]] = {
+    "system": lambda r: (r.system,),
+    "n": lambda r: (r.n,),
+    "vectors": lambda r: (r.known.count,),
+    "used": lambda r: (r.used,),
+    "cos": lambda r: (r.known.max_cosine,),
+    "angle": lambda r: (r.known.min_angle_deg,),
+    "near": lambda r: (r.near is None, r.near[1] if r.near else 0.0),
+    "sure": lambda r: (r.sure,),
+    "rank": lambda r: (r.known.rank,),
+    "bytes": lambda r: (r.size,),
+    "database": lambda r: (r.database,),
 }
 
 
-def ordered(rows: Sequence[Row], limits: Limits, column: str, inverted: bool) -> list[Row]:
+def ordered(rows: Sequence[Row], column: str, inverted: bool) -> list[Row]:
     """Those within the limits, then those outside, each by the column."""
-    out = sorted(rows, key=lambda r: (_KEYS[column](r, limits), r.n, r.system), reverse=inverted)
-    return [r for r in out if not r.outside] + [r for r in out if r.outside]
+    out = sorted(rows, key=lambda r: (_KEYS[column](r), r.n, r.system), reverse=inverted)
+    return sorted(out, key=lambda r: r.outside)
 
 
 def none_within(rows: Sequence[Row], limits: Limits) -> str:
@@ -177,51 +170,37 @@ def none_within(rows: Sequence[Row], limits: Limits) -> str:
     if not rows or any(not row.outside for row in rows):
         return ""
     best = min(rows, key=lambda r: (r.known.max_cosine, r.n))
-    classes = grouped(limits.classes)
-    far = best.known.max_cosine <= limits.cosine + 1e-12
-    n = f" and n <= {limits.most}" if far else ""
+    n = f" and n <= {limits.most}" if best.known.max_cosine <= limits.cosine + 1e-12 else ""
     return (
-        f"No system holds {classes} classes at cosine <= {limits.cosine:g}{n}. "
+        f"No system holds {grouped(limits.classes)} classes at cosine <= {limits.cosine:g}{n}. "
         f"The closest: {best.system}, {best.known.max_cosine:.3g} at n = {best.n}"
     )
 
 
 def wanted(words: str) -> tuple[str, ...]:
-    """The systems of a filter: the listed ones whose name holds a word, and any other system that is named whole."""
+    """The systems of a filter: the listed ones whose name holds a word, and any other system that is named whole,
+    unless its facts do not follow from its name (a plugin's, a table's)."""
     parts = words.split()
     if not parts:
         return listed()
     found = [system for system in listed() if any(part.lower() in system.lower() for part in parts)]
-    named = [part for part in parts if part not in listed() and is_known(part) and _has_facts(part)]
-    return tuple(dict.fromkeys([*found, *named]))
-
-
-def _has_facts(system: str) -> bool:
-    """Whether the facts of a system follow from its name: neither a plugin's nor of a table."""
-    family = family_of(system)
-    return family is not None and not family.is_table
-
-
-def files(words: str) -> list[str]:
-    """The vector files of a filter."""
-    return [part for part in words.split() if re.fullmatch(r"file:.+", part)]
+    for part in parts:
+        family = family_of(part) if is_known(part) else None
+        found += [part] if family is not None and not family.is_table else []
+    return tuple(dict.fromkeys(found))
 
 
 def table_csv(rows: Sequence[Row], limits: Limits) -> str:
     """The table as CSV, exact numbers."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
-    write.writerow(
-        ("system", "n", "count", "in_use", "max_cosine", "min_angle_deg", "near_least", "near_most",
-         f"sure_below_{limits.loss}", "rank", "bytes_per_vector", "database_bytes", "label", "source", "within_limits")
-    )  # fmt: skip
+    head = "system n count in_use max_cosine min_angle_deg near_least near_most sure_below_{} rank bytes_per_vector"
+    write.writerow(f"{head} database_bytes label source within_limits".format(limits.loss).split())
     for row in rows:
-        known, near = row.known, row.near or ("", "")
-        write.writerow(
-            (row.system, row.n, known.count, f"{row.used:.6g}", f"{known.max_cosine:.9g}", f"{known.min_angle_deg:.6g}",
-             *near, f"{sure_below(known, limits.loss):.6g}", known.rank, row.size(limits), row.database(limits),
-             known.decode, known.source, str(not row.outside).lower())
-        )  # fmt: skip
+        known, (low, high) = row.known, row.near or ("", "")
+        cells = [row.system, row.n, known.count, f"{row.used:.6g}", f"{known.max_cosine:.9g}"]
+        cells += [f"{known.min_angle_deg:.6g}", low, high, f"{row.sure:.6g}", known.rank, row.size, row.database]
+        write.writerow([*cells, known.decode, known.source, str(not row.outside).lower()])
     return out.getvalue()
 
 
@@ -233,13 +212,10 @@ def read_file(name: str) -> VectorSystem | str:
         argv = python_command("-m", "lsc_engine", "vectors", f"file:{path}", "--n", str(n), "--json")
         done = subprocess.run(argv, capture_output=True, text=True, timeout=FILE_SECONDS, stdin=subprocess.DEVNULL)
         if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            return (
-                clean(lines[-1] if lines else f"{path}: not read").removeprefix("error: ").replace(f"{path}", path.name)
-            )
-        answer = json.loads(done.stdout)
+            words = (done.stderr.strip().splitlines() or [f"{path}: not read"])[-1]
+            return clean(words).removeprefix("error: ").replace(f"{path}", path.name)
         # Of the rounded numbers the angle is the more exact one.
-        return Table(name, n, count, math.cos(math.radians(answer["min_angle_deg"])))
+        return Table(name, n, count, math.cos(math.radians(json.loads(done.stdout)["min_angle_deg"])))
     except subprocess.TimeoutExpired:
         return f"{Path(name).name}: not read within {FILE_SECONDS:.0f} s"
     except (ValueError, KeyError, OSError, UsageError) as error:
