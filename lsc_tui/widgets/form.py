@@ -66,13 +66,31 @@ def rows(
     problems = outcome.problems if outcome is not None else []
     if form.kind != "train":
         return _report_rows(form, store, problems, place)
-    needed = form.needed
-    out = [_variant(form, name, name in needed, problems) for name in form.names]
+    needed, own = form.needed, [key for key in SETTINGS if form.by_variant(key)]
+    out = []
+    for number, name in enumerate(form.names):
+        words = f"[{'x' if name in form.on else '+' if name in needed else ' '}] {form.letter(name)} "
+        found = [p for p in problems if p.variant == name]
+        out.append(
+            Row(
+                "variant", f"variant:{name}", "" if number else "variants", words + clean(form.label(name)),
+                "*" if any(form.changed(key, name) for key in own) else " ",
+                "needed by another" if name in needed else "", name not in form.on,
+                "" if not found else "!" if all(p.warning for p in found) else "✗",
+            )
+        )  # fmt: skip
     # What the launch would make of the form as it is now; None while that is being worked out.
     resolved = outcome.resolved.get(form.variant) if outcome is not None and outcome.text == form.toml() else None
-    out.append(Row("seeds", "seeds", "seeds", form.seeds, _seed_mark(form), "", False, _fault(problems, "seeds")))
+    now, before = (raw.get("seeds", raw.get("seed")) for raw in (form.raw, form.before))
+    mark = "*" if now != before else " "
+    out.append(Row("seeds", "seeds", "seeds", form.seeds, mark, "", False, _fault(problems, "seeds")))
     if form.source != "fork":
-        out.append(Row("tune", "tune", "lr for every", *_tune(form), fault=_fault(problems, "tune")))
+        words, grid = "[ ] try a grid first", form.tune
+        if isinstance(grid, dict):
+            lists = [f"{key.rpartition('.')[2]} {value_words(v)}" for key, v in grid.items() if isinstance(v, list)]
+            words = f"[x] try {'; '.join(lists)} first"
+        mark = "*" if ("tune" in form.raw) != ("tune" in form.before) else " "
+        out.append(Row("tune", "tune", "lr for every", words, mark, fault=_fault(problems, "tune")))
     section = ""
     for key in form.keys(every):
         if wide and key.partition(".")[0] != section:
@@ -116,34 +134,6 @@ def _fault(problems: Sequence[Problem], key: str, variant: str | None = None) ->
     """`✗` or `!` where something is wrong with this row."""
     found = [p for p in problems if p.key == key and (variant is None or p.variant in (None, variant))]
     return "" if not found else "!" if all(p.warning for p in found) else "✗"
-
-
-def _variant(form: Form, name: str, also: bool, problems: Sequence[Problem]) -> Row:
-    box = "[x]" if name in form.on else "[+]" if also else "[ ]"
-    first = name == form.names[0]
-    changed = "*" if any(form.changed(key, name) for key in SETTINGS if form.by_variant(key)) else " "
-    own = [p for p in problems if p.variant == name]
-    fault = "" if not own else "!" if all(p.warning for p in own) else "✗"
-    note = "needed by another" if also else ""
-    words = f"{box} {form.letter(name)} {clean(form.label(name))}"
-    return Row(
-        "variant", f"variant:{name}", "variants" if first else "", words, changed, note, name not in form.on, fault
-    )
-
-
-def _seed_mark(form: Form) -> str:
-    return (
-        "*" if form.raw.get("seeds", form.raw.get("seed")) != form.before.get("seeds", form.before.get("seed")) else " "
-    )
-
-
-def _tune(form: Form) -> tuple[str, str]:
-    grid = form.tune
-    mark = "*" if ("tune" in form.raw) != ("tune" in form.before) else " "
-    if not isinstance(grid, dict):
-        return "[ ] try a grid first", mark
-    tried = [f"{key.rpartition('.')[2]} {value_words(v)}" for key, v in grid.items() if isinstance(v, list)]
-    return f"[x] try {'; '.join(tried)} first", mark
 
 
 def _setting(
@@ -245,19 +235,6 @@ def _style(glyph: str) -> str:
     return {"✗": "error", "!": "warn"}.get(glyph, "")
 
 
-def problem_block(row: Row, width: int, here: bool) -> list[Line]:
-    """A problem in as many lines as it needs."""
-    found = wrap(row.value, width - 3)
-    out: list[Line] = []
-    for i, text in enumerate(found):
-        line: Line = [
-            ("▌" if here and i == 0 else " ", "accent"),
-            (f"{row.name if i == 0 else ' '} {text}", _style(row.name)),
-        ]
-        out.append(over(pad(line, width), "cursor") if here else pad(line, width))
-    return out
-
-
 class FormPanel(Panel):
     """Rows in sight; `choices` are shown under the row at the cursor while they are open."""
 
@@ -317,10 +294,21 @@ class FormPanel(Panel):
             here = i == self.cursor and self.active
             if i == self.cursor:
                 first = len(lines)
-            many = row.kind == "problem" and self.framed
-            lines += problem_block(row, inner, here) if many else [row_lines(row, inner, self.framed, here)]
+            if row.kind == "problem" and self.framed:  # in as many lines as it needs
+                for number, text in enumerate(wrap(row.value, inner - 3)):
+                    glyphs = ("▌" if here else " ", row.name) if number == 0 else (" ", " ")
+                    line = pad([(glyphs[0], "accent"), (f"{glyphs[1]} {text}", _style(row.name))], inner)
+                    lines.append(over(line, "cursor") if here else line)
+            else:
+                lines.append(row_lines(row, inner, self.framed, here))
             if i == self.cursor:
-                lines += self._choice_lines(inner, max(3, room - 4))
+                most = max(3, room - 4)
+                start = max(0, min(self.choice - most // 2, len(self.choices) - most))
+                for number, (value, words) in enumerate(self.choices[start : start + most], start):
+                    chosen = number == self.choice
+                    text = f"     {'▸' if chosen else ' '} {value}{'  ' if value and words else ''}{words}"
+                    line = [(fit(text, inner), "dim")]
+                    lines.append(over([(fit(text, inner), "")], "cursor") if chosen else line)
                 last = len(lines) - 1
         self.top = max(0, min(self.top, len(lines) - room, first), last - room + 1)
         shown = lines[self.top : self.top + room]
@@ -330,14 +318,3 @@ class FormPanel(Panel):
         right = self.right if not (hidden > 0 and self.rows) else f"{hidden} more below"
         right = right if self.framed or hidden > 0 else ""
         return box(shown, width, height, self.title, right, framed=self.framed)
-
-    def _choice_lines(self, width: int, room: int) -> list[Line]:
-        if not self.choices:
-            return []
-        top = max(0, min(self.choice - room // 2, len(self.choices) - room))
-        out: list[Line] = []
-        for i, (value, words) in enumerate(self.choices[top : top + room], top):
-            text = f"     {'▸' if i == self.choice else ' '} {value}{'  ' if value and words else ''}{words}"
-            line = pad([(fit(text, width), "" if i == self.choice else "dim")], width)
-            out.append(over(line, "cursor") if i == self.choice else line)
-        return out

@@ -35,9 +35,9 @@ class Facts:
     def variant(self, name: str) -> list[tuple[str, str]]:
         """(what, words) of one variant, for the narrow layout."""
         got = self.numbers(name)
-        out: list[tuple[str, str]] = []
         if not got:
             return [("", "what follows comes when no ✗ is left" if self.outcome else "checking …")]
+        out: list[tuple[str, str]] = []
         if got.get("n") is not None:
             least = self.form.given("model.dim", name) in (None, "min") and got.get("system")
             out.append(("n", f"{grouped(got['n'])}{', smallest possible' if least else ''}"))
@@ -45,35 +45,27 @@ class Facts:
             out.append(("vectors", f"{grouped(got['count'])}, {share(got['in_use'])} used"))
             if got.get("min_angle_deg") is not None:
                 near = got.get("near_in_use")
-                per = f", {near_text(near)} near" if near else ""
-                out.append(("nearest", f"{got['min_angle_deg']:.1f}°{per}"))
+                out.append(("nearest", f"{got['min_angle_deg']:.1f}°{f', {near_text(near)} near' if near else ''}"))
             if got.get("sure_below") is not None and got.get("loss_kind") == "c":
                 out.append(("sure below", f"loss {point(got['sure_below'])} an image"))
             if got.get("table_sha256"):
                 out.append(("file", f"sha256 {got['table_sha256'][:12]}"))
         elif got.get("method") == "ce":
             out.append(("vectors", "learnt, no system"))
-        out += self._sized(got)
-        out += self._steps(got)
-        return out
-
-    def _sized(self, got: Numbers) -> list[tuple[str, str]]:
         if got.get("parameters") is None:
-            return [("parameters", self.silent)]
-        whole = got["parameters"] + got["head_parameters"]
-        other = got["parameters"] + got["class_layer_parameters"]
-        words = f"{millions(whole)}" + (f"  (CE: {millions(other)})" if got["method"] == "lsc" else " with class layer")
-        gpu = next((g.memory_total for g in self.store.hardware.gpus if g.memory_total), None)
-        of = f" of {size_text(gpu)}" if gpu else ""
-        return [("parameters", words), ("memory", f"~{size_text(got['memory_bytes'])}{of} (guess)")]
-
-    def _steps(self, got: Numbers) -> list[tuple[str, str]]:
-        if got.get("total_steps") is None:
-            return []
-        about = "" if got["images_counted"] else "about "
-        warm = f"{grouped(got['warmup_steps'])} steps" if got["warmup_steps"] else "none"
-        per = got["steps_per_epoch"]
-        return [("steps", f"{about}{grouped(got['total_steps'])}, {grouped(per)} an epoch"), ("warmup", warm)]
+            out.append(("parameters", self.silent))
+        else:
+            words = millions(got["parameters"] + got["head_parameters"])
+            other = millions(got["parameters"] + got["class_layer_parameters"])
+            words += f"  (CE: {other})" if got["method"] == "lsc" else " with class layer"
+            gpu = next((g.memory_total for g in self.store.hardware.gpus if g.memory_total), None)
+            of = f" of {size_text(gpu)}" if gpu else ""
+            out += [("parameters", words), ("memory", f"~{size_text(got['memory_bytes'])}{of} (guess)")]
+        if got.get("total_steps") is not None:
+            steps = f"{'' if got['images_counted'] else 'about '}{grouped(got['total_steps'])}"
+            warm = f"{grouped(got['warmup_steps'])} steps" if got["warmup_steps"] else "none"
+            out += [("steps", f"{steps}, {grouped(got['steps_per_epoch'])} an epoch"), ("warmup", warm)]
+        return out
 
     def whole(self) -> list[tuple[str, str]]:
         form, out = self.form, self.outcome
@@ -205,8 +197,12 @@ def wide(facts: Facts, width: int, height: int) -> list[Line]:
 def cells(got: Numbers, mark: str) -> dict[str, str]:
     if not got:
         return {}
-    out = {"system": _system_cell(clean(got.get("system") or got.get("method") or "-")),
-           "n": (grouped(got["n"]) if got.get("n") is not None else "?") + ("*" if mark == "*" else "")}  # fmt: skip
+    # Of a file its name, with the end, where names differ.
+    name = clean(got.get("system") or got.get("method") or "-")
+    name = name.rpartition("/")[2] if name.startswith("file:") else name
+    name = name if len(name) < CELL else "…" + name[-(CELL - 2) :]
+    n = grouped(got["n"]) if got.get("n") is not None else "?"
+    out = {"system": name, "n": f"{n}{'*' if mark == '*' else ''}"}
     if got.get("system"):
         out["vectors"] = short(got["count"])
         out["in use"] = share(got["in_use"])
@@ -227,11 +223,6 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
         out["an epoch"] = short(got["steps_per_epoch"])
         out["warmup"] = short(got["warmup_steps"]) if got["warmup_steps"] else "none"
     return out
-
-
-def _system_cell(name: str) -> str:
-    name = name.rpartition("/")[2] if name.startswith("file:") else name
-    return name if len(name) < CELL else "…" + name[-(CELL - 2) :]
 
 
 def short(number: float) -> str:

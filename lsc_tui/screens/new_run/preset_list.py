@@ -77,23 +77,24 @@ def group_of(info: PresetInfo) -> str:
     return OWN if info.own else info.folder
 
 
+def own_words() -> str:
+    words = home_path(own_folder())
+    return words if words.startswith(("~", "/")) else f"./{words}"
+
+
 def entries(infos: Iterable[PresetInfo], words: str, closed: set[str], at_hand: dict[str, bool | None]) -> list[Entry]:
     """Headings with their presets that match `words`; a heading of which none match stays, closed."""
-    groups: dict[str, list[PresetInfo]] = {}
+    groups: dict[str, list[PresetInfo]] = {OWN: []}
     for info in infos:
         groups.setdefault(group_of(info), []).append(info)
-    groups.setdefault(OWN, [])
     # One's own come first; without any, the line that says how to have some comes last.
-    own = 0 if groups[OWN] else 3
-    place = {OWN: own, "beyond": 2}
-    order = sorted(groups, key=lambda g: (place.get(g, 1), _ORDER.index(g) if g in _ORDER else 9, g))
+    place = {OWN: 0 if groups[OWN] else 3, "beyond": 2}
     out: list[Entry] = []
-    for group in order:
+    for group in sorted(groups, key=lambda g: (place.get(g, 1), _ORDER.index(g) if g in _ORDER else 9, g)):
         found = [info for info in groups[group] if matches(info, words, at_hand)]
         shut = group in closed or not found
         out.append(Entry(group, None, shut, len(groups[group])))
-        if not shut:
-            out += [Entry(group, info) for info in found]
+        out += [] if shut else [Entry(group, info) for info in found]
     return out
 
 
@@ -119,11 +120,9 @@ def find_data(infos: Iterable[PresetInfo], data_dir: str) -> dict[str, bool | No
     """Whether each data set is at hand; None where only the preset knows its folder. May be slow on a network disk."""
     out: dict[str, bool | None] = {}
     for name in {info.dataset for info in infos}:
-        if name not in built_in_data_sets() or name == "folder":
-            out[name] = None
-            continue
+        known = built_in_data_sets().get(name)
         try:
-            out[name] = built_in_data_sets()[name].locate(data_dir or None) is not None
+            out[name] = None if known is None or name == "folder" else known.locate(data_dir or None) is not None
         except OSError:
             out[name] = False
     return out
@@ -159,27 +158,10 @@ def _about(path: Path, changed: int) -> About:
     )  # fmt: skip
 
 
-def place_of(info: PresetInfo) -> str:
-    """`Fig. 9` of a preset's source; the paper itself stands in the heading."""
-    found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
-    return clean(found[0]) if found else ""
-
-
-def own_words() -> str:
-    words = home_path(own_folder())
-    return words if words.startswith(("~", "/")) else f"./{words}"
-
-
 def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunView]:
     """The runs of a preset's study on this host that have trained."""
     names = (info.name, info.stem)
     return [v for v in views if v.study in names and v.status.host == host and v.status.seconds]
-
-
-def time_words(info: PresetInfo, views: Sequence[RunView], host: str) -> str:
-    """`4m10` measured here for all runs one after the other, `~4h42` told from some of them, `?` never."""
-    seconds, exact = time_of(info, views, host)
-    return "?" if seconds is None else ("" if exact else "~") + short_clock(seconds)
 
 
 def time_of(info: PresetInfo, views: Sequence[RunView], host: str) -> tuple[float | None, bool]:
@@ -343,57 +325,52 @@ def _preset(known: PresetList, info: PresetInfo, width: int, wide: bool) -> Line
                 (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
     words = info.claim if 0 < len(info.claim) <= width - 50 else title_words(info)
     needs = f"{glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
-    place = place_of(info)
+    found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
+    seconds, exact = time_of(info, known.views, known.host)
+    time = "?" if seconds is None else f"{'' if exact else '~'}{short_clock(seconds)}"
     if info.fault:
         return [*mark, (fit(clean(info.stem), 15), "warn"), (" ", ""), (fit(clean(info.fault), width - 18), "warn")]
     return [
         *mark, (fit(clean(info.stem), 15), ""), (" ", ""), (fit(clean(words), width - 50), ""), ("  ", ""),
-        (fit(place, 8), "dim"), (" ", ""), (needs, "good" if here else "dim"),
-        (fit(time_words(info, known.views, known.host), 6, ">"), ""),
+        (fit(clean(found[0]) if found else "", 8), "dim"), (" ", ""), (needs, "good" if here else "dim"),
+        (fit(time, 6, ">"), ""),
     ]  # fmt: skip
 
 
 def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
     """claim, runs, known, data, before of the highlighted preset."""
     entry = known.current
-    if entry is None or entry.info is None:
-        return _about_group(entry, width)
+    if entry is None:
+        return []
     info = entry.info
+    if info is None:
+        words = f"{PAPERS.get(entry.group, ('', ''))[1]}; Enter {'opens' if entry.closed else 'closes'} it"
+        if entry.group == OWN:
+            words = f"w in a form saves a preset in {own_words()}; $LSC_PRESETS names another folder"
+        return [[(fit(f" {words}", width), "dim")]]
     if info.fault:
         return [[(f"  {line}", "warn")] for line in wrap(clean(info.fault), width - 4)][:height]
     facts = about(info)
     rows = [("claim", clean(info.claim or info.title))]
     if height > 6:
         rows.append(("source", clean(info.source)))
-    seeds = " ".join(map(str, facts.seeds))
-    tune = ", after a small grid" if facts.tune else ""
     if facts.makes:
         rows.append(("makes", facts.makes))
         rows += [("data", _data_words(known, info))] if info.dataset else []
-        rows.append(("before", _report_before(known, info)))
-        return _about_rows(rows, width, height)
-    rows.append(("runs", f"{' · '.join(facts.labels)}  × {'seeds' if len(facts.seeds) > 1 else 'seed'} {seeds}{tune}"))
-    rows += [("known", facts.known), ("data", _data_words(known, info)), ("before", _before(known, info))]
-    return _about_rows(rows, width, height)
-
-
-def _about_rows(rows: Sequence[tuple[str, str]], width: int, height: int) -> list[Line]:
+        made = [r.made for r in known.reports if r.study in (info.name, info.stem) and r.made is not None]
+        words = f"made {day_text(max(made))}: 1 Runs, Enter on it reads it" if made else "never made here"
+        rows.append(("before", words))
+    else:
+        seeds = f"{'seeds' if len(facts.seeds) > 1 else 'seed'} {' '.join(map(str, facts.seeds))}"
+        tune = ", after a small grid" if facts.tune else ""
+        rows.append(("runs", f"{' · '.join(facts.labels)}  × {seeds}{tune}"))
+        rows += [("known", facts.known), ("data", _data_words(known, info)), ("before", _before(known, info))]
     out: list[Line] = []
     for name, text in rows:
         lines = wrap(text, width - 9) if height > 6 else [text]
         for i, line in enumerate(lines[:3]):
             out.append([(fit(f" {name}" if i == 0 else "", 8), "dim"), (fit(line, width - 8), "")])
     return out[:height]
-
-
-def _about_group(entry: Entry | None, width: int) -> list[Line]:
-    if entry is None:
-        return []
-    if entry.group == OWN:
-        folder = f"w in a form saves a preset in {own_words()}; $LSC_PRESETS names another folder"
-        return [[(fit(f" {folder}", width), "dim")]]
-    _, words = PAPERS.get(entry.group, ("", ""))
-    return [[(fit(f" {words}; Enter {'opens' if entry.closed else 'closes'} it", width), "dim")]]
 
 
 def _data_words(known: PresetList, info: PresetInfo) -> str:
@@ -407,12 +384,6 @@ def _data_words(known: PresetList, info: PresetInfo) -> str:
     from lsc_engine.data.dataset import data_set
 
     return clean(data_set(info.dataset).missing().partition(": ")[2]) + "; or choose spectrum"
-
-
-def _report_before(known: PresetList, info: PresetInfo) -> str:
-    found = [report for report in known.reports if report.study in (info.name, info.stem) and report.made is not None]
-    made = max((report.made or 0.0 for report in found), default=None)
-    return "never made here" if made is None else f"made {day_text(made)}: 1 Runs, Enter on it reads it"
 
 
 def _before(known: PresetList, info: PresetInfo) -> str:
@@ -448,7 +419,7 @@ def list_panel(known: PresetList, width: int, height: int, *, active: bool) -> l
 def list_narrow(known: PresetList, width: int, height: int) -> list[Line]:
     """The 80-column list with its header, and the highlighted preset below it."""
     entry = known.current
-    name = entry.info.stem if entry is not None and entry.info is not None else group_name(entry)
+    name = "" if entry is None else entry.info.stem if entry.info is not None else entry.group or "start here"
     head = "─ presets by paper " + "─" * max(1, width - 19 - 33) + " SOURCE ─ NEEDS ──────────── TIME"
     rows = height - 1 - 6
     body = list_lines(known, width, rows, active=True, wide=False)
@@ -456,7 +427,3 @@ def list_narrow(known: PresetList, width: int, height: int) -> list[Line]:
         body = [[(fit(f" {known.empty}", width), "warn")], *body[: rows - 1]]
     body += [[] for _ in range(rows - len(body))]
     return [[(fit(head, width), "rule")], *body, rule(width, clean(name)), *about_lines(known, width, 5)]
-
-
-def group_name(entry: Entry | None) -> str:
-    return (entry.group or "start here") if entry is not None else ""
