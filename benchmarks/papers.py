@@ -33,7 +33,7 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.config.load import PresetInfo, shipped_presets
 from lsc_engine.config.tuning import level_purpose
 from lsc_engine.report.check import claim_row, claims_document
-from lsc_engine.report.markdown import cell
+from lsc_engine.report.page import cell
 from lsc_engine.report.sections.results import spread
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import Study, find_study, tries_of

@@ -154,7 +154,7 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
     """The study folder and the report of a preset whose kind does not train; benchmarks are run where no result with
     these arguments is kept."""
     from lsc_engine.report.report import default_folder, write_report
-    from lsc_engine.report.sections.benches import measure
+    from lsc_engine.report.sections.untrained import measure
     from lsc_engine.runs.read.studies import Study
     from lsc_engine.studies.prepare import write_study
 

@@ -16,8 +16,7 @@ from typing import Any
 from lsc_engine.analysis.claims import ClaimVerdict, judge
 from lsc_engine.analysis.study_values import VALUES, from_csv
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.report.markdown import cell, section
-from lsc_engine.report.page import INDEX, MARK, PAGE
+from lsc_engine.report.page import INDEX, MARK, PAGE, cell, section
 from lsc_engine.report.sections.verdict import checked_sections
 
 MADE = "made.json"

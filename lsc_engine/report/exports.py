@@ -12,7 +12,7 @@ from lsc_engine.analysis.compare import Comparison, Row, compare
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import whole_file, write_whole
-from lsc_engine.report.latex import tabular
+from lsc_engine.report.page import tabular
 from lsc_engine.runs.folder import checkpoints
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.table import lines, write_csv

@@ -28,8 +28,7 @@ from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.seed_curves import as_series, over_seeds
 from lsc_engine.common.safe_io import whole_file
-from lsc_engine.report.markdown import plain
-from lsc_engine.report.svg import tidy
+from lsc_engine.report.page import plain
 from lsc_engine.runs.read.embeddings import Angles, Points
 
 ENDINGS = (".svg", ".png")
@@ -37,10 +36,18 @@ DPI = 160
 # After Okabe and Ito 2008: apart for the common colour-vision deficiencies, and in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6d31", "#333333")
 STYLES = ("-", "--", "-.", ":")
-_STYLE: Any = {
-    "font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7, "svg.fonttype": "none",
-    "pdf.fonttype": 42, "svg.hashsalt": "lsc", "axes.spines.top": False, "axes.spines.right": False,
-}  # fmt: skip
+_STYLE: Any = {"font.size": 8, "axes.linewidth": 0.6, "lines.linewidth": 1.0, "legend.fontsize": 7}
+_STYLE |= {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "lsc"}
+_STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
+# Attributes of an SVG that hold coordinates, in points; texts are left as they are.
+_PLACED = re.compile(r'(?<=\s)(d|x|y|x1|x2|y1|y2|cx|cy|points|transform|width|height)="([^"]*)"')
+_NUMBER = re.compile(r"-?\d+\.\d+")
+_FAMILY = re.compile(r"font-family: 'DejaVu Sans'(, [^;\"]*)?, sans-serif")
+_UPRIGHT = re.compile(r' transform="rotate\(-?0 [^"]*\)"')
+# A line to (nearly) where it began, which round ends make a dot.
+_DOT = re.compile(r"M (\S+) (\S+) L (\S+) \2(?: (?=M)|$)")
+_MARKER = re.compile(r'<path id="(\w+)" d="[^"]*" style="([^"]*)"/>')
+_USE = re.compile(r'(<use xlink:href="#(\w+)"[^>]*?) style="([^"]*)"/>')
 
 
 def _escaped(text: str) -> str:
@@ -53,15 +60,44 @@ def _line_style(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Any, list[Any]]:
-    """A figure of up to three panels a row, each `width` x `height` inches with one x axis, and its panels."""
+def _panels(count: int, width: float, height: float, y_label: str) -> tuple[Any, list[Any]]:
+    """A figure over the cosine of up to three panels a row, each `width` x `height` inches, and its panels."""
     columns = min(3, count)
     rows = -(-count // columns)
     size = (width * columns, height * rows + 0.2)
     figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, sharex=True)
     for axes in grid.flat[count:]:
         axes.set_visible(False)
+    figure.supxlabel("cosine", fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
     return figure, list(grid.flat[:count])
+
+
+def tidy(path: Path) -> None:
+    """Make an SVG file of matplotlib small: coordinates to a hundredth of a point, a path on one line, one font name,
+    and no style on a marker that has it already."""
+
+    def number(found: re.Match[str]) -> str:
+        text = f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
+        return "0" if text == "-0" else text
+
+    def dot(found: re.Match[str]) -> str:
+        near = abs(float(found[1]) - float(found[3])) < 0.02
+        return f"M {float(found[1]):.1f} {float(found[2]):.1f}h0" if near else found[0]
+
+    def attribute(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        if name == "transform" and "scale" in value:
+            # A scale multiplies what it holds: a hundredth may be much.
+            return found[0]
+        value = " ".join(_NUMBER.sub(number, value).split())
+        return f'{name}="{_DOT.sub(dot, value) if name == "d" else value}"'
+
+    text = _PLACED.sub(attribute, path.read_text(encoding="utf-8"))
+    text = _UPRIGHT.sub("", _FAMILY.sub("font-family: 'DejaVu Sans', sans-serif", text))
+    styles = dict(_MARKER.findall(text))
+    text = _USE.sub(lambda one: f"{one[1]}/>" if styles.get(one[2]) == one[3] else one[0], text)
+    path.write_text(re.sub(r"\n +", "\n", text), encoding="utf-8")
 
 
 def save(figure: Any, paths: Sequence[Path], dpi: float = DPI) -> list[Path]:
@@ -81,8 +117,6 @@ def save(figure: Any, paths: Sequence[Path], dpi: float = DPI) -> list[Path]:
 def _both(folder: Path, name: str) -> list[Path]:
     return [folder / f"{name}{ending}" for ending in ENDINGS]
 
-
-# --- curves -----------------------------------------------------------------------------------------------------------
 
 # Points of one curve: more than the width of a figure shows.
 PLACES = 240
@@ -163,10 +197,8 @@ def _curve_figure(
 
 def curve_document(x_label: str, y_label: str, series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The document of a figure of a report, on linear axes."""
-    return {
-        "x_label": x_label, "y_label": y_label, "width": WIDTH, "dpi": DPI, "log_x": False, "log_y": False,
-        "levels": [], "series": list(series),
-    }  # fmt: skip
+    labels = {"x_label": x_label, "y_label": y_label}
+    return {**labels, "width": WIDTH, "dpi": DPI, "log_x": False, "log_y": False, "levels": [], "series": list(series)}
 
 
 def file_word(text: str) -> str:
@@ -178,7 +210,11 @@ def file_word(text: str) -> str:
 def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
     """Draw a document of curves (see the head of this module) to each of `files`."""
     width = float(document.get("width", 3.3))
-    labels = [_label(one) for one in document["series"]]
+    # "_" keeps a series out of the legend.
+    labels = [
+        _escaped(one["label"]) or "_" if any(v is not None and np.isfinite(v) for v in one["y"]) else "_"
+        for one in document["series"]
+    ]
     named = sum(label != "_" for label in labels)
     beside = 0 < named <= _MOST_INSIDE
     columns = 2 if width > 5 else 1
@@ -191,13 +227,11 @@ def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
             axes.fill_between(x, _array(one["low"]), _array(one["high"]), color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, _array(one["y"]), style, color=colour, label=label)
     for level in document["levels"]:
-        own = level.get("colour")
-        grey_or_own = "0.6" if own is None else COLOURS[own % len(COLOURS)]
-        axes.axhline(level["y"], color=grey_or_own, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+        colour = "0.6" if level.get("colour") is None else COLOURS[level["colour"] % len(COLOURS)]
+        axes.axhline(level["y"], color=colour, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
     for place in document.get("marks", ()):
         axes.axvline(place, color="0.4", linewidth=0.6, zorder=0)
-    axes.set_xlabel(_escaped(document["x_label"]))
-    axes.set_ylabel(_escaped(document["y_label"]))
+    axes.set(xlabel=_escaped(document["x_label"]), ylabel=_escaped(document["y_label"]))
     if document["log_x"]:
         axes.set_xscale("log")
     if document["log_y"]:
@@ -213,14 +247,6 @@ def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
 def _array(values: Any) -> np.ndarray:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
-
-def _label(one: Mapping[str, Any]) -> str:
-    """A series' label in the legend; "_" keeps one out that has none, or nothing to show."""
-    shown = any(value is not None and np.isfinite(value) for value in one["y"])
-    return _escaped(one["label"]) or "_" if shown else "_"
-
-
-# --- vector systems ---------------------------------------------------------------------------------------------------
 
 # Direction from which three dimensions are seen, in degrees; and the plane of sum 0, nearly from the front.
 _VIEW, _FRONT = (24.0, 22.0), (42.0, 25.0)
@@ -242,68 +268,61 @@ def draw_roots(folder: Path) -> list[list[Path]]:
     whole = np.array([np.eye(3)[i] - np.eye(3)[j] for i in range(3) for j in range(3) if i != j])
     dropped, angles = "a coordinate left out", "all angles kept"
     figure = plt.figure(figsize=(6.6, 2.4), layout="constrained")
-    _space(figure.add_subplot(1, 3, 1, projection="3d"), whole, "roots, 3 coordinates", _FRONT)
-    _plane(figure.add_subplot(1, 3, 2), rows("A", 2), dropped)
-    _plane(figure.add_subplot(1, 3, 3), rows("A-helmert", 2), angles)
+    _arrows(figure.add_subplot(1, 3, 1, projection="3d"), whole, "roots, 3 coordinates", _FRONT)
+    _arrows(figure.add_subplot(1, 3, 2), rows("A", 2), dropped)
+    _arrows(figure.add_subplot(1, 3, 3), rows("A-helmert", 2), angles)
     flat = save(figure, _both(folder, "A2"))
     figure = plt.figure(figsize=(5.2, 2.7), layout="constrained")
-    _space(figure.add_subplot(1, 2, 1, projection="3d"), rows("A", 3), dropped)
-    _space(figure.add_subplot(1, 2, 2, projection="3d"), rows("A-helmert", 3), angles)
+    _arrows(figure.add_subplot(1, 2, 1, projection="3d"), rows("A", 3), dropped)
+    _arrows(figure.add_subplot(1, 2, 2, projection="3d"), rows("A-helmert", 3), angles)
     return [flat, save(figure, _both(folder, "A3"))]
 
 
-def _plane(axes: Any, points: np.ndarray, title: str) -> None:
-    for x, y in points:
-        axes.plot([0, x], [0, y], color=COLOURS[0], linewidth=0.8)
-    axes.plot(points[:, 0], points[:, 1], "o", color=COLOURS[1], markersize=3.5)
-    limit = 1.15 * float(np.abs(points).max())
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
-    axes.title.set_fontsize(8)
-
-
-def _space(axes: Any, points: np.ndarray, title: str, view: tuple[float, float] = _VIEW) -> None:
+def _arrows(axes: Any, points: np.ndarray, title: str, view: tuple[float, float] = _VIEW) -> None:
+    """Vectors in two or three dimensions as lines from 0 with a dot at the end."""
+    space = points.shape[1] == 3
     for point in points:
-        axes.plot(*np.stack([np.zeros(3), point]).T, color=COLOURS[0], linewidth=0.8)
-    axes.plot(*points.T, "o", color=COLOURS[1], markersize=3)
-    limit = 1.05 * float(np.abs(points).max())
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), zlim=(-limit, limit), title=title)
-    axes.set_box_aspect((1, 1, 1))
-    axes.view_init(*view)
-    axes.tick_params(labelsize=6, pad=-3)
-    axes.locator_params(nbins=3)
+        axes.plot(*np.stack([np.zeros_like(point), point]).T, color=COLOURS[0], linewidth=0.8)
+    axes.plot(*points.T, "o", color=COLOURS[1], markersize=3 if space else 3.5)
+    limit = (1.05 if space else 1.15) * float(np.abs(points).max())
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title=title)
+    if space:
+        axes.set_zlim(-limit, limit)
+        axes.set_box_aspect((1, 1, 1))
+        axes.view_init(*view)
+        axes.tick_params(labelsize=6, pad=-3)
+        axes.locator_params(nbins=3)
+    else:
+        axes.set_aspect("equal")
     axes.title.set_fontsize(8)
 
 
 @matplotlib.rc_context(_STYLE)
 def draw_cosines(panels: Sequence[tuple[str, Sequence[tuple[float, float]]]], folder: Path) -> list[Path]:
     """Per system the number of others at each cosine, counts on a logarithmic axis: cosines.svg."""
-    figure, grid = _panels(len(panels), 2.2, 1.5)
+    figure, grid = _panels(len(panels), 2.2, 1.5, "others")
     for number, (axes, (title, rows)) in enumerate(zip(grid, panels, strict=True)):
         cosines, counts = zip(*rows, strict=True)
         axes.bar(cosines, counts, width=0.03, color=COLOURS[number % len(COLOURS)], log=True)
         axes.set(xlim=(-1.06, 1.06), title=title)
         axes.title.set_fontsize(7)
-    figure.supxlabel("cosine", fontsize=8)
-    figure.supylabel("others", fontsize=8)
     return save(figure, _both(folder, "cosines"))
 
 
 @matplotlib.rc_context(_STYLE)
 def draw_against_classes(
-    series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str, name: str, folder: Path
+    series: Sequence[tuple[str, Sequence[tuple[float, float]]]], label: str, name: str, folder: Path
 ) -> list[Path]:
-    """A size against the number of classes, both axes logarithmic: one line per (label, classes, values)."""
+    """A size against the number of classes, both axes logarithmic: one line per (label, points)."""
     figure, axes = plt.subplots(figsize=(5.0, 3.3), layout="constrained")
-    for number, (title, classes, values) in enumerate(series):
+    for number, (title, points) in enumerate(series):
         colour, style = _line_style(number)
-        axes.plot(classes, values, style, marker="o", markersize=3, color=colour, label=title)
+        axes.plot(*zip(*points, strict=True), style, marker="o", markersize=3, color=colour, label=title)
     axes.set(xlabel="classes", ylabel=_escaped(label), xscale="log", yscale="log")
     if len(series) > 1:
         axes.legend(frameon=False)
     return save(figure, _both(folder, name))
 
-
-# --- embeddings -------------------------------------------------------------------------------------------------------
 
 # Images shown of one moment.
 _IMAGES = 320
@@ -336,7 +355,12 @@ def _points(axes: Any, shot: Points) -> None:
             axes.plot(*circle, color="0.85", linewidth=0.4)
     shown = np.unique(np.linspace(0, len(z) - 1, min(_IMAGES, len(z))).round().astype(int)) if len(z) else slice(0)
     for colour in range(min(len(palette), shot.classes)):
-        _dots(axes, z[shown][shot.label[shown] % len(palette) == colour], palette[colour])
+        # All points of a colour are one path of lines so short that their round ends make a dot.
+        ends = np.repeat(z[shown][shot.label[shown] % len(palette) == colour], 3, axis=0)
+        ends[1::3, 0] += 1e-4
+        ends[2::3] = np.nan
+        # Snapped to pixels a line of no length would be lost.
+        axes.plot(*ends.T, color=palette[colour], linewidth=1.6, solid_capstyle="round", snap=False)
     diamonds = [palette[i % len(palette)] for i in labels]
     flat: Any = {"depthshade": False} if shot.n == 3 else {}
     axes.scatter(*means.T, s=16, c=diamonds, marker="D", edgecolors="black", linewidths=0.5, **flat)
@@ -363,19 +387,10 @@ def _directions(shot: Points, rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.where(length > 0, length, 1.0))
 
 
-def _dots(axes: Any, points: np.ndarray, colour: Any) -> None:
-    """All points [k, n] of one colour as one path: lines so short that their round ends make a dot."""
-    ends = np.repeat(points, 3, axis=0)
-    ends[1::3, 0] += 1e-4
-    ends[2::3] = np.nan
-    # Snapped to pixels a line of no length would be lost.
-    axes.plot(*ends.T, color=colour, linewidth=1.6, solid_capstyle="round", snap=False)
-
-
 @matplotlib.rc_context(_STYLE)
 def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]:
     """Histograms over the cosine, one panel for each variant: angles.svg."""
-    figure, grid = _panels(len(found), 2.3, 1.6)
+    figure, grid = _panels(len(found), 2.3, 1.6, "share of images")
     for axes, (label, shot) in zip(grid, found, strict=True):
         cosines = np.cos(np.radians(np.arange(shot.own.size) + 0.5))
         bins = np.linspace(-1, 1, 61)
@@ -387,8 +402,6 @@ def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]
         axes.set_title(_escaped(label), fontsize=7)
         axes.set_xlim(-1, 1)
     grid[0].legend(frameon=False)
-    figure.supxlabel("cosine", fontsize=8)
-    figure.supylabel("share of images", fontsize=8)
     return save(figure, _both(folder, "angles"))
 
 

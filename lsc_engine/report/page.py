@@ -1,10 +1,13 @@
-"""A report under construction: its sections as Markdown, the files beside the page, and what its sections measured."""
+"""A report under construction, and its pieces of Markdown, CSV and LaTeX. Text from files is made harmless."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,26 +15,81 @@ from lsc_engine.analysis.study_values import Tables
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import replace_file
 from lsc_engine.config.reporting import Claim
-from lsc_engine.report.markdown import bullets, image, md, section
 
 PAGE, INDEX = "report.md", "index.md"
 MARK = "<!-- written by lsc-engine report; a new report replaces this file -->"
+_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\|*_`[]#"} | {"<": "&lt;"})
+_LATEX = str.maketrans(
+    {mark: f"\\{mark}" for mark in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "×": r"$\times$", ">": "$>$", "<": "$<$"}
+)
+
+
+def plain(text: object) -> str:
+    """`text` on one line without control characters."""
+    return "".join(c if c.isprintable() else " " for c in str(text)).strip()
+
+
+def md(text: object) -> str:
+    """`text` as it stands in a Markdown sentence or table cell: nothing in it is markup."""
+    return plain(text).translate(_MARKDOWN)
+
+
+def cell(text: object) -> str:
+    """Markdown as one line without bars, for a table cell."""
+    return " ".join(str(text).replace("|", "\\|").split())
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> str:
+    """A Markdown table of cells that are Markdown already. `right`: one letter per column, `r` to the right."""
+    listed = list(rows)
+    rule = ["---:" if right[i : i + 1] == "r" else "---" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *listed)) if listed else ""
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading and its paragraphs; nothing where all of them are empty."""
+    full = [part for part in parts if part]
+    return "\n\n".join([f"## {title}", *full]) if full else ""
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """A list; "" if there is nothing to list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """CSV with `\\n` ends; None and numbers that are not finite are empty."""
+
+    def text(value: object) -> str:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            return ""
+        return f"{value:.8g}" if isinstance(value, float) else plain(value)
+
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([head, *([text(value) for value in row] for row in rows)])
+    return out.getvalue()
+
+
+def tabular(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """A LaTeX tabular of the package booktabs, its text typeset letter by letter; `align`: l, c or r per column."""
+    lines = [
+        " & ".join("".join(c for c in cell if c.isprintable()).translate(_LATEX) for cell in cells) + r" \\"
+        for cells in (head, *rows)
+    ]
+    start = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", lines[0], r"\midrule"]
+    return "\n".join([*start, *lines[1:], r"\bottomrule", r"\end{tabular}", ""])
 
 
 @dataclass(frozen=True)
 class Heading:
-    """Title, source, claim, and whose claim it is, as Markdown of the top of a page."""
+    """Title, source, claim, and whose claim it is: the top of a page."""
 
     title: str = ""
     source: str = ""
     claim: str = ""
     whose: str = ""
-
-    def markdown(self, study: str) -> str:
-        """The mark of a report, the title, and a list of what is known; `study` stands in for a missing title."""
-        facts = [("Study", study), ("Source", self.source), ("Claim", self.claim), ("Whose", self.whose)]
-        lines = [MARK, f"# {md(self.title or study)}", bullets(f"{key}: {md(value)}" for key, value in facts if value)]
-        return "\n\n".join(lines)
 
 
 @dataclass
@@ -51,21 +109,23 @@ class Page:
         """Add paragraphs of Markdown to a section; empty ones are left out."""
         self.sections.setdefault(title, []).extend(filter(None, paragraphs))
 
-    def figure(self, title: str, files: Sequence[Path], more: str = "") -> str:
-        """A figure in a page: the SVG is shown, the PNG lies beside it. `files` become files of the report."""
+    def add_figure(self, section: str, title: str, files: Sequence[Path], more: str = "") -> None:
+        """Add a figure: the SVG is shown, the PNG lies beside it; `more` ends the sentence on what it shows."""
         self.files += files
-        return image(files[0].stem, title, more)
+        self.add(section, f"![{md(title)}]({files[0].stem}.svg)\n\n{md(title)}{more}.")
 
     def write(self, name: str, text: str) -> None:
         """Write one file of the report."""
         save(self.folder / name, text)
         self.files.append(self.folder / name)
 
-    def text(self, heading: str, order: Sequence[str]) -> str:
-        """The page: sections in `order`, then the others as they were added."""
+    def text(self, study: str, heading: Heading, order: Sequence[str]) -> str:
+        """The page: the mark of a report, its heading, sections in `order`, then the others as they were added."""
+        facts = [("Study", study), ("Source", heading.source), ("Claim", heading.claim), ("Whose", heading.whose)]
+        top = bullets(f"{key}: {md(value)}" for key, value in facts if value)
         titles = dict.fromkeys([*order, *self.sections])
-        parts = [heading, *(section(title, *self.sections.get(title, ())) for title in titles)]
-        return "\n\n".join(part for part in parts if part) + "\n"
+        parts = [section(title, *self.sections.get(title, ())) for title in titles]
+        return "\n\n".join([MARK, f"# {md(heading.title or study)}", top, *filter(None, parts)]) + "\n"
 
 
 @contextlib.contextmanager

@@ -15,9 +15,8 @@ from lsc_engine.analysis.saved_views import SavedView
 from lsc_engine.analysis.study_values import VALUES, StudyValues
 from lsc_engine.config.preset import Preset
 from lsc_engine.report.figures import Figure, curve_figures
-from lsc_engine.report.markdown import bullets, md, table
-from lsc_engine.report.page import INDEX, MARK, PAGE, Heading, Page, open_folder, save, writing
-from lsc_engine.report.sections import embeddings, layers, results, settings, vectors_in_use
+from lsc_engine.report.page import INDEX, MARK, PAGE, Heading, Page, bullets, md, open_folder, save, table, writing
+from lsc_engine.report.sections import results, settings
 from lsc_engine.report.sections.verdict import checked_sections
 from lsc_engine.report.study_data import StudyData, collect, read_back, values_of
 from lsc_engine.report.views import collect_view, view_figure, views_of
@@ -72,7 +71,7 @@ def write_view(root: Path, view: SavedView, folder: Path, data_dir: Path | None 
     """The report of a saved view: its runs, compared and drawn with its options. LscError if it cannot be written."""
     data = collect_view(root, view, data_dir)
     figure = view_figure(view, data)
-    return _write_trained(data, folder, [figure] if figure is not None else [], Heading(f"View {md(view.name)}"))
+    return _write_trained(data, folder, [figure] if figure is not None else [], Heading(f"View {view.name}"))
 
 
 def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], heading: Heading) -> WrittenReport:
@@ -80,7 +79,7 @@ def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], headi
     open_folder(folder)
     page = Page(folder, data.missing)
     with writing(folder):
-        embeddings.add_embeddings(data, page)
+        results.add_embeddings(data, page)
         _add_analyses(data, page)
         values, text = read_back(values_of(data, page.values, page.claims))
         verdicts = judge(values)
@@ -96,11 +95,11 @@ def _add_analyses(data: StudyData, page: Page) -> None:
     report = data.preset.reporting.analysis if data.preset is not None else None
     names = report.names if report is not None and data.rows else ()
     if "database" in names:
-        from lsc_engine.report.sections.database import add_database
+        from lsc_engine.report.sections.analyses import add_database
 
         add_database(data, page)
     if "novelty" in names:
-        from lsc_engine.report.sections.novelty import add_novelty
+        from lsc_engine.report.sections.analyses import add_novelty
 
         add_novelty(data, page)
 
@@ -109,13 +108,14 @@ def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
     """All sections that need no more than the runs."""
     rows = data.rows
     metrics = [*results.accuracy_names(rows), "train/loss", "val/loss"]
-    curves = [*views, *curve_figures(rows, metrics, vectors_in_use.guaranteed_losses(data))]
-    by_layer = layers.layer_figures(rows)
+    curves = [*views, *curve_figures(rows, metrics, results.guaranteed_losses(data))]
+    by_layer = results.layer_figures(rows)
     sizes = settings.sizes(data)
-    page.add("Layers", *layers.layer_tables(data, sizes))
+    page.add("Layers", *results.layer_tables(data, sizes))
     for title, figures in (("Curves", curves), ("Layers", by_layer)):
-        page.add(title, *(page.figure(figure.title, figure.write(page.folder)) for figure in figures))
-    page.add("Vectors", vectors_in_use.vector_table(data))
+        for figure in figures:
+            page.add_figure(title, figure.title, figure.write(page.folder))
+    page.add("Vectors", results.vector_table(data))
     page.add("Data", settings.data_text(data))
     page.add("Made with", settings.made_with(data))
     if rows:
@@ -132,16 +132,16 @@ def _write_untrained(data: StudyData, preset: Preset, folder: Path) -> WrittenRe
     printed = paper.values
     with writing(folder):
         if report.vectors is not None:
-            from lsc_engine.report.sections.systems import add_systems
+            from lsc_engine.report.sections.untrained import add_systems
 
             add_systems(report.vectors, page)
         if report.datasets is not None:
-            from lsc_engine.report.sections.datasets import add_datasets
+            from lsc_engine.report.sections.untrained import add_datasets
 
             add_datasets(report.datasets, printed, data.data_dir, page)
             printed = {}
         if report.bench is not None:
-            from lsc_engine.report.sections.benches import add_benches
+            from lsc_engine.report.sections.untrained import add_benches
 
             add_benches(data.study, report.bench, page)
         rows = [[md(key), md(value)] for key, value in printed.items()]
@@ -165,7 +165,7 @@ def _finish(
     page.missing = list(dict.fromkeys(page.missing))
     page.add("Missing", bullets(md(sentence) for sentence in page.missing))
     name, kind = data.study.name, data.preset.kind if data.preset is not None else "train"
-    page.write(PAGE, page.text(heading.markdown(name), order))
+    page.write(PAGE, page.text(name, heading, order))
     datasets = dict.fromkeys(config.data.dataset for config in data.configs.values())
     seeds = max((len(row.runs) for row in data.rows), default=0)
     return WrittenReport(

@@ -9,8 +9,7 @@ import torch
 from report_studies import lsc
 
 from lsc_engine.config.load import check_text
-from lsc_engine.report.sections.database import NEIGHBOURS, search, smaller
-from lsc_engine.report.sections.novelty import area, flags, roc
+from lsc_engine.report.sections.analyses import NEIGHBOURS, area, flags, roc, search, smaller
 
 PRESET = """
 title = "seven digits of ten"

@@ -17,9 +17,8 @@ from lsc_engine.report.check import check_reports
 from lsc_engine.report.figures import draw_angles, draw_points
 from lsc_engine.report.page import Page
 from lsc_engine.report.report import PAGE, default_folder, write_report
-from lsc_engine.report.sections.benches import size_figures, size_of
-from lsc_engine.report.sections.embeddings import snapshots_of
-from lsc_engine.report.sections.systems import before_dropping, mean_acute_angle
+from lsc_engine.report.sections.results import snapshots_of
+from lsc_engine.report.sections.untrained import before_dropping, mean_acute_angle, size_figures, size_of
 from lsc_engine.runs.read.embeddings import Points
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import Study, find_study

@@ -9,8 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lsc_engine.report.figures import draw_angles, draw_points
-from lsc_engine.report.svg import tidy
+from lsc_engine.report.figures import draw_angles, draw_points, tidy
 from lsc_engine.runs.read.embeddings import Angles, Points
 
 NAME = "{http://www.w3.org/2000/svg}"

@@ -1,66 +1,51 @@
-"""The sections of a report on final values and on cost, and the same values as CSV."""
+"""The sections of a report on final values, cost, vectors in use, layers and embeddings, and the values as CSV.
+
+Nearest-class-centre accuracies and neural collapse are those of training/neural_collapse.py (arXiv:2412.00884).
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lsc_engine.analysis.compare import BASELINE, Row
-from lsc_engine.analysis.levels import LevelResult
-from lsc_engine.common.formatting import NOTHING, duration, grouped, percent, significant
-from lsc_engine.report.markdown import bullets, csv_text, md, table
+from lsc_engine.analysis.levels import place_text
+from lsc_engine.analysis.seed_curves import as_series, over_seeds
+from lsc_engine.common.errors import LscError
+from lsc_engine.common.formatting import NOTHING, duration, grouped, percent, significant, size
+from lsc_engine.common.safe_io import UnreadableError
+from lsc_engine.config.derived import is_table, summary
+from lsc_engine.config.schema import RunConfig
+from lsc_engine.report import figures
+from lsc_engine.report.page import Page, bullets, csv_text, md, plain, table
 from lsc_engine.report.study_data import StudyData
+from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
+from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.stages import Cost, cost_of, stages_of
 
-
-def final_table(data: StudyData) -> str:
-    """Final values, mean ± standard deviation over seeds, beside the paper's and the best constant answer."""
-    paper = data.paper
-    names = accuracy_names(data.rows)
-    losses = [name for name in ("train/loss", "val/loss") if any(name in row.last for row in data.rows)]
-    head = ["variant", "seeds", *([f"paper: {paper.metric}"] if paper.values else [])]
-    head += [*(f"{name} %" for name in names), *losses, "best constant loss"]
-    rows = []
-    for row in data.rows:
-        done = sum(state == "finished" for state in row.states.values())
-        cells = [data.name(row), f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"]
-        cells += [paper.values.get(row.variant, NOTHING)] if paper.values else []
-        cells += [spread(row.last.get(name), 100) for name in names]
-        cells += [spread(row.last.get(name)) + (f" {row.kind}" if name in row.last else "") for name in losses]
-        rows.append([*cells, significant(row.trivial.loss)])
-    # Variants that the paper has a figure of and that have no runs here.
-    labels = {variant.name: variant.label for variant in data.preset.variants} if data.preset is not None else {}
-    for name in (name for name in paper.values if all(row.variant != name for row in data.rows)):
-        rows.append([labels.get(name, name), "0", paper.values[name], *[NOTHING] * (len(head) - 3)])
-    notes = [f"{md(row.label)} is {row.at_trivial_loss}." for row in data.rows if row.at_trivial_loss is not None]
-    notes += _chance(data.rows)
-    if any("inside" in name for name in names):
-        notes.append("inside: the share of images closer to their own centre than half the smallest angle.")
-    if paper.values:
-        notes.append(f"The paper's figures are the paper's, on its data. {md(paper.note)}".strip())
-    elif paper.note:
-        notes.append(f"The paper: {md(paper.note)}.")
-    text = table([md(cell) for cell in head], [[md(cell) for cell in row] for row in rows], "lr" + "r" * len(head))
-    return "\n\n".join(part for part in (text, bullets(notes)) if part)
-
-
-def accuracy_names(rows: Sequence[Row]) -> list[str]:
-    """The shares that were logged: accuracies first."""
-    found = sorted({name for row in rows for name in row.last if "accuracy" in name or "/inside" in name})
-    return sorted(found, key=lambda name: (name != "train/accuracy", "accuracy" not in name, name))
-
-
-def _chance(rows: Sequence[Row]) -> list[str]:
-    labels: dict[float, list[str]] = {}
-    for row in rows:
-        if row.trivial.chance is not None:
-            labels.setdefault(row.trivial.chance, []).append(row.label)
-    if len(labels) == 1:
-        return [f"Chance is {100 * next(iter(labels)):.3g} %."]
-    each = [f"{100 * level:.3g} % for {md(', '.join(labels[level]))}" for level in sorted(labels)]
-    return [f"Chance is {'; '.join(each)}."] if each else []
+# Row key -> parameters of the network and of the class layer.
+Sizes = Mapping[str, Mapping[str, Any]]
+# Rows of a table of vectors whose cosines are all compared.
+_MOST_ROWS = 8192
+_LAYER = re.compile(r"(train|val)/ncc_(\d+)")
+_COLLAPSE = {"effective_depth": "effective depth", "nc1": "NC1", "nc2": "NC2", "nc3": "NC3", "nc4": "NC4"}
+_COLLAPSE_NOTE = (
+    "Effective depth: the first layer with at most 10 % of training images nearer another class's centre, else the "
+    "number of layers. NC1 to NC4 of the last layer: 0 is collapse."
+)
+_VECTORS_NOTE = (
+    "Classes so near: how many classes in use lie at the smallest angle from one class, expected. Sure below: "
+    "1 − cos of half the smallest angle; an image whose own cosine loss is under it has the right label whatever "
+    "the others do. With few near classes labels come right while the loss is still above it."
+)
+# Moments of training shown of one variant, fewer if there are many classes to draw.
+MOMENTS = 4
+_MANY_CLASSES = 40
 
 
 def spread(last: tuple[float, float, int] | None, scale: float = 1) -> str:
@@ -76,32 +61,46 @@ def spread(last: tuple[float, float, int] | None, scale: float = 1) -> str:
     return significant(mean) + (f" ± {wide}" if seeds > 1 else "")
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------
+def accuracy_names(rows: Sequence[Row]) -> list[str]:
+    """The shares that were logged: accuracies first."""
+    found = {name for row in rows for name in row.last if "accuracy" in name or "/inside" in name}
+    return sorted(found, key=lambda name: (name != "train/accuracy", "accuracy" not in name, name))
 
 
-@dataclass(frozen=True)
-class RowCost:
-    """What one variant took, mean over its seeds, alone and with the runs it begins with."""
-
-    own: Cost
-    before: Cost
-    stages: tuple[str, ...]
-
-    def whole(self) -> Cost:
-        """With the runs it begins with."""
-        return _sum([self.own, self.before])
-
-
-def _costs(rows: Sequence[Row]) -> dict[str, RowCost]:
-    """The cost of every row, by its key."""
-    found = {}
-    for row in rows:
-        stages = [stages_of(run) for run in row.runs]
-        before = [_sum([cost_of(stage) for stage in known]) for known, _ in stages]
-        names = [stage.variant for known, _ in stages for stage in known]
-        names += [f"{name} (not found)" for _, lost in stages for name in lost]
-        found[row.key] = RowCost(_mean([cost_of(run) for run in row.runs]), _mean(before), tuple(dict.fromkeys(names)))
-    return found
+def final_table(data: StudyData) -> str:
+    """Final values, mean ± standard deviation over seeds, beside the paper's and the best constant answer."""
+    paper = data.paper
+    names = accuracy_names(data.rows)
+    losses = [name for name in ("train/loss", "val/loss") if any(name in row.last for row in data.rows)]
+    head = ["variant", "seeds", *([f"paper: {paper.metric}"] if paper.values else [])]
+    head += [*(f"{name} %" for name in names), *losses, "best constant loss"]
+    rows = []
+    chances: dict[float, list[str]] = {}
+    for row in data.rows:
+        done = sum(state == "finished" for state in row.states.values())
+        cells = [data.name(row), f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"]
+        cells += [paper.values.get(row.variant, NOTHING)] if paper.values else []
+        cells += [spread(row.last.get(name), 100) for name in names]
+        cells += [spread(row.last.get(name)) + (f" {row.kind}" if name in row.last else "") for name in losses]
+        rows.append([*cells, significant(row.trivial.loss)])
+        if row.trivial.chance is not None:
+            chances.setdefault(row.trivial.chance, []).append(row.label)
+    # Variants that the paper has a figure of and that have no runs here.
+    labels = {variant.name: variant.label for variant in data.preset.variants} if data.preset is not None else {}
+    for name in (name for name in paper.values if all(row.variant != name for row in data.rows)):
+        rows.append([labels.get(name, name), "0", paper.values[name], *[NOTHING] * (len(head) - 3)])
+    notes = [f"{md(row.label)} is {row.at_trivial_loss}." for row in data.rows if row.at_trivial_loss is not None]
+    each = [f"{100 * level:.3g} % for {md(', '.join(chances[level]))}" for level in sorted(chances)]
+    each = [f"{100 * level:.3g} %" for level in chances] if len(chances) == 1 else each
+    notes += [f"Chance is {'; '.join(each)}."] if each else []
+    if any("inside" in name for name in names):
+        notes.append("inside: the share of images closer to their own centre than half the smallest angle.")
+    if paper.values:
+        notes.append(f"The paper's figures are the paper's, on its data. {md(paper.note)}".strip())
+    elif paper.note:
+        notes.append(f"The paper: {md(paper.note)}.")
+    text = table(list(map(md, head)), [list(map(md, row)) for row in rows], "lr" + "r" * len(head))
+    return "\n\n".join(filter(None, (text, bullets(notes))))
 
 
 def _sum(costs: Sequence[Cost]) -> Cost:
@@ -113,57 +112,54 @@ def _mean(costs: Sequence[Cost]) -> Cost:
     return Cost(total.steps / count, total.seconds / count)
 
 
-def cost_table(data: StudyData, sizes: Mapping[str, Mapping[str, Any]]) -> str:
+def cost_table(data: StudyData, sizes: Sizes) -> str:
     """Steps, seconds, speed and parameters of each variant, and the same with the stages it begins with."""
-    costs = _costs(data.rows)
-    staged = any(cost.stages for cost in costs.values())
+    stages = {row.key: [stages_of(run) for run in row.runs] for row in data.rows}
+    staged = any(known or lost for every in stages.values() for known, lost in every)
+    before: dict[str, Cost] = {}
     head = ["variant", "steps", "time", "images/s", *(["begins with", "steps in all", "time in all"] if staged else [])]
-    head += ["parameters", "of them class layer"]
     rows = []
     for row in data.rows:
-        cost, known = costs[row.key], sizes.get(row.key, {})
+        every, known = stages[row.key], sizes.get(row.key, {})
+        own = _mean([cost_of(run) for run in row.runs])
+        before[row.key] = _mean([_sum([cost_of(stage) for stage in found]) for found, _ in every])
         speed = row.last.get("speed/images_per_second")
-        cells = [md(data.name(row)), grouped(cost.own.steps), duration(cost.own.seconds)]
+        cells = [md(data.name(row)), grouped(own.steps), duration(own.seconds)]
         cells.append(grouped(speed[0]) if speed is not None else NOTHING)
         if staged:
-            whole = cost.whole()
-            cells += [md(", ".join(cost.stages)) or NOTHING, grouped(whole.steps), duration(whole.seconds)]
+            names = [stage.variant for found, _ in every for stage in found]
+            names += [f"{name} (not found)" for _, lost in every for name in lost]
+            whole = _sum([own, before[row.key]])
+            cells += [md(", ".join(dict.fromkeys(names))) or NOTHING, grouped(whole.steps), duration(whole.seconds)]
         total = known.get("parameters", math.nan) + known.get("head_parameters", math.nan)
         rows.append([*cells, grouped(total), grouped(known.get("head_parameters"))])
-    text = table(head, rows, "lrrr" + ("lrr" if staged else "") + "rr")
+    text = table([*head, "parameters", "of them class layer"], rows, "lrrr" + ("lrr" if staged else "") + "rr")
     base = data.baseline
     if not staged or base is None or not base.levels or base.at_trivial_loss is not None:
         return text
-    return f"{text}\n\nWith the stages before counted:\n\n{_staged_levels(data, base, costs)}"
+    return f"{text}\n\nWith the stages before counted:\n\n{_staged_levels(data, base, before)}"
 
 
-def _staged_levels(data: StudyData, base: Row, costs: Mapping[str, RowCost]) -> str:
+def _staged_levels(data: StudyData, base: Row, before: Mapping[str, Cost]) -> str:
     """Steps and seconds to each level with the first stages counted."""
+
+    def cost(row: Row, index: int) -> Cost | None:
+        steps, time = row.levels[index].mean("steps"), row.levels[index].mean("seconds")
+        return None if steps is None or time is None else _sum([Cost(steps, time), before[row.key]])
+
     rows = []
     for index, level in enumerate(base.levels):
-        theirs = _to_level(base, index, costs)
+        theirs = cost(base, index)
         for row in data.rows:
-            own, reached = _to_level(row, index, costs), row.levels[index]
-            cells = [f"{md(level.metric)} {level.level:g}", md(data.name(row))]
-            cells += [grouped(own.steps) if own else NOTHING, _ratio(theirs, own, reached, "steps")]
-            rows.append([*cells, duration(own.seconds) if own else NOTHING, _ratio(theirs, own, reached, "seconds")])
+            own, ratios = cost(row, index), []
+            for unit in ("steps", "seconds"):
+                note = row.levels[index].faster[unit].note.replace(BASELINE, "")
+                compared = own is not None and theirs is not None and not note and getattr(own, unit) > 0
+                ratios.append(f"×{getattr(theirs, unit) / getattr(own, unit):.1f}" if compared else note or NOTHING)
+            steps, time = (grouped(own.steps), duration(own.seconds)) if own else (NOTHING, NOTHING)
+            where = f"{md(level.metric)} {level.level:g}"
+            rows.append([where, md(data.name(row)), steps, ratios[0], time, ratios[1]])
     return table(("level", "variant", "steps", "sooner", "time", "sooner"), rows, "llrrrr")
-
-
-def _to_level(row: Row, index: int, costs: Mapping[str, RowCost]) -> Cost | None:
-    steps, time = row.levels[index].mean("steps"), row.levels[index].mean("seconds")
-    return None if steps is None or time is None else _sum([Cost(steps, time), costs[row.key].before])
-
-
-def _ratio(base: Cost | None, own: Cost | None, level: LevelResult, unit: str) -> str:
-    note = level.faster[unit].note.replace(BASELINE, "")
-    if note or base is None or own is None:
-        return note or NOTHING
-    ours, theirs = getattr(own, unit), getattr(base, unit)
-    return f"×{theirs / ours:.1f}" if ours > 0 else NOTHING
-
-
-# --- CSV --------------------------------------------------------------------------------------------------------------
 
 
 def runs_csv(rows: Sequence[Row]) -> str:
@@ -177,3 +173,185 @@ def runs_csv(rows: Sequence[Row]) -> str:
         about = [run.id, run.variant, row.label, run.seed, row.states.get(run.seed, ""), int(cost.steps), cost.seconds]
         lines.append([*about, row.kind, *(last.get(name) for name in names)])
     return csv_text(["run", "variant", "label", "seed", "state", "steps", "seconds", "loss_kind", *names], lines)
+
+
+def vector_table(data: StudyData) -> str:
+    """Per variant: the system, its vectors and the share in use, the smallest angle, the classes in use there, and the
+    loss under which an image's label is sure. They say why loss and accuracy can disagree."""
+    rows = []
+    for row in data.rows:
+        config = data.configs.get(row.key)
+        if config is None or config.target.method != "lsc":
+            continue
+        known = _vector_facts(config, row, data)
+        near, sure, angle, share = (known.get(key) for key in ("near_in_use", "sure_below", "min_angle_deg", "in_use"))
+        low_high = [f"{x:.3g}" if x < 1000 else grouped(round(x)) for x in near or ()]
+        cells = [md(row.label), md(str(row.settings.get("target.system"))), grouped(known.get("n"))]
+        cells += [grouped(known.get("count")), f"{100 * share:.3g} %" if share is not None else NOTHING]
+        cells += [f"{angle:.1f}°" if angle is not None else NOTHING, " to ".join(dict.fromkeys(low_high)) or NOTHING]
+        cells += [significant(sure) if row.kind == "c" else NOTHING, spread(row.last.get("train/loss"))]
+        rows.append([*cells, md(known.get("decode") or NOTHING)])
+    head = ["variant", "system", "n", "vectors", "in use", "smallest angle", "classes so near", "sure below"]
+    return f"{table([*head, 'train loss', 'exact label'], rows, 'llrrrrrrr')}\n\n{_VECTORS_NOTE}" if rows else ""
+
+
+def guaranteed_losses(data: StudyData) -> dict[str, float]:
+    """Row key -> the cosine loss under which a label is sure."""
+    found = {}
+    for row in data.rows:
+        config = data.configs.get(row.key)
+        if config is not None and row.kind == "c":
+            sure = _vector_facts(config, row, data).get("sure_below")
+            if sure is not None and math.isfinite(sure):
+                found[row.key] = float(sure)
+    return found
+
+
+def _vector_facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any]:
+    """What is known of the vectors of a row; angle and sure loss of a table of vectors are measured on its rows (of
+    the first seed's, where they differ)."""
+    known, classes = summary(config, data.data_dir), config.data.classes or 0
+    if not is_table(config.system) or not 2 <= classes <= _MOST_ROWS:
+        return known
+    import torch
+
+    from lsc_engine.training.trained_run import build_untrained_head
+
+    try:
+        head = build_untrained_head(config, row.runs[0], classes=classes, dim=None)
+    except (LscError, OSError):
+        return known
+    rows = head.centres(torch.arange(classes))
+    assert rows is not None
+    unit = torch.nn.functional.normalize(rows.float(), dim=1)
+    cosines = (unit @ unit.T).fill_diagonal_(-1.0)
+    largest = min(1.0, float(cosines.max()))
+    near = (cosines >= largest - 1e-6).sum(1)
+    return known | {
+        "sure_below": 1 - math.sqrt((1 + largest) / 2),
+        "min_angle_deg": math.degrees(math.acos(largest)),
+        "near_in_use": [int(near.min()), int(near.max())],
+    }
+
+
+def layer_tables(data: StudyData, sizes: Sizes) -> list[str]:
+    """Tables of what fixed layers save, of accuracies by layer, and of collapse; none without such runs."""
+    parts = [_savings(data, sizes)]
+    for split, words in (("train", "training"), ("val", "validation")):
+        count = max((_layers(row, split) for row in data.rows), default=0)
+        layers = range(1, count + 1)
+        rows = [
+            [md(row.label), *(spread(row.last.get(f"{split}/ncc_{layer}"), 100) for layer in layers)]
+            for row in data.rows
+            if _layers(row, split)
+        ]
+        if rows:
+            text = table(("variant", *map(str, layers)), rows, "l" + "r" * count)
+            parts.append(f"Nearest class centre, % of {words} images, by layer; the last is the output:\n\n{text}")
+    names = [f"train/{name}" for name in _COLLAPSE]
+    collapsing = [row for row in data.rows if any(name in row.last for name in names)]
+    if collapsing:
+        rows = [[md(row.label), *(spread(row.last.get(name)) for name in names)] for row in collapsing]
+        parts.append(f"{_COLLAPSE_NOTE}\n\n{table(('variant', *_COLLAPSE.values()), rows, 'lrrrrr')}")
+    return [part for part in parts if part]
+
+
+def _layers(row: Row, split: str) -> int:
+    found = [_LAYER.fullmatch(name) for name in row.last]
+    return max((int(m[2]) for m in found if m is not None and m[1] == split), default=0)
+
+
+def _trained_parameters(row: Row | None, sizes: Sizes) -> float:
+    """The parameters that are trained at the end, mean over seeds; not a number if that is unknown."""
+    if row is None:
+        return math.nan
+    if "model/parameters" in row.last:
+        return row.last["model/parameters"][0]
+    known = sizes.get(row.key, {})
+    return float(known.get("parameters", math.nan)) + float(known.get("head_parameters", math.nan))
+
+
+def _savings(data: StudyData, sizes: Sizes) -> str:
+    if not any(config.model.etf_layers is not None for config in data.configs.values()):
+        return ""
+    whole = _trained_parameters(data.baseline, sizes)
+    rows = []
+    for row in data.rows:
+        config, now = data.configs.get(row.key), _trained_parameters(row, sizes)
+        fixed, moments, when = NOTHING, math.nan, NOTHING
+        if config is not None:
+            moments = {"sgd": 1, "adamw": 2}.get(config.optimizer.name, math.nan)
+            if config.model.etf_layers is not None:
+                fixed = md(f"{config.model.etf_layers}, {config.model.etf_frame}")
+        if any(FIXED in run.metric_names() for run in row.runs):
+            seeds = [", ".join(f"{count:.0f} at {place_text(at)}" for count, at in _fixings(run)) for run in row.runs]
+            when = "layers at epoch: " + "; ".join(text or "never" for text in seeds)
+        known = math.isfinite(now / whole) and row is not data.baseline
+        share = f"{100 * (now / whole - 1):+.1f} %" if known else NOTHING
+        rows.append([md(row.label), fixed, md(when), grouped(now), share, size(4 * moments * now)])
+    head = ("variant", "fixed layers, frame", "fixed while training", "parameters trained", "change", "optimizer state")
+    return table(head, rows, "lllrrr")
+
+
+def _fixings(run: Run) -> list[tuple[float, float]]:
+    """How many layers were fixed, at which epochs, whenever there were more than before."""
+    _, counts, epochs, _ = run.axes(FIXED)
+    return [(float(counts[i]), float(epochs[i])) for i in layers_fixed(counts)]
+
+
+def layer_figures(rows: Sequence[Row]) -> list[figures.Figure]:
+    """One figure a variant: the accuracy of every layer against epochs, mean and range over seeds."""
+    found = []
+    for row in rows:
+        series = []
+        for layer in range(1, _layers(row, "train") + 1):
+            mean = over_seeds(row.runs, f"train/ncc_{layer}")
+            if mean.x.size:
+                label = f"layer {layer}"
+                series += as_series(mean, label=label, colour=layer - 1, scale=100, places=figures.PLACES)
+        if not series:
+            continue
+        # Rounded as the table has it.
+        marks = sorted(
+            {float(place_text(epoch)) for run in row.runs if FIXED in run.metric_names() for _, epoch in _fixings(run)}
+        )
+        document = figures.curve_document("epoch", "nearest class centre (%)", series) | {"marks": marks}
+        title = f"{plain(row.label)}: training images nearest their own class's centre, by layer"
+        title += "; upright: layers were fixed" if marks else ""
+        found.append(figures.Figure(f"ncc-{figures.file_word(row.variant)}", title, document))
+    return found
+
+
+def snapshots_of(run: Run) -> list[Snapshot]:
+    """Up to MOMENTS snapshots spread over the training, the first and the last among them; damaged ones are skipped."""
+    listed = list_snapshots(run.path)
+    found = []
+    for place in np.unique(np.linspace(0, len(listed) - 1, min(MOMENTS, len(listed))).round().astype(int)):
+        try:
+            found.append(read_snapshot(listed[int(place)][1]))
+        except UnreadableError:
+            continue
+    return found
+
+
+def add_embeddings(data: StudyData, page: Page) -> None:
+    """Figures of every variant whose first seed kept snapshots: embeddings in the plane or on the sphere over training
+    if n <= 3, else the cosines to the own and to the nearest other centre at the end."""
+    angles: list[tuple[str, Angles]] = []
+    for row in data.rows:
+        shots = snapshots_of(row.runs[0])
+        points = [shot for shot in shots if isinstance(shot, Points) and shot.n in (2, 3)]
+        if points and points[0].classes > _MANY_CLASSES and len(points) > 2:
+            points = [points[0], points[len(points) // 2], points[-1]]
+        if points:
+            name = f"embeddings-{figures.file_word(row.variant) or 'run'}"
+            where = "in the plane" if points[0].n == 2 else "on the sphere"
+            title = f"{row.label}: embeddings {where} over training, class means as diamonds, centres as crosses"
+            files = figures.draw_points(points, plain(row.label), page.folder, name)
+            page.add_figure("Embeddings", title, files)
+        elif shots and isinstance(shots[-1], Angles):
+            angles.append((plain(row.label), shots[-1]))
+    if angles:
+        title = "Cosines of images to their own centre and to the nearest other one, at the end"
+        files = figures.draw_angles(angles, page.folder)
+        page.add_figure("Embeddings", title, files, "; the dashed line is half the smallest angle")

@@ -13,7 +13,7 @@ from lsc_engine.config.catalogue import fields
 from lsc_engine.config.derived import derive
 from lsc_engine.config.expand import raw_variants, sections_of
 from lsc_engine.config.schema import RunConfig, acts
-from lsc_engine.report.markdown import bullets, code, md, table
+from lsc_engine.report.page import bullets, md, plain, table
 from lsc_engine.report.study_data import StudyData
 
 DEFAULT_MARK = "ours: default"
@@ -51,10 +51,15 @@ def setting_table(data: StudyData) -> str:
     rows = []
     for key in _shown_keys([row.settings for row in data.rows], marks):
         values = {label: settings.get(key) for label, settings in tables.items()}
-        rows.append([code(key), _value_words(values), md(_mark(key, marks, named))])
+        rows.append([_code(key), _value_words(values), md(_mark(key, marks, named))])
     seeds = sorted({run.seed for row in data.rows for run in row.runs})
-    rows.append([code("seeds"), ", ".join(map(str, seeds)), md(marks.get("seeds", "ours"))])
+    rows.append([_code("seeds"), ", ".join(map(str, seeds)), md(marks.get("seeds", "ours"))])
     return table(("setting", "value", "mark"), rows)
+
+
+def _code(text: str) -> str:
+    """A code span, which a table cell can hold."""
+    return f"`{plain(text).replace('`', chr(39)).replace('|', '¦')}`"
 
 
 def _shown_keys(tables: Collection[Mapping[str, Any]], marks: Mapping[str, str]) -> list[str]:

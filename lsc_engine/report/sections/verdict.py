@@ -12,7 +12,7 @@ from lsc_engine.analysis.tuning import in_grid_order, last_value, values_text
 from lsc_engine.analysis.verdict import at_values, chosen
 from lsc_engine.common.formatting import NOTHING, percent, significant
 from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
-from lsc_engine.report.markdown import bullets, md, table
+from lsc_engine.report.page import bullets, md, table
 
 _FEW_SEEDS = 3
 # What the results of claims mean, for who reads one page only.

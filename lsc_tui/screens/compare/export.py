@@ -17,7 +17,7 @@ from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, as_series
 from lsc_engine.common.errors import LscError
-from lsc_engine.report.latex import tabular
+from lsc_engine.report.page import tabular
 from lsc_engine.runs.folder.process import python_command
 from lsc_tui.data.run_view import LETTERS, value_text
 from lsc_tui.lines import clean

@@ -1,0 +1,243 @@
+"""What [analysis] asks of trained networks: a database of their embeddings, and classes that training held out.
+
+Database (arXiv:2512.07509): training images are stored, validation images are the queries; one of k neighbours by the
+largest cosine should have the query's class. With unique labels an augmented view is the query, its image the answer.
+New classes (a remark of arXiv:2604.00779): an embedding whose nearest vector of the whole system has no class is new.
+Two scores beside it: 1 - cosine to the nearest centre in use, and how much nearer the nearest vector of all is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsc_engine.analysis.compare import Row
+from lsc_engine.common.errors import LscError
+from lsc_engine.common.formatting import grouped, size
+from lsc_engine.config.reporting import Claim
+from lsc_engine.data.evaluation import eval_batches, fixed_subset
+from lsc_engine.data.opening import open_source
+from lsc_engine.data.source import ImageSource
+from lsc_engine.heads.lsc import LscHead
+from lsc_engine.report.figures import draw_roc
+from lsc_engine.report.page import Page, md, table
+from lsc_engine.report.study_data import StudyData
+from lsc_engine.training.trained_run import TrainedRun, open_trained
+
+# At most this many queries, images in the database that is searched, and images of known and of held-out classes.
+QUERIES, STORED, IMAGES = 4096, 131_072, 4096
+NEIGHBOURS = (1, 10)
+# A smaller database finds as well as the baseline's if recall@1 is at most this much less.
+MARGIN = 0.02
+# Unused vectors flag new classes if at least this share of the new and at most that of the known images is flagged.
+LEAST_NEW, MOST_KNOWN = 0.5, 0.05
+SCORES = ("distance", "margin")
+# The metrics that a report adds to the values of a run.
+RECALL, FLAGGED_NEW, FLAGGED_KNOWN = "database/recall_1", "novelty/flagged_new", "novelty/flagged_known"
+_AT_ONCE = 256
+_FLOAT = 4
+Found = TypeVar("Found")
+
+
+def _measured(
+    data: StudyData, page: Page, what: str, measure: Callable[[TrainedRun, StudyData], Found]
+) -> Iterator[tuple[Row, list[tuple[str, Found]]]]:
+    """What is measured of the runs of each row, by run id; a run of which it cannot be is a sentence of the page."""
+    for row in data.rows:
+        found = []
+        for run in row.runs:
+            try:
+                trained = open_trained(run, device=torch.device("cpu"), data_dir=data.data_dir)
+                found.append((run.id, measure(trained, data)))
+            except LscError as error:
+                page.missing.append(f"no {what} {run.id}: {error}")
+        if found:
+            yield row, found
+
+
+def _shares(values: Sequence[float]) -> str:
+    """Mean and standard deviation of shares, in per cent."""
+    found = torch.tensor(values, dtype=torch.float64) * 100
+    deviation = f" ± {found.std().item():.1f}" if len(values) > 1 else ""
+    return f"{found.mean().item():.1f}{deviation}"
+
+
+def embedded(
+    trained: TrainedRun, source: ImageSource, index: Tensor, views: tuple[int, str] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Embeddings [M, n] and labels [M] of the images numbered `index`."""
+    parts = [(trained.embed(b.images), b.labels) for b in eval_batches(source, index, _AT_ONCE, views=views)]
+    return torch.cat([z for z, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What the database of one run answers. Shares of the queries; `label`: of those with the right label."""
+
+    n: int
+    images: int
+    stored: int
+    queries: int
+    recall: list[float]
+    label: float
+
+
+def add_database(data: StudyData, page: Page) -> None:
+    """The table of all variants, the recall of each run, and the claims that smaller databases find as well."""
+    rows = []
+    answers: dict[str, Recall] = {}
+    for row, measured in _measured(data, page, "database of", _recall_of):
+        for name, one in measured:
+            page.values[name][RECALL] = one.recall[0]
+        found = [one for _, one in measured]
+        answers[row.variant] = one = found[0]
+        cells = [md(row.label), grouped(one.n), size(_FLOAT * one.n), size(float(_FLOAT * one.n * one.images))]
+        cells += [_shares([r.recall[place] for r in found]) for place in range(len(NEIGHBOURS))]
+        rows.append([*cells, _shares([r.label for r in found]), str(len(found))])
+    if not answers:
+        return
+    one = next(reversed(answers.values()))
+    head = ["variant", "n", "an embedding", f"{grouped(one.images)} embeddings"]
+    head += [f"recall@{k} %" for k in NEIGHBOURS] + ["label by the head %", "seeds"]
+    note = (
+        f"{grouped(one.queries)} queries in {grouped(one.stored)} of {grouped(one.images)} embeddings (float32), "
+        "by the largest cosine. Recall: one of the k nearest has the query's class."
+    )
+    page.add("Database of embeddings", table(head, rows, "lrrrrrrr"), note)
+    base = data.baseline.variant if data.baseline is not None else ""
+    page.claims += [
+        smaller(name, found.n, base, answers[base].n)
+        for name, found in answers.items()
+        if base in answers and found.n < answers[base].n
+    ]
+
+
+def smaller(variant: str, n: int, base: str, larger: int) -> Claim:
+    """That a smaller database finds as well as that of the baseline."""
+    claim = {"text": f"a database {larger / n:.3g} times smaller finds as well", "variant": variant, "against": base}
+    whose = "ours: what a smaller database finds is not measured in the papers"
+    return Claim.model_validate({**claim, "is": "similar", "metric": RECALL, "margin": MARGIN, "source": whose})
+
+
+def _recall_of(trained: TrainedRun, data: StudyData) -> Recall:
+    images = trained.config.data
+    source = trained.with_own_labels(open_source(images, split="train", data_dir=data.data_dir))
+    other = open_source(images, split="val", data_dir=data.data_dir)
+    index = fixed_subset(source.images, STORED)
+    stored, labels = embedded(trained, source, index)
+    if other is not None:
+        queries, wanted = embedded(trained, trained.with_own_labels(other), fixed_subset(other.images, QUERIES))
+    else:
+        chosen = index[fixed_subset(len(index), QUERIES)]
+        queries, wanted = embedded(trained, source, chosen, views=(0, "image"))
+    predicted = torch.cat([trained.head.predict(part) for part in queries.split(_AT_ONCE)])
+    right = (predicted == wanted).double().mean().item()
+    recall = search(stored, labels, queries, wanted)
+    return Recall(trained.dim, source.images, len(stored), len(queries), recall, right)
+
+
+def search(stored: Tensor, labels: Tensor, queries: Tensor, wanted: Tensor) -> list[float]:
+    """Per k in NEIGHBOURS the share of queries [Q, n] with an embedding of their class among the k nearest."""
+    unit = F.normalize(stored)
+    most = min(max(NEIGHBOURS), len(stored))
+    near = torch.cat([labels[(F.normalize(q) @ unit.T).topk(most).indices] for q in queries.split(_AT_ONCE)])
+    hits = (near == wanted.unsqueeze(1)).cummax(dim=1).values
+    return [hits[:, min(k, most) - 1].double().mean().item() for k in NEIGHBOURS]
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """One run on known and held-out classes. `flagged`: the shares that look new, of the known and of the new."""
+
+    known: int
+    new: int
+    unused: float
+    flagged: tuple[float, float]
+    areas: dict[str, float]
+    curve: tuple[Tensor, Tensor]
+
+
+def add_novelty(data: StudyData, page: Page) -> None:
+    """Table and figure, the shares flagged of each run, and the claims that each variant flags new classes."""
+    rows, curves = [], []
+    facts: Novelty | None = None
+    for row, measured in _measured(data, page, "held-out classes for", _novelty_of):
+        for name, one in measured:
+            page.values[name] |= dict(zip((FLAGGED_KNOWN, FLAGGED_NEW), one.flagged, strict=True))
+        found = [one for _, one in measured]
+        facts = found[0]
+        curves.append((row.label, (facts.curve[0].numpy(), facts.curve[1].numpy()), facts.flagged))
+        page.claims += flags(row.variant)
+        cells = [md(row.label), f"{100 * facts.unused:.1f}"]
+        cells += [_shares([one.flagged[place] for one in found]) for place in (1, 0)]
+        rows.append([*cells, *(_shares([one.areas[s] for one in found]) for s in SCORES), str(len(found))])
+    if facts is None:
+        return
+    note = (
+        f"{grouped(facts.known)} new images of known classes, {grouped(facts.new)} of classes held out. Flagged: the "
+        "nearest vector of the whole system is no class's. Distance: 1 - cosine to the nearest centre in use. "
+        "Margin: how much larger the largest cosine over all vectors is."
+    )
+    head = ["variant", "vectors unused %", "new flagged %", "known flagged %"]
+    page.add("New classes", table([*head, *(f"ROC area of the {s} %" for s in SCORES), "seeds"], rows, "lrrrrrr"), note)
+    title = "Share of new classes flagged against share of known ones, by the distance; dots: unused vectors"
+    page.add_figure("New classes", title, draw_roc(curves, page.folder))
+
+
+def flags(variant: str) -> list[Claim]:
+    """That unused vectors flag new classes, and leave known ones alone."""
+    new = {"text": "unused vectors flag classes that were held out", "is": "works", "threshold": LEAST_NEW}
+    known = {"text": "and hardly any images of known classes", "is": "fails", "threshold": MOST_KNOWN}
+    both = ((new, FLAGGED_NEW), (known, FLAGGED_KNOWN))
+    more = {"variant": variant, "source": "ours"}
+    return [Claim.model_validate({**claim, **more, "metric": metric}) for claim, metric in both]
+
+
+def _novelty_of(trained: TrainedRun, data: StudyData) -> Novelty:
+    head = trained.head
+    if not isinstance(head, LscHead):
+        raise LscError("it has a class layer and no vectors")
+    whole = trained.config.data.model_copy(update={"classes": None})
+    every = open_source(whole, split="val", data_dir=data.data_dir)
+    if every is None:
+        raise LscError("with unique labels there are no images of known classes that were not trained on")
+    every = trained.with_own_labels(every, keep=True)
+    index = torch.arange(every.images)
+    new = every.labels(index) >= head.classes
+    if not new.any():
+        raise LscError("all classes of the data set are trained")
+    parts = [embedded(trained, every, own[fixed_subset(len(own), IMAGES)])[0] for own in (index[~new], index[new])]
+    known_scores, new_scores = (_scores(head, z) for z in parts)
+    known_flagged, new_flagged = ((head.predict(z, unused="new") < 0).double().mean().item() for z in parts)
+    areas = {name: area(known_scores[name], new_scores[name]) for name in SCORES}
+    curve = roc(known_scores["distance"], new_scores["distance"])
+    unused = 1 - head.classes / head.system.count
+    return Novelty(len(parts[0]), len(parts[1]), unused, (known_flagged, new_flagged), areas, curve)
+
+
+@torch.no_grad()
+def _scores(head: LscHead, z: Tensor) -> dict[str, Tensor]:
+    """How new each embedding [B, n] looks: larger is newer."""
+    used = head.system.cosine(z, head.order.index(head.predict(z)))
+    best = head.system.cosine(z, head.system.nearest(z))
+    return {"distance": 1 - used, "margin": best - used}
+
+
+def area(known: Tensor, new: Tensor) -> float:
+    """Area under the ROC: how often a new image scores higher than a known one, ties counted half."""
+    ranked, value = known.double().sort().values, new.double()
+    below, upto = torch.searchsorted(ranked, value), torch.searchsorted(ranked, value, right=True)
+    return ((below + upto).double() / 2).mean().item() / len(ranked)
+
+
+def roc(known: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of known and of new images above every threshold, rising, from (0, 0) to (1, 1)."""
+    thresholds = torch.cat([known, new]).unique(sorted=True).flip(0)
+    above = [1 - torch.searchsorted(one.sort().values, thresholds).double() / len(one) for one in (known, new)]
+    start = torch.zeros(1, dtype=torch.float64)
+    return torch.cat([start, above[0]]), torch.cat([start, above[1]])
