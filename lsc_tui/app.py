@@ -5,7 +5,8 @@ class derives from `screens.base.LscScreen` and has
   TAB, FOOTER      its tab's command id, and the ids of commands in its footer, most important first
   body()           yields its panels (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
   show()           gives them what they show; called whenever the store, its size or its state may have changed
-  do_ID()          one method per command of keymap.py that acts here; why_not_ID() a reason why it cannot now
+  do_ID()          a method per command of keymap.py that acts here (or the one named there); why_not_ID() a reason why
+                   it cannot now
   self.app.store   all runs, curves and hardware; `self.app.subscribe(...)` asks for the metrics it wants to see
   self.say/ask/prompt   a sentence, a question, a line of text on the last line
 Reading and writing files that may be slow belongs in a worker thread that posts back, never in `show`.
@@ -26,7 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.style import Style
 from textual import events
@@ -39,14 +40,11 @@ from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
 from lsc_tui.data.ui_state import UiState, config_folder
 from lsc_tui.keymap import Keymap
-from lsc_tui.modals.overlay import Overlay
+from lsc_tui.modals import Overlay
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.services.verdicts import VerdictService
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import Panel, style_table
-
-if TYPE_CHECKING:
-    from lsc_tui.data.run_view import RunView
 
 # Tab command id -> module and class, loaded when it is first shown.
 SCREENS = {
@@ -102,7 +100,9 @@ class LscApp(App[None], inherit_bindings=False):
         self.keymap, self._keymap_fault = Keymap.load(self.config / "keys.toml")
         self.ui = UiState(self.folders, self.config)
         self.store = Store(host or socket.gethostname().split(".")[0])
-        self.poller = Poller(self.folders, self._post_update, hardware=hardware, made_later=made_later)
+        self.poller = Poller(
+            self.folders, lambda: self.post_message(self.MetricsUpdated()), hardware=hardware, made_later=made_later
+        )
         self.subscribe = self.poller.subscribe
         self.verdicts = VerdictService()
         self._started: set[str] = set()
@@ -135,8 +135,6 @@ class LscApp(App[None], inherit_bindings=False):
             self._styles_theme, self._styles = self.theme, style_table(self.theme_variables)
         return self._styles
 
-    # --- keys ---------------------------------------------------------------------------------------------------
-
     async def on_event(self, event: events.Event) -> None:
         """Keys and pasted text are handled here, one after the other, by the screen on top at that moment: what a key
         opens gets the next one, however fast they come."""
@@ -163,13 +161,11 @@ class LscApp(App[None], inherit_bindings=False):
         frame = sys._current_frames().get(reader)
         return frame is not None and frame.f_code.co_filename != selectors.__file__
 
-    # --- life ---------------------------------------------------------------------------------------------------
-
     def on_mount(self) -> None:
         self.go("runs")
         self.call_after_refresh(self._begin)
         if not self.is_headless:
-            threading.Thread(target=self._watch_terminal, name="terminal-watch", daemon=True).start()
+            threading.Thread(target=_watch_terminal, name="terminal-watch", daemon=True).start()
         if words := self._keymap_fault or self.ui.key_changes():
             self.call_after_refresh(self.lsc_screen.say, words, "warn" if self._keymap_fault else "")
 
@@ -179,26 +175,6 @@ class LscApp(App[None], inherit_bindings=False):
         if not self.is_headless:
             gc.freeze()
             gc.enable()
-
-    def _watch_terminal(self) -> None:
-        """End at once when the terminal is gone: with SIGHUP ignored, reading from it would spin forever."""
-        while True:
-            time.sleep(1.0)
-            stream = sys.__stdin__
-            try:
-                # A hung-up terminal keeps its descriptor but has no foreground process group any more.
-                os.tcgetpgrp(stream.fileno())  # type: ignore[union-attr]
-                lost = os.getppid() == 1 and not os.isatty(stream.fileno())  # type: ignore[union-attr]
-            except (OSError, ValueError, AttributeError):
-                lost = True
-            if lost:
-                os._exit(129)
-
-    def _warm_up(self) -> None:
-        """Load what the other screens are made of while nobody waits for it."""
-        time.sleep(0.5)
-        for module, _ in SCREENS.values():
-            importlib.import_module(module)
 
     def on_unmount(self) -> None:
         self.poller.stop()
@@ -239,20 +215,6 @@ class LscApp(App[None], inherit_bindings=False):
         self.store.watched = key
         self.go("monitor")
 
-    def compare_runs(self, keys: list[str]) -> None:
-        self.store.compared = keys
-        self.go("compare_tab")
-
-    def copy_run(self, view: RunView) -> None:
-        """Open New run with the settings of a run."""
-        self.store.form = ("copy", view.key)
-        self.go("new")
-
-    def fork_run(self, view: RunView) -> None:
-        """Open New run to go on from a checkpoint of a run with changed settings."""
-        self.store.form = ("fork", view.key)
-        self.go("new")
-
     def go_back(self) -> None:
         """To the tab looked at before, at last to Runs."""
         tab = self._before.pop() if self._before else "runs"
@@ -290,8 +252,6 @@ class LscApp(App[None], inherit_bindings=False):
             panel.refresh()
         self.lsc_screen.say(f"theme {self.theme}")
 
-    # --- data ---------------------------------------------------------------------------------------------------
-
     def call_soon(self, work: Callable[..., object], *args: object) -> None:
         """Call this in the UI thread, without waiting for it; nothing once the viewer is being closed. For threads:
         Textual's call_from_thread leaves a coroutine that nobody awaits where the loop has ended."""
@@ -302,13 +262,6 @@ class LscApp(App[None], inherit_bindings=False):
         if self._shows_something:
             message.work()
 
-    def request_verdicts(self, studies: Sequence[Sequence[RunView]], told: Callable[[], None]) -> None:
-        """Have a thread say how these studies stand, where that is not known; `told` is called as the words come."""
-        self.verdicts.request(studies, self.call_soon, told)
-
-    def _post_update(self) -> None:
-        self.post_message(self.MetricsUpdated())
-
     def on_lsc_app_metrics_updated(self, message: MetricsUpdated) -> None:
         """Put what the poller found into the store and let the screen redraw it; a bell where a run has ended."""
         before = {view.key for view in self.store.runs.values() if view.status.active and view.state != "stalled"}
@@ -317,7 +270,7 @@ class LscApp(App[None], inherit_bindings=False):
         if not self.demo and any(k in self.store.runs and self.store.runs[k].state in over for k in before):
             self.bell()
         if first and not self.is_headless:
-            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+            threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
         if self._shows_something:
             self.lsc_screen.redraw_all()
 
@@ -326,3 +279,25 @@ class LscApp(App[None], inherit_bindings=False):
 
     def on_app_focus(self, event: events.AppFocus) -> None:
         self.poller.focused = True
+
+
+def _watch_terminal() -> None:
+    """End at once when the terminal is gone: with SIGHUP ignored, reading from it would spin forever."""
+    while True:
+        time.sleep(1.0)
+        stream = sys.__stdin__
+        try:
+            # A hung-up terminal keeps its descriptor but has no foreground process group any more.
+            os.tcgetpgrp(stream.fileno())  # type: ignore[union-attr]
+            lost = os.getppid() == 1 and not os.isatty(stream.fileno())  # type: ignore[union-attr]
+        except (OSError, ValueError, AttributeError):
+            lost = True
+        if lost:
+            os._exit(129)
+
+
+def _warm_up() -> None:
+    """Load the modules of the other screens in the background."""
+    time.sleep(0.5)
+    for module, _ in SCREENS.values():
+        importlib.import_module(module)

@@ -42,7 +42,7 @@ STEP_SECONDS = 0.7
 class Poller(threading.Thread):
     """The reading thread: `subscribe` names the runs whose curves and log are shown; `take` hands the changes over."""
 
-    def __init__(self, folders: Sequence[Path], notify: Callable[[], None], *, hardware: bool = True,
+    def __init__(self, folders: Sequence[Path], notify: Callable[[], object], *, hardware: bool = True,
                  made_later: bool = False) -> None:  # fmt: skip
         super().__init__(name="collector", daemon=True)
         self._folders = list(folders)

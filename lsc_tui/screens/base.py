@@ -1,7 +1,7 @@
 """What every screen has in common: the line of tabs, the footer, messages, questions, prompts, and the way of a key.
 
-A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has one method `do_<id>` for
-every command of keymap.py that acts on it; `why_not_<id>` returns a reason why the command cannot act now.
+A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has a method `do_<id>` (or
+the one that keymap.py names) for every command that acts on it; `why_not_<id>` returns why the command cannot act now.
 
 The application handles keys one after the other and hands each to the screen on top (`take_key`). There an open
 question gets it, else the open field, else it is a command. What has the focus plays no part: Textual moves it later,
@@ -23,8 +23,9 @@ from textual.timer import Timer
 from textual.widgets.input import Selection
 
 from lsc_engine.common.errors import LscError
-from lsc_tui.keymap import Command, shown
+from lsc_tui.keymap import COMMANDS, Command, is_function_key, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
+from lsc_tui.modals import HelpScreen, PaletteScreen
 from lsc_tui.widgets.field import Field, key_name
 from lsc_tui.widgets.panel import Panel
 
@@ -36,8 +37,7 @@ SMALLEST = (40, 12)
 WIDE = (120, 36)
 MESSAGE_SECONDS = 6.0
 MESSAGE_LINES = 3
-END = 1_000_000  # rows: as far as a list goes
-TABS = {"runs": "Runs", "monitor": "Monitor", "compare_tab": "Compare", "new": "New run", "vectors": "Vectors"}
+TABS = {command.id: command.word for command in COMMANDS.values() if command.group == "screens"}
 # Commands that leave an open field as it is; every other one closes it first.
 _KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane", "back")
 
@@ -67,8 +67,6 @@ class LscScreen(Screen[None]):
         self._prompt_done: Callable[[str], None] | None = None
         self._prompt_changed: Callable[[str], None] | None = None
 
-    # --- to be filled by a screen -------------------------------------------------------------------------------
-
     def body(self) -> ComposeResult:
         """The widgets between the two lines."""
         yield from ()
@@ -84,7 +82,8 @@ class LscScreen(Screen[None]):
         """Rows that PgUp and PgDn move by."""
         return 10
 
-    # --- frame --------------------------------------------------------------------------------------------------
+    def clicked(self, panel: Panel, x: int, y: int) -> None:
+        """A click in a panel of the body, in cells from its corner."""
 
     def compose(self) -> ComposeResult:
         yield Panel(self._draw_tabs, id="tabs")
@@ -92,7 +91,8 @@ class LscScreen(Screen[None]):
         yield Panel(self._draw_message, id="message")
         yield Panel(self._draw_foot, id="foot")
         yield Field(id="prompt", compact=True, select_on_focus=False)
-        yield Panel(self._draw_too_small, id="too-small")
+        needs = f"lsc needs {SMALLEST[0]}×{SMALLEST[1]}, this is "
+        yield Panel(lambda w, _: [[(fit(f"{needs}{self.size.width}×{self.size.height}", w), "")]], id="too-small")
 
     @property
     def wide(self) -> bool:
@@ -137,63 +137,61 @@ class LscScreen(Screen[None]):
         elif styles.height is None or styles.height.value != height:
             styles.height = height
 
-    def _draw_too_small(self, width: int, height: int) -> list[Line]:
-        size = self.size
-        return [[(fit(f"lsc needs {SMALLEST[0]}×{SMALLEST[1]}, this is {size.width}×{size.height}", width), "")]]
-
     def _draw_tabs(self, width: int, height: int) -> list[Line]:
+        """The tabs; at the right the host, GPUs in use, runs by state."""
+        store, wide = self.app.store, self.wide
         left: Line = []
         for number, (tab, word) in enumerate(TABS.items(), 1):
             left.append((f" {number} {word} ", "tab-on" if tab == self.TAB else "tab"))
-            if self.wide:
-                left.append((" ", ""))
-        return [pad(ends(left, self._summary(), width), width)]
-
-    def _summary(self) -> Line:
-        """Host, GPUs in use, runs by state."""
-        store, wide = self.app.store, self.wide
+            left += [(" ", "")] if wide else []
         machine, counts = store.hardware, store.counts()
-        out: Line = [(store.host, "")]
+        right: Line = [(store.host, "")]
         if machine.gpus:
-            busy = sum(1 for gpu in machine.gpus if gpu.busy)
-            out.append(
+            busy = sum(gpu.busy for gpu in machine.gpus)
+            right.append(
                 (f"  GPU {busy} of {len(machine.gpus)} busy" if wide else f"  GPU {busy}/{len(machine.gpus)}", "")
             )
         if wide and machine.cpu is not None:
-            out.append((f"  cpu {machine.cpu:.0f}%", "dim"))
+            right.append((f"  cpu {machine.cpu:.0f}%", "dim"))
         if wide and machine.disk_free is not None:
-            out.append((f"  disk {machine.disk_free / 1e9:.0f}G free", "dim"))
-        out.append(("  " if wide else " ", ""))
-        states = ("running", "queued", "stalled", "diverged", "failed", "lost")
-        for state in states if wide else ("running", "stalled", "diverged", "failed"):
-            if counts.get(state):
-                out.append((f" {STATES[state][0]}{counts[state]}{f' {state}' if wide else ''}", f"state-{state}"))
-        return out
+            right.append((f"  disk {machine.disk_free / 1e9:.0f}G free", "dim"))
+        right.append(("  " if wide else " ", ""))
+        for state in ("running", "queued", "stalled", "diverged", "failed", "lost"):
+            if counts.get(state) and (wide or state not in ("queued", "lost")):
+                words = f" {STATES[state][0]}{counts[state]}{f' {state}' if wide else ''}"
+                right.append((words, f"state-{state}"))
+        return [pad(ends(left, right, width), width)]
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
         text, style = self.message
         return [[(" ", ""), (fit(text, width - 1), style)]]
 
     def _draw_foot(self, width: int, height: int) -> list[Line]:
+        """The question with its answers, else (narrow) the message, else the keys that act now."""
         if self._question is not None:
-            return [self._question_line(*self._question, width)]
+            text, answers = self._question
+            keys: Line = []
+            for short in (False, True):
+                keys = []
+                for key, (word, _) in answers.items():
+                    keys += [(f"  {shown(key)}", "key"), (f" {word.partition(' ')[0] if short else word}", "")]
+                keys += [("  Esc", "key"), (" no", "")]
+                if width_of(keys) + len(text) < width:
+                    break
+            room = max(8, width - width_of(keys))
+            return [pad([(fit(text, min(room, len(text) + 1)), "accent"), *keys], width)]
         if self.message[0] and not self.wide:
             return [[(fit(line, width), self.message[1])] for line in wrap(self.message[0], width)[:MESSAGE_LINES]]
         left: Line = []
-        room = width - 8
         names, words = self.footer()
-        for name in names:
-            command = self.app.keymap.commands[name]
-            if not command.keys or not self.can_do(command):
+        for command in (self.app.keymap.commands[name] for name in names):
+            if not command.keys or not self.can_do(command) or (command.id != "launch" and self.why_not(command)):
                 continue
-            if name != "launch" and self.why_not(command):
-                continue
-            key, word = shown(command.keys[0]), words.get(name, command.word)
-            needed = len(key) + len(word) + (3 if left else 1)
-            if needed > room:
+            entry: Line = [("  " if left else "", ""), (shown(command.keys[0]), "key")]
+            entry.append((f" {words.get(command.id, command.word)}", ""))
+            if width_of(left) + width_of(entry) > width - 8:
                 break
-            room -= needed
-            left += [("  " if left else "", ""), (key, "key"), (f" {word}", "")]
+            left += entry
         help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
         return [pad(ends(left, help_word, width), width)]
 
@@ -201,33 +199,17 @@ class LscScreen(Screen[None]):
         """Command ids in the line of keys, most important first, and what some of them are called here."""
         return self.FOOTER_WIDE if self.wide and self.FOOTER_WIDE else self.FOOTER, self.WORDS
 
-    @staticmethod
-    def _question_line(text: str, answers: Answers, width: int) -> Line:
-        keys: Line = []
-        for short in (False, True):
-            keys = []
-            for key, (word, _) in answers.items():
-                keys += [(f"  {shown(key)}", "key"), (f" {word.partition(' ')[0] if short else word}", "")]
-            keys += [("  Esc", "key"), (" no", "")]
-            if width_of(keys) + len(text) < width:
-                break
-        room = max(8, width - width_of(keys))
-        return pad([(fit(text, min(room, len(text) + 1)), "accent"), *keys], width)
-
-    # --- messages and questions ---------------------------------------------------------------------------------
-
     def say(self, text: str, style: str = "") -> None:
         """A sentence on the message line; at 80 columns in place of the keys, for 6 s or until a key."""
         self.message = (clean(text), style)
         if self._message_timer is not None:
             self._message_timer.stop()
-        # What goes on stays told until its end is.
-        ends = bool(text) and not text.endswith("…")
-        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._message_over) if ends else None
+        # "…" announces work that is still going on: it stays until its end is reported.
+        passing = bool(text) and not text.endswith("…")
+        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._message_over) if passing else None
         self._redraw_lines()
 
     def _message_over(self) -> None:
-        self._message_timer = None
         if not self.wide:
             self.message = ("", "")
         self._redraw_lines()
@@ -235,7 +217,6 @@ class LscScreen(Screen[None]):
     def _redraw_lines(self) -> None:
         if self.is_mounted:
             text = self.message[0] if self._question is None and not self.wide else ""
-            # A sentence that names what would help is shown whole.
             self.set_height("#foot", max(1, min(MESSAGE_LINES, len(wrap(text, max(20, self.size.width))))))
             self.redraw("#message", "#foot")
 
@@ -259,18 +240,18 @@ class LscScreen(Screen[None]):
     def ask(self, question: str, answers: Answers) -> None:
         """One question on the last line: any key that is no answer means no. Keys that were typed before the question
         stood there are no answer to it."""
-        self._question, self._question_seen = (clean(question), answers), math.inf
-        self._redraw_lines()
-        self.query_one("#foot").call_after_refresh(self._question_drawn, self._question)
+        asked = self._question = (clean(question), answers)
+        self._question_seen = math.inf
 
-    def _question_drawn(self, question: tuple[str, Answers]) -> None:
-        """The question has been drawn; keys that the terminal holds back still belong to the time before."""
-        if self._question is not question:
-            return
-        if self.app.keys_waiting():
-            self.set_timer(0.01, lambda: self._question_drawn(question))
-        else:
-            self._question_seen = time.monotonic()
+        def drawn() -> None:
+            # Keys that the terminal holds back still belong to the time before.
+            if self._question is asked and self.app.keys_waiting():
+                self.set_timer(0.01, drawn)
+            elif self._question is asked:
+                self._question_seen = time.monotonic()
+
+        self._redraw_lines()
+        self.query_one("#foot").call_after_refresh(drawn)
 
     def prompt(
         self,
@@ -321,14 +302,17 @@ class LscScreen(Screen[None]):
         if self._prompt_changed is not None:
             self._prompt_changed(field.value)
 
-    # --- keys ---------------------------------------------------------------------------------------------------
-
     async def take_key(self, event: events.Key) -> None:
         """A key for this screen: for its question, its open field, or a command."""
         key = key_name(event)
         command = self.app.keymap.find(key)
         if self._question is not None:
-            self._answer(key, event.time)
+            answers = self._question[1]
+            if key == "escape" or (event.time >= self._question_seen and not self.has_class("-tiny")):
+                self._question = None
+                self._redraw_lines()
+                if key in answers:
+                    answers[key][1]()
         elif self.field is not None:
             await self.key_in_field(self.field, key, event)
         elif command is not None and self.can_do(command) and (command.id == "quit" or not self.has_class("-tiny")):
@@ -342,7 +326,7 @@ class LscScreen(Screen[None]):
 
     async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         """A key for the open field: only Enter, Esc and F keys do something beside it."""
-        command = self.app.keymap.find(key) if key[:1] == "f" and key[1:].isdigit() else None
+        command = self.app.keymap.find(key) if is_function_key(key) else None
         if key == "escape":
             self.do_back()
         elif key == "enter":
@@ -355,18 +339,9 @@ class LscScreen(Screen[None]):
             if field.value != before:
                 self.field_changed(field)
 
-    def _answer(self, key: str, typed: float) -> None:
-        _, answers = self._question or ("", {})
-        if key != "escape" and (typed < self._question_seen or self.has_class("-tiny")):
-            return
-        self._question = None
-        self._redraw_lines()
-        if key in answers:
-            answers[key][1]()
-
     def can_do(self, command: Command) -> bool:
         """Whether this screen has the command at all."""
-        return hasattr(self, f"do_{command.id}")
+        return hasattr(self, f"do_{command.id}") or (command.call is not None and hasattr(self, command.call[0]))
 
     def help_of(self, command: Command) -> str:
         """What a command does here, for the help page."""
@@ -389,15 +364,14 @@ class LscScreen(Screen[None]):
             self.close_field()
         if self.message[0] and not self.wide and command.id != "back":
             self.say("")
-        reason = self.why_not(command)
-        if reason:
-            key = shown(command.keys[0]) if command.keys else command.word
-            self.say(f"{key}: {reason}", "warn")
+        if reason := self.why_not(command):
+            self.say(f"{shown(command.keys[0]) if command.keys else command.word}: {reason}", "warn")
             return
-        getattr(self, f"do_{command.id}")()
+        if (method := getattr(self, f"do_{command.id}", None)) is not None:
+            method()
+        elif command.call is not None:
+            getattr(self, command.call[0])(command.call[1])
         self._redraw_lines()
-
-    # --- mouse (only with --mouse) --------------------------------------------------------------------------------
 
     def on_click(self, event: events.Click) -> None:
         """A tab, a row, a place in a chart, a field: only while no question and no field is open."""
@@ -416,9 +390,6 @@ class LscScreen(Screen[None]):
         elif isinstance(widget, Panel):
             self.clicked(widget, event.x, event.y)
 
-    def clicked(self, panel: Panel, x: int, y: int) -> None:
-        """A click in a panel of the body, in cells from its corner."""
-
     def on_mouse_scroll_down(self) -> None:
         if self.idle:
             self.move(3)
@@ -427,22 +398,11 @@ class LscScreen(Screen[None]):
         if self.idle:
             self.move(-3)
 
-    # --- commands of every screen -------------------------------------------------------------------------------
+    def go(self, tab: str) -> None:
+        self.app.go(tab)
 
-    def do_runs(self) -> None:
-        self.app.go("runs")
-
-    def do_monitor(self) -> None:
-        self.app.go("monitor")
-
-    def do_compare_tab(self) -> None:
-        self.app.go("compare_tab")
-
-    def do_new(self) -> None:
-        self.app.go("new")
-
-    def do_vectors(self) -> None:
-        self.app.go("vectors")
+    def move_pages(self, pages: int) -> None:
+        self.move(pages * self.page)
 
     def do_quit(self) -> None:
         self.app.leave()
@@ -451,32 +411,10 @@ class LscScreen(Screen[None]):
         self.app.next_theme()
 
     def do_help(self) -> None:
-        from lsc_tui.modals.help import HelpScreen
-
         self.app.push_screen(HelpScreen(self))
 
     def do_palette(self) -> None:
-        from lsc_tui.modals.palette import PaletteScreen
-
         self.app.push_screen(PaletteScreen(self))
-
-    def do_up(self) -> None:
-        self.move(-1)
-
-    def do_down(self) -> None:
-        self.move(1)
-
-    def do_page_up(self) -> None:
-        self.move(-self.page)
-
-    def do_page_down(self) -> None:
-        self.move(self.page)
-
-    def do_first(self) -> None:
-        self.move(-END)
-
-    def do_last(self) -> None:
-        self.move(END)
 
     def do_back(self) -> None:
         """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""

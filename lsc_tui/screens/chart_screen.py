@@ -65,27 +65,9 @@ class ChartScreen(LscScreen):
             self.look.pan(picture, share)
             self.show()
 
-    def do_cursor_left(self) -> None:
-        self.move_cursor(-1)
-
-    def do_cursor_right(self) -> None:
-        self.move_cursor(1)
-
-    def do_zoom_in(self) -> None:
-        self.zoom(0.5)
-
-    def do_zoom_out(self) -> None:
-        self.zoom(2.0)
-
     def do_zoom_whole(self) -> None:
         self.look.whole()
         self.show()
-
-    def do_pan_left(self) -> None:
-        self.pan(-0.25)
-
-    def do_pan_right(self) -> None:
-        self.pan(0.25)
 
     def why_not_pan_left(self) -> str:
         return "" if self.look.x0 is not None else "the whole curve is shown, + zooms in"

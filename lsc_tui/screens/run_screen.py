@@ -14,7 +14,7 @@ from lsc_engine.runs.read import notes
 from lsc_engine.studies import control
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import clean, size_text
-from lsc_tui.modals.text import TextScreen
+from lsc_tui.modals import TextScreen
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
 from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, named, resume
@@ -58,8 +58,6 @@ class RunScreen(ChartScreen):
 
         self.in_thread(work, done)
 
-    # --- stop, checkpoint, resume -------------------------------------------------------------------------------
-
     def why_not_stop(self) -> str:
         return self._reason((*MOVING, "queued"), "already")
 
@@ -67,12 +65,10 @@ class RunScreen(ChartScreen):
         views = self._in_state(*MOVING, "queued")
         where = f" on {views[0].status.host}" if views[0].status.host else ""
 
-        def stop() -> None:
-            self._act(views, lambda view: requests.request(view.run.path, "stop"), "stop asked of")
-
+        stop = partial(self._act, views, lambda view: requests.request(view.run.path, "stop"), "stop asked of")
         answers: Answers = {"y": ("stop with checkpoint", stop)}
         if not self.app.demo:
-            answers["k"] = ("kill now", lambda: self._act(views, lambda view: control.kill(view.run.path), "killed"))
+            answers["k"] = ("kill now", partial(self._act, views, lambda view: control.kill(view.run.path), "killed"))
         self.ask(f"stop {named(views)}{where}?", answers)
 
     def why_not_checkpoint(self) -> str:
@@ -93,21 +89,20 @@ class RunScreen(ChartScreen):
             views, question = self._in_state("queued")[:1], "start {} now, out of its turn?"
             word, past = "start", "started"
 
-        def start() -> None:
-            self._act(views, lambda view: resume(view, self.app.plugin_words), past)
-
+        start = partial(self._act, views, lambda view: resume(view, self.app.plugin_words), past)
         self.ask(question.format(named(views)), {"y": (word, start)})
 
-    # --- other screens ------------------------------------------------------------------------------------------
-
     def do_compare(self) -> None:
-        self.app.compare_runs(list(self.app.store.marked) or [view.key for view in self.targets()])
+        self.app.store.compared = list(self.app.store.marked) or [view.key for view in self.targets()]
+        self.app.go("compare_tab")
 
     def do_copy(self) -> None:
-        self.app.copy_run(self.targets()[0])
+        self.app.store.form = ("copy", self.targets()[0].key)
+        self.app.go("new")
 
     def do_fork(self) -> None:
-        self.app.fork_run(self.targets()[0])
+        self.app.store.form = ("fork", self.targets()[0].key)
+        self.app.go("new")
 
     def why_not_copy(self) -> str:
         return "highlight one run" if len(self.targets()) > 1 else "" if self.targets() else self.no_run()
@@ -119,8 +114,6 @@ class RunScreen(ChartScreen):
             return "highlight one run"
         reason = self._reason()
         return f"{reason}; N makes a new run with its settings" if reason and views and views[0].read_only else reason
-
-    # --- files --------------------------------------------------------------------------------------------------
 
     def why_not_toml(self) -> str:
         return "" if self.targets() else self.no_run()
@@ -134,12 +127,12 @@ class RunScreen(ChartScreen):
         texts = {"p": ("path", str(view.run.path.absolute())), "i": ("id", view.id), "c": ("command", log)}
         if view.status.message:
             texts["e"] = ("error" if view.state == "failed" else "message", view.status.message)
-        answers: Answers = {key: (word, partial(self._copy, word, text)) for key, (word, text) in texts.items()}
-        self.ask(f"copy of {named([view])}:", answers)
 
-    def _copy(self, word: str, text: str) -> None:
-        self.app.copy_to_clipboard(clean(text))
-        self.say(f"{word} copied: {text}")
+        def copy(word: str, text: str) -> None:
+            self.app.copy_to_clipboard(clean(text))
+            self.say(f"{word} copied: {text}")
+
+        self.ask(f"copy of {named([view])}:", {key: (text[0], partial(copy, *text)) for key, text in texts.items()})
 
     def do_toml(self) -> None:
         view = self.targets()[0]
@@ -157,27 +150,25 @@ class RunScreen(ChartScreen):
         views = self.targets()
         parts = views[0].id.split("/")
         stem = "-".join(parts[-3:] if len(views) == 1 else parts[-2:-1])
-        answers: Answers = {
-            key: (word, partial(self._export, views, Path.cwd() / f"{stem}.{ending}"))
-            for key, (ending, word) in EXPORTS.items()
-        }
-        answers["i"] = ("screen", partial(self._write_screen, Path.cwd() / f"{stem}-screen.svg"))
-        self.ask(f"write {named(views)} here as", answers)
 
-    def _export(self, views: Sequence[RunView], path: Path) -> None:
-        def done(files: list[Path]) -> None:
+        def export(ending: str) -> None:
+            path = Path.cwd() / f"{stem}.{ending}"
+            self.say(f"writing {path.name} …")
+            self.in_thread(lambda: export_runs([view.run for view in views], ending, path), written)
+
+        def written(files: list[Path]) -> None:
             more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
             self.say(f"wrote {home_path(files[0])}{more}")
 
-        self.say(f"writing {path.name} …")
-        self.in_thread(lambda: export_runs([view.run for view in views], path.suffix[1:], path), done)
+        def write_screen() -> None:
+            # The picture is drawn here and now; only the writing may take its time.
+            path = Path.cwd() / f"{stem}-screen.svg"
+            drawn = self.app.export_screenshot(title=path.stem)
+            self.in_thread(lambda: path.write_text(drawn, encoding="utf-8"), f"wrote {home_path(path)}")
 
-    def _write_screen(self, path: Path) -> None:
-        # The picture is made here and now; only the writing may take its time.
-        drawn = self.app.export_screenshot(title=path.stem)
-        self.in_thread(lambda: path.write_text(drawn, encoding="utf-8"), f"wrote {home_path(path)}")
-
-    # --- notes, tags, trash -------------------------------------------------------------------------------------
+        answers: Answers = {key: (word, partial(export, ending)) for key, (ending, word) in EXPORTS.items()}
+        answers["i"] = ("screen", write_screen)
+        self.ask(f"write {named(views)} here as", answers)
 
     def why_not_note(self) -> str:
         return self._reason()
@@ -185,26 +176,23 @@ class RunScreen(ChartScreen):
     why_not_tag = why_not_note
 
     def do_note(self) -> None:
-        views = self.targets()
-
-        def done(text: str) -> None:
-            if text.strip():
-                self._act(views, lambda view: notes.add_note(view.run.path, text), "noted on")
-
-        self.prompt(f"note on {named(views)}", done)
+        self._prompt_for("note on", lambda view, text: notes.add_note(view.run.path, text), "noted on")
 
     def do_tag(self) -> None:
-        views = self.targets()
-
         def add(view: RunView, text: str) -> None:
             for tag in text.split():
                 notes.add_tag(view.run.path, tag)
 
+        self._prompt_for("tag for", add, "tagged")
+
+    def _prompt_for(self, label: str, act: Callable[[RunView, str], object], past: str) -> None:
+        views = self.targets()
+
         def done(text: str) -> None:
             if text.strip():
-                self._act(views, lambda view: add(view, text), "tagged")
+                self._act(views, lambda view: act(view, text), past)
 
-        self.prompt(f"tag for {named(views)}", done)
+        self.prompt(f"{label} {named(views)}", done)
 
     def why_not_delete(self) -> str:
         if reason := self._reason():
@@ -221,7 +209,5 @@ class RunScreen(ChartScreen):
                 notes.move_to_trash(view.run.root, view.id, view.run.path)
                 self.app.store.deleted.add(view.key)
 
-        def delete() -> None:
-            self._act(views, trash, "moved to .trash:")
-
-        self.ask(f"delete {named(views)}, {size_text(size)}?", {"y": ("move to .trash", delete)})
+        answers: Answers = {"y": ("move to .trash", partial(self._act, views, trash, "moved to .trash:"))}
+        self.ask(f"delete {named(views)}, {size_text(size)}?", answers)

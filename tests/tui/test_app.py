@@ -97,7 +97,8 @@ def test_every_command_is_done_by_some_screen_and_every_method_is_a_command() ->
     methods = set(dir(LscScreen))
     for module, name in SCREENS.values():
         methods |= set(dir(getattr(importlib.import_module(module), name)))
-    assert {command for command in COMMANDS if f"do_{command}" not in methods} == set()
+    acting = {name for name, command in COMMANDS.items() if command.call and command.call[0] in methods}
+    assert {command for command in COMMANDS if f"do_{command}" not in methods} - acting == set()
     for method in methods:
         if method.startswith(("do_", "why_not_")):
             assert method.removeprefix("do_").removeprefix("why_not_") in COMMANDS, method

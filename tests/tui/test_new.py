@@ -371,7 +371,8 @@ async def test_a_system_chosen_on_vectors_comes_into_the_form(place: Path) -> No
 async def test_copy_and_fork_of_a_run(place: Path) -> None:
     async with new_run(place) as (app, pilot, screen):
         view = next(v for v in app.store.runs.values() if v.id == "lsc-2025/fig9/V21-384/seed-0")
-        app.copy_run(view)
+        app.store.form = ("copy", view.key)
+        app.go("new")
         screen._take_form()
         await ready(app, pilot)
         assert screen.form is not None
@@ -379,7 +380,8 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         assert screen.outcome.faults == []
         assert screen.form.study == "fig9-2"
         assert screen.outcome.runs == ("fig9-2/V21-384/seed-0",)
-        app.fork_run(view)
+        app.store.form = ("fork", view.key)
+        app.go("new")
         screen._take_form()
         await ready(app, pilot)
         assert screen.form.source == "fork"

@@ -184,7 +184,7 @@ class CompareScreen(ChartScreen):
     def show(self) -> None:
         self._read()
         if self.found is not None and len(self.chosen.studies) == 1 and self.one_study:
-            self.app.request_verdicts([self.views()], self.show)
+            self.app.verdicts.request([self.views()], self.app.call_soon, self.show)
         self.set_class(self.found is None, "-nothing")
         if self.found is not None:
             self._set_heights(self.found)

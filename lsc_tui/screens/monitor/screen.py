@@ -122,8 +122,6 @@ class MonitorScreen(RunScreen):
     def log_pane(self) -> LogPane:
         return self.query_one("#log", LogPane)
 
-    # --- what is shown ------------------------------------------------------------------------------------------
-
     def show(self) -> None:
         view, log = self.watched, self.log_pane
         if view is None and self._shown_key and self._shown_key not in self.app.store.deleted:
@@ -198,8 +196,6 @@ class MonitorScreen(RunScreen):
             return [[(texts[0] if texts else "", "")]]
         right = texts[1].partition("  ")[2].strip().replace("val none: labels unique", "val none")
         return [[(fit(texts[0], max(width // 2, width - len(right) - 3)), ""), (f" ┃ {right}", "")]]
-
-    # --- charts -------------------------------------------------------------------------------------------------
 
     def _curves(self, view: RunView) -> Curves | None:
         return self.app.store.curves.get(view.key)
@@ -302,8 +298,6 @@ class MonitorScreen(RunScreen):
             return f"val {_at(series, cursor)}"
         return "val none: labels unique" if lookup(view.config, "data.labels") == "unique" else ""
 
-    # --- embeddings ---------------------------------------------------------------------------------------------
-
     @property
     def history(self) -> EmbeddingHistory | None:
         """The snapshots of the run that is shown, None until they are read."""
@@ -345,8 +339,6 @@ class MonitorScreen(RunScreen):
             return f"the {'next' if command.id == 'note' else 'previous'} line of the log that holds the words"
         return (_EMBEDDINGS_HELP.get(command.id) if self.showing_embeddings else None) or super().help_of(command)
 
-    # --- commands of charts and embeddings ----------------------------------------------------------------------
-
     def move_cursor(self, columns: int) -> None:
         if not self.showing_embeddings:
             super().move_cursor(columns)
@@ -378,11 +370,8 @@ class MonitorScreen(RunScreen):
         self.embedding_look.turn(right, up, flat=kind_of(self.snapshot) != "sphere")
         self.show()
 
-    def do_tilt_up(self) -> None:
-        self._turn(0, 1)
-
-    def do_tilt_down(self) -> None:
-        self._turn(0, -1)
+    def tilt(self, up: int) -> None:
+        self._turn(0, up)
 
     def why_not_tilt_up(self) -> str:
         if not self.showing_embeddings:
@@ -402,8 +391,6 @@ class MonitorScreen(RunScreen):
     why_not_pan_right = why_not_zoom_out = why_not_pan_left
     why_not_cursor_right = why_not_cursor_left
     why_not_log_x = why_not_log_y = why_not_smooth = why_not_clip = why_not_axis
-
-    # --- commands of the log and the settings -------------------------------------------------------------------
 
     @property
     def page(self) -> int:
@@ -457,8 +444,6 @@ class MonitorScreen(RunScreen):
     def do_settings(self) -> None:
         self.everything = not self.everything
         self.toggle("-all-settings")
-
-    # --- commands of panes --------------------------------------------------------------------------------------
 
     def do_metric(self) -> None:
         if (view := self.watched) is not None:

@@ -518,7 +518,7 @@ class NewScreen(LscScreen):
         classes = out.variants.get(form.variant, {}).get("classes") if out is not None and form is not None else None
         if classes and self.stage == "form":
             self.app.store.form = ("classes", str(classes))
-        super().do_vectors()
+        self.app.go("vectors")
 
     def do_mark(self) -> None:
         form, row = self.form, self.panel.current

@@ -73,8 +73,6 @@ class RunsScreen(RunScreen):
         few = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
         self.set_height("#charts", None if self.has_class("-full") else few)
 
-    # --- what is shown ------------------------------------------------------------------------------------------
-
     def show(self) -> None:
         store, table, order = self.app.store, self.table, self.order
         wanted = (self.filter.text, order.sort, order.inverted, order.folded, frozenset(order.closed), order.accuracy)
@@ -85,7 +83,7 @@ class RunsScreen(RunScreen):
         table.letters, table.pinned, table.making = dict(store.marked), store.pinned, [*store.making]
         table.accuracy = order.accuracy
         if self.wide:
-            self.app.request_verdicts(self._studies_in_sight(), self.show)
+            self.app.verdicts.request(self._studies_in_sight(), self.app.call_soon, self.show)
         table.redraw()
         self.redraw("#where")
         if self.has_class("-side"):
@@ -201,8 +199,6 @@ class RunsScreen(RunScreen):
         views, kind = (row.views, row.kind) if row is not None else ((), "")
         return details(app.store, views, kind, width, height, app.clock(), app.place)
 
-    # --- charts -------------------------------------------------------------------------------------------------
-
     def _charted(self) -> list[Charted]:
         """Runs with letter and colour: the marked ones and what is highlighted, that last, so it lies on top."""
         store, row = self.app.store, self.table.current
@@ -267,8 +263,6 @@ class RunsScreen(RunScreen):
         key = tuple((view.key, id(curves.get(view.key)), letter, colour) for view, letter, colour in chosen)
         return [series for series in found if series is not None], (key, name, axis)
 
-    # --- commands -----------------------------------------------------------------------------------------------
-
     def targets(self) -> list[RunView]:
         row = self.table.current
         return list(row.views) if row is not None else []
@@ -318,7 +312,8 @@ class RunsScreen(RunScreen):
         elif row.kind == "run":
             self.app.watch_run(row.views[0].key)
         else:
-            self.app.compare_runs([view.key for view in row.views])
+            self.app.store.compared = [view.key for view in row.views]
+            self.app.go("compare_tab")
 
     def why_not_open(self) -> str:
         row = self.table.current
@@ -375,13 +370,7 @@ class RunsScreen(RunScreen):
         self.order.folded = not self.order.folded
         self._order_changed()
 
-    def do_sort_left(self) -> None:
-        self._sort(-1)
-
-    def do_sort_right(self) -> None:
-        self._sort(1)
-
-    def _sort(self, by: int) -> None:
+    def sort(self, by: int) -> None:
         self.order.sort = SORTS[(SORTS.index(self.order.sort) + by) % len(SORTS)]
         self._order_changed(f"sorted by {self.order.sort}")
 
@@ -417,8 +406,6 @@ class RunsScreen(RunScreen):
         self.order.accuracy = names[(names.index(self.order.accuracy) + 1) % len(names)]
         self.filter = Filter(self.filter.text, self.order.accuracy)
         self._order_changed(f"accuracy: {self.order.accuracy}")
-
-    # --- filter -------------------------------------------------------------------------------------------------
 
     def do_filter(self) -> None:
         words = SuggestFromList(completions(list(self.app.store.runs.values())), case_sensitive=False)

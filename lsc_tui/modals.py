@@ -1,0 +1,224 @@
+"""What lies over a screen for a moment and gets every key while it is on top: help, palette, a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.cells import cell_len
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import ModalScreen
+
+from lsc_tui.keymap import GROUPS, Command, matching, shown
+from lsc_tui.lines import Line, clean, fit, frame, over, pad, rule, wrap
+from lsc_tui.widgets.field import Field
+from lsc_tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from lsc_tui.screens.base import LscScreen
+
+_STEPS = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": 20, "pageup": -20, "home": -(10**9), "end": 10**9}
+_BESIDE = {
+    "mouse": "left to the terminal: select and copy text as anywhere",
+    "other keys": "lsc-tui --keys prints them as a file to change",
+}
+_HIDDEN = ("palette", "up", "down", "first", "last", "page_up", "page_down")
+_RULE = "│ "
+_CELL = re.compile(r"(?<!\\)\|")
+_PICTURE = re.compile(r"!\[(.*?)\]\((.*?)\)")
+
+
+class Overlay(ModalScreen[None]):
+    """Gets every key and pasted text."""
+
+    AUTO_FOCUS: ClassVar[str | None] = ""
+
+    async def take_key(self, event: events.Key) -> None:
+        """A key for this screen."""
+
+    def take_paste(self, text: str) -> None:
+        """Pasted text for this screen."""
+
+    def close_overlay(self) -> None:
+        if self.app.screen is self:
+            self.dismiss()
+
+
+class ScrolledText(Overlay):
+    """Lines in a frame; up and down scroll, any other key closes it."""
+
+    CSS: ClassVar[str] = "ScrolledText Panel { width: 100%; height: 100%; }"
+
+    def __init__(self, heading: str) -> None:
+        super().__init__()
+        self.heading = heading
+        self.top = 0
+
+    def compose(self) -> ComposeResult:
+        yield Panel(self._draw, id="text")
+
+    def lines(self, width: int) -> list[Line]:
+        """All lines for a frame of this width inside."""
+        return []
+
+    def _draw(self, width: int, height: int) -> list[Line]:
+        page, lines = max(1, height - 2), self.lines(max(20, width - 4))
+        self.top = max(0, min(self.top, len(lines) - page))
+        left = len(lines) - self.top - page
+        body: list[Line] = [[(" ", ""), *line] for line in lines[self.top : self.top + page]]
+        return frame(body, width, height, self.heading, f"↓ {left} more" if left > 0 else "Esc closes")
+
+    async def take_key(self, event: events.Key) -> None:
+        if (by := _STEPS.get(event.key)) is None:
+            self.close_overlay()
+            return
+        self.top = max(0, self.top + by)
+        self.query_one("#text", Panel).redraw()
+
+
+class HelpScreen(ScrolledText):
+    """Every key of the screen below, grouped; made from the command table."""
+
+    def __init__(self, below: LscScreen) -> None:
+        super().__init__(f"keys of {below.TAB.removesuffix('_tab')}")
+        self.below = below
+
+    def lines(self, width: int) -> list[Line]:
+        entries: list[Line] = []
+        for group in GROUPS:
+            found = [c for c in self.below.app.keymap.commands.values() if c.group == group and self.below.can_do(c)]
+            entries += [[(group, "title")]] if found else []
+            for command in found:
+                reason = self.below.why_not(command)
+                keys = fit(f"  {' '.join(map(shown, command.keys))}", 14)
+                line: Line = [(keys, "key"), (self.below.help_of(command), "dim" if reason else "")]
+                entries.append([*line, (f"  ({reason})", "dim")] if reason else line)
+        entries.append([("beside the keys", "title")])
+        entries += [[(fit(f"  {what}", 14), "dim"), (words, "dim")] for what, words in _BESIDE.items()]
+        if width < 110:
+            return [pad(entry, width) for entry in entries]
+        half = -(-len(entries) // 2)
+        right = [*entries[half:], *([[]] * (2 * half - len(entries)))]
+        return [[*pad(one, width // 2), *pad(two, width // 2)] for one, two in zip(entries[:half], right, strict=True)]
+
+
+class PaletteScreen(Overlay):
+    """Every command of the screen below by name: type, choose, Enter."""
+
+    AUTO_FOCUS = "#words"
+    CSS: ClassVar[str] = """
+    PaletteScreen { align: center top; }
+    PaletteScreen #words { dock: top; height: 1; width: 100%; border: none; padding: 0; background: $panel; }
+    PaletteScreen Panel { width: 100%; height: 100%; }
+    """
+
+    def __init__(self, below: LscScreen) -> None:
+        super().__init__()
+        self.below = below
+        self.cursor = 0
+
+    def compose(self) -> ComposeResult:
+        yield Field(placeholder="command", id="words", compact=True)
+        yield Panel(self._draw, id="found")
+
+    def found(self) -> list[Command]:
+        """The commands that match what is typed."""
+        every = [c for c in self.below.app.keymap.commands.values() if c.id not in _HIDDEN and self.below.can_do(c)]
+        return matching(every, self.query_one("#words", Field).value)
+
+    def _draw(self, width: int, height: int) -> list[Line]:
+        found = self.found()
+        self.cursor = max(0, min(self.cursor, len(found) - 1))
+        lines: list[Line] = [rule(width, f"{len(found)} commands", "Enter does it  Esc closes")]
+        top = max(0, self.cursor - height + 3)
+        for i, command in enumerate(found[top : top + height - 1], top):
+            reason = self.below.why_not(command)
+            key = fit(shown(command.keys[0]) if command.keys else "", 6)
+            text = fit(f"{command.help}{f' ({reason})' if reason else ''}", max(0, width - 19))
+            line: Line = [("▌ " if i == self.cursor else "  ", "accent"), (key, "key")]
+            line += [(fit(command.word, 11), ""), (text, "dim")]
+            lines.append(over(line, "cursor") if i == self.cursor else line)
+        return lines
+
+    async def take_key(self, event: events.Key) -> None:
+        field, found = self.query_one("#words", Field), self.found()
+        by = {"down": 1, "up": -1, "pagedown": 10, "pageup": -10}.get(event.key, 0)
+        if event.key in ("escape", "enter"):
+            self.close_overlay()
+            if found and event.key == "enter":
+                self.below.perform(found[min(self.cursor, len(found) - 1)])
+            return
+        before = field.value
+        if not by:
+            await field.take(event)
+        self._typed(before, by)
+
+    def take_paste(self, text: str) -> None:
+        field = self.query_one("#words", Field)
+        before = field.value
+        field.paste(text)
+        self._typed(before)
+
+    def _typed(self, before: str, by: int = 0) -> None:
+        """Draw what is found now: from its top where other words stand there."""
+        same = self.query_one("#words", Field).value == before
+        self.cursor = max(0, min(self.cursor + by, len(self.found()) - 1)) if same else 0
+        self.query_one("#found", Panel).redraw()
+
+
+def readable(lines: Sequence[str]) -> list[str]:
+    """Markdown as it is read in a terminal: the columns of a table below each other, pictures by their file."""
+    out: list[str] = []
+    table: list[list[str]] = []
+    for line in (*lines, ""):
+        if line.startswith("|"):
+            table.append([cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip().strip("|"))])
+            continue
+        out += _columns(table) if table else []
+        table = []
+        if not line.startswith("<!--"):
+            out.append(_PICTURE.sub(r"picture \2: \1", line))
+    return out[:-1]
+
+
+def _columns(table: Sequence[Sequence[str]]) -> list[str]:
+    many = max(len(row) for row in table)
+    rows = [[*row, *[""] * (many - len(row))] for row in table]
+    ruled = len(rows) > 1 and all(set(cell) <= set("-: ") for cell in rows[1])
+    right = [ruled and cell.endswith(":") and not cell.startswith(":") for cell in rows[min(1, len(rows) - 1)]]
+    body = [rows[0], *rows[2:]] if ruled else rows
+    widths = [max(cell_len(row[i]) for row in body) for i in range(many)]
+    out = [_RULE + "  ".join(fit(row[i], widths[i], ">" if right[i] else "<") for i in range(many)) for row in body]
+    return [out[0], _RULE + "  ".join("─" * w for w in widths), *out[1:]] if ruled else out
+
+
+class TextScreen(ScrolledText):
+    """A text such as the TOML behind a run, its comments and table headers highlighted. `prose`: a report in Markdown,
+    its sentences broken into lines. ← → move over tables that are wider than the screen."""
+
+    def __init__(self, title: str, text: str, *, prose: bool = False) -> None:
+        super().__init__(title)
+        self.source = [clean(line) for line in text.splitlines()]
+        self.source = readable(self.source) if prose else self.source
+        self.prose = prose
+        self.left = 0
+        self._broken: tuple[int, list[str]] = (0, self.source)
+
+    def lines(self, width: int) -> list[Line]:
+        if self.prose and self._broken[0] != width:
+            kept = (_RULE, "```", "    ", "#")
+            parts = ([x] if x.startswith(kept) or len(x) <= width else wrap(x, width) for x in self.source)
+            self._broken = (width, [part for lines in parts for part in lines])
+        lines = self._broken[1]
+        self.left = max(0, min(self.left, max((len(line) for line in lines), default=0) - width))
+        marks = {"#": "title"} if self.prose else {"[": "title", "#": "dim"}
+        return [[(fit(line[self.left :], width), marks.get(line[:1], ""))] for line in lines]
+
+    async def take_key(self, event: events.Key) -> None:
+        if event.key not in ("left", "right", "h", "l"):
+            await super().take_key(event)
+            return
+        self.left = max(0, self.left + (8 if event.key in ("right", "l") else -8))
+        self.query_one("#text", Panel).redraw()
