@@ -1,0 +1,50 @@
+"""The recipes of CONTRIBUTING.md, run as they are printed: each is one new file that is found by itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+RECIPES = Path(__file__).parent.parent / "CONTRIBUTING.md"
+PRESET = """
+[data]
+dataset = "digits"
+[model]
+name = "mlp"
+dim = 12
+width = 0.1
+[target]
+method = "lsc"
+system = "A"
+loss = "squared-sine"
+[train]
+duration = "2 steps"
+batch_size = 32
+"""
+# A recipe's folder joins the package, as if its file lay there.
+MAIN = """
+import sys, {package}
+{package}.__path__.append({folder!r})
+from lsc_engine.cli import build_app
+build_app()(sys.argv[1:])
+"""
+
+
+def recipe(folder: str, to: Path) -> None:
+    """Write the file of the recipe for a folder of the source."""
+    found = re.search(rf"^```python file={folder}/(\S+)\n(.*?)^```", RECIPES.read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None, folder
+    (to / found[1]).write_text(found[2])
+
+
+def test_a_loss_is_one_file_and_trains(tmp_path: Path) -> None:
+    recipe("lsc_engine/heads/losses", tmp_path)
+    preset = tmp_path / "sine.toml"
+    preset.write_text(PRESET)
+    program = MAIN.format(package="lsc_engine.heads.losses", folder=str(tmp_path))
+    command = [sys.executable, "-c", program, "run", str(preset), "--runs-dir", str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "step 2 of 2" in done.stderr + done.stdout
