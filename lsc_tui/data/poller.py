@@ -72,8 +72,6 @@ class Poller(threading.Thread):
         self._all_until = 0.0
         self.focused = True
 
-    # --- called from the UI thread ------------------------------------------------------------------------------
-
     def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
         subscribed = (curves, log, embeddings)
@@ -110,8 +108,6 @@ class Poller(threading.Thread):
     def stop(self) -> None:
         self._ended.set()
         self._wake.set()
-
-    # --- the thread ---------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         while not self._ended.is_set():

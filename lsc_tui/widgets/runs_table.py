@@ -16,7 +16,6 @@ from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, finite, gpu_num
 from lsc_tui.lines import STATES, Line, clean, day_text, fit, fit_ends, frame, loss_text, over, pad, trend, width_of
 from lsc_tui.widgets.panel import Panel
 
-# --- which rows ------------------------------------------------------------------------------------------------------
 
 SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
 
@@ -117,9 +116,6 @@ def build_rows(
         else:
             rows += [Row(view.key, "run", (view,)) for view in group]
     return rows
-
-
-# --- one row as a line ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -282,9 +278,6 @@ def about_study(view: RunView) -> str:
     tail = "unique" if labels == "unique" else "classes" if classes else ""
     parts = [lookup(view.config, "model.name"), f"{lookup(view.config, 'data.dataset') or ''} {classes} {tail}"]
     return clean(", ".join(" ".join(str(p).split()) for p in parts if p))
-
-
-# --- the panel --------------------------------------------------------------------------------------------------------
 
 
 class RunsTable(Panel):

@@ -79,9 +79,6 @@ def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
     return ["none yet: they are kept at each evaluation", f"eval.every = {every}" if isinstance(every, str) else ""]
 
 
-# --- the picture ------------------------------------------------------------------------------------------------------
-
-
 def picture(view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int, *, framed: bool,
             mode: Mode) -> list[Line]:  # fmt: skip
     at = look.index(kept) if kept is not None else -1
@@ -114,9 +111,6 @@ def _cut(shot: Points) -> str:
 def as_lines(rows: Rows) -> list[Line]:
     """Rows of the renderer in the program's styles."""
     return [[(run.text, style_name(run.style)) for run in row] for row in rows]
-
-
-# --- the table --------------------------------------------------------------------------------------------------------
 
 
 def table(

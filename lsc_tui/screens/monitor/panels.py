@@ -129,9 +129,6 @@ def _update(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str] | None:
     return None
 
 
-# --- machine ----------------------------------------------------------------------------------------------------------
-
-
 def gpu_of(store: Store, view: RunView) -> Gpu | None:
     """The GPU that a run of this host uses: by its process, else by the index of its device."""
     if view.status.host.split(".")[0] != store.host:
@@ -225,9 +222,6 @@ def _gpu_wide(gpu: Gpu, store: Store, view: RunView, width: int) -> list[Line]:
     ]
 
 
-# --- settings ---------------------------------------------------------------------------------------------------------
-
-
 def mark_of(view: RunView, name: str) -> str:
     """P, I or O: whose setting it is, as the preset says."""
     table = view.config.get("provenance")
@@ -319,8 +313,6 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
     return [(name, text, mark_of(view, key) if key else "-") for name, text, key in rows if text]
 
-
-# --- events -----------------------------------------------------------------------------------------------------------
 
 _STAMP = re.compile(r"(\d\d:\d\d:\d\d) (.*)")
 
