@@ -16,7 +16,6 @@ from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, finite, gpu_num
 from lsc_tui.lines import STATES, Line, clean, day_text, fit, fit_ends, frame, loss_text, over, pad, trend, width_of
 from lsc_tui.widgets.panel import Panel
 
-
 SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
 
 
