@@ -42,9 +42,6 @@ def number_of(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
 def open_regular(path: Path) -> int:
     """A read-only descriptor of a regular file.
 
@@ -153,9 +150,6 @@ def read_toml(path: Path, limit: int = MAX_TOML) -> dict[str, Any]:
         raise UnreadableError(f"{path.name} is nested too deeply") from None
     except ValueError as error:
         raise UnreadableError(f"{path.name} is not TOML: {error}") from None
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def fsync_folder(folder: Path) -> None:

@@ -138,9 +138,6 @@ def smallest(system: str, classes: int) -> int:
     return n_min(system, classes)
 
 
-# --- layers fixed to simplex ETFs (arXiv:2412.00884) ------------------------------------------------------------------
-
-
 def backbone_of(model: Model) -> Any:
     """The `models.backbone.Backbone` of built-in models, with the default settings if model.args do not fit."""
     backbone = MODELS.built_in.get(model.name)

@@ -192,9 +192,6 @@ def _val_images(config: Settings, own: int, classes: int) -> int:
     return validated.count("class", classes if classes < (validated.facts.classes or 0) else None).val_images
 
 
-# --- as one flat document ---------------------------------------------------------------------------------------------
-
-
 def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, Any]:
     """Numbers of one run by name; those that need files that are missing are None. No error for missing data:
     `missing` then holds the sentences that say what to put where."""

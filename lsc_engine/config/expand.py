@@ -129,9 +129,6 @@ def _preset(
     )
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
 def sections_of(raw: Table) -> Table:
     """The settings of a file or a variant: the sections that are tables, and start_from."""
     tables = {name: raw[name] for name in SECTIONS if isinstance(raw.get(name), dict)}
@@ -278,9 +275,6 @@ def switched_off(table: Table) -> Table:
     return table
 
 
-# --- variants ---------------------------------------------------------------------------------------------------------
-
-
 def draft_variants(raw: Table) -> list[VariantDraft]:
     """Every variant with its tables laid over the file's."""
     base = sections_of(raw)
@@ -362,9 +356,6 @@ def _ordered(drafts: list[VariantDraft]) -> tuple[list[VariantDraft], list[Varia
     return done, waiting
 
 
-# --- [tune] -----------------------------------------------------------------------------------------------------------
-
-
 def _tries(
     raw: Table, preset: Preset, only: Collection[str] | None, extra: Mapping[str, Sequence[Table]] | None
 ) -> tuple[Tries | None, list[ValidationIssue]]:
@@ -439,9 +430,6 @@ def _until(purposes: tuple[Purpose, ...]) -> dict[str, float]:
         for metric, level in purpose.levels:
             hardest.setdefault(metric, level)
     return hardest
-
-
-# --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
 def unprintable(value: Any, key: str = "") -> list[ValidationIssue]:

@@ -103,11 +103,7 @@ class Data(Section):
     )
     classes: int | None = _setting(None, "Number of classes: the first that many.", shown="all", ge=2, le=2**62)
     first_class: int | None = _setting(
-        None,
-        "Train only on classes from this one on; evaluation sees all of data.classes.",
-        shown="0",
-        ge=0,
-        le=2**62,
+        None, "Train only on classes from this one on; evaluation sees all of data.classes.", shown="0", ge=0, le=2**62
     )
     image_size: int | None = _setting(
         None, "Height and width of the images in pixels.", shown="the data set's own", ge=4, le=1024
@@ -273,13 +269,7 @@ class CrossEntropy(Section):
     teacher_weight: float | None = _setting(
         None, "Share of the teacher's loss; the rest is that of the labels.", shown="0.5 with a teacher", gt=0, le=1
     )
-    temperature: float | None = _setting(
-        None,
-        _TEMPERATURE,
-        shown="4 with a teacher, 0.5 for ssl",
-        gt=0,
-        le=1000,
-    )
+    temperature: float | None = _setting(None, _TEMPERATURE, shown="4 with a teacher, 0.5 for ssl", gt=0, le=1000)
 
 
 class Ssl(Section):

@@ -151,9 +151,6 @@ def _seed(text: str) -> int | None:
     return int(digits) if int(digits) <= SEED_MAX else None
 
 
-# --- options of a command ---------------------------------------------------------------------------------------------
-
-
 def parse_assignment(text: str, option: str) -> tuple[str, str]:
     """Key and right side of `a.b=value`. UsageError where the key is no setting."""
     key, equals, value = text.partition("=")

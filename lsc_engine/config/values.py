@@ -25,8 +25,6 @@ DIM_MAX = 65_536
 DATASET_NAMES = tuple(built_in_data_sets())
 LOSS_NAMES = tuple(LOSSES.built_in)
 
-# --- durations --------------------------------------------------------------------------------------------------------
-
 PROGRESS = ("epochs", "steps", "examples")
 UNITS = (*PROGRESS, "minutes")
 # The number is read by `number`; a sign is no part of a length.

@@ -90,9 +90,6 @@ def _by_data(configs: Iterable[RunConfig]) -> list[RunConfig]:
     return list({repr(config.data): config for config in configs}.values())
 
 
-# --- prerequisites ----------------------------------------------------------------------------------------------------
-
-
 def check_prerequisites(
     runs: Iterable[RunPlan], options: ExecutionOptions, message: Message, *, begun: bool = False
 ) -> None:

@@ -25,8 +25,6 @@ from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.settings import FORK_CHANGES, FORK_KEEPS, PLACE
 from lsc_engine.studies.plan import plan_study
 
-# --- resume -----------------------------------------------------------------------------------------------------------
-
 
 def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
     """The settings of a run that is resumed: `sets` may name another place of its images. UsageError for anything
@@ -49,9 +47,6 @@ def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
         return config
     path = str(user_path(str(changes[PLACE])).absolute())
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
-
-
-# --- fork -------------------------------------------------------------------------------------------------------------
 
 
 def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig:

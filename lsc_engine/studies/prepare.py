@@ -142,9 +142,6 @@ def free_name(root: Path, study: str) -> str:
     return f"{study}-{number}"
 
 
-# --- creating folders -------------------------------------------------------------------------------------------------
-
-
 def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
     """Create what is missing of a study that is to be trained (its tries, if it has any) and keep its preset.
 

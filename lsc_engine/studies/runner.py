@@ -175,9 +175,6 @@ def exit_code(states: Iterable[str], stop: int | None) -> int:
     return 143 if "stopped" in found else 0
 
 
-# --- which run comes next ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Waiting:
     """For which runs of other processes a study waits once nothing else is left to train.
@@ -296,9 +293,6 @@ def _ended_elsewhere(run: StudyRun, status: Status) -> bool:
     return status.state == "stopped" and status.message.startswith(requests.STOPPED)
 
 
-# --- one after another ------------------------------------------------------------------------------------------------
-
-
 def train_sequential(
     runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
 ) -> dict[str, str]:
@@ -350,9 +344,6 @@ def run_sequential(
             queue.states[run.id] = "failed"
             display.end(run.id, "failed", str(error))
     return queue.states if signals.stop is not None else queue.close()
-
-
-# --- in parallel ------------------------------------------------------------------------------------------------------
 
 
 def train_parallel(
