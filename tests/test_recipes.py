@@ -39,12 +39,26 @@ def recipe(folder: str, to: Path) -> None:
     (to / found[1]).write_text(found[2])
 
 
+def run(package: str, folder: Path, *words: str) -> str:
+    """What the command line prints with the recipe's folder in the package."""
+    command = [sys.executable, "-c", MAIN.format(package=package, folder=str(folder)), *words]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr + done.stdout
+
+
 def test_a_loss_is_one_file_and_trains(tmp_path: Path) -> None:
     recipe("lsc_engine/heads/losses", tmp_path)
     preset = tmp_path / "sine.toml"
     preset.write_text(PRESET)
-    program = MAIN.format(package="lsc_engine.heads.losses", folder=str(tmp_path))
-    command = [sys.executable, "-c", program, "run", str(preset), "--runs-dir", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "step 2 of 2" in done.stderr + done.stdout
+    shown = run("lsc_engine.heads.losses", tmp_path, "run", str(preset), "--runs-dir", str(tmp_path / "runs"))
+    assert "step 2 of 2" in shown
+
+
+def test_a_vector_system_is_one_file_counts_and_trains(tmp_path: Path) -> None:
+    recipe("lsc_engine/vectors/families", tmp_path)
+    assert "axes" in run("lsc_engine.vectors.families", tmp_path, "nmin", "10", "--system", "axes")
+    preset = tmp_path / "axes.toml"
+    preset.write_text(PRESET.replace('"squared-sine"', '"cosine"').replace('"A"', '"axes"'))
+    shown = run("lsc_engine.vectors.families", tmp_path, "run", str(preset), "--runs-dir", str(tmp_path / "runs"))
+    assert "step 2 of 2" in shown
