@@ -18,7 +18,7 @@ from typing import Any
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_toml, replace_file
-from lsc_engine.config.joining import join_presets
+from lsc_engine.config.expand import join_presets
 from lsc_engine.config.load import check_text
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.runs.folder import layout
