@@ -75,12 +75,6 @@ def _spread(value: float, metric: str) -> str:
     return text.replace("0.", ".", 1) if text.startswith("0.") else text
 
 
-def _system(settings: dict[str, Any]) -> str:
-    if settings.get("target.method") == "ce":
-        return "CE"
-    return clean(value_text(settings.get("target.system")))
-
-
 _WORDED = ("target.method", "target.system", "target.order", "model.dim")
 
 
@@ -102,7 +96,9 @@ def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
     differing = telling(found)
     out: list[tuple[str, list[str]]] = []
     if any(key in differing for key in _WORDED[:3]):
-        out.append(("SYSTEM", [_system(row) for row in rows]))
+        ce = [row.get("target.method") == "ce" for row in rows]
+        systems = [clean(value_text(row.get("target.system"))) for row in rows]
+        out.append(("SYSTEM", ["CE" if other else name for other, name in zip(ce, systems, strict=True)]))
     if "model.dim" in differing:
         out.append(("n", [value_text(row.get("model.dim")) for row in rows]))
     ranked = sorted((key for key in differing if key not in _WORDED), key=lambda key: not key.startswith("optimizer"))
@@ -110,20 +106,6 @@ def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
         cells = [clean(value_text(value)) for value in differing[key]]
         out.append((key.rpartition(".")[2].upper()[:10], cells))
     return out[:most]
-
-
-def _names(found: Compared, wide: bool) -> list[tuple[str, list[str], str]]:
-    labels = [clean(row.label) for row in found.rows]
-    columns = setting_columns(found, 3 if wide else 2)
-    told_apart = len(set(zip(*(cells for _, cells in columns), strict=True))) == len(labels) if columns else False
-    out = [] if told_apart and not wide else [("RUN", labels, "<")]
-    if wide or told_apart:
-        out += [(head, cells, ">" if _numeric(cells) else "<") for head, cells in columns]
-    return out
-
-
-def _numeric(cells: Sequence[str]) -> bool:
-    return all(cell[:1].isdigit() or cell == "-" for cell in cells)
 
 
 def table(found: Compared, width: int, wide: bool, highlighted: str, height: int) -> list[Line]:
@@ -168,9 +150,16 @@ def _stretch(columns: list[Column], rows: list[list[str]], names: list[int], roo
 
 def table_cells(found: Compared, wide: bool) -> tuple[list[Column], list[list[str]]]:
     """Columns and the cells of every row. A negative width is one that takes what it needs of the rest."""
-    named = _names(found, wide)
-    columns: list[Column] = [(head, -1, align) for head, _, align in named]
-    rows = [[cells[i] for _, cells, _ in named] for i in range(len(found.rows))]
+    # What tells the rows apart: differing settings, and the label where they do not.
+    labels = [clean(row.label) for row in found.rows]
+    named = setting_columns(found, 3 if wide else 2)
+    apart = bool(named) and len(set(zip(*(cells for _, cells in named), strict=True))) == len(labels)
+    named = [("RUN", labels)] * (wide or not apart) + named * (wide or apart)
+    columns: list[Column] = []
+    for head, cells in named:
+        numeric = head != "RUN" and all(cell[:1].isdigit() or cell == "-" for cell in cells)
+        columns.append((head, -1, ">" if numeric else "<"))
+    rows = [[cells[i] for _, cells in named] for i in range(len(found.rows))]
     accuracy = next((m for m in ("val/accuracy", "train/accuracy") if m in found.metrics), "train/accuracy")
 
     def add(head: str, wanted: int, cells: Sequence[str], align: str = ">") -> None:

@@ -14,10 +14,11 @@ from lsc_tui.screens.compare.comparison import (
     finished,
     kinds_without_level,
     level_name,
+    rows_behind,
     shown_levels,
+    tried_text,
     unequal,
 )
-from lsc_tui.screens.compare.row_details import rows_behind, tried_text
 from lsc_tui.screens.compare.table import style_of, telling
 from lsc_tui.services.verdicts import Claims
 

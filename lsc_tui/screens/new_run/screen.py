@@ -178,30 +178,28 @@ class NewScreen(LscScreen):
         return (consequences.wide if self.wide else consequences.narrow)(facts, width, height)
 
     def _draw_toml(self, width: int, height: int) -> list[Line]:
-        lines = self._toml_lines()
+        info = self.preset_list.info
+        title = f"TOML of {clean(info.stem)}" if info is not None else "TOML"
+        lines: list[str] = []
+        if self.form is not None:
+            title = "TOML as it will be saved"
+        if self.form is not None and (self.stage == "form" or self.wide):
+            lines = self.form.toml().splitlines()
+        elif info is not None and (self.reading or self.wide):
+            try:
+                key = (info.path, info.path.stat().st_mtime_ns)
+                if self._preview[0] != key:
+                    self._preview = (key, read_toml(info.path)[0].splitlines())
+                lines = self._preview[1]
+            except (UsageError, OSError) as error:
+                lines = [str(error)]
         room = height - (2 if self.wide else 1)
         self.toml_top = max(0, min(self.toml_top, len(lines) - room))
         shown = lines[self.toml_top : self.toml_top + room]
-        body: list[Line] = [[(fit(f" {clean(line)}", width), "")] for line in shown]
-        info = self.preset_list.info
-        title = f"TOML of {clean(info.stem)}" if info is not None else "TOML"
-        title = "TOML as it will be saved" if self.form is not None else title
         right = f"{len(lines)} lines" if not self.wide else "r back" if self.reading else "r whole"
-        return box(body, width, height, title, right, framed=self.wide)
-
-    def _toml_lines(self) -> list[str]:
-        if self.form is not None and (self.stage == "form" or self.wide):
-            return self.form.toml().splitlines()
-        info = self.preset_list.info
-        if info is None or not (self.reading or self.wide):
-            return []
-        try:
-            key = (info.path, info.path.stat().st_mtime_ns)
-            if self._preview[0] != key:
-                self._preview = (key, read_toml(info.path)[0].splitlines())
-        except (UsageError, OSError) as error:
-            return [str(error)]
-        return self._preview[1]
+        return box(
+            [[(fit(f" {clean(line)}", width), "")] for line in shown], width, height, title, right, framed=self.wide
+        )
 
     def _hint(self) -> tuple[str, str]:
         form, out, row = self.form, self.outcome, self.panel.current
@@ -554,9 +552,8 @@ class NewScreen(LscScreen):
     def setting_row(self) -> tuple[Form, Row] | None:
         """The form and its row, where a setting is highlighted."""
         form, row = self.form, self.panel.current
-        if self.stage != "form" or form is None or row is None or row.kind != "setting":
-            return None
-        return form, row
+        on_setting = self.stage == "form" and row is not None and row.kind == "setting"
+        return (form, row) if form is not None and row is not None and on_setting else None
 
     def why_not_mark_all(self) -> str:
         if (found := self.setting_row) is None:
