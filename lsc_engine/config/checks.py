@@ -123,7 +123,7 @@ def check_space(system: str, n: int, classes: int) -> Iterator[Issue]:
         yield Issue("model.dim", f"planar lies in the plane: n = 2, not {n}")
     elif system == "simplex" and n < classes - 1:
         needed = f"a simplex of {grouped(classes)} classes needs n >= {grouped(classes - 1)}, not {grouped(n)}"
-        yield Issue("model.dim", f"{needed}. Take that, or V21 from n = {smallest('V21', classes)}")
+        yield Issue("model.dim", f"{needed}. Take that, or V21 from n = {n_min('V21', classes)}")
     else:
         try:
             message = too_few(system, n, classes)
@@ -131,11 +131,6 @@ def check_space(system: str, n: int, classes: int) -> Iterator[Issue]:
             message = str(error)
         if message:
             yield Issue("model.dim", message)
-
-
-def smallest(system: str, classes: int) -> int:
-    """The smallest n at which `system` has vectors for `classes` classes."""
-    return n_min(system, classes)
 
 
 def backbone_of(model: Model) -> Any:

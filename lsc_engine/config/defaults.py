@@ -19,6 +19,7 @@ from lsc_engine.config.vector_file import table_shape
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
+from lsc_engine.vectors.registry import n_min
 
 EVAL_IMAGES = 10_240
 TABLES = ("embeddings:", "file:")
@@ -187,7 +188,7 @@ class DefaultsResolver:
             if system.startswith(TABLES):
                 self.issue("target.bottleneck", f"{quoted(system)} has no smallest n; name a family, like min:V21")
             elif self.counts.classes is not None:
-                changes["bottleneck"] = least = checks.smallest(system, self.counts.classes)
+                changes["bottleneck"] = least = n_min(system, self.counts.classes)
                 if least > DIM_MAX:
                     sentence = f"{system} needs {grouped(least)}, and {grouped(DIM_MAX)} is the most"
                     self.issue("target.bottleneck", sentence)
@@ -224,13 +225,13 @@ class DefaultsResolver:
         if isinstance(model.dim, int):
             self.issues += checks.check_space(system, model.dim, classes)
             return model.dim
-        least = checks.smallest(system, classes)
+        least = n_min(system, classes)
         if least > DIM_MAX:
             words = (
                 f"{system} needs n = {grouped(least)} for {grouped(classes)} classes, at most {grouped(DIM_MAX)} goes"
             )
-            other = next(name for name in ("V22", "V33", "V44") if checks.smallest(name, classes) <= DIM_MAX)
-            self.issue("model.dim", f"{words}; {other} does with n = {grouped(checks.smallest(other, classes))}")
+            other = next(name for name in ("V22", "V33", "V44") if n_min(name, classes) <= DIM_MAX)
+            self.issue("model.dim", f"{words}; {other} does with n = {grouped(n_min(other, classes))}")
         return least
 
     def _table_dim(self, model: Model, system: str, classes: int | None) -> int | str | None:

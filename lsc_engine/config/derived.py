@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.config.checks import smallest
 from lsc_engine.config.notes import with_key
-from lsc_engine.config.schema import CrossEntropy, Lsc, Settings, Ssl
+from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
 from lsc_engine.config.values import Duration
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_folder, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
+from lsc_engine.vectors.registry import facts, n_min
 
 if TYPE_CHECKING:
     from lsc_engine.vectors.base import VectorSystem
@@ -88,7 +88,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
     n = latent_dim(config, counts.classes)
     size = data.image_size if data.image_size is not None else chosen.facts.size
     assert size is not None
-    system = _facts(config, n, counts.classes)
+    system, target = _facts(config, n, counts.classes), config.target
     return Derived(
         images=images,
         classes=counts.classes,
@@ -107,7 +107,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         log_every=min(steps(config.log.every), epoch),
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
         checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
-        loss_kind=_loss_kind(config.target),
+        loss_kind=LOSS_KINDS.get(target.loss, OWN_LOSS) if isinstance(target, Lsc) else METHOD_KINDS[target.method],
         table_bytes=_table_bytes(config, n, counts.classes),
         counted=counts.exact,
     )
@@ -146,14 +146,10 @@ def missing_data(config: Settings, data_dir: str | Path | None = None) -> list[s
     return missing
 
 
-def _loss_kind(target: Lsc | CrossEntropy | Ssl) -> str:
-    return LOSS_KINDS.get(target.loss, OWN_LOSS) if isinstance(target, Lsc) else METHOD_KINDS[target.method]
-
-
 def bottleneck_width(config: Settings, classes: int) -> int | None:
     """The width of the layer before the class layer, None without one; "min:V21" is the smallest n of V21."""
     width = config.target.bottleneck if isinstance(config.target, CrossEntropy) else None
-    return smallest(width.removeprefix("min:"), classes) if isinstance(width, str) else width
+    return n_min(width.removeprefix("min:"), classes) if isinstance(width, str) else width
 
 
 def is_table(system: str | None) -> bool:
@@ -172,13 +168,11 @@ def latent_dim(config: Settings, classes: int) -> int | None:
     if isinstance(config.model.dim, int):
         return config.model.dim
     if config.model.dim == "min" and config.system is not None:
-        return smallest(config.system, classes)
+        return n_min(config.system, classes)
     return None
 
 
 def _facts(config: Settings, n: int | None, classes: int) -> VectorSystem | None:
-    from lsc_engine.vectors.registry import facts
-
     if config.system is None or n is None:
         return None
     return facts(config.system, n, classes)

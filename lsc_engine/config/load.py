@@ -137,18 +137,13 @@ def find_preset(ref: str | Path) -> tuple[Path, str]:
 
 def list_presets() -> tuple[PresetInfo, ...]:
     """Shipped presets, then one's own, each file read."""
-    return (*shipped_presets(), *own_presets())
+    return (*shipped_presets(), *(_info(preset, None) for preset in own_paths()))
 
 
 def shipped_presets() -> tuple[PresetInfo, ...]:
     """The presets that come with the package, by folder and name."""
     times = _times()
     return tuple(_info(preset, times.get(preset.name)) for preset in shipped_paths())
-
-
-def own_presets() -> tuple[PresetInfo, ...]:
-    """The presets in $LSC_PRESETS, else ./presets; none where that is the shipped folder."""
-    return tuple(_info(preset, None) for preset in own_paths())
 
 
 def shipped_paths() -> Iterator[PresetPath]:

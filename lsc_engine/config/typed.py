@@ -82,11 +82,6 @@ def typed_value(key: str, text: str) -> Any:
     return parse_value(text)
 
 
-def typed_values(key: str, text: str) -> tuple[Any, ...]:
-    """The values of a list such as `.001,.01` for the setting `key`, each as `typed_value`."""
-    return tuple(typed_value(key, part) for part in split(text))
-
-
 def split(text: str) -> list[str]:
     """The parts of a text between its commas, but for those in brackets and quotes."""
     parts, depth, quote = [""], 0, ""
@@ -215,7 +210,7 @@ def parse_sweeps(texts: Iterable[str]) -> list[tuple[str, tuple[Any, ...]]]:
             continue
         if key in (known for known, _ in sweeps):
             faults.append(f"--sweep {key}: given twice; put all values into one")
-        values = typed_values(key, value)
+        values = tuple(typed_value(key, part) for part in split(value))
         if not values or "" in values:
             faults.append(f"--sweep {key}: needs values, like {key}=1,2")
         sweeps.append((key, values))
