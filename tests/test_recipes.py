@@ -57,8 +57,17 @@ def test_a_loss_is_one_file_and_trains(tmp_path: Path) -> None:
 
 def test_a_vector_system_is_one_file_counts_and_trains(tmp_path: Path) -> None:
     recipe("lsc_engine/vectors/families", tmp_path)
-    assert "axes" in run("lsc_engine.vectors.families", tmp_path, "nmin", "10", "--system", "axes")
+    shown = run("lsc_engine.vectors.families", tmp_path, "nmin", "10", "--system", "axes")
+    assert re.search(r"^axes +5 +10 ", shown, re.MULTILINE)
     preset = tmp_path / "axes.toml"
     preset.write_text(PRESET.replace('"squared-sine"', '"cosine"').replace('"A"', '"axes"'))
     shown = run("lsc_engine.vectors.families", tmp_path, "run", str(preset), "--runs-dir", str(tmp_path / "runs"))
+    assert "step 2 of 2" in shown
+
+
+def test_a_data_set_is_one_file_and_trains(tmp_path: Path) -> None:
+    recipe("lsc_engine/data/datasets", tmp_path)
+    preset = tmp_path / "stripes.toml"
+    preset.write_text(PRESET.replace('"squared-sine"', '"cosine"').replace('"digits"', '"stripes"'))
+    shown = run("lsc_engine.data.datasets", tmp_path, "run", str(preset), "--runs-dir", str(tmp_path / "runs"))
     assert "step 2 of 2" in shown
