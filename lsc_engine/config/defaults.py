@@ -284,18 +284,13 @@ class DefaultsResolver:
             elif given not in (None, default):
                 self.warn(f"target.{key}", f"has no effect on the {target.loss} loss")
         if used:
-            self._zero_is_free(lengths["radius"], lengths["cluster_radius"])
+            # The shortest vectors of every family have length 1 or more.
+            length = 1.0 if isinstance(lengths["radius"], str) else lengths["radius"]
+            within = lengths["cluster_radius"]
+            if length <= within:
+                zero = f"every output within {within:g} of a centre has loss 0, 0 itself included"
+                self.warn("target.radius", f"{length:g} is at or below cluster_radius {within:g}: {zero}")
         return target.model_copy(update=changes | lengths)
-
-    def _zero_is_free(self, radius: float | str, within: float) -> None:
-        # The shortest vectors of every family have length 1 or more.
-        length = 1.0 if isinstance(radius, str) else radius
-        if length <= within:
-            self.warn(
-                "target.radius",
-                f"{length:g} is at or below cluster_radius {within:g}: every output within {within:g} of a centre has "
-                "loss 0, 0 itself included",
-            )
 
     def optimizer(self) -> AdamW | Sgd:
         optimizer, batch = self.settings.optimizer, self.settings.train.batch_size

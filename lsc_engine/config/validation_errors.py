@@ -95,7 +95,7 @@ def validate(model: type[Model], table: Any, name: str) -> tuple[Model | None, l
         ]
         return None, found
     except (OverflowError, RecursionError) as error:
-        return None, [_unreadable(name, error)]
+        return None, [ValidationIssue(name, f"holds a value that cannot be read: {error}")]
 
 
 def validate_settings(table: Table, *, complete: bool = True) -> tuple[Settings | None, list[ValidationIssue]]:
@@ -124,7 +124,7 @@ def validate_settings(table: Table, *, complete: bool = True) -> tuple[Settings 
             found.append(ValidationIssue(_dotted([section, *rest]), message))
         return None, found
     except (OverflowError, RecursionError) as error:
-        return None, [_unreadable("", error)]
+        return None, [ValidationIssue("", f"holds a value that cannot be read: {error}")]
 
 
 def not_a_table(name: str, value: Any) -> ValidationIssue:
@@ -135,10 +135,6 @@ def not_a_table(name: str, value: Any) -> ValidationIssue:
 def unknown(name: str, allowed: Iterable[str]) -> str:
     """The sentence for a key that does not exist."""
     return f"unknown key; {FOREIGN.get(name) or did_you_mean(name, allowed)}"
-
-
-def _unreadable(name: str, error: Exception) -> ValidationIssue:
-    return ValidationIssue(name, f"holds a value that cannot be read: {error}")
 
 
 def _dotted(path: Iterable[Any]) -> str:
