@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import mmap
 import multiprocessing
 import os
 import shutil
@@ -19,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkContext
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -104,6 +106,25 @@ class _Requests(Dataset[T | LscError | _NoRoom], Generic[T]):
                 except RuntimeError:
                     return _NoRoom()
         return found
+
+
+class _EndOfWork:
+    """The event that ends torch's workers, as a shared byte. `multiprocessing.Event` has a lock, and a worker that is
+    killed while it holds that leaves everybody waiting for it for ever."""
+
+    def __init__(self) -> None:
+        self._flag = mmap.mmap(-1, 1)
+
+    def is_set(self) -> bool:
+        return self._flag[0] == 1
+
+    def set(self) -> None:
+        self._flag[0] = 1
+
+
+class _Fork(ForkContext):
+    def Event(self) -> _EndOfWork:  # type: ignore[override]
+        return _EndOfWork()
 
 
 class _Plan(Sampler[Tensor]):
@@ -254,6 +275,7 @@ def _streamed(
         prefetch_factor=_PREFETCH,
         pin_memory=pin,
         timeout=_LOOK_SECONDS,
+        multiprocessing_context=_Fork(),
         # Without its own generator it would draw from torch's global one, which the model's dropout uses.
         generator=torch.Generator(),
     )

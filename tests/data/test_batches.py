@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import synchronize
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,7 @@ from lsc_engine.data.batches import Batches
 from lsc_engine.data.evaluation import eval_batches, fixed_subset
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
-from lsc_engine.data.stream import WorkerLostError
+from lsc_engine.data.stream import WorkerLostError, stream
 from tests.waiting import wait_until
 
 
@@ -176,6 +178,28 @@ def test_a_worker_that_dies_with_answers_on_the_way_is_told(streamed: StreamedSo
         os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerLostError, match="a data worker ended"):
         list(itertools.islice(iterator, 50))
+
+
+class _DiesWithTheLocks:
+    """In a worker, takes every lock on an event or condition that it shares with other processes, and dies."""
+
+    channels, size = 1, 4
+
+    def read(self, index: Tensor) -> Tensor:
+        for found in gc.get_objects():
+            if type(found) is synchronize.Condition:
+                found.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_killed_with_a_lock_does_not_block_the_end(workers: int) -> None:
+    before = children()
+    with pytest.raises(WorkerLostError, match="a data worker ended"):
+        list(stream(_DiesWithTheLocks(), iter([torch.arange(2)] * 8), workers=workers))  # type: ignore[arg-type]
+    wait_until(lambda: not children() - before, lambda: f"the end of {children() - before}")
 
 
 _SIGNALLED = """
