@@ -213,6 +213,8 @@ def to_trash(info: PresetInfo, runs_dir: Path) -> None:
     """Move what an earlier state of the preset or of the code has trained out of the way."""
     from lsc_engine.runs.read.notes import move_to_trash
 
+    for measured in (runs_dir / info.name).glob("bench-*.json"):
+        measured.unlink()
     study = study_of(info, runs_dir)
     if study is None:
         return

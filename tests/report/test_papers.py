@@ -126,3 +126,12 @@ def test_verdicts_that_ship_are_those_of_their_values() -> None:
     assert found.reports >= 40
     assert found.verdicts >= 130
     assert found.faults == ()
+
+
+def test_results_of_benchmarks_are_discarded_with_the_runs(papers: ModuleType, tmp_path: Path) -> None:
+    info = next(info for info in papers.shipped_presets() if info.name == "beyond/labels-fast-mini")
+    study = tmp_path / "runs" / info.name
+    study.mkdir(parents=True)
+    (study / "bench-decode.json").write_text("{}")
+    papers.to_trash(info, tmp_path / "runs")
+    assert not (study / "bench-decode.json").exists()
