@@ -1,8 +1,9 @@
 """lsc-tui: the application. It holds the store, the collector and the keymap; screens show them.
 
-How a screen plugs in: a package `screens/NAME` with `screen.py` and `screen.tcss`, and one line in `SCREENS` below. The
-class derives from `screens.base.LscScreen` and has
-  TAB, FOOTER      its tab's command id, and the ids of commands in its footer, most important first
+How a screen plugs in: a module `screens/NAME.py`, or a package `screens/NAME` with `screen.py`, which is found by being
+there. The class derives from `screens.base.LscScreen` and has
+  TAB, TAB_KEY, TAB_WORD   the id, key and word of the command that shows it; its docstring is the help
+  FOOTER           the ids of commands in its footer, most important first
   body()           yields its panels (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
   show()           gives them what they show; called whenever the store, its size or its state may have changed
   do_ID()          a method per command of keymap.py that acts here (or the one named there); why_not_ID() a reason why
@@ -18,6 +19,7 @@ import contextlib
 import gc
 import importlib
 import os
+import pkgutil
 import select
 import selectors
 import socket
@@ -36,17 +38,18 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from lsc_engine.common.userpaths import home_path
+from lsc_tui import screens
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
 from lsc_tui.data.ui_state import UiState, config_folder
-from lsc_tui.keymap import Keymap
+from lsc_tui.keymap import COMMANDS, Command, Keymap
 from lsc_tui.modals import Overlay
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.services.verdicts import VerdictService
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import Panel, style_table
 
-# Tab command id -> module and class, loaded when it is first shown.
+# Tab command id -> module and class. Those listed here are loaded when they are first shown.
 SCREENS = {
     "runs": ("lsc_tui.screens.runs.screen", "RunsScreen"),
     "monitor": ("lsc_tui.screens.monitor.screen", "MonitorScreen"),
@@ -54,6 +57,18 @@ SCREENS = {
     "new": ("lsc_tui.screens.new_run.screen", "NewScreen"),
     "vectors": ("lsc_tui.screens.vectors.screen", "VectorsScreen"),
 }
+
+
+def find_screens() -> None:
+    """Add the screens in the folder `screens` that `SCREENS` does not list, each with the command that shows it."""
+    listed = {module for module, _ in SCREENS.values()}
+    for found in pkgutil.iter_modules(screens.__path__):
+        name = f"{screens.__name__}.{found.name}{'.screen' if found.ispkg else ''}"
+        for item in vars(importlib.import_module(name)).values() if name not in listed else ():
+            if isinstance(item, type) and issubclass(item, LscScreen) and item.TAB and item.__module__ == name:
+                SCREENS[item.TAB] = (name, item.__name__)
+                words = (item.TAB_KEY,), item.TAB_WORD, item.__doc__ or ""
+                COMMANDS[item.TAB] = Command(item.TAB, *words, "screens", ("go", item.TAB))
 
 
 class LscApp(App[None], inherit_bindings=False):
@@ -89,6 +104,7 @@ class LscApp(App[None], inherit_bindings=False):
         plugins: Sequence[Path] = (),
     ) -> None:
         super().__init__()
+        find_screens()
         # What is launched gets these; here they are known by name alone.
         self.plugin_words = [word for file in plugins for word in ("--plugin", str(file.absolute()))]
         self.animation_level = "none"

@@ -111,6 +111,11 @@ FORBIDDEN = frozenset(f"ctrl+{letter}" for letter in "abcjqsz")
 _SHOWN = {"escape": "Esc", "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "PgUp", "pagedown": "PgDn"}
 
 
+def tabs() -> dict[str, str]:
+    """Command id -> word of every tab, in the order of the line of tabs."""
+    return {command.id: command.word for command in COMMANDS.values() if command.group == "screens"}
+
+
 def is_function_key(key: str) -> bool:
     return key[:1] == "f" and key[1:].isdigit()
 

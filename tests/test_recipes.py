@@ -31,6 +31,32 @@ from lsc_engine.cli import build_app
 build_app()(sys.argv[1:])
 """
 
+SCREEN = """
+import asyncio, sys
+from pathlib import Path
+import lsc_tui.screens
+lsc_tui.screens.__path__.append(sys.argv[1])
+sys.path += [sys.argv[3], f"{sys.argv[3]}/tests/tui"]
+from samples import make_study
+from tui_helpers import open_app, text_of
+
+async def main():
+    make_study(Path(sys.argv[2]))
+    async with open_app(Path(sys.argv[2])) as (app, pilot):
+        print(text_of(app))
+        await pilot.press("6")
+        await pilot.pause()
+        print(text_of(app))
+        await pilot.press("question_mark")
+        await pilot.pause()
+        print(text_of(app))
+        await pilot.press("escape", "1")
+        await pilot.pause()
+        assert app.current_mode == "runs"
+
+asyncio.run(main())
+"""
+
 
 def recipe(folder: str, to: Path) -> None:
     """Write the file of the recipe for a folder of the source."""
@@ -71,3 +97,13 @@ def test_a_data_set_is_one_file_and_trains(tmp_path: Path) -> None:
     preset.write_text(PRESET.replace('"squared-sine"', '"cosine"').replace('"digits"', '"stripes"'))
     shown = run("lsc_engine.data.datasets", tmp_path, "run", str(preset), "--runs-dir", str(tmp_path / "runs"))
     assert "step 2 of 2" in shown
+
+
+def test_a_screen_is_one_file_and_opens(tmp_path: Path) -> None:
+    recipe("lsc_tui/screens", tmp_path)
+    command = [sys.executable, "-c", SCREEN, str(tmp_path), str(tmp_path / "runs"), str(RECIPES.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "6 Hosts" in done.stdout.splitlines()[0]
+    assert re.search(r"gpu07  \d+ runs", done.stdout)
+    assert "the machines, and how many runs each has" in done.stdout

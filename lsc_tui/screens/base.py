@@ -23,7 +23,7 @@ from textual.timer import Timer
 from textual.widgets.input import Selection
 
 from lsc_engine.common.errors import LscError
-from lsc_tui.keymap import COMMANDS, Command, is_function_key, shown
+from lsc_tui.keymap import Command, is_function_key, shown, tabs
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
 from lsc_tui.modals import HelpScreen, PaletteScreen
 from lsc_tui.widgets.field import Field, key_name
@@ -37,7 +37,6 @@ SMALLEST = (40, 12)
 WIDE = (120, 36)
 MESSAGE_SECONDS = 6.0
 MESSAGE_LINES = 3
-TABS = {command.id: command.word for command in COMMANDS.values() if command.group == "screens"}
 # Commands that leave an open field as it is; every other one closes it first.
 _KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane", "back")
 
@@ -50,6 +49,8 @@ class LscScreen(Screen[None]):
 
     AUTO_FOCUS = ""
     TAB: ClassVar[str] = ""
+    TAB_KEY: ClassVar[str] = ""
+    TAB_WORD: ClassVar[str] = ""
     # Command ids in the footer, most important first; those that do not fit are left out. WORDS renames them here.
     FOOTER: ClassVar[tuple[str, ...]] = ()
     FOOTER_WIDE: ClassVar[tuple[str, ...]] = ()
@@ -141,7 +142,7 @@ class LscScreen(Screen[None]):
         """The tabs; at the right the host, GPUs in use, runs by state."""
         store, wide = self.app.store, self.wide
         left: Line = []
-        for number, (tab, word) in enumerate(TABS.items(), 1):
+        for number, (tab, word) in enumerate(tabs().items(), 1):
             left.append((f" {number} {word} ", "tab-on" if tab == self.TAB else "tab"))
             left += [(" ", "")] if wide else []
         machine, counts = store.hardware, store.counts()
@@ -382,7 +383,7 @@ class LscScreen(Screen[None]):
             self.open_field(widget, select=True)
         elif widget.id == "tabs":
             start = 0
-            for tab, word in TABS.items():
+            for tab, word in tabs().items():
                 start += len(word) + 4 + self.wide
                 if event.x < start:
                     self.app.go(tab)
