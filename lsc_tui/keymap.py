@@ -117,6 +117,7 @@ def tabs() -> dict[str, str]:
 
 
 def is_function_key(key: str) -> bool:
+    """Whether a key is F1, F2, …"""
     return key[:1] == "f" and key[1:].isdigit()
 
 

@@ -83,6 +83,7 @@ def fit_ends(text: str, width: int) -> str:
 
 
 def width_of(line: Line) -> int:
+    """Cells that a line takes."""
     return sum(cell_len(text) for text, _ in line)
 
 

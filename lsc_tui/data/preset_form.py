@@ -316,6 +316,7 @@ def _toml_key(key: str) -> str:
 
 
 def toml_text(value: Any) -> str:
+    """A value as TOML on one line."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_toml_key(k)} = {toml_text(v)}" for k, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):

@@ -68,6 +68,7 @@ def launch_argv(form: Form, preset: Path | None) -> list[str]:
 
 
 def device_argv(form: Form, store: Store) -> list[str]:
+    """The options that choose where the runs of a form are trained."""
     numbered, fork = form.device[:1].isdigit(), form.source == "fork"
     if numbered and not fork:
         return ["--gpus", form.device.replace(" ", "")]
@@ -145,6 +146,7 @@ def last_words(log: Path) -> str:
 
 
 def has_sbatch() -> bool:
+    """Whether jobs can be submitted to Slurm from here."""
     return shutil.which("sbatch") is not None
 
 
@@ -166,6 +168,7 @@ def write_batch_script(form: Form, plugin_words: Sequence[str]) -> Path:
 
 
 def device_words(device: str, gpus: Sequence[Gpu]) -> str:
+    """Where runs go, in words."""
     if device == "auto":
         return "any free GPU" if gpus else "the CPU"
     return f"GPU {device}" if device[:1].isdigit() else device

@@ -183,7 +183,7 @@ _REGISTRIES = {
 }  # fmt: skip
 
 
-def choices(form: Form, row: Row, store: Store) -> list[tuple[str, str]]:
+def choices(row: Row, store: Store) -> list[tuple[str, str]]:
     """(value, words) of the list that Enter opens on a row; empty where it opens a text field."""
     if row.kind == "place" and row.key == "device":
         gpus = store.hardware.gpus

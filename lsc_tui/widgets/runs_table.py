@@ -48,6 +48,7 @@ class Order:
 
 
 def study_key(view: RunView) -> str:
+    """The key of the row of a run's study."""
     return f"study:{view.root}:{view.study}"
 
 

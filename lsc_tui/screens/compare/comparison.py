@@ -414,6 +414,7 @@ def seconds_text(found: Compared) -> str:
 
 
 def finished(found: Compared) -> bool:
+    """Whether no run compared will go on."""
     return all(state in OVER for row in found.rows for state in row.states.values())
 
 

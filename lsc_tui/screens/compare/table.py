@@ -177,8 +177,8 @@ def table_cells(found: Compared, wide: bool) -> tuple[list[Column], list[list[st
         name = level_name(level.metric, level.level)
         unit = {"seconds": "MIN"}.get(found.unit, found.unit.removesuffix("s").upper())
         at = f"{name} AT {unit}" if wide else f"{name} AT"
-        add(at, 15 if wide else 7, [_at(row, row.levels[i], found, wide) for row in found.rows])
-        add("FASTER", 14, [_faster(row, row.levels[i], found) for row in found.rows], "<")
+        add(at, 15 if wide else 7, [_at(row.levels[i], found, wide) for row in found.rows])
+        add("FASTER", 14, [_faster(row.levels[i], found) for row in found.rows], "<")
     if wide:
         first = shown_levels(found)[:1]
         for i in first:
@@ -206,13 +206,13 @@ def _accuracy(row: Row, name: str, wide: bool) -> str:
     return percent(mean) + (f" ±{_spread(spread, name)}" if wide and seeds > 1 else "")
 
 
-def _at(row: Row, level: LevelResult, found: Compared, wide: bool) -> str:
+def _at(level: LevelResult, found: Compared, wide: bool) -> str:
     if level.faster[found.unit].note == "other loss":
         return "-"
     return at_text(level, found.unit, wide=wide)
 
 
-def _faster(row: Row, level: LevelResult, found: Compared) -> str:
+def _faster(level: LevelResult, found: Compared) -> str:
     speed = level.faster[found.unit]
     seeds = len(level.reached)
     if speed.ratio is not None and not speed.bound and 1 < seeds < len(level.by_seed):

@@ -144,7 +144,7 @@ def _giga(value: float | None, digits: int = 1) -> str:
     return "n/a" if value is None else f"{value / 1e9:.{digits}f}"
 
 
-def _alone(gpu: Gpu, store: Store, view: RunView) -> str:
+def _alone(gpu: Gpu, view: RunView) -> str:
     others = [user or "someone" for pid, user in gpu.processes if pid != view.status.pid]
     return f"shared with {clean(', '.join(dict.fromkeys(others)))}" if others else "only this run"
 
@@ -152,6 +152,7 @@ def _alone(gpu: Gpu, store: Store, view: RunView) -> str:
 def machine(
     store: Store, view: RunView, width: int, height: int, *, framed: bool, last_event: str, now: float
 ) -> list[Line]:
+    """GPU, processor, memory and disk of the run's machine, as far as they can be seen from here."""
     hw = store.hardware
     gpu = gpu_of(store, view)
     here = view.status.host.split(".")[0] == store.host or not view.status.host
@@ -161,7 +162,7 @@ def machine(
     body: list[Line] = []
     if not framed:
         if gpu is not None:
-            body.append(_gpu_narrow(gpu, store, view))
+            body.append(_gpu_narrow(gpu, view))
         if here and hw.cpu is not None:
             ram = f"ram {_giga(hw.memory, 0):>4}/{_giga(hw.memory_total, 0)}G"
             cpu: Line = [(fit(f"host {clean(store.host)}", 17), ""), (bar(hw.cpu / 100, 8), "bar")]
@@ -174,7 +175,7 @@ def machine(
             body.append([(f"{where}  {clean(hw.gpu_problem)}", "dim")])
         return [rule(width, "machine", last_event), *body]
     if gpu is not None:
-        body += _gpu_wide(gpu, store, view, width - 4)
+        body += _gpu_wide(gpu, view, width - 4)
     if here and hw.cpu is not None:
         ram = f"ram {_giga(hw.memory, 0)}/{_giga(hw.memory_total, 0)} GB"
         body.append([("host    ", ""), (bar(hw.cpu / 100, 16), "bar"), (f"  {hw.cpu:.0f}% of {hw.cpus}   {ram}", "")])
@@ -196,17 +197,17 @@ def machine(
     return frame(lines, width, height, "machine", "every 2 s")
 
 
-def _gpu_narrow(gpu: Gpu, store: Store, view: RunView) -> Line:
+def _gpu_narrow(gpu: Gpu, view: RunView) -> Line:
     name = clean(gpu.name).replace("NVIDIA ", "").split("-")[0]
     util = f"{gpu.util:.0f}%" if gpu.util is not None else "n/a"
     power = "n/a" if gpu.power is None else f"{gpu.power:.0f}/{gpu.power_limit or 0:.0f}W"
     heat = "n/a" if gpu.temperature is None else f"{gpu.temperature:.0f}°C"
-    text = f" {util}  mem {_giga(gpu.memory)}/{_giga(gpu.memory_total)}G  {power}  {heat}  {_alone(gpu, store, view)}"
+    text = f" {util}  mem {_giga(gpu.memory)}/{_giga(gpu.memory_total)}G  {power}  {heat}  {_alone(gpu, view)}"
     share = None if gpu.util is None else gpu.util / 100
     return [(fit(f"GPU {gpu.index} {name}", 17), ""), (bar(share, 8), "bar"), (text, "")]
 
 
-def _gpu_wide(gpu: Gpu, store: Store, view: RunView, width: int) -> list[Line]:
+def _gpu_wide(gpu: Gpu, view: RunView, width: int) -> list[Line]:
     def row(name: str, share: float | None, text: str) -> Line:
         return [(f"{name:<8}", ""), (bar(share, 16), "bar"), (f"  {text}", "")]
 
@@ -215,7 +216,7 @@ def _gpu_wide(gpu: Gpu, store: Store, view: RunView, width: int) -> list[Line]:
     heat = "" if gpu.temperature is None else f"   {gpu.temperature:.0f}°C"
     limit = "" if gpu.power_limit is None else f" of {gpu.power_limit:.0f} W"
     return [
-        [(fit(f"GPU {gpu.index}   {clean(gpu.name)}   {_alone(gpu, store, view)}", width), "")],
+        [(fit(f"GPU {gpu.index}   {clean(gpu.name)}   {_alone(gpu, view)}", width), "")],
         row("util", None if gpu.util is None else gpu.util / 100, "n/a" if gpu.util is None else f"{gpu.util:.0f}%"),
         row("memory", memory, f"{_giga(gpu.memory)} of {_giga(gpu.memory_total)} GB"),
         row("power", power, "n/a" if gpu.power is None else f"{gpu.power:.0f}{limit}{heat}"),

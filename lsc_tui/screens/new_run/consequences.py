@@ -144,6 +144,7 @@ def _made(facts: Facts, width: int) -> list[Line]:
 
 
 def narrow(facts: Facts, width: int, height: int) -> list[Line]:
+    """What follows from the settings of the highlighted variant, at 80 columns."""
     form = facts.form
     name = form.variant
     title = f"{form.letter(name)}: {clean(form.label(name))}"
@@ -195,6 +196,7 @@ def wide(facts: Facts, width: int, height: int) -> list[Line]:
 
 
 def cells(got: Numbers, mark: str) -> dict[str, str]:
+    """Row of the wide table -> what one variant has there."""
     if not got:
         return {}
     # Of a file its name, with the end, where names differ.
@@ -226,6 +228,7 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
 
 
 def short(number: float) -> str:
+    """A count that fits a cell of the table."""
     text = grouped(number)
     for limit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
         if len(text) > CELL - 1 and number >= limit:

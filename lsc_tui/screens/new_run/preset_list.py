@@ -78,6 +78,7 @@ def group_of(info: PresetInfo) -> str:
 
 
 def own_words() -> str:
+    """The folder of the user's own presets, as it is shown."""
     words = home_path(own_folder())
     return words if words.startswith(("~", "/")) else f"./{words}"
 
@@ -137,7 +138,7 @@ def about(info: PresetInfo) -> About:
 
 
 @lru_cache(maxsize=256)
-def _about(path: Path, changed: int) -> About:
+def _about(path: Path, _changed: int) -> About:
     try:
         _, raw = read_toml(path)
     except UsageError:
@@ -199,6 +200,7 @@ def speed_like(config: dict[str, Any], views: Iterable[RunView], host: str) -> t
 
 
 def presets_csv(known: PresetList) -> str:
+    """The list as CSV, a row per preset."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
     write.writerow(("preset", "title", "source", "claim", "data", "data_here", "seconds_here"))

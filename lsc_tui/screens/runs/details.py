@@ -69,7 +69,7 @@ def details(
     view = views[0]
     if kind == "study":
         return frame(_study(views, width - 4), width, height, clean(view.study))
-    body: list[Line] = [*_state(view, now), []]
+    body: list[Line] = [*_state(view), []]
     body += _differences(store, view, width - 4)
     body += _folder(store, view, width - 4, now, place)
     return frame(
@@ -77,7 +77,7 @@ def details(
     )
 
 
-def _state(view: RunView, now: float) -> list[Line]:
+def _state(view: RunView) -> list[Line]:
     status = view.status
     glyph = STATES.get(view.state, ("✗", ""))[0]
     took = f" {ago(status.seconds)}" if status.seconds else ""
