@@ -23,7 +23,6 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
-from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.evaluator import evaluate
 from lsc_engine.training.signals import Signals
 from lsc_engine.training.trainer import Trainer
@@ -69,8 +68,6 @@ def _case(preset: str, variant: str, steps: int, most: int, device: torch.device
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         folder = create_run(Path(scratch) / plan.id, plan.config, {"command": ["lsc-engine", "bench", "evaluation"]})
-        if device.type == "cpu":
-            torch.set_num_threads(min(threads, cpu_threads(plan.config.train.batch_size, derived.image_size)))
         try:
             with RunWriter.open(folder, device=str(device), total_steps=derived.total_steps, echo=False) as writer:
                 trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), device))

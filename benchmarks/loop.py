@@ -23,7 +23,6 @@ from lsc_engine.config.derived import derive
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
-from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.signals import Signals
 from lsc_engine.training.trainer import Trainer
 
@@ -74,8 +73,6 @@ def _case(
         (plan,) = plan_study(preset, name="loop", variants=(variant,), seeds=(0,), sets=fixed).runs
         derived = derive(plan.config)
         folder = create_run(Path(scratch) / plan.id, plan.config, {"command": ["lsc-engine", "bench", "loop"]})
-        if device == "cpu":
-            torch.set_num_threads(min(threads, cpu_threads(plan.config.train.batch_size, derived.image_size)))
         try:
             with RunWriter.open(folder, device=device, total_steps=steps, echo=False) as writer:
                 trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), torch.device(device)))

@@ -73,7 +73,6 @@ def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) ->
     """Seconds of the training loop, evaluation and saving included, and its steps."""
     from lsc_engine.config.derived import derive
     from lsc_engine.training.context import RunContext
-    from lsc_engine.training.devices import cpu_threads
     from lsc_engine.training.signals import Signals
     from lsc_engine.training.trainer import Trainer
 
@@ -82,7 +81,6 @@ def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) ->
     folder = create_run(root / plan.id, plan.config, {"command": ["lsc-engine", "bench", "logging"]})
     derived = derive(plan.config)
     threads = torch.get_num_threads()
-    torch.set_num_threads(cpu_threads(plan.config.train.batch_size, derived.image_size))
     try:
         with RunWriter.open(folder, device="cpu", total_steps=derived.total_steps, echo=False) as writer:
             trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), torch.device("cpu")))

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import torch
+from torch import nn
 
 from lsc_engine.common.errors import UsageError
 
@@ -28,16 +29,24 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-# Pixels of a batch that keep one more CPU thread busy. Below two such shares a second thread gains 7 % on idle cores
-# (8.9 against 9.5 ms a step on 32 images of 8x8) and loses a factor where a core is shared, since both wait for it.
-PIXELS_PER_THREAD = 8192
+# Operations of a batch's forward pass that keep one more CPU thread busy. A second thread gains little on a smaller
+# step, and loses a factor of 30 where its core is shared, since each operation waits for both.
+FLOPS_PER_THREAD = 10**9
 # torch's default, or OMP_NUM_THREADS; read before any run changes it.
 THREADS = torch.get_num_threads()
 
 
-def cpu_threads(batch_size: int, size: int) -> int:
-    """Threads for training on the CPU: torch's default, fewer for small batches of small images."""
-    return max(1, min(THREADS, batch_size * size * size // PIXELS_PER_THREAD))
+def cpu_threads(model: nn.Module, *, channels: int, size: int, batch_size: int, class_layer: int = 0) -> int:
+    """Threads for training `model`, and a class layer of so many parameters, on the CPU: torch's default, fewer for
+    small networks. The operations are counted on one empty image in evaluation mode, which changes nothing."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    was_training = model.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros((1, channels, size, size)))
+    model.train(was_training)
+    flops = counter.get_total_flops() + 2 * class_layer
+    return max(1, min(THREADS, flops * batch_size // FLOPS_PER_THREAD))
 
 
 def device_name(device: torch.device) -> str:

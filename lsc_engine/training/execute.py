@@ -25,7 +25,7 @@ from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import FinishedError, RunWriter
 from lsc_engine.training.context import Display, RunContext
 from lsc_engine.training.dependencies import load_dependencies
-from lsc_engine.training.devices import cpu_threads, device_name
+from lsc_engine.training.devices import device_name
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import first_line
 from lsc_engine.training.trainer import Trainer
@@ -131,8 +131,6 @@ def _prepared(run: RunContext, runs_dir: Path, load: LoadMeter) -> RunContext:
             look(config.data, data_dir=run.data_dir, say=run.report)
         derived = derive(config, run.data_dir)
         writer.status(total_steps=derived.total_steps)
-    if run.device.type == "cpu":
-        torch.set_num_threads(cpu_threads(config.train.batch_size, derived.image_size))
     needed = load_dependencies(config, run.folder, runs_dir, channels=derived.channels, device=run.device)
     return replace(run, derived=derived, dependencies=needed, sample_load=load.sample)
 

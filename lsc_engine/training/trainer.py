@@ -29,7 +29,7 @@ from lsc_engine.training.checkpointing import Checkpointer
 from lsc_engine.training.clock import Clock
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.dependencies import InitialWeights
-from lsc_engine.training.devices import GpuNeighbours
+from lsc_engine.training.devices import GpuNeighbours, cpu_threads
 from lsc_engine.training.etf_freezing import EtfFreezer
 from lsc_engine.training.evaluator import Evaluator
 from lsc_engine.training.fingerprint import allowed_changes, fingerprint, fingerprint_diff
@@ -79,6 +79,13 @@ class Trainer:
             table=self.dependencies.vectors, means=self.dependencies.class_means, teacher=self.dependencies.teacher,
         ).to(device)  # fmt: skip
         self.network = nn.ModuleDict({"model": self.model, "head": self.head})
+        if device.type == "cpu":
+            torch.set_num_threads(
+                cpu_threads(
+                    self.model, channels=self.source.channels, size=self.source.size,
+                    batch_size=config.train.batch_size, class_layer=sum(p.numel() for p in self.head.parameters()),
+                )
+            )  # fmt: skip
         self.freezer = EtfFreezer(config, self.network)
         self.fingerprint = fingerprint(config, self.head, self.source)
 

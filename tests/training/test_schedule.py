@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from lsc_engine.registry import MODELS
 from lsc_engine.training import devices
 from lsc_engine.training.schedule import derive_seed, is_time, learning_rate
 
@@ -46,14 +48,27 @@ def test_seeds_differ_by_purpose_and_number_and_are_fixed_for_ever() -> None:
     assert derive_seed(0, "model") == 5775648510612639413
 
 
-def test_small_batches_of_small_images_take_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "width", "size", "batch", "classes", "threads"),
+    [
+        ("mlp", 1.0, 28, 128, 10, 1),
+        ("encoder", 0.25, 8, 64, 10, 1),
+        ("encoder", 1.0, 32, 8, 10, 3),
+        ("encoder", 1.0, 32, 64, 10, 4),
+        ("mlp", 1.0, 28, 128, 10**6, 4),
+    ],
+)
+def test_threads_follow_the_operations_and_counting_them_changes_nothing(
+    name: str, width: float, size: int, batch: int, classes: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(devices, "THREADS", 4)
-    assert [devices.cpu_threads(batch, size) for batch, size in ((32, 8), (128, 28), (16, 32), (64, 32))] == [
-        1,
-        4,
-        2,
-        4,
-    ]
+    model = MODELS.built_in[name]().build(1, size, 16, width).train()
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    found = devices.cpu_threads(model, channels=1, size=size, batch_size=batch, class_layer=17 * classes)
+    assert found == threads
+    assert all(module.training for module in model.modules())
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(old, new) for old, new in zip(before.values(), model.state_dict().values(), strict=True))
 
 
 def test_a_gpu_is_named_with_its_number_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
