@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK, Canvas, Floats, Rows, series_style
-from lsc_engine.charts.reduction import Columns, fill, reduce_columns, smooth, spans
+from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK, Canvas, Rows, series_style
+from lsc_engine.charts.reduction import Columns, pixels_of, reduce_columns, smooth
 from lsc_engine.charts.scales import Scale, labels, ticks
 from lsc_engine.charts.series import Level, Series, View
 
 _LINES = {"tick": "┤", "side": "│", "corner": "└", "floor": "─", "dash": "╌", "cursor": "┃", "thread": "┊"}
 _ASCII = {"tick": "+", "side": "|", "corner": "+", "floor": "-", "dash": "-", "cursor": "^", "thread": ":"}
+_SIGNS = {"braille": _LINES, "block": _LINES, "ascii": _ASCII}
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,18 @@ class Picture:
         return round(unit * (self.plot_width - 1)) if abs(unit) < 1e6 else -1
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """One thing drawn as a line: a raw series, or its smoothed twin."""
+
+    series: Series
+    runs: Columns
+    dim: bool
+    letter: str = ""
+
+
 def draw(
-    series: Sequence[Series], width: int, height: int, view: View | None = None, levels: Sequence[Level] | None = None
+    series: Sequence[Series], width: int, height: int, view: View | None = None, levels: Sequence[Level] = ()
 ) -> Picture:
     """The chart of `series` in width x height cells (at least 1 x 1); later series lie on earlier ones, dim ones below.
 
@@ -68,31 +79,27 @@ def draw(
     texts = labels(tick_values, log=y_scale.log)
     label_width = min(8, max([view.label_width, *map(len, texts)]))
     left = label_width + 1 if view.axes and width >= label_width + 8 else 0
-    plot_width = width - left
-    plot = Canvas(plot_width, plot_height, view.mode)
-    if plot_width != guess:
+    plot = Canvas(width - left, plot_height, view.mode)
+    if width - left != guess:
         layers = _layers(series, view, x_scale, plot.pixels[0])
-    _draw_levels(plot, levels or (), y_scale, view)
-    _draw_bands(plot, series, x_scale, y_scale, view)
-    for layer in sorted(layers, key=lambda item: not item.dim):
-        _draw_layer(plot, layer, y_scale)
-    _draw_letters(plot, layers, y_scale)
-    _draw_thread(plot, x_scale, view)
+    _draw_plot(plot, layers, levels, x_scale, y_scale, view.cursor)
     whole = Canvas(width, height, view.mode)
     whole.codes[:plot_height, left:] = plot.codes
     whole.styles[:plot_height, left:] = plot.styles
-    if left:
-        _draw_y_axis(whole, tick_values, texts, y_scale, left - 1, plot_height, view)
+    for row in range(plot_height if left else 0):
+        whole.write(row, left - 1, _SIGNS[view.mode]["side"], AXIS)
+    for value, text in zip(tick_values, texts, strict=True) if left else ():
+        if 0 <= (unit := y_scale.place(value)) <= 1:
+            row = min(plot_height - 1, max(0, round((1 - unit) * (plot_height - 1))))
+            whole.write(row, 0, text[: left - 1].rjust(left - 1), LABEL)
+            whole.write(row, left - 1, _SIGNS[view.mode]["tick"], AXIS)
     if with_floor:
-        _draw_floor(whole, series, x_scale, left, plot_width, view)
-    hidden = sum(1 for s in series if not any(a.series is s and not a.runs.empty for a in layers))
-    return Picture(width, height, whole.rows(), left, plot_width, plot_height, x_scale, y_scale, hidden)
+        _draw_floor(whole, series, x_scale, left, view)
+    hidden = sum(1 for s in series if not any(a.series is s and a.runs.column.size for a in layers))
+    return Picture(width, height, whole.rows(), left, width - left, plot_height, x_scale, y_scale, hidden)
 
 
-def to_text(
-    series: Sequence[Series], width: int, height: int, view: View | None = None, levels: Sequence[Level] | None = None,
-    title: str = "",
-) -> str:  # fmt: skip
+def to_text(series: Sequence[Series], width: int, height: int, view: View | None = None, *, title: str = "") -> str:
     """Title rule, chart and legend (`a name  b name`) in at most width x height cells, without styles."""
     legend: list[str] = []
     for text in (f"{s.letter} {s.name}".strip() for s in series if s.name):
@@ -103,27 +110,12 @@ def to_text(
     dash = "-" if view is not None and view.mode == "ascii" else "─"
     head = [f"{dash} {title[: max(0, width - 4)]} ".ljust(width, dash)] if title and height > 4 else []
     legend = legend[: max(0, height - 4 - len(head))]
-    body = draw(series, width, height - len(head) - len(legend), view, levels).to_text()
-    return "\n".join([*head, body, *legend])
-
-
-# --- what is drawn, and the scales that hold it -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One thing drawn as a line: a raw series, or its smoothed twin."""
-
-    series: Series
-    runs: Columns
-    dim: bool
-    letter: str = ""
+    return "\n".join([*head, draw(series, width, height - len(head) - len(legend), view).to_text(), *legend])
 
 
 def _fit_x(series: Sequence[Series], view: View) -> Scale:
     lows, highs = [], []
-    for s in series:
-        x = s.xs
+    for x in (s.xs for s in series):
         with np.errstate(all="ignore"):
             if not np.isfinite(x.sum()) or view.log_x:
                 x = x[np.isfinite(x) & ((x > 0) if view.log_x else True)]
@@ -143,23 +135,19 @@ def _layers(series: Sequence[Series], view: View, x_scale: Scale, pixels: int) -
     """The raw series, dim beside a bright smoothed one."""
     out = []
     for s in series:
-        smoothed = view.smoothing > 0 and not s.points
-        raw = _columns(s, s.ys, view, x_scale, pixels)
-        out.append(_Layer(s, raw, s.dim or smoothed, "" if smoothed else s.letter))
-        if smoothed:
-            out.append(_Layer(s, _columns(s, smooth(s.ys, view.smoothing), view, x_scale, pixels), s.dim, s.letter))
+        if s.points:
+            unit = x_scale.unit(s.xs)
+            with np.errstate(all="ignore"):
+                good = (unit >= 0) & (unit <= 1) & np.isfinite(s.ys) & ((s.ys > 0) if view.log_y else True)
+            column, y = np.floor(unit[good] * (pixels - 1) + 0.5).astype(np.int64), s.ys[good]
+            out.append(_Layer(s, Columns(column, y, y, y, y, np.zeros(column.size, bool)), s.dim, s.letter))
+            continue
+        weights = [0.0] if view.smoothing <= 0 else [0.0, view.smoothing]
+        for weight in weights:
+            runs = reduce_columns(s.xs, smooth(s.ys, weight), x_scale, pixels, positive=view.log_y)
+            last = weight == weights[-1]
+            out.append(_Layer(s, runs, s.dim or not last, s.letter if last else ""))
     return out
-
-
-def _columns(s: Series, y: Floats, view: View, x_scale: Scale, pixels: int) -> Columns:
-    if not s.points:
-        return reduce_columns(s.xs, y, x_scale, pixels, positive=view.log_y)
-    unit = x_scale.unit(s.xs)
-    with np.errstate(all="ignore"):
-        good = np.isfinite(unit) & (unit >= 0) & (unit <= 1) & np.isfinite(y) & ((y > 0) if view.log_y else True)
-    column = np.floor(unit[good] * (pixels - 1) + 0.5).astype(np.int64)
-    y = y[good]
-    return Columns(column, y, y, y, y, np.zeros(column.size, bool))
 
 
 def _fit_y(layers: Sequence[_Layer], x_scale: Scale, view: View) -> Scale:
@@ -174,53 +162,46 @@ def _fit_y(layers: Sequence[_Layer], x_scale: Scale, view: View) -> Scale:
             low, high = np.concatenate((low, edges)), np.concatenate((high, edges))
     lo = hi = float("nan")
     if low.size:
-        lo, hi = float(low.min()), float(high.max())
-        if view.clip and low.size > 4:
-            both = np.sort(np.concatenate((low, high)))
-            cut = max(1, both.size // 100)
-            lo, hi = float(both[cut]), float(both[-1 - cut])
+        both = np.sort(np.concatenate((low, high)))
+        cut = max(1, both.size // 100) if view.clip and low.size > 4 else 0
+        lo, hi = float(both[cut]), float(both[-1 - cut])
     w = view.window
     pad = 0.02 if w.y0 is None and w.y1 is None else 0.0
     return Scale.over(lo if w.y0 is None else w.y0, hi if w.y1 is None else w.y1, log=view.log_y, pad=pad)
 
 
-# --- the plot ---------------------------------------------------------------------------------------------------------
-
-
-def _draw_layer(canvas: Canvas, layer: _Layer, y_scale: Scale) -> None:
-    """Put a line on the canvas. It covers dim cells, joins its dots to those of equal rank, and takes the colour."""
-    strokes = spans(layer.runs, y_scale, *canvas.pixels)
-    if strokes.column.size:
-        equal = (canvas.styles >= FIRST_SERIES) & ((canvas.styles % 2 == 1) == layer.dim) & (canvas.codes >= 0x2800)
-        style = series_style(layer.series.colour, layer.dim)
-        canvas.stamp(fill(strokes, *canvas.pixels), style, sign="." if layer.dim else "*", join=equal)
-
-
-def _draw_bands(canvas: Canvas, series: Sequence[Series], x_scale: Scale, y_scale: Scale, view: View) -> None:
-    width, height = canvas.pixels
-    for s in series:
-        if s.band is not None:
-            low, high = (
-                fill(spans(reduce_columns(s.xs, edge, x_scale, width, positive=view.log_y), y_scale, width, height),
-                     width, height)
-                for edge in s.band
-            )  # fmt: skip
-            area = np.logical_or.accumulate(high, axis=0) & np.logical_or.accumulate(low[::-1], axis=0)[::-1]
-            if view.mode != "ascii":
-                # Every other pixel: an area must not hide what is on it.
-                area &= (np.arange(height)[:, None] + np.arange(width)) % 2 == 0
-            canvas.stamp(area, series_style(s.colour, True), sign=".")
-
-
-def _draw_levels(canvas: Canvas, levels: Sequence[Level], y_scale: Scale, view: View) -> None:
-    rows, columns = canvas.codes.shape
+def _draw_plot(
+    plot: Canvas, layers: Sequence[_Layer], levels: Sequence[Level], x: Scale, y: Scale, cursor: float | None
+) -> None:
+    """Levels, bands, lines (dim ones first), letters, and the cursor's thread through the empty cells of its column."""
+    (rows, columns), signs = plot.codes.shape, _SIGNS[plot.mode]
     for level in levels:
-        unit = y_scale.place(level.y)
+        unit = y.place(level.y)
         if 0 <= unit <= 1:
             row = round((1 - unit) * (rows - 1))
-            canvas.write(row, 0, (_lines(view)["dash"] + " ") * (columns // 2 + 1), LEVEL)
+            plot.write(row, 0, (signs["dash"] + " ") * (columns // 2 + 1), LEVEL)
             label = _clean(level.label)[:columns]
-            canvas.write(row, columns - len(label), label, LEVEL)
+            plot.write(row, columns - len(label), label, LEVEL)
+    for s in {id(layer.series): layer.series for layer in layers}.values():
+        if s.band is not None:
+            low, high = (
+                pixels_of(reduce_columns(s.xs, edge, x, plot.pixels[0], positive=y.log), y, *plot.pixels)
+                for edge in s.band
+            )
+            area = np.logical_or.accumulate(high, axis=0) & np.logical_or.accumulate(low[::-1], axis=0)[::-1]
+            if plot.mode != "ascii":
+                # Every other pixel: an area must not hide what is on it.
+                area &= np.indices(area.shape).sum(0) % 2 == 0
+            plot.stamp(area, series_style(s.colour, True), sign=".")
+    for layer in sorted(layers, key=lambda item: not item.dim):
+        # A line covers dim cells, joins its dots to those of equal rank, and takes the colour.
+        equal = (plot.styles >= FIRST_SERIES) & ((plot.styles % 2 == 1) == layer.dim) & (plot.codes >= 0x2800)
+        style = series_style(layer.series.colour, layer.dim)
+        plot.stamp(pixels_of(layer.runs, y, *plot.pixels), style, sign="." if layer.dim else "*", join=equal)
+    _draw_letters(plot, layers, y)
+    if cursor is not None and (column := x.cell(cursor, columns)) is not None:
+        for row in range(rows):
+            plot.write(row, column, signs["thread"], CURSOR, over=False)
 
 
 def _draw_letters(canvas: Canvas, layers: Sequence[_Layer], y_scale: Scale) -> None:
@@ -245,45 +226,18 @@ def _draw_letters(canvas: Canvas, layers: Sequence[_Layer], y_scale: Scale) -> N
                 break
 
 
-def _draw_thread(canvas: Canvas, x_scale: Scale, view: View) -> None:
-    """The cursor's thread through the empty cells of its column."""
-    column = _cell(view.cursor, x_scale, canvas.codes.shape[1])
-    if column is not None:
-        for row in range(canvas.codes.shape[0]):
-            canvas.write(row, column, _lines(view)["thread"], CURSOR, over=False)
-
-
-# --- the axes ---------------------------------------------------------------------------------------------------------
-
-
-def _draw_y_axis(
-    canvas: Canvas, values: Sequence[float], texts: Sequence[str], scale: Scale, width: int, rows: int, view: View
-) -> None:
-    lines = _lines(view)
-    for row in range(rows):
-        canvas.write(row, width, lines["side"], AXIS)
-    for value, text in zip(values, texts, strict=True):
-        unit = scale.place(value)
-        if 0 <= unit <= 1:
-            row = min(rows - 1, max(0, round((1 - unit) * (rows - 1))))
-            canvas.write(row, 0, text[:width].rjust(width), LABEL)
-            canvas.write(row, width, lines["tick"], AXIS)
-
-
-def _draw_floor(canvas: Canvas, series: Sequence[Series], scale: Scale, left: int, columns: int, view: View) -> None:
+def _draw_floor(canvas: Canvas, series: Sequence[Series], scale: Scale, left: int, view: View) -> None:
     """The x axis: its line, the numbers in it, marks and the foot of the cursor."""
-    row = canvas.codes.shape[0] - 1
-    lines = _lines(view)
-    if left:
-        canvas.write(row, left - 1, lines["corner"], AXIS)
-    canvas.write(row, left, lines["floor"] * columns, AXIS)
-    unit = f" {view.unit}" if view.unit and columns > 30 else ""
+    signs = _SIGNS[view.mode]
+    row, columns = canvas.codes.shape[0] - 1, canvas.codes.shape[1] - left
+    canvas.write(row, left - 1, signs["corner"], AXIS)
+    canvas.write(row, left, signs["floor"] * columns, AXIS)
     values = ticks(scale, max(2, columns // 18))
     room = [False] * columns
     numbered = zip(values, labels(values, log=scale.log), strict=True)
     for value, text in sorted(numbered, key=lambda pair: pair[0] != values[-1]):
-        text = text + unit if value == values[-1] else text
-        column = _cell(value, scale, columns)
+        text += f" {view.unit}" if value == values[-1] and view.unit and columns > 30 else ""
+        column = scale.cell(value, columns)
         if column is None:
             continue
         start = max(0, min(column - (len(text) - 1) // 2 if column else 0, columns - len(text)))
@@ -291,31 +245,15 @@ def _draw_floor(canvas: Canvas, series: Sequence[Series], scale: Scale, left: in
         if stop <= columns and not any(room[max(0, start - 2) : stop + 2]):
             room[start:stop] = [True] * len(text)
             canvas.write(row, left + start, text, LABEL)
-    for mark in [m for s in series for m in s.marks]:
-        column = _cell(mark.x, scale, columns)
-        if column is not None:
-            glyph = _clean(mark.glyph)[:1]
-            canvas.write(row, left + column, "x" if view.mode == "ascii" and glyph == "×" else glyph, MARK)
-    column = _cell(view.cursor, scale, columns)
-    if column is not None:
-        canvas.write(row, left + column, lines["cursor"], CURSOR)
-
-
-def _cell(value: float | None, scale: Scale, columns: int) -> int | None:
-    if value is None:
-        return None
-    unit = scale.place(value)
-    return min(columns - 1, max(0, round(unit * (columns - 1)))) if -1e-9 <= unit <= 1 + 1e-9 else None
-
-
-def _lines(view: View) -> dict[str, str]:
-    return _ASCII if view.mode == "ascii" else _LINES
+    signed = [(mark.x, _clean(mark.glyph)[:1], MARK) for s in series for mark in s.marks]
+    for x, sign, style in [*signed, *([(view.cursor, signs["cursor"], CURSOR)] if view.cursor is not None else [])]:
+        if (column := scale.cell(x, columns)) is not None:
+            canvas.write(row, left + column, "x" if view.mode == "ascii" and sign == "×" else sign, style)
 
 
 def _clean(text: str) -> str:
     """Printable one-cell characters only: a label may come from a file."""
-    return "".join(c if c.isprintable() and (c.isascii() or _one_cell(c)) else "?" for c in text)
-
-
-def _one_cell(char: str) -> bool:
-    return unicodedata.east_asian_width(char) not in "WF" and unicodedata.combining(char) == 0
+    return "".join(
+        c if c.isprintable() and unicodedata.east_asian_width(c) not in "WF" and not unicodedata.combining(c) else "?"
+        for c in text
+    )

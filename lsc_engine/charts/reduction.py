@@ -14,7 +14,6 @@ from lsc_engine.charts.canvas import Bools, Floats, Ints
 from lsc_engine.charts.scales import Scale
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.97)
-
 # Within a block the weights span at most weight**-BLOCK, far inside float64 for every weight up to .999.
 _BLOCK = 512
 # More joints than this come only from x values in disorder, where lines between them mean nothing.
@@ -31,11 +30,6 @@ class Columns:
     first: Floats
     last: Floats
     joined: Bools  # to the run before
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is to be drawn."""
-        return self.column.size == 0
 
 
 def smooth(values: Floats, weight: float) -> Floats:
@@ -78,142 +72,79 @@ def reduce_columns(x: Floats, y: Floats, scale: Scale, width: int, *, positive: 
     A value that is not finite (or, with `positive`, not above 0) and a step back in x break the line.
     """
     with np.errstate(all="ignore"):
-        if _orderly(x, y, positive, scale):
-            return _reduce_sorted(x, y, scale, width)
-        good = np.isfinite(x) & np.isfinite(y)
-        if positive:
-            good &= y > 0
-        if scale.log:
-            good &= x > 0
-        index = np.flatnonzero(good)
-        if index.size == 0:
-            return _nothing()
-        kept_x, kept_y = x[index], y[index]
-        unit = scale.unit(kept_x)
-        inside = (unit >= 0) & (unit <= 1)
-        # One point beyond each edge keeps the line running out of the window.
-        near = inside.copy()
-        near[1:] |= inside[:-1]
-        near[:-1] |= inside[1:]
-        kept_y, unit, index, kept_x = kept_y[near], unit[near], index[near], kept_x[near]
-        if index.size == 0:
-            return _nothing()
-        column = _column(unit, width)
-        breaks = (np.diff(index) != 1) | (np.diff(kept_x) < 0)
-        starts = np.concatenate(([0], 1 + np.flatnonzero((np.diff(column) != 0) | breaks)))
-        joined = np.concatenate(([False], ~breaks))[starts]
-    return _runs(column[starts], kept_y, starts, joined)
+        # Rising x and good values throughout are found by sums and minima, which are cheap.
+        orderly = x.size > 0 and bool(np.isfinite(x[[0, -1]]).all() and np.isfinite(y.sum()))
+        orderly = orderly and not ((scale.log and x[0] <= 0) or (positive and y.min() <= 0))
+        if orderly and bool((x[1:] >= x[:-1]).all()):
+            seen = slice(max(0, int(np.searchsorted(x, scale.lo)) - 1), int(np.searchsorted(x, scale.hi, "right")) + 1)
+            x, y = x[seen], y[seen]
+            if x.size <= 4 * width or width <= 1:
+                starts = np.concatenate(([0], 1 + np.flatnonzero(np.diff(_column(x, scale, width)))))
+            else:
+                # By bisection: the edges are searched for, not the points.
+                edges = np.array([scale.at((i + 0.5) / (width - 1)) for i in range(-1, width)])
+                starts = np.unique(np.concatenate(([0], np.searchsorted(x, edges))))
+                starts = starts[starts < x.size]
+            joined = starts > 0
+        else:
+            index = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & ((y > 0) | (not positive)))
+            index = index[x[index] > 0] if scale.log else index
+            unit = scale.unit(x[index])
+            inside = (unit >= 0) & (unit <= 1)
+            # One point beyond each edge keeps the line running out of the window.
+            near = inside.copy()
+            near[1:] |= inside[:-1]
+            near[:-1] |= inside[1:]
+            index = index[near]
+            if index.size == 0:
+                none = np.empty(0)
+                return Columns(np.empty(0, np.int64), none, none, none, none, np.empty(0, bool))
+            x, y = x[index], y[index]
+            breaks = (np.diff(index) != 1) | (np.diff(x) < 0)
+            starts = np.concatenate(([0], 1 + np.flatnonzero((np.diff(_column(x, scale, width)) != 0) | breaks)))
+            joined = np.concatenate(([False], ~breaks))[starts]
+        column = _column(x[starts], scale, width)
+    low, high = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+    return Columns(column, low, high, y[starts], y[np.append(starts[1:], y.size) - 1], joined)
 
 
-def _nothing() -> Columns:
-    none = np.empty(0)
-    return Columns(np.empty(0, np.int64), none, none, none, none, np.empty(0, bool))
-
-
-def _column(unit: Floats, width: int) -> Ints:
+def _column(x: Floats, scale: Scale, width: int) -> Ints:
     """Pixel columns, at most 2 widths outside, so that joints into the window keep their slope."""
-    clipped = np.clip(unit * (width - 1), -2.0 * width, 3.0 * width)
+    clipped = np.clip(scale.unit(x) * (width - 1), -2.0 * width, 3.0 * width)
     return np.floor(clipped + 0.5).astype(np.int64)
 
 
-def _orderly(x: Floats, y: Floats, positive: bool, scale: Scale) -> bool:
-    """Rising x and good values throughout, by sums and minima, which are cheap."""
-    if x.size == 0 or not (np.isfinite(x[0]) and np.isfinite(x[-1])) or not np.isfinite(y.sum()):
-        return False
-    if (scale.log and x[0] <= 0) or (positive and y.min() <= 0):
-        return False
-    return bool((x[1:] >= x[:-1]).all())
+def pixels_of(runs: Columns, scale: Scale, width: int, height: int) -> Bools:
+    """The pixels [height, width] of the runs and of the lines that join them; row 0 is the top."""
 
+    def place(values: Floats) -> Floats:
+        # At most 8 heights outside, and never NaN: runs hold good values only.
+        unit = np.nan_to_num(scale.unit(values), nan=-9.0, posinf=9.0, neginf=-9.0)
+        return np.asarray((1 - np.clip(unit, -8, 9)) * (height - 1))
 
-def _reduce_sorted(x: Floats, y: Floats, scale: Scale, width: int) -> Columns:
-    """Columns by bisection: the edges are searched for, not the points."""
-    first = max(0, int(np.searchsorted(x, scale.lo, "left")) - 1)
-    last = min(x.size, int(np.searchsorted(x, scale.hi, "right")) + 1)
-    x, y = x[first:last], y[first:last]
-    if x.size <= 4 * width:
-        column = _column(scale.unit(x), width)
-        starts = np.concatenate(([0], 1 + np.flatnonzero(np.diff(column))))
-        column = column[starts]
-    else:
-        edges = np.array([scale.at((i + 0.5) / (width - 1)) for i in range(-1, width)]) if width > 1 else np.empty(0)
-        starts = np.unique(np.concatenate(([0], np.searchsorted(x, edges, "left"))))
-        starts = starts[starts < x.size]
-        column = _column(scale.unit(x[starts]), width)
-    joined = np.ones(starts.size, bool)
-    joined[:1] = False
-    return _runs(column, y, starts, joined)
-
-
-def _runs(column: Ints, y: Floats, starts: Ints, joined: Bools) -> Columns:
-    if starts.size == 0:
-        return _nothing()
-    ends = np.concatenate((starts[1:], [y.size])) - 1
-    return Columns(column, np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts), y[starts], y[ends], joined)
-
-
-@dataclass(frozen=True)
-class Spans:
-    """Vertical strokes: pixel rows top..bottom (both drawn, top <= bottom) of pixel columns."""
-
-    column: Ints
-    top: Ints
-    bottom: Ints
-
-
-def spans(runs: Columns, scale: Scale, width: int, height: int) -> Spans:
-    """The strokes that draw the runs, and the lines that join them, on width x height pixels; row 0 is the top."""
-    low, high = _rows(runs.high, scale, height), _rows(runs.low, scale, height)
-    column, top, bottom = [runs.column], [low], [high]
-    after = np.flatnonzero(runs.joined[1:]) + 1 if runs.joined.size else np.empty(0, np.int64)
-    if after.size:
-        before = after - 1
-        c0, c1 = runs.column[before], runs.column[after]
-        y0 = _place(runs.last[before], scale, height)
-        y1 = _place(runs.first[after], scale, height)
-        joints = _joints(c0, c1, y0, y1, width)
-        column.append(joints.column)
-        top.append(joints.top)
-        bottom.append(joints.bottom)
-    all_columns, all_top, all_bottom = np.concatenate(column), np.concatenate(top), np.concatenate(bottom)
-    seen = (all_columns >= 0) & (all_columns < width) & (all_bottom >= 0) & (all_top < height)
-    return Spans(all_columns[seen], np.clip(all_top[seen], 0, height - 1), np.clip(all_bottom[seen], 0, height - 1))
-
-
-def _place(values: Floats, scale: Scale, height: int) -> Floats:
-    """Pixel rows as real numbers, at most 8 heights outside; never NaN (runs hold good values only)."""
-    unit = np.nan_to_num(scale.unit(values), nan=-9.0, posinf=9.0, neginf=-9.0)
-    return np.asarray((1 - np.clip(unit, -8, 9)) * (height - 1))
-
-
-def _rows(values: Floats, scale: Scale, height: int) -> Ints:
-    return np.floor(_place(values, scale, height) + 0.5).astype(np.int64)
-
-
-def _joints(c0: Ints, c1: Ints, y0: Floats, y1: Floats, width: int) -> Spans:
-    """Each line from (c0, y0) to (c1, y1) as one stroke per column, touching its neighbours without thickening."""
-    first, last = np.maximum(c0, 0), np.minimum(c1, width - 1)
-    count = np.maximum(last - first + 1, 0)
+    # Vertical strokes from top to bottom, both drawn: those of the runs, then one per column of each joint.
+    after = np.flatnonzero(runs.joined[1:]) + 1
+    start, stop, y0 = runs.column[after - 1], runs.column[after], place(runs.last[after - 1])
+    slope = (place(runs.first[after]) - y0) / np.maximum(stop - start, 1)
+    first = np.maximum(start, 0)
+    count = np.maximum(np.minimum(stop, width - 1) - first + 1, 0)
     if int(count.sum()) > _MOST_JOINTS:
-        none = np.empty(0, np.int64)
-        return Spans(none, none, none)
-    which = np.repeat(np.arange(c0.size), count)
-    offset = np.arange(which.size) - np.repeat(np.cumsum(count) - count, count)
-    column = first[which] + offset
-    slope = (y1 - y0) / np.maximum(c1 - c0, 1)
-    start = np.maximum(column - 0.5, c0[which])
-    stop = np.minimum(column + 0.5, c1[which])
-    base, slant = y0[which], slope[which]
-    a = np.floor(base + (start - c0[which]) * slant + 0.5).astype(np.int64)
-    b = np.floor(base + (stop - c0[which]) * slant + 0.5).astype(np.int64)
+        count[:] = 0
+    which = np.repeat(np.arange(after.size), count)
+    column = first[which] + np.arange(which.size) - np.repeat(np.cumsum(count) - count, count)
+    a, b = (
+        np.floor(y0[which] + (edge - start[which]) * slope[which] + 0.5).astype(np.int64)
+        for edge in (np.maximum(column - 0.5, start[which]), np.minimum(column + 0.5, stop[which]))
+    )
     # The row where a stroke ends belongs to the next column, which starts there.
-    b = np.where(b > a, b - 1, np.where(b < a, b + 1, b))
-    return Spans(column, np.minimum(a, b), np.maximum(a, b))
-
-
-def fill(spans: Spans, width: int, height: int) -> Bools:
-    """Pixels [height, width] covered by the strokes: +1 where one starts, -1 below its end, summed down."""
+    b -= np.sign(b - a)
+    high, low = (np.floor(place(edge) + 0.5).astype(np.int64) for edge in (runs.high, runs.low))
+    columns = np.concatenate((runs.column, column))
+    top, bottom = np.concatenate((high, np.minimum(a, b))), np.concatenate((low, np.maximum(a, b)))
+    seen = (columns >= 0) & (columns < width) & (bottom >= 0) & (top < height)
+    columns, top, bottom = columns[seen], np.maximum(top[seen], 0), np.minimum(bottom[seen], height - 1)
+    # +1 where a stroke starts, -1 below its end, summed down.
     size = (height + 1) * width
-    starts = np.bincount(spans.top * width + spans.column, minlength=size)
-    ends = np.bincount((spans.bottom + 1) * width + spans.column, minlength=size)
-    covered = np.cumsum((starts - ends).reshape(height + 1, width), axis=0)
-    return np.asarray(covered[:height] > 0)
+    starts = np.bincount(top * width + columns, minlength=size)
+    ends = np.bincount((bottom + 1) * width + columns, minlength=size)
+    return np.asarray(np.cumsum((starts - ends).reshape(height + 1, width), axis=0)[:height] > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,11 @@ class Scale:
         """Where one value lies, as `unit`."""
         return float(self.unit(np.array([float(value)]))[0])
 
+    def cell(self, value: float, cells: int) -> int | None:
+        """The cell out of a row of them in which a value lies; None outside the scale."""
+        unit = self.place(value)
+        return min(cells - 1, max(0, round(unit * (cells - 1)))) if -1e-9 <= unit <= 1 + 1e-9 else None
+
     def at(self, unit: float) -> float:
         """The value at a place between 0 and 1: the inverse of `unit`."""
         if self.log:
@@ -71,16 +77,21 @@ class Scale:
 
 def ticks(scale: Scale, count: int) -> list[float]:
     """At most about `count` round values on the scale, rising."""
-    count = max(1, count)
+    lo, hi, count = scale.lo, scale.hi, max(1, count)
     # Over less than half a decade the round values of a logarithmic axis are too few.
-    if scale.log and scale.hi > 3.2 * scale.lo:
-        found = _log_ticks(scale, count)
+    if scale.log and hi > 3.2 * lo:
+        found: list[float] = []
+        decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1)
+        for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+            found = [
+                m * 10.0**e for e in decades for m in steps if lo * 0.999 <= m * 10.0**e <= min(hi * 1.001, LARGEST)
+            ]
+            if len(found) <= count:
+                break
+        every = math.ceil(len(found) / count)
+        found = [v for v in found if every < 2 or round(math.log10(v)) % every == 0]
         if len(found) >= 2:
             return found
-    return _linear_ticks(scale.lo, scale.hi, count)
-
-
-def _linear_ticks(lo: float, hi: float, count: int) -> list[float]:
     rough = (hi - lo) / count
     if not (math.isfinite(rough) and rough > SMALLEST):
         return [lo]
@@ -88,20 +99,8 @@ def _linear_ticks(lo: float, hi: float, count: int) -> list[float]:
     # Labels between 1 and 10 are whole numbers: 2.5 and 7.5 would read 2 and 8.
     multiples = (1, 2, 5, 10) if power == 1 else (1, 2, 2.5, 5, 10)
     step = next((m * power for m in multiples if m * power >= rough * 0.999), 10 * power)
-    first = math.ceil(lo / step - 1e-9)
-    last = math.floor(hi / step + 1e-9)
+    first, last = math.ceil(lo / step - 1e-9), math.floor(hi / step + 1e-9)
     return [i * step for i in range(int(first), int(min(last, first + 4 * count)) + 1)]
-
-
-def _log_ticks(scale: Scale, count: int) -> list[float]:
-    first, last = math.floor(math.log10(scale.lo)), math.ceil(math.log10(scale.hi))
-    for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**e for e in range(first, last + 1) for m in steps if m * 10.0**e <= LARGEST]
-        found = [v for v in found if scale.lo * 0.999 <= v <= scale.hi * 1.001]
-        if len(found) <= count:
-            return found
-    every = math.ceil(len(found) / count)
-    return [v for v in found if round(math.log10(v)) % every == 0]
 
 
 def short(value: float, *, step: float | None = None) -> str:
@@ -121,20 +120,16 @@ def short(value: float, *, step: float | None = None) -> str:
 
 def _plain(value: float, step: float | None) -> str:
     if step is None:
-        digits = max(0, 1 - math.floor(math.log10(abs(value))))
-        text = f"{value:.{digits}f}"
-        return text.removesuffix(".0") if abs(value) >= 9.95 else _without_zero(text)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
-    if digits and abs(step * 10**digits - round(step * 10**digits)) > 1e-6:
-        digits += 1
-    return _without_zero(f"{value:.{min(digits, 12)}f}")
-
-
-def _without_zero(text: str) -> str:
-    """`0.52` as `.52`; the whole number 0 stays."""
-    if text.startswith("0."):
-        return text[1:]
-    return "-" + text[2:] if text.startswith("-0.") else text
+        text = f"{value:.{max(0, 1 - math.floor(math.log10(abs(value))))}f}"
+        if abs(value) >= 9.95:
+            return text.removesuffix(".0")
+    else:
+        digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
+        if digits and abs(step * 10**digits - round(step * 10**digits)) > 1e-6:
+            digits += 1
+        text = f"{value:.{min(digits, 12)}f}"
+    # `0.52` as `.52`; the whole number 0 stays.
+    return re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def labels(values: list[float], *, log: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Points in the plane and on the sphere as cells: the embeddings of a run for n = 2 and n = 3.
+"""Pictures of the embeddings of a run: points in the plane (n = 2) and on the sphere (n = 3), and histograms of angles.
 
 Pure functions from numbers to rows of styled cells, like `draw`. A braille dot is taken for a square, as it is in usual
 terminal fonts, so that circles are round. A cell has one colour: that of most of its points.
@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from lsc_engine.charts.canvas import AXIS, PIXELS, Bools, Canvas, Floats, Ints, Mode, Rows, series_style
+from lsc_engine.charts.canvas import AXIS, LABEL, LEVEL, PIXELS, Bools, Canvas, Floats, Ints, Mode, Rows, series_style
+from lsc_engine.charts.scales import Scale, labels, ticks
 
 # Braille dots of a cell, across and down: the unit of length in which a picture is laid out.
 _DOTS = (2, 4)
@@ -51,18 +53,14 @@ class _Board:
         extent = extent if math.isfinite(extent) and extent > 0 else 1.0
         self.unit, self.camera = half / extent * camera.zoom, camera
 
-    def _dots(self, x: Floats, y: Floats) -> tuple[Floats, Floats, Bools]:
-        """Places in the plane in dots from the upper left corner, and which of them are on the canvas."""
+    def _places(self, x: Floats, y: Floats, cell: tuple[int, int]) -> tuple[Ints, Ints, Bools]:
+        """Column and row, in parts of a cell, of the places in the plane that are on the canvas, and which are."""
         with np.errstate(all="ignore"):
             across = self.wide / 2 + (x - self.camera.x) * self.unit
             down = self.high / 2 - (y - self.camera.y) * self.unit
-            return across, down, (across >= 0) & (across < self.wide) & (down >= 0) & (down < self.high)
-
-    def _pixels(self, x: Floats, y: Floats) -> tuple[Ints, Ints, Bools]:
-        """The pixels (column, row) of places that are on the canvas, and which are."""
-        across, down, good = self._dots(x, y)
-        wide, tall = PIXELS[self.canvas.mode]
-        return (across[good] * wide / _DOTS[0]).astype(np.int64), (down[good] * tall / _DOTS[1]).astype(np.int64), good
+            good = (across >= 0) & (across < self.wide) & (down >= 0) & (down < self.high)
+        columns, rows = across[good] * cell[0] / _DOTS[0], down[good] * cell[1] / _DOTS[1]
+        return columns.astype(np.int64), rows.astype(np.int64), good
 
     def _grid(self, column: Ints, row: Ints) -> Bools:
         width, height = self.canvas.pixels
@@ -73,11 +71,11 @@ class _Board:
     def points(self, x: Floats, y: Floats, colour: Ints, dim: Bools) -> None:
         """Draw points over what is there; dim ones only where no bright one is."""
         rows, columns = self.canvas.codes.shape
-        px, py, good = self._pixels(x, y)
-        dim, colour = dim[good], colour[good]
         wide, tall = PIXELS[self.canvas.mode]
+        px, py, good = self._places(x, y, (wide, tall))
+        dim, colour = dim[good], colour[good]
         cell = (py // tall) * columns + px // wide
-        bright = np.zeros(rows * columns, bool)
+        bright, faint = np.zeros((2, rows * columns), bool)
         bright[cell[~dim]] = True
         seen = ~dim | ~bright[cell]
         cell, dim, colour = cell[seen], dim[seen], colour[seen]
@@ -85,7 +83,6 @@ class _Board:
             return
         kinds = int(colour.max()) + 1
         counts = np.bincount(cell * kinds + colour, minlength=rows * columns * kinds).reshape(rows, columns, kinds)
-        faint = np.zeros(rows * columns, bool)
         faint[cell[dim]] = True
         faint = faint.reshape(rows, columns)
         pixels = self._grid(px[seen], py[seen])
@@ -96,10 +93,9 @@ class _Board:
 
     def line(self, x: Floats, y: Floats) -> None:
         """Faint dots of the axis' colour, where nothing is drawn yet."""
-        px, py, good = self._pixels(x, y)
-        if good.any():
-            free = (self.canvas.codes == 32) | (self.canvas.styles == AXIS)
-            self.canvas.stamp(self._grid(px, py), AXIS, sign=".", on=free, join=self.canvas.codes >= 0x2800)
+        px, py, _ = self._places(x, y, PIXELS[self.canvas.mode])
+        free = (self.canvas.codes == 32) | (self.canvas.styles == AXIS)
+        self.canvas.stamp(self._grid(px, py), AXIS, sign=".", on=free, join=self.canvas.codes >= 0x2800)
 
     def circle(self, x: float, y: float, radius: float) -> None:
         """A circle of faint dots."""
@@ -110,16 +106,23 @@ class _Board:
 
     def tag(self, x: float, y: float, text: str, style: int) -> None:
         """A text whose middle lies there."""
-        across, down, good = self._dots(np.array([x]), np.array([y]))
+        column, row, good = self._places(np.array([x]), np.array([y]), (1, 1))
         if good[0]:
-            column = int(across[0] / _DOTS[0]) - (len(text) - 1) // 2
-            self.canvas.write(int(down[0] / _DOTS[1]), column, text, style)
+            self.canvas.write(int(row[0]), int(column[0]) - (len(text) - 1) // 2, text, style)
 
 
 def plane(
-    z: Floats, colour: Ints, width: int, height: int, *, extent: float, camera: Camera | None = None,
-    mode: Mode = "braille", tags: Sequence[Tag] = (), circles: Sequence[tuple[float, float, float]] = (),
-) -> Rows:  # fmt: skip
+    z: Floats,
+    colour: Ints,
+    width: int,
+    height: int,
+    *,
+    extent: float,
+    camera: Camera | None = None,
+    mode: Mode = "braille",
+    tags: Sequence[Tag] = (),
+    circles: Sequence[tuple[float, float, float]] = (),
+) -> Rows:
     """Points z [N, 2] with colours [N] in width x height cells; `extent` from the middle to the nearer edge at zoom 1.
 
     `circles`: x, y, radius of faint circles below the points. Never raises for any values and any size.
@@ -144,9 +147,15 @@ def turned(directions: Floats, camera: Camera) -> Floats:
 
 
 def sphere(
-    z: Floats, colour: Ints, width: int, height: int, *, camera: Camera | None = None, mode: Mode = "braille",
+    z: Floats,
+    colour: Ints,
+    width: int,
+    height: int,
+    *,
+    camera: Camera | None = None,
+    mode: Mode = "braille",
     tags: Sequence[Tag] = (),
-) -> Rows:  # fmt: skip
+) -> Rows:
     """Directions of points z [N, 3] with colours [N] on the unit sphere, seen from far away; what lies behind is dim.
 
     Points at 0 have no direction and are left out. Never raises for any values and any size.
@@ -173,3 +182,60 @@ def _directions(z: Floats) -> Floats:
     with np.errstate(all="ignore"):
         length = np.linalg.norm(z, axis=1, keepdims=True)
         return np.where((length > 0) & np.isfinite(length), z / length, np.nan)
+
+
+def mirrored_histogram(
+    up: npt.ArrayLike,
+    down: npt.ArrayLike,
+    width: int,
+    height: int,
+    *,
+    lo: float,
+    hi: float,
+    mode: Mode = "braille",
+    names: tuple[str, str] = ("", ""),
+    marks: Sequence[tuple[float, str]] = (),
+    unit: str = "",
+) -> Rows:
+    """Two histograms over one axis, one upwards and one downwards: what can overlap is never hidden.
+
+    Counts per bin of width 1, the first from 0, over [lo, hi] in width x height cells; each side has its own height.
+    `names` stand at the right of each side, in its colour (0 and 1); `marks` are x values with a label, drawn as lines.
+    Never raises for any counts and any size.
+    """
+    canvas = Canvas(width, height, mode)
+    rows, columns = canvas.codes.shape
+    scale = Scale.over(lo, hi)
+    axis, below = (rows // 2, rows - 1 - rows // 2) if rows > 2 else (0, 0)
+    wide, tall = canvas.pixels[0], PIXELS[mode][1]
+    edges = np.linspace(scale.lo, scale.hi, wide + 1)
+    for colour, (counts, size, first) in enumerate(((up, axis, 0), (down, below, axis + 1))):
+        # The share of the counts in each column of pixels; a bin is spread evenly over its width.
+        total = np.cumsum(np.maximum(np.nan_to_num(np.asarray(counts, np.float64)), 0))
+        shares = np.diff(np.interp(edges, np.arange(total.size + 1), np.concatenate(([0.0], total))))
+        if size and shares.any():
+            side = np.arange(size * tall)[:, None] < np.ceil(shares / shares.max() * size * tall - 1e-9)
+            pixels = np.zeros((rows * tall, wide), bool)
+            pixels[first * tall : (first + size) * tall] = side[::-1] if colour == 0 else side
+            canvas.stamp(pixels, series_style(colour))
+
+    def cell(value: float) -> int | None:
+        place = scale.place(value)
+        return min(columns - 1, int(place * columns)) if 0 <= place <= 1 else None
+
+    for number, (value, label) in enumerate(marks):
+        if (column := cell(value)) is not None:
+            free = (canvas.codes[:, column] == 32) & (np.arange(rows) != axis)
+            canvas.codes[free, column], canvas.styles[free, column] = ord(":" if mode == "ascii" else "┊"), LEVEL
+            if number < axis:
+                start = column + 2 if column + 2 + len(label) <= columns else column - 1 - len(label)
+                canvas.write(number, start, label, LEVEL)
+    canvas.write(axis, 0, ("-" if mode == "ascii" else "─") * columns, AXIS)
+    values = ticks(scale, max(2, columns // 10))
+    for value, text in zip(values, labels(values, log=False), strict=True):
+        if (column := cell(value)) is not None:
+            text += unit
+            canvas.write(axis, max(0, min(column - (len(text) - 1) // 2, columns - len(text))), text, LABEL)
+    for name, row, colour in ((names[0], 0, 0), (names[1], rows - 1, 1)) if rows > 2 else ():
+        canvas.write(row, columns - len(name[:columns]), name[:columns], series_style(colour))
+    return canvas.rows()

@@ -75,14 +75,12 @@ class Series:
     @cached_property
     def lowest(self) -> int | None:
         """Index of the lowest finite value, None if there is none."""
-        good = np.isfinite(self.ys)
-        return int(np.argmin(np.where(good, self.ys, np.inf))) if good.any() else None
+        return int(np.argmin(np.where(good, self.ys, np.inf))) if (good := np.isfinite(self.ys)).any() else None
 
     @cached_property
     def highest(self) -> int | None:
         """Index of the highest finite value, None if there is none."""
-        good = np.isfinite(self.ys)
-        return int(np.argmax(np.where(good, self.ys, -np.inf))) if good.any() else None
+        return int(np.argmax(np.where(good, self.ys, -np.inf))) if (good := np.isfinite(self.ys)).any() else None
 
 
 @dataclass(frozen=True)
@@ -113,13 +111,10 @@ class View:
 
 def readout(series: Series, x: float, *, smoothing: float = 0.0) -> tuple[float, float, float]:
     """(x, value, smoothed value) of the last point at or before `x`, else of the first one; NaN without points."""
-    xs = series.xs
+    xs, ys = series.xs, series.ys
     if xs.size == 0 or not math.isfinite(x):
         return math.nan, math.nan, math.nan
-    with np.errstate(all="ignore"):
-        before = np.flatnonzero(xs <= x)
-    i = int(before[np.argmax(xs[before])]) if before.size else 0
-    if before.size and xs[before[-1]] == xs[i]:
-        i = int(before[-1])
-    smoothed = float(smooth(series.ys, smoothing)[i]) if smoothing else float(series.ys[i])
-    return float(xs[i]), float(series.ys[i]), smoothed
+    before = np.flatnonzero(xs <= x)
+    # The last of the largest.
+    i = int(before[::-1][np.argmax(xs[before][::-1])]) if before.size else 0
+    return float(xs[i]), float(ys[i]), float(smooth(ys, smoothing)[i])

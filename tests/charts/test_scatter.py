@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.charts.canvas import AXIS, LEVEL, Rows, series_style
-from lsc_engine.charts.mirrored_histogram import mirrored_histogram
-from lsc_engine.charts.scatter import Camera, Tag, plane, sphere, turned
+from lsc_engine.charts.scatter import Camera, Tag, mirrored_histogram, plane, sphere, turned
 from tests.counting import calls
 
 

@@ -9,8 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from lsc_engine.charts.canvas import Mode, Rows
-from lsc_engine.charts.mirrored_histogram import mirrored_histogram
-from lsc_engine.charts.scatter import Camera, Tag, plane, sphere
+from lsc_engine.charts.scatter import Camera, Tag, mirrored_histogram, plane, sphere
 from lsc_engine.runs.read.embeddings import Angles, Floats, Points, Snapshot
 
 # Colours that stay apart, as the themes have them.
