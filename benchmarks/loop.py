@@ -183,9 +183,9 @@ def _race(trainer: Trainer, bare: _Bare, stretch: int, rounds: int) -> tuple[Tim
         began = _now()
 
     trainer.batches = _Paced(trainer.batches, stretch, pause)  # type: ignore[assignment]
-    outcome = trainer.train()
-    if outcome.state != "finished":
-        raise LscError(f"our loop ended as {outcome.state}")
+    state = trainer.train()
+    if state != "finished":
+        raise LscError(f"our loop ended as {state}")
     return Timed(taken), pairs
 
 

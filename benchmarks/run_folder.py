@@ -87,11 +87,11 @@ def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) ->
             for name in CALLS:
                 setattr(writer, name, timer.around(name, getattr(writer, name)))
             began = time.perf_counter()
-            outcome = trainer.train()
+            state = trainer.train()
             seconds = time.perf_counter() - began
-            writer.finish(outcome.state, 0)
+            writer.finish(state, 0)
     finally:
         torch.set_num_threads(threads)
-    if outcome.state != "finished":
-        raise LscError(f"the training ended as {outcome.state}")
+    if state != "finished":
+        raise LscError(f"the training ended as {state}")
     return seconds, derived.total_steps

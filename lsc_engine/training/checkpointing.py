@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from lsc_engine.common.errors import DivergedError, LscError
 from lsc_engine.common.safe_io import mode_by_umask
@@ -41,54 +42,27 @@ GONE_PATIENCE = 30.0
 STOP_PATIENCE, END_PATIENCE = 10.0, 300.0
 
 
-class CheckpointSchedule:
-    """When a checkpoint is due: by [checkpoint], again after the disk refused one, never again if the run folder is
-    gone for good."""
-
-    def __init__(self, run: RunContext) -> None:
-        self._every, self._also_at = run.derived.checkpoint_every, run.derived.checkpoint_also_at
-        self._folder = run.folder
-        self.begun = time.monotonic()
-        self._retry_at: float | None = None
-        self._gone_since: float | None = None
-
-    def due(self, step: int) -> bool:
-        now = time.monotonic()
-        if self._retry_at is not None and now >= self._retry_at:
-            return True
-        if step in self._also_at or (self._every.steps and step % self._every.steps == 0):
-            return True
-        return self._every.seconds is not None and now - self.begun >= self._every.seconds
-
-    def begin(self) -> None:
-        self.begun = time.monotonic()
-
-    def succeeded(self) -> None:
-        self._retry_at = self._gone_since = None
-
-    def failed(self) -> None:
-        """LscError if the run folder has been missing for long: it was removed, and nothing can be saved there."""
-        now = time.monotonic()
-        self._retry_at = now + RETRY_SECONDS
-        if self._folder.is_dir():
-            self._gone_since = None
-            return
-        self._gone_since = now if self._gone_since is None else self._gone_since
-        if now - self._gone_since > GONE_PATIENCE:
-            raise LscError(f"the run folder {self._folder} is gone, nothing can be kept there")
-
-
 class Checkpointer:
-    """Saves the checkpoints of a run and keeps the newest, the best and those that [checkpoint] names."""
+    """Saves the checkpoints of a run when [checkpoint] says so, and again after the disk refused one; keeps the newest,
+    the best and those that [checkpoint] names."""
 
     def __init__(self, run: RunContext, network: nn.Module) -> None:
         self._run, self._network = run, network
-        self._schedule = CheckpointSchedule(run)
-        self.due = self._schedule.due
+        self._begun = time.monotonic()
+        self._retry_at: float | None = None
+        self._gone_since: float | None = None
         self._saved_step: int | None = None
         # Checkpoints are compared among themselves, each by the evaluation before it.
         self._best: float | None = None
         self._best_step: int | None = None
+
+    def due(self, step: int) -> bool:
+        every, now = self._run.derived.checkpoint_every, time.monotonic()
+        if self._retry_at is not None and now >= self._retry_at:
+            return True
+        if step in self._run.derived.checkpoint_also_at or (every.steps and step % every.steps == 0):
+            return True
+        return every.seconds is not None and now - self._begun >= every.seconds
 
     def save(self, step: int, state: Mapping[str, Any], score: float | None) -> bool:
         """Write a checkpoint. A disk that refuses it is reported in the status, tried again within a minute, and does
@@ -102,7 +76,7 @@ class Checkpointer:
         if broken or not math.isfinite(state["loss_sum"].item()):
             what = f"{broken[0]} holds values" if broken else "the loss is a value"
             raise DivergedError(f"{what} that are not finite at step {step}; {self.last_good()}")
-        self._schedule.begin()
+        self._begun = time.monotonic()
         best = {"best": self._best, "best_step": self._best_step}
         if score is not None and (self._best is None or score > self._best):
             best = {"best": score, "best_step": step}
@@ -112,17 +86,25 @@ class Checkpointer:
         except OSError as error:
             writer.trouble("checkpoint", f"checkpoint step {step}: {error.strerror or error}")
             writer.message(f"checkpoint step {step} not written: {error.strerror or error}; {self.last_good()}")
-            self._schedule.failed()
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._check_folder()
             return False
-        self._schedule.succeeded()
+        self._retry_at = self._gone_since = None
         self.load_state_dict(best, step)
         for_good = {*run.derived.checkpoint_also_at, *([] if self._best_step is None else [self._best_step])}
         writer.check()
         prune(run.folder, step=step, keep=run.config.checkpoint.keep, for_good=for_good)
         writer.trouble("checkpoint", None)
-        took = time.monotonic() - self._schedule.begun
+        took = time.monotonic() - self._begun
         writer.message(f"checkpoint step {step} written and verified, {written.size / 1e6:.1f} MB, {took:.1f} s")
         return True
+
+    def _check_folder(self) -> None:
+        """LscError if the run folder has been missing for long: it was removed, and nothing can be saved there."""
+        now = time.monotonic()
+        self._gone_since = None if self._run.folder.is_dir() else self._gone_since or now
+        if self._gone_since is not None and now - self._gone_since > GONE_PATIENCE:
+            raise LscError(f"the run folder {self._run.folder} is gone, nothing can be kept there")
 
     def save_last(self, step: int, state: Mapping[str, Any], score: float | None) -> None:
         """Write the final checkpoint. If the disk refuses it, wait for room: briefly after a stop, longer at the end of
@@ -132,9 +114,7 @@ class Checkpointer:
             waited = time.monotonic() - began
             stopped = self._run.signals.stop is not None or step < self._run.derived.total_steps
             if waited > (STOP_PATIENCE if stopped else END_PATIENCE):
-                raise LscError(
-                    f"the checkpoint of step {step} could not be written in {waited:.0f} s; {self.last_good()}"
-                )
+                raise LscError(f"checkpoint step {step} could not be written in {waited:.0f} s; {self.last_good()}")
             self._run.writer.heartbeat(step, self._run.eta)
             time.sleep(min(1.0, STOP_PATIENCE / 5))
 
@@ -143,13 +123,10 @@ class Checkpointer:
         self._best, self._best_step, self._saved_step = state["best"], state["best_step"], step
 
     def last_good(self) -> str:
-        """A clause that names the newest good checkpoint."""
-        if self._saved_step is None:
-            return "there is no checkpoint yet"
-        return f"last good checkpoint step {self._saved_step}"
+        step = self._saved_step
+        return "there is no checkpoint yet" if step is None else f"last good checkpoint step {step}"
 
 
-# ------------------------------------------------------------------------------------------------------------- Files
 @dataclass(frozen=True)
 class Loaded:
     """A checkpoint read back: its step, the tensors of backbone and head, the rest of the training state, and the
@@ -169,12 +146,11 @@ def save(
 
     Room is checked before anything is written: a disk filled to the last byte would leave none for the metrics.
     """
-    needed = sum(t.nbytes for t in [*tensors.values(), *_tensors(state)]) + MARGIN
+    needed = sum(t.nbytes for t in tree_leaves([tensors, state]) if isinstance(t, Tensor)) + MARGIN
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OSError(
-            errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free)"
-        )
+        room = f"{needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({room})")
     with checkpoints.new_checkpoint(folder, step, check=check) as place:
         try:
             save_file(tensors, place / MODEL)
@@ -185,19 +161,9 @@ def save(
             # Both libraries have errors of their own for a full disk.
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
     written = checkpoints.read_checkpoint(folder / checkpoints.CHECKPOINTS / checkpoints.step_name(step))
-    fault = checkpoints.verify(written)
-    if fault is not None:
+    if (fault := checkpoints.verify(written)) is not None:
         raise OSError(fault)
     return written
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested tables and lists."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(part)
 
 
 def prune(folder: Path, *, step: int, keep: int, for_good: Collection[int]) -> None:
@@ -206,20 +172,18 @@ def prune(folder: Path, *, step: int, keep: int, for_good: Collection[int]) -> N
     Any beyond `step` was damaged, or training would have gone on from there; it must not count as newest.
     """
     known = checkpoints.list_checkpoints(folder)
-    upto = [old for old in known if old.step <= step]
-    beyond = [old for old in known if old.step > step]
-    for old in [*upto[: max(0, len(upto) - keep)], *beyond]:
-        if old.step not in for_good or old.step > step:
+    newest = [old.step for old in known if old.step <= step][-keep:]
+    for old in known:
+        if old.step > step or old.step not in {*newest, *for_good}:
             shutil.rmtree(old.path, ignore_errors=True)
 
 
-def load_newest(
-    folder: Path, report: Callable[[str], None] = lambda text: None, at: int | None = None
-) -> Loaded | None:
+def load_newest(folder: Path, report: Callable[[str], None] | None = None, at: int | None = None) -> Loaded | None:
     """The newest checkpoint that is whole (of step `at`, if given), or None; damaged ones are reported."""
     found, faults = checkpoints.newest_good(folder, at)
-    for fault in faults:
-        report(f"checkpoint passed over: {fault}")
+    if report is not None:
+        for fault in faults:
+            report(f"checkpoint passed over: {fault}")
     if found is None:
         return None
     try:

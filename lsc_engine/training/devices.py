@@ -36,7 +36,7 @@ FLOPS_PER_THREAD = 10**9
 THREADS = torch.get_num_threads()
 
 
-def cpu_threads(model: nn.Module, *, channels: int, size: int, batch_size: int, class_layer: int = 0) -> int:
+def cpu_threads(model: nn.Module, channels: int, size: int, batch_size: int, class_layer: int) -> int:
     """Threads for training `model`, and a class layer of so many parameters, on the CPU: torch's default, fewer for
     small networks. The operations are counted on one empty image in evaluation mode, which changes nothing."""
     from torch.utils.flop_counter import FlopCounterMode

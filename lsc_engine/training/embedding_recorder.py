@@ -38,8 +38,9 @@ class EmbeddingRecorder:
     eval.embeddings.
     """
 
-    def __init__(self, folder: Path, head: Head, source: ImageSource, index: Tensor, *, setting: str, every: int,
-                 width: int) -> None:  # fmt: skip
+    def __init__(
+        self, folder: Path, head: Head, source: ImageSource, index: Tensor, setting: str, every: int, width: int
+    ) -> None:
         self.folder, self.head, self.every = folder, head, every
         n = head.project(torch.zeros(1, width, device=source.device)).shape[1]
         self.flat = n <= 3

@@ -1,9 +1,10 @@
 """Evaluation: accuracy and loss in evaluation mode, by the head's own exact decode, on images fixed for all runs of a
-study; when it is due, and what is measured besides."""
+study, and what is measured besides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +20,12 @@ from lsc_engine.heads.base import Head
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.embedding_recorder import EmbeddingRecorder
 from lsc_engine.training.neural_collapse import NeuralCollapse
-from lsc_engine.training.schedule import is_time
 from lsc_engine.training.signals import Interrupted
 from lsc_engine.training.step import out_of_memory
 
 # Receives embeddings [B, n] float32, labels [B], predicted labels [B].
 BatchObserver = Callable[[Tensor, Tensor, Tensor], None]
+Batches = Iterable[Batch[None]]
 # The best checkpoint is chosen by the first of these that an evaluation has.
 SCORES = ("val/accuracy", "train/accuracy", "val/accuracy_means", "train/accuracy_means")
 # Images at a time, at least; evaluation keeps no activations.
@@ -36,39 +37,33 @@ SCORES_AT_ONCE = 2**24
 class Evaluator:
     """Evaluates `model` and `head` of a run, on training images and, if there are any, on validation images.
 
-    `known_classes`: classes below it were known to the run that this one started from; their accuracy is also reported
-    apart from that of the others.
+    `known`: classes below it were known to the run that this one started from; their accuracy is also reported apart
+    from that of the others.
     """
 
     def __init__(
-        self, run: RunContext, model: nn.Module, head: Head, source: ImageSource, validation: ImageSource | None, *,
-        width: int, known_classes: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        run: RunContext,
+        model: nn.Module,
+        head: Head,
+        source: ImageSource,
+        validation: ImageSource | None,
+        width: int,
+        known: int | None = None,
+    ) -> None:
         derived = run.derived
         self._run, self._config, self._model, self._head = run, run.config, model, head
-        self._classes, self._every = derived.classes, derived.eval_every
-        self._source, self._validation = source, validation
-        self._train_index = fixed_subset(source.images, derived.eval_images)
-        self._val_index = fixed_subset(validation.images, derived.eval_images) if validation else None
-        self.recorder = EmbeddingRecorder(
-            run.folder, head, source, self._train_index, setting=run.config.eval.embeddings, every=derived.eval_every,
-            width=width,
-        )  # fmt: skip
+        self._classes = derived.classes
+        self._train = source, fixed_subset(source.images, derived.eval_images)
+        self._val = (validation, fixed_subset(validation.images, derived.eval_images)) if validation else None
+        setting = run.config.eval.embeddings
+        self.recorder = EmbeddingRecorder(run.folder, head, *self._train, setting, derived.eval_every, width)
         self.batch_size = max(run.config.train.batch_size, LEAST_BATCH)
-        self._known = known_classes if known_classes is not None and known_classes < derived.classes else None
+        self._known = known if known is not None and known < derived.classes else None
         self.pending = False
         """An evaluation to run before the next step: of the initial weights of another run, or one that was stopped."""
         self.score: float | None = None
         """The value of the last evaluation that checkpoints are compared by."""
-
-    def due(self, step: int, total: int) -> bool:
-        return is_time(step, self._every, total)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"owes_evaluation": self.pending}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.pending = state["owes_evaluation"]
 
     def evaluate(self, step: int) -> dict[str, float] | None:
         """The metrics after `step`; None if a stop cuts it short, which leaves it pending. Lost workers are replaced;
@@ -97,13 +92,8 @@ class Evaluator:
         self.score = next(values[name] for name in SCORES if name in values)
         return values
 
-    def class_means(self, step: int) -> Tensor:
-        """The mean embedding of every class over all training images, [classes, n] float32. Interrupted by a stop."""
-        batches = self._batches(self._source, torch.arange(self._source.images), step)
-        return class_means(self._model, batches, self._classes, device=self._run.device, dtype=self._run.dtype)
-
-    def _batches(self, source: ImageSource, index: Tensor, step: int, **options: Any) -> Iterator[Batch[None]]:
-        for batch in eval_batches(source, index, self.batch_size, **options):
+    def _batches(self, images: tuple[ImageSource, Tensor], step: int, **options: Any) -> Iterator[Batch[None]]:
+        for batch in eval_batches(*images, self.batch_size, **options):
             self._run.keep_alive(step)
             yield batch
 
@@ -117,65 +107,110 @@ class Evaluator:
             return self._by_labels(step, collapse)
 
     def _by_labels(self, step: int, collapse: NeuralCollapse | None) -> dict[str, float]:
-        def train(**options: Any) -> Iterator[Batch[None]]:
-            return self._batches(self._source, self._train_index, step, **options)
-
+        data = self._config.data
         observers = [self.recorder.update] if collapse is None else [self.recorder.update, collapse.fit]
-        found = self._evaluate(train(), *observers)
+        found = self._evaluate(self._batches(self._train, step), *observers)
         values = {"train/accuracy": found.pop("accuracy"), "train/loss_eval": found.pop("loss")}
         values |= {f"train/{name}": value for name, value in found.items()}
-        if self._config.data.augment != "none":
-            augmented = self._evaluate(train(views=(self._config.seed, self._config.data.augment_per)))
-            values["train/accuracy_augmented"] = augmented["accuracy"]
+        if data.augment != "none":
+            views = self._batches(self._train, step, views=(self._config.seed, data.augment_per))
+            values["train/accuracy_augmented"] = self._evaluate(views)["accuracy"]
         if collapse is not None:
             by_layer = collapse.evaluator()
-            self._evaluate(train(), by_layer.update)
+            self._evaluate(self._batches(self._train, step), by_layer.update)
             values |= by_layer.metrics("train")
-        if self._validation is not None and self._val_index is not None:
+        if self._val is not None:
             layers = [] if collapse is None else [collapse.evaluator()]
-            batches = self._batches(self._validation, self._val_index, step)
-            found = self._evaluate(batches, *(each.update for each in layers))
+            found = self._evaluate(self._batches(self._val, step), *(each.update for each in layers))
             found.pop("inside", None)
             values |= {f"val/{name}": value for name, value in found.items()}
             for each in layers:
                 values |= each.metrics("val")
             if (kind := self._config.eval.shift) is not None:
-                batches = self._batches(self._validation, self._val_index, step)
+                batches = self._batches(self._val, step)
                 found = self._evaluate(replace(b, images=shifted(b.images, b.index, kind)) for b in batches)
                 values |= {"val/accuracy_shifted": found["accuracy"], "val/loss_shifted": found["loss"]}
         return values
 
-    def _evaluate(self, batches: Iterable[Batch[None]], *observers: BatchObserver) -> dict[str, float]:
-        run = self._run
+    def _evaluate(self, batches: Batches, *observers: BatchObserver) -> dict[str, float]:
+        device, dtype = self._run.device, self._run.dtype
         return evaluate(
-            self._model, self._head, batches, device=run.device, dtype=run.dtype, known=self._known, observers=observers
+            self._model, self._head, batches, device=device, dtype=dtype, known=self._known, observers=observers
         )
 
+    @torch.no_grad()
     def _by_class_means(self, step: int) -> dict[str, float]:
-        """Accuracy by the nearest class mean of the evaluated training images: a self-supervised run has learnt no
-        label. With unique labels an image is its own mean, so a view of it is classified instead."""
-        queries: dict[str, Iterable[Batch[None]]] = {
-            "train/accuracy_means": self._batches(self._source, self._train_index, step)
-        }
+        """Accuracy by the largest cosine to the class means of the evaluated training images: a self-supervised run has
+        learnt no label. With unique labels an image is its own mean, so a view of it is classified instead."""
+        seed, device, values = self._config.seed, self._run.device, {}
+        queries: dict[str, Batches] = {"train/accuracy_means": self._batches(self._train, step)}
         if self._config.data.labels == "unique":
-            plain = self._batches(self._source, self._train_index, step)
-            queries["train/accuracy_means"] = (replace(b, images=self._view(b)) for b in plain)
-        if self._validation is not None and self._val_index is not None:
-            queries["val/accuracy_means"] = self._batches(self._validation, self._val_index, step)
-        return nearest_means(
-            self._model, self._batches(self._source, self._train_index, step), queries, device=self._run.device,
-            dtype=self._run.dtype, observers=[self.recorder.update],
-        )  # fmt: skip
+            queries["train/accuracy_means"] = (
+                replace(b, images=two_views(b.images, view_keys(seed, VIEW_EPOCH, b.index))[:, 0])
+                for b in self._batches(self._train, step)
+            )
+        if self._val is not None:
+            queries["val/accuracy_means"] = self._batches(self._val, step)
 
-    def _view(self, batch: Batch[None]) -> Tensor:
-        return two_views(batch.images, view_keys(self._config.seed, VIEW_EPOCH, batch.index))[:, 0]
+        def embedded(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in batches:
+                yield embed(self._model, batch.images, device, self._run.dtype), batch.labels.to(device)
+
+        with evaluation_mode(self._model):
+            pairs = list(embedded(self._batches(self._train, step)))
+            classes, place = torch.cat([labels for _, labels in pairs]).unique(return_inverse=True)
+            rows = torch.cat([z for z, _ in pairs])
+            means = torch.zeros(len(classes), rows.shape[1], device=device).index_add_(0, place, rows)
+            means = torch.nn.functional.normalize(means, dim=1)
+
+            def nearest(z: Tensor) -> Tensor:
+                parts = z.split(max(1, SCORES_AT_ONCE // len(means)))
+                return classes[torch.cat([(part @ means.T).argmax(1) for part in parts])]
+
+            for z, labels in pairs:
+                self.recorder.update(z, labels, nearest(z))
+            for name, batches in queries.items():
+                right, count = torch.zeros((), dtype=torch.int64, device=device), 0
+                for z, labels in embedded(batches):
+                    right += (nearest(z) == labels).sum()
+                    count += len(labels)
+                values[name] = right.item() / count
+        return values
+
+    @torch.no_grad()
+    def class_means(self, step: int) -> Tensor:
+        """The mean embedding of every class over all training images, [classes, n] float32, in evaluation mode:
+        CEembs of arXiv:2510.04090 if the run was trained with cross-entropy. Interrupted by a stop."""
+        device, source = self._run.device, self._train[0]
+        self._model.eval()
+        sums: Tensor | None = None
+        counts = torch.zeros(self._classes, dtype=torch.float64, device=device)
+        for batch in self._batches((source, torch.arange(source.images)), step):
+            labels = batch.labels.to(device)
+            z = embed(self._model, batch.images, device, self._run.dtype).double()
+            if sums is None:
+                sums = torch.zeros(self._classes, z.shape[1], dtype=torch.float64, device=device)
+            sums.index_add_(0, labels, z)
+            counts += torch.bincount(labels, minlength=self._classes)
+        assert sums is not None
+        return (sums / counts.clamp(min=1).unsqueeze(1)).float()
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
     head: Head,
-    batches: Iterable[Batch[None]],
+    batches: Batches,
     *,
     device: torch.device,
     dtype: torch.dtype | None,
@@ -185,10 +220,8 @@ def evaluate(
     """{"loss", "accuracy"} over `batches`, for LSC "inside" (the share of images closer to their own centre than half
     the smallest angle) and, with `known` classes, "accuracy_old" of classes below that number and "accuracy_new" of the
     others; one host sync, at the end. `observers` receive every batch."""
-    was_training = model.training
-    model.eval()
     sums = torch.zeros(6, dtype=torch.float64, device=device)
-    try:
+    with evaluation_mode(model):
         for batch in batches:
             labels = batch.labels.to(device)
             z = embed(model, batch.images, device, dtype)
@@ -204,8 +237,6 @@ def evaluate(
                 sums[5] += (labels < known).sum()
             for observe in observers:
                 observe(z, labels, predicted)
-    finally:
-        model.train(was_training)
     loss, right, inside, count, right_old, old = sums.tolist()
     values = {"loss": loss / count, "accuracy": right / count}
     if inside == inside:
@@ -213,75 +244,6 @@ def evaluate(
     if known is not None and 0 < old < count:
         values |= {"accuracy_old": right_old / old, "accuracy_new": (right - right_old) / (count - old)}
     return values
-
-
-@torch.no_grad()
-def nearest_means(
-    model: nn.Module,
-    seen: Iterable[Batch[None]],
-    queries: Mapping[str, Iterable[Batch[None]]],
-    *,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    observers: Sequence[BatchObserver] = (),
-) -> dict[str, float]:
-    """By name, the share of each query's images whose embedding has the largest cosine to the mean of its own class;
-    means are those of the classes among the `seen` images, which the `observers` receive."""
-    was_training = model.training
-    model.eval()
-    try:
-        pairs = [(embed(model, b.images, device, dtype), b.labels.to(device)) for b in seen]
-        classes, place = torch.cat([labels for _, labels in pairs]).unique(return_inverse=True)
-        rows = torch.cat([z for z, _ in pairs])
-        means = torch.zeros(len(classes), rows.shape[1], device=device).index_add_(0, place, rows)
-        means = torch.nn.functional.normalize(means, dim=1)
-        for observe in observers:
-            for z, labels in pairs:
-                observe(z, labels, classes[_nearest(z, means)])
-        values = {}
-        for name, batches in queries.items():
-            right, count = torch.zeros((), dtype=torch.int64, device=device), 0
-            for batch in batches:
-                predicted = classes[_nearest(embed(model, batch.images, device, dtype), means)]
-                right += (predicted == batch.labels.to(device)).sum()
-                count += len(predicted)
-            values[name] = right.item() / count
-    finally:
-        model.train(was_training)
-    return values
-
-
-def _nearest(z: Tensor, means: Tensor) -> Tensor:
-    """The row of `means` with the largest cosine to each embedding."""
-    rows = max(1, SCORES_AT_ONCE // len(means))
-    return torch.cat([(part @ means.T).argmax(1) for part in z.split(rows)])
-
-
-@torch.no_grad()
-def class_means(
-    model: nn.Module,
-    batches: Iterable[Batch[None]],
-    classes: int,
-    *,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> Tensor:
-    """The mean embedding of every class over `batches`, [classes, n] float32, in evaluation mode.
-
-    arXiv:2510.04090 calls the rows CEembs if the run was trained with cross-entropy.
-    """
-    model.eval()
-    sums: Tensor | None = None
-    counts = torch.zeros(classes, dtype=torch.float64, device=device)
-    for batch in batches:
-        labels = batch.labels.to(device)
-        z = embed(model, batch.images, device, dtype).double()
-        if sums is None:
-            sums = torch.zeros(classes, z.shape[1], dtype=torch.float64, device=device)
-        sums.index_add_(0, labels, z)
-        counts += torch.bincount(labels, minlength=classes)
-    assert sums is not None
-    return (sums / counts.clamp(min=1).unsqueeze(1)).float()
 
 
 def embed(model: nn.Module, images: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:

@@ -96,12 +96,12 @@ def _train(run: RunContext, runs_dir: Path) -> str:
                 head=trainer.head.record(), device=device_name(run.device), threads=torch.get_num_threads(),
                 parameters=sizes,
             )  # fmt: skip
-            outcome = trainer.train()
-        state, code, message = outcome.state, 0, ""
+            state, code, message = trainer.train(), 0, ""
         if state == "stopped":
-            code = 128 + (outcome.signal or 15)
-            why = "stopped" if outcome.signal else requests.STOPPED
-            message = f"{why} at step {outcome.step}; {trainer.checkpointer.last_good()}"
+            signal = run.signals.stop
+            code = 128 + (signal or 15)
+            why = "stopped" if signal else requests.STOPPED
+            message = f"{why} at step {trainer.step}; {trainer.checkpointer.last_good()}"
     except LostRunError:
         raise
     except Interrupted as error:

@@ -36,7 +36,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0]
 
 
-# --------------------------------------------------------------------------------------------------------- Optimizer
 class AdamW(torch.optim.AdamW):
     """torch's fused AdamW. The tensors of a step are collected once and not at every step, which is a fifth of its time
     for a small network: the same kernels on the same tensors."""
@@ -63,11 +62,9 @@ class AdamW(torch.optim.AdamW):
             return
         for group, collected, grads in zip(self.param_groups, self._collected, gradients, strict=True):
             parameters, _, first, second, steps = collected
-            adamw(
-                parameters, grads, first, second, [], steps, fused=True, amsgrad=False, maximize=False,
-                beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"],
-                eps=group["eps"],
-            )  # fmt: skip
+            rest: dict[str, Any] = {key: group[key] for key in ("lr", "weight_decay", "eps")}
+            rest |= dict(zip(("beta1", "beta2"), group["betas"], strict=True))
+            adamw(parameters, grads, first, second, [], steps, fused=True, amsgrad=False, maximize=False, **rest)
 
     def _collect(self, parameters: list[Any]) -> tuple[Any, ...]:
         moments = [self.state.get(p, {}) for p in parameters]
@@ -99,7 +96,6 @@ def remove_frozen_params(optimizer: torch.optim.Optimizer, parameters: Iterable[
         group["params"] = [p for p in group["params"] if id(p) in kept]
 
 
-# -------------------------------------------------------------------------------------------------- Loss of a batch
 class CompileFailedError(LscError):
     """torch.compile could not build the step; no weight was changed."""
 
@@ -119,9 +115,15 @@ def compile_failed(error: BaseException) -> bool:
 
 
 def make_loss(
-    model: nn.Module, head: Head, *, dtype: torch.dtype | None, device: torch.device, compiled: bool,
-    graphs: bool = False, whole: bool = True,
-) -> BatchLoss:  # fmt: skip
+    model: nn.Module,
+    head: Head,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    compiled: bool,
+    graphs: bool = False,
+    whole: bool = True,
+) -> BatchLoss:
     """The loss of a batch under autocast; one compiled graph of model and head if `compiled`.
 
     `graphs`: compiled, and replayed as CUDA graphs. `whole`: a loss that cannot be one graph fails; else it is compiled
@@ -173,7 +175,6 @@ def has_dropout(model: nn.Module) -> bool:
     )
 
 
-# ---------------------------------------------------------------------------------------------------- Micro-batches
 class MicroBatches:
     """The gradient of a batch in `parts` pieces, twice as many whenever memory runs out.
 
@@ -191,9 +192,9 @@ class MicroBatches:
         kept = network.state_dict().keys()
         running = [buffer for name, buffer in network.named_buffers() if buffer.numel() and name in kept]
         # Copied at every step: all contiguous tensors of one type by one operation, others one by one.
-        flat, other = [b.view(-1) for b in running if b.is_contiguous()], [b for b in running if not b.is_contiguous()]
+        flat = [b.view(-1) for b in running if b.is_contiguous()]
         self._running = [[b for b in flat if b.dtype == kind] for kind in {b.dtype for b in flat}]
-        self._running += [[b] for b in other]
+        self._running += [[b] for b in running if not b.is_contiguous()]
         self._before = [torch.cat(group) for group in self._running]
 
     @property
@@ -202,9 +203,13 @@ class MicroBatches:
         return -(-self._batch_size // self.parts)
 
     def backward(
-        self, loss: BatchLoss, images: Tensor, target: Tensor, *, reseed: Callable[[], None] = lambda: None,
-        on_halved: Callable[[str], None] = lambda sentence: None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        loss: BatchLoss,
+        images: Tensor,
+        target: Tensor,
+        reseed: Callable[[], None] = lambda: None,
+        on_halved: Callable[[str], None] = lambda _sentence: None,
+    ) -> Tensor:
         """Leave the gradient of the batch's mean loss in the parameters; returns the loss, a detached scalar.
 
         `reseed` is called before every try, `on_halved` after the parts were halved. LscError if the smallest part
@@ -224,7 +229,17 @@ class MicroBatches:
                     raise
                 reason = first_line(error) or type(error).__name__
             # Outside the except block, where the failed graph is no longer held by the error's frames.
-            self._halve(reason)
+            self._undo()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            # Batch statistics of a single image do not exist.
+            parts = min(2 * self.parts, self._batch_size // (2 if self.has_statistics else 1))
+            if parts <= self.parts:
+                raise LscError(
+                    f"out of memory at micro-batches of {self.size} images on {self._device}, which cannot be halved: "
+                    f"take a smaller model or image size, or a device with more memory ({reason})"
+                )
+            self.parts = parts
             on_halved(
                 f"out of memory: micro-batches of {self.size} from here on, still {self._batch_size} images a step"
             )
@@ -247,16 +262,3 @@ class MicroBatches:
         self._network.zero_grad(set_to_none=True)
         for running, before in zip(self._running, self._before, strict=True):
             torch._foreach_copy_(running, before.split([len(b) for b in running]))
-
-    def _halve(self, reason: str) -> None:
-        self._undo()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        # Batch statistics of a single image do not exist.
-        parts = min(2 * self.parts, self._batch_size // (2 if self.has_statistics else 1))
-        if parts <= self.parts:
-            raise LscError(
-                f"out of memory at micro-batches of {self.size} images on {self._device}, which cannot be halved: take "
-                f"a smaller model or image size, or a device with more memory ({reason})"
-            )
-        self.parts = parts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,14 +26,12 @@ from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.runs.folder.layout import CLASS_MEANS
 from lsc_engine.training import checkpointing
 from lsc_engine.training.checkpointing import Checkpointer
-from lsc_engine.training.clock import Clock
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.dependencies import InitialWeights
 from lsc_engine.training.devices import GpuNeighbours, cpu_threads
 from lsc_engine.training.etf_freezing import EtfFreezer
 from lsc_engine.training.evaluator import Evaluator
-from lsc_engine.training.fingerprint import allowed_changes, fingerprint, fingerprint_diff
-from lsc_engine.training.run_images import check_images, open_images, record_images
+from lsc_engine.training.run_images import check_images, fingerprint, fingerprint_diff, open_images, record_images
 from lsc_engine.training.schedule import derive_seed, is_time, learning_rate
 from lsc_engine.training.signals import Interrupted
 from lsc_engine.training.step import (
@@ -48,13 +46,34 @@ from lsc_engine.training.step import (
 )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `state` finished or stopped, the signal that stopped it if one did, and its last step."""
+class Clock:
+    """Training seconds over all attempts of a run, without compiling, evaluation and saving."""
 
-    state: str
-    signal: int | None
-    step: int
+    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
+        self._device, self._seconds = device, seconds
+        self._since: float | None = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds so far. Waits for the device, so use it at log steps only."""
+        return self._seconds if self._since is None else self._seconds + self._now() - self._since
+
+    def restart(self) -> None:
+        """Drop the time since the clock was created or last paused, as after a step that compiled."""
+        self._since = self._now()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self._seconds, self._since = self.seconds, None
+        try:
+            yield
+        finally:
+            self.restart()
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
 
 
 class Trainer:
@@ -66,49 +85,46 @@ class Trainer:
         self.step = self.first_step = 0
         self.total_steps, self.steps_per_epoch = derived.total_steps, derived.steps_per_epoch
 
-        # ------------------------------------------------------------------------------------ Images, model, head
         self.source, validation = open_images(config, run.data_dir, device, run.report)
-        self.dependencies = run.dependencies.for_classes(self.source.class_names)
-        self.model = build_model(
-            config.model, channels=self.source.channels, size=self.source.size, dim=derived.n,
-            seed=derive_seed(config.seed, "model"),
-        ).to(device)  # fmt: skip
-        width = derived.n or embedding_width(self.model, self.source.channels, self.source.size, device)
+        self.dependencies = needed = run.dependencies.for_classes(self.source.class_names)
+        channels, size, batch_size = self.source.channels, self.source.size, config.train.batch_size
+        seed = derive_seed(config.seed, "model")
+        self.model = build_model(config.model, channels=channels, size=size, dim=derived.n, seed=seed).to(device)
+        width = derived.n or embedding_width(self.model, channels, size, device)
         self.head = build_head(
-            config, classes=derived.classes, dim=width, seed=derive_seed(config.seed, "head"),
-            table=self.dependencies.vectors, means=self.dependencies.class_means, teacher=self.dependencies.teacher,
-        ).to(device)  # fmt: skip
+            config,
+            classes=derived.classes,
+            dim=width,
+            seed=derive_seed(config.seed, "head"),
+            table=needed.vectors,
+            means=needed.class_means,
+            teacher=needed.teacher,
+        ).to(device)
         self.network = nn.ModuleDict({"model": self.model, "head": self.head})
         if device.type == "cpu":
-            torch.set_num_threads(
-                cpu_threads(
-                    self.model, channels=self.source.channels, size=self.source.size,
-                    batch_size=config.train.batch_size, class_layer=sum(p.numel() for p in self.head.parameters()),
-                )
-            )  # fmt: skip
+            class_layer = sum(p.numel() for p in self.head.parameters())
+            torch.set_num_threads(cpu_threads(self.model, channels, size, batch_size, class_layer))
         self.freezer = EtfFreezer(config, self.network)
         self.fingerprint = fingerprint(config, self.head, self.source)
 
-        # ------------------------------------------------------------------------------------- Batches, optimizer
         self.batches = Batches(
-            self.source, config.train.batch_size, config.seed, device=device, augment=config.data.augment,
-            augment_per=config.data.augment_per, views=self.head.two_views, target=self.head.training_target,
+            self.source,
+            batch_size,
+            config.seed,
+            device=device,
+            augment=config.data.augment,
+            augment_per=config.data.augment_per,
+            views=self.head.two_views,
+            target=self.head.training_target,
             subset=images_from_class(self.source, config.data.first_class),
-        )  # fmt: skip
+        )
         if self.batches.images != derived.images:
             raise LscError(f"{self.batches.images} images to train on were found, {derived.images} were counted")
-        self.optimizer = make_optimizer(
-            o.name,
-            list(self.network.parameters()),
-            lr=o.lr,
-            weight_decay=o.weight_decay,
-            momentum=o.momentum if isinstance(o, Sgd) else 0.0,
-        )
-        self._rate: dict[str, Any] = {
-            "base": o.lr, "schedule": o.schedule, "total": derived.total_steps, "warmup": derived.warmup_steps,
-            "milestones": derived.milestones, "gamma": o.gamma or 0.1,
-        }  # fmt: skip
-        self.micro_batches = MicroBatches(self.network, config.train.batch_size, device)
+        momentum, parameters = o.momentum if isinstance(o, Sgd) else 0.0, list(self.network.parameters())
+        self.optimizer = make_optimizer(o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=momentum)
+        self._rate: dict[str, Any] = {"base": o.lr, "schedule": o.schedule, "gamma": o.gamma or 0.1}
+        self._rate |= {"total": derived.total_steps, "warmup": derived.warmup_steps, "milestones": derived.milestones}
+        self.micro_batches = MicroBatches(self.network, batch_size, device)
         self._stochastic = has_dropout(self.model)
         # Why the step is not compiled; None if it is.
         self._eager: str | None = None
@@ -120,12 +136,8 @@ class Trainer:
         # Changes of the order of sums during the run, for source.json.
         self._numerics: list[dict[str, Any]] = []
 
-        # ------------------------------------------------------------------------- Evaluation, checkpoints, clock
-        start = self.dependencies.start
-        self.evaluator = Evaluator(
-            run, self.model, self.head, self.source, validation, width=width,
-            known_classes=start.classes if start else None,
-        )  # fmt: skip
+        known = needed.start.classes if needed.start else None
+        self.evaluator = Evaluator(run, self.model, self.head, self.source, validation, width, known)
         self.checkpointer = Checkpointer(run, self.network)
         self.clock = Clock(device)
         self._seconds_before = 0.0
@@ -138,39 +150,29 @@ class Trainer:
         self._displayed: dict[str, float] = {}
         self._neighbours = GpuNeighbours(device)
 
-    # ------------------------------------------------------------------------------------------------------ The loop
-    def train(self) -> Outcome:
-        """Train until the last step, a signal or a request to stop.
+    @property
+    def epoch(self) -> float:
+        return self.step / self.steps_per_epoch
+
+    def train(self) -> str:
+        """Train until the last step, a signal or a request to stop: "finished" or "stopped".
 
         DivergedError if loss or weights are not finite; LscError if images cannot be read or nothing can be saved.
         """
-        writer, signals = self.writer, self.signals
-
-        # ---------------------------------------------------------------------------------- Start, or resume
-        self._resume()
-        self.model.train()
-        batches = resilient_batches(self)
-        self._logged = self.step, self.clock.seconds
-        writer.status(state="running", step=self.step)
-        if self.evaluator.pending:
-            self._evaluate()
-        if signals.stop is not None:
-            return Outcome("stopped", signals.stop, self.step)
-        if self._levels_reached():
-            # The process ended between its last checkpoint and its end.
-            self._end_here()
-
+        self._begin()
+        batches = self._resilient_batches()
+        if self.signals.stop is not None:
+            return "stopped"
         while self.step < self.total_steps:
-            # ------------------------------------------------------------------------------------------ One step
             try:
                 with self._checkpoint_before_failing():
                     batch = next(batches)
             except Interrupted:
                 # The stop came while images were read: the steps done are saved.
-                writer.status(state="stopping", step=self.step)
+                self.writer.status(state="stopping", step=self.step)
                 if self.step > self.first_step:
-                    self.save_last()
-                return Outcome("stopped", signals.stop, self.step)
+                    self._save(last=True)
+                return "stopped"
             rate = learning_rate(self.step, **self._rate)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -183,71 +185,68 @@ class Trainer:
                 self.batches.waiting(1.0)
                 self._logged = self.step, self.clock.seconds
 
-            # ------------------------------------------------------------------------------- Log, evaluate, save
             if is_time(self.step, self.run.derived.log_every, self.total_steps):
                 self._log(rate)
-            if self.evaluator.due(self.step, self.total_steps):
+            if is_time(self.step, self.run.derived.eval_every, self.total_steps):
                 self._evaluate()
-                if self._levels_reached() and not self.evaluator.pending:
-                    self._end_here()
-                    writer.message(f"step {self.step} is the last: every level of train.until is reached")
             if self._poll_and_save() or self.evaluator.pending:
-                return Outcome("stopped", signals.stop, self.step)
+                return "stopped"
 
-        if self.config.eval.class_means:
-            self._write_class_means()
-        return Outcome("finished", None, self.step)
+        self._write_class_means()
+        return "finished"
 
     def train_step(self, batch: Batch[Tensor]) -> Tensor:
-        """Forward under autocast, loss and backward (step.py: `make_loss`, `MicroBatches`), then the update; returns
-        the mean loss, a detached scalar."""
+        """One update of the weights; returns the mean loss of the batch, a detached scalar.
+
+        `self.loss` is head.batch_loss(model, images, target) under autocast, compiled or not; `backward` leaves its
+        gradient in the parameters, of the batch as a whole or of as many parts as memory needs.
+        """
+
+        def backward() -> Tensor:
+            return self.micro_batches.backward(
+                self.loss, batch.images, batch.target, reseed=self._reseed, on_halved=self._on_halved
+            )
+
         try:
-            loss = self._backward(batch)
+            loss = backward()
         except CompileFailedError as error:
             self._continue_uncompiled(error)
-            loss = self._backward(batch)
+            loss = backward()
+        self._record_graphs()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    @property
-    def epoch(self) -> float:
-        return self.step / self.steps_per_epoch
+    def _reseed(self) -> None:
+        if self._stochastic:
+            torch.manual_seed(derive_seed(self.config.seed, "dropout", self.step))
 
-    # ------------------------------------------------------------------------------------------------------ The step
-    def _backward(self, batch: Batch[Tensor]) -> Tensor:
-        """Leave the gradients of a batch in the parameters; the loss, a detached scalar."""
+    def _on_halved(self, sentence: str) -> None:
+        why = (
+            "batch statistics are of a micro-batch" if self.micro_batches.has_statistics else "sums are in other order"
+        )
+        self.writer.message(f"step {self.step}: {sentence}; numerics change: {why}")
+        self._record_numerics(why)
+        self.writer.status(message=sentence)
 
-        def reseed() -> None:
-            if self._stochastic:
-                torch.manual_seed(derive_seed(self.config.seed, "dropout", self.step))
-
-        def halved(sentence: str) -> None:
-            statistics = self.micro_batches.has_statistics
-            why = "batch statistics are of a micro-batch" if statistics else "sums are in other order"
-            self.writer.message(f"step {self.step}: {sentence}; numerics change: {why}")
-            self._record_numerics(why)
-            self.writer.status(message=sentence)
-
-        loss = self.micro_batches.backward(self.loss, batch.images, batch.target, reseed=reseed, on_halved=halved)
-        if (graphs := graphs_compiled() - self._graphs_before) != self._graphs_recorded:
-            self._graphs_recorded = graphs
-            if self._eager is None and not graphs:
-                self._eager = "torch.compile found nothing to compile"
-            # `compiled`: whether every step of every attempt was; `graphs`: of this attempt.
-            why = self._eager or (self.writer.recorded("eager") if self.first_step else None)
-            self.writer.record(compiled=why is None, graphs=graphs, eager=why)
-        return loss
+    def _record_numerics(self, why: str) -> None:
+        sizes = {"micro_batch": self.micro_batches.size, "batch_size": self.config.train.batch_size}
+        self._numerics.append({"step": self.step, **sizes, "why": why})
+        self.writer.record(numerics=self._numerics)
 
     def _make_loss(self) -> BatchLoss:
-        choice, device, target = self.config.train.compile, self.run.device, self.config.target
+        config, device = self.config, self.run.device
         # A model or loss of a plugin may contain what cannot be compiled.
-        whole = self.config.model.name in MODELS.built_in
-        whole = whole and (not isinstance(target, Lsc) or target.loss in LOSSES.built_in)
+        built_in = not isinstance(config.target, Lsc) or config.target.loss in LOSSES.built_in
         return make_loss(
-            self.model, self.head, dtype=self.run.dtype, device=device, compiled=self._eager is None,
-            graphs=self._eager is None and choice == "graphs" and device.type == "cuda", whole=whole,
-        )  # fmt: skip
+            self.model,
+            self.head,
+            dtype=self.run.dtype,
+            device=device,
+            compiled=self._eager is None,
+            graphs=self._eager is None and config.train.compile == "graphs" and device.type == "cuda",
+            whole=built_in and config.model.name in MODELS.built_in,
+        )
 
     def _continue_uncompiled(self, error: CompileFailedError) -> None:
         """After a step that could not be compiled, the first or, if layers were fixed, a later one. Interrupted after a
@@ -263,12 +262,33 @@ class Trainer:
         if self.step:
             self._record_numerics("compiled up to here")
 
-    def _record_numerics(self, why: str) -> None:
-        sizes = {"micro_batch": self.micro_batches.size, "batch_size": self.config.train.batch_size}
-        self._numerics.append({"step": self.step, **sizes, "why": why})
-        self.writer.record(numerics=self._numerics)
+    def _record_graphs(self) -> None:
+        """In source.json: `compiled`, whether every step of every attempt was, and the `graphs` of this attempt."""
+        graphs = graphs_compiled() - self._graphs_before
+        if graphs == self._graphs_recorded:
+            return
+        self._graphs_recorded = graphs
+        if self._eager is None and not graphs:
+            self._eager = "torch.compile found nothing to compile"
+        why = self._eager or (self.writer.recorded("eager") if self.first_step else None)
+        self.writer.record(compiled=why is None, graphs=graphs, eager=why)
 
-    # ------------------------------------------------------------------------------------------ Evaluation and reports
+    def _resilient_batches(self) -> Iterator[Batch[Tensor]]:
+        """The batches from the current step on. Data workers that died are restarted from the batch that is due."""
+        failures, batches = 0, self.batches.from_step(self.step)
+        while True:
+            try:
+                batch = next(batches)
+            except WorkerLostError as error:
+                failures += 1
+                if failures >= MOST_WORKER_FAILURES:
+                    raise
+                self.writer.message(f"step {self.step}: {error}; its work is given to new ones")
+                batches = self.batches.from_step(self.step)
+                continue
+            yield batch
+            failures = 0
+
     def _evaluate(self) -> None:
         with self.clock.paused(), self._checkpoint_before_failing():
             values = self.evaluator.evaluate(self.step)
@@ -284,6 +304,9 @@ class Trainer:
         with self.clock.paused():
             self.evaluator.recorder.write(self.writer, self.step, self.epoch)
         self._report(values)
+        if self._levels_reached():
+            self._end_here()
+            self.writer.message(f"step {self.step} is the last: every level of train.until is reached")
 
     def _log(self, rate: float) -> None:
         """The metrics of the steps since the last log step; their loss is the one host sync. DivergedError if it is not
@@ -308,14 +331,14 @@ class Trainer:
         """One line in log.txt, the seconds left, and the display."""
         self._until |= {name: value for name, value in values.items() if name in self._until}
         self.run.sample_load()
+        total = self.run.derived.total_steps
         steps, seconds = self.step - self.first_step - 1, self.clock.seconds - self._seconds_before
         if steps > 0 and seconds > 0:
-            self.run.eta = seconds / steps * (self.run.derived.total_steps - self.step)
-        parts = [f"epoch {self.epoch:.2f}", f"step {self.step} of {self.run.derived.total_steps}"]
+            self.run.eta = seconds / steps * (total - self.step)
+        parts = [f"epoch {self.epoch:.2f}", f"step {self.step} of {total}"]
         self.writer.message("  ".join([*parts, *(formatted_metric(*item) for item in values.items())]))
         if self.run.display is not None:
             self._displayed |= values
-            total = self.run.derived.total_steps
             self.run.display.update(self.config.run_id, self.step, total, self._displayed, self.run.eta)
         if self._neighbours.appeared():
             self.writer.record(shared_gpu=True)
@@ -333,18 +356,11 @@ class Trainer:
         self.total_steps = self.step
         self.writer.status(total_steps=self.step)
 
-    # ----------------------------------------------------------------------------------------------------- Checkpoints
-    def save(self) -> None:
-        """Write a checkpoint if the disk takes it."""
+    def _save(self, *, last: bool = False) -> None:
+        """Write a checkpoint if the disk takes it; the `last` one waits for room."""
+        save = self.checkpointer.save_last if last else self.checkpointer.save
         with self.clock.paused():
-            self._save()
-
-    def save_last(self) -> None:
-        with self.clock.paused():
-            self.checkpointer.save_last(self.step, self.state_dict(), self.evaluator.score)
-
-    def _save(self) -> None:
-        self.checkpointer.save(self.step, self.state_dict(), self.evaluator.score)
+            save(self.step, self.state_dict(), self.evaluator.score)
 
     @contextmanager
     def _checkpoint_before_failing(self) -> Iterator[None]:
@@ -362,9 +378,9 @@ class Trainer:
         if stopping:
             self.writer.status(state="stopping", step=self.step)
         if stopping or self.step == self.total_steps:
-            self.save_last()
+            self._save(last=True)
         elif self.checkpointer.due(self.step) or self.signals.take_save() or "checkpoint" in requests:
-            self.save()
+            self._save()
         return stopping and self.step < self.total_steps
 
     def state_dict(self) -> dict[str, Any]:
@@ -379,7 +395,7 @@ class Trainer:
             "parts": self.micro_batches.parts,
             "numerics": json.dumps(self._numerics),
             "until": self._until,
-            **self.evaluator.state_dict(),
+            "owes_evaluation": self.evaluator.pending,
             **self.freezer.state_dict(),
         }
 
@@ -393,21 +409,32 @@ class Trainer:
         self._until |= state.get("until", {})
         self._seconds_before = state["seconds"]
         self.clock = Clock(self.run.device, self._seconds_before)
-        self.evaluator.load_state_dict(state)
+        self.evaluator.pending = state["owes_evaluation"]
         self.freezer.load_state_dict(state)
         threads = state["threads"]
         if self.run.device.type == "cpu" and threads != torch.get_num_threads():
             torch.set_num_threads(threads)
             self.writer.message(f"{threads} CPU threads as before, so that the run goes on bit by bit")
 
-    def _resume(self) -> None:
-        """Continue from the newest good checkpoint, or begin."""
+    def _begin(self) -> None:
+        """Continue from the newest good checkpoint, or begin; and evaluate if that is pending."""
+        self._load()
+        self.model.train()
+        self._logged = self.step, self.clock.seconds
+        self.writer.status(state="running", step=self.step)
+        if self.evaluator.pending:
+            self._evaluate()
+        elif self._levels_reached():
+            # The process ended between its last checkpoint and its end.
+            self._end_here()
+
+    def _load(self) -> None:
         run, folder = self.run, self.run.folder
         found = checkpointing.load_newest(folder, self.writer.message)
         check_images(run, self.source, self.fingerprint, begun=found is not None)
         if found is not None:
-            before, allowed = json.loads(found.state["identity"]), allowed_changes(folder, found.step)
-            if changed := fingerprint_diff(before, self.fingerprint, allowed):
+            before = json.loads(found.state["identity"])
+            if changed := fingerprint_diff(before, self.fingerprint, folder, found.step):
                 raise UsageError(
                     f"{folder}: checkpoint step {found.step} is of another training: {'; '.join(changed)}. "
                     "Set it back; or change settings by lsc-engine fork"
@@ -438,13 +465,13 @@ class Trainer:
         if start.rows is not None:
             parts += ["classes have other numbers than there: rows of a class layer go by name, centres by number"]
         self.writer.message("; ".join(parts))
-        source = {"id": start.id, "step": found.step, "sha256": found.sha256, "classes": start.classes}
-        self.writer.record(start=source)
+        self.writer.record(start={"id": start.id, "step": found.step, "sha256": found.sha256, "classes": start.classes})
         self.evaluator.pending = True
 
-    # ------------------------------------------------------------------------------------------------------------- End
     def _write_class_means(self) -> None:
-        """class_means.safetensors, after the last step. Interrupted by a stop."""
+        """class_means.safetensors after the last step, if the preset wants it. Interrupted by a stop."""
+        if not self.config.eval.class_means:
+            return
         from safetensors.torch import save_file
 
         means = self.evaluator.class_means(self.total_steps)
@@ -457,23 +484,6 @@ class Trainer:
         self.writer.check()
         part.replace(self.run.folder / CLASS_MEANS)
         self.writer.message(f"class means of {self.run.derived.classes} classes written")
-
-
-def resilient_batches(trainer: Trainer) -> Iterator[Batch[Tensor]]:
-    """The batches from the trainer's step on. Data workers that died are restarted from the batch that is due."""
-    failures, batches = 0, trainer.batches.from_step(trainer.step)
-    while True:
-        try:
-            batch = next(batches)
-        except WorkerLostError as error:
-            failures += 1
-            if failures >= MOST_WORKER_FAILURES:
-                raise
-            trainer.writer.message(f"step {trainer.step}: {error}; its work is given to new ones")
-            batches = trainer.batches.from_step(trainer.step)
-            continue
-        yield batch
-        failures = 0
 
 
 def formatted_metric(name: str, value: float) -> str:
