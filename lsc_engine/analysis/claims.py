@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lsc_engine.analysis.compare import ENDED, OTHER_LOSS, Row, seconds_note, variant_key
-from lsc_engine.analysis.levels import Speedup, is_loss
+from lsc_engine.analysis.compare import ENDED, OTHER_LOSS, Comparison, Row, seconds_note, variant_key
+from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.quantities import plain
 from lsc_engine.analysis.study_values import RecordedRun, StudyValues
 from lsc_engine.analysis.verdict import (
@@ -81,10 +81,6 @@ class ClaimVerdict:
         """This verdict, left open for a reason."""
         return replace(self, accuracy=f"{OPEN}: {why}")
 
-    def by(self, metric: str, text: str, *details: str) -> ClaimVerdict:
-        """This verdict, by one metric alone."""
-        return replace(self, **{"loss" if is_loss(metric) else "accuracy": text}, details=details)
-
 
 def first_words(text: str) -> str:
     """The verdict at the beginning of a text; `open` if it begins with none."""
@@ -108,13 +104,10 @@ def judge(values: StudyValues) -> list[ClaimVerdict]:
     """Every claim of the preset; without any, that each variant is faster than the baseline; or a benchmark's bars."""
     found = [_judge(values, claim) for claim in values.judged_claims]
     found += [bounded(values, bound) for bound in values.bounds]
+    bars = ((name.removesuffix(CHECKS), row) for name, rows in values.tables if name.endswith(CHECKS) for row in rows)
     return found or [
-        ClaimVerdict(
-            f"{row.get('what')}: {row.get('bar')}", "bar", name.removesuffix(CHECKS), "", str(row.get("verdict"))
-        )
-        for name, rows in values.tables
-        if name.endswith(CHECKS)
-        for row in rows
+        ClaimVerdict(f"{row.get('what')}: {row.get('bar')}", "bar", name, "", str(row.get("verdict")))
+        for name, row in bars
     ]
 
 
@@ -123,15 +116,18 @@ def _judge(values: StudyValues, claim: Claim) -> ClaimVerdict:
     baseline = values.name(values.comparison.baseline.runs[0]) if values.comparison is not None else ""
     other = "" if alone else claim.against or baseline
     row, base = values.row(claim.variant), values.row(other)
-    verdict = ClaimVerdict(
-        claim.text, claim.result, row.label if row is not None else claim.variant,
-        base.label if base is not None else other, about=_about(claim), source=claim.source or "",
-    )  # fmt: skip
+    labels = (claim.variant if row is None else row.label), (other if base is None else base.label)
+    verdict = ClaimVerdict(claim.text, claim.result, *labels, source=claim.source or "")
+    if alone and claim.threshold is not None:
+        metric = claim.metric or "train/accuracy"
+        least = "at least" if (claim.result == "works") != is_loss(metric) else "below"
+        verdict = replace(verdict, about=f"{metric} {least} {_amount(metric, claim.threshold)}")
     if row is None or (base is None and not alone):
         return verdict.open(f"{claim.variant if row is None else other} has no runs")
-    for side in (row, base):
-        if side is not None and (idle := _idle(side)):
-            return verdict.open(idle)
+    for side in (row, base) if base is not None else (row,):
+        # A method that never acted decides nothing.
+        if idle := [run.idle for run in side.runs if isinstance(run, RecordedRun) and run.idle]:
+            return verdict.open(f"{idle[0]} in {len(idle)} of {len(side.runs)} seeds of {side.label}")
     if base is None:
         return _threshold(values, claim, verdict)
     if row is base:
@@ -157,31 +153,16 @@ def _compare(values: StudyValues, claim: Claim, row: Row, base: Row, verdict: Cl
         if claim.result == "faster":
             found = faster(values.comparison, row.key, base.key, aim)
             assert found is not None
-            text, more = _faster_text(found), _faster_details(found)
+            text, more = _faster(found)
         else:
-            text, more = _final(values, claim, row.key, base.key, aim)
+            text, more = _final(values.comparison, claim, row.key, base.key, aim)
         words["loss" if is_loss(aim.metric) else "accuracy"] = text
         details += more
     return replace(verdict, **words, details=tuple(details))
 
 
-def _about(claim: Claim) -> str:
-    """What is tested of a variant that stands alone."""
-    if claim.result not in ("works", "fails") or claim.threshold is None:
-        return ""
-    metric = claim.metric or "train/accuracy"
-    least = (claim.result == "works") != is_loss(metric)
-    return f"{metric} {'at least' if least else 'below'} {_amount(metric, claim.threshold)}"
-
-
 def _amount(metric: str, value: float) -> str:
     return f"{value:g}" if is_loss(metric) else f"{100 * value:.4g} %"
-
-
-def _idle(row: Row) -> str:
-    """Why a variant is not judged whose method never acted; "" if it did in every seed."""
-    idle = [run.idle for run in row.runs if isinstance(run, RecordedRun) and run.idle]
-    return f"{idle[0]} in {len(idle)} of {len(row.runs)} seeds of {row.label}" if idle else ""
 
 
 def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: str = "", edge: bool = False) -> str:
@@ -192,133 +173,102 @@ def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: st
     return (f"{OPEN}, so far: {text}" if undecided else text) + (f", {EDGE}" if edge else "")
 
 
-# --- faster -----------------------------------------------------------------------------------------------------------
-
-
-def _faster_text(verdict: Verdict) -> str:
-    """`holds, 3 of 3 seeds`; with the reason if it is open or not resolved."""
-    if verdict.note:
-        return _OTHER_LOSS if verdict.note == OTHER_LOSS else f"{NOT_COMPARED}: {verdict.note}"
-    if not verdict.decided:
-        return f"{verdict.result}: no level was reached by either" + (" so far" if verdict.open else "")
-    behind = ", ".join(at.values for at in verdict.reversed)
-    text = {
-        FAILS: f"{REFUTED}{verdict.count}",
-        BY_RATE: f"{BY_RATE}: ahead at the best of each, behind at {behind}",
-        UNRESOLVED: f"{UNRESOLVED}: equal at the resolution of the evaluations"
-        + (f", ahead in {verdict.agree} of {verdict.seeds} seeds" if verdict.agree else ""),
-    }.get(verdict.so_far, f"{verdict.so_far}{verdict.count}")
-    return (f"{OPEN}, so far: {text}" if verdict.open else text) + (f", {EDGE}" if verdict.edge else "")
-
-
-def _faster_details(verdict: Verdict) -> list[str]:
-    """The speed-up at the hardest level of each metric and at common settings, and what was at the edge."""
-    hardest: dict[str, tuple[float, Speedup]] = {}
-    for (metric, level), speed in zip(verdict.levels, verdict.speeds, strict=True):
-        hardest[metric] = (level, speed)
+def _faster(verdict: Verdict) -> tuple[str, list[str]]:
+    """`holds, 3 of 3 seeds`, with the reason if it is open or not resolved; and the speed-up at the hardest level of
+    each metric and at common settings, and what was at the edge."""
+    # The last level of a metric is the hardest.
+    hardest = {metric: (level, speed) for (metric, level), speed in zip(verdict.levels, verdict.speeds, strict=True)}
     details = [
         f"{speed} in epochs to {metric} {level:g}"
         for metric, (level, speed) in hardest.items()
         if speed.ratio is not None or speed.note
     ]
-    rates = [at for at in verdict.rates if at.verdict.decided and at.verdict.speeds]
-    details += [f"both at {at.values}: {at.verdict.speeds[-1]}" for at in rates if str(at.verdict.speeds[-1]) != "-"]
-    return details + ([f"best at the {EDGE}: {verdict.edge}"] if verdict.edge else [])
+    common = [
+        (at.values, str(at.verdict.speeds[-1])) for at in verdict.rates if at.verdict.decided and at.verdict.speeds
+    ]
+    details += [f"both at {settings}: {speed}" for settings, speed in common if speed != "-"]
+    details += [f"best at the {EDGE}: {verdict.edge}"] if verdict.edge else []
+    if verdict.note:
+        return _OTHER_LOSS if verdict.note == OTHER_LOSS else f"{NOT_COMPARED}: {verdict.note}", details
+    if not verdict.decided:
+        return f"{verdict.result}: no level was reached by either" + (" so far" if verdict.open else ""), details
+    so_far = verdict.so_far
+    if so_far == FAILS:
+        text = f"{REFUTED}{verdict.count}"
+    elif so_far == BY_RATE:
+        text = f"{BY_RATE}: ahead at the best of each, behind at {', '.join(at.values for at in verdict.reversed)}"
+    elif so_far == UNRESOLVED:
+        text = f"{UNRESOLVED}: equal at the resolution of the evaluations"
+        text += f", ahead in {verdict.agree} of {verdict.seeds} seeds" if verdict.agree else ""
+    else:
+        text = f"{so_far}{verdict.count}"
+    return (f"{OPEN}, so far: {text}" if verdict.open else text) + (f", {EDGE}" if verdict.edge else ""), details
 
 
-# --- final values -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """Final values of two rows compared seed by seed: the differences (None if a side diverged), and whether each
-    agrees with the claim; `open`: seeds that did not end, or ended at another length."""
-
-    differences: Sequence[float | None] = ()
-    agree: Sequence[bool] = ()
-    open: int = 0
-    missing: str = ""
-
-
-def _final(values: StudyValues, claim: Claim, key: str, against: str, aim: Purpose) -> tuple[str, list[str]]:
+def _final(comparison: Comparison, claim: Claim, key: str, against: str, aim: Purpose) -> tuple[str, list[str]]:
     """The verdict on final values in words, and what was measured."""
-    comparison, metric = values.comparison, aim.metric
-    assert comparison is not None
+    metric = aim.metric
     (row, best), (base, second) = (chosen(comparison, name, aim) for name in (key, against))
     assert row is not None
     assert base is not None
-    margin = _margin(claim, metric, base)
-    ends = _compare_ends(row, base, metric, claim.result, margin)
-    if ends.missing:
-        return f"{OPEN}: {metric} is missing of {ends.missing}", []
-    known = [value for value in ends.differences if value is not None]
+    margin = claim.margin
+    if margin is None:
+        usual = LOSS_MARGIN * (base.trivial.loss or 1.0) if is_loss(metric) else ACCURACY_MARGIN
+        margin = 0.0 if claim.result == "better" else usual
+    differences, agree, undecided, missing = _ends(row, base, metric, claim.result, margin)
+    if missing:
+        return f"{OPEN}: {metric} is missing of {missing}", []
     word, details = "", []
-    if known:
+    if differences:
         scale, unit = (-1.0, "") if is_loss(metric) else (100.0, " points")
-        spread = sorted(value * scale for value in known)
-        text = f"{metric} {sum(known) / len(known) * scale:+.3g}{unit}"
+        spread, mean = sorted(value * scale for value in differences), sum(differences) / len(differences)
+        text = f"{metric} {mean * scale:+.3g}{unit}"
         text += f" ({spread[0]:+.3g} to {spread[-1]:+.3g})" if len(spread) > 1 else ""
         details.append(text + (f", margin {margin * abs(scale):.3g}{unit}" if margin else ""))
-        if claim.result == "better" and all(ends.agree) and not sum(known) / len(known) > margin:
-            word = REFUTED
-    if all(ends.agree) and not word and (behind := _reversed(values, claim, aim, row, base, margin)):
+        word = REFUTED if claim.result == "better" and all(agree) and not mean > margin else ""
+    if all(agree) and not word and (behind := _reversed(comparison, claim, metric, row, base, margin)):
         return f"{BY_RATE}: so at the best of each, not at {', '.join(behind)}", details
     edge = any(side is not None and bool(side.edge) for side in (best, second))
-    if ends.open and not ends.agree:
+    if undecided and not agree:
         return f"{OPEN}: no seed of both has finished at equal length" + (f", {EDGE}" if edge else ""), details
-    return _seeds_text(ends.agree, ends.open, word=word, edge=edge), details
+    return _seeds_text(agree, undecided, word=word, edge=edge), details
 
 
-def _margin(claim: Claim, metric: str, base: Row) -> float:
-    if claim.margin is not None:
-        return claim.margin
-    if claim.result == "better":
-        return 0.0
-    return LOSS_MARGIN * (base.trivial.loss or 1.0) if is_loss(metric) else ACCURACY_MARGIN
-
-
-def _compare_ends(row: Row, base: Row, metric: str, result: str, margin: float) -> _Ends:
+def _ends(row: Row, base: Row, metric: str, result: str, margin: float) -> tuple[list[float], list[bool], int, str]:
+    """Final values compared seed by seed: the differences (none where a side diverged), whether each seed agrees with
+    the claim, how many seeds did not end, or ended at another length, and the label of a side without the metric."""
     ours, theirs = ({run.seed: run for run in one.runs} for one in (row, base))
     seeds = sorted({*(ours.keys() & theirs.keys()), *row.absent, *base.absent})
     pairs = [(seed, seed) for seed in seeds] or [(seed, min(theirs)) for seed in sorted(ours)]
-    sign = -1.0 if is_loss(metric) else 1.0
-    differences: list[float | None] = []
+    differences: list[float] = []
     agree: list[bool] = []
     for seed, other in pairs:
         a, b = ours.get(seed), theirs.get(other)
         if a is None or b is None or not {row.states.get(seed), base.states.get(other)} <= ENDED:
             continue
-        mine, its = _end(a, metric, row.states[seed]), _end(b, metric, base.states[other])
+        mine, its = _end(a, metric, row), _end(b, metric, base)
         if mine is None or its is None:
-            return _Ends(missing=(row if mine is None else base).label)
+            return [], [], 0, (row if mine is None else base).label
+        (steps, epochs), (others, more) = _length(a), _length(b)
         if math.isnan(mine) or math.isnan(its):
             # A side that diverged has no end: that counts against it, and for no likeness.
-            differences.append(None)
             agree.append(not math.isnan(mine) and result != "equal")
-        elif _equal_length(a, b):
-            difference = sign * (mine - its)
-            differences.append(difference)
-            agree.append({
-                "better": difference > 0, "similar": difference >= -margin, "equal": abs(difference) <= margin,
-            }[result])  # fmt: skip
-    return _Ends(differences, agree, len(pairs) - len(agree))
+        elif steps == others or math.isclose(epochs, more, rel_tol=1e-6):
+            gain = its - mine if is_loss(metric) else mine - its
+            differences.append(gain)
+            agree.append({"better": gain > 0, "similar": gain >= -margin, "equal": abs(gain) <= margin}[result])
+    return differences, agree, len(pairs) - len(agree), ""
 
 
-def _end(run: Run, metric: str, state: str) -> float | None:
+def _end(run: Run, metric: str, row: Row) -> float | None:
     """The final value, or the lowest on the way for `METRIC/lowest`; not a number if the run diverged, None if the
     metric is missing."""
-    if state == "diverged":
+    if row.states.get(run.seed) == "diverged":
         return math.nan
     values = run.history(metric.removesuffix(LOWEST))[1]
     if not len(values):
         return None
     return float(values.min() if metric.endswith(LOWEST) else values[-1])
-
-
-def _equal_length(one: Run, other: Run) -> bool:
-    """Whether two finished runs are as long as each other, in steps or in epochs."""
-    (steps, epochs), (others, more) = _length(one), _length(other)
-    return steps == others or math.isclose(epochs, more, rel_tol=1e-6)
 
 
 def _length(run: Run) -> tuple[float, float]:
@@ -327,11 +277,10 @@ def _length(run: Run) -> tuple[float, float]:
     return max(((float(step[-1]), float(epoch[-1])) for step, _, epoch, _ in axes if len(step)), default=(0.0, 0.0))
 
 
-def _reversed(values: StudyValues, claim: Claim, aim: Purpose, row: Row, base: Row, margin: float) -> list[str]:
+def _reversed(comparison: Comparison, claim: Claim, metric: str, row: Row, base: Row, margin: float) -> list[str]:
     """The settings that both sides trained with, to the same length as what is judged, at which no seed agrees."""
-    assert values.comparison is not None
-    keys = {one.key for one in values.comparison.rows}
-    ours, theirs = (at_values(values.comparison, variant_key(one.key, keys)) for one in (row, base))
+    keys = {one.key for one in comparison.rows}
+    ours, theirs = (at_values(comparison, variant_key(one.key, keys)) for one in (row, base))
     length = _length(row.runs[0])[0]
     behind = []
     for text in (text for text in ours if text in theirs):
@@ -339,14 +288,10 @@ def _reversed(values: StudyValues, claim: Claim, aim: Purpose, row: Row, base: R
             replace(one, runs=[run for run in one.runs if _length(run)[0] == length], absent=())
             for one in (ours[text], theirs[text])
         )
-        if mine.runs and its.runs:
-            ends = _compare_ends(mine, its, aim.metric, claim.result, margin)
-            if ends.agree and not any(ends.agree):
-                behind.append(text)
+        agree = _ends(mine, its, metric, claim.result, margin)[1] if mine.runs and its.runs else []
+        if agree and not any(agree):
+            behind.append(text)
     return behind
-
-
-# --- speed ------------------------------------------------------------------------------------------------------------
 
 
 def _speed(row: Row, base: Row, claim: Claim, verdict: ClaimVerdict) -> ClaimVerdict:
@@ -355,12 +300,14 @@ def _speed(row: Row, base: Row, claim: Claim, verdict: ClaimVerdict) -> ClaimVer
     metric = str(claim.metric)
     if note := seconds_note(row, base):
         return replace(verdict, accuracy=f"{NOT_COMPARED}: {note}")
-    ours, theirs = ({r.seed: _median(r, metric) for r in one.runs if one.states.get(r.seed) == "finished"}
-                    for one in (row, base))  # fmt: skip
-    for side, one in ((ours, row), (theirs, base)):
-        if not any(side.values()):
+    sides: list[dict[int, float]] = []
+    for one in (row, base):
+        finished = (run for run in one.runs if one.states.get(run.seed) == "finished")
+        known = {r.seed: [float(value) for value in r.history(metric)[1] if math.isfinite(value)] for r in finished}
+        sides.append({seed: median for seed, found in known.items() if found and (median := statistics.median(found))})
+        if not sides[-1]:
             return verdict.open(f"{metric} is missing of {one.label}")
-    ratios = [a / b for seed, a in ours.items() if a and (b := theirs.get(seed))]
+    ratios = [speed / sides[1][seed] for seed, speed in sides[0].items() if seed in sides[1]]
     if not ratios:
         return verdict.open("no seed of both has finished")
     left = len({*row.absent, *base.absent, *(run.seed for run in (*row.runs, *base.runs))}) - len(ratios)
@@ -374,14 +321,6 @@ def _speed(row: Row, base: Row, claim: Claim, verdict: ClaimVerdict) -> ClaimVer
     return replace(verdict, accuracy=_seeds_text(agree, left, by=", by speed"), details=(detail,))
 
 
-def _median(run: Run, metric: str) -> float | None:
-    found = [float(value) for value in run.history(metric)[1] if math.isfinite(value)]
-    return statistics.median(found) if found else None
-
-
-# --- the end by itself ------------------------------------------------------------------------------------------------
-
-
 def _threshold(values: StudyValues, claim: Claim, verdict: ClaimVerdict) -> ClaimVerdict:
     """Whether every seed ends at the claim's threshold or beyond, or below it; a seed that diverged failed."""
     if claim.threshold is None:
@@ -390,32 +329,39 @@ def _threshold(values: StudyValues, claim: Claim, verdict: ClaimVerdict) -> Clai
     metric = claim.metric or "train/accuracy"
     row, best = chosen(values.comparison, values.key(claim.variant), Purpose(metric))
     assert row is not None
-    states = ((run, row.states.get(run.seed, "")) for run in row.runs)
-    ends = [end for run, state in states if state in ENDED and (end := _end(run, metric, state)) is not None]
+    ended = (run for run in row.runs if row.states.get(run.seed) in ENDED)
+    ends = [end for run in ended if (end := _end(run, metric, row)) is not None]
     if not ends:
-        return verdict.by(metric, f"{OPEN}: no run has ended")
-    agree = []
-    for end in ends:
-        works = not math.isnan(end) and (end <= claim.threshold if is_loss(metric) else end >= claim.threshold)
-        agree.append(works == (claim.result == "works"))
+        text = f"{OPEN}: no run has ended"
+        return replace(verdict, loss=text) if is_loss(metric) else replace(verdict, accuracy=text)
+    # No comparison with NaN, the end of a seed that diverged, is true.
+    works = [end <= claim.threshold if is_loss(metric) else end >= claim.threshold for end in ends]
+    agree = [one == (claim.result == "works") for one in works]
     undecided = len(row.runs) - len(ends) + len(row.absent)
     amounts = ", ".join(_amount(metric, end) for end in ends if not math.isnan(end)) or "diverged"
     text = _seeds_text(agree, undecided, edge=best is not None and bool(best.edge))
-    return verdict.by(metric, text, f"{metric} {amounts}")
-
-
-# --- benchmarks -------------------------------------------------------------------------------------------------------
+    verdict = replace(verdict, details=(f"{metric} {amounts}",))
+    return replace(verdict, loss=text) if is_loss(metric) else replace(verdict, accuracy=text)
 
 
 def bounded(values: StudyValues, bound: BenchClaim) -> ClaimVerdict:
     """Whether every row of every table that has the column of a claim keeps its bounds."""
-    verdict = ClaimVerdict(bound.text, "bound", bound.column, "", about=_bounds(bound))
+    parts = {
+        "at least {:g}": bound.at_least,
+        "at most {:g}": bound.at_most,
+        "largest at most ×{:g} of the smallest": bound.spread,
+    }
+    what = bound.column + (f" ÷ {bound.relative_to}" if bound.relative_to else "")
+    limits = ", ".join(words.format(value) for words, value in parts.items() if value is not None)
+    verdict = ClaimVerdict(bound.text, "bound", bound.column, "", about=f"{what}: {limits}, in every row")
     cases: list[tuple[float, str]] = []
     for row in (row for _, rows in values.tables for row in rows):
         value = plain(row.get(bound.column))
         base = plain(row.get(bound.relative_to)) if bound.relative_to is not None else 1.0
         if value is not None and base:
-            cases.append((value / base, _case(row)))
+            named = [key if key != "system" else "" for key in ("system", "classes", "n", "batch") if key in row]
+            case = ", ".join(f"{key} {row[key or 'system']}".strip() for key in named)
+            cases.append((value / base, case or "a row"))
     if not cases:
         return verdict.open(f"no table has numbers under {bound.column}")
     least, most = min(cases), max(cases)
@@ -430,16 +376,3 @@ def bounded(values: StudyValues, bound: BenchClaim) -> ClaimVerdict:
     elif bad:
         text = f"{REFUTED}, {len(bad)} of {len(cases)} cases: {'; '.join(bad)}"
     return replace(verdict, accuracy=text, details=(f"{least[0]:.3g} ({least[1]}) to {most[0]:.3g} ({most[1]})",))
-
-
-def _case(row: Mapping[str, object]) -> str:
-    named = [key for key in ("system", "classes", "n", "batch") if key in row]
-    return ", ".join(f"{key} {row[key]}" if key != "system" else str(row[key]) for key in named) or "a row"
-
-
-def _bounds(bound: BenchClaim) -> str:
-    what = bound.column + (f" ÷ {bound.relative_to}" if bound.relative_to else "")
-    parts = [f"at least {bound.at_least:g}"] if bound.at_least is not None else []
-    parts += [f"at most {bound.at_most:g}"] if bound.at_most is not None else []
-    parts += [f"largest at most ×{bound.spread:g} of the smallest"] if bound.spread is not None else []
-    return f"{what}: {', '.join(parts)}, in every row"

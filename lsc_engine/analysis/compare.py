@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss, speedup, time_to_level
-from lsc_engine.analysis.trivial_baseline import TrivialBaseline
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.runs.folder.provenance import overloaded
@@ -33,7 +32,30 @@ _MOST_UNSTEADY = 1.3
 ENDED = frozenset({"finished", "diverged"})
 _DATA_KEYS = ("data.dataset", "data.path", "data.labels", "data.classes", "data.image_size")
 _MAX_LEVELS = 20
+# A loss this near to the best constant answer's is that of one; an accuracy this far from chance to 1 is learned.
+_NEAR, _LEARNED = 0.01, 0.05
 Levels = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrivialBaseline:
+    """What is reached without learning: chance, 1/classes, and the best constant answer's loss; None if unknown."""
+
+    chance: float | None = None
+    loss: float | None = None
+
+    def stuck(self, last: Mapping[str, tuple[float, float, int]]) -> str | None:
+        """A clause if the mean final loss of `last` (metric -> mean, deviation, seeds) is the best constant answer's;
+        None otherwise, and if the accuracy shows learning all the same."""
+        loss, accuracy = last.get("train/loss", [None])[0], last.get("train/accuracy", [None])[0]
+        if loss is None or self.loss is None or loss < (1 - _NEAR) * self.loss:
+            return None
+        if not math.isfinite(loss):
+            return "without a loss at its end, which is not finite"
+        learned = math.inf if self.chance is None else self.chance + _LEARNED * (1 - self.chance)
+        if accuracy is not None and math.inf > accuracy > learned:
+            return None
+        return f"stuck at its trivial loss, {loss:.4g} where the best constant answer has {self.loss:.4g}"
 
 
 @dataclass(slots=True)
@@ -67,7 +89,7 @@ class Row:
     @property
     def at_trivial_loss(self) -> str | None:
         """Why this row may not serve as a baseline, as a clause; None if it may."""
-        return self.trivial.at_trivial_loss(self.last)
+        return self.trivial.stuck(self.last)
 
 
 @dataclass(frozen=True)
@@ -138,35 +160,26 @@ def compare(
     """
     if not runs:
         raise UsageError("there is nothing to compare: name two runs or a study")
-    studies = {run.study for run in runs}
+    one_study = len({run.study for run in runs}) == 1
     grouped: dict[str, dict[str, Run]] = {}
     for run in runs:
         grouped.setdefault(f"{run.study}/{run.variant}", {}).setdefault(run.id, run)
     rows = []
     for key, found in grouped.items():
         first = next(iter(found.values()))
-        label = first.label if len(studies) == 1 else f"{first.study} {first.label}"
-        rows.append(make_row(key, label, list(found.values())))
-    base = _baseline(rows, baseline)
+        rows.append(make_row(key, first.label if one_study else f"{first.study} {first.label}", list(found.values())))
+    named = [row for row in rows if baseline in (row.key, row.label, row.variant, *(run.id for run in row.runs))]
+    if baseline is not None and not named:
+        raise UsageError(f"baseline {baseline!r} is none of the compared runs: {', '.join(row.label for row in rows)}")
+    table = rows[0].runs[0].config.get("compare")
+    preset = table.get("baseline") if isinstance(table, dict) else None
+    base = [*named, *(row for row in rows if row.variant == preset), rows[0]][0]
     levels = levels_of(runs) if levels is None else levels
     chosen = {metric: list(values) for metric, values in levels.items() if values}
     for row in rows:
         row.levels = levels_against(row, base, chosen)
-    unequal = differing([row.settings for row in rows])
-    return Comparison(
-        rows, base, unequal, _notes(rows, base), _tries(rows, tries), {m: v for m, v in chosen.items() if v}
-    )
-
-
-def _baseline(rows: list[Row], name: str | None) -> Row:
-    for row in rows:
-        if name in (row.key, row.label, row.variant, *(run.id for run in row.runs)):
-            return row
-    if name is not None:
-        raise UsageError(f"baseline {name!r} is none of the compared runs: {', '.join(row.label for row in rows)}")
-    table = rows[0].runs[0].config.get("compare")
-    preset = table.get("baseline") if isinstance(table, dict) else None
-    return next((row for row in rows if row.variant == preset), rows[0])
+    notes = [note for row in rows for note in _notes(row, base)]
+    return Comparison(rows, base, differing([row.settings for row in rows]), notes, _tries(rows, tries), chosen)
 
 
 def _tries(rows: list[Row], tries: Sequence[Run]) -> dict[str, list[Tried]]:
@@ -184,9 +197,6 @@ def _tries(rows: list[Row], tries: Sequence[Run]) -> dict[str, list[Tried]]:
         if name != key and values:
             found.setdefault(name, []).append(Tried(values, run))
     return found
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
 
 
 def make_row(key: str, label: str, runs: Sequence[Run]) -> Row:
@@ -210,7 +220,7 @@ def make_row(key: str, label: str, runs: Sequence[Run]) -> Row:
     for name, last in finals.items():
         spread = float(np.std(last, ddof=1)) if len(last) > 1 else 0.0
         row.last[name] = (float(np.mean(last)), spread, len(last))
-    devices = {device_kind(status[run.seed].device) for run in runs}
+    devices = {device_kind(one.device) for one in status.values()}
     row.device = devices.pop() if len(devices) == 1 else "mixed"
     sources = [run.source for run in runs]
     row.shared = any(source.get("shared_gpu") is True for source in sources)
@@ -237,48 +247,32 @@ def _pace(run: Run) -> float | None:
     return None
 
 
-# --- levels against another row ---------------------------------------------------------------------------------------
-
-
 def levels_against(row: Row, base: Row, levels: Levels) -> list[LevelResult]:
     """Where each seed of a row reaches each level, and how much sooner than another row."""
     found = []
-    for metric, values in levels.items():
-        for level in values:
-            own, other = ({run.seed: time_to_level(run, metric, level) for run in one.runs} for one in (row, base))
-            longest = _longest([*own.values(), *other.values()])
-            pair = _with_diverged(own, row, longest), _with_diverged(other, base, longest)
-            faster = {}
-            for unit in UNITS:
-                note = BASELINE if row is base else _not_compared(row, base, metric, unit)
-                faster[unit] = Speedup(note=note) if note else speedup(*pair, unit)
-            found.append(LevelResult(metric, level, own, faster))
+    for metric, level in ((metric, level) for metric, values in levels.items() for level in values):
+        sides = [{run.seed: time_to_level(run, metric, level) for run in one.runs} for one in (row, base)]
+        times = (time for side in sides for time in side.values())
+        places = [time.place for time in times if math.isfinite(time.at("steps"))]
+        pair = sides
+        if places:
+            # A seed that diverged never arrives: it counts as without the level for as long as the longest run.
+            steps, epochs, seconds = (max(axis) for axis in zip(*places, strict=True))
+            never = TimeToLevel(False, (steps, epochs, seconds))
+            pair = [
+                {seed: never if one.states.get(seed) == "diverged" else time for seed, time in side.items()}
+                for side, one in zip(sides, (row, base), strict=True)
+            ]
+        faster = {}
+        for unit in UNITS:
+            note = BASELINE if row is base else seconds_note(row, base) if unit == "seconds" else ""
+            if row is not base and _other_data(row, base):
+                note = OTHER_DATA
+            elif row is not base and is_loss(metric) and (row.group != base.group or row.group == "?"):
+                note = OTHER_LOSS
+            faster[unit] = Speedup(note=note) if note else speedup(pair[0], pair[1], unit)
+        found.append(LevelResult(metric, level, sides[0], faster))
     return found
-
-
-def _longest(times: Sequence[TimeToLevel]) -> TimeToLevel | None:
-    """Not reached in as long as the longest of them; None if nothing was logged."""
-    every = [time.place for time in times if math.isfinite(time.at("steps"))]
-    if not every:
-        return None
-    steps, epochs, seconds = (max(places) for places in zip(*every, strict=True))
-    return TimeToLevel(False, (steps, epochs, seconds))
-
-
-def _with_diverged(
-    by_seed: Mapping[int, TimeToLevel], row: Row, never: TimeToLevel | None
-) -> Mapping[int, TimeToLevel]:
-    """The times with those of diverged seeds, which never arrive, replaced by `never`."""
-    return {s: never if never and row.states.get(s) == "diverged" else time for s, time in by_seed.items()}
-
-
-def _not_compared(row: Row, base: Row, metric: str, unit: str) -> str:
-    """Why two rows are not compared by a metric in a unit; "" if they are."""
-    if _other_data(row, base):
-        return OTHER_DATA
-    if is_loss(metric) and (row.group != base.group or row.group == "?"):
-        return OTHER_LOSS
-    return seconds_note(row, base) if unit == "seconds" else ""
 
 
 def _other_data(row: Row, base: Row) -> bool:
@@ -287,15 +281,14 @@ def _other_data(row: Row, base: Row) -> bool:
 
 def seconds_note(row: Row, base: Row) -> str:
     """Why seconds of two rows are not compared; "" if they are."""
-    if row.device != base.device or row.device in ("", "mixed"):
-        return OTHER_DEVICE
-    if row.shared or base.shared:
-        return SHARED
-    if _compiled_otherwise(row, base):
-        return UNCOMPILED
-    if row.busy or base.busy:
-        return BUSY
-    return UNSTEADY if row.unsteady or base.unsteady else ""
+    reasons = {
+        OTHER_DEVICE: row.device != base.device or row.device in ("", "mixed"),
+        SHARED: row.shared or base.shared,
+        UNCOMPILED: _compiled_otherwise(row, base),
+        BUSY: row.busy or base.busy,
+        UNSTEADY: row.unsteady or base.unsteady,
+    }
+    return next((note for note, found in reasons.items() if found), "")
 
 
 def _compiled_otherwise(row: Row, base: Row) -> bool:
@@ -305,50 +298,36 @@ def _compiled_otherwise(row: Row, base: Row) -> bool:
     return known and ("mixed" in (row.compiled, base.compiled) or (alike and row.compiled != base.compiled))
 
 
-# --- notes ------------------------------------------------------------------------------------------------------------
-
-
-def _notes(rows: list[Row], base: Row) -> list[str]:
-    return [note for row in rows for note in (*_unequal(row, base), *_undecided(row))]
-
-
-def _unequal(row: Row, base: Row) -> Iterator[str]:
-    """Sentences on what may not be compared, and why."""
-    if row is not base and _other_data(row, base):
-        yield f"{base.label} and {row.label} train on different data: no speed-up"
-    elif row.group != base.group:
-        yield f"{row.label} has another loss than {base.label}: their losses are not compared"
-    if stages := _stages(row):
-        yield f"{row.label} builds on {', '.join(stages)}: what that took is not counted here"
-    if row.device != base.device:
-        yield f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds"
-    if row.shared:
-        yield f"{row.label} did not have its GPU alone: no seconds"
-    if row.busy:
-        yield f"{row.label} trained on a machine with more work than processors: no seconds"
-    elif row.unsteady:
-        yield f"{row.label} took unlike seconds in its seeds: no seconds"
-    if row is not base and _compiled_otherwise(row, base):
-        words = {"yes": "was compiled", "no": "was not compiled", "mixed": "was compiled in part"}
-        eager = {why for run in (*row.runs, *base.runs) if isinstance(why := run.source.get("eager"), str)}
-        because = f" ({'; '.join(sorted(eager))})" if eager else ""
-        yield f"{row.label} {words[row.compiled]}, {base.label} {words[base.compiled]}: no seconds{because}"
-
-
-def _undecided(row: Row) -> Iterator[str]:
-    """Sentences on seeds that diverged, that are under way, and that are missing."""
-    diverged = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
-    open_seeds = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
-    open_seeds += [f"seed {seed} not started" for seed in row.absent]
-    if diverged:
-        yield f"{row.label}: {', '.join(diverged)}, counted as not reached"
-    if open_seeds:
-        yield f"{row.label}: {', '.join(open_seeds)}: decides nothing, so far only"
-
-
-def _stages(row: Row) -> list[str]:
-    """The runs without which a row's would not be what they are, as its settings name them."""
+def _notes(row: Row, base: Row) -> list[str]:
+    """Sentences on what may not be compared, and why, and on seeds that decide nothing."""
+    other_data = row is not base and _other_data(row, base)
+    # The runs without which this row's would not be what they are, as its settings name them.
     keys = ("start_from", "target.teacher", "target.order", "target.system")
-    begun, taught, order, system = (str(row.settings.get(key) or "") for key in keys)
-    means = [text.partition(":")[2] for text in (order, system) if text.startswith(("nearest:", "embeddings:"))]
-    return list(dict.fromkeys(name.removeprefix("@") for name in (begun, taught, *means) if name))
+    begun, taught, *named = (str(row.settings.get(key) or "") for key in keys)
+    means = [text.partition(":")[2] for text in named if text.startswith(("nearest:", "embeddings:"))]
+    stages = dict.fromkeys(name.removeprefix("@") for name in (begun, taught, *means) if name)
+    words = {"yes": "was compiled", "no": "was not compiled", "mixed": "was compiled in part", "": ""}
+    eager = {why for run in (*row.runs, *base.runs) if isinstance(why := run.source.get("eager"), str)}
+    because = f" ({'; '.join(sorted(eager))})" if eager else ""
+    diverged = [f"seed {seed} {state}" for seed, state in row.states.items() if state == "diverged"]
+    undecided = [f"seed {seed} {state}" for seed, state in row.states.items() if state not in ENDED]
+    undecided += [f"seed {seed} not started" for seed in row.absent]
+    sentences = {
+        f"{base.label} and {row.label} train on different data: no speed-up": other_data,
+        f"{row.label} has another loss than {base.label}: their losses are not compared": (
+            not other_data and row.group != base.group
+        ),
+        f"{row.label} builds on {', '.join(stages)}: what that took is not counted here": stages,
+        f"{row.label} ran on {row.device or '?'}, {base.label} on {base.device or '?'}: no seconds": (
+            row.device != base.device
+        ),
+        f"{row.label} did not have its GPU alone: no seconds": row.shared,
+        f"{row.label} trained on a machine with more work than processors: no seconds": row.busy,
+        f"{row.label} took unlike seconds in its seeds: no seconds": row.unsteady and not row.busy,
+        f"{row.label} {words[row.compiled]}, {base.label} {words[base.compiled]}: no seconds{because}": (
+            row is not base and _compiled_otherwise(row, base)
+        ),
+        f"{row.label}: {', '.join(diverged)}, counted as not reached": diverged,
+        f"{row.label}: {', '.join(undecided)}: decides nothing, so far only": undecided,
+    }
+    return [sentence for sentence, holds in sentences.items() if holds]

@@ -101,7 +101,14 @@ def speedup(own: Mapping[int, TimeToLevel], base: Mapping[int, TimeToLevel], uni
     if not comparable or not (own_all or base_all):
         return Speedup()
     own_first, base_first = (any(t.reached and t.last_without(unit) == 0 for t in one.values()) for one in both)
-    tied = all(seed in base and _tied(time, base[seed], unit) for seed, time in own.items())
+    pairs = [(time, base.get(seed, time)) for seed, time in own.items()]
+    # Neither is known to have been there before the other.
+    apart = (
+        one.at(unit) != other.at(unit)
+        and (one.at(unit) <= other.last_without(unit) or other.at(unit) <= one.last_without(unit))
+        for one, other in pairs
+    )
+    tied = own.keys() <= base.keys() and not any(apart)
     if own_all and base_all and (tied or (own_first and base_first)):
         return Speedup(note=NOT_RESOLVED)
     places, others = ({seed: time.at(unit) for seed, time in one.items()} for one in both)
@@ -117,12 +124,6 @@ def speedup(own: Mapping[int, TimeToLevel], base: Mapping[int, TimeToLevel], uni
     if not ratios or mean <= 0:
         return Speedup()
     return Speedup(mean / float(np.mean(list(places.values()))), min(ratios), max(ratios), bound, len(ratios))
-
-
-def _tied(one: TimeToLevel, other: TimeToLevel, unit: str) -> bool:
-    """Whether neither is known to have been there before the other."""
-    overlap = one.at(unit) > other.last_without(unit) and other.at(unit) > one.last_without(unit)
-    return overlap or one.at(unit) == other.at(unit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,15 +39,12 @@ class SavedView:
 
 def save_view(root: Path, view: SavedView) -> Path:
     """Write a view into the runs folder `root`, in one step; the file. LscError when it cannot be written."""
-    layout.check_name(view.name, "view")
-    folder = root / VIEWS
-    document = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(view).items()}
-    path = folder / f"{view.name}.toml"
+    path = root / VIEWS / f"{layout.check_name(view.name, 'view')}.toml"
     try:
-        folder.mkdir(exist_ok=True)
-        if folder.is_symlink():
-            raise LscError(f"{folder} is a link and is not written through")
-        replace_file(path, tomli_w.dumps(document).encode(), durable=False)
+        path.parent.mkdir(exist_ok=True)
+        if path.parent.is_symlink():
+            raise LscError(f"{path.parent} is a link and is not written through")
+        replace_file(path, tomli_w.dumps({**asdict(view), "runs": list(view.runs)}).encode(), durable=False)
     except OSError as error:
         raise LscError(f"{path} cannot be written: {error.strerror}") from None
     return path
@@ -59,16 +56,13 @@ def read_view(path: Path) -> SavedView:
     values: dict[str, Any] = {
         one.name: document[one.name] for one in fields(SavedView) if type(document.get(one.name)) is type(one.default)
     }
-    runs = document.get("runs")
-    if isinstance(runs, list):
-        values["runs"] = tuple(run for run in runs if isinstance(run, str))
-    levels = document.get("levels")
-    if isinstance(levels, dict):
-        values["levels"] = {
-            metric: [level for v in numbers if (level := number_of(v)) is not None]
-            for metric, numbers in levels.items()
-            if isinstance(numbers, list)
-        }
+    runs, levels = document.get("runs"), document.get("levels")
+    values["runs"] = tuple(run for run in runs if isinstance(run, str)) if isinstance(runs, list) else ()
+    values["levels"] = {
+        metric: [level for one in numbers if (level := number_of(one)) is not None]
+        for metric, numbers in (levels.items() if isinstance(levels, dict) else ())
+        if isinstance(numbers, list)
+    }
     return SavedView(**values | {"name": path.stem})
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from lsc_engine.analysis.compare import Comparison, Levels, Row, compare, variant_key
+from lsc_engine.analysis.compare import Comparison, Levels, Row, TrivialBaseline, compare, variant_key
 from lsc_engine.analysis.levels import is_loss
-from lsc_engine.analysis.trivial_baseline import TrivialBaseline
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.reporting import BenchClaim, Claim
 from lsc_engine.config.tuning import implied_claims
@@ -170,9 +169,8 @@ class StudyValues:
 
 
 def record(
-    run: Run, levels: Levels, *, trivial: TrivialBaseline | None = None, speed: bool = False,
-    extra: Mapping[str, float] | None = None,
-) -> RecordedRun:  # fmt: skip
+    run: Run, levels: Levels, *, trivial: TrivialBaseline | None = None, speed: bool = False, extra: Mapping[str, float]
+) -> RecordedRun:
     """What is kept of a run. `extra`: values measured after its end, recorded at its last step."""
     status, source, settings = run.status(), run.source, settings_of(run.config)
     kept = {key: value for key, value in settings.items() if key.startswith(_KEPT) and value is not None}
@@ -181,30 +179,21 @@ def record(
         about |= {"chance": trivial.chance, "constant_loss": trivial.loss}
     facts: dict[str, Any] = {"state": status.state, "shown": status.shown_state, "device": status.device}
     facts["source"] = {key: source[key] for key in ("threads", "load", "shared_gpu") if source.get(key) is not None}
-    if idle := never_acted(run):
-        facts["idle"] = idle
+    # What the method was to do and never did.
+    fixed = run.history(FIXED)[1] if settings.get("model.etf_layers") == "adaptive" else np.empty(0)
+    if len(fixed) and not np.nanmax(fixed, initial=0.0) > 0:
+        facts["idle"] = "no layer was fixed"
+    elif settings.get("start_from") and isinstance(source.get("head"), dict) and type(source.get("start")) is not dict:
+        facts["idle"] = "no weights were taken over"
     recorded = RecordedRun(run.study, run.variant, run.seed, facts, about)
     for name in run.metric_names():
         if name not in _LEFT_OUT and (not name.startswith("speed/") or (speed and name == _SPEED)):
             recorded.points[name] = _thinned(run.axes(name), name, levels.get(name, ()))
     end = max((axes for axes in recorded.points.values() if len(axes[0])), key=lambda axes: axes[0][-1], default=None)
-    for name, value in (extra or {}).items():
-        if end is not None:
-            recorded.points[name] = end[0][-1:], np.array([value]), end[2][-1:], end[3][-1:]
+    if end is not None:
+        last = {name: (end[0][-1:], np.array([value]), end[2][-1:], end[3][-1:]) for name, value in extra.items()}
+        recorded.points.update(last)
     return recorded
-
-
-def never_acted(run: Run) -> str:
-    """What the method of a run was to do and never did, as a clause; "" if it did, or has nothing to do."""
-    settings = settings_of(run.config)
-    if settings.get("model.etf_layers") == "adaptive":
-        counts = run.history(FIXED)[1]
-        if len(counts) and not np.nanmax(counts, initial=0.0) > 0:
-            return "no layer was fixed"
-    start = run.source.get("start")
-    if settings.get("start_from") and isinstance(run.source.get("head"), dict) and not isinstance(start, dict):
-        return "no weights were taken over"
-    return ""
 
 
 def _thinned(axes: Axes, metric: str, levels: Sequence[float]) -> Axes:
@@ -218,9 +207,6 @@ def _thinned(axes: Axes, metric: str, levels: Sequence[float]) -> Axes:
         kept |= {max(0, int(found[0]) - 1), int(found[0])} if len(found) else set()
     index = np.array(sorted(kept), np.int64)
     return step[index], values[index], epoch[index], time[index]
-
-
-# --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def to_csv(values: StudyValues) -> str:
@@ -269,21 +255,20 @@ def _points(run: RecordedRun, metrics: Sequence[str]) -> Iterable[list[str]]:
 def from_csv(text: str) -> StudyValues:
     """The values of a file's text. LscError if it is not one of ours."""
     try:
+        if not text.startswith(",".join(_HEAD)):
+            raise ValueError("its columns are others")
         return _read(csv.reader(io.StringIO(text)))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
         raise LscError(f"{VALUES} cannot be read: {type(error).__name__}: {str(error).splitlines()[0:1]}") from None
 
 
-def _read(lines: Any) -> StudyValues:
-    head = next(lines)
-    if tuple(head[: len(_HEAD)]) != _HEAD:
-        raise ValueError("its columns are others")
-    metrics = head[len(_HEAD) :]
+def _read(lines: Iterator[list[str]]) -> StudyValues:
+    metrics = next(lines)[len(_HEAD) :]
     study: dict[str, Any] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
     about: dict[tuple[str, str], dict[str, Any]] = {}
     runs: dict[tuple[str, str, int], RecordedRun] = {}
-    points: list[tuple[RecordedRun, list[str]]] = []
+    series: dict[tuple[RecordedRun, str], list[tuple[float, ...]]] = {}
     for record, of, variant, seed, key, value, *cells in lines:
         if record == "study":
             study[key] = json.loads(value)
@@ -295,10 +280,14 @@ def _read(lines: Any) -> StudyValues:
             name = f"{study['study']}{TRIES if of == 'try' else ''}"
             runs[of, variant, int(seed)] = RecordedRun(name, variant, int(seed), json.loads(value), about[of, variant])
         elif record == "point":
-            points.append((runs[of, variant, int(seed)], cells))
+            run, step, epoch, time = runs[of, variant, int(seed)], int(cells[0]), float(cells[1]), float(cells[2])
+            for metric, cell in ((m, cell) for m, cell in zip(metrics, cells[3:], strict=True) if cell):
+                series.setdefault((run, metric), []).append((step, float(cell), epoch, time))
         else:
             raise ValueError(f"a record {record!r} is not known")
-    _add_points(points, metrics)
+    for (run, metric), found in series.items():
+        columns = np.array(found, np.float64).T
+        run.points[metric] = (columns[0].astype(np.int64), *columns[1:4])
     if (known := study.pop("format")) != FORMAT:
         raise ValueError(f"its format {known} is not {FORMAT}")
     return StudyValues(
@@ -311,16 +300,3 @@ def _read(lines: Any) -> StudyValues:
             "tables": list(tables.items()),
         }
     )
-
-
-def _add_points(points: Iterable[tuple[RecordedRun, list[str]]], metrics: Sequence[str]) -> None:
-    """Give each run its metrics from the cells of its lines: step, epoch, seconds, and a value for each metric."""
-    series: dict[tuple[RecordedRun, str], list[tuple[float, ...]]] = {}
-    for run, cells in points:
-        step, epoch, time = int(cells[0]), float(cells[1]), float(cells[2])
-        for metric, cell in zip(metrics, cells[3:], strict=True):
-            if cell:
-                series.setdefault((run, metric), []).append((step, float(cell), epoch, time))
-    for (run, metric), found in series.items():
-        columns = np.array(found, np.float64).T
-        run.points[metric] = (columns[0].astype(np.int64), *columns[1:4])

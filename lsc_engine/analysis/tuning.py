@@ -53,23 +53,19 @@ def score(run: Run, purpose: Purpose) -> tuple[float, ...] | None:
     return (*(-place.at("epochs") if place.reached and place.kept else -math.inf for place in places), final)
 
 
-def best_of(tries: Sequence[Tried], purpose: Purpose) -> Best | None:
-    """The best try for a purpose; of equal ones that nearest the middle of the grid. None if no try finished."""
-    scores = {number: found for number, one in enumerate(tries) if (found := score(one.run, purpose)) is not None}
-    if not scores:
-        return None
-    top = max(scores.values())
-    equal = [number for number, found in scores.items() if found == top]
-    number = min(equal, key=lambda n: (abs(n - (len(tries) - 1) / 2), n))
-    values = dict(tries[number].values)
-    edge = tuple(key for key, value in values.items() if at_edge([one.values[key] for one in tries], value))
-    return Best(values, edge)
-
-
 def choose(tries: Sequence[Tried], purposes: Iterable[Purpose]) -> dict[Purpose, Best]:
-    """The best try of one variant for each of its purposes; purposes without a candidate are left out."""
+    """The best try of one variant for each of its purposes; of equal ones that nearest the middle of the grid. Purposes
+    without a candidate are left out."""
     ordered = in_grid_order(tries)
-    return {purpose: best for purpose in purposes if (best := best_of(ordered, purpose)) is not None}
+    chosen = {}
+    for purpose in purposes:
+        scores = {n: found for n, one in enumerate(ordered) if (found := score(one.run, purpose)) is not None}
+        if scores:
+            number = max(scores, key=lambda n: (scores[n], -abs(n - (len(ordered) - 1) / 2), -n))
+            values = dict(ordered[number].values)
+            edge = tuple(key for key, value in values.items() if at_edge([one.values[key] for one in ordered], value))
+            chosen[purpose] = Best(values, edge)
+    return chosen
 
 
 def in_grid_order(tries: Iterable[Tried]) -> list[Tried]:

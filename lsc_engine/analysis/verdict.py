@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -129,15 +129,13 @@ def of_seeds(count: int, seeds: int) -> str:
 
 def verdicts(comparison: Comparison, unit: str = "epochs") -> list[Verdict]:
     """For every variant but the baseline's, by accuracy and by loss where levels are set for it; `unit` of `UNITS`."""
-    keys = {row.key for row in comparison.rows}
-    base = variant_key(comparison.baseline.key, keys)
-    found = []
-    for key in comparison.variants:
-        for kind in ("accuracy", "loss") if key != base else ():
-            purpose = level_purpose(comparison.levels, kind)
-            if purpose is not None and (verdict := faster(comparison, key, base, purpose, unit)) is not None:
-                found.append(verdict)
-    return found
+    base = variant_key(comparison.baseline.key, {row.key for row in comparison.rows})
+    purposes = [level_purpose(comparison.levels, kind) for kind in ("accuracy", "loss")]
+    pairs = [
+        (key, purpose) for key in comparison.variants for purpose in purposes if key != base and purpose is not None
+    ]
+    found = (faster(comparison, key, base, purpose, unit) for key, purpose in pairs)
+    return [verdict for verdict in found if verdict is not None]
 
 
 def chosen(comparison: Comparison, key: str, purpose: Purpose) -> tuple[Row | None, Best | None]:
@@ -166,8 +164,17 @@ def faster(comparison: Comparison, key: str, against: str, purpose: Purpose, uni
         for side, found in ((row, best), (base, other))
         if found is not None and found.edge
     ]
-    rates = tuple(_at_common_values(comparison, key, against, purpose, unit))
-    return replace(between(row, base, purpose, unit), rates=rates, edge="; ".join(edges))
+    rates = []
+    sides = at_values(comparison, key), at_values(comparison, against)
+    for text in (text for text in sides[0] if text in sides[1]):
+        # A try that was cut short decides nothing, nor may it hold back what others decide.
+        pair = []
+        for one in (side[text] for side in sides):
+            runs = [run for run in one.runs if one.states.get(run.seed) in ENDED]
+            pair += [make_row(one.key, one.label, runs)] if runs else []
+        if len(pair) == 2:
+            rates.append(AtRate(text, between(pair[0], pair[1], purpose, unit, common=True)))
+    return replace(between(row, base, purpose, unit), rates=tuple(rates), edge="; ".join(edges))
 
 
 def at_values(comparison: Comparison, key: str) -> dict[str, Row]:
@@ -182,20 +189,6 @@ def at_values(comparison: Comparison, key: str) -> dict[str, Row]:
     }
 
 
-def _at_common_values(comparison: Comparison, key: str, against: str, purpose: Purpose, unit: str) -> Iterable[AtRate]:
-    ours, theirs = at_values(comparison, key), at_values(comparison, against)
-    for text in (text for text in ours if text in theirs):
-        # A try that was cut short decides nothing, nor may it hold back what others decide.
-        row, base = _ended(ours[text]), _ended(theirs[text])
-        if row is not None and base is not None:
-            yield AtRate(text, between(row, base, purpose, unit, common=True))
-
-
-def _ended(row: Row) -> Row | None:
-    runs = [run for run in row.runs if row.states.get(run.seed) in ENDED]
-    return make_row(row.key, row.label, runs) if runs else None
-
-
 def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, common: bool = False) -> Verdict:
     """Whether a row reaches levels sooner than another, seed by seed; with `common`, in the seeds that both have."""
     kind: Kind = "loss" if is_loss(purpose.metric) else "accuracy"
@@ -207,7 +200,12 @@ def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, comm
         return Verdict(row.label, base.label, kind, note=min(notes))
     agree = against = split = tied = undecided = waiting = 0
     decided: set[tuple[str, float]] = set()
-    pairs = _seeds(row, base, common)
+    # Equal seeds are compared; if there are none at all, each with the first other.
+    seeds, others = ({run.seed for run in one.runs} | set(one.absent) for one in (row, base))
+    both = seeds & others
+    pairs = [(seed, seed) for seed in sorted(both if common else {*both, *row.absent, *base.absent})]
+    if not both:
+        pairs = [] if common else [(run.seed, first.seed) for run in row.runs for first in base.runs[:1]]
     for seed, other in pairs:
         state, opposite = row.states.get(seed, ""), base.states.get(other, "")
         results = set()
@@ -230,16 +228,6 @@ def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, comm
     return Verdict(row.label, base.label, kind, *counts, tuple(known), tuple(known.values()))
 
 
-def _seeds(row: Row, base: Row, common: bool) -> list[tuple[int, int]]:
-    """The seeds of both sides that are compared: equal ones; if there are none at all, each with the first other."""
-    ours, theirs = ({run.seed for run in one.runs} | set(one.absent) for one in (row, base))
-    both = ours & theirs
-    if not both:
-        first = [run.seed for run in base.runs][:1]
-        return [] if common else [(run.seed, first[0]) for run in row.runs if first]
-    return [(seed, seed) for seed in sorted(both if common else {*both, *row.absent, *base.absent})]
-
-
 def _order(own: TimeToLevel, theirs: TimeToLevel, unit: str, own_state: str, theirs_state: str) -> str:
     """Which of two seeds was at a level first."""
     ours, other = (t.reached and t.kept and s != "diverged" for t, s in ((own, own_state), (theirs, theirs_state)))
@@ -250,51 +238,49 @@ def _order(own: TimeToLevel, theirs: TimeToLevel, unit: str, own_state: str, the
             return _AHEAD
         return _BEHIND if theirs.at(unit) <= own.last_without(unit) else _TIED
     if ours:
-        return _AHEAD if _went_without(theirs, own.at(unit), unit, theirs_state) else _NEITHER
-    if other:
-        # A seed that diverged counts against what is claimed of it.
-        without = own_state == "diverged" or _went_without(own, theirs.at(unit), unit, own_state)
-        return _BEHIND if without else _NEITHER
-    return _NEITHER
-
-
-def _went_without(time: TimeToLevel, place: float, unit: str, state: str) -> bool:
-    """Whether a run was not at the level up to `place` of another; one that diverged before never gets there."""
-    return place <= time.last_without(unit) or (state == "diverged" and not time.reached)
-
-
-# --- JSON -------------------------------------------------------------------------------------------------------------
+        # One that diverged before never gets there.
+        never = theirs_state == "diverged" and not theirs.reached
+        return _AHEAD if never or own.at(unit) <= theirs.last_without(unit) else _NEITHER
+    # A seed that diverged counts against what is claimed of it.
+    return _BEHIND if other and (own_state == "diverged" or theirs.at(unit) <= own.last_without(unit)) else _NEITHER
 
 
 def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
     """The comparison with its verdicts as one document for JSON; a missing number is None, one that is not finite
     stays."""
+    rows = [
+        {
+            **{name: getattr(row, name) for name in ("key", "label", "device", "busy", "compiled", "best")},
+            "runs": [run.id for run in row.runs],
+            "states": {str(seed): state for seed, state in row.states.items()},
+            "loss_kind": row.kind,
+            "shared_gpu": row.shared,
+            "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in row.last.items()},
+            "levels": [_level_json(level) for level in row.levels],
+        }
+        for row in comparison.rows
+    ]
     return {
         "baseline": comparison.baseline.key,
         "settings": {
             key: {row.key: value for row, value in zip(comparison.rows, values, strict=True)}
             for key, values in comparison.differing.items()
         },
-        "rows": [_row_json(row) for row in comparison.rows],
+        "rows": rows,
         "notes": comparison.notes,
-        "verdicts": [_verdict_json(one) for one in verdicts(comparison, unit)],
-    }
-
-
-def _row_json(row: Row) -> dict[str, Any]:
-    return {
-        "key": row.key,
-        "label": row.label,
-        "runs": [run.id for run in row.runs],
-        "states": {str(seed): state for seed, state in row.states.items()},
-        "loss_kind": row.kind,
-        "device": row.device,
-        "shared_gpu": row.shared,
-        "busy": row.busy,
-        "compiled": row.compiled,
-        "metrics": {name: {"mean": m, "std": s, "seeds": n} for name, (m, s, n) in row.last.items()},
-        "best": row.best,
-        "levels": [_level_json(level) for level in row.levels],
+        "verdicts": [
+            {
+                **{name: getattr(one, name) for name in ("so_far", "seeds", "agree", "open", "edge")},
+                "variant": one.row,
+                "against": one.baseline,
+                "by": one.kind,
+                "verdict": one.result,
+                "against_seeds": one.against,
+                "levels": [{"metric": metric, "level": level} for metric, level in one.levels],
+                "rates": {at.values: at.verdict.so_far for at in one.rates},
+            }
+            for one in verdicts(comparison, unit)
+        ],
     }
 
 
@@ -311,21 +297,4 @@ def _level_json(level: LevelResult) -> dict[str, Any]:
             for seed, time in level.by_seed.items()
         },
         "faster": {unit: asdict(speed) for unit, speed in level.faster.items()},
-    }
-
-
-def _verdict_json(one: Verdict) -> dict[str, Any]:
-    return {
-        "variant": one.row,
-        "against": one.baseline,
-        "by": one.kind,
-        "verdict": one.result,
-        "so_far": one.so_far,
-        "seeds": one.seeds,
-        "agree": one.agree,
-        "against_seeds": one.against,
-        "open": one.open,
-        "levels": [{"metric": metric, "level": level} for metric, level in one.levels],
-        "rates": {at.values: at.verdict.so_far for at in one.rates},
-        "edge": one.edge,
     }

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lsc_engine.analysis.trivial_baseline import TrivialBaseline
+from lsc_engine.analysis.compare import TrivialBaseline
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.schema import CrossEntropy, Lsc, RunConfig

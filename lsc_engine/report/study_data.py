@@ -207,9 +207,9 @@ def values_of(
     for row in data.rows:
         trivial = row.trivial if row.key in data.configs else None
         values.runs += [
-            record(run, values.levels, trivial=trivial, speed=speed, extra=measured.get(run.id)) for run in row.runs
+            record(run, values.levels, trivial=trivial, speed=speed, extra=measured.get(run.id, {})) for run in row.runs
         ]
-    values.tries = [record(run, values.levels) for run in data.tries if run.metric_names()]
+    values.tries = [record(run, values.levels, extra={}) for run in data.tries if run.metric_names()]
     return values
 
 

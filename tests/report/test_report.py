@@ -10,8 +10,8 @@ import pytest
 from report_studies import PRESET, call, lsc, make_study, stuck
 
 from lsc_engine.analysis.claims import judge
+from lsc_engine.analysis.compare import TrivialBaseline
 from lsc_engine.analysis.saved_views import SavedView, save_view
-from lsc_engine.analysis.trivial_baseline import TrivialBaseline
 from lsc_engine.common.errors import UsageError
 from lsc_engine.report.constant_answer import constant_loss
 from lsc_engine.report.report import PAGE, write_index, write_report
@@ -290,14 +290,18 @@ def test_constant_loss_of_distance_is_found_by_search(trained: Path) -> None:
 
 
 def test_floor_thresholds() -> None:
-    floor = TrivialBaseline(0.1, 2.0)
-    assert floor.above_chance(0.14) is False
-    assert floor.above_chance(0.15) is True
-    assert TrivialBaseline(0.5, 0.7).above_chance(0.999) is True
-    assert floor.trivial_loss(1.985) is True
-    assert floor.trivial_loss(1.97) is False
-    assert floor.trivial_loss(float("nan")) is True
-    assert TrivialBaseline(None, None).trivial_loss(1.0) is None
+    def stuck(loss: float, accuracy: float, chance: float | None = 0.1, constant: float | None = 2.0) -> str | None:
+        return TrivialBaseline(chance, constant).stuck(
+            {"train/loss": (loss, 0.0, 1), "train/accuracy": (accuracy, 0.0, 1)}
+        )
+
+    assert stuck(2.0, 0.14) == "stuck at its trivial loss, 2 where the best constant answer has 2"
+    assert stuck(2.0, 0.15) is None
+    assert stuck(0.7, 0.999, 0.5, 0.7) is None
+    assert stuck(1.985, 0.1)
+    assert stuck(1.97, 0.1) is None
+    assert stuck(float("nan"), 0.99) == "without a loss at its end, which is not finite"
+    assert stuck(1.0, 0.1, None, None) is None
 
 
 def test_saved_views_are_drawn_again(tmp_path: Path) -> None:
