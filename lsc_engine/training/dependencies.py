@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import UnreadableError, read_json
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.references import Reference, references
 from lsc_engine.config.schema import RunConfig
@@ -24,10 +23,10 @@ from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.distillation import Teacher
 from lsc_engine.models.build import build_model
 from lsc_engine.runs.folder.classes import changed_classes, listed
-from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SOURCE
+from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET
 from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.training import checkpointing
-from lsc_engine.training.run_images import class_names
+from lsc_engine.training.run_images import class_names, recorded
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,6 @@ class InitialWeights:
     load: Callable[[], checkpointing.Loaded]
     names: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = None
-
-    def for_classes(self, names: Sequence[str]) -> InitialWeights:
-        if not names or not self.names or changed_classes(self.names, names[: len(self.names)]) is None:
-            return self
-        # The classes that run knew are then not the first ones, and their accuracy is not reported apart.
-        return replace(self, classes=None, rows=tuple(labels_of(names, self.names)))
 
 
 @dataclass(frozen=True)
@@ -66,17 +59,25 @@ class RunDependencies:
         a row."""
         changes: dict[str, Any] = {}
         for key, run, theirs in self.row_names:
-            rows = _rows(key, run, theirs, names)
-            if rows is None:
+            if not names or changed_classes(theirs[: len(names)], names) is None:
                 continue
+            if absent := without(names, theirs):
+                raise UsageError(f"{key}: {run} was not trained on all classes of this run; it lacks {listed(absent)}")
+            rows = labels_of(names, theirs)
+            index = torch.tensor([*rows, *sorted(set(range(len(theirs))) - set(rows))])
             if key == "target.teacher":
                 assert self.teacher is not None
-                changes["teacher"] = replace(self.teacher, head=_reordered(self.teacher.head, rows))
+                layer = self.teacher.head.layer
+                with torch.no_grad():
+                    for parameter in (layer.weight, layer.bias):
+                        parameter.copy_(parameter[index.to(parameter.device)])
             else:
                 part = "vectors" if key == "target.system" else "class_means"
-                changes[part] = getattr(self, part)[torch.tensor(rows)]
-        if self.start is not None:
-            changes["start"] = self.start.for_classes(names)
+                changes[part] = getattr(self, part)[index]
+        start = self.start
+        if start and names and start.names and changed_classes(start.names, names[: len(start.names)]) is not None:
+            # The classes that run knew are then not the first ones, and their accuracy is not reported apart.
+            changes["start"] = replace(start, classes=None, rows=tuple(labels_of(names, start.names)))
         return replace(self, **changes)
 
 
@@ -87,47 +88,25 @@ def load_dependencies(
     named = {reference.key: reference for reference in references(config)}
     system, order = named.get("target.system"), named.get("target.order")
     teacher, start = named.get("target.teacher"), named.get("start_from")
-    vectors = None if system is None else class_means_of(system, runs_dir)
+    vectors = None if system is None else _class_means(system, runs_dir)
     if config.system is not None and config.system.startswith("file:"):
         from lsc_engine.vectors.families.tables import load_table
 
         vectors = load_table(Path(config.system.removeprefix("file:")))
     return RunDependencies(
+        vectors=vectors,
+        class_means=None if order is None else _class_means(order, runs_dir),
+        start=None if start is None else _initial_weights(config, start, folder, runs_dir),
+        teacher=None if teacher is None else _teacher(config, teacher, runs_dir, channels, device),
         row_names=tuple(
             (one.key, run.id, theirs)
             for one in (system, order, teacher)
             if one is not None and (theirs := class_names((run := open_run(one.ref, [runs_dir])).path))
         ),
-        vectors=vectors,
-        class_means=None if order is None else class_means_of(order, runs_dir),
-        start=None if start is None else _initial_weights(config, start, folder, runs_dir),
-        teacher=None if teacher is None else _teacher(config, teacher, runs_dir, channels, device),
     )
 
 
-def _rows(key: str, run: str, theirs: Sequence[str], own: Sequence[str]) -> list[int] | None:
-    """The rows of `run`, whose classes are called `theirs`, in the order of the classes `own`, the others behind them;
-    None if that is their order already, or names are not known."""
-    if not own or not theirs or changed_classes(theirs[: len(own)], own) is None:
-        return None
-    absent = without(own, theirs)
-    if absent:
-        raise UsageError(f"{key}: {run} was not trained on all classes of this run; it lacks {listed(absent)}")
-    rows = labels_of(own, theirs)
-    used = set(rows)
-    return [*rows, *(row for row in range(len(theirs)) if row not in used)]
-
-
-def _reordered(head: CrossEntropyHead, rows: Sequence[int]) -> CrossEntropyHead:
-    """`head` with its classes in the order `rows`."""
-    index = torch.tensor(rows, device=head.layer.weight.device)
-    with torch.no_grad():
-        head.layer.weight.copy_(head.layer.weight[index])
-        head.layer.bias.copy_(head.layer.bias[index])
-    return head
-
-
-def class_means_of(reference: Reference, runs_dir: Path) -> Tensor:
+def _class_means(reference: Reference, runs_dir: Path) -> Tensor:
     """The class means [classes, n] that a run stored at its end."""
     from safetensors.torch import load_file
 
@@ -145,21 +124,20 @@ def _initial_weights(config: RunConfig, reference: Reference, folder: Path, runs
     def newest() -> checkpointing.Loaded:
         return _newest(reference, open_run(reference.ref, [runs_dir]))
 
+    begun = recorded(folder, "start")
     try:
-        recorded = read_json(folder / SOURCE).get("start")
-    except UnreadableError:
-        recorded = None
-    if isinstance(recorded, dict) and recorded.get("id"):
+        run = open_run(reference.ref, [runs_dir])
+    except UsageError:
         # Begun already: its checkpoints are its own, and the other run may be gone.
-        try:
-            names = class_names(open_run(reference.ref, [runs_dir]).path)
-        except UsageError:
-            names = ()
-        return InitialWeights(reference.ref, recorded.get("classes"), newest, names)
-    run = open_run(reference.ref, [runs_dir])
+        if not begun.get("id"):
+            raise
+        return InitialWeights(reference.ref, begun.get("classes"), newest)
+    names = class_names(run.path)
+    if begun.get("id"):
+        return InitialWeights(reference.ref, begun.get("classes"), newest, names)
     other = load_run_config(run.path / PRESET)
     same = (other.data.dataset, other.data.labels) == (config.data.dataset, config.data.labels)
-    return InitialWeights(reference.ref, other.data.classes if same else None, newest, class_names(run.path))
+    return InitialWeights(reference.ref, other.data.classes if same else None, newest, names)
 
 
 def _newest(reference: Reference, run: Run) -> checkpointing.Loaded:

@@ -62,12 +62,7 @@ class EmbeddingRecorder:
         # A few of many classes, with as many of their images as fit.
         mixed = Bijection(len(index), 0, "embeddings shown")(torch.arange(len(index)))
         labels = source.labels(index[mixed].to(source.device)).cpu()
-        chosen: dict[int, None] = {}
-        for label in labels.tolist():
-            chosen.setdefault(label)
-            if len(chosen) == MOST_CLASSES:
-                break
-        self._classes = torch.tensor(sorted(chosen))
+        self._classes = torch.tensor(sorted([*dict.fromkeys(labels.tolist())][:MOST_CLASSES]))
         self._positions = mixed[torch.isin(labels, self._classes)][:MOST_POINTS].sort().values
 
     def begin(self) -> None:
@@ -93,9 +88,7 @@ class EmbeddingRecorder:
         if not torch.isfinite(z).all():
             writer.message(f"embeddings of step {step} not kept: they hold values that are not finite")
             return
-        snapshot = (
-            self._points(z, labels, predicted, step, epoch) if self.flat else self._angles(z, labels, step, epoch)
-        )
+        snapshot = self._snapshot(z, labels, predicted, step, epoch)
         writer.check()
         try:
             if shutil.disk_usage(self.folder).free < MARGIN:
@@ -113,25 +106,22 @@ class EmbeddingRecorder:
         if self.on:
             drop_after(self.folder, step)
 
-    def _points(self, z: Tensor, labels: Tensor, predicted: Tensor, step: int, epoch: float) -> Snapshot:
+    def _snapshot(self, z: Tensor, labels: Tensor, predicted: Tensor, step: int, epoch: float) -> Snapshot:
+        head, angle = self.head, self.head.min_angle
+        if not self.flat:
+            own, other = (np.degrees(np.arccos(np.clip(_floats(c), -1, 1))) for c in own_and_other(z, labels, head))
+            bins = [np.minimum(angles.astype(np.int64), BINS - 1) for angles in (own, other)]
+            counts = np.bincount(bins[0], minlength=BINS), np.bincount(bins[1], minlength=BINS)
+            inside = None if angle is None else float((own < angle / 2).mean())
+            wrong = float((other < own).mean())
+            return Angles(step, epoch, head.classes, angle, z.shape[1], *counts, wrong=wrong, inside=inside)
         classes = self._classes
-        centres = self.head.centres(classes.to(z.device))
+        centres = head.centres(classes.to(z.device))
         if centres is None:
             classes, centres = classes[:0], z[:0]
-        return Points(
-            step=step, epoch=epoch, classes=self.head.classes, min_angle=self.head.min_angle,
-            free_length=self.head.directional, radius=self.head.free_radius, z=_floats(z), label=labels.cpu().numpy(),
-            predicted=predicted.cpu().numpy(), centre_label=classes.numpy(), centre=_floats(centres),
-        )  # fmt: skip
-
-    def _angles(self, z: Tensor, labels: Tensor, step: int, epoch: float) -> Snapshot:
-        own, other = (_degrees(cosines) for cosines in own_and_other(z, labels, self.head))
-        angle = self.head.min_angle
-        return Angles(
-            step=step, epoch=epoch, classes=self.head.classes, min_angle=angle, n=z.shape[1],
-            own=_counts(own), other=_counts(other), wrong=float((other < own).mean()),
-            inside=None if angle is None else float((own < angle / 2).mean()),
-        )  # fmt: skip
+        images = _floats(z), labels.cpu().numpy(), predicted.cpu().numpy()
+        known = classes.numpy(), _floats(centres)
+        return Points(step, epoch, head.classes, angle, head.directional, head.free_radius, *images, *known)
 
 
 @torch.no_grad()
@@ -163,11 +153,3 @@ def _unit(rows: Tensor) -> Tensor:
 
 def _floats(rows: Tensor) -> np.ndarray:
     return rows.detach().float().cpu().double().numpy()
-
-
-def _degrees(cosines: Tensor) -> np.ndarray:
-    return np.degrees(np.arccos(np.clip(cosines.cpu().double().numpy(), -1, 1)))
-
-
-def _counts(angles: np.ndarray) -> np.ndarray:
-    return np.bincount(np.minimum(angles.astype(np.int64), BINS - 1), minlength=BINS)

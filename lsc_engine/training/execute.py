@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -67,9 +66,7 @@ def execute(
         return "finished"
     except (TakenError, Interrupted):
         return ELSEWHERE
-    run = RunContext(
-        config, derived, writer, signals, device, data_dir=data_dir, display=display, same_images_as=like
-    )  # fmt: skip
+    run = RunContext(config, derived, writer, signals, device, data_dir, display=display, same_images_as=like)
     try:
         return _train(run, runs_dir)
     except LostRunError as error:
@@ -85,22 +82,19 @@ def _train(run: RunContext, runs_dir: Path) -> str:
     load = LoadMeter(writer.recorded("load"))
     trainer: Trainer | None = None
     try:
-        run = _prepared(run, runs_dir, load)
+        _prepare(run, runs_dir, load)
         with attended(run.wait, run.report):
             trainer = Trainer(run)
             sizes = {
                 name: sum(p.numel() for p in module.parameters() if p.requires_grad)
                 for name, module in trainer.network.items()
             }
-            writer.record(
-                head=trainer.head.record(), device=device_name(run.device), threads=torch.get_num_threads(),
-                parameters=sizes,
-            )  # fmt: skip
+            head, device, threads = trainer.head.record(), device_name(run.device), torch.get_num_threads()
+            writer.record(head=head, device=device, threads=threads, parameters=sizes)
             state, code, message = trainer.train(), 0, ""
         if state == "stopped":
             signal = run.signals.stop
-            code = 128 + (signal or 15)
-            why = "stopped" if signal else requests.STOPPED
+            code, why = 128 + (signal or 15), "stopped" if signal else requests.STOPPED
             message = f"{why} at step {trainer.step}; {trainer.checkpointer.last_good()}"
     except LostRunError:
         raise
@@ -120,25 +114,35 @@ def _train(run: RunContext, runs_dir: Path) -> str:
     return state
 
 
-def _prepared(run: RunContext, runs_dir: Path, load: LoadMeter) -> RunContext:
-    """The run with its dependencies, and with the number of its images counted if some of them are left out."""
-    config, writer, derived = run.config, run.writer, run.derived
+def _prepare(run: RunContext, runs_dir: Path, load: LoadMeter) -> None:
+    """Load the dependencies of the run, and count its images if some of them are left out."""
+    config = run.config
     for note in data_notes(config.data, run.data_dir):
-        writer.message(f"note: {note}", echo=False)
+        run.writer.message(f"note: {note}", echo=False)
     if config.data.skip_bad:
         # The length of an epoch depends on the number of images that can be read.
         with attended(run.wait, run.report):
             look(config.data, data_dir=run.data_dir, say=run.report)
-        derived = derive(config, run.data_dir)
-        writer.status(total_steps=derived.total_steps)
-    needed = load_dependencies(config, run.folder, runs_dir, channels=derived.channels, device=run.device)
-    return replace(run, derived=derived, dependencies=needed, sample_load=load.sample)
+        run.derived = derive(config, run.data_dir)
+        run.writer.status(total_steps=run.derived.total_steps)
+    channels = run.derived.channels
+    run.dependencies = load_dependencies(config, run.folder, runs_dir, channels=channels, device=run.device)
+    run.sample_load = load.sample
 
 
 def _reason(error: BaseException, run: RunContext) -> str:
     """The message of the exit record of a run that failed."""
     if isinstance(error, BadImageError | BadFilesError):
-        return _all_bad(error, run)
+        # One message on all images that cannot be used, also those of validation, after some were found.
+        try:
+            run.report("looking for other images that cannot be used, to report all of them together")
+            with attended(run.wait, run.report):
+                found = look(run.config.data, data_dir=run.data_dir, say=run.report)
+            return f"{found}, in a study of another --name" if found else str(error)
+        except LostRunError:
+            raise
+        except (Interrupted, LscError):
+            return str(error)
     if isinstance(error, LscError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError):
@@ -147,16 +151,3 @@ def _reason(error: BaseException, run: RunContext) -> str:
         run.writer.message(traceback.format_exc())
         return f"{type(error).__name__}: {first_line(error)}"
     return "interrupted before a checkpoint could be written"
-
-
-def _all_bad(error: LscError, run: RunContext) -> str:
-    """One message on all images that cannot be used, also those of validation, after some were found."""
-    try:
-        run.report("looking for other images that cannot be used, to report all of them together")
-        with attended(run.wait, run.report):
-            found = look(run.config.data, data_dir=run.data_dir, say=run.report)
-        return f"{found}, in a study of another --name" if found else str(error)
-    except LostRunError:
-        raise
-    except (Interrupted, LscError):
-        return str(error)

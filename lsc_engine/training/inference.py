@@ -95,7 +95,6 @@ class _Computed(Sequence[Any]):
         return self._item(index)
 
 
-# ------------------------------------------------------------------------------------------------- Which images
 def image_paths(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Image files, and those in folders and all folders below, by name; and what cannot be read, with a sentence.
     UsageError for a folder without images."""
@@ -139,16 +138,15 @@ def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
 
 def open_labelled_images(trained: TrainedRun, selection: DataSelection, data_dir: Path | None) -> LabelledImages:
     """The images of a data set. UsageError if there are none."""
-    own, data = trained.config.data, selection.data_of(trained)
+    data = selection.data_of(trained)
     chosen = data_set(data.dataset)
     root = chosen.locate(data_dir, data.path) if chosen.image_files else None
     if root is not None:
         return _image_files(trained, selection, data, root)
     source, notes = open_images(trained, selection, data_dir)
     numbers = range(source.images)
-    if own.labels == "unique":
-        same = selection.dataset == own.dataset or (selection.dataset is None and selection.path is None)
-        same = same and selection.classes is None
+    if trained.config.data.labels == "unique":
+        same = selection.path is None and selection.classes is None and data.dataset == trained.config.data.dataset
         if not (same and source.images == trained.images):
             return LabelledImages(numbers, source=source, notes=(_NO_LABELS,))
     if bool(trained.names) != bool(source.class_names):
@@ -175,23 +173,25 @@ def _image_files(trained: TrainedRun, selection: DataSelection, data: Data, root
     if files is None:
         raise UsageError(_no_images(data.dataset, split, unique))
     paths = _Computed(len(files), files.path)
+    notes: tuple[str, ...] = ()
+    labels: Sequence[int | None] | None = None
+    class_names: Sequence[str] | None = None
     failed = tuple((entry.path, f"{entry.path} {entry.why}") for entry in files.bad)
-    if unique:
-        if len(files) != trained.images or trained.files not in (None, files.content()):
-            note = f"{root} has not just the {trained.images:,} images of the training: labels are not compared"
-            return LabelledImages(paths, paths=paths, notes=(note,), failed=failed)
-        return LabelledImages(paths, range(len(files)), paths=paths, failed=failed)
-    if trained_unique:
-        return LabelledImages(paths, paths=paths, notes=(_NO_LABELS,), failed=failed)
-    class_names = _Computed(len(files), lambda index: files.classes[files.labels[index]])
-    if not trained.names:
-        note = f"the names of the run's classes are not known: the labels of {root} are not compared"
-        return LabelledImages(paths, None, class_names, paths, notes=(note,), failed=failed)
-    counts = np.bincount(files.labels, minlength=len(files.classes))
-    there = [name for name, count in zip(files.classes, counts, strict=True) if count]
-    table = match(files.classes, trained.names).labels
-    labels = [table[label] if table[label] >= 0 else None for label in files.labels.tolist()]
-    return LabelledImages(paths, labels, class_names, paths, notes=_notes(trained, there, root), failed=failed)
+    if unique and len(files) == trained.images and trained.files in (None, files.content()):
+        labels = range(len(files))
+    elif unique:
+        notes = (f"{root} has not just the {trained.images:,} images of the training: labels are not compared",)
+    elif trained_unique:
+        notes = (_NO_LABELS,)
+    else:
+        class_names = _Computed(len(files), lambda index: files.classes[files.labels[index]])
+        notes = (f"the names of the run's classes are not known: the labels of {root} are not compared",)
+    if class_names is not None and trained.names:
+        counts = np.bincount(files.labels, minlength=len(files.classes))
+        notes = _notes(trained, [name for name, count in zip(files.classes, counts, strict=True) if count], root)
+        table = match(files.classes, trained.names).labels
+        labels = [table[label] if table[label] >= 0 else None for label in files.labels.tolist()]
+    return LabelledImages(paths, labels, class_names, paths, notes=notes, failed=failed)
 
 
 def _no_images(dataset: str, split: str, unique: bool) -> str:
@@ -201,18 +201,15 @@ def _no_images(dataset: str, split: str, unique: bool) -> str:
 
 def _notes(trained: TrainedRun, there: Sequence[str], where: Path | str) -> tuple[str, ...]:
     """Which classes the run and the images do not share; `there`: the classes with images."""
-
-    def classes(names: Sequence[str], which: str) -> str:
-        return f"{len(names):,} class{'' if len(names) == 1 else 'es'} {which}: {listed(names)}"
-
-    found, notes = match(there, trained.names), []
-    if found.only_there:
-        notes.append(f"{where} has {classes(found.only_there, 'that the run does not know')}")
+    found = match(there, trained.names)
     known = set(found.labels)
     absent = [name for label, name in enumerate(trained.names) if label not in known]
-    if absent:
-        notes.append(f"{where} has no images of {classes(absent, 'of the run')}")
-    return tuple(notes)
+    parts = ((found.only_there, "has {} that the run does not know"), (absent, "has no images of {} of the run"))
+    return tuple(
+        f"{where} {text.format(f'{len(names):,} class' + 'es' * (len(names) != 1))}: {listed(names)}"
+        for names, text in parts
+        if names
+    )
 
 
 def open_images(
@@ -249,17 +246,13 @@ def _all_labels(source: ImageSource) -> list[int]:
     return [label for part in parts for label in source.labels(part.to(source.device)).tolist()]
 
 
-# ------------------------------------------------------------------------------------------------- Embeddings
 def embed_all(trained: TrainedRun, source: ImageSource, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings [N, n] float32 and labels [N] int64 of all images, or of the first `limit`, in order."""
     count = source.images if limit is None else min(limit, source.images)
-    z = np.empty((count, trained.dim), np.float32)
-    labels = np.empty(count, np.int64)
-    done = 0
-    for part, own in trained.embeddings(source, torch.arange(count), BATCH):
-        z[done : done + len(part)] = part.cpu().numpy()
-        labels[done : done + len(part)] = own.cpu().numpy()
-        done += len(part)
+    z, labels = np.empty((count, trained.dim), np.float32), np.empty(count, np.int64)
+    for number, (part, own) in enumerate(trained.embeddings(source, torch.arange(count), BATCH)):
+        place = slice(number * BATCH, number * BATCH + len(part))
+        z[place], labels[place] = part.cpu().numpy(), own.cpu().numpy()
     return z, labels
 
 
@@ -282,7 +275,6 @@ def save_embeddings(path: Path, z: np.ndarray, labels: np.ndarray, facts: dict[s
     return [path]
 
 
-# ------------------------------------------------------------------------------------------------- Labels
 @dataclass(frozen=True)
 class Prediction:
     """The label of one image, None for a new class; the nearest class in use and the cosine to its centre."""
@@ -300,14 +292,11 @@ def predict(trained: TrainedRun, z: Tensor) -> list[Prediction]:
         raise UsageError(f"this run was trained with {trained.config.target.method} and has learnt no label")
     nearest = head.predict(z)
     known = head.predict(z, unused="new") if isinstance(head, LscHead) else nearest
-    centres = head.centres(nearest)
+    labels = (None if label < 0 else label for label in known.tolist())
     cosines: Sequence[float | None] = [None] * len(z)
-    if centres is not None:
+    if (centres := head.centres(nearest)) is not None:
         cosines = functional.cosine_similarity(head.project(z).float(), centres.float(), dim=1).tolist()
-    return [
-        Prediction(None if label < 0 else label, near, cosine)
-        for label, near, cosine in zip(known.tolist(), nearest.tolist(), cosines, strict=True)
-    ]
+    return [Prediction(*one) for one in zip(labels, nearest.tolist(), cosines, strict=True)]
 
 
 def predict_all(trained: TrainedRun, images: LabelledImages, limit: int | None = None) -> Iterator[Prediction | str]:
@@ -322,7 +311,13 @@ def predict_all(trained: TrainedRun, images: LabelledImages, limit: int | None =
         paths = [images.paths[i] for i in range(start, min(start + BATCH, count))]
         results = _read(paths, trained.image_size)
         pixels = [result for result in results if not isinstance(result, str)]
-        predictions = iter(predict(trained, trained.embed(_batch(pixels, trained.channels))) if pixels else ())
+        predictions: Iterator[Prediction] = iter(())
+        if pixels:
+            batch = torch.from_numpy(np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)))
+            if trained.channels == 1:
+                grey = (batch.float() * torch.tensor(_GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+                batch = grey.round().clamp(0, 255).to(torch.uint8)
+            predictions = iter(predict(trained, trained.embed(normalise(batch))))
         yield from (result if isinstance(result, str) else next(predictions) for result in results)
 
 
@@ -339,12 +334,3 @@ def _read(paths: Sequence[Path], size: int) -> list[np.ndarray | str]:
     with warnings.catch_warnings(), ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
         warnings.simplefilter("ignore")
         return list(threads.map(read, paths))
-
-
-def _batch(pixels: Sequence[np.ndarray], channels: int) -> Tensor:
-    """[B, channels, S, S] in [-1, 1] of pixels [S, S, 3], grey where one channel is wanted."""
-    images = torch.from_numpy(np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)))
-    if channels == 1:
-        weights = torch.tensor(_GREY).view(1, 3, 1, 1)
-        images = (images.float() * weights).sum(1, keepdim=True).round().clamp(0, 255).to(torch.uint8)
-    return normalise(images)

@@ -85,30 +85,32 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     config = load_run_config(run.path / PRESET)
     found = checkpointing.load_newest(run.path, at=at)
     if found is None:
-        which = "good checkpoint" if at is None else f"good checkpoint of step {at}"
-        raise UsageError(f"{run.id} has no {which}; lsc-engine resume {run.id} makes one")
+        which = "" if at is None else f" of step {at}"
+        raise UsageError(f"{run.id} has no good checkpoint{which}; lsc-engine resume {run.id} makes one")
     identity = json.loads(found.state["identity"])
     images, classes, size = (int(identity["data"][key]) for key in ("images", "classes", "size"))
     channels = int(run.source.get("channels") or facts_of(config.data.dataset).channels)
-    names, unnamed = _names(run, config, classes, data_dir)
-    n = latent_dim(config, classes)
-    seed = derive_seed(config.seed, "model")
+    names, unnamed = _class_names(run, config, classes, data_dir)
+    n, seed = latent_dim(config, classes), derive_seed(config.seed, "model")
     model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed).to(device)
     dim = n or embedding_width(model, channels, size, device)
     head = build_untrained_head(config, run, classes=classes, dim=dim, channels=channels, names=names).to(device)
     network = nn.ModuleDict({"model": model, "head": head})
     checkpointing.restore(network, found.tensors)
     network.eval()
+    files = (identity.get("files") or {}).get("files")
+    dtype = autocast_dtype(config.train.precision, device)
     return TrainedRun(
-        config=config, images=images, files=(identity.get("files") or {}).get("files"), classes=classes,
-        channels=channels, image_size=size, names=names, unnamed=unnamed, model=model, head=head, step=found.step,
-        device=device, dtype=autocast_dtype(config.train.precision, device),
-    )  # fmt: skip
+        config, images, files, classes, channels, size, names, unnamed, model, head, found.step, device, dtype
+    )
 
 
-def _names(run: Run, config: RunConfig, classes: int, data_dir: Path | None) -> tuple[tuple[str, ...], str | None]:
+def _class_names(
+    run: Run, config: RunConfig, classes: int, data_dir: Path | None
+) -> tuple[tuple[str, ...], str | None]:
     """The names of the run's classes, and a sentence if they are not certain."""
-    if config.data.labels == "unique":
+    data = config.data
+    if data.labels == "unique":
         return (), None
     try:
         names = read_classes(run.path)
@@ -119,7 +121,6 @@ def _names(run: Run, config: RunConfig, classes: int, data_dir: Path | None) -> 
     if names:
         return (), f"{run.id}: {CLASSES} names {len(names):,} classes, the checkpoint has {classes:,}: it is not used"
     # A run of a version that kept no names: those of its data set.
-    data = config.data
     chosen = data_set(data.dataset)
     if (fixed := chosen.facts.class_names) or not chosen.image_files:
         return fixed[:classes], None
@@ -142,15 +143,11 @@ def build_untrained_head(
     if isinstance(target, CrossEntropy):
         target = target.model_copy(update={"teacher": None})
     plain = config.model_copy(update={"target": target, "start_from": None})
-    needed = load_dependencies(plain, run.path, runs_dir_of(run), channels=channels, device=torch.device("cpu"))
+    runs_dir = run.root if run.root is not None else run.path.parents[run.id.count("/")]
+    needed = load_dependencies(plain, run.path, runs_dir, channels=channels, device=torch.device("cpu"))
     needed = needed.for_classes(names or class_names(run.path))
     width = needed.vectors.shape[1] if needed.vectors is not None else dim
     if width is None:
         raise UsageError(f"{run.id}: the width of its embeddings is not known")
     seed = derive_seed(config.seed, "head")
     return build_head(plain, classes=classes, dim=width, seed=seed, table=needed.vectors, means=needed.class_means)
-
-
-def runs_dir_of(run: Run) -> Path:
-    """The runs folder that contains a run."""
-    return run.root if run.root is not None else run.path.parents[run.id.count("/")]
