@@ -40,7 +40,7 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
                 raise LscError(f"pid {who.pid} does not end: it waits for a device or disk")
     if read_status(folder).active:
         return record_exit(folder, "stopped", 137, f"{requests.STOPPED}: killed")
-    requests.clear(folder)
+    requests.take(folder)
     return read_status(folder)
 
 
@@ -93,7 +93,7 @@ def record_exit(folder: Path, state: str, exit_code: int, message: str) -> Statu
     """
 
     def ended(status: Status) -> Status:
-        requests.clear(folder)
+        requests.take(folder)
         return replace(status, state=state, exit_code=exit_code, eta=None, message=message)
 
     return _change(folder, ended, lambda status: status.state != "finished")
@@ -111,7 +111,7 @@ def enqueue(folder: Path, attempt: int, who: process.Identity) -> Status:
         return not waits and status.state != "finished" and status.attempt == attempt
 
     def queued(status: Status) -> Status:
-        requests.clear(folder)
+        requests.take(folder)
         return replace(status, state="queued", exit_code=None, eta=None, message="", **asdict(who))
 
     return _change(folder, queued, is_free)

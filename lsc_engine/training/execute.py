@@ -79,7 +79,7 @@ def execute(
 def _train(run: RunContext, runs_dir: Path) -> str:
     """Train, and leave the exit record: the state. LostRunError if another process has taken the run over."""
     writer = run.writer
-    load = LoadMeter(writer.recorded("load"))
+    load = LoadMeter(writer.source().get("load"))
     trainer: Trainer | None = None
     try:
         _prepare(run, runs_dir, load)

@@ -270,7 +270,7 @@ class Trainer:
         self._graphs_recorded = graphs
         if self._eager is None and not graphs:
             self._eager = "torch.compile found nothing to compile"
-        why = self._eager or (self.writer.recorded("eager") if self.first_step else None)
+        why = self._eager or (self.writer.source().get("eager") if self.first_step else None)
         self.writer.record(compiled=why is None, graphs=graphs, eager=why)
 
     def _resilient_batches(self) -> Iterator[Batch[Tensor]]:

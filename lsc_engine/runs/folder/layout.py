@@ -83,7 +83,7 @@ def inside(root: Path, relative: str) -> Path:
     if relative.startswith(("/", "~")) or "\\" in relative or ".." in relative.split("/"):
         raise UsageError(f"{relative!r} would leave {root}")
     path = root
-    tops: tuple[str, ...] = (_real(root),)
+    tops: tuple[str, ...] = (os.path.realpath(root),)
     for part in relative.split("/"):
         path = path / part
         if path.is_symlink():
@@ -91,10 +91,6 @@ def inside(root: Path, relative: str) -> Path:
             if why:
                 raise LinkError(f"{path.relative_to(root)} {why}")
     return path
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
 
 
 def _lies_in(path: str, top: str) -> bool:
@@ -107,10 +103,10 @@ def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     A link may lead to another folder of `tops`, and anywhere if the user of this process or root has made it: they
     decide where their runs lie. A link of another user may be a trap.
     """
-    target = _real(link)
+    target = os.path.realpath(link)
     if not os.path.isdir(target):
         return tops, f"is a link to {target}, which is not {'a folder' if os.path.exists(target) else 'there'}"
-    if _lies_in(_real(link.parent), target):
+    if _lies_in(os.path.realpath(link.parent), target):
         return tops, f"leads through a link to {target}, which holds it"
     if any(_lies_in(target, top) for top in tops):
         return tops, ""
@@ -122,7 +118,7 @@ def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
 def stays_inside(root: Path, path: Path) -> bool:
     """Whether `path`, all links followed, lies below `root`."""
     try:
-        return _lies_in(_real(path), _real(root))
+        return _lies_in(os.path.realpath(path), os.path.realpath(root))
     except (OSError, ValueError):
         return False
 
@@ -167,12 +163,6 @@ def _holds_runs(folder: Path, depth: int = 3) -> bool:
     return files or (depth > 0 and any(_holds_runs(path, depth - 1) for path in below))
 
 
-def _misnamed(root: Path, prefix: str, names: list[str]) -> list[str]:
-    rule = 'letters, digits and "=._+-", beginning with a letter or digit'
-    folders = [f"{prefix}/{name}".lstrip("/") for name in names]
-    return [f"{it} has runs, but its name is not allowed: {rule}" for it in folders if _holds_runs(root / it)]
-
-
 def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Path]]:
     """Run ids and folders below `root`, in order, at most `MAX_RUNS`.
 
@@ -180,7 +170,7 @@ def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Pa
     `skipped` gets a sentence for everything that may hold runs and is passed over: links that are not followed, folders
     that cannot be read, and runs in other places or under names that are not allowed.
     """
-    return islice(_walk(root, "", (_real(root),), skipped), MAX_RUNS)
+    return islice(_walk(root, "", (os.path.realpath(root),), skipped), MAX_RUNS)
 
 
 def _walk(root: Path, prefix: str, tops: tuple[str, ...], skipped: list[str] | None) -> Iterator[tuple[str, Path]]:
@@ -195,7 +185,9 @@ def _walk(root: Path, prefix: str, tops: tuple[str, ...], skipped: list[str] | N
     if files:
         sentences.append(f"{prefix or root} has the files of a run, but runs lie in study/variant/seed-N")
     if skipped is not None:
-        sentences += _misnamed(root, prefix, others)
+        rule = 'letters, digits and "=._+-", beginning with a letter or digit'
+        folders = (f"{prefix}/{name}".lstrip("/") for name in others)
+        sentences += [f"{it} has runs, but its name is not allowed: {rule}" for it in folders if _holds_runs(root / it)]
     for name in names:
         relative = f"{prefix}/{name}".lstrip("/")
         path, within = root / relative, tops
@@ -215,14 +207,11 @@ def digest(identifier: str) -> str:
     return hashlib.sha256(identifier.encode("utf-8", "replace")).hexdigest()
 
 
-def _shared_length(one: str, other: str) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), len(one))
-
-
 def short_ids(identifiers: Iterable[str]) -> dict[str, str]:
     """Per run id the first hex digits of its sha256, at least four and as many as distinguish them."""
     digests = sorted((digest(identifier), identifier) for identifier in set(identifiers))
-    shared = [_shared_length(one, other) for (one, _), (other, _) in pairwise(digests)]
+    pairs = (enumerate(zip(one, other, strict=True)) for (one, _), (other, _) in pairwise(digests))
+    shared = [next((place for place, (a, b) in pair if a != b), SHORT_MIN) for pair in pairs]
     return {
         identifier: hashed[: max(SHORT_MIN, before + 1, after + 1)]
         for (hashed, identifier), before, after in zip(digests, [0, *shared], [*shared, 0], strict=False)

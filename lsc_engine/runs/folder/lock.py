@@ -27,7 +27,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
@@ -64,15 +64,9 @@ class LostRunError(LscError):
     """Another process has taken the run over from this one: nothing more may be written."""
 
 
-class _Claim:
-    """What this process can find out about a run's writer without watching it."""
-
-    NONE = "nobody writes it"
-    OVER = "the writer is gone for sure"
-    LIVES = "its process is there"
-    LOCKED = "its lock is held"
-    BEATS = "it gave a sign of life lately"
-    SILENT = "it gave no sign of life for long"
+# What this process can find out about a run's writer without watching it: there is none; it is gone for sure; its
+# process is there; its lock is held; it gave a sign of life lately; it gave none for long.
+_Claim = Literal["none", "over", "lives", "locked", "beats", "silent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +81,7 @@ class Holder:
     @property
     def name(self) -> str:
         """`pid 12 on gpu3`."""
-        who = self.status.identity
-        return f"pid {who.pid} on {who.host}" if who is not None else "a process that gives no name"
+        return _by(self.status) or "a process that gives no name"
 
     @property
     def at_work(self) -> bool:
@@ -124,8 +117,8 @@ def holder(folder: Path) -> Holder | None:
         if not locked or status.active or time.monotonic() > until:
             break
         time.sleep(0.02)
-    claim = _Claim.LOCKED if locked else _claim(folder, status)
-    return _holder(folder, status, claim) if claim in (_Claim.LOCKED, _Claim.LIVES, _Claim.BEATS) else None
+    claim = "locked" if locked else _claim(folder, status)
+    return _holder(folder, status, claim) if claim in ("locked", "lives", "beats") else None
 
 
 def gone(folder: Path, status: Status) -> bool:
@@ -136,38 +129,39 @@ def gone(folder: Path, status: Status) -> bool:
     return unseen and _held_here(folder, status) and not is_locked(folder)
 
 
-def _holder(folder: Path, status: Status, claim: str) -> Holder:
+def _holder(folder: Path, status: Status, claim: _Claim) -> Holder:
     silence = _silence(folder, status)
-    free_in = max(_patience(folder, status) - (silence or 0.0), 0.0) + WATCH if claim == _Claim.BEATS else None
+    free_in = max(_patience(folder, status) - (silence or 0.0), 0.0) + WATCH if claim == "beats" else None
     return Holder(status.judged(lambda: clock_offset(folder.parent)), silence, free_in)
+
+
+def _by(status: Status) -> str:
+    return f"pid {status.pid} on {status.host}" if status.identity is not None else ""
 
 
 def _silence(folder: Path, status: Status) -> float | None:
     return replace(status, signed=signed_at(folder)).silence(clock_offset(folder.parent))
 
 
-def _claim(folder: Path, status: Status) -> str:
+def _claim(folder: Path, status: Status) -> _Claim:
     """What is known about the writer while the lock is free, or without locks."""
     who = status.identity
     if not status.active or who == process.this_process():
-        return _Claim.NONE
+        return "none"
     if who is not None and who.boot_id == process.boot_id():
         alive = process.is_alive(who)
         if alive:
-            return _Claim.LIVES
+            return "lives"
         if alive is False or _held_here(folder, status):
-            return _Claim.OVER
+            return "over"
     silence = _silence(folder, status)
-    return _Claim.SILENT if silence is None or silence > _patience(folder, status) else _Claim.BEATS
+    return "silent" if silence is None or silence > _patience(folder, status) else "beats"
 
 
-def _patience(folder: Path, status: Status) -> float:
-    """Seconds without a sign of life after which a writer is worth watching."""
-    return SILENCE if _pulse(folder) else max(SILENCE, PATIENCE_IN_BEATS * (status.pace or 0.0))
-
-
-def _watch_seconds(folder: Path, status: Status) -> float:
-    return WATCH if _pulse(folder) else max(WATCH, WATCH_IN_BEATS * (status.pace or 0.0))
+def _patience(folder: Path, status: Status, least: float = SILENCE, beats: float = PATIENCE_IN_BEATS) -> float:
+    """Seconds without a sign of life after which a writer is worth watching; the writers of earlier versions did not
+    touch the lock file while they lived, and give a sign only with each heartbeat."""
+    return least if "token" in _record(folder) else max(least, beats * (status.pace or 0.0))
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -177,11 +171,6 @@ def _record(folder: Path) -> dict[str, Any]:
     except (UnreadableError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _pulse(folder: Path) -> bool:
-    """Whether the writer touches the lock file while it lives; earlier versions did not."""
-    return "token" in _record(folder)
 
 
 def _held_here(folder: Path, status: Status) -> bool:
@@ -215,84 +204,84 @@ class RunLock:
         self._folder = folder
         self._descriptor: int | None = None
         self._mine = b""
+        self._locks = True
         self.earlier = ""
         until = time.monotonic() + wait
-        while not self._try(watch):
+        while (descriptor := self._locked()) is None:
             status = read_status(folder)
             if (status.active and status.alive() is not False) or time.monotonic() > until:
-                raise TakenError(f"{folder}: {_holder(folder, status, _Claim.LOCKED).sentence()}")
+                raise TakenError(f"{folder}: {_holder(folder, status, 'locked').sentence()}")
             time.sleep(0.05)
+        try:
+            self._take_over(descriptor, watch)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
         _held.add(self)
 
-    def _try(self, watch: Callable[[float], None] | None) -> bool:
+    def _locked(self) -> int | None:
+        """The lock file, opened and locked where the file system has locks; None while another process holds it."""
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._folder / LOCK, flags, 0o666)
         except OSError as error:
             raise LscError(f"{self._folder}: cannot be written: {error.strerror}") from None
-        locks = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            locks = error.errno not in _NO_LOCKS
-            if locks:
-                os.close(descriptor)
-                if error.errno in (errno.EAGAIN, errno.EACCES):
-                    return False
-                raise LscError(f"{self._folder}: cannot be locked: {error.strerror}") from None
-        try:
-            self._take_over(descriptor, locks, watch)
-        except BaseException:
+            if error.errno in _NO_LOCKS:
+                self._locks = False
+                return descriptor
             os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        return True
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return None
+            raise LscError(f"{self._folder}: cannot be locked: {error.strerror}") from None
+        return descriptor
 
-    def _take_over(self, descriptor: int, locks: bool, watch: Callable[[float], None] | None) -> None:
+    def _take_over(self, descriptor: int, watch: Callable[[float], None] | None) -> None:
         """Make sure that nobody writes the run, and put the record of this process into the lock file."""
         folder, status = self._folder, read_status(self._folder)
         claim = _claim(folder, status)
-        if claim in (_Claim.LIVES, _Claim.BEATS) or (claim == _Claim.SILENT and watch is None):
+        silent = claim == "silent"
+        if claim in ("lives", "beats") or (silent and watch is None):
             raise TakenError(f"{folder}: {_holder(folder, status, claim).sentence()}")
         seen = _signs(folder)
-        if claim == _Claim.SILENT and watch is not None:
+        if silent and watch is not None:
             # Looks are counted, not seconds: this process may be suspended too.
-            for _ in range(math.ceil(_watch_seconds(folder, status) / _LOOK_SECONDS)):
+            for _ in range(math.ceil(_patience(folder, status, WATCH, WATCH_IN_BEATS) / _LOOK_SECONDS)):
                 watch(_LOOK_SECONDS)
                 if _signs(folder) != seen:
-                    status = read_status(folder)
-                    raise TakenError(f"{folder}: {_holder(folder, status, _Claim.BEATS).sentence()}")
-        who = process.this_process()
-        place = os.fstat(descriptor)
-        record = {**asdict(who), "token": secrets.token_hex(8)}
-        record["file"] = [place.st_dev, place.st_ino] if locks else None
+                    raise TakenError(f"{folder}: {_holder(folder, read_status(folder), 'beats').sentence()}")
+        who, place = process.this_process(), os.fstat(descriptor)
+        file = [place.st_dev, place.st_ino] if self._locks else None
+        record = {**asdict(who), "token": secrets.token_hex(8), "file": file}
         self._mine = json.dumps(record).encode().ljust(_RECORD_BYTES)
         try:
             os.pwrite(descriptor, self._mine, 0)
             os.ftruncate(descriptor, len(self._mine))
         except OSError as error:
             # A full disk must not keep a run from going on: the lock itself holds without the record.
-            if claim == _Claim.SILENT:
+            if silent:
                 raise LscError(f"{folder}: cannot be taken over: {error.strerror}") from None
             self._mine = os.pread(descriptor, 4096, 0)
-        if claim == _Claim.SILENT and watch is not None:
+        if silent and watch is not None:
             watch(_AGREE_SECONDS)
             if not self._owned() or _signs(folder)[1:] != seen[1:]:
                 raise TakenError(f"{folder}: another process has taken it over at the same moment")
         if status.active and who != status.identity:
-            how = "gave no sign of life, also while it was watched" if claim == _Claim.SILENT else "is gone"
-            silence = format_seconds(_silence(folder, status))
-            by = f"pid {status.pid} on {status.host}" if status.pid else "its process"
+            how = "gave no sign of life, also while it was watched" if silent else "is gone"
             self.earlier = (
-                f"attempt {status.attempt} ended without a record in state {status.state}: {by} {how}; "
-                f"its last sign of life came {silence} ago"
+                f"attempt {status.attempt} ended without a record in state {status.state}: "
+                f"{_by(status) or 'its process'} {how}; "
+                f"its last sign of life came {format_seconds(_silence(folder, status))} ago"
             )
 
     def check(self) -> None:
         """LostRunError if another process has taken the run over."""
         if self._descriptor is not None and not self._owned():
             now = read_status(self._folder)
-            by = f"pid {now.pid} on {now.host}" if now.pid and now.identity != process.this_process() else "another one"
+            by = (_by(now) if now.identity != process.this_process() else "") or "another one"
             raise LostRunError(
                 f"this process was suspended for so long that {by} has taken the run over: it ends here and writes "
                 "nothing more"
@@ -314,12 +303,6 @@ class RunLock:
 
     def release(self) -> None:
         """Give the lock up."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def forget_in_child(self) -> None:
-        """In a forked child (a data worker): leave the lock to the parent alone, or it would outlive it."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
@@ -347,9 +330,10 @@ def is_locked(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def _forget_all() -> None:
+def _release_in_child() -> None:
+    """A forked child (a data worker) leaves the locks to its parent alone, or they would outlive it."""
     for lock in list(_held):
-        lock.forget_in_child()
+        lock.release()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_release_in_child)

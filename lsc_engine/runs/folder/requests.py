@@ -21,15 +21,12 @@ def request(folder: Path, what: str) -> None:
     if what not in REQUESTS:
         raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
     try:
-        os.close(os.open(_file(folder, what), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(folder / f"{what}.request", flags, 0o666))
     except PermissionError:
         raise LscError(f"{folder} is read only: this run cannot be asked to {what} from here") from None
     except OSError as error:
         raise LscError(f"{folder}: the request to {what} cannot be written: {error.strerror}") from None
-
-
-def _file(folder: Path, what: str) -> Path:
-    return folder / f"{what}.request"
 
 
 def pending(folder: Path) -> set[str]:
@@ -46,10 +43,5 @@ def take(folder: Path) -> set[str]:
     found = pending(folder)
     for what in found:
         with contextlib.suppress(OSError):
-            os.unlink(_file(folder, what))
+            os.unlink(folder / f"{what}.request")
     return found
-
-
-def clear(folder: Path) -> None:
-    """Drop requests that were meant for an attempt that is over."""
-    take(folder)

@@ -9,7 +9,6 @@ that is to train it, and is `lost` when that is gone.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import os
@@ -37,6 +36,8 @@ MAX_STATUS = 1 << 20
 _MAX_TEXT = 4000
 _MAX_METRICS = 500
 _CLOCK_SECONDS = 60.0
+# Folder -> when its clock was measured, and the offset.
+_offsets: dict[Path, tuple[float, float]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +163,6 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 2**63 else None
 
 
-def _text(value: Any) -> str:
-    return value[:_MAX_TEXT] if isinstance(value, str) else ""
-
-
 def _numbers(value: Any) -> dict[str, float]:
     """A table of values; null stands for one that is not finite."""
     items = list(value.items())[:_MAX_METRICS] if isinstance(value, dict) else []
@@ -175,7 +172,10 @@ def _numbers(value: Any) -> dict[str, float]:
 
 # How each field is read from a file that may hold anything; what has a wrong type is as in a new status.
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message", "earlier"), _text),
+    **dict.fromkeys(
+        ("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message", "earlier"),
+        lambda value: value[:_MAX_TEXT] if isinstance(value, str) else "",
+    ),
     **dict.fromkeys(("epoch", "heartbeat", "pace", "step_seconds", "eta", "started"), number_of),
     **dict.fromkeys(("pid", "total_steps"), _count),
     **dict.fromkeys(("step", "attempt"), lambda value: _count(value) or 0),
@@ -185,27 +185,22 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def status_from(document: dict[str, Any], changed: float | None = None) -> Status:
-    """A Status from untrusted JSON; an unknown state is `unreadable` with a sentence."""
-    values = {name: parse(document.get(name)) for name, parse in _PARSERS.items()}
-    state = document.get("state")
-    if state not in STATES:
-        state, values["message"] = UNREADABLE, f"{STATUS}: state {str(state)[:40]!r} is unknown"
-    return Status(state=state, changed=changed, **values)
-
-
 def read_status(folder: Path) -> Status:
     """The status of the run in `folder`, as written; never raises: state `unreadable` with a sentence."""
-    path = folder / STATUS
     try:
         # Both from one open file: it may be replaced at any moment.
-        raw, changed = read_dated(path, MAX_STATUS)
-        status = status_from(parse_json(raw, path.name), changed)
-        return replace(status, signed=signed_at(folder)) if status.active and not status.trained else status
+        raw, changed = read_dated(folder / STATUS, MAX_STATUS)
+        document = parse_json(raw, STATUS)
     except UnreadableError as error:
         return Status(message=str(error))
     except OSError as error:
         return Status(message=f"{STATUS} cannot be read: {error.strerror}")
+    values = {name: parse(document.get(name)) for name, parse in _PARSERS.items()}
+    state = document.get("state")
+    if state not in STATES:
+        state, values["message"] = UNREADABLE, f"{STATUS}: state {str(state)[:40]!r} is unknown"
+    status = Status(state=state, changed=changed, **values)
+    return replace(status, signed=signed_at(folder)) if status.active and not status.trained else status
 
 
 def signed_at(folder: Path) -> float | None:
@@ -235,29 +230,26 @@ def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
     replace_file(folder / STATUS, text.encode("utf-8", "backslashreplace"), durable=durable)
 
 
-@functools.lru_cache(maxsize=64)
-def _measured_offset(root: str, period: int) -> float:
-    """The clock of the file system under `root` minus this machine's; 0 if nothing may be written there."""
-    reference = os.path.join(root, f".clock-{process.host_name()}-{os.getpid()}")
-    with contextlib.suppress(OSError):
-        descriptor = os.open(reference, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            before = time.time()
-            os.write(descriptor, b".")
-            os.fsync(descriptor)
-            return os.fstat(descriptor).st_mtime - (before + time.time()) / 2
-        finally:
-            os.close(descriptor)
-            os.unlink(reference)
-    return 0.0
-
-
 def clock_offset(root: Path) -> float:
     """Seconds to add to this machine's clock to read that of the file system under `root`, measured each minute on a
-    file touched for it."""
-    offset = _measured_offset(str(root), int(time.monotonic() // _CLOCK_SECONDS))
-    # Within a clock tick of the file system the two clocks are one.
-    return offset if abs(offset) > 0.05 else 0.0
+    file written for it; 0 if nothing may be written there."""
+    measured, offset = _offsets.get(root, (-math.inf, 0.0))
+    if time.monotonic() - measured > _CLOCK_SECONDS:
+        reference, offset = root / f".clock-{process.host_name()}-{os.getpid()}", 0.0
+        with contextlib.suppress(OSError):
+            descriptor = os.open(reference, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                before = time.time()
+                os.write(descriptor, b".")
+                os.fsync(descriptor)
+                offset = os.fstat(descriptor).st_mtime - (before + time.time()) / 2
+            finally:
+                os.close(descriptor)
+                os.unlink(reference)
+        # Within a clock tick of the file system the two clocks are one.
+        offset = offset if abs(offset) > 0.05 else 0.0
+        _offsets[root] = time.monotonic(), offset
+    return offset
 
 
 _WRITTEN = tuple(f.name for f in fields(Status) if f.name not in ("changed", "signed", "shown_state"))

@@ -133,21 +133,21 @@ class RunWriter:
             raise FinishedError(f"{path} is finished")
         checkpoints.sweep(path)
         if before.state != "queued":
-            requests.clear(path)
-        status = Status(
+            # Requests that were meant for an attempt that is over.
+            requests.take(path)
+        try:
+            rows = map(parse_line, reversed(read_tail(path / METRICS, 64 << 10).split(b"\n")))
+            attempt = next((row[1] for row in rows if row is not None), 0)
+        except UnreadableError:
+            attempt = 0
+        status = replace(
+            Status(**asdict(process.this_process()), device=device, owner=owner or user_name(), earlier=lock.earlier),
+            **{name: getattr(before, name) for name in ("step", "seconds", "metrics", "best")},
             state="starting",
-            **asdict(process.this_process()),
-            device=device,
-            owner=owner or user_name(),
-            step=before.step,
             total_steps=total_steps,
             heartbeat=time.time(),
             started=before.started or time.time(),
-            attempt=max(before.attempt, _last_attempt(path / METRICS)) + 1,
-            seconds=before.seconds,
-            metrics=before.metrics,
-            best=before.best,
-            earlier=lock.earlier,
+            attempt=max(before.attempt, attempt) + 1,
         )
         writer = cls(path, lock, status, echo=echo)
         writer._make_reserve()
@@ -161,12 +161,10 @@ class RunWriter:
 
     def _touch_lock(self) -> None:
         """Signs of life also while data is read and a model compiled, which take long without a heartbeat."""
-        while not self._ended.wait(PULSE):
-            try:
+        with contextlib.suppress(LostRunError):
+            while not self._ended.wait(PULSE):
                 self.check()
-            except LostRunError:
-                return
-            self._lock.touch()
+                self._lock.touch()
 
     def check(self) -> None:
         """LostRunError if another process has taken the run over: nothing may be written into its folder."""
@@ -186,8 +184,6 @@ class RunWriter:
     def troubles(self) -> Mapping[str, str]:
         """What cannot be written now, by kind: sentences that the status message contains too."""
         return dict(self._troubles)
-
-    # --- metrics and log ----------------------------------------------------------------------------------------------
 
     def metrics(self, step: int, epoch: float, time: float, values: Mapping[str, float]) -> None:
         """Append one line. `time`: training seconds so far over all attempts, without compile, evaluation and saving.
@@ -214,41 +210,31 @@ class RunWriter:
     def message(self, text: str, *, echo: bool = True) -> None:
         """A line for log.txt with the time of day, and on stderr unless `echo` is False."""
         self.check()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         for line in text.splitlines() or [""]:
             with self._noting_trouble("log", LOG):
-                self._append_log(f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "backslashreplace"))
+                descriptor = os.open(self.folder / LOG, flags, 0o666)
+                try:
+                    os.write(descriptor, f"{time.strftime('%H:%M:%S')} {line}\n".encode("utf-8", "backslashreplace"))
+                finally:
+                    os.close(descriptor)
             if self._echo and echo:
                 # A closed terminal must not end the run.
                 with contextlib.suppress(OSError, ValueError):
                     print(line, file=sys.stderr, flush=True)
 
-    def _append_log(self, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self.folder / LOG, flags, 0o666)
-        try:
-            os.write(descriptor, data)
-        finally:
-            os.close(descriptor)
-
-    # --- source.json --------------------------------------------------------------------------------------------------
-
     def record(self, **facts: Any) -> None:
         """Put facts known only now (order of classes, threads, versions) into source.json."""
         self.check()
         with self._noting_trouble("source", SOURCE):
-            replace_json(self.folder / SOURCE, {**self._source(), **facts})
+            replace_json(self.folder / SOURCE, {**self.source(), **facts})
 
-    def recorded(self, key: str) -> Any:
-        """The value of a key in source.json, or None."""
-        return self._source().get(key)
-
-    def _source(self) -> dict[str, Any]:
+    def source(self) -> dict[str, Any]:
+        """source.json; empty when it cannot be read."""
         try:
             return read_json(self.folder / SOURCE)
         except UnreadableError:
             return {}
-
-    # --- status -------------------------------------------------------------------------------------------------------
 
     def status(self, **changes: Any) -> None:
         """Change fields of the status (`state=`, `message=`, `total_steps=`, …) and write it to the disk."""
@@ -266,7 +252,7 @@ class RunWriter:
         now, status = time.monotonic(), self._status
         if self._last_call is not None and step > self._last_call[1]:
             latest, usual = (now - self._last_call[0]) / (step - self._last_call[1]), status.step_seconds
-            status = replace(status, step_seconds=latest if usual is None else _smoothed(usual, latest))
+            status = replace(status, step_seconds=latest if usual is None else _FORGET * usual + (1 - _FORGET) * latest)
         self._last_call = (now, step)
         self._status = status
         gap = now - self._last_beat
@@ -359,32 +345,15 @@ class RunWriter:
         text = "; ".join(filter(None, (self._text, *self._troubles.values())))
         self._status = replace(self._status, heartbeat=time.time(), seconds=elapsed, message=text)
         with self._noting_trouble("status", "status.json"):
-            self._replace_status(durable)
+            try:
+                write_status(self.folder, self._status, durable=durable)
+            except OSError:
+                # On a full disk the reserve makes room, so that viewers learn of it; the old file's room is the next.
+                os.unlink(self.folder / _RESERVE)
+                write_status(self.folder, self._status, durable=durable)
+                self._make_reserve()
         return "status" not in self._troubles
-
-    def _replace_status(self, durable: bool) -> None:
-        try:
-            write_status(self.folder, self._status, durable=durable)
-        except OSError:
-            # On a full disk the reserve makes room, so that viewers learn of it; the old file's room is the next one.
-            os.unlink(self.folder / _RESERVE)
-            write_status(self.folder, self._status, durable=durable)
-            self._make_reserve()
 
     def _make_reserve(self) -> None:
         with contextlib.suppress(OSError):
             replace_file(self.folder / _RESERVE, os.urandom(_RESERVE_BYTES), durable=False)
-
-
-def _smoothed(usual: float, latest: float) -> float:
-    return _FORGET * usual + (1 - _FORGET) * latest
-
-
-def _last_attempt(path: Path) -> int:
-    """The attempt of the last whole line, 0 without one."""
-    try:
-        data = read_tail(path, 64 << 10)
-    except UnreadableError:
-        return 0
-    rows = (parse_line(line) for line in reversed(data.split(b"\n")) if line.strip())
-    return next((row[1] for row in rows if row is not None), 0)
