@@ -31,8 +31,8 @@ from lsc_engine.config.reporting import BenchClaim, Claim
 from lsc_engine.config.tuning import implied_claims
 from lsc_engine.runs.folder.layout import TRIES
 from lsc_engine.runs.folder.status import Status
-from lsc_engine.runs.metrics.columns import FIXED
 from lsc_engine.runs.metrics.parsing import Floats, Ints
+from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.settings import settings_of
 

@@ -198,7 +198,7 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
 def _marks(run: Run) -> tuple[Mark, ...]:
     """`R` where the run was resumed, `|` where layers were fixed."""
     from lsc_engine.charts.series import Mark
-    from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+    from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 
     resumed = tuple(Mark(float(step), "R") for step in run.table.attempt_starts()[1:])
     if FIXED not in run.metric_names():

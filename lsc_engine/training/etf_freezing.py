@@ -14,7 +14,7 @@ from torch import nn
 from lsc_engine.common.formatting import grouped
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.models import etf
-from lsc_engine.runs.metrics.columns import FIXED
+from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.training.schedule import derive_seed
 
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from lsc_engine.common.safe_io import UnreadableError, open_regular
 from lsc_engine.runs.folder.layout import LOG, METRICS, NOTES, STATUS
-from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
 from lsc_engine.runs.metrics.parsing import parse_line
-from lsc_engine.runs.metrics.reader import MetricsTable
+from lsc_engine.runs.metrics.reader import FIXED, MetricsTable, layers_fixed
 from lsc_engine.runs.read.notes import read_notes
 from lsc_engine.runs.read.run import Run
 from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView

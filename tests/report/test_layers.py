@@ -9,7 +9,7 @@ import pytest
 from lsc_engine.report.report import PAGE, write_report
 from lsc_engine.report.study_data import collect
 from lsc_engine.runs.folder.writer import RunWriter, create_run
-from lsc_engine.runs.metrics.columns import FIXED
+from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.studies import find_study
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import write_study

@@ -284,4 +284,5 @@ def test_lines_of_one_form_are_read_once_and_only_what_is_asked_for_is_parsed(
     np.testing.assert_array_equal(values, loss)
     assert steps[-1] == (count - 1) * 50
     assert len(parsed) < count / 100
-    assert sum(numbers) <= count
+    # The step, the attempt and the loss; epoch, time, rate and speed stay text.
+    assert sum(numbers) <= 3 * count

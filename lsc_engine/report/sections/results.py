@@ -23,7 +23,7 @@ from lsc_engine.config.schema import RunConfig
 from lsc_engine.report import figures
 from lsc_engine.report.page import Page, bullets, csv_text, md, plain, table
 from lsc_engine.report.study_data import StudyData
-from lsc_engine.runs.metrics.columns import FIXED, layers_fixed
+from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.stages import Cost, cost_of, stages_of

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,29 +73,23 @@ class ListRows:
     FULL = 1 << 16
 
     def __init__(self) -> None:
-        self._line: list[int] = []
-        self._step: list[int] = []
-        self._attempt: list[int] = []
+        self._rows: list[tuple[int, int, int]] = []
+        self._heads: tuple[Ints, Ints, Ints] | None = None
         self._columns: dict[str, tuple[list[int], list[float]]] = {}
         self._arrays: dict[str, tuple[Ints, Floats]] = {}
-        self._heads: tuple[Ints, Ints, Ints] | None = None
 
     def __len__(self) -> int:
-        return len(self._step)
+        return len(self._rows)
 
     def append(self, line: int, step: int, attempt: int, values: dict[str, float]) -> None:
         """Add one parsed row."""
-        row = len(self._step)
-        self._line.append(line)
-        self._step.append(step)
-        self._attempt.append(attempt)
         for name, value in values.items():
-            if name not in self._columns and len(self._columns) >= MAX_NAMES:
-                continue
-            rows, numbers = self._columns.setdefault(name, ([], []))
-            rows.append(row)
-            numbers.append(value)
-            self._arrays.pop(name, None)
+            if name in self._columns or len(self._columns) < MAX_NAMES:
+                rows, numbers = self._columns.setdefault(name, ([], []))
+                rows.append(len(self._rows))
+                numbers.append(value)
+                self._arrays.pop(name, None)
+        self._rows.append((line, step, attempt))
         self._heads = None
 
     @property
@@ -106,7 +101,7 @@ class ListRows:
     def heads(self) -> tuple[Ints, Ints, Ints]:
         """Line number, step and attempt of every row."""
         if self._heads is None:
-            line, step, attempt = (np.array(x, np.int64) for x in (self._line, self._step, self._attempt))
+            line, step, attempt = np.array(self._rows, np.int64).reshape(-1, 3).T
             self._heads = line, step, attempt
         return self._heads
 
@@ -121,13 +116,9 @@ class ListRows:
 def decimals(text: NDArray[np.uint8], lengths: NDArray[np.int32]) -> Floats:
     """The numbers in `text` [rows, width], of which the first `lengths` characters count, exactly as by float().
     Raises ValueError if a row holds no number."""
-    return _strings(text, lengths).astype(np.float64)
-
-
-def _strings(text: NDArray[np.uint8], lengths: NDArray[np.int32]) -> NDArray[np.bytes_]:
     width = text.shape[1]
     padded = np.where(np.arange(width, dtype=np.int32) < lengths[:, None], text, np.uint8(0))
-    return padded.view(f"S{width}").ravel()
+    return padded.view(f"S{width}").ravel().astype(np.float64)
 
 
 class TemplateRows:
@@ -139,23 +130,23 @@ class TemplateRows:
         Raises ValueError when the lines are not all of one form.
         """
         self._keys = keys
+        self.names = [key for key in keys if key not in RESERVED]
         # Room behind the last value, so that values can be cut out at one width.
-        self._data: bytes | None = data + bytes(_MAX_WIDTH)
+        self._data = data + bytes(_MAX_WIDTH)
         self._array = np.frombuffer(self._data, np.uint8)
-        self._cut(len(lines))
-        step = self._whole_numbers("step")
-        attempt = self._whole_numbers("attempt") if "attempt" in keys else np.ones(len(lines), np.int64)
-        self.heads = lines, step, np.maximum(attempt, 1)
-        self._every = np.arange(len(lines), dtype=np.int64)
         self._columns: dict[str, tuple[Ints, Floats]] = {}
+        self._cut(len(lines))
+        heads = [lines]
+        for name in ("step", "attempt"):
+            text, lengths = self._text(name) if name in keys else (np.full((len(lines), 1), ord("1"), np.uint8), 1)
+            values = decimals(text, np.broadcast_to(lengths, len(lines)))
+            if text.shape[1] > _EXACT_DIGITS or (values < 0).any() or (values % 1 != 0).any():
+                raise ValueError("not a whole number")
+            heads.append(values.astype(np.int64))
+        self.heads = heads[0], heads[1], np.maximum(heads[2], 1)
 
     def __len__(self) -> int:
         return len(self.heads[0])
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns."""
-        return [key for key in self._keys if key not in RESERVED]
 
     def _cut(self, count: int) -> None:
         """Find where each value begins and ends, and that nothing but values differs between the lines."""
@@ -173,17 +164,15 @@ class TemplateRows:
         first = starts[:, 0] - len(keys[0]) - 2
         begins = np.concatenate([[0], ends[:-1] + 1])
         sound = (
-            bool((first == begins).all())
-            and bool((array[begins] == ord("{")).all())
-            and bool((array[stops[:, -1]] == ord("}")).all())
-            and bool((array[stops[:, :-1]] == ord(",")).all())
-            and bool((stops > starts).all())
+            (first == begins).all()
+            and (array[begins] == ord("{")).all()
+            and (array[stops[:, -1]] == ord("}")).all()
+            and (array[stops[:, :-1]] == ord(",")).all()
+            and (stops > starts).all()
         )
         # Digits inside a key are not part of the form, so such keys are compared one by one.
-        for key in keys:
-            if any(byte in _NUMBER_BYTES for byte in key) and self._data and self._data.count(key + b":") != count:
-                sound = False
-        if not sound:
+        numbered = [key for key in keys if any(byte in _NUMBER_BYTES for byte in key)]
+        if not sound or any(self._data.count(key + b":") != count for key in numbered):
             raise ValueError("not of one form")
         self._starts = starts.astype(np.int32)
         self._stops = stops.astype(np.int32)
@@ -196,46 +185,28 @@ class TemplateRows:
         width = int(lengths.max())
         if width > _MAX_WIDTH:
             raise ValueError("a number too long")
-        steps = np.arange(width, dtype=np.int32)
-        return self._array[starts[:, None] + steps], lengths
-
-    def _whole_numbers(self, name: str) -> Ints:
-        text, lengths = self._text(name)
-        values = _strings(text, lengths).astype(np.float64)
-        if text.shape[1] > _EXACT_DIGITS or (values < 0).any() or (values % 1 != 0).any():
-            raise ValueError("not a whole number")
-        return values.astype(np.int64)
+        return self._array[starts[:, None] + np.arange(width, dtype=np.int32)], lengths
 
     def column(self, name: str) -> tuple[Ints, Floats]:
         """The rows that hold `name`, and its values there."""
+        if name not in self.names:
+            return np.empty(0, np.int64), np.empty(0, np.float64)
         if name not in self._columns:
-            if name not in self.names:
-                return np.empty(0, np.int64), np.empty(0, np.float64)
-            self._columns[name] = self._numbers(name)
+            try:
+                self._columns[name] = np.arange(len(self), dtype=np.int64), decimals(*self._text(name))
+            except ValueError:
+                self._columns[name] = self._one_by_one(self._keys.index(name))
             if len(self._columns) == len(self.names):
-                self._data, self._array = None, np.empty(0, np.uint8)
+                self._data, self._array = b"", np.empty(0, np.uint8)
                 self._starts = self._stops = np.empty((0, 0), np.int32)
         return self._columns[name]
 
-    def _numbers(self, name: str) -> tuple[Ints, Floats]:
-        try:
-            text, lengths = self._text(name)
-            return self._every, decimals(text, lengths)
-        except ValueError:
-            return self._one_by_one(name)
-
-    def _one_by_one(self, name: str) -> tuple[Ints, Floats]:
-        column = self._keys.index(name)
-        rows: list[int] = []
-        numbers: list[float] = []
-        assert self._data is not None
+    def _one_by_one(self, column: int) -> tuple[Ints, Floats]:
+        found: list[tuple[int, float]] = []
         for row, (start, stop) in enumerate(zip(self._starts[:, column], self._stops[:, column], strict=True)):
-            try:
-                number = json.loads(self._data[start:stop])
-                numbers.append(float(number))
-                rows.append(row)
-            except (ValueError, TypeError, OverflowError, RecursionError):
-                continue
+            with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
+                found.append((row, float(json.loads(self._data[start:stop]))))
+        rows, numbers = zip(*found, strict=True) if found else ((), ())
         return np.array(rows, np.int64), np.array(numbers, np.float64)
 
 
@@ -262,23 +233,6 @@ def _template_keys(line: bytes) -> list[str] | None:
     return list(row) if distinct and line.translate(None, loose) == form.translate(None, loose) else None
 
 
-def _parse_slowly(lines: list[bytes], first: int, groups: list[Rows], numbers: list[int] | None = None) -> int:
-    garbage = 0
-    for index, line in enumerate(lines):
-        if not line.strip():
-            continue
-        row = parse_line(line)
-        if row is None:
-            garbage += 1
-            continue
-        last = groups[-1] if groups else None
-        if not isinstance(last, ListRows) or len(last) >= ListRows.FULL:
-            last = ListRows()
-            groups.append(last)
-        last.append(first + index if numbers is None else numbers[index], *row)
-    return garbage
-
-
 def parse_block(data: bytes, first: int, groups: list[Rows]) -> tuple[int, int]:
     """Parse whole lines (`data` ends with a newline), append their rows to `groups`.
 
@@ -286,20 +240,30 @@ def parse_block(data: bytes, first: int, groups: list[Rows]) -> tuple[int, int]:
     """
     count = data.count(b"\n")
     if len(data) < _TEMPLATE_FROM:
-        return count, _parse_slowly(data.split(b"\n")[:-1], first, groups)
-    form = data.translate(None, _NUMBER_BYTES)
-    head = form[: form.find(b"\n") + 1]
-    if form == head * count and (keys := _template_keys(data[: data.find(b"\n")])) is not None:
-        try:
-            groups.append(TemplateRows(data, np.arange(first, first + count, dtype=np.int64), keys))
-            return count, 0
-        except ValueError:
-            pass
-    return count, _parse_forms(data, form.split(b"\n")[:-1], first, groups)
+        rest: Iterator[tuple[int, bytes]] = enumerate(data.split(b"\n")[:-1], first)
+    else:
+        form = data.translate(None, _NUMBER_BYTES)
+        if form == form[: form.find(b"\n") + 1] * count and (keys := _template_keys(data[: data.find(b"\n")])):
+            with contextlib.suppress(ValueError):
+                groups.append(TemplateRows(data, np.arange(first, first + count, dtype=np.int64), keys))
+                return count, 0
+        rest = _parse_forms(data, form.split(b"\n")[:-1], first, groups)
+    garbage = 0
+    for number, line in rest:
+        row = parse_line(line)
+        if row is None:
+            garbage += bool(line.strip())
+            continue
+        last = groups[-1] if groups else None
+        if not isinstance(last, ListRows) or len(last) >= ListRows.FULL:
+            last = ListRows()
+            groups.append(last)
+        last.append(number, *row)
+    return count, garbage
 
 
-def _parse_forms(data: bytes, forms: list[bytes], first: int, groups: list[Rows]) -> int:
-    """Lines of several forms: each common form by itself, the rest one by one. Returns the garbage lines."""
+def _parse_forms(data: bytes, forms: list[bytes], first: int, groups: list[Rows]) -> Iterator[tuple[int, bytes]]:
+    """Lines of several forms: each common form by itself. Returns the numbers and the text of the others."""
     count = len(forms)
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
     begins = np.concatenate([[0], ends[:-1]])
@@ -319,5 +283,4 @@ def _parse_forms(data: bytes, forms: list[bytes], first: int, groups: list[Rows]
         with contextlib.suppress(ValueError):
             groups.append(TemplateRows(b"".join(pieces), index + first, keys))
             rest &= ~chosen
-    left = np.flatnonzero(rest).tolist()
-    return _parse_slowly([data[begins[i] : ends[i] - 1] for i in left], first, groups, [first + i for i in left])
+    return ((first + i, data[begins[i] : ends[i] - 1]) for i in np.flatnonzero(rest).tolist())

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object per line, appended by one writer, read by many at once.
+"""metrics.jsonl as columns, while it grows: one JSON object per line, appended by one writer, read by many at once.
 
 Line: {"step", "epoch", "time", "attempt", "<name>": value, ...}. `time` is training seconds so far over all attempts.
 A value that is not finite is null, and "nonfinite" holds which: {"nonfinite": {"train/loss": "nan"}}.
@@ -9,27 +9,123 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsc_engine.common.safe_io import UnreadableError, opened, read_tail
-from lsc_engine.runs.metrics.columns import GrowingColumns
-from lsc_engine.runs.metrics.parsing import (
-    MAX_LINE,
-    MAX_NAMES,
-    Floats,
-    Ints,
-    Rows,
-    parse_block,
-    parse_line,
-)
+from lsc_engine.runs.metrics.parsing import MAX_LINE, MAX_NAMES, Floats, Ints, Rows, parse_block, parse_line
 
 MAX_METRICS = 4 << 30
+# How many layers are fixed; only runs that fix layers as they go on have it.
+FIXED = "model/fixed_layers"
 _READ = 4 << 20
 _SIGNATURE = 256
 _AXES = ("epoch", "time")
 # So many lines without a new name end the search for last values.
 _ENOUGH_LINES = 32
+_FIRST_ROOM = 1024
+
+
+class GrowingColumns:
+    """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent).
+
+    A look costs what is new. Rows that go on behind the last step are appended to arrays with room to spare; rows that
+    go back (a resume) are merged from their first step on. Arrays once handed out never change: what is appended lies
+    behind their end, and a merge makes new ones.
+    """
+
+    def __init__(self, name: str, beside: tuple[str, ...]) -> None:
+        self._name = name
+        self._beside = beside
+        self._group = self._row = 0
+        self._count = 0
+        # Steps, attempts, then the values.
+        self._arrays: list[NDArray[Any]] = [np.empty(0, np.int64), np.empty(0, np.int64)]
+        self._arrays += [np.empty(0) for _ in (name, *beside)]
+
+    def parse(self, groups: list[Rows]) -> None:
+        """Turn the text of new rows into numbers, so that the next `update` has only to put them together."""
+        for group in groups[self._group :]:
+            for name in (self._name, *self._beside):
+                group.column(name)
+
+    def update(self, groups: list[Rows]) -> tuple[Ints, tuple[Floats, ...]]:
+        """Take in the rows that `groups` (only ever longer than before) hold beyond the last call."""
+        parts = [part for part in self._fresh(groups) if len(part[0])]
+        if parts:
+            line, *fresh = (np.concatenate(column) for column in zip(*parts, strict=True))
+            self._put(_ordered(fresh, line))
+        step, _, *values = (array[: self._count] for array in self._arrays)
+        return step, tuple(values)
+
+    def _fresh(self, groups: list[Rows]) -> list[tuple[NDArray[Any], ...]]:
+        """Line, step, attempt and values of the new rows, group by group."""
+        parts = []
+        for index in range(self._group, len(groups)):
+            group = groups[index]
+            rows, values = group.column(self._name)
+            if self._row and index == self._group:
+                begin = int(np.searchsorted(rows, self._row))
+                rows, values = rows[begin:], values[begin:]
+            whole = len(rows) == len(group)
+            heads = group.heads if whole else tuple(head[rows] for head in group.heads)
+            more = []
+            for other in self._beside if len(rows) else ():
+                at, numbers = group.column(other)
+                if len(at) < len(group):
+                    full = np.full(len(group), np.nan)
+                    full[at] = numbers
+                    numbers = full
+                more.append(numbers if whole else numbers[rows])
+            parts.append((*heads, values, *more))
+        if groups:
+            # Only the last group can still grow.
+            self._group, self._row = len(groups) - 1, len(groups[-1])
+        return parts
+
+    def _put(self, fresh: list[NDArray[Any]]) -> None:
+        count, first = self._count, fresh[0][0]
+        if count and first <= self._arrays[0][count - 1]:
+            kept = int(np.searchsorted(self._arrays[0][:count], first))
+            mixed = [np.concatenate([old[kept:count], new]) for old, new in zip(self._arrays, fresh, strict=True)]
+            mixed = _ordered(mixed, np.arange(len(mixed[0])))
+            self._arrays = [np.concatenate([old[:kept], new]) for old, new in zip(self._arrays, mixed, strict=True)]
+            self._count = len(self._arrays[0])
+            return
+        end = count + len(fresh[0])
+        if not count:
+            # Most files are read once from end to end: no room, no copy.
+            self._arrays, self._count = fresh, end
+            return
+        if end > len(self._arrays[0]):
+            room = max(3 * end // 2, _FIRST_ROOM)
+            larger = [np.empty(room, array.dtype) for array in self._arrays]
+            for array, new in zip(self._arrays, larger, strict=True):
+                new[:count] = array[:count]
+            self._arrays = larger
+        for array, new in zip(self._arrays, fresh, strict=True):
+            array[count:end] = new
+        self._count = end
+
+
+def _ordered(columns: list[NDArray[Any]], line: Ints) -> list[NDArray[Any]]:
+    """`columns` (steps, attempts, values) by rising step, of each step the latest attempt and in it the last line."""
+    step, attempt = columns[0], columns[1]
+    if len(step) < 2 or bool((step[1:] > step[:-1]).all()):
+        return columns
+    order = np.lexsort((line, attempt, step))
+    step = step[order]
+    order = order[np.append(step[1:] != step[:-1], True)]
+    return [column[order] for column in columns]
+
+
+def layers_fixed(counts: Floats) -> Ints:
+    """The places in `counts` [N], the values of FIXED, at which there were more than before; 0 before the first."""
+    known = np.where(np.isfinite(counts), counts, 0.0)
+    highest = np.concatenate([[0.0], np.maximum.accumulate(known)])
+    return np.flatnonzero(known > highest[:-1])
 
 
 class MetricsTable:
@@ -68,23 +164,15 @@ class MetricsTable:
         Only rows that hold `name`; where a step repeats, the latest attempt, and in it the last line. The arrays stay
         as they are when rows are added later; asking again costs what was added since.
         """
-        return self._growing(name, beside).update(self._groups)
+        return self._grown.setdefault((name, *beside), GrowingColumns(name, beside)).update(self._groups)
 
     def parse(self, name: str, *beside: str) -> None:
         """Do the slow part of `columns` for the rows added since, so that many small portions replace a long wait."""
-        self._growing(name, beside).parse(self._groups)
-
-    def _growing(self, name: str, beside: tuple[str, ...]) -> GrowingColumns:
-        key = (name, *beside)
-        if key not in self._grown:
-            self._grown[key] = GrowingColumns(name, beside)
-        return self._grown[key]
+        self._grown.setdefault((name, *beside), GrowingColumns(name, beside)).parse(self._groups)
 
     def attempt_starts(self) -> list[int]:
         """The first step logged by each attempt, in order of attempts: from the second on, where the run resumed."""
         for group in self._groups[self._attempts_of :]:
-            if not len(group):
-                continue
             line, step, attempt = group.heads
             numbers, at = np.unique(attempt, return_index=True)
             for number, index in zip(numbers.tolist(), at.tolist(), strict=True):
@@ -149,8 +237,7 @@ class MetricsTail:
         # What was read last, and a last line that was counted before its newline came.
         known = self._signature + (self._ended_without_newline or b"")
         start = self._offset - len(self._signature)
-        same = self._inode in (None, inode) and os.pread(descriptor, len(known), start) == known
-        if not same:
+        if self._inode not in (None, inode) or os.pread(descriptor, len(known), start) != known:
             self._reset()
             self.generation += 1
         self._inode = inode
@@ -162,24 +249,20 @@ class MetricsTail:
         while self._offset < end:
             data = os.pread(descriptor, min(_READ, end - self._offset), self._offset)
             cut = data.rfind(b"\n") + 1
-            if not data or not (cut or self._skip_long_line(data)):
+            if not cut and len(data) < MAX_LINE:
+                # A short line may still grow; one longer than any line of ours is left behind.
                 break
-            if cut:
-                self._take(data[:cut])
+            self._take(data[:cut] or data)
         self.behind, self.waiting = end < size, max(0, size - end)
         if not self.behind and self._offset < size:
             self._take_unended(os.pread(descriptor, min(MAX_LINE, size - self._offset), self._offset))
 
-    def _skip_long_line(self, data: bytes) -> bool:
-        """Leave a line behind that is longer than any line of ours; False for a short one that may still grow."""
-        if len(data) < MAX_LINE:
-            return False
-        self._in_long_line = True
-        self._advance(data)
-        return True
-
     def _take(self, data: bytes) -> None:
-        self._advance(data)
+        self._offset += len(data)
+        self._signature = (self._signature + data[-_SIGNATURE:])[-_SIGNATURE:]
+        if not data.endswith(b"\n"):
+            self._in_long_line = True
+            return
         if self._in_long_line:
             data = data[data.find(b"\n") + 1 :]
             self._in_long_line = False
@@ -199,10 +282,6 @@ class MetricsTail:
         if b"\n" not in data and parse_line(data) is not None:
             self._ended_without_newline = data
             self.table.add(data + b"\n")
-
-    def _advance(self, data: bytes) -> None:
-        self._offset += len(data)
-        self._signature = (self._signature + data[-_SIGNATURE:])[-_SIGNATURE:]
 
 
 def read_metrics(path: Path) -> MetricsTable:

@@ -11,7 +11,7 @@ from textual.containers import Container, Horizontal
 from lsc_engine.charts.scales import short
 from lsc_engine.charts.series import Series, readout
 from lsc_engine.common.settings import lookup
-from lsc_engine.runs.metrics.columns import FIXED
+from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.embeddings import Snapshot
 from lsc_engine.runs.read.embeddings_chart import kind_of
 from lsc_tui.data.embedding_history import EmbeddingHistory
