@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -138,9 +139,26 @@ class Angles:
 
 
 Snapshot = Points | Angles
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
+# The facts of a snapshot: their types, the least and the largest value; and its arrays. Both in the order of the file.
+_HEAD: dict[str, tuple[tuple[type, ...], float, float]] = {
+    "step": ((int,), 0, 10**18),
+    "epoch": ((float, int), 0, _LARGEST),
+    "classes": ((int,), 1, 2**63),
+    "min_angle": ((float, int, NoneType), 0, 180),
+}
+_FACTS = {
+    "points": {**_HEAD, "free_length": ((bool,), 0, 1), "radius": ((float, int, NoneType), 0, _LARGEST)},
+    "angles": {
+        **_HEAD,
+        "n": ((int,), 1, 10**9),
+        "inside": ((float, int, NoneType), 0, 1),
+        "wrong": ((float, int), 0, 1),
+    },
+}
+_ARRAYS = {
+    "points": {"z": "<f4", "centre": "<f4", "label": "<i8", "predicted": "<i8", "centre_label": "<i8"},
+    "angles": {"own": "<i8", "other": "<i8"},
+}
 
 
 def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
@@ -163,19 +181,6 @@ def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 def read_snapshot(path: Path) -> Snapshot:
     """The snapshot in a file. UnreadableError, one sentence, for anything that is not one."""
-    facts, arrays = _read(path)
-    try:
-        snapshot = _points(facts, arrays) if facts.get("kind") == "points" else _angles(facts, arrays)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
-        raise UnreadableError(f"{path.name} is not a snapshot of embeddings: {what}") from None
-    if (name := _NAME.fullmatch(path.name)) is not None and int(name[1]) != snapshot.step:
-        raise UnreadableError(f"{path.name} holds step {snapshot.step}")
-    return snapshot
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Facts and arrays of a snapshot file."""
     with opened(path) as descriptor:
         if os.fstat(descriptor).st_size > _MOST_BYTES:
             raise UnreadableError(f"{path.name} is larger than {_MOST_BYTES} bytes")
@@ -188,118 +193,70 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
             facts, arrays = None, {}
     if not isinstance(facts, dict) or any(array.ndim > 2 or array.size > _MOST_VALUES for array in arrays.values()):
         raise UnreadableError(f"{path.name} is not a snapshot of embeddings: its header or data are damaged")
-    wide = {"f": np.float64, "i": np.int64}
-    return facts, {name: array.astype(wide.get(array.dtype.kind, array.dtype)) for name, array in arrays.items()}
+    try:
+        snapshot = _checked(facts, arrays)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UnreadableError(f"{path.name} is not a snapshot of embeddings: {what}") from None
+    if (name := _NAME.fullmatch(path.name)) is not None and int(name[1]) != snapshot.step:
+        raise UnreadableError(f"{path.name} holds step {snapshot.step}")
+    return snapshot
 
 
-def _number(value: Any, name: str, low: float, high: float = _LARGEST, *, whole: bool = False) -> Any:
-    good = type(value) is int if whole else type(value) in (int, float)
-    if not good or not low <= value <= high:
-        raise ValueError(f"{name} is {str(value)[:40]!r}")
-    return value
-
-
-def _head(facts: Mapping[str, Any]) -> dict[str, Any]:
-    angle = facts["min_angle"]
-    return {
-        "step": _number(facts["step"], "step", 0, 10**18, whole=True),
-        "epoch": float(_number(facts["epoch"], "epoch", 0)),
-        "classes": _number(facts["classes"], "classes", 1, 2**63, whole=True),
-        "min_angle": None if angle is None else float(_number(angle, "min_angle", 0, 180)),
+def _checked(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Snapshot:
+    """The snapshot of these facts and arrays. KeyError for what is missing, ValueError for what is wrong."""
+    kind = facts.get("kind")
+    if kind not in _FACTS:
+        raise ValueError(f"its kind is {str(kind)[:40]!r}")
+    values: dict[str, Any] = {}
+    for name, (types, low, high) in _FACTS[kind].items():
+        value = facts[name]
+        if type(value) not in types or (value is not None and not low <= value <= high):
+            raise ValueError(f"{name} is {str(value)[:40]!r}")
+        values[name] = float(value) if float in types and value is not None else value
+    for name, dtype in _ARRAYS[kind].items():
+        array = arrays[name]
+        if array.dtype.kind != dtype[1] or array.ndim != (2 if dtype == "<f4" else 1):
+            raise ValueError(f"{name} is not {'a table of numbers' if dtype == '<f4' else 'a list of whole numbers'}")
+        if not np.isfinite(array).all() or np.abs(array).max(initial=0) > _LARGEST:
+            raise ValueError(f"{name} holds values that are not finite or far too large")
+        values[name] = array.astype(np.float64 if dtype == "<f4" else np.int64)
+    if kind == "angles":
+        counts = {name: values[name] for name in _ARRAYS[kind]}
+        if bad := [name for name, c in counts.items() if c.shape != (BINS,) or c.min() < 0 or c.max() > 1e9]:
+            raise ValueError(f"{bad[0]} is not a count for each of {BINS} degrees")
+        return Angles(**values)
+    shot = Points(**values)
+    faults = {
+        f"embeddings of {shot.n} and centres of {shot.centre.shape[1]} dimensions": (
+            not 1 <= shot.n <= 3 or shot.centre.shape[1] != shot.n
+        ),
+        "its arrays are not of equal length": (
+            not len(shot.z) == len(shot.label) == len(shot.predicted) or len(shot.centre) != len(shot.centre_label)
+        ),
+        f"{len(shot.centre)} centres, and {_MOST_CENTRES} is the most": len(shot.centre) > _MOST_CENTRES,
+        "a class has two centres": len(np.unique(shot.centre_label)) != len(shot.centre_label),
+        "a label below -1 is in a list of classes": min(
+            values[name].min(initial=0) for name in ("label", "predicted", "centre_label")
+        )
+        < -1,
     }
-
-
-def _points(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Points:
-    z, centre = (_finite(tensors[name], name, 2) for name in ("z", "centre"))
-    label, predicted, centre_label = (_labels(tensors[name], name) for name in ("label", "predicted", "centre_label"))
-    if not 1 <= z.shape[1] <= 3 or centre.shape[1] != z.shape[1]:
-        raise ValueError(f"embeddings of {z.shape[1]} and centres of {centre.shape[1]} dimensions")
-    if not len(z) == len(label) == len(predicted) or len(centre) != len(centre_label):
-        raise ValueError("its arrays are not of equal length")
-    if len(centre) > _MOST_CENTRES:
-        raise ValueError(f"{len(centre)} centres, and {_MOST_CENTRES} is the most")
-    if len(np.unique(centre_label)) != len(centre_label):
-        raise ValueError("a class has two centres")
-    if not isinstance(facts["free_length"], bool):
-        raise ValueError("free_length is neither true nor false")
-    radius = facts["radius"]
-    return Points(
-        **_head(facts),
-        free_length=facts["free_length"],
-        radius=None if radius is None else float(_number(radius, "radius", 0)),
-        z=z,
-        label=label,
-        predicted=predicted,
-        centre_label=centre_label,
-        centre=centre,
-    )
-
-
-def _angles(facts: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Angles:
-    if facts["kind"] != "angles":
-        raise ValueError(f"its kind is {str(facts['kind'])[:40]!r}")
-    counts = []
-    for name in ("own", "other"):
-        found = tensors[name]
-        if found.shape != (BINS,) or found.dtype.kind != "i" or found.min() < 0 or found.max() > 1e9:
-            raise ValueError(f"{name} is not a count for each of {BINS} degrees")
-        counts.append(found)
-    inside = facts["inside"]
-    return Angles(
-        **_head(facts),
-        n=_number(facts["n"], "n", 1, 10**9, whole=True),
-        own=counts[0],
-        other=counts[1],
-        inside=None if inside is None else float(_number(inside, "inside", 0, 1)),
-        wrong=float(_number(facts["wrong"], "wrong", 0, 1)),
-    )
-
-
-def _finite(array: npt.NDArray[Any], name: str, axes: int) -> Floats:
-    if array.ndim != axes or array.dtype.kind != "f":
-        raise ValueError(f"{name} is not a table of numbers")
-    if not np.isfinite(array).all() or np.abs(array).max(initial=0) > _LARGEST:
-        raise ValueError(f"{name} holds values that are not finite or far too large")
-    return array
-
-
-def _labels(array: npt.NDArray[Any], name: str) -> Ints:
-    if array.ndim != 1 or array.dtype.kind != "i" or array.min(initial=0) < -1:
-        raise ValueError(f"{name} is not a list of classes")
-    return array
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
+    if fault := next((sentence for sentence, found in faults.items() if found), None):
+        raise ValueError(fault)
+    return shot
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     """Write a snapshot into the run folder, whole or not at all. Raises OSError."""
-    place = folder / EMBEDDINGS
-    place.mkdir(exist_ok=True)
-    path = place / f"step-{snapshot.step:08d}.safetensors"
-    replace_file(path, _bytes(snapshot), durable=False)
-    return path
-
-
-def _bytes(snapshot: Snapshot) -> bytes:
     from safetensors.numpy import save
 
-    facts: dict[str, Any] = {
-        "step": snapshot.step,
-        "epoch": snapshot.epoch,
-        "classes": snapshot.classes,
-        "min_angle": snapshot.min_angle,
-    }
-    arrays: dict[str, npt.NDArray[Any]]
-    if isinstance(snapshot, Points):
-        facts |= {"kind": "points", "free_length": snapshot.free_length, "radius": snapshot.radius}
-        names = ("label", "predicted", "centre_label")
-        arrays = {name: getattr(snapshot, name).astype("<i8") for name in names}
-        arrays |= {"z": snapshot.z.astype("<f4"), "centre": snapshot.centre.astype("<f4")}
-    else:
-        facts |= {"kind": "angles", "n": snapshot.n, "inside": snapshot.inside, "wrong": snapshot.wrong}
-        arrays = {"own": snapshot.own.astype("<i8"), "other": snapshot.other.astype("<i8")}
-    return bytes(save(arrays, {"snapshot": json.dumps(facts, allow_nan=False)}))
+    kind = "points" if isinstance(snapshot, Points) else "angles"
+    facts = {"kind": kind, **{name: getattr(snapshot, name) for name in _FACTS[kind]}}
+    arrays = {name: getattr(snapshot, name).astype(dtype) for name, dtype in _ARRAYS[kind].items()}
+    path = folder / EMBEDDINGS / f"step-{snapshot.step:08d}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, bytes(save(arrays, {"snapshot": json.dumps(facts, allow_nan=False)})), durable=False)
+    return path
 
 
 def thin(folder: Path, newest: int, every: int) -> None:
