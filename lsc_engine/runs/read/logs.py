@@ -31,23 +31,20 @@ class LogTail:
         """Begin at the last `lines` lines."""
         try:
             with opened(self.path) as descriptor:
-                self._skip(descriptor, lines)
+                info = os.fstat(descriptor)
+                position = info.st_size
+                missing = lines + (position > 0 and os.pread(descriptor, 1, position - 1) == b"\n")
+                while position > 0:
+                    start = max(position - _BLOCK, 0)
+                    block = os.pread(descriptor, position - start, start)
+                    ends = [at for at, byte in enumerate(block) if byte == _NEWLINE]
+                    if len(ends) >= missing:
+                        self._offset, self._inode = start + ends[-missing] + 1, (info.st_dev, info.st_ino)
+                        return
+                    missing -= len(ends)
+                    position = start
         except UnreadableError as error:
             self.problem = str(error)
-
-    def _skip(self, descriptor: int, lines: int) -> None:
-        info = os.fstat(descriptor)
-        position = info.st_size
-        missing = lines + (position > 0 and os.pread(descriptor, 1, position - 1) == b"\n")
-        while position > 0:
-            start = max(position - _BLOCK, 0)
-            block = os.pread(descriptor, position - start, start)
-            ends = [at for at, byte in enumerate(block) if byte == _NEWLINE]
-            if len(ends) >= missing:
-                self._offset, self._inode = start + ends[-missing] + 1, (info.st_dev, info.st_ino)
-                return
-            missing -= len(ends)
-            position = start
 
     def chunks(self) -> Iterator[str]:
         """The new text in pieces; `problem` is a sentence if the file cannot be read."""
@@ -61,13 +58,11 @@ class LogTail:
                 self._inode = inode
                 while block := os.pread(descriptor, _BLOCK, self._offset):
                     self._offset += len(block)
-                    if text := self._lines(self._decoder.decode(block)):
-                        yield text
+                    text = self._decoder.decode(block)
+                    # The other half of a line end that was split between two blocks.
+                    text = text[1:] if self._after_return and text.startswith("\n") else text
+                    self._after_return = text.endswith("\r")
+                    if text:
+                        yield text.replace("\r\n", "\n").replace("\r", "\n")
         except UnreadableError as error:
             self.problem = str(error)
-
-    def _lines(self, text: str) -> str:
-        if self._after_return and text.startswith("\n"):
-            text = text[1:]
-        self._after_return = text.endswith("\r")
-        return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import time
@@ -58,7 +59,12 @@ def read_notes(folder: Path) -> tuple[list[Note], list[str]]:
 def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
     """Notes and tags to be changed in place, written back on leaving; of two processes the second waits for the first.
     LscError if the folder cannot be written."""
-    with _locked(folder):
+    try:
+        # The folder itself is locked, which leaves no file; on a file system without locks the last writer wins.
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LscError(f"{folder} cannot be opened: {error.strerror}") from None
+    with exclusive_lock(descriptor):
         try:
             notes, tags = _parse(read_json(folder / NOTES)) if (folder / NOTES).exists() else ([], [])
         except UnreadableError as error:
@@ -70,17 +76,6 @@ def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
             raise LscError(f"{folder} is read only") from None
         except OSError as error:
             raise LscError(f"{folder}: {NOTES} cannot be written: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """A lock on the folder itself, which leaves no file; on a file system without locks the last writer wins."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise LscError(f"{folder} cannot be opened: {error.strerror}") from None
-    with exclusive_lock(descriptor):
-        yield
 
 
 def add_note(folder: Path, text: str) -> None:
@@ -111,9 +106,6 @@ def remove_tag(folder: Path, tag: str) -> None:
         tags.remove(tag)
 
 
-# --- trash ------------------------------------------------------------------------------------------------------------
-
-
 def folder_size(folder: Path) -> int:
     """Bytes of all files below `folder`, links not followed."""
     total = 0
@@ -132,8 +124,13 @@ def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
     if folder.is_symlink() or not stays_inside(root, folder) or folder.resolve() == root.resolve():
         where = f", but in {folder.resolve()}; --runs-dir can name the folder it lies in" if folder.exists() else ""
         raise UsageError(f"{folder} does not lie in {root}{where}")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
     try:
-        place = _new_place(root / TRASH, identifier)
+        for number in itertools.count():
+            place = root / TRASH / f"{stamp}-{number}" / identifier
+            with contextlib.suppress(FileExistsError):
+                place.parent.mkdir(parents=True)
+                break
         os.rename(folder, place)
     except PermissionError:
         raise LscError(f"{folder} is read only") from None
@@ -145,14 +142,3 @@ def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
             parent.rmdir()
             parent = parent.parent
     return place
-
-
-def _new_place(trash: Path, identifier: str) -> Path:
-    stamp, number = time.strftime("%Y%m%d-%H%M%S"), 0
-    while True:
-        place = trash / f"{stamp}-{number}" / identifier
-        try:
-            place.parent.mkdir(parents=True)
-            return place
-        except FileExistsError:
-            number += 1

@@ -22,7 +22,7 @@ from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SEED, SOURCE, ST
 from lsc_engine.runs.folder.lock import gone
 from lsc_engine.runs.folder.status import Status, clock_offset, read_status
 from lsc_engine.runs.metrics.parsing import Floats, Ints
-from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_last
+from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTable, MetricsTail, read_last
 from lsc_engine.runs.read import notes
 from lsc_engine.runs.settings import PLACE, settings_of
 
@@ -42,7 +42,8 @@ class Run:
         self.variant = parts[-2] if len(parts) > 1 else ""
         seed = SEED.fullmatch(parts[-1])
         self.seed = int(seed[1]) if seed else 0
-        self._tail = MetricsTail(path / METRICS)
+        # The reader behind `history`: its generation, whether it is behind, its problem.
+        self.tail = MetricsTail(path / METRICS)
 
     def __repr__(self) -> str:
         return f"Run({self.id!r}, {str(self.path)!r})"
@@ -55,10 +56,9 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """preset.toml as plain tables; empty when it cannot be read (see `config_problem`)."""
-        try:
+        with contextlib.suppress(UnreadableError):
             return read_toml(self.path / PRESET)
-        except UnreadableError:
-            return {}
+        return {}
 
     @property
     def config_problem(self) -> str | None:
@@ -78,16 +78,15 @@ class Run:
 
     @property
     def loss_kind(self) -> str:
-        """The letter of the loss: c cosine, d distance, b both, e cross-entropy, o a plugin's; `?` when unknown."""
+        """The letter of the loss, as the function `loss_kind` has it."""
         return loss_kind(self.config)
 
     @property
     def source(self) -> dict[str, Any]:
         """source.json; empty when it cannot be read."""
-        try:
+        with contextlib.suppress(UnreadableError):
             return read_json(self.path / SOURCE)
-        except UnreadableError:
-            return {}
+        return {}
 
     @property
     def notes(self) -> list[notes.Note]:
@@ -109,19 +108,14 @@ class Run:
             return replace(status, message=last_line(launch_log(self.root, self.study)))
         return status
 
-    def poll(self, budget: int | None = None) -> int:
+    def poll(self, budget: int = MAX_METRICS) -> int:
         """Read what is new in the metrics (at most about `budget` bytes); the number of new rows."""
-        return self._tail.poll() if budget is None else self._tail.poll(budget)
-
-    @property
-    def tail(self) -> MetricsTail:
-        """The reader behind `history`: its generation, whether it is behind, its problem."""
-        return self._tail
+        return self.tail.poll(budget)
 
     @property
     def table(self) -> MetricsTable:
         """The rows read so far."""
-        return self._tail.table
+        return self.tail.table
 
     def metric_names(self) -> list[str]:
         """Names of the metrics logged so far, in order of appearance."""
@@ -153,46 +147,36 @@ class Run:
             pandas = importlib.import_module("pandas")
         except ImportError:
             raise ImportError("frame() needs pandas, which is not installed: pip install pandas") from None
-        self.poll()
-        series = {}
-        for name in self.table.names:
-            step, values = self.table.series(name)
-            series[name] = pandas.Series(values, index=step)
-        result = pandas.DataFrame(series)
-        result.index.name = "step"
-        return result
+        series = {name: self.history(name) for name in self.metric_names()}
+        frame = pandas.DataFrame({name: pandas.Series(values, index=step) for name, (step, values) in series.items()})
+        frame.index.name = "step"
+        return frame
 
     def checkpoints(self) -> list[checkpoints.Checkpoint]:
         """Checkpoints in rising order of steps; nothing hashed."""
         return checkpoints.list_checkpoints(self.path)
 
 
-def _target(config: dict[str, Any]) -> dict[str, Any]:
-    target = config.get("target")
-    return target if isinstance(target, dict) else {}
-
-
 def loss_kind(config: dict[str, Any]) -> str:
-    """The letter of the loss that these settings train with: c, d, b, e, s, o for a plugin's; `?` if they do not
-    say."""
-    target = _target(config)
-    if target.get("method") in ("ce", "ssl"):
-        return "e" if target["method"] == "ce" else "s"
-    kinds = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
-    loss = target.get("loss", "cosine")
-    return kinds.get(loss, "o") if target.get("method") == "lsc" and isinstance(loss, str) else "?"
+    """The letter of the loss that these settings train with: c cosine, d distance, b both, e cross-entropy, s
+    self-supervised, o a plugin's; `?` if they do not say."""
+    target = config.get("target")
+    target = target if isinstance(target, dict) else {}
+    method, loss = target.get("method"), target.get("loss", "cosine")
+    if method == "lsc" and isinstance(loss, str):
+        return {"cosine": "c", "distance": "d", "cosine+distance": "b"}.get(loss, "o")
+    return {"ce": "e", "ssl": "s"}.get(method, "?") if isinstance(method, str) else "?"
 
 
 def loss_group(config: dict[str, Any]) -> str:
     """Losses of two runs may be compared only if this is equal: kind, for a distance its radii and weights, and what
     is added by a loss within classes, a teacher or a temperature."""
-    kind, target = loss_kind(config), _target(config)
-    group = f"o {target['loss']}" if kind == "o" else kind
-    keys: list[str] = []
-    if kind in "db":
-        keys += ["radius", "cluster_radius", *(["weights"] if kind == "b" else [])]
-    keys += [key for key in ("within", "within_weight", "teacher_weight", "temperature") if target.get(key) is not None]
-    return group + "".join(f" {key}={target.get(key)}" for key in keys)
+    kind, target = loss_kind(config), config.get("target")
+    target = target if isinstance(target, dict) else {}
+    keys = {"d": ["radius", "cluster_radius"], "b": ["radius", "cluster_radius", "weights"]}.get(kind, [])
+    added = ("within", "within_weight", "teacher_weight", "temperature")
+    keys = [*keys, *(key for key in added if target.get(key) is not None)]
+    return (f"o {target['loss']}" if kind == "o" else kind) + "".join(f" {key}={target.get(key)}" for key in keys)
 
 
 def moved_from(folder: Path, place: str | None) -> str | None:
@@ -249,6 +233,18 @@ def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
     raise UsageError(*(refused or [_not_one(text, by_part, runs, roots)]))
 
 
+def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:
+    if found:
+        short, more = short_ids(runs), len(found) - _MAX_CANDIDATES
+        listed = "; ".join(f"{short[run.id]} {run.id}" for run in found[:_MAX_CANDIDATES])
+        return f"{text!r} names {len(found)} runs: {listed}" + (f"; and {more} more" if more > 0 else "")
+    where = ", ".join(str(root) for root in roots)
+    if not runs:
+        return f"{text!r} names no run: there are no runs in {where}"
+    near = did_you_mean(text, [run.id for run in runs])
+    return f"{text!r} names no run in {where}" + (f": {near}" if near else "")
+
+
 def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
     """The run in a folder named by its path; its id comes from the runs folder it lies in."""
     resolved = path.resolve()
@@ -266,16 +262,3 @@ def _from_path(path: Path, dirs: Sequence[Path]) -> Run:
     count = 4 if recorded.count("/") == 3 and "/".join(resolved.parts[-4:]) == recorded else 3
     identifier = "/".join(resolved.parts[-count:])
     return Run(path, identifier, resolved.parents[count - 1] if len(resolved.parts) > count else None)
-
-
-def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:
-    if found:
-        short = short_ids(runs)
-        listed = "; ".join(f"{short[run.id]} {run.id}" for run in found[:_MAX_CANDIDATES])
-        more = len(found) - _MAX_CANDIDATES
-        return f"{text!r} names {len(found)} runs: {listed}" + (f"; and {more} more" if more > 0 else "")
-    where = ", ".join(str(root) for root in roots)
-    if not runs:
-        return f"{text!r} names no run: there are no runs in {where}"
-    near = did_you_mean(text, [run.id for run in runs])
-    return f"{text!r} names no run in {where}" + (f": {near}" if near else "")

@@ -116,17 +116,17 @@ def find_study(ref: str, dirs: Iterable[str | Path] | None = None) -> Study:
 
 def tries_of(study: Study) -> tuple[Run, ...]:
     """The runs of the study's tries, in order of their ids."""
-    return tries_in(study.root, study.name)
+    return _tries(study.root, study.name)
 
 
 def tries_beside(runs: Iterable[Run]) -> tuple[Run, ...]:
     """The tries of the studies of these runs, from the same runs folders."""
     studies = dict.fromkeys((run.root, run.study) for run in runs if run.root is not None)
-    return tuple(run for root, study in studies if root is not None for run in tries_in(root, study))
+    return tuple(run for root, study in studies if root is not None for run in _tries(root, study))
 
 
-def tries_in(root: Path, study: str) -> tuple[Run, ...]:
-    """The tries of a study of that name in a runs folder, in order of their ids; without looking at other studies."""
+def _tries(root: Path, study: str) -> tuple[Run, ...]:
+    """Without looking at other studies."""
     name = f"{study}{layout.TRIES}"
     found = []
     for folder in sorted((root / name).glob("*/seed-*")):

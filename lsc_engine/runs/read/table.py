@@ -11,25 +11,9 @@ from typing import Any
 import numpy as np
 
 from lsc_engine.common import safe_io
-from lsc_engine.runs.metrics.parsing import Floats
 from lsc_engine.runs.read.run import Run
 
 AXES = ("epoch", "time")
-
-
-def metrics_of(run: Run) -> tuple[Floats, dict[str, Floats], dict[str, Floats]]:
-    """Steps [N], epoch and time [N], and every metric [N]: NaN if a step has none of it, or if it was NaN."""
-    found = {name: run.axes(name) for name in run.metric_names() if name not in AXES}
-    steps = np.unique(np.concatenate([axes[0] for axes in found.values()])) if found else np.empty(0, np.int64)
-    axes = {axis: np.full(steps.size, np.nan) for axis in AXES}
-    columns = {}
-    for name, (step, values, epoch, time) in found.items():
-        at = np.searchsorted(steps, step)
-        columns[name] = np.full(steps.size, np.nan)
-        columns[name][at] = values
-        for axis, known in zip(AXES, (epoch, time), strict=True):
-            axes[axis][at] = np.where(np.isfinite(known), known, axes[axis][at])
-    return steps.astype(np.float64), axes, columns
 
 
 def lines(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[Any]]]:
@@ -39,16 +23,16 @@ def lines(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[Any]]]:
 
 
 def _lines(run: Run, names: Sequence[str]) -> Iterator[list[Any]]:
-    steps, axes, columns = metrics_of(run)
-    logged = {name: set(run.history(name)[0].tolist()) for name in columns if not np.isfinite(columns[name]).all()}
-    for row, step in enumerate(steps.astype(np.int64).tolist()):
-        places = [float(axes[axis][row]) for axis in AXES]
-        line: list[Any] = [run.id, step, *(place if math.isfinite(place) else None for place in places)]
-        for name in names:
-            value = float(columns[name][row]) if name in columns else None
-            absent = value is None or (not math.isfinite(value) and step not in logged.get(name, ()))
-            line.append(None if absent else value)
-        yield line
+    logged = {name: run.axes(name) for name in run.metric_names() if name not in AXES}
+    steps = np.unique(np.concatenate([axes[0] for axes in logged.values()])) if logged else np.empty(0, np.int64)
+    columns: dict[str, list[float | None]] = {name: [None] * steps.size for name in (*AXES, *names)}
+    for name, (step, values, epoch, time) in logged.items():
+        at = np.searchsorted(steps, step).tolist()
+        for column, found in ((name, values), ("epoch", epoch), ("time", time)):
+            for row, value in zip(at, found.tolist(), strict=True):
+                if column == name or math.isfinite(value):
+                    columns[column][row] = value
+    yield from ([run.id, *line] for line in zip(steps.tolist(), *columns.values(), strict=True))
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:
