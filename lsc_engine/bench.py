@@ -15,11 +15,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lsc_engine import __version__
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped
 
@@ -57,7 +57,6 @@ class Check:
 
     @property
     def verdict(self) -> str:
-        """The answer in words."""
         return {True: "reached", False: "NOT reached", None: "not measured here"}[self.reached]
 
 
@@ -69,7 +68,6 @@ class Table:
     rows: Sequence[dict[str, Any]]
 
     def markdown(self) -> str:
-        """The rows as a Markdown table."""
         if not self.rows:
             return ""
         head = list(self.rows[0])
@@ -98,14 +96,7 @@ class Result:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the first table; the checks where there is none."""
-        if self.tables:
-            return [dict(row) for row in self.tables[0].rows]
-        return [{"what": c.what, "figure": c.figure, "bar": c.bar, "verdict": c.verdict} for c in self.checks]
-
-    @property
-    def bar(self) -> str:
-        """All bars in one line."""
-        return "; ".join(f"{c.what}: {c.bar}" for c in self.checks)
+        return [dict(row) for row in (self.tables[0] if self.tables else self.checks_table()).rows]
 
     @property
     def verdict(self) -> str:
@@ -114,7 +105,6 @@ class Result:
         return Check("", "", "", False if False in answers else True if True in answers else None).verdict
 
     def checks_table(self) -> Table:
-        """Figure, bar and verdict of every check."""
         rows = [{"what": c.what, "figure": c.figure, "bar": c.bar, "verdict": c.verdict} for c in self.checks]
         return Table("", rows)
 
@@ -123,10 +113,9 @@ class Result:
         parts = [f"# {self.name}", f"{self.title[:1].upper()}{self.title[1:]}.", self.checks_table().markdown()]
         for table in self.tables:
             parts += [f"## {table.title}", table.markdown()]
-        parts += list(self.notes)
         facts = ", ".join(f"{value}" if key == "cpu" else f"{key} {value}" for key, value in self.machine.items())
-        parts.append(f"Measured by `{self.command or 'lsc-engine bench ' + self.name}` on {facts}.")
-        return "\n\n".join(part for part in parts if part) + "\n"
+        measured = f"Measured by `{self.command or 'lsc-engine bench ' + self.name}` on {facts}."
+        return "\n\n".join(part for part in [*parts, *self.notes, measured] if part) + "\n"
 
     def document(self) -> dict[str, Any]:
         """The whole as plain values."""
@@ -153,13 +142,18 @@ def shown(value: Any) -> str:
     return f"{value:.3g}"
 
 
+def check_name(name: str) -> None:
+    """UsageError if there is no benchmark `name`."""
+    if name not in NAMES:
+        raise UsageError(f'bench: there is no benchmark "{name}"; {did_you_mean(name, NAMES)}')
+
+
 def run(name: str, *, quick: bool = False, **arguments: Any) -> Result:
     """Run the benchmark `name`. `quick`: tiny sizes, to see that it works; its figures mean nothing.
 
     UsageError for unknown names and arguments; LscError where the sides that are compared do not give the same.
     """
-    if name not in NAMES:
-        raise UsageError(f'bench: there is no benchmark "{name}"; {did_you_mean(name, NAMES)}')
+    check_name(name)
     # torch's profiler, which counts memory, would greet on stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -184,13 +178,13 @@ def package() -> Any:
     if PACKAGE in sys.modules:
         return sys.modules[PACKAGE]
     here = Path(__file__).resolve().parent
-    folder = here / "benchmarks"
-    if not (folder / "__init__.py").is_file():
-        folder = here.parent / "benchmarks"
-    start = folder / "__init__.py"
-    if not start.is_file():
+    folders = [
+        folder for folder in (here / "benchmarks", here.parent / "benchmarks") if (folder / "__init__.py").is_file()
+    ]
+    if not folders:
         raise LscError("bench: the benchmarks are not installed; use a source tree or the wheel")
-    spec = importlib.util.spec_from_file_location(PACKAGE, start, submodule_search_locations=[str(folder)])
+    start, places = folders[0] / "__init__.py", [str(folders[0])]
+    spec = importlib.util.spec_from_file_location(PACKAGE, start, submodule_search_locations=places)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -208,39 +202,29 @@ def machine(*packages: str) -> dict[str, str]:
         "cpu": f"{_cpu()}, {cores} core{'s' if cores > 1 else ''}",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GB",
         "Python": platform.python_version(),
-        "lsc": _version("lsc"),
+        "lsc": __version__,
     }
     torch = sys.modules.get("torch")
     if torch is not None:
-        facts["torch"] = torch.__version__
-        facts["threads"] = str(torch.get_num_threads())
+        facts |= {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
         if torch.cuda.is_available():
             facts["GPU"] = torch.cuda.get_device_name()
     for name in packages:
-        facts[name] = _version(name)
+        try:
+            facts[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            facts[name] = "not installed"
     return facts
 
 
-@lru_cache(maxsize=1)
 def _cpu() -> str:
+    kind = platform.machine() or "unknown processor"
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
-        lines = []
+        return kind
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    kind = platform.machine() or "unknown processor"
     return f"{named[0]} ({kind})" if named else kind
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        if name == "lsc":
-            from lsc_engine import __version__
-
-            return __version__
-        return "not installed"
 
 
 def command_line(name: str, quick: bool, arguments: dict[str, Any]) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.studies.plan import plan_study
 
 RECIPES = Path(__file__).parent.parent / "CONTRIBUTING.md"
 PRESET = """
@@ -107,3 +111,19 @@ def test_a_screen_is_one_file_and_opens(tmp_path: Path) -> None:
     assert "6 Hosts" in done.stdout.splitlines()[0]
     assert re.search(r"gpu07  \d+ runs", done.stdout)
     assert "the machines, and how many runs each has" in done.stdout
+
+
+def test_a_command_is_one_file_with_options_help_and_json(tmp_path: Path) -> None:
+    recipe("lsc_engine/cli/commands", tmp_path)
+    package, runs = "lsc_engine.cli.commands", tmp_path / "runs"
+    preset = tmp_path / "p.toml"
+    preset.write_text(PRESET.replace('"squared-sine"', '"cosine"'))
+    planned = plan_study(str(preset), seeds=(0, 1, 2)).runs
+    for one, state in zip(planned, ("stopped", "finished", "finished"), strict=True):
+        folder = create_run(runs / one.id, one.config, {})
+        with RunWriter.open(folder, device="cpu", total_steps=2, echo=False) as writer:
+            writer.finish(state, 0)
+    assert re.search(r"^ *states +Number of runs in each state", run(package, tmp_path, "--help"), re.MULTILINE)
+    shown = run(package, tmp_path, "states", "--runs-dir", str(runs))
+    assert shown.split() == ["finished", "2", "stopped", "1"]
+    assert json.loads(run(package, tmp_path, "states", "--runs-dir", str(runs), "--json"))["finished"] == 2

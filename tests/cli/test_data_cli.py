@@ -134,7 +134,7 @@ def test_doctor_never_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doctor_loads_no_torch() -> None:
-    code = "import sys, lsc_engine.cli.doctor, lsc_engine.cli.data; print('torch' in sys.modules)"
+    code = "import sys, lsc_engine.cli.doctor, lsc_engine.cli.commands.data; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 

@@ -220,7 +220,7 @@ def test_no_torch_is_loaded(tmp_path: Path) -> None:
         "from lsc_engine.config.load import list_presets\n"
         "from lsc_engine.studies.plan import plan_study\n"
         "from lsc_engine.config.derived import summary\n"
-        "import lsc_engine.cli.presets\n"
+        "import lsc_engine.cli.commands.presets\n"
         "for info in list_presets():\n"
         "    for run in plan_study(info.path).runs:\n"
         "        summary(run.config)\n"

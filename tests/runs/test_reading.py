@@ -357,7 +357,7 @@ def test_of_a_thousand_runs_every_file_is_opened_once_and_of_long_ones_the_end_i
 def test_reading_loads_no_torch() -> None:
     code = (
         "import sys; import lsc_engine.runs.read.run, lsc_engine.runs.folder.writer, lsc_engine.studies.prepare, "
-        "lsc_engine.analysis.compare, lsc_engine.studies.detach, lsc_engine.cli.runs; "
+        "lsc_engine.analysis.compare, lsc_engine.studies.detach, lsc_engine.cli.commands.runs; "
         "print([m for m in ('torch', 'timm', 'sklearn', 'matplotlib', 'pandas') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lsc_engine.cli.options import DataDir, Json, RunsDir
+from lsc_engine.cli.options import DataDir, ImageDir, Json, RunsDir, arg, command, opt
+from lsc_engine.cli.output import message, print_json, printable
 
 
-def register(app: typer.Typer) -> None:
-    """Add this group's commands."""
-    app.command("pack")(pack)
-    app.command("doctor")(doctor)
-
-
+@command("pack")
 def pack(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="imagenet, cinic10 or folder.", show_default=False)],
-    size: Annotated[
-        int,
-        typer.Option(
-            "--size", metavar="PIXELS", min=4, max=1024, help="Height and width in pixels.", show_default=False
-        ),
-    ],
-    path: Annotated[
-        Path | None, typer.Option("--path", metavar="DIR", help="The folder of images; required for folder.")
-    ] = None,
+    dataset: Annotated[str, arg("DATASET", "imagenet, cinic10 or folder.", show_default=False)],
+    size: Annotated[int, opt("--size", "PIXELS", "Height and width in pixels.", min=4, max=1024, show_default=False)],
+    path: ImageDir = None,
     data_dir: DataDir = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", min=0, help="Processes. Default: one per core.")
-    ] = None,
+    workers: Annotated[int | None, opt("--workers", "N", "Processes. Default: one per core.", min=0)] = None,
     as_json: Json = False,
 ) -> None:
     """Pack a data set of image files into one memory-mapped file of bytes.
@@ -40,11 +26,9 @@ def pack(
 
     Example: lsc-engine pack imagenet --size 32
     """
-    from lsc_engine.cli.output import message, print_json
     from lsc_engine.data.folders import pack_dataset
 
-    where = None if path is None else str(path)
-    done = pack_dataset(dataset, size, data_dir=data_dir, path=where, say=message, workers=workers)
+    done = pack_dataset(dataset, size, data_dir=data_dir, path=path, say=message, workers=workers)
     rows = [
         {
             "split": manifest.split,
@@ -64,11 +48,8 @@ def pack(
         print(row["file"])
 
 
-def doctor(
-    runs_dir: RunsDir = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
+@command("doctor")
+def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Check this machine: Python, torch, GPUs, data sets, disk, and whether runs survive logout.
 
     Nothing is changed or downloaded, and no check waits longer than a minute. Ends with 1 where training cannot work.
@@ -76,7 +57,6 @@ def doctor(
     Example: lsc-engine doctor
     """
     from lsc_engine.cli.doctor import examine, lines
-    from lsc_engine.cli.output import print_json, printable
 
     found = examine(runs_dir, data_dir)
     if as_json:

@@ -1,4 +1,4 @@
-"""Commands of the group 'report': the report of a study or of all of them, also for kinds that do not train."""
+"""The command `report`: the report of a study or of all of them, also for kinds that do not train."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsc_engine.analysis.saved_views import VIEWS
-from lsc_engine.cli.options import DataDir, Json, RunsDirs
+from lsc_engine.cli.options import DataDir, Json, RunsDirs, arg, command, opt
 from lsc_engine.cli.output import message, print_json, printable
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.userpaths import user_path
@@ -23,28 +23,19 @@ if TYPE_CHECKING:
 RESULTS = "docs/results"
 
 
-def register(app: typer.Typer) -> None:
-    """Add this group's commands."""
-    app.command("report")(report)
-
-
+@command("report")
 def report(
     study: Annotated[
-        str | None,
-        typer.Argument(metavar="STUDY", help="A study: its name, or what stands behind its slash; or a saved view."),
+        str | None, arg("STUDY", "A study: its name, or what stands behind its slash; or a saved view.")
     ] = None,
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Compute every verdict again from the values beside the reports in STUDY, a folder."
-        ),
+        opt("--check", None, "Compute every verdict again from the values beside the reports in STUDY, a folder."),
     ] = False,
-    all_: Annotated[bool, typer.Option("--all", help="Every study of the runs folder, and an index page.")] = False,
+    all_: Annotated[bool, opt("--all", None, "Every study of the runs folder, and an index page.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="Where to write. Default: the study's folder; with --all, the runs folder."
-        ),
+        opt("--out", "DIR", "Where to write. Default: the study's folder; with --all, the runs folder."),
     ] = None,
     runs_dir: RunsDirs = None,
     data_dir: DataDir = None,
@@ -64,12 +55,11 @@ def report(
         return
     if all_ == (study is not None):
         raise UsageError("name a study, or give --all for every one of the runs folder")
-    if all_:
-        _report_all(out, runs_dir, data_dir, as_json)
-        return
-    assert study is not None
-    written = _write_one(study, user_path(out) if out is not None else None, runs_dir, data_dir)
-    _print_report(written, as_json)
+    folder = user_path(out) if out is not None else None
+    if study is None:
+        _report_all(folder, runs_dir, data_dir, as_json)
+    else:
+        _print_report(_write_one(study, folder, runs_dir, data_dir), as_json)
 
 
 def _print_report(written: WrittenReport, as_json: bool) -> None:
@@ -96,11 +86,11 @@ def _check(folder: Path, as_json: bool) -> None:
 
 
 def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool) -> None:
-    from lsc_engine.report.report import write_index
+    from lsc_engine.report.report import write_index, write_report
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.runs.read.studies import list_studies
 
-    folder = user_path(out or runs_dirs(runs_dir)[0])
+    folder = out or user_path(runs_dirs(runs_dir)[0])
     studies: dict[str, Study] = {}
     for one in list_studies(runs_dir):
         preset = None if one.runs else one.preset()
@@ -114,7 +104,7 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
     written = []
     for name, one in studies.items():
         below = folder / name if out is not None else folder / name / "report"
-        written.append(_write(one, below, data_dir))
+        written.append(write_report(one, below, data_dir))
         if not as_json:
             message(f"{name}: {written[-1].page}")
     page = write_index(written, folder)
@@ -126,28 +116,20 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
 
 def _write_one(name: str, out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None) -> WrittenReport:
     """The report of the study of that name, or else of the saved view."""
+    from lsc_engine.report.report import default_folder, write_report, write_view
     from lsc_engine.runs.read.studies import find_study
 
     try:
         found = find_study(name, runs_dir)
     except UsageError:
-        from lsc_engine.report.report import write_view
         from lsc_engine.report.views import find_view
 
         saved = find_view(name, runs_dir)
         if saved is None:
             raise
         root, view = saved
-        return write_view(root, view, out if out is not None else root / VIEWS / view.name, data_dir)
-    from lsc_engine.report.report import default_folder
-
-    return _write(found, out if out is not None else default_folder(found), data_dir)
-
-
-def _write(study: Study, folder: Path, data_dir: Path | None) -> WrittenReport:
-    from lsc_engine.report.report import write_report
-
-    return write_report(study, folder, data_dir)
+        return write_view(root, view, out or root / VIEWS / view.name, data_dir)
+    return write_report(found, out or default_folder(found), data_dir)
 
 
 def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | None, *, as_json: bool) -> None:
@@ -163,13 +145,12 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
     if bench is not None:
         from lsc_engine.bench import NAMES
 
-        unknown = [name for name in bench.names if name not in NAMES]
-        if unknown:
-            near = did_you_mean(unknown[0], NAMES)
-            raise UsageError(f'{plan.preset.path}: bench.names: there is no benchmark "{unknown[0]}"; {near}')
+        for name in bench.names:
+            if name not in NAMES:
+                near = did_you_mean(name, NAMES)
+                raise UsageError(f'{plan.preset.path}: bench.names: there is no benchmark "{name}"; {near}')
     write_study(runs_dir, plan.study, plan.to_toml())
     if bench is not None:
         for name in measure(study, bench):
             message(f"{name}: measured")
-    written = write_report(study, default_folder(study), data_dir)
-    _print_report(written, as_json)
+    _print_report(write_report(study, default_folder(study), data_dir), as_json)

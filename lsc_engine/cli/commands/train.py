@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from lsc_engine.cli.options import (
     At,
     DataDir,
@@ -27,8 +25,11 @@ from lsc_engine.cli.options import (
     Sweeps,
     Variants,
     Wait,
+    command,
     load_plan,
+    opt,
 )
+from lsc_engine.cli.output import message, optional_stdout, print_json
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
@@ -37,13 +38,7 @@ if TYPE_CHECKING:
     from lsc_engine.studies.runner import StudyResult
 
 
-def register(app: typer.Typer) -> None:
-    """Add run, resume and fork."""
-    app.command("run")(run)
-    app.command("resume")(resume)
-    app.command("fork")(fork)
-
-
+@command("run")
 def run(
     preset: Preset,
     variant: Variants = None,
@@ -64,25 +59,26 @@ def run(
 
     Example: lsc-engine run demo --seeds 0,1,2
     """
-    from lsc_engine.cli.output import message, optional_stdout
     from lsc_engine.cli.progress import display
     from lsc_engine.runs.folder.provenance import describe_source
     from lsc_engine.studies.prepare import begin_study
     from lsc_engine.studies.start import check_study
 
-    plan = load_plan(preset, variant, sets, sweep, seeds, name, plugin)
-    options = _options(runs_dir, data_dir, device, gpus, plugin, wait)
+    options = _options(runs_dir, data_dir, device, plugin, gpus, wait)
+    plan = load_plan(preset, variant, sets, sweep, seeds, name)
     for warning in plan.warnings:
         message(f"note: {warning}")
     if plan.preset.kind != "train":
-        from lsc_engine.cli.report import report_without_training
+        from lsc_engine.cli.commands.report import report_without_training
 
-        return report_without_training(plan, options.runs_dir, data_dir, as_json=as_json)
+        report_without_training(plan, options.runs_dir, data_dir, as_json=as_json)
+        return
     check_study(plan, options, message, use_torch=not detach)
     source = describe_source(sys.argv)
     runs = begin_study(plan, options.runs_dir, source)
     if detach:
-        return _detach(plan.study, runs, options, as_json)
+        _detach(plan.study, runs, options, as_json)
+        return
     from lsc_engine.studies.runner import run_study
 
     result = run_study(plan, runs, options, message, display, source)
@@ -91,11 +87,11 @@ def run(
     sys.exit(result.exit_code)
 
 
+@command("resume")
 def resume(
     ref: OneRun,
     sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="data.path=DIR", help="Where the same images lie now, if they have moved."),
+        list[str] | None, opt("--set", "data.path=DIR", "Where the same images lie now, if they have moved.")
     ] = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
@@ -109,32 +105,32 @@ def resume(
 
     Example: lsc-engine resume demo/V21-384/seed-0
     """
-    from lsc_engine.cli.output import message
-    from lsc_engine.plugins import load_plugins
     from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.fork import resumed_config
     from lsc_engine.studies.start import prepare_resume
 
-    load_plugins(plugin or [])
-    options = _options(runs_dir, data_dir, device, None, plugin, wait)
+    options = _options(runs_dir, data_dir, device, plugin, wait=wait)
     found = open_run(ref, [options.runs_dir])
     options = replace(options, runs_dir=found.root or options.runs_dir)
     config = resumed_config(found, sets or ())
     status = found.status()
     if status.state == "finished":
         message(f"{found.id} is finished, at step {status.step}; fork it to train it further")
-        return _print_run(found, as_json)
+        _print_run(found, as_json)
+        return
     this = prepare_resume(found, config, options, message, use_torch=not detach)
     if detach:
-        return _detach(found.study, [this], options, as_json)
-    _train_one(this, options, as_json)
+        _detach(found.study, [this], options, as_json)
+    else:
+        _train_one(this, options, as_json)
 
 
+@command("fork")
 def fork(
     ref: OneRun,
     sets: Sets = None,
     at: At = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="VARIANT", help="The new run's variant name.")] = None,
+    name: Annotated[str | None, opt("--name", "VARIANT", "The new run's variant name.")] = None,
     runs_dir: RunsDir = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -146,42 +142,42 @@ def fork(
 
     Example: lsc-engine fork demo/V21-384/seed-0 --at 1000 --set optimizer.lr=1e-5
     """
-    from lsc_engine.cli.output import message
-    from lsc_engine.plugins import load_plugins
     from lsc_engine.runs.folder.provenance import describe_source
     from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.fork import fork_config
     from lsc_engine.studies.start import prepare_fork
 
-    load_plugins(plugin or [])
-    options = _options(runs_dir, data_dir, device, None, plugin)
+    options = _options(runs_dir, data_dir, device, plugin)
     parent = open_run(ref, [options.runs_dir])
     config = fork_config(parent, sets or (), name)
     source = describe_source(sys.argv)
     this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
     if detach:
         words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", device]
-        return _detach(config.study, [this], options, as_json, [*words, *options.worker_arguments()])
-    _train_one(this, options, as_json)
+        _detach(config.study, [this], options, as_json, [*words, *options.worker_arguments()])
+    else:
+        _train_one(this, options, as_json)
 
 
 def _options(
     runs_dir: Path | None,
     data_dir: Path | None,
     device: str,
-    gpus: str | None,
     plugins: list[Path] | None,
+    gpus: str | None = None,
     wait: bool = False,
 ) -> ExecutionOptions:
+    """The options of a training; plugins are loaded."""
+    from lsc_engine.plugins import load_plugins
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.studies.checks import ExecutionOptions
 
+    load_plugins(plugins or [])
     folder = runs_dirs([runs_dir] if runs_dir else None)[0]
     return ExecutionOptions(folder, data_dir, device, gpus, tuple(plugins or ()), wait)
 
 
 def _train_one(this: StudyRun, options: ExecutionOptions, as_json: bool) -> None:
-    from lsc_engine.cli.output import message
     from lsc_engine.cli.progress import display
     from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.runner import train
@@ -195,7 +191,6 @@ def _detach(
     study: str, runs: Sequence[StudyRun], options: ExecutionOptions, as_json: bool, words: list[str] | None = None
 ) -> None:
     """Start the same command in the background, or the command `words`, and print how to follow it."""
-    from lsc_engine.cli.output import print_json
     from lsc_engine.studies.detach import detach_study
 
     if words is None:
@@ -213,7 +208,6 @@ def _detach(
 
 def _print_run(run: Run, as_json: bool) -> None:
     if as_json:
-        from lsc_engine.cli.output import optional_stdout, print_json
         from lsc_engine.cli.results import run_row
         from lsc_engine.runs.read.run import list_runs, short_ids
 
@@ -224,7 +218,6 @@ def _print_run(run: Run, as_json: bool) -> None:
 
 def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) -> None:
     """The curves of a study and its table, or one JSON document, with the tries if there were any."""
-    from lsc_engine.cli.output import print_json
     from lsc_engine.cli.results import study_document, study_text
     from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.tune import tries_document

@@ -5,41 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from lsc_engine.cli.options import Force, Json, ManyRuns, RunsDirs
+from lsc_engine.cli.options import Baseline, Force, Json, ManyRuns, Metrics, RunsDirs, command, opt
 from lsc_engine.cli.output import print_json
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.userpaths import user_path
 
 
-def register(app: typer.Typer) -> None:
-    """Add this group's command."""
-    app.command("export")(export)
-
-
+@command("export")
 def export(
     runs: ManyRuns,
-    to: Annotated[
-        str,
-        typer.Option("--to", metavar="FORMAT", help="csv, parquet, tensorboard, safetensors, png, svg, pdf or latex."),
-    ],
+    to: Annotated[str, opt("--to", "FORMAT", "csv, parquet, tensorboard, safetensors, png, svg, pdf or latex.")],
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="PATH", help="File, or folder where there are several. Default: a name of its own."
-        ),
+        Path | None, opt("--out", "PATH", "File, or folder where there are several. Default: a name of its own.")
     ] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option("--metric", metavar="NAME", help="Draw this metric (png, svg, pdf); may be repeated."),
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="VARIANT", help="Variant to compare with (latex).")
-    ] = None,
+    metric: Metrics = None,
+    baseline: Baseline = None,
     at: Annotated[
-        int | None,
-        typer.Option("--at", metavar="STEP", help="Step of the checkpoint (safetensors). Default: the best one."),
+        int | None, opt("--at", "STEP", "Step of the checkpoint (safetensors). Default: the best one.")
     ] = None,
     force: Force = False,
     runs_dir: RunsDirs = None,
@@ -49,7 +31,7 @@ def export(
 
     Example: lsc-engine export fig9 --to svg --metric train/loss --out loss.svg
     """
-    from lsc_engine.cli.runs import find_runs
+    from lsc_engine.cli.commands.runs import find_runs
     from lsc_engine.report.exports import FIGURES, FORMATS
     from lsc_engine.report.exports import export as write
 
@@ -67,6 +49,5 @@ def export(
     files = write(chosen, to, place, force=force, metrics=metric, baseline=baseline, at=at)
     if as_json:
         print_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})
-        return
-    for file in files:
-        print(file)
+    else:
+        print(*files, sep="\n")

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from lsc_engine.cli.options import Json
+from lsc_engine.cli.options import Json, arg, command, opt
+from lsc_engine.cli.output import message, print_json, table
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import grouped, parse_count, size
 
 if TYPE_CHECKING:
     from lsc_engine.vectors.base import VectorSystem
@@ -24,21 +24,14 @@ FEW_ROWS = 8
 ROWS_AT_ONCE = 4096
 
 
-def register(app: typer.Typer) -> None:
-    """Add this group's commands."""
-    app.command("nmin")(nmin)
-    app.command("vectors")(vectors)
-
-
+@command("nmin")
 def nmin(
-    classes: Annotated[str, typer.Argument(metavar="CLASSES", help="Number of classes: 300000, 300_000, 300k, 1.28M.")],
+    classes: Annotated[str, arg("CLASSES", "Number of classes: 300000, 300_000, 300k, 1.28M.")],
     systems: Annotated[
-        list[str] | None,
-        typer.Option("--system", "-s", metavar="SYSTEM", help="A system to list first; may be given several times."),
+        list[str] | None, opt("--system -s", "SYSTEM", "A system to list first; may be given several times.")
     ] = None,
     max_cosine: Annotated[
-        float | None,
-        typer.Option("--max-cosine", metavar="X", help="Largest cosine wanted; systems beyond it come last, marked."),
+        float | None, opt("--max-cosine", "X", "Largest cosine wanted; systems beyond it come last, marked.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -46,8 +39,6 @@ def nmin(
 
     Example: lsc-engine nmin 300k --max-cosine 0.75
     """
-    from lsc_engine.cli.output import print_json
-    from lsc_engine.common.formatting import parse_count
     from lsc_engine.vectors.registry import canonical, facts, listed, n_min
 
     faults: list[str] = []
@@ -73,34 +64,25 @@ def nmin(
     # What was requested comes first, the rest by n, those beyond the limit last.
     rows.sort(key=lambda row: (row[0], (0, 0) if row[1].name in requested else (1, row[1].n)))
     if as_json:
-        table = [{**_row(known, number), "beyond_max_cosine": beyond} for beyond, known in rows]
-        print_json({"classes": number, "systems": table})
+        found = [{**_row(known, number), "beyond_max_cosine": beyond} for beyond, known in rows]
+        print_json({"classes": number, "systems": found})
         return
     _print_nmin(number, max_cosine, rows)
 
 
+@command("vectors")
 def vectors(
-    system: Annotated[
-        str, typer.Argument(metavar="SYSTEM", help="Name of a vector system: A, V21, V22, W2, simplex, file:PATH, ...")
-    ],
-    n: Annotated[int, typer.Option("--n", metavar="N", help="Latent dimension.")],
-    classes: Annotated[
-        str | None, typer.Option("--classes", metavar="C", help="Number of classes (planar and simplex need it).")
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write unit rows in index order to FILE ('-': stdout).")
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="K", help="Number of vectors at most.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document; with --limit, the vectors too.")
-    ] = False,
+    system: Annotated[str, arg("SYSTEM", "Name of a vector system: A, V21, V22, W2, simplex, file:PATH, ...")],
+    n: Annotated[int, opt("--n", "N", "Latent dimension.")],
+    classes: Annotated[str | None, opt("--classes", "C", "Number of classes (planar and simplex need it).")] = None,
+    file: Annotated[Path | None, opt("--csv", "FILE", "Write unit rows in index order to FILE ('-': stdout).")] = None,
+    limit: Annotated[int | None, opt("--limit", "K", "Number of vectors at most.")] = None,
+    as_json: Annotated[bool, opt("--json", None, "Print one JSON document; with --limit, the vectors too.")] = False,
 ) -> None:
     """Properties of a vector system, and its vectors in index order.
 
     Example: lsc-engine vectors V21 --n 14 --csv v21.csv
     """
-    from lsc_engine.cli.output import message, print_json
-    from lsc_engine.common.formatting import grouped, parse_count
     from lsc_engine.vectors.registry import canonical
 
     name = canonical(system)
@@ -118,7 +100,9 @@ def vectors(
         if str(file) != "-":
             message(f"{file}: {grouped(written)} rows of {n} numbers")
     if as_json and str(file) != "-":
-        document = {**_row(known, number or known.count), "rank": known.rank, "neighbours": _neighbours(known)}
+        low, high = known.neighbours or (None, None)
+        near = low if low == high else [low, high]
+        document = {**_row(known, number or known.count), "rank": known.rank, "neighbours": near}
         if limit is not None:
             document["vectors"] = [row for block in _blocks(name, n, number, rows) for row in block]
         print_json(document)
@@ -133,9 +117,6 @@ def _facts(name: str, n: int, classes: int | None) -> VectorSystem:
     if name.startswith("embeddings:"):
         raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
     return system(name, n, classes=classes) if name.startswith("file:") else facts(name, n, classes)
-
-
-# -- rows ------------------------------------------------------------------------------------------------------------
 
 
 def _row(known: VectorSystem, classes: int) -> dict[str, Any]:
@@ -159,13 +140,6 @@ def _short(value: float, places: int) -> float:
     """Rounded, unless that would make it 0, 1 or -1 when it is not."""
     short = round(value, places)
     return value if short in (0, 1, -1) and short != value and abs(value - short) > 1e-12 else short
-
-
-def _neighbours(known: VectorSystem) -> int | list[int] | None:
-    if known.neighbours is None:
-        return None
-    low, high = known.neighbours
-    return low if low == high else [low, high]
 
 
 def _blocks(name: str, n: int, classes: int | None, rows: int) -> Iterator[list[list[float]]]:
@@ -200,13 +174,7 @@ def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) ->
     return rows
 
 
-# -- tables ----------------------------------------------------------------------------------------------------------
-
-
 def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]]) -> None:
-    from lsc_engine.cli.output import table
-    from lsc_engine.common.formatting import grouped, size
-
     head = ["SYSTEM", "n_min", "VECTORS", "USED", "COS", "ANGLE", "SURE", "B/VEC", "DATABASE", "LABEL"]
     cells = [
         [
@@ -231,8 +199,6 @@ def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, V
 
 
 def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
-    from lsc_engine.common.formatting import grouped
-
     near = known.neighbours
     lines = [
         ("system", f"{known.name} at n = {known.n}"),

@@ -6,19 +6,16 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from lsc_engine.cli.options import Json, ManyRuns, OneRun, RunsDirs
+from lsc_engine.cli.options import Baseline, Json, ManyRuns, Metrics, OneRun, RunsDirs, arg, command, opt
 from lsc_engine.cli.output import chart_mode, message, print_json, printable, table, value
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import grouped, percent
 
 if TYPE_CHECKING:
-    from lsc_engine.charts.series import Mark
     from lsc_engine.runs.read.logs import LogTail
     from lsc_engine.runs.read.run import Run
 
@@ -27,21 +24,9 @@ _MAX_SKIPPED = 20
 _PLOTTED = (("train/loss", "val/loss"), ("train/accuracy", "val/accuracy"))
 
 
-def register(app: typer.Typer) -> None:
-    """Add this group's commands."""
-    app.command("list")(list_)
-    for command in (show, compare, log, stop, note, tag, delete):
-        app.command(command.__name__)(command)
-
-
-# --- list -------------------------------------------------------------------------------------------------------------
-
-
+@command("list")
 def list_(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="WORD", help="Only runs with all words in id, state, owner or tags."),
-    ] = None,
+    words: Annotated[list[str] | None, arg("WORD", "Only runs with all words in id, state, owner or tags.")] = None,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -62,7 +47,11 @@ def list_(
         message(f"not listed: {len(skipped) - _MAX_SKIPPED} more")
     found = [(run, run_row(run, short[run.id])) for run in runs]
     for word in words or ():
-        found = [(run, row) for run, row in found if _matches(row, word)]
+        found = [
+            (run, row)
+            for run, row in found
+            if any(word in text for text in (row["id"], row["state"], row["owner"], *row["tags"]))
+        ]
     if as_json:
         print_json([row for _, row in found])
         return
@@ -79,30 +68,20 @@ def list_(
     print(table(head, [_cells(row, run.loss_kind) for run, row in found], "   rrrrr"))
 
 
-def _matches(row: dict[str, Any], word: str) -> bool:
-    return any(word in text for text in (row["id"], row["state"], row["owner"], *row["tags"]))
-
-
 def _cells(row: dict[str, Any], loss_kind: str) -> list[str]:
     metrics = row["metrics"]
-    loss = metrics.get("train/loss")
-    return [
-        row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"]),
-        "-" if loss is None else f"{loss:.4g}{loss_kind}",
-        percent(metrics.get("train/accuracy")), percent(metrics.get("val/accuracy")),
-        " ".join(part for part in (row["host"], row["device"]) if part), " ".join(row["tags"]),
-    ]  # fmt: skip
+    loss, where = metrics.get("train/loss"), (row["host"], row["device"])
+    cells = [row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"])]
+    cells += ["-" if loss is None else f"{loss:.4g}{loss_kind}"]
+    cells += [percent(metrics.get(name)) for name in ("train/accuracy", "val/accuracy")]
+    return [*cells, " ".join(filter(None, where)), " ".join(row["tags"])]
 
 
-# --- show -------------------------------------------------------------------------------------------------------------
-
-
+@command("show")
 def show(
     run: OneRun,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw loss, accuracy and the last embeddings.")] = False,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", metavar="NAME", help="Draw this metric instead; repeatable.")
-    ] = None,
+    plot: Annotated[bool, opt("--plot", None, "Draw loss, accuracy and the last embeddings.")] = False,
+    metric: Metrics = None,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +95,11 @@ def show(
     found = open_run(run, runs_dir)
     row = run_row(found, short_ids([*list_runs(runs_dir), found])[found.id])
     if as_json:
-        print_json({**row, **_run_details(found)})
+        history = {name: [list(pair) for pair in _pairs(found, name)] for name in found.metric_names()}
+        notes = [{"time": note.time, "author": note.author, "text": note.text} for note in found.notes]
+        kept = [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in found.checkpoints()]
+        row |= {"preset": found.config, "source": found.source, "history": history, "notes": notes}
+        print_json(row | {"checkpoints": kept})
         return
     print(printable(_describe(found, row)))
     if plot or metric:
@@ -124,19 +107,9 @@ def show(
             print("\n" + text)
 
 
-def _run_details(run: Run) -> dict[str, Any]:
-    """What `show --json` has beside the row of the run: preset, source, whole history, notes, checkpoints."""
-    history = {}
-    for name in run.metric_names():
-        steps, values = run.history(name)
-        history[name] = [list(pair) for pair in zip(steps.tolist(), values.tolist(), strict=True)]
-    return {
-        "preset": run.config,
-        "source": run.source,
-        "history": history,
-        "notes": [{"time": note.time, "author": note.author, "text": note.text} for note in run.notes],
-        "checkpoints": [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in run.checkpoints()],
-    }
+def _pairs(run: Run, metric: str) -> Iterator[tuple[int, float]]:
+    steps, values = run.history(metric)
+    return zip(steps.tolist(), values.tolist(), strict=True)
 
 
 def _describe(run: Run, row: dict[str, Any]) -> str:
@@ -171,7 +144,8 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
 def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     """Charts of the metrics (default: losses together, accuracies together) as text for this terminal."""
     from lsc_engine.charts.chart import to_text
-    from lsc_engine.charts.series import Series, View
+    from lsc_engine.charts.series import Mark, Series, View
+    from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 
     known = run.metric_names()
     for name in metrics or ():
@@ -179,11 +153,15 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
             raise UsageError(f"{run.id} has no metric {name!r}. It has: {', '.join(known) or 'none yet'}")
     groups = [[name] for name in metrics] if metrics else [[n for n in known if n in names] for names in _PLOTTED]
     columns, rows = shutil.get_terminal_size((80, 24))
-    marks = _marks(run)
+    # R where the run was resumed, | where layers were fixed.
+    marks = [Mark(float(step), "R") for step in run.table.attempt_starts()[1:]]
+    if FIXED in known:
+        steps, counts = run.history(FIXED)
+        marks += [Mark(float(steps[place]), "|") for place in layers_fixed(counts)]
     drawn: list[str] = []
     for names in filter(None, groups):
         series = [
-            Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name, marks=marks)
+            Series(*run.history(name), letter="abcdef"[i % 6], colour=i, name=name, marks=tuple(marks))
             for i, name in enumerate(names)
         ]
         is_loss = "loss" in names[0]
@@ -193,18 +171,6 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     if not drawn:
         message(f"{run.id} has logged nothing yet")
     return drawn
-
-
-def _marks(run: Run) -> tuple[Mark, ...]:
-    """`R` where the run was resumed, `|` where layers were fixed."""
-    from lsc_engine.charts.series import Mark
-    from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
-
-    resumed = tuple(Mark(float(step), "R") for step in run.table.attempt_starts()[1:])
-    if FIXED not in run.metric_names():
-        return resumed
-    steps, counts = run.history(FIXED)
-    return (*resumed, *(Mark(float(steps[place]), "|") for place in layers_fixed(counts)))
 
 
 def _embeddings(run: Run) -> list[str]:
@@ -229,19 +195,13 @@ def _embeddings(run: Run) -> list[str]:
     return [printable("\n".join([title, *("".join(cell.text for cell in row).rstrip() for row in rows)]))]
 
 
-# --- compare ----------------------------------------------------------------------------------------------------------
-
-
+@command("compare")
 def compare(
     runs: ManyRuns,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="VARIANT", help="Variant to compare with.")
-    ] = None,
+    baseline: Baseline = None,
     level: Annotated[
         list[str] | None,
-        typer.Option(
-            "--level", metavar="METRIC=VALUE", help="metric=value instead of the preset's levels; repeatable."
-        ),
+        opt("--level", "METRIC=VALUE", "metric=value instead of the preset's levels; repeatable."),
     ] = None,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
@@ -298,13 +258,11 @@ def _levels(texts: Sequence[str]) -> dict[str, list[float]]:
     return levels
 
 
-# --- log --------------------------------------------------------------------------------------------------------------
-
-
+@command("log")
 def log(
     run: OneRun,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until the run ends.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="Last lines only; 0 for all.")] = 0,
+    follow: Annotated[bool, opt("--follow -f", None, "Go on printing until the run ends.")] = False,
+    lines: Annotated[int, opt("--lines -n", "N", "Last lines only; 0 for all.", min=0)] = 0,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -343,12 +301,10 @@ def _print_new(tail: LogTail) -> None:
     sys.stdout.flush()
 
 
-# --- stop -------------------------------------------------------------------------------------------------------------
-
-
+@command("stop")
 def stop(
     run: OneRun,
-    now: Annotated[bool, typer.Option("--now", help="End the process at once (on the run's own host).")] = False,
+    now: Annotated[bool, opt("--now", None, "End the process at once (on the run's own host).")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -396,14 +352,9 @@ def stop(
         message(f"{found.id} is asked to stop: it writes a checkpoint after the step it is in")
 
 
-# --- note, tag --------------------------------------------------------------------------------------------------------
-
-
+@command("note")
 def note(
-    run: OneRun,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The note.")],
-    runs_dir: RunsDirs = None,
-    as_json: Json = False,
+    run: OneRun, text: Annotated[str, arg("TEXT", "The note.")], runs_dir: RunsDirs = None, as_json: Json = False
 ) -> None:
     """Add a note to a run.
 
@@ -417,10 +368,11 @@ def note(
     _print_notes(found, f"note added to {found.id}", as_json)
 
 
+@command("tag")
 def tag(
     run: OneRun,
-    name: Annotated[str, typer.Argument(metavar="TAG", help="The tag.")],
-    remove: Annotated[bool, typer.Option("--remove", help="Take the tag away.")] = False,
+    name: Annotated[str, arg("TAG", "The tag.")],
+    remove: Annotated[bool, opt("--remove", None, "Take the tag away.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -443,12 +395,10 @@ def _print_notes(run: Run, text: str, as_json: bool) -> None:
         message(text)
 
 
-# --- delete -----------------------------------------------------------------------------------------------------------
-
-
+@command("delete")
 def delete(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs to move to the trash.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    runs: Annotated[list[str], arg("RUN", "Runs to move to the trash.")],
+    yes: Annotated[bool, opt("--yes -y", None, "Do not ask.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -456,11 +406,19 @@ def delete(
 
     Example: lsc-engine delete fig9/n_min/seed-2 --yes
     """
+    from lsc_engine.runs.folder.lock import is_locked
     from lsc_engine.runs.read import notes
     from lsc_engine.runs.read.run import open_run
 
     chosen = list({run.path.resolve(): run for run in (open_run(ref, runs_dir) for ref in runs)}.values())
-    if problems := [problem for run in chosen if (problem := _why_not_deleted(run)) is not None]:
+    problems = []
+    for run in chosen:
+        status = run.status()
+        if status.shown_state in ("starting", "running", "stopping") or is_locked(run.path):
+            problems.append(f"{run.id} is {status.shown_state}: stop it first (lsc-engine stop {run.id})")
+        elif status.shown_state == "stalled":
+            problems.append(f"{run.id} is stalled and may still live: {status.news}")
+    if problems:
         raise LscError("\n".join(problems))
     size = sum(notes.folder_size(run.path) for run in chosen)
     listed = ", ".join(run.id for run in chosen)
@@ -468,24 +426,14 @@ def delete(
     if not yes and not _confirmed(what):
         message("nothing deleted")
         return
-    places: dict[str, Path] = {}
+    deleted = []
     for run in chosen:
-        places[run.id] = notes.move_to_trash(run.root or run.path.parent, run.id, run.path)
+        place = notes.move_to_trash(run.root or run.path.parent, run.id, run.path)
+        deleted.append({"id": run.id, "trash": str(place)})
         if not as_json:
-            message(f"{run.id} lies in {places[run.id]}")
+            message(f"{run.id} lies in {place}")
     if as_json:
-        print_json({"deleted": [{"id": name, "trash": str(place)} for name, place in places.items()]})
-
-
-def _why_not_deleted(run: Run) -> str | None:
-    from lsc_engine.runs.folder.lock import is_locked
-
-    status = run.status()
-    if status.shown_state in ("starting", "running", "stopping") or is_locked(run.path):
-        return f"{run.id} is {status.shown_state}: stop it first (lsc-engine stop {run.id})"
-    if status.shown_state == "stalled":
-        return f"{run.id} is stalled and may still live: {status.news}"
-    return None
+        print_json({"deleted": deleted})
 
 
 def _confirmed(what: str) -> bool:

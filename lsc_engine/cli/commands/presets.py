@@ -6,9 +6,21 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from lsc_engine.cli.options import DataDir, Json, Plugins, Preset, Seeds, Sets, StudyName, Sweeps, Variants, load_plan
+from lsc_engine.cli.options import (
+    DataDir,
+    Json,
+    Plugins,
+    Preset,
+    Seeds,
+    Sets,
+    StudyName,
+    Sweeps,
+    Variants,
+    arg,
+    command,
+    load_plan,
+)
+from lsc_engine.cli.output import console, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import grouped, size
 from lsc_engine.common.userpaths import user_path
@@ -18,6 +30,8 @@ if TYPE_CHECKING:
     from lsc_engine.config.schema import RunConfig
     from lsc_engine.studies.plan import StudyPlan
 
+# Rows of a vector file up to which its smallest angle is measured; of a longer one only the sha256 is shown.
+_MAX_MEASURED = 20_000
 # The folders of shipped presets.
 PAPERS = {
     "lsc-2025": "arXiv:2510.04090",
@@ -27,30 +41,21 @@ PAPERS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add this group's commands."""
-    app.command("presets")(presets)
-    app.command("check")(check)
-    app.command("new")(new)
-
-
+@command("presets")
 def presets(
-    filter: Annotated[
-        str, typer.Argument(metavar="WORDS", help="Show those whose name, title or claim contains this.")
-    ] = "",
+    filter: Annotated[str, arg("WORDS", "Show those whose name, title or claim contains this.")] = "",
     data_dir: DataDir = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """List presets with source and claim: those that ship, then your own ($LSC_PRESETS, else ./presets).
 
     Example: lsc-engine presets digits
     """
-    from lsc_engine.cli.output import message, print_json
     from lsc_engine.config.load import list_presets
 
     words = filter.lower()
     listed = [i for i in list_presets() if words in f"{i.name} {i.title} {i.claim} {i.source} {i.dataset}".lower()]
-    if json:
+    if as_json:
         print_json([_row(info, data_dir) for info in listed])
         return
     if not listed:
@@ -58,6 +63,7 @@ def presets(
     _print_presets(listed, data_dir)
 
 
+@command("check")
 def check(
     preset: Preset,
     variant: Variants = None,
@@ -67,32 +73,32 @@ def check(
     name: StudyName = None,
     data_dir: DataDir = None,
     plugin: Plugins = None,
-    json: Json = False,
+    as_json: Json = False,
 ) -> None:
     """Validate a preset and show what each variant resolves to, without training or creating anything.
 
     Example: lsc-engine check demo --set data.classes=500
     """
-    from lsc_engine.cli.output import print_json
+    from lsc_engine.plugins import load_plugins
 
-    plan = load_plan(preset, variant, set_, sweep, seeds, name, plugin)
-    document = _checked(plan, data_dir)
-    if json:
+    load_plugins(plugin or [])
+    document = _checked(load_plan(preset, variant, set_, sweep, seeds, name), data_dir)
+    if as_json:
         print_json(document)
     else:
         _print_check(document)
 
 
+@command("new")
 def new(
     preset: Preset,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist.")],
-    json: Json = False,
+    file: Annotated[Path, arg("FILE", "The file to write; it must not exist.")],
+    as_json: Json = False,
 ) -> None:
     """Copy a preset to a file of your own, to edit.
 
     Example: lsc-engine new demo presets/mine.toml
     """
-    from lsc_engine.cli.output import message, print_json
     from lsc_engine.common.ids import name_fault
     from lsc_engine.config.load import read_preset
 
@@ -110,7 +116,7 @@ def new(
         raise UsageError(f"FILE {file}: exists already and is not overwritten; give another name") from error
     except OSError as error:
         raise LscError(f"{file}: cannot be written: {error.strerror or error}") from error
-    if json:
+    if as_json:
         print_json({"preset": document.name, "file": str(file)})
     else:
         message(f"{file} written; check it with: lsc-engine check {file}")
@@ -132,8 +138,6 @@ def _data_found(info: PresetInfo, data_dir: Path | None) -> bool | None:
 
 
 def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
-    from lsc_engine.cli.output import console, printable
-
     out = console()
     heading = ""
     for info in sorted(listed, key=lambda info: info.own):
@@ -151,9 +155,6 @@ def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
         lines = [info.title, *(f"{key:7} {text}" for key, text in facts.items() if text)]
         for line in [f"fault   {info.fault}"] if info.fault else filter(None, lines):
             out.print(printable(f"    {line}"))
-
-
-# --- check ------------------------------------------------------------------------------------------------------------
 
 
 def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
@@ -220,39 +221,25 @@ def _sizes(config: RunConfig, row: dict[str, Any], teacher: RunConfig | None) ->
     channels, pixels, classes = row["channels"], row["image_size"], row["classes"]
     sizes = model_sizes(config, channels=channels, size=pixels, dim=row["n"], classes=classes, teacher=teacher)
     names = ("parameters", "head_parameters", "fixed_parameters", "optimizer_bytes", "teacher_bytes")
-    return {
+    found = {
         "n": sizes["dim"],
         "embedding_bytes": 4 * sizes["dim"],
         **{name: sizes[name] for name in names},
         # A class layer on an embedding of this width would add this many weights and biases.
         "class_layer_parameters": (sizes["dim"] + 1) * classes,
         "memory_bytes": sizes["memory_bytes"] + row["table_bytes"],
-        **_vector_file(config.system or "", row),
     }
-
-
-# Rows of a vector file up to which its smallest angle is measured; of a longer one only the sha256 is shown.
-_MAX_MEASURED = 20_000
-
-
-def _vector_file(system: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The content and the smallest angle of a `file:` system. UsageError if two of its classes share a centre."""
+    system = config.system or ""
     if not system.startswith("file:") or row["count"] > _MAX_MEASURED:
-        return {}
+        return found
     from lsc_engine.vectors.families.tables import Table, load_table
 
-    found = Table.with_rows(system, load_table(system.removeprefix("file:")))
-    return {
-        "table_sha256": found.sha256,
-        "max_cosine": found.max_cosine,
-        "min_angle_deg": found.min_angle_deg,
-        "sure_below": found.guaranteed_below,
-    }
+    rows = Table.with_rows(system, load_table(system.removeprefix("file:")))
+    found |= {"table_sha256": rows.sha256, "max_cosine": rows.max_cosine}
+    return found | {"min_angle_deg": rows.min_angle_deg, "sure_below": rows.guaranteed_below}
 
 
 def _print_check(document: dict[str, Any]) -> None:
-    from lsc_engine.cli.output import message, printable, table
-
     lines = {"title": document["title"], "claim": document["claim"], "": document["claim"] and document["claim_source"]}
     for key, text in (lines | {"source": document["source"], "file": document["file"]}).items():
         if text:

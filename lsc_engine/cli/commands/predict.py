@@ -1,0 +1,239 @@
+"""Commands that use a trained run: embed, predict."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from lsc_engine.cli.options import (
+    At,
+    DataDir,
+    Device,
+    Force,
+    ImageDir,
+    Json,
+    OneRun,
+    Plugins,
+    RunsDirs,
+    arg,
+    command,
+    opt,
+)
+from lsc_engine.cli.output import message, print_json, printable
+from lsc_engine.common.errors import LscError, UsageError, did_you_mean
+from lsc_engine.common.safe_io import write_csv
+from lsc_engine.common.userpaths import absent, user_path
+
+if TYPE_CHECKING:
+    from lsc_engine.runs.read.run import Run
+    from lsc_engine.training.trained_run import TrainedRun
+
+Dataset = Annotated[str | None, opt("--dataset", "NAME", "Another data set. Default: the run's own.")]
+Classes = Annotated[
+    int | None, opt("--classes", "K", "Use only the first K classes of the data set. Default: the run's.", min=2)
+]
+Limit = Annotated[int | None, opt("--limit", "K", "Use only the first K images.", min=1)]
+
+
+@command("embed")
+def embed(
+    run: OneRun,
+    split: Annotated[str, opt("--split", "SPLIT", "train or val.")] = "train",
+    dataset: Dataset = None,
+    path: ImageDir = None,
+    classes: Classes = None,
+    out: Annotated[
+        Path | None, opt("--out", "FILE", "FILE.safetensors or FILE.npy. Default: RUN-SPLIT.safetensors here.")
+    ] = None,
+    limit: Limit = None,
+    at: At = None,
+    force: Force = False,
+    runs_dir: RunsDirs = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Embeddings and labels of a data set by a trained run.
+
+    Example: lsc-engine embed demo/V21-min/seed-0 --out digits.safetensors
+    """
+    from lsc_engine.runs.read.run import open_run
+
+    found = open_run(run, runs_dir)
+    _check_split(split)
+    stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
+    file = _new_file(user_path(out or f"{stem}.safetensors"), force, (".safetensors", ".npy"))
+    from lsc_engine.training.inference import DataSelection, embed_all, open_images, save_embeddings
+
+    trained = _open(found, device, data_dir, at, plugin)
+    source, notes = open_images(trained, DataSelection(dataset, split, path, classes), data_dir)
+    for note in notes:
+        message(f"note: {note}")
+    if source.classes > trained.classes and trained.names:
+        message(f"note: labels from {trained.classes} on are classes that the run does not know, in the order above")
+    z, labels = embed_all(trained, source, limit)
+    facts = {
+        "run": found.id,
+        "step": str(trained.step),
+        "dataset": dataset or trained.config.data.dataset,
+        "split": split,
+        "system": str(trained.config.system or trained.config.target.method),
+    }
+    names = {"classes": json.dumps(list(source.class_names))} if source.class_names else {}
+    try:
+        files = save_embeddings(file, z, labels, facts | names)
+    except OSError as error:
+        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
+    if as_json:
+        sizes = {"images": len(z), "n": z.shape[1], "embedding_bytes": 4 * z.shape[1], "bytes": z.nbytes}
+        print_json({**facts, "step": trained.step, **sizes, "notes": list(notes), "files": [str(one) for one in files]})
+        return
+    message(f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all")
+    print(*files, sep="\n")
+
+
+@command("predict")
+def predict(
+    run: OneRun,
+    images: Annotated[list[Path] | None, arg("IMAGE", "Image files, or folders of them.", readable=False)] = None,
+    dataset: Dataset = None,
+    split: Annotated[str | None, opt("--split", "SPLIT", "train or val, of a data set.")] = None,
+    path: ImageDir = None,
+    classes: Classes = None,
+    out: Annotated[Path | None, opt("--csv", "FILE", "Write the labels as CSV to this file.")] = None,
+    limit: Limit = None,
+    at: At = None,
+    force: Force = False,
+    runs_dir: RunsDirs = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Labels of image files, or of a data set, with the cosine to the class's vector; or "new class", where the nearest
+    vector of the system belongs to none. Exit code 1 where an image cannot be read; the others have their labels.
+
+    Example: lsc-engine predict demo/V21-min/seed-0 digit.png
+    """
+    from lsc_engine.runs.read.run import open_run
+
+    found = open_run(run, runs_dir)
+    whole = dataset is not None or split is not None or path is not None or classes is not None
+    if bool(images) == whole:
+        raise UsageError("name image files, or a data set by --dataset or --split, one of both")
+    _check_split(split)
+    files = [user_path(one) for one in images or ()]
+    missing = [f"IMAGE {file}: {why}" for file in files if (why := absent(file)) is not None]
+    if files and len(missing) == len(files):
+        raise UsageError(*missing)
+    file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
+
+    trained = _open(found, device, data_dir, at, plugin)
+    selection = None if files else (dataset, split, path, classes)
+    rows, columns, failed, notes = _labels(trained, files, selection, data_dir, limit)
+    for sentence in [*(f"note: {note}" for note in notes), *(why for _, why in failed)]:
+        message(sentence)
+    if file is not None:
+        try:
+            write_csv(file, [columns, *([row[column] for column in columns] for row in rows)])
+        except OSError as error:
+            raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
+    summary: dict[str, Any] = {"run": found.id, "step": trained.step, "images": len(rows)}
+    summary["new_classes"] = sum(row["new_class"] for row in rows)
+    judged = [row for row in rows if row.get("true") is not None]
+    if judged:
+        summary["accuracy"] = sum(row["nearest"] == row["true"] for row in judged) / len(judged)
+    if as_json:
+        bad = [{"image": name, "error": why} for name, why in failed]
+        print_json({**summary, "notes": list(notes), "failed": bad, "labels": rows})
+    else:
+        if file is None:
+            _print_labels(rows, trained.names)
+        share = f", {100 * summary['accuracy']:.1f} % right" if judged else ""
+        share += f" of {len(judged):,} whose class the run knows" if judged and len(judged) < len(rows) else ""
+        bad_ones = f", {len(failed):,} that cannot be read" if failed else ""
+        count = f"{len(rows):,} image{'' if len(rows) == 1 else 's'}"
+        message(f"{count}{share}, {summary['new_classes']:,} of a new class{bad_ones}")
+    if failed:
+        sys.exit(1)
+
+
+def _check_split(split: str | None) -> None:
+    if split not in (None, "train", "val"):
+        raise UsageError(f"--split {split}: {did_you_mean(str(split), ('train', 'val'))}")
+
+
+def _new_file(file: Path, force: bool, endings: tuple[str, ...]) -> Path:
+    """A file to write. UsageError if it has another ending or exists, or its folder does not."""
+    if file.suffix not in endings:
+        raise UsageError(f"{file}: the name ends in {' or '.join(endings)}")
+    if (why := absent(file.parent)) is not None:
+        raise UsageError(f"{file.parent}: {why}; make the folder first")
+    if os.path.lexists(file) and not force:
+        raise UsageError(f"{file} exists already and is not overwritten: give another name, or --force to replace it")
+    return file
+
+
+def _open(found: Run, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None) -> TrainedRun:
+    from lsc_engine.plugins import load_plugins
+    from lsc_engine.training.devices import pick_device
+    from lsc_engine.training.trained_run import open_trained
+
+    load_plugins(plugin or [])
+    trained = open_trained(found, device=pick_device(device), data_dir=data_dir, at=at)
+    if trained.unnamed:
+        message(f"note: {trained.unnamed}")
+    return trained
+
+
+def _labels(
+    trained: TrainedRun,
+    files: list[Path],
+    selection: tuple[str | None, str | None, str | None, int | None] | None,
+    data_dir: Path | None,
+    limit: int | None,
+) -> tuple[list[dict[str, Any]], list[str], list[tuple[str, str]], tuple[str, ...]]:
+    """Of the `files`, or of the selected data set: rows, their columns, what cannot be read with a sentence, notes."""
+    from lsc_engine.training.inference import (
+        DataSelection,
+        LabelledImages,
+        image_paths,
+        open_labelled_images,
+        predict_all,
+    )
+
+    if selection is None:
+        paths, left = image_paths(files)
+        images = LabelledImages(paths, paths=paths, failed=tuple((str(path), why) for path, why in left))
+    else:
+        images = open_labelled_images(trained, DataSelection(*selection), data_dir)
+    true = {"true": images.labels, "true_name": images.class_names}
+    known = {column: values for column, values in true.items() if values is not None}
+    rows, failed, names = [], list(images.failed), trained.names
+    for number, one in enumerate(predict_all(trained, images, limit)):
+        name = images.names[number]
+        if isinstance(one, str):
+            failed.append((str(name), one))
+            continue
+        row: dict[str, Any] = {"image": name if isinstance(name, int) else str(name)}
+        row |= {column: values[number] for column, values in known.items()}
+        row |= {"label": one.label, "new_class": one.label is None, "nearest": one.nearest, "cosine": one.cosine}
+        row["name"] = names[one.label] if one.label is not None and one.label < len(names) else None
+        rows.append(row)
+    return rows, ["image", *known, "label", "new_class", "nearest", "cosine", "name"], failed, images.notes
+
+
+def _print_labels(rows: list[dict[str, Any]], names: tuple[str, ...]) -> None:
+    def called(label: int) -> str:
+        name = names[label] if label < len(names) else ""
+        return f"{label}  {printable(name)}" if name not in ("", f"{label}") else f"{label}"
+
+    for row in rows:
+        what = "new class" if row["new_class"] else called(row["label"])
+        cosine = "" if row["cosine"] is None else f"  cosine {row['cosine']:.4f}"
+        near = f"  nearest {called(row['nearest'])}" if row["new_class"] else ""
+        print(f"{printable(str(row['image']))}  {what}{cosine}{near}")
