@@ -10,9 +10,8 @@ import numpy as np
 
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.charts.canvas import Rows
-from lsc_engine.charts.chart import Picture, draw
+from lsc_engine.charts.chart import Picture, Series, View, draw
 from lsc_engine.charts.scatter import Camera, Tag, sphere
-from lsc_engine.charts.series import Series, View
 
 WIDTH, HEIGHT = 160, 40
 

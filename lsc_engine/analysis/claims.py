@@ -10,13 +10,13 @@ counts against what is claimed of it. A baseline that is stuck at its trivial lo
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lsc_engine.analysis.compare import ENDED, OTHER_LOSS, Comparison, Row, seconds_note, variant_key
 from lsc_engine.analysis.levels import is_loss
-from lsc_engine.analysis.quantities import plain
 from lsc_engine.analysis.study_values import RecordedRun, StudyValues
 from lsc_engine.analysis.verdict import (
     BY_LEVEL,
@@ -46,6 +46,12 @@ _OTHER_LOSS = f"{NOT_COMPARED}: the losses are of different kinds"
 # The margin if a claim names none, as a share of the way from the best constant answer to 0 for a loss: an accuracy
 # goes from 0 to 1.
 ACCURACY_MARGIN, LOSS_MARGIN = 0.02, 0.02
+# Factor and kind of the units in which tables of benchmarks print sizes, such as "12.8 MB" or "0.5 ms".
+MEMORY, TIME = "memory in bytes", "time in seconds"
+_BYTES = {"B": 1.0, "bytes": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2.0**20, "GiB": 2.0**30}
+_SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+UNITS = {unit: (factor, MEMORY if unit in _BYTES else TIME) for unit, factor in {**_BYTES, **_SECONDS}.items()}
+_QUANTITY = re.compile(r"[~≈]?\s*([0-9][0-9., ]*(?:e[+-]?[0-9]+)?)\s*([A-Za-zµ]+)?")
 
 
 @dataclass(frozen=True)
@@ -376,3 +382,24 @@ def bounded(values: StudyValues, bound: BenchClaim) -> ClaimVerdict:
     elif bad:
         text = f"{REFUTED}, {len(bad)} of {len(cases)} cases: {'; '.join(bad)}"
     return replace(verdict, accuracy=text, details=(f"{least[0]:.3g} ({least[1]}) to {most[0]:.3g} ({most[1]})",))
+
+
+def quantity(value: object) -> tuple[float, str] | None:
+    """The number and the unit ("" for none) of a cell; None if it is no quantity."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if not isinstance(value, str):
+        return (float(value), "") if math.isfinite(value) else None
+    found = _QUANTITY.fullmatch(value.strip())
+    if found is None:
+        return None
+    try:
+        return float(found[1].replace(" ", "").replace(",", "")), found[2] or ""
+    except ValueError:
+        return None
+
+
+def plain(value: object) -> float | None:
+    """A cell as a number, in bytes or seconds if it has a unit; None if it is no quantity."""
+    found = quantity(value)
+    return None if found is None else found[0] * UNITS.get(found[1], (1.0, ""))[0]

@@ -11,8 +11,7 @@ import numpy as np
 from lsc_engine.analysis.compare import Comparison, Row, compare
 from lsc_engine.analysis.levels import LevelResult
 from lsc_engine.analysis.verdict import to_json, verdicts
-from lsc_engine.charts.chart import to_text
-from lsc_engine.charts.series import Series, View
+from lsc_engine.charts.chart import Series, View, to_text
 from lsc_engine.cli.output import chart_mode, printable, table, value
 from lsc_engine.common.formatting import percent
 from lsc_engine.runs.read.run import Run, short_ids

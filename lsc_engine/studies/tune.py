@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.compare import Tried
-from lsc_engine.analysis.tuning import choose, growth, last_value, values_text
+from lsc_engine.analysis.verdict import choose, growth, last_value, values_text
 from lsc_engine.common.errors import UsageError
 from lsc_engine.runs.folder.lock import holder
 from lsc_engine.runs.read.run import open_run

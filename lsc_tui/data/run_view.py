@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lsc_engine.charts.series import Series
+from lsc_engine.charts.chart import Series
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.layout import runs_dirs

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK
-from lsc_engine.charts.chart import Picture, draw
+from lsc_engine.charts.chart import Level, Picture, Series, View, Window, draw
 from lsc_engine.charts.reduction import SMOOTHING
-from lsc_engine.charts.series import Level, Series, View, Window
 from lsc_tui.lines import Line, frame, pad, rule, wrap
 from lsc_tui.theme import SERIES
 from lsc_tui.widgets.panel import Panel

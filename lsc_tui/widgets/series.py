@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lsc_engine.charts.series import Mark, Series
+from lsc_engine.charts.chart import Mark, Series
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
 from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView, Store

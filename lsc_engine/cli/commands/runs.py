@@ -143,8 +143,7 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
 
 def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     """Charts of the metrics (default: losses together, accuracies together) as text for this terminal."""
-    from lsc_engine.charts.chart import to_text
-    from lsc_engine.charts.series import Mark, Series, View
+    from lsc_engine.charts.chart import Mark, Series, View, to_text
     from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 
     known = run.metric_names()

@@ -26,7 +26,7 @@ from lsc_engine.report.study_data import StudyData
 from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.read.run import Run
-from lsc_engine.runs.read.stages import Cost, cost_of, stages_of
+from lsc_engine.runs.read.studies import Cost, cost_of, stages_of
 
 # Row key -> parameters of the network and of the class layer.
 Sizes = Mapping[str, Mapping[str, Any]]

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.analysis.claims import CHECKS
-from lsc_engine.analysis.quantities import UNITS, quantity
+from lsc_engine.analysis.claims import CHECKS, UNITS, quantity
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import NOTHING, grouped, significant, size
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json

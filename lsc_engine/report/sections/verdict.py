@@ -8,8 +8,7 @@ from lsc_engine.analysis.claims import EDGE, ClaimVerdict
 from lsc_engine.analysis.compare import Comparison, Row, levels_against
 from lsc_engine.analysis.levels import UNITS, is_loss
 from lsc_engine.analysis.study_values import StudyValues
-from lsc_engine.analysis.tuning import in_grid_order, last_value, values_text
-from lsc_engine.analysis.verdict import at_values, chosen
+from lsc_engine.analysis.verdict import at_values, chosen, in_grid_order, last_value, values_text
 from lsc_engine.common.formatting import NOTHING, percent, significant
 from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
 from lsc_engine.report.page import bullets, md, table

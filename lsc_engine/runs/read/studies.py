@@ -8,6 +8,7 @@ Tries of [tune] lie in the study `NAME.tune`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from lsc_engine.common.safe_io import MAX_TOML, UnreadableError, read_bytes
 from lsc_engine.common.textfiles import decoded
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import layout
-from lsc_engine.runs.read.run import Run, list_runs
+from lsc_engine.runs.read.run import Run, list_runs, open_run
 
 if TYPE_CHECKING:
     from lsc_engine.config.preset import Preset
@@ -135,3 +136,42 @@ def _tries(root: Path, study: str) -> tuple[Run, ...]:
         if named and folder.is_dir() and layout.stays_inside(root, folder):
             found.append(Run(folder, identifier, root))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Steps and seconds of training."""
+
+    steps: float
+    seconds: float
+
+
+def cost_of(run: Run) -> Cost:
+    """Steps done and seconds of training over all attempts, from the metrics."""
+    steps = seconds = 0.0
+    for name in run.metric_names():
+        step, _, _, time = run.axes(name)
+        if len(step):
+            steps = max(steps, float(step[-1]))
+            seconds = max(seconds, 0.0 if math.isnan(time[-1]) else float(time[-1]))
+    return Cost(steps, seconds)
+
+
+def stages_of(run: Run) -> tuple[list[Run], list[str]]:
+    """Every run that this one needs, directly or through others, each once; and the ids that are not found."""
+    from lsc_engine.config.references import references
+
+    found: dict[str, Run] = {}
+    missing: list[str] = []
+    pending = [reference.ref for reference in references(run.config)]
+    while pending:
+        name = pending.pop()
+        if name in found or name in missing or name == run.id:
+            continue
+        try:
+            found[name] = open_run(name, [run.root] if run.root is not None else None)
+        except UsageError:
+            missing.append(name)
+            continue
+        pending += [reference.ref for reference in references(found[name].config)]
+    return list(found.values()), missing

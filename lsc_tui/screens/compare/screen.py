@@ -20,7 +20,7 @@ from textual.containers import Horizontal
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
-from lsc_engine.charts.series import Level, Mark, Series
+from lsc_engine.charts.chart import Level, Mark, Series
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.metrics.parsing import Floats

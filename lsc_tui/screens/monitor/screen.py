@@ -8,8 +8,8 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
+from lsc_engine.charts.chart import Series, readout
 from lsc_engine.charts.scales import short
-from lsc_engine.charts.series import Series, readout
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.embeddings import Snapshot

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
-from lsc_engine.charts.series import Series
+from lsc_engine.charts.chart import Series
 from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.filters import Filter, completions
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of

@@ -11,8 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from lsc_engine.charts.canvas import Mode
-from lsc_engine.charts.chart import draw
-from lsc_engine.charts.series import Series, View, Window
+from lsc_engine.charts.chart import Series, View, Window, draw
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.runs.folder.process import python_command
