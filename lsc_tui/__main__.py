@@ -27,14 +27,16 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--runs-dir", action="append", default=[], metavar="DIR",
                      help="runs folder, may be given several times; default $LSC_RUNS, else ./runs")  # fmt: skip
     out.add_argument("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
-    out.add_argument("--ascii", action="store_true", help="no character outside ASCII")
+    out.add_argument("--ascii", action="store_true",
+                     help="no character outside ASCII; by itself on the Linux console and without a UTF-8 locale")  # fmt: skip
     out.add_argument("--mouse", action="store_true", help="clicks and the wheel act too (or mouse = true in keys.toml)")
     out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
     out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
     out.add_argument("--plugin", action="append", default=[], metavar="FILE.py", type=Path,
                      help="own models and losses for New run: known here by name, run by what is launched")  # fmt: skip
     out.add_argument("--version", action="version", version=f"lsc-tui {__version__}")
-    out.add_argument("--theme", help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light")
+    out.add_argument("--theme", help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light; "
+                     "the last two by themselves where the terminal has 16 colours")  # fmt: skip
     return out
 
 
@@ -112,14 +114,17 @@ def start(
         gc.disable()
     from lsc_tui.app import LscApp
     from lsc_tui.data.ui_state import UiState
+    from lsc_tui.terminal import ascii_only, few_colours
     from lsc_tui.theme import THEMES
 
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
         return 2
-    # A terminal of another encoding has no lines and dots.
-    ascii = ascii or not shows_unicode(sys.stdout)
-    app = LscApp(folders, ascii=ascii, theme=theme, demo=demo, made_later=made_later, plugins=plugins)
+    ascii = ascii or not shows_unicode(sys.stdout) or ascii_only(os.environ)
+    app = LscApp(
+        folders, ascii=ascii, theme=theme, demo=demo, made_later=made_later, plugins=plugins,
+        few_colours=few_colours(os.environ),
+    )  # fmt: skip
     if demo:
         # What is remembered of the examples goes with them.
         app.ui = UiState(folders, folders[0].parent / "state")

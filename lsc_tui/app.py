@@ -46,6 +46,7 @@ from lsc_tui.keymap import COMMANDS, Command, Keymap
 from lsc_tui.modals import Overlay
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.services.verdicts import VerdictService
+from lsc_tui.terminal import light_background
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import Panel, style_table
 
@@ -102,6 +103,7 @@ class LscApp(App[None], inherit_bindings=False):
         demo: bool = False,
         made_later: bool = False,
         plugins: Sequence[Path] = (),
+        few_colours: bool = False,
     ) -> None:
         super().__init__()
         find_screens()
@@ -129,6 +131,10 @@ class LscApp(App[None], inherit_bindings=False):
         for found in THEMES.values():
             self.register_theme(found)
         wanted = theme or self.ui.get("theme", "lsc-dark")
+        if few_colours and theme is None and not str(wanted).startswith("lsc-ansi"):
+            # One chosen on another terminal has colours that this one would only guess at.
+            light = wanted == "lsc-light" or light_background(os.environ)
+            wanted = "lsc-ansi-light" if light else "lsc-ansi-dark"
         self.theme = wanted if wanted in THEMES else "lsc-dark"
 
     def place(self, path: Path) -> str:

@@ -39,25 +39,30 @@ STYLES: dict[str, tuple[str, str]] = {
     **{f"series-{i}": (f"series-{i}", "") for i in range(SERIES)},
     **{f"series-{i}-dim": (f"series-{i}", "faded") for i in range(SERIES)},
 }
-_FADED = 0.45
 
 
 def style_table(variables: dict[str, str]) -> dict[str, Style]:
     """The styles of all names in the colours of a theme."""
     ground = Color.parse(variables["background"])
+    strength = 0.74 if ground.brightness > 0.5 else 0.6
     out: dict[str, Style] = {
         "": Style(color=Color.parse(variables["foreground"]).rich_color, bgcolor=ground.rich_color)
     }
     for name, (variable, extra) in STYLES.items():
         colour = Color.parse(variables.get(variable, variables["foreground"]))
         if extra == "background":
-            out[name] = Style(bgcolor=colour.rich_color)
-        elif extra == "faded" and colour.ansi is None and ground.ansi is None:
-            out[name] = Style(color=ground.blend(colour, _FADED, 1).rich_color)
+            text = variables.get("cursor-text")
+            out[name] = Style(bgcolor=colour.rich_color, color=Color.parse(text).rich_color if text else None)
+        elif extra == "faded":
+            # Sixteen colours have no weaker ones: what is faded is grey there.
+            faded = Color.parse(variables["rule"]) if colour.ansi is not None else ground.blend(colour, strength, 1)
+            out[name] = Style(color=faded.rich_color)
         else:
-            out[name] = Style(
-                color=colour.rich_color, bold="bold" in extra, reverse="reverse" in extra, dim=extra == "faded"
-            )
+            out[name] = Style(color=colour.rich_color, bold="bold" in extra, reverse="reverse" in extra)
+    # On the background of the highlighted row dim text would be lost.
+    for name, (variable, _) in STYLES.items():
+        if variables.get(variable) == variables["dim"]:
+            out[f"={name}+cursor"] = out[""] + out["cursor"]
     return out
 
 
