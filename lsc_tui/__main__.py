@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
                      help="runs folder, may be given several times; default $LSC_RUNS, else ./runs")  # fmt: skip
     out.add_argument("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
     out.add_argument("--ascii", action="store_true",
-                     help="no character outside ASCII; by itself on the Linux console and without a UTF-8 locale")  # fmt: skip
+                     help="no character outside ASCII; the default on the Linux console and without UTF-8")  # fmt: skip
     out.add_argument("--mouse", action="store_true", help="clicks and the wheel act too (or mouse = true in keys.toml)")
     out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
     out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")

@@ -30,6 +30,9 @@ STATES: dict[str, tuple[str, str]] = {
     "stalled": ("▲", "!"),
 }
 
+# A dot in the left and in the right column of a braille cell, from the top row to the bottom row.
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+
 # One cell for one cell, so that nothing moves; what is wider is written by `twin`.
 _ASCII = str.maketrans(
     {
@@ -38,6 +41,7 @@ _ASCII = str.maketrans(
         **dict(zip("─│╌┃┊▏▎▍▌▋▊▉█░▒▓", "-|-||...=======.", strict=False)),
         **dict(zip("█▉▊▋▍▎▏░", "###=---.", strict=True)),
         **dict(zip("▁▂▃▄▅▆▇", "..--==#", strict=True)),
+        **{chr(0x2800 + a + b): "'--."[(i + j) // 2] for i, a in enumerate(_DOTS[0]) for j, b in enumerate(_DOTS[1])},
         "▾": "v", "▸": ">", "×": "x", "›": ">", "·": "-", "…": "~", "→": ">", "←": "<", "↑": "^", "↓": "v", "±": "~",
         "▌": ">", "≡": "=", "°": "d", "≤": "<", "≥": ">", "−": "-", "–": "-", "√": "V", "▐": "|", "�": "?",
     }
@@ -166,22 +170,27 @@ def bar(share: float | None, width: int) -> str:
 
 
 def trend(values: Iterable[float], width: int) -> str:
-    """Falling or rising blocks, one a cell, by rank between the lowest and the highest; `×` where not finite."""
+    """A line of braille dots, two a cell, between the lowest and the highest value; `×` where not finite."""
     points = list(values)
     good = [v for v in points if math.isfinite(v)]
     if not points or not good:
         return "×" if points else "-"
-    picked = [points[round(i * (len(points) - 1) / max(1, width - 1))] for i in range(width)] if width else []
-    logs = [math.log(v) if min(good) > 0 and v > 0 else v for v in good]
-    lo, hi = min(logs), max(logs)
+    log = math.log if min(good) > 0 else float
+    lo, hi = log(min(good)), log(max(good))
     out = ""
-    for v in picked:
-        if not math.isfinite(v):
+    for cell in range(width):
+        pair = [points[round((2 * cell + i) * (len(points) - 1) / max(1, 2 * width - 1))] for i in (0, 1)]
+        if not all(map(math.isfinite, pair)):
             out += "×"
             continue
-        level = math.log(v) if min(good) > 0 and v > 0 else v
-        out += "▁▂▃▄▅▆▇█"[round(7 * (level - lo) / (hi - lo))] if hi > lo else "▁"
+        rows = [round(3 * (hi - log(v)) / (hi - lo)) if 0 < hi - lo < math.inf else 3 for v in pair]
+        out += chr(0x2800 + _DOTS[0][rows[0]] + _DOTS[1][rows[1]])
     return out
+
+
+def progress(share: float) -> str:
+    """One cell that fills from the bottom: `▁` at the start, `█` once all is done."""
+    return "▁▂▃▄▅▆▇█"[int(7 * min(share, 1.0))] if share > 0 else " "
 
 
 def loss_text(value: float | None, kind: str = "") -> str:

@@ -13,7 +13,21 @@ from lsc_engine.common.formatting import clock, grouped, percent
 from lsc_engine.common.settings import lookup
 from lsc_tui.data.reports import KINDS, Report
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, finite, gpu_number
-from lsc_tui.lines import STATES, Line, clean, day_text, fit, fit_ends, frame, loss_text, over, pad, trend, width_of
+from lsc_tui.lines import (
+    STATES,
+    Line,
+    clean,
+    day_text,
+    fit,
+    fit_ends,
+    frame,
+    loss_text,
+    over,
+    pad,
+    progress,
+    trend,
+    width_of,
+)
 from lsc_tui.widgets.panel import Panel
 
 SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
@@ -126,28 +140,35 @@ class Columns:
     best: bool
     trend: int
     where: int
+    reason: int = 0
 
     @staticmethod
     def of(width: int) -> Columns:
-        """From about 108 columns also best loss, best accuracy and images/s."""
+        """From about 108 columns also best loss, best accuracy and images/s; the rest goes to names, then to reasons.
+        A blank stands before every column."""
         best = width >= 108
-        fixed = 13 + 4 + 5 + 7 + (8 + 8 + 7 + 7 + 8 + 2 if best else 7 + 7 + 1)
+        fixed = 13 + 5 + (5 + 7 + 8 + 8 + 7 + 6 + 8 if best else 2 + 7 + 8 + 7)
         where = 11 if best else 8
-        trend_width = 12 if best else 8
-        run = width - fixed - trend_width - 1 - where
+        trend = 12 if best else 8
+        run = width - fixed - trend - 1 - where - 1
         if run < 12:
-            trend_width = max(0, trend_width - (12 - run))
-            run = max(4, width - fixed - trend_width - 1 - where)
-        return Columns(run, best, trend_width, where)
+            trend = max(0, trend - (12 - run))
+            run = max(4, width - fixed - trend - 1 - where - 1)
+        reason = run - 32 if best and run > 48 else 0
+        return Columns(run - reason, best, trend, where, reason)
 
 
 def header(columns: Columns, accuracy: str = ACCURACY) -> Line:
     """The names of the columns, with units."""
     acc = f"{ACCURACIES[accuracy]:>7}"
-    best = f"{'LOSS':>8}{'BEST':>8}{acc}{'BEST':>7}{'IMG/S':>8} " if columns.best else f"{'LOSS':>7}{acc}"
+    numbers = (
+        f" DONE{'ETA':>7}{'LOSS':>8}{'BEST':>8}{acc}{'BEST':>6}{'IMG/S':>8}"
+        if columns.best
+        else (f" %{'ETA':>7}{'LOSS':>8}{acc}")
+    )
     word = fit("LOSS TREND" if columns.best else "TREND", columns.trend)
-    text = f"  STATE      {fit('RUN', columns.run)}SEED DONE{'ETA':>7}{best} {word} {fit('WHERE', columns.where)}"
-    return [(text, "dim")]
+    text = f"  STATE      {fit('RUN', columns.run)} SEED{numbers} {word} {fit('WHERE', columns.where)}"
+    return [(text + (f" {fit('REASON', columns.reason - 1)}" if columns.reason else ""), "dim")]
 
 
 def where_text(view: RunView) -> str:
@@ -186,31 +207,29 @@ def run_line(
     eta = [v.status.eta for v in row.views if v.status.active]
     loss = _mean([v.loss for v in row.views])
     kind = view.loss_kind
+    done = sum(v.done for v in row.views) / len(row.views)
+    quiet = "dim" if state == "finished" else ""
     line += [
         (fit_ends(clean(view.label), columns.run), ""),
-        (f"{fit(seed, 4, '>')}", "dim"),
-        (f"{100 * sum(v.done for v in row.views) / len(row.views):4.0f}%", ""),
-        (fit(_eta_text(state, eta), 7, ">"), ""),
+        (f" {fit(seed, 4, '>')}", "dim"),
+        (f" {100 * done:3.0f}%" if columns.best else f" {progress(done)}", quiet or style),
+        (f" {fit(_eta_text(state, eta), 6, '>')}", ""),
+        (f" {fit(loss_text(loss, kind), 7, '>')}", "" if loss is None or math.isfinite(loss) else "error"),
     ]
-    loss_style = "error" if loss is not None and not math.isfinite(loss) else ""
+    if columns.best:
+        line.append((f" {fit(loss_text(_mean([v.best_loss for v in row.views])), 7, '>')}", "dim"))
+    line.append((f" {fit(percent(_mean([v.last(accuracy) for v in row.views])), 6, '>')}", ""))
     if columns.best:
         line += [
-            (fit(loss_text(loss, kind), 8, ">"), loss_style),
-            (fit(loss_text(_mean([v.best_loss for v in row.views])), 8, ">"), "dim"),
-            (fit(percent(_mean([v.last(accuracy) for v in row.views])), 7, ">"), ""),
-            (fit(percent(_mean([v.best(accuracy) for v in row.views])), 7, ">"), "dim"),
-            (fit(grouped(_mean([v.speed for v in row.views])), 8, ">"), ""),
-            ("  ", ""),
-        ]
-    else:
-        line += [
-            (fit(loss_text(loss, kind), 7, ">"), loss_style),
-            (fit(percent(_mean([v.last(accuracy) for v in row.views])), 7, ">"), ""),
-            (" ", ""),
+            (f" {fit(percent(_mean([v.best(accuracy) for v in row.views])), 5, '>')}", "dim"),
+            (f" {fit(grouped(_mean([v.speed for v in row.views])), 7, '>')}", ""),
         ]
     shape = trend(view.trend, columns.trend) if columns.trend else ""
-    line += [(fit(shape, columns.trend), style if state == "diverged" else "bar"), (" ", "")]
-    line.append((fit(where_text(view), columns.where), "dim"))
+    line += [(f" {fit(shape, columns.trend)}", style if state == "diverged" else "dim")]
+    line.append((f" {fit(where_text(view), columns.where)}", "dim"))
+    if columns.reason:
+        news = view.status.news if state in ("failed", "diverged", "lost", "stalled", "stopped") else view.note
+        line.append((f" {fit(clean(news), columns.reason - 1)}", "dim"))
     return pad(line, width)
 
 

@@ -29,6 +29,7 @@ from lsc_tui.lines import (
     frame,
     loss_text,
     pad,
+    progress,
     rule,
     size_text,
     trend,
@@ -92,8 +93,12 @@ def test_bars_and_trends() -> None:
     assert bar(0.97, 8)[:7] == "█" * 7
     assert bar(None, 3) == "░░░"
     assert len(bar(2.0, 5)) == len(bar(-1.0, 5)) == 5
-    assert trend([8, 4, 2, 1], 4) == "█▆▃▁"
-    assert trend([1, 0.5, math.nan], 3) == "█▁×"
+    assert trend([8, 4, 2, 1], 2) == "⠑⢄"
+    assert trend([1, 0.5, math.nan], 1) == "×"
+    assert trend([1, 0.5, 0.5, math.nan], 2) == "⢁×"
+    assert trend([1e308, -1e308], 1) == "⣀"
+    assert ascii_twin(trend([8, 4, 2, 1], 2)) == "'-"
+    assert [progress(share) for share in (0, 0.01, 0.5, 0.99, 1, math.nan)] == [" ", "▁", "▄", "▇", "█", " "]
     assert trend([], 3) == "-"
     assert width_of(ends([("left", "")], [("right", "")], 20)) == 20
     assert wrap("one two three", 7) == ["one two", "three"]

@@ -17,8 +17,8 @@ from lsc_tui.theme import SERIES, THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
 
 # xterm's own sixteen colours.
-XTERM = "000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5".split()
-XTERM += "7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff".split()
+XTERM = ["000000", "cd0000", "00cd00", "cdcd00", "0000ee", "cd00cd", "00cdcd", "e5e5e5"]
+XTERM += ["7f7f7f", "ff0000", "00ff00", "ffff00", "5c5cff", "ff00ff", "00ffff", "ffffff"]
 WORDS = ("key", "warn", "error", "good", "accent", "mark", "title", *(f"state-{s}" for s in STATES))
 
 
