@@ -70,19 +70,25 @@ class Logout:
 def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[str, Any]:
     """Everything doctor reports, as plain data; "ok" is False where training cannot work."""
     recent = sys.version_info[:2] >= _OLDEST_PYTHON
-    python = {"version": platform.python_version(), "executable": sys.executable, "ok": recent}
-    torch = _torch()
+    torch, nvml = _probe(_TORCH_PROBE, _TORCH_SECONDS), _probe(_NVML_PROBE, _SECONDS * 4)
+    torch["ok"] = "version" in torch and tuple(map(int, torch["version"].split(".")[:2])) >= _OLDEST_TORCH
+    if "version" in torch:
+        message = f"CUDA {torch['built_for']}" if torch["cuda"] else "on the CPU"
+        torch["message"] = message if torch["ok"] else "2.10 or later is needed"
     runs = user_path(runs_dir or os.environ.get("LSC_RUNS") or "runs")
     try:
         data: Path | None = data_folder(data_dir)
     except UsageError:
         data = None
+    gpus = nvml.get("gpus", [])
     return {
         "ok": bool(recent and torch["ok"]),
-        "python": python,
+        "python": {"version": platform.python_version(), "executable": sys.executable, "ok": recent},
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch,
-        **_nvml(),
+        "driver": nvml.get("driver"),
+        "gpus": gpus,
+        "gpu_message": nvml.get("message", "" if gpus else "the driver lists none"),
         "data": [_dataset(name, data_dir) for name in built_in_data_sets()],
         "packed": _within(_SECONDS, lambda: sorted(p.stem for p in (data / "packed").glob("*px.json"))) if data else [],
         "disk": [{"what": what, **_disk(folder)} for what, folder in (("runs", runs), ("data", data))],
@@ -92,48 +98,45 @@ def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[st
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The report of `examine` for reading."""
-    torch, python = found["torch"], found["python"]
-    out = [
-        _line(python["ok"], f"Python {python['version']}", "" if python["ok"] else "3.11 or later is needed"),
-        _line(torch["ok"], f"torch {torch.get('version', '')}".strip(), torch.get("message", "")),
-        _line(True, f"{found['cores']} CPU cores", ""),
+    torch, python, end = found["torch"], found["python"], found["logout"]
+    rows: list[tuple[bool | None, str, str]] = [
+        (python["ok"], f"Python {python['version']}", "" if python["ok"] else "3.11 or later is needed"),
+        (torch["ok"], f"torch {torch.get('version', '')}".strip(), torch.get("message", "")),
+        (True, f"{found['cores']} CPU cores", ""),
     ]
-    unusable = (
-        "" if torch.get("cuda") else f"this torch cannot use it (built for {torch.get('built_for') or 'the CPU'})"
-    )
+    built_for = torch.get("built_for") or "the CPU"
+    unusable = "" if torch.get("cuda") else f"this torch cannot use it (built for {built_for})"
     for gpu in found["gpus"]:
-        gb = None if gpu["memory"] is None else (gpu["used"] / 2**30, gpu["memory"] / 2**30)
-        used = "" if gb is None else f", {gb[0]:.1f} of {gb[1]:.1f} GB used"
-        out.append(_line(not unusable, f"GPU {gpu['index']} {gpu['name']}{used}", unusable))
+        gb = [None if gpu[key] is None else gpu[key] / 2**30 for key in ("used", "memory")]
+        used = "" if None in gb else f", {gb[0]:.1f} of {gb[1]:.1f} GB used"
+        rows.append((not unusable, f"GPU {gpu['index']} {gpu['name']}{used}", unusable))
     if not found["gpus"]:
-        out.append(_line(None, "no GPU", f"training runs on the CPU ({found['gpu_message']})"))
-    for row in found["data"]:
-        out.append(_line(True if row["found"] else None, row["name"], row["place"] or row["how"]))
+        rows.append((None, "no GPU", f"training runs on the CPU ({found['gpu_message']})"))
+    rows += [(True if row["found"] else None, row["name"], row["place"] or row["how"]) for row in found["data"]]
     if found["packed"]:
-        out.append(_line(True, "packed", ", ".join(found["packed"])))
+        rows.append((True, "packed", ", ".join(found["packed"])))
     for row in found["disk"]:
         free = "no answer" if row["free"] is None else f"{row['free'] / 2**30:.1f} GB free"
         denied = "" if row["writable"] else "; cannot be written to, name another one"
         note = NO_HOME if row["path"] is None else f"{row['path']}, {free}{denied}"
-        out.append(_line(row["writable"], f"{row['what']} folder", note))
-    end = found["logout"]
-    mark = {"yes": True, "no": False}.get(end["survive"])
-    out.append(_line(mark, "runs survive logout: " + end["survive"], " ".join(filter(None, (end["why"], end["do"])))))
-    return out
+        rows.append((row["writable"], f"{row['what']} folder", note))
+    why = " ".join(filter(None, (end["why"], end["do"])))
+    rows.append(({"yes": True, "no": False}.get(end["survive"]), "runs survive logout: " + end["survive"], why))
+    marks = {True: "ok", False: "!!", None: "--"}
+    return [f"{marks[good]}  {what:<22} {note}".rstrip() for good, what, note in rows]
 
 
 def logout() -> Logout:
     """Whether detached runs survive logout here, as systemd's logind is configured."""
-    manager = {name: _logind(name) for name in ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")}
-    user = user_name()
-    answers = {"b true": True, "b false": False, "yes": True, "no": False}
+    kill, excluded, only = (
+        _output(["busctl", "get-property", *_LOGIND, name]) or ""
+        for name in ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
+    )
+    user, answers = user_name(), {"b true": True, "b false": False, "yes": True, "no": False}
     linger = _output(["loginctl", "show-user", user, "--property=Linger", "--value"])
-    only = '"' in manager["KillOnlyUsers"] and f'"{user}"' not in manager["KillOnlyUsers"]
+    spared = f'"{user}"' in excluded or ('"' in only and f'"{user}"' not in only)
     return judge_logout(
-        answers.get(manager["KillUserProcesses"]),
-        answers.get(linger or ""),
-        excluded=only or f'"{user}"' in manager["KillExcludeUsers"],
-        under_user_manager=_under_user_manager(),
+        answers.get(kill), answers.get(linger or ""), excluded=spared, under_user_manager=_under_user_manager()
     )
 
 
@@ -159,33 +162,12 @@ def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, unde
     return Logout("no", kills, scope if linger else f"Run once: loginctl enable-linger. {scope}")
 
 
-def _torch() -> dict[str, Any]:
-    answer = _probe(_TORCH_PROBE, _TORCH_SECONDS)
-    if "message" in answer:
-        return {"ok": False, **answer}
-    recent = tuple(int(part) for part in answer["version"].split(".")[:2]) >= _OLDEST_TORCH
-    message = f"CUDA {answer['built_for']}" if answer["cuda"] else "on the CPU"
-    return {"ok": recent, **answer, "message": message if recent else "2.10 or later is needed"}
-
-
-def _nvml() -> dict[str, Any]:
-    answer = _probe(_NVML_PROBE, _SECONDS * 4)
-    message = answer.get("message", "" if answer.get("gpus") else "the driver lists none")
-    return {"driver": answer.get("driver"), "gpus": answer.get("gpus", []), "gpu_message": message}
-
-
 def _probe(code: str, seconds: float) -> dict[str, Any]:
     """The JSON that `code` prints in a fresh interpreter, or {"message": why not}."""
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "stdin": subprocess.DEVNULL, "env": env}
     try:
-        done = subprocess.run(
-            python_command("-c", code),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=seconds,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-        )
+        done = subprocess.run(python_command("-c", code), capture_output=True, timeout=seconds, **options)
     except subprocess.TimeoutExpired:
         return {"message": f"no answer within {seconds:g} s"}
     except OSError as error:
@@ -202,17 +184,11 @@ def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
     how: str | None = chosen.facts.how or None
     if how and chosen.facts.places:
         how = chosen.missing(data_dir)[len(_KEY) :]
-    if chosen.made_from_index:
-        place: object = "made from the index, no files"
-    else:
+    place: object = "made from the index, no files"
+    if not chosen.made_from_index:
         place = _within(_SECONDS, lambda: chosen.locate(data_dir))
-    return {
-        "name": name,
-        "title": chosen.facts.title,
-        "found": place is not None,
-        "place": None if place is None else str(place),
-        "how": how,
-    }
+    where = None if place is None else str(place)
+    return {"name": name, "title": chosen.facts.title, "found": place is not None, "place": where, "how": how}
 
 
 def _disk(folder: Path | None) -> dict[str, Any]:
@@ -227,15 +203,6 @@ def _disk(folder: Path | None) -> dict[str, Any]:
 
     free, total, writable = _within(_SECONDS, measure) or (None, None, False)
     return {"path": str(folder), "free": free, "total": total, "writable": writable}
-
-
-def _line(good: bool | None, what: str, note: str) -> str:
-    mark = {True: "ok", False: "!!", None: "--"}[good]
-    return f"{mark}  {what:<22} {note}".rstrip()
-
-
-def _logind(name: str) -> str:
-    return _output(["busctl", "get-property", *_LOGIND, name]) or ""
 
 
 def _under_user_manager() -> bool:

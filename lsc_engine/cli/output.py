@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 
 # What writing fails with on a full disk, a lost connection, or a stdout that is read-only or does not block.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_UNWRITABLE = (*_FULL, errno.EBADF, errno.EPIPE, errno.ECONNRESET, errno.EAGAIN)
-
-
-# --- messages ---------------------------------------------------------------------------------------------------------
+_UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EBADF, errno.EPIPE, errno.ECONNRESET, errno.EAGAIN),
+)
 
 
 def printable(text: str) -> str:
@@ -53,9 +52,6 @@ def print_error(error: LscError) -> None:
     for line in str(error).splitlines():
         text = printable(line)
         write_stderr(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")
-
-
-# --- results ----------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -84,11 +80,11 @@ def is_stdout_error(error: OSError) -> bool:
 def print_json(document: Any) -> None:
     """One JSON document on stdout; numbers that are not finite become null, control characters are escaped."""
     text = json.dumps(_finite(document), ensure_ascii=not shows_unicode(sys.stdout), indent=2, default=str)
-    sys.stdout.write(re.sub("[^\n -~]", _escaped, text) + "\n")
 
+    def escaped(match: re.Match[str]) -> str:
+        return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
-def _escaped(match: re.Match[str]) -> str:
-    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
+    sys.stdout.write(re.sub("[^\n -~]", escaped, text) + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -105,9 +101,8 @@ def console() -> Console:
     """stdout as a rich console: escape codes only on a terminal that takes them, colour never with NO_COLOR."""
     from rich.console import Console
 
-    return Console(
-        highlight=False, markup=False, force_terminal=is_terminal(sys.stdout), soft_wrap=not sys.stdout.isatty()
-    )
+    terminal, wide = is_terminal(sys.stdout), not sys.stdout.isatty()
+    return Console(highlight=False, markup=False, force_terminal=terminal, soft_wrap=wide)
 
 
 def chart_mode() -> Literal["braille", "ascii"]:
@@ -130,9 +125,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -
         columns = [p + c if align[i : i + 1] == "r" else c + p for i, (c, p) in enumerate(zip(row, pads, strict=True))]
         lines.append("  ".join(columns).rstrip())
     return "\n".join(lines)
-
-
-# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def value(number: float | None, digits: int = 4) -> str:

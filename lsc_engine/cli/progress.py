@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
 from lsc_engine.cli.output import message, printable, write_stderr
@@ -19,7 +18,7 @@ class Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
     def begin(self, name: str) -> None:
@@ -72,7 +71,7 @@ class Bars:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def begin(self, name: str) -> None:
@@ -90,12 +89,8 @@ class Bars:
         self._progress.console.print(printable(text), markup=False)
 
     def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
-        parts = []
-        if "train/loss" in values:
-            parts.append(f"loss {values['train/loss']:.4f}")
-        for metric, label in (("train/accuracy", "train"), ("val/accuracy", "val")):
-            if metric in values:
-                parts.append(f"{label} {100 * values[metric]:5.1f}%")
+        shown = {"train/loss": "loss {:.4f}", "train/accuracy": "train {:6.1%}", "val/accuracy": "val {:6.1%}"}
+        parts = [text.format(values[metric]) for metric, text in shown.items() if metric in values]
         if eta is not None and step < total:
             parts.append(f"ETA {clock(eta)}")
         self._progress.update(self._tasks[name], total=total, completed=step, metrics="  ".join(parts), refresh=True)

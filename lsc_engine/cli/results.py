@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -96,11 +97,9 @@ def _mean(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
     found = [axes for run in runs if len((axes := run.axes(metric))[0])]
     if not found:
         return np.zeros(0), np.zeros(0)
-    common = found[0][0]
-    for step, _, _, _ in found[1:]:
-        common = np.intersect1d(common, step)
-    first = np.isin(found[0][0], common)
-    return found[0][2][first], np.mean([values[np.isin(step, common)] for step, values, _, _ in found], axis=0)
+    common = functools.reduce(np.intersect1d, [steps for steps, *_ in found])
+    epochs = found[0][2][np.isin(found[0][0], common)]
+    return epochs, np.mean([values[np.isin(steps, common)] for steps, values, *_ in found], axis=0)
 
 
 def comparison_text(found: Comparison) -> str:

@@ -8,20 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lsc_engine.cli.options import (
-    At,
-    DataDir,
-    Device,
-    Force,
-    ImageDir,
-    Json,
-    OneRun,
-    Plugins,
-    RunsDirs,
-    arg,
-    command,
-    opt,
-)
+import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import message, print_json, printable
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.safe_io import write_csv
@@ -31,31 +18,31 @@ if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
     from lsc_engine.training.trained_run import TrainedRun
 
-Dataset = Annotated[str | None, opt("--dataset", "NAME", "Another data set. Default: the run's own.")]
+Dataset = Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set. Default: the run's own.")]
 Classes = Annotated[
-    int | None, opt("--classes", "K", "Use only the first K classes of the data set. Default: the run's.", min=2)
+    int | None, cli.opt("--classes", "K", "Use only the first K classes of the data set. Default: the run's.", min=2)
 ]
-Limit = Annotated[int | None, opt("--limit", "K", "Use only the first K images.", min=1)]
+Limit = Annotated[int | None, cli.opt("--limit", "K", "Use only the first K images.", min=1)]
 
 
-@command("embed")
+@cli.command("embed")
 def embed(
-    run: OneRun,
-    split: Annotated[str, opt("--split", "SPLIT", "train or val.")] = "train",
+    run: cli.OneRun,
+    split: Annotated[str, cli.opt("--split", "SPLIT", "train or val.")] = "train",
     dataset: Dataset = None,
-    path: ImageDir = None,
+    path: cli.ImageDir = None,
     classes: Classes = None,
     out: Annotated[
-        Path | None, opt("--out", "FILE", "FILE.safetensors or FILE.npy. Default: RUN-SPLIT.safetensors here.")
+        Path | None, cli.opt("--out", "FILE", "FILE.safetensors or FILE.npy. Default: RUN-SPLIT.safetensors here.")
     ] = None,
     limit: Limit = None,
-    at: At = None,
-    force: Force = False,
-    runs_dir: RunsDirs = None,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    plugin: Plugins = None,
-    as_json: Json = False,
+    at: cli.At = None,
+    force: cli.Force = False,
+    runs_dir: cli.RunsDirs = None,
+    data_dir: cli.DataDir = None,
+    device: cli.Device = "auto",
+    plugin: cli.Plugins = None,
+    as_json: cli.Json = False,
 ) -> None:
     """Embeddings and labels of a data set by a trained run.
 
@@ -96,23 +83,23 @@ def embed(
     print(*files, sep="\n")
 
 
-@command("predict")
+@cli.command("predict")
 def predict(
-    run: OneRun,
-    images: Annotated[list[Path] | None, arg("IMAGE", "Image files, or folders of them.", readable=False)] = None,
+    run: cli.OneRun,
+    images: Annotated[list[Path] | None, cli.arg("IMAGE", "Image files, or folders of them.", readable=False)] = None,
     dataset: Dataset = None,
-    split: Annotated[str | None, opt("--split", "SPLIT", "train or val, of a data set.")] = None,
-    path: ImageDir = None,
+    split: Annotated[str | None, cli.opt("--split", "SPLIT", "train or val, of a data set.")] = None,
+    path: cli.ImageDir = None,
     classes: Classes = None,
-    out: Annotated[Path | None, opt("--csv", "FILE", "Write the labels as CSV to this file.")] = None,
+    out: Annotated[Path | None, cli.opt("--csv", "FILE", "Write the labels as CSV to this file.")] = None,
     limit: Limit = None,
-    at: At = None,
-    force: Force = False,
-    runs_dir: RunsDirs = None,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    plugin: Plugins = None,
-    as_json: Json = False,
+    at: cli.At = None,
+    force: cli.Force = False,
+    runs_dir: cli.RunsDirs = None,
+    data_dir: cli.DataDir = None,
+    device: cli.Device = "auto",
+    plugin: cli.Plugins = None,
+    as_json: cli.Json = False,
 ) -> None:
     """Labels of image files, or of a data set, with the cosine to the class's vector; or "new class", where the nearest
     vector of the system belongs to none. Exit code 1 where an image cannot be read; the others have their labels.

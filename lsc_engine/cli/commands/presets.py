@@ -6,20 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lsc_engine.cli.options import (
-    DataDir,
-    Json,
-    Plugins,
-    Preset,
-    Seeds,
-    Sets,
-    StudyName,
-    Sweeps,
-    Variants,
-    arg,
-    command,
-    load_plan,
-)
+import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import console, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.formatting import grouped, size
@@ -41,11 +28,11 @@ PAPERS = {
 }
 
 
-@command("presets")
+@cli.command("presets")
 def presets(
-    filter: Annotated[str, arg("WORDS", "Show those whose name, title or claim contains this.")] = "",
-    data_dir: DataDir = None,
-    as_json: Json = False,
+    filter: Annotated[str, cli.arg("WORDS", "Show those whose name, title or claim contains this.")] = "",
+    data_dir: cli.DataDir = None,
+    as_json: cli.Json = False,
 ) -> None:
     """List presets with source and claim: those that ship, then your own ($LSC_PRESETS, else ./presets).
 
@@ -63,17 +50,17 @@ def presets(
     _print_presets(listed, data_dir)
 
 
-@command("check")
+@cli.command("check")
 def check(
-    preset: Preset,
-    variant: Variants = None,
-    set_: Sets = None,
-    sweep: Sweeps = None,
-    seeds: Seeds = None,
-    name: StudyName = None,
-    data_dir: DataDir = None,
-    plugin: Plugins = None,
-    as_json: Json = False,
+    preset: cli.Preset,
+    variant: cli.Variants = None,
+    set_: cli.Sets = None,
+    sweep: cli.Sweeps = None,
+    seeds: cli.Seeds = None,
+    name: cli.StudyName = None,
+    data_dir: cli.DataDir = None,
+    plugin: cli.Plugins = None,
+    as_json: cli.Json = False,
 ) -> None:
     """Validate a preset and show what each variant resolves to, without training or creating anything.
 
@@ -82,18 +69,18 @@ def check(
     from lsc_engine.plugins import load_plugins
 
     load_plugins(plugin or [])
-    document = _checked(load_plan(preset, variant, set_, sweep, seeds, name), data_dir)
+    document = _checked(cli.load_plan(preset, variant, set_, sweep, seeds, name), data_dir)
     if as_json:
         print_json(document)
     else:
         _print_check(document)
 
 
-@command("new")
+@cli.command("new")
 def new(
-    preset: Preset,
-    file: Annotated[Path, arg("FILE", "The file to write; it must not exist.")],
-    as_json: Json = False,
+    preset: cli.Preset,
+    file: Annotated[Path, cli.arg("FILE", "The file to write; it must not exist.")],
+    as_json: cli.Json = False,
 ) -> None:
     """Copy a preset to a file of your own, to edit.
 

@@ -8,27 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lsc_engine.cli.options import (
-    At,
-    DataDir,
-    Detach,
-    Device,
-    Gpus,
-    Json,
-    OneRun,
-    Plugins,
-    Preset,
-    RunsDir,
-    Seeds,
-    Sets,
-    StudyName,
-    Sweeps,
-    Variants,
-    Wait,
-    command,
-    load_plan,
-    opt,
-)
+import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import message, optional_stdout, print_json
 
 if TYPE_CHECKING:
@@ -38,22 +18,22 @@ if TYPE_CHECKING:
     from lsc_engine.studies.runner import StudyResult
 
 
-@command("run")
+@cli.command("run")
 def run(
-    preset: Preset,
-    variant: Variants = None,
-    sets: Sets = None,
-    sweep: Sweeps = None,
-    seeds: Seeds = None,
-    name: StudyName = None,
-    runs_dir: RunsDir = None,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    gpus: Gpus = None,
-    plugin: Plugins = None,
-    wait: Wait = False,
-    detach: Detach = False,
-    as_json: Json = False,
+    preset: cli.Preset,
+    variant: cli.Variants = None,
+    sets: cli.Sets = None,
+    sweep: cli.Sweeps = None,
+    seeds: cli.Seeds = None,
+    name: cli.StudyName = None,
+    runs_dir: cli.RunsDir = None,
+    data_dir: cli.DataDir = None,
+    device: cli.Device = "auto",
+    gpus: cli.Gpus = None,
+    plugin: cli.Plugins = None,
+    wait: cli.Wait = False,
+    detach: cli.Detach = False,
+    as_json: cli.Json = False,
 ) -> None:
     """Train every variant and seed of a preset; the same command again goes on where it stopped.
 
@@ -65,7 +45,7 @@ def run(
     from lsc_engine.studies.start import check_study
 
     options = _options(runs_dir, data_dir, device, plugin, gpus, wait)
-    plan = load_plan(preset, variant, sets, sweep, seeds, name)
+    plan = cli.load_plan(preset, variant, sets, sweep, seeds, name)
     for warning in plan.warnings:
         message(f"note: {warning}")
     if plan.preset.kind != "train":
@@ -87,19 +67,19 @@ def run(
     sys.exit(result.exit_code)
 
 
-@command("resume")
+@cli.command("resume")
 def resume(
-    ref: OneRun,
+    ref: cli.OneRun,
     sets: Annotated[
-        list[str] | None, opt("--set", "data.path=DIR", "Where the same images lie now, if they have moved.")
+        list[str] | None, cli.opt("--set", "data.path=DIR", "Where the same images lie now, if they have moved.")
     ] = None,
-    runs_dir: RunsDir = None,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    plugin: Plugins = None,
-    wait: Wait = False,
-    detach: Detach = False,
-    as_json: Json = False,
+    runs_dir: cli.RunsDir = None,
+    data_dir: cli.DataDir = None,
+    device: cli.Device = "auto",
+    plugin: cli.Plugins = None,
+    wait: cli.Wait = False,
+    detach: cli.Detach = False,
+    as_json: cli.Json = False,
 ) -> None:
     """Continue a run from its newest good checkpoint.
 
@@ -125,18 +105,18 @@ def resume(
         _train_one(this, options, as_json)
 
 
-@command("fork")
+@cli.command("fork")
 def fork(
-    ref: OneRun,
-    sets: Sets = None,
-    at: At = None,
-    name: Annotated[str | None, opt("--name", "VARIANT", "The new run's variant name.")] = None,
-    runs_dir: RunsDir = None,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    plugin: Plugins = None,
-    detach: Detach = False,
-    as_json: Json = False,
+    ref: cli.OneRun,
+    sets: cli.Sets = None,
+    at: cli.At = None,
+    name: Annotated[str | None, cli.opt("--name", "VARIANT", "The new run's variant name.")] = None,
+    runs_dir: cli.RunsDir = None,
+    data_dir: cli.DataDir = None,
+    device: cli.Device = "auto",
+    plugin: cli.Plugins = None,
+    detach: cli.Detach = False,
+    as_json: cli.Json = False,
 ) -> None:
     """A new run from a run's checkpoint, with changed settings; where it came from is kept.
 
