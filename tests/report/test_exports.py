@@ -15,7 +15,7 @@ from report_studies import call, make_study
 from lsc_engine.common.errors import UsageError
 from lsc_engine.report.exports import best_step
 from lsc_engine.report.page import tabular
-from lsc_engine.runs.metrics.writer import format_line
+from lsc_engine.runs.metrics.parsing import format_line
 from lsc_engine.runs.read.run import open_run
 
 

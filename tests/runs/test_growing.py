@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsc_engine.runs.metrics.parsing import decimals
+from lsc_engine.runs.metrics.parsing import decimals, format_line
 from lsc_engine.runs.metrics.reader import GrowingColumns, MetricsTable, MetricsTail, read_metrics
-from lsc_engine.runs.metrics.writer import format_line
 
 NAMES = ("train/loss", "val/loss")
 

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lsc_engine.common.safe_io import UnreadableError
+from lsc_engine.runs.folder.writer import MetricsLog
 from lsc_engine.runs.metrics import parsing as rows
+from lsc_engine.runs.metrics.parsing import format_line
 from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_last, read_metrics
-from lsc_engine.runs.metrics.writer import MetricsLog, format_line
 from tests.counting import bytes_read
 
 
@@ -211,7 +212,8 @@ def test_log_on_a_full_device_keeps_lines(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from lsc_engine.runs.metrics.writer import MetricsLog, format_line
+from lsc_engine.runs.folder.writer import MetricsLog
+from lsc_engine.runs.metrics.parsing import format_line
 log = MetricsLog(Path(sys.argv[1]))
 for step in range(1, 20001):
     log.append(format_line(step, 0.1, 0.2, 1, {"x": step * 0.5}))

@@ -16,6 +16,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,8 +30,7 @@ from lsc_engine.runs.folder import checkpoints, process, requests
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SOURCE, run_id
 from lsc_engine.runs.folder.lock import PULSE, LostRunError, RunLock
 from lsc_engine.runs.folder.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
-from lsc_engine.runs.metrics.parsing import parse_line
-from lsc_engine.runs.metrics.writer import MetricsLog, format_line
+from lsc_engine.runs.metrics.parsing import format_line, parse_line
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import RunConfig
@@ -42,6 +42,7 @@ _BEAT_SECONDS = 1.0
 _BEAT_SHARE = 0.002
 _REQUEST_SECONDS = 0.5
 _FORGET = 0.9
+_MAX_PENDING = 100_000
 
 
 class FinishedError(UsageError):
@@ -60,20 +61,13 @@ def create_run(folder: Path, config: RunConfig, source: Mapping[str, Any]) -> Pa
         raise UsageError(f"{folder} is not the place of run {identifier}")
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise UsageError(f"{folder} exists and is not empty: choose another --name or move it away")
-    document = {
-        **source,
-        "id": identifier,
-        "study": config.study,
-        "variant": config.variant,
-        "seed": config.seed,
-        "created": time.time(),
-    }
+    names = {"id": identifier, "study": config.study, "variant": config.variant, "seed": config.seed}
     fresh = folder.with_name(f".new-{folder.name}-{secrets.token_hex(4)}")
     try:
         fresh.mkdir(parents=True)
         try:
             replace_file(fresh / PRESET, config.to_toml().encode())
-            replace_json(fresh / SOURCE, document)
+            replace_json(fresh / SOURCE, {**source, **names, "created": time.time()})
             write_status(fresh, Status(state="queued", owner=user_name(), host=process.host_name()))
             os.rename(fresh, folder)
         finally:
@@ -84,6 +78,64 @@ def create_run(folder: Path, config: RunConfig, source: Mapping[str, Any]) -> Pa
             raise UsageError(f"{folder} exists and is not empty: another process has just made it") from None
         raise LscError(f"{folder} cannot be created: {error.strerror}") from None
     return folder
+
+
+class MetricsLog:
+    """The one writer of a metrics file: every line is one write at the end of the file.
+
+    A line that cannot be written (disk full, quota) is kept and written with a later one; `append` never raises
+    OSError, `error` is the current problem.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._pending: deque[bytes] = deque(maxlen=_MAX_PENDING)
+        self.error: str | None = None
+
+    def append(self, line: bytes) -> bool:
+        """Write `line` after those still waiting; False when it has to wait."""
+        self._pending.append(line)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Write what waits; True when nothing waits any more."""
+        try:
+            if self._descriptor is None:
+                flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._descriptor = os.open(self._path, flags, 0o666)
+                size = os.fstat(self._descriptor).st_size
+                # A line torn by a crash must not swallow the first line of this attempt.
+                if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                    self._pending.appendleft(b"\n")
+            while self._pending:
+                size, written = os.fstat(self._descriptor).st_size, 0
+                try:
+                    written = os.write(self._descriptor, self._pending[0])
+                finally:
+                    if written < len(self._pending[0]):
+                        with contextlib.suppress(OSError):
+                            os.ftruncate(self._descriptor, size)
+                if written < len(self._pending[0]):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._pending.popleft()
+            self.error = None
+        except OSError as error:
+            self.error = f"{self._path.name}: {error.strerror}"
+        return self.error is None
+
+    def sync(self) -> None:
+        """Flush to the disk: lines up to a checkpoint should survive what the checkpoint survives."""
+        if self.flush() and self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Write what waits, as far as it goes, and close."""
+        self.flush()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class RunWriter:
@@ -135,11 +187,10 @@ class RunWriter:
         if before.state != "queued":
             # Requests that were meant for an attempt that is over.
             requests.take(path)
-        try:
+        attempt = before.attempt
+        with contextlib.suppress(UnreadableError):
             rows = map(parse_line, reversed(read_tail(path / METRICS, 64 << 10).split(b"\n")))
-            attempt = next((row[1] for row in rows if row is not None), 0)
-        except UnreadableError:
-            attempt = 0
+            attempt = max(attempt, next((row[1] for row in rows if row is not None), 0))
         status = replace(
             Status(**asdict(process.this_process()), device=device, owner=owner or user_name(), earlier=lock.earlier),
             **{name: getattr(before, name) for name in ("step", "seconds", "metrics", "best")},
@@ -147,7 +198,7 @@ class RunWriter:
             total_steps=total_steps,
             heartbeat=time.time(),
             started=before.started or time.time(),
-            attempt=max(before.attempt, attempt) + 1,
+            attempt=attempt + 1,
         )
         writer = cls(path, lock, status, echo=echo)
         writer._make_reserve()
@@ -231,10 +282,9 @@ class RunWriter:
 
     def source(self) -> dict[str, Any]:
         """source.json; empty when it cannot be read."""
-        try:
+        with contextlib.suppress(UnreadableError):
             return read_json(self.folder / SOURCE)
-        except UnreadableError:
-            return {}
+        return {}
 
     def status(self, **changes: Any) -> None:
         """Change fields of the status (`state=`, `message=`, `total_steps=`, …) and write it to the disk."""

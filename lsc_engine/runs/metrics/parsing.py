@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,24 @@ def parse_line(line: bytes) -> tuple[int, int, dict[str, float]] | None:
             except OverflowError:
                 continue
     return step, _whole(row.get("attempt")) or 1, values
+
+
+def format_line(step: int, epoch: float, time: float, attempt: int, values: Mapping[str, float]) -> bytes:
+    """One line with its newline. Raises ValueError for a name that is not a metric name."""
+    row: dict[str, object] = {"step": int(step), "epoch": float(epoch), "time": float(time), "attempt": int(attempt)}
+    nonfinite: dict[str, str] = {}
+    for name, value in values.items():
+        if name in RESERVED or name in row or not name.isprintable() or not 0 < len(name) <= MAX_KEY:
+            raise ValueError(f"{name!r} is not a metric name")
+        number = float(value)
+        if math.isfinite(number):
+            row[name] = number
+        else:
+            row[name] = None
+            nonfinite[name] = str(number)
+    if nonfinite:
+        row["nonfinite"] = nonfinite
+    return json.dumps(row, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 class ListRows:
