@@ -14,8 +14,7 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import whole_file, write_whole
 from lsc_engine.report.page import tabular
 from lsc_engine.runs.folder import checkpoints
-from lsc_engine.runs.read.run import Run
-from lsc_engine.runs.read.table import lines, write_csv
+from lsc_engine.runs.read.run import Run, metric_lines, write_csv
 
 FORMATS = ("csv", "parquet", "tensorboard", "safetensors", "png", "svg", "pdf", "latex")
 FIGURES = ("png", "svg", "pdf")
@@ -95,7 +94,7 @@ def _extra(module: str, package: str, to: str) -> Any:
 
 
 def _write_parquet(runs: Sequence[Run], path: Path, arrow: Any) -> None:
-    head, rows = lines(runs)
+    head, rows = metric_lines(runs)
     columns = list(zip(*rows, strict=True)) or [()] * len(head)
     types = {"run": arrow.string(), "step": arrow.int64()}
     arrays = [arrow.array(column, types.get(name, arrow.float64())) for name, column in zip(head, columns, strict=True)]

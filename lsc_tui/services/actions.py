@@ -10,8 +10,7 @@ from pathlib import Path
 
 from lsc_engine.common.errors import LscError
 from lsc_engine.runs.folder.process import python_command
-from lsc_engine.runs.read.run import Run
-from lsc_engine.runs.read.table import write_csv
+from lsc_engine.runs.read.run import Run, write_csv
 from lsc_tui.data.run_view import RunView
 
 MOVING = ("starting", "running", "stopping", "stalled")

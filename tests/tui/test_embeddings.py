@@ -15,8 +15,7 @@ from embedded import EVERY, HIGH, PLANE, SPHERE, STUDY, make_embedded, plane, sp
 from textual.pilot import Pilot
 from tui_helpers import make_app, open_app, settle, text_of
 
-from lsc_engine.runs.read.embeddings import Points, drop_after, write_snapshot
-from lsc_engine.runs.read.embeddings_chart import class_colours, snapshot_rows
+from lsc_engine.runs.read.embeddings import Points, class_colours, drop_after, snapshot_rows, write_snapshot
 from lsc_engine.runs.read.run import open_run
 from lsc_tui.app import LscApp
 from lsc_tui.data.embedding_history import SnapshotReader

@@ -175,8 +175,7 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
 def _embeddings(run: Run) -> list[str]:
     """The last snapshot of embeddings, if the run keeps any: plane, sphere or angles."""
     from lsc_engine.common.safe_io import UnreadableError
-    from lsc_engine.runs.read.embeddings import list_snapshots, read_snapshot
-    from lsc_engine.runs.read.embeddings_chart import kind_of, snapshot_rows
+    from lsc_engine.runs.read.embeddings import kind_of, list_snapshots, read_snapshot, snapshot_rows
 
     listed = list_snapshots(run.path)
     if not listed:

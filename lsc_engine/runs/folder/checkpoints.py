@@ -67,20 +67,6 @@ def sha256_file(path: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _flush_and_hash(path: Path) -> dict[str, Any]:
-    """Flush a file to the disk; its size and sha256. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    try:
-        size, digest = sha256_file(path)
-    except UnreadableError as error:
-        raise OSError(errno.EIO, str(error)) from None
-    return {"size": size, "sha256": digest}
-
-
 @contextlib.contextmanager
 def new_checkpoint(
     run_folder: Path, step: int, extra: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None
@@ -100,7 +86,17 @@ def new_checkpoint(
     fresh.mkdir()
     try:
         yield fresh
-        files = {path.name: _flush_and_hash(path) for path in sorted(fresh.iterdir())}
+        files = {}
+        for path in sorted(fresh.iterdir()):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+                size, digest = sha256_file(path)
+            except UnreadableError as error:
+                raise OSError(errno.EIO, str(error)) from None
+            finally:
+                os.close(descriptor)
+            files[path.name] = {"size": size, "sha256": digest}
         replace_json(fresh / MANIFEST, {**(extra or {}), "step": step, "written": time.time(), "files": files})
         check()
         # A damaged checkpoint of the same step gives way; a good one is the same training state, written again.

@@ -19,14 +19,23 @@ from lsc_engine.runs.folder import process
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors", "pydantic")
 _GIT_SECONDS = 5.0
+# Beyond these the machine had more work than processors, and measured seconds depend on the other work too.
+MAX_LOAD, MAX_WAITED = 1.25, 0.1
+# A share of less time than this is chance.
+_LEAST_NS = 100_000_000
 
 
 def describe_source(argv: Sequence[str]) -> dict[str, Any]:
     """{"command", "code", "versions", "host", "platform"} of this process; `argv` as started."""
+    versions: dict[str, str | None] = {"python": platform.python_version(), "lsc": lsc_engine.__version__}
+    for name in PACKAGES:
+        versions[name] = None
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
     return {
         "command": shlex.join(["lsc-engine", *argv[1:]]),
         "code": code_version(Path(lsc_engine.__file__).parent),
-        "versions": {"python": platform.python_version(), "lsc": lsc_engine.__version__, **_versions()},
+        "versions": versions,
         "host": process.host_name(),
         "platform": platform.platform(),
     }
@@ -50,27 +59,6 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-# --- load -------------------------------------------------------------------------------------------------------------
-
-# Beyond these the machine had more work than processors, and measured seconds depend on the other work too.
-MAX_LOAD, MAX_WAITED = 1.25, 0.1
-# A share of less time than this is chance.
-_LEAST_NS = 100_000_000
-
-
-def processors() -> int:
-    """The processors of the machine, to which the load average refers."""
-    return os.cpu_count() or 1
 
 
 def _scheduled() -> tuple[int, int] | None:
@@ -125,7 +113,7 @@ class LoadMeter:
             other = self._before.get(key)
             if isinstance(other, int | float):
                 found[key] = other if value is None else max(value, other)
-        return {"processors": processors(), **found}
+        return {"processors": os.cpu_count() or 1, **found}
 
 
 def overloaded(record: object) -> bool:

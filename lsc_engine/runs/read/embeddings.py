@@ -1,12 +1,8 @@
-"""Snapshots of embeddings in a run folder: some evaluation images after each evaluation, for Monitor and figures.
+"""Snapshots of embeddings in a run folder: some evaluation images after each evaluation, for Monitor and figures; and
+as pictures in cells, for Monitor and `lsc-engine show --plot`.
 
-    from lsc_engine.runs.read.embeddings import list_snapshots, read_snapshot
     for step, path in list_snapshots(run.path):    # rising steps, some sixty at most
         shot = read_snapshot(path)                 # Points where n <= 3, else Angles; UnreadableError with a sentence
-        shot.step, shot.epoch, shot.classes, shot.min_angle
-    points: shot.z [B, n], shot.label [B], shot.predicted [B], shot.centre_label [k], shot.centre [k, n],
-            shot.own_centre [B, n], shot.inside [B], shot.by_class()
-    angles: shot.own, shot.other [180] counts by degree, shot.inside, shot.wrong, shot.quantile(shot.own, 0.5)
 
 A file is `embeddings/step-00001000.safetensors`, at most some 20 kB, written whole or not at all. Nothing is unpickled,
 sizes are bounded, and every number is checked before it is used. Loads no torch.
@@ -19,9 +15,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -30,6 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from lsc_engine.charts.canvas import Mode, Rows
+from lsc_engine.charts.scatter import Camera, Tag, mirrored_histogram, plane, sphere
 from lsc_engine.common.safe_io import UnreadableError, opened, replace_file
 from lsc_engine.runs.folder.layout import EMBEDDINGS
 
@@ -139,6 +137,10 @@ class Angles:
 
 
 Snapshot = Points | Angles
+# Colours that stay apart, as the themes have them.
+COLOURS = 8
+# Half a turn is the widest angle there is.
+_WIDEST = 180.0
 # The facts of a snapshot: their types, the least and the largest value; and its arrays. Both in the order of the file.
 _HEAD: dict[str, tuple[tuple[type, ...], float, float]] = {
     "step": ((int,), 0, 10**18),
@@ -284,3 +286,106 @@ def _remove(folder: Path, gone: Callable[[int], bool]) -> None:
             if gone(int(name[1])) if name is not None else entry.name.startswith(".step-"):
                 with contextlib.suppress(OSError):
                     os.unlink(place / entry.name)
+
+
+def kind_of(shot: Snapshot | None) -> str:
+    """plane, sphere or angles; "" for None."""
+    if shot is None:
+        return ""
+    return "angles" if isinstance(shot, Angles) else "sphere" if shot.n == 3 else "plane"
+
+
+def snapshot_rows(
+    shot: Snapshot,
+    width: int,
+    height: int,
+    *,
+    camera: Camera | None = None,
+    mode: Mode = "braille",
+    shots: Sequence[Snapshot] = (),
+) -> Rows:
+    """A snapshot as rows of styled cells: plane for n <= 2, sphere for n = 3, histograms of angles above.
+
+    `shots`: those that are looked at one after the other; the axis of angles is as wide as all of them need.
+    """
+    camera = camera or Camera()
+    if isinstance(shot, Angles):
+        return _angles([shot, *shots], shot, camera, width, height, mode)
+    colours = class_colours(shot)
+    colour = np.array([colours[label] for label in shot.label.tolist()], np.int64)
+    extent, places = _plane_size(shot) if shot.n < 3 else (1.0, shot.centre)
+    names = shot.centre_label.tolist()
+    if not names:
+        # Where the method has no centres, a name stands in the middle of its images.
+        names = np.unique(shot.label).tolist()
+        means = np.array([shot.z[shot.label == label].mean(0) for label in names]).reshape(-1, shot.n)
+        places = _two(means) if shot.n < 3 else means
+    tags = [Tag(tuple(at), str(name), colours[name]) for name, at in zip(names, places.tolist(), strict=True)]
+    if shot.n == 3:
+        return sphere(shot.z, colour, width, height, camera=camera, mode=mode, tags=tags)
+    circles = [(tag.at[0], tag.at[1], shot.radius) for tag in tags] if shot.radius else []
+    moved = replace(camera, x=camera.x * extent, y=camera.y * extent)
+    z = _two(shot.z)
+    return plane(z, colour, width, height, extent=extent, camera=moved, mode=mode, tags=tags, circles=circles)
+
+
+@lru_cache(maxsize=8)
+def class_colours(shot: Points) -> dict[int, int]:
+    """A colour for each class: in turn; with more classes than colours and centres that do not move, the one whose
+    other classes are farthest away."""
+    places = dict(zip(shot.centre_label.tolist(), shot.centre, strict=True)) if shot.min_angle is not None else {}
+    out: dict[int, int] = {}
+    used: list[list[Floats]] = [[] for _ in range(COLOURS)]
+    for number, label in enumerate(np.union1d(shot.label, shot.centre_label).tolist()):
+        place = places.get(label)
+        colour = number % COLOURS
+        if place is not None and number >= COLOURS:
+            gaps = [min((float(np.linalg.norm(place - other)) for other in group), default=np.inf) for group in used]
+            colour = int(np.argmax(gaps))
+        if place is not None:
+            used[colour].append(place)
+        out[label] = colour
+    return out
+
+
+def _two(z: Floats) -> Floats:
+    """Two coordinates: those of a line lie on it."""
+    return z if z.shape[1] == 2 else np.pad(z, ((0, 0), (0, 2 - z.shape[1])))
+
+
+def _plane_size(shot: Points) -> tuple[float, Floats]:
+    """Half the width of the picture, and where the names of the classes stand [k, 2]. Where only directions count they
+    stand around most of the images."""
+    length = np.linalg.norm(shot.z, axis=1)
+    far = float(np.quantile(length, 0.98)) if length.size else 1.0
+    places = _two(shot.centre)
+    norm = np.linalg.norm(places, axis=1, keepdims=True)
+    if shot.free_length:
+        return 1.15 * far or 1.0, np.where(norm > 0, places / np.where(norm > 0, norm, 1.0), 0.0) * (1.05 * far or 1.0)
+    most = float(norm.max()) if norm.size else far
+    return max(1.15 * most, min(1.05 * far, 2 * most)) or 1.0, places
+
+
+def _angles(shots: Sequence[Snapshot], shot: Angles, camera: Camera, width: int, height: int, mode: Mode) -> Rows:
+    histograms = [one for one in shots if isinstance(one, Angles)]
+    last = max(int(np.flatnonzero(one.own + one.other).max(initial=0)) for one in histograms) + 1
+    whole = min(_WIDEST, max(30.0, 10.0 * np.ceil(1.02 * last / 10)))
+    span = min(_WIDEST, whole / camera.zoom)
+    lo = max(0.0, min(_WIDEST - span, camera.x * whole))
+    degree = "" if mode == "ascii" else "°"
+    marks = []
+    if shot.min_angle is not None:
+        half, least = shot.min_angle / 2, shot.min_angle
+        marks = [(half, f"{half:.1f}{degree} half"), (least, f"{least:.1f}{degree} least")]
+    return mirrored_histogram(
+        shot.own,
+        shot.other,
+        width,
+        height,
+        lo=lo,
+        hi=lo + span,
+        mode=mode,
+        unit=degree,
+        marks=marks,
+        names=("own centre", "nearest other"),
+    )

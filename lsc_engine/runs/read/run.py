@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lsc_engine.common import safe_io
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
 from lsc_engine.common.userpaths import user_path
@@ -27,6 +32,7 @@ from lsc_engine.runs.read import notes
 from lsc_engine.runs.settings import PLACE, settings_of
 
 _MAX_CANDIDATES = 12
+_AXES = ("epoch", "time")
 _SHORT = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -187,6 +193,32 @@ def moved_from(folder: Path, place: str | None) -> str | None:
         return None
     before = before if isinstance(before, str) else None
     return (before or "the data folder") if before != place else None
+
+
+def metric_lines(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[Any]]]:
+    """Head and lines: run, step, epoch, time, and every metric of any of the runs; None if it was not logged."""
+    names = list(dict.fromkeys(name for run in runs for name in run.metric_names() if name not in _AXES))
+    return ["run", "step", *_AXES, *names], (line for run in runs for line in _lines(run, names))
+
+
+def _lines(run: Run, names: Sequence[str]) -> Iterator[list[Any]]:
+    logged = {name: run.axes(name) for name in run.metric_names() if name not in _AXES}
+    steps = np.unique(np.concatenate([axes[0] for axes in logged.values()])) if logged else np.empty(0, np.int64)
+    columns: dict[str, list[float | None]] = {name: [None] * steps.size for name in (*_AXES, *names)}
+    for name, (step, values, epoch, time) in logged.items():
+        at = np.searchsorted(steps, step).tolist()
+        for column, found in ((name, values), ("epoch", epoch), ("time", time)):
+            for row, value in zip(at, found.tolist(), strict=True):
+                if column == name or math.isfinite(value):
+                    columns[column][row] = value
+    yield from ([run.id, *line] for line in zip(steps.tolist(), *columns.values(), strict=True))
+
+
+def write_csv(runs: Sequence[Run], path: Path) -> None:
+    """Write the table as CSV, whole or not at all: what was not logged is empty, what was not finite reads nan, inf or
+    -inf. Raises OSError."""
+    head, rows = metric_lines(runs)
+    safe_io.write_csv(path, chain([head], rows))
 
 
 def list_runs(dirs: Iterable[str | Path] | None = None, skipped: list[str] | None = None) -> list[Run]:

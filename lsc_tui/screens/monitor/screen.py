@@ -12,8 +12,7 @@ from lsc_engine.charts.chart import Series, readout
 from lsc_engine.charts.scales import short
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.reader import FIXED
-from lsc_engine.runs.read.embeddings import Snapshot
-from lsc_engine.runs.read.embeddings_chart import kind_of
+from lsc_engine.runs.read.embeddings import Snapshot, kind_of
 from lsc_tui.data.embedding_history import EmbeddingHistory
 from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView
 from lsc_tui.keymap import Command
