@@ -1,10 +1,6 @@
-"""Whether the claims of a preset hold, by the values of its runs (study_values.py) and nothing else.
-
-"faster" is judged by the levels of the preset (verdict.py), by accuracy and by loss separately. "better", "similar" and
-"equal" compare the final values of the same seeds; "works" and "fails" compare each seed's with the threshold of the
-claim. Each side stands with the settings that are best for what is judged; a claim that settings common to both
-reverse depends on them. A run that did not finish, or whose method never acted, decides nothing; one that diverged
-counts against what is claimed of it. A baseline that is stuck at its trivial loss decides nothing.
+"""Whether the claims of a preset hold, by the values of its runs (study_values.py) and nothing else. Each side stands
+with the settings that are best for what is judged. A run that did not finish, or whose method never acted, decides
+nothing; one that diverged counts against what is claimed of it; a baseline stuck at its trivial loss decides nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""When runs reach a level of a metric, and how much sooner than other runs.
-
-A level counts from the first evaluation at which the metric is at or beyond it, upward for accuracies, downward for
-losses; it is known to within the evaluation before. A level that was not reached reads `>` the length of the run. Where
-some seed never arrived, a ratio is a bound.
+"""When runs reach a level of a metric, and how much sooner than other runs. A level counts from the first evaluation at
+which the metric is at or beyond it, and is known to within the evaluation before. Where some seed never arrived, a
+ratio is a bound.
 """
 
 from __future__ import annotations
