@@ -1,7 +1,5 @@
 """A metric over the seeds of one variant: each seed's curve, their mean, and the band from the lowest to the highest.
-
-Seeds may be evaluated at different places and be of different length. Every seed is interpolated linearly between its
-own points, never beyond them; the mean at a place is over the seeds that got so far.
+Every seed is interpolated linearly between its own points, never beyond them; the mean is over those that got so far.
 """
 
 from __future__ import annotations

@@ -1,10 +1,6 @@
-"""Whether one variant was faster than another, seed by seed, by accuracy and by loss separately.
-
-A level decides where one side was there before the other: each is known to within the evaluation before, and equal at
-that resolution is not resolved. A run that diverged never gets there; a run that finished without the level, or lost it
-again, was not there for its length. Any other run may still get there, and leaves the verdict open, with what it is so
-far. A claim that holds for each side at its best settings, and is reversed at settings that both tried, depends on
-them.
+"""Whether one variant was faster than another, seed by seed, by accuracy and by loss separately. A level decides where
+one side was there before the other, each known to within the evaluation before. A run that diverged never gets there;
+one that finished without the level, or lost it again, was not there for its length; any other may still get there.
 """
 
 from __future__ import annotations

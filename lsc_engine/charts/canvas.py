@@ -1,6 +1,5 @@
-"""Cells under construction, and pixels in them: braille (2 x 4 pixels a cell), quadrant blocks (2 x 2) or ASCII.
-
-A finished row is a list of runs, each a text and a style number, which the caller turns into colours.
+"""Cells under construction, and pixels in them: braille (2 x 4 pixels a cell), quadrant blocks (2 x 2) or ASCII. A
+finished row is a list of runs, each a text and a style number, which the caller turns into colours.
 """
 
 from __future__ import annotations

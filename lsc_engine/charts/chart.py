@@ -1,7 +1,4 @@
-"""A chart in a box of cells: curves, labels, axis, marks and cursor as rows of styled text.
-
-`draw` is a pure function. It knows neither a terminal nor a library. Layout of a row: label column, `┤`, plot.
-"""
+"""A chart in a box of cells: curves, labels, axis, marks and cursor as rows of styled text, by a pure function."""
 
 from __future__ import annotations
 

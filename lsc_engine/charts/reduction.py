@@ -1,6 +1,4 @@
-"""From any number of points to one span per pixel column: what a line of a million points looks like on a screen.
-
-Every pixel column keeps the lowest and the highest value of the points that fall into it, so no peak is lost, and the
+"""From any number of points to one span per pixel column: its lowest and highest value, so no peak is lost, and the
 first and the last one, which join it to its neighbours. The cost after the reduction depends on the width alone.
 """
 

@@ -1,7 +1,5 @@
 """Pictures of the embeddings of a run: points in the plane (n = 2) and on the sphere (n = 3), and histograms of angles.
-
-Pure functions from numbers to rows of styled cells, like `draw`. A braille dot is taken for a square, as it is in usual
-terminal fonts, so that circles are round. A cell has one colour: that of most of its points.
+A braille dot is taken for a square, so that circles are round. A cell has one colour: that of most of its points.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
-"""The names of a run's classes in the order of its labels, kept in its folder.
-
-    classes.json    {"names": ["ant", "bee", …]}    of data sets whose classes have names; not with unique labels
-
-Classes of other data are matched with them by name (`lsc_engine/data/class_names.py`).
+"""classes.json, the names of a run's classes in the order of its labels: {"names": ["ant", "bee", …]}. Written of data
+sets whose classes have names. Classes of other data are matched with them by name (`lsc_engine/data/class_names.py`).
 """
 
 from __future__ import annotations

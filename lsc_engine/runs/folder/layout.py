@@ -1,8 +1,6 @@
 """Where things lie in a runs folder, which names are allowed, and joining that never leaves the folder.
 
-    runs/<study>/<variant>/seed-<N>/     <study> may hold one slash: folder/stem
-
-The run id is the path below the runs folder. Its short id is the beginning of the sha256 of the run id.
+runs/<study>/<variant>/seed-<N>/     <study> may hold one slash; the run id is this path
 """
 
 from __future__ import annotations

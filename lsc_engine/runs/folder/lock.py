@@ -1,16 +1,10 @@
 """One writer per run: who it is, whether it still lives, and how another process takes a run over.
 
-A writer holds a lock on `.lock` (`flock`, dropped by the kernel when its process ends, however it ends) and writes a
-record into it: its identity and a token. While it lives it touches the file every `PULSE` seconds. An attempt that left
-no exit record is over for sure where
-
-- the lock was held on this kernel, in this very file, and is free: also for a process of another container;
-- its process is gone, as this process can see;
-- on another machine, or another start of this one: no sign of life came for `SILENCE` seconds, and then none while it
-  is watched for `WATCH` seconds. Where locks do not reach from machine to machine this alone guards.
-
-Who takes a run over puts its own record into the file. A writer that was suspended meanwhile (a stopped process, a
-frozen machine, a network file system that hung) finds that record before it writes anything, and ends.
+A writer holds a lock on `.lock` (`flock`, dropped by the kernel when its process ends), writes its identity and a token
+into it, and touches it every `PULSE` seconds. An attempt that left no exit record is over for sure where the lock was
+held on this kernel in this very file and is free; where its process is gone, as this process can see; or, on another
+machine or start of it, where no sign of life came for `SILENCE` seconds and while it is watched for `WATCH` seconds.
+Who takes a run over writes its own record: a writer that was suspended meanwhile finds it before it writes, and ends.
 """
 
 from __future__ import annotations

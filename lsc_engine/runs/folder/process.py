@@ -1,7 +1,5 @@
-"""Which process, on which machine: how to recognise a live process, also after a reboot or when a pid is reused.
-
-A pid alone is not enough: it is reused, and after a reboot it names another process. A process is the same only if pid,
-start time, boot id and pid namespace (containers) agree.
+"""Which process, on which machine. A pid alone is not enough, as it is reused: a process is the same only if pid, start
+time, boot id and pid namespace (containers) agree.
 """
 
 from __future__ import annotations

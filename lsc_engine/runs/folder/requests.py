@@ -1,6 +1,5 @@
-"""Requests to a run: empty files in its folder, `stop.request` and `checkpoint.request`, which its writer removes.
-
-They work from any host on a shared disk.
+"""Requests to a run, from any host on a shared disk: empty files in its folder, `stop.request` and
+`checkpoint.request`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 Line: {"step", "epoch", "time", "attempt", "<name>": value, ...}. `time` is training seconds so far over all attempts.
 A value that is not finite is null, and "nonfinite" holds which: {"nonfinite": {"train/loss": "nan"}}.
-After a resume steps repeat: the latest attempt wins. A torn last line is left alone until it is whole.
 """
 
 from __future__ import annotations

@@ -1,11 +1,6 @@
-"""Snapshots of embeddings in a run folder: some evaluation images after each evaluation, for Monitor and figures; and
-as pictures in cells, for Monitor and `lsc-engine show --plot`.
-
-    for step, path in list_snapshots(run.path):    # rising steps, some sixty at most
-        shot = read_snapshot(path)                 # Points where n <= 3, else Angles; UnreadableError with a sentence
-
-A file is `embeddings/step-00001000.safetensors`, at most some 20 kB, written whole or not at all. Nothing is unpickled,
-sizes are bounded, and every number is checked before it is used. Loads no torch.
+"""Snapshots of embeddings in a run folder, some evaluation images after each evaluation, and their pictures in cells. A
+file is `embeddings/step-00001000.safetensors`, some 20 kB, written whole or not at all. Nothing is unpickled, sizes are
+bounded, and every number is checked before it is used. Loads no torch.
 """
 
 from __future__ import annotations

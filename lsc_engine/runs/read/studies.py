@@ -1,9 +1,5 @@
-"""Studies of a runs folder: the preset that each was started from, and finding one by its name. Torch-free.
-
-    runs/.studies/<study>.toml  the preset as it was started, options of the command line included
-    runs/<study>/report/        what `lsc-engine report` writes where no other folder is named
-
-Tries of [tune] lie in the study `NAME.tune`.
+"""Studies of a runs folder: finding one by its name, and the preset that it was started from, options of the command
+line included, in runs/.studies/<study>.toml. Tries of [tune] lie in the study `NAME.tune`. Torch-free.
 """
 
 from __future__ import annotations
