@@ -88,25 +88,21 @@ class GpuNeighbours:
     def __init__(self, device: torch.device) -> None:
         self._handle: Any = None
         self._next = 0.0
-        if device.type != "cuda":
-            return
-        try:
-            self._handle = _driver_handle(device)
-        except Exception:  # NVML raises its own classes, made at run time
-            self._handle = None
+        # NVML raises its own classes, made at run time.
+        with contextlib.suppress(Exception):
+            self._handle = _driver_handle(device) if device.type == "cuda" else None
 
     def appeared(self) -> bool:
         """True once, when another process is found for the first time."""
         if self._handle is None or time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + self._QUERY_SECONDS
-        import pynvml
+        found = 0
+        with contextlib.suppress(Exception):
+            import pynvml
 
-        try:
             # Counted, not compared by id: in a container the own process may have another one.
             found = len(pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        except Exception:  # NVML raises its own classes, made at run time
-            return False
         if found > 1:
             self._handle = None
         return found > 1

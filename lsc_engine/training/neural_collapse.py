@@ -57,7 +57,7 @@ class NeuralCollapse:
         self._counts = torch.zeros(classes, dtype=torch.float64, device=device)
 
     def __enter__(self) -> NeuralCollapse:
-        self._handles.append(self.model.register_forward_pre_hook(lambda module, inputs: self._outputs.clear()))
+        self._handles.append(self.model.register_forward_pre_hook(lambda *_: self._outputs.clear()))
         for number, layer in enumerate(self._layers):
             self._handles.append(layer.register_forward_hook(partial(self._store, number)))
         return self
@@ -68,18 +68,19 @@ class NeuralCollapse:
         self._handles.clear()
         self._outputs.clear()
 
-    def _store(self, number: int, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _store(self, number: int, *hooked: Any) -> None:
         # A class layer is called twice, for the loss and for the label.
-        self._outputs.setdefault(number, output)
+        self._outputs.setdefault(number, hooked[-1])
 
     def features(self, z: Tensor) -> list[Tensor]:
         """The outputs of the layers for the last batch, and the embedding: [B, d] float32 each."""
-        return [*(self._flat(self._outputs[i]) for i in range(len(self._layers))), self.head.project(z).float()]
 
-    def _flat(self, output: Tensor) -> Tensor:
-        if output.dim() == 3:
-            output = output[:, 0] if self._class_token else output.mean(1)
-        return output.flatten(2).mean(2).float() if output.dim() == 4 else output.float()
+        def flat(output: Tensor) -> Tensor:
+            if output.dim() == 3:
+                output = output[:, 0] if self._class_token else output.mean(1)
+            return output.flatten(2).mean(2).float() if output.dim() == 4 else output.float()
+
+        return [*(flat(self._outputs[i]) for i in range(len(self._layers))), self.head.project(z).float()]
 
     def fit(self, z: Tensor, labels: Tensor, predicted: Tensor) -> None:
         """Add a batch of training images to the class means."""
@@ -130,13 +131,10 @@ class CollapseEvaluator:
         self._other += (nearest != predicted).sum()
         self._images += len(labels)
 
-    def accuracies(self) -> list[float]:
-        """Nearest-class-centre accuracy of every layer, first to last."""
-        return [float(share) for share in (self._right[:-1] / self._images).tolist()]
-
     def metrics(self, split: str) -> dict[str, float]:
-        """`train/ncc_1`, …; for the training images also the effective depth and NC1 to NC4."""
-        accuracies = self.accuracies()
+        """Nearest-class-centre accuracy of every layer, first to last: `train/ncc_1`, …; for the training images also
+        the effective depth and NC1 to NC4."""
+        accuracies = [float(share) for share in (self._right[:-1] / self._images).tolist()]
         values = {f"{split}/ncc_{number}": share for number, share in enumerate(accuracies, 1)}
         if split != "train":
             return values

@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
+from typing import Any
 
 from lsc_engine.runs.folder.process import DETACHED
 
@@ -33,30 +34,44 @@ class Signals:
     def __init__(self) -> None:
         self.stop: int | None = None
         self.save = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._wakeup, self._wakeup_before = -1, -1
         self._watcher: threading.Thread | None = None
 
     def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():
-            self._watch()
-            for number in _STOPS:
-                if not (number == signal.SIGHUP and _hangup_is_ignored()):
-                    self._before[number] = signal.signal(number, self._on_stop)
-            self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._on_save)
-            # A closed terminal or pipe ends messages, not the training; nor does it afterwards change the exit code.
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        # Stop signals are counted in a thread: handlers wait for the main thread, which may be in a long computation.
+        source, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        self._watcher = threading.Thread(target=_exit_at_the_second, args=(source,), daemon=True, name="signals")
+        self._watcher.start()
+        self._wakeup_before = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        if os.environ.get(DETACHED):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in (*_STOPS, signal.SIGUSR1):
+            # Detached or under nohup a closed terminal does not end the process.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._receive)
+        # A closed terminal or pipe ends messages, not the training; nor does it afterwards change the exit code.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
         self._before.clear()
         if self._watcher is not None:
             signal.set_wakeup_fd(self._wakeup_before)
             os.close(self._wakeup)
             self._watcher.join(1.0)
             self._watcher = None
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self.save = True
+        elif self.stop is None:
+            self.stop = number
 
     def take_save(self) -> bool:
         """Whether a checkpoint was requested since the last call."""
@@ -67,21 +82,6 @@ class Signals:
         """Interrupted if a stop was requested."""
         if self.stop is not None:
             raise Interrupted
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop is None:
-            self.stop = number
-
-    def _on_save(self, number: int, frame: FrameType | None) -> None:
-        self.save = True
-
-    def _watch(self) -> None:
-        """Count stop signals in a thread: handlers wait for the main thread, which may be in a long computation."""
-        source, self._wakeup = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        self._watcher = threading.Thread(target=_exit_at_the_second, args=(source,), daemon=True, name="signals")
-        self._watcher.start()
-        self._wakeup_before = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
 
 
 def _exit_at_the_second(source: int) -> None:
@@ -95,13 +95,6 @@ def _exit_at_the_second(source: int) -> None:
                 first = now if first is None else first
                 if now - first > BURST_SECONDS:
                     os._exit(128 + number)
-
-
-def _hangup_is_ignored() -> bool:
-    """Whether this process is detached or was started under nohup: a closed terminal does not end it."""
-    if os.environ.get(DETACHED):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def _forget_wakeup() -> None:

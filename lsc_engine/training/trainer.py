@@ -24,7 +24,7 @@ from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.runs.folder.layout import CLASS_MEANS
-from lsc_engine.training import checkpointing
+from lsc_engine.training import checkpointing, step
 from lsc_engine.training.checkpointing import Checkpointer
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.dependencies import InitialWeights
@@ -34,16 +34,6 @@ from lsc_engine.training.evaluator import Evaluator
 from lsc_engine.training.run_images import check_images, fingerprint, fingerprint_diff, open_images, record_images
 from lsc_engine.training.schedule import derive_seed, is_time, learning_rate
 from lsc_engine.training.signals import Interrupted
-from lsc_engine.training.step import (
-    BatchLoss,
-    CompileFailedError,
-    MicroBatches,
-    graphs_compiled,
-    has_dropout,
-    make_loss,
-    make_optimizer,
-    remove_frozen_params,
-)
 
 
 class Clock:
@@ -91,14 +81,10 @@ class Trainer:
         seed = derive_seed(config.seed, "model")
         self.model = build_model(config.model, channels=channels, size=size, dim=derived.n, seed=seed).to(device)
         width = derived.n or embedding_width(self.model, channels, size, device)
+        classes, seed, table = derived.classes, derive_seed(config.seed, "head"), needed.vectors
+        means, teacher = needed.class_means, needed.teacher
         self.head = build_head(
-            config,
-            classes=derived.classes,
-            dim=width,
-            seed=derive_seed(config.seed, "head"),
-            table=needed.vectors,
-            means=needed.class_means,
-            teacher=needed.teacher,
+            config, classes=classes, dim=width, seed=seed, table=table, means=means, teacher=teacher
         ).to(device)
         self.network = nn.ModuleDict({"model": self.model, "head": self.head})
         if device.type == "cpu":
@@ -121,18 +107,20 @@ class Trainer:
         if self.batches.images != derived.images:
             raise LscError(f"{self.batches.images} images to train on were found, {derived.images} were counted")
         momentum, parameters = o.momentum if isinstance(o, Sgd) else 0.0, list(self.network.parameters())
-        self.optimizer = make_optimizer(o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=momentum)
+        self.optimizer = step.make_optimizer(
+            o.name, parameters, lr=o.lr, weight_decay=o.weight_decay, momentum=momentum
+        )
         self._rate: dict[str, Any] = {"base": o.lr, "schedule": o.schedule, "gamma": o.gamma or 0.1}
         self._rate |= {"total": derived.total_steps, "warmup": derived.warmup_steps, "milestones": derived.milestones}
-        self.micro_batches = MicroBatches(self.network, batch_size, device)
-        self._stochastic = has_dropout(self.model)
+        self.micro_batches = step.MicroBatches(self.network, batch_size, device)
+        self._stochastic = step.has_dropout(self.model)
         # Why the step is not compiled; None if it is.
         self._eager: str | None = None
-        if config.train.compile == "off" or (config.train.compile == "auto" and device.type != "cuda"):
-            on = f" on {device.type}" if config.train.compile == "auto" else ""
-            self._eager = f'train.compile = "{config.train.compile}"{on}'
+        choice = config.train.compile
+        if choice == "off" or (choice == "auto" and device.type != "cuda"):
+            self._eager = f'train.compile = "{choice}"' + (f" on {device.type}" if choice == "auto" else "")
         self.loss = self._make_loss()
-        self._graphs_before, self._graphs_recorded = graphs_compiled(), -1
+        self._graphs_before, self._graphs_recorded = step.graphs_compiled(), -1
         # Changes of the order of sums during the run, for source.json.
         self._numerics: list[dict[str, Any]] = []
 
@@ -202,14 +190,16 @@ class Trainer:
         gradient in the parameters, of the batch as a whole or of as many parts as memory needs.
         """
 
+        def reseed() -> None:
+            if self._stochastic:
+                torch.manual_seed(derive_seed(self.config.seed, "dropout", self.step))
+
         def backward() -> Tensor:
-            return self.micro_batches.backward(
-                self.loss, batch.images, batch.target, reseed=self._reseed, on_halved=self._on_halved
-            )
+            return self.micro_batches.backward(self.loss, batch.images, batch.target, reseed, self._on_halved)
 
         try:
             loss = backward()
-        except CompileFailedError as error:
+        except step.CompileFailedError as error:
             self._continue_uncompiled(error)
             loss = backward()
         self._record_graphs()
@@ -217,14 +207,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _reseed(self) -> None:
-        if self._stochastic:
-            torch.manual_seed(derive_seed(self.config.seed, "dropout", self.step))
-
     def _on_halved(self, sentence: str) -> None:
-        why = (
-            "batch statistics are of a micro-batch" if self.micro_batches.has_statistics else "sums are in other order"
-        )
+        statistics = self.micro_batches.has_statistics
+        why = "batch statistics are of a micro-batch" if statistics else "sums are in other order"
         self.writer.message(f"step {self.step}: {sentence}; numerics change: {why}")
         self._record_numerics(why)
         self.writer.status(message=sentence)
@@ -234,11 +219,11 @@ class Trainer:
         self._numerics.append({"step": self.step, **sizes, "why": why})
         self.writer.record(numerics=self._numerics)
 
-    def _make_loss(self) -> BatchLoss:
+    def _make_loss(self) -> step.BatchLoss:
         config, device = self.config, self.run.device
         # A model or loss of a plugin may contain what cannot be compiled.
         built_in = not isinstance(config.target, Lsc) or config.target.loss in LOSSES.built_in
-        return make_loss(
+        return step.make_loss(
             self.model,
             self.head,
             dtype=self.run.dtype,
@@ -248,7 +233,7 @@ class Trainer:
             whole=built_in and config.model.name in MODELS.built_in,
         )
 
-    def _continue_uncompiled(self, error: CompileFailedError) -> None:
+    def _continue_uncompiled(self, error: step.CompileFailedError) -> None:
         """After a step that could not be compiled, the first or, if layers were fixed, a later one. Interrupted after a
         stop signal, since a Ctrl-C also ends the compiler."""
         if self.signals.stop is not None:
@@ -264,7 +249,7 @@ class Trainer:
 
     def _record_graphs(self) -> None:
         """In source.json: `compiled`, whether every step of every attempt was, and the `graphs` of this attempt."""
-        graphs = graphs_compiled() - self._graphs_before
+        graphs = step.graphs_compiled() - self._graphs_before
         if graphs == self._graphs_recorded:
             return
         self._graphs_recorded = graphs
@@ -296,7 +281,7 @@ class Trainer:
             return
         frozen = self.freezer.update(values)
         if frozen is not None:
-            remove_frozen_params(self.optimizer, self.network.parameters())
+            step.remove_frozen_params(self.optimizer, self.network.parameters())
             self.loss = self._make_loss()
             self.writer.message(f"step {self.step}: {frozen}")
         values |= self.freezer.metrics()
@@ -401,7 +386,7 @@ class Trainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """After the weights were restored, which may have fixed layers."""
-        remove_frozen_params(self.optimizer, self.network.parameters())
+        step.remove_frozen_params(self.optimizer, self.network.parameters())
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss_sum.copy_(state["loss_sum"])
         self._loss_count = state["loss_count"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -256,9 +257,8 @@ def _print_check(document: dict[str, Any]) -> None:
 
 def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str]) -> list[list[str]]:
     """The variants in groups whose columns fit beside the keys on the terminal, or stand alone."""
-    room = shutil.get_terminal_size((80, 24)).columns - max(map(len, keys), default=0)
+    left = room = shutil.get_terminal_size((80, 24)).columns - max(map(len, keys), default=0)
     groups: list[list[str]] = [[]]
-    left = room
     for name, column in columns.items():
         needed = 2 + max(len(name), *(len(column.get(key, "-")) for key in keys))
         if groups[-1] and needed > left:
@@ -270,12 +270,19 @@ def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str]) -> list[l
 
 
 # What only some variants have, and the line that shows it.
-OPTIONAL = {"start_from": "begins with", "teacher": "teacher", "shift": "validated also"}
+_OPTIONAL: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "first_class": ("trained from class", grouped),
+    "start_from": ("begins with", str),
+    "teacher": ("teacher", str),
+    "shift": ("validated also", str),
+    "teacher_bytes": ("teacher in memory", size),
+    "bottleneck": ("bottleneck", grouped),
+    "fixed_parameters": ("fixed weights", grouped),
+}
 
 
 def _lines_of(row: dict[str, Any]) -> dict[str, str]:
     """What the table shows of one variant, by line."""
-
     lines = {"label": row["label"], "data": f"{row['dataset']}{'' if row['data_found'] else ', not found'}"}
     if row.get("classes") is None:
         return lines
@@ -290,14 +297,7 @@ def _lines_of(row: dict[str, Any]) -> dict[str, str]:
     }
     if row["system"]:
         lines |= _vector_lines(row)
-    if row["first_class"]:
-        lines["trained from class"] = grouped(row["first_class"])
-    lines |= {words: row[key] for key, words in OPTIONAL.items() if row[key]}
-    if row["teacher_bytes"]:
-        lines["teacher in memory"] = size(row["teacher_bytes"])
-    for key, words in (("bottleneck", "bottleneck"), ("fixed_parameters", "fixed weights")):
-        if row[key]:
-            lines[words] = grouped(row[key])
+    lines |= {words: shown(row[key]) for key, (words, shown) in _OPTIONAL.items() if row[key]}
     return lines | {
         "parameters": grouped(row["parameters"] + row["head_parameters"]),
         "class layer": grouped(row["head_parameters"]),
