@@ -37,9 +37,8 @@ def main() -> int:
         load_plugins(arguments.plugin)
         config = load_run_config(arguments.folder / "preset.toml")
         if arguments.data_path is not None:
-            config = config.model_copy(
-                update={"data": config.data.model_copy(update={"path": arguments.data_path or None})}
-            )
+            data = config.data.model_copy(update={"path": arguments.data_path or None})
+            config = config.model_copy(update={"data": data})
         state = execute(
             arguments.folder,
             config,

@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,11 +47,8 @@ def list_(
         message(f"not listed: {len(skipped) - _MAX_SKIPPED} more")
     found = [(run, run_row(run, short[run.id])) for run in runs]
     for word in words or ():
-        found = [
-            (run, row)
-            for run, row in found
-            if any(word in text for text in (row["id"], row["state"], row["owner"], *row["tags"]))
-        ]
+        keys = ("id", "state", "owner")
+        found = [one for one in found if any(word in text for text in (*map(one[1].get, keys), *one[1]["tags"]))]
     if as_json:
         print_json([row for _, row in found])
         return
@@ -95,7 +92,10 @@ def show(
     found = open_run(run, runs_dir)
     row = run_row(found, short_ids([*list_runs(runs_dir), found])[found.id])
     if as_json:
-        history = {name: [list(pair) for pair in _pairs(found, name)] for name in found.metric_names()}
+        history = {
+            name: list(map(list, zip(*(axis.tolist() for axis in found.history(name)), strict=True)))
+            for name in found.metric_names()
+        }
         notes = [{"time": note.time, "author": note.author, "text": note.text} for note in found.notes]
         kept = [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in found.checkpoints()]
         row |= {"preset": found.config, "source": found.source, "history": history, "notes": notes}
@@ -105,11 +105,6 @@ def show(
     if plot or metric:
         for text in [*_charts(found, metric), *([] if metric else _embeddings(found))]:
             print("\n" + text)
-
-
-def _pairs(run: Run, metric: str) -> Iterator[tuple[int, float]]:
-    steps, values = run.history(metric)
-    return zip(steps.tolist(), values.tolist(), strict=True)
 
 
 def _describe(run: Run, row: dict[str, Any]) -> str:
@@ -209,6 +204,8 @@ def compare(
     Example: lsc-engine compare fig9 --baseline n=384 --level train/accuracy=0.9
     """
     from lsc_engine.analysis.compare import compare as compare_runs
+    from lsc_engine.analysis.verdict import to_json
+    from lsc_engine.cli.results import comparison_text
     from lsc_engine.runs.read.studies import tries_beside
 
     chosen = find_runs(runs, runs_dir)
@@ -216,13 +213,9 @@ def compare(
         raise UsageError(f"one run only, {chosen[0].id}: name a second run, or a study")
     found = compare_runs(chosen, baseline, _levels(level) if level else None, tries_beside(chosen))
     if as_json:
-        from lsc_engine.analysis.verdict import to_json
-
         print_json(to_json(found))
-        return
-    from lsc_engine.cli.results import comparison_text
-
-    print(comparison_text(found))
+    else:
+        print(comparison_text(found))
 
 
 def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
@@ -318,9 +311,8 @@ def stop(
     status = found.status()
     state, kills = status.shown_state, now and status.active
     if state == "lost":
-        raise LscError(
-            f"{found.id} is lost: its process is gone already; lsc-engine resume goes on from its checkpoint"
-        )
+        gone = "its process is gone already; lsc-engine resume goes on from its checkpoint"
+        raise LscError(f"{found.id} is lost: {gone}")
     if not status.active and status.state != "queued":
         raise LscError(f"{found.id} is {state}: there is nothing to stop")
     waiting: list[str] = []

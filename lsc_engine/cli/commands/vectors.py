@@ -93,18 +93,17 @@ def vectors(
     rows = min(known.count, limit if limit is not None else known.count)
     if file is not None:
         if rows > MANY_ROWS and limit is None:
-            raise UsageError(
-                f"--csv: {name} at n = {n} has {grouped(rows)} vectors; give --limit for more than 10^6 rows"
-            )
-        written = _write_csv(file, name, n, number, rows)
+            many = f"{name} at n = {n} has {grouped(rows)} vectors"
+            raise UsageError(f"--csv: {many}; give --limit for more than 10^6 rows")
+        _write_csv(file, _unit_rows(name, n, number, rows))
         if str(file) != "-":
-            message(f"{file}: {grouped(written)} rows of {n} numbers")
+            message(f"{file}: {grouped(rows)} rows of {n} numbers")
     if as_json and str(file) != "-":
         low, high = known.neighbours or (None, None)
         near = low if low == high else [low, high]
         document = {**_row(known, number or known.count), "rank": known.rank, "neighbours": near}
         if limit is not None:
-            document["vectors"] = [row for block in _blocks(name, n, number, rows) for row in block]
+            document["vectors"] = list(_unit_rows(name, n, number, rows))
         print_json(document)
     elif file is None:
         _print_vectors(known, number, rows if limit is not None else min(rows, FEW_ROWS))
@@ -142,8 +141,8 @@ def _short(value: float, places: int) -> float:
     return value if short in (0, 1, -1) and short != value and abs(value - short) > 1e-12 else short
 
 
-def _blocks(name: str, n: int, classes: int | None, rows: int) -> Iterator[list[list[float]]]:
-    """Unit rows in index order, some thousand at a time."""
+def _unit_rows(name: str, n: int, classes: int | None, rows: int) -> Iterator[list[float]]:
+    """In index order, some thousand at a time."""
     import torch
 
     from lsc_engine.vectors import system
@@ -152,15 +151,15 @@ def _blocks(name: str, n: int, classes: int | None, rows: int) -> Iterator[list[
     for start in range(0, rows, ROWS_AT_ONCE):
         block = vectors.vectors(torch.arange(start, min(rows, start + ROWS_AT_ONCE)))
         # Nine digits name a float32 exactly.
-        yield [[float(f"{x:.9g}") + 0.0 for x in row] for row in block.tolist()]
+        yield from ([float(f"{x:.9g}") + 0.0 for x in row] for row in block.tolist())
 
 
-def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) -> int:
+def _write_csv(file: Path, unit_rows: Iterator[list[float]]) -> None:
     """Rows of n numbers, no header, so that file:PATH reads them back. The file appears when it is whole."""
-    lines = ([f"{x:.9g}" for x in row] for block in _blocks(name, n, classes, rows) for row in block)
+    lines = ([f"{x:.9g}" for x in row] for row in unit_rows)
     if str(file) == "-":
         csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
-        return rows
+        return
     if not file.parent.is_dir():
         raise UsageError(f"--csv: there is no folder {file.parent}")
     if file.is_dir():
@@ -171,7 +170,6 @@ def _write_csv(file: Path, name: str, n: int, classes: int | None, rows: int) ->
         write_csv(file, lines)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return rows
 
 
 def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]]) -> None:
@@ -219,21 +217,17 @@ def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
     for key, value in lines:
         print(f"{key:<13} {value}")
     try:
-        blocks = [row for block in _blocks(known.name, known.n, classes, rows) for row in block]
+        found = list(_unit_rows(known.name, known.n, classes, rows))
     except ValueError as error:
         print(f"no vectors shown: {error}")
         return
     print()
-    for index, row in enumerate(blocks):
-        print(f"{index:>8} {_sparse(row)}")
+    for index, row in enumerate(found):
+        # The weights that are not zero with their columns, counted from 0; at most twelve.
+        parts = [f"{x:+.4f} [{column}]" for column, x in enumerate(row) if x]
+        print(f"{index:>8} {'  '.join(parts[:12])}" + ("  ..." if len(parts) > 12 else ""))
     if rows < known.count:
         print(f"{grouped(known.count - rows)} more: --limit, --csv")
-
-
-def _sparse(row: list[float]) -> str:
-    """The weights that are not zero with their columns, counted from 0; at most twelve."""
-    parts = [f"{x:+.4f} [{column}]" for column, x in enumerate(row) if x]
-    return "  ".join(parts[:12]) + ("  ..." if len(parts) > 12 else "")
 
 
 def _cosine(value: float) -> str:
@@ -241,4 +235,4 @@ def _cosine(value: float) -> str:
 
 
 def _number(value: float, places: int) -> str:
-    return f"{value:.{places}f}" if not math.isnan(value) else "-"
+    return f"{value:.{places}f}".replace("nan", "-")
