@@ -23,6 +23,7 @@ from lsc_engine.runs.settings import differing, settings_of
 
 OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, BASELINE = "other loss", "other data", "other device", "baseline"
 SHARED, BUSY, UNSTEADY = "shared GPU", "busy machine", "unsteady seconds"
+NO_VERDICT = {OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, UNSTEADY}
 # Of seconds where one run was compiled and the other, of the same settings in this, was not.
 UNCOMPILED = "not compiled alike"
 # Seconds per step of the seeds of one variant that differ by more than this come from the machine, not the method.
@@ -102,10 +103,8 @@ class Tried:
 @dataclass
 class Comparison:
     """Rows (the baseline among them), differing settings (key -> value per row), and sentences on what is unequal.
-
     `tries`: key of a row -> the tries of its variant; a variant that trained with several of them has further rows,
-    `KEY+lr=0.001`.
-    """
+    `KEY+lr=0.001`."""
 
     rows: list[Row]
     baseline: Row
@@ -151,12 +150,9 @@ def levels_of(runs: Iterable[Run]) -> dict[str, list[float]]:
 def compare(
     runs: Sequence[Run], baseline: str | None = None, levels: Levels | None = None, tries: Sequence[Run] = ()
 ) -> Comparison:
-    """Compare runs, the seeds of a variant as one row.
-
-    `baseline`: a variant or label (default: the preset's, else the first row); `levels`: metric -> values (default:
-    the presets'); `tries`: runs of [tune], kept in studies `NAME.tune`. UsageError when there are no runs or the
-    baseline is none of them.
-    """
+    """Compare runs, the seeds of a variant as one row. `baseline`: a variant or label (default: the preset's, else the
+    first row); `levels`: metric -> values (default: the presets'); `tries`: runs of [tune], kept in studies
+    `NAME.tune`. UsageError when there are no runs or the baseline is none of them."""
     if not runs:
         raise UsageError("there is nothing to compare: name two runs or a study")
     one_study = len({run.study for run in runs}) == 1

@@ -27,11 +27,9 @@ def is_loss(metric: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TimeToLevel:
-    """Where one seed reached a level (steps, epochs, seconds), or (`reached` false) how long it went without.
-
-    `before` is the last place at which it was known not to be there; `kept` whether its last value is still at or
-    beyond the level.
-    """
+    """Where one seed reached a level (steps, epochs, seconds), or (`reached` false) how long it went without. `before`
+    is the last place at which it was known not to be there; `kept` whether its last value is still at or beyond the
+    level."""
 
     reached: bool
     place: Place
@@ -87,10 +85,8 @@ class Speedup:
 
 def speedup(own: Mapping[int, TimeToLevel], base: Mapping[int, TimeToLevel], unit: str) -> Speedup:
     """The ratio of the mean places and its range over the seeds, each against the other's same seed if it has one.
-
     Where some seeds of one side never arrived, their lengths stand in and the ratio is a bound; so it is where one side
-    was there at its first evaluation. No ratio where both sides lack seeds, or a level was held from the start.
-    """
+    was there at its first evaluation. No ratio where both sides lack seeds, or a level was held from the start."""
     own, base = ({s: time for s, time in one.items() if math.isfinite(time.at(unit))} for one in (own, base))
     both = (own, base)
     every = [*own.values(), *base.values()]

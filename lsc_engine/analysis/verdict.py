@@ -10,21 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from lsc_engine.analysis.compare import (
-    BUSY,
-    ENDED,
-    OTHER_DATA,
-    OTHER_DEVICE,
-    OTHER_LOSS,
-    SHARED,
-    UNSTEADY,
-    Comparison,
-    Row,
-    Tried,
-    levels_against,
-    make_row,
-    variant_key,
-)
+from lsc_engine.analysis.compare import ENDED, NO_VERDICT, Comparison, Row, Tried, levels_against, make_row, variant_key
 from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss, time_to_level
 from lsc_engine.config.tuning import LOWEST, Purpose, at_edge, level_purpose, lower_is_better, next_value
 from lsc_engine.runs.read.run import Run
@@ -37,7 +23,6 @@ HOLDS, FAILS, OPEN, UNRESOLVED, BY_SEED, BY_LEVEL, BY_RATE = (
     "holds", "fails", "open", "not resolved", "differs by seed", "differs by level", "depends on the rate",
 )  # fmt: skip
 _AHEAD, _BEHIND, _TIED, _NEITHER = "ahead", "behind", "tied", "neither"
-_NO_VERDICT = {OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, UNSTEADY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +255,7 @@ def between(row: Row, base: Row, purpose: Purpose, unit: str = "epochs", *, comm
     for metric, level in purpose.levels:
         levels.setdefault(metric, []).insert(0, level)
     own, theirs = levels_against(row, base, levels), levels_against(base, row, levels)
-    if notes := {one.faster[unit].note for one in own} & _NO_VERDICT:
+    if notes := {one.faster[unit].note for one in own} & NO_VERDICT:
         return Verdict(row.label, base.label, kind, note=min(notes))
     agree = against = split = tied = undecided = waiting = 0
     decided: set[tuple[str, float]] = set()

@@ -72,10 +72,8 @@ class Canvas:
     def stamp(
         self, pixels: Bools, style: int | Ints, *, sign: str = "*", on: Bools | None = None, join: Bools | None = None
     ) -> None:
-        """Draw pixels of the whole canvas in one style, or one for each cell; `sign` stands for a cell in ASCII.
-
-        `on`: the cells that may be drawn over; `join`: those whose braille dots stay beside the new ones.
-        """
+        """Draw pixels of the whole canvas in one style, or one for each cell; `sign` stands for a cell in ASCII. `on`:
+        the cells that may be drawn over; `join`: those whose braille dots stay beside the new ones."""
         across, down = PIXELS[self.mode]
         bits = np.zeros(self.codes.shape, np.uint8)
         for r, c in itertools.product(range(down), range(across)):

@@ -11,19 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from lsc_engine.charts.canvas import (
-    AXIS,
-    CURSOR,
-    FIRST_SERIES,
-    LABEL,
-    LEVEL,
-    MARK,
-    Canvas,
-    Floats,
-    Mode,
-    Rows,
-    series_style,
-)
+from lsc_engine.charts.canvas import AXIS, CURSOR, LABEL, LEVEL, MARK, Canvas, Floats, Mode, Rows, series_style
 from lsc_engine.charts.reduction import Columns, pixels_of, reduce_columns, smooth
 from lsc_engine.charts.scales import Scale, labels, ticks
 
@@ -54,11 +42,9 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One curve: x and y of equal length [N], in the order in which they were measured.
-
-    `letter` stands at its end, `colour` counts from 0, `dim` curves lie under bright ones. `low` and `high` [N] are a
-    band around it (the range over seeds). `points` draws the points alone, without lines between them.
-    """
+    """One curve: x and y of equal length [N], in the order in which they were measured. `letter` stands at its end,
+    `colour` counts from 0, `dim` curves lie under bright ones. `low` and `high` [N] are a band around it (the range
+    over seeds). `points` draws the points alone, without lines between them."""
 
     x: npt.ArrayLike
     y: npt.ArrayLike
@@ -170,9 +156,7 @@ def draw(
     series: Sequence[Series], width: int, height: int, view: View | None = None, levels: Sequence[Level] = ()
 ) -> Picture:
     """The chart of `series` in width x height cells (at least 1 x 1); later series lie on earlier ones, dim ones below.
-
-    Never raises for any values and any size; what cannot be drawn is left out and counted in `hidden`.
-    """
+    Never raises for any values and any size; what cannot be drawn is left out and counted in `hidden`."""
     view = view or View()
     width, height = max(1, width), max(1, height)
     x_scale = _fit_x(series, view)
@@ -313,7 +297,7 @@ def _draw_plot(
             plot.stamp(area, series_style(s.colour, True), sign=".")
     for layer in sorted(layers, key=lambda item: not item.dim):
         # A line covers dim cells, joins its dots to those of equal rank, and takes the colour.
-        equal = (plot.styles >= FIRST_SERIES) & ((plot.styles % 2 == 1) == layer.dim) & (plot.codes >= 0x2800)
+        equal = (plot.styles >= series_style(0)) & ((plot.styles % 2 == 1) == layer.dim) & (plot.codes >= 0x2800)
         style = series_style(layer.series.colour, layer.dim)
         plot.stamp(pixels_of(layer.runs, y, *plot.pixels), style, sign="." if layer.dim else "*", join=equal)
     _draw_letters(plot, layers, y)

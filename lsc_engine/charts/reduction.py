@@ -31,10 +31,8 @@ class Columns:
 
 
 def smooth(values: Floats, weight: float) -> Floats:
-    """Exponential moving average without the bias to its start; 0 is off, values that are not finite stay gaps.
-
-    s_t = weight s_(t-1) + (1 - weight) v_t, divided by 1 - weight^t (Kingma and Ba 2015, section 3).
-    """
+    """Exponential moving average without the bias to its start; 0 is off, values that are not finite stay gaps. s_t =
+    weight s_(t-1) + (1 - weight) v_t, divided by 1 - weight^t (Kingma and Ba 2015, section 3)."""
     if weight <= 0 or values.size == 0:
         return values
     good = np.isfinite(values)
@@ -65,10 +63,8 @@ def smooth(values: Floats, weight: float) -> Floats:
 
 
 def reduce_columns(x: Floats, y: Floats, scale: Scale, width: int, *, positive: bool) -> Columns:
-    """The points of [N] arrays x and y inside `scale`, as runs in `width` pixel columns.
-
-    A value that is not finite (or, with `positive`, not above 0) and a step back in x break the line.
-    """
+    """The points of [N] arrays x and y inside `scale`, as runs in `width` pixel columns. A value that is not finite
+    (or, with `positive`, not above 0) and a step back in x break the line."""
     with np.errstate(all="ignore"):
         # Rising x and good values throughout are found by sums and minima, which are cheap.
         orderly = x.size > 0 and bool(np.isfinite(x[[0, -1]]).all() and np.isfinite(y.sum()))

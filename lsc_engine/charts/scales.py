@@ -27,9 +27,7 @@ class Scale:
     @staticmethod
     def over(lo: float, hi: float, *, log: bool = False, pad: float = 0.0) -> Scale:
         """A scale that holds lo and hi, in any order, equal or not finite; `pad` widens it by that share on both sides.
-
-        With `log`, limits that are not positive are replaced by what fits below or above the other one.
-        """
+        With `log`, limits that are not positive are replaced by what fits below or above the other one."""
         lo, hi = (v if math.isfinite(v) else math.nan for v in (lo, hi))
         if math.isnan(lo) and math.isnan(hi):
             lo, hi = (0.1, 1.0) if log else (0.0, 1.0)

@@ -122,9 +122,7 @@ def plane(
     circles: Sequence[tuple[float, float, float]] = (),
 ) -> Rows:
     """Points z [N, 2] with colours [N] in width x height cells; `extent` from the middle to the nearer edge at zoom 1.
-
-    `circles`: x, y, radius of faint circles below the points. Never raises for any values and any size.
-    """
+    `circles`: x, y, radius of faint circles below the points. Never raises for any values and any size."""
     board = _Board(width, height, extent, camera or Camera(), mode)
     for x, y, radius in circles:
         board.circle(x, y, radius)
@@ -155,9 +153,7 @@ def sphere(
     tags: Sequence[Tag] = (),
 ) -> Rows:
     """Directions of points z [N, 3] with colours [N] on the unit sphere, seen from far away; what lies behind is dim.
-
-    Points at 0 have no direction and are left out. Never raises for any values and any size.
-    """
+    Points at 0 have no direction and are left out. Never raises for any values and any size."""
     camera = camera or Camera()
     board = _Board(width, height, 1.0, camera, mode)
     board.circle(0.0, 0.0, 1.0)
@@ -195,12 +191,10 @@ def mirrored_histogram(
     marks: Sequence[tuple[float, str]] = (),
     unit: str = "",
 ) -> Rows:
-    """Two histograms over one axis, one upwards and one downwards: what can overlap is never hidden.
-
-    Counts per bin of width 1, the first from 0, over [lo, hi] in width x height cells; each side has its own height.
-    `names` stand at the right of each side, in its colour (0 and 1); `marks` are x values with a label, drawn as lines.
-    Never raises for any counts and any size.
-    """
+    """Two histograms over one axis, one upwards and one downwards: what can overlap is never hidden. Counts per bin of
+    width 1, the first from 0, over [lo, hi] in width x height cells; each side has its own height. `names` stand at the
+    right of each side, in its colour (0 and 1); `marks` are x values with a label, drawn as lines. Never raises for any
+    counts and any size."""
     canvas = Canvas(width, height, mode)
     rows, columns = canvas.codes.shape
     scale = Scale.over(lo, hi)

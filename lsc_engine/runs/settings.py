@@ -26,11 +26,8 @@ FORK_KEEPS = ("optimizer.name",)
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value of all that decides what a run computes, its seed left out.
-
-    A run of the same study and seed that a setting names is `@variant`, as in the preset, so that all seeds of a
-    variant share it.
-    """
+    """Dotted key -> value of all that decides what a run computes, its seed left out. A run of the same study and seed
+    that a setting names is `@variant`, as in the preset, so that all seeds of a variant share it."""
     flat: dict[str, Any] = {}
     _flatten({key: value for key, value in config.items() if key not in _WORDS}, "", flat, 0)
     named = config.get("run")

@@ -69,12 +69,10 @@ def sha256_file(path: Path) -> tuple[int, str]:
 def new_checkpoint(
     run_folder: Path, step: int, extra: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None
 ) -> Iterator[Path]:
-    """A fresh folder to write a checkpoint's files into; it gets its name only when it is whole and on the disk.
-
-    On leaving the block: every file is flushed and hashed, the manifest written last (with `extra` beside the
-    files), the folder renamed to `step-<step>`. If the block or the disk fails, nothing of it stays. Raises
-    OSError, and what `check` raises, which is called before anything is removed or renamed.
-    """
+    """A fresh folder to write a checkpoint's files into; it gets its name only when it is whole and on the disk. On
+    leaving the block: every file is flushed and hashed, the manifest written last (with `extra` beside the files), the
+    folder renamed to `step-<step>`. If the block or the disk fails, nothing of it stays. Raises OSError, and what
+    `check` raises, which is called before anything is removed or renamed."""
     parent = Path(run_folder) / CHECKPOINTS
     parent.mkdir(exist_ok=True)
     check()

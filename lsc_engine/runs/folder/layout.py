@@ -96,11 +96,9 @@ def _lies_in(path: str, top: str) -> bool:
 
 
 def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The real folders that what lies behind a link may lie in, and a clause on why it is not followed, or "".
-
-    A link may lead to another folder of `tops`, and anywhere if the user of this process or root has made it: they
-    decide where their runs lie. A link of another user may be a trap.
-    """
+    """The real folders that what lies behind a link may lie in, and a clause on why it is not followed, or "". A link
+    may lead to another folder of `tops`, and anywhere if the user of this process or root has made it: they decide
+    where their runs lie. A link of another user may be a trap."""
     target = os.path.realpath(link)
     if not os.path.isdir(target):
         return tops, f"is a link to {target}, which is not {'a folder' if os.path.exists(target) else 'there'}"
@@ -162,12 +160,10 @@ def _holds_runs(folder: Path, depth: int = 3) -> bool:
 
 
 def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Path]]:
-    """Run ids and folders below `root`, in order, at most `MAX_RUNS`.
-
-    A folder counts as a run by its place and name (study/variant/seed-N), so that damaged runs are listed too.
-    `skipped` gets a sentence for everything that may hold runs and is passed over: links that are not followed, folders
-    that cannot be read, and runs in other places or under names that are not allowed.
-    """
+    """Run ids and folders below `root`, in order, at most `MAX_RUNS`. A folder counts as a run by its place and name
+    (study/variant/seed-N), so that damaged runs are listed too. `skipped` gets a sentence for everything that may hold
+    runs and is passed over: links that are not followed, folders that cannot be read, and runs in other places or under
+    names that are not allowed."""
     return islice(_walk(root, "", (os.path.realpath(root),), skipped), MAX_RUNS)
 
 

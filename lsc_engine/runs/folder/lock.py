@@ -181,20 +181,16 @@ def _held_here(folder: Path, status: Status) -> bool:
 
 
 class RunLock:
-    """The right to write into one run folder, until `release` or the end of the process.
-
-    `earlier`: how the attempt before, if it left no exit record, is known to be over; "" otherwise.
-    """
+    """The right to write into one run folder, until `release` or the end of the process. `earlier`: how the attempt
+    before, if it left no exit record, is known to be over; "" otherwise."""
 
     def __init__(
         self, folder: Path, *, wait: float = CHANGE_SECONDS, watch: Callable[[float], None] | None = None
     ) -> None:
         """Take the lock. TakenError naming the holder when another live process has it, LscError when the folder cannot
-        be written.
-
-        `wait`: seconds to wait for helpers of a process that is gone already, and for one that only changes the status.
-        `watch(seconds)` sleeps, and may raise to give up; without it a writer that has to be watched counts as alive.
-        """
+        be written. `wait`: seconds to wait for helpers of a process that is gone already, and for one that only changes
+        the status. `watch(seconds)` sleeps, and may raise to give up; without it a writer that has to be watched counts
+        as alive."""
         self._folder = folder
         self._descriptor: int | None = None
         self._mine = b""

@@ -95,10 +95,8 @@ def same_machine(host: str, machine: str) -> bool:
 
 
 def is_alive(who: Identity) -> bool | None:
-    """Whether the process lives; None if that cannot be found out (another machine or another container).
-
-    Processes of one start of one machine see each other's pids inside one namespace, whatever the machine is called.
-    """
+    """Whether the process lives; None if that cannot be found out (another machine or another container). Processes of
+    one start of one machine see each other's pids inside one namespace, whatever the machine is called."""
     if who.boot_id != boot_id():
         return False if same_machine(who.host, who.machine) else None
     if who.pid_namespace != pid_namespace():

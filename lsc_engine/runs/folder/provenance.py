@@ -42,10 +42,8 @@ def describe_source(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def code_version(folder: Path) -> dict[str, Any]:
-    """{"commit", "dirty"} of the git checkout that holds `folder`; both None for an installed package.
-
-    Dirty: the content of `folder` differs from the commit; the rest of the checkout does not count.
-    """
+    """{"commit", "dirty"} of the git checkout that holds `folder`; both None for an installed package. Dirty: the
+    content of `folder` differs from the commit; the rest of the checkout does not count."""
     commit = _git(folder, "rev-parse", "HEAD")
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
     return {"commit": commit, "dirty": None if commit is None or changed is None else bool(changed)}

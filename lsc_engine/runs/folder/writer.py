@@ -48,11 +48,9 @@ class FinishedError(UsageError):
 
 
 def create_run(folder: Path, config: RunConfig, source: Mapping[str, Any]) -> Path:
-    """Create the run folder in state `queued`: whole or not at all. Returns the folder.
-
-    UsageError when the folder exists and is not empty, or comes to be so meanwhile, or its place is not that of the
-    run id; LscError when it cannot be written.
-    """
+    """Create the run folder in state `queued`: whole or not at all. Returns the folder. UsageError when the folder
+    exists and is not empty, or comes to be so meanwhile, or its place is not that of the run id; LscError when it
+    cannot be written."""
     folder = Path(folder)
     identifier = run_id(config.study, config.variant, config.seed)
     if folder.parts[-len(Path(identifier).parts) :] != Path(identifier).parts:
@@ -79,11 +77,9 @@ def create_run(folder: Path, config: RunConfig, source: Mapping[str, Any]) -> Pa
 
 
 class MetricsLog:
-    """The one writer of a metrics file: every line is one write at the end of the file.
-
-    A line that cannot be written (disk full, quota) is kept and written with a later one; `append` never raises
-    OSError, `error` is the current problem.
-    """
+    """The one writer of a metrics file: every line is one write at the end of the file. A line that cannot be written
+    (disk full, quota) is kept and written with a later one; `append` never raises OSError, `error` is the current
+    problem."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -236,9 +232,7 @@ class RunWriter:
 
     def metrics(self, step: int, epoch: float, time: float, values: Mapping[str, float]) -> None:
         """Append one line. `time`: training seconds so far over all attempts, without compile, evaluation and saving.
-
-        Raises ValueError for a bad metric name, never OSError.
-        """
+        Raises ValueError for a bad metric name, never OSError."""
         self.check()
         self._log.append(format_line(step, epoch, time, self.attempt, values))
         self._note_trouble("metrics", self._log.error)
@@ -293,10 +287,8 @@ class RunWriter:
         self._write_status(durable=True)
 
     def heartbeat(self, step: int, eta: float | None = None, **changes: Any) -> None:
-        """Record that the run goes on; cheap enough for every step (written about once a second at most).
-
-        `eta`: seconds to the end. Call it in evaluation and saving too, with the same step.
-        """
+        """Record that the run goes on; cheap enough for every step (written about once a second at most). `eta`:
+        seconds to the end. Call it in evaluation and saving too, with the same step."""
         now, status = time.monotonic(), self._status
         if self._last_call is not None and step > self._last_call[1]:
             latest, usual = (now - self._last_call[0]) / (step - self._last_call[1]), status.step_seconds

@@ -141,10 +141,8 @@ class TemplateRows:
     """Rows of one form, kept as text until a column is requested."""
 
     def __init__(self, data: bytes, lines: Ints, keys: list[str]) -> None:
-        """`data`: the lines, each ended by a newline; `lines`: their numbers in the file.
-
-        Raises ValueError when the lines are not all of one form.
-        """
+        """`data`: the lines, each ended by a newline; `lines`: their numbers in the file. Raises ValueError when the
+        lines are not all of one form."""
         self._keys = keys
         self.names = [key for key in keys if key not in RESERVED]
         # Room behind the last value, so that values can be cut out at one width.
@@ -250,10 +248,8 @@ def _template_keys(line: bytes) -> list[str] | None:
 
 
 def parse_block(data: bytes, first: int, groups: list[Rows]) -> tuple[int, int]:
-    """Parse whole lines (`data` ends with a newline), append their rows to `groups`.
-
-    `first` is the number of the first line. Returns the count of lines and of garbage lines among them.
-    """
+    """Parse whole lines (`data` ends with a newline), append their rows to `groups`. `first` is the number of the first
+    line. Returns the count of lines and of garbage lines among them."""
     count = data.count(b"\n")
     if len(data) < _TEMPLATE_FROM:
         rest: Iterator[tuple[int, bytes]] = enumerate(data.split(b"\n")[:-1], first)

@@ -28,12 +28,10 @@ _FIRST_ROOM = 1024
 
 
 class GrowingColumns:
-    """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent).
-
-    A look costs what is new. Rows that go on behind the last step are appended to arrays with room to spare; rows that
-    go back (a resume) are merged from their first step on. Arrays once handed out never change: what is appended lies
-    behind their end, and a merge makes new ones.
-    """
+    """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent). A look
+    costs what is new. Rows that go on behind the last step are appended to arrays with room to spare; rows that go back
+    (a resume) are merged from their first step on. Arrays once handed out never change: what is appended lies behind
+    their end, and a merge makes new ones."""
 
     def __init__(self, name: str, beside: tuple[str, ...]) -> None:
         self._name = name
@@ -158,11 +156,9 @@ class MetricsTable:
         return [name for name in list(seen)[:MAX_NAMES] if name not in _AXES]
 
     def columns(self, name: str, *beside: str) -> tuple[Ints, tuple[Floats, ...]]:
-        """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent).
-
-        Only rows that hold `name`; where a step repeats, the latest attempt, and in it the last line. The arrays stay
-        as they are when rows are added later; asking again costs what was added since.
-        """
+        """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent). Only
+        rows that hold `name`; where a step repeats, the latest attempt, and in it the last line. The arrays stay as
+        they are when rows are added later; asking again costs what was added since."""
         return self._grown.setdefault((name, *beside), GrowingColumns(name, beside)).update(self._groups)
 
     def parse(self, name: str, *beside: str) -> None:
@@ -192,10 +188,8 @@ class MetricsTable:
 
 
 class MetricsTail:
-    """Follows a metrics file: each `poll` reads what is new.
-
-    A file that shrank, was replaced or was rewritten in place is read again from its beginning (`generation` rises).
-    """
+    """Follows a metrics file: each `poll` reads what is new. A file that shrank, was replaced or was rewritten in place
+    is read again from its beginning (`generation` rises)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -214,11 +208,8 @@ class MetricsTail:
         self.waiting = 0
 
     def poll(self, budget: int = MAX_METRICS) -> int:
-        """Read at most about `budget` new bytes into `table`; returns the number of new rows.
-
-        `behind`: whether more is left to read, `waiting`: how many bytes. Never raises: `problem` is a sentence if
-        the file cannot be read.
-        """
+        """Read at most about `budget` new bytes into `table`; returns the number of new rows. `behind`: whether more is
+        left to read, `waiting`: how many bytes. Never raises: `problem` is a sentence if the file cannot be read."""
         try:
             with opened(self.path) as descriptor:
                 before = self._rewind_if_replaced(descriptor)
@@ -293,10 +284,8 @@ def read_metrics(path: Path) -> MetricsTable:
 
 
 def read_last(path: Path, size: int = 16 << 10) -> dict[str, float]:
-    """The newest values found in the last `size` bytes: cheap enough for a list of a thousand runs.
-
-    Raises UnreadableError when the file cannot be read.
-    """
+    """The newest values found in the last `size` bytes: cheap enough for a list of a thousand runs. Raises
+    UnreadableError when the file cannot be read."""
     found: dict[str, float] = {}
     idle = 0
     for line in reversed(read_tail(path, size).split(b"\n")):

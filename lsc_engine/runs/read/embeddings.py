@@ -43,11 +43,9 @@ _NAME = re.compile(r"step-([0-9]{8,18})\.safetensors")
 @dataclass(frozen=True, eq=False)
 class Points:
     """Embeddings of B images in n <= 3 dimensions, and the centres of their k classes, of `classes` in all.
-
     `free_length`: only directions count (cosine, cross-entropy), so the lengths of the centres mean nothing. `radius`:
     the distance from the centre within which the loss is 0, or None. `min_angle` in degrees, None if the centres are
-    learned. `centre` is empty [0, n] if the method has none.
-    """
+    learned. `centre` is empty [0, n] if the method has none."""
 
     step: int
     epoch: float
@@ -101,11 +99,9 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Angles:
-    """Angles of some images to their own and to their nearest other centre, in n > 3 dimensions.
-
-    `own`, `other`: counts [180] by degree. `inside`: share closer to the own centre than half the smallest angle (None
-    where centres are learned), `wrong`: share closer to another centre than to their own.
-    """
+    """Angles of some images to their own and to their nearest other centre, in n > 3 dimensions. `own`, `other`: counts
+    [180] by degree. `inside`: share closer to the own centre than half the smallest angle (None where centres are
+    learned), `wrong`: share closer to another centre than to their own."""
 
     step: int
     epoch: float
@@ -258,10 +254,8 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
 
 def thin(folder: Path, newest: int, every: int) -> None:
     """Remove snapshots so that at most `MOST_KEPT` evenly spread ones up to step `newest` are left, and that one.
-
     `every`: steps between evaluations. What is kept depends on these numbers alone, so a run that was resumed keeps the
-    same as one that was not. Files left by a process that was killed while it wrote are removed too.
-    """
+    same as one that was not. Files left by a process that was killed while it wrote are removed too."""
     stride = every
     while newest // stride > MOST_KEPT - 2:
         stride *= 2
@@ -299,10 +293,8 @@ def snapshot_rows(
     mode: Mode = "braille",
     shots: Sequence[Snapshot] = (),
 ) -> Rows:
-    """A snapshot as rows of styled cells: plane for n <= 2, sphere for n = 3, histograms of angles above.
-
-    `shots`: those that are looked at one after the other; the axis of angles is as wide as all of them need.
-    """
+    """A snapshot as rows of styled cells: plane for n <= 2, sphere for n = 3, histograms of angles above. `shots`:
+    those that are looked at one after the other; the axis of angles is as wide as all of them need."""
     camera = camera or Camera()
     if isinstance(shot, Angles):
         return _angles([shot, *shots], shot, camera, width, height, mode)

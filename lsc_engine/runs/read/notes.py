@@ -117,10 +117,8 @@ def folder_size(folder: Path) -> int:
 
 
 def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
-    """Move a run to `.trash` in its runs folder and remove study folders left empty. Returns its new place.
-
-    UsageError for a folder outside `root`; LscError if it cannot be moved.
-    """
+    """Move a run to `.trash` in its runs folder and remove study folders left empty. Returns its new place. UsageError
+    for a folder outside `root`; LscError if it cannot be moved."""
     if folder.is_symlink() or not stays_inside(root, folder) or folder.resolve() == root.resolve():
         where = f", but in {folder.resolve()}; --runs-dir can name the folder it lies in" if folder.exists() else ""
         raise UsageError(f"{folder} does not lie in {root}{where}")

@@ -233,10 +233,8 @@ def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
 
 
 def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
-    """The run that `ref` names: an id, a path, a short id or a part that only one id holds.
-
-    UsageError if none or several match; it lists the candidates.
-    """
+    """The run that `ref` names: an id, a path, a short id or a part that only one id holds. UsageError if none or
+    several match; it lists the candidates."""
     roots = layout.runs_dirs(dirs)
     text = str(ref)
     if isinstance(ref, str) and (not text or any(not c.isprintable() for c in text)):
