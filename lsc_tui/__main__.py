@@ -61,12 +61,13 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(2)
 
     if options.demo:
-        from lsc_tui.demo import demo_folder
+        from lsc_tui.demo import demo_folder, remove_when_ended
 
         found = demo_folder()
         if found is None:
             print("lsc-tui: this build carries no example runs", file=sys.stderr)
             sys.exit(1)
+        remove_when_ended(found.parent)
         folders = [found]
     # Only ./runs, named by nobody, may not be there yet.
     made_later = not options.runs_dir and not os.environ.get("LSC_RUNS")
@@ -104,8 +105,9 @@ def start(
     if not once and not all(map(is_terminal, (sys.stdin, sys.stdout, sys.stderr))):
         print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
         return 2
-    # A lost connection ends the viewer at once, also where a wrapper had SIGHUP ignored.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if not demo:
+        # A lost connection ends the viewer at once, also where a wrapper had SIGHUP ignored.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     # A key waits at most this long for the interpreter while the reading thread computes.
     sys.setswitchinterval(0.001)

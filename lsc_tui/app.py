@@ -22,6 +22,7 @@ import os
 import pkgutil
 import select
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -315,6 +316,8 @@ def _watch_terminal() -> None:
         except (OSError, ValueError, AttributeError):
             lost = True
         if lost:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(2.0)
             os._exit(129)
 
 

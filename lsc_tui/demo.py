@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import tarfile
 import tempfile
 import threading
@@ -61,13 +62,21 @@ def plans(plan: dict[str, float]) -> list[dict[str, float]]:
     return list(out.values())
 
 
+def remove_when_ended(folder: Path) -> None:
+    """Remove the copy also where a signal ends the program, as that of a lost terminal does."""
+
+    def ended(number: int, _: object) -> None:
+        _remove(folder)
+        os._exit(128 + number)
+
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, ended)
+
+
 def _remove(folder: Path) -> None:
-    """Remove the copy, unless a run was launched into it and is still at work there."""
-    for path in folder.rglob(STATUS):
-        status = read_status(path.parent)
-        if status.active and status.host != HOST:
-            return
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove the copy. What is played writes into it: once more where that came in between."""
+    for _ in range(2):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_old() -> None:

@@ -326,6 +326,11 @@ def reference_of(store: Store, view: RunView) -> tuple[RunView | None, list[RunV
     return (pinned if pinned is not None and pinned.key != view.key else baseline_of(view, group)), group
 
 
+def reference_words(store: Store, base: RunView) -> str:
+    """`the baseline n=384`, `the pinned n=384 s0`"""
+    return f"the pinned {base.label} s{base.seed}" if base.key == store.pinned else f"the baseline {base.label}"
+
+
 def setting_differences(view: RunView, base: RunView) -> list[tuple[str, str, str]]:
     """The settings in which two runs differ: name, own value, the other's."""
     found = differences(settings_of(view.config), settings_of(base.config))

@@ -113,6 +113,9 @@ class RunScreen(ChartScreen):
         if len(views) > 1:
             return "highlight one run"
         reason = self._reason()
+        curves = self.app.store.curves.get(views[0].key) if views else None
+        if not reason and (views[0].state == "queued" or (curves is not None and not curves.checkpoints)):
+            return "it has no checkpoint to fork from; N makes a new run with its settings"
         return f"{reason}; N makes a new run with its settings" if reason and views and views[0].read_only else reason
 
     def why_not_toml(self) -> str:

@@ -176,7 +176,9 @@ def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
 
     try:
         parent = open_run(form.parent, [form.runs_dir])
-        config = fork_config(parent, form_sets(form), None)
+        if not (sets := form_sets(form)):
+            raise UsageError("fork: change a setting first; R on the run resumes it unchanged")
+        config = fork_config(parent, sets, None)
     except LscError as error:
         for sentence in error.faults if isinstance(error, UsageError) else [str(error)]:
             head, _, words = sentence.removeprefix("--set ").partition(": ")

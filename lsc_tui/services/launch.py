@@ -41,8 +41,10 @@ def form_of_run(view: RunView, kind: str, own: Path) -> Form:
     root = own if view.read_only else view.run.root or Path(".")
     if kind == "fork":
         form = Form.of(text, f"fork of {view.id}", view.study, root, source="fork", parent=view.id)
-        form.before.pop("run", None)
-        form.raw.pop("run", None)
+        for table in (form.before, form.raw):
+            table.pop("run", None)
+            table["variants"] = [{"name": view.variant, "label": view.label}]
+        form.on = {view.variant}
         return form
     raw = tomllib.loads(text)
     raw.pop("run", None)

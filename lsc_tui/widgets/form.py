@@ -217,15 +217,15 @@ def row_lines(row: Row, width: int, wide: bool, here: bool) -> Line:
     if row.kind == "problem":
         line: Line = [("▌" if here else " ", "accent"), (fit(f"{row.name} {row.value}", width - 1), _style(row.name))]
         return over(line, "cursor") if here else line
-    room = 23 if wide else 14
-    head = fit(row.name, room - 1 if row.fault else room) + (row.fault if row.fault else "")
+    room = 24 if wide else 15
+    head = fit(row.name, room - 1 - len(row.fault)) + f"{row.fault} "
     left = width - 1 - room - 3
     note = row.note if wide and len(row.value) + 3 < left else ""
     value = fit(row.value, left if not note else min(left, max(len(row.value) + 2, left - len(note))))
     rest = fit(note, left - len(value)) if note else ""
     line = [
-        ("▌" if here else " ", "accent"), (head[: room - 1], "" if here else "dim"),
-        (head[room - 1 :], _style(row.fault)),
+        ("▌" if here else " ", "accent"), (head[: room - 2], "" if here else "dim"),
+        (head[room - 2 :], _style(row.fault)),
         (value, "dim" if row.default else ""), (rest, "dim"), (f" {row.mark} ", "accent" if row.mark == "*" else "dim"),
     ]  # fmt: skip
     return over(pad(line, width), "cursor") if here else pad(line, width)

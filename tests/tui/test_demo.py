@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import signal
+import struct
 import sys
 import tarfile
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -131,12 +136,28 @@ def test_each_start_has_a_copy_of_its_own_and_takes_old_ones_away(
     assert os.listdir(users) == []
     demo._remove(one.parent)
     assert not one.exists()
-    # Where the user launched a run, the copy stays.
-    path = next(other.rglob("status.json"))
-    document = json.loads(path.read_text()) | {"host": "elsewhere", "state": "running"}
-    path.write_text(json.dumps(document))
-    demo._remove(other.parent)
-    assert other.exists()
+
+
+@pytest.mark.parametrize("end", ["key", "hangup", "terminate", "terminal"])
+def test_its_folder_goes_with_the_demo(tmp_path: Path, end: str) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="xterm-256color", TMPDIR=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path / "config"))
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        os.execv(sys.executable, [sys.executable, "-m", "lsc_tui", "--demo"])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    seen = b""
+    while b"running" not in seen:
+        seen += os.read(terminal, 65536)
+    assert list(tmp_path.glob(f"{demo.PREFIX}*"))
+    if end == "key":
+        os.write(terminal, b"q")
+    elif end == "terminal":
+        os.close(terminal)
+    else:
+        os.kill(pid, signal.SIGHUP if end == "hangup" else signal.SIGTERM)
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the demo", 60)
+    assert not list(tmp_path.glob(f"{demo.PREFIX}*"))
 
 
 async def test_the_examples_are_shown_and_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -385,7 +385,7 @@ async def test_copy_and_fork_of_a_run(place: Path) -> None:
         screen._take_form()
         await ready(app, pilot)
         assert screen.form.source == "fork"
-        assert "name what changes" in screen.outcome.faults[0].message
+        assert "change a setting first" in screen.outcome.faults[0].message
         await put(app, pilot, screen, "model.dim", "80")
         assert any(p.key == "model.dim" for p in screen.outcome.faults)
         await pilot.press("u")

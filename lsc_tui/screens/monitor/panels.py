@@ -21,6 +21,7 @@ from lsc_tui.data.run_view import (
     finite,
     gpu_number,
     reference_of,
+    reference_words,
     setting_differences,
     value_text,
 )
@@ -237,7 +238,9 @@ def difference_line(store: Store, view: RunView, width: int) -> tuple[str, Line]
         system, n = (value_text(lookup(view.config, name)) for name in ("target.system", "model.dim"))
         return "settings", [(fit(clean(f"{system} n = {n}"), width), "")]
     text = "   ".join(f"{name} {own} ({other})" for name, own, other in setting_differences(view, base))
-    return f"settings that differ from {clean(base.label)}", [(fit(clean(text or "no setting differs"), width), "")]
+    return f"settings that differ from {reference_words(store, base)}", [
+        (fit(clean(text or "no setting differs"), width), "")
+    ]
 
 
 def nearest_text(view: RunView) -> str:

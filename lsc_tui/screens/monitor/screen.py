@@ -53,7 +53,6 @@ class MonitorScreen(RunScreen):
         "stop", "checkpoint", "resume", "fork", "copy", "note", "tag", "cursor_right", "zoom_in", "pan_right", "metric",
         "axis", "log_y", "smooth", "clip", "full",
     )  # fmt: skip
-    WORDS: ClassVar = {"full": "zoom"}
 
     def __init__(self) -> None:
         super().__init__()

@@ -140,7 +140,8 @@ class NewScreen(LscScreen):
         panel.empty = ["", "Enter opens the highlighted preset here"]
         if form is not None:
             of = f"settings of {form.letter(form.variant)}" if len(form.names) > 1 else "settings"
-            panel.title = f"{clean(form.heading.rpartition('/')[2])} · {of}" if self.wide else of
+            heading = form.heading.rpartition("/")[2] if form.source == "preset" else form.heading
+            panel.title = f"{clean(heading)} · {of}" if self.wide else of
             panel.right = "Enter edit" if on_form else ""
             panel.put(rows(form, self.outcome, store, every=self.every, wide=self.wide, place=self.app.place))
         else:

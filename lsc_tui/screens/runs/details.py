@@ -11,7 +11,7 @@ from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_tui.data.reports import Report
-from lsc_tui.data.run_view import Gpu, RunView, Store, reference_of, setting_differences, value_text
+from lsc_tui.data.run_view import Gpu, RunView, Store, reference_of, reference_words, setting_differences, value_text
 from lsc_tui.lines import STATES, Line, ago, bar, clean, day_text, fit, frame, size_text, wrap
 
 
@@ -95,7 +95,7 @@ def _differences(store: Store, view: RunView, width: int) -> list[Line]:
     base, group = reference_of(store, view)
     out: list[Line] = []
     if base is not None:
-        out.append([(fit(f"differs from {clean(base.label)}", width), "dim")])
+        out.append([(fit(f"differs from {reference_words(store, base)}", width), "dim")])
         found = setting_differences(view, base)
         for name, own, other in found[:8]:
             out.append([(fit(clean(f"  {name:<16} {own} ({other})"), width), "")])
