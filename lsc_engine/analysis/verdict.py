@@ -19,9 +19,8 @@ Kind = Literal["accuracy", "loss"]
 Values = Mapping[str, Any]
 # States in which nothing of a run changes any more, whether it decides or not.
 OVER = frozenset({"finished", "stopped", "failed", "diverged", "lost", "unreadable"})
-HOLDS, FAILS, OPEN, UNRESOLVED, BY_SEED, BY_LEVEL, BY_RATE = (
-    "holds", "fails", "open", "not resolved", "differs by seed", "differs by level", "depends on the rate",
-)  # fmt: skip
+HOLDS, FAILS, OPEN, UNRESOLVED = "holds", "fails", "open", "not resolved"
+BY_SEED, BY_LEVEL, BY_RATE = "differs by seed", "differs by level", "depends on the rate"
 _AHEAD, _BEHIND, _TIED, _NEITHER = "ahead", "behind", "tied", "neither"
 
 

@@ -116,17 +116,14 @@ class View:
 
 @dataclass(frozen=True)
 class Picture:
-    """A finished chart: `height` rows of runs, each row `width` cells; and where its plot lies, for a cursor."""
+    """A finished chart: rows of runs; and where its plot lies, for a cursor."""
 
-    width: int
-    height: int
     rows: Rows
     left: int
     plot_width: int
     plot_height: int
     x: Scale
     y: Scale
-    hidden: int = 0  # series of which nothing could be drawn (no positive value on a logarithmic axis, no value)
 
     def to_text(self) -> str:
         """The chart as lines without style and without spaces at their ends."""
@@ -156,7 +153,7 @@ def draw(
     series: Sequence[Series], width: int, height: int, view: View | None = None, levels: Sequence[Level] = ()
 ) -> Picture:
     """The chart of `series` in width x height cells (at least 1 x 1); later series lie on earlier ones, dim ones below.
-    Never raises for any values and any size; what cannot be drawn is left out and counted in `hidden`."""
+    Never raises for any values and any size; what cannot be drawn is left out."""
     view = view or View()
     width, height = max(1, width), max(1, height)
     x_scale = _fit_x(series, view)
@@ -186,8 +183,7 @@ def draw(
             whole.write(row, left - 1, _SIGNS[view.mode]["tick"], AXIS)
     if with_floor:
         _draw_floor(whole, series, x_scale, left, view)
-    hidden = sum(1 for s in series if not any(a.series is s and a.runs.column.size for a in layers))
-    return Picture(width, height, whole.rows(), left, width - left, plot_height, x_scale, y_scale, hidden)
+    return Picture(whole.rows(), left, width - left, plot_height, x_scale, y_scale)
 
 
 def to_text(series: Sequence[Series], width: int, height: int, view: View | None = None, *, title: str = "") -> str:

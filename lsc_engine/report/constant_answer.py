@@ -1,4 +1,4 @@
-"""The loss and accuracy that need no learning: the best constant answer, and chance (analysis/trivial_baseline.py).
+"""The loss and accuracy that need no learning: the best constant answer, and chance (analysis/compare.py).
 
 For cross-entropy the best constant answer has ln(classes); for predefined vectors it is the least loss that one
 embedding, the same for every image, can have: 1 - |mean of the centres in use| for the cosine loss (arXiv:2510.04090,

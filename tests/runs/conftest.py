@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.runs.folder.writer import create_run
+from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail
 
 TOML = """title = "test"
 {extra}
@@ -30,6 +32,15 @@ duration = "10 steps"
 baseline = "a"
 levels = {{ "train/accuracy" = [0.5], "train/loss" = [0.5] }}
 """
+
+
+def read_metrics(path: Path) -> MetricsTable:
+    """The whole file as columns. UnreadableError when it cannot be read."""
+    tail = MetricsTail(path)
+    tail.poll()
+    if tail.problem is not None:
+        raise UnreadableError(tail.problem)
+    return tail.table
 
 
 @dataclass(frozen=True)

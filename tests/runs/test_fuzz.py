@@ -25,11 +25,12 @@ from lsc_engine.config.load import load_run_config
 from lsc_engine.runs.folder.checkpoints import new_checkpoint, newest_good, verify
 from lsc_engine.runs.folder.requests import pending
 from lsc_engine.runs.folder.writer import RunWriter, create_run
-from lsc_engine.runs.metrics.reader import MetricsTail, read_metrics
+from lsc_engine.runs.metrics.reader import MetricsTail
 from lsc_engine.runs.read.logs import LogTail
 from lsc_engine.runs.read.run import Run, list_runs, open_run
 from lsc_engine.runs.settings import settings_of
 from lsc_engine.studies.plan import plan_study
+from tests.runs.conftest import read_metrics
 
 FILES = int(os.environ.get("LSC_FUZZ_FILES", "300"))
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\x9b31m\u202e漢\U0001f600\x00".encode()

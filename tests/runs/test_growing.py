@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lsc_engine.runs.metrics.parsing import decimals, format_line
-from lsc_engine.runs.metrics.reader import GrowingColumns, MetricsTable, MetricsTail, read_metrics
+from lsc_engine.runs.metrics.reader import GrowingColumns, MetricsTable, MetricsTail
+from tests.runs.conftest import read_metrics
 
 NAMES = ("train/loss", "val/loss")
 

@@ -17,8 +17,9 @@ from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.runs.folder.writer import MetricsLog
 from lsc_engine.runs.metrics import parsing as rows
 from lsc_engine.runs.metrics.parsing import format_line
-from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_last, read_metrics
+from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail, read_last
 from tests.counting import bytes_read
+from tests.runs.conftest import read_metrics
 
 
 def lines(count: int, start: int = 1, attempt: int = 1, seed: int = 0) -> bytes:

@@ -274,15 +274,6 @@ class MetricsTail:
             self.table.add(data + b"\n")
 
 
-def read_metrics(path: Path) -> MetricsTable:
-    """The whole file as columns. Raises UnreadableError when it cannot be read."""
-    tail = MetricsTail(path)
-    tail.poll()
-    if tail.problem is not None:
-        raise UnreadableError(tail.problem)
-    return tail.table
-
-
 def read_last(path: Path, size: int = 16 << 10) -> dict[str, float]:
     """The newest values found in the last `size` bytes: cheap enough for a list of a thousand runs. Raises
     UnreadableError when the file cannot be read."""
