@@ -84,17 +84,12 @@ Force = Annotated[bool, opt("--force", None, "Overwrite existing output.")]
 Json = Annotated[bool, opt("--json", None, "One JSON document on stdout, and nothing else there.")]
 
 
-def load_plan(
-    preset: str,
-    variants: list[str] | None,
-    sets: list[str] | None,
-    sweeps: list[str] | None,
-    seeds: str | None,
-    name: str | None,
-) -> StudyPlan:
-    """The study that these options make of a preset. UsageError with all problems at once."""
+def load_plan(preset: str, name: str | None, seeds: str | None, *changes: list[str] | None) -> StudyPlan:
+    """The study that a preset and these options make; `changes`: --variant, --set and --sweep. UsageError with all
+    problems at once."""
     from lsc_engine.config.typed import parse_seeds
     from lsc_engine.studies.plan import plan_study
 
+    variants, sets, sweeps = (change or () for change in changes)
     numbers = None if seeds is None else parse_seeds(seeds, "--seeds")
-    return plan_study(preset, name=name, variants=variants or (), sets=sets or (), sweeps=sweeps or (), seeds=numbers)
+    return plan_study(preset, name=name, variants=variants, sets=sets, sweeps=sweeps, seeds=numbers)

@@ -1,31 +1,46 @@
-"""A trained run opened for use: its network and head with the weights of a checkpoint, and embeddings of images.
+"""A trained run opened for use: embeddings of a data set, and labels of images with their cosine.
 
-Everything it needs is in the run folder: the images that it was trained on need not be there any more.
+Everything it needs is in the run folder: the images that it was trained on need not be there any more. Classes of other
+data are those of the run that have the same names; their order there does not matter. An image whose nearest vector of
+the whole system belongs to no class is "a new class" (arXiv:2604.00779).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from lsc_engine.common.errors import UsageError
-from lsc_engine.common.safe_io import UnreadableError
+from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.safe_io import UnreadableError, whole_file
+from lsc_engine.common.userpaths import absent
 from lsc_engine.config.derived import latent_dim
 from lsc_engine.config.load import load_run_config
-from lsc_engine.config.schema import CrossEntropy, RunConfig
+from lsc_engine.config.schema import CrossEntropy, Data, RunConfig
+from lsc_engine.data.class_folders import SUFFIXES, link_to_nothing
+from lsc_engine.data.class_names import match
 from lsc_engine.data.dataset import data_set, facts_of
 from lsc_engine.data.evaluation import eval_batches
+from lsc_engine.data.imagefiles import decode
+from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import by_name
-from lsc_engine.data.source import ImageSource
+from lsc_engine.data.opening import open_source
+from lsc_engine.data.source import ImageSource, normalise
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.build import build_head
+from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.build import build_model, embedding_width
-from lsc_engine.runs.folder.classes import read_classes
+from lsc_engine.runs.folder.classes import listed, read_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.read.run import Run
 from lsc_engine.training import checkpointing
@@ -34,6 +49,11 @@ from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.evaluator import embed
 from lsc_engine.training.run_images import class_names
 from lsc_engine.training.schedule import derive_seed
+
+BATCH = 512
+_MOST_THREADS = 16
+_NO_LABELS = "every image of the training is a class of its own: the labels of other images are not compared"
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow converts
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,3 +171,298 @@ def build_untrained_head(
         raise UsageError(f"{run.id}: the width of its embeddings is not known")
     seed = derive_seed(config.seed, "head")
     return build_head(plain, classes=classes, dim=width, seed=seed, table=needed.vectors, means=needed.class_means)
+
+
+@dataclass(frozen=True)
+class DataSelection:
+    """A data set (None: the run's own), its split (None: val, or the training images of another folder that has no
+    val), its folder, and the number of its classes (None: the run's, or all of another data set)."""
+
+    dataset: str | None = None
+    split: str | None = None
+    path: str | None = None
+    classes: int | None = None
+
+    def data_of(self, trained: TrainedRun) -> Data:
+        """The settings [data] of the selected images, at the size that the network takes."""
+        data = trained.config.data
+        own = self.dataset in (None, data.dataset)
+        changes: dict[str, Any] = {"image_size": trained.image_size}
+        if not own or self.path is not None or self.classes is not None:
+            changes |= {"dataset": self.dataset or data.dataset, "classes": self.classes}
+            changes["path"] = self.path if self.path is not None or not own else data.path
+            if not own or self.classes is not None:
+                changes["labels"] = "class"
+        return data.model_copy(update=changes)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images to be classified. Image `i` is the file `paths[i]`, or number `i` of `source`; `names[i]` identifies it.
+
+    `labels`: the true labels, those of the run's classes of the same names, None for a class that the run does not
+    have; None if nothing is known. `class_names`: the names of the true classes, by image. `notes`: which classes the
+    run and the images do not share; `failed`: entries that cannot be read, each with a sentence.
+    """
+
+    names: Sequence[Path | int]
+    labels: Sequence[int | None] | None = None
+    class_names: Sequence[str] | None = None
+    paths: Sequence[Path] | None = None
+    source: ImageSource | None = None
+    notes: tuple[str, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
+
+
+class _Computed(Sequence[Any]):
+    """A sequence whose items are computed when they are needed."""
+
+    def __init__(self, length: int, item: Callable[[Any], Any]) -> None:
+        self._length, self._item = length, item
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._item(index)
+
+
+def image_paths(paths: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Image files, and those in folders and all folders below, by name; and what cannot be read, with a sentence.
+    UsageError for a folder without images."""
+    found: list[Path] = []
+    failed: list[tuple[Path, str]] = []
+    for path in paths:
+        if os.path.isdir(path):
+            inside = _in_folder(path, failed)
+            if not inside and not any(at.is_relative_to(path) for at, _ in failed):
+                raise UsageError(f"IMAGE {path}: this folder holds no images ({', '.join(SUFFIXES)})")
+            found += inside
+        elif (why := absent(path)) is not None:
+            failed.append((path, f"{path}: {why}"))
+        else:
+            found.append(path)
+    return found, failed
+
+
+def _in_folder(top: Path, failed: list[tuple[Path, str]]) -> list[Path]:
+    found: list[Path] = []
+    visited: set[tuple[int, int]] = set()
+
+    def refused(error: OSError) -> None:
+        where = Path(os.fsdecode(error.filename or top))
+        failed.append((where, f"{where}: {error.strerror or error}"))
+
+    for folder, below, files in os.walk(top, onerror=refused, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:  # a link that leads back
+            below.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
+            if path.name.lower().endswith(SUFFIXES):
+                found.append(path)
+            elif os.path.islink(path) and not os.path.exists(path):  # perhaps a folder on a disk that is not mounted
+                failed.append((path, f"{path} {link_to_nothing(path)}"))
+    return found
+
+
+def open_labelled_images(trained: TrainedRun, selection: DataSelection, data_dir: Path | None) -> LabelledImages:
+    """The images of a data set. UsageError if there are none."""
+    data = selection.data_of(trained)
+    chosen = data_set(data.dataset)
+    root = chosen.locate(data_dir, data.path) if chosen.image_files else None
+    if root is not None:
+        return _image_files(trained, selection, data, root)
+    source, notes = open_images(trained, selection, data_dir)
+    numbers = range(source.images)
+    if trained.config.data.labels == "unique":
+        same = selection.path is None and selection.classes is None and data.dataset == trained.config.data.dataset
+        if not (same and source.images == trained.images):
+            return LabelledImages(numbers, source=source, notes=(_NO_LABELS,))
+    if bool(trained.names) != bool(source.class_names):
+        return LabelledImages(numbers, source=source, notes=notes)
+    labels = [label if label < trained.classes else None for label in _all_labels(source)]
+    return LabelledImages(numbers, labels, source=source, notes=notes)
+
+
+def _image_files(trained: TrainedRun, selection: DataSelection, data: Data, root: Path) -> LabelledImages:
+    """The files themselves: nothing is packed, and one that is damaged does not affect the others."""
+    own = selection.path is None and data.dataset == trained.config.data.dataset
+    trained_unique = trained.config.data.labels == "unique"
+    unique, split = own and trained_unique, selection.split or "val"
+
+    def files_of(split: str, count: int | None) -> ImageFiles | None:
+        look: Any = "files" if unique else "names"
+        return list_files(data.dataset, root, split, unique=unique, count=count, skip_bad=True, look=look)
+
+    files = None
+    if not (unique and split == "val"):
+        files = files_of(split, trained.classes if selection.classes is None and trained_unique else selection.classes)
+    if files is None and selection.split is None and not own:
+        files = files_of("train", selection.classes)
+    if files is None:
+        raise UsageError(_no_images(data.dataset, split, unique))
+    paths = _Computed(len(files), files.path)
+    notes: tuple[str, ...] = ()
+    labels: Sequence[int | None] | None = None
+    class_names: Sequence[str] | None = None
+    failed = tuple((entry.path, f"{entry.path} {entry.why}") for entry in files.bad)
+    if unique and len(files) == trained.images and trained.files in (None, files.content()):
+        labels = range(len(files))
+    elif unique:
+        notes = (f"{root} has not just the {trained.images:,} images of the training: labels are not compared",)
+    elif trained_unique:
+        notes = (_NO_LABELS,)
+    else:
+        class_names = _Computed(len(files), lambda index: files.classes[files.labels[index]])
+        notes = (f"the names of the run's classes are not known: the labels of {root} are not compared",)
+    if class_names is not None and trained.names:
+        counts = np.bincount(files.labels, minlength=len(files.classes))
+        notes = _notes(trained, [name for name, count in zip(files.classes, counts, strict=True) if count], root)
+        table = match(files.classes, trained.names).labels
+        labels = [table[label] if table[label] >= 0 else None for label in files.labels.tolist()]
+    return LabelledImages(paths, labels, class_names, paths, notes=notes, failed=failed)
+
+
+def _no_images(dataset: str, split: str, unique: bool) -> str:
+    why = "every image is a class of its own" if unique else "none are known"
+    return f"{dataset} has no {split} images: {why}; take --split train"
+
+
+def _notes(trained: TrainedRun, there: Sequence[str], where: Path | str) -> tuple[str, ...]:
+    """Which classes the run and the images do not share; `there`: the classes with images."""
+    found = match(there, trained.names)
+    known = set(found.labels)
+    absent = [name for label, name in enumerate(trained.names) if label not in known]
+    parts = ((found.only_there, "has {} that the run does not know"), (absent, "has no images of {} of the run"))
+    return tuple(
+        f"{where} {text.format(f'{len(names):,} class' + 'es' * (len(names) != 1))}: {listed(names)}"
+        for names, text in parts
+        if names
+    )
+
+
+def open_images(
+    trained: TrainedRun, selection: DataSelection, data_dir: Path | None
+) -> tuple[ImageSource, tuple[str, ...]]:
+    """The images at the size that the network takes, with the labels of the run's classes of the same names; other
+    classes have the labels behind those. And notes on classes that are not shared. UsageError if there are no images,
+    or they have other channels."""
+    own, data, split = trained.config.data, selection.data_of(trained), selection.split or "val"
+    source = open_source(data, split=split, data_dir=data_dir, device=trained.device)
+    if source is None:
+        raise UsageError(_no_images(data.dataset, split, data.labels == "unique"))
+    if source.channels != trained.channels:
+        channels = f"{source.channels} channels, this network takes {trained.channels}"
+        raise UsageError(f"--dataset: {data.dataset} has images of {channels}")
+    if "unique" in (data.labels, own.labels):
+        return source, ()
+    where, same_place = data.path or data.dataset, data.dataset == own.dataset and selection.path is None
+    if not trained.names or not source.class_names:
+        if same_place:
+            return source, ()
+        return source, (f"{where}: classes have no names there or in the run, and keep their numbers",)
+    if same_place and source.class_names != trained.names and own.classes is not None:
+        # The first classes of today may be others.
+        whole = data.model_copy(update={"classes": None})
+        source = open_source(whole, split=split, data_dir=data_dir, device=trained.device) or source
+    there = [source.class_names[label] for label in sorted(set(_all_labels(source)))]
+    source, _ = by_name(source, trained.names, keep=True)
+    return source, _notes(trained, there, where)
+
+
+def _all_labels(source: ImageSource) -> list[int]:
+    parts = torch.arange(source.images).split(2**20)
+    return [label for part in parts for label in source.labels(part.to(source.device)).tolist()]
+
+
+def embed_all(trained: TrainedRun, source: ImageSource, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings [N, n] float32 and labels [N] int64 of all images, or of the first `limit`, in order."""
+    count = source.images if limit is None else min(limit, source.images)
+    z, labels = np.empty((count, trained.dim), np.float32), np.empty(count, np.int64)
+    for number, (part, own) in enumerate(trained.embeddings(source, torch.arange(count), BATCH)):
+        place = slice(number * BATCH, number * BATCH + len(part))
+        z[place], labels[place] = part.cpu().numpy(), own.cpu().numpy()
+    return z, labels
+
+
+def save_embeddings(path: Path, z: np.ndarray, labels: np.ndarray, facts: dict[str, str]) -> list[Path]:
+    """Write `.safetensors` (embeddings, labels and `facts`) or `.npy` (labels beside it as NAME.labels.npy): each file
+    whole or not at all. Raises OSError."""
+    if path.suffix == ".npy":
+        beside = path.with_suffix(".labels.npy")
+        with whole_file(beside) as second, whole_file(path) as first:
+            np.save(first, z)
+            np.save(second, labels)
+        return [path, beside]
+    from safetensors.numpy import save_file
+
+    with whole_file(path) as part:
+        try:
+            save_file({"embeddings": z, "labels": labels}, part, metadata=facts)
+        except Exception as error:  # a full disk is an error of its own there
+            raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    return [path]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label of one image, None for a new class; the nearest class in use and the cosine to its centre."""
+
+    label: int | None
+    nearest: int
+    cosine: float | None
+
+
+@torch.no_grad()
+def predict(trained: TrainedRun, z: Tensor) -> list[Prediction]:
+    """The labels of embeddings [B, n]. UsageError for a run that has learnt no label."""
+    head = trained.head
+    if not head.learns_labels:
+        raise UsageError(f"this run was trained with {trained.config.target.method} and has learnt no label")
+    nearest = head.predict(z)
+    known = head.predict(z, unused="new") if isinstance(head, LscHead) else nearest
+    labels = (None if label < 0 else label for label in known.tolist())
+    cosines: Sequence[float | None] = [None] * len(z)
+    if (centres := head.centres(nearest)) is not None:
+        cosines = functional.cosine_similarity(head.project(z).float(), centres.float(), dim=1).tolist()
+    return [Prediction(*one) for one in zip(labels, nearest.tolist(), cosines, strict=True)]
+
+
+def predict_all(trained: TrainedRun, images: LabelledImages, limit: int | None = None) -> Iterator[Prediction | str]:
+    """The prediction of each image, in order, or a sentence if it cannot be read."""
+    count = len(images.names) if limit is None else min(limit, len(images.names))
+    if images.source is not None:
+        for z, _ in trained.embeddings(images.source, torch.arange(count), BATCH):
+            yield from predict(trained, z)
+        return
+    assert images.paths is not None
+    for start in range(0, count, BATCH):
+        paths = [images.paths[i] for i in range(start, min(start + BATCH, count))]
+        results = _read(paths, trained.image_size)
+        pixels = [result for result in results if not isinstance(result, str)]
+        predictions: Iterator[Prediction] = iter(())
+        if pixels:
+            batch = torch.from_numpy(np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)))
+            if trained.channels == 1:
+                grey = (batch.float() * torch.tensor(_GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+                batch = grey.round().clamp(0, 255).to(torch.uint8)
+            predictions = iter(predict(trained, trained.embed(normalise(batch))))
+        yield from (result if isinstance(result, str) else next(predictions) for result in results)
+
+
+def _read(paths: Sequence[Path], size: int) -> list[np.ndarray | str]:
+    """Each file as uint8 [size, size, 3], or why it cannot be read."""
+
+    def read(path: Path) -> np.ndarray | str:
+        try:
+            return decode(path, size)
+        except LscError as error:
+            return str(error)
+
+    # Filters of warnings belong to all threads: they are set here once.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0)))) as threads:
+        warnings.simplefilter("ignore")
+        return list(threads.map(read, paths))

@@ -54,7 +54,7 @@ def embed(
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
     file = _new_file(user_path(out or f"{stem}.safetensors"), force, (".safetensors", ".npy"))
-    from lsc_engine.training.inference import DataSelection, embed_all, open_images, save_embeddings
+    from lsc_engine.training.trained_run import DataSelection, embed_all, open_images, save_embeddings
 
     trained = _open(found, device, data_dir, at, plugin)
     source, notes = open_images(trained, DataSelection(dataset, split, path, classes), data_dir)
@@ -185,7 +185,7 @@ def _labels(
     limit: int | None,
 ) -> tuple[list[dict[str, Any]], list[str], list[tuple[str, str]], tuple[str, ...]]:
     """Of the `files`, or of the selected data set: rows, their columns, what cannot be read with a sentence, notes."""
-    from lsc_engine.training.inference import (
+    from lsc_engine.training.trained_run import (
         DataSelection,
         LabelledImages,
         image_paths,

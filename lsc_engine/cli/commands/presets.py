@@ -70,7 +70,7 @@ def check(
     from lsc_engine.plugins import load_plugins
 
     load_plugins(plugin or [])
-    document = _checked(cli.load_plan(preset, variant, set_, sweep, seeds, name), data_dir)
+    document = _checked(cli.load_plan(preset, name, seeds, variant, set_, sweep), data_dir)
     if as_json:
         print_json(document)
     else:

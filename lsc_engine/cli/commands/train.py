@@ -45,7 +45,7 @@ def run(
     from lsc_engine.studies.start import check_study
 
     options = _options(runs_dir, data_dir, device, plugin, gpus, wait)
-    plan = cli.load_plan(preset, variant, sets, sweep, seeds, name)
+    plan = cli.load_plan(preset, name, seeds, variant, sets, sweep)
     for warning in plan.warnings:
         message(f"note: {warning}")
     if plan.preset.kind != "train":
