@@ -125,8 +125,3 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -
         columns = [p + c if align[i : i + 1] == "r" else c + p for i, (c, p) in enumerate(zip(row, pads, strict=True))]
         lines.append("  ".join(columns).rstrip())
     return "\n".join(lines)
-
-
-def value(number: float | None, digits: int = 4) -> str:
-    """A metric's value in few characters; `-` for None."""
-    return "-" if number is None else f"{number:.{digits}g}"

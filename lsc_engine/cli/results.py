@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from lsc_engine.analysis.compare import Comparison, Row, compare
-from lsc_engine.analysis.levels import LevelResult
+from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import to_json, verdicts
 from lsc_engine.charts.chart import Series, View, to_text
-from lsc_engine.cli.output import chart_mode, printable, table, value
-from lsc_engine.common.formatting import percent
+from lsc_engine.cli.output import chart_mode, printable, table
+from lsc_engine.common.formatting import percent, significant
 from lsc_engine.runs.read.run import Run, short_ids
 from lsc_engine.runs.read.studies import tries_beside
 
@@ -58,7 +55,7 @@ def study_document(study: str, runs: Sequence[Run], baseline: str | None, levels
 def study_text(title: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> str:
     """Accuracy and loss curves (mean of the seeds) and the comparison, for this terminal's width."""
     found = compare(runs, baseline, levels or None, tries_beside(runs))
-    letters = {row.key: letter for row, letter in zip(found.rows, _letters(found), strict=True)}
+    letters = dict(zip((row.key for row in found.rows), _letters(found), strict=True))
     parts = [printable(title)]
     metrics = {name for row in found.rows for name in row.last}
     name = next((name for name in ("val/accuracy", "train/accuracy") if name in metrics), None)
@@ -82,24 +79,14 @@ def _chart(
     """The mean over seeds of `metric` per row against the epoch; "" if nothing was logged."""
     series = []
     for i, row in enumerate(rows):
-        x, y = _mean(row.runs, metric)
-        if len(x):
-            series.append(Series(x, y * scale, letter=letters[row.key][0], colour=i, name=row.label))
+        mean = over_seeds(row.runs, metric)
+        if len(mean.x):
+            series.append(Series(mean.x, mean.mean * scale, letter=letters[row.key][0], colour=i, name=row.label))
     if not series:
         return ""
     columns, _ = shutil.get_terminal_size((80, 24))
     view = View(mode=chart_mode(), log_y=log_y)
     return printable(to_text(series, columns, 14, view, title=title))
-
-
-def _mean(runs: Sequence[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs and mean values over the seeds, at the steps that all of them have."""
-    found = [axes for run in runs if len((axes := run.axes(metric))[0])]
-    if not found:
-        return np.zeros(0), np.zeros(0)
-    common = functools.reduce(np.intersect1d, [steps for steps, *_ in found])
-    epochs = found[0][2][np.isin(found[0][0], common)]
-    return epochs, np.mean([values[np.isin(steps, common)] for steps, values, *_ in found], axis=0)
 
 
 def comparison_text(found: Comparison) -> str:
@@ -114,14 +101,23 @@ def comparison_text(found: Comparison) -> str:
         seeds = f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"
         loss = row.last.get("train/loss")
         cells = [_spread(row.last.get(name)) for name in names]
-        body.append([f"{mark}{letter}", row.label, seeds, value(loss[0]) + row.kind if loss else "-", *cells])
+        body.append([f"{mark}{letter}", row.label, seeds, significant(loss[0]) + row.kind if loss else "-", *cells])
     parts = [table(head, body, "  rr" + "r" * len(names))]
     for index, level in enumerate(found.baseline.levels):
-        rows = [_level_cells(f" {a}", row.label, row.levels[index]) for a, row in zip(letters, found.rows, strict=True)]
+        rows = []
+        for letter, row in zip(letters, found.rows, strict=True):
+            at = row.levels[index]
+            speed = [text for unit in ("steps", "epochs", "seconds") for text in (at.text(unit), str(at.faster[unit]))]
+            rows.append([f" {letter}", row.label, *speed])
         columns = ("", "", "STEPS", "FASTER", "EPOCHS", "FASTER", "SECONDS", "FASTER")
-        parts += [f"{printable(level.metric)} {value(level.level)}", table(columns, rows, "  r r r ")]
-    if rows := _verdict_cells(found):
-        parts.append(table(["verdict", "by", "", "rates"], rows))
+        parts += [f"{printable(level.metric)} {significant(level.level)}", table(columns, rows, "  r r r ")]
+    judged = []
+    for one in verdicts(found):
+        rates = ", ".join(f"{at.values}: {at.verdict.so_far}" for at in one.rates if at.verdict.decided)
+        rates += f"; best at the edge: {one.edge}" if one.edge else ""
+        judged.append([f"{one.row} faster than {one.baseline}", one.kind, str(one), rates.lstrip("; ")])
+    if judged:
+        parts.append(table(["verdict", "by", "", "rates"], judged))
     if found.differing:
         rows = [[key, *("-" if v is None else str(v) for v in values)] for key, values in found.differing.items()]
         parts.append(table(["differing", *letters], rows))
@@ -130,24 +126,8 @@ def comparison_text(found: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def _verdict_cells(found: Comparison) -> list[list[str]]:
-    rows = []
-    for one in verdicts(found):
-        rates = ", ".join(f"{at.values}: {at.verdict.so_far}" for at in one.rates if at.verdict.decided)
-        rates += f"; best at the edge: {one.edge}" if one.edge else ""
-        rows.append([f"{one.row} faster than {one.baseline}", one.kind, str(one), rates.lstrip("; ")])
-    return rows
-
-
 def _spread(last: tuple[float, float, int] | None) -> str:
     if last is None:
         return "-"
     mean, spread, seeds = last
     return percent(mean) + (f" ±{percent(spread)}" if seeds > 1 else "")
-
-
-def _level_cells(letter: str, label: str, level: LevelResult) -> list[str]:
-    cells = [letter, label]
-    for unit in ("steps", "epochs", "seconds"):
-        cells += [level.text(unit), str(level.faster[unit])]
-    return cells

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lsc_engine.cli.options import Baseline, Json, ManyRuns, Metrics, OneRun, RunsDirs, arg, command, opt
-from lsc_engine.cli.output import chart_mode, message, print_json, printable, table, value
+from lsc_engine.cli.output import chart_mode, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.formatting import grouped, percent
+from lsc_engine.common.formatting import grouped, percent, significant
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.logs import LogTail
@@ -131,7 +131,7 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
     lines += [f"  note        {note.text}" for note in run.notes]
     kept = [f"step {c.step}" + (" (unfinished)" if c.problem else "") for c in run.checkpoints()]
     lines += [f"  checkpoints {', '.join(kept)}"] if kept else []
-    lines += ["", *(f"  {name:<28} {value(number, 6)}" for name, number in row["metrics"].items())]
+    lines += ["", *(f"  {name:<28} {significant(number, 6)}" for name, number in row["metrics"].items())]
     lines += ["", *(f"  {key:<28} {setting!r}" for key, setting in settings_of(run.config).items())]
     return "\n".join(lines)
 
