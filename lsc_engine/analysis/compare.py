@@ -17,6 +17,7 @@ import numpy as np
 from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss, speedup, time_to_level
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import number_of
+from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.provenance import overloaded
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of
@@ -136,8 +137,7 @@ def levels_of(runs: Iterable[Run]) -> dict[str, list[float]]:
     """The levels that the presets of the runs fix, in their order."""
     found: dict[str, list[float]] = {}
     for run in runs:
-        table = run.config.get("compare")
-        levels = table.get("levels") if isinstance(table, dict) else None
+        levels = lookup(run.config, "compare.levels")
         for metric, values in levels.items() if isinstance(levels, dict) else ():
             for value in values if isinstance(values, list) else [values]:
                 if (level := number_of(value)) is not None:
@@ -166,8 +166,7 @@ def compare(
     named = [row for row in rows if baseline in (row.key, row.label, row.variant, *(run.id for run in row.runs))]
     if baseline is not None and not named:
         raise UsageError(f"baseline {baseline!r} is none of the compared runs: {', '.join(row.label for row in rows)}")
-    table = rows[0].runs[0].config.get("compare")
-    preset = table.get("baseline") if isinstance(table, dict) else None
+    preset = lookup(rows[0].runs[0].config, "compare.baseline")
     base = [*named, *(row for row in rows if row.variant == preset), rows[0]][0]
     levels = levels_of(runs) if levels is None else levels
     chosen = {metric: list(values) for metric, values in levels.items() if values}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lsc_engine.common.safe_io import number_of
+from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_engine.runs.read.run import Run
 
@@ -62,8 +63,7 @@ def axis_values(run: Run, metric: str, axis: str) -> tuple[Floats, Floats]:
     elif axis == "time":
         x = time / 60
     elif axis == "images":
-        train = run.config.get("train")
-        batch = (number_of(train.get("batch_size")) if isinstance(train, dict) else None) or 1.0
+        batch = number_of(lookup(run.config, "train.batch_size")) or 1.0
         # A hostile batch size leads beyond all numbers, and is left out below.
         with np.errstate(over="ignore"):
             x = x * batch

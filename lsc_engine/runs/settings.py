@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lsc_engine.common.settings import lookup
+
 # Keys that only name or explain a run, or define how it is compared; the seed distinguishes runs of one variant.
 _WORDS = frozenset({"title", "source", "claim", "provenance", "compare", "run", "label", "study", "variant", "seed"})
 _DEEPEST = 8
@@ -30,8 +32,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     that a setting names is `@variant`, as in the preset, so that all seeds of a variant share it."""
     flat: dict[str, Any] = {}
     _flatten({key: value for key, value in config.items() if key not in _WORDS}, "", flat, 0)
-    named = config.get("run")
-    study = named.get("study") if isinstance(named, Mapping) else None
+    study = lookup(config, "run.study")
     if isinstance(study, str):
         kin = re.compile(rf"((?:[a-z]+:)?){re.escape(study)}/([^/]+)/seed-{re.escape(str(config.get('seed', 0)))}")
         for key in _REFERENCES & flat.keys():

@@ -20,6 +20,7 @@ import numpy as np
 from lsc_engine.common import safe_io
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
+from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import checkpoints, layout
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
@@ -77,8 +78,7 @@ class Run:
     @property
     def label(self) -> str:
         """The label of the variant, else its name."""
-        named = self.config.get("run")
-        label = named.get("label") if isinstance(named, dict) else None
+        label = lookup(self.config, "run.label")
         return label if isinstance(label, str) and label else self.variant
 
     @property
@@ -165,9 +165,8 @@ class Run:
 def loss_kind(config: dict[str, Any]) -> str:
     """The letter of the loss that these settings train with: c cosine, d distance, b both, e cross-entropy, s
     self-supervised, o a plugin's; `?` if they do not say."""
-    target = config.get("target")
-    target = target if isinstance(target, dict) else {}
-    method, loss = target.get("method"), target.get("loss", "cosine")
+    method, loss = lookup(config, "target.method"), lookup(config, "target.loss")
+    loss = "cosine" if loss is None else loss
     if method == "lsc" and isinstance(loss, str):
         return {"cosine": "c", "distance": "d", "cosine+distance": "b"}.get(loss, "o")
     return {"ce": "e", "ssl": "s"}.get(method, "?") if isinstance(method, str) else "?"
@@ -176,12 +175,12 @@ def loss_kind(config: dict[str, Any]) -> str:
 def loss_group(config: dict[str, Any]) -> str:
     """Losses of two runs may be compared only if this is equal: kind, for a distance its radii and weights, and what
     is added by a loss within classes, a teacher or a temperature."""
-    kind, target = loss_kind(config), config.get("target")
-    target = target if isinstance(target, dict) else {}
+    kind = loss_kind(config)
     keys = {"d": ["radius", "cluster_radius"], "b": ["radius", "cluster_radius", "weights"]}.get(kind, [])
     added = ("within", "within_weight", "teacher_weight", "temperature")
-    keys = [*keys, *(key for key in added if target.get(key) is not None)]
-    return (f"o {target['loss']}" if kind == "o" else kind) + "".join(f" {key}={target.get(key)}" for key in keys)
+    keys = [*keys, *(key for key in added if lookup(config, f"target.{key}") is not None)]
+    first = f"o {lookup(config, 'target.loss')}" if kind == "o" else kind
+    return first + "".join(f" {key}={lookup(config, f'target.{key}')}" for key in keys)
 
 
 def moved_from(folder: Path, place: str | None) -> str | None:
