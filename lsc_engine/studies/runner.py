@@ -313,7 +313,7 @@ def train_sequential(
                 data_dir=options.data_dir,
                 signals=signals,
                 echo=shown.prints_logs,
-                display=shown,
+                progress=shown.update,
                 like=run.like,
             )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -20,11 +19,8 @@ from lsc_engine.training.signals import Interrupted, Signals
 MOST_WORKER_FAILURES = 3
 
 
-class Display(Protocol):
-    """A progress display in the same process."""
-
-    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
-        """The step of run `name`, its newest metrics and the seconds left."""
+# Called with the id of a run, its step, the number of steps, its newest metrics and the seconds left.
+Progress = Callable[[str, int, int, dict[str, float], float | None], None]
 
 
 @dataclass
@@ -39,7 +35,7 @@ class RunContext:
     device: torch.device
     data_dir: Path | None = None
     dependencies: RunDependencies = field(default_factory=RunDependencies)
-    display: Display | None = None
+    progress: Progress | None = None
     same_images_as: Path | None = None
     sample_load: Callable[[], None] = lambda: None
     eta: float | None = None

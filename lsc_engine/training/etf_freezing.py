@@ -56,7 +56,7 @@ class EtfFreezer:
         numbers = [self._layers.index(name) + 1 for name in due]
         which = f"layer {numbers[0]} is" if len(due) == 1 else f"layers {numbers[0]} to {numbers[-1]} are"
         often = "once" if patience == 1 else f"{patience} times in a row"
-        why = f"layer {first + 1} has told classes apart by their centres above {threshold:g} {often}"
+        why = f"layer {first + 1} has separated the classes by their centres above {threshold:g} {often}"
         sizes = f"parameters trained {grouped(before)}, now {grouped(self._trained())}"
         return f"{which} fixed to a simplex ETF from here on: {why}; {sizes}"
 

@@ -22,7 +22,7 @@ from lsc_engine.runs.folder.lock import LostRunError, TakenError
 from lsc_engine.runs.folder.provenance import LoadMeter
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import FinishedError, RunWriter
-from lsc_engine.training.context import Display, RunContext
+from lsc_engine.training.context import Progress, RunContext
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import device_name
 from lsc_engine.training.signals import Interrupted, Signals
@@ -42,7 +42,7 @@ def execute(
     data_dir: Path | None,
     signals: Signals,
     echo: bool = True,
-    display: Display | None = None,
+    progress: Progress | None = None,
     like: Path | None = None,
 ) -> str:
     """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged; ELSEWHERE if
@@ -66,7 +66,7 @@ def execute(
         return "finished"
     except (TakenError, Interrupted):
         return ELSEWHERE
-    run = RunContext(config, derived, writer, signals, device, data_dir, display=display, same_images_as=like)
+    run = RunContext(config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=like)
     try:
         return _train(run, runs_dir)
     except LostRunError as error:

@@ -268,7 +268,7 @@ class Trainer:
                 failures += 1
                 if failures >= MOST_WORKER_FAILURES:
                     raise
-                self.writer.message(f"step {self.step}: {error}; its work is given to new ones")
+                self.writer.message(f"step {self.step}: {error}; its work goes to new ones")
                 batches = self.batches.from_step(self.step)
                 continue
             yield batch
@@ -322,9 +322,9 @@ class Trainer:
             self.run.eta = seconds / steps * (total - self.step)
         parts = [f"epoch {self.epoch:.2f}", f"step {self.step} of {total}"]
         self.writer.message("  ".join([*parts, *(formatted_metric(*item) for item in values.items())]))
-        if self.run.display is not None:
+        if self.run.progress is not None:
             self._displayed |= values
-            self.run.display.update(self.config.run_id, self.step, total, self._displayed, self.run.eta)
+            self.run.progress(self.config.run_id, self.step, total, self._displayed, self.run.eta)
         if self._neighbours.appeared():
             self.writer.record(shared_gpu=True)
             self.writer.message("another process is on this GPU: seconds of this run are not compared")

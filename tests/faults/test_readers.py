@@ -53,7 +53,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(
     process = slow(folder, server, KILL_ONE)
     assert process.wait() == 0, process.log.read_text()
     assert "a data worker ended" in process.log.read_text()
-    assert "its work is given to new ones" in process.log.read_text()
+    assert "its work goes to new ones" in process.log.read_text()
     assert outcome(folder) == streamed
 
 

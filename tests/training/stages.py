@@ -58,7 +58,7 @@ def train_one(
     with signals or Signals() as inside:
         state = execute(
             folder, plan.runs[0].config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None,
-            signals=inside, echo=False, display=inside if isinstance(inside, After) else None,
+            signals=inside, echo=False, progress=inside.update if isinstance(inside, After) else None,
         )  # fmt: skip
     found = open_run(folder)
     assert found.status().state == state, found.log_path.read_text()
@@ -87,9 +87,8 @@ def go_on(root: Path, folder: Path, config: Any, signals: Any = None) -> Any:
     """Train one run, from its newest checkpoint where it has one; the run."""
     if open_run(folder).status().state != "finished":
         with signals or Signals() as inside:
-            shown = inside if hasattr(inside, "update") else None
             execute(folder, config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None, signals=inside,
-                    echo=False, display=shown)  # fmt: skip
+                    echo=False, progress=getattr(inside, "update", None))  # fmt: skip
     return open_run(folder)
 
 

@@ -78,7 +78,7 @@ def run(root: Path, *sets: str, again: bool = False, signals: Signals | None = N
     with signals or Signals() as inside:
         execute(
             folder, plan.runs[0].config, runs_dir=root / "runs", device=torch.device("cpu"), data_dir=None,
-            signals=inside, echo=False, display=inside if isinstance(inside, At) else None,
+            signals=inside, echo=False, progress=inside.update if isinstance(inside, At) else None,
         )  # fmt: skip
     return open_run(folder)
 
