@@ -185,10 +185,8 @@ def _faster(verdict: Verdict) -> tuple[str, list[str]]:
         for metric, (level, speed) in hardest.items()
         if speed.ratio is not None or speed.note
     ]
-    common = [
-        (at.values, str(at.verdict.speeds[-1])) for at in verdict.rates if at.verdict.decided and at.verdict.speeds
-    ]
-    details += [f"both at {settings}: {speed}" for settings, speed in common if speed != "-"]
+    common = {at: str(one.speeds[-1]) for at, one in verdict.rates.items() if one.decided and one.speeds}
+    details += [f"both at {settings}: {speed}" for settings, speed in common.items() if speed != "-"]
     details += [f"best at the {EDGE}: {verdict.edge}"] if verdict.edge else []
     if verdict.note:
         return _OTHER_LOSS if verdict.note == OTHER_LOSS else f"{NOT_COMPARED}: {verdict.note}", details
@@ -198,7 +196,7 @@ def _faster(verdict: Verdict) -> tuple[str, list[str]]:
     if so_far == FAILS:
         text = f"{REFUTED}{verdict.count}"
     elif so_far == BY_RATE:
-        text = f"{BY_RATE}: ahead at the best of each, behind at {', '.join(at.values for at in verdict.reversed)}"
+        text = f"{BY_RATE}: ahead at the best of each, behind at {', '.join(verdict.reversed)}"
     elif so_far == UNRESOLVED:
         text = f"{UNRESOLVED}: equal at the resolution of the evaluations"
         text += f", ahead in {verdict.agree} of {verdict.seeds} seeds" if verdict.agree else ""

@@ -87,8 +87,6 @@ def over_seeds(runs: Sequence[Run], metric: str, axis: str = "epoch") -> Mean:
     count = np.isfinite(table).sum(axis=0).astype(np.float64)
     there = count > 0
     table, places, count = table[:, there], places[there], count[there]
-    if not places.size:
-        return Mean(places, places, places, places, count, seeds)
     return Mean(places, np.nanmean(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0), count, seeds)
 
 

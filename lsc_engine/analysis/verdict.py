@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from lsc_engine.analysis.compare import ENDED, NO_VERDICT, Comparison, Row, Tried, levels_against, make_row, variant_key
@@ -25,22 +25,14 @@ _AHEAD, _BEHIND, _TIED, _NEITHER = "ahead", "behind", "tied", "neither"
 
 
 @dataclass(frozen=True, slots=True)
-class AtRate:
-    """The verdict at settings that both sides trained with."""
-
-    values: str
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """`row` against `baseline` (labels) by one kind of metric.
 
     Of `seeds` in all, `agree` came first at all levels that are decided, `against` at none, `split` at some, and in
     `tied` all were equal at the resolution; in the rest neither got there. `open` of them have a run that may still
     change that, and of `waiting` among these nothing is known yet. `levels` (metric, value) are those decided, easiest
-    first, with the `speeds` at them. `rates`: the verdicts at settings that both tried; `edge`: the best settings that
-    lie at the edge of what was tried. `note` stands in place of a verdict ("other loss", "other data").
+    first, with the `speeds` at them. `rates`: settings that both tried -> the verdict at them; `edge`: the best settings
+    that lie at the edge of what was tried. `note` stands in place of a verdict ("other loss", "other data").
     """
 
     row: str
@@ -55,7 +47,7 @@ class Verdict:
     waiting: int = 0
     levels: tuple[tuple[str, float], ...] = ()
     speeds: tuple[Speedup, ...] = ()
-    rates: tuple[AtRate, ...] = ()
+    rates: Mapping[str, Verdict] = field(default_factory=dict)
     edge: str = ""
     note: str = ""
 
@@ -78,9 +70,9 @@ class Verdict:
         return FAILS if self.against else UNRESOLVED
 
     @property
-    def reversed(self) -> tuple[AtRate, ...]:
+    def reversed(self) -> list[str]:
         """The common settings at which the other side is ahead."""
-        return tuple(at for at in self.rates if at.verdict.so_far == FAILS)
+        return [settings for settings, verdict in self.rates.items() if verdict.so_far == FAILS]
 
     @property
     def result(self) -> str:
@@ -222,7 +214,7 @@ def faster(comparison: Comparison, key: str, against: str, purpose: Purpose, uni
         for side, found in ((row, best), (base, other))
         if found is not None and found.edge
     ]
-    rates = []
+    rates = {}
     sides = at_values(comparison, key), at_values(comparison, against)
     for text in (text for text in sides[0] if text in sides[1]):
         # A try that was cut short decides nothing, nor may it hold back what others decide.
@@ -231,8 +223,8 @@ def faster(comparison: Comparison, key: str, against: str, purpose: Purpose, uni
             runs = [run for run in one.runs if one.states.get(run.seed) in ENDED]
             pair += [make_row(one.key, one.label, runs)] if runs else []
         if len(pair) == 2:
-            rates.append(AtRate(text, between(pair[0], pair[1], purpose, unit, common=True)))
-    return replace(between(row, base, purpose, unit), rates=tuple(rates), edge="; ".join(edges))
+            rates[text] = between(pair[0], pair[1], purpose, unit, common=True)
+    return replace(between(row, base, purpose, unit), rates=rates, edge="; ".join(edges))
 
 
 def at_values(comparison: Comparison, key: str) -> dict[str, Row]:
@@ -335,7 +327,7 @@ def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
                 "verdict": one.result,
                 "against_seeds": one.against,
                 "levels": [{"metric": metric, "level": level} for metric, level in one.levels],
-                "rates": {at.values: at.verdict.so_far for at in one.rates},
+                "rates": {settings: verdict.so_far for settings, verdict in one.rates.items()},
             }
             for one in verdicts(comparison, unit)
         ],

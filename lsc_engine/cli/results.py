@@ -113,7 +113,7 @@ def comparison_text(found: Comparison) -> str:
         parts += [f"{printable(level.metric)} {significant(level.level)}", table(columns, rows, "  r r r ")]
     judged = []
     for one in verdicts(found):
-        rates = ", ".join(f"{at.values}: {at.verdict.so_far}" for at in one.rates if at.verdict.decided)
+        rates = ", ".join(f"{settings}: {at.so_far}" for settings, at in one.rates.items() if at.decided)
         rates += f"; best at the edge: {one.edge}" if one.edge else ""
         judged.append([f"{one.row} faster than {one.baseline}", one.kind, str(one), rates.lstrip("; ")])
     if judged:
