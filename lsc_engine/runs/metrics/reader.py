@@ -66,17 +66,12 @@ class GrowingColumns:
             if self._row and index == self._group:
                 begin = int(np.searchsorted(rows, self._row))
                 rows, values = rows[begin:], values[begin:]
-            whole = len(rows) == len(group)
-            heads = group.heads if whole else tuple(head[rows] for head in group.heads)
-            more = []
-            for other in self._beside if len(rows) else ():
-                at, numbers = group.column(other)
-                if len(at) < len(group):
-                    full = np.full(len(group), np.nan)
-                    full[at] = numbers
-                    numbers = full
-                more.append(numbers if whole else numbers[rows])
-            parts.append((*heads, values, *more))
+            beside = []
+            for at, numbers in (group.column(other) for other in self._beside):
+                full = np.full(len(group), np.nan)
+                full[at] = numbers
+                beside.append(full[rows])
+            parts.append((*(head[rows] for head in group.heads), values, *beside))
         if groups:
             # Only the last group can still grow.
             self._group, self._row = len(groups) - 1, len(groups[-1])
@@ -98,10 +93,9 @@ class GrowingColumns:
             return
         if end > len(self._arrays[0]):
             room = max(3 * end // 2, _FIRST_ROOM)
-            larger = [np.empty(room, array.dtype) for array in self._arrays]
-            for array, new in zip(self._arrays, larger, strict=True):
-                new[:count] = array[:count]
-            self._arrays = larger
+            self._arrays = [
+                np.concatenate([array[:count], np.empty(room - count, array.dtype)]) for array in self._arrays
+            ]
         for array, new in zip(self._arrays, fresh, strict=True):
             array[count:end] = new
         self._count = end
