@@ -127,7 +127,6 @@ def read_all(run: Run, other: Run) -> None:
         assert len(step) == len(values) == len(epoch) == len(time) > 0
         assert bool((step[1:] > step[:-1]).all())
     run.table.attempt_starts()
-    run.table.last()
     for checkpoint in run.checkpoints():
         assert checkpoint.problem or checkpoint.files
         verify(checkpoint)

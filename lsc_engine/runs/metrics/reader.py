@@ -176,10 +176,6 @@ class MetricsTable:
         step, (values,) = self.columns(name)
         return step, values
 
-    def last(self) -> dict[str, float]:
-        """The value of every metric at its highest step."""
-        return {name: float(self.series(name)[1][-1]) for name in self.names}
-
 
 class MetricsTail:
     """Follows a metrics file: each `poll` reads what is new. A file that shrank, was replaced or was rewritten in place
@@ -206,26 +202,22 @@ class MetricsTail:
         left to read, `waiting`: how many bytes. Never raises: `problem` is a sentence if the file cannot be read."""
         try:
             with opened(self.path) as descriptor:
-                before = self._rewind_if_replaced(descriptor)
+                info = os.fstat(descriptor)
+                # What was read last, and a last line that was counted before its newline came.
+                known = self._signature + (self._ended_without_newline or b"")
+                start = self._offset - len(self._signature)
+                same = self._inode in (None, (info.st_dev, info.st_ino))
+                if not same or os.pread(descriptor, len(known), start) != known:
+                    self._reset()
+                    self.generation += 1
+                self._inode = (info.st_dev, info.st_ino)
+                before = len(self.table)
                 self._read(descriptor, budget)
         except UnreadableError as error:
             self.problem = str(error)
             return 0
         self.problem = None
         return len(self.table) - before
-
-    def _rewind_if_replaced(self, descriptor: int) -> int:
-        """Start again if this is not the file read before; returns the rows there are."""
-        info = os.fstat(descriptor)
-        inode = (info.st_dev, info.st_ino)
-        # What was read last, and a last line that was counted before its newline came.
-        known = self._signature + (self._ended_without_newline or b"")
-        start = self._offset - len(self._signature)
-        if self._inode not in (None, inode) or os.pread(descriptor, len(known), start) != known:
-            self._reset()
-            self.generation += 1
-        self._inode = inode
-        return len(self.table)
 
     def _read(self, descriptor: int, budget: int) -> None:
         size = min(os.fstat(descriptor).st_size, MAX_METRICS)
@@ -238,8 +230,13 @@ class MetricsTail:
                 break
             self._take(data[:cut] or data)
         self.behind, self.waiting = end < size, max(0, size - end)
-        if not self.behind and self._offset < size:
-            self._take_unended(os.pread(descriptor, min(MAX_LINE, size - self._offset), self._offset))
+        if self.behind or self._in_long_line or self._ended_without_newline is not None:
+            return
+        # A last line without newline counts if it is whole (a JSON object cut short never is).
+        data = os.pread(descriptor, min(MAX_LINE, max(0, size - self._offset)), self._offset)
+        if data.endswith(b"}") and b"\n" not in data and parse_line(data) is not None:
+            self._ended_without_newline = data
+            self.table.add(data + b"\n")
 
     def _take(self, data: bytes) -> None:
         self._offset += len(data)
@@ -258,14 +255,6 @@ class MetricsTail:
             self._ended_without_newline = None
         if data:
             self.table.add(data)
-
-    def _take_unended(self, data: bytes) -> None:
-        """A last line without newline counts if it is whole (a JSON object cut short never is)."""
-        if self._in_long_line or self._ended_without_newline is not None or not data.endswith(b"}"):
-            return
-        if b"\n" not in data and parse_line(data) is not None:
-            self._ended_without_newline = data
-            self.table.add(data + b"\n")
 
 
 def read_last(path: Path, size: int = 16 << 10) -> dict[str, float]:
