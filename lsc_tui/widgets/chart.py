@@ -143,6 +143,10 @@ class Chart(Panel):
 
     def draw(self, width: int, height: int) -> list[Line]:
         """Title rule or frame, chart, foot line."""
+        if height == 1:
+            name = self.title.partition(" · ")[0]
+            fits = len(name) + len(self.empty) + 6 <= width
+            return [rule(width, name if fits else self.empty, self.empty if fits else "")]
         edge = 2 if self.framed else 0
         inner = height - (2 if self.framed else 1)
         rows = inner - (1 if self.foot is not None else 0)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.color import Color as RichColour
 from rich.style import Style
-from tui_helpers import make_app
+from samples import make_study
+from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_tui.lines import STATES
 from lsc_tui.terminal import ascii_only, few_colours
 from lsc_tui.theme import SERIES, THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
+from lsc_tui.widgets.runs_table import Columns, header
+from tests.waiting import pause_until
 
 # xterm's own sixteen colours.
 XTERM = ["000000", "cd0000", "00cd00", "cdcd00", "0000ee", "cd00cd", "00cdcd", "e5e5e5"]
@@ -131,3 +135,39 @@ def test_one_frame_of_such_a_terminal_is_ascii(tmp_path: Path, env: dict[str, st
     shown = subprocess.run(words, capture_output=True, env=env, check=True, stdin=subprocess.DEVNULL).stdout
     assert b"Runs" in shown
     assert shown.isascii()
+
+
+async def test_panels_without_matter_take_one_row_or_none(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    make_study(runs, [("A-384", 0, "queued", 0, 0.2), ("V21-min", 0, "queued", 0, 0.1)])
+    for size in ((80, 24), (160, 48)):
+        async with open_app(runs, size) as (app, pilot):
+            await pause_until(pilot, lambda: "no curve yet: 1st in line" in text_of(app))
+            assert app.screen.query_one("#loss").size.height == 1
+            await pilot.press("2")
+            await settle(app, pilot)
+            await pause_until(pilot, lambda: app.screen.query_one("#log").size.height > app.size.height // 2)
+            assert app.screen.query_one("#loss").size.height == 1
+    (tmp_path / "none").mkdir()
+    async with open_app(tmp_path / "none", (160, 48)) as (app, pilot):
+        assert not app.screen.query_one("#side").display
+        assert "4 New run" in text_of(app).splitlines()[-1]
+        await pilot.press("2")
+        await settle(app, pilot)
+        assert [w.id for w in app.screen.query("#charts, #panels, #log") if w.display] == []
+
+
+async def test_the_right_column_of_runs_is_full(runs: Path) -> None:
+    async with open_app(runs, (160, 48)) as (app, pilot):
+        await pilot.press("g", "down")
+        await settle(app, pilot)
+        panel: Any = app.screen.query_one("#details")
+        lines = panel.text().splitlines()
+        assert all(line.strip("│ ") for line in lines[-10:])
+        assert "more: r shows the TOML" in lines[-2]
+
+
+def test_a_blank_stands_between_all_columns() -> None:
+    for width in range(60, 200):
+        words = header(Columns.of(width))[0][0]
+        assert all(name in words.split() for name in ("RUN", "SEED", "ETA", "LOSS", "TRAIN%")), words

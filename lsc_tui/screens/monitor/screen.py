@@ -96,7 +96,7 @@ class MonitorScreen(RunScreen):
 
     def _set_log_height(self, height: int) -> None:
         few = max(8, height // 4) if self.wide else max(4, height // 6)
-        self.set_height("#log", None if self.has_class("-full-log") else few)
+        self.set_height("#log", None if self.has_class("-full-log") or self.has_class("-no-curve") else few)
 
     @property
     def watched(self) -> RunView | None:
@@ -152,6 +152,16 @@ class MonitorScreen(RunScreen):
             first = max(0, current.count - EVENT_LINES)
             self._log_lines = [plain(text) for text in current.lines(first, EVENT_LINES)]
         self._show_charts(view)
+        drawn = any(chart.series for chart in self.query(Chart) if chart.display)
+        self.set_class(not drawn and not self.showing_embeddings, "-no-curve")
+        self.set_class(view is None, "-nothing")
+        self._set_log_height(self.size.height)
+        if view is not None:
+            # At 80 columns a line without words is not kept.
+            lines = sum(any(text.strip() for text, _ in line) for line in self._draw_machine(view, self.size.width, 3))
+            own = None if self.wide or self.showing_embeddings else lines
+            self.set_height("#machine", own)
+            self.set_height("#panels", None if own is None else own + 2)
         self.set_height("#head", max(2, len(self._draw_head(self.size.width, 0))))
         self.redraw(*PANELS)
 
@@ -319,6 +329,8 @@ class MonitorScreen(RunScreen):
 
     def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
         names, words = super().footer()
+        if self.watched is None:
+            return ("runs", "new"), words
         if self.searching:
             words = {**words, "note": "next hit", "copy": "previous hit"}
         if not self.showing_embeddings:

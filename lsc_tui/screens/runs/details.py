@@ -16,9 +16,11 @@ from lsc_tui.lines import STATES, Line, ago, bar, clean, day_text, fit, frame, s
 
 
 def gpu_lines(store: Store, width: int) -> list[Line]:
-    """The framed panel of this machine's GPUs, processors and memory."""
+    """The framed panel of this machine's GPUs, processors and memory; nothing while nothing is known of them."""
     hw = store.hardware
     inner = width - 2
+    if not hw.gpus and hw.cpu is None and not _other_hosts(store):
+        return []
     body: list[Line] = []
     if hw.gpus:
         body.append([(fit(" GPU UTIL         MEM GB  POWER OWNER", inner), "dim")])
@@ -68,10 +70,13 @@ def details(
         return frame([], width, height, "nothing highlighted")
     view = views[0]
     if kind == "study":
-        return frame(_study(views, width - 4), width, height, clean(view.study))
-    body: list[Line] = [*_state(view), []]
+        body = _study(views, width - 4)
+        body += [[], *([(" ", ""), *line] for line in _settings(views, width - 4, height - 3 - len(body)))]
+        return frame(body, width, height, clean(view.study))
+    body = [*_state(view), []]
     body += _differences(store, view, width - 4)
     body += _folder(store, view, width - 4, now, place)
+    body += [[], *_settings(views, width - 5, height - 3 - len(body))]
     return frame(
         [[(" ", ""), *line] for line in body], width, height, f"{clean(view.label)} · s{view.seed}", "n note  t tag"
     )
@@ -116,6 +121,20 @@ def _summary(view: RunView) -> dict[str, str]:
     }  # fmt: skip
     found = {name: lookup(view.config, name) for name in words}
     return {name: words[name].format(value_text(value)) for name, value in found.items() if value is not None}
+
+
+def _settings(views: Sequence[RunView], width: int, height: int) -> list[Line]:
+    """The settings that all these runs share, as many as there is room for."""
+    own = settings_of(views[0].config)
+    changed = differing([settings_of(view.config) for view in views]) if len(views) > 1 else {}
+    rows = [(name, value_text(value)) for name, value in own.items() if name not in changed and value is not None]
+    if height < 3 or not rows:
+        return []
+    out: list[Line] = [[("settings of all its runs" if len(views) > 1 else "all settings", "dim")]]
+    out += [[(fit(clean(f"  {name:<22} {value}"), width), "")] for name, value in rows[: height - 1]]
+    if len(rows) > height - 1:
+        out[-1] = [(f"  and {len(rows) - height + 2} more: r shows the TOML", "dim")]
+    return out
 
 
 def _folder(store: Store, view: RunView, width: int, now: float, place: Callable[[Path], str]) -> list[Line]:

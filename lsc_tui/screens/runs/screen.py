@@ -71,6 +71,8 @@ class RunsScreen(RunScreen):
 
     def _set_heights(self, height: int) -> None:
         few = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
+        if self.app.store.loaded and not any(view.status.step for view in self.app.store.runs.values()):
+            few = 1  # nothing has a curve yet
         self.set_height("#charts", None if self.has_class("-full") else few)
 
     def show(self) -> None:
@@ -86,6 +88,8 @@ class RunsScreen(RunScreen):
             self.app.verdicts.request(self._studies_in_sight(), self.app.call_soon, self.show)
         table.redraw()
         self.redraw("#where")
+        self._set_heights(self.size.height)
+        self.set_class(self.size.width >= 140 and self.wide and bool(table.rows), "-side")
         if self.has_class("-side"):
             self.set_height("#gpus", len(gpu_lines(store, 46)))
             self.redraw("#gpus", "#details")
