@@ -18,7 +18,7 @@ from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
 
 # The order of their commands in --help; other files of the folder follow.
-_FIRST = ("train", "runs", "presets", "vectors", "data", "bench", "report", "export", "predict")
+_FIRST = ("train", "runs", "presets", "vectors", "data", "bench", "report", "predict")
 
 
 def build_app() -> typer.Typer:

@@ -85,9 +85,8 @@ class Evaluator:
                 if not out_of_memory(error) or self.batch_size == 1:
                     raise
                 self.batch_size //= 2
-                self._run.writer.message(
-                    f"evaluation after step {step}: out of memory, {self.batch_size} images at a time from here on"
-                )
+                smaller = f"{self.batch_size} images at a time from here on"
+                self._run.writer.message(f"evaluation after step {step}: out of memory, {smaller}")
         self.pending = False
         self.score = next(values[name] for name in SCORES if name in values)
         return values

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.cli.progress import Bars, Lines
+from lsc_engine.cli.output import Bars, Lines
 from lsc_engine.runs.folder.writer import create_run
 from lsc_engine.studies.gpus import Slot
 from lsc_engine.studies.plan import plan_study

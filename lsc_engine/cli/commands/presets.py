@@ -158,11 +158,8 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
     return {
         "preset": preset.name,
         "file": preset.path,
-        "title": preset.title,
-        "source": preset.source,
-        "claim": preset.claim,
+        **{name: getattr(preset, name) for name in ("title", "source", "claim", "kind")},
         "claim_source": preset.provenance.get("claim", ""),
-        "kind": preset.kind,
         "study": plan.study,
         "seeds": list(preset.seeds),
         "runs": [run.id for run in plan.runs],

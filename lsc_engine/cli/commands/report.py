@@ -1,4 +1,4 @@
-"""The command `report`: the report of a study or of all of them, also for kinds that do not train."""
+"""Commands that write what runs have shown: report, also for kinds that do not train; export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsc_engine.analysis.saved_views import VIEWS
-from lsc_engine.cli.options import DataDir, Json, RunsDirs, arg, command, opt
+from lsc_engine.cli.options import Baseline, DataDir, Force, Json, ManyRuns, Metrics, RunsDirs, arg, command, opt
 from lsc_engine.cli.output import message, print_json, printable
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.userpaths import user_path
@@ -154,3 +154,45 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
         for name in measure(study, bench):
             message(f"{name}: measured")
     _print_report(write_report(study, default_folder(study), data_dir), as_json)
+
+
+@command("export")
+def export(
+    runs: ManyRuns,
+    to: Annotated[str, opt("--to", "FORMAT", "csv, parquet, tensorboard, safetensors, png, svg, pdf or latex.")],
+    out: Annotated[
+        Path | None, opt("--out", "PATH", "File, or folder where there are several. Default: a name of its own.")
+    ] = None,
+    metric: Metrics = None,
+    baseline: Baseline = None,
+    at: Annotated[
+        int | None, opt("--at", "STEP", "Step of the checkpoint (safetensors). Default: the best one.")
+    ] = None,
+    force: Force = False,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Write runs for other tools: metrics, the weights of the best checkpoint, curves, or a table of a comparison.
+
+    Example: lsc-engine export fig9 --to svg --metric train/loss --out loss.svg
+    """
+    from lsc_engine.cli.commands.runs import find_runs
+    from lsc_engine.report.exports import FIGURES, FORMATS
+    from lsc_engine.report.exports import export as write
+
+    if to not in FORMATS:
+        raise UsageError(f"--to {to}: there is no such format; {did_you_mean(to, FORMATS)}")
+    for option, argument, fits in (
+        ("--metric", metric, FIGURES),
+        ("--at", at, ("safetensors",)),
+        ("--baseline", baseline, ("latex", *FIGURES)),
+    ):
+        if argument and to not in fits:
+            raise UsageError(f"{option} does not go with --to {to}, but with {', '.join(fits)}")
+    chosen = find_runs(runs, runs_dir)
+    place = user_path(out) if out is not None else None
+    files = write(chosen, to, place, force=force, metrics=metric, baseline=baseline, at=at)
+    if as_json:
+        print_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})
+    else:
+        print(*files, sep="\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
-from lsc_engine.cli.output import message, optional_stdout, print_json
+from lsc_engine.cli.output import display, message, optional_stdout, print_json
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
@@ -39,7 +39,6 @@ def run(
 
     Example: lsc-engine run demo --seeds 0,1,2
     """
-    from lsc_engine.cli.progress import display
     from lsc_engine.runs.folder.provenance import describe_source
     from lsc_engine.studies.prepare import begin_study
     from lsc_engine.studies.start import check_study
@@ -99,10 +98,7 @@ def resume(
         _print_run(found, as_json)
         return
     this = prepare_resume(found, config, options, message, use_torch=not detach)
-    if detach:
-        _detach(found.study, [this], options, as_json)
-    else:
-        _train_one(this, options, as_json)
+    _start(found.study, this, options, detach, as_json)
 
 
 @cli.command("fork")
@@ -132,11 +128,8 @@ def fork(
     config = fork_config(parent, sets or (), name)
     source = describe_source(sys.argv)
     this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
-    if detach:
-        words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", device]
-        _detach(config.study, [this], options, as_json, [*words, *options.worker_arguments()])
-    else:
-        _train_one(this, options, as_json)
+    words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", device]
+    _start(config.study, this, options, detach, as_json, [*words, *options.worker_arguments()])
 
 
 def _options(
@@ -157,11 +150,16 @@ def _options(
     return ExecutionOptions(folder, data_dir, device, gpus, tuple(plugins or ()), wait)
 
 
-def _train_one(this: StudyRun, options: ExecutionOptions, as_json: bool) -> None:
-    from lsc_engine.cli.progress import display
+def _start(
+    study: str, this: StudyRun, options: ExecutionOptions, detach: bool, as_json: bool, words: list[str] | None = None
+) -> None:
+    """Train one run, here or, by the command `words`, in the background."""
     from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.runner import train
 
+    if detach:
+        _detach(study, [this], options, as_json, words)
+        return
     code = train([this], options, message, display)
     _print_run(open_run(this.folder, [options.runs_dir]), as_json)
     sys.exit(code)
