@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -156,19 +157,12 @@ _ARRAYS = {
 
 def list_snapshots(folder: Path) -> list[tuple[int, Path]]:
     """Step and path of the snapshots of a run folder, rising; the newest ones if there are far too many."""
-    place = folder / EMBEDDINGS
-    found: list[tuple[int, Path]] = []
-    try:
-        if place.is_symlink():
-            return []
-        with os.scandir(place) as entries:
-            for number, entry in enumerate(entries):
-                if (name := _NAME.fullmatch(entry.name)) is not None:
-                    found.append((int(name[1]), place / entry.name))
-                if number >= _MOST_NAMES:
-                    break
-    except OSError:
-        return []
+    place, found = folder / EMBEDDINGS, list[tuple[int, Path]]()
+    with contextlib.suppress(OSError):
+        if not place.is_symlink():
+            with os.scandir(place) as entries:
+                names = [_NAME.fullmatch(entry.name) for entry in islice(entries, _MOST_NAMES)]
+            found = [(int(name[1]), place / name[0]) for name in names if name is not None]
     return sorted(found)[-4 * MOST_KEPT :]
 
 
