@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -165,22 +166,12 @@ class LscScreen(Screen[None]):
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
         text, style = self.message
-        return [[(" ", ""), (fit(text, width - 1), style)]]
+        return [[(" ", ""), (fit(line, width - 1), style)] for line in wrap(text, width - 1)[:MESSAGE_LINES]]
 
     def _draw_foot(self, width: int, height: int) -> list[Line]:
         """The question with its answers, else (narrow) the message, else the keys that act now."""
         if self._question is not None:
-            text, answers = self._question
-            keys: Line = []
-            for short in (False, True):
-                keys = []
-                for key, (word, _) in answers.items():
-                    keys += [(f"  {shown(key)}", "key"), (f" {word.partition(' ')[0] if short else word}", "")]
-                keys += [("  Esc", "key"), (" no", "")]
-                if width_of(keys) + len(text) < width:
-                    break
-            room = max(8, width - width_of(keys))
-            return [pad([(fit(text, min(room, len(text) + 1)), "accent"), *keys], width)]
+            return self._question_lines(width)
         if self.message[0] and not self.wide:
             return [[(fit(line, width), self.message[1])] for line in wrap(self.message[0], width)[:MESSAGE_LINES]]
         left: Line = []
@@ -195,6 +186,23 @@ class LscScreen(Screen[None]):
             left += entry
         help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
         return [pad(ends(left, help_word, width), width)]
+
+    def _question_lines(self, width: int) -> list[Line]:
+        """The question and its answers: on one line, else the answers below."""
+        if self._question is None:
+            return []
+        text, answers = self._question
+        rows: list[Line] = []
+        for short in (False, True):
+            keys: Line = []
+            for key, (word, _) in answers.items():
+                keys += [(f"  {shown(key)}", "key"), (f" {word.partition(' ')[0] if short else word}", "")]
+            rows.append([*keys, ("  Esc", "key"), (" no", "")])
+        for keys in rows:
+            if cell_len(text) + 1 + width_of(keys) <= width:
+                return [pad([(f"{text} ", "accent"), *keys], width)]
+        keys = next((keys for keys in rows if width_of(keys) <= width), rows[-1])
+        return [*([(line, "accent")] for line in wrap(text, width)[:MESSAGE_LINES]), pad(keys, width)]
 
     def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
         """Command ids in the line of keys, most important first, and what some of them are called here."""
@@ -217,8 +225,10 @@ class LscScreen(Screen[None]):
 
     def _redraw_lines(self) -> None:
         if self.is_mounted:
-            text = self.message[0] if self._question is None and not self.wide else ""
-            self.set_height("#foot", max(1, min(MESSAGE_LINES, len(wrap(text, max(20, self.size.width))))))
+            width, lines = max(20, self.size.width), min(MESSAGE_LINES, len(wrap(self.message[0], self.size.width - 1)))
+            asked = len(self._question_lines(width))
+            self.set_height("#foot", asked or max(1, 0 if self.wide else lines))
+            self.set_height("#message", max(1, lines))
             self.redraw("#message", "#foot")
 
     def in_thread(self, work: Callable[[], T], done: Callable[[T], object] | str, *, exclusive: str = "") -> None:

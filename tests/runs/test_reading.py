@@ -198,16 +198,17 @@ def test_links_of_another_user_that_lead_out_are_not_followed(make_run: MakeRun,
 def test_what_holds_runs_and_is_not_listed_is_told(make_run: MakeRun, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     make_run(study="s", variant="a")
-    for place in ("s/a/attempt two", "s/b/run-1", "seed-3", "old (2024)/a/seed-0", "Größe/x/seed-0"):
+    for place in ("s/a/attempt two", "s/b/run-1", "seed-3", "old (2024)/a/seed-0", "Größe/x/seed-0", "$x/a/seed-0"):
         (root / place).mkdir(parents=True)
         (root / place / "preset.toml").touch()
     (root / "s/report/figures and tables").mkdir(parents=True)
     (root / "latest.log").symlink_to("nowhere.log")
     (root / "notes.txt").symlink_to(__file__)
     passed: list[str] = []
-    assert [run.id for run in list_runs([root], passed)] == ["s/a/seed-0"]
+    assert [run.id for run in list_runs([root], passed)] == ["Größe/x/seed-0", "old (2024)/a/seed-0", "s/a/seed-0"]
+    assert open_run("old (2024)/a/seed-0", [root]).study == "old (2024)"
     assert sorted(text.partition(" has ")[0] for text in passed if " has " in text) == [
-        "Größe", "old (2024)", "s/a/attempt two", "s/b/run-1", "seed-3",
+        "$x", "s/a/attempt two", "s/b/run-1", "seed-3",
     ]  # fmt: skip
     assert [text for text in passed if " has " not in text] == [
         f"latest.log is a link to {root}/nowhere.log, which is not there"

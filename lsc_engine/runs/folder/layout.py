@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lsc_engine.common import ids
 from lsc_engine.common.errors import UsageError
-from lsc_engine.common.ids import NAME, name_fault, study_fault
+from lsc_engine.common.ids import LONGEST, name_fault, study_fault
 from lsc_engine.common.userpaths import user_path
 
 PRESET = "preset.toml"
@@ -32,6 +32,8 @@ TRASH = ".trash"
 # The study of the tries of [tune] of a study: NAME.tune.
 TRIES = ".tune"
 
+# Names of folders that are listed: those of NAME, and such as people give them, with spaces and accents.
+_READABLE = re.compile(r"[^\W_](?:[\w =.+(),&@#\u0300-\u036f-]*[\w=.+)\u0300-\u036f])?\Z")
 SEED = re.compile(r"seed-(0|[1-9][0-9]{0,18})")
 SHORT_MIN = 4
 MAX_RUNS = 100_000
@@ -60,13 +62,20 @@ def run_id(study: str, variant: str, seed: int) -> str:
     return ids.run_id(check_study(study), check_name(variant, "variant"), seed)
 
 
+def _readable(name: str) -> bool:
+    return len(name) <= LONGEST and _READABLE.match(name) is not None
+
+
 def split_id(identifier: str) -> tuple[str, str, int]:
     """Study, variant and seed of a run id; UsageError if it is not one."""
     parts = identifier.split("/")
     seed = SEED.fullmatch(parts[-1])
     if not 3 <= len(parts) <= 4 or seed is None:
         raise UsageError(f"{identifier!r} is not a run id: study/variant/seed-0")
-    return check_study("/".join(parts[:-2])), check_name(parts[-2], "variant"), int(seed[1])
+    study, variant = "/".join(parts[:-2]), parts[-2]
+    if not all(map(_readable, parts[:-1])):
+        check_study(study), check_name(variant, "variant")
+    return study, variant, int(seed[1])
 
 
 class LinkError(UsageError):
@@ -145,7 +154,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
             if entry.name in (PRESET, STATUS):
                 files = True
             elif not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir()):
-                (names if NAME.fullmatch(entry.name) else others).append(entry.name)
+                (names if _readable(entry.name) else others).append(entry.name)
     return sorted(names), sorted(others), files
 
 
@@ -179,7 +188,7 @@ def _walk(root: Path, prefix: str, tops: tuple[str, ...], skipped: list[str] | N
     if files:
         sentences.append(f"{prefix or root} has the files of a run, but runs lie in study/variant/seed-N")
     if skipped is not None:
-        rule = 'letters, digits and "=._+-", beginning with a letter or digit'
+        rule = "it has to begin with a letter or digit and to hold no control or quoting characters"
         folders = (f"{prefix}/{name}".lstrip("/") for name in others)
         sentences += [f"{it} has runs, but its name is not allowed: {rule}" for it in folders if _holds_runs(root / it)]
     for name in names:
