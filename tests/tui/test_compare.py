@@ -111,7 +111,7 @@ async def test_the_verdict_is_told_by_accuracy_and_by_loss(study: Path) -> None:
         assert "verdict so far" in text
         assert "levels 90% and .40 fixed in the preset" in text
         accuracy = next(line for line in text.splitlines() if line.startswith("accuracy"))
-        assert "faster than a:" in accuracy
+        assert "faster than a A n=384:" in accuracy
         assert "c holds 3 of 3" in accuracy
         loss = next(line for line in text.splitlines() if line.startswith("loss "))
         assert "b other loss" in loss

@@ -62,7 +62,8 @@ def run_id(study: str, variant: str, seed: int) -> str:
     return ids.run_id(check_study(study), check_name(variant, "variant"), seed)
 
 
-def _readable(name: str) -> bool:
+def readable(name: str) -> bool:
+    """Whether a study or variant of this name is listed: also one that could not be given here."""
     return len(name) <= LONGEST and _READABLE.match(name) is not None
 
 
@@ -73,7 +74,7 @@ def split_id(identifier: str) -> tuple[str, str, int]:
     if not 3 <= len(parts) <= 4 or seed is None:
         raise UsageError(f"{identifier!r} is not a run id: study/variant/seed-0")
     study, variant = "/".join(parts[:-2]), parts[-2]
-    if not all(map(_readable, parts[:-1])):
+    if not all(map(readable, parts[:-1])):
         check_study(study), check_name(variant, "variant")
     return study, variant, int(seed[1])
 
@@ -154,7 +155,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
             if entry.name in (PRESET, STATUS):
                 files = True
             elif not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir()):
-                (names if _readable(entry.name) else others).append(entry.name)
+                (names if readable(entry.name) else others).append(entry.name)
     return sorted(names), sorted(others), files
 
 

@@ -128,7 +128,7 @@ def _tries(root: Path, study: str) -> tuple[Run, ...]:
     found = []
     for folder in sorted((root / name).glob("*/seed-*")):
         identifier = f"{name}/{folder.parent.name}/{folder.name}"
-        named = layout.NAME.fullmatch(folder.parent.name) and layout.SEED.fullmatch(folder.name)
+        named = layout.readable(folder.parent.name) and layout.SEED.fullmatch(folder.name)
         if named and folder.is_dir() and layout.stays_inside(root, folder):
             found.append(Run(folder, identifier, root))
     return tuple(found)

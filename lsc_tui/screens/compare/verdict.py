@@ -52,7 +52,9 @@ def verdict_narrow(found: Compared, width: int, height: int, claims: Claims = ()
     for kind in ("accuracy", "loss"):
         lead: Line = [(f"{kind:<9} ", "dim")]
         if any(v.kind == kind for v in found.verdicts):
-            lead += [("faster than ", ""), (base, style_of(base)), (": ", "")]
+            name = clean(found.base.label)
+            lead += [("faster than ", ""), (base, style_of(base)), (f" {name if len(name) <= 24 else ''}".rstrip(), "")]
+            lead.append((": ", ""))
             out += flow(lead, _by_kind(found, kind), width, 10)
         elif kind in missing and len(found.rows) > 1:
             out.append(pad([*lead, (NO_LEVEL, "dim")], width))

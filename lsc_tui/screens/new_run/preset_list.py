@@ -415,16 +415,19 @@ def list_panel(known: PresetList, width: int, height: int, *, active: bool) -> l
     body += [[] for _ in range(rows - len(body))]
     body += [rule(inner, clean(name)), *below]
     body += [[] for _ in range(height - 2 - len(body) - 1)] + legend
-    return frame(body, width, height, "presets", "Tab next pane" if active else "")
+    hidden = len(known.entries) - known.top - rows
+    return frame(body, width, height, "presets", f"{hidden} more below" if hidden > 0 else "")
 
 
 def list_narrow(known: PresetList, width: int, height: int) -> list[Line]:
     """The 80-column list with its header, and the highlighted preset below it."""
     entry = known.current
     name = "" if entry is None else entry.info.stem if entry.info is not None else entry.group or "start here"
-    head = "─ presets by paper " + "─" * max(1, width - 19 - 33) + " SOURCE ─ NEEDS ──────────── TIME"
     rows = height - 1 - 6
     body = list_lines(known, width, rows, active=True, wide=False)
+    hidden = len(known.entries) - known.top - rows
+    title = "─ presets by paper " + (f"· {hidden} more below " if hidden > 0 else "")
+    head = title + "─" * max(1, width - len(title) - 33) + " SOURCE ─ NEEDS ──────────── TIME"
     if known.empty:
         body = [[(fit(f" {known.empty}", width), "warn")], *body[: rows - 1]]
     body += [[] for _ in range(rows - len(body))]
