@@ -16,7 +16,7 @@ from lsc_tui.data.run_view import RunView
 MOVING = ("starting", "running", "stopping", "stalled")
 # What `resume` goes on with; of a stalled one it makes sure first that its process is gone.
 ENDED = ("stopped", "failed", "diverged", "lost", "stalled")
-DEMO = "the demo replays recorded runs and trains nothing; lsc-tui without --demo does"
+DEMO = "the demo replays recorded runs and trains nothing"
 # Key -> format of `lsc-engine export` and the word for it; the CSV is written here, it needs nothing else.
 EXPORTS = {"c": ("csv", "CSV"), "p": ("parquet", "Parquet"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"),
            "n": ("png", "PNG")}  # fmt: skip
