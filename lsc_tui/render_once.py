@@ -9,6 +9,7 @@ import time
 
 from lsc_engine.common.streams import is_terminal
 from lsc_tui.app import LscApp
+from lsc_tui.widgets.panel import Panel
 
 # By then a frame is shown as it is.
 SECONDS = 60.0
@@ -30,9 +31,11 @@ def one_frame(app: LscApp, width: int, height: int) -> str:
 
 
 def settled(app: LscApp) -> bool:
-    """Whether all curves and embeddings that were asked for have come."""
+    """Whether all requested curves and embeddings have come and every panel is drawn for its size."""
     key = app.poller.subscribed_embeddings
     if key in app.store.runs and key not in app.store.embeddings:
+        return False
+    if not all(panel.drawn for panel in app.screen.query(Panel) if panel.is_on_screen):
         return False
     return getattr(app.lsc_screen, "settled", True) and all(
         key in app.store.curves and not app.store.curves[key].behind

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -80,7 +80,12 @@ class Panel(Widget):
         super().__init__(id=id, classes=classes)
         self._draw = draw
         self._lines: list[Line] = []
-        self._drawn_width = 0
+        self._drawn_size = Size(0, 0)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether what is shown was drawn for the size that the panel has now."""
+        return self.size.area == 0 or self.size == self._drawn_size
 
     def draw(self, width: int, height: int) -> list[Line]:
         """The lines for this size; at most `height` are shown."""
@@ -92,8 +97,8 @@ class Panel(Widget):
         if width <= 0 or height <= 0 or not self.is_mounted:
             return
         lines = [_harmless(line) for line in self.draw(width, height)[:height]]
-        if width != self._drawn_width or len(lines) != len(self._lines):
-            self._lines, self._drawn_width = lines, width
+        if self.size != self._drawn_size or len(lines) != len(self._lines):
+            self._lines, self._drawn_size = lines, self.size
             self.refresh()
             return
         old, self._lines = self._lines, lines
