@@ -125,7 +125,7 @@ def gone(folder: Path, status: Status) -> bool:
 
 def _holder(folder: Path, status: Status, claim: _Claim) -> Holder:
     silence = _silence(folder, status)
-    free_in = max(_patience(folder, status) - (silence or 0.0), 0.0) + WATCH if claim == "beats" else None
+    free_in = max(_patience(folder, status, SILENCE) - (silence or 0.0), 0.0) + WATCH if claim == "beats" else None
     return Holder(status.judged(lambda: clock_offset(folder.parent)), silence, free_in)
 
 
@@ -149,10 +149,10 @@ def _claim(folder: Path, status: Status) -> _Claim:
         if alive is False or _held_here(folder, status):
             return "over"
     silence = _silence(folder, status)
-    return "silent" if silence is None or silence > _patience(folder, status) else "beats"
+    return "silent" if silence is None or silence > _patience(folder, status, SILENCE) else "beats"
 
 
-def _patience(folder: Path, status: Status, least: float = SILENCE, beats: float = PATIENCE_IN_BEATS) -> float:
+def _patience(folder: Path, status: Status, least: float, beats: float = PATIENCE_IN_BEATS) -> float:
     """Seconds without a sign of life after which a writer is worth watching; the writers of earlier versions did not
     touch the lock file while they lived, and give a sign only with each heartbeat."""
     return least if "token" in _record(folder) else max(least, beats * (status.pace or 0.0))
