@@ -30,6 +30,7 @@ def opt(flag: str, metavar: str | None, help: str, **more: Any) -> Any:
 
 
 def arg(metavar: str, help: str, **more: Any) -> Any:
+    """A positional argument; `more` goes to typer."""
     return typer.Argument(metavar=metavar, help=help, **more)
 
 

@@ -109,7 +109,7 @@ def read_layout(dataset: str, root: Path, *, skip_bad: bool = False) -> Layout:
     if train is not None:
         others = [n for n in top.folders if n not in (train, *validation, *tests) and not _left_out(n)]
         notes += [f"{root}: folders beside {train}/ are not used: {listed(others)}"] if others else []
-    notes += _passed_over(root, base, top, inner, classes)
+    notes += _passed_over(root, base, top, inner)
     if val is not None:
         notes += _other_forms(base, val, classes, val_classes)
     return Layout(root, base, classes, val, val_classes, tuple(blocked), tuple(notes))
@@ -271,7 +271,7 @@ def _by_name(base: Path, folders: Iterable[str], faults: list[str]) -> dict[str,
     return dict(sorted(found.items()))
 
 
-def _passed_over(root: Path, base: Path, top: _Entries, inner: _Entries, classes: dict[str, Path]) -> list[str]:
+def _passed_over(root: Path, base: Path, top: _Entries, inner: _Entries) -> list[str]:
     notes = []
     for folder, entries in {root: top, base: inner}.items():
         foreign = [name for name in entries.folders if _left_out(name)]
@@ -324,7 +324,7 @@ def _has_images(folder: Path, dataset: str) -> bool:
         return False
 
 
-def file_fault(path: str, entry: os.stat_result) -> str | None:
+def file_fault(entry: os.stat_result) -> str | None:
     """Why a file cannot be an image, as a clause; None where its kind and size allow it."""
     if stat.S_ISDIR(entry.st_mode):
         return "is a folder, not an image"

@@ -102,7 +102,7 @@ def decode(path: Path, size: int) -> np.ndarray:
             # Warnings of Pillow concern files that it reads all the same; they name neither the file nor a remedy.
             warnings.simplefilter("ignore")
             # Opening a pipe would wait for ever.
-            if (why := file_fault(str(path), os.stat(path))) is not None:
+            if (why := file_fault(os.stat(path))) is not None:
                 raise BadImageError(str(path), why)
             with Image.open(path) as image:
                 whole = image.size

@@ -348,7 +348,7 @@ def _look(dataset: str, look: Look, folder: Path) -> _Folder:
         why: str | None
         try:
             entry = os.stat(path)
-            why = file_fault(path, entry)
+            why = file_fault(entry)
             if why is None and look == "rights" and not os.access(path, os.R_OK):
                 why = "cannot be read: Permission denied"
         except OSError as error:

@@ -53,7 +53,7 @@ def model_sizes(
         "parameters": parameters,
         "head_parameters": in_head,
         "fixed_parameters": etf.fixed_weight_count(network),
-        "optimizer_bytes": 4 * (1 if config.optimizer.name == "sgd" else 2) * (parameters + in_head),
+        "optimizer_bytes": 4 * (2 if config.optimizer.name == "adamw" else 1) * (parameters + in_head),
         "teacher_bytes": teacher_bytes,
         "dim": width,
         "memory_bytes": 16 * (parameters + in_head) + frames + activations + logits + teacher_bytes,

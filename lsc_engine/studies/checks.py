@@ -137,11 +137,11 @@ def _problems(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterat
         yield f"{reference.key}: {error.faults[0]}; {_how_to_train(reference)}"
         return
     if not (run.path / CLASS_MEANS).is_file() if reference.of_means else run.status().state != "finished":
-        yield f"{reference.key}: {_what_is_missing(reference, run)}"
+        yield f"{reference.key}: {_what_is_missing(run)}"
     yield from (f"{fault.key}: {fault.message}" for fault in check_reference(reference, config, other))
 
 
-def _what_is_missing(reference: Reference, run: Run) -> str:
+def _what_is_missing(run: Run) -> str:
     state = run.status().state
     if (held := holder(run.path)) is not None:
         return f"{run.id} is not finished: {held.sentence()}"

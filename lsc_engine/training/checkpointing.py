@@ -26,6 +26,7 @@ from lsc_engine.common.errors import DivergedError, LscError
 from lsc_engine.common.safe_io import mode_by_umask
 from lsc_engine.models import etf
 from lsc_engine.runs.folder import checkpoints
+from lsc_engine.runs.folder.layout import CHECKPOINTS
 from lsc_engine.training.step import first_line
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def save(
         except Exception as error:
             # Both libraries have errors of their own for a full disk.
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
-    written = checkpoints.read_checkpoint(folder / checkpoints.CHECKPOINTS / checkpoints.step_name(step))
+    written = checkpoints.read_checkpoint(folder / CHECKPOINTS / checkpoints.step_name(step))
     if (fault := checkpoints.verify(written)) is not None:
         raise OSError(fault)
     return written

@@ -197,6 +197,7 @@ class Evaluator:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Dropout off and stored batch statistics; afterwards the mode is as before."""
     was_training = model.training
     model.eval()
     try:

@@ -36,11 +36,15 @@ class Timm(Backbone):
 
 @MODELS.register("vit-s")
 class ViTSmall(Timm):
+    """ViT-S: 12 layers of width 384, 6 heads (arXiv:2106.10270)."""
+
     architecture, embedding = "vit_small_patch16_224", 384
 
 
 @MODELS.register("vit-b")
 class ViTBase(Timm):
+    """ViT-B: 12 layers of width 768, 12 heads (arXiv:2010.11929)."""
+
     architecture, embedding = "vit_base_patch16_224", 768
 
 
