@@ -96,7 +96,7 @@ def _sources(images: int, device: torch.device, scratch: Path) -> Iterator[tuple
     resident = TensorSource(pixels, None, classes=images, device=device)
     yield "held on the device", resident, "none"
     yield "held on the device, light1", resident, "light1"
-    yield "spectrum", SpectrumSource(classes=images, unique=True, split="train", size=SIZE, device=device), "none"
+    yield "spectrum", SpectrumSource(classes=images, per_class=None, split="train", size=SIZE, device=device), "none"
     data = pixels.numpy().tobytes()
     path = scratch / "packed-train-32px.u8"
     path.write_bytes(data)

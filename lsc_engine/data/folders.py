@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -89,13 +89,10 @@ def pack_dataset(
     UsageError for a data set that is not made of image files, or that is missing. BadFilesError, after all the rest is
     packed, for all images that cannot be read.
     """
-    from lsc_engine.data.datasets.image_folders import ImageFolders
-
     names = image_file_data_sets()
     if dataset not in names:
         raise UsageError(f"pack: {dataset} is not a data set of image files; {did_you_mean(dataset, names)}")
-    chosen = data_set(dataset)
-    assert isinstance(chosen, ImageFolders)
+    chosen = cast("ImageFolders", data_set(dataset))
     root = chosen.locate(data_dir, path)
     if root is None:
         raise UsageError(chosen.missing(data_dir, path))

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from lsc_engine.data import hashing
-from lsc_engine.data.datasets.spectrum import TRAIN_PER_CLASS, VAL_PER_CLASS
 from lsc_engine.data.source import ImageSource
 
 # Values worked on at once: what a CPU's cache holds (2 to 3 times faster than a whole batch at 64 px and more), or
@@ -99,12 +98,12 @@ def _circle(device: torch.device) -> Tensor:
 
 
 class SpectrumSource(ImageSource):
-    """`spectrum` as an ImageSource: every image is computed on the device when it is asked for."""
+    """`spectrum` as an ImageSource: an image is computed on the device when it is read. Without `per_class` every image
+    is its own class."""
 
-    def __init__(self, *, classes: int, unique: bool, split: str, size: int, device: torch.device) -> None:
-        per_class = 1 if unique else TRAIN_PER_CLASS if split == "train" else VAL_PER_CLASS
-        super().__init__(images=classes * per_class, channels=3, size=size, classes=classes, device=device)
-        self._per_class = per_class
+    def __init__(self, *, classes: int, per_class: int | None, split: str, size: int, device: torch.device) -> None:
+        unique, self._per_class = per_class is None, per_class or 1
+        super().__init__(images=classes * self._per_class, channels=3, size=size, classes=classes, device=device)
         self._style = hashing.key("spectrum", "style", "image" if unique else "class")
         self._phase = hashing.key("spectrum", "phase", "train" if unique else split)
 

@@ -54,4 +54,5 @@ class Spectrum(DataSet):
         if unique and split == "val":
             return None
         size = data.image_size or _SIZE
-        return SpectrumSource(classes=data.classes, unique=unique, split=split, size=size, device=device)
+        per_class = None if unique else TRAIN_PER_CLASS if split == "train" else VAL_PER_CLASS
+        return SpectrumSource(classes=data.classes, per_class=per_class, split=split, size=size, device=device)
