@@ -12,7 +12,9 @@ from lsc_engine.registry import LOSSES, MODELS, Registry
 
 def test_backbones_and_losses_come_in_the_order_of_their_files() -> None:
     assert list(MODELS.built_in) == ["encoder", "mlp", "vit-s", "vit-b"]
-    assert list(LOSSES.built_in) == ["cosine", "distance", "cosine+distance"]
+    assert list(LOSSES.built_in) == [
+        "cosine", "distance", "dot", "softmax", "batch-softmax", "squared", "cosine+distance",
+    ]  # fmt: skip
 
 
 def test_a_new_file_in_the_folder_is_all_that_a_built_in_class_needs(

@@ -7,6 +7,35 @@ from typing import Any
 
 Table = dict[str, Any]
 
+# Letter and words of every loss, by method and target.loss; values of different letters are not compared.
+LOSS_KINDS = {
+    "lsc": {
+        "cosine": ("c", "cosine"),
+        "distance": ("d", "distance"),
+        "cosine+distance": ("b", "cosine + distance"),
+        "squared": ("q", "squared cosine"),
+        "dot": ("i", "inner product"),
+        "softmax": ("w", "softmax over the system"),
+        "batch-softmax": ("v", "softmax over the batch"),
+    },
+    "ce": {
+        "softmax": ("e", "cross-entropy"),
+        "normalized": ("n", "normalized softmax"),
+        "cosface": ("f", "CosFace"),
+        "arcface": ("a", "ArcFace"),
+    },
+    "ssl": {"NT-Xent": ("s", "NT-Xent")},
+}
+LOSS_WORDS = {letter: words for losses in LOSS_KINDS.values() for letter, words in losses.values()}
+
+
+def loss_kind(method: Any, loss: Any) -> str:
+    """The letter of a loss (None: the method's own): see LOSS_KINDS; o of a plugin's, ? where the method is unknown."""
+    losses = LOSS_KINDS.get(method) if isinstance(method, str) else None
+    if losses is None or not isinstance(loss, str | None):
+        return "?"
+    return next(iter(losses.values()))[0] if loss is None else losses.get(loss, ("o",))[0]
+
 
 def lookup(table: Mapping[str, Any], key: str) -> Any:
     """The value at a dotted key, None without one."""

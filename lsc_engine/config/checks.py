@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +10,18 @@ from pydantic import ValidationError
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl
+from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl, acts, extra_of
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
 from lsc_engine.data.dataset import data_set, facts_of, image_file_data_sets
 from lsc_engine.registry import MODELS
-from lsc_engine.vectors.registry import n_min, too_few
+from lsc_engine.vectors.registry import facts, n_min, too_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Of others an idle value has no effect, as older presets have it.
+_REFUSED_IDLE = ("scale", "batch_axis")
 # Of timm models and plugins nothing is known here.
 _UNKNOWN = SimpleNamespace(linear_layers=0, all_linear=False, own_dim=lambda width: None)
 
@@ -94,6 +97,7 @@ def check_model(model: Model) -> Iterator[Issue]:
 
 def check_target(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
     """Issues in [target] that need no number of classes."""
+    yield from _check_idle(target)
     if isinstance(target, Lsc):
         if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
             yield Issue("target.weights", "two numbers from 0 are needed, one of them above 0")
@@ -103,6 +107,23 @@ def check_target(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
         for key in ("teacher_weight", "temperature"):
             if getattr(target, key) is not None:
                 yield Issue(f"target.{key}", 'needs target.teacher, like "@ce"')
+
+
+def _check_idle(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
+    """Settings that are given and do not act beside the others."""
+    flat = {f"target.{key}": value for key, value in target}
+    for key, info in type(target).model_fields.items():
+        needs = extra_of(info).get("needs")
+        if key in _REFUSED_IDLE and getattr(target, key) is not None and needs and not acts(f"target.{key}", flat.get):
+            other, values = needs
+            yield Issue(f"target.{key}", f"belongs to {other} = {' or '.join(map(quoted, values))}; leave it out")
+
+
+def check_partition(system: str, n: int, classes: int) -> Iterator[Issue]:
+    """Issues in a softmax over all vectors of a system."""
+    with suppress(UsageError):  # of an impossible n there is a sentence already
+        if fault := facts(system, n, classes).partition_fault:
+            yield Issue("target.loss", f"softmax: {fault}; take batch-softmax, or a system like V21")
 
 
 def check_optimizer(optimizer: AdamW | Sgd) -> Iterator[Issue]:

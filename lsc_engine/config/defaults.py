@@ -19,12 +19,15 @@ from lsc_engine.config.vector_file import table_shape
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
+from lsc_engine.registry import LOSSES
 from lsc_engine.vectors.registry import n_min
 
 EVAL_IMAGES = 10_240
 TABLES = ("embeddings:", "file:")
 # Ours: of common practice in distillation, and half of each loss; see heads/.
 TEACHER_TEMPERATURE, TEACHER_WEIGHT, WITHIN_WEIGHT = 4.0, 0.5, 0.1
+# Of softmax over a system, ours.
+SYSTEM_SCALE = 16.0
 ETF_FRAME, ETF_THRESHOLD, ETF_PATIENCE = "canonical", 0.9, 6
 
 
@@ -160,6 +163,8 @@ class DefaultsResolver:
             self.warn("model.width", f"has no effect on {model.name}")
         if isinstance(target, Lsc):
             dim = self._dim(model, target.system)
+            if target.loss == "softmax" and isinstance(dim, int) and self.counts.classes is not None:
+                self.issues += checks.check_partition(target.system, dim, self.counts.classes)
             return model.model_copy(update={"dim": dim}), self._loss(target)
         model = self._own_dim(model, target)
         if isinstance(target, CrossEntropy):
@@ -276,20 +281,24 @@ class DefaultsResolver:
         lengths: dict[str, Any] = {"radius": 1.0, "cluster_radius": 0.0, "weights": (1.0, 1.0)}
         if system == "planar":
             lengths |= {"radius": 5.0, "cluster_radius": 4 / slots}
-        used = {"distance": ("radius", "cluster_radius"), "cosine+distance": tuple(lengths)}.get(target.loss, ())
+        loss = LOSSES.built_in.get(target.loss)
+        used = loss.model_fields if loss else {}
         for key, default in lengths.items():
             given = getattr(target, key)
             if key in used and given is not None:
                 lengths[key] = given
             elif given not in (None, default):
                 self.warn(f"target.{key}", f"has no effect on the {target.loss} loss")
-        if used:
+        if "cluster_radius" in used:
             # The shortest vectors of every family have length 1 or more.
             length = 1.0 if isinstance(lengths["radius"], str) else lengths["radius"]
             within = lengths["cluster_radius"]
             if length <= within:
                 zero = f"every output within {within:g} of a centre has loss 0, 0 itself included"
                 self.warn("target.radius", f"{length:g} is at or below cluster_radius {within:g}: {zero}")
+        for key, default in {"scale": SYSTEM_SCALE, "batch_axis": "rows"}.items():
+            if key in used and getattr(target, key) is None:
+                changes[key] = default
         return target.model_copy(update=changes | lengths)
 
     def optimizer(self) -> AdamW | Sgd:

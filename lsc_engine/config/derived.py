@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.settings import LOSS_WORDS, loss_kind
 from lsc_engine.config.notes import with_key
 from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
 from lsc_engine.config.values import Duration
@@ -21,12 +22,6 @@ from lsc_engine.vectors.registry import facts, n_min
 
 if TYPE_CHECKING:
     from lsc_engine.vectors.base import VectorSystem
-
-LOSS_KINDS = {"cosine": "c", "distance": "d", "cosine+distance": "b"}
-METHOD_LOSSES = {"ce": "cross-entropy", "ssl": "NT-Xent"}
-METHOD_KINDS = {"ce": "e", "ssl": "s"}
-# The kind of a plugin's loss.
-OWN_LOSS = "o"
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         log_every=min(steps(config.log.every), epoch),
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
         checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
-        loss_kind=LOSS_KINDS.get(target.loss, OWN_LOSS) if isinstance(target, Lsc) else METHOD_KINDS[target.method],
+        loss_kind=loss_kind(target.method, getattr(target, "loss", None)),
         table_bytes=_table_bytes(config, n, counts.classes),
         counted=counts.exact,
     )
@@ -215,7 +210,7 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "channels": derived.channels,
         "n": derived.n,
         "method": target.method,
-        "loss": target.loss if isinstance(target, Lsc) else METHOD_LOSSES[target.method],
+        "loss": target.loss if isinstance(target, Lsc) else LOSS_WORDS[derived.loss_kind],
         "loss_kind": derived.loss_kind,
         "bottleneck": derived.bottleneck,
         "first_class": config.data.first_class,

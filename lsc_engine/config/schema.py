@@ -184,7 +184,16 @@ class Model(Section):
 
 
 _TEMPERATURE = "Temperature of the teacher's and the student's logits (ce), or of the cosines of views (ssl)."
-_DISTANCE = ("target.loss", tuple(name for name, loss in LOSSES.built_in.items() if "radius" in loss.model_fields))
+
+
+def _losses_with(field: str) -> tuple[str, tuple[str, ...]]:
+    return "target.loss", tuple(name for name, loss in LOSSES.built_in.items() if field in loss.model_fields)
+
+
+def _scale(needs: tuple[str, tuple[str, ...]]) -> Any:
+    words = "Factor s on the cosines in a softmax, the inverse of a temperature."
+    shown = "16, with a margin 64"
+    return _setting(None, words, shown=shown, needs=needs, reset_by="target.loss", gt=0, le=1000)
 
 
 class Lsc(Section):
@@ -203,23 +212,27 @@ class Lsc(Section):
         shown="shuffled",
     )
     loss: LossName = _setting(
-        "cosine", "1 - cosine to the centre, the distance beyond the cluster radius, or both.", kind="choice",
-        choices=LOSS_NAMES, shown="cosine",
-    )  # fmt: skip
+        "cosine",
+        "What is minimised. lsc: 1 - cosine to the centre, its square, the distance, both, the inner product (dot), a "
+        "softmax over the whole system or over the batch. ce: softmax, or cosines without or with a margin.",
+        kind="choice",
+        choices=LOSS_NAMES,
+        shown="cosine for lsc, softmax for ce",
+    )
     radius: Annotated[float | str | None, BeforeValidator(values.radius)] = _setting(
         None,
-        'Length of the centres for the distance loss; "native" as the family defines them.',
+        'Length of the centres for distance and dot; "native" as the family defines them.',
         kind="open",
         choices=("native",),
         shown="1, for planar 5",
-        needs=_DISTANCE,
+        needs=_losses_with("radius"),
         reset_by="target.loss",
     )
     cluster_radius: float | None = _setting(
         None,
         "Distance from the centre within which the distance loss is 0.",
         shown="0, for planar 4/N",
-        needs=_DISTANCE,
+        needs=_losses_with("cluster_radius"),
         reset_by="target.loss",
         ge=0,
         lt=1e6,
@@ -230,7 +243,15 @@ class Lsc(Section):
         "distance, as arXiv:2510.04090 (6) prints it.",
         kind="list",
         shown="[1, 1]",
-        needs=("target.loss", ("cosine+distance",)),
+        needs=_losses_with("weights"),
+        reset_by="target.loss",
+    )
+    scale: float | None = _scale(_losses_with("scale"))
+    batch_axis: Literal["rows", "columns"] | None = _setting(
+        None,
+        "batch-softmax: each image among the vectors of the batch (rows), or each vector among its images (columns).",
+        shown="rows",
+        needs=_losses_with("batch_axis"),
         reset_by="target.loss",
     )
     within: Literal["kld", "gaussian"] | None = _setting(

@@ -101,7 +101,7 @@ class LscHead(Head):
     @property
     def sigma(self) -> float:
         """The standard deviation of each coordinate within a class that `within` aims at."""
-        radius = self.distance.radius if isinstance(self.distance, Distance) else 1.0
+        radius = getattr(self.distance, "radius", 1.0)
         length = 1.0 if radius == "native" else radius
         reach = self.free_radius or 0.0
         return target_sigma(self.system.n, max_cosine=self.system.max_cosine, length=length, cluster_radius=reach)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_INDEX = 2**63 - 1
+# Vectors over which a sum is taken one by one: for 256 embeddings 64 MB of float32.
+MOST_SUMMED = 2**16
 
 
 class VectorSystem(ABC):
@@ -194,8 +196,11 @@ class VectorSystem(ABC):
     # -- embeddings --------------------------------------------------------------------------------------------------
 
     def lift(self, z: Tensor) -> Tensor:
-        """A linear isometry [B, n] -> [B, m], float32, to the space of the sparse form. Here the identity."""
-        return z.float()
+        """A linear isometry [B, n] -> [B, m], float32 (float64 of such), to the space of the sparse form. Here the
+        identity."""
+        from lsc_engine.vectors.tensors import real
+
+        return real(z)
 
     def cosine(self, z: Tensor, index: Tensor) -> Tensor:
         """Cosine [B] float32 of embeddings [B, n] with the vectors of their indices [B]; 0 for the zero embedding.
@@ -236,6 +241,33 @@ class VectorSystem(ABC):
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
         """The min(k, count) nearest indices [B, k] in falling cosine, exact; None where no structure gives them."""
         return None
+
+    # -- sums over all vectors ---------------------------------------------------------------------------------------
+
+    @property
+    def partition_fault(self) -> str | None:
+        """Why `log_partition` is not known; None where it is."""
+        if self.count <= MOST_SUMMED:
+            return None
+        return f"the sum over the {self.count:,} vectors of {self.name} at n = {self.n} has no formula here"
+
+    def log_partition(self, x: Tensor) -> Tensor:
+        """log sum_v exp<x, v> over all vectors v of the system, [B] for x [B, n]; float32, float64 of such. UsageError
+        with `partition_fault`.
+
+        For x = s u it is the normaliser of the softmax with scale s at the direction u, and its gradient is the mean
+        vector under that softmax. Here one by one; families that know a formula in n override it.
+        """
+        import torch
+
+        from lsc_engine.vectors.tensors import real
+
+        if (fault := self.partition_fault) is not None:
+            raise UsageError(fault)
+        key = ("all vectors", x.device)
+        if key not in self._constants:
+            self._constants[key] = self.vectors(torch.arange(self.count, device=x.device))
+        return torch.logsumexp(real(x) @ self._constants[key].to(real(x).dtype).T, 1)
 
     # -- orders ------------------------------------------------------------------------------------------------------
 

@@ -150,6 +150,18 @@ class OrbitSystem(VectorSystem):
         at = torch.cat(scores, 1).topk(k, dim=1).indices
         return torch.cat(found, 1).gather(1, at)
 
+    partition_fault = None
+
+    def log_partition(self, x: Tensor) -> Tensor:
+        """The sum over its orbits, each by `log_coefficient`: exact, O(n p q)."""
+        import torch
+
+        from lsc_engine.vectors.tensors import log_coefficient
+
+        x = self.lift(x)
+        parts = [log_coefficient(x * (o.a / o.norm), x * (-o.b / o.norm), o.p, o.q) for o in self.orbits]
+        return torch.stack(parts).logsumexp(0) if len(parts) > 1 else parts[0]
+
     def _ranks(self, orbit: TwoValued, k: int, like: Tensor) -> tuple[Tensor, Tensor, int, int]:
         """The candidates' ranks as tensors [M, p] and [M, q], and how many largest and smallest values they touch."""
         import torch

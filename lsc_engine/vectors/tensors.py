@@ -62,6 +62,28 @@ def _gradient(grad: Tensor, z: Tensor, columns: Tensor, weights: Tensor, length:
     return along.scatter_add_(1, columns, weights * scaled.unsqueeze(1))
 
 
+def real(z: Tensor) -> Tensor:
+    """float64 as it is, every other type as float32."""
+    return z if z.dtype == torch.float64 else z.float()
+
+
+def log_coefficient(plus: Tensor, minus: Tensor, p: int, q: int) -> Tensor:
+    """log of the coefficient [B] of x^p y^q in prod_i (1 + x exp(plus_i) + y exp(minus_i)), for plus and minus [B, n]:
+    the sum of exp(sum of plus over P + sum of minus over Q) over all disjoint P of p and Q of q places, p + q <= n.
+
+    O(n p q) time and memory, in logarithms: all terms are positive, so nothing cancels. Row [a, b] holds the
+    coefficient of x^a y^b in the product of the first k factors for every k from a + b on. With the last factor chosen
+    for x or for y it is a sum over the places of that factor, so each row is one cumulative sum of two others.
+    """
+    rows = {(0, 0): plus.new_zeros(plus.shape[0], plus.shape[1] + 1)}
+    for a, b in [(a, b) for a in range(p + 1) for b in range(q + 1)][1:]:
+        terms = [plus[:, a + b - 1 :] + rows[a - 1, b][:, :-1]] if a else []
+        terms += [minus[:, a + b - 1 :] + rows[a, b - 1][:, :-1]] if b else []
+        term = torch.logaddexp(*terms) if len(terms) == 2 else terms[0]
+        rows[a, b] = term.logsumexp(1, keepdim=True) if (a, b) == (p, q) else term.logcumsumexp(1)
+    return rows[p, q].squeeze(1)
+
+
 def clean(z: Tensor) -> Tensor:
     """Embeddings as float32 without NaN and infinities, so that a diverged row still decodes to some valid index."""
     return torch.nan_to_num(z.detach().float(), nan=0.0)

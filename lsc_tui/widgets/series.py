@@ -6,16 +6,14 @@ import numpy as np
 
 from lsc_engine.charts.chart import Mark, Series
 from lsc_engine.common.safe_io import number_of
-from lsc_engine.common.settings import lookup
+from lsc_engine.common.settings import LOSS_WORDS, lookup
 from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView, Store
 from lsc_tui.lines import clean
-
-_KINDS = {"c": "cosine", "d": "distance", "b": "cosine + distance", "e": "cross-entropy"}
 
 
 def loss_word(group: str) -> str:
     """The word for a group of losses (loss_group): `cosine`; a plugin's by its own name; "" if unknown."""
-    return clean(group[2:]) if group.startswith("o ") else _KINDS.get(group[:1], "")
+    return clean(group[2:]) if group.startswith("o ") else LOSS_WORDS.get(group[:1], "")
 
 
 def curve_series(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lsc_engine.common import safe_io
+from lsc_engine.common import safe_io, settings
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
 from lsc_engine.common.settings import lookup
@@ -163,21 +163,19 @@ class Run:
 
 
 def loss_kind(config: dict[str, Any]) -> str:
-    """The letter of the loss that these settings train with: c cosine, d distance, b both, e cross-entropy, s
-    self-supervised, o a plugin's; `?` if they do not say."""
-    method, loss = lookup(config, "target.method"), lookup(config, "target.loss")
-    loss = "cosine" if loss is None else loss
-    if method == "lsc" and isinstance(loss, str):
-        return {"cosine": "c", "distance": "d", "cosine+distance": "b"}.get(loss, "o")
-    return {"ce": "e", "ssl": "s"}.get(method, "?") if isinstance(method, str) else "?"
+    """The letter of the loss that these settings train with, as `common.settings.loss_kind` has it."""
+    return settings.loss_kind(lookup(config, "target.method"), lookup(config, "target.loss"))
 
 
 def loss_group(config: dict[str, Any]) -> str:
-    """Losses of two runs may be compared only if this is equal: kind, for a distance its radii and weights, and what
-    is added by a loss within classes, a teacher or a temperature."""
+    """Losses of two runs may be compared only if this is equal: kind, radii and weights where they act, scale, margin,
+    and what is added by a loss within classes, a teacher or a temperature."""
     kind = loss_kind(config)
-    keys = {"d": ["radius", "cluster_radius"], "b": ["radius", "cluster_radius", "weights"]}.get(kind, [])
-    added = ("within", "within_weight", "teacher_weight", "temperature")
+    keys = {"d": ["radius", "cluster_radius"], "b": ["radius", "cluster_radius", "weights"], "i": ["radius"]}.get(
+        kind, []
+    )
+    added = ("within", "within_weight", "teacher_weight", "temperature", "scale", "batch_axis", "margin", "share",
+             "center_weight")  # fmt: skip
     keys = [*keys, *(key for key in added if lookup(config, f"target.{key}") is not None)]
     first = f"o {lookup(config, 'target.loss')}" if kind == "o" else kind
     return first + "".join(f" {key}={lookup(config, f'target.{key}')}" for key in keys)

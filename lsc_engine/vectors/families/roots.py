@@ -157,8 +157,9 @@ class HelmertRoots(Roots):
     def lift(self, z: Tensor) -> Tensor:
         """The Helmert isometry to n + 1 coordinates."""
         from lsc_engine.vectors import helmert
+        from lsc_engine.vectors.tensors import real
 
-        return helmert.expand(z.float(), helmert.scales(self.n, z.device, self._constants))
+        return helmert.expand(real(z), helmert.scales(self.n, z.device, self._constants))
 
     def native_norm(self, index: Tensor) -> Tensor:
         import torch
@@ -231,6 +232,16 @@ class PositiveRoots(VectorSystem):
         self._require_int64()
         k = min(k, self.count)
         return in_chunks(clean(z), 2**24 // (min(k, self.n) * self.n), k, lambda rows: self._nearest_k(rows, k))
+
+    partition_fault = None
+
+    def log_partition(self, x: Tensor) -> Tensor:
+        """One cumulative sum over i for every j, and the e_i."""
+        import torch
+
+        x = self.lift(x)
+        half = x * math.sqrt(0.5)
+        return torch.cat([x, half.logcumsumexp(1)[:, :-1] - half[:, 1:]], 1).logsumexp(1)
 
     def _best_before(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """For j = 1..n (0-based, n the dropped coordinate): cosine times |z| of the best pair (i, j), and its i."""

@@ -65,8 +65,9 @@ class Simplex(VectorSystem):
     def lift(self, z: Tensor) -> Tensor:
         """[B, n] -> [B, C]: the Helmert isometry of the first C - 1 coordinates (one class: the first coordinate)."""
         from lsc_engine.vectors import helmert
+        from lsc_engine.vectors.tensors import real
 
-        z = z.float()
+        z = real(z)
         if self.count == 1:
             return z[:, :1]
         return helmert.expand(z[:, : self.count - 1], helmert.scales(self.count - 1, z.device, self._constants))
