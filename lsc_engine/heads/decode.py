@@ -20,9 +20,11 @@ SCORES_AT_ONCE = 2**20
 MOST_NEIGHBOURS, FIRST_NEIGHBOURS, MORE = 1024, 16, 4
 # If nearly all vectors are in use, these few suffice except for one row in a hundred.
 FEW_NEIGHBOURS, NEARLY_ALL = 4, 0.01
-# Nanoseconds on one core: `nearest` for a row, and for each of its n numbers; a neighbour in falling cosine; a class in
-# the preparation of a scan; one coordinate of a class for one row, in a scan and in a scan of few classes.
-NEAREST, NEAREST_EACH, NEIGHBOUR, CLASS, COORDINATE, FIRST_COORDINATE = 1500.0, 15.0, 1500.0, 200.0, 0.2, 0.8
+# Nanoseconds on one core: `nearest` for a row, for each of its n numbers, for an addition of a transform; a neighbour
+# in falling cosine; a class in the preparation of a scan; one coordinate of a class for one row, in a scan, in a scan
+# of few classes, in a matrix product.
+NEAREST, NEAREST_EACH, ADDITION, NEIGHBOUR, CLASS = 1500.0, 15.0, 0.25, 1500.0, 200.0
+COORDINATE, FIRST_COORDINATE, DENSE_COORDINATE = 0.2, 0.8, 0.05
 
 
 def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor:
@@ -55,7 +57,9 @@ def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor
 def _few_classes(scan: Scan) -> bool:
     """Whether comparing with every class is cheaper than `nearest`, which may find a vector without a class."""
     system = scan.system
-    return scan.classes * system.support * FIRST_COORDINATE < NEAREST + NEAREST_EACH * system.n
+    each = DENSE_COORDINATE if system.additions else FIRST_COORDINATE
+    nearest = NEAREST + NEAREST_EACH * system.n + ADDITION * system.additions
+    return scan.classes * system.support * each < nearest
 
 
 def _worth_trying(rows: int, tried: int, wanted: int, scan: Scan, device: torch.device) -> bool:

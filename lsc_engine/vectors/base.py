@@ -48,6 +48,10 @@ class VectorSystem(ABC):
     """Whether `nearest` follows from the structure, in O(n); else it scans all vectors."""
     has_lexicographic: ClassVar[bool] = True
     """Whether the family has an order that compares its vectors coordinate by coordinate."""
+    sizes: ClassVar[tuple[int, ...] | None] = None
+    """Every n that the family has, rising; None where it has all from `least_n` on."""
+    usual_max_cosine: ClassVar[float] = 1.0
+    """The largest cosine that `n_min` accepts unless another is given."""
     slow_histogram: ClassVar[bool] = False
     """Whether `cosine_histogram` may take more than a moment."""
     description: str = "as its plugin makes them"
@@ -99,6 +103,8 @@ class VectorSystem(ABC):
     """Number of vectors, exact at any size."""
     max_cosine: float = math.nan
     """Largest cosine between two different vectors, -1 for a single vector; NaN where it is not known."""
+    max_cosine_note: str = ""
+    """How `max_cosine` is known, where it is not exact."""
     neighbours: tuple[int, int] | None = None
     """Fewest and most vectors that one vector has at the smallest angle; None where they are not known."""
     rank: int
@@ -110,6 +116,11 @@ class VectorSystem(ABC):
     def decode(self) -> str:
         """ "structure": the nearest vector follows from the embedding in O(n); "scan": all vectors are compared."""
         return "structure" if self.structured else "scan"
+
+    @property
+    def additions(self) -> int:
+        """Additions that `nearest` makes for an embedding beyond a look at each of its numbers."""
+        return 0
 
     @property
     def min_angle_deg(self) -> float:

@@ -119,6 +119,8 @@ def n_min(name: str, classes: int, *, max_cosine: float | None = None) -> int:
         raise UsageError(f"classes: {classes} is too few, 1 or more")
     if family is not None and family.is_table:
         raise UsageError(f"{name}: n of a table is the table's own")
+    if family is not None and family.sizes is not None:
+        return _smallest_of(family.sizes, name, classes, family.usual_max_cosine if max_cosine is None else max_cosine)
     least = 1 if family is None else family.least_n(name, classes)
     n = least if family is not None and family.needs_classes else _smallest(name, least, classes, plugin=family is None)
     if max_cosine is not None:
@@ -129,6 +131,18 @@ def n_min(name: str, classes: int, *, max_cosine: float | None = None) -> int:
                 f"the closest has {largest:.4f} at n = {n}"
             )
     return n
+
+
+def _smallest_of(sizes: tuple[int, ...], name: str, classes: int, max_cosine: float) -> int:
+    """The first of `sizes` at which the system holds `classes` vectors with no cosine above `max_cosine`."""
+    for n in sizes:
+        try:
+            found = facts(name, n, classes)
+        except UsageError:  # no code of this length has as many words
+            continue
+        if found.count >= classes and found.max_cosine <= max_cosine + 1e-12:
+            return n
+    raise UsageError(f"{name}: no n up to {sizes[-1]} holds {grouped(classes)} classes at cosine <= {max_cosine:g}")
 
 
 def _smallest(name: str, least: int, classes: int, *, plugin: bool) -> int:

@@ -80,6 +80,9 @@ def test_nmin_json() -> None:
         "W2",
         "W4",
         "simplex",
+        "hadamard",
+        "kerdock",
+        "bch",
     }
     v21 = rows["V21"]
     assert (v21["n"], v21["count"], v21["max_cosine"], v21["min_angle_deg"]) == (14, 1092, 0.6667, 48.19)
@@ -102,9 +105,9 @@ def test_nmin_of_the_papers_and_what_is_beyond() -> None:
     beyond = [row["beyond_max_cosine"] for row in document["systems"]]
     assert beyond == sorted(beyond)
     assert [row["system"] for row, b in zip(document["systems"], beyond, strict=True) if not b] == (
-        ["V22", "V31", "V21pm", "V21", "A", "A-helmert", "V11", "Ap", "simplex"]
+        ["V22", "V31", "bch", "V21pm", "V21", "A", "A-helmert", "V11", "Ap", "kerdock", "hadamard", "simplex"]
     )
-    assert {row["system"] for row in document["systems"][9:]} == {
+    assert {row["system"] for row in document["systems"][12:]} == {
         "V44",
         "planar",
         "W2",
@@ -127,6 +130,7 @@ def test_nmin_table_is_whole_and_exact() -> None:
     huge = good("nmin", str(10**30), "--json")
     rows = {row["system"]: row for row in json.loads(huge)["systems"]}
     n = rows["V11"]["n"]
+    assert "kerdock" not in rows
     assert rows["V11"]["count"] == n * (n - 1) >= 10**30 > (n - 1) * (n - 2)
 
 
@@ -148,6 +152,8 @@ def test_nmin_loads_no_torch() -> None:
         (("nmin", "10", "--system", "V2l"), "is not a vector system"),
         (("nmin", "10", "--max-cosine", "1.2"), "--max-cosine: 1.2 is not a cosine"),
         (("nmin", "10", "--system", "file:a.npy"), "n of a table is the table's own"),
+        (("nmin", "1G", "--system", "kerdock"), "kerdock: no n up to 4096 holds 1 000 000 000 classes"),
+        (("vectors", "bch", "--n", "100"), "bch: n = 100 is not a power of two from 16 to 1024; take 64 or 128"),
         (("vectors", "V22", "--n", "3"), "n >= 4"),
         (("vectors", "planar", "--n", "2"), "number of classes is needed"),
         (("vectors", "V21", "--n", "400", "--csv", "big.csv"), "--limit"),
@@ -205,5 +211,8 @@ def test_vectors_for_people() -> None:
     text = good("vectors", "V22", "--n", "384")
     assert "5 351 288 256" in text
     assert "+0.5000 [0]  +0.5000 [1]  -0.5000 [2]  -0.5000 [3]" in text
+    text = good("vectors", "bch", "--n", "64")
+    assert "max cosine    0.250 (75.52 degrees)" in text
+    assert "65 536" in text
     for command in ("nmin", "vectors"):
         assert "Example: lsc-engine" in good(command, "--help")

@@ -46,14 +46,15 @@ def test_rows_at_300_000_classes_are_those_of_the_papers() -> None:
     rows = ordered(rows_of(limits), "n", False)
     got = [(r.system, r.n, r.known.count) for r in rows if not r.outside]
     assert got == [
-        ("V22", 35, 314_160), ("V31", 39, 329_004), ("V21pm", 68, 300_696), ("V21", 86, 307_020), ("A", 548, 300_852),
-        ("A-helmert", 548, 300_852), ("V11", 549, 300_852), ("Ap", 775, 300_700),
+        ("V22", 35, 314_160), ("V31", 39, 329_004), ("bch", 64, 2**24), ("V21pm", 68, 300_696), ("V21", 86, 307_020),
+        ("A", 548, 300_852), ("A-helmert", 548, 300_852), ("V11", 549, 300_852), ("Ap", 775, 300_700),
+        ("kerdock", 1024, 1_050_624),
     ]  # fmt: skip
     v21 = next(r for r in rows if r.system == "V21")
     assert v21.near is not None
     assert round(v21.near[0]) == 243
     assert v21.database == 4 * 86 * 300_000
-    assert all(r.outside for r in rows[8:])
+    assert all(r.outside for r in rows[10:])
 
 
 def test_sure_below_of_each_loss_is_the_loss_at_half_the_angle() -> None:
@@ -143,7 +144,7 @@ async def test_tab_goes_through_the_limits_and_numbers_are_typed_as_people_write
         assert screen.limits.most == 200
         assert screen.focused is None
         assert "classes [1 280 000 ]" in text_of(app)
-        assert [r.system for r in screen.rows if not r.outside] == ["V21pm", "V21"]
+        assert [r.system for r in screen.rows if not r.outside] == ["bch", "V21pm", "V21"]
 
 
 async def test_a_field_that_is_wrong_says_so_and_escape_leaves_it(runs: Path) -> None:
@@ -168,6 +169,13 @@ async def test_sort_invert_and_what_is_highlighted_stays(runs: Path) -> None:
         assert screen.chosen == "V21"
         await pilot.press("G")
         assert screen.place == len(screen.rows) - 1
+
+
+async def test_a_system_that_no_n_makes_large_enough_says_so(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        screen = await enter(app, pilot, "tab", *"1G", "enter", "slash", *"kerdock", "enter")
+        assert screen.rows == []
+        assert "kerdock: no n up to 4096 holds 1 000 000 000 classes" in text_of(app)
 
 
 async def test_enter_hands_system_and_n_to_new_run(runs: Path) -> None:
@@ -201,7 +209,7 @@ async def test_filter_and_export(runs: Path, tmp_path: Path, monkeypatch: pytest
         assert 'no system matches "V41zzz"' in text_of(app)
         await pilot.press("escape")
         await pilot.pause()
-        assert len(screen.rows) == 15
+        assert len(screen.rows) == 18
 
 
 async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -> None:

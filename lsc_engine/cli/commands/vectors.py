@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import sys
@@ -59,8 +60,12 @@ def nmin(
         raise UsageError(*faults)
 
     limit = math.inf if max_cosine is None else max_cosine + 1e-12
-    names = dict.fromkeys([*requested, *listed()])
-    rows = [(known.max_cosine > limit, known) for known in (facts(name, n_min(name, number), number) for name in names)]
+    held = [facts(name, n_min(name, number), number) for name in requested]
+    for name in listed():
+        # A family of bounded n that holds fewer is left out.
+        with contextlib.suppress(UsageError):
+            held += [facts(name, n_min(name, number), number)] if name not in requested else []
+    rows = [(known.max_cosine > limit, known) for known in held]
     # What was requested comes first, the rest by n, those beyond the limit last.
     rows.sort(key=lambda row: (row[0], (0, 0) if row[1].name in requested else (1, row[1].n)))
     if as_json:
@@ -125,6 +130,7 @@ def _row(known: VectorSystem, classes: int) -> dict[str, Any]:
         "n": known.n,
         "count": known.count,
         "max_cosine": _short(known.max_cosine, 4),
+        "max_cosine_note": known.max_cosine_note or None,
         "min_angle_deg": _short(known.min_angle_deg, 2),
         "sure_below": _short(known.guaranteed_below, 4),
         "in_use": round(min(1.0, classes / known.count), 4),
@@ -197,11 +203,11 @@ def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, V
 
 
 def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
-    near = known.neighbours
+    near, note = known.neighbours, f", {known.max_cosine_note}" if known.max_cosine_note else ""
     lines = [
         ("system", f"{known.name} at n = {known.n}"),
         ("vectors", grouped(known.count)),
-        ("max cosine", f"{_cosine(known.max_cosine)} ({_number(known.min_angle_deg, 2)} degrees)"),
+        ("max cosine", f"{_cosine(known.max_cosine)} ({_number(known.min_angle_deg, 2)} degrees){note}"),
         ("sure below", f"{_number(known.guaranteed_below, 4)} (1 - cos of half the smallest angle)"),
         ("rank", grouped(known.rank)),
         ("neighbours", "-" if near is None else " to ".join(grouped(x) for x in dict.fromkeys(near))),

@@ -22,6 +22,8 @@ from lsc_tui.screens.vectors.table import LARGEST, Row
 from lsc_tui.widgets.chart import style_name
 
 OTHER_N = 384
+# Vectors of more numbers are not shown.
+MANY_NUMBERS = 4096
 # title, width and column of each number behind the name; the name and n share the first 16 cells.
 NARROW = (
     ("n_min", 0, "n"), ("VECTORS", 11, "vectors"), ("USED", 8, "used"), ("COS", 7, "cos"), ("ANGLE", 7, "angle"),
@@ -259,7 +261,10 @@ def example(system: str, n: int, number: int, classes: int, label: int) -> str:
     if number > LARGEST:
         return f"above {LARGEST:.1e} vectors none is computed"
     try:
-        found = facts(system, n, classes).entries(Bijection(number, 0, "order")(label))
+        known = facts(system, n, classes)
+        if known.support > MANY_NUMBERS:
+            return f"{whole(known.support)} numbers"
+        found = known.entries(Bijection(number, 0, "order")(label))
     except UsageError:
         return "a direction in the plane" if system == "planar" else "a row of the table"
     parts = []
@@ -278,9 +283,17 @@ CHARTED = ("A", "V21", "V22", "V33", "simplex")
 def _curves(names: tuple[str, ...]) -> tuple[Series, ...]:
     xs = np.logspace(1, 9, 97)
     return tuple(
-        Series(xs, [float(n_min(name, max(1, round(x)))) for x in xs], "abcdefgh"[i], i, name=name)
+        Series(xs, [_smallest(name, max(1, round(x))) for x in xs], "abcdefgh"[i], i, name=name)
         for i, name in enumerate(names)
     )
+
+
+def _smallest(name: str, classes: int) -> float:
+    """n_min, NaN where no n holds them."""
+    try:
+        return float(n_min(name, classes))
+    except UsageError:
+        return math.nan
 
 
 def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> list[Line]:
@@ -304,7 +317,8 @@ def _chart(names: tuple[str, ...], classes: int, log: bool, mode: Mode, width: i
     legend: Line = [(" ", "")]
     for i, name in enumerate(names):
         legend.append((f"{'abcdefgh'[i]} {clean(name)}  ", f"series-{i % 8}"))
-    ends_at = "   ".join(f"{name} {whole(n_min(name, 10**9))}" for name in names if name != "simplex")
+    most = {name: _smallest(name, 10**9) for name in names if name != "simplex"}
+    ends_at = "   ".join(f"{name} {'-' if math.isnan(n) else whole(n)}" for name, n in most.items())
     layer = f"CE layer at n={OTHER_N}: {_bytes(4 * OTHER_N * 10**9)} of weights"
     body += [legend, ends([(f" at 1 G: {clean(ends_at)}", "dim")], [(f"{layer} ", "dim")], width - 2)]
     title = "smallest n against number of classes · " + ("log log" if log else "log x")

@@ -25,6 +25,7 @@ from lsc_tui.screens.vectors.table import (
     LOSSES,
     Limits,
     Row,
+    at_n_min,
     none_within,
     ordered,
     read_file,
@@ -119,8 +120,9 @@ class VectorsScreen(LscScreen):
         words = self.words.split()
         names = [word for word in words if word.startswith("file:") and word != "file:"]
         rest = [word for word in words if word not in names]
-        rows = rows_of(self.limits, wanted(" ".join(rest)) if rest or not names else ())
-        self.fault = ""
+        systems = wanted(" ".join(rest)) if rest or not names else ()
+        rows = rows_of(self.limits, systems)
+        self.fault = "" if rows else next((str(at_n_min(name, self.limits.classes)) for name in systems), "")
         for name in names:
             found = self._read.setdefault(name, None)
             if found is None:

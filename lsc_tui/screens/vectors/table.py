@@ -117,13 +117,18 @@ class Row:
 
 
 @lru_cache(maxsize=4096)
-def _facts_of(system: str, classes: int) -> VectorSystem:
-    return facts(system, n_min(system, classes), classes)
+def at_n_min(system: str, classes: int) -> VectorSystem | str:
+    """A system at its smallest n for the classes, or the sentence that no n holds them."""
+    try:
+        return facts(system, n_min(system, classes), classes)
+    except UsageError as error:
+        return str(error)
 
 
 def rows_of(limits: Limits, systems: Iterable[str] | None = None) -> list[Row]:
-    """One row per system; `outside` those beyond the largest cosine or the largest n."""
-    return [row_of(_facts_of(system, limits.classes), limits) for system in (listed() if systems is None else systems)]
+    """One row per system that holds the classes; `outside` those beyond the largest cosine or the largest n."""
+    found = [at_n_min(system, limits.classes) for system in (listed() if systems is None else systems)]
+    return [row_of(known, limits) for known in found if not isinstance(known, str)]
 
 
 def row_of(known: VectorSystem, limits: Limits) -> Row:
