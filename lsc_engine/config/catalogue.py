@@ -50,7 +50,7 @@ def fields() -> tuple[Setting, ...]:
     found = []
     for key, info in settings_fields():
         section, name = key.split(".")
-        choices = choices_of(info)
+        choices = choices_for(key)
         if TAGS.get(section) == name:
             choices = tuple(literals(model.model_fields[name].annotation)[0] for model in SECTIONS[section])
         found.append(_setting(key, info, choices))
@@ -58,6 +58,14 @@ def fields() -> tuple[Setting, ...]:
     found.append(Setting("start_from", "text", (), None, "none", help, optional=True))
     words = "Seed of the weights, the order and the augmentation."
     return (*found, Setting("seed", "integer", (), 0, "0", words, 0, SEED_MAX))
+
+
+def choices_for(key: str, tag: Any = None) -> tuple[str, ...]:
+    """The values that a setting names: with the `tag` of its table, as method ce, those of that table alone."""
+    section, name = key.split(".")
+    models = [model for model in SECTIONS[section] if name in model.model_fields]
+    own = [model for model in models if tag in literals(model.model_fields[TAGS.get(section, name)].annotation)]
+    return tuple(dict.fromkeys(c for model in own or models for c in choices_of(model.model_fields[name])))
 
 
 def top_fields() -> tuple[Setting, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Of others an idle value has no effect, as older presets have it.
-_REFUSED_IDLE = ("scale", "batch_axis")
+_REFUSED_IDLE = ("scale", "batch_axis", "margin", "momentum")
 # Of timm models and plugins nothing is known here.
 _UNKNOWN = SimpleNamespace(linear_layers=0, all_linear=False, own_dim=lambda width: None)
 
@@ -107,11 +107,19 @@ def check_target(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
         for key in ("teacher_weight", "temperature"):
             if getattr(target, key) is not None:
                 yield Issue(f"target.{key}", 'needs target.teacher, like "@ce"')
+    elif isinstance(target, CrossEntropy):
+        for key in ("system", "loss", "share", "center_weight"):
+            if getattr(target, key) not in (None, "softmax"):
+                yield Issue(f"target.{key}", "does not go with target.teacher; leave one of them out")
+    if isinstance(target, CrossEntropy) and target.system and target.loss == "softmax":
+        yield Issue("target.loss", f"softmax needs a learnt class layer; with {target.system} take normalized")
 
 
 def _check_idle(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
     """Settings that are given and do not act beside the others."""
     flat = {f"target.{key}": value for key, value in target}
+    if isinstance(target, CrossEntropy) and target.system and target.loss is None:
+        flat["target.loss"] = "normalized"
     for key, info in type(target).model_fields.items():
         needs = extra_of(info).get("needs")
         if key in _REFUSED_IDLE and getattr(target, key) is not None and needs and not acts(f"target.{key}", flat.get):
@@ -168,7 +176,7 @@ def backbone_of(model: Model) -> Any:
 def layer_count(model: Model, target: Lsc | CrossEntropy | Ssl) -> int:
     """Linear layers in a row up to the output: those of the backbone, the bottleneck, the class layer."""
     return backbone_of(model).linear_layers + (
-        1 + (target.bottleneck is not None) if isinstance(target, CrossEntropy) else 0
+        (target.system is None) + (target.bottleneck is not None) if isinstance(target, CrossEntropy) else 0
     )
 
 
@@ -222,6 +230,7 @@ def check_layers(model: Model, target: Lsc | CrossEntropy | Ssl, classes: int | 
     if (
         output
         and isinstance(target, CrossEntropy)
+        and target.system is None
         and isinstance(width, int)
         and classes is not None
         and width < classes - 1
@@ -248,6 +257,8 @@ def check_class_layer(model: Model, target: Lsc | CrossEntropy | Ssl) -> Iterato
     key, width = "model.args.class_layer", backbone.own_dim(model.width)
     if not isinstance(target, CrossEntropy):
         yield Issue(key, f"belongs to ce; with {target.method} the last linear layer is the embedding's. Leave it out")
+    elif target.system is not None:
+        yield Issue(key, f"belongs to a class layer that is learnt; with {target.system} leave it out")
     elif model.args.get("layers", 5) == 1:
         yield Issue(key, "with one layer there is nothing before the class layer; take model.args.layers from 2")
     elif model.dim not in (None, width):

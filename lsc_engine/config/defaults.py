@@ -28,6 +28,9 @@ TABLES = ("embeddings:", "file:")
 TEACHER_TEMPERATURE, TEACHER_WEIGHT, WITHIN_WEIGHT = 4.0, 0.5, 0.1
 # Of softmax over a system, ours.
 SYSTEM_SCALE = 16.0
+# Those of the papers of CosFace and ArcFace.
+MARGIN_SCALE, MARGINS = 64.0, {"cosface": 0.35, "arcface": 0.5}
+MOMENTUM = 0.99
 ETF_FRAME, ETF_THRESHOLD, ETF_PATIENCE = "canonical", 0.9, 6
 
 
@@ -187,6 +190,14 @@ class DefaultsResolver:
 
     def _class_layer(self, target: CrossEntropy) -> CrossEntropy:
         changes: dict[str, Any] = {}
+        loss = "normalized" if target.system and target.loss is None else target.loss
+        changes["loss"] = None if loss == "softmax" else loss
+        if target.system is not None and target.momentum is None:
+            changes["momentum"] = MOMENTUM
+        if loss in ("normalized", *MARGINS) and target.scale is None:
+            changes["scale"] = SYSTEM_SCALE if loss == "normalized" else MARGIN_SCALE
+        if loss in MARGINS and target.margin is None:
+            changes["margin"] = MARGINS[loss]
         narrow = target.bottleneck
         if isinstance(narrow, str):
             system = narrow.removeprefix("min:")

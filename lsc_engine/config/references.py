@@ -77,6 +77,8 @@ def _check_teacher(ref: str, own: Settings, other: Settings) -> Iterator[Issue]:
     if not isinstance(other.target, CrossEntropy):
         message = f"{ref} is trained with {other.target.method} and has no logits; a teacher is trained with ce"
         yield Issue("target.teacher", f'{message}. For its class means: target.system = "embeddings:…" with lsc')
+    elif other.target.loss is not None:
+        yield Issue("target.teacher", f"{ref} is trained with {other.target.loss}; a teacher is trained with softmax")
     elif other.data.classes != own.data.classes:
         yield Issue("target.teacher", f"{ref} tells {other.data.classes} classes apart, {own.data.classes} are needed")
     if other.data.image_size != own.data.image_size:

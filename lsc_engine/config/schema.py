@@ -201,7 +201,10 @@ class Lsc(Section):
 
     method: Literal["lsc"] = _setting(..., METHODS)
     system: Annotated[str, AfterValidator(values.system)] = _setting(
-        ..., "The vector system whose vectors are the class centres (lsc).", kind="system", shown="required for lsc"
+        ...,
+        "The vector system whose vectors are the class centres (lsc); with ce none, or running-means.",
+        kind="system",
+        shown="required for lsc, none for ce",
     )
     order: Annotated[str, AfterValidator(values.order)] = _setting(
         "shuffled",
@@ -272,10 +275,51 @@ class Lsc(Section):
     )
 
 
+_COSINES = ("target.loss", ("normalized", "cosface", "arcface"))
+
+
 class CrossEntropy(Section):
     """[target] of method ce: a class layer, taught by the labels and, where one is named, by a teacher."""
 
     method: Literal["ce"] = _setting(..., METHODS)
+    system: Literal["running-means"] | None = _setting(
+        None,
+        "running-means: the class layer is not learnt, its rows are running means of the directions of the classes.",
+        shown="none",
+        off=True,
+    )
+    momentum: float | None = _setting(
+        None,
+        "Share of a running class mean that a step keeps (running-means).",
+        shown="0.99",
+        needs=("target.system", ("running-means",)),
+        reset_by="target.system",
+        ge=0,
+        lt=1,
+    )
+    loss: Literal["softmax", "normalized", "cosface", "arcface"] | None = _setting(
+        None, "Of the logits, or of cosines, without or with a margin.", shown="softmax"
+    )
+    scale: float | None = _scale(_COSINES)
+    margin: float | None = _setting(
+        None,
+        "What the own class must be ahead by: of the cosine (cosface), of the angle in radians (arcface).",
+        shown="0.35 for cosface, 0.5 for arcface",
+        needs=("target.loss", ("cosface", "arcface")),
+        reset_by="target.loss",
+        gt=0,
+        le=1.5,
+    )
+    share: float | None = _setting(
+        None,
+        "Share of the classes that a step sees: those of its batch and random others (ce, Partial FC).",
+        shown="all",
+        gt=0,
+        lt=1,
+    )
+    center_weight: float | None = _setting(
+        None, "Weight of the centre loss, the squared distance to the class's centre (ce).", shown="none", gt=0, le=1e6
+    )
     bottleneck: Annotated[int | str | None, BeforeValidator(values.bottleneck)] = _setting(
         None,
         'Width of a linear layer before the class layer (ce): none, n, or "min:SYSTEM".',

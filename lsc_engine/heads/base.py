@@ -41,6 +41,9 @@ class Head(nn.Module):
         """Create the small constants on `device` that would otherwise appear during the first step: a compiled step
         would be compiled again for them."""
 
+    def begin_step(self, step: int, target: Tensor) -> None:
+        """What hangs on the number of the step, before the loss of its batch is computed, as a whole or in parts."""
+
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         """The loss of each image, [B] float32, for embeddings [B, n] and `target(labels)`."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.derived import bottleneck_width
-from lsc_engine.config.schema import Lsc, Ssl
+from lsc_engine.config.schema import CrossEntropy, Lsc, Ssl
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.distillation import DistillationHead, Teacher
@@ -38,14 +38,29 @@ def build_head(
         return SelfSupervisedHead(dim, classes, target.temperature)
     if isinstance(target, Lsc):
         return _lsc(target, config.seed, classes, dim, table, means)
-    bottleneck = bottleneck_width(config, classes)
     if teacher is None:
-        return CrossEntropyHead(dim, classes, bottleneck, seed)
+        return class_layer(config, dim, classes, seed)
     assert target.teacher_weight is not None
     assert target.temperature is not None
     return DistillationHead(
-        dim, classes, bottleneck, seed, teacher=teacher, weight=target.teacher_weight, temperature=target.temperature
+        dim,
+        classes,
+        bottleneck_width(config, classes),
+        seed,
+        teacher=teacher,
+        weight=target.teacher_weight,
+        temperature=target.temperature,
     )
+
+
+def class_layer(config: RunConfig, dim: int, classes: int, seed: int) -> CrossEntropyHead:
+    """The head of a run with cross-entropy and no teacher."""
+    target = config.target
+    assert isinstance(target, CrossEntropy)
+    given = {key: getattr(target, key) for key in ("loss", "scale", "margin", "share", "center_weight", "momentum")}
+    given = {key: value for key, value in given.items() if value is not None}
+    bottleneck = bottleneck_width(config, classes)
+    return CrossEntropyHead(dim, classes, bottleneck, seed, batch_size=config.train.batch_size, **given)
 
 
 def _lsc(target: Lsc, seed: int, classes: int, dim: int, table: Tensor | None, means: Tensor | None) -> LscHead:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lsc_engine.config.derived import bottleneck_width
-from lsc_engine.heads.cross_entropy import CrossEntropyHead
+from lsc_engine.heads.build import class_layer
 from lsc_engine.models import etf
 from lsc_engine.models.build import build_model, embedding_width
 
@@ -34,14 +33,15 @@ def model_sizes(
         width = dim or embedding_width(model, channels, size, torch.device("meta"))
         head = nn.Module()
         if cross_entropy:
-            head = CrossEntropyHead(width, classes, bottleneck_width(config, classes), seed=0)
+            head = class_layer(config, width, classes, seed=0)
         network = nn.ModuleDict({"model": model, "head": head})
         fixed = etf.layers_to_fix(network, config.model)
         etf.fix_layers(network, dict.fromkeys(fixed, 0), config.model.etf_frame or "canonical")
     parameters, in_head = (sum(p.numel() for p in module.parameters()) for module in (model, head))
-    frames = sum(buffer.nbytes for name, buffer in network.named_buffers() if name.endswith("frame"))
+    # Frames of fixed layers, running means, centres.
+    kept = sum(b.nbytes for name, b in network.named_buffers() if name.endswith(("frame", "means", "centers")))
     batch = config.train.batch_size
-    logits = 2 * 4 * batch * classes if cross_entropy else 0
+    logits = 2 * 4 * batch * (len(getattr(head, "sampled", ())) or classes) if cross_entropy else 0
     # Self-supervision embeds two views of each image.
     activations = (2 if config.target.method == "ssl" else 1) * batch * activation_bytes(model, channels, size)
     teacher_bytes = 0
@@ -56,7 +56,7 @@ def model_sizes(
         "optimizer_bytes": 4 * (2 if config.optimizer.name == "adamw" else 1) * (parameters + in_head),
         "teacher_bytes": teacher_bytes,
         "dim": width,
-        "memory_bytes": 16 * (parameters + in_head) + frames + activations + logits + teacher_bytes,
+        "memory_bytes": 16 * (parameters + in_head) + kept + activations + logits + teacher_bytes,
     }
 
 

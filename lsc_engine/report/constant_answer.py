@@ -36,7 +36,9 @@ def trivial_baseline_of(config: RunConfig, run: Run, data_dir: Path | None) -> T
         except LscError:
             return TrivialBaseline(None, None)
     if isinstance(config.target, CrossEntropy):
-        return TrivialBaseline(1 / classes, math.log(classes))
+        # A margin, or a sum over some classes, moves it.
+        plain = config.target.loss in (None, "normalized") and config.target.share is None
+        return TrivialBaseline(1 / classes, math.log(classes) if plain else None)
     if not isinstance(config.target, Lsc):
         return TrivialBaseline(None, None)
     try:
@@ -53,6 +55,8 @@ def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | No
     from lsc_engine.training.trained_run import build_untrained_head
 
     head = build_untrained_head(config, run, classes=classes, dim=derive(config, data_dir).n)
+    if isinstance(config.target, Lsc) and config.target.loss == "batch-softmax":
+        return None  # it hangs on the batch
     dim = head.dim
     assert dim is not None
     if isinstance(config.target, Lsc) and config.target.loss == "cosine":

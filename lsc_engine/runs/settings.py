@@ -22,7 +22,7 @@ _REFERENCES = frozenset({"target.system", "target.order", "target.teacher", "sta
 FORK_CHANGES = (
     PLACE, "optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
     "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights", "target.within",
-    "target.scale", "target.batch_axis",
+    "target.scale", "target.batch_axis", "target.margin", "target.momentum", "target.share",
     "target.teacher_weight", "target.temperature",
 )  # fmt: skip
 FORK_KEEPS = ("optimizer.name",)

@@ -63,7 +63,9 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     problems = [
         f"--set {key}: is {old!r} in {parent.id} and cannot change in a fork; start_from in a preset takes over weights"
         for key, old, _ in differences(before, after)
-        if not key.startswith(FORK_CHANGES) or key in FORK_KEEPS
+        if not key.startswith(FORK_CHANGES)
+        or key in FORK_KEEPS
+        or (key == "target.loss" and after.target.method == "ce")  # its class layer has a bias, or none
     ]
     if problems:
         raise UsageError(*problems)

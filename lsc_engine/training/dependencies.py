@@ -154,6 +154,8 @@ def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: 
     found = _newest(reference, run)
     layer = found.tensors.get("head.narrow.weight", found.tensors.get("head.layer.weight"))
     size, classes = config.data.image_size, other.data.classes
+    if getattr(other.target, "loss", None) is not None:
+        raise UsageError(f"target.teacher: {run.id} is not trained with cross-entropy of softmax")
     if layer is None or size is None or classes is None or classes != config.data.classes:
         raise UsageError(f"target.teacher: {run.id} has no logits of {config.data.classes} classes")
     dim = other.model.dim if isinstance(other.model.dim, int) else None

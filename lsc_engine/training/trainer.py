@@ -197,6 +197,7 @@ class Trainer:
         def backward() -> Tensor:
             return self.micro_batches.backward(self.loss, batch.images, batch.target, reseed, self._on_halved)
 
+        self.head.begin_step(self.step, batch.target)
         try:
             loss = backward()
         except step.CompileFailedError as error:

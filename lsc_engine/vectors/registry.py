@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @lru_cache(maxsize=1)
 def families() -> tuple[type[VectorSystem], ...]:
     """The classes of the systems that come with the engine, in the order of their names in lists."""
-    return tuple(sorted(set(SYSTEMS.built_in.values()), key=lambda family: family.position))
+    return tuple(sorted(dict.fromkeys(SYSTEMS.built_in.values()), key=lambda family: family.position))
 
 
 def listed() -> tuple[str, ...]:

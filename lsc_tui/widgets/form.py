@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.userpaths import home_path
+from lsc_engine.config.catalogue import choices_for
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, SYSTEMS
 from lsc_engine.vectors.registry import suggested
 from lsc_tui.data.preset_form import SETTINGS, Form, shown_value, value_words
@@ -26,6 +27,7 @@ SHORT = {
     "log.every": "log every",
     "checkpoint.every": "save every", "checkpoint.keep": "keep", "checkpoint.also_at": "save also at",
     "model.args": "model args", "model.width": "model width", "data.path": "data path",
+    "target.momentum": "mean momentum",
 }  # fmt: skip
 PLACES = {
     "study": ("study", "Name of the study: its folder in the runs folder."),
@@ -183,8 +185,9 @@ _REGISTRIES = {
 }  # fmt: skip
 
 
-def choices(row: Row, store: Store) -> list[tuple[str, str]]:
-    """(value, words) of the list that Enter opens on a row; empty where it opens a text field."""
+def choices(row: Row, store: Store, method: Any = None) -> list[tuple[str, str]]:
+    """(value, words) of the list that Enter opens on a row, with this target.method; empty where it opens a text
+    field."""
     if row.kind == "place" and row.key == "device":
         gpus = store.hardware.gpus
         found = [("auto", "any free GPU, a run each" if gpus else "no GPU here: the CPU")]
@@ -196,7 +199,9 @@ def choices(row: Row, store: Store) -> list[tuple[str, str]]:
     if setting.kind == "flag":
         return [("true", ""), ("false", "")]
     values = setting.choices if setting.kind in ("choice", "open") else ()
-    if setting.kind == "system":
+    if row.key.startswith("target.") and row.key != "target.method":
+        values = choices_for(row.key, method)
+    if setting.kind == "system" and method != "ce":
         values = tuple(name for name in suggested() if ":" not in name)
     registry = _REGISTRIES.get(row.key)
     brought = [name for name in registry.plugin_names() if name not in values] if registry else []

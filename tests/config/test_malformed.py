@@ -120,7 +120,7 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("target.system", "embeddings:@c", ("no variant",)),
     ("target.order", "random", ("shuffled, sequential, lexicographic",)),
     ("target.order", "nearest:@ssl", ("no variant",)),
-    ("target.loss", "euclid", ("cosine, distance, cosine+distance",)),
+    ("target.loss", "euclid", ("cosine, distance, dot, softmax, batch-softmax, squared, cosine+distance",)),
     ("target.radius", 0, ("above 0",)),
     ("target.radius", "own", ('"native"',)),
     ("target.cluster_radius", -1, ("at least 0",)),

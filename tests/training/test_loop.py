@@ -122,6 +122,27 @@ def test_cross_entropy_with_a_bottleneck_trains_and_resumes_with_its_class_layer
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.parametrize("target", [
+    'method = "lsc"\nsystem = "V21"\nloss = "softmax"',
+    'method = "lsc"\nsystem = "V21"\nloss = "batch-softmax"',
+    'method = "ce"\nloss = "arcface"\nshare = 0.3',
+    'method = "ce"\nsystem = "running-means"\nmomentum = 0.5\nloss = "cosface"',
+    'method = "ce"\ncenter_weight = 0.01',
+])  # fmt: skip
+def test_other_losses_go_on_bit_by_bit(tmp_path: Path, target: str) -> None:
+    preset = PRESET.replace('method = "lsc"\nsystem = "V21"', target).replace("12 epochs", "6 epochs")
+    straight = run(tmp_path, preset=preset, name="straight")
+    stopped = run(tmp_path, preset=preset, name="stopped", signals=After(14))
+    assert stopped.status().state == "stopped"
+    resumed = run(tmp_path, preset=preset, name="stopped", again=True)
+    a, b = weights(straight), weights(resumed)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    loss = series(straight, "train/loss")
+    assert loss == series(resumed, "train/loss")
+    assert loss[-1][1] < loss[0][1]
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
     a, b = (series(run(tmp_path, 'train.duration="2 epochs"', name=n), "train/loss") for n in ("a", "b"))
     c = series(run(tmp_path, 'train.duration="2 epochs"', "seed=1", name="c"), "train/loss")

@@ -308,7 +308,7 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
         ("dim", get("model.dim"), "model.dim"),
         ("system", f"{get('target.system')} {get('target.order')}, seed {view.seed}" if lsc else "-", "target.system"),
         ("nearest", nearest_text(view), ""),
-        ("loss", get("target.loss") if lsc else "cross-entropy", "target.loss"),
+        ("loss", get("target.loss") if lsc or lookup(c, "target.loss") else "cross-entropy", "target.loss"),
         ("optimizer", f"{get('optimizer.name')} lr {get('optimizer.lr')} wd {get('optimizer.weight_decay')}, "
                       f"{get('optimizer.schedule')}", "optimizer.lr"),
         ("train", f"batch {get('train.batch_size')}, {get('train.duration')}, {get('train.precision')}",

@@ -429,7 +429,7 @@ class NewScreen(LscScreen):
             self.do_mark()
         elif row.kind == "told":
             self.say(AS_WRITTEN)
-        elif found := choices(row, self.app.store):
+        elif found := choices(row, self.app.store, form.given("target.method", form.variant)):
             panel.choices = found
             now = form.device if row.kind == "place" else field_text(row.key, form.given(row.key, form.variant))
             panel.choice = next((i for i, (value, _) in enumerate(found) if value == now), 0)
