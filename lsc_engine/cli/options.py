@@ -73,6 +73,9 @@ DataDir = Annotated[
 ImageDir = Annotated[str | None, opt("--path", "DIR", "The folder of the images; required for folder.")]
 Device = Annotated[str, opt("--device", "DEVICE", "auto, cpu, cuda or cuda:1.")]
 Gpus = Annotated[str | None, opt("--gpus", "LIST", "GPUs to use: auto (all idle ones) or a list such as 0,1.")]
+GpusPerRun = Annotated[
+    int, opt("--gpus-per-run", "N", "Train each run with N processes, one per GPU, or all on the CPU.", min=1)
+]
 Plugins = Annotated[
     list[Path] | None,
     opt("--plugin", "FILE.py", "A Python file with own models, systems, losses or data sets; may be repeated."),

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl, acts, extra_of
+from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl, Train, acts, extra_of
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
 from lsc_engine.data.dataset import data_set, facts_of, image_file_data_sets
-from lsc_engine.registry import MODELS
+from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.vectors.registry import facts, n_min, too_few
 
 if TYPE_CHECKING:
@@ -132,6 +132,20 @@ def check_partition(system: str, n: int, classes: int) -> Iterator[Issue]:
     with suppress(UsageError):  # of an impossible n there is a sentence already
         if fault := facts(system, n, classes).partition_fault:
             yield Issue("target.loss", f"softmax: {fault}; take batch-softmax, or a system like V21")
+
+
+def check_train(train: Train, target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
+    """Issues in [train] with the method: batches in parts."""
+    parts, batch = train.parts or 1, train.batch_size
+    if batch % parts:
+        near = min((p for p in range(1, min(batch, 4096) + 1) if batch % p == 0), key=lambda p: abs(p - parts))
+        yield Issue("train.parts", f"{parts} does not divide train.batch_size = {batch}; {near} does")
+    name = target.loss if isinstance(target, Lsc) else target.method
+    by_image = name != "ssl" and (name not in LOSSES.built_in or LOSSES.built_in[name].by_image)
+    if parts > 1 and not by_image:
+        yield Issue("train.parts", f"{name} compares the images of a batch with each other; leave it out, or set 1")
+    if parts > 1 and train.compile == "graphs":
+        yield Issue("train.compile", '"graphs" replays whole batches, and train.parts is above 1; take "on" or "auto"')
 
 
 def check_optimizer(optimizer: AdamW | Sgd) -> Iterator[Issue]:

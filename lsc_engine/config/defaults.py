@@ -315,7 +315,7 @@ class DefaultsResolver:
     def optimizer(self) -> AdamW | Sgd:
         optimizer, batch = self.settings.optimizer, self.settings.train.batch_size
         found = list(checks.check_optimizer(optimizer))
-        self.issues += found
+        self.issues += [*found, *checks.check_train(self.settings.train, self.settings.target)]
         if not found and self.trained is not None and self.trained >= batch:
             self._moments(optimizer, self.settings.train, self.trained // batch)
         if optimizer.schedule == "steps" and optimizer.gamma is None:

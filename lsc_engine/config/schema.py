@@ -77,6 +77,11 @@ def _setting(
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
+def _none_if(default: object) -> Callable[[Any], Any]:
+    """Reads the default as None, so that a run that sets it is no other run than one that does not."""
+    return lambda value: None if value == default and type(value) is type(default) else value
+
+
 def _tag_of(key: str, default: str | None = None) -> Callable[[Any], str | None]:
     """Reads the tag of a union from a table or from a model."""
 
@@ -395,6 +400,18 @@ class Train(Section):
     )
     batch_size: int = _setting(256, "Images per step.", ge=1, le=2**20)
     precision: Literal["auto", "bf16", "float32"] = _setting("auto", "auto: bf16 on CUDA, float32 on the CPU.")
+    parts: Annotated[int, Field(ge=1, le=4096), AfterValidator(_none_if(1))] | None = _setting(
+        None,
+        "Equal parts of a batch, each with batch statistics of its own; as many processes as divide them can share it.",
+        kind="integer",
+        shown="1",
+    )
+    deterministic: Annotated[bool, AfterValidator(_none_if(False))] | None = _setting(
+        None,
+        "The same weights bit by bit on any number of processes, by a fixed order of sums and deterministic kernels.",
+        kind="flag",
+        shown="false",
+    )
     compile: Literal["auto", "on", "off", "graphs"] = _setting(
         "auto", "Compile the step with torch.compile; auto: on CUDA. graphs: CUDA graphs besides, for small networks."
     )

@@ -57,9 +57,9 @@ class Batches(Generic[T]):
     """Endless training batches of `source`.
 
     `augment`: "none" or "light1", `augment_per`: "image" or "batch" (augment.py); `views`: two of each image
-    (views.py); `subset` int64 [M]: the numbers of the images that are trained on, all where it is None; `workers`:
-    processes for streamed sources (None: one per core); `target`: labels int64 [M] -> a tensor, or a tuple or dict of
-    tensors, of M rows.
+    (views.py); `subset` int64 [M]: the numbers of the images that are trained on, all where it is None; `rows`: only
+    these rows of every batch; `workers`: processes for streamed sources (None: one per core); `target`: labels int64
+    [M] -> a tensor, or a tuple or dict of tensors, of M rows.
     UsageError where one batch is larger than the data set.
     """
 
@@ -74,6 +74,7 @@ class Batches(Generic[T]):
         augment_per: str = "image",
         views: bool = False,
         subset: Tensor | None = None,
+        rows: range | None = None,
         workers: int | None = None,
         target: Callable[[Tensor], T] | None = None,
     ) -> None:
@@ -89,6 +90,7 @@ class Batches(Generic[T]):
         self._augment_per = augment_per
         self._views = views
         self._subset = subset
+        self._rows = range(batch_size) if rows is None else rows
         self._workers = workers
         self.waited: float | None = 0.0 if isinstance(source, StreamedSource) else None
         """Seconds that `from_step` has waited for images read by workers; None where all images are at hand."""
@@ -121,14 +123,15 @@ class Batches(Generic[T]):
 
     def from_step(self, step: int) -> Iterator[Batch[T]]:
         """The batches of steps `step`, `step` + 1, … (counted from 0 over all epochs), without end."""
+        size = len(self._rows)
         streamed = self._streamed(step) if isinstance(self.source, StreamedSource) else None
         for block, start in self._blocks(step):
             index, labels, target, draws = self._prepare(block)
             keys = view_keys(self.seed, block.epoch, self._positions(block, self.device)) if self._views else None
             images = self._fetched(block, start, index, draws) if streamed is None else None
-            numbers, known = index.split(self.batch_size), labels.split(self.batch_size)
+            numbers, known = index.split(size), labels.split(size)
             for at in range(start - block.first, block.stop - block.first):
-                rows = slice(at * self.batch_size, (at + 1) * self.batch_size)
+                rows = slice(at * size, (at + 1) * size)
                 if images is not None:
                     pixels = next(images)
                 else:
@@ -153,7 +156,10 @@ class Batches(Generic[T]):
                 epoch, batch = epoch + 1, 0
 
     def _positions(self, block: _Block, device: torch.device) -> Tensor:
-        return torch.arange(block.first * self.batch_size, block.stop * self.batch_size, device=device)
+        """Positions in the epoch, batch after batch, of the rows that are read."""
+        starts = torch.arange(block.first, block.stop, device=device) * self.batch_size
+        rows = torch.arange(self._rows.start, self._rows.stop, device=device)
+        return (starts[:, None] + rows).flatten()
 
     @torch.no_grad()
     def _prepare(self, block: _Block) -> tuple[Tensor, Tensor, Any, Draws | None]:
@@ -168,12 +174,13 @@ class Batches(Generic[T]):
 
     def _fetched(self, block: _Block, start: int, index: Tensor, draws: Draws | None) -> Iterator[Tensor]:
         """The images of the batches from `start` to the block's end, out of a source on the device."""
+        size = len(self._rows)
         for first in range(block.first, block.stop, self._fetch):
             stop = min(first + self._fetch, block.stop)
             if stop > start:
-                rows = slice((first - block.first) * self.batch_size, (stop - block.first) * self.batch_size)
+                rows = slice((first - block.first) * size, (stop - block.first) * size)
                 images = self._finish(self.source.fetch(index[rows]).to(self.device), draws, rows)
-                yield from images.split(self.batch_size)[max(0, start - first) :]
+                yield from images.split(size)[max(0, start - first) :]
 
     def _streamed(self, step: int) -> Iterator[Tensor]:
         """uint8 images of every batch from `step` on, read by workers."""
@@ -189,10 +196,8 @@ class Batches(Generic[T]):
     def _index_batches(self, step: int) -> Iterator[Tensor]:
         for block, start in self._blocks(step):
             index = self._numbers(block, torch.device("cpu"))
-            for batch in range(start, block.stop):
-                yield index[
-                    (batch - block.first) * self.batch_size : (batch - block.first + 1) * self.batch_size
-                ].clone()
+            for part in index.split(len(self._rows))[start - block.first :]:
+                yield part.clone()
 
     @torch.no_grad()
     def _finish(self, images: Tensor, draws: Draws | None, rows: slice) -> Tensor:

@@ -22,6 +22,8 @@ class Loss(BaseModel):
 
     directional: ClassVar[bool] = True
     """Whether only the direction of an embedding counts."""
+    by_image: ClassVar[bool] = True
+    """Whether the loss of an image does not depend on the others of its batch."""
 
     def losses(self, system: VectorSystem, z: Tensor, target: Tensor) -> Tensor:
         """The loss of each image, [B] float32, for float32 embeddings."""

@@ -32,7 +32,8 @@ _WAIT_SECONDS = 0.5
 @dataclass(frozen=True)
 class ExecutionOptions:
     """Where a study trains: runs folder, data folder, device or GPUs, and plugin files; `wait`: whether it waits for
-    what other processes train."""
+    what other processes train; `gpus_per_run`: the processes that train one run together, each on a GPU, or all on the
+    CPU."""
 
     runs_dir: Path
     data_dir: Path | None = None
@@ -40,11 +41,24 @@ class ExecutionOptions:
     gpus: str | None = None
     plugins: tuple[Path, ...] = ()
     wait: bool = False
+    gpus_per_run: int = 1
 
     def worker_arguments(self) -> list[str]:
         """The same options for a worker process; its device is chosen by the scheduler."""
         data = ["--data-dir", str(self.data_dir)] if self.data_dir else []
         return data + [part for file in self.plugins for part in ("--plugin", str(file))]
+
+
+def check_processes(configs: Iterable[tuple[str, RunConfig]], options: ExecutionOptions) -> None:
+    """The processes of a run can share its batches: `configs` by run id."""
+    wanted, problems = options.gpus_per_run, []
+    for name, config in configs:
+        parts = config.train.parts or 1
+        if parts % wanted:
+            fitting = ", ".join(str(n) for n in range(1, parts + 1) if parts % n == 0)
+            problems.append(f"--gpus-per-run: {wanted} does not divide train.parts = {parts} of {name}; take {fitting}")
+    if problems:
+        raise UsageError(*problems)
 
 
 def check_data(configs: Iterable[RunConfig], options: ExecutionOptions, hint: str = "") -> None:

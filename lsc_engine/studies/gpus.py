@@ -26,8 +26,8 @@ class _Gpu:
     idle: bool
 
 
-def gpu_slots(wanted: str) -> list[Slot]:
-    """One slot per GPU of `auto` or a list such as "0,1,3", each pinned by UUID so that indices cannot drift."""
+def gpu_slots(wanted: str, each: int = 1) -> list[Slot]:
+    """One slot per `each` GPUs of `auto` or a list such as "0,1,3", pinned by UUID so that indices cannot drift."""
     gpus = _list_gpus()
     if wanted == "auto":
         chosen = [gpu for gpu in gpus if gpu.idle]
@@ -42,7 +42,25 @@ def gpu_slots(wanted: str) -> list[Slot]:
         # A GPU named twice is one place all the same.
         chosen = list(dict.fromkeys(by_name[name] for name in names))
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    return [Slot(f"GPU {gpu.index}", "cuda", {**environment, "CUDA_VISIBLE_DEVICES": gpu.uuid}) for gpu in chosen]
+    if len(chosen) < each:
+        raise UsageError(f"--gpus-per-run: {each} GPUs are needed, and --gpus {wanted} names {len(chosen)}")
+    groups = [chosen[i : i + each] for i in range(0, len(chosen) // each * each, each)]
+    return [
+        Slot(
+            f"GPU {','.join(str(gpu.index) for gpu in group)}",
+            "cuda",
+            {**environment, "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in group)},
+        )
+        for group in groups
+    ]
+
+
+def has_gpus() -> bool:
+    """Whether an NVIDIA driver answers and has a GPU."""
+    try:
+        return bool(_list_gpus())
+    except UsageError:
+        return False
 
 
 def _list_gpus() -> list[_Gpu]:

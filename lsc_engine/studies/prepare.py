@@ -18,6 +18,7 @@ from typing import Any
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_toml, replace_file
+from lsc_engine.common.settings import lookup
 from lsc_engine.config.expand import join_presets
 from lsc_engine.config.load import check_text
 from lsc_engine.config.schema import RunConfig
@@ -176,6 +177,15 @@ def _create(
                 if not _is_run(run.folder):
                     raise
     return plan_actions(plan, root) if raced else runs
+
+
+def begun_parts(root: Path, study: str) -> int | None:
+    """train.parts of the runs of a study that has begun, 1 if they have none; None for a study without runs."""
+    for file in sorted((root / study).glob(f"*/seed-*/{PRESET}")):
+        with contextlib.suppress(UnreadableError):
+            parts = lookup(read_toml(file), "train.parts")
+            return parts if isinstance(parts, int) else 1
+    return None
 
 
 def write_study(root: Path, study: str, text: str) -> Path:

@@ -10,6 +10,7 @@ process trains waits for it; what a process leaves behind, however it ended, ano
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,9 +33,10 @@ from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control, tune
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun
-from lsc_engine.studies.gpus import Slot, gpu_slots
+from lsc_engine.studies.gpus import Slot, gpu_slots, has_gpus
 from lsc_engine.studies.plan import StudyPlan, TunePlan
 from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
+from lsc_engine.training.run_worker import THREADS
 from lsc_engine.training.signals import Signals
 
 _LOOK_SECONDS = 0.2
@@ -133,7 +135,7 @@ def train(
                 control.enqueue(run.folder, run.attempts, this_process())
         with Signals() as signals:
             waiting = Waiting(wait_for_all, options.wait)
-            mode = train_sequential if options.gpus is None else train_parallel
+            mode = train_sequential if options.gpus is None and options.gpus_per_run == 1 else train_parallel
             states = mode(todo, options, signals, display, waiting)
             code = exit_code([*states.values(), *(earlier if signals.stop is None else ())], signals.stop)
             if code == 1 and ELSEWHERE not in states.values() and _only_usage_errors(todo, states):
@@ -349,11 +351,15 @@ def run_sequential(
 def train_parallel(
     runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
 ) -> dict[str, str]:
-    """Train with one worker process on each of `options.gpus`."""
-    slots = gpu_slots(options.gpus or "auto")
+    """Train with one worker process on each of `options.gpus`, or several processes for one run."""
+    if options.gpus is None and not options.device.startswith("cuda") and not has_gpus():
+        slots = [Slot("CPU", "cpu")]
+    else:
+        slots = gpu_slots(options.gpus or "auto", options.gpus_per_run)
     report_begun()
+    each = options.gpus_per_run
     with display() as shown:
-        return run_parallel(runs, slots, options.worker_arguments(), signals, options.runs_dir, shown, waiting)
+        return run_parallel(runs, slots, options.worker_arguments(), signals, options.runs_dir, shown, waiting, each)
 
 
 def run_parallel(
@@ -364,8 +370,10 @@ def run_parallel(
     runs_dir: Path,
     display: Display,
     waiting: Waiting = Waiting(),
+    processes: int = 1,
 ) -> dict[str, str]:
-    """Train `runs` with a worker process per slot; the others wait as queued. The state of each run reached, by id."""
+    """Train `runs` with a worker per slot, of so many processes; the others wait as queued. The state of each run
+    reached, by id."""
     queue = Queue(runs, runs_dir, waiting, display)
     workers: dict[str, _Worker] = {}
     stopping = False
@@ -374,13 +382,13 @@ def run_parallel(
         if signals.stop is not None and not stopping:
             stopping = True
             for worker in workers.values():
-                worker.process.send_signal(signal.SIGTERM)
+                worker.stop()
         for slot in slots if signals.stop is None else ():
             if slot.label in workers:
                 continue
             if (run := queue.next(worker.run.id for worker in workers.values())) is None:
                 break
-            workers[slot.label] = _Worker(run, slot, arguments, runs_dir, display)
+            workers[slot.label] = _Worker(run, slot, arguments, runs_dir, display, processes)
         if workers:
             time.sleep(_LOOK_SECONDS)
         elif queue.left and signals.stop is None:
@@ -404,7 +412,10 @@ class _Worker:
     """A process that trains one run in its own session, so that a Ctrl-C reaches it once, through the scheduler. Its
     progress is read from its folder."""
 
-    def __init__(self, run: StudyRun, slot: Slot, arguments: list[str], runs_dir: Path, display: Display) -> None:
+    def __init__(
+        self, run: StudyRun, slot: Slot, arguments: list[str], runs_dir: Path, display: Display, processes: int = 1
+    ) -> None:
+        self._processes = processes
         self.run, self._display, self._shown_at = run, display, 0.0
         self._log = LogTail(run.folder / LOG)
         display.begin(run.id)
@@ -413,18 +424,31 @@ class _Worker:
             # What earlier attempts printed has been shown.
             for _ in self._log.chunks():
                 pass
-        command = python_command("-m", "lsc_engine.training.run_worker", str(run.folder), "--runs-dir", str(runs_dir))
+        torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        module = [*(torchrun if processes > 1 else []), "lsc_engine.training.run_worker"]
+        command = python_command("-m", *module, str(run.folder), "--runs-dir", str(runs_dir))
         command += ["--data-path", run.config.data.path or ""] if run.moved_from is not None else []
         command += ["--like", str(run.like)] if run.like is not None else []
+        # What torchrun would set, and warn of.
+        threads = {THREADS: os.environ.get("OMP_NUM_THREADS", ""), "OMP_NUM_THREADS": "1"} if processes > 1 else {}
         with _open_log(run.folder / LOG) as log:
             self.process = subprocess.Popen(
                 [*command, "--device", slot.device, *arguments],
-                env={**os.environ, **slot.environment, DETACHED: "1"},
+                env={**os.environ, **slot.environment, DETACHED: "1", **threads},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def stop(self) -> None:
+        """Request a checkpoint and a stop: of the process that writes the run, as torchrun would end all of them."""
+        status = read_status(self.run.folder)
+        if self._processes > 1 and status.active and status.pid:
+            with contextlib.suppress(OSError):
+                os.kill(status.pid, signal.SIGTERM)
+        else:
+            self.process.send_signal(signal.SIGTERM)
 
     def show_progress(self, last: bool = False) -> None:
         """Show what is new: log lines, or at most about once a second the status."""

@@ -21,6 +21,7 @@ from lsc_engine.studies.checks import (
     check_classes,
     check_data,
     check_prerequisites,
+    check_processes,
     report_notes,
 )
 from lsc_engine.studies.fork import create_fork
@@ -30,6 +31,7 @@ from lsc_engine.studies.prepare import StudyRun, plan_actions
 
 def check_study(plan: StudyPlan, options: ExecutionOptions, message: Message, *, use_torch: bool) -> None:
     """All checks of a study that is to be trained. `use_torch`: whether devices may be looked for now."""
+    check_processes(((run.id, run.config) for run in plan.runs), options)
     check_data((run.config for run in plan.runs), options)
     check_prerequisites([*plan.runs, *(plan.tune.runs if plan.tune else ())], options, message)
     actions = plan_actions(plan.tune or plan, options.runs_dir)
@@ -51,6 +53,7 @@ def prepare_resume(
     """The run to train further, after all  UsageError if another process trains it, or a check fails."""
     if not options.wait and (held := holder(run.path)) is not None:
         raise UsageError(f"{run.id}: {held.sentence()}")
+    check_processes([(run.id, config)], options)
     hint = f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR"
     check_data([config], options, hint)
     begun = bool(run.checkpoints())
@@ -97,7 +100,7 @@ def check_device(options: ExecutionOptions, *, use_torch: bool) -> None:
     if use_torch and options.gpus is not None:
         from lsc_engine.studies.gpus import gpu_slots
 
-        gpu_slots(options.gpus)
+        gpu_slots(options.gpus, options.gpus_per_run)
     elif use_torch and options.device not in ("auto", "cpu"):
         from lsc_engine.training.devices import pick_device
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from lsc_engine.config.schema import RunConfig
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training.dependencies import RunDependencies
 from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.mesh import ALONE, Mesh
 from lsc_engine.training.signals import Interrupted, Signals
 
 # Workers that are lost again and again without a batch, or an evaluation, between are not restarted any more.
@@ -23,6 +25,22 @@ MOST_WORKER_FAILURES = 3
 Progress = Callable[[str, int, int, dict[str, float], float | None], None]
 
 
+class PeerWriter:
+    """What a process that does not write its run's folder has in place of a RunWriter: every call does nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def source(self) -> dict[str, Any]:
+        return {}
+
+    def requests(self) -> set[str]:
+        return set()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **options: None
+
+
 @dataclass
 class RunContext:
     """`config` may name another place of the images than the preset in the run folder; `same_images_as`: the folder of
@@ -30,7 +48,7 @@ class RunContext:
 
     config: RunConfig
     derived: Derived
-    writer: RunWriter
+    writer: RunWriter | PeerWriter
     signals: Signals
     device: torch.device
     data_dir: Path | None = None
@@ -38,6 +56,7 @@ class RunContext:
     progress: Progress | None = None
     same_images_as: Path | None = None
     sample_load: Callable[[], None] = lambda: None
+    mesh: Mesh = ALONE
     eta: float | None = None
     """Seconds to the last step, of training alone."""
 

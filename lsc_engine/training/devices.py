@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import Any
 
@@ -47,6 +48,14 @@ def cpu_threads(model: nn.Module, channels: int, size: int, batch_size: int, cla
     model.train(was_training)
     flops = counter.get_total_flops() + 2 * class_layer
     return max(1, min(THREADS, flops * batch_size // FLOPS_PER_THREAD))
+
+
+def use_deterministic_kernels(device: torch.device) -> None:
+    """Kernels whose sums have one order, for this process; the CPU's have. An operation that has none warns."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
 
 
 def device_name(device: torch.device) -> str:

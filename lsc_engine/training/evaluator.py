@@ -82,7 +82,7 @@ class Evaluator:
                     raise
                 self._run.writer.message(f"evaluation after step {step}: {error}; it begins again")
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or self.batch_size == 1:
+                if not out_of_memory(error) or self.batch_size == 1 or self._run.mesh.size > 1:
                     raise
                 self.batch_size //= 2
                 smaller = f"{self.batch_size} images at a time from here on"
@@ -91,8 +91,17 @@ class Evaluator:
         self.score = next(values[name] for name in SCORES if name in values)
         return values
 
-    def _batches(self, images: tuple[ImageSource, Tensor], step: int, **options: Any) -> Iterator[Batch[None]]:
-        for batch in eval_batches(*images, self.batch_size, **options):
+    def _batches(
+        self, images: tuple[ImageSource, Tensor], step: int, split: bool = False, **options: Any
+    ) -> Iterator[Batch[None]]:
+        """The batches of images; with `split` only those of this process."""
+        source, index = images
+        if split:
+            own = index.split(self.batch_size)[self._run.mesh.rank :: self._run.mesh.size]
+            if not own:
+                return
+            index = torch.cat(own)
+        for batch in eval_batches(source, index, self.batch_size, **options):
             self._run.keep_alive(step)
             yield batch
 
@@ -107,8 +116,9 @@ class Evaluator:
 
     def _by_labels(self, step: int, collapse: NeuralCollapse | None) -> dict[str, float]:
         data = self._config.data
-        observers = [self.recorder.update] if collapse is None else [self.recorder.update, collapse.fit]
-        found = self._evaluate(self._batches(self._train, step), *observers)
+        observers = [self.recorder.update] if self.recorder.on else []
+        observers += [] if collapse is None else [collapse.fit]
+        found = self._shared(self._train, step, *observers)
         values = {"train/accuracy": found.pop("accuracy"), "train/loss_eval": found.pop("loss")}
         values |= {f"train/{name}": value for name, value in found.items()}
         if data.augment != "none":
@@ -120,7 +130,7 @@ class Evaluator:
             values |= by_layer.metrics("train")
         if self._val is not None:
             layers = [] if collapse is None else [collapse.evaluator()]
-            found = self._evaluate(self._batches(self._val, step), *(each.update for each in layers))
+            found = self._shared(self._val, step, *(each.update for each in layers))
             found.pop("inside", None)
             values |= {f"val/{name}": value for name, value in found.items()}
             for each in layers:
@@ -131,10 +141,24 @@ class Evaluator:
                 values |= {"val/accuracy_shifted": found["accuracy"], "val/loss_shifted": found["loss"]}
         return values
 
-    def _evaluate(self, batches: Batches, *observers: BatchObserver) -> dict[str, float]:
-        device, dtype = self._run.device, self._run.dtype
+    def _shared(self, images: tuple[ImageSource, Tensor], step: int, *observers: BatchObserver) -> dict[str, float]:
+        """`_evaluate` with the batches dealt out to the processes of the run, unless `observers` need all of them."""
+        if self._run.mesh.size == 1 or observers:
+            return self._evaluate(self._batches(images, step), *observers)
+        return self._evaluate(self._batches(images, step, split=True), merge=self._run.mesh.interleave)
+
+    def _evaluate(
+        self, batches: Batches, *observers: BatchObserver, merge: Callable[[Tensor], Tensor] | None = None
+    ) -> dict[str, float]:
         return evaluate(
-            self._model, self._head, batches, device=device, dtype=dtype, known=self._known, observers=observers
+            self._model,
+            self._head,
+            batches,
+            device=self._run.device,
+            dtype=self._run.dtype,
+            known=self._known,
+            observers=observers,
+            merge=merge,
         )
 
     @torch.no_grad()
@@ -216,11 +240,13 @@ def evaluate(
     dtype: torch.dtype | None,
     known: int | None = None,
     observers: Sequence[BatchObserver] = (),
+    merge: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
     """{"loss", "accuracy"} over `batches`, for LSC "inside" (the share of images closer to their own centre than half
     the smallest angle) and, with `known` classes, "accuracy_old" of classes below that number and "accuracy_new" of the
-    others; one host sync, at the end. `observers` receive every batch."""
-    sums = torch.zeros(6, dtype=torch.float64, device=device)
+    others; one host sync, at the end. `observers` receive every batch. `merge` makes of the sums of these batches, one
+    a row, those of all batches."""
+    rows = []
     with evaluation_mode(model):
         for batch in batches:
             labels = batch.labels.to(device)
@@ -228,6 +254,7 @@ def evaluate(
             target = head.target(labels)
             inside, predicted = head.within_half_angle(z, target), head.predict(z)
             right = predicted == labels
+            sums = torch.zeros(6, dtype=torch.float64, device=device)
             sums[0] += head.losses(z, target).double().sum()
             sums[1] += right.sum()
             sums[2] += torch.nan if inside is None else inside.sum()
@@ -235,8 +262,14 @@ def evaluate(
             if known is not None:
                 sums[4] += (right & (labels < known)).sum()
                 sums[5] += (labels < known).sum()
+            rows.append(sums)
             for observe in observers:
                 observe(z, labels, predicted)
+    table = torch.stack(rows) if rows else torch.zeros(0, 6, dtype=torch.float64, device=device)
+    sums = torch.zeros(6, dtype=torch.float64, device=device)
+    # In the order of the batches, whoever computed them.
+    for row in table if merge is None else merge(table):
+        sums += row
     loss, right, inside, count, right_old, old = sums.tolist()
     values = {"loss": loss / count, "accuracy": right / count}
     if inside == inside:

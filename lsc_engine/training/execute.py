@@ -22,9 +22,10 @@ from lsc_engine.runs.folder.lock import LostRunError, TakenError
 from lsc_engine.runs.folder.provenance import LoadMeter
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import FinishedError, RunWriter
-from lsc_engine.training.context import Progress, RunContext
+from lsc_engine.training.context import PeerWriter, Progress, RunContext
 from lsc_engine.training.dependencies import load_dependencies
-from lsc_engine.training.devices import device_name
+from lsc_engine.training.devices import device_name, use_deterministic_kernels
+from lsc_engine.training.mesh import ALONE, Mesh, PeerLostError
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import first_line
 from lsc_engine.training.trainer import Trainer
@@ -44,12 +45,13 @@ def execute(
     echo: bool = True,
     progress: Progress | None = None,
     like: Path | None = None,
+    mesh: Mesh = ALONE,
 ) -> str:
     """Train the run in `folder` to its end and return its state: finished, stopped, failed or diverged; ELSEWHERE if
     another process trains it, or has taken it over from this one, which then wrote nothing more.
 
     `config` may name another place of the images than the folder's preset does; `like`: the folder of a run whose
-    images they must be.
+    images they must be. `mesh`: the processes that call this together.
 
     LscError if the folder cannot be written, or is gone in the end: the state is then recorded nowhere.
     """
@@ -59,14 +61,27 @@ def execute(
         signals.check()
         time.sleep(seconds)
 
+    if device.index is not None:
+        # Also for the thread that pins memory.
+        torch.cuda.set_device(device)
+    writer: RunWriter | PeerWriter = PeerWriter(folder)
+    ended = "failed"
     try:
-        steps = derived.total_steps
-        writer = RunWriter.open(folder, device=device_name(device), total_steps=steps, echo=echo, watch=sleep)
+        if mesh.rank == 0:
+            steps = derived.total_steps
+            writer = RunWriter.open(folder, device=device_name(device), total_steps=steps, echo=echo, watch=sleep)
+        ended = ""
     except FinishedError:
-        return "finished"
+        ended = "finished"
     except (TakenError, Interrupted):
-        return ELSEWHERE
-    run = RunContext(config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=like)
+        ended = ELSEWHERE
+    finally:
+        ended = mesh.share(ended)
+    if ended:
+        return ended
+    run = RunContext(
+        config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=like, mesh=mesh
+    )
     try:
         return _train(run, runs_dir)
     except LostRunError as error:
@@ -82,7 +97,10 @@ def _train(run: RunContext, runs_dir: Path) -> str:
     load = LoadMeter(writer.source().get("load"))
     trainer: Trainer | None = None
     try:
-        _prepare(run, runs_dir, load)
+        with run.mesh.first_alone():
+            _prepare(run, runs_dir, load)
+        if run.config.train.deterministic:
+            use_deterministic_kernels(run.device)
         with attended(run.wait, run.report):
             trainer = Trainer(run)
             sizes = {
@@ -98,7 +116,7 @@ def _train(run: RunContext, runs_dir: Path) -> str:
             message = f"{why} at step {trainer.step}; {trainer.checkpointer.last_good()}"
     except LostRunError:
         raise
-    except Interrupted as error:
+    except (Interrupted, PeerLostError) as error:
         state, code = "stopped", 128 + (run.signals.stop or 15)
         message = f"{error}; {trainer.checkpointer.last_good()}" if trainer else "stopped before the first step"
     except BaseException as error:

@@ -29,9 +29,11 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Context manager: inside it `stop` is the number of the signal that requested a stop, or None."""
+    """Context manager: inside it `stop` is the number of the signal that requested a stop, or None. With `ignored`,
+    signals have no effect: the first process of a run decides for all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ignored: bool = False) -> None:
+        self._ignored = ignored
         self.stop: int | None = None
         self.save = False
         self._before: dict[int, Any] = {}
@@ -40,6 +42,9 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is not threading.main_thread():
+            return self
+        if self._ignored:
+            self._before = {n: signal.signal(n, signal.SIG_IGN) for n in (*_STOPS, signal.SIGUSR1)}
             return self
         # Stop signals are counted in a thread: handlers wait for the main thread, which may be in a long computation.
         source, self._wakeup = os.pipe()

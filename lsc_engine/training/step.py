@@ -186,7 +186,7 @@ class MicroBatches:
     """
 
     def __init__(self, network: nn.Module, batch_size: int, device: torch.device) -> None:
-        self._network, self._batch_size, self._device = network, batch_size, device
+        self._network, self.batch_size, self._device = network, batch_size, device
         self.parts = 1
         self.has_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
         # A buffer that is not in the state_dict never changes.
@@ -201,7 +201,7 @@ class MicroBatches:
     @property
     def size(self) -> int:
         """Images in the largest part."""
-        return -(-self._batch_size // self.parts)
+        return -(-self.batch_size // self.parts)
 
     def backward(
         self,
@@ -224,17 +224,17 @@ class MicroBatches:
                 return self._accumulate(loss, images, target)
             except Exception as error:
                 if not out_of_memory(error):
-                    self._undo()
+                    self.undo()
                     if compile_failed(error):
                         raise CompileFailedError(error) from error
                     raise
                 reason = first_line(error) or type(error).__name__
             # Outside the except block, where the failed graph is no longer held by the error's frames.
-            self._undo()
+            self.undo()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             # Batch statistics of a single image do not exist.
-            parts = min(2 * self.parts, self._batch_size // (2 if self.has_statistics else 1))
+            parts = min(2 * self.parts, self.batch_size // (2 if self.has_statistics else 1))
             if parts <= self.parts:
                 raise LscError(
                     f"out of memory at micro-batches of {self.size} images on {self._device}, which cannot be halved: "
@@ -242,7 +242,7 @@ class MicroBatches:
                 )
             self.parts = parts
             on_halved(
-                f"out of memory: micro-batches of {self.size} from here on, still {self._batch_size} images a step"
+                f"out of memory: micro-batches of {self.size} from here on, still {self.batch_size} images a step"
             )
 
     def _accumulate(self, batch_loss: BatchLoss, images: Tensor, target: Tensor) -> Tensor:
@@ -258,7 +258,7 @@ class MicroBatches:
             total += loss.detach()
         return total
 
-    def _undo(self) -> None:
+    def undo(self) -> None:
         """Gradients and running statistics as before the try."""
         self._network.zero_grad(set_to_none=True)
         for running, before in zip(self._running, self._before, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.runs.folder.layout import CLASS_MEANS
+from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training import checkpointing, step
 from lsc_engine.training.checkpointing import Checkpointer
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
@@ -31,6 +32,7 @@ from lsc_engine.training.dependencies import InitialWeights
 from lsc_engine.training.devices import GpuNeighbours, cpu_threads
 from lsc_engine.training.etf_freezing import EtfFreezer
 from lsc_engine.training.evaluator import Evaluator
+from lsc_engine.training.mesh import PartedGradient, PeerLostError
 from lsc_engine.training.run_images import check_images, fingerprint, fingerprint_diff, open_images, record_images
 from lsc_engine.training.schedule import derive_seed, is_time, learning_rate
 from lsc_engine.training.signals import Interrupted
@@ -75,7 +77,9 @@ class Trainer:
         self.step = self.first_step = 0
         self.total_steps, self.steps_per_epoch = derived.total_steps, derived.steps_per_epoch
 
-        self.source, validation = open_images(config, run.data_dir, device, run.report)
+        self.mesh, parts = run.mesh, config.train.parts or 1
+        with self.mesh.first_alone():
+            self.source, validation = open_images(config, run.data_dir, device, run.report)
         self.dependencies = needed = run.dependencies.for_classes(self.source.class_names)
         channels, size, batch_size = self.source.channels, self.source.size, config.train.batch_size
         seed = derive_seed(config.seed, "model")
@@ -89,7 +93,7 @@ class Trainer:
         self.network = nn.ModuleDict({"model": self.model, "head": self.head})
         if device.type == "cpu":
             class_layer = sum(p.numel() for p in self.head.parameters())
-            torch.set_num_threads(cpu_threads(self.model, channels, size, batch_size, class_layer))
+            torch.set_num_threads(cpu_threads(self.model, channels, size, batch_size // parts, class_layer))
         self.freezer = EtfFreezer(config, self.network)
         self.fingerprint = fingerprint(config, self.head, self.source)
 
@@ -103,6 +107,8 @@ class Trainer:
             views=self.head.two_views,
             target=self.head.training_target,
             subset=images_from_class(self.source, config.data.first_class),
+            rows=self.mesh.own_rows(batch_size),
+            workers=self.mesh.data_workers,
         )
         if self.batches.images != derived.images:
             raise LscError(f"{self.batches.images} images to train on were found, {derived.images} were counted")
@@ -112,7 +118,8 @@ class Trainer:
         )
         self._rate: dict[str, Any] = {"base": o.lr, "schedule": o.schedule, "gamma": o.gamma or 0.1}
         self._rate |= {"total": derived.total_steps, "warmup": derived.warmup_steps, "milestones": derived.milestones}
-        self.micro_batches = step.MicroBatches(self.network, batch_size, device)
+        self.micro_batches = step.MicroBatches(self.network, batch_size // parts, device)
+        self._parted = PartedGradient.of(self.network, self.micro_batches, self.mesh, config.train)
         self._stochastic = step.has_dropout(self.model)
         # Why the step is not compiled; None if it is.
         self._eager: str | None = None
@@ -164,7 +171,12 @@ class Trainer:
             rate = learning_rate(self.step, **self._rate)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            self.loss_sum += self.train_step(batch)
+            try:
+                self.loss_sum += self.train_step(batch)
+            except PeerLostError as error:
+                self.writer.status(state="stopping", step=self.step)
+                self._save(last=True)
+                raise Interrupted(str(error)) from error
             self._loss_count += 1
             self.step += 1
             if self.step == self.first_step + 1:
@@ -190,12 +202,15 @@ class Trainer:
         gradient in the parameters, of the batch as a whole or of as many parts as memory needs.
         """
 
-        def reseed() -> None:
+        def reseed(*part: int) -> None:
             if self._stochastic:
-                torch.manual_seed(derive_seed(self.config.seed, "dropout", self.step))
+                torch.manual_seed(derive_seed(self.config.seed, "dropout", self.step, *part))
 
         def backward() -> Tensor:
-            return self.micro_batches.backward(self.loss, batch.images, batch.target, reseed, self._on_halved)
+            images, target = batch.images, batch.target
+            if self._parted is None:
+                return self.micro_batches.backward(self.loss, images, target, reseed, self._on_halved)
+            return self._parted.backward(self.loss, images, target, reseed, self._on_halved, self._stop_requested())
 
         self.head.begin_step(self.step, batch.target)
         try:
@@ -288,7 +303,8 @@ class Trainer:
         values |= self.freezer.metrics()
         self.writer.metrics(self.step, self.epoch, self.clock.seconds, values)
         with self.clock.paused():
-            self.evaluator.recorder.write(self.writer, self.step, self.epoch)
+            if isinstance(self.writer, RunWriter):
+                self.evaluator.recorder.write(self.writer, self.step, self.epoch)
         self._report(values)
         if self._levels_reached():
             self._end_here()
@@ -344,6 +360,8 @@ class Trainer:
 
     def _save(self, *, last: bool = False) -> None:
         """Write a checkpoint if the disk takes it; the `last` one waits for room."""
+        if self.mesh.rank:
+            return
         save = self.checkpointer.save_last if last else self.checkpointer.save
         with self.clock.paused():
             save(self.step, self.state_dict(), self.evaluator.score)
@@ -360,7 +378,9 @@ class Trainer:
         """Heartbeat, requests, and a checkpoint if one is due. Whether to stop here, before the last step."""
         self.writer.heartbeat(self.step, self.run.eta)
         requests = self.writer.requests()
-        stopping = self.signals.stop is not None or "stop" in requests
+        stopping = self._stop_requested(requests)
+        if self._parted is not None and self.mesh.size > 1:
+            stopping = self._parted.stop_decided() or self.evaluator.pending
         if stopping:
             self.writer.status(state="stopping", step=self.step)
         if stopping or self.step == self.total_steps:
@@ -368,6 +388,9 @@ class Trainer:
         elif self.checkpointer.due(self.step) or self.signals.take_save() or "checkpoint" in requests:
             self._save()
         return stopping and self.step < self.total_steps
+
+    def _stop_requested(self, requests: Collection[str] | None = None) -> bool:
+        return self.signals.stop is not None or "stop" in (self.writer.requests() if requests is None else requests)
 
     def state_dict(self) -> dict[str, Any]:
         """The training state beside the weights, as tensors and plain values."""
@@ -425,9 +448,10 @@ class Trainer:
                     f"{folder}: checkpoint step {found.step} is of another training: {'; '.join(changed)}. "
                     "Set it back; or change settings by lsc-engine fork"
                 )
-        record_images(run, self.source, self.fingerprint)
+        if not self.mesh.rank:
+            record_images(run, self.source, self.fingerprint)
+            self.evaluator.recorder.forget_after(0 if found is None else found.step)
         if found is None:
-            self.evaluator.recorder.forget_after(0)
             if self.dependencies.start is not None:
                 self._start_from(self.dependencies.start)
             self.clock.restart()
@@ -436,7 +460,6 @@ class Trainer:
         self.load_state_dict(found.state)
         self.checkpointer.load_state_dict(found.state, found.step)
         self.step = self.first_step = found.step
-        self.evaluator.recorder.forget_after(self.step)
         self.writer.message(f"resumed at step {self.step} of {run.derived.total_steps}")
 
     def _start_from(self, start: InitialWeights) -> None:
@@ -456,7 +479,7 @@ class Trainer:
 
     def _write_class_means(self) -> None:
         """class_means.safetensors after the last step, if the preset wants it. Interrupted by a stop."""
-        if not self.config.eval.class_means:
+        if not self.config.eval.class_means or self.mesh.rank:
             return
         from safetensors.torch import save_file
 

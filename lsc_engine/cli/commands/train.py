@@ -30,6 +30,7 @@ def run(
     data_dir: cli.DataDir = None,
     device: cli.Device = "auto",
     gpus: cli.Gpus = None,
+    gpus_per_run: cli.GpusPerRun = 1,
     plugin: cli.Plugins = None,
     wait: cli.Wait = False,
     detach: cli.Detach = False,
@@ -40,11 +41,15 @@ def run(
     Example: lsc-engine run demo --seeds 0,1,2
     """
     from lsc_engine.runs.folder.provenance import describe_source
-    from lsc_engine.studies.prepare import begin_study
+    from lsc_engine.studies.prepare import begin_study, begun_parts
     from lsc_engine.studies.start import check_study
 
-    options = _options(runs_dir, data_dir, device, plugin, gpus, wait)
+    options = _options(runs_dir, data_dir, device, plugin, gpus, wait, gpus_per_run)
     plan = cli.load_plan(preset, name, seeds, variant, sets, sweep)
+    parts = begun_parts(options.runs_dir, plan.study) or gpus_per_run
+    if parts > 1 and all(run.config.train.parts is None for run in plan.runs):
+        plan = cli.load_plan(preset, name, seeds, variant, [*(sets or ()), f"train.parts={parts}"], sweep)
+        message(f"note: train.parts = {parts}; as many processes as divide it can train the runs")
     for warning in plan.warnings:
         message(f"note: {warning}")
     if plan.preset.kind != "train":
@@ -75,6 +80,7 @@ def resume(
     runs_dir: cli.RunsDir = None,
     data_dir: cli.DataDir = None,
     device: cli.Device = "auto",
+    gpus_per_run: cli.GpusPerRun = 1,
     plugin: cli.Plugins = None,
     wait: cli.Wait = False,
     detach: cli.Detach = False,
@@ -88,7 +94,7 @@ def resume(
     from lsc_engine.studies.fork import resumed_config
     from lsc_engine.studies.start import prepare_resume
 
-    options = _options(runs_dir, data_dir, device, plugin, wait=wait)
+    options = _options(runs_dir, data_dir, device, plugin, wait=wait, gpus_per_run=gpus_per_run)
     found = open_run(ref, [options.runs_dir])
     options = replace(options, runs_dir=found.root or options.runs_dir)
     config = resumed_config(found, sets or ())
@@ -139,6 +145,7 @@ def _options(
     plugins: list[Path] | None,
     gpus: str | None = None,
     wait: bool = False,
+    gpus_per_run: int = 1,
 ) -> ExecutionOptions:
     """The options of a training; plugins are loaded."""
     from lsc_engine.plugins import load_plugins
@@ -147,7 +154,7 @@ def _options(
 
     load_plugins(plugins or [])
     folder = runs_dirs([runs_dir] if runs_dir else None)[0]
-    return ExecutionOptions(folder, data_dir, device, gpus, tuple(plugins or ()), wait)
+    return ExecutionOptions(folder, data_dir, device, gpus, tuple(plugins or ()), wait, gpus_per_run)
 
 
 def _start(

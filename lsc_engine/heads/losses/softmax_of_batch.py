@@ -24,6 +24,8 @@ class BatchSoftmax(Loss):
     classes. Of a batch in micro-batches each is one by itself.
     """
 
+    by_image = False
+
     scale: float = Field(16.0, gt=0)
     batch_axis: Literal["rows", "columns"] = "rows"
 
