@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsc_engine.common.errors import UsageError
+
 
 class Head(nn.Module):
     """Embeddings [B, n] -> loss and labels.
@@ -66,6 +68,18 @@ class Head(nn.Module):
     def predict(self, z: Tensor) -> Tensor:
         """The label [B] int64 of each embedding [B, n], exact over the classes in use."""
         raise NotImplementedError
+
+    scale_trained: float | None = None
+    """The scale of the scores in the softmax that was trained; None where the loss is none."""
+
+    def score(self, z: Tensor, labels: Tensor) -> Tensor:
+        """What the softmax of `log_partition` multiplies by its scale, of the classes [B] int64: [B]."""
+        raise UsageError("this run gives labels without a probability")
+
+    def log_partition(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """The log of the sum of exp(scale * score) over all alternatives, whether they are classes or not, and the mean
+        score under their softmax, for embeddings [B, n]: [B] each."""
+        raise UsageError("this run gives labels without a probability")
 
     def within_half_angle(self, z: Tensor, target: Tensor) -> Tensor | None:
         """[B] bool: is the image closer to its own centre than half the smallest angle? None for learned centres."""

@@ -171,6 +171,21 @@ class CrossEntropyHead(Head):
     def predict(self, z: Tensor) -> Tensor:
         return torch.cat([self.logits(part).argmax(1) for part in z.split(self._rows_at_once)])
 
+    scale_trained = 1.0
+
+    @torch.no_grad()
+    def score(self, z: Tensor, labels: Tensor) -> Tensor:
+        """The logit."""
+        parts = zip(z.split(self._rows_at_once), labels.split(self._rows_at_once), strict=True)
+        return torch.cat([self.logits(part).gather(1, own.unsqueeze(1)).squeeze(1) for part, own in parts])
+
+    @torch.no_grad()
+    def log_partition(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Over all classes."""
+        logits = (self.logits(part).double() for part in z.split(self._rows_at_once))
+        found = [((scale * each).logsumexp(1), ((scale * each).softmax(1) * each).sum(1)) for each in logits]
+        return torch.cat([total for total, _ in found]), torch.cat([mean for _, mean in found])
+
     def project(self, z: Tensor) -> Tensor:
         narrow: Tensor = self.narrow(z)
         return narrow

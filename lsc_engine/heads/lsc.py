@@ -19,6 +19,7 @@ from lsc_engine.heads.decode import predict_nearest, predict_shortest
 from lsc_engine.heads.loss import Loss
 from lsc_engine.heads.losses.cosine import Cosine
 from lsc_engine.heads.losses.distance import Distance
+from lsc_engine.heads.losses.softmax import Softmax
 from lsc_engine.heads.scan import Scan
 from lsc_engine.heads.within import target_sigma, within_loss
 from lsc_engine.vectors import VectorSystem
@@ -120,6 +121,25 @@ class LscHead(Head):
         if type(self.distance) is Distance and self.distance.radius == "native":
             return predict_shortest(z, self.system, self.order, self.classes)
         return predict_nearest(z, self._scan, unused=unused)
+
+    @property
+    def scale_trained(self) -> float | None:  # type: ignore[override]
+        return self.distance.scale if isinstance(self.distance, Softmax) else None
+
+    @torch.no_grad()
+    def score(self, z: Tensor, labels: Tensor) -> Tensor:
+        """The cosine to the centre, float64: a softmax of a large scale tells small differences apart."""
+        centres = self.system.vectors(self.order.index(labels))
+        return nn.functional.cosine_similarity(z.double(), centres.double(), dim=1)
+
+    def log_partition(self, z: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Over all vectors of the system, in float64. UsageError where their sum has no formula."""
+        with torch.enable_grad(), torch.autocast(z.device.type, enabled=False):
+            unit = nn.functional.normalize(z.detach().double(), dim=1)
+            x = (scale * unit).requires_grad_()
+            total = self.system.log_partition(x)
+            (mean,) = torch.autograd.grad(total.sum(), x)
+        return total.detach(), (mean * unit).sum(1)
 
     @torch.no_grad()
     def within_half_angle(self, z: Tensor, target: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.runs.folder.classes import listed, read_classes
 from lsc_engine.runs.folder.layout import CLASSES, PRESET
 from lsc_engine.runs.read.run import Run
-from lsc_engine.training import checkpointing
+from lsc_engine.training import calibration, checkpointing
+from lsc_engine.training.calibration import Calibration
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.evaluator import embed
@@ -409,16 +410,21 @@ def save_embeddings(path: Path, z: np.ndarray, labels: np.ndarray, facts: dict[s
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label of one image, None for a new class; the nearest class in use and the cosine to its centre."""
+    """The label of one image, None for a new class; the nearest class in use and the cosine to its centre; with a
+    scale, the probability of that class, and entropy and energy as `calibration.probability` has them."""
 
     label: int | None
     nearest: int
     cosine: float | None
+    probability: float | None = None
+    entropy: float | None = None
+    energy: float | None = None
 
 
 @torch.no_grad()
-def predict(trained: TrainedRun, z: Tensor) -> list[Prediction]:
-    """The labels of embeddings [B, n]. UsageError for a run that has learnt no label."""
+def predict(trained: TrainedRun, z: Tensor, scale: float | None = None) -> list[Prediction]:
+    """The labels of embeddings [B, n], with probabilities at a `scale`. UsageError for a run that has learnt no label,
+    or has no probabilities."""
     head = trained.head
     if not head.learns_labels:
         raise UsageError(f"this run was trained with {trained.config.target.method} and has learnt no label")
@@ -428,29 +434,59 @@ def predict(trained: TrainedRun, z: Tensor) -> list[Prediction]:
     cosines: Sequence[float | None] = [None] * len(z)
     if (centres := head.centres(nearest)) is not None:
         cosines = functional.cosine_similarity(head.project(z).float(), centres.float(), dim=1).tolist()
-    return [Prediction(*one) for one in zip(labels, nearest.tolist(), cosines, strict=True)]
+    certain: Sequence[tuple[float, ...]] = [()] * len(z)
+    if scale is not None:
+        certain = torch.stack(calibration.probability(head, z, nearest, scale), 1).tolist()
+    return [Prediction(*one, *more) for *one, more in zip(labels, nearest.tolist(), cosines, certain, strict=True)]
 
 
-def predict_all(trained: TrainedRun, images: LabelledImages, limit: int | None = None) -> Iterator[Prediction | str]:
-    """The prediction of each image, in order, or a sentence if it cannot be read."""
+def predict_all(
+    trained: TrainedRun, images: LabelledImages, limit: int | None = None, scale: float | None = None
+) -> Iterator[Prediction | str]:
+    """The prediction of each image, in order, or a sentence if it cannot be read; with a `scale` as `predict`."""
+    for z, results in _embedded(trained, images, limit):
+        predictions = iter(predict(trained, z, scale) if len(z) else ())
+        yield from (result if isinstance(result, str) else next(predictions) for result in results)
+
+
+def calibrate(trained: TrainedRun, images: LabelledImages, data: str, limit: int | None = None) -> Calibration:
+    """The scale of the probabilities, fitted on images that the run was not trained on. UsageError if none of them has
+    a label that the run knows, or it has no probabilities."""
+    known = images.labels if images.labels is not None else _Computed(len(images.names), lambda _: None)
+    parts = []
+    for z, results in _embedded(trained, images, limit):
+        labels = [known[number] for number in results if not isinstance(number, str)]
+        rows = [row for row, label in enumerate(labels) if label is not None]
+        if rows:
+            parts.append((z[rows], torch.tensor([labels[row] for row in rows], device=z.device)))
+    return calibration.fit_scale(trained.head, parts, step=trained.step, data=data)
+
+
+def _embedded(
+    trained: TrainedRun, images: LabelledImages, limit: int | None
+) -> Iterator[tuple[Tensor, list[int | str]]]:
+    """In batches: the embeddings of the images that can be read, and of every image its number, or a sentence if it
+    cannot be read."""
     count = len(images.names) if limit is None else min(limit, len(images.names))
     if images.source is not None:
+        start = 0
         for z, _ in trained.embeddings(images.source, torch.arange(count), BATCH):
-            yield from predict(trained, z)
+            yield z, list(range(start, start + len(z)))
+            start += len(z)
         return
     assert images.paths is not None
     for start in range(0, count, BATCH):
         paths = [images.paths[i] for i in range(start, min(start + BATCH, count))]
         results = _read(paths, trained.image_size)
         pixels = [result for result in results if not isinstance(result, str)]
-        predictions: Iterator[Prediction] = iter(())
+        z = torch.empty(0, trained.dim, device=trained.device)
         if pixels:
             batch = torch.from_numpy(np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)))
             if trained.channels == 1:
                 grey = (batch.float() * torch.tensor(_GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
                 batch = grey.round().clamp(0, 255).to(torch.uint8)
-            predictions = iter(predict(trained, trained.embed(normalise(batch))))
-        yield from (result if isinstance(result, str) else next(predictions) for result in results)
+            z = trained.embed(normalise(batch))
+        yield z, [result if isinstance(result, str) else start + i for i, result in enumerate(results)]
 
 
 def _read(paths: Sequence[Path], size: int) -> list[np.ndarray | str]:

@@ -44,6 +44,24 @@ def test_systems_of_a_given_number_of_classes_are_summed(name: str, n: int, clas
     torch.testing.assert_close(made.log_partition(x), want, atol=5e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "n", "classes"), [
+    ("hadamard", 2, None), ("hadamard", 16, None), ("kerdock", 4, None), ("kerdock", 16, None), ("bch", 16, 2**11),
+    ("bch", 32, 2**11),
+])  # fmt: skip
+@pytest.mark.parametrize("at_once", [2**18, 8])
+def test_codes_are_summed_by_their_transforms(
+    monkeypatch: pytest.MonkeyPatch, name: str, n: int, classes: int | None, at_once: int
+) -> None:
+    monkeypatch.setattr("lsc_engine.vectors.families.codes._AT_ONCE", at_once)
+    made = system(name, n, classes=classes)
+    x = at_scale(20, n, 16.0).requires_grad_()
+    signs = made.vectors(torch.arange(made.count)).double()
+    want = (x @ (signs.sign() / signs.count_nonzero(1).double().sqrt().unsqueeze(1)).T).logsumexp(1)
+    found = made.log_partition(x)
+    torch.testing.assert_close(found, want, atol=1e-9, rtol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(each.sum(), x)[0] for each in (found, want)), atol=1e-9, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["V21", "V22", "V33", "V21pm", "A", "Ap", "A-interp", "A-helmert"])
 def test_float32_stays_finite_and_exact_where_single_factors_pass_its_range(name: str) -> None:
     """exp(64 / sqrt 2) of two factors is beyond float32, also for embeddings on an axis."""

@@ -93,6 +93,13 @@ def predict(
     classes: Classes = None,
     out: Annotated[Path | None, cli.opt("--csv", "FILE", "Write the labels as CSV to this file.")] = None,
     limit: Limit = None,
+    probability: Annotated[
+        bool, cli.opt("--probability", None, "Give probability, entropy and energy as well.")
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        cli.opt("--calibrate", None, "Fit the scale of probabilities on a data set's val images; keep it in the run."),
+    ] = False,
     at: cli.At = None,
     force: cli.Force = False,
     runs_dir: cli.RunsDirs = None,
@@ -103,6 +110,7 @@ def predict(
 ) -> None:
     """Labels of image files, or of a data set, with the cosine to the class's vector; or "new class", where the nearest
     vector of the system belongs to none. Exit code 1 where an image cannot be read; the others have their labels.
+    Probabilities are those of a softmax over all vectors of the system, or over the classes of a class layer.
 
     Example: lsc-engine predict demo/V21-min/seed-0 digit.png
     """
@@ -110,6 +118,10 @@ def predict(
 
     found = open_run(run, runs_dir)
     whole = dataset is not None or split is not None or path is not None or classes is not None
+    if calibrate and (images or probability or out):
+        raise UsageError("--calibrate goes alone, with a data set at most: the probabilities come with --probability")
+    if calibrate and not whole:
+        split, whole = "val", True
     if bool(images) == whole:
         raise UsageError("name image files, or a data set by --dataset or --split, one of both")
     _check_split(split)
@@ -121,7 +133,11 @@ def predict(
 
     trained = _open(found, device, data_dir, at, plugin)
     selection = None if files else (dataset, split, path, classes)
-    rows, columns, failed, notes = _labels(trained, files, selection, data_dir, limit)
+    if calibrate:
+        _calibrate(trained, found, (dataset, split, path, classes), data_dir, limit, as_json)
+        return
+    scale = _scale(trained, found) if probability else None
+    rows, columns, failed, notes = _labels(trained, files, selection, data_dir, limit, scale)
     for sentence in [*(f"note: {note}" for note in notes), *(why for _, why in failed)]:
         message(sentence)
     if file is not None:
@@ -131,6 +147,8 @@ def predict(
             raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
     summary: dict[str, Any] = {"run": found.id, "step": trained.step, "images": len(rows)}
     summary["new_classes"] = sum(row["new_class"] for row in rows)
+    if scale is not None:
+        summary["scale"] = scale
     judged = [row for row in rows if row.get("true") is not None]
     if judged:
         summary["accuracy"] = sum(row["nearest"] == row["true"] for row in judged) / len(judged)
@@ -177,12 +195,63 @@ def _open(found: Run, device: str, data_dir: Path | None, at: int | None, plugin
     return trained
 
 
+def _calibrate(
+    trained: TrainedRun,
+    found: Run,
+    selection: tuple[str | None, str | None, str | None, int | None],
+    data_dir: Path | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    from dataclasses import asdict
+
+    from lsc_engine.training.calibration import write_calibration
+    from lsc_engine.training.trained_run import DataSelection, calibrate, open_labelled_images
+
+    images = open_labelled_images(trained, DataSelection(*selection), data_dir)
+    data = f"{selection[2] or selection[0] or trained.config.data.dataset} {selection[1] or 'val'}"
+    fitted = calibrate(trained, images, data, limit)
+    try:
+        write_calibration(found.path, fitted)
+    except OSError as error:
+        raise LscError(f"{found.path} cannot be written: {error.strerror or error}") from None
+    if as_json:
+        print_json({"run": found.id, **asdict(fitted)})
+        return
+    before = "" if fitted.nll_before is None else f", {fitted.nll_before:.4g} before"
+    print(f"scale {fitted.scale:.4g}, temperature {fitted.temperature:.4g}, by {fitted.images:,} images of {data}")
+    print(
+        f"{fitted.nll:.4g} nats an image{before}; mean probability {fitted.confidence:.1%}, right {fitted.accuracy:.1%}"
+    )
+
+
+def _scale(trained: TrainedRun, found: Run) -> float:
+    """The fitted scale, else that of the training. UsageError if there is neither."""
+    from lsc_engine.training.calibration import read_scale
+
+    fitted = read_scale(found.path)
+    if fitted is not None:
+        if fitted[1] != trained.step:
+            message(f"note: calibrated at step {fitted[1]}, and this is step {trained.step}")
+        return fitted[0]
+    trained_with = trained.head.scale_trained
+    if trained_with is None:
+        loss = getattr(trained.config.target, "loss", trained.config.target.method)
+        raise UsageError(
+            f"{found.id} was trained with {loss}, whose scores have no scale: fit one on images that it has not seen, "
+            f"by lsc-engine predict {found.id} --calibrate"
+        )
+    message("note: not calibrated: the scale is that of the training")
+    return trained_with
+
+
 def _labels(
     trained: TrainedRun,
     files: list[Path],
     selection: tuple[str | None, str | None, str | None, int | None] | None,
     data_dir: Path | None,
     limit: int | None,
+    scale: float | None,
 ) -> tuple[list[dict[str, Any]], list[str], list[tuple[str, str]], tuple[str, ...]]:
     """Of the `files`, or of the selected data set: rows, their columns, what cannot be read with a sentence, notes."""
     from lsc_engine.training.trained_run import (
@@ -201,7 +270,8 @@ def _labels(
     true = {"true": images.labels, "true_name": images.class_names}
     known = {column: values for column, values in true.items() if values is not None}
     rows, failed, names = [], list(images.failed), trained.names
-    for number, one in enumerate(predict_all(trained, images, limit)):
+    certain = () if scale is None else ("probability", "entropy", "energy")
+    for number, one in enumerate(predict_all(trained, images, limit, scale)):
         name = images.names[number]
         if isinstance(one, str):
             failed.append((str(name), one))
@@ -209,9 +279,10 @@ def _labels(
         row: dict[str, Any] = {"image": name if isinstance(name, int) else str(name)}
         row |= {column: values[number] for column, values in known.items()}
         row |= {"label": one.label, "new_class": one.label is None, "nearest": one.nearest, "cosine": one.cosine}
+        row |= {column: getattr(one, column) for column in certain}
         row["name"] = names[one.label] if one.label is not None and one.label < len(names) else None
         rows.append(row)
-    return rows, ["image", *known, "label", "new_class", "nearest", "cosine", "name"], failed, images.notes
+    return rows, ["image", *known, "label", "new_class", "nearest", "cosine", *certain, "name"], failed, images.notes
 
 
 def _print_labels(rows: list[dict[str, Any]], names: tuple[str, ...]) -> None:
@@ -222,5 +293,9 @@ def _print_labels(rows: list[dict[str, Any]], names: tuple[str, ...]) -> None:
     for row in rows:
         what = "new class" if row["new_class"] else called(row["label"])
         cosine = "" if row["cosine"] is None else f"  cosine {row['cosine']:.4f}"
+        if "probability" in row:
+            cosine += (
+                f"  probability {row['probability']:.4f}  entropy {row['entropy']:.4f}  energy {row['energy']:.4f}"
+            )
         near = f"  nearest {called(row['nearest'])}" if row["new_class"] else ""
         print(f"{printable(str(row['image']))}  {what}{cosine}{near}")

@@ -165,6 +165,31 @@ class Code(VectorSystem):
         return 2 * self.n * coset + self.n * (sums.gather(0, linear.unsqueeze(0))[0] < 0) + linear
 
     @property
+    def partition_fault(self) -> str | None:
+        return None if self.structured else super().partition_fault
+
+    def log_partition(self, x: Tensor) -> Tensor:
+        """Both signs of every number of the transforms, coset by coset. They are computed again for the gradient."""
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        from lsc_engine.vectors.tensors import real
+
+        turned = real(x).T / math.sqrt(self.n)
+
+        def part(first: Tensor, turned: Tensor) -> Tensor:
+            signs = (1 - 2 * self.words(first)).T.to(turned.dtype)
+            sums = _transform((signs.unsqueeze(2) * turned.unsqueeze(1)).flatten(1), torch.stack).view(-1, len(x))
+            return torch.logaddexp(sums, -sums).logsumexp(0)
+
+        cosets = torch.arange(self.cosets, device=x.device) * (2 * self.n)
+        parts = [
+            checkpoint(part, some, turned, use_reentrant=False, preserve_rng_state=False)
+            for some in cosets.split(max(1, 8 * _AT_ONCE // turned.numel()))
+        ]
+        return torch.stack(parts).logsumexp(0)
+
+    @property
     def structured(self) -> bool:  # type: ignore[override]
         return self.cosets <= MOST_COSETS
 
@@ -255,6 +280,14 @@ class Kerdock(Code):
         sign, axis = (index - words) // self.n, (index - words) % self.n
         alone = (columns == axis.unsqueeze(-1)).float() * (1 - 2 * sign).unsqueeze(-1)
         return columns, torch.where((index < words).unsqueeze(-1), weights, alone)
+
+    def log_partition(self, x: Tensor) -> Tensor:
+        import torch
+
+        from lsc_engine.vectors.tensors import real
+
+        axes = real(x)
+        return torch.logaddexp(super().log_partition(x), torch.cat([axes, -axes], 1).logsumexp(1))
 
     def nearest(self, z: Tensor) -> Tensor:
         import torch
