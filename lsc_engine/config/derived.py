@@ -170,7 +170,7 @@ def latent_dim(config: Settings, classes: int) -> int | None:
 def _facts(config: Settings, n: int | None, classes: int) -> VectorSystem | None:
     if config.system is None or n is None:
         return None
-    return facts(config.system, n, classes)
+    return facts(config.system, n, classes, getattr(config, "seed", 0))
 
 
 def _val_images(config: Settings, own: int, classes: int) -> int:
@@ -241,6 +241,7 @@ def _vectors(config: Settings, derived: Derived) -> dict[str, Any]:
         "count": facts.count,
         "in_use": derived.classes / facts.count,
         "max_cosine": facts.max_cosine if known else None,
+        "max_cosine_note": facts.max_cosine_note or None,
         "min_angle_deg": facts.min_angle_deg if known else None,
         "sure_below": facts.guaranteed_below if known else None,
         "near_in_use": list(near) if near else None,

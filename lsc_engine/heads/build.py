@@ -64,7 +64,7 @@ def class_layer(config: RunConfig, dim: int, classes: int, seed: int) -> CrossEn
 
 
 def _lsc(target: Lsc, seed: int, classes: int, dim: int, table: Tensor | None, means: Tensor | None) -> LscHead:
-    vectors = system(target.system, dim, classes=classes, table=table)
+    vectors = system(target.system, dim, classes=classes, table=table, seed=seed)
     if vectors.count < classes:
         raise UsageError(
             f"target.system: {target.system} at n = {dim} has {vectors.count} vectors, {classes} are needed"

@@ -152,4 +152,5 @@ class LscHead(Head):
             "n": self.system.n,
             "classes": self.classes,
             "order": self.order.record(),
+            **({"vectors_seed": self.system.seed} if self.system.seeded else {}),
         }

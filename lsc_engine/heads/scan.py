@@ -35,6 +35,8 @@ class Scan:
         self.system, self.order, self.classes = system, order, classes
         self._dense = system.support >= DENSE_SHARE * system.n
         self._keeps = 4 * system.support * classes <= KEPT_BYTES
+        # Vectors without zeros are kept themselves.
+        self._keeps_rows = self._keeps and system.support >= system.n
         self._kept: dict[torch.device, list[Tensor]] = {}
         # The weights of vectors, in the order in which they were found.
         self._weights = torch.empty(0)
@@ -67,6 +69,8 @@ class Scan:
         blocks: list[Tensor] = []
         for numbers in kept or self._row_numbers(z.device, len(lifted)):
             if self._dense:
+                if self._keeps_rows and kept is None:
+                    blocks.append(numbers)
                 yield numbers, z.T
                 continue
             if len(rows) != len(self._weights) * len(lifted):
@@ -75,7 +79,7 @@ class Scan:
             if self._keeps and kept is None:
                 blocks.append(numbers)
             yield numbers, rows
-        if blocks and not self._dense:
+        if blocks and self._dense == self._keeps_rows:
             self._kept[z.device] = blocks
 
     def _row_numbers(self, device: torch.device, width: int) -> Iterator[Tensor]:

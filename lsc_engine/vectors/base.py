@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_INDEX = 2**63 - 1
+# Vectors whose pairs are an estimate for all.
+SAMPLED = 2048
 # Vectors over which a sum is taken one by one: for 256 embeddings 64 MB of float32.
 MOST_SUMMED = 2**16
 
@@ -40,6 +42,8 @@ class VectorSystem(ABC):
     """Further names that an error message offers."""
     position: ClassVar[int] = 100
     """Where the names of the family stand in lists."""
+    seeded: ClassVar[bool] = False
+    """Whether a seed decides the vectors: the family takes one more argument, `seed`."""
     needs_classes: ClassVar[bool] = False
     """Whether the number of classes decides the vectors."""
     is_table: ClassVar[bool] = False
@@ -105,6 +109,10 @@ class VectorSystem(ABC):
     """Largest cosine between two different vectors, -1 for a single vector; NaN where it is not known."""
     max_cosine_note: str = ""
     """How `max_cosine` is known, where it is not exact."""
+    sampled: bool = False
+    """Whether `all_cosines` is an estimate."""
+    seed: int = 0
+    """The seed of the vectors of a seeded family."""
     neighbours: tuple[int, int] | None = None
     """Fewest and most vectors that one vector has at the smallest angle; None where they are not known."""
     rank: int
@@ -116,6 +124,11 @@ class VectorSystem(ABC):
     def decode(self) -> str:
         """ "structure": the nearest vector follows from the embedding in O(n); "scan": all vectors are compared."""
         return "structure" if self.structured else "scan"
+
+    @property
+    def permuted(self) -> int:
+        """How many vectors, from the first on, an order of classes permutes."""
+        return self.count
 
     @property
     def additions(self) -> int:
@@ -156,6 +169,29 @@ class VectorSystem(ABC):
         rows = [(cosine, number * share) for cosine, number in self.all_cosines()]
         return [(cosine, int(n) if n.denominator == 1 else float(n)) for cosine, n in rows]
 
+    def crowding(self, scale: float) -> tuple[float, bool]:
+        """The mean of exp(scale * cosine) over the pairs of different vectors, and whether it is an estimate, of 2048
+        vectors drawn at random. NaN for a single vector."""
+        try:
+            cosines = self.all_cosines()
+        except UsageError:
+            return self._sampled_crowding(scale)
+        total = sum(number for _, number in cosines)
+        if not total:
+            return math.nan, False
+        return math.fsum(math.exp(scale * c) * float(number / total) for c, number in cosines), self.sampled
+
+    def _sampled_crowding(self, scale: float) -> tuple[float, bool]:
+        import torch
+
+        index = torch.arange(min(self.count, SAMPLED))
+        if self.count > SAMPLED:
+            index = torch.randint(self.count, (SAMPLED,), generator=torch.Generator().manual_seed(0)).unique()
+        rows = self.vectors(index).double()
+        total = float((scale * rows @ rows.T).fill_diagonal_(-math.inf).exp().sum())
+        pairs = len(index) * (len(index) - 1)
+        return total / pairs if pairs else math.nan, self.count > SAMPLED
+
     def all_cosines(self) -> list[tuple[float, Fraction]]:
         """`cosine_histogram` over the whole system, exact."""
         raise UsageError(f"{self.name}: its cosines follow from its rows alone")
@@ -192,7 +228,7 @@ class VectorSystem(ABC):
         """Unit rows [B, n] float32 of int64 indices [B], by exact integer unranking.
 
         Raises IndexError for indices outside [0, count) (on a GPU a device assertion, so that no step waits for it)
-        and ValueError where count is above 2^63 - 1.
+        and ValueError where count is above 2^63.
         """
         self._check(index)
         columns, weights = self.coordinates(index)
@@ -299,15 +335,15 @@ class VectorSystem(ABC):
         if torch.compiler.is_compiling() or index.numel() == 0:
             return
         if index.is_cuda:
-            torch._assert_async(((index >= 0) & (index < self.count)).all())
+            torch._assert_async(((index >= 0) & (index <= self.count - 1)).all())
             return
-        low, high = torch.aminmax(index)
+        low, high = (int(end) for end in torch.aminmax(index))
         if low < 0 or high >= self.count:
-            bad = int(low if low < 0 else high)
+            bad = low if low < 0 else high
             raise IndexError(f"index {bad} is outside [0, {self.count}) of {self.name} at n = {self.n}")
 
     def _require_int64(self) -> None:
-        if self.count > LARGEST_INDEX:
+        if self.count - 1 > LARGEST_INDEX:
             raise ValueError(
                 f"{self.name} at n = {self.n} has {self.count} vectors, more than an index below 2^63 can name"
             )

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 # still keep 20 pairs of 1.28 * 10^6 together; from 20 on no statistic of tests/vectors/test_order.py leaves chance.
 ROUNDS = 32
 
-LARGEST_COUNT = 2**63 - 1
+LARGEST_COUNT = 2**63
 
 Rounds = list[tuple[int, int, int]]
 Numbers = TypeVar("Numbers", int, "Tensor")
 
 
 class Bijection:
-    """The bijection of `count` numbers, 1 to 2^63 - 1, that `seed` and `purpose` choose.
+    """The bijection of `count` numbers, 1 to 2^63, that `seed` and `purpose` choose.
 
     Of Python integers (IndexError outside [0, count)), or elementwise on int64 tensors of any shape and device, exact,
     without host synchronisation and without a check of the range.
@@ -37,7 +37,7 @@ class Bijection:
 
     def __init__(self, count: int, seed: int, purpose: str) -> None:
         if not 1 <= count <= LARGEST_COUNT:
-            raise ValueError(f"a bijection needs a count of 1 to 2^63 - 1, not {count}")
+            raise ValueError(f"a bijection needs a count of 1 to 2^63, not {count}")
         self.count, self.seed, self.purpose = count, seed, purpose
         self._rounds = [self._round(number) for number in range(ROUNDS)]
 
@@ -66,16 +66,20 @@ class Bijection:
         import torch
 
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            count, rounds = self._arrays
-            return torch.from_numpy(_of_array(x.numpy(), count, rounds[::direction]))
+            return torch.from_numpy(self.of_array(x.numpy(), direction))
         return _of_tensor(x, self.count, self._rounds[::direction])
+
+    def of_array(self, x: np.ndarray, direction: int = 1) -> np.ndarray:
+        """Where int64 numbers go, or with direction -1 what goes to them."""
+        count, rounds = self._arrays
+        return _of_array(x, count, rounds[::direction])
 
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
         """Count and rounds as arrays without dimensions: making them of integers would double the cost of a call."""
         import numpy as np
 
-        return np.array(self.count), [tuple(np.array(value) for value in each) for each in self._rounds]
+        return np.array(_signed(self.count)), [tuple(np.array(value) for value in each) for each in self._rounds]
 
 
 def _signed(value: int) -> int:
@@ -98,7 +102,7 @@ def _of_tensor(x: Tensor, count: int, rounds: Rounds) -> Tensor:
 
     for partner, addend, factor in rounds:
         other = partner - x
-        other += (other >> 63) & count
+        other += (other >> 63) & _signed(count)
         # int64 products wrap modulo 2^64, the shift keeps the sign.
         h = torch.maximum(x, other).add_(addend).mul_(factor)
         h = h.bitwise_xor_(h >> 32).mul_(factor)

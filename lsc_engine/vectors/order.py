@@ -41,11 +41,11 @@ class Order:
 
     @staticmethod
     def make(kind: str, system: VectorSystem, seed: int) -> Order:
-        """An order over all vectors of `system`. Raises UsageError for unknown kinds and where the family has no
-        lexicographic order, ValueError where the count is above 2^63 - 1."""
+        """An order over the vectors of `system`, of random systems over those in use. Raises UsageError for unknown
+        kinds and where the family has no lexicographic order, ValueError where the count is above 2^63."""
         if kind == "shuffled":
-            bijection = Bijection(system.count, seed, "order")
-            return Order(kind, system.count, seed, Bijection.VERSION, bijection, bijection.inverse)
+            bijection = Bijection(system.permuted, seed, "order")
+            return Order(kind, system.permuted, seed, Bijection.VERSION, bijection, bijection.inverse)
         if kind == "sequential":
             return Order(kind, system.count, seed, 1, _same, _same)
         if kind == "lexicographic":

@@ -72,22 +72,25 @@ def fault(name: str) -> str | None:
     return None if family is None else family.vectors_fault(name)
 
 
-def facts(name: str, n: int, classes: int | None = None) -> VectorSystem:
+def facts(name: str, n: int, classes: int | None = None, seed: int = 0) -> VectorSystem:
     """The system `name` in n dimensions for its facts alone: of a table its rows are not read, a plugin's has the name
     that it is registered under. UsageError for unknown names and impossible n."""
     family = family_of(name)
     if family is not None:
-        return family(name, n, classes)
+        return _made(family, name, n, classes, seed)
     named = copy.copy(_from_plugin(name, n, classes))
     named.name = name
     return named
 
 
-def system(name: str, n: int, *, classes: int | None = None, table: Tensor | None = None) -> VectorSystem:
+def system(
+    name: str, n: int, *, classes: int | None = None, table: Tensor | None = None, seed: int = 0
+) -> VectorSystem:
     """The system `name` in n dimensions.
 
-    `classes` is needed by planar and simplex; `table` [classes, n] by `embeddings:`, and by `file:` to save reading it
-    again. Raises UsageError for unknown names, impossible n and tables that cannot serve.
+    `classes` is needed by planar and simplex, and to find the nearest of random vectors; `seed` chooses random vectors;
+    `table` [classes, n] by `embeddings:`, and by `file:` to save reading it again. Raises UsageError for unknown names,
+    impossible n and tables that cannot serve.
     """
     family = family_of(name)
     if family is None:
@@ -98,7 +101,11 @@ def system(name: str, n: int, *, classes: int | None = None, table: Tensor | Non
         from lsc_engine.vectors.families.tables import Table
 
         return Table.read(name, n, classes, table)
-    return family(name, n, classes)
+    return _made(family, name, n, classes, seed)
+
+
+def _made(family: type[VectorSystem], name: str, n: int, classes: int | None, seed: int) -> VectorSystem:
+    return family(name, n, classes, **({"seed": seed} if family.seeded else {}))
 
 
 def _from_plugin(name: str, n: int, classes: int | None) -> VectorSystem:
@@ -119,6 +126,9 @@ def n_min(name: str, classes: int, *, max_cosine: float | None = None) -> int:
         raise UsageError(f"classes: {classes} is too few, 1 or more")
     if family is not None and family.is_table:
         raise UsageError(f"{name}: n of a table is the table's own")
+    if family is not None and family.seeded and max_cosine is not None:
+        see = f"`lsc-engine vectors {name} --n N --classes {classes}` shows it"
+        raise UsageError(f"{name}: the largest cosine falls with n and depends on the seed; take n, {see}")
     if family is not None and family.sizes is not None:
         return _smallest_of(family.sizes, name, classes, family.usual_max_cosine if max_cosine is None else max_cosine)
     least = 1 if family is None else family.least_n(name, classes)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from lsc_engine.cli import build_app
 from lsc_engine.common.errors import LscError
+from lsc_engine.vectors.registry import facts
 
 
 @dataclass
@@ -83,10 +84,15 @@ def test_nmin_json() -> None:
         "hadamard",
         "kerdock",
         "bch",
+        "gaussian",
+        "rademacher",
     }
     v21 = rows["V21"]
     assert (v21["n"], v21["count"], v21["max_cosine"], v21["min_angle_deg"]) == (14, 1092, 0.6667, 48.19)
     assert (v21["bytes_per_vector"], v21["database_bytes"]) == (56, 56_000)
+    known = facts("V21", 14).cosine_histogram()
+    mean = sum(math.exp(16 * cosine) * number for cosine, number in known) / 1091
+    assert (v21["crowding"], v21["crowding_scale"], v21["crowding_sampled"]) == (pytest.approx(mean), 16.0, False)
     assert [row["n"] for row in document["systems"]] == sorted(row["n"] for row in document["systems"])
     assert not any(row["beyond_max_cosine"] for row in rows.values())
 
@@ -108,6 +114,8 @@ def test_nmin_of_the_papers_and_what_is_beyond() -> None:
         ["V22", "V31", "bch", "V21pm", "V21", "A", "A-helmert", "V11", "Ap", "kerdock", "hadamard", "simplex"]
     )
     assert {row["system"] for row in document["systems"][12:]} == {
+        "gaussian",
+        "rademacher",
         "V44",
         "planar",
         "W2",
@@ -130,7 +138,7 @@ def test_nmin_table_is_whole_and_exact() -> None:
     huge = good("nmin", str(10**30), "--json")
     rows = {row["system"]: row for row in json.loads(huge)["systems"]}
     n = rows["V11"]["n"]
-    assert "kerdock" not in rows
+    assert not {"kerdock", "gaussian", "rademacher"} & set(rows)
     assert rows["V11"]["count"] == n * (n - 1) >= 10**30 > (n - 1) * (n - 2)
 
 
@@ -138,7 +146,7 @@ def test_nmin_loads_no_torch() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from lsc_engine.cli import build_app;"
         "r = CliRunner().invoke(build_app(), ['nmin', '1000']); assert r.exit_code == 0, r.output;"
-        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -153,6 +161,8 @@ def test_nmin_loads_no_torch() -> None:
         (("nmin", "10", "--max-cosine", "1.2"), "--max-cosine: 1.2 is not a cosine"),
         (("nmin", "10", "--system", "file:a.npy"), "n of a table is the table's own"),
         (("nmin", "1G", "--system", "kerdock"), "kerdock: no n up to 4096 holds 1 000 000 000 classes"),
+        (("nmin", "10", "--scale", "0"), "--scale: 0 is not above 0 and at most 700"),
+        (("vectors", "V21", "--n", "9", "--scale", "1e9"), "--scale: 1e+09 is not above 0"),
         (("vectors", "bch", "--n", "100"), "bch: n = 100 is not a power of two from 16 to 1024; take 64 or 128"),
         (("vectors", "V22", "--n", "3"), "n >= 4"),
         (("vectors", "planar", "--n", "2"), "number of classes is needed"),
@@ -214,5 +224,11 @@ def test_vectors_for_people() -> None:
     text = good("vectors", "bch", "--n", "64")
     assert "max cosine    0.250 (75.52 degrees)" in text
     assert "65 536" in text
+    assert "crowding      6.104 (mean of exp(16 cos) over pairs of vectors)" in text
+    assert "crowding      1.633" in good("vectors", "bch", "--n", "64", "--scale", "8")
+    text = good("vectors", "gaussian", "--n", "64", "--classes", "30000")
+    assert ", estimate by a sample of 4096" in text
+    rows = [good("vectors", "rademacher", "--n", "64", "--seed", seed, "--csv", "-", "--limit", "3") for seed in "12"]
+    assert rows[0] != rows[1]
     for command in ("nmin", "vectors"):
         assert "Example: lsc-engine" in good(command, "--help")

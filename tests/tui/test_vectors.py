@@ -209,7 +209,7 @@ async def test_filter_and_export(runs: Path, tmp_path: Path, monkeypatch: pytest
         assert 'no system matches "V41zzz"' in text_of(app)
         await pilot.press("escape")
         await pilot.pause()
-        assert len(screen.rows) == 18
+        assert len(screen.rows) == 20
 
 
 async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -> None:

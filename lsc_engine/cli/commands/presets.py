@@ -314,7 +314,7 @@ def _vector_lines(row: dict[str, Any]) -> dict[str, str]:
     lines = {"order": row["order"], "vectors": f"{grouped(row['count'])}, {share} used"}
     if row["max_cosine"] is not None:
         lines |= {
-            "largest cosine": f"{row['max_cosine']:.4f}",
+            "largest cosine": f"{row['max_cosine']:.4f}" + (f", {note}" if (note := row["max_cosine_note"]) else ""),
             "smallest angle": f"{row['min_angle_deg']:.2f}°",
             "sure below": f"{row['sure_below']:.4f}" if row["loss_kind"] == "c" else "-",
         }

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 MANY_ROWS = 10**6
 # Rows shown where the user did not say how many.
 FEW_ROWS = 8
+# exp of more is no float.
+MOST_SCALE = 700.0
 ROWS_AT_ONCE = 4096
+
+Scale = Annotated[float, opt("--scale", "S", "The scale s of the crowding, the mean of exp(s cos) over pairs.")]
 
 
 @command("nmin")
@@ -34,6 +38,7 @@ def nmin(
     max_cosine: Annotated[
         float | None, opt("--max-cosine", "X", "Largest cosine wanted; systems beyond it come last, marked.")
     ] = None,
+    scale: Scale = 16.0,
     as_json: Json = False,
 ) -> None:
     """Smallest n at which each vector system holds that many classes.
@@ -56,6 +61,7 @@ def nmin(
             faults += error.faults
     if max_cosine is not None and not -1 <= max_cosine <= 1:
         faults.append(f"--max-cosine: {max_cosine:g} is not a cosine, -1 to 1")
+    faults += _scale_faults(scale)
     if faults:
         raise UsageError(*faults)
 
@@ -69,10 +75,10 @@ def nmin(
     # What was requested comes first, the rest by n, those beyond the limit last.
     rows.sort(key=lambda row: (row[0], (0, 0) if row[1].name in requested else (1, row[1].n)))
     if as_json:
-        found = [{**_row(known, number), "beyond_max_cosine": beyond} for beyond, known in rows]
+        found = [{**_row(known, number, scale), "beyond_max_cosine": beyond} for beyond, known in rows]
         print_json({"classes": number, "systems": found})
         return
-    _print_nmin(number, max_cosine, rows)
+    _print_nmin(number, max_cosine, rows, scale)
 
 
 @command("vectors")
@@ -80,6 +86,8 @@ def vectors(
     system: Annotated[str, arg("SYSTEM", "Name of a vector system: A, V21, V22, W2, simplex, file:PATH, ...")],
     n: Annotated[int, opt("--n", "N", "Latent dimension.")],
     classes: Annotated[str | None, opt("--classes", "C", "Number of classes (planar and simplex need it).")] = None,
+    seed: Annotated[int, opt("--seed", "S", "Seed of random systems.")] = 0,
+    scale: Scale = 16.0,
     file: Annotated[Path | None, opt("--csv", "FILE", "Write unit rows in index order to FILE ('-': stdout).")] = None,
     limit: Annotated[int | None, opt("--limit", "K", "Number of vectors at most.")] = None,
     as_json: Annotated[bool, opt("--json", None, "Print one JSON document; with --limit, the vectors too.")] = False,
@@ -94,43 +102,53 @@ def vectors(
     number = parse_count(classes) if classes is not None else None
     if limit is not None and limit < 1:
         raise UsageError(f"--limit: {limit} is too few, 1 or more")
-    known = _facts(name, n, number)
+    if faults := _scale_faults(scale):
+        raise UsageError(*faults)
+    known = _facts(name, n, number, seed)
     rows = min(known.count, limit if limit is not None else known.count)
     if file is not None:
         if rows > MANY_ROWS and limit is None:
             many = f"{name} at n = {n} has {grouped(rows)} vectors"
             raise UsageError(f"--csv: {many}; give --limit for more than 10^6 rows")
-        _write_csv(file, _unit_rows(name, n, number, rows))
+        _write_csv(file, _unit_rows(known, rows))
         if str(file) != "-":
             message(f"{file}: {grouped(rows)} rows of {n} numbers")
     if as_json and str(file) != "-":
         low, high = known.neighbours or (None, None)
         near = low if low == high else [low, high]
-        document = {**_row(known, number or known.count), "rank": known.rank, "neighbours": near}
+        document = {**_row(known, number or known.count, scale), "rank": known.rank, "neighbours": near}
         if limit is not None:
-            document["vectors"] = list(_unit_rows(name, n, number, rows))
+            document["vectors"] = list(_unit_rows(known, rows))
         print_json(document)
     elif file is None:
-        _print_vectors(known, number, rows if limit is not None else min(rows, FEW_ROWS))
+        _print_vectors(known, number, rows if limit is not None else min(rows, FEW_ROWS), scale)
 
 
-def _facts(name: str, n: int, classes: int | None) -> VectorSystem:
+def _scale_faults(scale: float) -> list[str]:
+    return [] if 0 < scale <= MOST_SCALE else [f"--scale: {scale:g} is not above 0 and at most {MOST_SCALE:g}"]
+
+
+def _facts(name: str, n: int, classes: int | None, seed: int) -> VectorSystem:
     """Facts of families and plugins, and of files by reading them."""
     from lsc_engine.vectors.registry import facts, system
 
     if name.startswith("embeddings:"):
         raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
-    return system(name, n, classes=classes) if name.startswith("file:") else facts(name, n, classes)
+    return system(name, n, classes=classes) if name.startswith("file:") else facts(name, n, classes, seed)
 
 
-def _row(known: VectorSystem, classes: int) -> dict[str, Any]:
+def _row(known: VectorSystem, classes: int, scale: float) -> dict[str, Any]:
     """One system; cosines to four places, angles to two."""
+    crowding, sampled = known.crowding(scale)
     return {
         "system": known.name,
         "n": known.n,
         "count": known.count,
         "max_cosine": _short(known.max_cosine, 4),
         "max_cosine_note": known.max_cosine_note or None,
+        "crowding": crowding,
+        "crowding_scale": scale,
+        "crowding_sampled": sampled,
         "min_angle_deg": _short(known.min_angle_deg, 2),
         "sure_below": _short(known.guaranteed_below, 4),
         "in_use": round(min(1.0, classes / known.count), 4),
@@ -147,13 +165,14 @@ def _short(value: float, places: int) -> float:
     return value if short in (0, 1, -1) and short != value and abs(value - short) > 1e-12 else short
 
 
-def _unit_rows(name: str, n: int, classes: int | None, rows: int) -> Iterator[list[float]]:
+def _unit_rows(known: VectorSystem, rows: int) -> Iterator[list[float]]:
     """In index order, some thousand at a time."""
     import torch
 
     from lsc_engine.vectors import system
 
-    vectors = system(name, n, classes=classes)
+    # Some families are counted and not computed.
+    vectors = known if known.is_table else system(known.name, known.n, classes=known.classes, seed=known.seed)
     for start in range(0, rows, ROWS_AT_ONCE):
         block = vectors.vectors(torch.arange(start, min(rows, start + ROWS_AT_ONCE)))
         # Nine digits name a float32 exactly.
@@ -178,15 +197,16 @@ def _write_csv(file: Path, unit_rows: Iterator[list[float]]) -> None:
         raise UsageError(str(error)) from error
 
 
-def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]]) -> None:
-    head = ["SYSTEM", "n_min", "VECTORS", "USED", "COS", "ANGLE", "SURE", "B/VEC", "DATABASE", "LABEL"]
+def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]], scale: float) -> None:
+    head = ["SYSTEM", "n_min", "VECTORS", "USED", "COS", "CROWD", "ANGLE", "SURE", "B/VEC", "DATABASE", "LABEL"]
     cells = [
         [
             f"! {known.name}" if beyond else known.name,
             grouped(known.n),
             grouped(known.count),
             f"{100 * classes / known.count:.1f}%",
-            _cosine(known.max_cosine),
+            ("~" if known.max_cosine_note else "") + _cosine(known.max_cosine),
+            _crowding(known, scale),
             _number(known.min_angle_deg, 1),
             _number(known.guaranteed_below, 4),
             grouped(4 * known.n),
@@ -195,19 +215,21 @@ def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, V
         ]
         for beyond, known in rows
     ]
-    lines = table(head, cells, " rrrrrrrr").splitlines()
+    lines = table(head, cells, " rrrrrrrrr").splitlines()
     within = 1 + sum(not beyond for beyond, _ in rows)
     if within < len(lines) and max_cosine is not None:
         lines.insert(within, f"-- ! cosine above {max_cosine:g} --")
+    lines.append(f"CROWD: the mean of exp({scale:g} cos) over pairs of vectors; ~ estimated")
     print(f"smallest n for {grouped(classes)} classes", *lines, sep="\n")
 
 
-def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
+def _print_vectors(known: VectorSystem, classes: int | None, rows: int, scale: float) -> None:
     near, note = known.neighbours, f", {known.max_cosine_note}" if known.max_cosine_note else ""
     lines = [
         ("system", f"{known.name} at n = {known.n}"),
         ("vectors", grouped(known.count)),
         ("max cosine", f"{_cosine(known.max_cosine)} ({_number(known.min_angle_deg, 2)} degrees){note}"),
+        ("crowding", f"{_crowding(known, scale)} (mean of exp({scale:g} cos) over pairs of vectors)"),
         ("sure below", f"{_number(known.guaranteed_below, 4)} (1 - cos of half the smallest angle)"),
         ("rank", grouped(known.rank)),
         ("neighbours", "-" if near is None else " to ".join(grouped(x) for x in dict.fromkeys(near))),
@@ -223,7 +245,7 @@ def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
     for key, value in lines:
         print(f"{key:<13} {value}")
     try:
-        found = list(_unit_rows(known.name, known.n, classes, rows))
+        found = list(_unit_rows(known, rows))
     except ValueError as error:
         print(f"no vectors shown: {error}")
         return
@@ -234,6 +256,11 @@ def _print_vectors(known: VectorSystem, classes: int | None, rows: int) -> None:
         print(f"{index:>8} {'  '.join(parts[:12])}" + ("  ..." if len(parts) > 12 else ""))
     if rows < known.count:
         print(f"{grouped(known.count - rows)} more: --limit, --csv")
+
+
+def _crowding(known: VectorSystem, scale: float) -> str:
+    value, sampled = known.crowding(scale)
+    return "-" if math.isnan(value) else f"{'~' if sampled else ''}{value:.4g}"
 
 
 def _cosine(value: float) -> str:

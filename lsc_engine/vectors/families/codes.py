@@ -351,7 +351,7 @@ class Bch(Code):
         return None if self.sampled else (int(self.all_cosines()[0][1]),) * 2
 
     @property
-    def sampled(self) -> bool:
+    def sampled(self) -> bool:  # type: ignore[override]
         """Whether `all_cosines` counts some cosets, drawn at random, for all."""
         return self.cosets * self.n > _COUNTED
 
@@ -371,11 +371,13 @@ def _weights(generator: np.ndarray, m: int, cosets: int) -> dict[int, Fraction]:
     import numpy as np
 
     n, others = 2**m, np.zeros(2**m + 1, dtype=np.int64)
-    drawn = min(cosets - 1, _COUNTED // n)
-    chosen = np.arange(1, cosets) if drawn == cosets - 1 else np.random.default_rng(0).integers(1, cosets, drawn)
+    drawn, random = min(cosets - 1, _COUNTED // n), np.random.default_rng(0)
     rows = generator[m + 1 :].astype(np.float32)
-    for some in np.array_split(chosen, -(-drawn * n // 2**20) or 1):
-        words = (some[:, None] >> np.arange(len(rows)) & 1).astype(np.float32) @ rows % 2
+    for some in np.array_split(np.arange(1, drawn + 1), -(-drawn * n // 2**20) or 1):
+        bits = some[:, None] >> np.arange(len(rows)) & 1
+        if drawn < cosets - 1:
+            bits = random.integers(0, 2, bits.shape)
+        words = bits.astype(np.float32) @ rows % 2
         sums = _transform((1 - 2 * words.T).astype(np.int16), np.stack)
         others += np.bincount((n - sums.ravel()) // 2, minlength=n + 1)
     # The negatives.

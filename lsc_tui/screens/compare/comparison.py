@@ -91,7 +91,7 @@ def _vectors(settings: dict[str, Any]) -> tuple[tuple[float, float] | None, floa
     if type(classes) is not int:
         return None, None
     try:
-        known = facts(name, n, classes)
+        known = facts(name, n, classes, int(settings.get("seed") or 0))
         near = known.used_neighbours(classes)
     except (LscError, ValueError, OverflowError):
         return None, None

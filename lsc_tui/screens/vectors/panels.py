@@ -266,7 +266,7 @@ def example(system: str, n: int, number: int, classes: int, label: int) -> str:
             return f"{whole(known.support)} numbers"
         found = known.entries(Bijection(number, 0, "order")(label))
     except UsageError:
-        return "a direction in the plane" if system == "planar" else "a row of the table"
+        return "a direction in the plane" if system == "planar" else known.description
     parts = []
     for sign in (1, -1):
         for column, weight in found:
