@@ -89,7 +89,8 @@ class Batches(Generic[T]):
         self._augment = augment == "light1"
         self._augment_per = augment_per
         self._views = views
-        self._subset = subset
+        # On the CPU too, where streamed images are numbered.
+        self._subset = {d: None if subset is None else subset.to(d) for d in {torch.device("cpu"), self.device}}
         self._rows = range(batch_size) if rows is None else rows
         self._workers = workers
         self.waited: float | None = 0.0 if isinstance(source, StreamedSource) else None
@@ -119,7 +120,7 @@ class Batches(Generic[T]):
     def _numbers(self, block: _Block, device: torch.device) -> Tensor:
         """The numbers of the images of a block, int64."""
         chosen = self.order(block.epoch)(self._positions(block, device))
-        return chosen if self._subset is None else self._subset.to(device)[chosen]
+        return chosen if (subset := self._subset[device]) is None else subset[chosen]
 
     def from_step(self, step: int) -> Iterator[Batch[T]]:
         """The batches of steps `step`, `step` + 1, … (counted from 0 over all epochs), without end."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lsc_engine.heads.scan import Scan
+from lsc_engine.heads.scan import Scan, at_once
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.order import Order
 
-# Distances in memory at once: 4 MB.
-SCORES_AT_ONCE = 2**20
+# Distances in memory at once: 4 MB on a CPU, 256 MB on a GPU, where every kernel costs its start.
+SCORES_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 # Neighbours tried in order of falling cosine, `MORE` times as many each time, before the scan.
 MOST_NEIGHBOURS, FIRST_NEIGHBOURS, MORE = 1024, 16, 4
 # If nearly all vectors are in use, these few suffice except for one row in a hundred.
@@ -86,7 +86,8 @@ def predict_shortest(z: Tensor, system: VectorSystem, order: Order, classes: int
     """Labels [B] int64 by the smallest Euclidean distance (8) to centres of the family's own lengths: a scan."""
     best = torch.full((z.shape[0],), torch.inf, device=z.device)
     labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
-    chunk = max(1, min(SCORES_AT_ONCE // max(1, z.shape[0]), SCORES_AT_ONCE // system.n))
+    most = at_once(SCORES_AT_ONCE, z.device)
+    chunk = max(1, min(most // max(1, z.shape[0]), most // system.n))
     for start in range(0, classes, chunk):
         index = order.index(torch.arange(start, min(start + chunk, classes), device=z.device))
         length = system.native_norm(index)

@@ -8,7 +8,7 @@ beyond that: memory is bounded for any number of classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +17,21 @@ from torch import Tensor
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.order import Order
 
-# Classes whose coordinates are computed at once, and scores in memory at once: 1 MB, the size of a core's cache.
-CLASSES_AT_ONCE = 2**16
-SCORES_AT_ONCE = 2**18
+# Classes whose coordinates are computed at once, and scores in memory at once: on a CPU 1 MB, the size of a core's
+# cache; on a GPU 512 MB, since every kernel costs its start.
+CLASSES_AT_ONCE = {"cpu": 2**16, "cuda": 2**18}
+SCORES_AT_ONCE = {"cpu": 2**18, "cuda": 2**27}
 # Row numbers to keep: those of four million classes with four coordinates.
 KEPT_BYTES = 2**26
 # Classes among which the position of a maximum is searched; that costs far more than the maximum.
 GROUP = 64
 # With this share of coordinates that are not 0, or with more weights, a matrix product of dense rows is faster.
 DENSE_SHARE, MOST_WEIGHTS = 1 / 4, 32
+
+
+def at_once(limits: Mapping[str, int], device: torch.device) -> int:
+    """The limit for the CPU or for a GPU."""
+    return limits["cpu" if device.type == "cpu" else "cuda"]
 
 
 class Scan:
@@ -51,7 +57,7 @@ class Scan:
         labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
         if not len(z):
             return labels
-        part = max(GROUP, SCORES_AT_ONCE // len(z) // GROUP * GROUP)
+        part = max(GROUP, at_once(SCORES_AT_ONCE, z.device) // len(z) // GROUP * GROUP)
         start = 0
         with torch.autocast(z.device.type, enabled=False):
             for block, rows in self._blocks(z.float()):
@@ -84,8 +90,9 @@ class Scan:
 
     def _row_numbers(self, device: torch.device, width: int) -> Iterator[Tensor]:
         """int32 [M, k] of all classes in blocks; vectors [M, n] if these are faster."""
-        for start in range(0, self.classes, CLASSES_AT_ONCE):
-            stop = min(start + CLASSES_AT_ONCE, self.classes)
+        count = at_once(CLASSES_AT_ONCE, device)
+        for start in range(0, self.classes, count):
+            stop = min(start + count, self.classes)
             index = self.order.index(torch.arange(start, stop, device=device))
             if not self._dense:
                 columns, weights = self.system.coordinates(index)

@@ -82,9 +82,11 @@ def _driver_handle(device: torch.device) -> Any:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type of `train.precision`, None for plain float32. `auto` is bf16 on CUDA, float32 on the CPU."""
+    """The autocast type of `train.precision`, None for plain float32. `auto` is bf16 on GPUs that compute in it, which
+    those before Ampere only emulate, and float32 elsewhere."""
     if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else None
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else None
     return torch.bfloat16 if precision == "bf16" else None
 
 

@@ -61,7 +61,7 @@ def execute(
         signals.check()
         time.sleep(seconds)
 
-    if device.index is not None:
+    if device.type == "cuda" and device.index is not None:
         # Also for the thread that pins memory.
         torch.cuda.set_device(device)
     writer: RunWriter | PeerWriter = PeerWriter(folder)
