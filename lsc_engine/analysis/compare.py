@@ -299,7 +299,7 @@ def _notes(row: Row, base: Row) -> list[str]:
     keys = ("start_from", "target.teacher", "target.order", "target.system")
     begun, taught, *named = (str(row.settings.get(key) or "") for key in keys)
     means = [text.partition(":")[2] for text in named if text.startswith(("nearest:", "embeddings:"))]
-    stages = dict.fromkeys(name.removeprefix("@") for name in (begun, taught, *means) if name)
+    stages = dict.fromkeys(name.removeprefix("@") for name in (begun, taught, *means) if name not in ("", "init"))
     words = {"yes": "was compiled", "no": "was not compiled", "mixed": "was compiled in part", "": ""}
     eager = {why for run in (*row.runs, *base.runs) if isinstance(why := run.source.get("eager"), str)}
     because = f" ({'; '.join(sorted(eager))})" if eager else ""

@@ -15,6 +15,7 @@ from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
 from lsc_engine.data.dataset import data_set, facts_of, image_file_data_sets
 from lsc_engine.registry import LOSSES, MODELS
+from lsc_engine.vectors.choice import INIT_ORDER
 from lsc_engine.vectors.registry import facts, n_min, too_few
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def check_target(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
     if isinstance(target, Lsc):
         if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
             yield Issue("target.weights", "two numbers from 0 are needed, one of them above 0")
+        if target.reassign and target.order != INIT_ORDER:
+            yield Issue("target.reassign", f'needs target.order = "{INIT_ORDER}"')
         if target.within_weight is not None and target.within is None:
             yield Issue("target.within_weight", 'needs target.within = "kld" or "gaussian"')
     if isinstance(target, CrossEntropy) and target.teacher is None:

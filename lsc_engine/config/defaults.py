@@ -327,6 +327,10 @@ class DefaultsResolver:
             return Duration.parse(text).steps(epoch, train.batch_size)
 
         total = steps(train.duration)
+        target = self.settings.target
+        again = [steps(text) for text in (isinstance(target, Lsc) and target.reassign) or ()]
+        if again and max(again) >= total:
+            self.issue("target.reassign", f"the last is not before the end of the training, {train.duration}")
         if steps(optimizer.warmup) >= total:
             self.issue("optimizer.warmup", f"{optimizer.warmup} is not shorter than the training, {train.duration}")
         points = [steps(text) for text in optimizer.milestones or ()]

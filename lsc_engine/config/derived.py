@@ -18,6 +18,7 @@ from lsc_engine.config.values import Duration
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_folder, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
+from lsc_engine.vectors.choice import INIT_ORDER, cost
 from lsc_engine.vectors.registry import facts, n_min
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Derived:
     total_steps: int
     warmup_steps: int
     milestones: tuple[int, ...]
+    reassigned_at: tuple[int, ...]
     eval_every: int
     log_every: int
     checkpoint_every: Every
@@ -98,6 +100,7 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         total_steps=steps(train.duration),
         warmup_steps=steps(config.optimizer.warmup),
         milestones=tuple(steps(text) for text in config.optimizer.milestones or ()),
+        reassigned_at=tuple(steps(text) for text in (isinstance(target, Lsc) and target.reassign) or ()),
         eval_every=steps(config.eval.every),
         log_every=min(steps(config.log.every), epoch),
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
@@ -145,6 +148,12 @@ def bottleneck_width(config: Settings, classes: int) -> int | None:
     """The width of the layer before the class layer, None without one; "min:V21" is the smallest n of V21."""
     width = config.target.bottleneck if isinstance(config.target, CrossEntropy) else None
     return n_min(width.removeprefix("min:"), classes) if isinstance(width, str) else width
+
+
+def standardized(config: Settings) -> bool:
+    """Whether the last layer of the backbone is rescaled before the first step."""
+    target = config.target
+    return bool(config.model.standardize_output) or (isinstance(target, Lsc) and target.order == INIT_ORDER)
 
 
 def is_table(system: str | None) -> bool:
@@ -199,7 +208,9 @@ def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, A
 
 
 def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
-    target = config.target
+    target, system = config.target, derived.system
+    by_means = system is not None and isinstance(target, Lsc) and target.order.startswith("nearest:")
+    chosen = cost(system, derived.classes) if system is not None and by_means else None
     return {
         "images": derived.images,
         "images_counted": derived.counted,
@@ -220,6 +231,8 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "shift": config.eval.shift,
         **_vectors(config, derived),
         "table_bytes": derived.table_bytes,
+        "choice_seconds": chosen[0] if chosen else None,
+        "choice_bytes": chosen[1] if chosen else None,
         "embedding_bytes": 4 * derived.n if derived.n else None,
         "steps_per_epoch": derived.steps_per_epoch,
         "total_steps": derived.total_steps,

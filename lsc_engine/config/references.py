@@ -14,6 +14,7 @@ from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.common.settings import Table, lookup
 from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
+from lsc_engine.vectors.choice import INIT_ORDER
 
 # Dotted key -> what stands before the reference.
 KEYS = {"target.system": "embeddings:", "target.order": "nearest:", "target.teacher": "", "start_from": ""}
@@ -49,7 +50,7 @@ def references(settings: Settings | Table) -> tuple[Reference, ...]:
     found = []
     for key, before in KEYS.items():
         value = _read(settings, key)
-        if isinstance(value, str) and value.startswith(before) and value != before:
+        if isinstance(value, str) and value.startswith(before) and value not in (before, INIT_ORDER):
             found.append(Reference(key, value.removeprefix(before)))
     return tuple(found)
 
@@ -108,6 +109,8 @@ def moved_centres(own: Settings, other: Settings) -> str | None:
     ):
         if old != new:
             return f"{key} was {old} and is {new}"
+    if a.order == INIT_ORDER:
+        return f'target.order = "{INIT_ORDER}" chooses vectors anew'
     fewer = own.data.classes != other.data.classes
     if fewer and a.system == "simplex":
         return "a simplex of more classes is another one"

@@ -38,6 +38,7 @@ from lsc_engine.config.values import (
 )
 from lsc_engine.data.dataset import image_file_data_sets
 from lsc_engine.registry import LOSSES
+from lsc_engine.vectors.choice import INIT_ORDER
 
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 KINDS = ("train", "vectors", "data", "bench")
@@ -156,6 +157,13 @@ class Model(Section):
     args: Annotated[dict[str, Any], BeforeValidator(values.args)] = _setting(
         {}, "Further arguments of the backbone, passed to timm as they are.", kind="table", reset_by="model.name"
     )
+    standardize_output: bool | None = _setting(
+        None,
+        "Rescale the last layer before the first step so that each coordinate of the embeddings of the training images "
+        "has mean 0 and deviation 1; nearest:init always does.",
+        kind="flag",
+        shown="false",
+    )
     etf_layers: Annotated[int | str | None, BeforeValidator(values.etf_layers)] = _setting(
         None,
         "Layers fixed to simplex ETFs: the last k with the output, first:k, a transformer's feed-forward, or adaptive.",
@@ -213,11 +221,19 @@ class Lsc(Section):
     )
     order: Annotated[str, AfterValidator(values.order)] = _setting(
         "shuffled",
-        "Which class gets which vector of the system; nearest:RUN or nearest:@variant: those nearest to the class "
-        "means of that run, by an optimal assignment.",
+        "Which class gets which vector of the system; nearest:init: those nearest to the class means of the untrained "
+        "network, its last layer standardised; nearest:RUN or nearest:@variant: to the class means of that run.",
         kind="open",
         choices=ORDERS,
         shown="shuffled",
+    )
+    reassign: Lengths | None = _setting(
+        None,
+        "Moments at which each class gets the vector nearest to its present class mean (nearest:init).",
+        kind="durations",
+        shown="none",
+        needs=("target.order", (INIT_ORDER,)),
+        reset_by="target.order",
     )
     loss: LossName = _setting(
         "cosine",

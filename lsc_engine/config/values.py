@@ -16,11 +16,12 @@ from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.formatting import number, quoted
 from lsc_engine.data.dataset import built_in_data_sets
 from lsc_engine.registry import DATASETS, LOSSES, MODELS, Registry
+from lsc_engine.vectors.choice import INIT_ORDER
 from lsc_engine.vectors.registry import fault as system_fault
 
 MODEL_NAMES = tuple(MODELS.built_in)
 ETF_LAYERS = ("feed-forward", "adaptive")
-ORDERS = ("shuffled", "sequential", "lexicographic")
+ORDERS = ("shuffled", "sequential", "lexicographic", INIT_ORDER)
 DIM_MAX = 65_536
 DATASET_NAMES = tuple(built_in_data_sets())
 LOSS_NAMES = tuple(LOSSES.built_in)

@@ -18,6 +18,7 @@ from lsc_engine.heads.lsc import LscHead, PluginLoss
 from lsc_engine.heads.ssl import SelfSupervisedHead
 from lsc_engine.registry import LOSSES
 from lsc_engine.vectors import VectorSystem, system
+from lsc_engine.vectors.choice import INIT_ORDER
 from lsc_engine.vectors.order import Order
 
 if TYPE_CHECKING:
@@ -84,16 +85,23 @@ def _loss(target: Lsc, vectors: VectorSystem) -> Loss:
 
 
 def _order(kind: str, system: VectorSystem, seed: int, classes: int, means: Tensor | None) -> Order:
+    if kind == INIT_ORDER:
+        return Order.stored(kind, system, torch.arange(classes))
     if not kind.startswith("nearest:"):
         return Order.make(kind, system, seed)
     if means is None or means.shape[1] != system.n or len(means) < classes:
         has = "none" if means is None else f"{len(means)} of n = {means.shape[1]}"
         raise UsageError(f"target.order: {kind} needs {classes} class means of n = {system.n}, there are {has}")
-    means = means[:classes]
-    empty = ~torch.isfinite(means).all(1) | ~means.any(1)
-    if bool(empty.any()):
-        raise UsageError(f"target.order: {kind}: class {int(empty.nonzero()[0])} has no mean, it has no images there")
+    means = check_class_means(means[:classes], kind)
     from lsc_engine.vectors.assign import assign_nearest
 
     # On the CPU, so that the same vectors are chosen on every device.
     return Order.stored("nearest", system, assign_nearest(system, means.cpu().float()))
+
+
+def check_class_means(means: Tensor, order: str) -> Tensor:
+    """The class means [classes, n] that choose vectors. UsageError for a class without images, whose mean is 0."""
+    empty = ~torch.isfinite(means).all(1) | ~means.any(1)
+    if bool(empty.any()):
+        raise UsageError(f"target.order: {order}: class {int(empty.nonzero()[0])} has no mean, it has no images there")
+    return means

@@ -23,6 +23,7 @@ from lsc_engine.heads.losses.softmax import Softmax
 from lsc_engine.heads.scan import Scan
 from lsc_engine.heads.within import target_sigma, within_loss
 from lsc_engine.vectors import VectorSystem
+from lsc_engine.vectors.choice import INIT_ORDER
 from lsc_engine.vectors.order import Order
 from lsc_engine.vectors.subsets import MOST_ON_HOST
 
@@ -42,7 +43,13 @@ class PluginLoss(Loss):
 
 
 class LscHead(Head):
-    """`within` adds a loss on the distribution within classes (within.py), weighted by `within_weight`."""
+    """`within` adds a loss on the distribution within classes (within.py), weighted by `within_weight`.
+
+    With order nearest:init the vectors of the classes are state, `chosen` [classes] int64, which checkpoints hold:
+    the first ones until `choose`.
+    """
+
+    chosen: Tensor
 
     def __init__(
         self,
@@ -62,12 +69,21 @@ class LscHead(Head):
             self.own = self.distance.function
         self.within, self.within_weight = within, within_weight
         self._scan = Scan(system, order, classes)
+        if order.kind == INIT_ORDER:
+            self.register_buffer("chosen", torch.arange(classes))
+            self.register_load_state_dict_post_hook(lambda head, _: head.choose(head.chosen))
         angle = math.acos(max(-1.0, min(1.0, system.max_cosine)))
         self.half_angle_cosine = math.cos(angle / 2)
         self.min_angle = math.degrees(angle)
         self.directional = self.distance.directional
         if isinstance(self.distance, Distance) and self.distance.cluster_radius > 0:
             self.free_radius = self.distance.cluster_radius
+
+    def choose(self, indices: Tensor) -> None:
+        """Give class c the vector `indices[c]` ([classes] int64, distinct) from now on; order nearest:init."""
+        self.chosen.copy_(indices)
+        self.order = Order.stored(INIT_ORDER, self.system, indices.cpu())
+        self._scan = Scan(self.system, self.order, self.classes)
 
     def target(self, labels: Tensor) -> Tensor:
         return self.order.index(labels)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from lsc_engine.config.derived import standardized
 from lsc_engine.heads.build import class_layer
 from lsc_engine.models import etf
 from lsc_engine.models.build import build_model, embedding_width
+from lsc_engine.models.network import output_layer
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import RunConfig
@@ -37,6 +39,8 @@ def model_sizes(
         network = nn.ModuleDict({"model": model, "head": head})
         fixed = etf.layers_to_fix(network, config.model)
         etf.fix_layers(network, dict.fromkeys(fixed, 0), config.model.etf_frame or "canonical")
+    if standardized(config):
+        output_layer(model)
     parameters, in_head = (sum(p.numel() for p in module.parameters()) for module in (model, head))
     # Frames of fixed layers, running means, centres.
     kept = sum(b.nbytes for name, b in network.named_buffers() if name.endswith(("frame", "means", "centers")))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.config.derived import derive
+from lsc_engine.config.derived import derive, standardized
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.registry import MODELS
 from lsc_engine.runs.folder.lock import holder
@@ -108,12 +108,14 @@ def check_device(options: ExecutionOptions, *, use_torch: bool) -> None:
 
 
 def check_models(configs: Iterable[RunConfig], options: ExecutionOptions) -> None:
-    """Backbones can be built. Those of timm and plugins are built as shapes, which imports torch; others are fixed."""
+    """Backbones can be built. Those of timm and plugins are built as shapes, which imports torch, and so are
+    those whose last layer is rescaled; others are fixed."""
     distinct = {}
     for config in configs:
         if (
             config.model.name not in MODELS.built_in
             or MODELS.built_in[config.model.name].model_config["extra"] == "allow"
+            or standardized(config)
         ):
             d = derive(config, options.data_dir)
             distinct[(repr(config.model), repr(config.target), d.channels, d.image_size, d.n, d.classes)] = (config, d)

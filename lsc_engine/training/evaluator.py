@@ -201,22 +201,31 @@ class Evaluator:
         return values
 
     @torch.no_grad()
-    def class_means(self, step: int) -> Tensor:
-        """The mean embedding of every class over all training images, [classes, n] float32, in evaluation mode:
-        CEembs of arXiv:2510.04090 if the run was trained with cross-entropy. Interrupted by a stop."""
+    def all_embeddings(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Embeddings [B, n] float32 and labels [B] of all training images, as the model is. Interrupted by a stop."""
         device, source = self._run.device, self._train[0]
+        for batch in self._batches((source, torch.arange(source.images)), step):
+            yield embed(self._model, batch.images, device, self._run.dtype), batch.labels.to(device)
+
+    @torch.no_grad()
+    def class_means(self, step: int, observe: Callable[[Tensor], None] | None = None) -> Tensor:
+        """The mean embedding of every class over all training images, [classes, n] float32, in evaluation mode, 0 for a
+        class without images: CEembs of arXiv:2510.04090 if the run was trained with cross-entropy. `observe` receives
+        the embeddings of every batch. Interrupted by a stop."""
+        # With one image a class there is nothing to add up.
+        dtype = torch.float32 if self._config.data.labels == "unique" else torch.float64
         self._model.eval()
         sums: Tensor | None = None
-        counts = torch.zeros(self._classes, dtype=torch.float64, device=device)
-        for batch in self._batches((source, torch.arange(source.images)), step):
-            labels = batch.labels.to(device)
-            z = embed(self._model, batch.images, device, self._run.dtype).double()
+        counts = torch.zeros(self._classes, dtype=dtype, device=self._run.device)
+        for z, labels in self.all_embeddings(step):
             if sums is None:
-                sums = torch.zeros(self._classes, z.shape[1], dtype=torch.float64, device=device)
-            sums.index_add_(0, labels, z)
+                sums = torch.zeros(self._classes, z.shape[1], dtype=dtype, device=z.device)
+            sums.index_add_(0, labels, z.to(dtype))
             counts += torch.bincount(labels, minlength=self._classes)
+            if observe is not None:
+                observe(z)
         assert sums is not None
-        return (sums / counts.clamp(min=1).unsqueeze(1)).float()
+        return sums.div_(counts.clamp_(min=1).unsqueeze(1)).float()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lsc_engine.common.errors import DivergedError, LscError, UsageError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.safe_io import mode_by_umask
+from lsc_engine.config.derived import standardized
 from lsc_engine.config.schema import Lsc, Sgd
 from lsc_engine.config.tuning import lower_is_better
 from lsc_engine.data.batches import Batch, Batches
@@ -25,7 +26,7 @@ from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.runs.folder.layout import CLASS_MEANS
 from lsc_engine.runs.folder.writer import RunWriter
-from lsc_engine.training import checkpointing, step
+from lsc_engine.training import checkpointing, step, vector_choice
 from lsc_engine.training.checkpointing import Checkpointer
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.dependencies import InitialWeights
@@ -54,6 +55,11 @@ class Clock:
         """Drop the time since the clock was created or last paused, as after a step that compiled."""
         self._since = self._now()
 
+    def add(self, seconds: float) -> None:
+        """Count `seconds` before now, which `restart` does not drop."""
+        self._seconds += seconds
+        self.restart()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         self._seconds, self._since = self.seconds, None
@@ -75,6 +81,8 @@ class Trainer:
         config, derived, device, o = run.config, run.derived, run.device, run.config.optimizer
         self.run, self.config, self.writer, self.signals = run, config, run.writer, run.signals
         self.step = self.first_step = 0
+        # The step before which the vectors were last chosen.
+        self._chosen_at = -1
         self.total_steps, self.steps_per_epoch = derived.total_steps, derived.steps_per_epoch
 
         self.mesh, parts = run.mesh, config.train.parts or 1
@@ -161,6 +169,9 @@ class Trainer:
         while self.step < self.total_steps:
             try:
                 with self._checkpoint_before_failing():
+                    if self.step in self.run.derived.reassigned_at and self._chosen_at != self.step:
+                        self._choose()
+                        batches = self._resilient_batches()
                     batch = next(batches)
             except Interrupted:
                 # The stop came while images were read: the steps done are saved.
@@ -358,6 +369,19 @@ class Trainer:
         self.total_steps = self.step
         self.writer.status(total_steps=self.step)
 
+    def _choose(self) -> float:
+        """Standardise the output before the first step, choose vectors, and record what that took; the seconds of it,
+        which count as training."""
+        found = vector_choice.choose(self.run, self.evaluator, self.model, self.head, self.step)
+        self._chosen_at = self.step
+        earlier = [one for one in self.writer.source().get("choices", []) if one["step"] < self.step]
+        self.writer.record(head=self.head.record(), choices=[*earlier, found])
+        seconds = {name: found[name] for name in ("pass_seconds", "assign_seconds") if name in found}
+        words = ", ".join(f"{name.removesuffix('_seconds')} {value:.1f} s" for name, value in seconds.items())
+        close = f", mean cosine {found['mean_cosine']:.4f}" if "mean_cosine" in found else ""
+        self.writer.message(f"step {self.step}: {'vectors chosen' if close else 'output standardised'}: {words}{close}")
+        return sum(seconds.values())
+
     def _save(self, *, last: bool = False) -> None:
         """Write a checkpoint if the disk takes it; the `last` one waits for room."""
         if self.mesh.rank:
@@ -404,6 +428,7 @@ class Trainer:
             "parts": self.micro_batches.parts,
             "numerics": json.dumps(self._numerics),
             "until": self._until,
+            "chosen_at": self._chosen_at,
             "owes_evaluation": self.evaluator.pending,
             **self.freezer.state_dict(),
         }
@@ -416,6 +441,7 @@ class Trainer:
         self._loss_count = state["loss_count"]
         self.micro_batches.parts, self._numerics = state["parts"], json.loads(state["numerics"])
         self._until |= state.get("until", {})
+        self._chosen_at = state.get("chosen_at", -1)
         self._seconds_before = state["seconds"]
         self.clock = Clock(self.run.device, self._seconds_before)
         self.evaluator.pending = state["owes_evaluation"]
@@ -428,6 +454,9 @@ class Trainer:
     def _begin(self) -> None:
         """Continue from the newest good checkpoint, or begin; and evaluate if that is pending."""
         self._load()
+        if self.step == 0 and standardized(self.config):
+            self.clock.add(self._choose())
+            self._seconds_before = self.clock.seconds
         self.model.train()
         self._logged = self.step, self.clock.seconds
         self.writer.status(state="running", step=self.step)
@@ -460,6 +489,8 @@ class Trainer:
         self.load_state_dict(found.state)
         self.checkpointer.load_state_dict(found.state, found.step)
         self.step = self.first_step = found.step
+        if self._chosen_at >= 0:
+            self.writer.record(head=self.head.record())
         self.writer.message(f"resumed at step {self.step} of {run.derived.total_steps}")
 
     def _start_from(self, start: InitialWeights) -> None:

@@ -214,6 +214,11 @@ class VectorSystem(ABC):
     def _integer_weights(self, index: int) -> dict[int, int]:
         raise UsageError(f"{self.name}: its vectors are not made of a few whole numbers")
 
+    @property
+    def choosable(self) -> int:
+        """How many vectors, from the first on, classes may choose among: all, unless they are endless."""
+        return self.count
+
     # -- vectors from indices ----------------------------------------------------------------------------------------
 
     @abstractmethod

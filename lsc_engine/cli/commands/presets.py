@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import console, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.formatting import grouped, size
+from lsc_engine.common.formatting import duration, grouped, size
 from lsc_engine.common.userpaths import user_path
 
 if TYPE_CHECKING:
@@ -323,6 +323,8 @@ def _vector_lines(row: dict[str, Any]) -> dict[str, str]:
         lines["classes so near"] = " to ".join(dict.fromkeys(near))
     if row["table_bytes"]:
         lines["table in memory"] = size(row["table_bytes"])
+    if row["choice_bytes"]:
+        lines["choice of vectors"] = f"about {duration(row['choice_seconds'])}, {size(row['choice_bytes'])}"
     if row.get("table_sha256"):
         lines["vector file"] = f"sha256 {row['table_sha256'][:16]}"
     return lines
