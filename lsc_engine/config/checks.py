@@ -147,6 +147,10 @@ def check_train(train: Train, target: Lsc | CrossEntropy | Ssl) -> Iterator[Issu
     by_image = name != "ssl" and (name not in LOSSES.built_in or LOSSES.built_in[name].by_image)
     if parts > 1 and not by_image:
         yield Issue("train.parts", f"{name} compares the images of a batch with each other; leave it out, or set 1")
+    if parts > 1 and isinstance(target, CrossEntropy):
+        for key in ("system", "share", "center_weight"):
+            if getattr(target, key) is not None:
+                yield Issue("train.parts", f"target.{key} follows whole batches; leave train.parts out, or set 1")
     if parts > 1 and train.compile == "graphs":
         yield Issue("train.compile", '"graphs" replays whole batches, and train.parts is above 1; take "on" or "auto"')
 

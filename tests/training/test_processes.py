@@ -215,6 +215,17 @@ def test_impossible_parts_are_refused(tmp_path: Path, change: str, sentence: str
     assert any(sentence in fault for fault in refused.value.faults)
 
 
+@pytest.mark.parametrize("change", ["share=0.5", "center_weight=0.1", "system=running-means"])
+def test_class_layers_that_follow_whole_batches_have_no_parts(tmp_path: Path, change: str) -> None:
+    file = preset(tmp_path, "mlp")
+    file.write_text(
+        file.read_text().replace('method = "lsc"\nsystem = "V21"', 'method = "ce"').replace('dim = "min"', "")
+    )
+    assert plan_study(file).runs[0].config.train.parts == 4
+    with pytest.raises(UsageError, match=r"train\.parts: target\.\w+ follows whole batches"):
+        plan_study(file, sets=[f"target.{change}"])
+
+
 def test_parts_of_one_are_no_parts(tmp_path: Path) -> None:
     file = preset(tmp_path, "mlp")
     one = plan_study(file, sets=["train.parts=1", "train.deterministic=false"]).runs[0].config
