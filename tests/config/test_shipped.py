@@ -22,7 +22,7 @@ ROWS = {
     "sec5.3 sec6.3 sec6.4 sec6.5 sec6.6",
     "vector-systems-2025": "table1 fig1a fig1b fig2a fig2b fig3a fig3b fig4 fig5a fig5b dbsize",
     "etf-2024": "mlp transformer early",
-    "beyond": "labels-fast new-class no-table v21pm smallest-n fashion-unique-50k",
+    "beyond": "labels-fast new-class no-table v21pm smallest-n fashion-unique-50k codes random",
 }
 INFOS = [info for info in shipped_presets() if info.folder in FOLDERS]
 MINIS = [info for info in INFOS if info.stem.endswith("-mini") and info.kind == "train"]
