@@ -44,7 +44,7 @@ KILLS ?= 100
 faults: $(VENV)/.installed-dev
 	LSC_FAULT_KILLS=$(KILLS) LSC_FAULT_ROUNDS=20 LSC_FAULT_SEED=$${SEED:-$$(date +%s)} $(BIN)/python -m pytest tests/faults --timeout=36000
 
-# Every small preset of the papers: trained, reported into docs/results, listed in the README's tables. About 70 minutes
+# Every small preset of the papers: trained, reported into docs/results, listed in the README's tables. About 65 minutes
 # of one CPU core the first time; what has not changed since is skipped, so that it can be stopped and run again.
 RUNS ?= runs
 results: $(VENV)/.installed
