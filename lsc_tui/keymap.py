@@ -70,6 +70,13 @@ def _table() -> tuple[Command, ...]:
         c("sort_left", (",",), "sort", "sort by the column to the left", "rows", ("sort", -1)),
         c("sort_right", (".",), "sort", "sort by the column to the right", "rows", ("sort", 1)),
         c("invert", ("i",), "invert", "invert the order", "rows"),
+        c("flat", ("a",), "flat", "one list over all studies, or a list by study", "rows"),
+        c("group", ("B",), "group", "group the runs by a setting instead of by study", "rows"),
+        c("columns", ("O",), "columns", "choose and order the columns; any setting may be one", "rows"),
+        c("columns_left", ("(",), "columns", "chosen columns: those to the left", "rows", ("shift_columns", -1)),
+        c("columns_right", (")",), "columns", "chosen columns: those to the right", "rows", ("shift_columns", 1)),
+        c("hide", ("H",), "hide", "hide from the list, without deleting; or show again", "rows"),
+        c("hidden", ("A",), "hidden", "list what is hidden too, or not", "rows"),
         c("toml", ("r",), "TOML", "the TOML behind this", "rows"),
         c("note", ("n",), "note", "write a note on the run", "rows"),
         c("tag", ("t",), "tag", "give or take a tag", "rows"),
@@ -100,6 +107,7 @@ def _table() -> tuple[Command, ...]:
         c("fork", ("F",), "fork", "a new run from a checkpoint with changed settings", "act"),
         c("copy", ("N",), "copy", "a new run with these settings", "act"),
         c("delete", ("D",), "delete", "move to the trash of the runs folder (asks)", "act"),
+        c("restore", ("U",), "undo D", "bring a run back from the trash", "act"),
         c("launch", ("L", "f5"), "launch", "launch the runs of this form (asks)", "act"),
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
@@ -104,41 +105,44 @@ class HelpScreen(ScrolledText):
         return [[*pad(one, width // 2), *pad(two, width // 2)] for one, two in zip(entries[:half], right, strict=True)]
 
 
-class PaletteScreen(Overlay):
-    """Every command of the screen below by name: type, choose, Enter."""
+# Key, word, explanation, and what Enter does.
+Choice = tuple[str, str, str, Callable[[], object]]
+
+
+class ChoiceScreen(Overlay):
+    """A list to choose from: type words of it, choose, Enter. `found` gives what matches the words, best first."""
 
     AUTO_FOCUS = "#words"
     CSS: ClassVar[str] = """
-    PaletteScreen { align: center top; }
-    PaletteScreen #words { dock: top; height: 1; width: 100%; border: none; padding: 0; background: $panel; }
-    PaletteScreen Panel { width: 100%; height: 100%; }
+    ChoiceScreen { align: center top; }
+    ChoiceScreen #words { dock: top; height: 1; width: 100%; border: none; padding: 0; background: $panel; }
+    ChoiceScreen Panel { width: 100%; height: 100%; }
     """
 
-    def __init__(self, below: LscScreen) -> None:
+    def __init__(self, what: str, does: str, found: Callable[[str], Sequence[Choice]]) -> None:
         super().__init__()
-        self.below = below
+        self.what, self.does, self.of_words = what, does, found
         self.cursor = 0
 
     def compose(self) -> ComposeResult:
-        yield Field(placeholder="command", id="words", compact=True)
+        yield Field(placeholder=self.what, id="words", compact=True)
         yield Panel(self._draw, id="found")
 
-    def found(self) -> list[Command]:
-        """The commands that match what is typed."""
-        every = [c for c in self.below.app.keymap.commands.values() if c.id not in _HIDDEN and self.below.can_do(c)]
-        return matching(every, self.query_one("#words", Field).value)
+    def found(self) -> Sequence[Choice]:
+        """What matches what is typed."""
+        return self.of_words(self.query_one("#words", Field).value)
 
     def _draw(self, width: int, height: int) -> list[Line]:
         found = self.found()
         self.cursor = max(0, min(self.cursor, len(found) - 1))
-        lines: list[Line] = [rule(width, f"{len(found)} commands", "Enter does it  Esc closes")]
+        lines: list[Line] = [rule(width, f"{len(found)} {self.what}", f"Enter {self.does}  Esc closes")]
         top = max(0, self.cursor - height + 3)
-        for i, command in enumerate(found[top : top + height - 1], top):
-            reason = self.below.why_not(command)
-            key = fit(shown(command.keys[0]) if command.keys else "", 6)
-            text = fit(f"{command.help}{f' ({reason})' if reason else ''}", max(0, width - 19))
-            line: Line = [("▌ " if i == self.cursor else "  ", "accent"), (key, "key")]
-            line += [(fit(command.word, 11), ""), (text, "dim")]
+        shown_now = found[top : top + height - 1]
+        keys = 6 if any(key for key, *_ in shown_now) else 0
+        words = min(max([11, *(cell_len(word) + 1 for _, word, _, _ in shown_now)]), width // 2)
+        for i, (key, word, text, _) in enumerate(shown_now, top):
+            line: Line = [("▌ " if i == self.cursor else "  ", "accent"), (fit(key, keys), "key")]
+            line += [(fit(word, words), ""), (fit(text, max(0, width - 2 - keys - words)), "dim")]
             lines.append(over(line, "cursor") if i == self.cursor else line)
         return lines
 
@@ -148,7 +152,7 @@ class PaletteScreen(Overlay):
         if event.key in ("escape", "enter"):
             self.close_overlay()
             if found and event.key == "enter":
-                self.below.perform(found[min(self.cursor, len(found) - 1)])
+                found[min(self.cursor, len(found) - 1)][3]()
             return
         before = field.value
         if not by:
@@ -166,6 +170,28 @@ class PaletteScreen(Overlay):
         same = self.query_one("#words", Field).value == before
         self.cursor = max(0, min(self.cursor + by, len(self.found()) - 1)) if same else 0
         self.query_one("#found", Panel).redraw()
+
+
+def palette(below: LscScreen) -> ChoiceScreen:
+    """Every command of the screen below by name."""
+    every = [c for c in below.app.keymap.commands.values() if c.id not in _HIDDEN and below.can_do(c)]
+
+    def choice(command: Command) -> Choice:
+        reason = below.why_not(command)
+        text = f"{command.help}{f' ({reason})' if reason else ''}"
+        return shown(command.keys[0]) if command.keys else "", command.word, text, partial(below.perform, command)
+
+    return ChoiceScreen("commands", "does it", lambda words: [choice(c) for c in matching(every, words)])
+
+
+def choose(what: str, does: str, choices: Sequence[Choice]) -> ChoiceScreen:
+    """A fixed list to choose from, by words that stand in it."""
+
+    def found(words: str) -> list[Choice]:
+        parts = words.lower().split()
+        return [c for c in choices if all(part in f"{c[1]} {c[2]}".lower() for part in parts)]
+
+    return ChoiceScreen(what, does, found)
 
 
 def readable(lines: Sequence[str]) -> list[str]:

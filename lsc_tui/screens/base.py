@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
@@ -26,7 +26,7 @@ from textual.widgets.input import Selection
 from lsc_engine.common.errors import LscError
 from lsc_tui.keymap import Command, is_function_key, shown, tabs
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
-from lsc_tui.modals import HelpScreen, PaletteScreen
+from lsc_tui.modals import HelpScreen, palette
 from lsc_tui.widgets.field import Field, key_name
 from lsc_tui.widgets.panel import Panel
 
@@ -68,6 +68,8 @@ class LscScreen(Screen[None]):
         self.field: Field | None = None  # the open field, which gets all keys
         self._prompt_done: Callable[[str], None] | None = None
         self._prompt_changed: Callable[[str], None] | None = None
+        self._earlier: list[str] = [""]
+        self.recalled = 0  # which of the earlier texts was brought back into the prompt, from 1; 0 for none
 
     def body(self) -> ComposeResult:
         """The widgets between the two lines."""
@@ -273,11 +275,13 @@ class LscScreen(Screen[None]):
         changed: Callable[[str], None] | None = None,
         suggester: Suggester | None = None,
         replace: bool = False,
+        earlier: Sequence[str] = (),
     ) -> None:
         """One line of text on the last line; Enter gives it to `done`, Esc drops it. `replace`: what is typed takes the
-        place of `value`, which a key that moves keeps."""
+        place of `value`, which a key that moves keeps. `earlier`: what PgUp brings back, newest first."""
         field = self.query_one("#prompt", Field)
         self._prompt_done, self._prompt_changed = done, changed
+        self._earlier, self.recalled = [value, *earlier], 0
         field.suggester, field.placeholder, field.value = suggester, label, value
         self.add_class("-prompt")
         self.open_field(field, select=replace)
@@ -346,7 +350,12 @@ class LscScreen(Screen[None]):
             self.perform(command)
         else:
             before = field.value
-            await field.take(event)
+            if key in ("pageup", "pagedown") and self._prompt_done is not None:
+                self.recalled = max(0, min(len(self._earlier) - 1, self.recalled + (1 if key == "pageup" else -1)))
+                field.value = self._earlier[self.recalled]
+                field.cursor_position = len(field.value)
+            else:
+                await field.take(event)
             if field.value != before:
                 self.field_changed(field)
 
@@ -425,7 +434,7 @@ class LscScreen(Screen[None]):
         self.app.push_screen(HelpScreen(self))
 
     def do_palette(self) -> None:
-        self.app.push_screen(PaletteScreen(self))
+        self.app.push_screen(palette(self))
 
     def do_back(self) -> None:
         """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""

@@ -14,10 +14,11 @@ from lsc_engine.runs.read import notes
 from lsc_engine.studies import control
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import clean, size_text
-from lsc_tui.modals import TextScreen
+from lsc_tui.modals import Choice, TextScreen, choose
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
 from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, named, resume
+from lsc_tui.widgets.field import LastWord
 
 
 class RunScreen(ChartScreen):
@@ -179,23 +180,34 @@ class RunScreen(ChartScreen):
     why_not_tag = why_not_note
 
     def do_note(self) -> None:
-        self._prompt_for("note on", lambda view, text: notes.add_note(view.run.path, text), "noted on")
+        """A new note; PgUp brings the newest one back, to be changed or, emptied, taken away."""
+        views = self.targets()
+        old = views[0].note if len(views) == 1 else ""
+
+        def done(text: str) -> None:
+            if old and self.recalled:
+                self._act(views, lambda view: notes.change_note(view.run.path, old, text), "note changed on")
+            elif text.strip():
+                self._act(views, lambda view: notes.add_note(view.run.path, text), "noted on")
+
+        hint = ", PgUp changes the last one" if old else ""
+        self.prompt(f"note on {named(views)}{hint}", done, earlier=[old] if old else [])
 
     def do_tag(self) -> None:
-        def add(view: RunView, text: str) -> None:
-            for tag in text.split():
-                notes.add_tag(view.run.path, tag)
-
-        self._prompt_for("tag for", add, "tagged")
-
-    def _prompt_for(self, label: str, act: Callable[[RunView, str], object], past: str) -> None:
+        """Give tags, or take away those that all the runs have."""
         views = self.targets()
+        common = set.intersection(*(set(view.tags) for view in views))
+
+        def change(view: RunView, text: str) -> None:
+            for tag in text.split():
+                (notes.remove_tag if tag in common else notes.add_tag)(view.run.path, tag)
 
         def done(text: str) -> None:
             if text.strip():
-                self._act(views, lambda view: act(view, text), past)
+                self._act(views, lambda view: change(view, text), "tagged")
 
-        self.prompt(f"{label} {named(views)}", done)
+        hint = f"; takes away {' '.join(sorted(common))}" if common else ""
+        self.prompt(f"tag for {named(views)}{hint}", done, suggester=LastWord(sorted(common)))
 
     def why_not_delete(self) -> str:
         if reason := self._reason():
@@ -213,4 +225,35 @@ class RunScreen(ChartScreen):
                 self.app.store.deleted.add(view.key)
 
         answers: Answers = {"y": ("move to .trash", partial(self._act, views, trash, "moved to .trash:"))}
-        self.ask(f"delete {named(views)}, {size_text(size)}?", answers)
+        self.ask(f"delete {named(views)}, {size_text(size)}? U brings it back", answers)
+
+    def do_restore(self) -> None:
+        """Choose from what lies in the trash of the runs folders, last deleted first."""
+        store = self.app.store
+        roots = [(i, f.path) for i, f in enumerate(store.folders) if not f.read_only and not f.problem]
+
+        def bring_back(root: int, folder: Path, identifier: str, place: Path) -> None:
+            def done(_: Path) -> None:
+                store.deleted.discard(f"{root}:{identifier}")
+                self.app.poller.rescan()
+                self.say(f"{identifier} is back")
+
+            self.in_thread(lambda: notes.restore(folder, identifier, place), done)
+
+        def listed(found: list[Choice]) -> None:
+            if not found:
+                self.say("nothing lies in the trash of the runs folders")
+            elif self.idle:
+                self.app.push_screen(choose("deleted runs", "brings it back", found))
+
+        def read() -> list[Choice]:
+            out: list[tuple[str, Choice]] = []
+            for root, folder in roots:
+                for identifier, place in notes.trashed(folder):
+                    stamp = place.relative_to(folder).parts[1]
+                    when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
+                    act = partial(bring_back, root, folder, identifier, place)
+                    out.append((stamp, ("", clean(identifier), f"deleted {when}", act)))
+            return [one for _, one in sorted(out, key=lambda pair: pair[0], reverse=True)]
+
+        self.in_thread(read, listed)

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual import events
+from textual.suggester import Suggester
 from textual.widgets import Input
+
+
+class LastWord(Suggester):
+    """Completes the last word of a line."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self.words = words
+
+    async def get_suggestion(self, value: str) -> str | None:
+        head, last = value[: len(value) - len(value.split(" ")[-1])], value.split(" ")[-1]
+        found = next((word for word in self.words if last and word.lower().startswith(last.lower())), None)
+        return None if found is None else head + last + found[len(last) :]
 
 
 class Field(Input):

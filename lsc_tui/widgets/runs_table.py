@@ -8,16 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Any
+
+from rich.cells import cell_len
 
 from lsc_engine.common.formatting import clock, grouped, percent
+from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
+from lsc_tui.data.filters import value_of
 from lsc_tui.data.reports import KINDS, Report
-from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, finite, gpu_number
+from lsc_tui.data.run_view import ACCURACIES, ACCURACY, RunView, finite, gpu_number, value_text
 from lsc_tui.lines import (
     STATES,
     Line,
     clean,
     day_text,
+    ends,
     fit,
     fit_ends,
     frame,
@@ -30,7 +36,21 @@ from lsc_tui.lines import (
 )
 from lsc_tui.widgets.panel import Panel
 
-SORTS = ("started", "state", "run", "seed", "done", "eta", "loss", "best", "acc", "where")
+# Head at 80 columns and in the wide list, width in both; a negative one is that of a text, which stands at the left.
+COLUMNS: dict[str, tuple[tuple[str, str], tuple[int, int]]] = {
+    "run": (("RUN", "RUN"), (-12, -12)), "seed": (("SEED", "SEED"), (4, 4)), "done": (("%", "DONE"), (1, 4)),
+    "eta": (("ETA", "ETA"), (6, 6)), "loss": (("LOSS", "LOSS"), (7, 7)), "best": (("BEST", "BEST"), (7, 7)),
+    "acc": (("", ""), (6, 6)), "best_acc": (("BEST", "BEST"), (5, 5)), "speed": (("IMG/S", "IMG/S"), (7, 7)),
+    "trend": (("TREND", "LOSS TREND"), (-8, -12)), "where": (("WHERE", "WHERE"), (-8, -11)),
+    "reason": (("REASON", "REASON"), (-16, -16)), "tag": (("TAGS", "TAGS"), (-12, -12)),
+    "note": (("NOTE", "NOTE"), (-16, -16)),
+}  # fmt: skip
+DEFAULT = {
+    False: ("run", "seed", "done", "eta", "loss", "acc", "trend", "where"),
+    True: ("run", "seed", "done", "eta", "loss", "best", "acc", "best_acc", "speed", "trend", "where", "reason"),
+}
+WIDE = 108
+PIN = "|"  # in a choice of columns: those before it stay where the others are moved
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,8 @@ class Row:
     other: str = ""  # the folder's name where it is another's
     done: tuple[int, int] = (0, 0)  # of a study: finished runs and runs, those hidden by a filter included
     report: Report | None = None
+    title: str = ""  # of a group of runs that have a setting in common
+    name: str = ""  # of a run, where no heading names its study
 
     @property
     def study(self) -> str:
@@ -59,51 +81,72 @@ class Order:
     folded: bool = False
     closed: set[str] = field(default_factory=set)
     accuracy: str = ACCURACY  # the metric in the column of accuracies, the same for all runs
+    flat: bool = False  # one list over all studies
+    group: str = ""  # a name of filters.FIELDS or a setting: grouped by its values, not by study
+    columns: tuple[str, ...] = ()  # chosen by the user; those before `PIN` stay in sight
+    shift: int = 0  # how many of the others are out of sight at the left
+
+    @property
+    def sorts(self) -> tuple[str, ...]:
+        """What `,` and `.` go through."""
+        shown = self.columns or DEFAULT[True]
+        return ("started", "state", *(name for name in shown if name not in (PIN, "trend", "reason")))
 
 
-def study_key(view: RunView) -> str:
-    """The key of the row of a run's study."""
-    return f"study:{view.root}:{view.study}"
-
-
-def _sort_value(view: RunView, order: Order) -> tuple[object, ...]:
-    """What a run is sorted by inside its study; losses of different kinds stay apart, what is missing comes last."""
-    number: float | None
+def _sort_value(view: RunView, order: Order) -> tuple[Any, ...]:
+    """What a run is sorted by; losses of different kinds stay apart."""
     sort = order.sort
-    if sort in ("loss", "best"):
-        number = finite(view.loss if sort == "loss" else view.best_loss)
-        return (view.loss_group, number is None, number or 0.0)
-    if sort in ("acc", "eta"):
-        number = finite(view.last(order.accuracy) if sort == "acc" else view.status.eta)
-        return (number is None, number or 0.0)
-    if sort == "done":
-        return (view.done,)
-    if sort == "state":
-        return (list(STATES).index(view.state) if view.state in STATES else 99,)
-    if sort == "where":
-        return (view.status.host, view.status.device)
-    return (view.seed,) if sort == "seed" else ()
+    if sort == "started":
+        return (-(view.status.started or view.status.changed or 0.0), view.variant, view.seed)
+    if sort == "run":
+        return (view.study, view.variant, view.seed)
+    if sort in ("state", "where"):
+        words = (view.status.host, view.status.device)
+        glyph = list(STATES).index(view.state) if view.state in STATES else 99
+        return (glyph, view.place) if sort == "state" else (view.state != "queued", view.place, words)
+    found = finite(view.status.eta) if sort == "eta" else finite(view.best(order.accuracy)) if sort == "best_acc" else (
+        value_of(view, sort, order.accuracy))  # fmt: skip
+    number = number_of(found)
+    return (view.loss_group if sort in ("loss", "best") else "", number is None, number or 0.0, str(found))
+
+
+def _sorted(views: list[RunView], order: Order) -> list[RunView]:
+    """In order; those that have no value of it come last either way."""
+    views = sorted(views, key=lambda view: _sort_value(view, order), reverse=order.inverted)
+    plain = order.sort in ("started", "run", "state", "where", "eta", "best_acc")
+    return views if plain else sorted(views, key=lambda view: value_of(view, order.sort, order.accuracy) is None)
+
+
+def group_value(view: RunView, key: str) -> str:
+    """The value that a group of runs has in common, in words."""
+    return clean(value_text(value_of(view, key)))
 
 
 def build_rows(
     views: Iterable[RunView], order: Order, names: Callable[[int], str] = lambda root: "",
     every: Iterable[RunView] | None = None, reports: Iterable[Report] = (),
 ) -> list[Row]:  # fmt: skip
-    """Studies, newest first, each with its runs below it unless it is closed. `every`: all runs, if `views` are few.
-    `reports`: the studies without runs, a row each among the others."""
+    """Studies, newest first, or groups by their value, each with its runs below it unless it is closed; a flat list has
+    runs alone. `every`: all runs, if `views` are few. `reports`: the studies without runs, a row each among them."""
     views = list(views)
+    if order.flat:
+        return _runs(_sorted(views, order), order, named=True)
     counts: dict[str, tuple[int, int]] = {}
     for view in views if every is None else every:
-        finished, total = counts.get(study_key(view), (0, 0))
-        counts[study_key(view)] = (finished + (view.state == "finished"), total + 1)
-    studies: dict[str, list[RunView]] = {}
+        finished, total = counts.get(heading_key(view, order), (0, 0))
+        counts[heading_key(view, order)] = (finished + (view.state == "finished"), total + 1)
+    groups: dict[str, list[RunView]] = {}
     for view in views:
-        studies.setdefault(study_key(view), []).append(view)
-    newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in studies.items()}
-    by_key = {report.key: report for report in reports}
-    newest |= {key: max(report.begun, report.made or 0.0) for key, report in by_key.items()}
-    by_name = order.sort == "run"
-    keys = sorted((*studies, *by_key), key=lambda k: (k.partition(":")[2],) if by_name else (-newest[k], k))
+        groups.setdefault(heading_key(view, order), []).append(view)
+    if order.group:
+        keys = sorted(groups, key=lambda k: _natural(group_value(groups[k][0], order.group)))
+        by_key: dict[str, Report] = {}
+    else:
+        newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in groups.items()}
+        by_key = {report.key: report for report in reports}
+        newest |= {key: max(report.begun, report.made or 0.0) for key, report in by_key.items()}
+        by_name = order.sort == "run"
+        keys = sorted((*groups, *by_key), key=lambda k: (k.partition(":")[2],) if by_name else (-newest[k], k))
     if order.inverted and order.sort in ("started", "run"):
         keys.reverse()
     rows: list[Row] = []
@@ -111,64 +154,93 @@ def build_rows(
         if key in by_key:
             rows.append(Row(key, "report", (), other=names(by_key[key].root), report=by_key[key]))
             continue
-        group = sorted(studies[key], key=lambda v: (v.variant, v.seed))
+        group = sorted(groups[key], key=lambda v: (v.study, v.variant, v.seed))
         if order.sort not in ("started", "run"):
-            group.sort(key=lambda v: _sort_value(v, order), reverse=order.inverted)
-        closed = key in order.closed
-        rows.append(Row(key, "study", tuple(group), closed, names(group[0].root), counts.get(key, (0, 0))))
-        if closed:
-            continue
-        if order.folded:
-            variants: dict[str, list[RunView]] = {}
-            for view in group:
-                variants.setdefault(view.variant, []).append(view)
-            for variant, members in variants.items():
-                if len(members) > 1:
-                    rows.append(Row(f"fold:{key}:{variant}", "fold", tuple(members)))
-                else:
-                    rows.append(Row(members[0].key, "run", tuple(members)))
-        else:
-            rows += [Row(view.key, "run", (view,)) for view in group]
+            group = _sorted(group, order)
+        closed, other = key in order.closed, "" if order.group else names(group[0].root)
+        title = f"{order.group} = {group_value(group[0], order.group)}" if order.group else ""
+        rows.append(Row(key, "study", tuple(group), closed, other, counts.get(key, (0, 0)), title=title))
+        if not closed:
+            rows += _runs(group, order, named=bool(order.group))
     return rows
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Widths of the columns for one width of the list; 0 leaves a column out."""
-
-    run: int
-    best: bool
-    trend: int
-    where: int
-    reason: int = 0
-
-    @staticmethod
-    def of(width: int) -> Columns:
-        """From about 108 columns also best loss, best accuracy and images/s; the rest goes to names, then to reasons.
-        A blank stands before every column."""
-        best = width >= 108
-        fixed = 13 + 5 + (5 + 7 + 8 + 8 + 7 + 6 + 8 if best else 2 + 7 + 8 + 7)
-        where = 11 if best else 8
-        trend = 12 if best else 8
-        run = width - fixed - trend - 1 - where - 1
-        if run < 12:
-            trend = max(0, trend - (12 - run))
-            run = max(4, width - fixed - trend - 1 - where - 1)
-        reason = run - 32 if best and run > 48 else 0
-        return Columns(run - reason, best, trend, where, reason)
+def heading_key(view: RunView, order: Order) -> str:
+    """The key of the row that a run stands below."""
+    if order.group:
+        return f"group:{order.group}={group_value(view, order.group)}"
+    return f"study:{view.root}:{view.study}"
 
 
-def header(columns: Columns, accuracy: str = ACCURACY) -> Line:
-    """The names of the columns, with units."""
-    acc = f"{ACCURACIES[accuracy]:>7}"
-    numbers = (
-        f" DONE{'ETA':>7}{'LOSS':>8}{'BEST':>8}{acc}{'BEST':>6}{'IMG/S':>8}"
-        if columns.best
-        else (f" %{'ETA':>7}{'LOSS':>8}{acc}")
-    )
-    word = fit("LOSS TREND" if columns.best else "TREND", columns.trend)
-    text = f"  STATE      {fit('RUN', columns.run)} SEED{numbers} {word} {fit('WHERE', columns.where)}"
-    return [(text + (f" {fit('REASON', columns.reason - 1)}" if columns.reason else ""), "dim")]
+def _natural(text: str) -> tuple[Any, ...]:
+    try:
+        return (0, float(text.replace(" ", "")), text)
+    except ValueError:
+        return (1, 0.0, text)
+
+
+def _runs(group: list[RunView], order: Order, *, named: bool) -> list[Row]:
+    """A row per run, or per variant with its seeds folded. `named`: with the study in the name."""
+    variants: dict[tuple[int, str, str, int], list[RunView]] = {}
+    for view in group:
+        variants.setdefault((view.root, view.study, view.variant, -1 if order.folded else view.seed), []).append(view)
+    rows = []
+    for members in variants.values():
+        view, many = members[0], len(members) > 1
+        key = f"fold:{heading_key(view, order)}:{view.root}:{view.study}/{view.variant}" if many else view.key
+        name = f"{view.study.rpartition('/')[2]} {view.label}" if named else ""
+        rows.append(Row(key, "fold" if many else "run", tuple(members), name=name))
+    return rows
+
+
+Layout = list[tuple[str, int]]  # names of columns, widths in cells; a blank stands before each
+
+
+def layout(order: Order, width: int) -> Layout:
+    """The columns for one width of the list: what is left goes to the name of the run, then to reasons; of those that
+    were chosen as many as there is room for."""
+    wide = width >= WIDE
+    names = list(order.columns or DEFAULT[wide])
+    sizes = {name: abs(COLUMNS[name][1][wide]) if name in COLUMNS else _setting_width(name) for name in names}
+    if order.columns:
+        place = names.index(PIN) if PIN in names else 0
+        left, moved = width - 12, names[place + (PIN in names) :]
+        names, kept = [], [*names[:place], *moved[min(order.shift, max(0, len(moved) - 1)) :]]
+        for name in kept:
+            if left <= sizes[name]:
+                break
+            names.append(name)
+            left -= sizes[name] + 1
+        if "run" in names:
+            sizes["run"] += max(0, left)
+        return [(name, sizes[name]) for name in names]
+    room = width - 13 - sum(sizes[name] + 1 for name in names if name not in ("run", "reason"))
+    if room < 12:
+        sizes["trend"] = max(0, sizes["trend"] - (12 - room))
+        room = max(4, width - 13 - sum(sizes[name] + 1 for name in names if name not in ("run", "reason")))
+    sizes["run"], sizes["reason"] = (32, room - 33) if wide and room > 48 else (room, 0)
+    return [(name, sizes[name]) for name in names if name != "reason" or sizes[name] > 0]
+
+
+def _setting_width(name: str) -> int:
+    return min(16, max(8, len(name.rpartition(".")[2])))
+
+
+def header(columns: Layout, width: int, order: Order) -> Line:
+    """The names of the columns, with units, the one that the list is sorted by with an arrow."""
+    wide, arrow = width >= WIDE, "↑" if order.inverted else "↓"
+    line: Line = [(f"  STATE{arrow}     ", "accent") if order.sort == "state" else ("  STATE      ", "dim")]
+    for number, (name, size) in enumerate(columns):
+        head = COLUMNS[name][0][wide] if name in COLUMNS else name.rpartition(".")[2].upper()
+        head = ACCURACIES[order.accuracy] if name == "acc" else head
+        right = name in COLUMNS and COLUMNS[name][1][0] > 0
+        before = "" if number == 0 else " "
+        if name == order.sort and len(head) < size:
+            head = f"{arrow}{head}" if right else f"{head}{arrow}"
+        elif name == order.sort and before:
+            before = arrow
+        line.append((before + fit(head, size, ">" if right else "<"), "accent" if name == order.sort else "dim"))
+    return line
 
 
 def where_text(view: RunView) -> str:
@@ -189,48 +261,78 @@ def _ordinal(number: int) -> str:
 
 
 def run_line(
-    row: Row, columns: Columns, width: int, *, letter: str = "", pinned: bool = False, accuracy: str = ACCURACY
+    row: Row, columns: Layout, width: int, *, letter: str = "", pinned: bool = False, accuracy: str = ACCURACY
 ) -> Line:
     """A run, or the mean over folded seeds."""
     view = row.views[0]
     state = _state_of(row)
     glyph, style = (STATES[state][0], f"state-{state}") if state in STATES else ("✗", "error")
-    mark = letter or " "
-    line: Line = [(" ", ""), ("*" if pinned else mark, "mark"), (f"{glyph} {fit(state, 9)}", style)]
+    line: Line = [(" ", ""), ("*" if pinned else letter or " ", "mark"), (f"{glyph} {fit(state, 9)}", style)]
     if state == "unreadable":
         where = f"{view.study}/{view.variant}/s{view.seed}: {view.status.message}"
         return pad([*line, (fit(clean(where), width - 13), "error")], width)
-    seed = f"s{view.seed}" if row.kind == "run" else f"×{len(row.views)}"
-    lost = sum(1 for v in row.views if v.state in ("diverged", "failed"))
-    if row.kind == "fold" and lost:
-        seed = f"{len(row.views) - lost}/{len(row.views)}"
-    eta = [v.status.eta for v in row.views if v.status.active]
-    loss = _mean([v.loss for v in row.views])
-    kind = view.loss_kind
-    done = sum(v.done for v in row.views) / len(row.views)
-    quiet = "dim" if state == "finished" else ""
-    line += [
-        (fit_ends(clean(view.label), columns.run), ""),
-        (f" {fit(seed, 4, '>')}", "dim"),
-        (f" {100 * done:3.0f}%" if columns.best else f" {progress(done)}", quiet or style),
-        (f" {fit(_eta_text(state, eta), 6, '>')}", ""),
-        (f" {fit(loss_text(loss, kind), 7, '>')}", "" if loss is None or math.isfinite(loss) else "error"),
-    ]
-    if columns.best:
-        line.append((f" {fit(loss_text(_mean([v.best_loss for v in row.views])), 7, '>')}", "dim"))
-    line.append((f" {fit(percent(_mean([v.last(accuracy) for v in row.views])), 6, '>')}", ""))
-    if columns.best:
-        line += [
-            (f" {fit(percent(_mean([v.best(accuracy) for v in row.views])), 5, '>')}", "dim"),
-            (f" {fit(grouped(_mean([v.speed for v in row.views])), 7, '>')}", ""),
-        ]
-    shape = trend(view.trend, columns.trend) if columns.trend else ""
-    line += [(f" {fit(shape, columns.trend)}", style if state == "diverged" else "dim")]
-    line.append((f" {fit(where_text(view), columns.where)}", "dim"))
-    if columns.reason:
-        news = view.status.news if state in ("failed", "diverged", "lost", "stalled", "stopped") else view.note
-        line.append((f" {fit(clean(news), columns.reason - 1)}", "dim"))
+    for number, (name, size) in enumerate(columns):
+        text, look = _cell(row, name, size, state, accuracy, wide=width >= WIDE)
+        line += [(" ", "")] if number and name == "run" else []
+        if name == "run":
+            line += _name_cell(row, size, described=any(other in ("reason", "note", "tag") for other, _ in columns))
+        else:
+            right = name in COLUMNS and COLUMNS[name][1][0] > 0
+            line.append((f"{' ' if number else ''}{fit(clean(text), size, '>' if right else '<')}", look))
     return pad(line, width)
+
+
+def _name_cell(row: Row, width: int, *, described: bool) -> Line:
+    """The name of a run; beside it its tags and its note, where there is room and no column for them."""
+    view, name = row.views[0], clean(row.name or row.views[0].label)
+    words = "" if described or row.kind == "fold" else clean(" ".join([*(f"#{tag}" for tag in view.tags), view.note]))
+    if not words.strip() or width < 18:
+        return [(fit_ends(name, width), "")]
+    left = max(min(8, cell_len(words.strip())), width - cell_len(name) - 1)
+    return [(f"{fit_ends(name, width - left - 1)} ", ""), (fit(words.strip(), left), "dim")]
+
+
+def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bool) -> tuple[str, str]:
+    """The text of a column and its style."""
+    view, kind = row.views[0], row.views[0].loss_kind
+
+    def mean(values: Callable[[RunView], float | None]) -> float | None:
+        return _mean([values(v) for v in row.views])
+
+    match name:
+        case "run":
+            return "", ""
+        case "seed":
+            lost = sum(1 for v in row.views if v.state in ("diverged", "failed"))
+            many = f"{len(row.views) - lost}/{len(row.views)}" if lost else f"×{len(row.views)}"
+            return (f"s{view.seed}" if row.kind == "run" else many), "dim"
+        case "done":
+            done = mean(lambda v: v.done) or 0.0
+            return (
+                f"{100 * done:3.0f}%" if wide else progress(done)
+            ), "dim" if state == "finished" else f"state-{state}"
+        case "eta":
+            return _eta_text(state, [v.status.eta for v in row.views if v.status.active]), ""
+        case "loss":
+            loss = mean(lambda v: v.loss)
+            return loss_text(loss, kind), "" if loss is None or math.isfinite(loss) else "error"
+        case "best":
+            return loss_text(mean(lambda v: v.best_loss)), "dim"
+        case "acc":
+            return percent(mean(lambda v: v.last(accuracy))), ""
+        case "best_acc":
+            return percent(mean(lambda v: v.best(accuracy))), "dim"
+        case "speed":
+            return grouped(mean(lambda v: v.speed)), ""
+        case "trend":
+            return (trend(view.trend, size) if size else ""), f"state-{state}" if state == "diverged" else "dim"
+        case "where":
+            return where_text(view), "dim"
+        case "reason":
+            ill = state in ("failed", "diverged", "lost", "stalled", "stopped")
+            return (view.status.news if ill else " ".join([*(f"#{tag}" for tag in view.tags), view.note])), "dim"
+    values = dict.fromkeys(value_text(value_of(v, name, accuracy)) for v in row.views)
+    return ", ".join(values) or "-", ""
 
 
 def _eta_text(state: str, eta: list[float | None]) -> str:
@@ -259,6 +361,9 @@ def _mean(values: list[float | None]) -> float | None:
 def study_line(row: Row, width: int, *, wide: bool, standing: str = "") -> Line:
     """A study: its name, what it is about, how much is done."""
     view = row.views[0]
+    if row.title:
+        right = f"{row.done[0]}/{row.done[1]} done"
+        return pad(ends([(f"{'▸' if row.closed else '▾'} {row.title}", "bold")], [(right, "")], width), width)
     right = f"{row.done[0]}/{row.done[1]} done" + (", read only" if view.read_only else "")
     right += f" · {standing}" if wide and standing else ""
     owner = f"{row.other}: " if row.other else ""
@@ -311,12 +416,13 @@ class RunsTable(Panel):
         self.top = 0
         self.letters: dict[str, str] = {}
         self.pinned = ""
-        self.accuracy = ACCURACY
+        self.order = Order()
         self.dimmed = False
         self.empty: list[str] = []
         self.below = ""
         self.framed = False
         self.making: Collection[str] = ()
+        self.hidden: Collection[str] = ()
 
     @property
     def current(self) -> Row | None:
@@ -370,7 +476,7 @@ class RunsTable(Panel):
     def draw(self, width: int, height: int) -> list[Line]:
         inner = width - 2 if self.framed else width
         page = self.page
-        columns = Columns.of(inner)
+        columns = layout(self.order, inner)
         self.top = max(0, min(self.top, len(self.rows) - page))
         if self.cursor < self.top:
             self.top = self.cursor
@@ -378,7 +484,7 @@ class RunsTable(Panel):
             self.top = self.cursor - 1
         if self.cursor >= self.top + page:
             self.top = self.cursor - page + 1
-        lines = [header(columns, self.accuracy)]
+        lines = [header(columns, inner, self.order)]
         for i, row in enumerate(self.rows[self.top : self.top + page], self.top):
             lines.append(self._row_line(row, i == self.cursor and self.gone is None, columns, inner))
         if not self.rows:
@@ -392,20 +498,20 @@ class RunsTable(Panel):
             return frame(lines, width, height, "runs", right)
         return lines
 
-    def _row_line(self, row: Row, here: bool, columns: Columns, width: int) -> Line:
+    def _row_line(self, row: Row, here: bool, columns: Layout, width: int) -> Line:
         if row.report is not None:
             at_work = row.key in self.making
             line = report_line(row.report, width, wide=self.framed, other=row.other, at_work=at_work)
             letter_on = False
         elif row.kind == "study":
-            line = study_line(row, width, wide=self.framed, standing=self.standing(row.views[0]))
+            line = study_line(row, width, wide=self.framed, standing="" if row.title else self.standing(row.views[0]))
             letter_on = False
         else:
             letter = self.letters.get(row.views[0].key, "") if row.kind == "run" else ""
             pinned = bool(self.pinned) and row.kind == "run" and row.views[0].key == self.pinned
-            line = run_line(row, columns, width, letter=letter, pinned=pinned, accuracy=self.accuracy)
+            line = run_line(row, columns, width, letter=letter, pinned=pinned, accuracy=self.order.accuracy)
             letter_on = bool(letter)
-        if self.dimmed:
+        if self.dimmed or (row.views and all(view.key in self.hidden for view in row.views)):
             line = [(text, "dim") for text, _ in line]
         if here:
             rest = line[1:] if line[0][0] == " " else [(line[0][0][1:], line[0][1]), *line[1:]]

@@ -40,7 +40,7 @@ from lsc_tui.screens.monitor.panels import gpu_of, machine
 from lsc_tui.screens.runs.details import gpu_lines
 from lsc_tui.theme import THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
-from lsc_tui.widgets.runs_table import Columns, Order, build_rows, header, run_line, study_line, where_text
+from lsc_tui.widgets.runs_table import Order, build_rows, header, layout, run_line, study_line, where_text
 
 
 @given(st.text(max_size=30), st.integers(0, 40), st.sampled_from("<>"))
@@ -150,11 +150,11 @@ def test_rows_sort_inside_studies_and_keep_loss_kinds_apart(made_runs: Path) -> 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 113, 158, 400])
 def test_every_row_fits_its_width(made_runs: Path, width: int) -> None:
     views = _views(made_runs)
-    columns = Columns.of(width)
+    columns = layout(Order(), width)
     for row in build_rows(views, Order(folded=width % 3 == 0)):
         line = study_line(row, width, wide=width > 100) if row.kind == "study" else run_line(row, columns, width)
         assert width_of(line) == width
-    assert width < 60 or width_of(header(columns)) <= width
+    assert width < 60 or width_of(header(columns, width, Order())) <= width
 
 
 def test_settings_that_differ(made_runs: Path) -> None:

@@ -17,7 +17,7 @@ from lsc_tui.lines import STATES
 from lsc_tui.terminal import ascii_only, few_colours
 from lsc_tui.theme import SERIES, THEMES
 from lsc_tui.widgets.panel import STYLES, style_table
-from lsc_tui.widgets.runs_table import Columns, header
+from lsc_tui.widgets.runs_table import Order, header, layout
 from tests.waiting import pause_until
 
 # xterm's own sixteen colours.
@@ -169,5 +169,5 @@ async def test_the_right_column_of_runs_is_full(runs: Path) -> None:
 
 def test_a_blank_stands_between_all_columns() -> None:
     for width in range(60, 200):
-        words = header(Columns.of(width))[0][0]
+        words = "".join(text for text, _ in header(layout(Order(), width), width, Order()))
         assert all(name in words.split() for name in ("RUN", "SEED", "ETA", "LOSS", "TRAIN%")), words

@@ -60,11 +60,11 @@ def test_any_table_is_told(raw: dict[str, object]) -> None:
 
 def test_a_filter_finds_them_by_words_alone(told: Path) -> None:
     one = next(r for r in ReportReader().scan(0, told, (), False) if r.study == "waits")
-    assert Filter("wai vectors").report(one)
-    assert Filter("study:waits").report(one)
-    assert Filter("!there").report(one)
-    assert not Filter("there").report(one)
-    assert not Filter("loss<0.3").report(one)
+    assert Filter("wai vectors")(one)
+    assert Filter("study:waits")(one)
+    assert Filter("!there")(one)
+    assert not Filter("there")(one)
+    assert not Filter("loss<0.3")(one)
 
 
 def test_a_page_is_readable() -> None:

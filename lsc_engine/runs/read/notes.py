@@ -1,4 +1,4 @@
-"""Notes and tags of a run (notes.json), and moving runs to the trash."""
+"""Notes and tags of a run (notes.json), and moving runs to the trash and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_json, replace_json
 from lsc_engine.common.userpaths import user_name
-from lsc_engine.runs.folder.layout import NOTES, TRASH, stays_inside
+from lsc_engine.runs.folder.layout import NOTES, TRASH, run_folder, stays_inside, walk
 
 MAX_NOTE = 4000
 _TAG = re.compile(r"[^\s,\x00-\x1f\x7f-\x9f]{1,60}")
@@ -81,12 +81,28 @@ def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
 def add_note(folder: Path, text: str) -> None:
     """Add a note; UsageError if it is empty, too long or holds control characters."""
     text = text.strip()
+    _check_note(text)
+    with _changing(folder) as (notes, _):
+        notes.append(Note(time.time(), user_name(), text))
+
+
+def _check_note(text: str) -> None:
     if not text or len(text) > MAX_NOTE:
         raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
     if not all(c.isprintable() or c in "\n\t" for c in text):
         raise UsageError("a note holds no control characters")
+
+
+def change_note(folder: Path, old: str, text: str) -> None:
+    """Put `text` in the place of the newest note that reads `old`, or take that away if it is empty. UsageError where
+    there is none any more, or the text is no note."""
+    if text.strip():
+        _check_note(text.strip())
     with _changing(folder) as (notes, _):
-        notes.append(Note(time.time(), user_name(), text))
+        place = next((i for i in reversed(range(len(notes))) if notes[i].text == old), None)
+        if place is None:
+            raise UsageError("this note has been changed or taken away meanwhile")
+        notes[place : place + 1] = [Note(time.time(), user_name(), text.strip())] if text.strip() else []
 
 
 def add_tag(folder: Path, tag: str) -> None:
@@ -134,9 +150,39 @@ def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
         raise LscError(f"{folder} is read only") from None
     except OSError as error:
         raise LscError(f"{folder} cannot be moved to {root / TRASH}: {error.strerror}") from None
-    with contextlib.suppress(OSError):
-        parent = folder.parent
-        while parent != root and stays_inside(root, parent):
-            parent.rmdir()
-            parent = parent.parent
+    _remove_empty(folder.parent, root)
     return place
+
+
+def trashed(root: Path) -> list[tuple[str, Path]]:
+    """Run id and folder of what lies in the trash of a runs folder, last deleted first."""
+    try:
+        stamps = sorted((path for path in (root / TRASH).iterdir() if not path.is_symlink()), reverse=True)
+    except OSError:
+        return []
+    return [found for stamp in stamps for found in walk(stamp)]
+
+
+def restore(root: Path, identifier: str, place: Path) -> Path:
+    """Move a run of the trash back to where it was; its folder. UsageError if a run lies there now or `place` does not
+    lie in the trash; LscError if it cannot be moved."""
+    folder = run_folder(root, identifier)
+    if place.is_symlink() or not stays_inside(root / TRASH, place):
+        raise UsageError(f"{place} does not lie in {root / TRASH}")
+    if os.path.lexists(folder):
+        raise UsageError(f"{identifier} is there again, and is not overwritten by the one in the trash")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(place, folder)
+    except OSError as error:
+        raise LscError(f"{place} cannot be moved to {folder}: {error.strerror}") from None
+    _remove_empty(place.parent, root / TRASH)
+    return folder
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove `folder` and what holds it, below `top`, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        while folder != top and stays_inside(top, folder):
+            folder.rmdir()
+            folder = folder.parent

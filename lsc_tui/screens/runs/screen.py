@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from textual import events
@@ -10,16 +11,18 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
 from lsc_engine.charts.chart import Series
+from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.userpaths import home_path
-from lsc_tui.data.filters import Filter, completions
+from lsc_tui.data.filters import FIELDS, Filter, completions, settings_in
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
 from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
+from lsc_tui.services.actions import named
 from lsc_tui.widgets.chart import UNITS, Chart
-from lsc_tui.widgets.field import Field
+from lsc_tui.widgets.field import Field, LastWord
 from lsc_tui.widgets.panel import Panel
-from lsc_tui.widgets.runs_table import SORTS, Order, Row, RunsTable, build_rows
+from lsc_tui.widgets.runs_table import COLUMNS, PIN, Order, Row, RunsTable, build_rows, heading_key, layout
 from lsc_tui.widgets.series import curve_series, loss_word, missing_words
 
 NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
@@ -43,9 +46,14 @@ class RunsScreen(RunScreen):
         ui = self.app.ui
         sort, accuracy = ui.get("sort", "started"), ui.get("accuracy", ACCURACY)
         self.order = Order(
-            sort if sort in SORTS else "started", ui.get("inverted", False), ui.get("folded", False),
+            sort, ui.get("inverted", False), ui.get("folded", False),
             {str(key) for key in ui.get("closed", [])}, accuracy if accuracy in ACCURACIES else ACCURACY,
+            ui.get("flat", False), ui.get("group", ""), tuple(map(str, ui.get("columns", []))),
         )  # fmt: skip
+        if sort not in self.order.sorts:
+            self.order.sort = "started"
+        self.hidden = {str(key) for key in ui.get("hidden", [])}
+        self.with_hidden = False
         self.filter = Filter(ui.get("filter", ""), self.order.accuracy)
         self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
@@ -77,13 +85,13 @@ class RunsScreen(RunScreen):
 
     def show(self) -> None:
         store, table, order = self.app.store, self.table, self.order
-        wanted = (self.filter.text, order.sort, order.inverted, order.folded, frozenset(order.closed), order.accuracy)
+        wanted = (self.filter.text, replace(order, closed=set(order.closed)), frozenset(self.hidden), self.with_hidden)
         if (store.version, wanted) != self._version:
             self._show_rows(by_user=wanted != self._wanted)
             self._version, self._wanted = (store.version, wanted), wanted
         table.framed = self.wide
         table.letters, table.pinned, table.making = dict(store.marked), store.pinned, [*store.making]
-        table.accuracy = order.accuracy
+        table.order, table.hidden = order, self.hidden
         if self.wide:
             self.app.verdicts.request(self._studies_in_sight(), self.app.call_soon, self.show)
         table.redraw()
@@ -98,11 +106,10 @@ class RunsScreen(RunScreen):
     def _show_rows(self, *, by_user: bool) -> None:
         """Filter, sort and fold: only when a run has changed, or what the user asked for (`by_user`)."""
         store, table = self.app.store, self.table
-        views = [view for view in store.runs.values() if self.filter(view)]
+        kept = [v for v in store.runs.values() if self.with_hidden or v.key not in self.hidden]
+        views = [view for view in kept if self.filter(view)]
         # Not before the runs, so that the cursor starts on one of them.
-        reports = [report for report in store.reports if store.loaded and self.filter.report(report)]
-        if self.filter.fault:
-            views, reports = [], []
+        reports = [report for report in store.reports if store.loaded and self.filter(report)]
         table.dimmed = any(f.problem for f in store.folders)
         older = [f"{store.older} older not shown, / finds them"] if store.older else []
         table.below = "   ".join([*older, *self._passed()])
@@ -149,8 +156,8 @@ class RunsScreen(RunScreen):
         problems = [f.problem for f in store.folders if f.problem]
         if problems:
             return [*problems, "", "4 choose a preset   lsc-tui --demo shows finished runs"]
-        if self.filter.text and (store.runs or store.reports):
-            return [self._no_match()]
+        if no_match := self._no_match():
+            return [no_match]
         return [
             f"No runs in {where}.", *self._passed(), "",
             "4  choose a preset and launch it", "lsc-tui --demo  shows finished runs",
@@ -165,9 +172,15 @@ class RunsScreen(RunScreen):
 
     def _no_match(self) -> str:
         """That the filter shows nothing, and why; "" where it does."""
-        if self.table.rows or not self.filter.text or not (self.app.store.runs or self.app.store.reports):
+        if not (self.app.store.runs or self.app.store.reports) or self.table.rows:
             return ""
+        if not self.filter.text:
+            return "all runs are hidden. A lists them, H on one shows it again"
         return f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
+
+    def _hidden_words(self) -> str:
+        hidden = sum(key in self.hidden for key in self.app.store.runs)
+        return f" · {hidden} hidden" if hidden else ""
 
     def _draw_where(self, width: int, height: int) -> list[Line]:
         store, order, wide = self.app.store, self.order, self.wide
@@ -184,13 +197,15 @@ class RunsScreen(RunScreen):
         where = clean(" dirs " + "   ".join([first, *others]) if wide else " + ".join([first, *others]))
         chosen = self.filter.text or ("no filter" if wide else "(no filter)")
         arrow = "↑" if (order.sort == "started") == order.inverted else "↓"
+        parts = [words for words in ("flat" * order.flat, f"by {order.group}" * bool(order.group)) if words]
+        order_words = " · ".join([*parts, f"{order.sort.rpartition('.')[2]} {arrow}"]) + self._hidden_words()
         studies = len({(v.root, v.study) for v in store.runs.values()}) + len(store.reports)
         runs, groups = counted(len(store.runs), "run"), counted(studies, "study", "studies")
         hidden = len(self.table.rows) - self.table.top - self.table.page
-        count = f"{runs}, {groups} · {order.sort} {arrow}" + (f" · {hidden} below" if hidden > 0 else "")
+        count = f"{runs}, {groups} · {order_words}" + (f" · {hidden} below" if hidden > 0 else "")
         if wide:
             fold = "seeds folded (b unfolds)" if order.folded else "seeds shown one by one (b folds)"
-            count = f"{runs} in {groups} · sort {order.sort} {arrow} · {fold}"
+            count = f"{runs} in {groups} · sort {order_words} · {fold}"
         room = max(8, width - len(count) - len(chosen) - 7)
         where = where if len(where) <= room else "…" + where[1 - room :]
         left: Line = [(where, ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
@@ -375,8 +390,75 @@ class RunsScreen(RunScreen):
         self._order_changed()
 
     def sort(self, by: int) -> None:
-        self.order.sort = SORTS[(SORTS.index(self.order.sort) + by) % len(SORTS)]
+        sorts = self.order.sorts
+        self.order.sort = sorts[(sorts.index(self.order.sort) + by) % len(sorts)]
         self._order_changed(f"sorted by {self.order.sort}")
+
+    def do_flat(self) -> None:
+        self.order.flat = not self.order.flat
+        self._order_changed("one list over all studies" if self.order.flat else "a list by study")
+
+    def _names(self) -> list[str]:
+        """What a run can be grouped by or shown in a column."""
+        return [*FIELDS, *settings_in(self.app.store.runs.values())]
+
+    def do_group(self) -> None:
+        def done(text: str) -> None:
+            name, names = text.strip(), self._names()
+            if name and name not in names:
+                self.say(f'B: no run has "{name}"; {did_you_mean(name, names)}', "error")
+                return
+            self.order.group, self.order.flat = name, False
+            self._order_changed(f"grouped by {name}" if name else "grouped by study")
+
+        words = SuggestFromList(self._names(), case_sensitive=False)
+        label = "group by, such as n, state or optimizer.lr; empty: by study"
+        self.prompt(label, done, value=self.order.group, suggester=words, replace=True)
+
+    def do_columns(self) -> None:
+        """The columns as a line of names, in their order; `|` after those that stay in sight."""
+
+        def done(text: str) -> None:
+            names, known = text.split(), [*COLUMNS, *self._names()]
+            if wrong := next((name for name in names if name not in known and name != PIN), ""):
+                self.say(f'O: no column "{wrong}"; {did_you_mean(wrong, known)}', "error")
+                return
+            self.order.columns, self.order.shift = tuple(dict.fromkeys(names)), 0
+            if self.order.sort not in self.order.sorts:
+                self.order.sort = "started"
+            self._order_changed("columns as chosen" if names else "the usual columns")
+
+        shown = " ".join(name for name, _ in layout(self.order, self.table.size.width))
+        words = LastWord([*COLUMNS, *self._names()])
+        self.prompt(
+            "columns; empty: the usual ones", done, value=" ".join(self.order.columns) or shown, suggester=words
+        )
+
+    def shift_columns(self, by: int) -> None:
+        if not self.order.columns:
+            self.say("O chooses columns; those that do not fit are reached with ( and )")
+            return
+        moved = self.order.columns[self.order.columns.index(PIN) + 1 if PIN in self.order.columns else 0 :]
+        self.order.shift = max(0, min(len(moved) - 1, self.order.shift + by))
+        self.show()
+
+    def why_not_hide(self) -> str:
+        return "" if self.targets() else self.no_run()
+
+    def do_hide(self) -> None:
+        """Hide the runs of the row, or show them again where all are hidden."""
+        views = self.targets()
+        keys = {view.key for view in views}
+        shown = keys <= self.hidden
+        self.hidden = self.hidden - keys if shown else self.hidden | keys
+        self.app.ui.set(hidden=sorted(self.hidden))
+        self.show()
+        self.say(f"{named(views)} is shown again" if shown else f"hidden: {named(views)}. A lists what is hidden")
+
+    def do_hidden(self) -> None:
+        self.with_hidden = not self.with_hidden
+        self.show()
+        self.say("with what is hidden, dim; H on it shows it again" if self.with_hidden else "without what is hidden")
 
     def do_invert(self) -> None:
         self.order.inverted = not self.order.inverted
@@ -386,7 +468,7 @@ class RunsScreen(RunScreen):
         order = self.order
         self.app.ui.set(
             sort=order.sort, inverted=order.inverted, folded=order.folded, closed=sorted(order.closed),
-            accuracy=order.accuracy,
+            accuracy=order.accuracy, flat=order.flat, group=order.group, columns=list(order.columns),
         )  # fmt: skip
         self.show()
         if words:
@@ -395,10 +477,11 @@ class RunsScreen(RunScreen):
     def do_next_pane(self) -> None:
         """Tab closes and opens the highlighted study."""
         row = self.table.current
-        if row is not None and row.views:
-            view = row.views[0]
-            self.order.closed ^= {f"study:{view.root}:{view.study}"}
+        if row is not None and row.views and not self.order.flat:
+            self.order.closed ^= {heading_key(row.views[0], self.order)}
             self._order_changed()
+
+    do_previous_pane = do_next_pane
 
     def do_full(self) -> None:
         self.toggle("-full")
@@ -408,23 +491,26 @@ class RunsScreen(RunScreen):
         """The column of accuracies: on the fixed training images, or on the validation set."""
         names = list(ACCURACIES)
         self.order.accuracy = names[(names.index(self.order.accuracy) + 1) % len(names)]
-        self.filter = Filter(self.filter.text, self.order.accuracy)
+        self._filter_typed(self.filter.text)
         self._order_changed(f"accuracy: {self.order.accuracy}")
 
     def do_filter(self) -> None:
-        words = SuggestFromList(completions(list(self.app.store.runs.values())), case_sensitive=False)
+        earlier = [str(text) for text in self.app.ui.get("filters", [])]
+        words = LastWord(completions(list(self.app.store.runs.values())))
         self.prompt(
-            "words, state:running system:V21 loss<0.3 seed:0 owner:anna tag:keep", self._filter_done,
-            value=self.filter.text, changed=self._filter_typed, suggester=words, replace=True,
+            "words, state:failed|lost optimizer.lr>1e-4 !tag:old /regular.*expression/; PgUp: earlier ones",
+            self._filter_done, value=self.filter.text, changed=self._filter_typed, suggester=words, replace=True,
+            earlier=[text for text in earlier if text != self.filter.text],
         )  # fmt: skip
 
     def _filter_typed(self, text: str) -> None:
-        self.filter = Filter(text, self.order.accuracy)
+        self.filter = Filter(text, self.order.accuracy, settings_in(self.app.store.runs.values()))
         self.show()
 
     def _filter_done(self, text: str) -> None:
         self._filter_typed(text)
-        self.app.ui.set(filter=text)
+        earlier = [text, *(one for one in self.app.ui.get("filters", []) if one != text)]
+        self.app.ui.set(filter=text, filters=earlier[:50] if text.strip() and not self.filter.fault else earlier[1:])
 
     async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         if key in ("up", "down") and self._prompt_changed is not None:

@@ -1,0 +1,242 @@
+"""The list of runs: filters, flat and grouped lists, columns, what is hidden, and what comes back from the trash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from samples import make_study
+from tui_helpers import open_app, text_of
+
+from lsc_engine.runs.read import notes
+from lsc_engine.runs.read.notes import read_notes
+from lsc_engine.runs.read.run import list_runs
+from lsc_tui.data.filters import Filter, settings_in
+from lsc_tui.data.run_cache import TrackedRun
+from lsc_tui.data.run_view import RunView
+from lsc_tui.screens.runs.screen import RunsScreen
+from tests.waiting import pause_until
+
+FIG9 = "lsc-2025/fig9"
+
+
+@pytest.fixture(scope="module")
+def views(made_runs: Path) -> list[RunView]:
+    out = []
+    for run in list_runs([made_runs]):
+        tracked = TrackedRun(f"0:{run.id}", run, 0, False)
+        tracked.look(short="abcd", place=0, with_trend=True)
+        assert tracked.view is not None
+        out.append(tracked.view)
+    return out
+
+
+def screen_of(app: object) -> RunsScreen:
+    screen = app.lsc_screen  # type: ignore[attr-defined]
+    assert isinstance(screen, RunsScreen)
+    return screen
+
+
+def ids(app: object, kind: str = "run") -> list[str]:
+    return [row.views[0].id for row in screen_of(app).table.rows if row.kind == kind]
+
+
+def lr_is(low: float, high: float, view: RunView) -> bool:
+    return low <= float(view.config["optimizer"]["lr"]) < high
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("state:failed|stopped", lambda v: v.state in ("failed", "stopped")),
+        ("mine | state:diverged", lambda v: v.study == "mine" or v.state == "diverged"),
+        ("fig9|mlp", lambda v: "fig9" in v.id or "mlp" in v.id),
+        ("!state:finished|running", lambda v: v.state not in ("finished", "running")),
+        ("!fig9 !mine", lambda v: v.study == "etf-2024/mlp"),
+        ("/^etf-2024|seed-2$/", lambda v: v.id.startswith("etf-2024") or v.id.endswith("seed-2")),
+        ("label:/v21.*384/ seed:0", lambda v: v.variant == "V21-384" and v.seed == 0),
+        ("optimizer.lr>=1e-5", lambda v: lr_is(1e-5, 1e9, v)),
+        ("optimizer.lr!=0.001", lambda v: v.config["optimizer"]["lr"] != 0.001),
+        ("target.system=V21", lambda v: v.config["target"].get("system") == "V21"),
+        ('data.labels:"unique"', lambda v: v.config["data"]["labels"] == "unique"),
+        ("batch_size>0", lambda v: True),
+        ("seed!=0", lambda v: v.seed != 0),
+        ('"fig9/V21-min" | ', lambda v: "fig9/V21-min" in v.id),
+    ],
+)  # fmt: skip
+def test_a_filter_finds_what_it_says(views: list[RunView], text: str, wanted: object) -> None:
+    chosen = Filter(text, settings=settings_in(views))
+    assert not chosen.fault
+    found = {view.id for view in views if chosen(view)}
+    assert found == {view.id for view in views if wanted(view)}  # type: ignore[operator]
+    assert found or "lr" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fig9 sate:running", 'character 6, "sate:running": did you mean "state"'),
+        ("mine | optimizer.lrr>1", 'character 8, "optimizer.lrr>1": did you mean "optimizer.lr"'),
+        ("fig9 /a(/", "character 6, \"/a(/\": no regular expression: missing ), unterminated subpattern at 2"),
+        ('label:"n = 4', 'character 1, "label:"n": a " is missing'),
+        ("loss<x", "loss< needs a number"),
+        ("state:running|loss<", "character 15"),
+    ],
+)  # fmt: skip
+def test_a_filter_that_cannot_be_meant_says_where(views: list[RunView], text: str, words: str) -> None:
+    chosen = Filter(text, settings=settings_in(views))
+    assert words in chosen.fault
+    assert not any(map(chosen, views))
+
+
+async def test_filters_are_kept_and_brought_back(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        for text in ("mine", "etf", "sate:x"):
+            await pilot.press("slash", *text, "enter")
+        await pilot.press("escape", "escape")
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("slash", "pageup", "pageup", "enter")
+        assert screen_of(app).filter.text == "mine"
+        await pilot.press("slash", *"optimizer.sch", "tab")
+        assert screen_of(app).field.value == "optimizer.schedule:"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_one_list_over_all_studies_is_sorted_across_them(runs: Path, size: tuple[int, int]) -> None:
+    async with open_app(runs, size) as (app, pilot):
+        await pilot.press("a")
+        assert not ids(app, "study")
+        assert len(ids(app)) == 12
+        while screen_of(app).order.sort != "acc":
+            await pilot.press("full_stop")
+        values = [app.store.runs[f"0:{name}"].last("train/accuracy") for name in ids(app)]
+        known = [value for value in values if value is not None]
+        assert known == sorted(known)
+        assert values[: len(known)] == known, "those without a value come last"
+        assert "↓TRAIN%" in text_of(app)
+        await pilot.press("i")
+        values = [app.store.runs[f"0:{name}"].last("train/accuracy") for name in ids(app)]
+        assert values[: len(known)] == known[::-1]
+        assert "↑TRAIN%" in text_of(app)
+        assert "fig9 V21" in text_of(app)
+    async with open_app(runs, size) as (app, pilot):
+        assert screen_of(app).order.flat, "kept for the next time"
+
+
+async def test_runs_are_grouped_by_any_setting(runs: Path) -> None:
+    async with open_app(runs, (80, 40)) as (app, pilot):
+        await pilot.press("B", *"target.method", "enter")
+        groups = {row.title: {v.id for v in row.views} for row in screen_of(app).table.rows if row.kind == "study"}
+        assert groups == {
+            f"target.method = {name}": {v.id for v in app.store.runs.values() if v.config["target"]["method"] == name}
+            for name in ("ce", "lsc")
+        }
+        assert "▾ target.method = lsc" in text_of(app)
+        await pilot.press("g", "tab")
+        assert screen_of(app).table.rows[0].closed
+        await pilot.press("B", *"target.metod", "enter")
+        assert 'did you mean "target.method"' in screen_of(app).message[0]
+        await pilot.press("B", "backspace", "enter")
+        assert len(ids(app, "study")) == 3
+
+
+async def test_columns_are_chosen_ordered_pinned_and_kept(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        await pilot.press(
+            "O", "ctrl+u", *"run loss | optimizer.lr train.batch_size model.dim data.classes note", "enter"
+        )
+        head = text_of(app).splitlines()[2]
+        assert head.split()[:5] == ["STATE", "RUN", "LOSS", "LR", "BATCH_SIZE"]
+        line = next(text for text in text_of(app).splitlines() if "V21" in text)
+        view = next(v for v in app.store.runs.values() if v.variant == "V21-384")
+        assert str(view.config["train"]["batch_size"]) in line.split()
+        await pilot.press(")", ")")
+        assert text_of(app).splitlines()[2].split()[:4] == ["STATE", "RUN", "LOSS", "DIM"]
+        await pilot.press("(", "(")
+        while screen_of(app).order.sort != "train.batch_size":
+            await pilot.press("full_stop")
+        assert "BATCH_SIZE↓" in text_of(app).splitlines()[2] or "BATCH_SIZE" in text_of(app).splitlines()[2]
+        await pilot.press("O", "ctrl+u", *"run optimizer.lrr", "enter")
+        assert 'no column "optimizer.lrr"; did you mean "optimizer.lr"' in screen_of(app).message[0]
+    async with open_app(runs) as (app, pilot):
+        assert "BATCH_SIZE" in text_of(app).splitlines()[2], "kept for the next time"
+        await pilot.press("O", "ctrl+u", "enter")
+        assert "TREND" in text_of(app).splitlines()[2]
+
+
+async def test_hidden_runs_stay_on_disk_and_are_shown_again(runs: Path) -> None:
+    async with open_app(runs) as (app, pilot):
+        screen_of(app).table.go_to_study("mine")
+        await pilot.press("H")
+        assert "mine" not in {view.study for row in screen_of(app).table.rows for view in row.views}
+        assert "3 hidden" in text_of(app)
+        assert (runs / "mine/A-384/seed-0/status.json").exists()
+    async with open_app(runs) as (app, pilot):
+        assert len(ids(app, "study")) == 2, "kept for the next time"
+        await pilot.press("A")
+        screen_of(app).table.go_to_study("mine")
+        await pilot.press("H", "A")
+        assert len(ids(app, "study")) == 3
+        assert "hidden" not in text_of(app).splitlines()[1]
+        await pilot.press("a", "slash", *"mine", "enter", "H", "H", "H")
+        assert "no run matches" in text_of(app)
+        await pilot.press("H", "D", "y")
+        assert len(app.store.runs) == 12, "there is nothing that a key could hit"
+
+
+async def test_a_deleted_run_comes_back_from_the_trash(runs: Path) -> None:
+    run = f"{FIG9}/V21-384/seed-0"
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("slash", *run, "enter", "j")
+        before = sorted(path.name for path in (runs / run).iterdir())
+        await pilot.press("D")
+        await pause_until(pilot, lambda: "U brings it back" in text_of(app))
+        await pilot.press("y")
+        await pause_until(pilot, lambda: not (runs / run).exists() and f"0:{run}" not in app.store.runs)
+        await pilot.press("U")
+        await pause_until(pilot, lambda: "1 deleted runs" in text_of(app))
+        await pilot.press(*"v21", "enter")
+        await pause_until(pilot, lambda: f"0:{run}" in app.store.runs)
+        assert sorted(path.name for path in (runs / run).iterdir()) == before
+        assert not notes.trashed(runs)
+        await pilot.press("U")
+        await pause_until(pilot, lambda: "nothing lies in the trash" in text_of(app))
+
+
+def test_the_trash_overwrites_no_run(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    rows = [("A-384", 0, "finished", 20, 0.3)]
+    place = notes.move_to_trash(root, "one/A-384/seed-0", make_study(root, rows, name="one")["one/A-384/seed-0"])
+    make_study(root, rows, name="one")
+    assert notes.trashed(root) == [("one/A-384/seed-0", place)]
+    with pytest.raises(notes.UsageError, match="is there again, and is not overwritten"):
+        notes.restore(root, "one/A-384/seed-0", place)
+    with pytest.raises(notes.UsageError, match="does not lie in"):
+        notes.restore(root, "two/A-384/seed-0", root / "one/A-384/seed-0")
+    assert place.is_dir()
+
+
+async def test_notes_are_changed_and_seen_at_80_columns(runs: Path) -> None:
+    run = "mine/A-384/seed-0"
+    async with open_app(runs) as (app, pilot):
+        await pilot.press("slash", *run, "enter", "j")
+
+        def texts() -> list[str]:
+            return [note.text for note in read_notes(runs / run)[0]]
+
+        for keys, wanted in (
+            (("n", *"first", "enter"), ["first"]),
+            (("n", *"odd", "enter"), ["first", "odd"]),
+            (("n", "pageup", "D", "y", "enter"), ["first", "oddDy"]),
+            (("n", "pageup", "pagedown", *"new", "enter"), ["first", "oddDy", "new"]),
+            (("n", "pageup", "ctrl+u", "enter"), ["first", "oddDy"]),
+        ):
+            await pilot.press(*keys)
+            await pause_until(pilot, lambda wanted=wanted: texts() == wanted)  # type: ignore[misc]
+            await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].note == texts()[-1])
+        await pilot.press("t", *"keep", "enter")
+        await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].tags == ("keep",))
+        await pilot.pause()
+        assert "#keep o…" in text_of(app)
+        await pilot.press("t", *"keep", "enter")
+        await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].tags == ())
