@@ -1,4 +1,5 @@
-"""Head: time and memory of the LSC head from 10^3 to 10^9 classes, class layers beside it where they fit.
+"""Head: time and memory of the LSC head from 10^3 to 10^9 classes, with the cosine and with a softmax over all vectors
+of the system, class layers beside it where they fit.
 
 One call is what a step pays for the head: target lookup for the labels of a batch, forward, backward. Weights of class
 layers and their gradients are memory that stays; AdamW would add two more copies, which the table gives as computed.
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.bench import Check, Result, Table
+from lsc_engine.heads.losses.softmax import Softmax
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
@@ -34,30 +36,38 @@ def run(
         n, batch, rounds, counts = 64, 32, 3, (1_000, 20_000)
     limit = free_bytes(device) / 3 if memory_gb is None else memory_gb * 1e9
     made = system(name, n)
-    heads = {classes: LscHead(made, Order.make("shuffled", made, 0), classes) for classes in counts}
-    sides = {classes: _lsc(head, batch, device) for classes, head in heads.items()}
-    for classes, head in heads.items():
-        _check_loss(head, batch, classes, device)
-    timed = alternate({str(classes): side for classes, side in sides.items()}, rounds=rounds, stretch=0.005)
-    memory = {classes: peak_bytes(side, device) for classes, side in sides.items()}
+    order = Order.make("shuffled", made, 0)
+    heads = {(label, classes): LscHead(made, order, classes, loss)
+             for label, loss in (("LSC", None), ("softmax", Softmax())) for classes in counts}  # fmt: skip
+    sides = {side: _lsc(head, batch, device) for side, head in heads.items()}
+    for (label, classes), head in heads.items():
+        _check_loss(label, head, batch, classes, device)
+    # Rounds of one loss: the other one would leave other things in the caches.
+    timed = {
+        label: alternate({str(c): call for (of, c), call in sides.items() if of == label}, rounds=many, stretch=0.005)
+        for label, many in (("LSC", rounds), ("softmax", max(3, rounds // 4)))
+    }
+    memory = {side: peak_bytes(call, device) for side, call in sides.items()}
     step = encoder_step(batch, n, device, quick)
 
     rows = []
     for classes in counts:
-        row: dict[str, Any] = {
-            "classes": classes,
-            "LSC time": milliseconds(timed.median(str(classes))),
-            "LSC memory": megabytes(memory[classes]),
-        }
+        row: dict[str, Any] = {"classes": classes}
+        for label in timed:
+            row[f"{label} time"] = milliseconds(timed[label].median(str(classes)))
+            row[f"{label} memory"] = megabytes(memory[label, classes])
         for label in LAYERS:
             row |= _layer(label, n, classes, batch, device, limit, quick)
         rows.append(row)
 
-    times = [timed.median(str(classes)) for classes in counts]
-    # Against the fewest classes, round by round.
-    ratios = [timed.ratio(str(classes), str(counts[0])) for classes in counts]
-    change = max(abs(ratio - 1) for ratio in ratios)
-    spread = max(memory.values()) - min(memory.values())
+    times = [timed["LSC"].median(str(classes)) for classes in counts]
+    changes, spreads = {}, {}
+    for label, each in timed.items():
+        # Against the fewest classes, round by round.
+        changes[label] = max(abs(each.ratio(str(classes), str(counts[0])) - 1) for classes in counts)
+        used = [memory[label, classes] for classes in counts]
+        spreads[label] = max(used) - min(used)
+    change, spread = changes["LSC"], spreads["LSC"]
     checks = [
         Check("change of the head's time", f"{100 * change:.1f} %", "at most 10 %",
               None if quick else change <= 0.10),
@@ -65,10 +75,16 @@ def run(
               None if quick else change * times[0] / step <= 0.02),
         Check("change of the head's memory", megabytes(spread), "at most 10 MB", spread <= 10e6),
         Check("head, of an encoder step", f"{100 * max(times) / step:.3f} %", "told", None if quick else True),
+        Check("change of the softmax's time", f"{100 * changes['softmax']:.1f} %", "at most 10 %",
+              None if quick else changes["softmax"] <= 0.10),
+        Check("change of the softmax's memory", megabytes(spreads["softmax"]), "at most 10 MB",
+              spreads["softmax"] <= 10e6),
     ]  # fmt: skip
     notes = [
         f"{name} at n = {n} ({made.count:,} vectors), shuffled, batch {batch}: target lookup, forward and backward. "
-        f"An encoder step (9 M parameters, 32 px, batch {batch}, forward, backward, AdamW) takes {milliseconds(step)}.",
+        f"softmax: over all {made.count:,} vectors, "
+        f"exact. An encoder step (9 M parameters, 32 px, batch {batch}, forward, backward, AdamW) takes "
+        f"{milliseconds(step)}.",
         "Memory of a class layer: peak of the measured call with weights and gradients; AdamW's two moments come on "
         "top (as much again as weights and gradients together). Sampled CE is another, approximate loss; its gradient "
         "of the weights is sparse. A side stops where weights, gradients and logits would not fit in "
@@ -107,13 +123,18 @@ def _lsc(head: LscHead, batch: int, device: str) -> Callable[[], Tensor]:
     return call
 
 
-def _check_loss(head: LscHead, batch: int, classes: int, device: str) -> None:
+def _check_loss(label: str, head: LscHead, batch: int, classes: int, device: str) -> None:
     loss = _lsc(head, batch, device)().detach()
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(batch, head.system.n, generator=generator)
     labels = torch.randint(classes, (batch,), generator=generator)
     dense = head.system.vectors(head.order.index(labels))
-    same(f"LSC at {classes} classes", loss.cpu(), 1 - torch.cosine_similarity(z, dense).mean(), tolerance=1e-5)
+    cosine = torch.cosine_similarity(z, dense)
+    want = 1 - cosine.mean()
+    if isinstance(head.distance, Softmax):
+        unit = torch.nn.functional.normalize(z.double(), dim=1)
+        want = (head.system.log_partition(head.distance.scale * unit) - head.distance.scale * cosine).mean().float()
+    same(f"{label} at {classes} classes", loss.cpu(), want, tolerance=1e-5)
 
 
 def _layer(label: str, n: int, classes: int, batch: int, device: str, limit: float, quick: bool) -> dict[str, Any]:
