@@ -228,6 +228,8 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "start_from": config.start_from,
         "teacher": target.teacher if isinstance(target, CrossEntropy) else None,
         "within": target.within if isinstance(target, Lsc) else None,
+        **{key: getattr(target, key, None) for key in ("scale", "margin", "batch_axis", "share", "center_weight")},
+        "momentum": getattr(target, "momentum", None),
         "shift": config.eval.shift,
         **_vectors(config, derived),
         "table_bytes": derived.table_bytes,

@@ -20,7 +20,7 @@ from lsc_engine.config.values import DATASET_NAMES, DIM_MAX, listed, system
 # The table that each kind of report is made of.
 TABLE_OF = {"vectors": "vectors", "data": "datasets", "bench": "bench"}
 REPORT_TABLES = ("paper", "claims", "analysis", *TABLE_OF.values())
-ANALYSES = ("database", "novelty")
+ANALYSES = ("database", "novelty", "calibration")
 MARKS = "paper | inferred: why | ours | ours: why"
 _MARK = re.compile(r"paper(:\s*\S.*)?|ours(:\s*\S.*)?|inferred:\s*\S.*")
 
@@ -169,7 +169,7 @@ class Analysis(Section):
     names: Annotated[tuple[Annotated[str, AfterValidator(_analysis)], ...], BeforeValidator(listed)] = Field(
         ...,
         description="database: bytes and recall of a database of embeddings; novelty: unseen classes flagged by "
-        "unused vectors.",
+        "unused vectors; calibration: probabilities beside the share that is right.",
         min_length=1,
     )
 

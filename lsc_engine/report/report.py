@@ -102,6 +102,10 @@ def _add_analyses(data: StudyData, page: Page) -> None:
         from lsc_engine.report.sections.analyses import add_novelty
 
         add_novelty(data, page)
+    if "calibration" in names:
+        from lsc_engine.report.sections.analyses import add_calibration
+
+        add_calibration(data, page)
 
 
 def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:

@@ -29,7 +29,7 @@ lr = 1e-2
 duration = "3 epochs"
 batch_size = 64
 [analysis]
-names = ["database", "novelty"]
+names = ["database", "novelty", "calibration"]
 [[variants]]
 name = "V21"
 model.dim = 12
@@ -63,6 +63,24 @@ def test_a_database_is_told_with_its_bytes_and_its_recall(page: Path) -> None:
     assert 80 < label <= 100
     assert cells[7] == "2"
     assert "208 queries in 1 056 of 1 056 embeddings" in text
+
+
+def test_probabilities_are_told_beside_the_share_that_is_right(page: Path) -> None:
+    text = page.read_text()
+    part = text.partition("## Calibration")[2].partition("\n## ")[0]
+    lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.strip("|").split("|")[1:]]
+             for line in part.splitlines() if line.startswith(("| V21", "| ce"))}  # fmt: skip
+    assert "of the other 104" in part
+    # The cosine has no scale before one is fitted.
+    assert lines["V21"][1::2][:3] == ["-", "-", "-"]
+    for scale, _, nats, _, error, _, sure, right, seeds in lines.values():
+        error, sure, right = (float(cell.split()[0]) for cell in (error, sure, right))
+        assert float(scale) > 0
+        assert 0 < float(nats) < 2
+        assert abs(sure - right) - 0.1 <= error < 20
+        assert seeds == "2"
+    with (page.parent / "values.csv").open() as file:
+        assert "calibration/error" in file.read()
 
 
 def test_held_out_classes_are_told_where_there_are_vectors(page: Path) -> None:

@@ -1,9 +1,11 @@
-"""What [analysis] asks of trained networks: a database of their embeddings, and classes that training held out.
+"""What [analysis] asks of trained networks: a database of their embeddings, classes that training held out, and how
+often labels are right beside their probability.
 
 Database (arXiv:2512.07509): training images are stored, validation images are the queries; one of k neighbours by the
 largest cosine should have the query's class. With unique labels an augmented view is the query, its image the answer.
 New classes (a remark of arXiv:2604.00779): an embedding whose nearest vector of the whole system has no class is new.
 Two scores beside it: 1 - cosine to the nearest centre in use, and how much nearer the nearest vector of all is.
+Calibration (training/calibration.py): one scale fitted on half of the validation images, judged on the other half.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.report.figures import draw_roc
 from lsc_engine.report.page import Page, md, table
 from lsc_engine.report.study_data import StudyData
+from lsc_engine.training.calibration import calibration_error, fit_scale, probability
 from lsc_engine.training.trained_run import TrainedRun, open_trained
 
 # At most this many queries, images in the database that is searched, and images of known and of held-out classes.
@@ -39,6 +42,7 @@ LEAST_NEW, MOST_KNOWN = 0.5, 0.05
 SCORES = ("distance", "margin")
 # The metrics that a report adds to the values of a run.
 RECALL, FLAGGED_NEW, FLAGGED_KNOWN = "database/recall_1", "novelty/flagged_new", "novelty/flagged_known"
+CALIBRATED_LOSS, CALIBRATION_ERROR = "calibration/loss", "calibration/error"
 _AT_ONCE = 256
 _FLOAT = 4
 Found = TypeVar("Found")
@@ -218,6 +222,63 @@ def _novelty_of(trained: TrainedRun, data: StudyData) -> Novelty:
     curve = roc(known_scores["distance"], new_scores["distance"])
     unused = 1 - head.classes / head.system.count
     return Novelty(len(parts[0]), len(parts[1]), unused, (known_flagged, new_flagged), areas, curve)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """One run on images that the scale was not fitted on: the scale and their number; for the scale of the training,
+    where there is one, and the fitted one: nats an image, mean probability and calibration error; the share right."""
+
+    scale: float
+    images: int
+    measures: dict[float, tuple[float, float, float]]
+    right: float
+
+
+def add_calibration(data: StudyData, page: Page) -> None:
+    """The table of all variants, and of each run the measures with the fitted scale."""
+    rows, images = [], 0
+    for row, measured in _measured(data, page, "probabilities of", _calibrated_of):
+        for name, one in measured:
+            loss, _, error = one.measures[one.scale]
+            page.values[name] |= {CALIBRATED_LOSS: loss, CALIBRATION_ERROR: error}
+        found, images = [one for _, one in measured], measured[0][1].images
+        before = [next(iter(one.measures.values())) for one in found if len(one.measures) > 1]
+        after = [one.measures[one.scale] for one in found]
+        cells = [md(row.label), f"{sum(one.scale for one in found) / len(found):.3g}"]
+        for place, shown in ((0, _means), (2, _shares), (1, _shares)):
+            cells += [shown([each[place] for each in part]) if part else "-" for part in (before, after)]
+        rows.append([*cells, _shares([one.right for one in found]), str(len(found))])
+    if not rows:
+        return
+    note = (
+        f"The scale is fitted on half of the validation images, the rest is of the other {grouped(images)}; before: "
+        "with the scale of the training. The probability of a vector system is among all its vectors, whether a class "
+        "has them or not, that of a class layer among the classes. Error: the expected calibration error, 15 bins."
+    )
+    both = [f"{what} {when}" for what in ("nats", "error %", "mean probability %") for when in ("before", "after")]
+    page.add("Calibration", table(["variant", "scale", *both, "right %", "seeds"], rows, "lrrrrrrrrr"), note)
+
+
+def _means(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3f}"
+
+
+@torch.no_grad()
+def _calibrated_of(trained: TrainedRun, data: StudyData) -> Calibrated:
+    source, head = open_source(trained.config.data, split="val", data_dir=data.data_dir), trained.head
+    if source is None:
+        raise LscError("with unique labels there are no images of known classes that were not trained on")
+    z, labels = embedded(trained, trained.with_own_labels(source), fixed_subset(source.images, IMAGES))
+    fitted = fit_scale(head, [(z[::2], labels[::2])], step=trained.step, data="half of val")
+    z, labels = z[1::2], labels[1::2]
+    predicted, measures = head.predict(z), {}
+    for scale in (head.scale_trained, fitted.scale):
+        if scale is not None:
+            nats = -probability(head, z, labels, scale)[0].log().mean().item()
+            sure = probability(head, z, predicted, scale)[0]
+            measures[scale] = nats, sure.mean().item(), calibration_error(sure, predicted == labels)
+    return Calibrated(fitted.scale, len(z), measures, (predicted == labels).double().mean().item())
 
 
 @torch.no_grad()
