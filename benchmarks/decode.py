@@ -22,10 +22,12 @@ from lsc_engine.vectors import n_min, system
 from lsc_engine.vectors.order import Order
 
 from . import baselines
-from .measure import alternate, free_bytes, megabytes, milliseconds
+from .measure import alternate, free_bytes, megabytes, milliseconds, peak_bytes
 
 # Numbers of classes from a thousand to ten million.
 GROWTH = "1000,10000,100000,1281167,10000000"
+# Rows of the table of a code whose products with a batch of 256 fit a cache: 1, 2 and 4 MB.
+_BLOCKS = (1024, 2048, 4096)
 # How far below the best cosine a label's may lie: float32 rounding of either side.
 ROUNDING = 2e-6
 
@@ -45,6 +47,7 @@ def run(
         for dim in (n_min(name, classes), n):
             rows += _case(name, dim, classes, sizes, rounds)
     shares = _evaluation(classes, images, quick)
+    words = _words(16 if quick else 64, max(sizes), rounds)
     grown = [_grown(systems.split(",")[0], int(word), max(sizes), rounds) for word in str(growth).split(",")]
 
     tight = min(row["faster"] for row in rows if row["of these in use"] > 0.5 and row["batch"] >= min(256, max(sizes)))
@@ -59,6 +62,10 @@ def run(
         Check("slowest of all cases against the matrix product", told, "never slower",
               None if quick else slowest >= 1),
         Check("labels of another cosine than the best", "0", "0", True),
+        Check("bch, all words, against the matrix product", f"x {words['against product']:.3g}", "at least x 5",
+              None if quick else words["against product"] >= 5),
+        Check("bch, all words, against the product in blocks", f"x {words['against blocks']:.3g}", "above x 1",
+              None if quick else words["against blocks"] > 1),
         Check(f"{systems.split(',')[0]} at n_min: faster from", _first_faster(grown), "told", None if quick else True),
     ]  # fmt: skip
     if all(row["FAISS"] == "not installed" for row in rows):
@@ -75,6 +82,7 @@ def run(
     ]
     tables = [Table(f"Labels of random embeddings, {classes:,} classes", rows),
               Table(f"{systems.split(',')[0]} at n_min against the number of classes, batch {max(sizes)}", grown),
+              Table("Nearest of all words of a BCH code, by Hadamard transforms", [words]),
               Table("Share of an evaluation", shares)]  # fmt: skip
     return Result("decode", checks, tables, notes, machine=machine("faiss-cpu"))
 
@@ -96,6 +104,29 @@ def _grown(name: str, classes: int, batch: int, rounds: int) -> dict[str, Any]:
     return {
         "classes": classes, "n": n, **{key: row[key] for key in ("ours", "matrix product", "faster", "FAISS")},
         "table of the others": megabytes(needed),
+    }  # fmt: skip
+
+
+def _words(n: int, batch: int, rounds: int) -> dict[str, Any]:
+    """The nearest of all words of the code `bch` against the product with the table of them, whole and in the fastest
+    of three sizes of blocks that fit a cache."""
+    made = system("bch", n)
+    table = made.vectors(torch.arange(made.count))
+    z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch))
+    _check(z, table, made.nearest(z), baselines.gemm_labels(z, table))
+    sides: dict[str, Callable[[], Any]] = {
+        "ours": lambda: made.nearest(z),
+        "product": lambda: (z @ table.T).argmax(1),
+        **{f"{rows}": lambda rows=rows: baselines.gemm_labels(z, table, rows) for rows in _BLOCKS},  # type: ignore[misc]
+    }
+    timed = alternate(sides, rounds=rounds, most=8.0)
+    blocks = min((f"{rows}" for rows in _BLOCKS), key=timed.median)
+    return {
+        "n": n, "words": made.count, "largest cosine": made.max_cosine, "batch": batch,
+        "ours": milliseconds(timed.median("ours")), "product": milliseconds(timed.median("product")),
+        "in blocks": milliseconds(timed.median(blocks)), "rows a block": int(blocks),
+        "against product": timed.ratio("product", "ours"), "against blocks": timed.ratio(blocks, "ours"),
+        "peak of ours": megabytes(peak_bytes(lambda: made.nearest(z))), "table of the others": megabytes(table.nbytes),
     }  # fmt: skip
 
 

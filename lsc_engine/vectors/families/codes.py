@@ -73,19 +73,39 @@ def _transform(x: Any, stack: Callable[..., Any]) -> Any:
     return x
 
 
-def _peaks(x: Tensor) -> Tensor:
-    """The largest size in the Hadamard transform of [n, ...] along the first dimension. `x` is overwritten."""
+def _four_rows(turned: Tensor) -> Tensor:
+    """The Hadamard transforms of four rows of [n, B] at a time with every choice of their signs, for `_peaks`: row
+    16 g + p of [4 n, 4 B] is that of the rows from 4 g on with the signs of the bits of p. Two rows where n is 2."""
     import torch
 
-    n, half, other = len(x), 1, torch.empty_like(x)
-    while half < n // 2:
-        pairs, out = (y.view(n // (2 * half), 2, half, *x.shape[1:]) for y in (x, other))
+    rows = min(4, len(turned))
+    signs = 1 - 2 * (torch.arange(2**rows).unsqueeze(1) >> torch.arange(rows) & 1)
+    matrix = (_transform(torch.eye(rows), torch.stack) * signs.unsqueeze(1)).view(-1, rows)
+    with torch.autocast(turned.device.type, enabled=False):
+        return (matrix.to(turned) @ turned.view(-1, rows, turned.shape[1])).view(-1, rows * turned.shape[1])
+
+
+def _peaks(words: Tensor, table: Tensor, batch: int) -> Tensor:
+    """For words [K, n] of values 0 and 1 and the table of `_four_rows` of embeddings [n, batch], the largest size
+    [K, batch] in the Hadamard transform of each embedding times each word."""
+    import torch
+
+    rows = table.shape[1] // batch
+    bits = words.view(len(words), -1, rows).long() << torch.arange(rows, device=words.device)
+    groups = bits.shape[1]
+    place = bits.sum(2).T + torch.arange(groups, device=words.device).unsqueeze(1) * 2**rows
+    x, half = table[place.reshape(-1)].view(groups, -1), 1
+    other = torch.empty_like(x)
+    while half < groups // 2:
+        pairs, out = (y.view(groups // (2 * half), 2, half, -1) for y in (x, other))
         torch.add(pairs[:, 0], pairs[:, 1], out=out[:, 0])
         torch.sub(pairs[:, 0], pairs[:, 1], out=out[:, 1])
         x, other, half = other, x, 2 * half
-    # The larger of |a + b| and |a - b| is |a| + |b|.
     x.abs_()
-    return torch.add(x[: n // 2], x[n // 2 :], out=other[: n // 2]).amax(0)
+    if groups > 1:
+        # The larger of |a + b| and |a - b| is |a| + |b|.
+        x = torch.add(x[: groups // 2], x[groups // 2 :], out=other[: groups // 2])
+    return x.amax(0).view(len(words), rows, batch).amax(1)
 
 
 class Code(VectorSystem):
@@ -152,12 +172,14 @@ class Code(VectorSystem):
                 f"{self.name}: the nearest of its {self.count} words at n = {self.n} takes {self.cosets} Hadamard "
                 f"transforms, at most {MOST_COSETS} are made; take a smaller code, of fewer classes or another n"
             )
+        if not len(z):
+            return torch.zeros(0, dtype=torch.long, device=z.device)
         turned = clean(z).T.contiguous()
         best, coset = turned.new_full((len(z),), -1.0), torch.zeros(len(z), dtype=torch.long, device=z.device)
-        step = max(1, _AT_ONCE // max(1, turned.numel()))
+        table, step = _four_rows(turned), max(1, _AT_ONCE // turned.numel())
         for start in range(0, self.cosets, step):
             first = torch.arange(start, min(start + step, self.cosets), device=z.device) * (2 * self.n)
-            size, place = _peaks((1 - 2 * self.words(first)).T.unsqueeze(2) * turned.unsqueeze(1)).max(0)
+            size, place = _peaks(self.words(first), table, len(z)).max(0)
             coset = torch.where(size > best, start + place, coset)
             best = torch.maximum(best, size)
         sums = _transform((1 - 2 * self.words(coset * (2 * self.n))).T * turned, torch.stack)
