@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from lsc_engine.analysis.compare import Comparison, Row, compare
@@ -20,7 +23,7 @@ Levels = Mapping[str, Sequence[float]]
 
 def run_row(run: Run, short: str) -> dict[str, Any]:
     """A run as `list --json` has it."""
-    status = run.status()
+    status = run.scheduled_status()
     return {
         "id": run.id,
         "short": short,
@@ -42,6 +45,7 @@ def run_row(run: Run, short: str) -> dict[str, Any]:
         "exit_code": status.exit_code,
         "message": status.news,
         "path": str(run.path),
+        "scheduler": None if status.scheduler is None else asdict(status.scheduler),
     }
 
 
@@ -56,6 +60,9 @@ def study_text(title: str, runs: Sequence[Run], baseline: str | None, levels: Le
     """Accuracy and loss curves (mean of the seeds) and the comparison, for this terminal's width."""
     found = compare(runs, baseline, levels or None, tries_beside(runs))
     letters = dict(zip((row.key for row in found.rows), _letters(found), strict=True))
+    if "SLURM_JOB_ID" in os.environ and not sys.stdout.isatty():
+        # Curves would fill the log of a job.
+        return comparison_text(found)
     parts = [printable(title)]
     metrics = {name for row in found.rows for name in row.last}
     name = next((name for name in ("val/accuracy", "train/accuracy") if name in metrics), None)

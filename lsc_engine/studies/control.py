@@ -9,19 +9,52 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.runs.folder import process, requests
+from lsc_engine.runs.folder import process, requests, slurm
 from lsc_engine.runs.folder.lock import RunLock
 from lsc_engine.runs.folder.status import Status, read_status, write_status
+
+# The process looks every two seconds; a job that is cancelled may write its checkpoint first.
+_REMOTE_SECONDS = 60.0
+_NOBODY: dict[str, Any] = {**asdict(process.Identity("", "", "", "", 0, 0.0)), "pid": None}
+
+
+def stop(folder: Path, status: Status) -> None:
+    """Request the run to stop with a checkpoint; one that waits in Slurm is cancelled there and recorded as stopped."""
+    if status.scheduler is not None and status.scheduler.waits:
+        slurm.cancel([status.scheduler.job])
+        record_exit(folder, "stopped", 143, f"{requests.STOPPED} while it waited in Slurm")
+    else:
+        requests.request(folder, "stop")
+
+
+def pending_job(status: Status) -> str | None:
+    """Why a run that waits in Slurm is not trained here, as a clause; None for others."""
+    if status.scheduler is None or not status.scheduler.waits:
+        return None
+    return f"waits in Slurm as {str(status.scheduler).removeprefix('Slurm ')}; lsc-engine stop cancels that"
+
+
+def hand_over(folder: Path, scheduler: slurm.Scheduler, attempt: int) -> Status:
+    """Mark the run as queued, after `attempt` attempts, for a job of Slurm. One that is being trained, was trained
+    meanwhile or is finished stays as it is."""
+
+    def queued(status: Status) -> Status:
+        requests.take(folder)
+        return replace(status, state="queued", exit_code=None, eta=None, message="", scheduler=scheduler, **_NOBODY)
+
+    return _change(folder, queued, lambda status: status.state != "finished" and status.attempt == attempt)
 
 
 def kill(folder: Path, *, grace: float = 5.0) -> Status:
     """End the process of the run now: SIGTERM, after `grace` seconds SIGKILL; leaves an exit record.
 
-    Only on the run's own host and only if pid, start time and boot id are those of the run; LscError otherwise.
+    Only if pid, start time and boot id are those of the run. From another host by Slurm, if it runs there, else by a
+    request. LscError if the process does not end.
     """
     status = read_status(folder)
     who = status.identity
@@ -29,10 +62,13 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
         raise UsageError(f"{folder} is {status.state}: there is no process to end")
     alive = process.is_alive(who)
     if alive is None:
-        raise LscError(
-            f"pid {who.pid} is on {who.host}: only there can it be ended; stop without --now works from here"
-        )
-    if alive:
+        if status.scheduler is not None and slurm.installed():
+            slurm.cancel([status.scheduler.job])
+        else:
+            requests.request(folder, "kill")
+        if not _until(lambda: not read_status(folder).active, _REMOTE_SECONDS):
+            raise LscError(f"pid {who.pid} on {who.host} does not answer; the request stays in {folder}")
+    elif alive:
         _signal(who, signal.SIGTERM)
         if not _gone(who, grace):
             _signal(who, signal.SIGKILL)
@@ -66,8 +102,12 @@ def _signal(who: process.Identity, number: int) -> None:
 
 
 def _gone(who: process.Identity, seconds: float) -> bool:
+    return _until(lambda: not process.is_alive(who), seconds)
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while process.is_alive(who):
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -99,6 +139,12 @@ def record_exit(folder: Path, state: str, exit_code: int, message: str) -> Statu
     return _change(folder, ended, lambda status: status.state != "finished")
 
 
+def end_silent(folder: Path, message: str) -> None:
+    """Record the end of an attempt that left none; the caller holds the lock of the run."""
+    requests.take(folder)
+    write_status(folder, replace(read_status(folder), state="stopped", exit_code=None, eta=None, message=message))
+
+
 def enqueue(folder: Path, attempt: int, who: process.Identity) -> Status:
     """Mark the run as queued, after `attempt` attempts, to be trained by the process `who`; earlier requests are
     dropped.
@@ -112,17 +158,18 @@ def enqueue(folder: Path, attempt: int, who: process.Identity) -> Status:
 
     def queued(status: Status) -> Status:
         requests.take(folder)
-        return replace(status, state="queued", exit_code=None, eta=None, message="", **asdict(who))
+        state: dict[str, Any] = {"state": "queued", "exit_code": None, "eta": None, "message": "", "scheduler": None}
+        return replace(status, **state, **asdict(who))
 
     return _change(folder, queued, is_free)
 
 
 def dequeue(folder: Path) -> Status:
     """This process will not train the queued run after all: it waits for whoever continues its study."""
-    who, nobody = process.this_process(), process.Identity("", "", "", "", 0, 0.0)
+    who = process.this_process()
 
     def left(status: Status) -> Status:
-        return replace(status, **{**asdict(nobody), "pid": None, "host": who.host})
+        return replace(status, **{**_NOBODY, "host": who.host})
 
     return _change(folder, left, lambda status: status.state == "queued" and status.identity == who)
 

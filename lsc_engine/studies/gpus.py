@@ -1,7 +1,9 @@
-"""The GPUs of `--gpus`: named by index or UUID, or `auto` for all idle ones."""
+"""The GPUs of `--gpus`: named by index or UUID, or `auto` for all idle ones. Those that CUDA_VISIBLE_DEVICES leaves
+out, as Slurm sets it, do not count."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from lsc_engine.common.errors import UsageError
@@ -80,4 +82,8 @@ def _list_gpus() -> list[_Gpu]:
         except pynvml.NVMLError:
             idle = False
         gpus.append(_Gpu(index, uuid if isinstance(uuid, str) else uuid.decode(), idle))
-    return gpus
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return gpus
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return [gpu for gpu in gpus if any(name == str(gpu.index) or gpu.uuid.startswith(name) for name in names)]

@@ -92,7 +92,7 @@ def _same_images(run: StudyRun, runs: Sequence[StudyRun]) -> Path | None:
     variant."""
     place = run.config.data.path
     moved = (other.folder for other in runs if other.moved_from is not None and other.config.data.path == place)
-    seeds = (other for other in _seeds(run.folder) if run.action == "new" or moved_from(other, place) is not None)
+    seeds = (other for other in seeds_of(run.folder) if run.action == "new" or moved_from(other, place) is not None)
     return next((folder for folder in (*moved, *seeds) if folder != run.folder), None)
 
 
@@ -100,7 +100,7 @@ def _is_run(folder: Path) -> bool:
     return (folder / PRESET).is_file() or (folder / STATUS).is_file()
 
 
-def _seeds(folder: Path) -> list[Path]:
+def seeds_of(folder: Path) -> list[Path]:
     """The run in `folder` if it exists, and the other seeds of its variant: they share all settings but the seed."""
     try:
         names = sorted(entry.name for entry in folder.parent.iterdir() if SEED.fullmatch(entry.name))
@@ -116,7 +116,7 @@ def _problem(run: RunPlan, folder: Path, study: str, root: Path) -> str | None:
             return f"{folder} exists, is not empty and is not a run: move it away, or give another --name"
         return None
     planned = settings_of(run.config.to_table())
-    for seed in _seeds(folder):
+    for seed in seeds_of(folder):
         try:
             # Whether the images at another place are the same is checked when they are opened.
             known = {**settings_of(read_toml(seed / PRESET)), PLACE: planned.get(PLACE)}
@@ -150,7 +150,7 @@ def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple
     if their settings differ.
     """
     wanted = plan.tune or plan
-    with _one_at_a_time(root):
+    with one_at_a_time(root / STUDIES):
         runs = plan_actions(wanted, root)
         write_study(root, plan.study, joined_text(plan, root))
         return _create(runs, wanted, root, source)
@@ -225,9 +225,9 @@ def joined_text(plan: StudyPlan, root: Path) -> str:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    """One process at a time creates the folders of studies; file systems without locks let all of them."""
-    place = root / STUDIES / ".lock"
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """One process at a time, by a lock in `folder`, which is made; file systems without locks let all of them."""
+    place = folder / ".lock"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.errors import UsageError
@@ -15,6 +16,7 @@ from lsc_engine.config.schema import RunConfig
 from lsc_engine.registry import MODELS
 from lsc_engine.runs.folder.lock import holder
 from lsc_engine.runs.read.run import Run, moved_from, open_run
+from lsc_engine.studies import control
 from lsc_engine.studies.checks import (
     ExecutionOptions,
     Message,
@@ -29,12 +31,17 @@ from lsc_engine.studies.plan import RunPlan, StudyPlan
 from lsc_engine.studies.prepare import StudyRun, plan_actions
 
 
-def check_study(plan: StudyPlan, options: ExecutionOptions, message: Message, *, use_torch: bool) -> None:
-    """All checks of a study that is to be trained. `use_torch`: whether devices may be looked for now."""
+def check_study(
+    plan: StudyPlan, options: ExecutionOptions, message: Message, *, use_torch: bool, here: bool = True
+) -> None:
+    """All checks of a study that is to be trained, `here` or by jobs of Slurm. `use_torch`: whether devices may be
+    looked for now."""
     check_processes(((run.id, run.config) for run in plan.runs), options)
     check_data((run.config for run in plan.runs), options)
     check_prerequisites([*plan.runs, *(plan.tune.runs if plan.tune else ())], options, message)
     actions = plan_actions(plan.tune or plan, options.runs_dir)
+    if here:
+        check_not_waiting(run.folder for run in actions if run.action == "resume")
     new = [run for run in actions if run.action == "new"]
     check_models((run.config for run in new), options)
     begun = [run for run in actions if run.action == "resume" and open_run(run.folder).checkpoints()]
@@ -53,6 +60,7 @@ def prepare_resume(
     """The run to train further, after all  UsageError if another process trains it, or a check fails."""
     if not options.wait and (held := holder(run.path)) is not None:
         raise UsageError(f"{run.id}: {held.sentence()}")
+    check_not_waiting([run.path])
     check_processes([(run.id, config)], options)
     hint = f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR"
     check_data([config], options, hint)
@@ -89,6 +97,13 @@ def prepare_fork(
     total_steps = derive(config, options.data_dir).total_steps
     folder = create_fork(parent, config, at, total_steps, options.runs_dir, source)
     return StudyRun(config.run_id, folder, config, (), "resume")
+
+
+def check_not_waiting(folders: Iterable[Path]) -> None:
+    """UsageError for runs that wait in Slurm: their jobs would train them too."""
+    found = [(run.id, control.pending_job(run.scheduled_status())) for run in map(open_run, folders)]
+    if waiting := [f"{name} {why}" for name, why in found if why is not None]:
+        raise UsageError(*waiting)
 
 
 def check_device(options: ExecutionOptions, *, use_torch: bool) -> None:

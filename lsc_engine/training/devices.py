@@ -33,8 +33,8 @@ def pick_device(name: str) -> torch.device:
 # Operations of a batch's forward pass that keep one more CPU thread busy. A second thread gains little on a smaller
 # step, and loses a factor of 30 where its core is shared, since each operation waits for both.
 FLOPS_PER_THREAD = 10**9
-# torch's default, or OMP_NUM_THREADS; read before any run changes it.
-THREADS = torch.get_num_threads()
+# torch's default, or OMP_NUM_THREADS, or what Slurm gave the task; read before any run changes it.
+THREADS = min(torch.get_num_threads(), int(os.environ.get("SLURM_CPUS_PER_TASK") or torch.get_num_threads()))
 
 
 def cpu_threads(model: nn.Module, channels: int, size: int, batch_size: int, class_layer: int) -> int:

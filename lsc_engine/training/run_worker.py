@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.common.streams import open_streams
@@ -18,8 +19,9 @@ from lsc_engine.training.signals import Signals
 THREADS = "LSC_OMP_NUM_THREADS"
 
 
-def main() -> int:
-    """Train the run and return its exit code: 0, 1, 2, 3, or 128 + the signal that stopped it."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Train the run and return its exit code: 0, 1, 2, 3, or 128 + the signal that stopped it. `words`: arguments other
+    than those of this process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs-dir", type=Path, required=True)
@@ -28,7 +30,7 @@ def main() -> int:
     parser.add_argument("--like", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--plugin", type=Path, action="append", default=[])
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     open_streams()
     serve_libraries()
     if (threads := os.environ.pop(THREADS, None)) is not None:

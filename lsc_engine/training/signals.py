@@ -1,6 +1,7 @@
 """Signals as flags that the loop reads between two steps.
 
-SIGTERM, Ctrl-C and, when attached to a terminal, SIGHUP request a checkpoint and a stop; a second one exits at once.
+SIGTERM, Ctrl-C and, when attached to a terminal, SIGHUP request a checkpoint and a stop; a second one exits at once,
+but not a second SIGTERM of Slurm or torchrun, which repeat it.
 SIGUSR1 requests a checkpoint. A detached process, or one started under nohup, ignores SIGHUP.
 """
 
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from lsc_engine.runs.folder.process import DETACHED
+from lsc_engine.runs.folder.slurm import under_launcher
 
 # Wrappers and process groups deliver one Ctrl-C twice; signals within this time are one request.
 BURST_SECONDS = 0.2
@@ -91,10 +93,11 @@ class Signals:
 
 def _exit_at_the_second(source: int) -> None:
     first: float | None = None
+    counted = _STOPS[1:] if under_launcher() else _STOPS
     with contextlib.closing(os.fdopen(source, "rb", buffering=0)) as numbers:
         while received := numbers.read(64):
             for number in received:
-                if number not in _STOPS:
+                if number not in counted:
                     continue
                 now = time.monotonic()
                 first = now if first is None else first

@@ -294,8 +294,8 @@ def _print_new(tail: LogTail) -> None:
 
 @command("stop")
 def stop(
-    run: OneRun,
-    now: Annotated[bool, opt("--now", None, "End the process at once (on the run's own host).")] = False,
+    run: Annotated[str, arg("RUN", "A run, or a study for all of its runs.")],
+    now: Annotated[bool, opt("--now", None, "End the process at once.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -303,17 +303,21 @@ def stop(
 
     Example: lsc-engine stop fig9/n_min/seed-2
     """
-    from lsc_engine.runs.folder import requests
-    from lsc_engine.runs.read.run import list_runs, open_run
+    from lsc_engine.runs.read.run import list_runs
     from lsc_engine.studies import control
 
-    found = open_run(run, runs_dir)
-    status = found.status()
-    state, kills = status.shown_state, now and status.active
+    chosen = find_runs([run], runs_dir)
+    if len(chosen) > 1:
+        _stop_study(chosen, now, as_json)
+        return
+    found = chosen[0]
+    status = found.scheduled_status()
+    state = status.shown_state
+    kills = now and status.active and state != "queued"
     if state == "lost":
         gone = "its process is gone already; lsc-engine resume goes on from its checkpoint"
         raise LscError(f"{found.id} is lost: {gone}")
-    if not status.active and status.state != "queued":
+    if not status.active and state != "queued":
         raise LscError(f"{found.id} is {state}: there is nothing to stop")
     waiting: list[str] = []
     if kills:
@@ -323,7 +327,8 @@ def stop(
             beside = [other for other in list_runs([found.root]) if other.study == found.study]
             waiting = [other.id for other in beside if other.status().state == "queued"]
     else:
-        requests.request(found.path, "stop")
+        control.stop(found.path, status)
+    cancelled = status.scheduler is not None and status.scheduler.waits
     if as_json:
         document = {"id": found.id, "state": state, "asked": not kills}
         print_json({**document, "left_waiting": waiting} if now else document)
@@ -334,12 +339,36 @@ def stop(
                 f"its process would have trained {len(waiting)} more of {found.study}, which wait now: the command "
                 "that began them goes on with them; stop without --now leaves the process to do so"
             )
+    elif cancelled:
+        message(f"{found.id}: its job {status.scheduler and status.scheduler.job} is cancelled")
     elif status.state == "queued":
         message(f"{found.id} is asked to stop: it will not be started when its turn comes")
     elif state == "stalled":
         message(f"{found.id} is asked to stop, but may not live any more: {status.news}")
     else:
         message(f"{found.id} is asked to stop: it writes a checkpoint after the step it is in")
+
+
+def _stop_study(runs: Sequence[Run], now: bool, as_json: bool) -> None:
+    """Stop all runs of a study that wait or are trained, and cancel what Slurm is still to begin."""
+    from lsc_engine.runs.folder import slurm
+    from lsc_engine.studies import control
+    from lsc_engine.studies.submit import waiting_arrays
+
+    if now:
+        raise UsageError(f"--now ends one run; {runs[0].study} has {len(runs)}")
+    asked: list[str] = []
+    arrays = [job for study, root in {(r.study, r.root) for r in runs} if root for job in waiting_arrays(root, study)]
+    statuses = [(run, run.scheduled_status()) for run in runs]
+    slurm.cancel(arrays, pending_only=True)
+    for run, status in statuses:
+        if status.active or status.shown_state == "queued":
+            control.stop(run.path, status)
+            asked.append(run.id)
+    if as_json:
+        print_json({"asked": asked, "cancelled": arrays})
+    else:
+        message(f"{len(asked)} runs are asked to stop" + (f"; cancelled: jobs {', '.join(arrays)}" if arrays else ""))
 
 
 @command("note")

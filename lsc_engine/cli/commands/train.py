@@ -14,6 +14,7 @@ from lsc_engine.cli.output import display, message, optional_stdout, print_json
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
     from lsc_engine.studies.checks import ExecutionOptions
+    from lsc_engine.studies.plan import StudyPlan
     from lsc_engine.studies.prepare import StudyRun
     from lsc_engine.studies.runner import StudyResult
 
@@ -41,17 +42,11 @@ def run(
     Example: lsc-engine run demo --seeds 0,1,2
     """
     from lsc_engine.runs.folder.provenance import describe_source
-    from lsc_engine.studies.prepare import begin_study, begun_parts
+    from lsc_engine.studies.prepare import begin_study
     from lsc_engine.studies.start import check_study
 
-    options = _options(runs_dir, data_dir, device, plugin, gpus, wait, gpus_per_run)
-    plan = cli.load_plan(preset, name, seeds, variant, sets, sweep)
-    parts = begun_parts(options.runs_dir, plan.study) or gpus_per_run
-    if parts > 1 and all(run.config.train.parts is None for run in plan.runs):
-        plan = cli.load_plan(preset, name, seeds, variant, [*(sets or ()), f"train.parts={parts}"], sweep)
-        message(f"note: train.parts = {parts}; as many processes as divide it can train the runs")
-    for warning in plan.warnings:
-        message(f"note: {warning}")
+    options = execution_options(runs_dir, data_dir, device, plugin, gpus, wait, gpus_per_run)
+    plan = plan_for(options, preset, name, seeds, variant, sets, sweep)
     if plan.preset.kind != "train":
         from lsc_engine.cli.commands.report import report_without_training
 
@@ -94,7 +89,7 @@ def resume(
     from lsc_engine.studies.fork import resumed_config
     from lsc_engine.studies.start import prepare_resume
 
-    options = _options(runs_dir, data_dir, device, plugin, wait=wait, gpus_per_run=gpus_per_run)
+    options = execution_options(runs_dir, data_dir, device, plugin, wait=wait, gpus_per_run=gpus_per_run)
     found = open_run(ref, [options.runs_dir])
     options = replace(options, runs_dir=found.root or options.runs_dir)
     config = resumed_config(found, sets or ())
@@ -129,7 +124,7 @@ def fork(
     from lsc_engine.studies.fork import fork_config
     from lsc_engine.studies.start import prepare_fork
 
-    options = _options(runs_dir, data_dir, device, plugin)
+    options = execution_options(runs_dir, data_dir, device, plugin)
     parent = open_run(ref, [options.runs_dir])
     config = fork_config(parent, sets or (), name)
     source = describe_source(sys.argv)
@@ -138,7 +133,29 @@ def fork(
     _start(config.study, this, options, detach, as_json, [*words, *options.worker_arguments()])
 
 
-def _options(
+def plan_for(
+    options: ExecutionOptions,
+    preset: str,
+    name: str | None,
+    seeds: str | None,
+    variant: list[str] | None,
+    sets: list[str] | None,
+    sweep: list[str] | None,
+) -> StudyPlan:
+    """The study of a preset and these options, in parts that its processes can train; its warnings are printed."""
+    from lsc_engine.studies.prepare import begun_parts
+
+    plan = cli.load_plan(preset, name, seeds, variant, sets, sweep)
+    parts = begun_parts(options.runs_dir, plan.study) or options.gpus_per_run
+    if parts > 1 and all(run.config.train.parts is None for run in plan.runs):
+        plan = cli.load_plan(preset, name, seeds, variant, [*(sets or ()), f"train.parts={parts}"], sweep)
+        message(f"note: train.parts = {parts}; as many processes as divide it can train the runs")
+    for warning in plan.warnings:
+        message(f"note: {warning}")
+    return plan
+
+
+def execution_options(
     runs_dir: Path | None,
     data_dir: Path | None,
     device: str,

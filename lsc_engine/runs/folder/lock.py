@@ -124,7 +124,7 @@ def gone(folder: Path, status: Status) -> bool:
 
 
 def _holder(folder: Path, status: Status, claim: _Claim) -> Holder:
-    silence = _silence(folder, status)
+    silence = silent_for(folder, status)
     free_in = max(_patience(folder, status, SILENCE) - (silence or 0.0), 0.0) + WATCH if claim == "beats" else None
     return Holder(status.judged(lambda: clock_offset(folder.parent)), silence, free_in)
 
@@ -133,7 +133,8 @@ def _by(status: Status) -> str:
     return f"pid {status.pid} on {status.host}" if status.identity is not None else ""
 
 
-def _silence(folder: Path, status: Status) -> float | None:
+def silent_for(folder: Path, status: Status) -> float | None:
+    """Seconds since the writer of the run gave any sign of life, by one clock; None if there was none."""
     return replace(status, signed=signed_at(folder)).silence(clock_offset(folder.parent))
 
 
@@ -148,7 +149,7 @@ def _claim(folder: Path, status: Status) -> _Claim:
             return "lives"
         if alive is False or _held_here(folder, status):
             return "over"
-    silence = _silence(folder, status)
+    silence = silent_for(folder, status)
     return "silent" if silence is None or silence > _patience(folder, status, SILENCE) else "beats"
 
 
@@ -185,12 +186,17 @@ class RunLock:
     before, if it left no exit record, is known to be over; "" otherwise."""
 
     def __init__(
-        self, folder: Path, *, wait: float = CHANGE_SECONDS, watch: Callable[[float], None] | None = None
+        self,
+        folder: Path,
+        *,
+        wait: float = CHANGE_SECONDS,
+        watch: Callable[[float], None] | None = None,
+        over: bool = False,
     ) -> None:
         """Take the lock. TakenError naming the holder when another live process has it, LscError when the folder cannot
         be written. `wait`: seconds to wait for helpers of a process that is gone already, and for one that only changes
         the status. `watch(seconds)` sleeps, and may raise to give up; without it a writer that has to be watched counts
-        as alive."""
+        as alive. `over`: the caller knows that the earlier writer is, unless it holds the lock."""
         self._folder = folder
         self._descriptor: int | None = None
         self._mine = b""
@@ -203,7 +209,7 @@ class RunLock:
                 raise TakenError(f"{folder}: {_holder(folder, status, 'locked').sentence()}")
             time.sleep(0.05)
         try:
-            self._take_over(descriptor, watch)
+            self._take_over(descriptor, watch, over)
         except BaseException:
             os.close(descriptor)
             raise
@@ -229,19 +235,19 @@ class RunLock:
             raise LscError(f"{self._folder}: cannot be locked: {error.strerror}") from None
         return descriptor
 
-    def _take_over(self, descriptor: int, watch: Callable[[float], None] | None) -> None:
+    def _take_over(self, descriptor: int, watch: Callable[[float], None] | None, over: bool) -> None:
         """Make sure that nobody writes the run, and put the record of this process into the lock file."""
         folder, status = self._folder, read_status(self._folder)
-        claim = _claim(folder, status)
+        claim = "over" if over else _claim(folder, status)
         silent = claim == "silent"
         if claim in ("lives", "beats") or (silent and watch is None):
             raise TakenError(f"{folder}: {_holder(folder, status, claim).sentence()}")
-        seen = _signs(folder)
+        seen = signs(folder)
         if silent and watch is not None:
             # Looks are counted, not seconds: this process may be suspended too.
             for _ in range(math.ceil(_patience(folder, status, WATCH, WATCH_IN_BEATS) / _LOOK_SECONDS)):
                 watch(_LOOK_SECONDS)
-                if _signs(folder) != seen:
+                if signs(folder) != seen:
                     raise TakenError(f"{folder}: {_holder(folder, read_status(folder), 'beats').sentence()}")
         who, place = process.this_process(), os.fstat(descriptor)
         file = [place.st_dev, place.st_ino] if self._locks else None
@@ -257,14 +263,14 @@ class RunLock:
             self._mine = os.pread(descriptor, 4096, 0)
         if silent and watch is not None:
             watch(_AGREE_SECONDS)
-            if not self._owned() or _signs(folder)[1:] != seen[1:]:
+            if not self._owned() or signs(folder)[1:] != seen[1:]:
                 raise TakenError(f"{folder}: another process has taken it over at the same moment")
         if status.active and who != status.identity:
             how = "gave no sign of life, also while it was watched" if silent else "is gone"
             self.earlier = (
                 f"attempt {status.attempt} ended without a record in state {status.state}: "
                 f"{_by(status) or 'its process'} {how}; "
-                f"its last sign of life came {format_seconds(_silence(folder, status))} ago"
+                f"its last sign of life came {format_seconds(silent_for(folder, status))} ago"
             )
 
     def check(self) -> None:
@@ -299,7 +305,7 @@ class RunLock:
             self._descriptor = None
 
 
-def _signs(folder: Path) -> tuple[Any, ...]:
+def signs(folder: Path) -> tuple[Any, ...]:
     """What changes when a writer gives a sign of life: the touched lock file, then its status."""
     status = read_status(folder)
     return signed_at(folder), status.changed, status.heartbeat, status.step, status.state, status.attempt

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from lsc_engine.common.errors import LscError, UsageError
 
-REQUESTS = ("stop", "checkpoint")
+REQUESTS = ("stop", "checkpoint", "kill")
 # Beginning of the message of a run that a user stopped: it is not continued without a command of a user.
 STOPPED = "stopped on request"
 
 
 def request(folder: Path, what: str) -> None:
-    """Request of the run in `folder` to "stop" (with a checkpoint) or to "checkpoint". LscError if that fails."""
+    """Request of the run in `folder` to "stop" (with a checkpoint), to "checkpoint" or to end at once ("kill").
+    LscError if that fails."""
     if what not in REQUESTS:
         raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
     try:

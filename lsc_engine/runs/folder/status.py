@@ -19,6 +19,7 @@ from lsc_engine.common.safe_io import UnreadableError, number_of, opened, parse_
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import LOCK, STATUS
 from lsc_engine.runs.folder.process import Identity
+from lsc_engine.runs.folder.slurm import Jobs, Scheduler
 
 ACTIVE = ("starting", "running", "stopping")
 ENDED = ("stopped", "finished", "failed", "diverged")
@@ -33,6 +34,8 @@ MAX_STATUS = 1 << 20
 _MAX_TEXT = 4000
 _MAX_METRICS = 500
 _CLOCK_SECONDS = 60.0
+# Without a sign of life for so long a run whose job has ended is lost; one that Slurm of another cluster trains is not.
+_SILENT_SECONDS = 15.0
 # Folder -> when its clock was measured, and the offset.
 _offsets: dict[Path, tuple[float, float]] = {}
 
@@ -44,7 +47,8 @@ class Status:
     `pace` is the usual (and lately longest) time between two heartbeats, `step_seconds` that of a training step.
     `metrics` and `best` hold the last and the best value per metric. `earlier` is a sentence on the attempt before,
     where that left no exit record. `changed` is the file's own change time; `signed` that of the lock file, which the
-    process touches while it lives (read if nothing has been trained yet).
+    process touches while it lives (read if nothing has been trained yet). `scheduler`: the job that trains a run, or is
+    to train it.
     """
 
     state: str = UNREADABLE
@@ -71,6 +75,7 @@ class Status:
     attempt: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
+    scheduler: Scheduler | None = None
     changed: float | None = None
     signed: float | None = None
     shown_state: str = UNREADABLE
@@ -125,9 +130,27 @@ class Status:
             shown = "stalled" if age is None or age > self.patience else shown
         return replace(self, shown_state=shown)
 
+    def scheduled(self, jobs: Jobs | None, silence: float | None) -> Status:
+        """This status with what Slurm knows of its job; unchanged if it did not answer. `silence`: seconds since the
+        last sign of life."""
+        if jobs is None or self.scheduler is None:
+            return self
+        shown, silent = self.shown_state, not self.active or silence is None or silence > _SILENT_SECONDS
+        found = jobs.known.get(self.scheduler.job)
+        if found is not None:
+            found = replace(found, restarts=self.scheduler.restarts)
+            return replace(self, scheduler=found, shown_state="queued" if found.waits and silent else shown)
+        # What was written after the question is not judged by the answer.
+        ended = silent and self.state != "stopped" and (self.changed or 0.0) < jobs.asked
+        return replace(self, shown_state="lost") if ended else self
+
     @property
     def news(self) -> str:
-        """A sentence on a run that is lost or stalled, or its message."""
+        """A sentence on a run that is lost, stalled or waits for Slurm, or its message."""
+        if self.shown_state == "queued" and self.scheduler is not None:
+            return str(self.scheduler)
+        if self.shown_state == "lost" and self.scheduler and not self.scheduler.state and self.alive() is None:
+            return f"Slurm no longer has job {self.scheduler.job}, which left no exit record"
         if self.shown_state == "lost" and self.state == "queued":
             ends = f"; its log ends: {self.message}" if self.message else ""
             return f"the process that was to train it (pid {self.pid}) is gone{ends}"
@@ -167,6 +190,12 @@ def _numbers(value: Any) -> dict[str, float]:
     return {name: number for name, number in found.items() if number is not None}
 
 
+def _scheduler(value: Any) -> Scheduler | None:
+    if not isinstance(value, dict) or not isinstance(job := value.get("job"), str):
+        return None
+    return Scheduler(job[:100], _count(value.get("restarts")) or 0, str(value.get("kind"))[:100])
+
+
 # How each field is read from a file that may hold anything; what has a wrong type is as in a new status.
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
@@ -178,6 +207,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("step", "attempt"), lambda value: _count(value) or 0),
     **dict.fromkeys(("seconds", "pid_start"), lambda value: number_of(value) or 0.0),
     **dict.fromkeys(("metrics", "best"), _numbers),
+    "scheduler": _scheduler,
     "exit_code": lambda value: value if type(value) is int and abs(value) < 2**31 else None,
 }
 
@@ -214,6 +244,8 @@ def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
     """Replace status.json in one step. Raises OSError."""
 
     def finite(value: Any) -> Any:
+        if isinstance(value, Scheduler):
+            return {"kind": value.kind, "job": value.job, "restarts": value.restarts}
         if isinstance(value, dict):
             return {name: finite(item) for name, item in value.items()}
         return None if isinstance(value, float) and not math.isfinite(value) else value

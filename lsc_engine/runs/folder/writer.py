@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, fsync_folder, read_json, read_tail, replace_file, replace_json
 from lsc_engine.common.userpaths import user_name
-from lsc_engine.runs.folder import checkpoints, process, requests
+from lsc_engine.runs.folder import checkpoints, process, requests, slurm
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SOURCE, run_id
 from lsc_engine.runs.folder.lock import PULSE, LostRunError, RunLock
 from lsc_engine.runs.folder.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
@@ -189,6 +189,7 @@ class RunWriter:
             Status(**asdict(process.this_process()), device=device, owner=owner or user_name(), earlier=lock.earlier),
             **{name: getattr(before, name) for name in ("step", "seconds", "metrics", "best")},
             state="starting",
+            scheduler=slurm.this_task(),
             total_steps=total_steps,
             heartbeat=time.time(),
             started=before.started or time.time(),
@@ -205,11 +206,16 @@ class RunWriter:
         return writer
 
     def _touch_lock(self) -> None:
-        """Signs of life also while data is read and a model compiled, which take long without a heartbeat."""
+        """Signs of life also while data is read and a model compiled, which take long without a heartbeat; and the end
+        at once of a process that another host cannot signal."""
         with contextlib.suppress(LostRunError):
             while not self._ended.wait(PULSE):
                 self.check()
                 self._lock.touch()
+                if "kill" in requests.pending(self.folder):
+                    requests.take(self.folder)
+                    self.status(state="stopped", exit_code=137, eta=None, message=f"{requests.STOPPED}: killed")
+                    os._exit(137)
 
     def check(self) -> None:
         """LostRunError if another process has taken the run over: nothing may be written into its folder."""

@@ -8,7 +8,7 @@ import contextlib
 import importlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -22,9 +22,9 @@ from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, read_toml
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.runs.folder import checkpoints, layout
+from lsc_engine.runs.folder import checkpoints, layout, slurm
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
-from lsc_engine.runs.folder.lock import gone
+from lsc_engine.runs.folder.lock import gone, silent_for
 from lsc_engine.runs.folder.status import Status, clock_offset, read_status
 from lsc_engine.runs.metrics.parsing import Floats, Ints
 from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTable, MetricsTail, read_last
@@ -112,6 +112,13 @@ class Run:
         if status.state == "queued" and status.shown_state == "lost" and self.root is not None and not status.message:
             return replace(status, message=last_line(launch_log(self.root, self.study)))
         return status
+
+    def scheduled_status(self, jobs: Callable[[], slurm.Jobs | None] = slurm.jobs) -> Status:
+        """`status` with what Slurm knows; `jobs`, its answer, is called only for a run that Slurm may still train."""
+        status = self.status()
+        if status.scheduler is None or status.state in ("finished", "failed", "diverged"):
+            return status
+        return status.scheduled(jobs(), silent_for(self.path, status))
 
     def poll(self, budget: int = MAX_METRICS) -> int:
         """Read what is new in the metrics (at most about `budget` bytes); the number of new rows."""

@@ -1,0 +1,300 @@
+"""`submit` and its tasks on a real Slurm: every scenario in a thread of its own, all side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsc_engine.runs.folder.status import Status, read_status
+from tests.waiting import wait_until
+
+from .cluster import Cluster
+
+pytestmark = pytest.mark.slow
+
+PLUGIN = """
+import time
+
+from torch import nn
+
+from lsc_engine.plugins import register
+
+
+class Slow(nn.Module):
+    def __init__(self, channels, size, dim, width, seconds=0.05):
+        super().__init__()
+        self.layer, self.seconds = nn.Linear(channels * size * size, dim), seconds
+
+    def forward(self, images):
+        if self.training:
+            time.sleep(self.seconds)
+        return self.layer(images.flatten(1))
+
+
+register("models", "slow", Slow)
+"""
+PRESET = """
+[data]
+dataset = "digits"
+labels = "unique"
+classes = 96
+
+[model]
+name = "slow"
+dim = 16
+
+[target]
+method = "lsc"
+system = "V21"
+
+[train]
+duration = "STEPS steps"
+batch_size = 16
+
+[eval]
+every = "1000 steps"
+
+[checkpoint]
+every = "10 steps"
+"""
+
+
+@dataclass
+class Place:
+    """A folder of one scenario, with its preset and its runs."""
+
+    cluster: Cluster
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, **self.cluster.environment, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+
+    def engine(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "lsc_engine", *words],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert code is None or done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def submit(self, *words: str, steps: int = 40, more: str = "") -> list[dict[str, Any]]:
+        """The arrays submitted for a study `p` of so many steps."""
+        (self.folder / "plugin.py").write_text(PLUGIN)
+        (self.folder / "p.toml").write_text(
+            more.partition("---")[0] + PRESET.replace("STEPS", str(steps)) + more.partition("---")[2]
+        )
+        base = ["submit", "p.toml", "--plugin", "plugin.py", "--device", "cpu", "--time", "20m", "--json"]
+        return list(json.loads(self.engine(*base, *words).stdout)["jobs"])
+
+    def status(self, run: str = "p/default/seed-0") -> Status:
+        return read_status(self.folder / "runs" / run)
+
+    def listed(self, run: str = "p/default/seed-0") -> dict[str, Any]:
+        return next(row for row in json.loads(self.engine("list", "--json").stdout) if row["id"] == run)
+
+    def wait(self, condition: Callable[[Status], bool], run: str = "p/default/seed-0") -> Status:
+        wait_until(lambda: condition(self.status(run)), lambda: f"{self.status(run)}\n{self.logs()}", every=0.1)
+        return self.status(run)
+
+    def trains(self, step: int = 12, run: str = "p/default/seed-0") -> Status:
+        return self.wait(lambda status: status.state == "running" and status.step >= step, run)
+
+    def state(self, job: str) -> str:
+        return self.cluster.run("squeue", "-h", "-r", "-j", job, "-o", "%T").strip()
+
+    def ended(self, job: str) -> str:
+        """How Slurm recorded the end of a job: its state, then its exit code."""
+
+        def found() -> dict[str, str]:
+            words = self.cluster.run("scontrol", "show", "job", job).split()
+            return dict(word.split("=", 1) for word in words if "=" in word)
+
+        wait_until(lambda: found().get("JobState") not in ("PENDING", "RUNNING", "COMPLETING"), job, every=0.2)
+        return f"{found()['JobState']} {found()['ExitCode']}"
+
+    def start_again(self, job: str) -> None:
+        """A job that was requeued would wait for two minutes."""
+        wait_until(lambda: self.state(job) == "PENDING", lambda: f"{job} {self.state(job)} {self.logs()}", every=0.2)
+        self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("runs/.slurm/p/*.out")))
+
+    def attempts(self, run: str = "p/default/seed-0") -> list[int]:
+        """The attempt of every line of the metrics, in the order they were written."""
+        lines = (self.folder / "runs" / run / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["attempt"] for line in lines]
+
+
+def array_trains_each_run_once(place: Place) -> None:
+    more = "seeds = [0, 1]\n---"
+    (array,) = place.submit("--at-once", "2", "--sbatch", "--exclude=n[3-10]", more=more)
+    # A second submit finds what Slurm has.
+    assert place.submit("--sbatch", "--exclude=n[3-10]", more=more) == []
+    for seed in (0, 1):
+        run = f"p/default/seed-{seed}"
+        assert place.wait(lambda status: status.state == "finished", run).attempt == 1
+        assert place.ended(f"{array['job']}_{seed}") == "COMPLETED 0:0"
+    assert place.submit(more=more) == []
+    # No charts.
+    assert max(map(ord, place.logs())) < 128
+
+
+def preempted_run_goes_on(place: Place) -> None:
+    (array,) = place.submit("--sbatch", "--nodelist=n3", steps=200)
+    job = f"{array['job']}_0"
+    place.trains()
+    place.cluster.run("sbatch", "-p", "high", "-w", "n3", "-N", "1", "-n", "4", "-o", "/dev/null", "--wrap", "sleep 1")
+    place.wait(lambda status: status.state == "queued")
+    place.start_again(job)
+    row = place.listed()
+    assert (row["scheduler"]["kind"], row["scheduler"]["job"]) == ("slurm", job)
+    status = place.wait(lambda status: status.state == "finished")
+    assert (status.attempt, status.scheduler and status.scheduler.restarts) == (2, 1)
+    assert place.ended(job) == "COMPLETED 0:0"
+
+
+def time_limit_is_no_end(place: Place) -> None:
+    (array,) = place.submit("--time", "2", "--sbatch", "--signal=TERM@80", "--sbatch", "--nodelist=n4", steps=1500)
+    job = f"{array['job']}_0"
+    place.trains()
+    place.wait(lambda status: status.state == "queued")
+    place.start_again(job)
+    place.wait(lambda status: status.attempt == 2 and status.state == "running")
+    place.cluster.run("scancel", job)
+
+
+def cancelled_job_stays_cancelled(place: Place) -> None:
+    (array,) = place.submit("--sbatch", "--nodelist=n5", steps=1500)
+    job = f"{array['job']}_0"
+    place.trains()
+    place.cluster.run("scancel", job)
+    assert place.wait(lambda status: status.state == "stopped").exit_code == 143
+    assert place.ended(job).startswith("CANCELLED")
+    assert "requeued" not in place.logs()
+    # The same command goes on with it.
+    (array,) = place.submit("--sbatch", "--nodelist=n5", "--sbatch", "--hold", steps=1500)
+    assert place.listed()["state"] == "queued"
+
+
+def crashed_node_is_taken_over(place: Place) -> None:
+    (array,) = place.submit("--sbatch", "--exclude=n[1-6,9-10]", steps=150)
+    job = f"{array['job']}_0"
+    place.trains()
+    node = place.cluster.run("squeue", "-h", "-r", "-j", job, "-o", "%N").strip()
+    place.cluster.crash(node)
+    place.start_again(job)
+    status = place.wait(lambda status: status.state == "finished")
+    assert (status.attempt, status.scheduler and status.scheduler.restarts) == (2, 1)
+    assert place.ended(job) == "COMPLETED 0:0"
+    assert place.attempts() == sorted(place.attempts())
+
+
+def cut_node_leaves_one_writer(place: Place) -> None:
+    (array,) = place.submit("--sbatch", "--exclude=n[1-8]", steps=400)
+    job = f"{array['job']}_0"
+    place.trains()
+    node = place.cluster.run("squeue", "-h", "-r", "-j", job, "-o", "%N").strip()
+    place.cluster.cut(node)
+    place.start_again(job)
+    status = place.wait(lambda status: status.state == "finished")
+    assert status.attempt == 2
+    assert place.attempts() == sorted(place.attempts())
+    assert "it is asked to stop" in place.logs()
+
+
+def stages_of_tune_and_needs(place: Place) -> None:
+    more = """---
+[tune]
+"optimizer.lr" = [1e-4, 1e-2]
+duration = "8 steps"
+by = "train/loss"
+
+[[variants]]
+name = "first"
+
+[[variants]]
+name = "second"
+start_from = "@first"
+optimizer.lr = 1e-3
+"""
+    arrays = place.submit("--sbatch", "--exclude=n[3-10]", steps=12, more=more)
+    names = [array["stage"] for array in arrays]
+    assert (names[0], *names[-2:]) == ("tries", "runs", "needs")
+    for variant in ("first", "second"):
+        wait_until(lambda v=variant: place.status(f"p/{v}/seed-0").state == "finished", place.logs, every=0.2)
+    assert place.status("p/second/seed-0").started > (place.status("p/first/seed-0").heartbeat or 0)
+
+
+def waiting_run_is_seen_and_left_to_slurm(place: Place) -> None:
+    (array,) = place.submit("--sbatch", "--hold")
+    job = f"{array['job']}_0"
+    row = place.listed()
+    assert (row["state"], row["message"]) == ("queued", f"Slurm {job}: JobHeldUser")
+    assert row["scheduler"]["state"] == "PENDING"
+    for words in (["resume", row["id"]], ["run", "p.toml"]):
+        refused = place.engine(*words, "--plugin", "plugin.py", code=2)
+        assert f"waits in Slurm as {job}" in refused.stderr
+    place.engine("stop", row["id"])
+    assert place.state(job) == ""
+    assert place.listed()["state"] == "stopped"
+    place.submit("--sbatch", "--hold")
+    place.engine("stop", "p")
+    assert place.listed()["state"] == "stopped"
+
+
+def users_stop_is_no_failure(place: Place) -> None:
+    (array,) = place.submit("--sbatch", "--nodelist=n6", steps=1500)
+    place.trains()
+    place.engine("stop", "p/default/seed-0")
+    assert place.wait(lambda status: status.state == "stopped").message.startswith("stopped on request")
+    assert place.ended(f"{array['job']}_0") == "COMPLETED 0:0"
+    assert "stopped on request" in place.logs()
+
+
+def stop_now_from_another_host(place: Place) -> None:
+    (array,) = place.submit("--sbatch", "--nodelist=n6", steps=1500)
+    place.trains()
+    place.engine("stop", "p/default/seed-0", "--now")
+    assert place.status().state == "stopped"
+    assert place.ended(f"{array['job']}_0").startswith("CANCELLED")
+
+
+SCENARIOS = [
+    array_trains_each_run_once, preempted_run_goes_on, time_limit_is_no_end, cancelled_job_stays_cancelled,
+    crashed_node_is_taken_over, cut_node_leaves_one_writer, stages_of_tune_and_needs,
+    waiting_run_is_seen_and_left_to_slurm, users_stop_is_no_failure, stop_now_from_another_host,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def played(
+    cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: Any
+) -> Iterator[dict[str, Future[None]]]:
+    """All chosen scenarios, begun at once."""
+    chosen = {
+        item.callspec.params["scenario"]
+        for item in request.session.items
+        if hasattr(item, "callspec") and "scenario" in item.callspec.params
+    }
+    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        yield {
+            play.__name__: pool.submit(play, Place(cluster, tmp_path_factory.mktemp(play.__name__)))
+            for play in SCENARIOS
+            if play.__name__ in chosen
+        }
+
+
+@pytest.mark.parametrize("scenario", [play.__name__ for play in SCENARIOS])
+def test_scenario(played: dict[str, Future[None]], scenario: str) -> None:
+    played[scenario].result()
