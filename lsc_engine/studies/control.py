@@ -19,7 +19,7 @@ from lsc_engine.runs.folder.lock import RunLock
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 
 # The process looks every two seconds; a job that is cancelled may write its checkpoint first.
-_REMOTE_SECONDS = 60.0
+REMOTE_SECONDS = 60.0
 _NOBODY: dict[str, Any] = {**asdict(process.Identity("", "", "", "", 0, 0.0)), "pid": None}
 
 
@@ -66,7 +66,7 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
             slurm.cancel([status.scheduler.job])
         else:
             requests.request(folder, "kill")
-        if not _until(lambda: not read_status(folder).active, _REMOTE_SECONDS):
+        if not _until(lambda: not read_status(folder).active, REMOTE_SECONDS):
             raise LscError(f"pid {who.pid} on {who.host} does not answer; the request stays in {folder}")
     elif alive:
         _signal(who, signal.SIGTERM)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder import process, requests
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.notes import add_note, add_tag
@@ -245,8 +245,20 @@ def test_requests_for_a_past_attempt_are_dropped_and_for_a_queued_run_kept(make_
     writer.close()
 
 
-def test_kill_ends_only_the_right_process(make_run: MakeRun) -> None:
+def test_kill_from_another_host_is_a_request_that_ends_the_process(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_run()
+    child = start_child(folder)
+    monkeypatch.setattr(process, "is_alive", lambda who: None)
+    ended = control.kill(folder)
+    assert (ended.state, ended.exit_code, ended.message) == ("stopped", 137, "stopped on request: killed")
+    assert child.wait(240) == 137
+
+
+def test_kill_ends_only_the_right_process(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run()
+    monkeypatch.setattr(control, "REMOTE_SECONDS", 0.2)
     child = start_child(folder)
     try:
         good = read_status(folder)
@@ -257,8 +269,9 @@ def test_kill_ends_only_the_right_process(make_run: MakeRun) -> None:
         write_status(folder, replace(good, pid_start=good.pid_start - 500))
         assert open_run(folder).status().shown_state == "lost"
         write_status(folder, replace(good, host="elsewhere", boot_id="x"))
-        with pytest.raises(LscError, match="only there"):
+        with pytest.raises(LscError, match="elsewhere does not answer"):
             control.kill(folder)
+        assert requests.take(folder) == {"kill"}
         assert child.poll() is None
         write_status(folder, good)
         os.kill(child.pid, signal.SIGCONT)
