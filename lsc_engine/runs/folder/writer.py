@@ -212,10 +212,14 @@ class RunWriter:
             while not self._ended.wait(PULSE):
                 self.check()
                 self._lock.touch()
-                if "kill" in requests.pending(self.folder):
-                    requests.take(self.folder)
-                    self.status(state="stopped", exit_code=137, eta=None, message=f"{requests.STOPPED}: killed")
-                    os._exit(137)
+                self._obey(requests.pending(self.folder))
+
+    def _obey(self, found: set[str]) -> None:
+        """End the process at once if that is among the requests."""
+        if "kill" in found:
+            requests.take(self.folder)
+            self.status(state="stopped", exit_code=137, eta=None, message=f"{requests.STOPPED}: killed")
+            os._exit(137)
 
     def check(self) -> None:
         """LostRunError if another process has taken the run over: nothing may be written into its folder."""
@@ -330,6 +334,7 @@ class RunWriter:
         self._last_request_look = now
         self.check()
         found = requests.take(self.folder)
+        self._obey(found)
         if "stop" in found:
             self.status(state="stopping")
         return found
