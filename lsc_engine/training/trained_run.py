@@ -50,6 +50,7 @@ from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.evaluator import embed
 from lsc_engine.training.run_images import class_names
 from lsc_engine.training.schedule import derive_seed
+from lsc_engine.vectors.choice import INIT_ORDER
 
 BATCH = 512
 _MOST_THREADS = 16
@@ -171,7 +172,10 @@ def build_untrained_head(
     if width is None:
         raise UsageError(f"{run.id}: the width of its embeddings is not known")
     seed = derive_seed(config.seed, "head")
-    return build_head(plain, classes=classes, dim=width, seed=seed, table=needed.vectors, means=needed.class_means)
+    head = build_head(plain, classes=classes, dim=width, seed=seed, table=needed.vectors, means=needed.class_means)
+    if isinstance(head, LscHead) and head.order.kind == INIT_ORDER and (found := checkpointing.load_newest(run.path)):
+        head.choose(found.tensors["head.chosen"])
+    return head
 
 
 @dataclass(frozen=True)

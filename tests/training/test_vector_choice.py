@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from lsc_engine.common.formatting import duration
 from lsc_engine.config.schema import Data, Model
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import normalise
@@ -179,3 +180,15 @@ def test_labels_by_class_and_check_with_time_and_memory(tmp_path: Path) -> None:
     assert found.last()["val/accuracy"] > 0.5
     (row,) = json.loads(call(tmp_path, "check", "t.toml", "--json").out)["variants"].values()
     assert row["choice_bytes"] > 0
+
+
+def test_the_report_has_the_seconds_of_the_choice_beside_the_run(tmp_path: Path) -> None:
+    found = train_one(tmp_path, PRESET, "train.duration='1 epochs'")
+    call(tmp_path, "report", "t", "--out", "r")
+    (report,) = (tmp_path / "r").rglob("report.md")
+    lines = [line.split(" | ") for line in report.read_text().splitlines()]
+    head = next(line for line in lines if "choice of vectors" in line)
+    row = lines[lines.index(head) + 2]
+    (choice,) = found.source["choices"]
+    seconds = choice["pass_seconds"] + choice["assign_seconds"]
+    assert row[head.index("choice of vectors")] == duration(seconds)

@@ -17,7 +17,7 @@ from lsc_engine.analysis.levels import place_text
 from lsc_engine.analysis.seed_curves import as_series, over_seeds
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import NOTHING, duration, grouped, percent, significant, size
-from lsc_engine.common.safe_io import UnreadableError
+from lsc_engine.common.safe_io import UnreadableError, number_of
 from lsc_engine.config.derived import is_table, summary
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.report import figures
@@ -112,12 +112,26 @@ def _mean(costs: Sequence[Cost]) -> Cost:
     return Cost(total.steps / count, total.seconds / count)
 
 
+def choice_seconds(runs: Sequence[Run]) -> float | None:
+    """Mean seconds of the passes and assignments that chose vectors (`choices` in source.json), which count in the
+    time; None where there were none."""
+    spent = [
+        sum(number_of(choice.get(key)) or 0.0 for choice in choices for key in ("pass_seconds", "assign_seconds"))
+        for run in runs
+        if isinstance(choices := run.source.get("choices"), list)
+    ]
+    return sum(spent) / len(spent) if spent else None
+
+
 def cost_table(data: StudyData, sizes: Sizes) -> str:
     """Steps, seconds, speed and parameters of each variant, and the same with the stages it begins with."""
     stages = {row.key: [stages_of(run) for run in row.runs] for row in data.rows}
     staged = any(known or lost for every in stages.values() for known, lost in every)
+    chosen = {row.key: choice_seconds(row.runs) for row in data.rows}
+    chooses = any(chosen.values())
     before: dict[str, Cost] = {}
-    head = ["variant", "steps", "time", "images/s", *(["begins with", "steps in all", "time in all"] if staged else [])]
+    head = ["variant", "steps", "time", *(["choice of vectors"] if chooses else []), "images/s"]
+    head += [*(["begins with", "steps in all", "time in all"] if staged else [])]
     rows = []
     for row in data.rows:
         every, known = stages[row.key], sizes.get(row.key, {})
@@ -125,6 +139,7 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
         before[row.key] = _mean([_sum([cost_of(stage) for stage in found]) for found, _ in every])
         speed = row.last.get("speed/images_per_second")
         cells = [md(data.name(row)), grouped(own.steps), duration(own.seconds)]
+        cells += [duration(chosen[row.key])] if chooses else []
         cells.append(grouped(speed[0]) if speed is not None else NOTHING)
         if staged:
             names = [stage.variant for found, _ in every for stage in found]
@@ -133,7 +148,9 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
             cells += [md(", ".join(dict.fromkeys(names))) or NOTHING, grouped(whole.steps), duration(whole.seconds)]
         total = known.get("parameters", math.nan) + known.get("head_parameters", math.nan)
         rows.append([*cells, grouped(total), grouped(known.get("head_parameters"))])
-    text = table([*head, "parameters", "of them class layer"], rows, "lrrr" + ("lrr" if staged else "") + "rr")
+    text = table(
+        [*head, "parameters", "of them class layer"], rows, "lrrr" + "r" * chooses + ("lrr" if staged else "") + "rr"
+    )
     base = data.baseline
     if not staged or base is None or not base.levels or base.at_trivial_loss is not None:
         return text
