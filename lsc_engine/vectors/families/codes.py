@@ -29,7 +29,7 @@ _PRIMITIVE = (0, 0b11, 0b111, 0b1011, 0b10011, 0b100101, 0b1000011, 0b10001001, 
 # Transforms that `nearest` makes for an embedding at most.
 MOST_COSETS = 2**20
 # Numbers that `nearest` transforms at once: they stay in the cache of a core.
-_AT_ONCE = 2**18
+_AT_ONCE = 2**19
 # Codes of up to 2^28 words were enumerated: their minimum distance is the designed one.
 MOST_ENUMERATED = 28
 # Numbers that `all_cosines` of a code transforms at most; of larger codes it counts that many, of cosets at random.
@@ -207,7 +207,7 @@ class Code(VectorSystem):
         cosets = torch.arange(self.cosets, device=x.device) * (2 * self.n)
         parts = [
             checkpoint(part, some, turned, use_reentrant=False, preserve_rng_state=False)
-            for some in cosets.split(max(1, 8 * _AT_ONCE // turned.numel()))
+            for some in cosets.split(max(1, 4 * _AT_ONCE // turned.numel()))
         ]
         return torch.stack(parts).logsumexp(0)
 
