@@ -187,7 +187,7 @@ def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
     place: object = "made from the index, no files"
     if not chosen.made_from_index:
         place = _within(_SECONDS, lambda: chosen.locate(data_dir))
-    where = None if place is None else str(place)
+    where = None if place is None else _within(_SECONDS * 6, chosen.describe) or str(place)
     return {"name": name, "title": chosen.facts.title, "found": place is not None, "place": where, "how": how}
 
 

@@ -162,6 +162,10 @@ class DataSet:
         """Names of all classes in the order of the labels; none where they have none, or are not found."""
         return self.facts.class_names
 
+    def describe(self) -> str | None:
+        """What this machine has of it, for `doctor`; None where its place says enough."""
+        return None
+
     # -- how many images ---------------------------------------------------------------------------------------------
 
     def count(

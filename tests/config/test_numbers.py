@@ -130,7 +130,7 @@ def test_data_is_looked_for_where_it_was_said(tmp_path: Path, monkeypatch: pytes
     assert data_set("spectrum").locate() is not None
 
 
-@pytest.mark.parametrize("name", [n for n, each in built_in_data_sets().items() if each.facts.how and n != "folder"])
+@pytest.mark.parametrize("name", [n for n, each in built_in_data_sets().items() if each.facts.places])
 def test_missing_sentences_say_where_and_how(name: str, tmp_path: Path) -> None:
     sentence = data_set(name).missing(tmp_path)
     assert str(tmp_path) in sentence
