@@ -29,7 +29,7 @@ from lsc_engine.training.signals import Interrupted, Signals
 STILL_SECONDS, STILL_BEATS = 10.0, 5.0
 _LOOK_SECONDS = 0.5
 # Slurm kills a task that was requeued within its KillWait.
-_KILL_SECONDS = 600.0
+KILL_SECONDS = 600.0
 
 
 def main() -> int:
@@ -79,8 +79,8 @@ class Task:
                 if self._signals.stop is not None or codes[-1] >= 128:
                     break
         except Interrupted:
-            return self._queue_again(folder, before)
-        return self._queue_again(folder, before) if codes[-1] >= 128 else next(filter(None, codes), 0)
+            return self.queue_again(folder, before)
+        return self.queue_again(folder, before) if codes[-1] >= 128 else next(filter(None, codes), 0)
 
     def _train_one(self, folder: Path) -> int:
         """Train one run; 128 or more if a signal stopped it."""
@@ -88,7 +88,7 @@ class Task:
         from lsc_engine.training import run_worker
 
         if self._rank == 0:
-            if (trained := self._free(folder)) is not None:
+            if (trained := self.free(folder)) is not None:
                 print(f"{folder}: {trained}")
                 return 0
             if "stop" in requests.pending(folder) and read_status(folder).state == "queued":
@@ -158,7 +158,7 @@ class Task:
         runs = [run for run in create_study(plan, self._root, {}) if _is_of(run.id, variant)]
         return [run.folder for run in runs if run.action != "done"]
 
-    def _free(self, folder: Path) -> str | None:
+    def free(self, folder: Path) -> str | None:
         """Wait for the end of an attempt that is over for Slurm, and record it. Who else trains the run, as a sentence,
         or None."""
         seen, since, asked = None, 0, False
@@ -195,7 +195,7 @@ class Task:
         jobs = slurm.jobs()
         return jobs is not None and theirs.job not in jobs.known and (status.changed or 0.0) < jobs.asked
 
-    def _queue_again(self, folder: Path, before: int | None) -> int:
+    def queue_again(self, folder: Path, before: int | None) -> int:
         """After a stop by a signal: let Slurm queue the task again if it is to go on. The exit code if it is not."""
         code = 128 + (self._signals.stop or 15)
         if self._rank:
@@ -217,7 +217,7 @@ class Task:
             return code
         print(f"{folder}: requeued as {self._job.job}", flush=True)
         # A step that ends by itself would end the job.
-        for _ in range(round(_KILL_SECONDS)):
+        for _ in range(round(KILL_SECONDS)):
             time.sleep(1)
         return code
 

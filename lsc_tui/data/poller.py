@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lsc_engine.common.userpaths import home_path
+from lsc_engine.runs.folder import slurm
 from lsc_engine.runs.folder.layout import METRICS, short_ids
 from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.run import Run, list_runs
@@ -71,6 +72,9 @@ class Poller(threading.Thread):
         self._rounds = 0
         self._all_until = 0.0
         self.focused = True
+        self._jobs: slurm.Jobs | None = None
+        self._slurm_thread: threading.Thread | None = None
+        self._asked_slurm = float("-inf")
 
     def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
@@ -198,13 +202,28 @@ class Poller(threading.Thread):
                 waits = tracked.quiet and not first and key not in self._subscribed
                 if waits and (number + self._rounds) % QUIET_ROUNDS and time.monotonic() > self._all_until:
                     continue
-                if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend) and tracked.view:
+                if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend,
+                                jobs=self._slurm) and tracked.view:  # fmt: skip
                     fresh[key] = tracked.view
                 if first and len(fresh) >= 50:
                     self._post_runs(fresh)
                     fresh = {}
             self._post_runs(fresh, loaded=True)
             fresh = {}
+
+    def _slurm(self) -> slurm.Jobs | None:
+        """What Slurm answered last. It is asked in a thread of its own, since it may take long, and only from here:
+        while some run is one of its jobs."""
+        due = time.monotonic() - self._asked_slurm > slurm.KEEP_SECONDS
+        if due and (self._slurm_thread is None or not self._slurm_thread.is_alive()):
+
+            def ask() -> None:
+                self._jobs = slurm.query() or self._jobs
+
+            self._asked_slurm = time.monotonic()
+            self._slurm_thread = threading.Thread(target=ask, name="squeue", daemon=True)
+            self._slurm_thread.start()
+        return self._jobs
 
     def _post_runs(self, fresh: dict[str, RunView], loaded: bool = False) -> None:
         if fresh or (loaded and not self._loaded):

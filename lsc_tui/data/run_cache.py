@@ -7,7 +7,7 @@ through `lines.clean`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from lsc_engine.common.safe_io import UnreadableError, open_regular
 from lsc_engine.runs.folder.layout import LOG, METRICS, NOTES, STATUS
+from lsc_engine.runs.folder.slurm import Jobs
 from lsc_engine.runs.metrics.parsing import parse_line
 from lsc_engine.runs.metrics.reader import FIXED, MetricsTable, layers_fixed
 from lsc_engine.runs.read.notes import read_notes
@@ -50,8 +51,9 @@ class TrackedRun:
         """Whether no process is at work on it, as far as is known."""
         return self.view is not None and not self.view.status.active and self.view.state != "queued"
 
-    def look(self, *, short: str, place: int, with_trend: bool) -> bool:
-        """Read what changed on the disk; True if there is a new view."""
+    def look(self, *, short: str, place: int, with_trend: bool,
+             jobs: Callable[[], Jobs | None] = lambda: None) -> bool:  # fmt: skip
+        """Read what changed on the disk; True if there is a new view. `jobs`: what Slurm has, for runs of its own."""
         stats = [_stat(self.run.path / name) for name in (STATUS, NOTES)]
         metrics = _stat(self.run.path / METRICS)
         size = metrics[1] if metrics else -1
@@ -59,9 +61,9 @@ class TrackedRun:
         ended = self.view is not None and not self.view.status.active and self.view.status.state != "queued"
         if ended and (*stats, short, place, self.read_only) == self._stats and not (with_trend and not self._trend):
             return False
-        status = self.run.status()
+        status = self.run.scheduled_status(jobs)
         trend_due = with_trend and size != self._metrics_size and (not self._trend or size > 1.05 * self._metrics_size)
-        signature = (*stats, status.shown_state, short, place, self.read_only)
+        signature = (*stats, status.shown_state, status.scheduler, short, place, self.read_only)
         if signature == self._signature and not trend_due:
             return False
         if self.view is None or not self._source:

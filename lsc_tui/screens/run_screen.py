@@ -66,7 +66,7 @@ class RunScreen(ChartScreen):
         views = self._in_state(*MOVING, "queued")
         where = f" on {views[0].status.host}" if views[0].status.host else ""
 
-        stop = partial(self._act, views, lambda view: requests.request(view.run.path, "stop"), "stop asked of")
+        stop = partial(self._act, views, lambda view: control.stop(view.run.path, view.status), "stop asked of")
         answers: Answers = {"y": ("stop with checkpoint", stop)}
         if not self.app.demo:
             answers["k"] = ("kill now", partial(self._act, views, lambda view: control.kill(view.run.path), "killed"))

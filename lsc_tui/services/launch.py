@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import subprocess
 import time
 import tomllib
@@ -55,14 +53,14 @@ def form_of_run(view: RunView, kind: str, own: Path) -> Form:
     return Form.of(tomli_w.dumps(raw), f"as {view.id}", free_name(root, leaf), root, source="copy")
 
 
-def launch_argv(form: Form, preset: Path | None) -> list[str]:
-    """The command line of a form whose TOML is in `preset`."""
+def launch_argv(form: Form, preset: Path | None, command: str = "run") -> list[str]:
+    """The command line of a form whose TOML is in `preset`: `run`, or `submit` for Slurm."""
     argv = python_command("-m", "lsc_engine")
     if form.source == "fork":
         argv += ["fork", form.parent, *(part for text in form_sets(form) for part in ("--set", text))]
         argv += ["--at", form.at] if form.at else []
     else:
-        argv += ["run", str(preset), "--name", form.study]
+        argv += [command, str(preset), "--name", form.study]
         if set(form.names) - form.on:
             argv += [part for name in form.names if name in form.on for part in ("--variant", name)]
     argv += ["--runs-dir", str(form.runs_dir.absolute())]
@@ -95,11 +93,10 @@ def keep_toml(form: Form) -> Path:
 
 
 def start(argv: list[str]) -> str:
-    """Start the command, which leaves its runs to a session of their own and returns; a sentence where it failed."""
+    """Run the command, which leaves its runs to a session of their own or to Slurm and returns; a sentence where it
+    failed."""
     try:
-        done = subprocess.run(
-            [*argv, "--detach"], capture_output=True, text=True, timeout=LAUNCH_SECONDS, stdin=subprocess.DEVNULL
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=LAUNCH_SECONDS, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return f"the command did not answer within {LAUNCH_SECONDS:.0f} s"
     except OSError as error:
@@ -145,28 +142,6 @@ def last_words(log: Path) -> str:
     except LscError as error:
         return str(error)
     return clean(lines[-1]).removeprefix("error: ") if lines else f"see {home_path(log)}"
-
-
-def has_sbatch() -> bool:
-    """Whether jobs can be submitted to Slurm from here."""
-    return shutil.which("sbatch") is not None
-
-
-def batch_script(form: Form, argv: list[str]) -> str:
-    """A Slurm script that trains the runs of a form one after the other on one GPU."""
-    job = suggested_name(form.study.replace("/", "."))
-    return (
-        f"#!/bin/sh\n#SBATCH --job-name={job}\n#SBATCH --gres=gpu:1\n#SBATCH --signal=B:TERM@120\n"
-        f"#SBATCH --output={job}.%j.log\n\ncd {shlex.quote(os.getcwd())} || exit 1\nexec {shlex.join(argv)}\n"
-    )
-
-
-def write_batch_script(form: Form, plugin_words: Sequence[str]) -> Path:
-    """The Slurm script of a form, in the runs folder."""
-    preset = None if form.source == "fork" else keep_toml(form)
-    path = launch_file(form, "sbatch")
-    path.write_text(batch_script(form, [*launch_argv(form, preset), "--device", "auto", *plugin_words]))
-    return path
 
 
 def device_words(device: str, gpus: Sequence[Gpu]) -> str:

@@ -330,6 +330,7 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
             return where_text(view), "dim"
         case "reason":
             ill = state in ("failed", "diverged", "lost", "stalled", "stopped")
+            ill = ill or (state == "queued" and view.status.scheduler is not None)
             return (view.status.news if ill else " ".join([*(f"#{tag}" for tag in view.tags), view.note])), "dim"
     values = dict.fromkeys(value_text(value_of(v, name, accuracy)) for v in row.views)
     return ", ".join(values) or "-", ""

@@ -25,6 +25,12 @@ def _messages_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lsc_tui.screens.base.MESSAGE_SECONDS", 3600.0)
 
 
+@pytest.fixture(autouse=True)
+def _no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are those of a machine without Slurm."""
+    monkeypatch.setattr("lsc_engine.runs.folder.slurm.installed", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three studies, made once."""

@@ -23,7 +23,7 @@ from lsc_tui.data.run_view import Gpu, Hardware
 from lsc_tui.screens.new_run.screen import NewScreen
 from lsc_tui.services import form_check as follow
 from lsc_tui.services.form_check import Outcome, examine
-from lsc_tui.services.launch import batch_script, device_argv, launch_argv, launch_words
+from lsc_tui.services.launch import device_argv, launch_argv, launch_words
 from tests.waiting import pause_until, wait_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -222,7 +222,7 @@ def test_the_command_is_the_one_of_the_command_line(tmp_path: Path) -> None:
     out = Outcome(runs=("a", "b", "c"))
     assert launch_words(f, out, WithGpus()) == "launch 3 runs, 1 now on GPU 1, 2 queued?"  # type: ignore[arg-type]
     assert launch_words(f, out, Without()) == "launch 3 runs on the CPU, one after the other?"  # type: ignore[arg-type]
-    assert "#SBATCH --job-name=tiny" in batch_script(f, argv)
+    assert launch_argv(f, tmp_path / "p.toml", "submit")[4] == "submit"
 
 
 def test_sizes_come_from_check_and_a_newer_question_ends_the_older(tmp_path: Path) -> None:
@@ -558,6 +558,22 @@ async def test_what_is_typed_goes_to_the_variant_that_was_shown(place: Path) -> 
         await pilot.press("enter")
         await ready(app, pilot)
         assert (screen.form.given("model.dim", "wide"), screen.form.given("model.dim", "least")) == (240, "min")
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_where_slurm_is_a_launch_can_go_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lsc_tui.services import launch as new_launch
+
+    commands: list[list[str]] = []
+    monkeypatch.setattr(new_launch, "start", lambda argv: commands.append(argv) or "")
+    monkeypatch.setattr("lsc_engine.runs.folder.slurm.installed", lambda: True)
+    async with new_run(place, keys=("enter",)) as (app, pilot, _):
+        await pilot.press("L")
+        await pause_until(pilot, lambda: "s Slurm" in text_of(app))
+        await pilot.press("s")
+        await pause_until(pilot, lambda: commands)
+    assert commands[0][4:6] == ["submit", str(place / ".launch" / "tiny.toml")]
+    assert "--detach" not in commands[0]
 
 
 @pytest.mark.usefixtures("quiet")

@@ -17,6 +17,7 @@ from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.textfiles import read_toml
 from lsc_engine.common.userpaths import home_path, user_path
 from lsc_engine.config.load import PresetInfo, list_presets, own_folder
+from lsc_engine.runs.folder import slurm
 from lsc_engine.studies.prepare import free_name
 from lsc_tui.data.preset_form import SETTINGS, Form, field_text
 from lsc_tui.lines import Line, box, clean, counted, ends, fit, frame, pad, wrap
@@ -619,11 +620,12 @@ class NewScreen(LscScreen):
             answers: Answers = {"y": ("launch", lambda: self._launch(form, len(out.runs)))}
         else:
             answers = {"y": ("make it", lambda: self._make_report(form))}
-        if launch.has_sbatch():
-            answers["s"] = ("sbatch script instead", lambda: self._batch(form))
+        if form.kind == "train" and form.source != "fork" and slurm.installed():
+            answers["y"] = ("launch on this machine", answers["y"][1])
+            answers["s"] = ("Slurm", lambda: self._launch(form, len(out.runs), "submit"))
         self.ask(launch.launch_words(form, out, self.app.store), answers)
 
-    def _launch(self, form: Form, runs: int) -> None:
+    def _launch(self, form: Form, runs: int, command: str = "run") -> None:
         store, plugins = self.app.store, self.app.plugin_words
         self.say(f"starting {form.study} …")
 
@@ -632,15 +634,18 @@ class NewScreen(LscScreen):
                 preset = None if form.source == "fork" else launch.keep_toml(form)
             except OSError as error:
                 return error.strerror or str(error)
-            argv = launch.launch_argv(form, preset)
-            return launch.start([*argv, *launch.device_argv(form, store), *plugins])
+            argv = launch.launch_argv(form, preset, command)
+            if command == "submit":
+                return launch.start([*argv, *(["--device", "cpu"] if form.device == "cpu" else []), *plugins])
+            return launch.start([*argv, *launch.device_argv(form, store), *plugins, "--detach"])
 
         def done(fault: str) -> None:
             if fault:
                 self.say(f"launch: {fault}", "error")
                 return
             word = "run goes" if runs == 1 else "runs go"
-            self._show_launched(form, f"{runs} {word} on when this terminal is closed")
+            where = " in Slurm" if command == "submit" else ""
+            self._show_launched(form, f"{runs} {word} on{where} when this terminal is closed")
 
         self.in_thread(work, done)
 
@@ -681,12 +686,6 @@ class NewScreen(LscScreen):
 
         # Not a worker, which the program would wait for at its end.
         threading.Thread(target=work, name="report", daemon=True).start()
-
-    def _batch(self, form: Form) -> None:
-        def done(path: Path) -> None:
-            self.say(f"wrote {home_path(path)}; sbatch it")
-
-        self.in_thread(lambda: launch.write_batch_script(form, self.app.plugin_words), done)
 
     def why_not_save(self) -> str:
         if self.form is None:

@@ -1,0 +1,347 @@
+"""Submitting, requeueing and the states of jobs, against programs that stand in for Slurm's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.runs.folder import slurm
+from lsc_engine.runs.folder.status import Status, read_status, write_status
+from lsc_engine.runs.folder.writer import RunWriter
+from lsc_engine.runs.read.run import Run, open_run
+from lsc_engine.studies import control, submit
+from lsc_engine.studies.checks import ExecutionOptions
+from lsc_engine.studies.plan import plan_study
+from lsc_engine.studies.prepare import begin_study
+from lsc_engine.studies.start import check_not_waiting
+from lsc_engine.studies.task import Task
+from lsc_engine.training.signals import Signals
+
+PRESET = """
+seeds = [0, 1]
+
+[data]
+dataset = "digits"
+labels = "unique"
+classes = 96
+
+[model]
+name = "encoder"
+width = 0.05
+
+[target]
+method = "lsc"
+system = "V21"
+
+[optimizer]
+lr = 1e-3
+
+[train]
+duration = "2 steps"
+batch_size = 16
+
+[[variants]]
+name = "first"
+
+[[variants]]
+name = "second"
+start_from = "@first"
+"""
+TUNE = """
+[tune]
+"optimizer.lr" = [1e-4, 1e-3]
+duration = "1 steps"
+by = "train/loss"
+"""
+RUN = "p/first/seed-0"
+
+
+@pytest.fixture(autouse=True)
+def _no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An empty folder of programs, no site file, and no job around the tests."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    slurm.forget()
+    yield
+    slurm.forget()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., Callable[[], list[str]]]:
+    """Makes a program that prints `text` and ends with `code`; returns its calls so far."""
+
+    def make(name: str, text: str = "", code: int = 0) -> Callable[[], list[str]]:
+        file, calls = tmp_path / "bin" / name, tmp_path / f"{name}.calls"
+        stream = ">&2" if code else ""
+        file.write_text(f'#!/bin/sh\necho "$*" >>{calls}\nprintf "%s\\n" {shlex.quote(text)} {stream}\nexit {code}\n')
+        file.chmod(0o755)
+        return lambda: calls.read_text().splitlines() if calls.exists() else []
+
+    return make
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """The runs folder of a study that has begun."""
+    (tmp_path / "p.toml").write_text(PRESET)
+    begin_study(plan_study(tmp_path / "p.toml"), tmp_path / "runs", {})
+    return tmp_path / "runs"
+
+
+def as_task(monkeypatch: pytest.MonkeyPatch, restarts: int = 0) -> slurm.Scheduler:
+    values = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_RESTART_COUNT": str(restarts)}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    job = slurm.this_task()
+    assert job == slurm.Scheduler("7_0", restarts)
+    return job
+
+
+REQUEUED = ("queued", 143, ["requeue 7_0"])
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "gained", "scontrol", "expected", "told"),
+    [
+        ("RUNNING", 0, True, 0, REQUEUED, "requeued as 7_0"),
+        # The first start may be preempted before its first step.
+        ("RUNNING", 0, False, 0, REQUEUED, "requeued as 7_0"),
+        ("RUNNING", 3, True, 0, REQUEUED, "requeued as 7_0"),
+        ("RUNNING", 3, False, 0, ("stopped", 143, []), "no step was gained"),
+        # scancel, and Slurm's own requeue.
+        ("COMPLETING", 0, True, 0, ("stopped", 143, []), "for Slurm the task is COMPLETING"),
+        ("", 0, True, 0, ("stopped", 143, []), "for Slurm the task is over"),
+        ("RUNNING", 0, True, 1, ("stopped", 143, ["requeue 7_0"]), "not requeued: scontrol: Access denied"),
+        ("RUNNING", 0, True, None, ("stopped", 143, []), "not requeued: scontrol cannot be started here"),
+        (None, 0, True, 0, ("stopped", 143, []), "not requeued: squeue cannot be started here"),
+    ],
+)
+def test_when_a_task_is_requeued(
+    state: str | None, restarts: int, gained: bool, scontrol: int | None, expected: tuple[str, int, list[str]],
+    told: str, study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    job, folder = as_task(monkeypatch, restarts), study / RUN
+    monkeypatch.setattr("lsc_engine.studies.task.KILL_SECONDS", 0)
+    if state is not None:
+        program("squeue", state)
+    calls = program("scontrol", "Access denied" if scontrol else "", scontrol) if scontrol is not None else list
+    write_status(folder, Status(state="stopped", exit_code=143, attempt=1, message="stopped at step 5"))
+    task = Task(argparse.Namespace(run=RUN, needs=[], runs_dir=study), job, Signals())
+    code = task.queue_again(folder, None if not gained else -1)
+    assert (read_status(folder).state, code, calls()) == expected
+    assert told in capsys.readouterr().out
+    if expected == REQUEUED:
+        assert read_status(folder).scheduler == job
+
+
+def test_a_failed_need_ends_the_task_with_a_sentence(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control.record_exit(study / RUN, "failed", 1, "broken")
+    needs = argparse.Namespace(run="p/second/seed-0", needs=[RUN], runs_dir=study, tuned=False)
+    with pytest.raises(LscError, match="p/second/seed-0 needs p/first/seed-0, which is failed; submit the study again"):
+        Task(needs, as_task(monkeypatch), Signals()).train()
+    assert read_status(study / "p/second/seed-0").state == "failed"
+
+
+def test_without_slurm_nothing_is_created_and_a_dry_run_works(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(PRESET)
+
+    def command(*more: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "lsc_engine", "submit", "p.toml", *more]
+        return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    before = sorted(tmp_path.iterdir())
+    refused = command()
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", submit.NO_SLURM + "\n")
+    shown = command("--dry-run", "--time", "1d12h", "--sbatch", "--account=x")
+    assert shown.returncode == 0, shown.stderr
+    for text in ("# runs.sbatch\n", "# needs.sbatch, after runs\n", "#SBATCH --time=2160\n", "#SBATCH --account=x\n"):
+        assert text in shown.stdout
+    wrong = command("--time", "4 hors")
+    assert wrong.returncode == 1
+    wrong = command("--dry-run", "--time", "4 hors")
+    assert (wrong.returncode, wrong.stderr.startswith('--time: "4 hors" is not a time.')) == (2, True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+SCRIPT = """#!/bin/sh
+#SBATCH --job-name=p.STAGE
+#SBATCH --array=TASKS%4
+#SBATCH --nodes=2
+#SBATCH --ntasks=4
+#SBATCH --ntasks-per-node=2
+#SBATCH --gpus-per-task=1
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=FOLDER/%A_%a.out
+#SBATCH --account=site
+#SBATCH --time=240
+#SBATCH --partition=gpu
+#SBATCH --qos=long
+
+module load cuda
+# srun does not take this from sbatch by itself.
+[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
+task=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" FOLDER/tasks.txt)
+exec srun --kill-on-bad-exit=1 PYTHON -P -m lsc_engine.studies.task $task --runs-dir RUNS --device autoMORE
+"""
+
+
+def test_scripts_and_tasks_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.toml").write_text(PRESET + TUNE)
+    (tmp_path / "site.sh").write_text("#!/bin/bash\n#SBATCH --account=site\nmodule load cuda\n")
+    monkeypatch.setenv("LSC_SLURM", str(tmp_path / "site.sh"))
+    options = ExecutionOptions(tmp_path / "runs")
+    chosen = submit.Resources("4h", "gpu", 2, 2, 4, ("--qos=long",))
+    found = submit.arrays(plan_study(tmp_path / "p.toml"), options, chosen, None)
+    assert [(stage.name, stage.after) for stage in found.stages] == [
+        ("tries", ()),
+        ("tries-needs", ("tries",)),
+        ("runs", ("tries", "tries-needs")),
+        ("needs", ("tries", "tries-needs", "runs")),
+    ]
+    for stage, array, more in zip(found.stages, ("0-1", "2-3", "4-5", "6-7"), ("", "", *[" --tuned"] * 2), strict=True):
+        text = SCRIPT.replace("STAGE", stage.name).replace("TASKS", array).replace("MORE", more)
+        for name, value in (("FOLDER", found.folder), ("RUNS", tmp_path / "runs"), ("PYTHON", sys.executable)):
+            text = text.replace(name, str(value))
+        assert stage.text == text
+    assert found.lines[4:] == (
+        "p/first/seed-0",
+        "p/first/seed-1",
+        "p/second/seed-0 p/first/seed-0",
+        "p/second/seed-1 p/first/seed-1",
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_submitting_records_jobs_and_submits_nothing_twice(
+    study: Path, program: Callable[..., Callable[[], list[str]]]
+) -> None:
+    plan, options = plan_study(study.parent / "p.toml"), ExecutionOptions(study)
+    program("squeue")
+    sbatch = program("sbatch", "41;here")
+    done = submit.submit(plan, options, submit.Resources(), {})
+    scripts = [str(done.folder / f"{name}.sbatch") for name in ("runs", "needs")]
+    assert sbatch() == [f"--parsable {scripts[0]}", f"--parsable --dependency=afterany:41 {scripts[1]}"]
+    assert read_status(study / RUN).scheduler == slurm.Scheduler("41_0")
+    waiting = "".join(f"41_{task}|PENDING|Priority||N/A\n" for task in range(4))
+    asked = program("squeue", waiting)
+    slurm.forget()
+    again = submit.submit(plan, options, submit.Resources(), {})
+    assert again.stages == ()
+    assert again.left[RUN] == "Slurm has it as 41_0: Priority"
+    assert len(sbatch()) == 2
+    # Seen by all, and left alone by what trains here.
+    run = open_run(study / RUN, [study])
+    seen = run.scheduled_status()
+    assert (seen.shown_state, seen.news) == ("queued", "Slurm 41_0: Priority")
+    with pytest.raises(UsageError, match="p/first/seed-0 waits in Slurm as 41_0: Priority; lsc-engine stop cancels"):
+        check_not_waiting([run.path])
+    run.scheduled_status()
+    assert sum("-j" not in call for call in asked()) == 3, "once for each submit, and once for all looks"
+    cancelled = program("scancel")
+    control.stop(run.path, seen)
+    assert cancelled() == ["41_0"]
+    assert read_status(run.path).message == "stopped on request while it waited in Slurm"
+    # One task alone keeps its number.
+    program("squeue", "")
+    slurm.forget()
+    (study / RUN / "status.json").unlink()
+    write_status(study / RUN, Status(state="finished"))
+    last = submit.submit(plan, options, submit.Resources(), {})
+    assert [sorted(stage.tasks) for stage in last.stages] == [[1], [2, 3]]
+
+
+def test_what_slurm_does_not_know_is_lost_and_its_silence_changes_nothing(
+    study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, job = study / RUN, slurm.Scheduler("9_0")
+    calls = program("squeue", "8_1|RUNNING|None|n1|now")
+    assert Run(folder, RUN, study).scheduled_status().shown_state == "queued"
+    assert calls() == [], "no run has a job"
+    dead = Status(
+        state="running", host="n7", pid=5, boot_id="other", step=4, step_seconds=0.1, attempt=1, scheduler=job
+    )
+    write_status(folder, dead)
+    os.utime(folder / "status.json", (1e9, 1e9))
+    run = Run(folder, RUN, study)
+    seen = run.scheduled_status()
+    assert (seen.shown_state, seen.news) == ("lost", "Slurm no longer has job 9_0, which left no exit record")
+    # One that writes is not lost: its job may be of another cluster.
+    write_status(folder, dead)
+    assert run.scheduled_status().shown_state != "lost"
+    os.utime(folder / "status.json", (1e9, 1e9))
+    program("squeue", "Unable to contact slurm controller", 1)
+    slurm.forget()
+    assert run.scheduled_status().shown_state == "stalled"
+    program("squeue", "9_0|RUNNING|None|n7|now\n9_1|PENDING|(Resources)||now")
+    slurm.forget()
+    assert run.scheduled_status().scheduler == slurm.Scheduler("9_0", state="RUNNING", node="n7")
+
+
+def test_an_attempt_that_is_over_for_slurm_is_taken_over(
+    study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = study / RUN
+    as_task(monkeypatch)
+    writer = RunWriter.open(folder, device="cpu", total_steps=9, echo=False)
+    writer.status(state="running", step=3)
+    writer.close()
+    held = read_status(folder)
+    assert held.scheduler == slurm.Scheduler("7_0")
+    # As another host sees it: the process cannot be looked for, and its last sign of life is new.
+    from dataclasses import replace
+
+    write_status(folder, replace(held, host="n7", boot_id="other", machine="m"))
+    monkeypatch.setattr("lsc_engine.studies.task.STILL_SECONDS", 1.0)
+    task = Task(argparse.Namespace(run=RUN, needs=[], runs_dir=study), as_task(monkeypatch, 1), Signals())
+    assert task.free(folder) is None
+    now = read_status(folder)
+    assert (now.state, now.message) == ("stopped", "stopped at step 3: its task 7_0 was started anew by Slurm")
+
+
+@pytest.mark.parametrize("launcher", [True, False])
+def test_a_repeated_sigterm_of_slurm_does_not_leave_at_once(launcher: bool) -> None:
+    code = (
+        "import sys, time\nfrom lsc_engine.training.signals import Signals\n"
+        "with Signals() as signals:\n    print('ready', flush=True)\n    sys.stdin.readline()\n    time.sleep(0.5)\n"
+        "    print(signals.stop)\n"
+    )
+    environment = {**os.environ, **({"SLURM_JOB_ID": "1"} if launcher else {})}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    for _ in range(3):
+        child.send_signal(signal.SIGTERM)
+        signal.sigtimedwait([], 0.3)
+    out, _ = child.communicate("go\n")
+    assert (child.returncode, out) == ((0, "15\n") if launcher else (143, ""))
+
+
+def test_a_study_on_a_spot_cloud(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(PRESET)
+    argv = [sys.executable, "-m", "lsc_engine", "submit", "p.toml", "--to", "skypilot", "--json"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["command"] == "sky jobs launch runs/.launch/p.sky.yaml"
+    text = (tmp_path / document["file"]).read_text()
+    assert text == document["yaml"]
+    assert "lsc-engine run /lsc/preset.toml --name p --runs-dir /lsc/runs --wait --gpus auto\n" in text
+    assert plan_study(tmp_path / "runs/.launch/p.toml", name="p").runs
