@@ -126,11 +126,6 @@ class VectorSystem(ABC):
         return "structure" if self.structured else "scan"
 
     @property
-    def permuted(self) -> int:
-        """How many vectors, from the first on, an order of classes permutes."""
-        return self.count
-
-    @property
     def additions(self) -> int:
         """Additions that `nearest` makes for an embedding beyond a look at each of its numbers."""
         return 0
@@ -216,7 +211,7 @@ class VectorSystem(ABC):
 
     @property
     def choosable(self) -> int:
-        """How many vectors, from the first on, classes may choose among: all, unless they are endless."""
+        """How many vectors, from the first on, classes may have, in any order: all, unless they are endless."""
         return self.count
 
     # -- vectors from indices ----------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ class Order:
         """An order over the vectors of `system`, of random systems over those in use. Raises UsageError for unknown
         kinds and where the family has no lexicographic order, ValueError where the count is above 2^63."""
         if kind == "shuffled":
-            bijection = Bijection(system.permuted, seed, "order")
-            return Order(kind, system.permuted, seed, Bijection.VERSION, bijection, bijection.inverse)
+            bijection = Bijection(system.choosable, seed, "order")
+            return Order(kind, system.choosable, seed, Bijection.VERSION, bijection, bijection.inverse)
         if kind == "sequential":
             return Order(kind, system.count, seed, 1, _same, _same)
         if kind == "lexicographic":

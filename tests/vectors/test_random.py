@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
+from scipy.optimize import linear_sum_assignment
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.vectors import n_min, system
+from lsc_engine.vectors.assign import assign_nearest
 from lsc_engine.vectors.families import random
 from lsc_engine.vectors.order import Order
 from lsc_engine.vectors.registry import facts
@@ -133,6 +135,21 @@ def test_loss_path_compiles_whole(name: str, n: int) -> None:
     torch.compiler.reset()
     compiled = torch.compile(made.cosine, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(z, index), made.cosine(z, index))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "rademacher", "kerdock", "bch"])
+def test_vectors_chosen_by_embeddings_are_the_best_matching(name: str) -> None:
+    n, classes = 64 if name != "rademacher" else 9, 200
+    made = system(name, n, classes=classes)
+    means = torch.randn(classes, n, generator=torch.Generator().manual_seed(0))
+    found = assign_nearest(made, means)
+    assert len(found.unique()) == classes
+    every = torch.arange(made.choosable)
+    dense = torch.nn.functional.normalize(means) @ made.vectors(every).T
+    rows, columns = linear_sum_assignment(-dense.numpy())
+    best = dense[rows, columns].mean()
+    assert made.cosine(means, found).mean() >= 0.999 * best
+    assert made.choosable == {"gaussian": classes}.get(name, made.count)
 
 
 def test_scans_need_the_number_of_classes() -> None:

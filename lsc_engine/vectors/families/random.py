@@ -70,7 +70,7 @@ class Random(VectorSystem):
         return _mix(_mix(index + self._first)[:, None] ^ columns)
 
     @property
-    def permuted(self) -> int:
+    def choosable(self) -> int:
         return self.count if self.structured else self.classes or self.count
 
     @cached_property
