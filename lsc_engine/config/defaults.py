@@ -204,8 +204,9 @@ class DefaultsResolver:
             if system.startswith(TABLES):
                 self.issue("target.bottleneck", f"{quoted(system)} has no smallest n; name a family, like min:V21")
             elif self.counts.classes is not None:
-                changes["bottleneck"] = least = n_min(system, self.counts.classes)
-                if least > DIM_MAX:
+                least = self._least("target.bottleneck", system, self.counts.classes)
+                changes["bottleneck"] = narrow if least is None else least
+                if least is not None and least > DIM_MAX:
                     sentence = f"{system} needs {grouped(least)}, and {grouped(DIM_MAX)} is the most"
                     self.issue("target.bottleneck", sentence)
         if target.teacher is not None:
@@ -241,7 +242,9 @@ class DefaultsResolver:
         if isinstance(model.dim, int):
             self.issues += checks.check_space(system, model.dim, classes)
             return model.dim
-        least = n_min(system, classes)
+        least = self._least("model.dim", system, classes)
+        if least is None:
+            return model.dim
         if least > DIM_MAX:
             words = (
                 f"{system} needs n = {grouped(least)} for {grouped(classes)} classes, at most {grouped(DIM_MAX)} goes"
@@ -249,6 +252,14 @@ class DefaultsResolver:
             other = next(name for name in ("V22", "V33", "V44") if n_min(name, classes) <= DIM_MAX)
             self.issue("model.dim", f"{words}; {other} does with n = {grouped(n_min(other, classes))}")
         return least
+
+    def _least(self, key: str, system: str, classes: int) -> int | None:
+        """n_min; None, with an issue, where no n holds the classes."""
+        try:
+            return n_min(system, classes)
+        except UsageError as error:
+            self.issue(key, str(error))
+            return None
 
     def _table_dim(self, model: Model, system: str, classes: int | None) -> int | str | None:
         kind, _, ref = system.partition(":")

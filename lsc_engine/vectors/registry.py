@@ -152,7 +152,8 @@ def _smallest_of(sizes: tuple[int, ...], name: str, classes: int, max_cosine: fl
             continue
         if found.count >= classes and found.max_cosine <= max_cosine + 1e-12:
             return n
-    raise UsageError(f"{name}: no n up to {sizes[-1]} holds {grouped(classes)} classes at cosine <= {max_cosine:g}")
+    limit = f" at cosine <= {max_cosine:g}" if max_cosine < 1 else ""
+    raise UsageError(f"{name}: no n up to {sizes[-1]} holds {grouped(classes)} classes{limit}")
 
 
 def _smallest(name: str, least: int, classes: int, *, plugin: bool) -> int:

@@ -306,6 +306,13 @@ def test_a_latent_dimension_beyond_all_models_is_refused(tmp_path: Path) -> None
     told = refused(write(table, tmp_path))
     assert "simplex needs n = 999 999 999 for 1 000 000 000 classes" in told
     assert "V22 does with n = 253" in told
+    table["target"]["system"] = "kerdock"
+    assert "model.dim: kerdock: no n up to 4096 holds 1 000 000 000 classes" in refused(write(table, tmp_path))
+    table["target"] = {"method": "ce", "bottleneck": "min:kerdock"}
+    assert "target.bottleneck: kerdock: no n up to 4096 holds" in refused(write(table, tmp_path))
+    table["target"] = {"method": "lsc", "system": "bch"}
+    table["model"]["dim"] = 100
+    assert "bch: n = 100 is not a power of two from 16 to 1024; take 64 or 128" in refused(write(table, tmp_path))
 
 
 @pytest.mark.parametrize("alike", [{"data": {"augment_per": "batch"}}, {"model": {"dim": 15}}])
