@@ -50,6 +50,7 @@ from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.evaluator import embed
 from lsc_engine.training.run_images import class_names
 from lsc_engine.training.schedule import derive_seed
+from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.choice import INIT_ORDER
 
 BATCH = 512
@@ -86,6 +87,11 @@ class TrainedRun:
         """The width n of its embeddings."""
         assert self.head.dim is not None
         return self.head.dim
+
+    @property
+    def system(self) -> VectorSystem | None:
+        """The vector system of its classes; None for a method without one."""
+        return getattr(self.head, "system", None)
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:

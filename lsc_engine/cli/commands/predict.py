@@ -56,7 +56,7 @@ def embed(
     file = _new_file(user_path(out or f"{stem}.safetensors"), force, (".safetensors", ".npy"))
     from lsc_engine.training.trained_run import DataSelection, embed_all, open_images, save_embeddings
 
-    trained = _open(found, device, data_dir, at, plugin)
+    trained = open_for_use(found, device, data_dir, at, plugin)
     source, notes = open_images(trained, DataSelection(dataset, split, path, classes), data_dir)
     for note in notes:
         message(f"note: {note}")
@@ -131,7 +131,7 @@ def predict(
         raise UsageError(*missing)
     file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
 
-    trained = _open(found, device, data_dir, at, plugin)
+    trained = open_for_use(found, device, data_dir, at, plugin)
     selection = None if files else (dataset, split, path, classes)
     if calibrate:
         _calibrate(trained, found, (dataset, split, path, classes), data_dir, limit, as_json)
@@ -183,7 +183,10 @@ def _new_file(file: Path, force: bool, endings: tuple[str, ...]) -> Path:
     return file
 
 
-def _open(found: Run, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None) -> TrainedRun:
+def open_for_use(
+    found: Run, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None
+) -> TrainedRun:
+    """The network of a run, plugins loaded; a note if the names of its classes are not certain."""
     from lsc_engine.plugins import load_plugins
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.trained_run import open_trained

@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsc_engine.analysis.saved_views import VIEWS
-from lsc_engine.cli.options import Baseline, DataDir, Force, Json, ManyRuns, Metrics, RunsDirs, arg, command, opt
+from lsc_engine.cli.options import (
+    Baseline,
+    DataDir,
+    Device,
+    Force,
+    Json,
+    ManyRuns,
+    Metrics,
+    Plugins,
+    RunsDirs,
+    arg,
+    command,
+    opt,
+)
 from lsc_engine.cli.output import message, print_json, printable
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.userpaths import user_path
 
 if TYPE_CHECKING:
     from lsc_engine.report.report import WrittenReport
+    from lsc_engine.runs.read.run import Run
     from lsc_engine.runs.read.studies import Study
     from lsc_engine.studies.plan import StudyPlan
 
@@ -159,27 +173,55 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
 @command("export")
 def export(
     runs: ManyRuns,
-    to: Annotated[str, opt("--to", "FORMAT", "csv, parquet, tensorboard, safetensors, png, svg, pdf or latex.")],
+    to: Annotated[
+        str,
+        opt(
+            "--to",
+            "FORMAT",
+            "csv, parquet, tensorboard, safetensors, png, svg, pdf or latex; with --codes faiss, pgvector, usearch, "
+            "parquet or npy.",
+        ),
+    ],
     out: Annotated[
         Path | None, opt("--out", "PATH", "File, or folder where there are several. Default: a name of its own.")
     ] = None,
     metric: Metrics = None,
     baseline: Baseline = None,
     at: Annotated[
-        int | None, opt("--at", "STEP", "Step of the checkpoint (safetensors). Default: the best one.")
+        int | None, opt("--at", "STEP", "Step of the checkpoint (safetensors, --codes). Default: the best one.")
     ] = None,
+    codes: Annotated[
+        str | None,
+        opt("--codes", "CODE", "Write the embeddings of one run, as float32, int8, sign, ternary or rank."),
+    ] = None,
+    split: Annotated[str, opt("--split", "SPLIT", "train or val, of what is embedded (--codes).")] = "train",
+    dataset: Annotated[str | None, opt("--dataset", "NAME", "Another data set to embed (--codes).")] = None,
+    limit: Annotated[int | None, opt("--limit", "K", "Embed only the first K images (--codes).", min=1)] = None,
     force: Force = False,
     runs_dir: RunsDirs = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Write runs for other tools: metrics, the weights of the best checkpoint, curves, or a table of a comparison.
+    """Write runs for other tools: metrics, the weights of the best checkpoint, curves, or a table of a comparison; with
+    --codes the embeddings of a data set, for a vector database.
 
     Example: lsc-engine export fig9 --to svg --metric train/loss --out loss.svg
     """
     from lsc_engine.cli.commands.runs import find_runs
+    from lsc_engine.report.embedding_codes import FORMATS as DATABASES
     from lsc_engine.report.exports import FIGURES, FORMATS
     from lsc_engine.report.exports import export as write
 
+    if codes is not None:
+        (run, *others) = find_runs(runs, runs_dir)
+        if others:
+            raise UsageError(f"--codes takes the embeddings of one run; {len(others) + 1} are named")
+        _export_codes(run, to, codes, out, (dataset, split), (limit, at, force), (device, data_dir, plugin), as_json)
+        return
+    if to in DATABASES and to not in FORMATS:
+        raise UsageError(f"--to {to} takes embeddings: name their form, as in --codes float32")
     if to not in FORMATS:
         raise UsageError(f"--to {to}: there is no such format; {did_you_mean(to, FORMATS)}")
     for option, argument, fits in (
@@ -196,3 +238,46 @@ def export(
         print_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})
     else:
         print(*files, sep="\n")
+
+
+def _export_codes(
+    run: Run,
+    to: str,
+    code: str,
+    out: Path | None,
+    data: tuple[str | None, str],
+    choice: tuple[int | None, int | None, bool],
+    where: tuple[str, Path | None, list[Path] | None],
+    as_json: bool,
+) -> None:
+    """Embed a data set with a run, and write its codes with their sizes and what they find again."""
+    from lsc_engine.report import embedding_codes
+    from lsc_engine.report.exports import targets
+
+    (dataset, split), (limit, at, force), (device, data_dir, plugin) = data, choice, where
+    for option, word, known in (("--to", to, embedding_codes.FORMATS), ("--codes", code, embedding_codes.CODES)):
+        if word not in known:
+            raise UsageError(f"{option} {word}: there is no such form of embeddings; {did_you_mean(word, known)}")
+    embedding_codes.check_format(to, code)
+    stem = f"{run.id.replace('/', '-')}-{split}-{code}"
+    (path,) = targets([stem], embedding_codes.ENDINGS[to], None if out is None else user_path(out), force)
+    from lsc_engine.cli.commands.predict import open_for_use
+    from lsc_engine.training.trained_run import DataSelection, embed_all, open_images
+
+    trained = open_for_use(run, device, data_dir, at, plugin)
+    source, notes = open_images(trained, DataSelection(dataset, split), data_dir)
+    for note in notes:
+        message(f"note: {note}")
+    z, labels = embed_all(trained, source, limit)
+    exact = embedding_codes.encode(z, "float32", None)
+    codes = embedding_codes.encode(z, code, trained.system)
+    files = embedding_codes.write(codes, labels, to, path)
+    found = embedding_codes.recall(codes, exact)
+    recall = {f"recall@{k}": share for k, share in zip(embedding_codes.NEIGHBOURS, found, strict=True)}
+    if as_json:
+        facts = {"to": to, "codes": code, "runs": [run.id], "images": len(z), "n": z.shape[1], "bits": codes.bits}
+        print_json({**facts, "bytes": codes.bytes, **recall, "files": [str(file) for file in files]})
+        return
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in recall.items())
+    message(f"{len(z):,} embeddings of {codes.bytes} bytes each, {4 * z.shape[1]} as float32; {shares}")
+    print(*files, sep="\n")
