@@ -192,6 +192,17 @@ def test_the_nearest_of_all_65536() -> None:
     assert torch.equal(made.nearest(near), picks)
 
 
+@pytest.mark.parametrize(("name", "n"), [("bch", 64), ("kerdock", 16)])
+def test_loss_path_compiles_whole(name: str, n: int) -> None:
+    """After a first call, which makes the constants, as a run does."""
+    made, index = system(name, n), torch.arange(0, 40)
+    z = torch.randn(40, n, generator=torch.Generator().manual_seed(0))
+    expected = made.cosine(z, index)
+    torch.compiler.reset()
+    compiled = torch.compile(made.cosine, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(z, index), expected)
+
+
 def test_smallest_sizes() -> None:
     assert [n_min("bch", c) for c in (2, 2048, 2049, 65536, 65537, 2**24 + 1)] == [16, 16, 32, 32, 64, 128]
     assert [n_min("bch", c, max_cosine=0.25) for c in (128, 129, 2048, 2049, 65536, 65537)] == [16, 32, 32, 64, 64, 128]

@@ -230,6 +230,17 @@ def test_crowding_of_a_table_is_that_of_its_rows(tmp_path: Path) -> None:
     assert value == pytest.approx(system("gaussian", 6).crowding(4.0)[0], rel=0.1)
 
 
+def test_sum_over_all_sign_vectors() -> None:
+    made = system("rademacher", 8, seed=1)
+    x = 5 * torch.randn(20, 8, generator=torch.Generator().manual_seed(0)).double()
+    every = made.vectors(torch.arange(256)).double()
+    torch.testing.assert_close(made.log_partition(x), torch.logsumexp(x @ every.T, 1), atol=1e-6, rtol=0)
+    assert made.partition_fault is None
+    assert "no formula" in str(system("gaussian", 8, classes=9).partition_fault)
+    with pytest.raises(UsageError, match="no formula"):
+        system("rademacher", 64, classes=9).log_partition(x)
+
+
 # -- runs ------------------------------------------------------------------------------------------------------------
 
 PRESET = """
