@@ -43,6 +43,12 @@ def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
     if data.skip_bad and not chosen.image_files:
         names = ", ".join(image_file_data_sets())
         yield Issue("data.skip_bad", f"belongs to data sets of image files ({names}); leave it out")
+    for key in ("label_noise", "imbalance"):
+        if getattr(data, key) is not None and data.labels == "unique":
+            yield Issue(f"data.{key}", "unique labels have one image a class, none to be wrong or fewer; leave it out")
+    if data.imbalance is not None and (data.skip_bad or data.first_class):
+        other = "skip_bad" if data.skip_bad else "first_class"
+        yield Issue("data.imbalance", f"cannot be counted together with data.{other}; leave one out")
     skip = bool(data.skip_bad)
     limit = chosen.available(data.labels, path=data.path, skip_bad=skip) if look else None
     if limit is not None and data.classes is not None and data.classes > limit:

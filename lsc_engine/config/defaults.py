@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lsc_engine.config.vector_file import table_shape
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
+from lsc_engine.data.label_changes import long_tail
 from lsc_engine.registry import LOSSES
 from lsc_engine.vectors.registry import n_min
 
@@ -126,8 +127,9 @@ class DefaultsResolver:
             self.issues += checks.check_first_class(data, self.counts.classes)
         if not data.first_class:
             changes["first_class"] = None
-        if not data.skip_bad:
-            changes["skip_bad"] = None
+        changes |= {key: None for key in ("skip_bad", "label_noise") if not getattr(data, key)}
+        if data.imbalance == 1:
+            changes["imbalance"] = None
         return data.model_copy(update=changes)
 
     def _check(self, data: Data, *, look: bool) -> tuple[list[Issue], bool]:
@@ -150,6 +152,9 @@ class DefaultsResolver:
                 self.counts = Counts(None, classes, 0, exact=False)
             else:
                 self.counts = chosen.count(data.labels, data.classes, path=data.path)
+            if data.imbalance and data.labels == "class" and self.counts.images and self.counts.classes:
+                sizes = long_tail(chosen.class_sizes(self.counts.classes, path=data.path), data.imbalance)
+                self.counts = replace(self.counts, images=sum(sizes))
             self.trained = chosen.trained_images(data.labels, data.first_class, self.counts, path=data.path)
             if 0 in (self.counts.images, self.counts.classes) and isinstance(chosen, ImageFolders):
                 self.issue("data.path", chosen.no_training_images(None, data.path))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from lsc_engine.config.values import Duration
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import Counts, data_folder, data_set
 from lsc_engine.data.datasets.image_folders import ImageFolders
+from lsc_engine.data.label_changes import long_tail
 from lsc_engine.vectors.choice import INIT_ORDER, cost
 from lsc_engine.vectors.registry import facts, n_min
 
@@ -117,7 +118,11 @@ def _counts(config: Settings, data_dir: str | Path | None) -> Counts:
     skip = bool(data.skip_bad)
     try:
         chosen = data_set(data.dataset)
-        return chosen.count(data.labels, data.classes, data_dir=data_dir, path=data.path, skip_bad=skip)
+        counts = chosen.count(data.labels, data.classes, data_dir=data_dir, path=data.path, skip_bad=skip)
+        if data.imbalance is not None and counts.images is not None and counts.classes is not None:
+            sizes = chosen.class_sizes(counts.classes, data_dir=data_dir, path=data.path)
+            counts = replace(counts, images=sum(long_tail(sizes, data.imbalance)))
+        return counts
     except FolderError as error:
         raise with_key(error, data) from None
 
@@ -230,6 +235,8 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "within": target.within if isinstance(target, Lsc) else None,
         **{key: getattr(target, key, None) for key in ("scale", "margin", "batch_axis", "share", "center_weight")},
         "momentum": getattr(target, "momentum", None),
+        "label_noise": config.data.label_noise,
+        "imbalance": config.data.imbalance,
         "shift": config.eval.shift,
         **_vectors(config, derived),
         "table_bytes": derived.table_bytes,

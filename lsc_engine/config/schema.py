@@ -122,6 +122,22 @@ class Data(Section):
         "Whether the random augmentation is drawn for each image or once per batch.",
         needs=("data.augment", ("light1",)),
     )
+    label_noise: float | None = _setting(
+        None,
+        "Share of the training images whose label is another class, drawn by the seed; validation keeps its labels.",
+        shown="0",
+        needs=("data.labels", ("class",)),
+        ge=0,
+        lt=1,
+    )
+    imbalance: float | None = _setting(
+        None,
+        "Long tail: the share of its training images that the last class keeps, exponentially fewer by class.",
+        shown="1",
+        needs=("data.labels", ("class",)),
+        gt=0,
+        le=1,
+    )
     path: str | None = _setting(
         None,
         "The folder that holds the data set; required for folder.",

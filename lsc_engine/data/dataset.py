@@ -185,6 +185,13 @@ class DataSet:
         images, val_images = facts.of_first(k)
         return Counts(images, k, val_images)
 
+    def class_sizes(self, classes: int, *, data_dir: Place = None, path: Place = None) -> list[int]:
+        """The training images of each of the first `classes` classes; FolderError where folders cannot be read."""
+        if self.facts.class_images:
+            return list(self.facts.class_images[:classes])
+        images = self.count("class", classes, data_dir=data_dir, path=path).images or 0
+        return [images // classes] * classes
+
     def trained_images(
         self,
         labels: str,

@@ -28,7 +28,9 @@ def by_name(source: ImageSource, names: Sequence[str], *, keep: bool = False) ->
         table = [next(others) if label < 0 else label for label in table]
     chosen, labels = _chosen(source, torch.tensor(table, dtype=torch.int64, device=source.device))
     named = (*names, *found.only_there) if keep else tuple(names)
-    return _taken(source, chosen, labels, named), found
+    made = taken(source, chosen, labels, len(named))
+    made.class_names = named
+    return made, found
 
 
 def _chosen(source: ImageSource, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,14 +41,15 @@ def _chosen(source: ImageSource, table: Tensor) -> tuple[Tensor, Tensor]:
     return chosen, labels[chosen]
 
 
-def _taken(source: ImageSource, chosen: Tensor, labels: Tensor, names: tuple[str, ...]) -> ImageSource:
+def taken(source: ImageSource, chosen: Tensor, labels: Tensor, classes: int) -> ImageSource:
+    """The images `chosen` [N] of `source`, with `labels` [N] out of `classes`, and with its names and record."""
     made: ImageSource
     if isinstance(source, StreamedSource):
         reader = _ChosenReader(source.reader, chosen.cpu())
-        made = StreamedSource(reader, labels, images=len(chosen), classes=len(names), device=source.device)
+        made = StreamedSource(reader, labels, images=len(chosen), classes=classes, device=source.device)
     else:
-        made = _Chosen(source, chosen, labels, len(names))
-    made.class_names = names
+        made = _Chosen(source, chosen, labels, classes)
+    made.class_names, made.record = source.class_names, source.record
     return made
 
 

@@ -18,6 +18,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.dataset import facts_of
+from lsc_engine.data.label_changes import changed
 from lsc_engine.data.named import by_name
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource
@@ -45,6 +46,7 @@ def open_images(
     the training classes of the same names."""
     data, other = config.data, config.eval.dataset
     source = open_source(data, split="train", data_dir=data_dir, device=device, say=report)
+    source = changed(source, config.seed, noise=data.label_noise, imbalance=data.imbalance)
     names, what = source.class_names, f"validation images of {data.dataset}"
     if other not in (None, data.dataset):
         what = f"eval.dataset: {other}"
@@ -163,7 +165,9 @@ def check_images(run: RunContext, source: ImageSource, own: Mapping[str, Any], *
 
 def check_moved(folder: Path, config: RunConfig, data_dir: Path | None, report: Callable[[str], None]) -> None:
     """UsageError if the training images of `config` are not those of the run in `folder`."""
-    source = open_source(config.data, split="train", data_dir=data_dir, say=report)
+    data = config.data
+    source = open_source(data, split="train", data_dir=data_dir, say=report)
+    source = changed(source, config.seed, noise=data.label_noise, imbalance=data.imbalance)
     _check_same(folder, config.data.path or config.data.dataset, _image_fingerprint(source))
 
 

@@ -153,6 +153,8 @@ RIGHT: dict[str, tuple[Any, ...]] = {
     "data.augment_per": ("image", "batch"),
     "data.path": ("/nowhere",),
     "data.skip_bad": (False,),
+    "data.label_noise": (0.2, 0, 1),
+    "data.imbalance": (0.1, 1, 0),
     "model.name": ("encoder", "mlp", "vit-s", "vit-b", "timm:resnet18", "resnet"),
     "model.dim": ("min", 9, 384, 65_537),
     "model.width": (1, 0.25, 17),

@@ -269,6 +269,8 @@ def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str]) -> list[l
 # What only some variants have, and the line that shows it.
 _OPTIONAL: dict[str, tuple[str, Callable[[Any], str]]] = {
     "first_class": ("trained from class", grouped),
+    "label_noise": ("wrong labels", "{:.3g} of all".format),
+    "imbalance": ("smallest class", "{:.3g} of its images".format),
     "start_from": ("begins with", str),
     "teacher": ("teacher", str),
     "scale": ("scale", "{:g}".format),

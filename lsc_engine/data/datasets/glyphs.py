@@ -292,6 +292,13 @@ class Glyphs(DataSet):
             return Counts(used, used, 0)
         return Counts(images, len(drawn.characters), int(drawn.val.sum()))
 
+    def class_sizes(self, classes: int, *, data_dir: Place = None, path: Place = None) -> list[int]:
+        import numpy as np
+
+        drawn = self._drawn("class", classes, _SIZE, data_dir, path)
+        sizes: list[int] = np.bincount(drawn.labels[~drawn.val], minlength=classes).tolist()
+        return sizes
+
     def available(self, labels: str, *, path: Place = None, skip_bad: bool = False) -> int | None:
         return None if labels == "unique" or (path and not _files(path)) else len(find_fonts(path).order)
 

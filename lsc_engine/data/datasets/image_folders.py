@@ -61,6 +61,12 @@ class ImageFolders(DataSet):
         images_of = images_in([layout.classes[name] for name in names], facts.name)
         return Counts(sum(images_of), len(names), sum(images_in(val, facts.name)))
 
+    def class_sizes(self, classes: int, *, data_dir: Place = None, path: Place = None) -> list[int]:
+        root = self.locate(data_dir, path)
+        if root is None:
+            return super().class_sizes(classes, data_dir=data_dir, path=path)
+        return images_in(list(read_layout(self.facts.name, root).classes.values())[:classes], self.facts.name)
+
     def _count_usable(self, labels: str, classes: int | None, root: Path, data_dir: Place) -> Counts:
         """Counts without the images that cannot be read."""
         unique = labels == "unique"
