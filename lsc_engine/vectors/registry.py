@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,16 @@ def n_min(name: str, classes: int, *, max_cosine: float | None = None) -> int:
                 f"the closest has {largest:.4f} at n = {n}"
             )
     return n
+
+
+def at_n_min(name: str, classes: int, max_cosine: float = 1.0) -> VectorSystem:
+    """The facts of system `name` at its smallest n for `classes`. Where a larger n lowers the largest cosine, at the
+    smallest n that keeps it at or under `max_cosine`, if there is one. UsageError where no n holds the classes."""
+    family = family_of(name)
+    if family is not None and family.sizes is not None and max_cosine < family.usual_max_cosine:
+        with suppress(UsageError):
+            return facts(name, n_min(name, classes, max_cosine=max_cosine), classes)
+    return facts(name, n_min(name, classes), classes)
 
 
 def _smallest_of(sizes: tuple[int, ...], name: str, classes: int, max_cosine: float) -> int:

@@ -230,5 +230,7 @@ def test_vectors_for_people() -> None:
     assert ", estimate by a sample of 4096" in text
     rows = [good("vectors", "rademacher", "--n", "64", "--seed", seed, "--csv", "-", "--limit", "3") for seed in "12"]
     assert rows[0] != rows[1]
+    whole = good("vectors", "gaussian", "--n", "3", "--classes", "20", "--csv", "-")
+    assert len(whole.splitlines()) == 20
     for command in ("nmin", "vectors"):
         assert "Example: lsc-engine" in good(command, "--help")

@@ -12,7 +12,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import n_min, system
 from lsc_engine.vectors.families import codes
 from lsc_engine.vectors.families.codes import _PRIMITIVE, bch_codes
-from lsc_engine.vectors.registry import facts
+from lsc_engine.vectors.registry import at_n_min, facts
 
 SMALL = [("hadamard", 2, None), ("hadamard", 16, None), ("hadamard", 256, None), ("kerdock", 4, None),
          ("kerdock", 16, None), ("kerdock", 64, None), ("bch", 16, None), ("bch", 16, 2**15), ("bch", 32, None),
@@ -212,6 +212,13 @@ def test_smallest_sizes() -> None:
     for name, classes, cosine in (("kerdock", 4096 * 4098 + 1, None), ("bch", 10**6, 0.01), ("kerdock", 10, 0.01)):
         with pytest.raises(UsageError, match="no n up to"):
             n_min(name, classes, max_cosine=cosine)
+
+
+def test_a_lower_cosine_takes_a_larger_n() -> None:
+    found = [at_n_min("bch", 300_000, cosine) for cosine in (0.75, 0.5, 0.25, 0.1)]
+    assert [(made.n, made.max_cosine) for made in found] == [(64, 0.5), (64, 0.5), (128, 0.25), (512, 0.0625)]
+    # Where no n keeps it, the smallest that holds the classes.
+    assert (at_n_min("kerdock", 300_000, 0.01).n, at_n_min("V21", 300_000, 0.1).n) == (1024, 86)
 
 
 def test_impossible_codes_are_refused() -> None:

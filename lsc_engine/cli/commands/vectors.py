@@ -45,7 +45,7 @@ def nmin(
 
     Example: lsc-engine nmin 300k --max-cosine 0.75
     """
-    from lsc_engine.vectors.registry import canonical, facts, listed, n_min
+    from lsc_engine.vectors.registry import at_n_min, canonical, listed, n_min
 
     faults: list[str] = []
     number, requested = 1, []
@@ -66,11 +66,12 @@ def nmin(
         raise UsageError(*faults)
 
     limit = math.inf if max_cosine is None else max_cosine + 1e-12
-    held = [facts(name, n_min(name, number), number) for name in requested]
+    wanted = 1.0 if max_cosine is None else max_cosine
+    held = [at_n_min(name, number, wanted) for name in requested]
     for name in listed():
         # A family of bounded n that holds fewer is left out.
         with contextlib.suppress(UsageError):
-            held += [facts(name, n_min(name, number), number)] if name not in requested else []
+            held += [at_n_min(name, number, wanted)] if name not in requested else []
     rows = [(known.max_cosine > limit, known) for known in held]
     # What was requested comes first, the rest by n, those beyond the limit last.
     rows.sort(key=lambda row: (row[0], (0, 0) if row[1].name in requested else (1, row[1].n)))
@@ -105,7 +106,7 @@ def vectors(
     if faults := _scale_faults(scale):
         raise UsageError(*faults)
     known = _facts(name, n, number, seed)
-    rows = min(known.count, limit if limit is not None else known.count)
+    rows = min(known.choosable, limit if limit is not None else known.choosable)
     if file is not None:
         if rows > MANY_ROWS and limit is None:
             many = f"{name} at n = {n} has {grouped(rows)} vectors"

@@ -25,7 +25,7 @@ from lsc_tui.screens.vectors.table import (
     LOSSES,
     Limits,
     Row,
-    at_n_min,
+    facts_at_n_min,
     none_within,
     ordered,
     read_file,
@@ -122,7 +122,9 @@ class VectorsScreen(LscScreen):
         rest = [word for word in words if word not in names]
         systems = wanted(" ".join(rest)) if rest or not names else ()
         rows = rows_of(self.limits, systems)
-        self.fault = "" if rows else next((str(at_n_min(name, self.limits.classes)) for name in systems), "")
+        limits = self.limits
+        faults = (str(facts_at_n_min(name, limits.classes, limits.cosine)) for name in systems)
+        self.fault = "" if rows else next(faults, "")
         for name in names:
             found = self._read.setdefault(name, None)
             if found is None:

@@ -23,7 +23,7 @@ from lsc_engine.config.vector_file import table_shape
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.families.tables import Table
-from lsc_engine.vectors.registry import facts, family_of, is_known, listed, n_min
+from lsc_engine.vectors.registry import at_n_min, family_of, is_known, listed
 from lsc_tui.lines import clean
 
 LARGEST = 2**63 - 1
@@ -117,17 +117,18 @@ class Row:
 
 
 @lru_cache(maxsize=4096)
-def at_n_min(system: str, classes: int) -> VectorSystem | str:
-    """A system at its smallest n for the classes, or the sentence that no n holds them."""
+def facts_at_n_min(system: str, classes: int, cosine: float) -> VectorSystem | str:
+    """A system at its smallest n for the classes and the largest cosine, or the sentence that no n holds them."""
     try:
-        return facts(system, n_min(system, classes), classes)
+        return at_n_min(system, classes, cosine)
     except UsageError as error:
         return str(error)
 
 
 def rows_of(limits: Limits, systems: Iterable[str] | None = None) -> list[Row]:
     """One row per system that holds the classes; `outside` those beyond the largest cosine or the largest n."""
-    found = [at_n_min(system, limits.classes) for system in (listed() if systems is None else systems)]
+    names = listed() if systems is None else systems
+    found = [facts_at_n_min(name, limits.classes, limits.cosine) for name in names]
     return [row_of(known, limits) for known in found if not isinstance(known, str)]
 
 
