@@ -13,7 +13,7 @@ from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl, Train, acts, extra_of
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
-from lsc_engine.data.dataset import data_set, facts_of, image_file_data_sets
+from lsc_engine.data.dataset import built_in_data_sets, data_set, facts_of, image_file_data_sets
 from lsc_engine.registry import LOSSES, MODELS
 from lsc_engine.vectors.choice import INIT_ORDER
 from lsc_engine.vectors.registry import facts, n_min, too_few
@@ -71,6 +71,7 @@ def check_eval(data: Data, evaluation: Eval) -> Iterator[Issue]:
         yield Issue("eval.shift", "unique labels have no validation images to change")
     if evaluation.ncc and data.labels == "unique":
         yield Issue("eval.ncc", "unique labels have one image a class, which is its own centre; leave it out")
+    yield from _check_also(data, evaluation)
     other = evaluation.dataset
     if other is None:
         return
@@ -88,6 +89,29 @@ def check_eval(data: Data, evaluation: Eval) -> Iterator[Issue]:
             "eval.dataset",
             f"{other} has {facts_of(other).classes} classes, {data.dataset} {facts_of(data.dataset).classes}",
         )
+
+
+def _check_also(data: Data, evaluation: Eval) -> Iterator[Issue]:
+    also, other = evaluation.also or (), evaluation.ood
+    if also and data.labels == "unique":
+        yield Issue("eval.also", "unique labels have no validation images; take lsc-engine evaluate RUN --on DATASET")
+    if len(set(also)) < len(also):
+        yield Issue("eval.also", "names a metric twice")
+    if ("ood" in also) != (other is not None):
+        there = other is None
+        sentence = "is required for ood: a data set of other classes" if there else 'needs "ood" in eval.also'
+        yield Issue("eval.ood", sentence)
+    if other is None:
+        return
+    if other in (data.dataset, evaluation.dataset):
+        yield Issue("eval.ood", f"{other} has the classes of the run; take a data set of other classes")
+    elif data_set(other).facts.size is None:
+        yield Issue("eval.ood", f"{other} has no size of its own; take lsc-engine evaluate RUN --on {other}")
+    elif facts_of(other).channels != (channels := facts_of(data.dataset).channels):
+        fitting = [name for name, each in built_in_data_sets().items() if each.facts.channels == channels]
+        allowed = ", ".join(name for name in fitting if name != data.dataset)
+        sentence = f"{other} has {facts_of(other).channels} channel(s), {data.dataset} {channels}"
+        yield Issue("eval.ood", f"{sentence}. Allowed: {allowed}")
 
 
 def check_model(model: Model) -> Iterator[Issue]:

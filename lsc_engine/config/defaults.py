@@ -362,7 +362,10 @@ class DefaultsResolver:
             self.issue("eval.ncc", "ssl has no classes whose centres it could learn; leave it out")
         if adaptive and evaluation.ncc is False:
             self.issue("eval.ncc", 'adaptive layers go by it; leave it out, or take model.etf_layers = "none"')
-        evaluation = evaluation.model_copy(update={"ncc": True if adaptive else evaluation.ncc or None})
+        if isinstance(self.settings.target, Ssl) and "ece" in (evaluation.also or ()):
+            self.issue("eval.also", "ece is the error of probabilities, and ssl gives none; leave it out")
+        changes = {"ncc": True if adaptive else evaluation.ncc or None, "also": evaluation.also or None}
+        evaluation = evaluation.model_copy(update=changes)
         images = self.counts.images
         if images is None:
             return evaluation

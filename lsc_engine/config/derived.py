@@ -143,9 +143,9 @@ def missing_data(config: Settings, data_dir: str | Path | None = None) -> list[s
             data_folder(data_dir)
         except UsageError as error:
             missing += error.faults
-    other = config.eval.dataset
-    if other is not None and other != config.data.dataset and data_set(other).locate(data_dir) is None:
-        missing.append(data_set(other).missing(data_dir).replace("data.dataset", "eval.dataset", 1))
+    for key, other in (("eval.dataset", config.eval.dataset), ("eval.ood", config.eval.ood)):
+        if other is not None and other != config.data.dataset and data_set(other).locate(data_dir) is None:
+            missing.append(data_set(other).missing(data_dir).replace("data.dataset", key, 1))
     return missing
 
 
@@ -238,6 +238,8 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "label_noise": config.data.label_noise,
         "imbalance": config.data.imbalance,
         "shift": config.eval.shift,
+        "also": list(config.eval.also or ()),
+        "ood": config.eval.ood,
         **_vectors(config, derived),
         "table_bytes": derived.table_bytes,
         "choice_seconds": chosen[0] if chosen else None,

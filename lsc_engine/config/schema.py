@@ -452,6 +452,9 @@ class Train(Section):
 _CLASSES = ("data.labels", ("class",))
 
 
+AlsoMeasured = Literal["knn", "probe", "recall", "map", "ece", "ood"]
+
+
 class Eval(Section):
     """[eval]: when and on what accuracy is measured."""
 
@@ -479,6 +482,23 @@ class Eval(Section):
         "Measure nearest-class-centre accuracy of every layer and neural collapse; one more pass over the images.",
         kind="flag",
         shown="false, for adaptive layers true",
+        needs=_CLASSES,
+    )
+    also: Annotated[tuple[AlsoMeasured, ...], BeforeValidator(values.listed)] | None = _setting(
+        None,
+        "Measure at the end on frozen embeddings: knn, probe (linear), recall (@1, @10), map (@R), ece (calibration), "
+        "ood (images of other classes).",
+        kind="names",
+        choices=get_args(AlsoMeasured),
+        shown="none",
+        needs=_CLASSES,
+    )
+    ood: DatasetName | None = _setting(
+        None,
+        "The data set whose images are of other classes, for ood.",
+        kind="choice",
+        choices=DATASET_NAMES,
+        shown="none; required for ood",
         needs=_CLASSES,
     )
     class_means: bool = _setting(

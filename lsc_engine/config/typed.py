@@ -75,10 +75,10 @@ def typed_value(key: str, text: str) -> Any:
             return parse_count(text)
         except UsageError:
             return parse_value(text)
-    if kind in ("list", "durations") or key.startswith("compare.levels."):
+    if kind in ("list", "durations", "names") or key.startswith("compare.levels."):
         if text.startswith("[") or not text:
             return parse_value(text)
-        return [part if kind == "durations" else parse_value(part) for part in split(text)]
+        return [part if kind in ("durations", "names") else parse_value(part) for part in split(text)]
     return parse_value(text)
 
 

@@ -18,8 +18,10 @@ from lsc_engine.data.stream import WorkerLostError
 from lsc_engine.data.views import shifted, two_views, view_keys
 from lsc_engine.heads.base import Head
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
+from lsc_engine.training.embedding_metrics import MOST_IMAGES, Embedded, measure
 from lsc_engine.training.embedding_recorder import EmbeddingRecorder
 from lsc_engine.training.neural_collapse import NeuralCollapse
+from lsc_engine.training.run_images import open_ood
 from lsc_engine.training.signals import Interrupted
 from lsc_engine.training.step import out_of_memory
 
@@ -175,10 +177,7 @@ class Evaluator:
         if self._val is not None:
             queries["val/accuracy_means"] = self._batches(self._val, step)
 
-        def embedded(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in batches:
-                yield embed(self._model, batch.images, device, self._run.dtype), batch.labels.to(device)
-
+        embedded = self._embedded
         with evaluation_mode(self._model):
             pairs = list(embedded(self._batches(self._train, step)))
             classes, place = torch.cat([labels for _, labels in pairs]).unique(return_inverse=True)
@@ -201,11 +200,31 @@ class Evaluator:
         return values
 
     @torch.no_grad()
+    def _embedded(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+        """Embeddings [B, n] float32 and labels [B] of batches, as the model is."""
+        device = self._run.device
+        for batch in batches:
+            yield embed(self._model, batch.images, device, self._run.dtype), batch.labels.to(device)
+
     def all_embeddings(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings [B, n] float32 and labels [B] of all training images, as the model is. Interrupted by a stop."""
-        device, source = self._run.device, self._train[0]
-        for batch in self._batches((source, torch.arange(source.images)), step):
-            yield embed(self._model, batch.images, device, self._run.dtype), batch.labels.to(device)
+        source = self._train[0]
+        return self._embedded(self._batches((source, torch.arange(source.images)), step))
+
+    def measure_also(self, step: int) -> tuple[dict[str, float], list[str]]:
+        """The metrics of eval.also, and a sentence for each that there is none of. Interrupted by a stop."""
+        run = self._run
+        if self._val is None:
+            return {}, [f"eval.also: {self._config.data.dataset} has no validation images"]
+        train = self._train[0]
+        images = [(train, fixed_subset(train.images, MOST_IMAGES)), self._val]
+        if self._config.eval.ood is not None:
+            source = open_ood(self._config, run.data_dir, run.device, run.report)
+            images.append((source, fixed_subset(source.images, run.derived.eval_images)))
+        with evaluation_mode(self._model):
+            pairs = [zip(*self._embedded(self._batches(each, step)), strict=True) for each in images]
+        own, val, *other = (Embedded(*map(torch.cat, pair)) for pair in pairs)
+        return measure(self._head, self._config.eval.also or (), own, val, ood=other[0].z if other else None)
 
     @torch.no_grad()
     def class_means(self, step: int, observe: Callable[[Tensor], None] | None = None) -> Tensor:

@@ -71,6 +71,16 @@ def open_images(
     return source, validation
 
 
+def open_ood(
+    config: RunConfig, data_dir: Path | None, device: torch.device, report: Callable[[str], None]
+) -> ImageSource:
+    """The images of eval.ood at the size of the training images: those of validation, else of training."""
+    other = {"dataset": config.eval.ood, "path": None, "classes": None, "labels": "class"}
+    data = config.data.model_copy(update=other)
+    found = open_source(data, split="val", data_dir=data_dir, device=device, say=report)
+    return found or open_source(data, split="train", data_dir=data_dir, device=device, say=report)
+
+
 def class_names(folder: Path) -> tuple[str, ...]:
     """The names of the classes of the run in `folder`; empty if it has none, or they cannot be read."""
     try:

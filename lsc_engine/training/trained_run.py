@@ -24,13 +24,14 @@ from torch.nn import functional
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError, whole_file
 from lsc_engine.common.userpaths import absent
+from lsc_engine.config.defaults import EVAL_IMAGES
 from lsc_engine.config.derived import latent_dim
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import CrossEntropy, Data, RunConfig
 from lsc_engine.data.class_folders import SUFFIXES, link_to_nothing
 from lsc_engine.data.class_names import match
 from lsc_engine.data.dataset import data_set, facts_of
-from lsc_engine.data.evaluation import eval_batches
+from lsc_engine.data.evaluation import eval_batches, fixed_subset
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import by_name
@@ -47,8 +48,9 @@ from lsc_engine.training import calibration, checkpointing
 from lsc_engine.training.calibration import Calibration
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.embedding_metrics import MOST_IMAGES, Embedded, measure
 from lsc_engine.training.evaluator import embed
-from lsc_engine.training.run_images import class_names
+from lsc_engine.training.run_images import class_names, open_ood
 from lsc_engine.training.schedule import derive_seed
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.choice import INIT_ORDER
@@ -397,6 +399,77 @@ def embed_all(trained: TrainedRun, source: ImageSource, limit: int | None = None
         place = slice(number * BATCH, number * BATCH + len(part))
         z[place], labels[place] = part.cpu().numpy(), own.cpu().numpy()
     return z, labels
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Metrics of frozen embeddings by name; how many images of each kind; and notes on what was not measured."""
+
+    values: dict[str, float]
+    images: dict[str, int]
+    notes: tuple[str, ...]
+
+
+@torch.no_grad()
+def evaluate_run(
+    trained: TrainedRun, on: str | None, path: str | None, data_dir: Path | None, scale: float | None = None
+) -> Evaluated:
+    """Everything that `eval.also` can name, on the validation images of the run, or on another data set `on` with its
+    own classes; that one then also has the images of other classes, else eval.ood does if it is set. `scale`: of the
+    probabilities, as `measure` has it. UsageError for data that does not fit.
+
+    A run with unique labels has no validation images: its own data set, named, is taken with its classes.
+    """
+    own = trained.config.data
+    moved = on not in (None, own.dataset) or path is not None
+    unique, notes = own.labels == "unique", list[str]()
+    if unique and on is None and path is None:
+        raise UsageError(f"every image of the training is a class of its own; name a data set: --on {own.dataset}")
+    other = moved or unique
+    train, val = (_evaluated_images(trained, on, path, split, data_dir, other) for split in ("train", "val"))
+    parts = {"train": _frozen(trained, train, MOST_IMAGES), "val": _frozen(trained, val, EVAL_IMAGES)}
+    also, ood = {"knn", "probe", "recall", "map"}, None
+    values: dict[str, float] = {}
+    if other and not unique:
+        home = (_evaluated_images(trained, None, None, split, data_dir, False) for split in ("train", "val"))
+        near = [_frozen(trained, source, most) for source, most in zip(home, (MOST_IMAGES, EVAL_IMAGES), strict=True)]
+        parts |= {"ood": parts["val"]}
+        values, notes = measure(trained.head, {"ood"}, *near, ood=parts["val"].z, scale=scale)
+    elif not other:
+        also |= {"ece"} if trained.head.learns_labels else set()
+        if trained.config.eval.ood is not None:
+            source = open_ood(trained.config, data_dir, trained.device, lambda _: None)
+            parts["ood"] = _frozen(trained, source, EVAL_IMAGES)
+            also, ood = also | {"ood"}, parts["ood"].z
+    found, more = measure(trained.head, also, parts["train"], parts["val"], ood=ood, scale=scale)
+    if not other and trained.head.learns_labels:
+        right = trained.head.predict(parts["val"].z) == parts["val"].labels
+        found = {"val/accuracy": float(right.double().mean())} | found
+    return Evaluated(found | values, {name: len(part.z) for name, part in parts.items()}, (*more, *notes))
+
+
+def _evaluated_images(
+    trained: TrainedRun, on: str | None, path: str | None, split: str, data_dir: Path | None, other: bool
+) -> ImageSource:
+    """The images of a data set with its own classes if it is an`other` one, else those of the run."""
+    if not other:
+        return open_images(trained, DataSelection(split=split), data_dir)[0]
+    own = trained.config.data
+    changes = {"dataset": on or own.dataset, "path": path, "labels": "class", "classes": None}
+    changes |= {"path": own.path} if path is None and on == own.dataset else {}
+    data = own.model_copy(update={**changes, "image_size": trained.image_size})
+    source = open_source(data, split=split, data_dir=data_dir, device=trained.device)
+    if source is None:
+        raise UsageError(f"{data.dataset} has no {split} images")
+    if source.channels != trained.channels:
+        channels = f"{source.channels} channels, this network takes {trained.channels}"
+        raise UsageError(f"--on: {data.dataset} has images of {channels}")
+    return source
+
+
+def _frozen(trained: TrainedRun, source: ImageSource, most: int) -> Embedded:
+    parts = trained.embeddings(source, fixed_subset(source.images, most), BATCH)
+    return Embedded(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def save_embeddings(path: Path, z: np.ndarray, labels: np.ndarray, facts: dict[str, str]) -> list[Path]:

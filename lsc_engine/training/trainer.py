@@ -203,6 +203,7 @@ class Trainer:
             if self._poll_and_save() or self.evaluator.pending:
                 return "stopped"
 
+        self._measure_also()
         self._write_class_means()
         return "finished"
 
@@ -507,6 +508,18 @@ class Trainer:
         self.writer.message("; ".join(parts))
         self.writer.record(start={"id": start.id, "step": found.step, "sha256": found.sha256, "classes": start.classes})
         self.evaluator.pending = True
+
+    def _measure_also(self) -> None:
+        """The metrics of eval.also, after the last step. Interrupted by a stop."""
+        if not self.config.eval.also or self.mesh.rank:
+            return
+        with self.clock.paused():
+            values, notes = self.evaluator.measure_also(self.total_steps)
+        for note in notes:
+            self.writer.message(f"note: {note}")
+        if values:
+            self.writer.metrics(self.step, self.epoch, self.clock.seconds, values)
+            self._report(values)
 
     def _write_class_means(self) -> None:
         """class_means.safetensors after the last step, if the preset wants it. Interrupted by a stop."""

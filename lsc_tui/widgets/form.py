@@ -24,6 +24,7 @@ from lsc_tui.widgets.panel import Panel
 SHORT = {
     "model.name": "model", "optimizer.name": "optimizer", "eval.every": "eval every", "eval.images": "eval images",
     "eval.dataset": "eval dataset", "eval.class_means": "class means", "eval.embeddings": "embeddings",
+    "eval.also": "measure also", "eval.ood": "other classes",
     "log.every": "log every",
     "checkpoint.every": "save every", "checkpoint.keep": "keep", "checkpoint.also_at": "save also at",
     "model.args": "model args", "model.width": "model width", "data.path": "data path",

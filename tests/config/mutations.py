@@ -73,7 +73,7 @@ def wrong_values(setting: Setting) -> st.SearchStrategy[Any]:
         odd.append(st.floats(max_value=-1e-9, allow_nan=False))
     if setting.kind == "integer":
         odd.append(st.floats(min_value=0.1, max_value=0.9))
-    if setting.kind in ("duration", "durations", "list"):
+    if setting.kind in ("duration", "durations", "list", "names"):
         odd.append(st.integers())
         odd.append(st.just(["5"]))
         odd.append(st.just("5 parsecs"))

@@ -1,4 +1,4 @@
-"""Commands that use a trained run: embed, predict."""
+"""Commands that use a trained run: embed, evaluate, predict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
-from lsc_engine.cli.output import message, print_json, printable
+from lsc_engine.cli.output import message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.safe_io import write_csv
 from lsc_engine.common.userpaths import absent, user_path
@@ -81,6 +81,48 @@ def embed(
         return
     message(f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all")
     print(*files, sep="\n")
+
+
+@cli.command("evaluate")
+def evaluate(
+    run: cli.OneRun,
+    on: Annotated[
+        str | None, cli.opt("--on", "DATASET", "Another data set, with its own classes. Default: the run's own.")
+    ] = None,
+    path: cli.ImageDir = None,
+    at: cli.At = None,
+    runs_dir: cli.RunsDirs = None,
+    data_dir: cli.DataDir = None,
+    device: cli.Device = "auto",
+    plugin: cli.Plugins = None,
+    as_json: cli.Json = False,
+) -> None:
+    """What frozen embeddings are worth: nearest neighbours, a linear probe, retrieval, calibration, and images of other
+    classes told apart by the largest cosine, the nearest training images and the energy.
+
+    Neighbours and probe go by training images, all else by validation images. With --on they are those of the other
+    data set, and ood is how well its validation images are told from the run's.
+
+    Example: lsc-engine evaluate demo/ce/seed-0 --on printed-digits
+    """
+    from lsc_engine.runs.read.run import open_run
+
+    found = open_run(run, runs_dir)
+    from lsc_engine.training.calibration import read_scale
+    from lsc_engine.training.trained_run import evaluate_run
+
+    trained = open_for_use(found, device, data_dir, at, plugin)
+    fitted = read_scale(found.path)
+    done = evaluate_run(trained, on, path, data_dir, fitted[0] if fitted and fitted[1] == trained.step else None)
+    for note in done.notes:
+        message(f"note: {note}")
+    if as_json:
+        dataset = path or on or trained.config.data.dataset
+        facts = {"run": found.id, "step": trained.step, "dataset": dataset, "images": done.images}
+        print_json({**facts, "metrics": done.values, "notes": list(done.notes)})
+        return
+    message(", ".join(f"{count:,} {name} images" for name, count in done.images.items()))
+    print(table(["metric", ""], [[name, f"{100 * value:.2f} %"] for name, value in done.values.items()], " r"))
 
 
 @cli.command("predict")

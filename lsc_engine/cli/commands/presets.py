@@ -280,6 +280,8 @@ _OPTIONAL: dict[str, tuple[str, Callable[[Any], str]]] = {
     "center_weight": ("centre loss", "{:g}".format),
     "momentum": ("running means keep", "{:g}".format),
     "shift": ("validated also", str),
+    "also": ("measured at the end", ", ".join),
+    "ood": ("other classes", str),
     "teacher_bytes": ("teacher in memory", size),
     "bottleneck": ("bottleneck", grouped),
     "fixed_parameters": ("fixed weights", grouped),
