@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -151,6 +151,8 @@ class Trainer:
         # The newest value of every metric of train.until.
         self._until = dict.fromkeys(config.train.until or {}, math.nan)
         self._displayed: dict[str, float] = {}
+        # A request is read once, and all processes of the run stop by it a step or two later.
+        self._stop_asked = False
         self._neighbours = GpuNeighbours(device)
 
     @property
@@ -403,7 +405,8 @@ class Trainer:
         """Heartbeat, requests, and a checkpoint if one is due. Whether to stop here, before the last step."""
         self.writer.heartbeat(self.step, self.run.eta)
         requests = self.writer.requests()
-        stopping = self._stop_requested(requests)
+        self._stop_asked = self._stop_asked or "stop" in requests
+        stopping = self._stop_requested()
         if self._parted is not None and self.mesh.size > 1:
             stopping = self._parted.stop_decided() or self.evaluator.pending
         if stopping:
@@ -414,8 +417,8 @@ class Trainer:
             self._save()
         return stopping and self.step < self.total_steps
 
-    def _stop_requested(self, requests: Collection[str] | None = None) -> bool:
-        return self.signals.stop is not None or "stop" in (self.writer.requests() if requests is None else requests)
+    def _stop_requested(self) -> bool:
+        return self.signals.stop is not None or self._stop_asked
 
     def state_dict(self) -> dict[str, Any]:
         """The training state beside the weights, as tensors and plain values."""

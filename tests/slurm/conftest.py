@@ -18,7 +18,7 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip(reason)
     # Sockets have short paths.
     folder = Path(tempfile.mkdtemp(prefix="lsc-slurm-"))
-    made = Cluster(folder / "here", nodes=10)
+    made = Cluster(folder / "here", nodes=14)
     try:
         made.start()
         yield made

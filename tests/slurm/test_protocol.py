@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.studies import control, submit
 from lsc_engine.studies.checks import ExecutionOptions
+from lsc_engine.studies.gpus import gpu_slots
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import begin_study
 from lsc_engine.studies.start import check_not_waiting
@@ -345,3 +347,36 @@ def test_a_study_on_a_spot_cloud(tmp_path: Path) -> None:
     assert text == document["yaml"]
     assert "lsc-engine run /lsc/preset.toml --name p --runs-dir /lsc/runs --wait --gpus auto\n" in text
     assert plan_study(tmp_path / "runs/.launch/p.toml", name="p").runs
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [(None, "0 1 2"), ("1", "1"), ("GPU-c,0", "0 2"), ("", ""), ("7", "")],
+)
+def test_only_gpus_that_slurm_gave_are_used(visible: str | None, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = SimpleNamespace(
+        NVMLError=OSError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetUUID=["GPU-a", "GPU-b", "GPU-c"].__getitem__,
+        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(used=0),
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if not found:
+        with pytest.raises(UsageError, match="none of the 0 GPUs is free"):
+            gpu_slots("auto")
+    else:
+        assert [slot.label.removeprefix("GPU ") for slot in gpu_slots("auto")] == found.split()
+
+
+def test_threads_are_those_that_slurm_gave() -> None:
+    code = "import torch; torch.set_num_threads(7); from lsc_engine.training import devices; print(devices.THREADS)"
+    for given, threads in (({"SLURM_CPUS_PER_TASK": "3"}, "3"), ({}, "7")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **given}, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == threads, done.stderr

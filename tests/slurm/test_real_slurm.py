@@ -77,7 +77,9 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, **self.cluster.environment, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+        # The names of the nodes do not resolve.
+        network = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+        return {**os.environ, **self.cluster.environment, **network, "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
 
     def engine(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -138,9 +140,9 @@ class Place:
 
 def array_trains_each_run_once(place: Place) -> None:
     more = "seeds = [0, 1]\n---"
-    (array,) = place.submit("--at-once", "2", "--sbatch", "--exclude=n[3-10]", more=more)
+    (array,) = place.submit("--at-once", "2", "--sbatch", "--exclude=n[3-14]", more=more)
     # A second submit finds what Slurm has.
-    assert place.submit("--sbatch", "--exclude=n[3-10]", more=more) == []
+    assert place.submit("--sbatch", "--exclude=n[3-14]", more=more) == []
     for seed in (0, 1):
         run = f"p/default/seed-{seed}"
         assert place.wait(lambda status: status.state == "finished", run).attempt == 1
@@ -191,7 +193,7 @@ def cancelled_job_stays_cancelled(place: Place) -> None:
 
 
 def crashed_node_is_taken_over(place: Place) -> None:
-    (array,) = place.submit("--sbatch", "--exclude=n[1-6,9-10]", steps=150)
+    (array,) = place.submit("--sbatch", "--exclude=n[1-6,9-14]", steps=150)
     job = f"{array['job']}_0"
     place.trains()
     node = place.cluster.run("squeue", "-h", "-r", "-j", job, "-o", "%N").strip()
@@ -204,7 +206,7 @@ def crashed_node_is_taken_over(place: Place) -> None:
 
 
 def cut_node_leaves_one_writer(place: Place) -> None:
-    (array,) = place.submit("--sbatch", "--exclude=n[1-8]", steps=1500)
+    (array,) = place.submit("--sbatch", "--exclude=n[1-8,11-14]", steps=1500)
     job = f"{array['job']}_0"
     place.trains()
     node = place.cluster.run("squeue", "-h", "-r", "-j", job, "-o", "%N").strip()
@@ -232,7 +234,7 @@ name = "second"
 start_from = "@first"
 optimizer.lr = 1e-3
 """
-    arrays = place.submit("--sbatch", "--exclude=n[3-10]", steps=12, more=more)
+    arrays = place.submit("--sbatch", "--exclude=n[3-14]", steps=12, more=more)
     names = [array["stage"] for array in arrays]
     assert (names[0], *names[-2:]) == ("tries", "runs", "needs")
     for variant in ("first", "second"):
@@ -266,6 +268,33 @@ def users_stop_is_no_failure(place: Place) -> None:
     assert "stopped on request" in place.logs()
 
 
+def two_nodes_train_one_run_and_one_goes_on(place: Place) -> None:
+    (array,) = place.submit("--nodes-per-run", "2", "--sbatch", "--nodelist=n11,n12", steps=1500)
+    assert "#SBATCH --ntasks=2" in array["text"]
+    place.trains()
+    place.engine("stop", "p/default/seed-0")
+    place.wait(lambda status: status.state == "stopped")
+    assert place.ended(f"{array['job']}_0") == "COMPLETED 0:0"
+    step = place.status().step
+    (array,) = place.submit("--sbatch", "--nodelist=n11", steps=1500)
+    assert "#SBATCH --ntasks=1" in array["text"]
+    place.trains(step + 5)
+    place.engine("stop", "p/default/seed-0")
+    assert place.ended(f"{array['job']}_0") == "COMPLETED 0:0"
+    assert place.attempts() == sorted(place.attempts())
+
+
+def two_nodes_are_preempted_together(place: Place) -> None:
+    (array,) = place.submit("--nodes-per-run", "2", "--sbatch", "--nodelist=n[13-14]", steps=1500)
+    job = f"{array['job']}_0"
+    place.trains()
+    place.cluster.run("sbatch", "-p", "high", "-w", "n14", "-N", "1", "-n", "4", "-o", "/dev/null", "--wrap", "sleep 1")
+    place.wait(lambda status: status.state == "queued")
+    wait_until(lambda: place.state(job) == "PENDING", place.logs, every=0.2)
+    place.engine("stop", "p/default/seed-0")
+    assert place.state(job) == ""
+
+
 def stop_now_from_another_host(place: Place) -> None:
     (array,) = place.submit("--sbatch", "--nodelist=n6", steps=1500)
     place.trains()
@@ -278,6 +307,7 @@ SCENARIOS = [
     array_trains_each_run_once, preempted_run_goes_on, time_limit_is_no_end, cancelled_job_stays_cancelled,
     crashed_node_is_taken_over, cut_node_leaves_one_writer, stages_of_tune_and_needs,
     waiting_run_is_seen_and_left_to_slurm, users_stop_is_no_failure, stop_now_from_another_host,
+    two_nodes_train_one_run_and_one_goes_on, two_nodes_are_preempted_together,
 ]  # fmt: skip
 
 
