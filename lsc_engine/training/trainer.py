@@ -77,6 +77,9 @@ class Clock:
 class Trainer:
     """Everything one run trains with, built from its configuration; `train` is the loop."""
 
+    # A request is read once, and all processes of the run stop by it a step or two later.
+    _stop_asked = False
+
     def __init__(self, run: RunContext) -> None:
         config, derived, device, o = run.config, run.derived, run.device, run.config.optimizer
         self.run, self.config, self.writer, self.signals = run, config, run.writer, run.signals
@@ -151,8 +154,6 @@ class Trainer:
         # The newest value of every metric of train.until.
         self._until = dict.fromkeys(config.train.until or {}, math.nan)
         self._displayed: dict[str, float] = {}
-        # A request is read once, and all processes of the run stop by it a step or two later.
-        self._stop_asked = False
         self._neighbours = GpuNeighbours(device)
 
     @property
