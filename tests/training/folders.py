@@ -66,13 +66,13 @@ class Told:
     code: int
 
 
-def call(root: Path, *words: str | Path, code: int = 0) -> Told:
+def call(root: Path, *words: str | Path, code: int = 0, stdin: str | None = None) -> Told:
     """`lsc-engine WORDS` in `root`, in this process; its exit code must be `code`."""
     before = Path.cwd()
     os.chdir(root)
     try:
         data = {"LSC_RUNS": str(root / "runs"), "LSC_DATA": str(root / "data")}
-        result = typer.testing.CliRunner().invoke(build_app(), [str(word) for word in words], env=data)
+        result = typer.testing.CliRunner().invoke(build_app(), [str(word) for word in words], env=data, input=stdin)
     finally:
         os.chdir(before)
     error = result.exception

@@ -98,6 +98,20 @@ def test_a_trained_run_labels_pictures_by_what_it_keeps_whatever_became_of_its_f
     assert "note" not in told.err
 
 
+def test_lines_of_standard_input_are_answered_one_by_one(root: Path) -> None:
+    colours(root / "new", "b", "c", of=("bee", "cat"), each=1, seed=1)
+    lines = ["new/b/0.png", "", '{"image": "new/c/0.png"}', "new/none.png", '{"picture": 1}', "{", "setup.cfg"]
+    (root / "setup.cfg").write_text("no image")
+    told = call(root, "predict", RUN, "--stdin", stdin="\n".join(lines))
+    answers = [json.loads(line) for line in told.out.splitlines()]
+    assert [answer.get("name") for answer in answers] == ["bee", "cat", None, None, None, None]
+    images = ["new/b/0.png", "new/c/0.png", "new/none.png", '{"picture": 1}', "{", "setup.cfg"]
+    assert [answer["image"] for answer in answers] == images
+    assert ["error" in answer for answer in answers] == [False, False, True, True, True, True]
+    refused = call(root, "predict", RUN, "new/b/0.png", "--stdin", code=2)
+    assert refused.err.startswith("--stdin takes the names of images")
+
+
 def test_names_are_kept_byte_by_byte_and_none_for_images_that_are_classes_of_their_own(tmp_path: Path) -> None:
     odd = ["a\nb", os.fsdecode(b"se\xf1or"), "日本", "cafe\u0301"]
     colours(tmp_path / "pics", *odd, of=("ant", "bee", "cat", "dog"))

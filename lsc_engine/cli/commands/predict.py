@@ -142,6 +142,10 @@ def predict(
         bool,
         cli.opt("--calibrate", None, "Fit the scale of probabilities on a data set's val images; keep it in the run."),
     ] = False,
+    stdin: Annotated[
+        bool,
+        cli.opt("--stdin", None, "Answer each line of standard input, the path of an image, with a line of JSON."),
+    ] = False,
     at: cli.At = None,
     force: cli.Force = False,
     runs_dir: cli.RunsDirs = None,
@@ -160,12 +164,9 @@ def predict(
 
     found = open_run(run, runs_dir)
     whole = dataset is not None or split is not None or path is not None or classes is not None
-    if calibrate and (images or probability or out):
-        raise UsageError("--calibrate goes alone, with a data set at most: the probabilities come with --probability")
     if calibrate and not whole:
         split, whole = "val", True
-    if bool(images) == whole:
-        raise UsageError("name image files, or a data set by --dataset or --split, one of both")
+    _check_use(bool(images), whole, calibrate and (probability or out), stdin, out or limit)
     _check_split(split)
     files = [user_path(one) for one in images or ()]
     missing = [f"IMAGE {file}: {why}" for file in files if (why := absent(file)) is not None]
@@ -174,6 +175,9 @@ def predict(
     file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
 
     trained = open_for_use(found, device, data_dir, at, plugin)
+    if stdin:
+        _answer_lines(trained, _scale(trained, found) if probability else None)
+        return
     selection = None if files else (dataset, split, path, classes)
     if calibrate:
         _calibrate(trained, found, (dataset, split, path, classes), data_dir, limit, as_json)
@@ -207,6 +211,35 @@ def predict(
         message(f"{count}{share}, {summary['new_classes']:,} of a new class{bad_ones}")
     if failed:
         sys.exit(1)
+
+
+def _check_use(images: bool, whole: bool, calibrate_with: object, stdin: bool, stdin_with: object) -> None:
+    """UsageError for options that do not go together; `whole`: a data set is named."""
+    if calibrate_with:
+        raise UsageError("--calibrate goes alone, with a data set at most: the probabilities come with --probability")
+    if stdin and (images or whole or stdin_with):
+        raise UsageError("--stdin takes the names of images from standard input; leave images and data sets out")
+    if images == whole and not stdin:
+        raise UsageError("name image files, or a data set by --dataset or --split, one of both")
+
+
+def _answer_lines(trained: TrainedRun, scale: float | None) -> None:
+    """One JSON line for each line of standard input, a path or {"image": path}, until it ends: that of
+    `predict --json`, or {"image", "error"}."""
+    for line in sys.stdin:
+        if not (word := line.strip()):
+            continue
+        try:
+            given = json.loads(word) if word.startswith("{") else word
+            image = given["image"] if isinstance(given, dict) else given
+            rows, _, failed, _ = _labels(trained, [user_path(image)], None, None, None, scale)
+            answers = [*rows, *({"image": name, "error": why} for name, why in failed)]
+        except (ValueError, KeyError, TypeError):
+            answers = [{"image": word, "error": 'neither a path nor {"image": PATH}'}]
+        except LscError as error:
+            answers = [{"image": image, "error": str(error)}]
+        for answer in answers:
+            print(json.dumps(answer, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def _check_split(split: str | None) -> None:
