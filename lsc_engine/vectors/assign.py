@@ -61,7 +61,7 @@ def _matched(system: VectorSystem, means: Tensor, alive: Callable[[], None]) -> 
 
 
 def _nearest(system: VectorSystem, means: Tensor, k: int) -> Tensor:
-    found = None if system.choosable < system.count else system.nearest_k(means, k)
+    found = system.nearest_k(means, k)
     if found is not None:
         return found
     rows = system.vectors(torch.arange(system.choosable))

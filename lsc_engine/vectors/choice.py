@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 INIT_ORDER = "nearest:init"
 # Classes up to which the optimal matching is made; vectors per class from which on nearly every class finds a free one
 # nearby; vectors of one exchange, and rounds of exchanges.
-MOST_MATCHED, CROWDED, BLOCK, ROUNDS = 8192, 4, 256, 5
+MOST_MATCHED, CROWDED, BLOCK, ROUNDS = 8192, 4, 256, 10
 # Candidates per class of the optimal matching, and of one round of proposals.
 MOST_CANDIDATES, PROPOSALS = 512, 16
 # Rows of one round of proposals.

@@ -13,6 +13,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import assign, choice, system
 from lsc_engine.vectors.assign import assign_nearest
 from lsc_engine.vectors.order import Order
+from lsc_engine.vectors.registry import listed, n_min
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,11 @@ def test_more_classes_than_candidates() -> None:
     assert len(set(assign_nearest(s, means).tolist())) == 1000
     with pytest.raises(UsageError, match="1092 vectors, 1100"):
         assign_nearest(s, torch.ones(1100, 14))
+
+
+@pytest.fixture(autouse=True)
+def fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assign, "ROUNDS", 5)
 
 
 def crowded(classes: int, n: int) -> torch.Tensor:
@@ -106,3 +112,25 @@ def test_cost_is_known_beforehand_and_grows_with_the_classes() -> None:
     assert costs[0][1] < costs[1][1]
     assert costs[1][0] < 600
     assert costs[1][1] < 4e9
+
+
+@pytest.mark.parametrize("name", listed())
+def test_every_system_gives_nearer_vectors_than_a_random_choice(name: str) -> None:
+    n = n_min(name, 60) if name != "simplex" else 59
+    s, means = system(name, n, classes=60), crowded(60, n)
+    found = assign.assign_nearest(s, means)
+    assert len(found.unique()) == 60
+    shuffled = Order.make("shuffled", s, 0).index(torch.arange(60))
+    assert float(s.cosine(means, found).mean()) > float(s.cosine(means, shuffled).mean()) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [("rademacher", 24), ("gaussian", 8), ("bch", 64), ("W4", 20), ("simplex", 599)]
+)
+def test_large_and_endless_systems(name: str, n: int) -> None:
+    s, means = system(name, n, classes=600), torch.nn.functional.normalize(crowded(600, n))
+    found = assign.assign_nearest(s, means)
+    assert len(found.unique()) == 600
+    assert int(found.max()) < s.choosable
+    if name == "rademacher":
+        assert float(s.cosine(means, found).mean()) >= 0.98 * float(s.cosine(means, s.nearest(means)).mean())
