@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lsc_engine.common.errors import UsageError
 from lsc_engine.config.load import load_run_config
 
 from .stages import BASE, After, first, go_on, trained, variant, weights
@@ -164,6 +165,8 @@ def test_a_fork_changes_the_temperature_or_adds_a_loss_within_classes(ce: Path, 
         config = fork_config(runs[name], [change, 'train.duration="2 epochs"'], None)
         folder = create_fork(runs[name], config, None, derive(config).total_steps, root / "runs", {})
         assert go_on(root, folder, config).status().state == "finished"
+    with pytest.raises(UsageError, match=r"target.loss: is None in .* cannot change in a fork"):
+        fork_config(runs["ce"], ['target.loss="cosface"'], None)
 
 
 def test_unique_labels_are_found_again_by_a_view_of_each_image(tmp_path: Path) -> None:
