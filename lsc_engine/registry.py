@@ -54,7 +54,8 @@ class Registry(Generic[T]):
         """The built-in classes by name, in the order of their files."""
         for module in pkgutil.iter_modules(importlib.import_module(self._folder).__path__):
             importlib.import_module(f"{self._folder}.{module.name}")
-        return MappingProxyType(self._classes)
+        # A file that another one imports is no earlier in the list for it.
+        return MappingProxyType(dict(sorted(self._classes.items(), key=lambda named: named[1].__module__)))
 
     def plugin_names(self) -> list[str]:
         """The names added by plugin files and by installed packages; nothing is imported."""

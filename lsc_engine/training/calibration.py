@@ -20,8 +20,8 @@ from lsc_engine.common.safe_io import UnreadableError, number_of, read_json, rep
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.layout import CALIBRATION
 
-# The scales that are looked at. The likelihood of images that are all right has no best scale.
-LEAST, MOST = 1e-2, 1e3
+# The scales that are looked at, and one at which all alternatives are alike.
+LEAST, MOST, _NONE = 1e-2, 1e3, 1e-6
 _ROWS = 1024
 
 
@@ -53,11 +53,17 @@ def fit_scale(head: Head, parts: Sequence[tuple[Tensor, Tensor]], *, step: int, 
         raise UsageError("calibration: there is no image with a class that the run knows")
     parts = [(z[i : i + _ROWS], labels[i : i + _ROWS]) for z, labels in parts for i in range(0, len(z), _ROWS)]
     own = [head.score(z, labels).double() for z, labels in parts]
+    # Of images that are all right the likelihood has no best scale. As in Platt's method (1999), one image of N + 2
+    # counts as anything.
+    share = 1 / (images + 2)
+    aims = [
+        (1 - share) * score + share * head.log_partition(z, _NONE)[1] for (z, _), score in zip(parts, own, strict=True)
+    ]
 
     def excess(log_scale: float) -> float:
         scale = math.exp(log_scale)
         means = (head.log_partition(z, scale)[1].double() for z, _ in parts)
-        return sum(float((mean - score).sum()) for mean, score in zip(means, own, strict=True)) / images
+        return sum(float((mean - aim).sum()) for mean, aim in zip(means, aims, strict=True)) / images
 
     def nll(scale: float) -> float:
         sums = (head.log_partition(z, scale)[0].double() for z, _ in parts)

@@ -14,7 +14,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.heads.base import Head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.training.calibration import MOST, fit_scale, probability, read_scale, write_calibration
+from lsc_engine.training.calibration import fit_scale, probability, read_scale, write_calibration
 from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
 
@@ -89,11 +89,14 @@ def test_it_is_the_scale_of_least_negative_log_likelihood_over_all_vectors() -> 
     assert found.nll_before is None
 
 
-def test_images_that_are_all_right_have_the_largest_scale_and_no_images_none() -> None:
+def test_images_that_are_all_right_are_as_certain_as_their_number_allows_and_none_are_refused() -> None:
     head = heads()["lsc"]
     z = head.centres(torch.arange(CLASSES))
     assert z is not None
-    assert fit_scale(head, [(z, torch.arange(CLASSES))], step=1, data="d").scale > MOST / 2
+    few, many = (fit_scale(head, [(z, torch.arange(CLASSES))] * times, step=1, data="d") for times in (1, 100))
+    assert few.accuracy == many.accuracy == 1
+    assert 1 / 100 < 1 - few.confidence < 1 / 8  # one of 32 images counts as anything
+    assert 1 / 10_000 < 1 - many.confidence < 1 / 500
     with pytest.raises(UsageError, match="no image with a class"):
         fit_scale(head, [], step=1, data="d")
 

@@ -275,8 +275,8 @@ def _calibrated_of(trained: TrainedRun, data: StudyData) -> Calibrated:
     predicted, measures = head.predict(z), {}
     for scale in (head.scale_trained, fitted.scale):
         if scale is not None:
-            nats = -probability(head, z, labels, scale)[0].log().mean().item()
-            sure = probability(head, z, predicted, scale)[0]
+            sure, _, energy = probability(head, z, predicted, scale)
+            nats = (-energy - scale * head.score(z, labels)).mean().item()
             measures[scale] = nats, sure.mean().item(), calibration_error(sure, predicted == labels)
     return Calibrated(fitted.scale, len(z), measures, (predicted == labels).double().mean().item())
 
