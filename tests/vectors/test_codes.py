@@ -187,6 +187,8 @@ def test_the_nearest_of_all_65536() -> None:
     z = torch.randn(512, 64, generator=torch.Generator().manual_seed(0))
     dense = z @ rows.T
     torch.testing.assert_close(dense.gather(1, made.nearest(z).unsqueeze(1))[:, 0], dense.max(1).values)
+    many = z.repeat(20, 1)
+    assert torch.equal(made.nearest(many), made.nearest(z).repeat(20))
     picks = torch.randint(65536, (1000,), generator=torch.Generator().manual_seed(1))
     near = rows[picks] + 0.02 * torch.randn(1000, 64, generator=torch.Generator().manual_seed(2))
     assert torch.equal(made.nearest(near), picks)

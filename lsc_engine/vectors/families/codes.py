@@ -163,18 +163,20 @@ class Code(VectorSystem):
         return torch.arange(self.n, device=index.device).expand(shape), weights.reshape(shape)
 
     def nearest(self, z: Tensor) -> Tensor:
-        import torch
-
-        from lsc_engine.vectors.tensors import clean
+        from lsc_engine.vectors.tensors import clean, in_chunks
 
         if not self.structured:
             raise UsageError(
                 f"{self.name}: the nearest of its {self.count} words at n = {self.n} takes {self.cosets} Hadamard "
                 f"transforms, at most {MOST_COSETS} are made; take a smaller code, of fewer classes or another n"
             )
-        if not len(z):
-            return torch.zeros(0, dtype=torch.long, device=z.device)
-        turned = clean(z).T.contiguous()
+        return in_chunks(clean(z), _AT_ONCE // (2 * self.n), 1, self._nearest).squeeze(1)
+
+    def _nearest(self, z: Tensor) -> Tensor:
+        """[B, 1] of embeddings [B, n] that are finite."""
+        import torch
+
+        turned = z.T.contiguous()
         best, coset = turned.new_full((len(z),), -1.0), torch.zeros(len(z), dtype=torch.long, device=z.device)
         table, step = _four_rows(turned), max(1, _AT_ONCE // turned.numel())
         for start in range(0, self.cosets, step):
@@ -184,7 +186,8 @@ class Code(VectorSystem):
             best = torch.maximum(best, size)
         sums = _transform((1 - 2 * self.words(coset * (2 * self.n))).T * turned, torch.stack)
         linear = sums.abs().argmax(0)
-        return 2 * self.n * coset + self.n * (sums.gather(0, linear.unsqueeze(0))[0] < 0) + linear
+        index = 2 * self.n * coset + self.n * (sums.gather(0, linear.unsqueeze(0))[0] < 0) + linear
+        return index.unsqueeze(1)
 
     @property
     def partition_fault(self) -> str | None:
