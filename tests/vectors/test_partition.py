@@ -46,7 +46,7 @@ def test_systems_of_a_given_number_of_classes_are_summed(name: str, n: int, clas
 
 @pytest.mark.parametrize(("name", "n", "classes"), [
     ("hadamard", 2, None), ("hadamard", 16, None), ("kerdock", 4, None), ("kerdock", 16, None), ("bch", 16, 2**11),
-    ("bch", 32, 2**11),
+    ("bch", 32, 2**11), ("rademacher", 1, None), ("rademacher", 10, None), ("rademacher", 10, 5),
 ])  # fmt: skip
 @pytest.mark.parametrize("at_once", [2**18, 8])
 def test_codes_are_summed_by_their_transforms(
@@ -86,3 +86,6 @@ def test_a_system_without_a_formula_is_summed_up_to_a_limit_and_refused_beyond()
     assert system("W4", 5).partition_fault is None
     with pytest.raises(UsageError, match="vectors of W4 at n = 100 has no formula"):
         system("W4", 100).log_partition(torch.zeros(1, 100))
+    for name in ("gaussian", "rademacher"):
+        with pytest.raises(UsageError, match="has no formula"):
+            system(name, 70, classes=100).log_partition(torch.zeros(1, 70))
