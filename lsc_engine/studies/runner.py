@@ -200,6 +200,7 @@ class Queue:
         self._mine = {run.id for run in self.left}
         self._runs_dir, self._waiting, self._display = runs_dir, waiting, display
         self._holders: dict[str, Holder] = {}
+        self._on_hold: set[str] = set()
         self._reported: set[tuple[str, str]] = set()
 
     def next(self, running: Iterable[str] = ()) -> StudyRun | None:
@@ -216,8 +217,8 @@ class Queue:
         return None
 
     def _first_ready(self, running: set[str]) -> tuple[StudyRun, str | None] | None:
-        self._holders, self.why = {}, {}
-        for run in self.left:
+        self._holders, self.why, self._on_hold = {}, {}, set()
+        for run in sorted(self.left, key=lambda run: requests.turn(run.folder)):
             ready, state = self._readiness(run, running)
             if ready:
                 return run, state
@@ -232,7 +233,8 @@ class Queue:
         self._display.end(run.id, state, read_status(run.folder).message if run.folder.is_dir() else "")
 
     def worth_waiting(self) -> bool:
-        """Whether to look again in a moment for what is left; reports what it waits for."""
+        """Whether to look again in a moment for what is left: also as long as a user holds a run; reports what it waits
+        for."""
         needed = {need for run in self.left for need in run.needs}
         wanted = {
             name: held
@@ -243,7 +245,11 @@ class Queue:
             if (name, held.name) not in self._reported:
                 self._reported.add((name, held.name))
                 self._display.note(f"{name}: {held.sentence(waits=True)}; waiting for it")
-        return bool(wanted)
+        for name in self._on_hold:
+            if (name, "") not in self._reported:
+                self._reported.add((name, ""))
+                self._display.note(f"{name}: {self.why[name]}")
+        return bool(wanted or self._on_hold)
 
     def close(self) -> dict[str, str]:
         """The states of all runs, those left to other processes included."""
@@ -260,9 +266,14 @@ class Queue:
         if (held := holder(run.folder)) is not None:
             self._holders[run.id], self.why[run.id] = held, held.sentence()
             return False, None
-        if "stop" in requests.pending(run.folder):
+        pending = requests.pending(run.folder)
+        if "stop" in pending:
             message = f"{requests.STOPPED} while it waited for its turn"
             return True, control.record_exit(run.folder, "stopped", 143, message).state
+        if "hold" in pending:
+            self._on_hold.add(run.id)
+            self.why[run.id] = "held by a user until it is let go, with Q in lsc-tui"
+            return False, None
         waits = False
         for need in run.needs:
             if need in running or any(other.id == need for other in self.left):

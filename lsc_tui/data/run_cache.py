@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from lsc_engine.common.safe_io import UnreadableError, open_regular
+from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG, METRICS, NOTES, STATUS
+from lsc_engine.runs.folder.requests import TURN
 from lsc_engine.runs.folder.slurm import Jobs
 from lsc_engine.runs.metrics.parsing import parse_line
 from lsc_engine.runs.metrics.reader import FIXED, MetricsTable, layers_fixed
@@ -40,6 +42,7 @@ class TrackedRun:
         self.read_only = read_only
         self.view: RunView | None = None
         self.started = 0.0
+        self.turn = 0
         self._signature: tuple[object, ...] = ()
         self._stats: tuple[object, ...] = ()
         self._metrics_size = -1
@@ -54,7 +57,8 @@ class TrackedRun:
     def look(self, *, short: str, place: int, with_trend: bool,
              jobs: Callable[[], Jobs | None] = lambda: None) -> bool:  # fmt: skip
         """Read what changed on the disk; True if there is a new view. `jobs`: what Slurm has, for runs of its own."""
-        stats = [_stat(self.run.path / name) for name in (STATUS, NOTES)]
+        names = (STATUS, NOTES) if self.quiet else (STATUS, NOTES, TURN, "hold.request")
+        stats = [_stat(self.run.path / name) for name in names]
         metrics = _stat(self.run.path / METRICS)
         size = metrics[1] if metrics else -1
         # What waits reads lost once the process that was to train it is gone, without a change of any file.
@@ -75,11 +79,14 @@ class TrackedRun:
             self._trend, self._metrics_size = read_trend(self.run.path / METRICS), size
         self._signature = signature
         self._stats = (*stats, short, place, self.read_only)
+        waits = status.shown_state == "queued"
+        self.turn = requests.turn(self.run.path) if waits else 0
+        held = waits and "hold" in requests.pending(self.run.path)
         notes, tags = read_notes(self.run.path)
         self.started = status.started or status.changed or 0.0
         self.view = RunView(
             self.key, self.run, self.root, self.read_only, short, status, self.run.config, self._source, tuple(tags),
-            notes[-1].text if notes else "", self._trend, place,
+            notes[-1].text if notes else "", self._trend, place, held,
         )  # fmt: skip
         return True
 

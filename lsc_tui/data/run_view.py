@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lsc_engine.analysis.saved_views import SavedView
 from lsc_engine.charts.chart import Series
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.settings import lookup
@@ -54,6 +55,7 @@ class RunView:
     note: str = ""
     trend: tuple[float, ...] = ()
     place: int = 0  # in the queue, from 1
+    held: bool = False  # not to be started while it waits
 
     @property
     def id(self) -> str:
@@ -247,6 +249,7 @@ class Store:
         self.compared: list[str] = []
         self.launched = ""
         self.form: tuple[str, str] = ("", "")
+        self.view: tuple[Path, SavedView] | None = None
 
     def apply(self, update: Update) -> bool:
         """Take in what the poller found; whether these are the first runs."""

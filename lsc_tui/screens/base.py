@@ -11,8 +11,11 @@ and what is typed in a burst would reach the list behind the field.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
@@ -23,10 +26,12 @@ from textual.suggester import Suggester
 from textual.timer import Timer
 from textual.widgets.input import Selection
 
-from lsc_engine.common.errors import LscError
+from lsc_engine.analysis.saved_views import SavedView, list_views
+from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.userpaths import home_path, user_path
 from lsc_tui.keymap import Command, is_function_key, shown, tabs
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
-from lsc_tui.modals import HelpScreen, palette
+from lsc_tui.modals import Choice, HelpScreen, choose, palette
 from lsc_tui.widgets.field import Field, key_name
 from lsc_tui.widgets.panel import Panel
 
@@ -286,6 +291,28 @@ class LscScreen(Screen[None]):
         self.add_class("-prompt")
         self.open_field(field, select=replace)
 
+    def ask_path(self, name: str, write: Callable[[Path], None], *, folder: bool = False) -> None:
+        """Where a file of this name goes, proposed is the folder that the viewer was started in; what is there is
+        replaced only after a question. `folder`: a folder for several files, which may be there."""
+
+        def chosen(text: str) -> None:
+            try:
+                path = user_path(text.strip() or name).absolute()
+            except UsageError as error:
+                self.say(str(error), "error")
+                return
+            if not folder:
+                path = path / name if path.is_dir() else path
+                path = path if path.suffix == Path(name).suffix else path.with_name(path.name + Path(name).suffix)
+            if not path.parent.is_dir():
+                self.say(f"{home_path(path.parent)} is not there; nothing was written", "error")
+            elif os.path.lexists(path) and not folder:
+                self.ask(f"{home_path(path)} is there already.", {"y": ("replace it", lambda: write(path))})
+            else:
+                write(path)
+
+        self.prompt("write to", chosen, value=home_path(Path.cwd() if folder else Path.cwd() / name))
+
     def open_field(self, field: Field, *, select: bool = False) -> None:
         """All keys go to this field from now on. `select`: what is typed takes the place of its text."""
         self.field = field
@@ -435,6 +462,26 @@ class LscScreen(Screen[None]):
 
     def do_palette(self) -> None:
         self.app.push_screen(palette(self))
+
+    def do_views(self) -> None:
+        """The saved views of all runs folders; Enter opens one in Compare."""
+        folders = [f.path for f in self.app.store.folders if not f.problem]
+
+        def open_view(root: Path, view: SavedView) -> None:
+            self.app.store.view = (root, view)
+            self.app.go("compare_tab")
+
+        def listed(found: list[tuple[Path, SavedView]]) -> None:
+            choices: list[Choice] = [
+                ("", clean(view.name), f"{len(view.runs)} runs, {clean(view.metric)}", partial(open_view, root, view))
+                for root, view in found
+            ]
+            if not choices:
+                self.say("no view is saved yet; w in Compare saves one")
+            elif self.idle:
+                self.app.push_screen(choose("saved views", "opens it in Compare", choices))
+
+        self.in_thread(lambda: [(path, view) for path in folders for view in list_views(path)], listed)
 
     def do_back(self) -> None:
         """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from textual.app import SuspendNotSupported
+
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import MAX_TOML, read_bytes
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.read import notes
 from lsc_engine.studies import control
+from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import RunView
-from lsc_tui.lines import clean, size_text
+from lsc_tui.lines import clean, error_words, size_text
 from lsc_tui.modals import Choice, TextScreen, choose
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
-from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, named, resume
+from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, move_in_queue, named, resume
 from lsc_tui.widgets.field import LastWord
+
+
+def outside_program(*, edit: bool) -> list[str]:
+    """The user's editor or pager as a command."""
+    found = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi" if edit else os.environ.get("PAGER") or "less"
+    return shlex.split(found) or ["less"]
 
 
 class RunScreen(ChartScreen):
@@ -79,6 +94,42 @@ class RunScreen(ChartScreen):
         views = self._in_state(*MOVING)
         self._act(views, lambda view: requests.request(view.run.path, "checkpoint"), "checkpoint asked of")
 
+    def _queue(self) -> list[RunView]:
+        """The runs that wait for the process that the highlighted one waits for, in their order."""
+        views = self.targets()
+        who = views[0].status.identity if views else None
+        waiting = [v for v in self.app.store.runs.values() if v.state == "queued" and v.status.identity == who]
+        return sorted((v for v in waiting if v.root == views[0].root), key=lambda v: v.place) if views else []
+
+    def move_turn(self, by: int) -> None:
+        """Start a run that waits before or after its neighbour; its place stands in the column `where`, by which the
+        list can be sorted."""
+        if reason := self._reason(("queued",), "and waits for no turn") or self.why_not_copy():
+            self.say(f"{'K' if by < 0 else 'J'}: {reason}", "warn")
+            return
+        view, queue = self.targets()[0], self._queue()
+        place = next(i for i, other in enumerate(queue) if other.key == view.key)
+        if not 0 <= place + by < len(queue):
+            self.say(f"{named([view])} is {'first' if by < 0 else 'last'} in its queue already", "warn")
+            return
+        words = f"{named([view])} starts {'before' if by < 0 else 'after'} {named([queue[place + by]])}"
+
+        def done(_: object) -> None:
+            self.say(words)
+            self.app.poller.rescan()
+
+        self.in_thread(lambda: move_in_queue(queue, place, by), done)
+
+    def why_not_hold(self) -> str:
+        return self._reason(("queued",), "and does not wait")
+
+    def do_hold(self) -> None:
+        views = self._in_state("queued")
+        if all(view.held for view in views):
+            self._act(views, lambda view: requests.withdraw(view.run.path, "hold"), "let go:")
+        else:
+            self._act(views, lambda view: requests.request(view.run.path, "hold"), "held, Q lets it go:")
+
     def why_not_resume(self) -> str:
         return DEMO if self.app.demo else self._reason((*ENDED, "queued"), "already")
 
@@ -122,7 +173,30 @@ class RunScreen(ChartScreen):
     def why_not_toml(self) -> str:
         return "" if self.targets() else self.no_run()
 
-    why_not_export = why_not_clipboard = why_not_toml
+    why_not_export = why_not_clipboard = why_not_external = why_not_toml
+
+    def do_external(self) -> None:
+        """In $PAGER, or a copy in $EDITOR: what a run has recorded stays as it is."""
+        view = self.targets()[0]
+        report = (view.run.root or Path(".")) / view.study / "report" / PAGE
+        files = {"l": ("log", view.run.log_path), "t": ("TOML", view.run.path / PRESET), "r": ("report", report)}
+        self.ask_outside(named([view]), {key: pair for key, pair in files.items() if pair[1].is_file()})
+
+    def ask_outside(self, what: str, files: dict[str, tuple[str, Path]]) -> None:
+        pager, editor = (Path(outside_program(edit=edit)[0]).name for edit in (False, True))
+        answers: Answers = {key: (word, partial(self._open_outside, path)) for key, (word, path) in files.items()}
+        for key, (word, path) in files.items():
+            answers[key.upper()] = (f"edit {word}", partial(self._open_outside, path, edit=True))
+        self.ask(f"{what} in {pager}, or a copy in {editor}:", answers)
+
+    def _open_outside(self, path: Path, *, edit: bool = False) -> None:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                shown = Path(shutil.copy(path, folder)) if edit else path
+                with self.app.suspend():
+                    subprocess.run([*outside_program(edit=edit), str(shown)], check=False)
+        except (OSError, SuspendNotSupported) as error:
+            self.say(error_words(error), "error")
 
     def do_clipboard(self) -> None:
         """Through the terminal (OSC 52), so also from another host and from inside tmux."""
@@ -156,9 +230,30 @@ class RunScreen(ChartScreen):
         stem = "-".join(parts[-3:] if len(views) == 1 else parts[-2:-1])
 
         def export(ending: str) -> None:
-            path = Path.cwd() / f"{stem}.{ending}"
-            self.say(f"writing {path.name} …")
-            self.in_thread(lambda: export_runs([view.run for view in views], ending, path), written)
+            # Figures are a file per metric, all in one folder.
+            self.ask_path(f"{stem}.{ending}", partial(write, ending), folder=ending not in ("csv", "parquet"))
+
+        def write(ending: str, path: Path, force: bool = False) -> None:
+            several = ending not in ("csv", "parquet")
+            place = path / f"{stem}.{ending}" if several else path
+
+            def work() -> list[Path] | None:
+                try:
+                    return export_runs([view.run for view in views], ending, place, force=force or not several)
+                except LscError as error:
+                    if "is not overwritten" not in str(error):
+                        raise
+                    return None
+
+            def done(files: list[Path] | None) -> None:
+                if files is not None:
+                    written(files)
+                else:
+                    again = partial(write, ending, path, force=True)
+                    self.ask(f"such files are in {home_path(path)} already.", {"y": ("replace them", again)})
+
+            self.say(f"writing {place.name} …")
+            self.in_thread(work, done)
 
         def written(files: list[Path]) -> None:
             more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
@@ -166,13 +261,17 @@ class RunScreen(ChartScreen):
 
         def write_screen() -> None:
             # The picture is drawn here and now; only the writing may take its time.
-            path = Path.cwd() / f"{stem}-screen.svg"
-            drawn = self.app.export_screenshot(title=path.stem)
-            self.in_thread(lambda: path.write_text(drawn, encoding="utf-8"), f"wrote {home_path(path)}")
+            drawn = self.app.export_screenshot(title=f"{stem}-screen")
+            self.ask_path(
+                f"{stem}-screen.svg",
+                lambda path: self.in_thread(
+                    lambda: path.write_text(drawn, encoding="utf-8"), f"wrote {home_path(path)}"
+                ),
+            )
 
         answers: Answers = {key: (word, partial(export, ending)) for key, (ending, word) in EXPORTS.items()}
         answers["i"] = ("screen", write_screen)
-        self.ask(f"write {named(views)} here as", answers)
+        self.ask(f"write {named(views)} as", answers)
 
     def why_not_note(self) -> str:
         return self._reason()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.common.errors import LscError
+from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import Run, write_csv
 from lsc_tui.data.run_view import RunView
@@ -40,16 +41,28 @@ def engine(*words: str) -> str:
 
 
 def resume(view: RunView, plugin_words: Sequence[str]) -> None:
-    """Go on with a run that has ended, or start one that waits."""
+    """Go on with a run that has ended, or start one that waits, also one that was held."""
+    requests.withdraw(view.run.path, "hold")
     engine("resume", view.id, "--runs-dir", str(view.run.root), "--detach", *plugin_words)
 
 
-def export_runs(runs: Sequence[Run], ending: str, path: Path) -> list[Path]:
+def move_in_queue(views: Sequence[RunView], place: int, by: int) -> None:
+    """Let the run at `place` of those that wait, in their order, change places with the one before or after it."""
+    order = list(views)
+    order[place], order[place + by] = order[place + by], order[place]
+    # All up to the two get their turn anew; those behind keep the one they have, which comes later.
+    for number, view in enumerate(order[: max(place, place + by) + 1]):
+        requests.set_turn(view.run.path, number - len(order))
+
+
+def export_runs(runs: Sequence[Run], ending: str, path: Path, *, force: bool) -> list[Path]:
     """Metrics (csv, parquet; in `path`) or curves (svg, pdf, png; a file per metric beside `path`) of runs, as
-    `lsc-engine export` writes them. The files; LscError with its words where that fails."""
+    `lsc-engine export` writes them. The files; LscError with its words where that fails, without `force` also where
+    something is there already."""
     if ending == "csv":
         write_csv([Run(run.path, run.id, run.root) for run in runs], path)
         return [path]
     out = path if ending == "parquet" else path.parent
-    text = engine("export", *(str(run.path) for run in runs), "--to", ending, "--out", str(out), "--force", "--json")
+    words = [*(str(run.path) for run in runs), "--to", ending, "--out", str(out), *(["--force"] if force else [])]
+    text = engine("export", *words, "--json")
     return [Path(name) for name in json.loads(text)["files"]]

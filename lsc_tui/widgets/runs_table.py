@@ -246,7 +246,7 @@ def header(columns: Layout, width: int, order: Order) -> Line:
 def where_text(view: RunView) -> str:
     """`gpu07:2`, a Slurm job, or the place in the queue."""
     if view.state == "queued":
-        return f"{_ordinal(view.place)}" if view.place else ""
+        return "held" if view.held else _ordinal(view.place) if view.place else ""
     job = view.source.get("slurm_job_id")
     if view.status.active and isinstance(job, str | int):
         return f"j{clean(job)}"

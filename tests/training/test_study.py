@@ -173,6 +173,27 @@ def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> 
     assert not requests.pending(jobs[1].folder)
 
 
+def test_turns_change_the_order_and_a_held_run_waits_until_it_is_let_go(tmp_path: Path) -> None:
+    jobs = study(tmp_path, "".join(variant(name, f"model.dim = {n}") for n, name in enumerate("abcd", 7)))
+    requests.request(jobs[0].folder, "hold")
+    requests.set_turn(jobs[3].folder, -2)
+    requests.set_turn(jobs[2].folder, -1)
+    trained: list[str] = []
+    # Once nothing else is left it says so, and goes on when the run is let go.
+    shown = Shown(on_note=lambda text: requests.withdraw(jobs[0].folder, "hold"))
+
+    def execute(job: StudyRun) -> str:
+        trained.append(job.folder.parent.name)
+        return control.record_exit(job.folder, "finished", 0, "").state
+
+    states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown)
+    assert trained == ["d", "c", "b", "a"]
+    assert set(states.values()) == {"finished"}
+    assert shown.notes == ["s/a/seed-0: held by a user until it is let go, with Q in lsc-tui"]
+    (jobs[0].folder / requests.TURN).write_text('{"turn": "x"}')
+    assert requests.turn(jobs[0].folder) == 0
+
+
 WRITER = """
 import sys
 from lsc_engine.runs.folder.writer import RunWriter

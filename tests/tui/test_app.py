@@ -170,16 +170,38 @@ async def test_metrics_and_screen_are_written_as_files(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     async with open_app(runs) as (app, pilot):
-        await pilot.press("g", "down", "e", "c")
+        await pilot.press("g", "down", "e", "c", "enter")
         await app.workers.wait_for_complete()
         lines = (tmp_path / "fig9-A-384-seed-0.csv").read_text().splitlines()
         assert lines[0] == "run,step,epoch,time,train/loss,lr,speed/images_per_second,train/accuracy"
         assert len(lines) == 201
         assert lines[1].startswith("lsc-2025/fig9/A-384/seed-0,4,1.0,14.0,")
-        await pilot.press("e", "s")
+        for word in ("new", "old"):  # what is there is replaced only after a question
+            (tmp_path / "fig9-A-384-seed-0.csv").write_text(word)
+            await pilot.press("e", "c", "enter")
+            await pause_until(pilot, lambda: "is there already" in text_of(app))
+            await pilot.press("y" if word == "new" else "escape")
+            await app.workers.wait_for_complete()
+        assert (tmp_path / "fig9-A-384-seed-0.csv").read_text() == "old"
+        (tmp_path / "elsewhere").mkdir()
+        await pilot.press("e", "c", "ctrl+u", *"elsewhere", "enter")
+        await app.workers.wait_for_complete()
+        assert (tmp_path / "elsewhere/fig9-A-384-seed-0.csv").read_text().splitlines() == lines
+        await pilot.press("e", "c", "ctrl+u", *"none/x", "enter")
+        assert "none is not there; nothing was written" in text_of(app)
+        await pilot.press("e", "s", "enter")
         await app.workers.wait_for_complete()
         assert "train/loss" in next(tmp_path.glob("*train-loss*.svg"), Path("/none written")).read_text()
-        await pilot.press("e", "i")
+        svg = next(tmp_path.glob("*train-loss*.svg"))
+        svg.write_text("mine")
+        await pilot.press("e", "s", "enter")
+        await pause_until(pilot, lambda: "such files are in" in text_of(app))
+        assert svg.read_text() == "mine"
+        await pilot.pause()
+        await pilot.press("y")
+        await app.workers.wait_for_complete()
+        assert "train/loss" in svg.read_text()
+        await pilot.press("e", "i", "enter")
         await app.workers.wait_for_complete()
         assert (tmp_path / "fig9-A-384-seed-0-screen.svg").read_text().startswith("<svg")
 

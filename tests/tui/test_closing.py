@@ -20,13 +20,13 @@ WORK = {
     "verdicts": (),
     "note": ("g", "down", "n", "x", "enter"),
     "preset of a run": ("g", "down", "r"),
-    "metrics as a file": ("g", "down", "e", "c"),
+    "metrics as a file": ("g", "down", "e", "c", "enter"),
     "compared runs": ("g", "enter"),
-    "saved view": ("g", "enter", "w"),
+    "saved view": ("g", "enter", "w", "enter"),
     "list of presets": ("4",),
     "check of a form": ("4", "enter"),
     "file of vectors": ("5", "slash", *"file:none.csv", "enter"),
-    "report of a study": ("g", "enter", "e", "r"),
+    "report of a study": ("g", "enter", "e", "r", "enter"),
     "tag": ("g", "down", "t", "x", "enter"),
 }
 

@@ -274,16 +274,25 @@ async def test_a_view_is_saved_and_opened_again(study: Path) -> None:
     async with comparing(study) as (app, pilot, screen):
         await pilot.press("down", "p", "x", "m")
         await settle(app, pilot)
-        await pilot.press("w")
+        await pilot.press("w", "enter")
         await app.workers.wait_for_complete()
         await pilot.pause()
         assert "saved view ~/runs/.views/fig1a.toml" in text_of(app)
         view = read_view(study / ".views" / "fig1a.toml")
         assert (view.study, len(view.runs), view.axis, view.metric) == (STUDY, 12, "step", "train/loss")
         assert view.baseline == f"{STUDY}/CE"
+        await pilot.press("w", "enter")
+        await pause_until(pilot, lambda: "the view fig1a is there already" in text_of(app))
+        await pilot.pause()
+        await pilot.press("escape", "w", *"-2", "enter")
+        await app.workers.wait_for_complete()
+        assert {path.stem for path in (study / ".views").iterdir()} == {"fig1a", "fig1a-2"}
     async with comparing(study, keys=("3",)) as (app, pilot, screen):
-        assert "fig1a" in text_of(app)
+        assert "W opens saved views" in " ".join(text_of(app).split())
+        await pilot.press("1", "W")
+        await pause_until(pilot, lambda: "2 saved views" in text_of(app))
         await pilot.press("enter")
+        await pause_until(pilot, lambda: screen.found is not None)
         await settle(app, pilot)
         assert shown(screen).base.label == "CE"
         assert screen.metric == "train/loss"
@@ -296,8 +305,12 @@ async def test_tables_and_figures_are_written_where_the_viewer_runs(study: Path,
         for keys, name in (("c", "fig1a.csv"), ("l", "fig1a.tex"), ("s2", "fig1a.svg"), ("s1", "fig1a.svg")):
             await pilot.press("e")
             await pilot.pause()
-            assert "write fig1a here as   c CSV  l LaTeX  s SVG  f PDF  n PNG  r report  Esc no" in text_of(app)
-            await pilot.press(*keys)
+            assert "write fig1a as   c CSV  l LaTeX  s SVG  f PDF  n PNG  r report  Esc no" in text_of(app)
+            await pilot.press(*keys, "enter")
+            await pilot.pause()
+            if keys == "s1":
+                assert "fig1a.svg is there already" in text_of(app)
+                await pilot.press("y")
             await app.workers.wait_for_complete()
             await pilot.pause()
             assert f"wrote ~/{name}" in text_of(app)
@@ -328,7 +341,7 @@ async def test_the_report_of_the_study_is_written_by_the_engine(
     async with comparing(study) as (app, pilot, _):
         await pilot.press("e")
         await pilot.pause()
-        await pilot.press("r")
+        await pilot.press("r", "enter")
         await app.workers.wait_for_complete()
         await pilot.pause()
         assert "wrote ~/fig1a-report/report.md" in text_of(app)

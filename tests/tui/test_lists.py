@@ -8,6 +8,7 @@ import pytest
 from samples import make_study
 from tui_helpers import open_app, text_of
 
+from lsc_engine.runs.folder import requests
 from lsc_engine.runs.read import notes
 from lsc_engine.runs.read.notes import read_notes
 from lsc_engine.runs.read.run import list_runs
@@ -240,3 +241,33 @@ async def test_notes_are_changed_and_seen_at_80_columns(runs: Path) -> None:
         assert "#keep o…" in text_of(app)
         await pilot.press("t", *"keep", "enter")
         await pause_until(pilot, lambda: app.store.runs[f"0:{run}"].tags == ())
+
+
+async def test_the_queue_is_shown_in_order_moved_and_held(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    rows = [("A-384", seed, "queued", 0, 1.0) for seed in range(3)] + [("V21-384", 0, "finished", 20, 0.3)]
+    folders = make_study(root, rows, name="one")
+    async with open_app(root) as (app, pilot):
+        await pilot.press("a")
+        while screen_of(app).order.sort != "where":
+            await pilot.press("full_stop")
+
+        def queue() -> list[str]:
+            return [row.views[0].id[-1] for row in screen_of(app).table.rows if row.views[0].state == "queued"]
+
+        assert queue() == ["0", "1", "2"]
+        assert [text in text_of(app) for text in ("1st", "2nd", "3rd")] == [True] * 3
+        for keys, wanted in (("GkK", "021"), ("K", "201"), ("J", "021")):
+            await pilot.press(*keys)
+            await pause_until(pilot, lambda wanted=wanted: "".join(queue()) == wanted)  # type: ignore[misc]
+        assert [requests.turn(folders[f"one/A-384/seed-{i}"]) for i in range(3)] == [-3, -1, -2]
+        await pilot.press("g", "K")
+        assert "first in its queue already" in screen_of(app).message[0]
+        await pilot.press("Q")
+        await pause_until(pilot, lambda: "held" in text_of(app).splitlines()[3])
+        assert requests.pending(folders["one/A-384/seed-0"]) == {"hold"}
+        await pilot.press("Q")
+        await pause_until(pilot, lambda: "1st" in text_of(app).splitlines()[3])
+        assert not requests.pending(folders["one/A-384/seed-0"])
+        await pilot.press("G", "Q")
+        assert "does not wait" in screen_of(app).message[0]

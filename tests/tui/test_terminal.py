@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -70,3 +71,29 @@ def test_q_leaves_and_says_that_runs_go_on(runs: Path) -> None:
     assert b"\x1b[?1049l" in seen
     _end_of(pid)
     os.close(terminal)
+
+
+def test_the_log_is_read_in_the_pager_and_the_toml_copied_to_the_editor(runs: Path) -> None:
+    program = runs.parent / "program"
+    program.write_text('#!/bin/sh\nprintf "%s reads %s, " "$1" "$(basename "$2")"\necho changed >> "$2"\nsleep 0.2\n')
+    program.chmod(0o755)
+    log = runs / "etf-2024/mlp/V21-384/seed-0/log.txt"
+    preset = log.parent / "preset.toml"
+    before = preset.read_bytes()
+    os.environ.update(PAGER=f"{program} pager", EDITOR=f"{program} editor")
+    os.environ.pop("VISUAL", None)
+    pid, terminal = _start(runs)
+    _read_until(terminal, b"12 runs")
+    os.write(terminal, b"/mlp/V21-384/seed-0\rj")
+    for key, words in ((b"l", b"pager reads log.txt"), (b"T", b"editor reads preset.toml")):
+        os.write(terminal, b"E")
+        seen = _read_until(terminal, b"or a copy in", seconds=60)
+        while words not in seen:  # a key typed before the question was seen is no answer
+            os.write(terminal, key)
+            with contextlib.suppress(AssertionError):
+                seen = _read_until(terminal, words, seconds=1)
+    os.write(terminal, b"q")
+    _end_of(pid)
+    os.close(terminal)
+    assert log.read_text().endswith("changed\n"), "the file itself"
+    assert preset.read_bytes() == before, "a copy"

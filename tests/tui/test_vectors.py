@@ -201,7 +201,8 @@ async def test_arrows_change_the_number_of_classes_and_y_the_axis(runs: Path) ->
 async def test_filter_and_export(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with open_app(runs) as (app, pilot):
-        screen = await enter(app, pilot, "slash", *"V41", "enter", "e")
+        screen = await enter(app, pilot, "slash", *"V41", "enter", "e", "enter")
+        await app.workers.wait_for_complete()
         assert [r.system for r in screen.rows] == ["V41"]
         assert (tmp_path / "vectors-300000.csv").read_text().splitlines()[1].startswith("V41,")
         await pilot.press("slash", *"zzz", "enter")

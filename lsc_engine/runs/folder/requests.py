@@ -1,5 +1,5 @@
-"""Requests to a run, from any host on a shared disk: empty files in its folder, `stop.request` and
-`checkpoint.request`.
+"""Requests to a run, from any host on a shared disk: empty files in its folder, `stop.request`, `checkpoint.request`,
+`kill.request` and, for one that waits, `hold.request`; and its turn among those that wait, in `turn.json`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import os
 from pathlib import Path
 
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
 
-REQUESTS = ("stop", "checkpoint", "kill")
+REQUESTS = ("stop", "checkpoint", "kill", "hold")
+TURN = "turn.json"
 # Beginning of the message of a run that a user stopped: it is not continued without a command of a user.
 STOPPED = "stopped on request"
 
 
 def request(folder: Path, what: str) -> None:
-    """Request of the run in `folder` to "stop" (with a checkpoint), to "checkpoint" or to end at once ("kill").
-    LscError if that fails."""
+    """Request of the run in `folder` to "stop" (with a checkpoint), to "checkpoint", to end at once ("kill"), or to
+    "hold": not to be started while it waits. LscError if that fails."""
     if what not in REQUESTS:
         raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
     try:
@@ -36,6 +38,32 @@ def pending(folder: Path) -> set[str]:
     except OSError:
         return set()
     return {what for what in REQUESTS if f"{what}.request" in names}
+
+
+def withdraw(folder: Path, what: str) -> None:
+    """Take a request back. LscError if that fails."""
+    try:
+        (folder / f"{what}.request").unlink(missing_ok=True)
+    except OSError as error:
+        raise LscError(f"{folder}: the request to {what} stays: {error.strerror}") from None
+
+
+def turn(folder: Path) -> int:
+    """The turn of a run that waits: lower ones are started first, equal ones in the order of their study; 0 if none was
+    given."""
+    try:
+        value = read_json(folder / TURN).get("turn")
+    except UnreadableError:
+        return 0
+    return value if type(value) is int else 0
+
+
+def set_turn(folder: Path, number: int) -> None:
+    """Give a run that waits its turn. LscError if that fails."""
+    try:
+        replace_json(folder / TURN, {"turn": number})
+    except OSError as error:
+        raise LscError(f"{folder}: {TURN} cannot be written: {error.strerror}") from None
 
 
 def take(folder: Path) -> set[str]:

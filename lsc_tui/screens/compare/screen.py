@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -19,13 +20,13 @@ from textual.containers import Horizontal
 
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
-from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
+from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
 from lsc_engine.charts.chart import Level, Mark, Series
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, colour_of
-from lsc_tui.lines import Line, box, clean, fit, frame, wrap
+from lsc_tui.lines import Line, box, clean, frame, wrap
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
 from lsc_tui.screens.compare import table, verdict
@@ -48,7 +49,7 @@ from lsc_tui.widgets.chart import AXES, UNITS, Chart
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.series import loss_word
 
-EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it."
+EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it. W opens saved views."
 _EXPORTS = {"c": ("csv", "CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"), "n": ("png", "PNG")}
 # Inches: one column and the whole width of a page.
 _WIDTHS = {"1": 3.3, "2": 6.9}
@@ -81,8 +82,6 @@ class CompareScreen(ChartScreen):
         self._requested: Request | None = None
         self._busy = False
         self._seen: tuple[list[str], list[str]] = ([], [])
-        self._saved: list[tuple[Path, SavedView]] | None = None
-        self._saved_at = 0
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_head, id="head")
@@ -182,6 +181,9 @@ class CompareScreen(ChartScreen):
         return self.app.verdicts.claims(self.views()) if len(self.chosen.studies) == 1 and self.one_study else ()
 
     def show(self) -> None:
+        if self.app.store.view is not None and self.app.store.loaded:
+            saved, self.app.store.view = self.app.store.view, None
+            self._open_saved(*saved)
         self._read()
         if self.found is not None and len(self.chosen.studies) == 1 and self.one_study:
             self.app.verdicts.request([self.views()], self.app.call_soon, self.show)
@@ -220,7 +222,7 @@ class CompareScreen(ChartScreen):
         if self.views():
             return [[], [(" reading …", "dim")]]
         text = EMPTY if self.app.store.loaded else "reading …"
-        return [[], *([(f" {line}", "")] for line in wrap(text, max(10, width - 2))), *self._saved_lines(width)]
+        return [[], *([(f" {line}", "")] for line in wrap(text, max(10, width - 2)))]
 
     def _draw_rows(self, width: int, height: int) -> list[Line]:
         found = self.found
@@ -325,7 +327,7 @@ class CompareScreen(ChartScreen):
         return self.why_nothing() or ("" if self.current() is not None else "no row is highlighted")
 
     def why_not_open(self) -> str:
-        return self.why_not_pin() if self.found is not None else ""
+        return self.why_not_pin()
 
     def current(self) -> Row | None:
         found = self.found
@@ -333,9 +335,6 @@ class CompareScreen(ChartScreen):
 
     def move(self, rows: int) -> None:
         if self.found is None:
-            saved = self._load_saved()
-            self._saved_at = min(max(0, len(saved) - 1), max(0, self._saved_at + rows))
-            self.redraw_all()
             return
         keys = [row.key for row in self.found.rows]
         here = keys.index(self.highlighted) if self.highlighted in keys else -(rows > 0)
@@ -345,9 +344,7 @@ class CompareScreen(ChartScreen):
     def do_open(self) -> None:
         """The run of the highlighted row in Monitor: one that is at work, else its first seed."""
         row = self.current()
-        if self.found is None:
-            self._open_saved()
-        elif row is not None and (views := self.found.views.get(row.key, [])):
+        if self.found is not None and row is not None and (views := self.found.views.get(row.key, [])):
             self.app.watch_run(next((v for v in views if v.status.active), views[0]).key)
 
     def do_pin(self) -> None:
@@ -448,32 +445,26 @@ class CompareScreen(ChartScreen):
             return
         whole = [study for _, study in self.chosen.studies]
         view = SavedView(
-            self.view_name(), whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else "",
+            "", whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else "",
             tuple(v.id for v in views), found.base.key, self.levels or {}, self.metric, look.axis, look.log_x,
             look.log_y, look.smoothing, self.band,
         )  # fmt: skip
-        self.in_thread(lambda: save_view(root, view), lambda path: self.say(f"saved view {home_path(path)}"))
 
-    def _load_saved(self) -> list[tuple[Path, SavedView]]:
-        if self._saved is None:
-            folders = [f.path for f in self.app.store.folders if not f.problem]
-            self._saved = [(path, view) for path in folders for view in list_views(path)]
-        return self._saved
+        def save(name: str) -> None:
+            named = replace(view, name=name)
+            self.in_thread(lambda: save_view(root, named), lambda path: self.say(f"saved view {home_path(path)}"))
 
-    def _saved_lines(self, width: int) -> list[Line]:
-        saved = self._load_saved() if self.app.store.loaded else []
-        out: list[Line] = [[], [(" saved views: ↑ ↓ choose, Enter opens", "dim")]] if saved else []
-        for number, (_, view) in enumerate(saved[:30]):
-            here = number == self._saved_at
-            text = f"{clean(view.name):<30} {len(view.runs)} runs"
-            out.append([("▌" if here else " ", "accent"), (fit(f" {text}", width - 1), "cursor" if here else "")])
-        return out
+        def chosen(text: str) -> None:
+            name = text.strip()
+            if (root / VIEWS / f"{name}.toml").exists():
+                self.ask(f"the view {name} is there already.", {"y": ("replace it", partial(save, name))})
+            else:
+                save(name)
 
-    def _open_saved(self) -> None:
-        saved, store, look = self._load_saved(), self.app.store, self.look
-        if not saved:
-            return
-        root, view = saved[min(self._saved_at, len(saved) - 1)]
+        self.prompt("name of the view", chosen, value=self.view_name())
+
+    def _open_saved(self, root: Path, view: SavedView) -> None:
+        store, look = self.app.store, self.look
         number = next((i for i, f in enumerate(store.folders) if f.path == root), 0)
         keys = [
             key for key, run in store.runs.items()
@@ -503,23 +494,26 @@ class CompareScreen(ChartScreen):
         }
         if self.one_study:
             answers["r"] = ("report", self._report)
-        self.ask(f"write {self.view_name()} here as", answers)
+        self.ask(f"write {self.view_name()} as", answers)
 
     def _report(self) -> None:
         view = self.views()[0]
-        folder = Path.cwd() / f"{self.view_name()}-report"
-        words = ("report", view.study, "--runs-dir", str(self.app.store.folders[view.root].path), "--out", str(folder))
-        self.say(f"writing the report of {clean(view.study)} …")
-        self.in_thread(lambda: engine(*words), f"wrote {home_path(folder / 'report.md')}")
+        root = str(self.app.store.folders[view.root].path)
+
+        def write(folder: Path) -> None:
+            words = ("report", view.study, "--runs-dir", root, "--out", str(folder))
+            self.say(f"writing the report of {clean(view.study)} …")
+            self.in_thread(lambda: engine(*words), f"wrote {home_path(folder / 'report.md')}")
+
+        self.ask_path(f"{self.view_name()}-report", write)
 
     def _export(self, ending: str, width: float = 3.3) -> None:
         found, metric, look, band = self.found, self.metric, self.look, self.band
         if found is None:
             return
-        path = Path.cwd() / f"{self.view_name()}.{ending}"
         rows = [row.key for row in self.drawn_rows(found, metric)]
 
-        def work() -> None:
+        def work(path: Path) -> None:
             try:
                 if ending in ("csv", "tex"):
                     path.write_text(csv_text(found) if ending == "csv" else latex_text(found), encoding="utf-8")
@@ -529,8 +523,11 @@ class CompareScreen(ChartScreen):
                 words = error.strerror if isinstance(error, OSError) else error
                 raise LscError(f"{path.name}: {words}") from error
 
-        self.say(f"writing {path.name} …")
-        self.in_thread(work, f"wrote {home_path(path)}")
+        def write(path: Path) -> None:
+            self.say(f"writing {path.name} …")
+            self.in_thread(partial(work, path), f"wrote {home_path(path)}")
+
+        self.ask_path(f"{self.view_name()}.{ending}", write)
 
 
 def _notes(found: Compared) -> list[str]:

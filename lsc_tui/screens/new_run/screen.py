@@ -400,8 +400,10 @@ class NewScreen(LscScreen):
         self.show()
 
     def do_export(self) -> None:
-        path, text = Path("presets.csv").absolute(), presets_csv(self.preset_list)
-        self.in_thread(lambda: path.write_text(text), f"wrote {path}")
+        text = presets_csv(self.preset_list)
+        self.ask_path(
+            "presets.csv", lambda path: self.in_thread(lambda: path.write_text(text), f"wrote {home_path(path)}")
+        )
 
     def why_not_toml(self) -> str:
         return "highlight a preset" if self.form is None and self.preset_list.info is None else ""

@@ -350,6 +350,17 @@ class RunsScreen(RunScreen):
         else:
             super().do_toml()
 
+    def why_not_external(self) -> str:
+        return self.why_not_toml()
+
+    def do_external(self) -> None:
+        row = self.table.current
+        if row is not None and row.report is not None:
+            files = {"r": ("report", row.report.page), "t": ("TOML", row.report.preset)}
+            self.ask_outside(clean(row.study), {key: pair for key, pair in files.items() if pair[1].is_file()})
+        else:
+            super().do_external()
+
     def do_mark(self) -> None:
         row = self.table.current
         if row is not None:

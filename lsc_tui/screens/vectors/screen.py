@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial, partialmethod
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -13,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.userpaths import home_path
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import suggested
 from lsc_tui.lines import Line, clean, fit, frame, pad, rule, wrap
@@ -269,9 +269,8 @@ class VectorsScreen(LscScreen):
             self.app.go("new")
 
     def do_export(self) -> None:
-        path = Path(f"vectors-{self.limits.classes}.csv").absolute()
-        text = table_csv(self.rows, self.limits)
-        self.in_thread(lambda: path.write_text(text), f"wrote {path}")
+        name, text = f"vectors-{self.limits.classes}.csv", table_csv(self.rows, self.limits)
+        self.ask_path(name, lambda path: self.in_thread(lambda: path.write_text(text), f"wrote {home_path(path)}"))
 
     def leave_layer(self) -> None:
         if self.words:
