@@ -215,6 +215,31 @@ class Form:
         self.raw = rest
 
     @property
+    def tune_text(self) -> str:
+        """The grid as it is typed: `optimizer.lr = 1e-4, 1e-3; duration = 3 epochs`."""
+        grid = self.tune if isinstance(self.tune, dict) else {}
+        words = {key: ", ".join(map(toml_text, v)) if isinstance(v, list) else str(v) for key, v in grid.items()}
+        return "; ".join(f"{key} = {text}" for key, text in words.items())
+
+    def set_tune(self, text: str) -> None:
+        """The grid as typed; an empty text leaves it out. UsageError for a part that is no setting with values."""
+        grid: Table = {}
+        for part in filter(str.strip, text.split(";")):
+            key, sign, value = (word.strip() for word in part.partition("="))
+            if not sign or not value:
+                raise UsageError(f'tune: "{part.strip()}" has no values; write optimizer.lr = 1e-4, 1e-3')
+            grid[key] = typed_value(f"tune.{key}", value)
+        rest = {key: value for key, value in self.raw.items() if key != "tune"}
+        self.raw = rest | ({"tune": grid} if grid else {})
+
+    @property
+    def try_share(self) -> float:
+        """How long a try of the grid is, as a share of a run."""
+        grid = self.tune if isinstance(self.tune, dict) else {}
+        whole = str(self.given("train.duration", self.variant) or "")
+        return length_ratio(str(grid["duration"]), whole) if "duration" in grid else 1.0
+
+    @property
     def edited(self) -> bool:
         """Whether anything the preset's file says has changed."""
         return self.raw != self.before
@@ -282,6 +307,15 @@ USUAL = frozenset((
     "optimizer.weight_decay", "optimizer.schedule", "optimizer.warmup", "train.duration", "train.batch_size",
     "train.precision",
 ))  # fmt: skip
+
+
+def length_ratio(one: str, other: str) -> float:
+    """How often the duration `other` goes into `one`; 1 where that cannot be known."""
+    try:
+        long, short = Duration.parse(one), Duration.parse(other)
+    except ValueError:
+        return 1.0
+    return long.amount / short.amount if long.unit == short.unit and short.amount > 0 else 1.0
 
 
 def typed(setting: Setting, text: str) -> Any:

@@ -92,7 +92,7 @@ def rows(
         if isinstance(grid, dict):
             lists = [f"{key.rpartition('.')[2]} {value_words(v)}" for key, v in grid.items() if isinstance(v, list)]
             words = f"[x] try {'; '.join(lists)} first"
-        mark = "*" if ("tune" in form.raw) != ("tune" in form.before) else " "
+        mark = "*" if form.tune != form.before.get("tune") else " "
         out.append(Row("tune", "tune", "lr for every", words, mark, fault=_fault(problems, "tune")))
     section = ""
     for key in form.keys(every):

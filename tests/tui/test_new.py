@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tomllib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,11 +16,14 @@ from textual.pilot import Pilot
 from tui_helpers import make_app, settle, text_of
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.config.load import load_preset
-from lsc_engine.runs.read.run import open_run
+from lsc_engine.config.load import list_presets, load_preset
+from lsc_engine.runs.folder.status import Status
+from lsc_engine.runs.read.run import Run, open_run
 from lsc_tui.app import LscApp
 from lsc_tui.data.preset_form import Form
-from lsc_tui.data.run_view import Gpu, Hardware
+from lsc_tui.data.run_view import Gpu, Hardware, RunView
+from lsc_tui.lines import width_of
+from lsc_tui.screens.new_run.preset_list import cut_titles, time_of, words_of
 from lsc_tui.screens.new_run.screen import NewScreen
 from lsc_tui.services import form_check as follow
 from lsc_tui.services.form_check import Outcome, examine
@@ -621,3 +625,75 @@ async def test_a_slash_in_the_form_goes_to_a_field_and_w_saves_what_runs(place: 
         assert "without wide" in screen.message[0]
         saved = Form.of((tmp_path / "presets" / "tiny-mine.toml").read_text(), "saved", "saved", tmp_path)
         assert saved.names == ["least"]
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_the_grid_is_edited_as_text(place: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        screen.panel.go("tune")
+        await pilot.press("enter", "enter", "ctrl+u", *"optimizer.lr = 1e-3, 2e-3; train.batch_size = 8, 16, 32;")
+        await pilot.press(*" duration = 1 epochs; seed = 4", "enter")
+        await ready(app, pilot)
+        assert screen.form.tune == {
+            "optimizer.lr": [1e-3, 2e-3], "train.batch_size": [8, 16, 32], "duration": "1 epochs", "seed": 4,
+        }  # fmt: skip
+        assert screen.outcome is not None
+        assert not screen.outcome.faults
+        assert screen.outcome.tries == 6 * len(screen.form.running)
+        row = screen.panel.current
+        assert row is not None
+        assert (row.key, row.mark) == ("tune", "*")
+        text = screen.form.tune_text
+        await pilot.press("enter", "enter")
+        assert screen.form.tune_text == text
+        await pilot.press("enter", "ctrl+u", *"optimizer.lr", "enter")
+        assert "has no values; write optimizer.lr = 1e-4, 1e-3" in screen.message[0]
+        await pilot.press("enter", "ctrl+u", *"optimizer.lrr = 1", "enter")
+        await ready(app, pilot)
+        assert screen.outcome.faults
+        await pilot.press("enter", "ctrl+u", "enter")
+        assert screen.form.tune is None
+
+
+def test_no_two_presets_have_the_same_cut_title() -> None:
+    infos = list_presets()
+    for width in range(30, 160):
+        for wide in (False, True):
+            words = {info.name: words_of(info, wide, width) for info in infos}
+            cut = cut_titles(words, width)
+            assert all(width_of([(text, "")]) == width for text in cut.values())
+            shown = Counter(cut[name] for name in {text: name for name, text in words.items()}.values())
+            assert [text for text, count in shown.items() if count > 1] == [], width
+
+
+def test_times_of_presets_follow_their_length_and_count_the_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LSC_PRESETS", str(tmp_path))
+    (tmp_path / "tuned.toml").write_text(TUNED)
+    info = next(i for i in list_presets() if i.stem == "tuned")
+
+    def run(study: str, seed: int, duration: str, seconds: float) -> RunView:
+        status = Status(state="finished", shown_state="finished", host="here", seconds=seconds, step=10, total_steps=10)
+        made = Run(tmp_path / study / "a" / f"seed-{seed}", f"{study}/a/seed-{seed}", tmp_path)
+        return RunView(f"0:{made.id}", made, 0, False, "", status, {"train": {"duration": duration}}, {})
+
+    seeds = [run(info.name, seed, "8 epochs", 80.0) for seed in (0, 1)]
+    tries = [run(f"{info.name}.tune", n, "2 epochs", 21.0) for n in range(3)]
+    assert time_of(info, seeds, "here") == (160 + 3 * 20, False)
+    assert time_of(info, [*seeds, *tries], "here") == (160 + 63, True)
+    halved = [run(info.name, seed, "4 epochs", 40.0) for seed in (0, 1)]
+    assert time_of(info, halved, "here") == (160 + 3 * 20, False)
+    assert time_of(info, halved, "elsewhere") == (None, False)
+
+
+TUNED = """\
+title = "tuned"
+seeds = [0, 1]
+[train]
+duration = "8 epochs"
+[tune]
+"optimizer.lr" = [1e-4, 1e-3, 1e-2]
+duration = "2 epochs"
+"""

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from lsc_engine.common.formatting import grouped
-from lsc_tui.data.preset_form import TRY_SHARE, Form
+from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import Store
 from lsc_tui.lines import Line, clean, day_text, fit, frame, millions, near_text, pad, point, rule, size_text, wrap
@@ -86,7 +86,7 @@ class Facts:
         free = sum(1 for gpu in gpus if not gpu.busy)
         rows.append(("GPUs", f"{free} of {len(gpus)} free" if gpus else "none here: on the CPU"))
         if seconds is not None and out is not None:
-            tries = seconds * TRY_SHARE * out.tries / max(1, runs)
+            tries = seconds * form.try_share * out.tries / max(1, runs)
             rows.append(("ends in", f"about {short_clock((seconds + tries) / max(1, min(free, runs)))}"))
         disk = self.disk()
         if disk is not None:

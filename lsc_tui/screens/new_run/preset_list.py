@@ -6,11 +6,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from rich.cells import cell_len, set_cell_size
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import clock
@@ -20,6 +22,8 @@ from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.expand import raw_variants
 from lsc_engine.config.load import PresetInfo, own_folder
 from lsc_engine.data.dataset import built_in_data_sets
+from lsc_engine.runs.folder.layout import TRIES
+from lsc_tui.data.preset_form import length_ratio
 from lsc_tui.data.reports import Report, made_words
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import Line, clean, day_text, fit, frame, over, pad, rule, wrap
@@ -59,7 +63,9 @@ class About:
     paper: int = 0
     inferred: int = 0
     ours: int = 0
-    tune: bool = False
+    tries: int = 0
+    try_share: float = 1.0  # how long a try is, as a share of a run
+    duration: str = ""
     size: str = ""
     makes: str = ""  # of a kind that does not train
 
@@ -148,11 +154,16 @@ def _about(path: Path, _changed: int) -> About:
     )
     seeds = raw.get("seeds", [raw.get("seed", 0)])
     variants = raw_variants(raw)
+    grid, duration = raw.get("tune"), str(lookup(raw, "train.duration") or "")
+    grid = grid if isinstance(grid, dict) else {}
+    points = [len(values) for values in grid.values() if isinstance(values, list)]
     return About(
         tuple(clean(v.get("label") or v.get("name") or "") for v in variants),
         tuple(s for s in seeds if isinstance(s, int)) if isinstance(seeds, list) else (0,),
         sum(mark.startswith("paper") for mark in marks), sum(mark.startswith("inferred") for mark in marks),
-        sum(mark.startswith("ours") for mark in marks), "tune" in raw,
+        sum(mark.startswith("ours") for mark in marks),
+        math.prod(points) * max(1, len(variants)) if points else 0,
+        length_ratio(str(grid["duration"]), duration) if "duration" in grid else 1.0, duration,
         ", ".join(dict.fromkeys(str(lookup(raw, key)) for key in ("model.name", "train.duration") if lookup(raw, key))),
         "" if raw.get("kind", "train") == "train" else "a report: "
         + ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1]),
@@ -166,16 +177,29 @@ def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunVi
 
 
 def time_of(info: PresetInfo, views: Sequence[RunView], host: str) -> tuple[float | None, bool]:
-    """Training seconds of all variants and seeds of a preset, and whether every one was measured here."""
+    """Training seconds of all variants, seeds and tries of a preset, and whether every one was measured here. Runs of
+    another length, in the same unit, count by the length that the preset has now."""
     known = about(info)
     whole = max(1, len(known.labels)) * max(1, len(known.seeds))
-    parts = [v.status.seconds / v.done for v in runs_of(info, views, host) if v.status.seconds and v.done > 0.05]
+    longer = {
+        v.key: length_ratio(known.duration, str(lookup(v.config, "train.duration")))
+        for v in runs_of(info, views, host)
+    }  # fmt: skip
+    found = [v for v in views if v.key in longer]
+    parts = [longer[v.key] * v.status.seconds / v.done for v in found if v.status.seconds and v.done > 0.05]
     if not parts:
         return None, False
-    finished = [v for v in runs_of(info, views, host) if v.state == "finished"]
+    mean = sum(parts) / len(parts)
+    tried = [
+        v.status.seconds or 0.0 for v in views
+        if v.study in (f"{info.name}{TRIES}", f"{info.stem}{TRIES}") and v.state == "finished" and v.status.host == host
+    ]  # fmt: skip
+    all_tried = len(tried) >= known.tries
+    tries = sum(sorted(tried)[-known.tries :]) if all_tried and known.tries else mean * known.try_share * known.tries
+    finished = sorted(v.status.seconds or 0.0 for v in found if v.state == "finished" and longer[v.key] == 1)
     if len(finished) >= whole:
-        return sum(sorted(v.status.seconds or 0.0 for v in finished)[-whole:]), True
-    return sum(parts) / len(parts) * whole, False
+        return sum(finished[-whole:]) + tries, all_tried
+    return mean * whole + tries, False
 
 
 def short_clock(seconds: float) -> str:
@@ -282,10 +306,12 @@ class PresetList:
 def list_lines(known: PresetList, width: int, height: int, *, active: bool, wide: bool) -> list[Line]:
     """The lines of the list that are in sight, `height` of them."""
     found, place = known.entries, known.place
+    room = width - 22 if wide else width - 50
+    titles = cut_titles({e.info.name: words_of(e.info, wide, room) for e in found if e.info is not None}, room)
     known.top = max(0, min(known.top, len(found) - height, place), place - height + 1)
     out: list[Line] = []
     for i, entry in enumerate(found[known.top : known.top + height], known.top):
-        line = _heading(known, entry, width) if entry.info is None else _preset(known, entry.info, width, wide)
+        line = _heading(known, entry, width) if entry.info is None else _preset(known, entry.info, titles, width, wide)
         if i == place:
             line = pad(line, width)
             first, style = line[0]
@@ -303,6 +329,29 @@ def title_words(info: PresetInfo) -> str:
     return clean(found["rest"] + (f",{found['where']}" if found["where"] else ""))
 
 
+def words_of(info: PresetInfo, wide: bool, room: int) -> str:
+    """What stands beside the name of a preset: its claim where that fits and the list is narrow, else its title."""
+    return clean(info.claim) if not wide and 0 < len(info.claim) <= room else title_words(info)
+
+
+def cut_titles(words: Mapping[str, str], width: int) -> dict[str, str]:
+    """Each text in `width` cells, by the same name. Where a cut would make different ones the same, what tells them
+    apart stays."""
+    cut = {name: fit(text, width) for name, text in words.items()}
+    alike: dict[str, dict[str, str]] = {}
+    for name, text in words.items():
+        alike.setdefault(cut[name], {})[name] = text
+    for group in alike.values():
+        if len(set(group.values())) > 1 and width > 8:
+            first, last = min(group.values()), max(group.values())
+            same = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+            start = first.rfind(" ", 0, same) + 1 or same
+            head = set_cell_size(first, width // 3).rstrip()
+            tails = cut_titles({name: text[start:] for name, text in group.items()}, width - cell_len(head) - 1)
+            cut |= {name: fit(f"{head}…{tail}", width) for name, tail in tails.items()}
+    return cut
+
+
 def _heading(known: PresetList, entry: Entry, width: int) -> Line:
     name = entry.group or "start here"
     arxiv, words = PAPERS.get(entry.group, ("", ""))
@@ -316,16 +365,15 @@ def _heading(known: PresetList, entry: Entry, width: int) -> Line:
     return [(left, "bold"), (" " * gap, ""), (fit(clean(text), max(0, room)), "dim"), (hidden, "dim")]
 
 
-def _preset(known: PresetList, info: PresetInfo, width: int, wide: bool) -> Line:
+def _preset(known: PresetList, info: PresetInfo, titles: Mapping[str, str], width: int, wide: bool) -> Line:
     here = known.has_data(info)
     mark: Line = [(" ", ""), ("*", "accent")] if info.path in known.changed else [("  ", "")]
     glyph = {True: "✓", False: "-"}.get(here, " ") if here is not None else " "
     if wide:
         style = "dim" if here is False else ""
         return [(" ", ""), *mark, (fit(clean(info.stem), 15), style), (" ", ""),
-                (fit(title_words(info), width - 22), "dim"),
+                (titles[info.name], "dim"),
                 (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
-    words = info.claim if 0 < len(info.claim) <= width - 50 else title_words(info)
     needs = f"{glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
     seconds, exact = time_of(info, known.views, known.host)
@@ -333,7 +381,7 @@ def _preset(known: PresetList, info: PresetInfo, width: int, wide: bool) -> Line
     if info.fault:
         return [*mark, (fit(clean(info.stem), 15), "warn"), (" ", ""), (fit(clean(info.fault), width - 18), "warn")]
     return [
-        *mark, (fit(clean(info.stem), 15), ""), (" ", ""), (fit(clean(words), width - 50), ""), ("  ", ""),
+        *mark, (fit(clean(info.stem), 15), ""), (" ", ""), (titles[info.name], ""), ("  ", ""),
         (fit(clean(found[0]) if found else "", 8), "dim"), (" ", ""), (needs, "good" if here else "dim"),
         (fit(time, 6, ">"), ""),
     ]  # fmt: skip
@@ -364,7 +412,7 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         rows.append(("before", words))
     else:
         seeds = f"{'seeds' if len(facts.seeds) > 1 else 'seed'} {' '.join(map(str, facts.seeds))}"
-        tune = ", after a small grid" if facts.tune else ""
+        tune = ", after a small grid" if facts.tries else ""
         rows.append(("runs", f"{' · '.join(facts.labels)}  × {seeds}{tune}"))
         rows += [("known", facts.known), ("data", _data_words(known, info)), ("before", _before(known, info))]
     out: list[Line] = []

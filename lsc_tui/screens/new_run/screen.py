@@ -428,7 +428,7 @@ class NewScreen(LscScreen):
                 self._put(row, value)
         elif row.kind == "problem":
             self._go_to_problem(form, row)
-        elif row.kind in ("variant", "tune"):
+        elif row.kind == "variant" or (row.kind == "tune" and form.tune is None):
             self.do_mark()
         elif row.kind == "told":
             self.say(AS_WRITTEN)
@@ -460,6 +460,8 @@ class NewScreen(LscScreen):
             setting = SETTINGS[row.key]
             label, now = f"{row.key}: {setting.help}", field_text(row.key, form.given(row.key, variant))
             suggester = SuggestFromList(setting.choices, case_sensitive=False) if setting.choices else None
+        elif row.kind == "tune":
+            label, now = "grid, like optimizer.lr = 1e-4, 1e-3; duration = 3 epochs", form.tune_text
         elif row.kind == "seeds":
             label, now = "seeds, like 0 1 2 or 0-4", form.seeds
         elif row.kind == "place":
@@ -483,6 +485,8 @@ class NewScreen(LscScreen):
         try:
             if row.kind == "seeds":
                 form.set_seeds(text)
+            elif row.kind == "tune":
+                form.set_tune(text)
             elif row.kind == "setting":
                 form.set(row.key, text, variant=variant)
             elif row.key == "study":
