@@ -80,7 +80,8 @@ class Task:
                     break
         except Interrupted:
             return self.queue_again(folder, before)
-        return self.queue_again(folder, before) if codes[-1] >= 128 else next(filter(None, codes), 0)
+        stopped = bool(codes) and codes[-1] >= 128
+        return self.queue_again(folder, before) if stopped else next(filter(None, codes), 0)
 
     def _train_one(self, folder: Path) -> int:
         """Train one run; 128 or more if a signal stopped it."""
@@ -145,18 +146,27 @@ class Task:
         while plan.tune is not None:
             if unended := tune.unended_tries(plan.tune, self._root):
                 raise LscError(f"no rate is chosen while a try has not ended: {'; '.join(unended)}")
-            grown = plan.grown(tune.more_tries(plan, plan.tune, self._root, print))
+            # Of several processes none could know which grown tries another task has ended meanwhile.
+            alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1
+            grown = plan.grown(tune.more_tries(plan, plan.tune, self._root, print) if alone else {})
             if grown.tune is None or len(grown.tune.tries) == len(plan.tune.tries):
                 plan = plan.tuned(tune.best_tries(plan.tune, self._root, print))
                 break
             for run in create_study(grown.tune, self._root, {}):
-                while read_status(run.folder).state not in ("finished", "failed", "diverged"):
-                    if self._train_one(run.folder) >= 128:
-                        raise Interrupted
-                    self._sleep(_LOOK_SECONDS)
+                self._train_try(run.folder)
             plan = grown
         runs = [run for run in create_study(plan, self._root, {}) if _is_of(run.id, variant)]
         return [run.folder for run in runs if run.action != "done"]
+
+    def _train_try(self, folder: Path) -> None:
+        """Train a try, or wait until another task has. Interrupted after a signal, LscError if a user stopped it."""
+        while read_status(folder).state not in ("finished", "failed", "diverged"):
+            if self.free(folder) is None:
+                if self._train_one(folder) >= 128:
+                    raise Interrupted
+                if (status := read_status(folder)).state == "stopped":
+                    raise LscError(f"no rate is chosen while a try has not ended: {folder} {status.message}")
+            self._sleep(_LOOK_SECONDS)
 
     def free(self, folder: Path) -> str | None:
         """Wait for the end of an attempt that is over for Slurm, and record it. Who else trains the run, as a sentence,

@@ -68,6 +68,8 @@ def list_(
 def _cells(row: dict[str, Any], loss_kind: str) -> list[str]:
     metrics = row["metrics"]
     loss, where = metrics.get("train/loss"), (row["host"], row["device"])
+    if row["scheduler"] is not None and row["state"] == "queued":
+        where = (row["message"], "")
     cells = [row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"])]
     cells += ["-" if loss is None else f"{loss:.4g}{loss_kind}"]
     cells += [percent(metrics.get(name)) for name in ("train/accuracy", "val/accuracy")]
@@ -112,7 +114,7 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
     from lsc_engine.runs.folder.status import format_seconds
     from lsc_engine.runs.settings import settings_of
 
-    status, parent = run.status(), run.source.get("parent")
+    status, parent = run.scheduled_status(), run.source.get("parent")
     done = f"step {grouped(status.step)} of {grouped(status.total_steps)}"
     lines = [f"{run.id}   {row['short']}", f"  state       {status.shown_state}, {done}, attempt {status.attempt}"]
     facts = {
