@@ -146,8 +146,8 @@ class DefaultsResolver:
         """Count the images; how many classes there are, None where that is not known."""
         chosen = data_set(data.dataset)
         try:
-            if data.skip_bad:
-                # How many images can be read is known once all were looked at; settings do not depend on that.
+            if data.skip_bad or chosen.counted_late:
+                # How many images there are is known once all were looked at or made; settings do not depend on that.
                 classes = chosen.class_count(data.labels, data.classes, path=data.path)
                 self.counts = Counts(None, classes, 0, exact=False)
             else:

@@ -26,7 +26,7 @@ _MARK = re.compile(r"paper(:\s*\S.*)?|ours(:\s*\S.*)?|inferred:\s*\S.*")
 
 
 def _metric(value: str) -> str:
-    if re.fullmatch(r"[a-z][a-z0-9_]*(/[a-z0-9_.-]+)+", value):
+    if re.fullmatch(r"[a-z][a-z0-9_]*(/[a-z0-9_.@-]+)+", value):
         return value
     raise ValueError(f"{quoted(value)} is not a metric; {did_you_mean(value, METRICS)}")
 

@@ -36,8 +36,9 @@ class Purpose:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric is a loss."""
-    return "loss" in metric.removesuffix(LOWEST).rpartition("/")[2]
+    """Whether a metric is a loss, or the share of an error."""
+    name = metric.removesuffix(LOWEST).rpartition("/")[2]
+    return "loss" in name or name.startswith(("ece", "fpr95"))
 
 
 def implied_claims(variants: Iterable[str], baseline: str | None) -> list[Claim]:

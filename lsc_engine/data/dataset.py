@@ -125,6 +125,8 @@ class DataSet:
     """Whether images are computed from their index: there are as many as are asked for, and no files."""
     image_files: ClassVar[bool] = False
     """Whether each image is a file of its own; packed copies lie in the data folder."""
+    counted_late: ClassVar[bool] = False
+    """Whether its images have to be made to be counted: `count` estimates them until `count_exactly` was called."""
     other_classes: ClassVar[bool] = False
     """Whether its classes are those of no other data set, so that none can be validated on it."""
 
@@ -184,6 +186,9 @@ class DataSet:
         k = classes if classes is not None else facts.classes
         images, val_images = facts.of_first(k)
         return Counts(images, k, val_images)
+
+    def count_exactly(self, data: DataSettings, data_dir: Path | None) -> None:
+        """Make the images, so that `count` is exact. Errors as `open_source`."""
 
     def class_sizes(self, classes: int, *, data_dir: Place = None, path: Place = None) -> list[int]:
         """The training images of each of the first `classes` classes; FolderError where folders cannot be read."""

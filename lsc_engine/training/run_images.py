@@ -17,7 +17,7 @@ import torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.data.dataset import facts_of
+from lsc_engine.data.dataset import data_set, facts_of
 from lsc_engine.data.label_changes import changed
 from lsc_engine.data.named import by_name
 from lsc_engine.data.opening import open_source
@@ -33,6 +33,7 @@ from lsc_engine.vectors.bijection import Bijection
 if TYPE_CHECKING:
     from lsc_engine.training.context import RunContext
 
+MADE_CLASSES = 500
 _SAMPLE = 64
 # Decoders of other versions and machines differ by far less than another image does, in grey levels of the mean.
 _SAME_IMAGE = 1.0
@@ -75,10 +76,17 @@ def open_ood(
     config: RunConfig, data_dir: Path | None, device: torch.device, report: Callable[[str], None]
 ) -> ImageSource:
     """The images of eval.ood at the size of the training images: those of validation, else of training."""
-    other = {"dataset": config.eval.ood, "path": None, "classes": None, "labels": "class"}
+    assert config.eval.ood is not None
+    other = {"dataset": config.eval.ood, "path": None, "classes": classes_of(config.eval.ood), "labels": "class"}
     data = config.data.model_copy(update=other)
     found = open_source(data, split="val", data_dir=data_dir, device=device, say=report)
     return found or open_source(data, split="train", data_dir=data_dir, device=device, say=report)
+
+
+def classes_of(dataset: str) -> int | None:
+    """How many classes of another data set are taken: all, but of one that makes them without end so many."""
+    chosen = data_set(dataset)
+    return MADE_CLASSES if chosen.made_from_index or chosen.counted_late else None
 
 
 def class_names(folder: Path) -> tuple[str, ...]:

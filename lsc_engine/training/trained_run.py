@@ -33,6 +33,7 @@ from lsc_engine.data.class_names import match
 from lsc_engine.data.dataset import data_set, facts_of
 from lsc_engine.data.evaluation import eval_batches, fixed_subset
 from lsc_engine.data.imagefiles import decode
+from lsc_engine.data.label_changes import changed
 from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import by_name
 from lsc_engine.data.opening import open_source
@@ -50,7 +51,7 @@ from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import autocast_dtype
 from lsc_engine.training.embedding_metrics import MOST_IMAGES, Embedded, measure
 from lsc_engine.training.evaluator import embed
-from lsc_engine.training.run_images import class_names, open_ood
+from lsc_engine.training.run_images import class_names, classes_of, open_ood
 from lsc_engine.training.schedule import derive_seed
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.choice import INIT_ORDER
@@ -365,6 +366,8 @@ def open_images(
     or they have other channels."""
     own, data, split = trained.config.data, selection.data_of(trained), selection.split or "val"
     source = open_source(data, split=split, data_dir=data_dir, device=trained.device)
+    if source is not None and split == "train" and data == own.model_copy(update={"image_size": source.size}):
+        source = changed(source, trained.config.seed, noise=own.label_noise, imbalance=own.imbalance)
     if source is None:
         raise UsageError(_no_images(data.dataset, split, data.labels == "unique"))
     if source.channels != trained.channels:
@@ -455,7 +458,7 @@ def _evaluated_images(
     if not other:
         return open_images(trained, DataSelection(split=split), data_dir)[0]
     own = trained.config.data
-    changes = {"dataset": on or own.dataset, "path": path, "labels": "class", "classes": None}
+    changes = {"dataset": on or own.dataset, "path": path, "labels": "class", "classes": classes_of(on or own.dataset)}
     changes |= {"path": own.path} if path is None and on == own.dataset else {}
     data = own.model_copy(update={**changes, "image_size": trained.image_size})
     source = open_source(data, split=split, data_dir=data_dir, device=trained.device)

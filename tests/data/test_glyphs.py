@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.data.dataset import data_set
 from lsc_engine.data.datasets import glyphs, printed_digits
 from lsc_engine.data.opening import open_source
+from lsc_engine.runs.read.run import open_run
+from lsc_engine.training import run_images
+from tests.training.folders import call
+from tests.training.stages import BASE, train_one
 
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral", "cmr10")
 
@@ -135,3 +140,31 @@ def test_too_few_fonts_are_refused_with_the_packages_to_install(settings: Any, t
 )
 def test_parts_of_a_design_are_one_family(name: str, family: str) -> None:
     assert glyphs.design(name) == family
+
+
+def test_images_are_estimated_until_they_are_drawn_and_a_run_counts_them(folder: Path, tmp_path: Path) -> None:
+    data = f'dataset = "glyphs"\nclasses = 40\nimage_size = 8\npath = "{folder}"'
+    preset = BASE.replace('dataset = "digits"', data).replace("dim = 4", "dim = 9").replace("3 epochs", "1 epochs")
+    (tmp_path / "p.toml").write_text(preset)
+    words = ("check", "p.toml", "--json")
+    before = json.loads(call(tmp_path, *words).out)["variants"]["default"]
+    call(tmp_path, "run", "p.toml", "--name", "s", "--device", "cpu")
+    after = json.loads(call(tmp_path, *words).out)["variants"]["default"]
+    assert (before["images_counted"], after["images_counted"]) == (False, True)
+    drawn = glyphs.draw(glyphs.find_fonts(folder), 32, classes=40)
+    assert before["images"] >= after["images"] == (~drawn.val).sum()
+    run = open_run(tmp_path / "runs/s/default/seed-0")
+    assert run.status().state == "finished"
+    assert run.status().total_steps == after["images"] // 64
+    (tmp_path / "p.toml").write_text(preset.replace("classes = 40", "classes = 100_000").replace("dim = 9", "dim = 60"))
+    told = call(tmp_path, "run", "p.toml", "--name", "t", "--device", "cpu", code=2).err
+    assert "100,000 are asked for; take fewer, or install fonts" in told
+    assert not (tmp_path / "runs/t").exists()
+
+
+def test_a_run_is_evaluated_on_other_classes_that_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_images, "MADE_CLASSES", 20)
+    run = train_one(tmp_path, BASE.replace("3 epochs", "1 epochs"))
+    told = json.loads(call(tmp_path, "evaluate", run.id, "--on", "glyphs", "--json").out)
+    assert told["metrics"]["eval/knn"] > 0.2
+    assert 0 < told["metrics"]["ood/auroc"] <= 1

@@ -255,6 +255,7 @@ class Glyphs(DataSet):
     """`data.path` names a folder of other fonts than this machine's. What was drawn is kept in the data folder."""
 
     position = 75
+    counted_late = True
     other_classes = True
     facts = Facts(
         "glyphs",
@@ -285,12 +286,17 @@ class Glyphs(DataSet):
     ) -> Counts:
         if path is not None and not _files(path):
             return Counts(None, classes, 0, exact=False)
-        drawn = self._drawn(labels, classes, _SIZE, data_dir, path)
-        images = int((~drawn.val).sum())
-        if labels == "unique":
-            used = images if classes is None else min(images, classes)
-            return Counts(used, used, 0)
-        return Counts(images, len(drawn.characters), int(drawn.val.sum()))
+        unique, fonts, exact = labels == "unique", find_fonts(path), True
+        if _is_kept(fonts, _SIZE, classes, unique, folder := str(data_folder(data_dir))):
+            drawn = _kept(fonts, _SIZE, classes, unique, folder)
+            found, images, val_images = len(drawn.characters), int((~drawn.val).sum()), int(drawn.val.sum())
+        else:
+            found, images, val_images, exact = *_estimated(fonts, None if unique else classes), False
+        self._check(fonts, found, None if unique else classes)
+        if unique:
+            images = images if classes is None else min(images, classes)
+            return Counts(images, images, 0, exact)
+        return Counts(images, found, val_images, exact)
 
     def class_sizes(self, classes: int, *, data_dir: Place = None, path: Place = None) -> list[int]:
         import numpy as np
@@ -300,19 +306,26 @@ class Glyphs(DataSet):
         return sizes
 
     def available(self, labels: str, *, path: Place = None, skip_bad: bool = False) -> int | None:
-        return None if labels == "unique" or (path and not _files(path)) else len(find_fonts(path).order)
+        return None
+
+    def _check(self, fonts: Fonts, found: int, classes: int | None) -> None:
+        """UsageError where the fonts draw too few characters."""
+        few = f"{len(fonts.faces)} fonts of {fonts.families} families draw {found:,} characters that"
+        few += f" differ, each in {TRAIN_FAMILIES} families to train on and {VAL_FAMILIES} to validate on"
+        if found < 2:
+            raise UsageError(f"data.dataset: glyphs: {few}; {self.facts.how}")
+        if classes is not None and found < classes:
+            raise UsageError(f"data.classes: {few}; {classes:,} are asked for; take fewer, or {self.facts.how}")
 
     def _drawn(self, labels: str, classes: int | None, size: int, data_dir: Place, path: Place) -> Drawn:
         """The characters drawn, or read from the data folder. UsageError where the fonts have too few."""
-        fonts = find_fonts(path)
-        found = _kept(fonts, size, classes, labels == "unique", str(data_folder(data_dir)))
-        few = f"{len(fonts.faces)} fonts of {fonts.families} families draw {len(found.characters):,} characters that"
-        few += f" differ, each in {TRAIN_FAMILIES} families to train on and {VAL_FAMILIES} to validate on"
-        if len(found.characters) < 2:
-            raise UsageError(f"data.dataset: glyphs: {few}; {self.facts.how}")
-        if labels == "class" and classes is not None and len(found.characters) < classes:
-            raise UsageError(f"data.classes: {few}; {classes:,} are asked for; take fewer, or {self.facts.how}")
+        fonts, unique = find_fonts(path), labels == "unique"
+        found = _kept(fonts, size, classes, unique, str(data_folder(data_dir)))
+        self._check(fonts, len(found.characters), None if unique else classes)
         return found
+
+    def count_exactly(self, data: DataSettings, data_dir: Path | None) -> None:
+        self._drawn(data.labels, data.classes, _SIZE, data_dir, data.path)
 
     def open(
         self, data: DataSettings, split: str, data_dir: Path | None, device: torch.device, report: Report
@@ -344,13 +357,36 @@ class Glyphs(DataSet):
         return source
 
 
+# What `_kept` has made in this process.
+_IN_MEMORY: set[Path] = set()
+
+
+def _file(fonts: Fonts, size: int, classes: int | None, unique: bool, folder: str) -> Path:
+    what = "all" if classes is None else f"{classes}{'-images' if unique else ''}"
+    return Path(folder) / "packed" / f"glyphs-{fonts.key}-{what}-{size}px.npz"
+
+
+def _is_kept(fonts: Fonts, size: int, classes: int | None, unique: bool, folder: str) -> bool:
+    file = _file(fonts, size, classes, unique, folder)
+    return file in _IN_MEMORY or file.exists()
+
+
+def _estimated(fonts: Fonts, classes: int | None) -> tuple[int, int, int]:
+    """Classes, training and validation images by the tables of the fonts alone: at least as many as will be drawn."""
+    codes = fonts.order[:classes]
+    images = [0, 0]
+    for face in fonts.faces:
+        images[face.family in fonts.held_out] += len(face.characters.intersection(codes))
+    return len(codes), images[0], images[1]
+
+
 @lru_cache(maxsize=4)
 def _kept(fonts: Fonts, size: int, classes: int | None, unique: bool, folder: str) -> Drawn:
     """What was drawn before, from the data folder; else it is drawn and, where the folder can be written to, kept."""
     import numpy as np
 
-    what = "all" if classes is None else f"{classes}{'-images' if unique else ''}"
-    file = Path(folder) / "packed" / f"glyphs-{fonts.key}-{what}-{size}px.npz"
+    file = _file(fonts, size, classes, unique, folder)
+    _IN_MEMORY.add(file)
     try:
         with np.load(file) as kept:
             return Drawn(kept["pixels"], kept["labels"], kept["faces"], kept["val"], tuple(map(chr, kept["codes"])))
