@@ -54,6 +54,7 @@ class RunsScreen(RunScreen):
             self.order.sort = "started"
         self.hidden = {str(key) for key in ui.get("hidden", [])}
         self.with_hidden = False
+        self._settings: list[str] = []
         self.filter = Filter(ui.get("filter", ""), self.order.accuracy)
         self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
@@ -507,6 +508,7 @@ class RunsScreen(RunScreen):
 
     def do_filter(self) -> None:
         earlier = [str(text) for text in self.app.ui.get("filters", [])]
+        self._settings = settings_in(self.app.store.runs.values())  # once: a key has no time to look at every run
         words = LastWord(completions(list(self.app.store.runs.values())))
         self.prompt(
             "words, state:failed|lost optimizer.lr>1e-4 !tag:old /regular.*expression/; PgUp: earlier ones",
@@ -515,7 +517,7 @@ class RunsScreen(RunScreen):
         )  # fmt: skip
 
     def _filter_typed(self, text: str) -> None:
-        self.filter = Filter(text, self.order.accuracy, settings_in(self.app.store.runs.values()))
+        self.filter = Filter(text, self.order.accuracy, self._settings)
         self.show()
 
     def _filter_done(self, text: str) -> None:
