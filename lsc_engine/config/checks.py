@@ -39,7 +39,7 @@ def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
             "data.image_size", f"is required for {data.dataset}, whose images differ in size; 32 or 224, for example"
         )
     if chosen.made_from_index and data.classes is None:
-        yield Issue("data.classes", f"is required for {data.dataset}, which has as many images as are asked for")
+        yield Issue("data.classes", f"is required for {data.dataset}, which has as many images as are requested")
     if data.skip_bad and not chosen.image_files:
         names = ", ".join(image_file_data_sets())
         yield Issue("data.skip_bad", f"belongs to data sets of image files ({names}); leave it out")
@@ -54,7 +54,7 @@ def check_data(data: Data, *, look: bool = True) -> Iterator[Issue]:
     if limit is not None and data.classes is not None and data.classes > limit:
         kind = "training images, each its own class" if data.labels == "unique" else "classes"
         yield Issue(
-            "data.classes", f"{data.dataset} has {grouped(limit)} {kind}; {grouped(data.classes)} are asked for"
+            "data.classes", f"{data.dataset} has {grouped(limit)} {kind}; {grouped(data.classes)} are requested"
         )
 
 

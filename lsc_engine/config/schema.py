@@ -2,7 +2,7 @@
 
 Strict means: unknown keys, other types (no text for a number), numbers that are not finite or out of range are
 refused. [target] and [optimizer] are unions: which settings there are depends on the method and on the optimizer.
-Which of the others act is said by `needs` of each field. A field whose default depends on other settings is None here
+`needs` of each field defines which of the others act. A field whose default depends on other settings is None here
 and filled in by defaults.py; `shown` then says the default in words. The New run form, --set and the list of settings
 are made from this file (catalogue.py).
 """

@@ -189,9 +189,9 @@ class Batches(Generic[T]):
         pin = self.device.type == "cuda"
         read = stream(self.source.reader, self._index_batches(step), workers=self._workers, pin=pin)
         while True:
-            asked = time.perf_counter()
+            began = time.perf_counter()
             images = next(read)
-            self.waited = (self.waited or 0.0) + time.perf_counter() - asked
+            self.waited = (self.waited or 0.0) + time.perf_counter() - began
             yield images.to(self.device, non_blocking=True)
 
     def _index_batches(self, step: int) -> Iterator[Tensor]:

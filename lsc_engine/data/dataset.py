@@ -42,7 +42,7 @@ class Facts:
     size: int | None
     channels: int
     resident: bool
-    """Whether the images lie on the device as uint8 unless asked otherwise."""
+    """Whether the images lie on the device as uint8 unless configured otherwise."""
     places: tuple[tuple[str, str], ...] = ()
     """Folders tried below the data folder, each with the file or folder that shows it is the right one."""
     system_places: tuple[tuple[str, str], ...] = ()
@@ -122,7 +122,7 @@ class DataSet:
     built_in: ClassVar[bool] = False
     """Whether no files of the user are needed."""
     made_from_index: ClassVar[bool] = False
-    """Whether images are computed from their index: there are as many as are asked for, and no files."""
+    """Whether images are computed from their index: there are as many as are requested, and no files."""
     image_files: ClassVar[bool] = False
     """Whether each image is a file of its own; packed copies lie in the data folder."""
     counted_late: ClassVar[bool] = False
@@ -305,7 +305,7 @@ class PluginDataSet(DataSet):
         if (source.images, source.channels) != promised:
             opened = f"{source.images} {split} images of {source.channels} channels"
             why = (
-                "" if unique or data.classes is None else "; classes of different sizes are told by facts.class_images"
+                "" if unique or data.classes is None else "; classes of different sizes belong into facts.class_images"
             )
             raise UsageError(f'data.dataset: plugin "{name}" opened {opened}, its facts say {promised}{why}')
         return source

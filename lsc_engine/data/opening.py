@@ -48,7 +48,7 @@ def open_source(
     Labels "class" take the images of the first `data.classes` classes; "unique" the first `data.classes` training
     images, each its own class, without validation. Images stay on `device` as uint8 where they take at most a quarter
     of its memory, else they are streamed. `say` receives sentences on downloads and packing.
-    UsageError where the data is missing (what to put where) or has fewer classes than asked for; LscError where files
+    UsageError where the data is missing (what to put where) or has fewer classes than requested; LscError where files
     are damaged: of image files one message on all of them, unless `data.skip_bad` leaves them out.
     """
     if split not in ("train", "val"):

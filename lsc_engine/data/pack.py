@@ -341,7 +341,7 @@ def _write(packing: _Packing, workers: int | None, sync_bytes: int) -> Manifest:
         digest = hashlib.sha256()
         for start in range(0, done * wanted.image_bytes, 2**23):
             digest.update(file.read(min(2**23, done * wanted.image_bytes - start)))
-        pending, said = 0, packing.kept.looked
+        pending, reported = 0, packing.kept.looked
         for looked, images, found in packing.images(workers):
             content = images.tobytes()
             file.write(content)
@@ -354,9 +354,9 @@ def _write(packing: _Packing, workers: int | None, sync_bytes: int) -> Manifest:
                 record = {"listing": wanted.listing, "decoder": DECODER, "images": done, "looked": looked, "bad": bad}
                 replace_json(_part_record(path), record)
                 pending = 0
-            if looked - said >= total / 20:
+            if looked - reported >= total / 20:
                 say(f"packed {looked:,} of {total:,}")
-                said = looked
+                reported = looked
     kept = np.ones(total, dtype=bool)
     kept[[number for number, _ in bad]] = False
     manifest = replace(wanted, images=done, classes=_counted(files, kept), bad=tuple(bad), sha256=digest.hexdigest())

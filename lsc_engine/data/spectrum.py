@@ -8,7 +8,7 @@ three such planes mixed into colours by a random matrix. All random numbers are 
 file, no table and no limit to the number of images: memory does not depend on the count. Exponents, colours and
 contrast come from the index with unique labels and from the class with labels by class; phases always from the image.
 
-The bits do not depend on the batch an image is asked in. They may differ by one grey level between kinds of device,
+The bits do not depend on the batch of an image. They may differ by one grey level between kinds of device,
 since their Fourier transforms round differently.
 """
 

@@ -1,8 +1,8 @@
-"""Reading images on the host with worker processes, in the order asked for, into pinned memory.
+"""Reading images on the host with worker processes, in the requested order, into pinned memory.
 
 Workers hand images over in shared memory (/dev/shm), which a container may have little of: requests are kept small
 enough to fit, and what does not fit is read in this process. No wait is without end: a worker that died is noticed,
-and whoever trains is asked once a second whether to go on (`attended`).
+and whoever trains can end the wait once a second (`attended`).
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class WorkerLostError(LscError):
 
 @dataclass
 class _Attendant:
-    """Who is asked and told while images are read. `said`: sentences said once already."""
+    """What is called while images are read. `reported`: sentences that were reported already."""
 
     check: Callable[[], None]
     say: Callable[[str], None]
-    said: set[str]
+    reported: set[str]
 
 
 def _nothing(_text: str = "") -> None:
@@ -77,8 +77,8 @@ def attended(check: Callable[[], None], say: Callable[[str], None]) -> Iterator[
 
 
 def _say_once(sentence: str) -> None:
-    if sentence not in _attendant.said:
-        _attendant.said.add(sentence)
+    if sentence not in _attendant.reported:
+        _attendant.reported.add(sentence)
         _attendant.say(sentence)
 
 

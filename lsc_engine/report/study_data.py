@@ -179,7 +179,7 @@ def _not_there(preset: Preset, study: Study) -> list[str]:
     names = {variant.name for variant in preset.variants}
     unknown = sorted({run.variant for run in study.runs if variant_key(run.variant, names) not in names})
     if unknown:
-        sentences.append(f"not planned by the preset, and told all the same: {', '.join(unknown)}")
+        sentences.append(f"not planned by the preset, and included all the same: {', '.join(unknown)}")
     return sentences
 
 

@@ -24,9 +24,11 @@ def pick_device(name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise UsageError(f'--device: "{name}" is not a device. Allowed: auto, cpu, cuda, cuda:0, cuda:1, …')
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device: {name} asked for, but torch {torch.__version__} finds no CUDA GPU here; use cpu")
+        raise UsageError(
+            f"--device: {name} was requested, but torch {torch.__version__} finds no CUDA GPU here; use cpu"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device: {name} asked for, but there are {torch.cuda.device_count()} GPUs, from cuda:0")
+        raise UsageError(f"--device: {name} was requested, but there are {torch.cuda.device_count()} GPUs, from cuda:0")
     return device
 
 

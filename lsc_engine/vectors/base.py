@@ -37,7 +37,7 @@ class VectorSystem(ABC):
     pattern: ClassVar[str] = ""
     """A regular expression of the names of the family."""
     listed: ClassVar[tuple[str, ...]] = ()
-    """The names that `lsc-engine nmin` and the Vectors screen list unasked."""
+    """The names that `lsc-engine nmin` and the Vectors screen list by default."""
     suggested: ClassVar[tuple[str, ...]] = ()
     """Further names that an error message offers."""
     position: ClassVar[int] = 100

@@ -23,12 +23,12 @@ def families() -> tuple[type[VectorSystem], ...]:
 
 
 def listed() -> tuple[str, ...]:
-    """The systems that `lsc-engine nmin` lists unasked."""
+    """The systems that `lsc-engine nmin` lists by default."""
     return tuple(name for family in families() for name in family.listed)
 
 
 def suggested() -> tuple[str, ...]:
-    """The names and forms of names that are offered where a system is asked for."""
+    """The names and forms of names offered where a system is to be chosen."""
     return (*listed(), *(name for family in families() for name in family.suggested))
 
 

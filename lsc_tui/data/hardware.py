@@ -1,6 +1,6 @@
 """This machine's load: GPUs through NVML, processors and memory through psutil. Every field may be missing.
 
-NVML is opened once and asked only for what is shown; it makes no CUDA context, so looking costs no GPU memory.
+NVML is opened once and queried only for what is shown; it makes no CUDA context, so looking costs no GPU memory.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sampler:
             self._problem = f"no NVML: {error}"
 
     def sample(self, folder: Path | None) -> Hardware:
-        """The load now; `folder` is where free disk space is asked."""
+        """The load now; `folder` is whose free disk space is shown."""
         if not self._opened:
             self._open()
         cpu = memory = total = None

@@ -153,7 +153,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The metrics of one run that were asked for, all names there are, and where it was resumed (step, epoch,
+    """The metrics of one run that were requested, all names there are, and where it was resumed (step, epoch,
     time)."""
 
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -235,7 +235,7 @@ class Store:
         self.version = 0  # rises when a run or a folder changed
         self.folders: tuple[Folder, ...] = ()
         self.reports: tuple[Report, ...] = ()  # studies that have one and no runs
-        self.making: dict[str, int] = {}  # key of a report that was asked for here -> process
+        self.making: dict[str, int] = {}  # key of a report that was started here -> process
         self.hardware = Hardware()
         self.curves: dict[str, Curves] = {}
         self.embeddings: dict[str, EmbeddingHistory] = {}  # of the run that Monitor shows

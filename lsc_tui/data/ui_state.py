@@ -18,7 +18,7 @@ from lsc_engine.common.safe_io import replace_file
 from lsc_engine.common.userpaths import home
 
 MAX_SIZE = 1 << 20
-# Rises when a key gets another meaning, which is told once to those who knew it.
+# Rises when a key gets another meaning, which is announced once to those who knew it.
 KEYS = 1
 KEY_CHANGES = "new: / in the form goes to a field, n N in a search of the log to its hits, ← → fold a study"
 
@@ -48,7 +48,7 @@ class UiState:
         return document if isinstance(document, dict) else {}
 
     def key_changes(self) -> str:
-        """What has changed since the keys were last told, once; "" where nothing has."""
+        """What has changed since the keys were last announced, once; "" where nothing has."""
         if self.get("keys", 0) >= KEYS:
             return ""
         self.set(keys=KEYS)

@@ -233,8 +233,8 @@ class LscScreen(Screen[None]):
     def _redraw_lines(self) -> None:
         if self.is_mounted:
             width, lines = max(20, self.size.width), min(MESSAGE_LINES, len(wrap(self.message[0], self.size.width - 1)))
-            asked = len(self._question_lines(width))
-            self.set_height("#foot", asked or max(1, 0 if self.wide else lines))
+            lines_needed = len(self._question_lines(width))
+            self.set_height("#foot", lines_needed or max(1, 0 if self.wide else lines))
             self.set_height("#message", max(1, lines))
             self.redraw("#message", "#foot")
 
@@ -258,14 +258,14 @@ class LscScreen(Screen[None]):
     def ask(self, question: str, answers: Answers) -> None:
         """One question on the last line: any key that is no answer means no. Keys that were typed before the question
         stood there are no answer to it."""
-        asked = self._question = (clean(question), answers)
+        shown = self._question = (clean(question), answers)
         self._question_seen = math.inf
 
         def drawn() -> None:
             # Keys that the terminal holds back still belong to the time before.
-            if self._question is asked and self.app.keys_waiting():
+            if self._question is shown and self.app.keys_waiting():
                 self.set_timer(0.01, drawn)
-            elif self._question is asked:
+            elif self._question is shown:
                 self._question_seen = time.monotonic()
 
         self._redraw_lines()

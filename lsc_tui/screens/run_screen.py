@@ -81,7 +81,7 @@ class RunScreen(ChartScreen):
         views = self._in_state(*MOVING, "queued")
         where = f" on {views[0].status.host}" if views[0].status.host else ""
 
-        stop = partial(self._act, views, lambda view: control.stop(view.run.path, view.status), "stop asked of")
+        stop = partial(self._act, views, lambda view: control.stop(view.run.path, view.status), "stop requested:")
         answers: Answers = {"y": ("stop with checkpoint", stop)}
         if not self.app.demo:
             answers["k"] = ("kill now", partial(self._act, views, lambda view: control.kill(view.run.path), "killed"))
@@ -92,7 +92,7 @@ class RunScreen(ChartScreen):
 
     def do_checkpoint(self) -> None:
         views = self._in_state(*MOVING)
-        self._act(views, lambda view: requests.request(view.run.path, "checkpoint"), "checkpoint asked of")
+        self._act(views, lambda view: requests.request(view.run.path, "checkpoint"), "checkpoint requested:")
 
     def _queue(self) -> list[RunView]:
         """The runs that wait for the process that the highlighted one waits for, in their order."""

@@ -141,7 +141,7 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
         free = free_name(form.runs_dir, form.study)
         faults = error.faults if isinstance(error, UsageError) else [str(error)]
         if form.wanted == form.study and any("with other settings" in sentence for sentence in faults):
-            # Nobody asked for this very name: other settings get another study.
+            # Nobody chose this very name: other settings get another study.
             form.study = out.study = free
             _plan(form, out, chosen)
             return
@@ -162,12 +162,12 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
 
 
 def _missing(out: Outcome, chosen: list[str]) -> None:
-    told: set[str] = set()
+    listed: set[str] = set()
     for name in chosen:
         for sentence in out.variants.get(name, {}).get("missing", ()):
             key, _, words = sentence.partition(": ")
-            if sentence not in told and not any(p.key == key and p.message == words for p in out.problems):
-                told.add(sentence)
+            if sentence not in listed and not any(p.key == key and p.message == words for p in out.problems):
+                listed.add(sentence)
                 out.problems.append(Problem(key, f"{words}; or use digits or spectrum"))
 
 
@@ -214,7 +214,7 @@ class Sizes:
         self._process: subprocess.Popen[str] | None = None
 
     def known(self, text: str) -> dict[str, Any] | str | None:
-        """The answer for this TOML: per variant its sizes, or a sentence; None where it was not asked yet."""
+        """The answer for this TOML: per variant its sizes, or a sentence; None where it was not computed yet."""
         return _KNOWN.get(text)
 
     def ask(self, outcome: Outcome, data_dir: str) -> dict[str, Any] | str | None:
@@ -235,7 +235,7 @@ class Sizes:
         self._process = process
         with process:
             try:
-                told, words = process.communicate(timeout=CHECK_SECONDS)
+                printed, words = process.communicate(timeout=CHECK_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 return f"no answer within {CHECK_SECONDS:.0f} s"
@@ -243,7 +243,7 @@ class Sizes:
             return None
         answer: dict[str, Any] | str
         try:
-            answer = json.loads(told)["variants"]
+            answer = json.loads(printed)["variants"]
         except (ValueError, KeyError):
             answer = (words.strip().splitlines() or ["check did not answer"])[-1]
         _KNOWN[outcome.text] = answer

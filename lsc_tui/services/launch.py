@@ -136,7 +136,7 @@ def _written_since(path: Path, began: float) -> bool:
 
 
 def last_words(log: Path) -> str:
-    """What a command that failed said last."""
+    """The last line that a failed command printed."""
     try:
         lines = [line for line in read_bytes(log, LARGEST_LOG).decode("utf-8", "replace").splitlines() if line.strip()]
     except LscError as error:

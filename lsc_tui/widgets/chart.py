@@ -156,7 +156,7 @@ class Chart(Panel):
             if any(s.lowest is not None for s in self.series):
                 body = [[(run.text, style_name(run.style)) for run in row] for row in self.picture.rows]
             else:
-                # Axes without a curve would promise one: what is missing is said instead.
+                # Axes without a curve would promise one: what is missing is named instead.
                 words = wrap(self.empty, max(8, width - edge - 4))
                 above = (rows - len(words)) // 3
                 body = [[] for _ in range(above)] + [[(f"  {text}", "dim")] for text in words]

@@ -39,12 +39,12 @@ PLACES = {
 }
 
 
-AS_WRITTEN = "asked for by the preset: r shows its TOML, w saves a copy to be edited as text"
+AS_WRITTEN = "set by the preset: r shows its TOML, w saves a copy to be edited as text"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the form. kind: variant | seeds | tune | setting | told | place | problem | gap."""
+    """A line of the form. kind: variant | seeds | tune | setting | fact | place | problem | gap."""
 
     kind: str
     key: str
@@ -110,8 +110,8 @@ def rows(
 def _report_rows(
     form: Form, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]
 ) -> list[Row]:  # fmt: skip
-    out = [Row("told", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
-    out += [Row("told", f"told:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
+    out = [Row("fact", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
+    out += [Row("fact", f"fact:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
     out.append(Row("gap", "gap:place"))
     out += [_place(form, key, store, problems, place) for key in ("study", "runs", "data")]
     return out + _problem_rows(form, problems)

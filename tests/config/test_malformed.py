@@ -77,7 +77,7 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
     ("data.classes", 500.0, ("a whole number",)),
     ("data.classes", "500", ("a whole number", 'the text "500"')),
     ("data.classes", True, ("a whole number",)),
-    ("data.classes", 1798, ("1 797 training images", "1 798 are asked for")),
+    ("data.classes", 1798, ("1 797 training images", "1 798 are requested")),
     ("data.classes", 2**63, ("at most",)),
     ("data.image_size", 3, ("at least 4",)),
     ("data.image_size", 100_000, ("at most 1024",)),
@@ -257,7 +257,7 @@ def test_required_keys(tmp_path: Path, key: str) -> None:
         ({"dataset": "folder"}, ("data.path", "data.image_size")),
         ({"dataset": "spectrum", "labels": "unique"}, ("data.classes: is required for spectrum",)),
         ({"dataset": "spectrum"}, ("data.classes: is required for spectrum",)),
-        ({"dataset": "digits", "classes": 11}, ("digits has 10 classes; 11 are asked for",)),
+        ({"dataset": "digits", "classes": 11}, ("digits has 10 classes; 11 are requested",)),
         ({"dataset": "cifar10", "labels": "unique", "classes": 60_000}, ("50 000 training images",)),
     ],
 )

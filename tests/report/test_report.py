@@ -158,7 +158,7 @@ def test_a_stuck_baseline_is_said_to_be_so_and_is_none(tmp_path: Path) -> None:
     assert "open: ce is stuck at its trivial loss, 7.494 where the best constant answer has 7.494" in verdict
     assert row(verdict, r"n\_min is faster")[2].startswith("open")
     assert row(verdict, "CE fails")[2:4] == ["holds, 3 of 3 seeds", "-"]
-    assert "no speed-up is told against it" in part(page, "Levels")
+    assert "no speed-up against it is given" in part(page, "Levels")
     assert "×" not in part(page, "Levels")
 
 

@@ -21,7 +21,7 @@ _SIZE = 32
 
 @DATASETS.register("spectrum")
 class Spectrum(DataSet):
-    """As many images as are asked for."""
+    """As many images as are requested."""
 
     position = 70
     built_in = True

@@ -110,7 +110,7 @@ def _level_tables(values: StudyValues, comparison: Comparison) -> str:
             rows.append([md(cell) for cell in cells])
         text = table(head, rows, "l" * (1 + tuned + several) + "rrrrrr")
         parts.append(f"{_goal(level.metric, level.level)}\n\n{text}")
-    parts += [f"{md(label)} is {why}: no speed-up is told against it." for label, why in stuck.items()]
+    parts += [f"{md(label)} is {why}: no speed-up against it is given." for label, why in stuck.items()]
     if len(stuck) < len(set(against.values())):
         place = "" if several else f" against {md(values.label(next(iter(against.values()))))}"
         parts.append(

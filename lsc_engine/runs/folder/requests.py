@@ -21,12 +21,12 @@ def request(folder: Path, what: str) -> None:
     """Request of the run in `folder` to "stop" (with a checkpoint), to "checkpoint", to end at once ("kill"), or to
     "hold": not to be started while it waits. LscError if that fails."""
     if what not in REQUESTS:
-        raise UsageError(f"{what!r} cannot be asked of a run: {', '.join(REQUESTS)}")
+        raise UsageError(f"{what!r} is not a request to a run: {', '.join(REQUESTS)}")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(folder / f"{what}.request", flags, 0o666))
     except PermissionError:
-        raise LscError(f"{folder} is read only: this run cannot be asked to {what} from here") from None
+        raise LscError(f"{folder} is read only: no request can be made to {what} from here") from None
     except OSError as error:
         raise LscError(f"{folder}: the request to {what} cannot be written: {error.strerror}") from None
 

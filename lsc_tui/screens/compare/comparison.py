@@ -52,7 +52,7 @@ class RowDetails:
 
 
 def behind(row: Row) -> RowDetails:
-    """What is known of a row; what cannot be told is left out. Never raises for what a folder holds."""
+    """What is known of a row; what is not known is left out. Never raises for what a folder holds."""
     run = row.runs[0]
     tried: dict[str, tuple[Any, ...]] = {}
     if run.root is not None:
@@ -386,11 +386,11 @@ def _notes_of(row: Row, note: str, unit: str = "epochs") -> bool:
 
 def disagreement(found: Compared) -> str:
     """The sentence where loss and accuracy tell different things of a row, else ""."""
-    told: dict[str, dict[str, str]] = {}
+    results: dict[str, dict[str, str]] = {}
     for verdict in found.verdicts:
-        told.setdefault(verdict.row, {})[verdict.kind] = verdict.result
+        results.setdefault(verdict.row, {})[verdict.kind] = verdict.result
     letters = {row.label: found.letters[row.key] for row in found.rows}
-    split = [row for row, kinds in told.items() if {kinds.get("accuracy"), kinds.get("loss")} == {"holds", "fails"}]
+    split = [row for row, kinds in results.items() if {kinds.get("accuracy"), kinds.get("loss")} == {"holds", "fails"}]
     if not split:
         return ""
     text = f"loss and accuracy disagree about {', '.join(letters[row] for row in split)}: report both"
@@ -401,7 +401,7 @@ def disagreement(found: Compared) -> str:
 
 
 def kinds_without_level(found: Compared) -> list[str]:
-    """Of accuracy and loss, those for which no level is set: nothing can be said of them."""
+    """Of accuracy and loss, those for which no level is set: nothing follows for them."""
     set_for = {"loss" if is_loss(level.metric) else "accuracy" for level in found.base.levels}
     return [kind for kind in ("accuracy", "loss") if kind not in set_for]
 

@@ -35,11 +35,13 @@ def verdict_title(found: Compared) -> tuple[str, str]:
 def claim_lines(claims: Claims, width: int) -> list[Line]:
     """The preset's claims with the verdicts of its report, a line or more each."""
     out: list[Line] = []
-    for text, told in claims:
-        words = wrap(text, max(20, width - len(told) - 5))
-        mood = "good" if told.endswith("holds") and "," not in told else "error" if "does not hold" in told else ""
+    for text, result in claims:
+        words = wrap(text, max(20, width - len(result) - 5))
+        mood = (
+            "good" if result.endswith("holds") and "," not in result else "error" if "does not hold" in result else ""
+        )
         for number, line in enumerate(words):
-            ending: Line = [(told, mood)] if number == len(words) - 1 else []
+            ending: Line = [(result, mood)] if number == len(words) - 1 else []
             out.append(pad(ends([("▸ " if number == 0 else "  ", "dim"), (line, "")], ending, width), width))
     return out
 

@@ -72,7 +72,7 @@ def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
     if not view.status.active and view.state != "queued":
         classes, n = lookup(view.config, "data.classes"), lookup(view.config, "model.dim")
         if wanted == "auto" and isinstance(classes, int) and classes > 10_000 and isinstance(n, int) and n > 3:
-            return [f"none kept: the angles of {grouped(classes)} classes are looked at only when asked for", on]
+            return [f"none kept: the angles of {grouped(classes)} classes are looked at only on request", on]
         return ["none kept: no evaluation came to its end, or the method has no centres"]
     every = lookup(view.config, "eval.every")
     return ["none yet: they are kept at each evaluation", f"eval.every = {every}" if isinstance(every, str) else ""]

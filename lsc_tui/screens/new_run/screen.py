@@ -215,7 +215,7 @@ class NewScreen(LscScreen):
             return f"{'!' if shown.warning else '✗'} {problem_words(form, shown)}", "warn" if shown.warning else "error"
         if row is not None and row.kind == "setting":
             return f"{row.key}: {SETTINGS[row.key].help}{f' ({row.note})' if row.note else ''}", "dim"
-        if row is not None and (row.note or row.kind == "told"):
+        if row is not None and (row.note or row.kind == "fact"):
             return row.note or AS_WRITTEN, "dim"
         return "", ""
 
@@ -430,7 +430,7 @@ class NewScreen(LscScreen):
             self._go_to_problem(form, row)
         elif row.kind == "variant" or (row.kind == "tune" and form.tune is None):
             self.do_mark()
-        elif row.kind == "told":
+        elif row.kind == "fact":
             self.say(AS_WRITTEN)
         elif found := choices(row, self.app.store, form.given("target.method", form.variant)):
             panel.choices = found
