@@ -19,7 +19,8 @@ from pathlib import Path
 
 from tests.waiting import wait_until
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
+# setpriv: nothing of a cluster outlives the tests, however they end.
+PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 CONFIG = """ClusterName=here
@@ -162,7 +163,12 @@ class Cluster:
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             environment = {**os.environ, **self.environment}
             self._servers[name] = subprocess.Popen(
-                words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                ("setpriv", "--pdeathsig", "KILL", *words),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def _kill(self, name: str) -> None:
