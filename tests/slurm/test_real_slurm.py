@@ -196,7 +196,7 @@ def cancelled_job_stays_cancelled(place: Place) -> None:
 
 
 def crashed_node_is_taken_over(place: Place) -> None:
-    (array,) = place.submit("--sbatch", "--exclude=n[1-6,9-14]", steps=150)
+    (array,) = place.submit("--sbatch", "--exclude=n[1-6,9-14]", steps=600)
     job = f"{array['job']}_0"
     place.trains()
     node = place.cluster.run("squeue", "-h", "-r", "-j", job, "-o", "%N").strip()
