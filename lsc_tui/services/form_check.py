@@ -6,8 +6,10 @@ process, since they need torch.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -67,13 +69,15 @@ class Drafts:
     """A folder for the TOML of forms while they are being written; it goes with the program."""
 
     def __init__(self) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._lock = threading.Lock()
 
     def write(self, text: str, study: str) -> Path:
         with self._lock:
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="lsc-form-")
-            path = Path(self._folder.name) / f"{suggested_name(study.replace('/', '.')) or 'form'}.toml"
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="lsc-form-"))
+                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+            path = self._folder / f"{suggested_name(study.replace('/', '.')) or 'form'}.toml"
             path.write_text(text)
         return path
 
