@@ -18,13 +18,16 @@ from lsc_engine.common.formatting import percent, significant
 from lsc_engine.runs.read.run import Run, short_ids
 from lsc_engine.runs.read.studies import tries_beside
 
+# What the logs of other tools do not hold.
+_UNKNOWN_ELSEWHERE = ("seed", "host", "device", "owner", "seconds", "attempt", "message")
+
 Levels = Mapping[str, Sequence[float]]
 
 
 def run_row(run: Run, short: str) -> dict[str, Any]:
     """A run as `list --json` has it."""
     status = run.scheduled_status()
-    return {
+    row = {
         "id": run.id,
         "short": short,
         "study": run.study,
@@ -46,7 +49,10 @@ def run_row(run: Run, short: str) -> dict[str, Any]:
         "message": status.news,
         "path": str(run.path),
         "scheduler": None if status.scheduler is None else asdict(status.scheduler),
+        "origin": run.origin,
+        "read_only": run.origin != "lsc",
     }
+    return row if run.origin == "lsc" else row | {key: row[key] or None for key in _UNKNOWN_ELSEWHERE}
 
 
 def study_document(study: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> dict[str, Any]:

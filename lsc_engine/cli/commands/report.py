@@ -213,11 +213,14 @@ def export(
     from lsc_engine.report.embedding_codes import FORMATS as DATABASES
     from lsc_engine.report.exports import FIGURES, FORMATS
     from lsc_engine.report.exports import export as write
+    from lsc_engine.runs.read.run import only_read
 
     if codes is not None:
         (run, *others) = find_runs(runs, runs_dir)
         if others:
             raise UsageError(f"--codes takes the embeddings of one run; {len(others) + 1} are named")
+        if run.origin != "lsc":
+            raise UsageError(only_read(run))
         _export_codes(run, to, codes, out, (dataset, split), (limit, at, force), (device, data_dir, plugin), as_json)
         return
     if to in DATABASES and to not in FORMATS:

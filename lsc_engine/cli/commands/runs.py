@@ -39,7 +39,7 @@ def list_(
     from lsc_engine.runs.read.run import list_runs, short_ids
 
     skipped: list[str] = []
-    runs = list_runs(runs_dir, skipped)
+    runs = list_runs(runs_dir, skipped, foreign=True)
     short = short_ids(runs)
     for sentence in skipped[:_MAX_SKIPPED]:
         message(f"not listed: {sentence}")
@@ -47,8 +47,10 @@ def list_(
         message(f"not listed: {len(skipped) - _MAX_SKIPPED} more")
     found = [(run, run_row(run, short[run.id])) for run in runs]
     for word in words or ():
-        keys = ("id", "state", "owner")
-        found = [one for one in found if any(word in text for text in (*map(one[1].get, keys), *one[1]["tags"]))]
+        keys = ("id", "state", "owner", "origin")
+        found = [
+            one for one in found if any(word in (text or "") for text in (*map(one[1].get, keys), *one[1]["tags"]))
+        ]
     if as_json:
         print_json([row for _, row in found])
         return
@@ -67,9 +69,9 @@ def list_(
 
 def _cells(row: dict[str, Any], loss_kind: str) -> list[str]:
     metrics = row["metrics"]
-    loss, where = metrics.get("train/loss"), (row["host"], row["device"])
+    loss, where = metrics.get("train/loss"), (row["origin"],) if row["read_only"] else (row["host"], row["device"])
     if row["scheduler"] is not None and row["state"] == "queued":
-        where = (row["message"], "")
+        where = (row["message"],)
     cells = [row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"])]
     cells += ["-" if loss is None else f"{loss:.4g}{loss_kind}"]
     cells += [percent(metrics.get(name)) for name in ("train/accuracy", "val/accuracy")]
@@ -91,8 +93,8 @@ def show(
     from lsc_engine.cli.results import run_row
     from lsc_engine.runs.read.run import list_runs, open_run, short_ids
 
-    found = open_run(run, runs_dir)
-    row = run_row(found, short_ids([*list_runs(runs_dir), found])[found.id])
+    found = open_run(run, runs_dir, foreign=True)
+    row = run_row(found, short_ids([*list_runs(runs_dir, foreign=True), found])[found.id])
     if as_json:
         history = {
             name: list(map(list, zip(*(axis.tolist() for axis in found.history(name)), strict=True)))
@@ -225,7 +227,7 @@ def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]
     from lsc_engine.runs.read.run import list_runs, open_run
     from lsc_engine.runs.read.studies import Study, in_order
 
-    known = list_runs(runs_dir)
+    known = list_runs(runs_dir, foreign=True)
     chosen: list[Run] = []
     for ref in refs:
         named = ref.rstrip("/")
@@ -234,7 +236,7 @@ def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]
             own = [run for run in group if (run.study, run.root) == (study, root)]
             chosen += in_order(own, None if root is None else Study(study, root, ()).preset())
         if not group:
-            chosen.append(open_run(ref, runs_dir))
+            chosen.append(open_run(ref, runs_dir, foreign=True))
     return list({(str(run.root), run.id): run for run in chosen}.values())
 
 
@@ -266,7 +268,7 @@ def log(
     from lsc_engine.runs.read.logs import LogTail
     from lsc_engine.runs.read.run import open_run
 
-    found = open_run(run, runs_dir)
+    found = open_run(run, runs_dir, foreign=True)
     if follow and as_json:
         raise UsageError("--follow has no end, --json is one document: choose one")
     tail = LogTail(found.log_path)
@@ -305,10 +307,13 @@ def stop(
 
     Example: lsc-engine stop fig9/n_min/seed-2
     """
-    from lsc_engine.runs.read.run import list_runs
+    from lsc_engine.runs.read.run import list_runs, only_read
     from lsc_engine.studies import control
 
     chosen = find_runs([run], runs_dir)
+    for other in chosen:
+        if other.origin != "lsc":
+            raise UsageError(only_read(other))
     if len(chosen) > 1:
         _stop_study(chosen, now, as_json)
         return

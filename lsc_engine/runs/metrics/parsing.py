@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -224,7 +225,27 @@ class TemplateRows:
         return np.array(rows, np.int64), np.array(numbers, np.float64)
 
 
-Rows = ListRows | TemplateRows
+@dataclass(frozen=True)
+class ColumnRows:
+    """Rows that are there as arrays: line number, step and attempt; per name the rows that hold it, and its values."""
+
+    heads: tuple[Ints, Ints, Ints]
+    columns: dict[str, tuple[Ints, Floats]]
+
+    def __len__(self) -> int:
+        return len(self.heads[0])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.columns)
+
+    def column(self, name: str) -> tuple[Ints, Floats]:
+        """The rows that hold `name`, and its values there."""
+        return self.columns.get(name) or (np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+Rows = ListRows | TemplateRows | ColumnRows
 
 
 def _template_keys(line: bytes) -> list[str] | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsc_engine.common.safe_io import UnreadableError, opened, read_tail
-from lsc_engine.runs.metrics.parsing import MAX_LINE, MAX_NAMES, Floats, Ints, Rows, parse_block, parse_line
+from lsc_engine.runs.metrics.parsing import MAX_LINE, MAX_NAMES, ColumnRows, Floats, Ints, Rows, parse_block, parse_line
 
 MAX_METRICS = 4 << 30
 # How many layers are fixed; only runs that fix layers as they go on have it.
@@ -138,6 +138,17 @@ class MetricsTable:
         lines, garbage = parse_block(data, self.lines, self._groups)
         self.lines += lines
         self.garbage += garbage
+
+    def add_group(self, group: ColumnRows) -> None:
+        """Add rows that are arrays already."""
+        self.lines += len(group)
+        self._groups.append(group)
+
+    def newest(self) -> tuple[dict[str, float], int]:
+        """The value of every metric at its last step, and the last step of all (0 without any)."""
+        series = {name: self.series(name) for name in self.names}
+        found = {name: float(values[-1]) for name, (step, values) in series.items() if step.size}
+        return found, max((int(step[-1]) for step, _ in series.values() if step.size), default=0)
 
     @property
     def names(self) -> list[str]:

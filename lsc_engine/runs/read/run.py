@@ -7,12 +7,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from time import time as now
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ from lsc_engine.runs.folder.status import Status, clock_offset, read_status
 from lsc_engine.runs.metrics.parsing import Floats, Ints
 from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTable, MetricsTail, read_last
 from lsc_engine.runs.read import notes
+from lsc_engine.runs.read.foreign.find import GROWING_SECONDS, ForeignTail, changed, foreign_runs, runs_in
+from lsc_engine.runs.read.foreign.log import Log
 from lsc_engine.runs.settings import PLACE, settings_of
 
 _MAX_CANDIDATES = 12
@@ -38,6 +42,9 @@ _SHORT = re.compile(r"[0-9a-f]{4,64}")
 
 class Run:
     """One run folder, read as it is now; metrics are followed, so a Run may be kept and read again."""
+
+    # The tool or format that writes it; others than ours are only read.
+    origin: str = "lsc"
 
     def __init__(self, path: Path, identifier: str, root: Path | None = None) -> None:
         self.path = path
@@ -53,6 +60,15 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.id!r}, {str(self.path)!r})"
+
+    def again(self) -> Run:
+        """The same run, to be read by another thread."""
+        return Run(self.path, self.id, self.root)
+
+    @property
+    def state_file(self) -> Path:
+        """The file that changes last."""
+        return self.path / STATUS
 
     @property
     def log_path(self) -> Path:
@@ -169,6 +185,87 @@ class Run:
         return checkpoints.list_checkpoints(self.path)
 
 
+class ForeignRun(Run):
+    """A run that another tool logs. What its log does not say is unknown; `seed` is 0."""
+
+    def __init__(self, log: Log, identifier: str, root: Path | None = None) -> None:
+        super().__init__(log.folder, identifier, root)
+        *above, self.variant = identifier.split("/")
+        self.study = "/".join(above) or self.variant
+        self.tail: ForeignTail = ForeignTail(log)
+        self.origin = log.origin
+
+    def again(self) -> ForeignRun:
+        """The same run, to be read by another thread."""
+        log = self.tail.log
+        return ForeignRun(type(log)(log.folder, log.name), self.id, self.root)
+
+    @property
+    def log_path(self) -> Path:
+        """What the process printed, or the log itself if it is text; a file that is not there for other formats."""
+        return self.tail.log.printed or super().log_path
+
+    @property
+    def state_file(self) -> Path:
+        """The file that was written last."""
+        files = self.tail.log.files()
+        return max(files, key=changed, default=self.path)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings that were logged."""
+        return self.tail.log.settings()
+
+    @property
+    def config_problem(self) -> None:
+        """Other tools have no preset."""
+        return None
+
+    @property
+    def loss_kind(self) -> str:
+        """Unknown."""
+        return ""
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Unknown."""
+        return {}
+
+    @property
+    def notes(self) -> list[notes.Note]:
+        """None: notes are kept in folders of our own."""
+        return []
+
+    @property
+    def tags(self) -> list[str]:
+        """None, as for notes."""
+        return []
+
+    def status(self, budget: int = MAX_METRICS) -> Status:
+        """Running while its files changed within the last ten minutes, else finished; reads at most about `budget` new
+        bytes."""
+        self.poll(budget)
+        when = changed(self.state_file)
+        state = "running" if now() - when < GROWING_SECONDS else "finished"
+        last, step = self.table.newest()
+        return Status(
+            state=state, shown_state=state, step=step, metrics=last, changed=when or None, heartbeat=when or None,
+            message=self.tail.problem or "",
+        )  # fmt: skip
+
+    def scheduled_status(self, jobs: Callable[[], slurm.Jobs | None] = slurm.jobs) -> Status:
+        """`status`: Slurm is not looked at."""
+        return self.status()
+
+    def last(self, status: Status | None = None) -> dict[str, float]:
+        """The newest value of every metric."""
+        return (status or self.status()).metrics
+
+    def checkpoints(self) -> list[checkpoints.Checkpoint]:
+        """None that could be used here."""
+        return []
+
+
 def loss_kind(config: dict[str, Any]) -> str:
     """The letter of the loss that these settings train with, as `common.settings.loss_kind` has it."""
     return settings.loss_kind(lookup(config, "target.method"), lookup(config, "target.loss"))
@@ -224,11 +321,26 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
     safe_io.write_csv(path, chain([head], rows))
 
 
-def list_runs(dirs: Iterable[str | Path] | None = None, skipped: list[str] | None = None) -> list[Run]:
+def list_runs(
+    dirs: Iterable[str | Path] | None = None, skipped: list[str] | None = None, *, foreign: bool = False
+) -> list[Run]:
     """All runs below the runs folders (default `$LSC_RUNS`, else ./runs), in order of their ids; damaged ones too.
-    `skipped` gets a sentence for everything that may hold runs and is not listed."""
-    found = ((root, pair) for root in layout.runs_dirs(dirs) for pair in layout.walk(root, skipped))
-    return [Run(path, identifier, root) for root, (identifier, path) in found]
+    `skipped` gets a sentence for everything that may hold runs and is not listed. `foreign`: with those that other
+    tools log, which can only be read."""
+    roots = layout.runs_dirs(dirs)
+    found = ((root, pair) for root in roots for pair in layout.walk(root, skipped))
+    if not foreign:
+        return [Run(path, identifier, root) for root, (identifier, path) in found]
+    runs = [run for root, (identifier, path) in found for run in _at(path, identifier, root)]
+    runs += [ForeignRun(*found) for root in roots for found in foreign_runs(root)]
+    return sorted(runs, key=lambda run: (roots.index(run.root or roots[0]), run.id.split("/")))
+
+
+def _at(path: Path, identifier: str, root: Path) -> list[Run]:
+    """What lies where a run of ours may lie: one, or logs of another tool."""
+    if (path / STATUS).exists() or (path / PRESET).exists():
+        return [Run(path, identifier, root)]
+    return [ForeignRun(*found) for found in runs_in(path, identifier, root)] or [Run(path, identifier, root)]
 
 
 def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
@@ -236,9 +348,21 @@ def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
     return layout.short_ids(run if isinstance(run, str) else run.id for run in runs)
 
 
-def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
+def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None, *, foreign: bool = False) -> Run:
     """The run that `ref` names: an id, a path, a short id or a part that only one id holds. UsageError if none or
-    several match; it lists the candidates."""
+    several match, with the candidates, and for a run of another tool unless `foreign`."""
+    run = _find(ref, dirs)
+    if run.origin != "lsc" and not foreign:
+        raise UsageError(only_read(run))
+    return run
+
+
+def only_read(run: Run) -> str:
+    """Why nothing is done to a run of another tool."""
+    return f"{run.id} is a {run.origin} log of another tool, which is only read here"
+
+
+def _find(ref: str | Path, dirs: Iterable[str | Path] | None) -> Run:
     roots = layout.runs_dirs(dirs)
     text = str(ref)
     if isinstance(ref, str) and (not text or any(not c.isprintable() for c in text)):
@@ -253,17 +377,28 @@ def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None) -> Run:
         except UsageError:
             break
         if path.is_dir():
-            return Run(path, text, root)
+            return _at(path, text, root)[0]
     path = user_path(text)
     if path.is_dir() and ((path / PRESET).is_file() or (path / STATUS).is_file()):
         return _from_path(path, roots)
-    runs = list_runs(roots)
+    runs = list_runs(roots, foreign=True)
+    if path.is_dir() and not any(run.id == text for run in runs):
+        runs = _foreign_at(path, roots) or runs
+    if exact := [run for run in runs if run.id == text or run.path == path]:
+        return exact[0]
     by_short = [run for run in runs if layout.digest(run.id).startswith(text)] if _SHORT.fullmatch(text) else []
     by_part = [run for run in runs if text in run.id]
     for found in (by_short, by_part):
         if len({run.id for run in found}) == 1:
             return found[0]
     raise UsageError(*(refused or [_not_one(text, by_part, runs, roots)]))
+
+
+def _foreign_at(path: Path, roots: list[Path]) -> list[Run]:
+    """The logs of other tools in a folder named by its path; its id comes from the runs folder it lies in."""
+    root = next((root for root in roots if layout.stays_inside(root, path)), path.absolute().parent)
+    found = runs_in(path, os.path.relpath(path.resolve(), root.resolve()), root)
+    return [ForeignRun(*one) for one in found]
 
 
 def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:

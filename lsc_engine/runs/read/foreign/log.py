@@ -1,0 +1,235 @@
+"""What a format of another tool has to offer (`Log`), and the common part of those that are files of records."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from lsc_engine.common.safe_io import opened
+from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, ColumnRows
+
+MAX_RECORD = 4 << 20
+_READ = 1 << 20
+_HEAD = 64
+_MOST_FILES = 1000
+
+_TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation", "test", "eval")
+_SPLIT = "|".join((*_TRAIN, *_VAL))
+_KIND = r"(?P<kind>loss|acc|acc@?1|top-?1|top1_acc|accuracy|accuracy_top-?1)"
+_NAMES = [
+    re.compile(rf"(?:epoch_)?(?:(?P<split>{_SPLIT})[/_. -])?{_KIND}\Z"),
+    re.compile(rf"{_KIND}[/_. -](?P<split>{_SPLIT})\Z"),
+]
+
+
+class Damaged(Exception):
+    """Bytes that are no record: nothing behind them can be trusted. The message is a clause."""
+
+
+class Replaced(Exception):
+    """A file was replaced or cut short: all is to be read again."""
+
+
+class Names:
+    """Names of another tool -> ours. Loss and accuracy are ours where the name says so (`train_loss`, `Loss/train`,
+    `val_acc`); `split` is what a name without one means. All others, and a second that would get the same, stay as they
+    are. An accuracy is a fraction: one that is given in per cent is divided."""
+
+    def __init__(self, split: str = "train") -> None:
+        self.split = split
+        self.percent: set[str] = set()
+        self._known: dict[str, tuple[str, bool]] = {}
+
+    def of(self, raw: str) -> tuple[str, bool]:
+        """Our name, and whether it is an accuracy."""
+        if raw not in self._known and len(self._known) < MAX_NAMES:
+            name, accuracy = self._ours(raw.strip())
+            if any(name == taken for taken, _ in self._known.values()):
+                name, accuracy = raw.strip(), False
+            self._known[raw] = (name, accuracy)
+        return self._known.get(raw, ("", False))
+
+    def _ours(self, raw: str) -> tuple[str, bool]:
+        found = next(filter(None, (pattern.match(raw.lower()) for pattern in _NAMES)), None)
+        if found is None:
+            name = raw if 0 < len(raw) <= MAX_KEY and raw.isprintable() else ""
+            return ("" if name in ("step", "attempt", "nonfinite") else name), False
+        split = found["split"] or self.split
+        name = f"{'val' if split in _VAL else 'train'}/{'loss' if found['kind'] == 'loss' else 'accuracy'}"
+        if "1" in found["kind"]:
+            # acc1, top-1: given in per cent by all who use the word.
+            self.percent.add(name)
+        return name, found["kind"] != "loss"
+
+
+class NewRows:
+    """The rows of one look, gathered column by column."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.steps: list[int] = []
+        self.attempts: list[int] = []
+        self.columns: dict[str, tuple[list[int], list[float]]] = {}
+        self.attempt = 1
+
+    def add(self, step: int, values: Mapping[str, float], time: float | None = None,
+            epoch: float | None = None) -> None:  # fmt: skip
+        """One row; `time` in seconds. Rows without a step from 0 to 2⁵³ or without values are left out."""
+        if not 0 <= step < MAX_STEP:
+            return
+        row = len(self.steps)
+        for raw, value in values.items():
+            name, accuracy = self.names.of(raw)
+            if name:
+                if accuracy and value > 1 and name not in self.names.percent:
+                    self.names.percent.add(name)
+                    raise Replaced
+                self._put(name, row, value / 100 if name in self.names.percent else value)
+        for name, place in (("time", time), ("epoch", epoch)):
+            if place is not None:
+                self._put(name, row, place)
+        self.steps.append(int(step))
+        self.attempts.append(self.attempt)
+
+    def _put(self, name: str, row: int, value: float) -> None:
+        rows, numbers = self.columns.setdefault(name, ([], []))
+        if rows and rows[-1] == row:
+            numbers[-1] = value
+            return
+        rows.append(row)
+        numbers.append(value)
+
+    def as_group(self, first_line: int) -> ColumnRows:
+        """The rows as arrays; their lines are numbered from `first_line`."""
+        count = len(self.steps)
+        heads = (np.arange(first_line, first_line + count, dtype=np.int64), np.array(self.steps, np.int64),
+                 np.array(self.attempts, np.int64))  # fmt: skip
+        columns = {
+            name: (np.array(rows, np.int64), np.array(values, np.float64))
+            for name, (rows, values) in self.columns.items()
+        }
+        return ColumnRows(heads, columns)
+
+
+class Log(ABC):
+    """One run as another tool logs it. `folder` is where it lies, `name` which of several in it ("" if it is alone)."""
+
+    origin: ClassVar[str]
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self.folder = folder
+        self.name = name
+        self.problem: str | None = None
+
+    @classmethod
+    @abstractmethod
+    def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
+        """The logs of this format in `folder`, whose files are `names`; nothing below it."""
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """What changes when something is logged."""
+
+    @abstractmethod
+    def read(self, budget: int, rows: NewRows) -> int:
+        """Add what is new, of at most about `budget` bytes; returns how many are left. Raises UnreadableError, and
+        Replaced where all has to be read again, by a new Log."""
+
+    @property
+    def default_split(self) -> str:
+        """What metrics belong to whose name has no split."""
+        return "val" if self.folder.name.lower() in _VAL else "train"
+
+    @property
+    def printed(self) -> Path | None:
+        """The file of what the process printed, None if there is none."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that were logged, as nested tables."""
+        return {}
+
+
+class Decoder(ABC):
+    """Turns the bytes of one file into rows; keeps what it has to remember between two looks."""
+
+    @abstractmethod
+    def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
+        """Add the whole records at the beginning of `data`, which lies at `offset` of its file; returns how many bytes
+        they take: 0 where the first is not whole yet, more than there are where it is passed over. Raises Damaged if
+        the first is no record."""
+
+
+class _Followed:
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.offset = 0
+        self.inode: tuple[int, int] | None = None
+        self.head = b""
+
+
+class FileLog(Log):
+    """A log of one or several files that only grow; of several the later one is the later attempt."""
+
+    decoder: ClassVar[type[Decoder]]
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        super().__init__(folder, name)
+        self._followed: dict[str, _Followed] = {}
+
+    def read(self, budget: int, rows: NewRows) -> int:
+        """Follow every file."""
+        self.problem = None
+        left = 0
+        for number, path in enumerate(self.files()[:_MOST_FILES], 1):
+            rows.attempt = number
+            used, more = self._follow(path, budget, rows)
+            budget -= used
+            left += more
+        return left
+
+    def _follow(self, path: Path, budget: int, rows: NewRows) -> tuple[int, int]:
+        """Bytes read and bytes left."""
+        known = self._followed.setdefault(path.name, _Followed(self.decoder()))
+        with opened(path) as descriptor:
+            info = os.fstat(descriptor)
+            inode = (info.st_dev, info.st_ino)
+            if known.inode not in (None, inode) or info.st_size < known.offset:
+                raise Replaced
+            head = os.pread(descriptor, _HEAD, 0)
+            if head[: len(known.head)] != known.head:
+                raise Replaced
+            known.inode, known.head = inode, head
+            start = known.offset
+            for data in _pieces(descriptor, known, start + budget):
+                try:
+                    used = known.decoder.decode(data, known.offset, rows)
+                except Damaged as error:
+                    self.problem = f"{path.name} is damaged behind byte {known.offset}: {error}"
+                    return known.offset - start, 0
+                if known.offset + used > info.st_size:
+                    return known.offset - start, 0
+                if used == 0 and len(data) >= MAX_RECORD:
+                    self.problem = f"{path.name} is damaged behind byte {known.offset}: a record without an end"
+                if used == 0 and (len(data) >= MAX_RECORD or known.offset + len(data) >= info.st_size):
+                    return known.offset - start, 0
+                known.offset += used
+            return known.offset - start, info.st_size - known.offset
+
+
+def _pieces(descriptor: int, known: _Followed, end: int) -> Iterator[bytes]:
+    """The bytes from where the file has been read to: more of them where a piece did not do."""
+    size = _READ
+    while known.offset < end:
+        before = known.offset
+        data = os.pread(descriptor, size, before)
+        if not data:
+            return
+        yield data
+        size = _READ if known.offset > before else MAX_RECORD
