@@ -163,9 +163,11 @@ class Poller(threading.Thread):
                 reports += [report for report in self._reports if report.root == number]
                 continue
             with_runs, passed = set[str](), list[str]()
-            for run in list_runs([path], passed):
+            for run in list_runs([path], passed, foreign=True):
                 key = f"{number}:{run.id}"
-                found[key] = self._tracked.get(key) or TrackedRun(key, run, number, folder.read_only)
+                found[key] = self._tracked.get(key) or TrackedRun(
+                    key, run, number, folder.read_only or run.origin != "lsc"
+                )
                 with_runs.add(run.study)
             folders[-1] = replace(folder, passed=tuple(passed))
             reports += self._report_reader.scan(number, path, with_runs, folder.read_only)
@@ -248,8 +250,9 @@ class Poller(threading.Thread):
             # A chart that is left gives its memory back.
             del self._sent[key]
             self._samples.pop(key, None)
-            if (tracked := self._tracked.get(key)) is not None:
-                tracked.run = Run(tracked.run.path, tracked.run.id, tracked.run.root)
+            # The last values of another tool's run are found by reading all of it: what was read stays.
+            if (tracked := self._tracked.get(key)) is not None and tracked.run.origin == "lsc":
+                tracked.run = tracked.run.again()
         self._read_log(log_key)
         self._read_embeddings(embeddings_key)
         return more
@@ -306,7 +309,7 @@ class Poller(threading.Thread):
 
 def _changed(run: Run) -> float:
     try:
-        return os.stat(run.path / "status.json").st_mtime
+        return os.stat(run.state_file).st_mtime
     except OSError:
         return 0.0
 

@@ -15,17 +15,18 @@ import numpy as np
 
 from lsc_engine.common.safe_io import UnreadableError, open_regular
 from lsc_engine.runs.folder import requests
-from lsc_engine.runs.folder.layout import LOG, METRICS, NOTES, STATUS
+from lsc_engine.runs.folder.layout import METRICS, NOTES, STATUS
 from lsc_engine.runs.folder.requests import TURN
 from lsc_engine.runs.folder.slurm import Jobs
 from lsc_engine.runs.metrics.parsing import parse_line
 from lsc_engine.runs.metrics.reader import FIXED, MetricsTable, layers_fixed
 from lsc_engine.runs.read.notes import read_notes
-from lsc_engine.runs.read.run import Run
+from lsc_engine.runs.read.run import ForeignRun, Run
 from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView
 
 TREND_POINTS = 24
 _WHOLE = 64 << 10
+_FOREIGN = 1 << 20
 _SAMPLE = 3 << 10
 SAMPLES = 256
 _AXES = ("epoch", "time")
@@ -57,6 +58,8 @@ class TrackedRun:
     def look(self, *, short: str, place: int, with_trend: bool,
              jobs: Callable[[], Jobs | None] = lambda: None) -> bool:  # fmt: skip
         """Read what changed on the disk; True if there is a new view. `jobs`: what Slurm has, for runs of its own."""
+        if isinstance(self.run, ForeignRun):
+            return self._look_foreign(self.run, short)
         names = (STATUS, NOTES) if self.quiet else (STATUS, NOTES, TURN, "hold.request")
         stats = [_stat(self.run.path / name) for name in names]
         metrics = _stat(self.run.path / METRICS)
@@ -87,6 +90,22 @@ class TrackedRun:
         self.view = RunView(
             self.key, self.run, self.root, self.read_only, short, status, self.run.config, self._source, tuple(tags),
             notes[-1].text if notes else "", self._trend, place, held,
+        )  # fmt: skip
+        return True
+
+    def _look_foreign(self, run: ForeignRun, short: str) -> bool:
+        """Read what another tool has logged since, a portion at a time."""
+        status = run.status(_FOREIGN)
+        signature = (len(run.table), run.tail.generation, status.shown_state, status.message, short)
+        if signature == self._signature:
+            return False
+        self._signature = signature
+        self.started = self.started or status.changed or 0.0
+        losses = run.table.series(LOSS)[1]
+        chosen = np.linspace(0, len(losses) - 1, min(len(losses), TREND_POINTS)).round().astype(int)
+        self.view = RunView(
+            self.key, run, self.root, self.read_only, short, status, run.config, {}, (), "",
+            tuple(losses[chosen].tolist()),
         )  # fmt: skip
         return True
 
@@ -191,7 +210,7 @@ class LogIndex:
 
     @staticmethod
     def of(run: Run) -> LogIndex:
-        return LogIndex(run.path / LOG)
+        return LogIndex(run.log_path)
 
     @property
     def count(self) -> int:

@@ -55,6 +55,8 @@ class RunScreen(ChartScreen):
         views = self.targets()
         if not views:
             return self.no_run()
+        if views[0].run.origin != "lsc":
+            return f"a {views[0].run.origin} log of another tool is only read"
         if views[0].read_only:
             return f"{views[0].status.owner or 'another'}'s folder is read only"
         if states is not None and not any(view.state in states for view in views):
@@ -157,7 +159,10 @@ class RunScreen(ChartScreen):
         self.app.go("new")
 
     def why_not_copy(self) -> str:
-        return "highlight one run" if len(self.targets()) > 1 else "" if self.targets() else self.no_run()
+        views = self.targets()
+        if views and views[0].run.origin != "lsc":
+            return self._reason()
+        return "highlight one run" if len(views) > 1 else "" if views else self.no_run()
 
     def why_not_fork(self) -> str:
         """A fork lies beside its parent, so it needs the parent's folder; N needs none."""
@@ -168,7 +173,7 @@ class RunScreen(ChartScreen):
         curves = self.app.store.curves.get(views[0].key) if views else None
         if not reason and (views[0].state == "queued" or (curves is not None and not curves.checkpoints)):
             return "it has no checkpoint to fork from; N makes a new run with its settings"
-        return f"{reason}; N makes a new run with its settings" if reason and views and views[0].read_only else reason
+        return f"{reason}; N makes a new run with its settings" if reason and not self.why_not_copy() else reason
 
     def why_not_toml(self) -> str:
         return "" if self.targets() else self.no_run()

@@ -60,7 +60,7 @@ def export_runs(runs: Sequence[Run], ending: str, path: Path, *, force: bool) ->
     `lsc-engine export` writes them. The files; LscError with its words where that fails, without `force` also where
     something is there already."""
     if ending == "csv":
-        write_csv([Run(run.path, run.id, run.root) for run in runs], path)
+        write_csv([run.again() for run in runs], path)
         return [path]
     out = path if ending == "parquet" else path.parent
     words = [*(str(run.path) for run in runs), "--to", ending, "--out", str(out), *(["--force"] if force else [])]

@@ -207,7 +207,7 @@ class Reader:
         for view in request.views:
             run = self._runs.get(view.key)
             if run is None or not run.config:
-                run = Run(view.run.path, view.id, view.run.root)
+                run = view.run.again()
             wanted[view.key] = run
         self._runs = wanted
         runs = list(wanted.values())
