@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -140,6 +141,7 @@ def test_later_files_are_later_attempts(tmp_path):
 
 FILES = {
     "tfevents": lambda: (events(6), "other"),
+    "run-x.wandb": lambda: (fragments([history(i, other=i) for i in range(6)]), "other"),
     "results.csv": lambda: (b"epoch, other ,x\n" + b"".join(b"%d, %d,1\n" % (i, i) for i in range(6)), "other"),
     "log.jsonl": lambda: (b"".join(b'{"step": %d, "other": %d}\n' % (i, i) for i in range(6)), "other"),
 }
@@ -367,3 +369,61 @@ def test_exported_rows_are_those_of_the_log(tmp_path):
     (tmp_path / "x.csv").write_text("step,loss,extra\n1,2,3\n2,,5\n")
     write_csv([only(tmp_path)], tmp_path / "out")
     assert (tmp_path / "out").read_text() == "run,step,epoch,time,train/loss,extra\n.,1,,,2.0,3.0\n.,2,,,,5.0\n"
+
+
+def fragments(records):
+    out = b":W&B\xe1\xbe\x00"
+    for data in records:
+        kind, first = 0, True
+        while first or data:
+            room = 32768 - len(out) % 32768
+            if room < 7:
+                out, room = out + bytes(room), 32768
+            part, data = data[: room - 7], data[room - 7 :]
+            kind = (1 if first else 4) if not data else (2 if first else 3)
+            out += struct.pack("<IHB", zlib.crc32(bytes([kind]) + part), len(part), kind) + part
+            first = False
+    return out
+
+
+def history(step, nested=False, **values):
+    items = {"_step": step, "_runtime": step * 2.0, **values}
+    message = b"".join(
+        field(1, field(2 if nested else 1, name.encode()) + field(16, json.dumps(value).encode()))
+        for name, value in items.items()
+    )
+    return field(2, message + field(2, field(1, step)))
+
+
+def test_wandb_files_torn_at_every_byte_and_growing(tmp_path):
+    path = tmp_path / "run-x.wandb"
+    records = [field(17, b""), *(history(i, nested=i % 2 == 0, loss=1 / (i + 1), other=i) for i in range(5))]
+    data = fragments(records)
+    path.write_bytes(b"")
+    run = only(tmp_path)
+    whole = {i: float(i) for i in range(5)}
+    for end in range(len(data)):
+        with path.open("ab") as out:
+            out.write(data[end : end + 1])
+        found = values(run, "other")
+        assert list(found.items()) == list(whole.items())[: len(found)]
+        assert run.tail.problem is None
+    assert (values(run, "other"), run.origin, run.tail.generation) == (whole, "wandb", 0)
+    assert values(run, "train/loss") == {i: 1 / (i + 1) for i in range(5)}
+    assert run.axes("other")[3].tolist() == [0, 2, 4, 6, 8]
+
+
+def test_wandb_records_over_several_blocks(tmp_path):
+    records = [history(i, other=i, note="x" * size) for i, size in enumerate((10, 40_000, 32_000, 700, 100_000, 3))]
+    (tmp_path / "run-x.wandb").write_bytes(fragments(records))
+    assert values(only(tmp_path), "other") == {i: float(i) for i in range(6)}
+
+
+def test_wandb_files_end_where_a_checksum_is_wrong(tmp_path):
+    good = fragments([history(i, other=i) for i in range(3)])
+    data = bytearray(fragments([history(i, other=i) for i in range(6)]))
+    data[len(good) + 20] ^= 1
+    (tmp_path / "run-x.wandb").write_bytes(data)
+    run = only(tmp_path)
+    assert list(values(run, "other")) == [0, 1, 2]
+    assert f"damaged behind byte {len(good)}" in run.tail.problem

@@ -12,9 +12,10 @@ from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTail
 from lsc_engine.runs.read.foreign.log import Log, Names, NewRows, Replaced
 from lsc_engine.runs.read.foreign.tables import Csv, Jsonl
 from lsc_engine.runs.read.foreign.tensorboard import TensorBoard
+from lsc_engine.runs.read.foreign.wandb import Wandb
 
 # Where a folder holds logs of several formats, the first is read.
-FORMATS: tuple[type[Log], ...] = (TensorBoard, Csv, Jsonl)
+FORMATS: tuple[type[Log], ...] = (TensorBoard, Wandb, Csv, Jsonl)
 GROWING_SECONDS = 600.0
 _MOST_AGAIN = 50
 _DEPTH = 8
