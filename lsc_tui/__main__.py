@@ -24,19 +24,36 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: lsc-tui --runs-dir ~/runs --runs-dir /shared/anna/runs. Everything is done by keys (? lists "
         "them); the mouse is left to the terminal, so that text is selected as anywhere, unless --mouse is given.",
     )
-    out.add_argument("--runs-dir", action="append", default=[], metavar="DIR",
-                     help="runs folder, may be given several times; default $LSC_RUNS, else ./runs")  # fmt: skip
+    out.add_argument(
+        "--runs-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="runs folder, may be given several times; default $LSC_RUNS, else ./runs",
+    )
     out.add_argument("--demo", action="store_true", help="look at bundled finished runs: needs no data and no GPU")
-    out.add_argument("--ascii", action="store_true",
-                     help="no character outside ASCII; the default on the Linux console and without UTF-8")  # fmt: skip
+    out.add_argument(
+        "--ascii",
+        action="store_true",
+        help="no character outside ASCII; the default on the Linux console and without UTF-8",
+    )
     out.add_argument("--mouse", action="store_true", help="clicks and the wheel act too (or mouse = true in keys.toml)")
     out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
     out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
-    out.add_argument("--plugin", action="append", default=[], metavar="FILE.py", type=Path,
-                     help="own models and losses for New run: known here by name, run by what is launched")  # fmt: skip
+    out.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        type=Path,
+        help="own models and losses for New run: known here by name, run by what is launched",
+    )
     out.add_argument("--version", action="version", version=f"lsc-tui {__version__}")
-    out.add_argument("--theme", help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light; "
-                     "the last two by themselves where the terminal has 16 colours")  # fmt: skip
+    out.add_argument(
+        "--theme",
+        help="lsc-dark, lsc-light, lsc-contrast, lsc-ansi-dark or lsc-ansi-light; "
+        "the last two by themselves where the terminal has 16 colours",
+    )
     return out
 
 
@@ -73,10 +90,16 @@ def main(argv: list[str] | None = None) -> None:
     made_later = not options.runs_dir and not os.environ.get("LSC_RUNS")
     sys.exit(
         start(
-            folders, ascii=options.ascii, once=options.once, theme=options.theme, demo=options.demo,
-            mouse=options.mouse, made_later=made_later, plugins=options.plugin,
+            folders,
+            ascii=options.ascii,
+            once=options.once,
+            theme=options.theme,
+            demo=options.demo,
+            mouse=options.mouse,
+            made_later=made_later,
+            plugins=options.plugin,
         )
-    )  # fmt: skip
+    )
 
 
 def print_keys() -> int:
@@ -97,10 +120,16 @@ def print_keys() -> int:
 
 
 def start(
-    folders: list[Path], *, ascii: bool = False, once: bool = False, theme: str | None = None, demo: bool = False,
+    folders: list[Path],
+    *,
+    ascii: bool = False,
+    once: bool = False,
+    theme: str | None = None,
+    demo: bool = False,
     mouse: bool = False,
-    made_later: bool = False, plugins: Sequence[Path] = (),
-) -> int:  # fmt: skip
+    made_later: bool = False,
+    plugins: Sequence[Path] = (),
+) -> int:
     """Run the application; the exit code."""
     if not once and not all(map(is_terminal, (sys.stdin, sys.stdout, sys.stderr))):
         print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
@@ -124,9 +153,14 @@ def start(
         return 2
     ascii = ascii or not shows_unicode(sys.stdout) or ascii_only(os.environ)
     app = LscApp(
-        folders, ascii=ascii, theme=theme, demo=demo, made_later=made_later, plugins=plugins,
+        folders,
+        ascii=ascii,
+        theme=theme,
+        demo=demo,
+        made_later=made_later,
+        plugins=plugins,
         few_colours=few_colours(os.environ),
-    )  # fmt: skip
+    )
     if demo:
         # What is remembered of the examples goes with them.
         app.ui = UiState(folders, folders[0].parent / "state")

@@ -189,9 +189,21 @@ class _Tape:
 
     def queue(self) -> None:
         self._write(
-            replace(self._end, state="queued", started=None, heartbeat=None, step=0, epoch=None, eta=None,
-                    metrics={}, best={}, exit_code=None, seconds=0.0, attempt=0)
-        )  # fmt: skip
+            replace(
+                self._end,
+                state="queued",
+                started=None,
+                heartbeat=None,
+                step=0,
+                epoch=None,
+                eta=None,
+                metrics={},
+                best={},
+                exit_code=None,
+                seconds=0.0,
+                attempt=0,
+            )
+        )
 
     def show(self, pause: float) -> None:
         """The status of a run at work that has come so far; after the last line the recorded end."""
@@ -201,11 +213,22 @@ class _Tape:
             return
         self._write(
             replace(
-                self._end, state="running", step=self._step, epoch=self._epoch, metrics=dict(self._last),
-                best=dict(self._best), heartbeat=now, started=self._started, pace=pause, exit_code=None,
-                eta=(len(self._lines) - self.at) * pause, seconds=self._time, message=_WORDS, attempt=1,
+                self._end,
+                state="running",
+                step=self._step,
+                epoch=self._epoch,
+                metrics=dict(self._last),
+                best=dict(self._best),
+                heartbeat=now,
+                started=self._started,
+                pace=pause,
+                exit_code=None,
+                eta=(len(self._lines) - self.at) * pause,
+                seconds=self._time,
+                message=_WORDS,
+                attempt=1,
             )
-        )  # fmt: skip
+        )
 
     def next(self) -> None:
         before = self._log_at()
@@ -226,8 +249,14 @@ class _Tape:
         asked = requests.take(self.folder)
         if "stop" in asked:
             self._write(
-                replace(read_status(self.folder), state="stopped", exit_code=143, eta=None, heartbeat=time.time(),
-                        message="stopped on request; an example keeps no checkpoint")
-            )  # fmt: skip
+                replace(
+                    read_status(self.folder),
+                    state="stopped",
+                    exit_code=143,
+                    eta=None,
+                    heartbeat=time.time(),
+                    message="stopped on request; an example keeps no checkpoint",
+                )
+            )
             return False
         return True

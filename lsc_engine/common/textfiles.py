@@ -27,8 +27,10 @@ def decoded(raw: bytes) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"is not UTF-8 text (byte 0x{raw[error.start]:02x} in line {line}), but Latin-1, Windows-1252 "
-                         "or another encoding; save it as UTF-8") from None  # fmt: skip
+        raise ValueError(
+            f"is not UTF-8 text (byte 0x{raw[error.start]:02x} in line {line}), but Latin-1, Windows-1252 "
+            "or another encoding; save it as UTF-8"
+        ) from None
 
 
 def other_encoding(raw: bytes) -> str | None:

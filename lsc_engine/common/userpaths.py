@@ -47,8 +47,9 @@ def user_path(text: str | Path) -> Path:
         try:
             return path.expanduser()
         except RuntimeError:
-            raise UsageError(f"{path}: there is no home folder of {first[1:]}; for a name that begins with ~ write ./~"
-                             ) from None  # fmt: skip
+            raise UsageError(
+                f"{path}: there is no home folder of {first[1:]}; for a name that begins with ~ write ./~"
+            ) from None
     return path
 
 

@@ -23,7 +23,7 @@ from lsc_engine.config.schema import (
     extra_of,
     literals,
     settings_fields,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,13 @@ def build(
 
 
 def _preset(
-    header: PresetHeader, drafts: list[VariantDraft], file: str, name: str, text: str,
+    header: PresetHeader,
+    drafts: list[VariantDraft],
+    file: str,
+    name: str,
+    text: str,
     warnings: Iterable[ValidationIssue],
-) -> Preset:  # fmt: skip
+) -> Preset:
     top = header.top
     return Preset(
         name=name,

@@ -52,8 +52,17 @@ class Record(Section):
     label: str
 
 
-TOP_KEYS = (*TopLevelKeys.model_fields, "start_from", "run", "compare", "provenance", "tune", *REPORT_TABLES, *SECTIONS,
-            "variants")  # fmt: skip
+TOP_KEYS = (
+    *TopLevelKeys.model_fields,
+    "start_from",
+    "run",
+    "compare",
+    "provenance",
+    "tune",
+    *REPORT_TABLES,
+    *SECTIONS,
+    "variants",
+)
 
 
 @dataclass(frozen=True)

@@ -186,9 +186,12 @@ class Reporting(Section):
 
 
 _MODELS: dict[str, type[Section]] = {
-    "paper": Paper, "vectors": VectorsReport, "datasets": DatasetsReport, "bench": BenchReport,
+    "paper": Paper,
+    "vectors": VectorsReport,
+    "datasets": DatasetsReport,
+    "bench": BenchReport,
     "analysis": Analysis,
-}  # fmt: skip
+}
 
 
 def read_reporting(raw: Table, kind: str, issues: list[Issue]) -> Reporting:

@@ -24,8 +24,16 @@ _SEED = re.compile(r"\+?[0-9]+(?:_[0-9]+)*")
 _MOST_SEEDS = 1000
 _TEXTS = ("text", "choice", "system", "duration")
 _ALWAYS_TEXT = (
-    "model.name", "target.order", "title", "source", "claim", "kind", "compare.baseline", "tune.duration", "tune.by",
-)  # fmt: skip
+    "model.name",
+    "target.order",
+    "title",
+    "source",
+    "claim",
+    "kind",
+    "compare.baseline",
+    "tune.duration",
+    "tune.by",
+)
 
 TOP_TABLES = ("compare", "provenance", "tune", "paper", "vectors", "datasets", "bench", "analysis")
 TOP_WORDS = ("title", "source", "claim", "kind", "seed", "seeds")

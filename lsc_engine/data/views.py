@@ -39,9 +39,7 @@ class Change:
     """Whether every image is changed as far as it may be, in either direction."""
 
 
-VIEW = Change(
-    move=0.125, turn=15.0, scale=math.log(1.25), contrast=0.4, brightness=0.1, noise=0.05, colour=True
-)  # fmt: skip
+VIEW = Change(move=0.125, turn=15.0, scale=math.log(1.25), contrast=0.4, brightness=0.1, noise=0.05, colour=True)
 SHIFTS = {
     "moved": Change(move=0.125, far=True),
     "turned": Change(turn=20.0, far=True),

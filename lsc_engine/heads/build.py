@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 
 
 def build_head(
-    config: RunConfig, *, classes: int, dim: int, seed: int, table: Tensor | None = None, means: Tensor | None = None,
+    config: RunConfig,
+    *,
+    classes: int,
+    dim: int,
+    seed: int,
+    table: Tensor | None = None,
+    means: Tensor | None = None,
     teacher: Teacher | None = None,
-) -> Head:  # fmt: skip
+) -> Head:
     """The head of `config` for embeddings [B, dim].
 
     `table` [rows, n]: the vectors of a system `embeddings:` or `file:`; `means` [rows, n]: the class means that choose

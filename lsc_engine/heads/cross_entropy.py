@@ -42,10 +42,20 @@ class CrossEntropyHead(Head):
     """
 
     def __init__(
-        self, dim: int, classes: int, bottleneck: int | None, seed: int, *, loss: str = "softmax", scale: float = 1.0,
-        margin: float = 0.0, share: float | None = None, batch_size: int = 1, center_weight: float | None = None,
+        self,
+        dim: int,
+        classes: int,
+        bottleneck: int | None,
+        seed: int,
+        *,
+        loss: str = "softmax",
+        scale: float = 1.0,
+        margin: float = 0.0,
+        share: float | None = None,
+        batch_size: int = 1,
+        center_weight: float | None = None,
         momentum: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.dim, self.classes, self.bottleneck, self.seed = dim, classes, bottleneck, seed
         self.kind, self.scale, self.margin, self.share = loss, scale, margin, share

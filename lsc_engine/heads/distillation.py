@@ -41,9 +41,16 @@ class DistillationHead(CrossEntropyHead):
     """The student's class layer; `weight` is w, the share of the teacher's loss."""
 
     def __init__(
-        self, dim: int, classes: int, bottleneck: int | None, seed: int, *, teacher: Teacher, weight: float,
+        self,
+        dim: int,
+        classes: int,
+        bottleneck: int | None,
+        seed: int,
+        *,
+        teacher: Teacher,
+        weight: float,
         temperature: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(dim, classes, bottleneck, seed)
         # A dataclass, so no submodule of this head: it is neither trained nor kept in checkpoints.
         self.teacher, self.weight, self.temperature = teacher, weight, temperature

@@ -54,9 +54,15 @@ def targets(names: Sequence[str], ending: str, out: Path | None, force: bool, wh
 
 
 def export(
-    runs: Sequence[Run], to: str, out: Path | None, *, force: bool, metrics: Sequence[str] | None = None,
-    baseline: str | None = None, at: int | None = None,
-) -> list[Path]:  # fmt: skip
+    runs: Sequence[Run],
+    to: str,
+    out: Path | None,
+    *,
+    force: bool,
+    metrics: Sequence[str] | None = None,
+    baseline: str | None = None,
+    at: int | None = None,
+) -> list[Path]:
     """Write `runs` in the format `to`; the files written. UsageError for what cannot be, before anything is written.
 
     `metrics` and `baseline` of figures, `baseline` also of latex; `at`: the step of the checkpoint, None for the best.

@@ -22,8 +22,23 @@ from lsc_engine.report.study_data import StudyData, collect, read_back, values_o
 from lsc_engine.report.views import collect_view, view_figure, views_of
 from lsc_engine.runs.read.studies import Study
 
-_ORDER = ("Verdict", "Results", "Levels", "Curves", "Layers", "Embeddings", "Database of embeddings", "New classes",
-          "Vectors", "Cost", "Data", "Learning rates", "Settings", "Missing", "Made with")  # fmt: skip
+_ORDER = (
+    "Verdict",
+    "Results",
+    "Levels",
+    "Curves",
+    "Layers",
+    "Embeddings",
+    "Database of embeddings",
+    "New classes",
+    "Vectors",
+    "Cost",
+    "Data",
+    "Learning rates",
+    "Settings",
+    "Missing",
+    "Made with",
+)
 
 
 @dataclass
@@ -173,9 +188,17 @@ def _finish(
     datasets = dict.fromkeys(config.data.dataset for config in data.configs.values())
     seeds = max((len(row.runs) for row in data.rows), default=0)
     return WrittenReport(
-        name, heading.title or name, heading.source, kind, page.folder / PAGE, page.files, verdicts, page.missing,
-        ", ".join(datasets), seeds,
-    )  # fmt: skip
+        name,
+        heading.title or name,
+        heading.source,
+        kind,
+        page.folder / PAGE,
+        page.files,
+        verdicts,
+        page.missing,
+        ", ".join(datasets),
+        seeds,
+    )
 
 
 def write_index(written: Sequence[WrittenReport], folder: Path) -> Path:

@@ -20,11 +20,28 @@ _REFERENCES = frozenset({"target.system", "target.order", "target.teacher", "sta
 # Settings that a fork may change: all others decide what the weights and the optimizer's state mean. The images may
 # lie elsewhere but must be the same, which is checked when the run goes on.
 FORK_CHANGES = (
-    PLACE, "optimizer.", "train.duration", "train.precision", "train.compile", "eval.", "log.", "checkpoint.",
-    "data.augment", "target.loss", "target.radius", "target.cluster_radius", "target.weights", "target.within",
-    "target.scale", "target.batch_axis", "target.margin", "target.momentum", "target.share",
-    "target.teacher_weight", "target.temperature",
-)  # fmt: skip
+    PLACE,
+    "optimizer.",
+    "train.duration",
+    "train.precision",
+    "train.compile",
+    "eval.",
+    "log.",
+    "checkpoint.",
+    "data.augment",
+    "target.loss",
+    "target.radius",
+    "target.cluster_radius",
+    "target.weights",
+    "target.within",
+    "target.scale",
+    "target.batch_axis",
+    "target.margin",
+    "target.momentum",
+    "target.share",
+    "target.teacher_weight",
+    "target.temperature",
+)
 FORK_KEEPS = ("optimizer.name",)
 
 

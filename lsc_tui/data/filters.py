@@ -41,8 +41,13 @@ FIELDS: dict[str, Callable[[RunView], Any]] = {
 }
 NUMBERS = ("loss", "best", "done", "n", "lr", "seed", "speed", "acc")
 _SIGNS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
-}  # fmt: skip
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
 _EXACT = ("state", "seed", "kind")
 _TERM = re.compile(
     r"""(?P<head>(?P<no>!*)(?:(?P<key>[A-Za-z_][\w.]*)(?P<sign>:|<=|>=|!=|<|>|=))?)"""
@@ -108,9 +113,7 @@ class Filter:
     def _wrong(self, text: str, place: int, words: str) -> None:
         self.fault = self.fault or f'character {place + 1}, "{clean(text[place:].split()[0])}": {words}'
 
-    def _test(
-        self, text: str, place: int, found: re.Match[str], key: str, sign: str, negated: bool
-    ) -> Test | None:  # fmt: skip
+    def _test(self, text: str, place: int, found: re.Match[str], key: str, sign: str, negated: bool) -> Test | None:
         pattern, value = found["regex"], (found["value"] if found["quoted"] is None else found["quoted"])
         has: Callable[[str], bool] = partial(_holds, value.lower())
         if pattern is not None:

@@ -43,8 +43,9 @@ STEP_SECONDS = 0.7
 class Poller(threading.Thread):
     """The reading thread: `subscribe` names the runs whose curves and log are shown; `take` hands the changes over."""
 
-    def __init__(self, folders: Sequence[Path], notify: Callable[[], object], *, hardware: bool = True,
-                 made_later: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self, folders: Sequence[Path], notify: Callable[[], object], *, hardware: bool = True, made_later: bool = False
+    ) -> None:
         super().__init__(name="collector", daemon=True)
         self._folders = list(folders)
         self._notify = notify
@@ -204,8 +205,10 @@ class Poller(threading.Thread):
                 waits = tracked.quiet and not first and key not in self._subscribed
                 if waits and (number + self._rounds) % QUIET_ROUNDS and time.monotonic() > self._all_until:
                     continue
-                if tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend,
-                                jobs=self._slurm) and tracked.view:  # fmt: skip
+                if (
+                    tracked.look(short=short, place=places.get(key, 0), with_trend=with_trend, jobs=self._slurm)
+                    and tracked.view
+                ):
                     fresh[key] = tracked.view
                 if first and len(fresh) >= 50:
                     self._post_runs(fresh)

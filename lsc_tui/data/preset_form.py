@@ -301,12 +301,29 @@ class Form:
         return acts(key, lambda other: self.given(other, variant))
 
 
-USUAL = frozenset((
-    "data.dataset", "data.labels", "data.classes", "data.image_size", "data.augment", "model.name", "model.dim",
-    "target.method", "target.system", "target.order", "target.loss", "optimizer.name", "optimizer.lr",
-    "optimizer.weight_decay", "optimizer.schedule", "optimizer.warmup", "train.duration", "train.batch_size",
-    "train.precision",
-))  # fmt: skip
+USUAL = frozenset(
+    (
+        "data.dataset",
+        "data.labels",
+        "data.classes",
+        "data.image_size",
+        "data.augment",
+        "model.name",
+        "model.dim",
+        "target.method",
+        "target.system",
+        "target.order",
+        "target.loss",
+        "optimizer.name",
+        "optimizer.lr",
+        "optimizer.weight_decay",
+        "optimizer.schedule",
+        "optimizer.warmup",
+        "train.duration",
+        "train.batch_size",
+        "train.precision",
+    )
+)
 
 
 def length_ratio(one: str, other: str) -> float:

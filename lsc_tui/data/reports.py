@@ -58,8 +58,11 @@ def made_words(raw: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     table = raw.get({"vectors": "vectors", "data": "datasets", "bench": "bench"}.get(str(kind), ""), {})
     table = table if isinstance(table, dict) else {}
     if kind == "vectors":
-        rows = [("systems", _listed(table.get("systems"))), ("at n", _listed(table.get("n"))),
-                ("n_min for", _listed(table.get("classes"), " classes"))]  # fmt: skip
+        rows = [
+            ("systems", _listed(table.get("systems"))),
+            ("at n", _listed(table.get("n"))),
+            ("n_min for", _listed(table.get("classes"), " classes")),
+        ]
         rows.append(("pictures", "A_2 and A_3" if table.get("pictures") is True else ""))
         rows.append(("files", "report.md, tables as CSV, cosines as SVG and PNG"))
     elif kind == "data":
@@ -125,6 +128,15 @@ def _report(root: int, folder: Path, study: str, raw: dict[str, Any], read_only:
     except OSError:
         pass
     return Report(
-        f"report:{root}:{study}", root, folder, study, str(raw["kind"]), makes=made_words(raw), made=made, begun=begun,
-        files=tuple(files), read_only=read_only, **words,
-    )  # fmt: skip
+        f"report:{root}:{study}",
+        root,
+        folder,
+        study,
+        str(raw["kind"]),
+        makes=made_words(raw),
+        made=made,
+        begun=begun,
+        files=tuple(files),
+        read_only=read_only,
+        **words,
+    )

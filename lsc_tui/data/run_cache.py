@@ -55,8 +55,7 @@ class TrackedRun:
         """Whether no process is at work on it, as far as is known."""
         return self.view is not None and not self.view.status.active and self.view.state != "queued"
 
-    def look(self, *, short: str, place: int, with_trend: bool,
-             jobs: Callable[[], Jobs | None] = lambda: None) -> bool:  # fmt: skip
+    def look(self, *, short: str, place: int, with_trend: bool, jobs: Callable[[], Jobs | None] = lambda: None) -> bool:
         """Read what changed on the disk; True if there is a new view. `jobs`: what Slurm has, for runs of its own."""
         if isinstance(self.run, ForeignRun):
             return self._look_foreign(self.run, short)
@@ -88,9 +87,20 @@ class TrackedRun:
         notes, tags = read_notes(self.run.path)
         self.started = status.started or status.changed or 0.0
         self.view = RunView(
-            self.key, self.run, self.root, self.read_only, short, status, self.run.config, self._source, tuple(tags),
-            notes[-1].text if notes else "", self._trend, place, held,
-        )  # fmt: skip
+            self.key,
+            self.run,
+            self.root,
+            self.read_only,
+            short,
+            status,
+            self.run.config,
+            self._source,
+            tuple(tags),
+            notes[-1].text if notes else "",
+            self._trend,
+            place,
+            held,
+        )
         return True
 
     def _look_foreign(self, run: ForeignRun, short: str) -> bool:
@@ -192,9 +202,15 @@ def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> 
     fixed = tuple((float(count.step[i]), float(count.epoch[i]), float(count.time[i])) for i in events if count)
     saved = tuple((c.step, c.written or 0.0, c.size) for c in run.checkpoints())
     return Curves(
-        curves, tuple(table.names), tuple(resumed), run.tail.behind, run.tail.problem or "", saved, sample is not None,
+        curves,
+        tuple(table.names),
+        tuple(resumed),
+        run.tail.behind,
+        run.tail.problem or "",
+        saved,
+        sample is not None,
         fixed,
-    )  # fmt: skip
+    )
 
 
 class LogIndex:

@@ -19,8 +19,13 @@ MOVING = ("starting", "running", "stopping", "stalled")
 ENDED = ("stopped", "failed", "diverged", "lost", "stalled")
 DEMO = "the demo replays recorded runs and trains nothing"
 # Key -> format of `lsc-engine export` and the word for it; the CSV is written here, it needs nothing else.
-EXPORTS = {"c": ("csv", "CSV"), "p": ("parquet", "Parquet"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"),
-           "n": ("png", "PNG")}  # fmt: skip
+EXPORTS = {
+    "c": ("csv", "CSV"),
+    "p": ("parquet", "Parquet"),
+    "s": ("svg", "SVG"),
+    "f": ("pdf", "PDF"),
+    "n": ("png", "PNG"),
+}
 
 
 def named(views: Sequence[RunView]) -> str:

@@ -141,9 +141,11 @@ class VerdictService:
         return found
 
     def request(
-        self, studies: Sequence[Sequence[RunView]], call_soon: Callable[[Callable[[], None]], None],
+        self,
+        studies: Sequence[Sequence[RunView]],
+        call_soon: Callable[[Callable[[], None]], None],
         changed: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Work out those that are pending, in a thread; `call_soon` does a thing in the thread of the screens."""
         pending = self.pending(studies)
         if not pending:

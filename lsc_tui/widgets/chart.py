@@ -41,13 +41,19 @@ class Look:
     cursor: float | None = None
     mode: str = "braille"
 
-    def view(self, *, log_y: bool | None = None, y0: float | None = None, y1: float | None = None,
-             smooth: bool = True) -> View:  # fmt: skip
+    def view(
+        self, *, log_y: bool | None = None, y0: float | None = None, y1: float | None = None, smooth: bool = True
+    ) -> View:
         """The options of one chart; accuracy has heights of its own."""
         return View(
-            Window(self.x0, self.x1, y0, y1), self.log_x, self.log_y if log_y is None else log_y,
-            self.mode, self.smoothing if smooth else 0.0, self.clip, self.cursor,  # type: ignore[arg-type]
-        )  # fmt: skip
+            Window(self.x0, self.x1, y0, y1),
+            self.log_x,
+            self.log_y if log_y is None else log_y,
+            self.mode,
+            self.smoothing if smooth else 0.0,
+            self.clip,
+            self.cursor,  # type: ignore[arg-type]
+        )
 
     @staticmethod
     def until(view: View, end: float) -> View:

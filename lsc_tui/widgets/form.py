@@ -22,14 +22,24 @@ from lsc_tui.widgets.panel import Panel
 
 # Names at 80 columns, where the section is left out and the last part alone would not tell.
 SHORT = {
-    "model.name": "model", "optimizer.name": "optimizer", "eval.every": "eval every", "eval.images": "eval images",
-    "eval.dataset": "eval dataset", "eval.class_means": "class means", "eval.embeddings": "embeddings",
-    "eval.also": "measure also", "eval.ood": "other classes",
+    "model.name": "model",
+    "optimizer.name": "optimizer",
+    "eval.every": "eval every",
+    "eval.images": "eval images",
+    "eval.dataset": "eval dataset",
+    "eval.class_means": "class means",
+    "eval.embeddings": "embeddings",
+    "eval.also": "measure also",
+    "eval.ood": "other classes",
     "log.every": "log every",
-    "checkpoint.every": "save every", "checkpoint.keep": "keep", "checkpoint.also_at": "save also at",
-    "model.args": "model args", "model.width": "model width", "data.path": "data path",
+    "checkpoint.every": "save every",
+    "checkpoint.keep": "keep",
+    "checkpoint.also_at": "save also at",
+    "model.args": "model args",
+    "model.width": "model width",
+    "data.path": "data path",
     "target.momentum": "mean momentum",
-}  # fmt: skip
+}
 PLACES = {
     "study": ("study", "Name of the study: its folder in the runs folder."),
     "device": ("device", "any free GPU, GPUs by number as in 0,1,3, or cpu"),
@@ -62,9 +72,14 @@ class Row:
 
 
 def rows(
-    form: Form, outcome: Outcome | None, store: Store, *, every: bool, wide: bool,
+    form: Form,
+    outcome: Outcome | None,
+    store: Store,
+    *,
+    every: bool,
+    wide: bool,
     place: Callable[[Path], str] = home_path,
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """All rows of the form, in order."""
     problems = outcome.problems if outcome is not None else []
     if form.kind != "train":
@@ -76,12 +91,16 @@ def rows(
         found = [p for p in problems if p.variant == name]
         out.append(
             Row(
-                "variant", f"variant:{name}", "" if number else "variants", words + clean(form.label(name)),
+                "variant",
+                f"variant:{name}",
+                "" if number else "variants",
+                words + clean(form.label(name)),
                 "*" if any(form.changed(key, name) for key in own) else " ",
-                "needed by another" if name in needed else "", name not in form.on,
+                "needed by another" if name in needed else "",
+                name not in form.on,
                 "" if not found else "!" if all(p.warning for p in found) else "✗",
             )
-        )  # fmt: skip
+        )
     # What the launch would make of the form as it is now; None while that is being worked out.
     resolved = outcome.resolved.get(form.variant) if outcome is not None and outcome.text == form.toml() else None
     now, before = (raw.get("seeds", raw.get("seed")) for raw in (form.raw, form.before))
@@ -107,9 +126,7 @@ def rows(
     return out + _problem_rows(form, problems)
 
 
-def _report_rows(
-    form: Form, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]
-) -> list[Row]:  # fmt: skip
+def _report_rows(form: Form, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]) -> list[Row]:
     out = [Row("fact", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
     out += [Row("fact", f"fact:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
     out.append(Row("gap", "gap:place"))
@@ -139,9 +156,7 @@ def _fault(problems: Sequence[Problem], key: str, variant: str | None = None) ->
     return "" if not found else "!" if all(p.warning for p in found) else "✗"
 
 
-def _setting(
-    form: Form, key: str, resolved: dict[str, Any] | None, problems: Sequence[Problem], wide: bool
-) -> Row:  # fmt: skip
+def _setting(form: Form, key: str, resolved: dict[str, Any] | None, problems: Sequence[Problem], wide: bool) -> Row:
     name = form.variant
     value, default = shown_value(key, form.given(key, name), resolved)
     if form.given(key, name) is None and not form.acts_in(key, name):
@@ -182,8 +197,11 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem], plac
 
 # Settings whose values plugins may add to.
 _REGISTRIES = {
-    "model.name": MODELS, "target.system": SYSTEMS, "target.loss": LOSSES, "data.dataset": DATASETS,
-}  # fmt: skip
+    "model.name": MODELS,
+    "target.system": SYSTEMS,
+    "target.loss": LOSSES,
+    "data.dataset": DATASETS,
+}
 
 
 def choices(row: Row, store: Store, method: Any = None) -> list[tuple[str, str]]:
@@ -230,10 +248,13 @@ def row_lines(row: Row, width: int, wide: bool, here: bool) -> Line:
     value = fit(row.value, left if not note else min(left, max(len(row.value) + 2, left - len(note))))
     rest = fit(note, left - len(value)) if note else ""
     line = [
-        ("▌" if here else " ", "accent"), (head[: room - 2], "" if here else "dim"),
+        ("▌" if here else " ", "accent"),
+        (head[: room - 2], "" if here else "dim"),
         (head[room - 2 :], _style(row.fault)),
-        (value, "dim" if row.default else ""), (rest, "dim"), (f" {row.mark} ", "accent" if row.mark == "*" else "dim"),
-    ]  # fmt: skip
+        (value, "dim" if row.default else ""),
+        (rest, "dim"),
+        (f" {row.mark} ", "accent" if row.mark == "*" else "dim"),
+    ]
     return over(pad(line, width), "cursor") if here else pad(line, width)
 
 

@@ -38,13 +38,21 @@ from lsc_tui.widgets.panel import Panel
 
 # Head at 80 columns and in the wide list, width in both; a negative one is that of a text, which stands at the left.
 COLUMNS: dict[str, tuple[tuple[str, str], tuple[int, int]]] = {
-    "run": (("RUN", "RUN"), (-12, -12)), "seed": (("SEED", "SEED"), (4, 4)), "done": (("%", "DONE"), (1, 4)),
-    "eta": (("ETA", "ETA"), (6, 6)), "loss": (("LOSS", "LOSS"), (7, 7)), "best": (("BEST", "BEST"), (7, 7)),
-    "acc": (("", ""), (6, 6)), "best_acc": (("BEST", "BEST"), (5, 5)), "speed": (("IMG/S", "IMG/S"), (7, 7)),
-    "trend": (("TREND", "LOSS TREND"), (-8, -12)), "where": (("WHERE", "WHERE"), (-8, -11)),
-    "reason": (("REASON", "REASON"), (-16, -16)), "tag": (("TAGS", "TAGS"), (-12, -12)),
+    "run": (("RUN", "RUN"), (-12, -12)),
+    "seed": (("SEED", "SEED"), (4, 4)),
+    "done": (("%", "DONE"), (1, 4)),
+    "eta": (("ETA", "ETA"), (6, 6)),
+    "loss": (("LOSS", "LOSS"), (7, 7)),
+    "best": (("BEST", "BEST"), (7, 7)),
+    "acc": (("", ""), (6, 6)),
+    "best_acc": (("BEST", "BEST"), (5, 5)),
+    "speed": (("IMG/S", "IMG/S"), (7, 7)),
+    "trend": (("TREND", "LOSS TREND"), (-8, -12)),
+    "where": (("WHERE", "WHERE"), (-8, -11)),
+    "reason": (("REASON", "REASON"), (-16, -16)),
+    "tag": (("TAGS", "TAGS"), (-12, -12)),
     "note": (("NOTE", "NOTE"), (-16, -16)),
-}  # fmt: skip
+}
 DEFAULT = {
     False: ("run", "seed", "done", "eta", "loss", "acc", "trend", "where"),
     True: ("run", "seed", "done", "eta", "loss", "best", "acc", "best_acc", "speed", "trend", "where", "reason"),
@@ -104,8 +112,13 @@ def _sort_value(view: RunView, order: Order) -> tuple[Any, ...]:
         words = (view.status.host, view.status.device)
         glyph = list(STATES).index(view.state) if view.state in STATES else 99
         return (glyph, view.place) if sort == "state" else (view.state != "queued", view.place, words)
-    found = finite(view.status.eta) if sort == "eta" else finite(view.best(order.accuracy)) if sort == "best_acc" else (
-        value_of(view, sort, order.accuracy))  # fmt: skip
+    found = (
+        finite(view.status.eta)
+        if sort == "eta"
+        else finite(view.best(order.accuracy))
+        if sort == "best_acc"
+        else (value_of(view, sort, order.accuracy))
+    )
     number = number_of(found)
     return (view.loss_group if sort in ("loss", "best") else "", number is None, number or 0.0, str(found))
 
@@ -123,9 +136,12 @@ def group_value(view: RunView, key: str) -> str:
 
 
 def build_rows(
-    views: Iterable[RunView], order: Order, names: Callable[[int], str] = lambda root: "",
-    every: Iterable[RunView] | None = None, reports: Iterable[Report] = (),
-) -> list[Row]:  # fmt: skip
+    views: Iterable[RunView],
+    order: Order,
+    names: Callable[[int], str] = lambda root: "",
+    every: Iterable[RunView] | None = None,
+    reports: Iterable[Report] = (),
+) -> list[Row]:
     """Studies, newest first, or groups by their value, each with its runs below it unless it is closed; a flat list has
     runs alone. `every`: all runs, if `views` are few. `reports`: the studies without runs, a row each among them."""
     views = list(views)

@@ -40,8 +40,18 @@ def curve_series(
     return curves.drawn[key]
 
 
-def _series(curves: Curves, curve: Curve, name: str, axis: str, letter: str, colour: int, scale: float, dim: bool,
-            per_step: float, label: str) -> Series:  # fmt: skip
+def _series(
+    curves: Curves,
+    curve: Curve,
+    name: str,
+    axis: str,
+    letter: str,
+    colour: int,
+    scale: float,
+    dim: bool,
+    per_step: float,
+    label: str,
+) -> Series:
     x = curve.x(axis, per_step)
     marks = []
     for glyph, places in (("R", curves.resumed), ("|", curves.fixed)):

@@ -75,11 +75,18 @@ def submit(
         found = jobs.submit(plan, options, resources, describe_source(sys.argv))
     if as_json:
         stages = [
-            {"stage": s.name, "job": s.job or None, "script": str(found.folder / f"{s.name}.sbatch"), "text": s.text,
-             "after": list(s.after), "tasks": [{"job": f"{s.job}_{i}" if s.job else None, "task": i, "run": run}
-                                               for i, run in s.tasks.items()]}
+            {
+                "stage": s.name,
+                "job": s.job or None,
+                "script": str(found.folder / f"{s.name}.sbatch"),
+                "text": s.text,
+                "after": list(s.after),
+                "tasks": [
+                    {"job": f"{s.job}_{i}" if s.job else None, "task": i, "run": run} for i, run in s.tasks.items()
+                ],
+            }
             for s in found.stages
-        ]  # fmt: skip
+        ]
         print_json({"study": plan.study, "jobs": stages, "left": found.left})
         return
     for run, why in found.left.items():

@@ -47,9 +47,18 @@ class FashionMnist(DataSet):
         how="it is downloaded on first use; without a network install Debian's package dataset-fashion-mnist, "
         f"or put the four files {_MARK}.gz … there (github.com/zalandoresearch/fashion-mnist)",
         class_names=(
-            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
         ),
-    )  # fmt: skip
+    )
 
     def obtain(self, data_dir: Path | None, path: str | None, report: Report) -> Path | None:
         if path is None and self.locate(data_dir) is None:

@@ -50,10 +50,31 @@ _COLOURED = ("CBDT", "COLR", "sbix")
 _FORMAT, _SIZE, _BASE = 1, 32, 0.75
 _REGIONS = frozenset(("CN", "HK", "JP", "KR", "MBE", "SC", "TC", "TW"))
 _STYLES = _REGIONS | {
-    "Black", "Bold", "Book", "Condensed", "Display", "Extra", "ExtraBold", "ExtraLight", "Hairline", "Heavy",
-    "Italic", "Light", "Math", "Medium", "Mono", "Narrow", "Oblique", "Regular", "Semi", "SemiBold", "Semibold",
-    "Sharp", "Thin", "UI",
-}  # fmt: skip
+    "Black",
+    "Bold",
+    "Book",
+    "Condensed",
+    "Display",
+    "Extra",
+    "ExtraBold",
+    "ExtraLight",
+    "Hairline",
+    "Heavy",
+    "Italic",
+    "Light",
+    "Math",
+    "Medium",
+    "Mono",
+    "Narrow",
+    "Oblique",
+    "Regular",
+    "Semi",
+    "SemiBold",
+    "Semibold",
+    "Sharp",
+    "Thin",
+    "UI",
+}
 
 
 @dataclass(frozen=True)

@@ -278,8 +278,17 @@ def loss_group(config: dict[str, Any]) -> str:
     keys = {"d": ["radius", "cluster_radius"], "b": ["radius", "cluster_radius", "weights"], "i": ["radius"]}.get(
         kind, []
     )
-    added = ("within", "within_weight", "teacher_weight", "temperature", "scale", "batch_axis", "margin", "share",
-             "center_weight")  # fmt: skip
+    added = (
+        "within",
+        "within_weight",
+        "teacher_weight",
+        "temperature",
+        "scale",
+        "batch_axis",
+        "margin",
+        "share",
+        "center_weight",
+    )
     keys = [*keys, *(key for key in added if lookup(config, f"target.{key}") is not None)]
     first = f"o {lookup(config, 'target.loss')}" if kind == "o" else kind
     return first + "".join(f" {key}={lookup(config, f'target.{key}')}" for key in keys)

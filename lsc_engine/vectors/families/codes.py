@@ -24,8 +24,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Primitive polynomials of GF(2^m), as bits, for m = 1 to 11.
-_PRIMITIVE = (0, 0b11, 0b111, 0b1011, 0b10011, 0b100101, 0b1000011, 0b10001001, 0b100011101, 0b1000010001,
-              0b10000001001, 0b100000000101)  # fmt: skip
+_PRIMITIVE = (
+    0,
+    0b11,
+    0b111,
+    0b1011,
+    0b10011,
+    0b100101,
+    0b1000011,
+    0b10001001,
+    0b100011101,
+    0b1000010001,
+    0b10000001001,
+    0b100000000101,
+)
 # Transforms that `nearest` makes for an embedding at most.
 MOST_COSETS = 2**20
 # Numbers that `nearest` transforms at once: they stay in the cache of a core.

@@ -239,9 +239,16 @@ class Reader:
         preset = {m: tuple(v) for m, v in levels_of(runs).items()}
         set_here = request.levels is not None and dict(request.levels) != preset
         return Compared(
-            request, found, letters, metrics, curves, verdicts(found, UNIT_OF[request.axis]), set_here, views=views,
+            request,
+            found,
+            letters,
+            metrics,
+            curves,
+            verdicts(found, UNIT_OF[request.axis]),
+            set_here,
+            views=views,
             behind={row.key: one for row, one in zip(found.rows, self._behind.values(), strict=True)},
-        )  # fmt: skip
+        )
 
 
 def _letters(rows: Sequence[Row], views: dict[str, list[RunView]], marked: dict[str, str]) -> dict[str, str]:

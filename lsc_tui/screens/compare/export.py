@@ -59,10 +59,15 @@ def _level_cells(level: LevelResult, unit: str) -> list[Any]:
     reached = [reach.at(unit) for reach in level.reached]
     speed = level.faster[unit]
     return [
-        _number(level.mean(unit)), _number(min(reached, default=math.nan)), _number(max(reached, default=math.nan)),
-        f"{len(reached)} of {len(level.by_seed)}", speed.bound + _number(speed.ratio), _number(speed.low),
-        _number(speed.high), speed.note,
-    ]  # fmt: skip
+        _number(level.mean(unit)),
+        _number(min(reached, default=math.nan)),
+        _number(max(reached, default=math.nan)),
+        f"{len(reached)} of {len(level.by_seed)}",
+        speed.bound + _number(speed.ratio),
+        _number(speed.low),
+        _number(speed.high),
+        speed.note,
+    ]
 
 
 def _number(value: float | None) -> str:
@@ -103,9 +108,13 @@ def write_figure(
     argv = python_command("-m", "lsc_engine.report.figures", str(path))
     try:
         done = subprocess.run(
-            argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS, check=False,
+            argv,
+            input=json.dumps(document).encode(),
+            capture_output=True,
+            timeout=FIGURE_SECONDS,
+            check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(known)},
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise LscError(f"no figure within {FIGURE_SECONDS} s") from None
     if done.returncode:

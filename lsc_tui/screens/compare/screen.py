@@ -63,9 +63,23 @@ class CompareScreen(ChartScreen):
     LOOK = "look_compare"
     FOOTER: ClassVar = ("pin", "level", "metric", "axis", "log_y", "fold", "settings", "export")
     FOOTER_WIDE: ClassVar = (
-        "pin", "level", "metric", "axis", "log_x", "log_y", "smooth", "fold", "settings", "save", "export", "open",
-        "cursor_right", "zoom_in", "zoom_out", "full",
-    )  # fmt: skip
+        "pin",
+        "level",
+        "metric",
+        "axis",
+        "log_x",
+        "log_y",
+        "smooth",
+        "fold",
+        "settings",
+        "save",
+        "export",
+        "open",
+        "cursor_right",
+        "zoom_in",
+        "zoom_out",
+        "full",
+    )
     WORDS: ClassVar = {"fold": "seeds", "save": "save view", "open": "run"}
 
     def __init__(self) -> None:
@@ -277,10 +291,13 @@ class CompareScreen(ChartScreen):
             [series for row in rows for series in self._series(found, row, metric, scale)],
             self.look.view() if loss else self.look.view(log_y=False, y0=0, y1=100),
             key=(id(found), metric, self.band, self.highlighted, self.wide),
-            title=self._chart_title(found, metric, main), right=[(right, "dim")], levels=levels,
-            foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main), framed=self.wide,
+            title=self._chart_title(found, metric, main),
+            right=[(right, "dim")],
+            levels=levels,
+            foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main),
+            framed=self.wide,
             empty="no curve yet",
-        )  # fmt: skip
+        )
 
     def _series(self, found: Compared, row: Row, metric: str, scale: float) -> list[Series]:
         letter, mean = found.letters[row.key], found.curves[metric][row.key]
@@ -445,10 +462,18 @@ class CompareScreen(ChartScreen):
             return
         whole = [study for _, study in self.chosen.studies]
         view = SavedView(
-            "", whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else "",
-            tuple(v.id for v in views), found.base.key, self.levels or {}, self.metric, look.axis, look.log_x,
-            look.log_y, look.smoothing, self.band,
-        )  # fmt: skip
+            "",
+            whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else "",
+            tuple(v.id for v in views),
+            found.base.key,
+            self.levels or {},
+            self.metric,
+            look.axis,
+            look.log_x,
+            look.log_y,
+            look.smoothing,
+            self.band,
+        )
 
         def save(name: str) -> None:
             named = replace(view, name=name)
@@ -467,9 +492,10 @@ class CompareScreen(ChartScreen):
         store, look = self.app.store, self.look
         number = next((i for i, f in enumerate(store.folders) if f.path == root), 0)
         keys = [
-            key for key, run in store.runs.items()
+            key
+            for key, run in store.runs.items()
             if run.root == number and (run.id in view.runs or (view.study and run.study == view.study))
-        ]  # fmt: skip
+        ]
         if not keys:
             self.say(f"none of the {len(view.runs)} runs of {clean(view.name)} is here", "warn")
             return

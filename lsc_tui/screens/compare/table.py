@@ -127,9 +127,10 @@ def table(found: Compared, width: int, wide: bool, highlighted: str, height: int
     for key, cells in list(zip(keys, rows, strict=True))[first : first + max(0, height - 1)]:
         letter = found.letters[key]
         line: Line = [
-            ("▌" if key == highlighted else " ", "accent"), ("*" if key == found.base.key else " ", "mark"),
+            ("▌" if key == highlighted else " ", "accent"),
+            ("*" if key == found.base.key else " ", "mark"),
             (letter + " ", style_of(letter)),
-        ]  # fmt: skip
+        ]
         for cell, (_, wanted, align) in zip(cells, columns, strict=True):
             line.append(((fit_ends(cell, wanted) if align == "<" else fit(cell, wanted, align)) + " ", ""))
         line = pad(line, width)

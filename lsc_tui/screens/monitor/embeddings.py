@@ -78,8 +78,16 @@ def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
     return ["none yet: they are kept at each evaluation", f"eval.every = {every}" if isinstance(every, str) else ""]
 
 
-def picture(view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int, *, framed: bool,
-            mode: Mode) -> list[Line]:  # fmt: skip
+def picture(
+    view: RunView,
+    kept: EmbeddingHistory | None,
+    look: EmbeddingLook,
+    width: int,
+    height: int,
+    *,
+    framed: bool,
+    mode: Mode,
+) -> list[Line]:
     """The embeddings of one evaluation as points around the centres, or why there are none."""
     at = look.index(kept) if kept is not None else -1
     shot = kept.shots[at] if kept is not None and at >= 0 else None

@@ -87,9 +87,10 @@ def head(view: RunView, width: int, *, wide: bool, ahead: Sequence[RunView] = ()
         if len(lines) > most:
             lines = [*lines[: most - 1], fit(f"{lines[most - 1]} … all of it in the log", width - 1)]
         return [
-            pad(first, width), pad([*progress, (lines[0], style)], width),
+            pad(first, width),
+            pad([*progress, (lines[0], style)], width),
             *(pad([(f" {line}", style)], width) for line in lines[1:]),
-        ]  # fmt: skip
+        ]
     room = max(4, width - len(tail) - (2 if wide else 0))
     progress = [(" " if wide else "", ""), (bar(view.done, room), "bar"), (tail, "")]
     return [pad(first, width), pad(progress, width)]
@@ -309,12 +310,19 @@ def _main_settings(view: RunView) -> list[tuple[str, str, str]]:
         ("system", f"{get('target.system')} {get('target.order')}, seed {view.seed}" if lsc else "-", "target.system"),
         ("nearest", nearest_text(view), ""),
         ("loss", get("target.loss") if lsc or lookup(c, "target.loss") else "cross-entropy", "target.loss"),
-        ("optimizer", f"{get('optimizer.name')} lr {get('optimizer.lr')} wd {get('optimizer.weight_decay')}, "
-                      f"{get('optimizer.schedule')}", "optimizer.lr"),
-        ("train", f"batch {get('train.batch_size')}, {get('train.duration')}, {get('train.precision')}",
-         "train.batch_size"),
+        (
+            "optimizer",
+            f"{get('optimizer.name')} lr {get('optimizer.lr')} wd {get('optimizer.weight_decay')}, "
+            f"{get('optimizer.schedule')}",
+            "optimizer.lr",
+        ),
+        (
+            "train",
+            f"batch {get('train.batch_size')}, {get('train.duration')}, {get('train.precision')}",
+            "train.batch_size",
+        ),
         ("augment", get("data.augment"), "data.augment"),
-    ]  # fmt: skip
+    ]
     return [(name, text, mark_of(view, key) if key else "-") for name, text, key in rows if text]
 
 

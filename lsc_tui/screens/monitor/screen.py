@@ -31,15 +31,35 @@ EMBEDDINGS: tuple[Family, ...] = ()  # the page of `m` that has no charts
 _CURVES_ONLY = "embeddings have no such axis; m shows the curves"
 _EMBEDDINGS_FOOTER = ("metric", "cursor_right", "pan_right", "tilt_up", "zoom_in", "full", "stop", "checkpoint")
 _EMBEDDINGS_FOOTER_WIDE = (
-    "metric", "cursor_left", "cursor_right", "pan_left", "pan_right", "tilt_up", "tilt_down", "zoom_in", "zoom_out",
-    "zoom_whole", "full", "stop", "checkpoint", "resume", "fork", "copy", "note", "tag",
-)  # fmt: skip
+    "metric",
+    "cursor_left",
+    "cursor_right",
+    "pan_left",
+    "pan_right",
+    "tilt_up",
+    "tilt_down",
+    "zoom_in",
+    "zoom_out",
+    "zoom_whole",
+    "full",
+    "stop",
+    "checkpoint",
+    "resume",
+    "fork",
+    "copy",
+    "note",
+    "tag",
+)
 _EMBEDDINGS_HELP = {
-    "cursor_left": "the epoch before", "cursor_right": "the epoch after; after the last one the newest is followed",
-    "pan_left": "turn the sphere, or move, to the left", "pan_right": "turn the sphere, or move, to the right",
-    "zoom_in": "nearer", "zoom_out": "farther", "zoom_whole": "as at first, the newest epoch",
+    "cursor_left": "the epoch before",
+    "cursor_right": "the epoch after; after the last one the newest is followed",
+    "pan_left": "turn the sphere, or move, to the left",
+    "pan_right": "turn the sphere, or move, to the right",
+    "zoom_in": "nearer",
+    "zoom_out": "farther",
+    "zoom_whole": "as at first, the newest epoch",
     "full": "the embeddings alone",
-}  # fmt: skip
+}
 
 
 class MonitorScreen(RunScreen):
@@ -50,9 +70,23 @@ class MonitorScreen(RunScreen):
     LOOK = "monitor_look"
     FOOTER: ClassVar = ("stop", "checkpoint", "resume", "fork", "metric", "axis", "log_y", "smooth", "full")
     FOOTER_WIDE: ClassVar = (
-        "stop", "checkpoint", "resume", "fork", "copy", "note", "tag", "cursor_right", "zoom_in", "pan_right", "metric",
-        "axis", "log_y", "smooth", "clip", "full",
-    )  # fmt: skip
+        "stop",
+        "checkpoint",
+        "resume",
+        "fork",
+        "copy",
+        "note",
+        "tag",
+        "cursor_right",
+        "zoom_in",
+        "pan_right",
+        "metric",
+        "axis",
+        "log_y",
+        "smooth",
+        "clip",
+        "full",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,11 +288,15 @@ class MonitorScreen(RunScreen):
                 options = look.until(options, end)
             title = title_words(view, family, look, wide=self.wide) if name else ""
             chart.put(
-                series, options, key=(key, family), title=title, framed=self.wide,
+                series,
+                options,
+                key=(key, family),
+                title=title,
+                framed=self.wide,
                 right=[(number if place == 0 else "", "dim")],
                 foot=self.foot(view, family, series) if self.wide else None,
                 empty=missing_words(view, curves, name) if name else "",
-            )  # fmt: skip
+            )
 
     def _family_series(self, view: RunView, family: Family) -> list[Series]:
         """The curves of one chart, the fork's parent dim below."""
@@ -338,9 +376,15 @@ class MonitorScreen(RunScreen):
         kind = kind_of(self.snapshot)
         turn, tilt = ("turn", "tilt") if kind == "sphere" else ("move", "move")
         words = {
-            **words, "cursor_right": "epoch", "cursor_left": "epoch", "pan_left": turn, "pan_right": turn,
-            "tilt_up": tilt, "tilt_down": tilt, "zoom_whole": "whole",
-        }  # fmt: skip
+            **words,
+            "cursor_right": "epoch",
+            "cursor_left": "epoch",
+            "pan_left": turn,
+            "pan_right": turn,
+            "tilt_up": tilt,
+            "tilt_down": tilt,
+            "zoom_whole": "whole",
+        }
         names = _EMBEDDINGS_FOOTER_WIDE if self.wide else _EMBEDDINGS_FOOTER
         return tuple(name for name in names if not (kind == "angles" and name.startswith("tilt"))), words
 

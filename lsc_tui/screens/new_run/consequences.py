@@ -153,15 +153,34 @@ def narrow(facts: Facts, width: int, height: int) -> list[Line]:
         title = "what it makes"
         body = [[("│ ", "rule"), *line] for line in _made(facts, width - 2)]
     for what, words in () if form.kind != "train" else [*facts.variant(name), *facts.whole()]:
-        body.append([("│ ", "rule"), (fit(what, 12) if what or len(words) < width - 14 else "", "dim"),
-                     (fit(words, width - 14 if what or len(words) < width - 14 else width - 2), "")])  # fmt: skip
+        body.append(
+            [
+                ("│ ", "rule"),
+                (fit(what, 12) if what or len(words) < width - 14 else "", "dim"),
+                (fit(words, width - 14 if what or len(words) < width - 14 else width - 2), ""),
+            ]
+        )
     body += [[("│", "rule")] for _ in range(height - 1 - len(body))]
     head = rule(width - 1, title)
     return [[("┬", "rule"), *head], *body]
 
 
-_ROWS = ("system", "file", "n", "vectors", "in use", "nearest", "near in use", "sure below", "parameters",
-         "CE would add", "memory", "steps", "an epoch", "warmup")  # fmt: skip
+_ROWS = (
+    "system",
+    "file",
+    "n",
+    "vectors",
+    "in use",
+    "nearest",
+    "near in use",
+    "sure below",
+    "parameters",
+    "CE would add",
+    "memory",
+    "steps",
+    "an epoch",
+    "warmup",
+)
 
 
 def wide(facts: Facts, width: int, height: int) -> list[Line]:

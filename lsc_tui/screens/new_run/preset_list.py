@@ -160,14 +160,17 @@ def _about(path: Path, _changed: int) -> About:
     return About(
         tuple(clean(v.get("label") or v.get("name") or "") for v in variants),
         tuple(s for s in seeds if isinstance(s, int)) if isinstance(seeds, list) else (0,),
-        sum(mark.startswith("paper") for mark in marks), sum(mark.startswith("inferred") for mark in marks),
+        sum(mark.startswith("paper") for mark in marks),
+        sum(mark.startswith("inferred") for mark in marks),
         sum(mark.startswith("ours") for mark in marks),
         math.prod(points) * max(1, len(variants)) if points else 0,
-        length_ratio(str(grid["duration"]), duration) if "duration" in grid else 1.0, duration,
+        length_ratio(str(grid["duration"]), duration) if "duration" in grid else 1.0,
+        duration,
         ", ".join(dict.fromkeys(str(lookup(raw, key)) for key in ("model.name", "train.duration") if lookup(raw, key))),
-        "" if raw.get("kind", "train") == "train" else "a report: "
-        + ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1]),
-    )  # fmt: skip
+        ""
+        if raw.get("kind", "train") == "train"
+        else "a report: " + ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1]),
+    )
 
 
 def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunView]:
@@ -182,18 +185,18 @@ def time_of(info: PresetInfo, views: Sequence[RunView], host: str) -> tuple[floa
     known = about(info)
     whole = max(1, len(known.labels)) * max(1, len(known.seeds))
     longer = {
-        v.key: length_ratio(known.duration, str(lookup(v.config, "train.duration")))
-        for v in runs_of(info, views, host)
-    }  # fmt: skip
+        v.key: length_ratio(known.duration, str(lookup(v.config, "train.duration"))) for v in runs_of(info, views, host)
+    }
     found = [v for v in views if v.key in longer]
     parts = [longer[v.key] * v.status.seconds / v.done for v in found if v.status.seconds and v.done > 0.05]
     if not parts:
         return None, False
     mean = sum(parts) / len(parts)
     tried = [
-        v.status.seconds or 0.0 for v in views
+        v.status.seconds or 0.0
+        for v in views
         if v.study in (f"{info.name}{TRIES}", f"{info.stem}{TRIES}") and v.state == "finished" and v.status.host == host
-    ]  # fmt: skip
+    ]
     all_tried = len(tried) >= known.tries
     tries = sum(sorted(tried)[-known.tries :]) if all_tried and known.tries else mean * known.try_share * known.tries
     finished = sorted(v.status.seconds or 0.0 for v in found if v.state == "finished" and longer[v.key] == 1)
@@ -213,9 +216,10 @@ def speed_like(config: dict[str, Any], views: Iterable[RunView], host: str) -> t
     """Images per second of earlier runs here with the same model and image size, and the study they are of."""
     keys = ("model.name", "model.width", "data.image_size", "train.precision")
     like = [
-        v for v in views
+        v
+        for v in views
         if v.speed and v.status.host == host and all(lookup(v.config, key) == config.get(key) for key in keys)
-    ]  # fmt: skip
+    ]
     if not like:
         return None
     like.sort(key=lambda v: v.speed or 0.0)
@@ -233,8 +237,17 @@ def presets_csv(known: PresetList) -> str:
             info = entry.info
             seconds, exact = time_of(info, known.views, known.host)
             here = {True: "yes", False: "no", None: ""}[known.at_hand.get(info.dataset)]
-            write.writerow((info.name, info.title, info.source, info.claim, info.dataset, here,
-                            f"{seconds:.0f}" if exact and seconds is not None else ""))  # fmt: skip
+            write.writerow(
+                (
+                    info.name,
+                    info.title,
+                    info.source,
+                    info.claim,
+                    info.dataset,
+                    here,
+                    f"{seconds:.0f}" if exact and seconds is not None else "",
+                )
+            )
     return out.getvalue()
 
 
@@ -371,9 +384,14 @@ def _preset(known: PresetList, info: PresetInfo, titles: Mapping[str, str], widt
     glyph = {True: "✓", False: "-"}.get(here, " ") if here is not None else " "
     if wide:
         style = "dim" if here is False else ""
-        return [(" ", ""), *mark, (fit(clean(info.stem), 15), style), (" ", ""),
-                (titles[info.name], "dim"),
-                (f" {glyph} ", "good" if here else "dim")]  # fmt: skip
+        return [
+            (" ", ""),
+            *mark,
+            (fit(clean(info.stem), 15), style),
+            (" ", ""),
+            (titles[info.name], "dim"),
+            (f" {glyph} ", "good" if here else "dim"),
+        ]
     needs = f"{glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
     seconds, exact = time_of(info, known.views, known.host)
@@ -381,10 +399,16 @@ def _preset(known: PresetList, info: PresetInfo, titles: Mapping[str, str], widt
     if info.fault:
         return [*mark, (fit(clean(info.stem), 15), "warn"), (" ", ""), (fit(clean(info.fault), width - 18), "warn")]
     return [
-        *mark, (fit(clean(info.stem), 15), ""), (" ", ""), (titles[info.name], ""), ("  ", ""),
-        (fit(clean(found[0]) if found else "", 8), "dim"), (" ", ""), (needs, "good" if here else "dim"),
+        *mark,
+        (fit(clean(info.stem), 15), ""),
+        (" ", ""),
+        (titles[info.name], ""),
+        ("  ", ""),
+        (fit(clean(found[0]) if found else "", 8), "dim"),
+        (" ", ""),
+        (needs, "good" if here else "dim"),
         (fit(time, 6, ">"), ""),
-    ]  # fmt: skip
+    ]
 
 
 def about_lines(known: PresetList, width: int, height: int) -> list[Line]:

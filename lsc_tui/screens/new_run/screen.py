@@ -31,8 +31,16 @@ from lsc_tui.widgets.form import AS_WRITTEN, PLACES, SHORT, FormPanel, Row, choi
 from lsc_tui.widgets.panel import Panel
 
 DEBOUNCE = 0.3
-MARK_WORDS: Line = [("P", "bold"), (" paper  ", "dim"), ("I", "bold"), (" inferred  ", "dim"), ("O", "bold"),
-                    (" ours  ", "dim"), ("*", "accent"), (" yours", "dim")]  # fmt: skip
+MARK_WORDS: Line = [
+    ("P", "bold"),
+    (" paper  ", "dim"),
+    ("I", "bold"),
+    (" inferred  ", "dim"),
+    ("O", "bold"),
+    (" ours  ", "dim"),
+    ("*", "accent"),
+    (" yours", "dim"),
+]
 _PRESETS = ("open", "filter", "first", "toml", "export")
 _FORM = ("open", "mark", "launch", "save", "toml", "filter", "back")
 
@@ -43,10 +51,17 @@ class NewScreen(LscScreen):
     CSS_PATH = "screen.tcss"
     TAB = "new"
     WORDS: ClassVar = {
-        "open": "edit", "mark": "on/off", "save": "save as preset", "back": "presets", "mark_all": "for all variants",
-        "mark_none": "as the preset", "settings": "all settings", "next_pane": "pane", "cursor_right": "variant",
+        "open": "edit",
+        "mark": "on/off",
+        "save": "save as preset",
+        "back": "presets",
+        "mark_all": "for all variants",
+        "mark_none": "as the preset",
+        "settings": "all settings",
+        "next_pane": "pane",
+        "cursor_right": "variant",
         "first": "top  G end",
-    }  # fmt: skip
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -376,9 +391,13 @@ class NewScreen(LscScreen):
         stems = (info.stem for info in self.preset_list.infos)
         words = ["data:here", "data:digits", "data:imagenet", "kind:train", *stems]
         self.prompt(
-            "words, data:here, data:imagenet, kind:train", self._filter, value=self.preset_list.words,
-            changed=self._filter, suggester=SuggestFromList(words, case_sensitive=False), replace=True,
-        )  # fmt: skip
+            "words, data:here, data:imagenet, kind:train",
+            self._filter,
+            value=self.preset_list.words,
+            changed=self._filter,
+            suggester=SuggestFromList(words, case_sensitive=False),
+            replace=True,
+        )
 
     def _go_to_field(self, text: str) -> None:
         words = text.strip().lower()
@@ -465,8 +484,13 @@ class NewScreen(LscScreen):
         elif row.kind == "seeds":
             label, now = "seeds, like 0 1 2 or 0-4", form.seeds
         elif row.kind == "place":
-            values = {"study": form.study, "device": form.device, "runs": str(form.runs_dir), "data": form.data_dir,
-                      "at": form.at}  # fmt: skip
+            values = {
+                "study": form.study,
+                "device": form.device,
+                "runs": str(form.runs_dir),
+                "data": form.data_dir,
+                "at": form.at,
+            }
             label, now = PLACES[row.key][1], values[row.key]
             proposed = free_name(form.runs_dir, form.study) if row.key == "study" and row.fault == "✗" else ""
         else:

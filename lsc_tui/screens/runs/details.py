@@ -62,9 +62,14 @@ def _other_hosts(store: Store) -> list[str]:
 
 
 def details(
-    store: Store, views: Sequence[RunView], kind: str, width: int, height: int, now: float,
+    store: Store,
+    views: Sequence[RunView],
+    kind: str,
+    width: int,
+    height: int,
+    now: float,
     place: Callable[[Path], str] = home_path,
-) -> list[Line]:  # fmt: skip
+) -> list[Line]:
     """What is known of the highlighted run, or of the highlighted study."""
     if not views:
         return frame([], width, height, "nothing highlighted")
@@ -116,9 +121,16 @@ def _differences(store: Store, view: RunView, width: int) -> list[Line]:
 def _summary(view: RunView) -> dict[str, str]:
     """The settings that one asks for first, in words."""
     words = {
-        "target.system": "{}", "target.order": "{}", "target.loss": "{}", "model.name": "{}", "model.dim": "n = {}",
-        "optimizer.lr": "lr {}", "train.batch_size": "batch {}", "train.duration": "{}", "data.augment": "augment {}",
-    }  # fmt: skip
+        "target.system": "{}",
+        "target.order": "{}",
+        "target.loss": "{}",
+        "model.name": "{}",
+        "model.dim": "n = {}",
+        "optimizer.lr": "lr {}",
+        "train.batch_size": "batch {}",
+        "train.duration": "{}",
+        "data.augment": "augment {}",
+    }
     found = {name: lookup(view.config, name) for name in words}
     return {name: words[name].format(value_text(value)) for name, value in found.items() if value is not None}
 

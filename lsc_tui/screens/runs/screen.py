@@ -37,19 +37,38 @@ class RunsScreen(RunScreen):
     TAB = "runs"
     FOOTER: ClassVar = ("open", "mark", "compare", "stop", "resume", "fork", "filter")
     FOOTER_WIDE: ClassVar = (
-        "open", "mark", "mark_all", "mark_none", "compare", "stop", "checkpoint", "resume", "fork", "copy", "delete",
-        "note", "tag", "fold", "sort_right", "filter",
-    )  # fmt: skip
+        "open",
+        "mark",
+        "mark_all",
+        "mark_none",
+        "compare",
+        "stop",
+        "checkpoint",
+        "resume",
+        "fork",
+        "copy",
+        "delete",
+        "note",
+        "tag",
+        "fold",
+        "sort_right",
+        "filter",
+    )
 
     def __init__(self) -> None:
         super().__init__()
         ui = self.app.ui
         sort, accuracy = ui.get("sort", "started"), ui.get("accuracy", ACCURACY)
         self.order = Order(
-            sort, ui.get("inverted", False), ui.get("folded", False),
-            {str(key) for key in ui.get("closed", [])}, accuracy if accuracy in ACCURACIES else ACCURACY,
-            ui.get("flat", False), ui.get("group", ""), tuple(map(str, ui.get("columns", []))),
-        )  # fmt: skip
+            sort,
+            ui.get("inverted", False),
+            ui.get("folded", False),
+            {str(key) for key in ui.get("closed", [])},
+            accuracy if accuracy in ACCURACIES else ACCURACY,
+            ui.get("flat", False),
+            ui.get("group", ""),
+            tuple(map(str, ui.get("columns", []))),
+        )
         if sort not in self.order.sorts:
             self.order.sort = "started"
         self.hidden = {str(key) for key in ui.get("hidden", [])}
@@ -160,10 +179,13 @@ class RunsScreen(RunScreen):
         if no_match := self._no_match():
             return [no_match]
         return [
-            f"No runs in {where}.", *self._passed(), "",
-            "4  choose a preset and launch it", "lsc-tui --demo  shows finished runs",
+            f"No runs in {where}.",
+            *self._passed(),
+            "",
+            "4  choose a preset and launch it",
+            "lsc-tui --demo  shows finished runs",
             "lsc-engine presets  lists what runs here",
-        ]  # fmt: skip
+        ]
 
     def _passed(self) -> list[str]:
         """What may hold runs and is not listed, and why: the first, and how many more."""
@@ -258,17 +280,27 @@ class RunsScreen(RunScreen):
                 words.remove(word)
         series, key = self._series(same, LOSS)
         self.query_one("#loss", Chart).put(
-            series, look.view(), key=key, title=clean(" · ".join(w for w in words if w)), right=legend,
-            framed=self.wide, empty=self._no_curve(lead, LOSS),
-        )  # fmt: skip
+            series,
+            look.view(),
+            key=key,
+            title=clean(" · ".join(w for w in words if w)),
+            right=legend,
+            framed=self.wide,
+            empty=self._no_curve(lead, LOSS),
+        )
         if self.wide:
             name, others = self.order.accuracy, len(chosen) - len(same)
             series, key = self._series(chosen, name, scale=100.0)
             title = f"{name} % · eval mode" + (f" · {others} with another loss only here" if others else "")
             self.query_one("#accuracy", Chart).put(
-                series, look.view(log_y=False, y0=0, y1=100, smooth=False), key=key, title=title,
-                right=[(UNITS[look.axis], "dim")], framed=True, empty=self._no_curve(lead, name),
-            )  # fmt: skip
+                series,
+                look.view(log_y=False, y0=0, y1=100, smooth=False),
+                key=key,
+                title=title,
+                right=[(UNITS[look.axis], "dim")],
+                framed=True,
+                empty=self._no_curve(lead, name),
+            )
 
     def _no_curve(self, lead: RunView | None, name: str) -> str:
         row = self.table.current
@@ -479,9 +511,15 @@ class RunsScreen(RunScreen):
     def _order_changed(self, words: str = "") -> None:
         order = self.order
         self.app.ui.set(
-            sort=order.sort, inverted=order.inverted, folded=order.folded, closed=sorted(order.closed),
-            accuracy=order.accuracy, flat=order.flat, group=order.group, columns=list(order.columns),
-        )  # fmt: skip
+            sort=order.sort,
+            inverted=order.inverted,
+            folded=order.folded,
+            closed=sorted(order.closed),
+            accuracy=order.accuracy,
+            flat=order.flat,
+            group=order.group,
+            columns=list(order.columns),
+        )
         self.show()
         if words:
             self.say(words)
@@ -512,9 +550,13 @@ class RunsScreen(RunScreen):
         words = LastWord(completions(list(self.app.store.runs.values())))
         self.prompt(
             "words, state:failed|lost optimizer.lr>1e-4 !tag:old /regular.*expression/; PgUp: earlier ones",
-            self._filter_done, value=self.filter.text, changed=self._filter_typed, suggester=words, replace=True,
+            self._filter_done,
+            value=self.filter.text,
+            changed=self._filter_typed,
+            suggester=words,
+            replace=True,
             earlier=[text for text in earlier if text != self.filter.text],
-        )  # fmt: skip
+        )
 
     def _filter_typed(self, text: str) -> None:
         self.filter = Filter(text, self.order.accuracy, self._settings)

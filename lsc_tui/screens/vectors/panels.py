@@ -26,14 +26,27 @@ OTHER_N = 384
 MANY_NUMBERS = 4096
 # title, width and column of each number behind the name; the name and n share the first 16 cells.
 NARROW = (
-    ("n_min", 0, "n"), ("VECTORS", 11, "vectors"), ("USED", 8, "used"), ("COS", 7, "cos"), ("ANGLE", 7, "angle"),
-    ("SURE", 7, "sure"), ("B/VEC", 9, "bytes"), ("DATABASE", 12, "database"),
-)  # fmt: skip
+    ("n_min", 0, "n"),
+    ("VECTORS", 11, "vectors"),
+    ("USED", 8, "used"),
+    ("COS", 7, "cos"),
+    ("ANGLE", 7, "angle"),
+    ("SURE", 7, "sure"),
+    ("B/VEC", 9, "bytes"),
+    ("DATABASE", 12, "database"),
+)
 WIDE = (
-    ("n_min", 0, "n"), ("VECTORS", 12, "vectors"), ("IN USE", 9, "used"), ("COS", 9, "cos"), ("ANGLE", 9, "angle"),
-    ("NEAR IN USE", 13, "near"), ("SURE BELOW", 13, "sure"), ("RANK", 8, "rank"), ("BYTES/VECTOR", 15, "bytes"),
+    ("n_min", 0, "n"),
+    ("VECTORS", 12, "vectors"),
+    ("IN USE", 9, "used"),
+    ("COS", 9, "cos"),
+    ("ANGLE", 9, "angle"),
+    ("NEAR IN USE", 13, "near"),
+    ("SURE BELOW", 13, "sure"),
+    ("RANK", 8, "rank"),
+    ("BYTES/VECTOR", 15, "bytes"),
     ("DATABASE", 11, "database"),
-)  # fmt: skip
+)
 Histogram = list[tuple[float, float]]
 
 
@@ -308,8 +321,9 @@ def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> list[Line
 def _chart(names: tuple[str, ...], classes: int, log: bool, mode: Mode, width: int, height: int) -> list[Line]:
     series = list(_curves(names))
     top = 1e5 if log else 4096.0
-    view = View(Window(10, 1e9, 1 if log else 0, top), True, log, mode, cursor=float(min(classes, 10**9)),
-                unit="classes")  # fmt: skip
+    view = View(
+        Window(10, 1e9, 1 if log else 0, top), True, log, mode, cursor=float(min(classes, 10**9)), unit="classes"
+    )
     if width < 30 or height < 8:
         return frame([], width, height)
     picture = draw(series, width - 2, height - 4, view)

@@ -47,13 +47,28 @@ class VectorsScreen(LscScreen):
     TAB = "vectors"
     FOOTER: ClassVar = ("next_pane", "up", "open", "sort_right", "invert", "export", "filter")
     FOOTER_WIDE: ClassVar = (
-        "next_pane", "up", "open", "sort_left", "sort_right", "invert", "cursor_left", "cursor_right", "log_y",
-        "export", "filter",
-    )  # fmt: skip
+        "next_pane",
+        "up",
+        "open",
+        "sort_left",
+        "sort_right",
+        "invert",
+        "cursor_left",
+        "cursor_right",
+        "log_y",
+        "export",
+        "filter",
+    )
     WORDS: ClassVar = {
-        "next_pane": "field", "up": "↓ system", "open": "use in New run", "export": "CSV", "cursor_left": "fewer",
-        "cursor_right": "more classes", "sort_left": "left", "sort_right": "sort",
-    }  # fmt: skip
+        "next_pane": "field",
+        "up": "↓ system",
+        "open": "use in New run",
+        "export": "CSV",
+        "cursor_left": "fewer",
+        "cursor_right": "more classes",
+        "sort_left": "left",
+        "sort_right": "sort",
+    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,9 +97,12 @@ class VectorsScreen(LscScreen):
                 yield Panel(partial(self._draw_label, i), id=f"label-{field}", classes="label")
                 words = {"bytes": BYTES.values(), "loss": LOSSES}.get(field)
                 yield Field(
-                    self.limits.shown(field), id=f"field-{field}", compact=True, select_on_focus=False,
+                    self.limits.shown(field),
+                    id=f"field-{field}",
+                    compact=True,
+                    select_on_focus=False,
                     suggester=SuggestFromList(list(words)) if words else None,
-                )  # fmt: skip
+                )
             yield Panel(partial(self._draw_label, len(FIELDS)), id="label-end", classes="label")
         yield Panel(self._draw_table, id="table")
         with Horizontal(id="below"):
