@@ -49,10 +49,10 @@ class Look:
             Window(self.x0, self.x1, y0, y1),
             self.log_x,
             self.log_y if log_y is None else log_y,
-            self.mode,
+            self.mode,  # type: ignore[arg-type]
             self.smoothing if smooth else 0.0,
             self.clip,
-            self.cursor,  # type: ignore[arg-type]
+            self.cursor,
         )
 
     @staticmethod
