@@ -186,7 +186,7 @@ class Keymap:
                 continue
             if name not in COMMANDS:
                 faults.append(f"{name} is no command")
-            elif not keys or not all(isinstance(key, str) and 0 < len(key) < 20 for key in keys):
+            elif (not keys and value != []) or not all(isinstance(key, str) and 0 < len(key) < 20 for key in keys):
                 faults.append(f"{name} needs a key")
             elif any(key in FORBIDDEN for key in keys):
                 faults.append(f"{name}: {keys[0]} belongs to the terminal")

@@ -34,7 +34,9 @@ def loss_kind(method: Any, loss: Any) -> str:
     losses = LOSS_KINDS.get(method) if isinstance(method, str) else None
     if losses is None or not isinstance(loss, str | None):
         return "?"
-    return next(iter(losses.values()))[0] if loss is None else losses.get(loss, ("o",))[0]
+    usual = next(iter(losses.values()))[0]
+    # Only lsc takes losses of plugins; other methods without one of theirs have the usual one.
+    return usual if loss is None else losses.get(loss, ("o" if method == "lsc" else usual,))[0]
 
 
 def lookup(table: Mapping[str, Any], key: str) -> Any:

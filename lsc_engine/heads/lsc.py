@@ -78,6 +78,14 @@ class LscHead(Head):
         self.directional = self.distance.directional
         if isinstance(self.distance, Distance) and self.distance.cluster_radius > 0:
             self.free_radius = self.distance.cluster_radius
+        radius = getattr(self.distance, "radius", 1.0)
+        self.sigma = target_sigma(
+            system.n,
+            max_cosine=system.max_cosine,
+            length=1.0 if radius == "native" else radius,
+            cluster_radius=self.free_radius or 0.0,
+        )
+        """The standard deviation of each coordinate within a class that `within` aims at."""
 
     def choose(self, indices: Tensor) -> None:
         """Give class c the vector `indices[c]` ([classes] int64, distinct) from now on; order nearest:init."""
@@ -114,14 +122,6 @@ class LscHead(Head):
         z, index = z.float(), target if target.dim() == 1 else target[:, 0]
         residuals = (nn.functional.normalize(z, dim=1) if self.directional else z) - self._centres(index)
         return loss + self.within_weight * within_loss(self.within, residuals, self.sigma)
-
-    @property
-    def sigma(self) -> float:
-        """The standard deviation of each coordinate within a class that `within` aims at."""
-        radius = getattr(self.distance, "radius", 1.0)
-        length = 1.0 if radius == "native" else radius
-        reach = self.free_radius or 0.0
-        return target_sigma(self.system.n, max_cosine=self.system.max_cosine, length=length, cluster_radius=reach)
 
     def _centres(self, index: Tensor) -> Tensor:
         return self.distance.centres(self.system, index)

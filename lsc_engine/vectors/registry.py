@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lsc_engine.common.errors import UsageError, did_you_mean
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@lru_cache(maxsize=1)
 def families() -> tuple[type[VectorSystem], ...]:
     """The classes of the systems that come with the engine, in the order of their names in lists."""
     return tuple(sorted(dict.fromkeys(SYSTEMS.built_in.values()), key=lambda family: family.position))

@@ -42,13 +42,13 @@ class Flat(nn.Module):
         return self.line(images.flatten(1))
 
 
-def squared(system):
-    return lambda z, index: (1 - system.cosine(z, index)).square()
+def cubed(system):
+    return lambda z, index: (1 - system.cosine(z, index)).pow(3)
 
 
 register("datasets", "stripes", stripes)
 register("models", "flat", Flat)
-register("losses", "squared", squared)
+register("losses", "cubed", cubed)
 register("systems", "my-roots", lambda n, classes: system("A-helmert", n))
 """
 PRESET = """
@@ -60,7 +60,7 @@ dim = 3
 [target]
 method = "lsc"
 system = "my-roots"
-loss = "squared"
+loss = "cubed"
 [optimizer]
 lr = 0.05
 [train]
@@ -94,7 +94,7 @@ def test_all_four_kinds_train_and_go_on(folder: Path) -> None:
     call(folder, "run", "own.toml", "--plugin", "parts.py")
     run = open_run(folder / "runs/own/default/seed-0")
     assert run.last()["val/accuracy"] == 1.0
-    assert (loss_kind(run.config), loss_group(run.config)) == ("o", "o squared")
+    assert (loss_kind(run.config), loss_group(run.config)) == ("o", "o cubed")
 
     told, _ = call(folder, "predict", "own/default", "--split", "val", "--plugin", "parts.py", "--json")
     assert json.loads(told)["accuracy"] == 1.0
@@ -111,13 +111,13 @@ def test_all_four_kinds_train_and_go_on(folder: Path) -> None:
 
 def test_without_the_plugin_every_name_is_refused_and_nothing_created(folder: Path) -> None:
     _, err = call(folder, "run", "own.toml", code=2)
-    for word in ("stripes", "flat", "my-roots", "squared"):
+    for word in ("stripes", "flat", "my-roots", "cubed"):
         assert word in err
     assert sorted(p.name for p in folder.iterdir()) == ["own.toml", "parts.py"]
 
 
 def test_a_plugin_that_breaks_its_word_fails_with_a_sentence(folder: Path) -> None:
-    text = PLUGIN.replace('"images": 60', '"images": 61').replace(".square()", ".square().mean()")
+    text = PLUGIN.replace('"images": 60', '"images": 61').replace(".pow(3)", ".pow(3).mean()")
     (folder / "parts.py").write_text(text)
     _, err = call(folder, "run", "own.toml", "--plugin", "parts.py", code=2)
     assert 'plugin "stripes" opened 60 train images of 1 channels' in err
@@ -165,7 +165,7 @@ def test_a_viewer_knows_names_without_running_anything(folder: Path) -> None:
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     names, fine, refused = done.stdout.splitlines()
-    assert names == "['flat'] ['squared'] ['my-roots']"
+    assert names == "['flat'] ['cubed'] ['my-roots']"
     assert fine == "[]"
     assert "comes from a plugin, and viewers run none" in refused
     assert not (folder / "ran").exists()

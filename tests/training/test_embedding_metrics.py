@@ -167,7 +167,7 @@ def test_a_run_writes_them_at_its_end_and_the_command_finds_the_same(tmp_path: P
     assert "eval/knn" in printed
     assert "ood/auroc_energy" in printed
     assert "eval/ece" not in printed
-    assert "did you mean" in call(tmp_path, "evaluate", run.id, "--on", "printed-digit", code=2).err
+    assert '"printed-digit"' in call(tmp_path, "evaluate", run.id, "--on", "printed-digit", code=2).err
     assert "3 channels, this network takes 1" in call(
         tmp_path, "evaluate", run.id, "--on", "folder", "--path", str(_coloured(tmp_path)), code=2
     ).err  # fmt: skip

@@ -40,7 +40,10 @@ def test_printed_keys_can_be_read_back(tmp_path: Path) -> None:
     assert fault == ""
     assert keymap.commands["quit"].keys == ("Q",)
     assert {c.id: c.keys for c in keymap.commands.values() if c.id != "quit"} == {
-        c.id: c.keys for c in COMMANDS.values() if c.id != "quit"
+        # Whose key another command got has none.
+        c.id: () if c.id == "hold" else c.keys
+        for c in COMMANDS.values()
+        if c.id != "quit"
     }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import whole_file
-from lsc_engine.common.userpaths import user_path
+from lsc_engine.common.userpaths import home, user_path
 from lsc_engine.data.dataset import Counts, DataSet, DataSettings, Facts, Place, Report, data_folder
 from lsc_engine.data.datasets import printed_digits
 from lsc_engine.registry import DATASETS
@@ -137,7 +137,8 @@ def find_fonts(folder: Place = None) -> Fonts:
 def _files(folder: Place) -> list[str]:
     own = printed_digits.PrintedDigits().locate()
     brought = [own / f"{font}.ttf" for font in printed_digits.FONTS] if own and folder is None else []
-    tops = [user_path(top) for top in (FOLDERS if folder is None else (folder,))]
+    usual = [top for top in FOLDERS if home() is not None or not top.startswith("~")]
+    tops = [user_path(top) for top in (usual if folder is None else (folder,))]
     found = {
         os.path.join(where, name)
         for top in tops
