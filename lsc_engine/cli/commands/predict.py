@@ -98,10 +98,10 @@ def evaluate(
     as_json: cli.Json = False,
 ) -> None:
     """What frozen embeddings are worth: nearest neighbours, a linear probe, retrieval, calibration, and images of other
-    classes told apart by the largest cosine, the nearest training images and the energy.
+    classes detected by the largest cosine, the nearest training images and the energy.
 
     Neighbours and probe go by training images, all else by validation images. With --on they are those of the other
-    data set, and ood is how well its validation images are told from the run's.
+    data set, and ood is how well its validation images are separated from the run's.
 
     Example: lsc-engine evaluate demo/ce/seed-0 --on printed-digits
     """

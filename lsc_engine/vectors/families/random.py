@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import abstractmethod
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -57,9 +58,9 @@ class Random(VectorSystem):
         self.seed = seed
         self._first, *self._keys = _keys(f"lsc {name} {VERSION}|{n}|{seed}", n + 1)
 
+    @abstractmethod
     def rows(self, index: Any, library: Any) -> Any:
         """Unit rows [B, n] float64 of int64 indices [B]; `library`: numpy or torch, whose arrays these are."""
-        raise NotImplementedError
 
     def _bits(self, index: Any, first: int, last: int) -> Any:
         """64 bits for each index [B] and each of the columns, int64 [B, last - first]."""
