@@ -6,10 +6,14 @@ import asyncio
 import os
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
 from lsc_engine.common.streams import is_terminal
 from lsc_tui.app import LscApp
 from lsc_tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from textual.pilot import Pilot
 
 # By then a frame is shown as it is.
 SECONDS = 60.0
@@ -21,17 +25,32 @@ def one_frame(app: LscApp, width: int, height: int) -> str:
 
     async def run() -> str:
         async with app.run_test(size=(width, height)) as pilot:
-            deadline = time.monotonic() + SECONDS
-            while not (app.store.loaded and settled(app)) and time.monotonic() < deadline:
-                await pilot.pause(0.02)
-            await pilot.pause()
+            await wait_until_settled(app, pilot)
             return screen_text(app, colour)
 
     return asyncio.run(run())
 
 
+async def wait_until_settled(app: LscApp, pilot: Pilot[Any], seconds: float = SECONDS) -> bool:
+    """Wait until everything requested is on the screen and two looks at it are the same; False after `seconds`."""
+    before, deadline = "", time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        await pilot.pause(0.02)
+        if not (app.store.loaded and settled(app)):
+            before = ""
+            continue
+        await pilot.pause()
+        text = screen_text(app)
+        if text == before and settled(app):
+            return True
+        before = text
+    return False
+
+
 def settled(app: LscApp) -> bool:
     """Whether all requested curves and embeddings have come and every panel is drawn for its size."""
+    if app.poller.update_waiting:
+        return False
     key = app.poller.subscribed_embeddings
     if key in app.store.runs and key not in app.store.embeddings:
         return False

@@ -96,6 +96,11 @@ class Poller(threading.Thread):
         """The key of the run whose embeddings are asked for, or ""."""
         return self._embeddings_key
 
+    @property
+    def update_waiting(self) -> bool:
+        """Whether a change has been posted that `take` has not handed over yet."""
+        return self._posted
+
     def add(self, folder: Path) -> None:
         self._folders = [*self._folders, folder]
 

@@ -10,8 +10,8 @@ from typing import Any
 from textual.pilot import Pilot
 
 from lsc_tui.app import LscApp
-from lsc_tui.render_once import screen_text, settled
-from tests.waiting import pause_until
+from lsc_tui.render_once import screen_text, wait_until_settled
+from tests.waiting import LIMIT
 
 NOW = 1_795_010_000.0
 
@@ -25,8 +25,7 @@ def make_app(folder: Path | list[Path], config: Path | None = None, **options: A
 
 async def settle(app: LscApp, pilot: Pilot[Any]) -> None:
     """Wait until every run has been read and every curve asked for has come."""
-    await pause_until(pilot, lambda: app.store.loaded and settled(app))
-    await pilot.pause()
+    assert await wait_until_settled(app, pilot, LIMIT), "the screen did not come to rest"
 
 
 @asynccontextmanager
