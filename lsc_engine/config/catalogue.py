@@ -20,8 +20,8 @@ from lsc_engine.config.schema import (
     Settings,
     Tune,
     choices_of,
-    extra_of,
     literals,
+    meta_of,
     settings_fields,
 )
 
@@ -47,13 +47,7 @@ class Setting:
 @cache
 def fields() -> tuple[Setting, ...]:
     """All settings of a run in the order of the form: the sections, then `start_from` and `seed`."""
-    found = []
-    for key, info in settings_fields():
-        section, name = key.split(".")
-        choices = choices_for(key)
-        if TAGS.get(section) == name:
-            choices = tuple(literals(model.model_fields[name].annotation)[0] for model in SECTIONS[section])
-        found.append(_setting(key, info, choices))
+    found = [_setting(key, info, choices_for(key)) for key, info in settings_fields()]
     help = Settings.model_fields["start_from"].description or ""
     found.append(Setting("start_from", "text", (), None, "none", help, optional=True))
     words = "Seed of the weights, the order and the augmentation."
@@ -93,35 +87,23 @@ def setting_keys() -> tuple[str, ...]:
 
 
 def _setting(key: str, info: FieldInfo, choices: tuple[str, ...]) -> Setting:
-    extra = extra_of(info)
-    required = info.default is PydanticUndefined or info.default is ...
-    default = None if required else info.default
+    meta = meta_of(info)
     bounds: dict[str, float] = {}
     for limit in info.metadata:
-        for name in ("ge", "gt", "le", "lt"):
-            if getattr(limit, name, None) is not None:
-                bounds[name] = getattr(limit, name)
+        bounds |= {name: getattr(limit, name) for name in ("ge", "gt", "le", "lt") if hasattr(limit, name)}
+    required = info.default is PydanticUndefined
+    default = None if required else info.default
+    words = "none" if default in ((), {}) else str(default).lower() if isinstance(default, bool) else str(default)
+    plain: Any = next((part for part in get_args(info.annotation) if part is not type(None)), info.annotation)
+    kind = {bool: "flag", int: "integer", float: "number", str: "text"}.get(plain, "list")
     return Setting(
         key=key,
-        kind=extra.get("kind") or _kind(info.annotation),
+        kind=meta.kind or ("choice" if literals(info.annotation) else kind),
         choices=choices,
         default=default,
-        shown=extra.get("shown") or ("required" if required else _words(default)),
-        help=info.description or "",
+        shown=meta.shown or ("required" if required else words),
+        help=" ".join((info.description or "").split()),
         least=bounds.get("ge", bounds.get("gt")),
         most=bounds.get("le", bounds.get("lt")),
-        optional=bool(extra.get("shown")),
+        optional=bool(meta.shown),
     )
-
-
-def _kind(annotation: Any) -> str:
-    if literals(annotation):
-        return "choice"
-    plain = [part for part in get_args(annotation) if part is not type(None)] or [annotation]
-    return {bool: "flag", int: "integer", float: "number", str: "text"}.get(plain[0], "list")
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "none" if value in ((), {}) else str(value)

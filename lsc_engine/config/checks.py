@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, quoted
-from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl, Train, acts, extra_of
+from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Sgd, Ssl, Train, acts, meta_of
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
 from lsc_engine.data.dataset import built_in_data_sets, data_set, facts_of, image_file_data_sets
@@ -154,7 +154,7 @@ def _check_idle(target: Lsc | CrossEntropy | Ssl) -> Iterator[Issue]:
     if isinstance(target, CrossEntropy) and target.system and target.loss is None:
         flat["target.loss"] = "normalized"
     for key, info in type(target).model_fields.items():
-        needs = extra_of(info).get("needs")
+        needs = meta_of(info).needs
         if key in _REFUSED_IDLE and getattr(target, key) is not None and needs and not acts(f"target.{key}", flat.get):
             other, values = needs
             yield Issue(f"target.{key}", f"belongs to {other} = {' or '.join(map(quoted, values))}; leave it out")

@@ -23,7 +23,7 @@ from lsc_engine.common.settings import Table, lookup, merge, nested, without
 from lsc_engine.config.defaults import resolve
 from lsc_engine.config.preset import TOP_KEYS, Preset, PresetHeader, Variant, read_header
 from lsc_engine.config.references import KEYS, references
-from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, extra_of, settings_fields
+from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, meta_of, settings_fields
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
 
@@ -261,14 +261,14 @@ def _resets() -> dict[str, list[str]]:
         section, name = key.split(".")
         if section in TAGS and not all(name in model.model_fields for model in SECTIONS[section]):
             resets[f"{section}.{TAGS[section]}"].append(key)
-        if by := extra_of(info).get("reset_by"):
+        if by := meta_of(info).reset_by:
             resets.setdefault(by, []).append(key)
     return resets
 
 
 @cache
 def _can_be_off() -> tuple[str, ...]:
-    return tuple(key for key, info in settings_fields() if extra_of(info).get("off"))
+    return tuple(key for key, info in settings_fields() if meta_of(info).off)
 
 
 def switched_off(table: Table) -> Table:

@@ -4,7 +4,7 @@ make a report of."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -25,153 +25,148 @@ MARKS = "paper | inferred: why | ours | ours: why"
 _MARK = re.compile(r"paper(:\s*\S.*)?|ours(:\s*\S.*)?|inferred:\s*\S.*")
 
 
-def _metric(value: str) -> str:
-    if re.fullmatch(r"[a-z][a-z0-9_]*(/[a-z0-9_.@-]+)+", value):
-        return value
-    raise ValueError(f"{quoted(value)} is not a metric; {did_you_mean(value, METRICS)}")
+def _checked(fine: Callable[[str], object], sentence: Callable[[str], str]) -> AfterValidator:
+    """Keeps a text that is `fine`, refuses another with the sentence about it."""
 
+    def check(value: str) -> str:
+        if fine(value):
+            return value
+        raise ValueError(sentence(value))
 
-def _word(value: str) -> str:
-    if value.strip():
-        return value
-    raise ValueError("a text with at least one character is needed, not an empty one")
-
-
-def _system(value: str) -> str:
-    if system(value).startswith(("file:", "embeddings:")):
-        raise ValueError(f"{quoted(value)} has no properties of its own; name a system, such as V21")
-    return value
-
-
-def _dataset(value: str) -> str:
-    if value in DATASET_NAMES and value != "folder":
-        return value
-    known = [name for name in DATASET_NAMES if name != "folder"]
-    raise ValueError(f"{quoted(value)} is not a data set; {did_you_mean(value, known)}")
-
-
-def _bench(value: str) -> str:
-    if re.fullmatch(r"[a-z][a-z0-9_-]*", value):
-        return value
-    raise ValueError(f"{quoted(value)} is not the name of a benchmark, such as decode")
-
-
-def _analysis(value: str) -> str:
-    if value in ANALYSES:
-        return value
-    raise ValueError(f"{quoted(value)} is not an analysis; {did_you_mean(value, ANALYSES)}")
+    return AfterValidator(check)
 
 
 def is_mark(value: str) -> bool:
-    """Whether a text says where a setting or a claim is from."""
+    """Whether a text states where a setting or a claim is from."""
     return _MARK.fullmatch(value) is not None
 
 
-def _mark(value: str) -> str:
-    if is_mark(value):
-        return value
-    raise ValueError(f"{quoted(value)} is not allowed. Allowed: {MARKS}")
-
-
-Metric = Annotated[str, AfterValidator(_metric)]
-Mark = Annotated[str, AfterValidator(_mark)]
-Text = Annotated[str, AfterValidator(_word)]
+_SETS = tuple(name for name in DATASET_NAMES if name != "folder")
+Metric = Annotated[
+    str,
+    _checked(
+        re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9_.@-]+)+").fullmatch,
+        lambda value: f"{quoted(value)} is not a metric; {did_you_mean(value, METRICS)}",
+    ),
+]
+Mark = Annotated[str, _checked(is_mark, lambda value: f"{quoted(value)} is not allowed. Allowed: {MARKS}")]
+Text = Annotated[str, _checked(str.strip, lambda _: "a text with at least one character is needed, not an empty one")]
+System = Annotated[
+    str,
+    AfterValidator(system),
+    _checked(
+        lambda value: not value.startswith(("file:", "embeddings:")),
+        lambda value: f"{quoted(value)} has no properties of its own; name a system, such as V21",
+    ),
+]
+DataSet = Annotated[
+    str, _checked(_SETS.__contains__, lambda value: f"{quoted(value)} is not a data set; {did_you_mean(value, _SETS)}")
+]
+Bench = Annotated[
+    str,
+    _checked(
+        re.compile(r"[a-z][a-z0-9_-]*").fullmatch,
+        lambda value: f"{quoted(value)} is not the name of a benchmark, such as decode",
+    ),
+]
+AnalysisName = Annotated[
+    str,
+    _checked(
+        ANALYSES.__contains__, lambda value: f"{quoted(value)} is not an analysis; {did_you_mean(value, ANALYSES)}"
+    ),
+]
+AsTuple = BeforeValidator(listed)
 
 
 class Paper(Section):
     """[paper]: the figures that the source prints, as printed."""
 
-    metric: Metric = Field("train/accuracy", description="The metric of the figures.")
-    values: dict[str, Text] = Field({}, description="The printed figure of each variant, as text.")
-    note: str = Field("", description="What else must be known to read them.")
+    metric: Metric = "train/accuracy"
+    """The metric of the figures."""
+    values: dict[str, Text] = Field({})
+    """The printed figure of each variant, as text."""
+    note: str = ""
+    """What else must be known to read them."""
 
 
 class Claim(Section):
     """[[claims]]: one sentence that the runs are judged by."""
 
-    text: Text = Field(..., description="The sentence.")
-    variant: Text = Field(..., description="The variant that it is about.")
-    against: Text | None = Field(None, description="The variant it is compared with; the baseline where none is named.")
-    result: Literal["faster", "better", "similar", "equal", "fails", "works"] = Field(
-        ...,
-        alias="is",
-        description="What is claimed of it: faster to the levels; better at the end; similar: at the end not worse by "
-        "more than the margin; equal: within the margin either way; works and fails: the final value against the "
-        "threshold.",
-    )
-    metric: Metric | None = Field(
-        None,
-        description="The final values that are compared; with /lowest behind it, the lowest on the way; for faster, "
-        "the metric whose levels count.",
-    )
-    margin: float | None = Field(
-        None, description="The difference that counts, in units of the metric; of a speed, a share.", ge=0
-    )
-    threshold: float | None = Field(
-        None,
-        description="The final value from which on it works, below which it fails (for a loss the other way round), "
-        "from the words of the claim and the paper's figure.",
-        ge=0,
-        allow_inf_nan=False,
-    )
-    source: Mark | None = Field(None, description="Whose sentence it is: the paper's, with place and words, or ours.")
+    text: Text
+    """The sentence."""
+    variant: Text
+    """The variant that it is about."""
+    against: Text | None = None
+    """The variant it is compared with; the baseline where none is named."""
+    result: Literal["faster", "better", "similar", "equal", "fails", "works"] = Field(..., alias="is")
+    """What is claimed of it: faster to the levels; better at the end; similar: at the end not worse by more than the
+    margin; equal: within the margin either way; works and fails: the final value against the threshold."""
+    metric: Metric | None = None
+    """The final values that are compared; with /lowest behind it, the lowest on the way; for faster, the metric whose
+    levels count."""
+    margin: Annotated[float | None, Field(ge=0)] = None
+    """The difference that counts, in units of the metric; of a speed, a share."""
+    threshold: Annotated[float | None, Field(ge=0)] = None
+    """The final value from which on it works, below which it fails (for a loss the other way round), from the words of
+    the claim and the paper's figure."""
+    source: Mark | None = None
+    """Whose sentence it is: the paper's, with place and words, or ours."""
 
 
 class VectorsReport(Section):
     """[vectors]: properties of vector systems, for kind = "vectors"."""
 
-    systems: Annotated[tuple[Annotated[str, AfterValidator(_system)], ...], BeforeValidator(listed)] = Field(
-        ..., description="The systems to describe.", min_length=1
-    )
-    n: Annotated[tuple[Annotated[int, Field(ge=1, le=DIM_MAX)], ...], BeforeValidator(listed)] = Field(
-        (), description="Latent dimensions to describe them at."
-    )
-    classes: Annotated[tuple[Annotated[int, Field(ge=2, le=2**62)], ...], BeforeValidator(listed)] = Field(
-        (), description="Numbers of classes to give the smallest n for."
-    )
-    pictures: bool = Field(False, description="Draw A_2 and A_3, dropped and with all angles kept.")
+    systems: Annotated[tuple[System, ...], AsTuple, Field(min_length=1)]
+    """The systems to describe."""
+    n: Annotated[tuple[Annotated[int, Field(ge=1, le=DIM_MAX)], ...], AsTuple] = ()
+    """Latent dimensions to describe them at."""
+    classes: Annotated[tuple[Annotated[int, Field(ge=2, le=2**62)], ...], AsTuple] = ()
+    """Numbers of classes to give the smallest n for."""
+    pictures: bool = False
+    """Draw A_2 and A_3, dropped and with all angles kept."""
 
 
 class DatasetsReport(Section):
     """[datasets]: what is found of data sets here, for kind = "data"."""
 
-    names: Annotated[tuple[Annotated[str, AfterValidator(_dataset)], ...], BeforeValidator(listed)] = Field(
-        ..., description="The data sets to look for.", min_length=1
-    )
+    names: Annotated[tuple[DataSet, ...], AsTuple, Field(min_length=1)]
+    """The data sets to look for."""
 
 
 class BenchClaim(Section):
     """[[bench.claims]]: one sentence that every row of the benchmarks' tables with these columns is judged by."""
 
-    text: Text = Field(..., description="The sentence.")
-    column: Text = Field(..., description="The column of the tables that it is about.")
-    at_least: float | None = Field(None, description="Every value is at least so large.")
-    at_most: float | None = Field(None, description="Every value is at most so large.")
-    relative_to: Text | None = Field(None, description="A column that every value is divided by first.")
-    spread: float | None = Field(None, description="The largest value is at most so many times the smallest.", ge=1)
+    text: Text
+    """The sentence."""
+    column: Text
+    """The column of the tables that it is about."""
+    at_least: float | None = None
+    """Every value is at least so large."""
+    at_most: float | None = None
+    """Every value is at most so large."""
+    relative_to: Text | None = None
+    """A column that every value is divided by first."""
+    spread: Annotated[float | None, Field(ge=1)] = None
+    """The largest value is at most so many times the smallest."""
 
 
 class BenchReport(Section):
     """[bench]: benchmarks to run, for kind = "bench"."""
 
-    names: Annotated[tuple[Annotated[str, AfterValidator(_bench)], ...], BeforeValidator(listed)] = Field(
-        ..., description="The benchmarks to run.", min_length=1
-    )
-    arguments: dict[str, dict[str, Any]] = Field({}, description="Arguments by the benchmark's name.")
-    claims: Annotated[tuple[BenchClaim, ...], BeforeValidator(listed)] = Field(
-        (), description="The sentences that its tables are judged by."
-    )
+    names: Annotated[tuple[Bench, ...], AsTuple, Field(min_length=1)]
+    """The benchmarks to run."""
+    arguments: dict[str, dict[str, Any]] = Field({})
+    """Arguments by the benchmark's name."""
+    claims: Annotated[tuple[BenchClaim, ...], AsTuple] = ()
+    """The sentences that its tables are judged by."""
 
 
 class Analysis(Section):
     """[analysis]: what a report measures on trained networks, for kind = "train"."""
 
-    names: Annotated[tuple[Annotated[str, AfterValidator(_analysis)], ...], BeforeValidator(listed)] = Field(
-        ...,
-        description="database: bytes and recall of a database of embeddings; novelty: unseen classes flagged by "
-        "unused vectors; calibration: probabilities beside the share that is right.",
-        min_length=1,
-    )
+    names: Annotated[tuple[AnalysisName, ...], AsTuple, Field(min_length=1)]
+    """database: bytes and recall of a database of embeddings; novelty: unseen classes flagged by unused vectors;
+    calibration: probabilities beside the share that is right."""
 
 
 class Reporting(Section):
@@ -185,19 +180,16 @@ class Reporting(Section):
     analysis: Analysis | None = None
 
 
-_MODELS: dict[str, type[Section]] = {
-    "paper": Paper,
-    "vectors": VectorsReport,
-    "datasets": DatasetsReport,
-    "bench": BenchReport,
-    "analysis": Analysis,
-}
-
-
 def read_reporting(raw: Table, kind: str, issues: list[Issue]) -> Reporting:
     """The report tables of a preset file; mistakes are added to `issues`."""
     parts: dict[str, Any] = {}
-    for name, model in _MODELS.items():
+    tables: dict[str, type[Section]] = {
+        "paper": Paper,
+        "vectors": VectorsReport,
+        "datasets": DatasetsReport,
+        "bench": BenchReport,
+    }
+    for name, model in (tables | {"analysis": Analysis}).items():
         if name in raw:
             parts[name], found = validate(model, raw[name], name)
             issues += found

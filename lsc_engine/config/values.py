@@ -1,6 +1,6 @@
 """Single values that a preset may hold: what is allowed of each, and the sentence for what is not.
 
-Each function gives the value back, as it is kept, or raises ValueError; schema.py hangs them on its fields.
+Each function returns the value as it is kept, or raises ValueError; schema.py hangs them on its fields.
 """
 
 from __future__ import annotations
@@ -20,18 +20,32 @@ from lsc_engine.vectors.choice import INIT_ORDER
 from lsc_engine.vectors.registry import fault as system_fault
 
 MODEL_NAMES = tuple(MODELS.built_in)
+DATASET_NAMES = tuple(built_in_data_sets())
+LOSS_NAMES = tuple(LOSSES.built_in)
 ETF_LAYERS = ("feed-forward", "adaptive")
 ORDERS = ("shuffled", "sequential", "lexicographic", INIT_ORDER)
 DIM_MAX = 65_536
-DATASET_NAMES = tuple(built_in_data_sets())
-LOSS_NAMES = tuple(LOSSES.built_in)
-
 PROGRESS = ("epochs", "steps", "examples")
 UNITS = (*PROGRESS, "minutes")
 # The number is read by `number`; a sign is no part of a length.
 _TEXT = re.compile(r"\s*\+?([0-9.][0-9_.\s]*(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-z]+)\s*\Z")
-_ONE = {"epoch": "epochs", "step": "steps", "example": "examples", "minute": "minutes"}
 LARGEST = 1e15
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What the form, the overlay and the sentences need to know of a setting beside its type.
+
+    shown: the default in words; `off`: "none" switches it off; needs: another setting and the values of it at which
+    this one acts; reset_by: a setting whose change leaves this one behind when a variant is laid over its preset.
+    """
+
+    shown: str = ""
+    kind: str = ""
+    choices: tuple[str, ...] = ()
+    off: bool = False
+    needs: tuple[str, tuple[str, ...]] | None = None
+    reset_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,11 +61,10 @@ class Duration:
         match = _TEXT.match(text)
         if match is None:
             raise ValueError(f'{quoted(text)} is not a duration; write it like "200 epochs" ({", ".join(UNITS)})')
-        unit = _ONE.get(match[2], match[2])
+        unit = match[2] if match[2].endswith("s") else f"{match[2]}s"
         if unit not in UNITS:
             raise ValueError(f"{quoted(match[2])} is not a unit of a duration. Allowed: {', '.join(UNITS)}")
-        amount = number(match[1])
-        if amount is None:
+        if (amount := number(match[1])) is None:
             raise ValueError(f'{quoted(match[1])} is not a number; write a duration like "200 epochs"')
         amount = float(amount)
         if amount > LARGEST:
@@ -72,15 +85,13 @@ class Duration:
         if self.unit == "epochs":
             # Decimal fractions are not exact in binary: 0.1 epochs of 30 steps are 3 steps, not 4.
             return math.ceil(round(self.amount * steps_per_epoch, 6))
-        if self.unit == "examples":
-            return -(-int(self.amount) // batch_size)
-        return int(self.amount)
+        return -(-int(self.amount) // (batch_size if self.unit == "examples" else 1))
 
     def __str__(self) -> str:
         return f"{int(self.amount) if self.amount.is_integer() else self.amount} {self.unit}"
 
 
-def duration(*units: str, zero: bool = False) -> Any:
+def duration(*units: str, zero: bool = False) -> AfterValidator:
     """A duration in one of `units`, above 0 unless `zero` is allowed."""
 
     def check(text: str) -> str:
@@ -99,7 +110,7 @@ def listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def one_of(registry: Registry[Any], built_in: tuple[str, ...]) -> Any:
+def one_of(registry: Registry[Any], built_in: tuple[str, ...]) -> BeforeValidator:
     """A name of `built_in`, or one that a plugin adds."""
 
     def check(value: Any) -> Any:
@@ -110,36 +121,41 @@ def one_of(registry: Registry[Any], built_in: tuple[str, ...]) -> Any:
     return BeforeValidator(check)
 
 
-DatasetName = Annotated[str, one_of(DATASETS, DATASET_NAMES)]
+DatasetName = Annotated[str, one_of(DATASETS, DATASET_NAMES), Meta(kind="choice", choices=DATASET_NAMES)]
 LossName = Annotated[str, one_of(LOSSES, LOSS_NAMES)]
-Length = Annotated[str, duration(*PROGRESS)]
-LengthOrNone = Annotated[str, duration(*PROGRESS, zero=True)]
-AnyLength = Annotated[str, duration(*PROGRESS, "minutes")]
-Lengths = Annotated[tuple[Length, ...], BeforeValidator(listed)]
+Length = Annotated[str, duration(*PROGRESS), Meta(kind="duration")]
+LengthOrNone = Annotated[str, duration(*PROGRESS, zero=True), Meta(kind="duration")]
+AnyLength = Annotated[str, duration(*UNITS), Meta(kind="duration")]
+Lengths = Annotated[tuple[Length, ...], BeforeValidator(listed), Meta(kind="durations")]
+
+
+def _whole(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
 
 
 def dim(value: Any) -> Any:
     """A latent dimension."""
-    if value == "min" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX):
+    if value == "min" or _whole(value, DIM_MAX):
         return value
     raise ValueError(f'{quoted(value)} is no latent dimension. Allowed: a whole number from 1 to {DIM_MAX}, or "min"')
 
 
 def radius(value: Any) -> Any:
     """A length of centres."""
-    if value == "native" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6):
-        return value if value == "native" else float(value)
+    if type(value) in (int, float) and 0 < value < 1e6:
+        return float(value)
+    if value == "native":
+        return value
     raise ValueError(f'{quoted(value)} is no radius. Allowed: a number above 0, or "native"')
 
 
 def bottleneck(value: Any) -> Any:
     """A width before the class layer."""
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= DIM_MAX:
-        return value
     if isinstance(value, str) and re.fullmatch(r"min:\S+", value):
         system(value.removeprefix("min:"))
-        return value
-    raise ValueError(f'{quoted(value)} is no bottleneck. Allowed: "none", a whole number from 1, or "min:SYSTEM"')
+    elif not _whole(value, DIM_MAX):
+        raise ValueError(f'{quoted(value)} is no bottleneck. Allowed: "none", a whole number from 1, or "min:SYSTEM"')
+    return value
 
 
 def system(value: str) -> str:
@@ -158,19 +174,16 @@ def order(value: str) -> str:
 
 def model_name(value: str) -> str:
     """The name of a backbone."""
-    if value in MODEL_NAMES or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
-        return value
     installed = MODELS.plugin_names()
-    if value in installed:
+    if value in (*MODEL_NAMES, *installed) or re.fullmatch(r"timm:[A-Za-z0-9_./:@-]+", value):
         return value
     raise ValueError(f"{quoted(value)} is not a model; {did_you_mean(value, [*MODEL_NAMES, 'timm:NAME', *installed])}")
 
 
 def etf_layers(value: Any) -> Any:
     """Which layers are fixed."""
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
-        return value
-    if isinstance(value, str) and (value in ETF_LAYERS or re.fullmatch(r"first:[1-9][0-9]{0,2}", value)):
+    first = isinstance(value, str) and re.fullmatch(r"first:[1-9][0-9]{0,2}", value)
+    if _whole(value, 1000) or first or value in ETF_LAYERS:
         return value
     allowed = f'a whole number k from 1 (the last k layers), "first:k", {", ".join(map(quoted, ("none", *ETF_LAYERS)))}'
     raise ValueError(f"{quoted(value)} names no layers. Allowed: {allowed}")
@@ -184,7 +197,7 @@ def args(value: Any) -> Any:
             return all(isinstance(k, str) and fine(v) for k, v in item.items())
         if isinstance(item, list):
             return all(map(fine, item))
-        return isinstance(item, bool | int | str) or (isinstance(item, float) and abs(item) < float("inf"))
+        return isinstance(item, int | str) or (isinstance(item, float) and math.isfinite(item))
 
     if not isinstance(value, dict) or not fine(value):
         raise ValueError("a table of numbers, texts, true/false and lists is needed")
