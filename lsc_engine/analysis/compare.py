@@ -18,13 +18,13 @@ from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel,
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
-from lsc_engine.runs.folder.provenance import overloaded
+from lsc_engine.runs.folder.machine import BUSY, THROTTLED, slowed_by
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differing, settings_of
 
 OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, BASELINE = "other loss", "other data", "other device", "baseline"
-SHARED, BUSY, UNSTEADY = "shared GPU", "busy machine", "unsteady seconds"
-NO_VERDICT = {OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, UNSTEADY}
+SHARED, UNSTEADY = "shared GPU", "unsteady seconds"
+NO_VERDICT = {OTHER_LOSS, OTHER_DATA, OTHER_DEVICE, SHARED, BUSY, THROTTLED, UNSTEADY}
 # Of seconds where one run was compiled and the other, of the same settings in this, was not.
 UNCOMPILED = "not compiled alike"
 # Seconds per step of the seeds of one variant that differ by more than this come from the machine, not the method.
@@ -72,6 +72,7 @@ class Row:
     device: str = ""
     shared: bool = False  # another process was seen on the GPU of one of the runs
     busy: bool = False  # one of the runs trained on a machine with more work than processors
+    throttled: bool = False  # processors or a GPU of one of the runs were slowed down for heat or power
     unsteady: bool = False  # seconds per step differ between the seeds by more than methods do
     absent: tuple[int, ...] = ()  # planned seeds without a run
     compiled: str = ""  # whether torch.compile made the steps: yes, no, mixed; "" if unknown
@@ -218,7 +219,8 @@ def make_row(key: str, label: str, runs: Sequence[Run]) -> Row:
     row.device = devices.pop() if len(devices) == 1 else "mixed"
     sources = [run.source for run in runs]
     row.shared = any(source.get("shared_gpu") is True for source in sources)
-    row.busy = any(overloaded(source.get("load")) for source in sources)
+    slowed = {slowed_by(run.load) for run in runs}
+    row.busy, row.throttled = BUSY in slowed, THROTTLED in slowed
     paces = [pace for run in runs if (pace := _pace(run)) is not None]
     row.unsteady = len(paces) > 1 and max(paces) > _MOST_UNSTEADY * min(paces)
     # Runs of earlier versions do not record it.
@@ -280,6 +282,7 @@ def seconds_note(row: Row, base: Row) -> str:
         SHARED: row.shared or base.shared,
         UNCOMPILED: _compiled_otherwise(row, base),
         BUSY: row.busy or base.busy,
+        THROTTLED: row.throttled or base.throttled,
         UNSTEADY: row.unsteady or base.unsteady,
     }
     return next((note for note, found in reasons.items() if found), "")
@@ -317,7 +320,8 @@ def _notes(row: Row, base: Row) -> list[str]:
         ),
         f"{row.label} did not have its GPU alone: no seconds": row.shared,
         f"{row.label} trained on a machine with more work than processors: no seconds": row.busy,
-        f"{row.label} took unlike seconds in its seeds: no seconds": row.unsteady and not row.busy,
+        f"{row.label} trained on a machine that was slowed down for heat or power: no seconds": row.throttled,
+        f"{row.label} took unlike seconds in its seeds: no seconds": row.unsteady and not (row.busy or row.throttled),
         f"{row.label} {words[row.compiled]}, {base.label} {words[base.compiled]}: no seconds{because}": (
             row is not base and _compiled_otherwise(row, base)
         ),

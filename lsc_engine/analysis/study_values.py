@@ -81,6 +81,11 @@ class RecordedRun(Run):
         """What is kept of source.json."""
         return dict(self.facts.get("source", {}))
 
+    @property
+    def load(self) -> dict[str, Any] | None:
+        """As it was recorded."""
+        return self.source.get("load")
+
     def status(self) -> Status:
         """State and device as they were recorded."""
         state = str(self.facts.get("state", "unreadable"))
@@ -177,7 +182,8 @@ def record(
     if trivial is not None:
         about |= {"chance": trivial.chance, "constant_loss": trivial.loss}
     facts: dict[str, Any] = {"state": status.state, "shown": status.shown_state, "device": status.device}
-    facts["source"] = {key: source[key] for key in ("threads", "load", "shared_gpu") if source.get(key) is not None}
+    kept_of = {"threads": source.get("threads"), "load": run.load, "shared_gpu": source.get("shared_gpu")}
+    facts["source"] = {key: value for key, value in kept_of.items() if value is not None}
     # What the method was to do and never did.
     fixed = run.history(FIXED)[1] if settings.get("model.etf_layers") == "adaptive" else np.empty(0)
     if len(fixed) and not np.nanmax(fixed, initial=0.0) > 0:

@@ -301,6 +301,7 @@ def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
     rows = [
         {
             **{name: getattr(row, name) for name in ("key", "label", "device", "busy", "compiled", "best")},
+            "throttled": row.throttled,
             "runs": [run.id for run in row.runs],
             "states": {str(seed): state for seed, state in row.states.items()},
             "loss_kind": row.kind,

@@ -94,6 +94,7 @@ class Batches(Generic[T]):
         self._rows = range(batch_size) if rows is None else rows
         self._workers = workers
         self.waited: float | None = 0.0 if isinstance(source, StreamedSource) else None
+        self._waited_before = 0.0
         """Seconds that `from_step` has waited for images read by workers; None where all images are at hand."""
         self._block = max(1, BLOCK_SAMPLES // batch_size)
         fetched = BLOCK_BYTES.get(self.device.type, 0)
@@ -107,10 +108,9 @@ class Batches(Generic[T]):
     def waiting(self, seconds: float) -> dict[str, float]:
         """{"speed/data_wait": share of `seconds` spent waiting for images since the last call}; {} for images that
         are at hand."""
-        waited = self.waited
-        if waited is None:
+        if self.waited is None:
             return {}
-        self.waited = 0.0
+        waited, self._waited_before = self.waited - self._waited_before, self.waited
         return {"speed/data_wait": min(1.0, waited / seconds)}
 
     def order(self, epoch: int) -> Bijection:

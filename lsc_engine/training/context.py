@@ -11,6 +11,7 @@ import torch
 
 from lsc_engine.config.derived import Derived
 from lsc_engine.config.schema import RunConfig
+from lsc_engine.runs.folder.machine import MachineRecorder
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training.dependencies import RunDependencies
 from lsc_engine.training.devices import autocast_dtype
@@ -44,7 +45,7 @@ class PeerWriter:
 @dataclass
 class RunContext:
     """`config` may name another place of the images than the preset in the run folder; `same_images_as`: the folder of
-    a run whose images they must be. `sample_load` is called at log steps."""
+    a run whose images they must be. `machine` samples the machine meanwhile, in the process that writes the folder."""
 
     config: RunConfig
     derived: Derived
@@ -55,7 +56,7 @@ class RunContext:
     dependencies: RunDependencies = field(default_factory=RunDependencies)
     progress: Progress | None = None
     same_images_as: Path | None = None
-    sample_load: Callable[[], None] = lambda: None
+    machine: MachineRecorder | None = None
     mesh: Mesh = ALONE
     eta: float | None = None
     """Seconds to the last step, of training alone."""

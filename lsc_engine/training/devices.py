@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from typing import Any
 
 import torch
 from torch import nn
@@ -70,17 +68,18 @@ def device_name(device: torch.device) -> str:
     with contextlib.suppress(Exception):
         import pynvml
 
-        number = pynvml.nvmlDeviceGetIndex(_driver_handle(device))
+        pynvml.nvmlInit()
+        # By its UUID: the driver and torch may count GPUs in different orders.
+        number = pynvml.nvmlDeviceGetIndex(pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(device)))
     return f"{torch.cuda.get_device_name(device)} (cuda:{number})"
 
 
-def _driver_handle(device: torch.device) -> Any:
-    """The driver's handle of a GPU, by its UUID: the driver and torch may count GPUs in different orders."""
-    import pynvml
-
-    pynvml.nvmlInit()
+def gpu_uuid(device: torch.device) -> str | None:
+    """The driver's name of a GPU; None for a CPU."""
+    if device.type != "cuda":
+        return None
     uuid = str(torch.cuda.get_device_properties(device).uuid)
-    return pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU", "MIG")) else f"GPU-{uuid}")
+    return uuid if uuid.startswith(("GPU", "MIG")) else f"GPU-{uuid}"
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -90,32 +89,3 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
         native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         return torch.bfloat16 if native else None
     return torch.bfloat16 if precision == "bf16" else None
-
-
-class GpuNeighbours:
-    """Whether another process uses a run's GPU, since seconds are compared only between runs that had theirs alone. The
-    driver is queried at most every `_QUERY_SECONDS`; no answer counts as alone."""
-
-    _QUERY_SECONDS = 30.0
-
-    def __init__(self, device: torch.device) -> None:
-        self._handle: Any = None
-        self._next = 0.0
-        # NVML raises its own classes, made at run time.
-        with contextlib.suppress(Exception):
-            self._handle = _driver_handle(device) if device.type == "cuda" else None
-
-    def appeared(self) -> bool:
-        """True once, when another process is found for the first time."""
-        if self._handle is None or time.monotonic() < self._next:
-            return False
-        self._next = time.monotonic() + self._QUERY_SECONDS
-        found = 0
-        with contextlib.suppress(Exception):
-            import pynvml
-
-            # Counted, not compared by id: in a container the own process may have another one.
-            found = len(pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        if found > 1:
-            self._handle = None
-        return found > 1

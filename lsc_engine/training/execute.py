@@ -18,14 +18,14 @@ from lsc_engine.data.imagefiles import BadImageError
 from lsc_engine.data.listing import BadFilesError
 from lsc_engine.data.opening import look
 from lsc_engine.data.stream import attended
-from lsc_engine.runs.folder import requests
+from lsc_engine.runs.folder import process, requests
 from lsc_engine.runs.folder.lock import LostRunError, TakenError
-from lsc_engine.runs.folder.provenance import LoadMeter
+from lsc_engine.runs.folder.machine import MachineRecorder
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import FinishedError, RunWriter
 from lsc_engine.training.context import PeerWriter, Progress, RunContext
 from lsc_engine.training.dependencies import load_dependencies
-from lsc_engine.training.devices import device_name, use_deterministic_kernels
+from lsc_engine.training.devices import device_name, gpu_uuid, use_deterministic_kernels
 from lsc_engine.training.mesh import ALONE, Mesh, PeerLostError
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import first_line
@@ -90,20 +90,26 @@ def execute(
         if echo:
             print(error, file=sys.stderr, flush=True)
         return ELSEWHERE
+    finally:
+        if run.machine is not None:
+            run.machine.stop()
 
 
 def _train(run: RunContext, runs_dir: Path) -> str:
     """Train, and leave the exit record: the state. LostRunError if another process has taken the run over."""
     writer = run.writer
-    load = LoadMeter(writer.source().get("load"))
     trainer: Trainer | None = None
     try:
+        run.machine = _record_machine(run)
         with run.mesh.first_alone():
-            _prepare(run, runs_dir, load)
+            _prepare(run, runs_dir)
         if run.config.train.deterministic:
             use_deterministic_kernels(run.device)
         with attended(run.wait, run.report):
             trainer = Trainer(run)
+            if run.machine is not None:
+                batches = trainer.batches
+                run.machine.data_waited = lambda: batches.waited
             sizes = {
                 name: sum(p.numel() for p in module.parameters() if p.requires_grad)
                 for name, module in trainer.network.items()
@@ -126,14 +132,27 @@ def _train(run: RunContext, runs_dir: Path) -> str:
         if not isinstance(error, Exception):
             writer.finish(state, code, message)
             raise
-    writer.record(load=load.record())
+    if run.machine is not None:
+        run.machine.stop()
+        writer.record(load=run.machine.record())
     writer.finish(state, code, message)
     if not run.folder.is_dir():
         raise LscError(message or f"the run folder {run.folder} is gone")
     return state
 
 
-def _prepare(run: RunContext, runs_dir: Path, load: LoadMeter) -> None:
+def _record_machine(run: RunContext) -> MachineRecorder | None:
+    """What samples this host and the run's GPUs on it, in the process that writes the folder; None in the others."""
+    places, host = run.mesh.gather((process.host_name(), gpu_uuid(run.device))), process.host_name()
+    if not isinstance(run.writer, RunWriter):
+        return None
+    if others := sorted({name for name, _ in places} - {host}):
+        run.writer.message(f"note: machine.jsonl is of {host}; {', '.join(others)} are not sampled", echo=False)
+    gpus = [uuid for name, uuid in places if name == host and uuid is not None]
+    return MachineRecorder(run.writer, gpus, run.writer.source().get("load"))
+
+
+def _prepare(run: RunContext, runs_dir: Path) -> None:
     """Load the dependencies of the run, and count its images if some of them are left out."""
     config = run.config
     for note in data_notes(config.data, run.data_dir):
@@ -147,7 +166,6 @@ def _prepare(run: RunContext, runs_dir: Path, load: LoadMeter) -> None:
         run.writer.status(total_steps=run.derived.total_steps)
     channels = run.derived.channels
     run.dependencies = load_dependencies(config, run.folder, runs_dir, channels=channels, device=run.device)
-    run.sample_load = load.sample
 
 
 def _reason(error: BaseException, run: RunContext) -> str:

@@ -30,7 +30,7 @@ from lsc_engine.training import checkpointing, step, vector_choice
 from lsc_engine.training.checkpointing import Checkpointer
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.dependencies import InitialWeights
-from lsc_engine.training.devices import GpuNeighbours, cpu_threads
+from lsc_engine.training.devices import cpu_threads
 from lsc_engine.training.etf_freezing import EtfFreezer
 from lsc_engine.training.evaluator import Evaluator
 from lsc_engine.training.mesh import PartedGradient, PeerLostError
@@ -79,6 +79,8 @@ class Trainer:
 
     # A request is read once, and all processes of the run stop by it a step or two later.
     _stop_asked = False
+    # Another process was seen on the GPU.
+    _shared = False
 
     def __init__(self, run: RunContext) -> None:
         config, derived, device, o = run.config, run.derived, run.device, run.config.optimizer
@@ -154,7 +156,6 @@ class Trainer:
         # The newest value of every metric of train.until.
         self._until = dict.fromkeys(config.train.until or {}, math.nan)
         self._displayed: dict[str, float] = {}
-        self._neighbours = GpuNeighbours(device)
 
     @property
     def epoch(self) -> float:
@@ -347,7 +348,6 @@ class Trainer:
     def _report(self, values: dict[str, float]) -> None:
         """One line in log.txt, the seconds left, and the display."""
         self._until |= {name: value for name, value in values.items() if name in self._until}
-        self.run.sample_load()
         total = self.run.derived.total_steps
         steps, seconds = self.step - self.first_step - 1, self.clock.seconds - self._seconds_before
         if steps > 0 and seconds > 0:
@@ -357,7 +357,8 @@ class Trainer:
         if self.run.progress is not None:
             self._displayed |= values
             self.run.progress(self.config.run_id, self.step, total, self._displayed, self.run.eta)
-        if self._neighbours.appeared():
+        if self.run.machine is not None and self.run.machine.shared and not self._shared:
+            self._shared = True
             self.writer.record(shared_gpu=True)
             self.writer.message("another process is on this GPU: seconds of this run are not compared")
 

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from lsc_engine.common.hardware import Sampler
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder import slurm
 from lsc_engine.runs.folder.layout import METRICS, short_ids
 from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.run import Run, list_runs
 from lsc_tui.data.embedding_history import SnapshotReader
-from lsc_tui.data.hardware import Sampler
 from lsc_tui.data.reports import Report, ReportReader
 from lsc_tui.data.run_cache import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
 from lsc_tui.data.run_view import Folder, RunView, Update

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from lsc_engine.analysis.saved_views import SavedView
 from lsc_engine.charts.chart import Series
 from lsc_engine.common.formatting import grouped
+from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
@@ -165,39 +166,6 @@ class Curves:
     sampled: bool = False  # points from all over a long file, which is still being read
     fixed: tuple[tuple[float, float, float], ...] = ()  # where layers were fixed
     drawn: dict[Hashable, Series] = field(default_factory=dict)  # made once, kept with the arrays
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU; what could not be read is None."""
-
-    index: int
-    name: str = ""
-    util: float | None = None
-    memory: float | None = None
-    memory_total: float | None = None
-    power: float | None = None
-    power_limit: float | None = None
-    temperature: float | None = None
-    processes: tuple[tuple[int, str], ...] = ()  # pid and user
-
-    @property
-    def busy(self) -> bool:
-        """Whether a process holds it, or it works for one that cannot be seen."""
-        return bool(self.processes) or (self.util or 0) > 10
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """This machine; bytes, watts, per cent."""
-
-    gpus: tuple[Gpu, ...] = ()
-    gpu_problem: str = ""
-    cpu: float | None = None
-    cpus: int = 0
-    memory: float | None = None
-    memory_total: float | None = None
-    disk_free: float | None = None
 
 
 @dataclass(frozen=True)

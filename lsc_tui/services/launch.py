@@ -12,6 +12,7 @@ from pathlib import Path
 import tomli_w
 
 from lsc_engine.common.errors import LscError
+from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.ids import suggested_name
 from lsc_engine.common.safe_io import read_bytes
 from lsc_engine.common.textfiles import decoded
@@ -24,7 +25,7 @@ from lsc_engine.studies.detach import detach, reap
 from lsc_engine.studies.prepare import free_name
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
-from lsc_tui.data.run_view import Gpu, RunView, Store
+from lsc_tui.data.run_view import RunView, Store
 from lsc_tui.lines import clean, counted
 from lsc_tui.services.form_check import Outcome, form_sets
 

@@ -325,14 +325,20 @@ def test_the_best_at_the_edge_of_its_grid_is_said_to_be_there(tmp_path: Path) ->
 # --- seconds ----------------------------------------------------------------------------------------------------------
 
 
-def test_seconds_of_a_busy_machine_are_marked_and_not_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("load", "mark"),
+    [({"load": 7.5, "peak": 8.0}, "busy machine"), ({"load": 1.5, "gpu_throttled": 0.3}, "throttled")],
+)
+def test_seconds_of_a_busy_or_slowed_machine_are_marked_and_not_compared(
+    tmp_path: Path, load: dict[str, float], mark: str
+) -> None:
     make_study(tmp_path / "runs", preset(FASTER), name="two", curve=linear(4))
     source = tmp_path / "runs/two/new/seed-1/source.json"
-    busy = {"processors": 2, "load": 7.5, "peak": 8.0, "waited": 0.0, "throttled": None}
+    busy = {"processors": 2, "waited": 0.0, "throttled": None, **load}
     source.write_text(json.dumps(json.loads(source.read_text()) | {"load": busy}))
     reported(tmp_path)
     levels = part((tmp_path / "out/two" / PAGE).read_text(), "Levels")
-    assert row(levels, "new")[1:] == ["14", "×2.5 (2.5-2.5)", "2", "×2.5 (2.5-2.5)", "1", "busy machine"]
+    assert row(levels, "new")[1:] == ["14", "×2.5 (2.5-2.5)", "2", "×2.5 (2.5-2.5)", "1", mark]
 
 
 def test_seconds_that_differ_between_equal_runs_are_not_compared(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from lsc_engine.runs.folder.provenance import LoadMeter, overloaded
+import pytest
+
+from lsc_engine.runs.metrics.machine import MachineTail
 from lsc_engine.runs.read.run import open_run
 
 PRESET = """
@@ -56,15 +57,9 @@ def test_levels_that_are_not_reached_leave_the_length_as_it_is(tmp_path: Path) -
     load = found.source["load"]
     assert load["processors"] >= 1
     assert load["peak"] is None or load["peak"] >= load["load"] >= 0
-
-
-def test_load_beyond_the_processors_is_overload() -> None:
-    fair = {"processors": 4, "load": 4.0, "peak": 6.0, "waited": 0.02, "throttled": 0}
-    assert not overloaded(fair)
-    for key, value in (("load", 5.5), ("waited", 0.3), ("throttled", 2)):
-        assert overloaded(fair | {key: value})
-    assert not overloaded(None)
-    assert not overloaded({"processors": "4", "load": [9]})
-    worse = LoadMeter({"load": 1e6, "peak": 2e6, "waited": 0.0}).record()
-    assert worse["load"] == 1e6
-    assert json.loads(json.dumps(worse)) == worse
+    # The last sample is of the end, and the record is theirs.
+    tail = MachineTail(found.path / "machine.jsonl")
+    tail.poll()
+    assert tail.table.newest_sample is not None
+    assert tail.table.newest_sample.step == 2 * 23
+    assert max(tail.table.series("machine/load")[1]) * load["processors"] == pytest.approx(load["peak"], abs=0.01)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lsc_engine.common.formatting import clock
+from lsc_engine.common.hardware import Gpu, Hardware, Sampler
 from lsc_engine.runs.read.run import list_runs
 from lsc_tui.data.filters import Filter, completions
-from lsc_tui.data.hardware import Sampler
 from lsc_tui.data.run_cache import LogIndex, TrackedRun, read_trend
-from lsc_tui.data.run_view import Gpu, Hardware, RunView, Store, baseline_of, colour_of, gpu_number, setting_differences
+from lsc_tui.data.run_view import RunView, Store, baseline_of, colour_of, gpu_number, setting_differences
 from lsc_tui.data.ui_state import UiState
 from lsc_tui.lines import (
     STATES,

@@ -16,12 +16,13 @@ from textual.pilot import Pilot
 from tui_helpers import make_app, settle, text_of
 
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.config.load import list_presets, load_preset
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.read.run import Run, open_run
 from lsc_tui.app import LscApp
 from lsc_tui.data.preset_form import Form
-from lsc_tui.data.run_view import Gpu, Hardware, RunView
+from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import width_of
 from lsc_tui.screens.new_run.preset_list import cut_titles, time_of, words_of
 from lsc_tui.screens.new_run.screen import NewScreen

@@ -40,7 +40,6 @@ _BEAT_SECONDS = 1.0
 _BEAT_SHARE = 0.002
 _REQUEST_SECONDS = 0.5
 _FORGET = 0.9
-_MAX_PENDING = 100_000
 
 
 class FinishedError(UsageError):
@@ -81,10 +80,10 @@ class MetricsLog:
     (disk full, quota) is kept and written with a later one; `append` never raises OSError, `error` is the current
     problem."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_pending: int = 100_000) -> None:
         self._path = path
         self._descriptor: int | None = None
-        self._pending: deque[bytes] = deque(maxlen=_MAX_PENDING)
+        self._pending: deque[bytes] = deque(maxlen=most_pending)
         self.error: str | None = None
 
     def append(self, line: bytes) -> bool:
@@ -229,6 +228,11 @@ class RunWriter:
     def attempt(self) -> int:
         """Counts the processes that have trained this run, from 1."""
         return self._status.attempt
+
+    @property
+    def step(self) -> int:
+        """The step that the run has reached, as its heartbeats have it."""
+        return self._last_call[1] if self._last_call is not None else self._status.step
 
     @property
     def state(self) -> str:

@@ -192,6 +192,8 @@ class MetricsTail:
     """Follows a metrics file: each `poll` reads what is new. A file that shrank, was replaced or was rewritten in place
     is read again from its beginning (`generation` rises)."""
 
+    table_type: type[MetricsTable] = MetricsTable
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.generation = 0
@@ -199,7 +201,7 @@ class MetricsTail:
         self._reset()
 
     def _reset(self) -> None:
-        self.table = MetricsTable()
+        self.table = self.table_type()
         self._inode: tuple[int, int] | None = None
         self._offset = 0
         self._signature = b""

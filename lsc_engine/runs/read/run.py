@@ -25,9 +25,11 @@ from lsc_engine.common.safe_io import UnreadableError, last_line, read_json, rea
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import checkpoints, layout, slurm
-from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
+from lsc_engine.runs.folder.layout import LOG, MACHINE, METRICS, PRESET, SEED, SOURCE, STATUS, launch_log
 from lsc_engine.runs.folder.lock import gone, silent_for
+from lsc_engine.runs.folder.machine import load_record
 from lsc_engine.runs.folder.status import Status, clock_offset, read_status
+from lsc_engine.runs.metrics.machine import GPU_THROTTLED, LOAD, PREFIX, MachineTail, beside
 from lsc_engine.runs.metrics.parsing import Floats, Ints
 from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTable, MetricsTail, read_last
 from lsc_engine.runs.read import notes
@@ -109,6 +111,21 @@ class Run:
             return read_json(self.path / SOURCE)
         return {}
 
+    @cached_property
+    def machine(self) -> MachineTail:
+        """The samples of its machine, as read so far."""
+        return MachineTail(self.path / MACHINE)
+
+    @property
+    def load(self) -> dict[str, Any] | None:
+        """How busy its machine was (runs.folder.machine: load_record): as recorded at its end, else by the samples so
+        far; None if nothing is known."""
+        if isinstance(recorded := self.source.get("load"), dict):
+            return recorded
+        self.machine.poll()
+        loads, throttled = (self.machine.table.series(name)[1] for name in (LOAD, GPU_THROTTLED))
+        return load_record(loads.tolist(), throttled.tolist()) if len(loads) else None
+
     @property
     def notes(self) -> list[notes.Note]:
         """Notes, oldest first."""
@@ -151,13 +168,20 @@ class Run:
         return self.table.names
 
     def history(self, name: str) -> tuple[Ints, Floats]:
-        """Steps (rising) and values of a metric; where a step repeats, the latest attempt. Both empty if unknown."""
+        """Steps (rising) and values of a metric; where a step repeats, the latest attempt. Both empty if unknown. Those
+        of the machine are called machine/…, and are not among `metric_names`."""
+        if name.startswith(PREFIX):
+            self.machine.poll()
+            return self.machine.table.series(name)
         self.poll()
         return self.table.series(name)
 
     def axes(self, name: str) -> tuple[Ints, Floats, Floats, Floats]:
         """Steps, values, epochs and training seconds of a metric."""
         self.poll()
+        if name.startswith(PREFIX):
+            at, numbers = self.history(name)
+            return at, numbers, *beside(at, self.table)
         step, (values, epoch, time) = self.table.columns(name, "epoch", "time")
         return step, values, epoch, time
 

@@ -10,12 +10,12 @@ from rich.cells import cell_len
 
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import clock, grouped
+from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import (
     ACCURACY,
     Curves,
-    Gpu,
     RunView,
     Store,
     finite,

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lsc_engine.common.formatting import clock, grouped
+from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_tui.data.reports import Report
-from lsc_tui.data.run_view import Gpu, RunView, Store, reference_of, reference_words, setting_differences, value_text
+from lsc_tui.data.run_view import RunView, Store, reference_of, reference_words, setting_differences, value_text
 from lsc_tui.lines import STATES, Line, ago, bar, clean, day_text, fit, frame, size_text, wrap
 
 

@@ -1,25 +1,71 @@
-"""This machine's load: GPUs through NVML, processors and memory through psutil. Every field may be missing.
+"""What a machine does right now: GPUs through NVML, processors and memory through psutil. Every field may be missing.
 
-NVML is opened once and queried only for what is shown; it makes no CUDA context, so looking costs no GPU memory.
+NVML is opened once and makes no CUDA context, so looking costs no GPU memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lsc_tui.data.run_view import Gpu, Hardware
-
 T = TypeVar("T")
+
+# Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a busy GPU down, by nvidia-smi's names. Under full load a GPU
+# is usually at its power cap.
+POWER_CAP = "sw_power_cap"
+_THROTTLING = {
+    0x04: POWER_CAP,
+    0x08: "hw_slowdown",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU: per cent, bytes, watts, °C, MHz; what could not be read is None."""
+
+    index: int
+    name: str = ""
+    util: float | None = None
+    memory: float | None = None
+    memory_total: float | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    temperature: float | None = None
+    processes: tuple[tuple[int, str], ...] = ()  # pid and user
+    clock: float | None = None
+    throttled: tuple[str, ...] = ()  # why its clock is held down
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process holds it, or it works for one that cannot be seen."""
+        return bool(self.processes) or (self.util or 0) > 10
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """This machine; bytes, watts, per cent."""
+
+    gpus: tuple[Gpu, ...] = ()
+    gpu_problem: str = ""
+    cpu: float | None = None
+    cpus: int = 0
+    memory: float | None = None
+    memory_total: float | None = None
+    disk_free: float | None = None
 
 
 class Sampler:
-    """Reads the machine; `sample` never raises."""
+    """Reads the machine, of its GPUs all or those of `uuids`; `sample` never raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, uuids: Sequence[str] | None = None) -> None:
+        self._uuids = uuids
         self._nvml: Any = None
         self._problem = ""
         self._handles: list[Any] = []
@@ -37,7 +83,10 @@ class Sampler:
             import pynvml
 
             pynvml.nvmlInit()
-            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            if self._uuids is None:
+                self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            else:
+                self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in self._uuids]
             self._nvml = pynvml
         except ImportError:
             self._problem = "NVML is not installed"
@@ -77,8 +126,13 @@ class Sampler:
         power = ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
         limit = ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000)
         found = ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)) or []
+        reasons = ask(lambda: int(nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)))
+        if reasons is None:
+            # Drivers before 535 have the older name only.
+            reasons = ask(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
+        number = ask(lambda: int(nvml.nvmlDeviceGetIndex(handle)))
         return Gpu(
-            index,
+            index if number is None else number,
             name.decode() if isinstance(name, bytes) else str(name or "GPU"),
             ask(lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
             float(memory.used) if memory is not None else None,
@@ -87,6 +141,8 @@ class Sampler:
             limit,
             ask(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
             tuple((int(p.pid), self._user(int(p.pid))) for p in found),
+            ask(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))),
+            tuple(name for bit, name in _THROTTLING.items() if reasons & bit),
         )
 
     def _user(self, pid: int) -> str:

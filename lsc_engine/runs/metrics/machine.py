@@ -1,0 +1,204 @@
+"""machine.jsonl: what the host of a run and the run's own GPUs did, one JSON object per line, about every 10 s.
+
+Line: {"time", "step", "cpu", "load", "memory", "disk", "data_wait", "gpu": [{"index", "use", "memory", "power",
+"temperature", "clock", "throttled": [reasons]}]}. `time` is Unix seconds; `cpu`, `data_wait` and `use` are shares, 0 to
+1, `load` the load average of a minute by processor; `memory` is in use and `disk` free, in bytes; watts, °C, MHz; null
+for what was not measured. As metrics the values are called machine/…, over the run's GPUs and, of several, of each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from lsc_engine.common.hardware import POWER_CAP, Gpu, Hardware
+from lsc_engine.common.safe_io import number_of
+from lsc_engine.runs.metrics.parsing import MAX_LINE, Floats, Ints
+from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail
+
+PREFIX = "machine/"
+LOAD, GPU_THROTTLED = "machine/load", "machine/gpu_throttled"
+# How the GPUs of a run become one value.
+_OVER_GPUS: dict[str, Callable[[list[float]], float]] = {
+    "use": fmean,
+    "memory_gb": sum,
+    "power_w": sum,
+    "temperature_c": max,
+    "clock_mhz": min,
+    "throttled": max,
+}
+_MOST_GPUS, _MOST_REASONS = 64, 16
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line. `hardware` is in per cent, without totals and names."""
+
+    time: float
+    step: int
+    load: float | None
+    data_wait: float | None
+    hardware: Hardware
+
+    def line(self) -> bytes:
+        """The line, with its newline."""
+        hardware = self.hardware
+        gpus = [
+            {
+                "index": gpu.index,
+                "use": _share(gpu.util),
+                "memory": _rounded(gpu.memory, None),
+                "power": _rounded(gpu.power, 1),
+                "temperature": gpu.temperature,
+                "clock": gpu.clock,
+                "throttled": list(gpu.throttled),
+            }
+            for gpu in hardware.gpus
+        ]
+        row = {"time": round(self.time, 3), "step": self.step, "cpu": _share(hardware.cpu), "load": _rounded(self.load)}
+        row |= {"memory": _rounded(hardware.memory, None), "disk": _rounded(hardware.disk_free, None)}
+        row["data_wait"] = _rounded(self.data_wait)
+        return json.dumps({**row, "gpu": gpus}).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Sample | None:
+        """The sample of a line; None for one that is torn or no sample."""
+        try:
+            row = json.loads(line) if len(line) <= MAX_LINE else None
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(row, dict) or type(step := row.get("step")) is not int or not 0 <= step < 1 << 53:
+            return None
+        if (time := _number(row.get("time"))) is None:
+            return None
+        listed = row.get("gpu")
+        gpus = [_gpu(gpu) for gpu in listed[:_MOST_GPUS] if isinstance(gpu, dict)] if isinstance(listed, list) else []
+        value = {name: _number(row.get(name)) for name in ("cpu", "load", "memory", "disk", "data_wait")}
+        hardware = Hardware(
+            tuple(gpus), cpu=_percent(value["cpu"]), memory=value["memory"], disk_free=value["disk"]
+        )  # fmt: skip
+        return cls(time, step, value["load"], value["data_wait"], hardware)
+
+    def values(self) -> dict[str, float]:
+        """What was measured, by the names of metrics."""
+        hardware, found = self.hardware, dict[str, float | None]()
+        found |= {"cpu": _share(hardware.cpu), "load": self.load, "data_wait": self.data_wait}
+        found |= {"memory_gb": _giga(hardware.memory), "disk_free_gb": _giga(hardware.disk_free)}
+        each = [
+            {
+                "use": _share(gpu.util),
+                "memory_gb": _giga(gpu.memory),
+                "power_w": gpu.power,
+                "temperature_c": gpu.temperature,
+                "clock_mhz": gpu.clock,
+                "throttled": float(any(reason != POWER_CAP for reason in gpu.throttled)),
+            }
+            for gpu in hardware.gpus
+        ]
+        for name, over in _OVER_GPUS.items():
+            known = [value for gpu in each if (value := gpu[name]) is not None]
+            found[f"gpu_{name}"] = over(known) if known else None
+            if len(each) > 1:
+                found |= {f"gpu_{name}/{gpu.index}": one[name] for gpu, one in zip(hardware.gpus, each, strict=True)}
+        return {f"{PREFIX}{name}": value for name, value in found.items() if value is not None}
+
+
+def _gpu(row: Mapping[str, Any]) -> Gpu:
+    index, reasons = row.get("index"), row.get("throttled")
+    memory, power, temperature, clock = (_number(row.get(name)) for name in ("memory", "power", "temperature", "clock"))
+    words = [str(word)[:40] for word in reasons[:_MOST_REASONS]] if isinstance(reasons, list) else []
+    number = index if type(index) is int and 0 <= index < 10_000 else 0
+    util = _percent(_number(row.get("use")))
+    return Gpu(
+        number, "", util, memory, power=power, temperature=temperature, clock=clock, throttled=tuple(words)
+    )  # fmt: skip
+
+
+def _number(value: object) -> float | None:
+    """None also for what no machine has, and no sum can hold."""
+    number = number_of(value)
+    return number if number is not None and abs(number) < 1e18 else None
+
+
+def _rounded(value: float | None, digits: int | None = 4) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else round(percent / 100, 4)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _giga(count: float | None) -> float | None:
+    return None if count is None else count / 1e9
+
+
+class MachineTable(MetricsTable):
+    """The samples read so far: of each step the last, and where a run was resumed those of the steps done again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps: list[int] = []
+        self._values: list[dict[str, float]] = []
+        self.newest_sample: Sample | None = None
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def add(self, data: bytes) -> None:
+        """Take in whole lines."""
+        for line in data.splitlines():
+            self.lines += 1
+            if (sample := Sample.parse(line)) is None:
+                self.garbage += bool(line.strip())
+                continue
+            while self._steps and self._steps[-1] >= sample.step:
+                del self._steps[-1], self._values[-1]
+            self._steps.append(sample.step)
+            self._values.append(sample.values())
+            self.newest_sample = sample
+
+    @property
+    def names(self) -> list[str]:
+        """machine/cpu and so on, in order of appearance."""
+        return list(dict.fromkeys(name for values in self._values for name in values))
+
+    def series(self, name: str) -> tuple[Ints, Floats]:
+        """Steps in rising order and the values of `name`."""
+        found = [(step, values[name]) for step, values in zip(self._steps, self._values, strict=True) if name in values]
+        steps, numbers = zip(*found, strict=True) if found else ((), ())
+        return np.array(steps, np.int64), np.array(numbers, np.float64)
+
+
+class MachineTail(MetricsTail):
+    """Follows machine.jsonl."""
+
+    table: MachineTable
+    table_type = MachineTable
+
+
+def beside(step: Ints, table: MetricsTable) -> tuple[Floats, Floats]:
+    """Epoch and training seconds at `step` [N], between and behind the lines of the metrics in `table`; NaN while there
+    are none."""
+    nothing = np.full(len(step), np.nan)
+    for name in table.names:
+        known, (_, *columns) = table.columns(name, "epoch", "time")
+        good = np.isfinite(columns).all(axis=0) & (known > 0)
+        if good.any():
+            x = np.concatenate([[0], known[good]])
+            epoch, time = (_extended(step, x, np.concatenate([[0.0], column[good]])) for column in columns)
+            return epoch, time
+    return nothing, nothing
+
+
+def _extended(at: Ints, x: Ints, y: Floats) -> Floats:
+    """y(x) at `at`, behind the end as steep as on the whole."""
+    return np.interp(at, x, y) + np.maximum(at - x[-1], 0) * (y[-1] / x[-1])
