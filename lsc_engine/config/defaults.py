@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from lsc_engine.common.errors import UsageError
+from pydantic import ValidationError
+
+from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.config import checks
 from lsc_engine.config.references import check_reference, moved_centres, references
-from lsc_engine.config.schema import AdamW, CrossEntropy, Data, Eval, Lsc, Model, Settings, Sgd, Ssl, Train
+from lsc_engine.config.schema import CrossEntropy, Data, Eval, Lsc, Model, Settings, Ssl, acts, meta_of
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
+from lsc_engine.config.validation_errors import validate
 from lsc_engine.config.values import DIM_MAX, Duration
 from lsc_engine.config.vector_file import table_shape
 from lsc_engine.data.class_folders import FolderError
-from lsc_engine.data.dataset import Counts, data_set
+from lsc_engine.data.dataset import (
+    Counts,
+    Selection,
+    built_in_data_sets,
+    data_set,
+    facts_of,
+    image_file_data_sets,
+    long_tail,
+)
 from lsc_engine.data.datasets.image_folders import ImageFolders
-from lsc_engine.data.label_changes import long_tail
-from lsc_engine.registry import LOSSES
-from lsc_engine.vectors.registry import n_min
+from lsc_engine.registry import LOSSES, MODELS, SYSTEMS
+from lsc_engine.vectors.choice import INIT_ORDER
+from lsc_engine.vectors.registry import facts, n_min, too_few
 
 EVAL_IMAGES = 10_240
 TABLES = ("embeddings:", "file:")
@@ -32,73 +43,56 @@ SYSTEM_SCALE = 16.0
 # Those of the papers of CosFace and ArcFace.
 MARGIN_SCALE, MARGINS = 64.0, {"cosface": 0.35, "arcface": 0.5}
 MOMENTUM = 0.99
-ETF_FRAME, ETF_THRESHOLD, ETF_PATIENCE = "canonical", 0.9, 6
-
-
-@dataclass
-class Resolved:
-    """Settings (None where there are mistakes), mistakes and warnings of one variant."""
-
-    settings: Settings | None = None
-    issues: list[Issue] = field(default_factory=list)
-    warnings: list[Issue] = field(default_factory=list)
-
-
-def resolve(settings: Settings, others: Mapping[str, Settings], *, record: bool = False) -> Resolved:
-    """Fill in and check the settings of one variant. `others` holds the resolved variants it may refer to by @.
-
-    The `record` of a run is complete: its images and tables are not looked for.
-    """
-    work = DefaultsResolver(settings, others, record)
-    data = work.data()
-    model, target = work.space(data)
-    optimizer = work.optimizer()
-    model = work.fixed(data, model, target)
-    evaluation = work.evaluation(data, adaptive=model.etf_layers == "adaptive")
-    batch = settings.train.batch_size
-    if work.trained is not None and batch > work.trained:
-        sentence = f"{grouped(batch)} is more than the {grouped(work.trained)} training images"
-        work.issue("train.batch_size", f"{sentence}; take at most that many")
-    result = Resolved(None, work.issues, work.warnings)
-    if not work.issues:
-        parts = {"data": data, "model": model, "target": target, "optimizer": optimizer, "eval": evaluation}
-        resolved = settings.model_copy(update=parts)
-        _refer(result, resolved, others)
-        result.settings = None if result.issues else resolved
-    return result
-
-
-def _refer(result: Resolved, settings: Settings, others: Mapping[str, Settings]) -> None:
-    """Issues and warnings of what is taken from other variants."""
-    for reference in references(settings):
-        other = others.get(reference.variant) if reference.variant is not None else None
-        if other is None:
-            continue
-        result.issues += check_reference(reference, settings, other)
-        moved = moved_centres(settings, other) if reference.key == "start_from" else None
-        if moved:
-            result.warnings.append(Issue("start_from", f"the classes of {reference.ref} get other centres: {moved}"))
-    if settings.data.first_class and settings.start_from is None:
-        words = "without start_from no class before it is ever learnt, and evaluation sees them all"
-        result.warnings.append(Issue("data.first_class", words))
+ADAPTIVE = {"etf_threshold": 0.9, "etf_patience": 6}
+# Of others an idle value has no effect, as older presets have it.
+_REFUSED_IDLE = ("scale", "batch_axis", "margin", "momentum")
+# Of timm models and plugins nothing is known here.
+_UNKNOWN = SimpleNamespace(linear_layers=0, all_linear=False, own_dim=lambda width: None)
+_LOST = Counts(None, None, 0, exact=False)
 
 
 class DefaultsResolver:
-    """The sections of one variant while they are being completed."""
+    """Fills in and checks the settings of one variant: `settings` (None where there are mistakes), `issues` and
+    `warnings`. `others` holds the resolved variants it may refer to by @. The `record` of a run is complete: its images
+    and tables are not looked for."""
 
-    def __init__(self, settings: Settings, others: Mapping[str, Settings], record: bool) -> None:
-        self.settings, self.others, self.record = settings, others, record
+    def __init__(self, given: Settings, others: Mapping[str, Settings], *, record: bool = False) -> None:
+        self.given, self.others, self.record = given, others, record
         self.issues: list[Issue] = []
         self.warnings: list[Issue] = []
-        self.counts = Counts(None, None, 0, exact=False)
+        self.counts = _LOST
         # Images of the classes that are trained on: all, but for data.first_class.
         self.trained: int | None = None
+        parts: dict[str, Any] = {"data": self._data(), "target": given.target, "model": given.model}
+        self._model_and_target(parts)
+        self._train()
+        parts["model"] = self._fixed_layers(parts["model"], parts["target"])
+        parts["eval"] = self._evaluation()
+        if given.optimizer.schedule == "steps" and given.optimizer.gamma is None:
+            parts["optimizer"] = given.optimizer.model_copy(update={"gamma": 0.1})
+        self.settings = None if self.issues else given.model_copy(update=parts)
+        if self.settings is not None:
+            self._refer(self.settings)
+        if self.issues:
+            self.settings = None
 
     def issue(self, key: str, message: str) -> None:
         self.issues.append(Issue(key, message))
 
     def warn(self, key: str, message: str) -> None:
         self.warnings.append(Issue(key, message))
+
+    def _refer(self, settings: Settings) -> None:
+        """Issues and warnings of what is taken from other variants."""
+        for reference in references(settings):
+            if reference.variant is None or (other := self.others.get(reference.variant)) is None:
+                continue
+            self.issues += check_reference(reference, settings, other)
+            if reference.key == "start_from" and (moved := moved_centres(settings, other)):
+                self.warn("start_from", f"the classes of {reference.ref} get other centres: {moved}")
+        if settings.data.first_class and settings.start_from is None:
+            words = "without start_from no class before it is ever learnt, and evaluation sees them all"
+            self.warn("data.first_class", words)
 
     def path(self, key: str, text: str) -> Path | None:
         """The whole path of a file or folder that `key` names; None, with an issue, where ~ leads nowhere."""
@@ -108,135 +102,169 @@ class DefaultsResolver:
             self.issue(key, str(error))
             return None
 
-    def data(self) -> Data:
-        data = self.settings.data
+    def _data(self) -> Data:
+        data = self.given.data
         known = self.record and data.classes is not None
-        found, blocked = self._check(data, look=not known)
+        try:
+            self._check_data(data, look=not known)
+            blocked = False
+        except FolderError:
+            # Folders that cannot be read are reported by whoever needs the images, since a run is read without them.
+            self.issues.clear()
+            blocked = True
         changes: dict[str, Any] = {}
         if data.image_size is None:
-            changes["image_size"] = data_set(data.dataset).facts.size
+            changes["image_size"] = facts_of(data.dataset).size
         if data.path is not None:
-            path = self.path("data.path", data.path)
-            changes["path"] = str(path)
-            found += [] if path else self.issues[-1:]
+            changes["path"] = str(self.path("data.path", data.path))
+        sound = not self.issues
         if known:
             self.counts = Counts(None, data.classes, 0, exact=False)
-        elif not found and not blocked:
+        elif sound and not blocked:
             changes["classes"] = self._count(data)
-        if not found and self.counts.classes is not None:
-            self.issues += checks.check_first_class(data, self.counts.classes)
-        if not data.first_class:
-            changes["first_class"] = None
-        changes |= {key: None for key in ("skip_bad", "label_noise") if not getattr(data, key)}
+        classes, first = self.counts.classes, data.first_class
+        if sound and classes is not None and first is not None and first >= classes:
+            last = f"the last of {grouped(classes)} classes is {grouped(classes - 1)}"
+            self.issue("data.first_class", f"{grouped(first)} leaves no class to train on; {last}")
+        changes |= {key: None for key in ("first_class", "skip_bad", "label_noise") if not getattr(data, key)}
         if data.imbalance == 1:
             changes["imbalance"] = None
         return data.model_copy(update=changes)
 
-    def _check(self, data: Data, *, look: bool) -> tuple[list[Issue], bool]:
-        """Issues in [data] alone, and whether its folders cannot be read: that is reported by whoever needs the images,
-        since a run is read without them."""
-        try:
-            found = list(checks.check_data(data, look=look))
-        except FolderError:
-            return [], True
-        self.issues += found
-        return found, False
+    def _check_data(self, data: Data, *, look: bool) -> None:
+        """Issues in [data] alone; its folder is counted where `look`."""
+        chosen, name, unique = data_set(data.dataset), data.dataset, data.labels == "unique"
+        if chosen.built_in and data.path is not None:
+            self.issue("data.path", f"{name} needs no files; leave it out")
+        if chosen.needs_path and data.path is None:
+            self.issue("data.path", f"is required for {name}: a folder with one folder of images per class")
+        if chosen.facts.size is None and data.image_size is None:
+            differ = f"is required for {name}, whose images differ in size"
+            self.issue("data.image_size", f"{differ}; 32 or 224, for example")
+        if chosen.made_from_index and data.classes is None:
+            self.issue("data.classes", f"is required for {name}, which has as many images as are requested")
+        if data.skip_bad and not chosen.image_files:
+            names = ", ".join(image_file_data_sets())
+            self.issue("data.skip_bad", f"belongs to data sets of image files ({names}); leave it out")
+        for key in ("label_noise", "imbalance") if unique else ():
+            if getattr(data, key) is not None:
+                one = "unique labels have one image a class, none to be wrong or fewer"
+                self.issue(f"data.{key}", f"{one}; leave it out")
+        if data.imbalance is not None and (data.skip_bad or data.first_class):
+            other = "skip_bad" if data.skip_bad else "first_class"
+            self.issue("data.imbalance", f"cannot be counted together with data.{other}; leave one out")
+        limit = chosen.available(Selection.of(data)) if look else None
+        if limit is not None and data.classes is not None and data.classes > limit:
+            kind = "training images, each its own class" if unique else "classes"
+            self.issue("data.classes", f"{name} has {grouped(limit)} {kind}; {grouped(data.classes)} are requested")
 
     def _count(self, data: Data) -> int | None:
         """Count the images; how many classes there are, None where that is not known."""
-        chosen = data_set(data.dataset)
+        chosen, which = data_set(data.dataset), Selection.of(data)
         try:
             if data.skip_bad or chosen.counted_late:
                 # How many images there are is known once all were looked at or made; settings do not depend on that.
-                classes = chosen.class_count(data.labels, data.classes, path=data.path)
+                classes = data.classes
+                if classes is None and not which.unique:
+                    classes = chosen.facts.classes or chosen.available(replace(which, skip_bad=True))
                 self.counts = Counts(None, classes, 0, exact=False)
             else:
-                self.counts = chosen.count(data.labels, data.classes, path=data.path)
-            if data.imbalance and data.labels == "class" and self.counts.images and self.counts.classes:
-                sizes = long_tail(chosen.class_sizes(self.counts.classes, path=data.path), data.imbalance)
-                self.counts = replace(self.counts, images=sum(sizes))
-            self.trained = chosen.trained_images(data.labels, data.first_class, self.counts, path=data.path)
+                self.counts = chosen.count(which)
+            if data.imbalance and not which.unique and self.counts.images and self.counts.classes:
+                sizes = chosen.class_sizes(replace(which, classes=self.counts.classes))
+                self.counts = replace(self.counts, images=sum(long_tail(sizes, data.imbalance)))
+            self.trained = chosen.trained_images(which, data.first_class, self.counts)
             if 0 in (self.counts.images, self.counts.classes) and isinstance(chosen, ImageFolders):
                 self.issue("data.path", chosen.no_training_images(None, data.path))
-                self.counts, self.trained = Counts(None, None, 0, exact=False), None
+                self.counts, self.trained = _LOST, None
         except FolderError:
             return data.classes
         return self.counts.classes
 
-    def space(self, data: Data) -> tuple[Model, Lsc | CrossEntropy | Ssl]:
+    def _model_and_target(self, parts: dict[str, Any]) -> None:
         """Model and target together: n and the vectors hang on each other."""
-        model, target = self.settings.model, self.settings.target
-        self.issues += [*checks.check_model(model), *checks.check_target(target)]
+        model, target = self.given.model, self.given.target
+        backbone = MODELS.built_in.get(model.name)
+        if backbone is not None and model.args:
+            takes = backbone.model_fields
+            for issue in validate(backbone, model.args, "model.args")[1]:
+                name = issue.key.removeprefix("model.args.")
+                allowed = did_you_mean(name, takes) if takes else "it takes none"
+                known = issue if name in takes else Issue(issue.key, f"{model.name} does not take it; {allowed}")
+                self.issues.append(known)
+        self._check_target()
         if model.width != 1.0 and model.name not in ("encoder", "mlp"):
             self.warn("model.width", f"has no effect on {model.name}")
         if isinstance(target, Lsc):
             dim = self._dim(model, target.system)
-            if target.loss == "softmax" and isinstance(dim, int) and self.counts.classes is not None:
-                self.issues += checks.check_partition(target.system, dim, self.counts.classes)
-            return model.model_copy(update={"dim": dim}), self._loss(target)
-        model = self._own_dim(model, target)
-        if isinstance(target, CrossEntropy):
-            return model, self._class_layer(target)
-        if data.augment != "none":
-            self.issue("data.augment", "ssl makes two views of each image by itself; leave it out")
-        if self.settings.train.batch_size < 2:
-            self.issue("train.batch_size", "ssl tells the images of a batch apart and needs at least 2")
-        return model, target
-
-    def _own_dim(self, model: Model, target: CrossEntropy | Ssl) -> Model:
-        """The model with its latent dimension where no vector system decides it."""
+            parts["model"] = model.model_copy(update={"dim": dim})
+            parts["target"] = self._lsc(target, dim)
+            return
         if model.dim == "min":
             none = f'"min" is the smallest n of target.system, and {target.method} has none; give a number'
             self.issue("model.dim", none)
         elif model.dim is None:
-            own = checks.backbone_of(model).own_dim(model.width)
-            return model.model_copy(update={"dim": own})
-        return model
+            parts["model"] = model.model_copy(update={"dim": backbone_of(model).own_dim(model.width)})
+        if isinstance(target, CrossEntropy):
+            parts["target"] = self._class_layer(target)
+            return
+        if self.given.data.augment != "none":
+            self.issue("data.augment", "ssl makes two views of each image by itself; leave it out")
+        if self.given.train.batch_size < 2:
+            self.issue("train.batch_size", "ssl tells the images of a batch apart and needs at least 2")
+
+    def _check_target(self) -> None:
+        """Issues in [target] that need no number of classes."""
+        target = self.given.target
+        flat = {f"target.{key}": value for key, value in target}
+        if isinstance(target, CrossEntropy) and target.system and target.loss is None:
+            flat["target.loss"] = "normalized"
+        for key in _REFUSED_IDLE:
+            needs = meta_of(type(target).model_fields[key]).needs if getattr(target, key, None) is not None else None
+            if needs and not acts(f"target.{key}", flat.get):
+                words = " or ".join(map(quoted, needs[1]))
+                self.issue(f"target.{key}", f"belongs to {needs[0]} = {words}; leave it out")
+        if isinstance(target, Lsc):
+            if target.weights is not None and (min(target.weights) < 0 or sum(target.weights) == 0):
+                self.issue("target.weights", "two numbers from 0 are needed, one of them above 0")
+            if target.reassign and target.order != INIT_ORDER:
+                self.issue("target.reassign", f'needs target.order = "{INIT_ORDER}"')
+            if target.within_weight is not None and target.within is None:
+                self.issue("target.within_weight", 'needs target.within = "kld" or "gaussian"')
+        elif isinstance(target, CrossEntropy):
+            for key in ("teacher_weight", "temperature") if target.teacher is None else ():
+                if getattr(target, key) is not None:
+                    self.issue(f"target.{key}", 'needs target.teacher, like "@ce"')
+            for key in ("system", "loss", "share", "center_weight") if target.teacher is not None else ():
+                if getattr(target, key) not in (None, "softmax"):
+                    self.issue(f"target.{key}", "does not go with target.teacher; leave one of them out")
+            if target.system and target.loss == "softmax":
+                with_system = f"with {target.system} take normalized"
+                self.issue("target.loss", f"softmax needs a learnt class layer; {with_system}")
 
     def _class_layer(self, target: CrossEntropy) -> CrossEntropy:
         changes: dict[str, Any] = {}
         loss = "normalized" if target.system and target.loss is None else target.loss
         changes["loss"] = None if loss == "softmax" else loss
-        if target.system is not None and target.momentum is None:
-            changes["momentum"] = MOMENTUM
-        if loss in ("normalized", *MARGINS) and target.scale is None:
-            changes["scale"] = SYSTEM_SCALE if loss == "normalized" else MARGIN_SCALE
-        if loss in MARGINS and target.margin is None:
-            changes["margin"] = MARGINS[loss]
-        narrow = target.bottleneck
+        usual: dict[str, Any] = {"momentum": MOMENTUM} if target.system is not None else {}
+        if loss == "normalized":
+            usual["scale"] = SYSTEM_SCALE
+        elif loss in MARGINS:
+            usual |= {"scale": MARGIN_SCALE, "margin": MARGINS[loss]}
+        if target.teacher is not None:
+            usual |= {"teacher_weight": TEACHER_WEIGHT, "temperature": TEACHER_TEMPERATURE}
+        changes |= {key: value for key, value in usual.items() if getattr(target, key) is None}
+        narrow, key = target.bottleneck, "target.bottleneck"
         if isinstance(narrow, str):
             system = narrow.removeprefix("min:")
             if system.startswith(TABLES):
-                self.issue("target.bottleneck", f"{quoted(system)} has no smallest n; name a family, like min:V21")
+                self.issue(key, f"{quoted(system)} has no smallest n; name a family, like min:V21")
             elif self.counts.classes is not None:
-                least = self._least("target.bottleneck", system, self.counts.classes)
+                least = self._least(key, system, self.counts.classes)
                 changes["bottleneck"] = narrow if least is None else least
                 if least is not None and least > DIM_MAX:
-                    sentence = f"{system} needs {grouped(least)}, and {grouped(DIM_MAX)} is the most"
-                    self.issue("target.bottleneck", sentence)
-        if target.teacher is not None:
-            changes["teacher_weight"] = TEACHER_WEIGHT if target.teacher_weight is None else target.teacher_weight
-            changes["temperature"] = TEACHER_TEMPERATURE if target.temperature is None else target.temperature
+                    self.issue(key, f"{system} needs {grouped(least)}, and {grouped(DIM_MAX)} is the most")
         return target.model_copy(update=changes)
-
-    def fixed(self, data: Data, model: Model, target: Lsc | CrossEntropy | Ssl) -> Model:
-        """The model with its fixed layers filled in and checked."""
-        self.issues += checks.check_class_layer(model, target)
-        found = list(checks.check_layers(model, target, self.counts.classes))
-        if model.etf_layers == "adaptive" and (data.labels == "unique" or isinstance(target, Ssl)):
-            without = "unique labels have one image a class" if data.labels == "unique" else "ssl learns no classes"
-            sentence = f'"adaptive" goes by class centres, and {without}'
-            found.append(Issue("model.etf_layers", f"{sentence}; fix layers from the start, or take another method"))
-        self.issues += found
-        self.warnings += checks.check_idle_etf(model)
-        changes: dict[str, Any] = {}
-        if model.etf_layers is not None:
-            changes["etf_frame"] = model.etf_frame or ETF_FRAME
-        if model.etf_layers == "adaptive":
-            changes["etf_threshold"] = model.etf_threshold or ETF_THRESHOLD
-            changes["etf_patience"] = model.etf_patience or ETF_PATIENCE
-        idle = {key: None for key in ("etf_frame", "etf_threshold", "etf_patience") if key not in changes}
-        return model.model_copy(update=changes | idle)
 
     def _dim(self, model: Model, system: str) -> int | str | None:
         classes = self.counts.classes
@@ -245,17 +273,21 @@ class DefaultsResolver:
         if classes is None:
             return model.dim if model.dim is not None else "min"
         if isinstance(model.dim, int):
-            self.issues += checks.check_space(system, model.dim, classes)
+            try:
+                fault = too_few(system, model.dim, classes)
+            except UsageError as error:
+                fault = str(error)
+            if fault:
+                self.issue("model.dim", fault)
             return model.dim
         least = self._least("model.dim", system, classes)
         if least is None:
             return model.dim
         if least > DIM_MAX:
-            words = (
-                f"{system} needs n = {grouped(least)} for {grouped(classes)} classes, at most {grouped(DIM_MAX)} goes"
-            )
             other = next(name for name in ("V22", "V33", "V44") if n_min(name, classes) <= DIM_MAX)
-            self.issue("model.dim", f"{words}; {other} does with n = {grouped(n_min(other, classes))}")
+            needs = f"{system} needs n = {grouped(least)} for {grouped(classes)} classes"
+            does = f"{other} does with n = {grouped(n_min(other, classes))}"
+            self.issue("model.dim", f"{needs}, at most {grouped(DIM_MAX)} goes; {does}")
         return least
 
     def _least(self, key: str, system: str, classes: int) -> int | None:
@@ -294,20 +326,25 @@ class DefaultsResolver:
             self.issue("model.dim", f"give the width of the embeddings of {quoted(ref)} as a number")
         return model.dim
 
-    def _loss(self, target: Lsc) -> Lsc:
-        system = target.system
-        kind, _, ref = system.partition(":")
+    def _lsc(self, target: Lsc, dim: int | str | None) -> Lsc:
+        kind, _, ref = target.system.partition(":")
         changes: dict[str, Any] = {}
+        if target.loss == "softmax" and isinstance(dim, int) and self.counts.classes is not None:
+            try:
+                fault = facts(target.system, dim, self.counts.classes).partition_fault
+            except UsageError:  # of an impossible n there is a sentence already
+                fault = None
+            if fault:
+                self.issue("target.loss", f"softmax: {fault}; take batch-softmax, or a system like V21")
         if target.within is not None and target.within_weight is None:
             changes["within_weight"] = WITHIN_WEIGHT
         if kind == "file":
             changes["system"] = f"file:{self.path('target.system', ref)}"
         if kind == "embeddings" and "order" not in target.model_fields_set:
             self.warn("target.order", 'shuffled gives each class the mean of another; "sequential" gives it its own')
-        slots = max(4, 1 << ((self.counts.classes or 4) - 1).bit_length())
         lengths: dict[str, Any] = {"radius": 1.0, "cluster_radius": 0.0, "weights": (1.0, 1.0)}
-        if system == "planar":
-            lengths |= {"radius": 5.0, "cluster_radius": 4 / slots}
+        if (system := SYSTEMS.built_in.get(target.system)) is not None:
+            lengths |= system.loss_lengths(self.counts.classes or 4)
         loss = LOSSES.built_in.get(target.loss)
         used = loss.model_fields if loss else {}
         for key, default in lengths.items():
@@ -316,60 +353,213 @@ class DefaultsResolver:
                 lengths[key] = given
             elif given not in (None, default):
                 self.warn(f"target.{key}", f"has no effect on the {target.loss} loss")
-        if "cluster_radius" in used:
-            # The shortest vectors of every family have length 1 or more.
-            length = 1.0 if isinstance(lengths["radius"], str) else lengths["radius"]
-            within = lengths["cluster_radius"]
-            if length <= within:
-                zero = f"every output within {within:g} of a centre has loss 0, 0 itself included"
-                self.warn("target.radius", f"{length:g} is at or below cluster_radius {within:g}: {zero}")
+        # The shortest vectors of every family have length 1 or more.
+        length, within = 1.0 if isinstance(lengths["radius"], str) else lengths["radius"], lengths["cluster_radius"]
+        if "cluster_radius" in used and length <= within:
+            zero = f"every output within {within:g} of a centre has loss 0, 0 itself included"
+            self.warn("target.radius", f"{length:g} is at or below cluster_radius {within:g}: {zero}")
         for key, default in {"scale": SYSTEM_SCALE, "batch_axis": "rows"}.items():
             if key in used and getattr(target, key) is None:
                 changes[key] = default
         return target.model_copy(update=changes | lengths)
 
-    def optimizer(self) -> AdamW | Sgd:
-        optimizer, batch = self.settings.optimizer, self.settings.train.batch_size
-        found = list(checks.check_optimizer(optimizer))
-        self.issues += [*found, *checks.check_train(self.settings.train, self.settings.target)]
-        if not found and self.trained is not None and self.trained >= batch:
-            self._moments(optimizer, self.settings.train, self.trained // batch)
-        if optimizer.schedule == "steps" and optimizer.gamma is None:
-            optimizer = optimizer.model_copy(update={"gamma": 0.1})
-        return optimizer
+    def _fixed_layers(self, model: Model, target: Lsc | CrossEntropy | Ssl) -> Model:
+        """The model with its fixed layers filled in and checked."""
+        backbone, unique = backbone_of(model), self.given.data.labels == "unique"
+        # timm models take any argument.
+        if "class_layer" in getattr(type(backbone), "model_fields", ()) and backbone.class_layer:
+            self._check_class_layer(model, target, backbone.own_dim(model.width))
+        if model.etf_layers is not None:
+            self._check_layers(model, target, backbone)
+        if model.etf_layers == "adaptive" and (unique or isinstance(target, Ssl)):
+            without = "unique labels have one image a class" if unique else "ssl learns no classes"
+            other = "fix layers from the start, or take another method"
+            self.issue("model.etf_layers", f'"adaptive" goes by class centres, and {without}; {other}')
+        changes: dict[str, Any] = {"etf_frame": None} | dict.fromkeys(ADAPTIVE)
+        if model.etf_layers is not None:
+            changes["etf_frame"] = model.etf_frame or "canonical"
+        elif model.etf_frame is not None:
+            self.warn("model.etf_frame", "has no effect without model.etf_layers")
+        for key, default in ADAPTIVE.items():
+            if model.etf_layers == "adaptive":
+                changes[key] = getattr(model, key) or default
+            elif getattr(model, key) is not None:
+                self.warn(f"model.{key}", 'has no effect without model.etf_layers = "adaptive"')
+        return model.model_copy(update=changes)
 
-    def _moments(self, optimizer: AdamW, train: Train, epoch: int) -> None:
+    def _check_class_layer(self, model: Model, target: Lsc | CrossEntropy | Ssl, width: int) -> None:
+        """Issues in model.args.class_layer, which makes the class layer the last layer of an mlp."""
+        key = "model.args.class_layer"
+        if not isinstance(target, CrossEntropy):
+            last = f"with {target.method} the last linear layer is the embedding's"
+            self.issue(key, f"belongs to ce; {last}. Leave it out")
+        elif target.system is not None:
+            self.issue(key, f"belongs to a class layer that is learnt; with {target.system} leave it out")
+        elif model.args.get("layers", 5) == 1:
+            self.issue(key, "with one layer there is nothing before the class layer; take model.args.layers from 2")
+        elif model.dim not in (None, width):
+            sentence = f"the embedding is then the last hidden layer's {width}, not {model.dim}"
+            self.issue("model.dim", f"{sentence}; leave it out")
+
+    def _check_layers(self, model: Model, target: Lsc | CrossEntropy | Ssl, backbone: Any) -> None:
+        """Issues in the fixed layers with the backbone, the head and the number of classes."""
+        layers, key, classes = model.etf_layers, "model.etf_layers", self.counts.classes
+        learnt = isinstance(target, CrossEntropy) and target.system is None
+        bottleneck = target.bottleneck if isinstance(target, CrossEntropy) else None
+        # Linear layers in a row up to the output: those of the backbone, the bottleneck, the class layer.
+        count = backbone.linear_layers + learnt + (bottleneck is not None)
+        first = isinstance(layers, str) and layers.startswith("first:")
+        wanted = int(str(layers).removeprefix("first:")) if first or isinstance(layers, int) else 0
+        width = bottleneck if isinstance(bottleneck, int) else model.dim
+        output = layers == "adaptive" or count - 1 in fixed_layers(layers, count)
+        if layers == "feed-forward":
+            if backbone.linear_layers:
+                sentence = f'{model.name} has no transformer blocks; give the number of its last layers, or "adaptive"'
+                self.issue(key, sentence)
+        elif layers == "adaptive" and not backbone.linear_layers:
+            self.issue(key, f'"adaptive" needs layers in a row, as mlp and encoder have them, not {model.name}')
+        elif first and not backbone.all_linear:
+            self.issue(key, f"{quoted(layers)} is for mlp; the first layers of {model.name} are no linear layers")
+        elif wanted > count:
+            linear = "1 linear layer" if count == 1 else f"{count or 'no'} linear layers"
+            have = f"{model.name} with {target.method} has {linear} in a row up to the output"
+            instead = f"at most {count}" if count else '"feed-forward"'
+            instead += ', or "feed-forward"' if count and not backbone.linear_layers else ""
+            self.issue(key, f"{have}, {wanted} are to be fixed; take {instead}")
+        elif output and learnt and isinstance(width, int) and classes is not None and width < classes - 1:
+            where = "target.bottleneck" if bottleneck else "model.dim"
+            least = f"{where} >= {grouped(classes - 1)}, not {grouped(width)}"
+            self.issue(key, f"the class layer cannot be fixed: a simplex of {grouped(classes)} classes needs {least}")
+        elif output and isinstance(target, Lsc) and model.dim == 1:
+            self.issue(key, "one output has no simplex; take model.dim from 2")
+
+    def _train(self) -> None:
+        """Issues in [optimizer] and [train], with the number of images that are trained on."""
+        optimizer, train, target = self.given.optimizer, self.given.train, self.given.target
+        before = len(self.issues)
+        if optimizer.schedule != "steps":
+            for key in ("milestones", "gamma"):
+                if getattr(optimizer, key) is not None:
+                    sentence = f'belongs to schedule "steps", and it is "{optimizer.schedule}"'
+                    self.issue(f"optimizer.{key}", sentence)
+        elif not optimizer.milestones:
+            sentence = 'is required for schedule "steps", like ["100 epochs", "150 epochs"]'
+            self.issue("optimizer.milestones", sentence)
+        sound = len(self.issues) == before
+        parts, batch = train.parts or 1, train.batch_size
+        if batch % parts:
+            near = min((p for p in range(1, min(batch, 4096) + 1) if batch % p == 0), key=lambda p: abs(p - parts))
+            self.issue("train.parts", f"{parts} does not divide train.batch_size = {batch}; {near} does")
+        name = target.loss if isinstance(target, Lsc) else target.method
+        if parts > 1:
+            leave = "leave it out, or set 1"
+            if name == "ssl" or (name in LOSSES.built_in and not LOSSES.built_in[name].by_image):
+                self.issue("train.parts", f"{name} compares the images of a batch with each other; {leave}")
+            for key in ("system", "share", "center_weight") if isinstance(target, CrossEntropy) else ():
+                if getattr(target, key) is not None:
+                    self.issue("train.parts", f"target.{key} follows whole batches; leave train.parts out, or set 1")
+            if train.compile == "graphs":
+                whole = '"graphs" replays whole batches, and train.parts is above 1'
+                self.issue("train.compile", f'{whole}; take "on" or "auto"')
+        if self.trained is None:
+            return
+        if batch > self.trained:
+            sentence = f"{grouped(batch)} is more than the {grouped(self.trained)} training images"
+            self.issue("train.batch_size", f"{sentence}; take at most that many")
+        elif sound:
+            self._moments(self.trained // batch)
+
+    def _moments(self, epoch: int) -> None:
+        optimizer, train, target = self.given.optimizer, self.given.train, self.given.target
+
         def steps(text: str) -> int:
             return Duration.parse(text).steps(epoch, train.batch_size)
 
-        total = steps(train.duration)
-        target = self.settings.target
+        total, late = steps(train.duration), f"not before the end of the training, {train.duration}"
         again = [steps(text) for text in (isinstance(target, Lsc) and target.reassign) or ()]
         if again and max(again) >= total:
-            self.issue("target.reassign", f"the last is not before the end of the training, {train.duration}")
+            self.issue("target.reassign", f"the last is {late}")
         if steps(optimizer.warmup) >= total:
             self.issue("optimizer.warmup", f"{optimizer.warmup} is not shorter than the training, {train.duration}")
         points = [steps(text) for text in optimizer.milestones or ()]
         if points != sorted(set(points)):
             self.issue("optimizer.milestones", "each must come after the one before")
         if points and points[-1] >= total:
-            self.issue("optimizer.milestones", f"the last is not before the end of the training, {train.duration}")
+            self.issue("optimizer.milestones", f"the last is {late}")
 
-    def evaluation(self, data: Data, *, adaptive: bool) -> Eval:
-        evaluation = self.settings.eval
-        self.issues += checks.check_eval(data, evaluation)
-        if evaluation.ncc and isinstance(self.settings.target, Ssl):
+    def _evaluation(self) -> Eval:
+        evaluation, data, ssl = self.given.eval, self.given.data, isinstance(self.given.target, Ssl)
+        adaptive, unique = self.given.model.etf_layers == "adaptive", data.labels == "unique"
+        if evaluation.shift is not None and unique:
+            self.issue("eval.shift", "unique labels have no validation images to change")
+        if evaluation.ncc and unique:
+            self.issue("eval.ncc", "unique labels have one image a class, which is its own centre; leave it out")
+        self._check_other_data()
+        if evaluation.ncc and ssl:
             self.issue("eval.ncc", "ssl has no classes whose centres it could learn; leave it out")
         if adaptive and evaluation.ncc is False:
             self.issue("eval.ncc", 'adaptive layers go by it; leave it out, or take model.etf_layers = "none"')
-        if isinstance(self.settings.target, Ssl) and "ece" in (evaluation.also or ()):
+        if ssl and "ece" in (evaluation.also or ()):
             self.issue("eval.also", "ece is the error of probabilities, and ssl gives none; leave it out")
-        changes = {"ncc": True if adaptive else evaluation.ncc or None, "also": evaluation.also or None}
-        evaluation = evaluation.model_copy(update=changes)
-        images = self.counts.images
-        if images is None:
-            return evaluation
-        if evaluation.images is not None and evaluation.images > images:
-            self.warn("eval.images", f"{grouped(evaluation.images)} is more than the {grouped(images)} training images")
-        wanted = evaluation.images if evaluation.images is not None else EVAL_IMAGES
-        return evaluation.model_copy(update={"images": min(wanted, images)})
+        changes: dict[str, Any] = {"ncc": True if adaptive else evaluation.ncc or None, "also": evaluation.also or None}
+        images, wanted = self.counts.images, evaluation.images
+        if images is not None:
+            if wanted is not None and wanted > images:
+                self.warn("eval.images", f"{grouped(wanted)} is more than the {grouped(images)} training images")
+            changes["images"] = min(EVAL_IMAGES if wanted is None else wanted, images)
+        return evaluation.model_copy(update=changes)
+
+    def _check_other_data(self) -> None:
+        """Issues in the other data sets that [eval] names, and in what is measured at the end."""
+        evaluation, data = self.given.eval, self.given.data
+        also, ood, other = evaluation.also or (), evaluation.ood, evaluation.dataset
+        own, unique = facts_of(data.dataset), data.labels == "unique"
+        if also and unique:
+            instead = "take lsc-engine evaluate RUN --on DATASET"
+            self.issue("eval.also", f"unique labels have no validation images; {instead}")
+        if len(set(also)) < len(also):
+            self.issue("eval.also", "names a metric twice")
+        if ("ood" in also) != (ood is not None):
+            needed = "is required for ood: a data set of other classes" if ood is None else 'needs "ood" in eval.also'
+            self.issue("eval.ood", needed)
+        if ood is not None:
+            if ood in (data.dataset, other):
+                self.issue("eval.ood", f"{ood} has the classes of the run; take a data set of other classes")
+            elif (theirs := facts_of(ood)).size is None:
+                self.issue("eval.ood", f"{ood} has no size of its own; take lsc-engine evaluate RUN --on {ood}")
+            elif theirs.channels != own.channels:
+                fitting = [name for name, each in built_in_data_sets().items() if each.facts.channels == own.channels]
+                allowed = ", ".join(name for name in fitting if name != data.dataset)
+                sentence = f"{ood} has {theirs.channels} channel(s), {data.dataset} {own.channels}"
+                self.issue("eval.ood", f"{sentence}. Allowed: {allowed}")
+        if other is None:
+            return
+        theirs, key = facts_of(other), "eval.dataset"
+        if unique:
+            self.issue(key, "unique labels have no validation images: no other image is of such a class")
+        elif data_set(other).other_classes:
+            self.issue(key, f"{other} cannot be validated on; take one of the named data sets")
+        elif theirs.channels != own.channels:
+            self.issue(key, f"{other} has {theirs.channels} channel(s), {data.dataset} {own.channels}")
+        elif own.classes not in (None, theirs.classes):
+            self.issue(key, f"{other} has {theirs.classes} classes, {data.dataset} {own.classes}")
+
+
+def backbone_of(model: Model) -> Any:
+    """The `models.backbone.Backbone` of built-in models, with the default settings if model.args do not fit."""
+    backbone = MODELS.built_in.get(model.name)
+    if backbone is None:
+        return _UNKNOWN
+    try:
+        return backbone(**model.args)
+    except ValidationError:
+        return backbone()
+
+
+def fixed_layers(layers: int | str | None, count: int) -> range:
+    """Which of `count` layers in a row, numbered from 0, are fixed from the start on."""
+    if isinstance(layers, int):
+        return range(count - layers, count)
+    if layers is not None and layers.startswith("first:"):
+        return range(int(layers.removeprefix("first:")))
+    return range(0)

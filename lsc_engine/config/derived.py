@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.settings import LOSS_WORDS, loss_kind
+from lsc_engine.config.defaults import EVAL_IMAGES
 from lsc_engine.config.notes import with_key
 from lsc_engine.config.schema import CrossEntropy, Lsc, Settings
 from lsc_engine.config.values import Duration
-from lsc_engine.data.class_folders import FolderError
-from lsc_engine.data.dataset import Counts, data_folder, data_set
+from lsc_engine.data.dataset import Place, Selection, data_folder, data_set, long_tail
 from lsc_engine.data.datasets.image_folders import ImageFolders
-from lsc_engine.data.label_changes import long_tail
 from lsc_engine.vectors.choice import INIT_ORDER, cost
 from lsc_engine.vectors.registry import facts, n_min
 
@@ -62,15 +61,18 @@ class Derived:
     """False where `images` is an estimate because the files that decide it are not there."""
 
 
-def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
+def derive(config: Settings, data_dir: Place = None) -> Derived:
     """The numbers of one run. UsageError where only files say how many images there are, and they are missing."""
-    data, train = config.data, config.train
-    chosen, counts = data_set(data.dataset), _counts(config, data_dir)
+    data, train, target = config.data, config.train, config.target
+    chosen, which = data_set(data.dataset), Selection.of(data, data_dir)
+    with with_key(data):
+        counts = chosen.count(which)
+        if data.imbalance is not None and counts.images is not None and counts.classes is not None:
+            sizes = chosen.class_sizes(replace(which, classes=counts.classes))
+            counts = replace(counts, images=sum(long_tail(sizes, data.imbalance)))
     if counts.images is None or counts.classes is None:
         raise UsageError(chosen.missing(data_dir, data.path))
-    images = chosen.trained_images(
-        data.labels, data.first_class, counts, data_dir=data_dir, path=data.path, skip_bad=bool(data.skip_bad)
-    )
+    images, classes = chosen.trained_images(which, data.first_class, counts), counts.classes
     assert images is not None
     if not images and isinstance(chosen, ImageFolders):
         raise UsageError(f"data.dataset: {chosen.no_training_images(data_dir, data.path)}")
@@ -82,21 +84,30 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
     def steps(text: str) -> int:
         return Duration.parse(text).steps(epoch, train.batch_size)
 
-    save = Duration.parse(config.checkpoint.every)
-    n = latent_dim(config, counts.classes)
+    save, n, other = Duration.parse(config.checkpoint.every), latent_dim(config, classes), config.eval.dataset
     size = data.image_size if data.image_size is not None else chosen.facts.size
     assert size is not None
-    system, target = _facts(config, n, counts.classes), config.target
+    # What grows with the classes: the rows of a table, and the list of vectors of order nearest with its inverse.
+    nearest = isinstance(target, Lsc) and target.order.startswith("nearest:")
+    table_bytes = (4 * classes * n if n and is_table(config.system) else 0) + (24 * classes if nearest else 0)
+    system = None
+    if config.system is not None and n is not None:
+        system = facts(config.system, n, classes, getattr(config, "seed", 0))
+    val_images = counts.val_images
+    if other not in (None, data.dataset):
+        validated = data_set(other)
+        some = classes if classes < (validated.facts.classes or 0) else None
+        val_images = validated.count(Selection(classes=some)).val_images
     return Derived(
         images=images,
-        classes=counts.classes,
+        classes=classes,
         n=n,
         channels=chosen.facts.channels,
         image_size=size,
-        val_images=_val_images(config, counts.val_images, counts.classes),
-        eval_images=min(config.eval.images or 10_240, counts.images),
+        val_images=val_images,
+        eval_images=min(config.eval.images or EVAL_IMAGES, counts.images),
         system=system,
-        bottleneck=bottleneck_width(config, counts.classes),
+        bottleneck=bottleneck_width(config, classes),
         steps_per_epoch=epoch,
         total_steps=steps(train.duration),
         warmup_steps=steps(config.optimizer.warmup),
@@ -107,37 +118,17 @@ def derive(config: Settings, data_dir: str | Path | None = None) -> Derived:
         checkpoint_every=Every(None if save.seconds is not None else steps(config.checkpoint.every), save.seconds),
         checkpoint_also_at=tuple(sorted({steps(text) for text in config.checkpoint.also_at})),
         loss_kind=loss_kind(target.method, getattr(target, "loss", None)),
-        table_bytes=_table_bytes(config, n, counts.classes),
+        table_bytes=table_bytes,
         counted=counts.exact,
     )
 
 
-def _counts(config: Settings, data_dir: str | Path | None) -> Counts:
-    """The images of the run. FolderError, with the key that names the folder, where they cannot be counted."""
-    data = config.data
-    skip = bool(data.skip_bad)
-    try:
-        chosen = data_set(data.dataset)
-        counts = chosen.count(data.labels, data.classes, data_dir=data_dir, path=data.path, skip_bad=skip)
-        if data.imbalance is not None and counts.images is not None and counts.classes is not None:
-            sizes = chosen.class_sizes(counts.classes, data_dir=data_dir, path=data.path)
-            counts = replace(counts, images=sum(long_tail(sizes, data.imbalance)))
-        return counts
-    except FolderError as error:
-        raise with_key(error, data) from None
-
-
-def data_found(config: Settings, data_dir: str | Path | None = None) -> Path | None:
-    """The folder of the run's training data, or None where it is missing."""
-    return data_set(config.data.dataset).locate(data_dir, config.data.path)
-
-
-def missing_data(config: Settings, data_dir: str | Path | None = None) -> list[str]:
+def missing_data(config: Settings, data_dir: Place = None) -> list[str]:
     """A sentence for each data set of the run that is not found: what to put where, and how to get it."""
-    missing = []
-    if data_found(config, data_dir) is None:
-        missing.append(data_set(config.data.dataset).missing(data_dir, config.data.path))
-    elif data_set(config.data.dataset).image_files:
+    missing, chosen = [], data_set(config.data.dataset)
+    if chosen.locate(data_dir, config.data.path) is None:
+        missing.append(chosen.missing(data_dir, config.data.path))
+    elif chosen.image_files:
         # Their packed copies lie in the data folder.
         try:
             data_folder(data_dir)
@@ -166,39 +157,18 @@ def is_table(system: str | None) -> bool:
     return system is not None and system.startswith(("embeddings:", "file:"))
 
 
-def _table_bytes(config: Settings, n: int | None, classes: int) -> int:
-    """What grows with the classes: the rows of a table, and the list of vectors of order nearest with its inverse."""
-    rows = 4 * classes * n if n and is_table(config.system) else 0
-    return rows + (24 * classes if isinstance(config.target, Lsc) and config.target.order.startswith("nearest:") else 0)
-
-
 def latent_dim(config: Settings, classes: int) -> int | None:
     """The latent dimension n of a run of so many classes; None for the own width of a network."""
     if isinstance(config.model.dim, int):
         return config.model.dim
-    if config.model.dim == "min" and config.system is not None:
-        return n_min(config.system, classes)
-    return None
-
-
-def _facts(config: Settings, n: int | None, classes: int) -> VectorSystem | None:
-    if config.system is None or n is None:
-        return None
-    return facts(config.system, n, classes, getattr(config, "seed", 0))
-
-
-def _val_images(config: Settings, own: int, classes: int) -> int:
-    other = config.eval.dataset
-    if other is None or other == config.data.dataset:
-        return own
-    validated = data_set(other)
-    return validated.count("class", classes if classes < (validated.facts.classes or 0) else None).val_images
+    return n_min(config.system, classes) if config.model.dim == "min" and config.system is not None else None
 
 
 def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, Any]:
     """Numbers of one run by name; those that need files that are missing are None. No error for missing data:
     `missing` then holds the sentences that say what to put where."""
-    found, chosen = data_found(config, data_dir), data_set(config.data.dataset)
+    chosen = data_set(config.data.dataset)
+    found = chosen.locate(data_dir, config.data.path)
     document: dict[str, Any] = {
         "dataset": config.data.dataset,
         "data_found": found is not None,
@@ -213,61 +183,44 @@ def summary(config: Settings, data_dir: str | Path | None = None) -> dict[str, A
 
 
 def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
-    target, system = config.target, derived.system
+    target, system, classes = config.target, derived.system, derived.classes
+    of_run = ("images", "val_images", "eval_images", "classes", "image_size", "channels", "n", "loss_kind")
+    lengths = ("bottleneck", "steps_per_epoch", "total_steps", "warmup_steps")
+    of_target = ("teacher", "within", "scale", "margin", "batch_axis", "share", "center_weight", "momentum")
     by_means = system is not None and isinstance(target, Lsc) and target.order.startswith("nearest:")
-    chosen = cost(system, derived.classes) if system is not None and by_means else None
+    seconds, size = cost(system, classes) if system is not None and by_means else (None, None)
+    vectors: dict[str, Any] = {"system": None}
+    if system is not None and isinstance(target, Lsc):
+        near, known = system.used_neighbours(classes), not math.isnan(system.max_cosine)
+        vectors = {
+            "system": system.name,
+            "order": target.order,
+            "count": system.count,
+            "in_use": classes / system.count,
+            "max_cosine": system.max_cosine if known else None,
+            "max_cosine_note": system.max_cosine_note or None,
+            "min_angle_deg": system.min_angle_deg if known else None,
+            "sure_below": system.guaranteed_below if known else None,
+            "near_in_use": list(near) if near else None,
+            "decode": system.decode,
+        }
     return {
-        "images": derived.images,
+        **{name: getattr(derived, name) for name in (*of_run, "table_bytes", *lengths)},
         "images_counted": derived.counted,
-        "val_images": derived.val_images,
-        "eval_images": derived.eval_images,
-        "classes": derived.classes,
-        "image_size": derived.image_size,
-        "channels": derived.channels,
-        "n": derived.n,
         "method": target.method,
         "loss": target.loss if isinstance(target, Lsc) else LOSS_WORDS[derived.loss_kind],
-        "loss_kind": derived.loss_kind,
-        "bottleneck": derived.bottleneck,
         "first_class": config.data.first_class,
         "start_from": config.start_from,
-        "teacher": target.teacher if isinstance(target, CrossEntropy) else None,
-        "within": target.within if isinstance(target, Lsc) else None,
-        **{key: getattr(target, key, None) for key in ("scale", "margin", "batch_axis", "share", "center_weight")},
-        "momentum": getattr(target, "momentum", None),
+        **{name: getattr(target, name, None) for name in of_target},
         "label_noise": config.data.label_noise,
         "imbalance": config.data.imbalance,
         "shift": config.eval.shift,
         "also": list(config.eval.also or ()),
         "ood": config.eval.ood,
-        **_vectors(config, derived),
-        "table_bytes": derived.table_bytes,
-        "choice_seconds": chosen[0] if chosen else None,
-        "choice_bytes": chosen[1] if chosen else None,
+        **vectors,
+        "choice_seconds": seconds,
+        "choice_bytes": size,
         "embedding_bytes": 4 * derived.n if derived.n else None,
-        "steps_per_epoch": derived.steps_per_epoch,
-        "total_steps": derived.total_steps,
-        "warmup_steps": derived.warmup_steps,
         "eval_every_steps": derived.eval_every,
         "log_every_steps": derived.log_every,
-    }
-
-
-def _vectors(config: Settings, derived: Derived) -> dict[str, Any]:
-    facts, target = derived.system, config.target
-    if facts is None or not isinstance(target, Lsc):
-        return {"system": None}
-    near = facts.used_neighbours(derived.classes)
-    known = not math.isnan(facts.max_cosine)
-    return {
-        "system": facts.name,
-        "order": target.order,
-        "count": facts.count,
-        "in_use": derived.classes / facts.count,
-        "max_cosine": facts.max_cosine if known else None,
-        "max_cosine_note": facts.max_cosine_note or None,
-        "min_angle_deg": facts.min_angle_deg if known else None,
-        "sure_below": facts.guaranteed_below if known else None,
-        "near_in_use": list(near) if near else None,
-        "decode": facts.decode,
     }

@@ -20,7 +20,7 @@ from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.settings import Table, lookup, merge, nested, without
-from lsc_engine.config.defaults import resolve
+from lsc_engine.config.defaults import DefaultsResolver
 from lsc_engine.config.preset import TOP_KEYS, Preset, PresetHeader, Variant, read_header
 from lsc_engine.config.references import KEYS, references
 from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, meta_of, settings_fields
@@ -340,7 +340,7 @@ def _fill_in(drafts: list[VariantDraft], record: bool) -> None:
     for draft in (*done, *waiting):
         if draft.settings is None:
             continue
-        result = resolve(draft.settings, settings, record=record)
+        result = DefaultsResolver(draft.settings, settings, record=record)
         draft.issues += result.issues
         draft.warnings += result.warnings
         draft.settings = result.settings

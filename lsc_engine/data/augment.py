@@ -21,22 +21,9 @@ from torch import Tensor
 from lsc_engine.data import hashing
 
 # In the order of torchvision's RandAugment; the number drawn is the place in this list.
-OPERATIONS = (
-    "Identity",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Rotate",
-    "Brightness",
-    "Color",
-    "Contrast",
-    "Sharpness",
-    "Posterize",
-    "Solarize",
-    "AutoContrast",
-    "Equalize",
-)
+_GEOMETRY = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+_COLOUR = ("Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize")
+OPERATIONS = (*_GEOMETRY, *_COLOUR)
 ACTING = ("Solarize", "AutoContrast", "Equalize")
 LAYERS = 2
 _SOLARIZE_THRESHOLD = 255.0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.data.class_names import same_form
@@ -23,15 +23,10 @@ from lsc_engine.data.class_names import same_form
 T = TypeVar("T")
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
-TRAIN = ("train", "training")
-VALIDATION = ("val", "valid", "validation")
-TEST = ("test", "testing")
+TRAIN, VALIDATION, TEST = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
 # Folders of operating systems, network storage and tools; compared in lower case.
-_FOREIGN = (
-    "__macosx|lost+found|@eadir|@recycle|#recycle|#snapshot|$recycle.bin|recycler|system volume information|found.000|"
-    "__pycache__"
-)
-FOREIGN = frozenset(_FOREIGN.split("|"))
+_TOOLS = "__macosx|lost+found|@eadir|@recycle|#recycle|#snapshot|$recycle.bin|recycler|system volume information"
+FOREIGN = frozenset(f"{_TOOLS}|found.000|__pycache__".split("|"))
 # In CINIC-10, the images that came from CIFAR-10.
 _FROM_CIFAR = "cifar10-"
 _SHOWN = 8
@@ -52,21 +47,19 @@ class Layout:
     cannot be followed or read; `notes`: what is in the folder and is not used.
     """
 
-    root: Path
     base: Path
     classes: dict[str, Path]
     val: Path | None
     val_classes: dict[str, Path]
-    blocked: tuple[str, ...]
-    notes: tuple[str, ...]
+    blocked: list[str]
+    notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Entries:
+class _Entries(NamedTuple):
     """What one folder holds: folders and plain files by name, and sentences about entries that cannot be followed."""
 
-    folders: tuple[str, ...]
-    files: tuple[str, ...]
+    folders: list[str]
+    files: list[str]
     blocked: dict[str, str]
 
 
@@ -76,43 +69,44 @@ def read_layout(dataset: str, root: Path, *, skip_bad: bool = False) -> Layout:
     FolderError for links to nothing and unreadable folders where classes are expected, unless `skip_bad`: such a class
     then keeps its number and has no images. FolderError also for two folders with one name in two Unicode forms.
     """
-    top = _entries(root)
+    top, cinic = _entries(root), dataset == "cinic10"
     train = _first(top.folders, TRAIN)
-    base = root if train is None else root / train
-    inner = top if train is None else _entries(base)
+    base, inner = (root, top) if train is None else (root / train, _entries(root / train))
     validation = [name for name in top.folders if name.lower() in VALIDATION]
-    wanted = ("valid", *VALIDATION) if dataset == "cinic10" else VALIDATION
-    chosen = _first(validation, wanted)
+    chosen = _first(validation, ("valid", *VALIDATION) if cinic else VALIDATION)
     tests = [name for name in top.folders if name.lower() in TEST and (train is not None or _is_split(root / name))]
-    apart = {*validation, *tests} if train is None else set()
     val = None if chosen is None else root / chosen
-    val_inner = None if val is None else _entries(val)
-    blocked = [sentence for name, sentence in inner.blocked.items() if not _left_out(name)]
+    val_inner = _Entries([], [], {}) if val is None else _entries(val)
+    blocked = [s for entries in (inner, val_inner) for name, s in entries.blocked.items() if not _left_out(name)]
+    splits = (*TRAIN, *VALIDATION)
     if train is not None:
-        blocked += [s for name, s in top.blocked.items() if name.lower() in (*TRAIN, *VALIDATION)]
-    if val_inner is not None:
-        blocked += [sentence for name, sentence in val_inner.blocked.items() if not _left_out(name)]
+        blocked += [s for name, s in top.blocked.items() if name.lower() in splits]
     faults = [] if skip_bad else list(blocked)
     # With skip_bad a class whose folder cannot be followed keeps its number.
-    names = [*inner.folders, *(n for n in inner.blocked if n.lower() not in (*TRAIN, *VALIDATION) and skip_bad)]
+    names = [*inner.folders, *(n for n in inner.blocked if n.lower() not in splits and skip_bad)]
+    apart = {*validation, *tests} if train is None else set()
     classes = _by_name(base, [name for name in names if name not in apart], faults)
-    val_classes = {} if val is None or val_inner is None else _by_name(val, val_inner.folders, faults)
+    val_classes = {} if val is None else _by_name(val, val_inner.folders, faults)
     if faults:
         raise FolderError(*faults)
-    notes = [
-        f"{root / name}: not used; the validation images are those of {chosen}/"
-        for name in validation
-        if name != chosen
-    ]
-    if dataset != "cinic10":
-        notes += [f"{root / name}: not used: neither trained nor validated on" for name in tests]
-    if train is not None:
-        others = [n for n in top.folders if n not in (train, *validation, *tests) and not _left_out(n)]
-        notes += [f"{root}: folders beside {train}/ are not used: {listed(others)}"] if others else []
-    notes += _passed_over(root, base, top, inner)
-    if val is not None:
-        notes += _other_forms(base, val, classes, val_classes)
-    return Layout(root, base, classes, val, val_classes, tuple(blocked), tuple(notes))
+    other = [name for name in validation if name != chosen]
+    notes = [f"{root / name}: not used; the validation images are those of {chosen}/" for name in other]
+    notes += [] if cinic else [f"{root / name}: not used: neither trained nor validated on" for name in tests]
+    others = [n for n in top.folders if n not in (train, *validation, *tests) and not _left_out(n)]
+    if train is not None and others:
+        notes.append(f"{root}: folders beside {train}/ are not used: {listed(others)}")
+    for folder, entries in {root: top, base: inner}.items():
+        foreign = [name for name in entries.folders if _left_out(name)]
+        notes += [f"{folder}: hidden or foreign folders are not classes: {listed(foreign)}"] if foreign else []
+        files = [name for name in entries.files if not name.startswith(".") and not _is_image(name)]
+        notes += [f"{folder}: files that are not read: {listed(files)}"] if files else []
+    if train is not None and (images := [name for name in top.files if _is_image(name)]):
+        notes.append(f"{root}: images beside {train}/ are not used: {listed(images)}")
+    both = [name for name in classes if name in val_classes and classes[name].name != val_classes[name].name]
+    if both:
+        form = "written in another Unicode form than in"
+        notes.append(f"{val}: {listed(both)} {form} {base}; taken as the same class")
+    return Layout(base, classes, val, val_classes, blocked, notes)
 
 
 def image_names(folder: Path, dataset: str = "folder") -> list[str]:
@@ -156,13 +150,13 @@ def layout_notes(dataset: str, root: Path, *, unique: bool, skip_bad: bool = Fal
     classes without images, images too deep, files passed over. Reads every class folder once. Errors as
     `read_layout`."""
     layout = read_layout(dataset, root, skip_bad=skip_bad)
-    notes = list(layout.blocked) + list(layout.notes)
-    notes += _of_classes(dataset, layout.base, layout.classes, "images")
+    notes = layout.blocked + layout.notes + _of_classes(dataset, layout.base, layout.classes, "images")
     if layout.val is not None and not unique:
-        lacking = {name: layout.val_classes.get(name) for name in layout.classes}
-        there = {name: folder for name, folder in lacking.items() if folder is not None}
-        empty = [name for name, folder in lacking.items() if folder is None]
-        notes += [f"{layout.val}: {len(empty)} of {len(lacking)} classes are missing: {listed(empty)}"] if empty else []
+        empty = [name for name in layout.classes if name not in layout.val_classes]
+        there = {name: layout.val_classes[name] for name in layout.classes if name in layout.val_classes}
+        if empty:
+            missing = f"{len(empty)} of {len(layout.classes)} classes are missing"
+            notes.append(f"{layout.val}: {missing}: {listed(empty)}")
         notes += _of_classes(dataset, layout.val, there, "validation images")
     loose = 0 if unique else len(image_names(layout.base, dataset))
     if loose and layout.classes:
@@ -191,20 +185,18 @@ def listed(names: Sequence[str]) -> str:
 
 def unreadable(path: Path, error: OSError) -> str:
     """A sentence for a folder that cannot be read."""
-    why = error.strerror or str(error)
     do = "check the disk or the link"
     if isinstance(error, PermissionError):
         do = "give yourself the right to read it, or move it out of the data set"
-    return f"{path}: {why}; {do}"
+    return f"{path}: {error.strerror or error}; {do}"
 
 
 def link_to_nothing(path: Path | str) -> str:
     """A clause for a link whose target does not exist."""
     try:
-        target = os.readlink(path)
+        return f"is a link to {os.readlink(path)}, which is not there"
     except OSError:
         return "has vanished"
-    return f"is a link to {target}, which is not there"
 
 
 def _entries(folder: Path) -> _Entries:
@@ -228,7 +220,7 @@ def _entries(folder: Path) -> _Entries:
                     blocked[entry.name] = unreadable(Path(entry.path), error)
     except OSError as error:
         raise FolderError(unreadable(folder, error)) from None
-    return _Entries(tuple(sorted(folders)), tuple(sorted(files)), dict(sorted(blocked.items())))
+    return _Entries(sorted(folders), sorted(files), dict(sorted(blocked.items())))
 
 
 def _is_image(name: str, dataset: str = "folder") -> bool:
@@ -261,38 +253,24 @@ def _by_name(base: Path, folders: Iterable[str], faults: list[str]) -> dict[str,
     """Class name -> folder, sorted by name. Adds a sentence to `faults` where two folders have one name."""
     found: dict[str, Path] = {}
     for folder in folders:
-        name = same_form(folder)
         if _left_out(folder):
             continue
-        if name in found:
+        if (name := same_form(folder)) in found:
             same = f"two folders are named {name}, in two Unicode forms (NFC and NFD)"
             faults.append(f"{base}: {same}; move the images of one into the other")
         found[name] = base / folder
     return dict(sorted(found.items()))
 
 
-def _passed_over(root: Path, base: Path, top: _Entries, inner: _Entries) -> list[str]:
-    notes = []
-    for folder, entries in {root: top, base: inner}.items():
-        foreign = [name for name in entries.folders if _left_out(name)]
-        notes += [f"{folder}: hidden or foreign folders are not classes: {listed(foreign)}"] if foreign else []
-        files = [name for name in entries.files if not name.startswith(".") and not _is_image(name)]
-        notes += [f"{folder}: files that are not read: {listed(files)}"] if files else []
-    images = [name for name in top.files if _is_image(name)]
-    if base != root and images:
-        notes.append(f"{root}: images beside {base.name}/ are not used: {listed(images)}")
-    return notes
-
-
-def _other_forms(base: Path, val: Path, classes: dict[str, Path], val_classes: dict[str, Path]) -> list[str]:
-    both = [name for name in classes if name in val_classes and classes[name].name != val_classes[name].name]
-    if not both:
-        return []
-    return [f"{val}: {listed(both)} written in another Unicode form than in {base}; taken as the same class"]
-
-
 def _of_classes(dataset: str, base: Path, classes: dict[str, Path], what: str) -> list[str]:
     """Notes on class folders without images, and on what else they hold."""
+
+    def has_images(folder: Path) -> bool:
+        try:
+            return bool(image_names(folder, dataset))
+        except UsageError:
+            return False
+
     empty: list[str] = []
     deep: list[str] = []
     others: Counter[str] = Counter()
@@ -300,9 +278,8 @@ def _of_classes(dataset: str, base: Path, classes: dict[str, Path], what: str) -
     for (name, folder), inside in zip(classes.items(), contents, strict=True):
         if isinstance(inside, FolderError):
             continue  # reported with the folders that cannot be read
-        images = any(_is_image(file, dataset) for file in inside.files)
-        below = next((n for n in inside.folders if not _left_out(n) and _has_images(folder / n, dataset)), None)
-        empty += [] if images else [name]
+        below = next((n for n in inside.folders if not _left_out(n) and has_images(folder / n)), None)
+        empty += [] if any(_is_image(file, dataset) for file in inside.files) else [name]
         deep += [] if below is None else [f"{name}/{below}"]
         passed = [f for f in inside.files if not f.startswith(".") and not f.lower().endswith(SUFFIXES)]
         others.update(os.path.splitext(file)[1].lower() or "without suffix" for file in passed)
@@ -315,13 +292,6 @@ def _of_classes(dataset: str, base: Path, classes: dict[str, Path], what: str) -
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(_SHOWN))
         notes.append(f"{base}: files in class folders that are not images by their names: {kinds}")
     return notes
-
-
-def _has_images(folder: Path, dataset: str) -> bool:
-    try:
-        return bool(image_names(folder, dataset))
-    except UsageError:
-        return False
 
 
 def file_fault(entry: os.stat_result) -> str | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 
 def same_form(name: str) -> str:
@@ -31,17 +30,3 @@ def labels_of(names: Iterable[str], own: Sequence[str]) -> list[int]:
 def without(names: Sequence[str], others: Sequence[str]) -> list[str]:
     """Those of `names` that are not among `others`."""
     return [name for name, label in zip(names, labels_of(names, others), strict=True) if label < 0]
-
-
-@dataclass(frozen=True)
-class Match:
-    """How the classes of other data are those of a run. `labels`: for each class there its label in the run, -1 for
-    none; `only_there`: names of classes that the run does not have."""
-
-    labels: tuple[int, ...]
-    only_there: tuple[str, ...]
-
-
-def match(there: Sequence[str], own: Sequence[str]) -> Match:
-    """The classes `there` by the names of the classes `own`."""
-    return Match(tuple(labels_of(there, own)), tuple(without(there, own)))

@@ -8,11 +8,11 @@ Table 2, with CIFAR-10's real split of 50 000 and CINIC-10 without the CIFAR ima
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.userpaths import home, user_path
@@ -41,7 +41,7 @@ class Facts:
     classes: int | None
     size: int | None
     channels: int
-    resident: bool
+    resident: bool = True
     """Whether the images lie on the device as uint8 unless configured otherwise."""
     places: tuple[tuple[str, str], ...] = ()
     """Folders tried below the data folder, each with the file or folder that shows it is the right one."""
@@ -57,10 +57,8 @@ class Facts:
         """Training and validation images of the first `k` classes: equal parts, unless each class has its own."""
 
         def part(whole: int | None, each: tuple[int, ...]) -> int:
-            if each:
-                return sum(each[:k])
             images, classes = whole or 0, self.classes or 1
-            return images if k == self.classes else images // classes * (k or 0)
+            return sum(each[:k]) if each else images if k == self.classes else images // classes * (k or 0)
 
         return part(self.images, self.class_images), part(self.val_images, self.class_val_images)
 
@@ -75,21 +73,26 @@ class Counts:
     exact: bool = True
 
 
-class DataSettings(Protocol):
-    """The part of a preset's [data] that is read here; `config.schema.Data` has it."""
+@dataclass(frozen=True)
+class Selection:
+    """Which images of a data set are used, and where they lie: what [data] of a preset sets.
 
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def labels(self) -> str: ...
-    @property
-    def classes(self) -> int | None: ...
-    @property
-    def image_size(self) -> int | None: ...
-    @property
-    def path(self) -> str | None: ...
-    @property
-    def skip_bad(self) -> bool | None: ...
+    `classes`: the first that many, or with `unique` labels the first that many training images; `skip_bad`: without the
+    images that cannot be read; `size`: to which they are brought.
+    """
+
+    unique: bool = False
+    classes: int | None = None
+    path: Place = None
+    skip_bad: bool = False
+    data_dir: Place = None
+    size: int | None = None
+
+    @staticmethod
+    def of(data: Any, data_dir: Place = None) -> Selection:
+        """That of `data`, a `config.schema.Data` or what has its attributes."""
+        unique, skip = data.labels == "unique", bool(data.skip_bad)
+        return Selection(unique, data.classes, data.path, skip, data_dir, data.image_size)
 
 
 @dataclass(frozen=True)
@@ -100,20 +103,11 @@ class Arrays:
     labels: np.ndarray
     classes: int
 
-    def first(self, count: int | None, *, unique: bool) -> Arrays:
-        """The first `count` images (unique) or the images of the first `count` classes, in file order."""
-        if count is None:
-            return self
-        if unique:
-            return Arrays(self.pixels[:count], self.labels[:count], self.classes)
-        keep = self.labels < count
-        return Arrays(self.pixels[keep], self.labels[keep], min(count, self.classes))
-
 
 class DataSet:
     """A data set of known size that is read whole into memory, unless a subclass says otherwise.
 
-    A new one needs `facts` and `load`. `labels` is "class" or "unique", `classes` how many of them, None for all.
+    A new one needs `facts` and `load`.
     """
 
     facts: ClassVar[Facts]
@@ -125,38 +119,43 @@ class DataSet:
     """Whether images are computed from their index: there are as many as are requested, and no files."""
     image_files: ClassVar[bool] = False
     """Whether each image is a file of its own; packed copies lie in the data folder."""
+    needs_path: ClassVar[bool] = False
+    """Whether it is nowhere but where data.path leads."""
     counted_late: ClassVar[bool] = False
     """Whether its images have to be made to be counted: `count` estimates them until `count_exactly` was called."""
     other_classes: ClassVar[bool] = False
     """Whether its classes are those of no other data set, so that none can be validated on it."""
 
-    # -- where it is -------------------------------------------------------------------------------------------------
-
     def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
         """The folder that holds the data set, or None where it is not found. `path` (data.path) is looked at alone."""
-        facts = self.facts
+        places = self.facts.places
         if path is not None:
             root = user_path(path)
-            marks = [(root, mark) for _, mark in facts.places]
-            return _first_marked(marks + [(root / Path(place).name, mark) for place, mark in facts.places])
-        base = _data_folder(data_dir)
-        own = [] if base is None else [(base / place, mark) for place, mark in facts.places]
-        return _first_marked(own + [(Path(place), mark) for place, mark in facts.system_places])
+            candidates = [(root, mark) for _, mark in places] + [(root / Path(at).name, mark) for at, mark in places]
+        else:
+            base = _data_folder(data_dir)
+            candidates = [] if base is None else [(base / place, mark) for place, mark in places]
+            candidates += [(Path(place), mark) for place, mark in self.facts.system_places]
+        for folder, mark in candidates:
+            try:
+                if (folder / mark).exists() or (folder / f"{mark}.gz").exists():
+                    return folder
+            except OSError:  # a folder that may not be read is not a place
+                continue
+        return None
 
     def missing(self, data_dir: Place = None, path: Place = None) -> str:
         """What to put where, and how to get it, for a data set that `locate` does not find."""
         facts = self.facts
+        places = [place for place, _ in facts.system_places]
         if path is not None:
             if (denied := denied_sentence(path)) is not None:
                 return denied
-            return f"data.dataset: {facts.name} is not in {user_path(path)}: {facts.how}"
-        places = [place for place, _ in facts.system_places]
-        if facts.places:
-            base = _data_folder(data_dir)
-            if base is None:
-                return (
-                    f"data.dataset: {facts.name} is not found: {NO_HOME}, the folder for data sets; then: {facts.how}"
-                )
+            places = [str(user_path(path))]
+        elif facts.places:
+            if (base := _data_folder(data_dir)) is None:
+                where = f"{NO_HOME}, the folder for data sets; then: {facts.how}"
+                return f"data.dataset: {facts.name} is not found: {where}"
             places.insert(0, str(base / facts.places[0][0]))
         return f"data.dataset: {facts.name} is not in {' or '.join(places) or 'data.path'}: {facts.how}"
 
@@ -168,97 +167,71 @@ class DataSet:
         """What this machine has of it, for `doctor`; None where its place says enough."""
         return None
 
-    # -- how many images ---------------------------------------------------------------------------------------------
-
-    def count(
-        self, labels: str, classes: int | None, *, data_dir: Place = None, path: Place = None, skip_bad: bool = False
-    ) -> Counts:
+    def count(self, chosen: Selection) -> Counts:
         """Images and classes of a training set. Folders are counted where they are found; of ImageNet the first k
         classes, which differ in size, are estimated elsewhere.
 
         With `skip_bad` images that cannot be read do not count; `exact` is False until all images were looked at.
         FolderError where folders cannot be read.
         """
-        facts = self.facts
-        if labels == "unique":
-            used = facts.images if classes is None else classes
+        facts, k = self.facts, chosen.classes
+        if chosen.unique:
+            used = facts.images if k is None else k
             return Counts(used, used, 0)
-        k = classes if classes is not None else facts.classes
+        k = facts.classes if k is None else k
         images, val_images = facts.of_first(k)
         return Counts(images, k, val_images)
 
-    def count_exactly(self, data: DataSettings, data_dir: Path | None) -> None:
+    def count_exactly(self, chosen: Selection) -> None:
         """Make the images, so that `count` is exact. Errors as `open_source`."""
 
-    def class_sizes(self, classes: int, *, data_dir: Place = None, path: Place = None) -> list[int]:
-        """The training images of each of the first `classes` classes; FolderError where folders cannot be read."""
+    def class_sizes(self, chosen: Selection) -> list[int]:
+        """The training images of each of the chosen classes; FolderError where folders cannot be read."""
         if self.facts.class_images:
-            return list(self.facts.class_images[:classes])
-        images = self.count("class", classes, data_dir=data_dir, path=path).images or 0
-        return [images // classes] * classes
+            return list(self.facts.class_images[: chosen.classes])
+        counts = self.count(chosen)
+        return [(counts.images or 0) // (counts.classes or 1)] * (counts.classes or 0)
 
-    def trained_images(
-        self,
-        labels: str,
-        first_class: int | None,
-        counts: Counts,
-        *,
-        data_dir: Place = None,
-        path: Place = None,
-        skip_bad: bool = False,
-    ) -> int | None:
+    def trained_images(self, chosen: Selection, first_class: int | None, counts: Counts) -> int | None:
         """How many of the images counted are of class `first_class` or above."""
         if not first_class or counts.images is None or counts.classes is None or first_class >= counts.classes:
             return counts.images
-        before = self.count(labels, first_class, data_dir=data_dir, path=path, skip_bad=skip_bad).images
+        before = self.count(replace(chosen, classes=first_class)).images
         return None if before is None else counts.images - before
 
-    def available(self, labels: str, *, path: Place = None, skip_bad: bool = False) -> int | None:
+    def available(self, chosen: Selection) -> int | None:
         """The largest data.classes with these labels, or None where there is no bound or it is unknown.
         FolderError where folders cannot be read, unless they are left out with `skip_bad`."""
-        return self.facts.images if labels == "unique" else self.facts.classes
-
-    def class_count(self, labels: str, classes: int | None, *, path: Place = None) -> int | None:
-        """The classes of a folder data set whose bad images are left out: their names count, also without any image.
-        None where only a look at all images can say."""
-        if classes is not None or labels == "unique":
-            return classes
-        known = self.facts.classes
-        return known if known is not None else self.available(labels, path=path, skip_bad=True)
-
-    # -- opening -----------------------------------------------------------------------------------------------------
+        return self.facts.images if chosen.unique else self.facts.classes
 
     def load(self, split: str, unique: bool, folder: Path | None) -> Arrays | None:
         """One split out of the `folder` that was located; None where there is no such split. LscError for files that
         are missing or damaged."""
         raise NotImplementedError
 
-    def obtain(self, data_dir: Path | None, path: str | None, report: Report) -> Path | None:
+    def obtain(self, chosen: Selection, report: Report) -> Path | None:
         """The folder of the data set, downloaded where that is possible. UsageError where it is missing."""
-        found = self.locate(data_dir, path)
+        found = self.locate(chosen.data_dir, chosen.path)
         if found is None:
-            raise UsageError(self.missing(data_dir, path))
+            raise UsageError(self.missing(chosen.data_dir, chosen.path))
         return found
 
-    def open(
-        self, data: DataSettings, split: str, data_dir: Path | None, device: torch.device, report: Report
-    ) -> ImageSource | None:
+    def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
         """The images of `split`, or None where there is no such split. Errors as `open_source`."""
         import torch
 
         from lsc_engine.data.source import TensorSource
 
-        unique = data.labels == "unique"
+        unique, count = chosen.unique, chosen.classes
         if unique and split == "val":
             return None
-        arrays = self.load(split, unique, self.obtain(data_dir, data.path, report))
+        arrays = self.load(split, unique, self.obtain(chosen, report))
         if arrays is None:
             return None
-        arrays = arrays.first(data.classes, unique=unique)
-        labels = None if unique else torch.from_numpy(arrays.labels)
-        pixels = torch.tensor(arrays.pixels)
-        classes = len(pixels) if unique else arrays.classes
-        return TensorSource(pixels, labels, classes=classes, device=device, size=data.image_size)
+        keep = slice(count) if unique or count is None else arrays.labels < count
+        pixels, labels = torch.tensor(arrays.pixels[keep]), torch.from_numpy(arrays.labels[keep])
+        classes = len(pixels) if unique else min(count or arrays.classes, arrays.classes)
+        return TensorSource(pixels, None if unique else labels, classes=classes, device=device, size=chosen.size)
 
 
 class PluginDataSet(DataSet):
@@ -278,37 +251,34 @@ class PluginDataSet(DataSet):
         """The data folder itself, which need not exist."""
         return user_path(path) if path is not None else _data_folder(data_dir) or Path()
 
-    def open(
-        self, data: DataSettings, split: str, data_dir: Path | None, device: torch.device, report: Report
-    ) -> ImageSource | None:
+    def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
         """What the plugin opens, if it is what its facts promised: the steps of a run are counted from them."""
         from lsc_engine.data.source import ImageSource
 
-        name, unique = self._name, data.labels == "unique"
-        if unique and split == "val":
+        if chosen.unique and split == "val":
             return None
-        source = self._factory(
-            split=split,
-            unique=unique,
-            count=data.classes,
-            size=data.image_size,
-            path=data.path,
-            data_dir=data_dir,
-            device=device,
-        )
+        which = {"split": split, "unique": chosen.unique, "count": chosen.classes, "size": chosen.size}
+        source = self._factory(**which, path=chosen.path, data_dir=chosen.data_dir, device=device)
         if source is None and split == "val":
             return None
+        where = f'data.dataset: plugin "{self._name}" opened'
         if not isinstance(source, ImageSource):
-            raise UsageError(f'data.dataset: plugin "{name}" opened a {type(source).__name__}, not an ImageSource')
-        counts = self.count(data.labels, data.classes)
+            raise UsageError(f"{where} a {type(source).__name__}, not an ImageSource")
+        counts = self.count(chosen)
         promised = (counts.images if split == "train" else counts.val_images, self.facts.channels)
         if (source.images, source.channels) != promised:
+            sizes = "; classes of different sizes belong into facts.class_images"
+            why = "" if chosen.unique or chosen.classes is None else sizes
             opened = f"{source.images} {split} images of {source.channels} channels"
-            why = (
-                "" if unique or data.classes is None else "; classes of different sizes belong into facts.class_images"
-            )
-            raise UsageError(f'data.dataset: plugin "{name}" opened {opened}, its facts say {promised}{why}')
+            raise UsageError(f"{where} {opened}, its facts say {promised}{why}")
         return source
+
+
+def long_tail(sizes: Sequence[int], ratio: float) -> list[int]:
+    """How many of `sizes[c]` images class c keeps: sizes[c] * ratio^(c / (classes - 1)), at least one, as in
+    arXiv:1901.05555, Sec. 5.1."""
+    last = max(1, len(sizes) - 1)
+    return [min(size, max(1, int(size * ratio ** (label / last)))) for label, size in enumerate(sizes)]
 
 
 @lru_cache(maxsize=1)
@@ -349,22 +319,12 @@ def _data_folder(chosen: Place) -> Path | None:
     return None if base is None else base / ".cache" / "lsc"
 
 
-def _first_marked(candidates: list[tuple[Path, str]]) -> Path | None:
-    for folder, mark in candidates:
-        try:
-            if (folder / mark).exists() or (folder / f"{mark}.gz").exists():
-                return folder
-        except OSError:  # a folder that may not be read is not a place
-            continue
-    return None
-
-
 def denied_sentence(path: str | Path) -> str | None:
     """A sentence where data.path cannot be looked at, because a folder above it may not be read; None otherwise."""
     try:
         user_path(path).stat()
     except PermissionError as error:
         return f"data.path: {unreadable(Path(path), error)}"
-    except OSError:
+    except OSError:  # `locate` reports what is not there
         return None
     return None

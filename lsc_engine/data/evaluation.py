@@ -9,13 +9,13 @@ from torch import Tensor
 
 from lsc_engine.data.augment import draw, light1
 from lsc_engine.data.batches import Batch
+from lsc_engine.data.named import all_labels
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import stream
 from lsc_engine.vectors.bijection import Bijection
 
 # The epoch that evaluated views are drawn for: one that training never reaches.
 VIEW_EPOCH = 2**40
-LABELS_AT_ONCE = 2**20
 
 
 def fixed_subset(images: int, count: int) -> Tensor:
@@ -30,8 +30,7 @@ def images_from_class(source: ImageSource, first: int | None) -> Tensor | None:
     """The numbers of the images of class `first` or above, int64, rising; None for all of them."""
     if not first:
         return None
-    parts = torch.arange(source.images).split(LABELS_AT_ONCE)
-    return torch.cat([part[(source.labels(part.to(source.device)) >= first).cpu()] for part in parts])
+    return (all_labels(source) >= first).nonzero().squeeze(1).cpu()
 
 
 def eval_batches(

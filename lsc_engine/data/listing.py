@@ -42,6 +42,14 @@ Look = Literal["names", "files", "rights"]
 # Bad images named in one message, with their paths.
 SHOWN = 20
 _FOLDERS_AT_ONCE = 64
+# Errors of one file, as clauses; those of others are of the disk.
+_DENIED = "cannot be read: Permission denied"
+_OF_A_FILE = {
+    errno.ENOENT: "",
+    errno.ELOOP: "is a link that leads to itself",
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+}
 
 
 @dataclass(frozen=True)
@@ -120,11 +128,8 @@ class ImageFiles:
     def without(self, bad: Sequence[BadFile]) -> ImageFiles:
         """The images that are not in `bad`, without the bad entries."""
         out = {entry.number for entry in bad}
-        return (
-            self.chosen(np.array([i for i in range(len(self)) if i not in out], dtype=np.int64))
-            if out
-            else (replace(self, bad=()))
-        )
+        kept = np.array([number for number in range(len(self)) if number not in out], dtype=np.int64)
+        return self.chosen(kept) if out else replace(self, bad=())
 
 
 def list_files(
@@ -144,23 +149,91 @@ def list_files(
     training does not have, or for no images at all; FolderError as `read_layout`.
     """
     layout = read_layout(dataset, root, skip_bad=skip_bad)
-    names = list(layout.classes)
+    base, folders = layout.base, layout.classes
     if split == "val":
         if layout.val is None:
             return None
         base, folders = layout.val, layout.val_classes
-        _check_validation(root, base, names, list(folders))
-    else:
-        base, folders = layout.base, layout.classes
-    wanted = names if unique or count is None else names[:count]
+        if strange := sorted(set(folders) - set(layout.classes)):
+            raise UsageError(f"{base}: class {strange[0]} is not among the training classes of {root}")
+        if not folders:
+            do = f"put each validation image into that of its class, or take {base.name}/ away and train without any"
+            raise UsageError(f"{base} has no class folders; {do}")
+    wanted = list(layout.classes)[: None if unique else count]
+    waiting = iter([(0, "")] * unique + [(at, folders[name].name) for at, name in enumerate(wanted) if name in folders])
+    limit = count if unique else None
+    names, ends, bad, faults = bytearray(), list[int](), list[BadFile](), list[str]()
+    labels, stamps = [np.zeros(0, dtype=np.int32)], [np.zeros((0, 3), dtype=np.int64)]
+    # A listing with a limit stops at the last image needed: a million files on a network disk take minutes.
+    while (limit is None or len(ends) < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
+        contents = in_threads(lambda folder: _look(dataset, look, folder), [base / folder for _, folder in some])
+        for (label, folder), found in zip(some, contents, strict=True):
+            if isinstance(found, _DiskError):
+                raise found
+            if isinstance(found, FolderError):
+                faults += found.faults
+                bad.append(BadFile(str(base / folder), "is a class folder that cannot be read", label, len(ends)))
+                continue
+            good, of_good, of_bad = found
+            bad += [BadFile(path, why, label, len(ends) + at) for at, path, why in of_bad]
+            for file in good:
+                names += os.fsencode(os.path.join(folder, file))
+                ends.append(len(names))
+            labels.append(np.full(len(good), label, dtype=np.int32))
+            stamps.append(of_good)
+    if faults and not skip_bad:
+        raise FolderError(*faults)
     # As the training folders are called, byte by byte.
-    called = [layout.classes[name].name for name in wanted]
-    groups = [(label, folders[name].name) for label, name in enumerate(wanted) if name in folders]
-    groups = [(0, "")] * unique + groups
-    files = _collect(dataset, base, groups, called, count if unique else None, skip_bad, look)
+    called = tuple(layout.classes[name].name for name in wanted)
+    sizes, times, changed = np.concatenate(stamps).T
+    files = ImageFiles(
+        base,
+        bytes(names),
+        np.asarray(ends, dtype=np.int64),
+        np.concatenate(labels),
+        called,
+        sizes,
+        times,
+        changed,
+        tuple(bad),
+    )
+    files = files if limit is None or limit >= len(files) else files.first(limit)
     if not len(files) and not files.bad:
         raise UsageError(f"data.dataset: {dataset}: {no_images(base)}")
     return files
+
+
+class _DiskError(FolderError):
+    """A disk that fails, which must not leave images out."""
+
+
+def _look(dataset: str, look: Look, folder: Path) -> tuple[list[str], np.ndarray, list[tuple[int, str, str]]]:
+    """The images of a folder; their sizes and times, int64 [N, 3]; (place among them, path, why) of entries that cannot
+    be images. FolderError where the folder itself, or the disk, cannot be read."""
+    names = image_names(folder, dataset)
+    if look == "names":
+        return names, np.zeros((len(names), 3), dtype=np.int64), []
+    good: list[str] = []
+    stamps: list[tuple[int, int, int]] = []
+    bad: list[tuple[int, str, str]] = []
+    for name in names:
+        path = f"{folder}/{name}"
+        why: str | None
+        try:
+            entry = os.stat(path)
+            why = file_fault(entry)
+            if why is None and look == "rights" and not os.access(path, os.R_OK):
+                why = _DENIED
+        except OSError as error:
+            if error.errno not in _OF_A_FILE:
+                raise _DiskError(unreadable(Path(path), error)) from None
+            why = _OF_A_FILE[error.errno] or link_to_nothing(path)
+        if why is None:
+            good.append(name)
+            stamps.append((entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns))
+        else:
+            bad.append((len(good), path, why))
+    return good, np.array(stamps, dtype=np.int64).reshape(-1, 3), bad
 
 
 def no_images(base: Path) -> str:
@@ -198,9 +271,8 @@ class Split:
     def files(self, *, count: int | None = None, skip_bad: bool = False, look: Look = "files") -> ImageFiles | None:
         """All of its images, or the first `count` (see `list_files`); None without such a split."""
         assert self.root is not None
-        return list_files(
-            self.dataset, self.root, self.name, unique=self.unique, count=count, skip_bad=skip_bad, look=look
-        )
+        which = {"unique": self.unique, "count": count, "skip_bad": skip_bad}
+        return list_files(self.dataset, self.root, self.name, **which, look=look)  # type: ignore[arg-type]
 
     def known_bad(self, files: ImageFiles) -> tuple[BadFile, ...] | None:
         """The images of `files` that cannot be read, as found when all of them were decoded; None where that was not
@@ -261,115 +333,10 @@ def bad_file(files: ImageFiles, number: int, why: str) -> BadFile:
 def report(bad: Sequence[BadFile], total: int, kept_in: Path | None = None) -> str:
     """One message on all bad images of `total`: the first ones by name, how many there are, and what to do."""
     what = f"{len(bad):,} of {total:,} images cannot be used"
-    more = len(bad) - SHOWN
     shown = "; ".join(f"{entry.path} {entry.why}" for entry in bad[:SHOWN])
-    rest = ""
-    if more > 0:
-        rest = f"; and {more:,} more" + (f", listed in {kept_in}" if kept_in is not None else "")
+    rest = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    rest += f", listed in {kept_in}" if rest and kept_in is not None else ""
     return f"{what}: {shown}{rest}. Mend or remove them, or leave them out with data.skip_bad = true"
-
-
-def _check_validation(root: Path, val: Path, known: Sequence[str], found: Sequence[str]) -> None:
-    strange = sorted(set(found) - set(known))
-    if strange:
-        raise UsageError(f"{val}: class {strange[0]} is not among the training classes of {root}")
-    if not found:
-        raise UsageError(
-            f"{val} has no class folders; put each validation image into the folder of its class, "
-            f"or take {val.name}/ away to train without validation"
-        )
-
-
-class _DiskError(FolderError):
-    """A disk that fails, which must not leave images out."""
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """The images of one folder and the entries that cannot be images: (place among the images, path, why)."""
-
-    names: list[str]
-    stamps: np.ndarray
-    bad: list[tuple[int, str, str]]
-
-
-def _collect(
-    dataset: str,
-    base: Path,
-    groups: Sequence[tuple[int, str]],
-    classes: Sequence[str],
-    limit: int | None,
-    skip_bad: bool,
-    look: Look,
-) -> ImageFiles:
-    names = bytearray()
-    ends: list[int] = []
-    labels: list[np.ndarray] = []
-    stamps: list[np.ndarray] = []
-    bad: list[BadFile] = []
-    faults: list[str] = []
-    waiting = iter(groups)
-    # A listing with a limit stops at the last image needed: a million files on a network disk take minutes.
-    while (limit is None or len(ends) < limit) and (some := list(islice(waiting, _FOLDERS_AT_ONCE))):
-        contents = in_threads(lambda folder: _look(dataset, look, folder), [base / folder for _, folder in some])
-        for (label, folder), found in zip(some, contents, strict=True):
-            if isinstance(found, _DiskError):
-                raise found
-            if isinstance(found, FolderError):
-                faults += found.faults
-                bad.append(BadFile(str(base / folder), "is a class folder that cannot be read", label, len(ends)))
-                continue
-            bad += [BadFile(path, why, label, len(ends) + at) for at, path, why in found.bad]
-            for file in found.names:
-                names += os.fsencode(os.path.join(folder, file))
-                ends.append(len(names))
-            labels.append(np.full(len(found.names), label, dtype=np.int32))
-            stamps.append(found.stamps)
-    if faults and not skip_bad:
-        raise FolderError(*faults)
-    sizes, times, changed = np.concatenate([*stamps, np.zeros((0, 3), dtype=np.int64)]).T
-    table = np.concatenate([*labels, np.zeros(0, dtype=np.int32)])
-    files = ImageFiles(
-        base, bytes(names), np.asarray(ends, dtype=np.int64), table, tuple(classes), sizes, times, changed, tuple(bad)
-    )
-    return files if limit is None or limit >= len(files) else files.first(limit)
-
-
-def _look(dataset: str, look: Look, folder: Path) -> _Folder:
-    """The images of a folder. FolderError where the folder itself, or the disk, cannot be read."""
-    names = image_names(folder, dataset)
-    if look == "names":
-        return _Folder(names, np.zeros((len(names), 3), dtype=np.int64), [])
-    good: list[str] = []
-    stamps: list[tuple[int, int, int]] = []
-    bad: list[tuple[int, str, str]] = []
-    for name in names:
-        path = f"{folder}/{name}"
-        why: str | None
-        try:
-            entry = os.stat(path)
-            why = file_fault(entry)
-            if why is None and look == "rights" and not os.access(path, os.R_OK):
-                why = "cannot be read: Permission denied"
-        except OSError as error:
-            why = _stat_fault(path, error)
-        if why is None:
-            good.append(name)
-            stamps.append((entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns))
-        else:
-            bad.append((len(good), path, why))
-    return _Folder(good, np.array(stamps, dtype=np.int64).reshape(-1, 3), bad)
-
-
-def _stat_fault(path: str, error: OSError) -> str:
-    """Why a file cannot be looked at, as a clause. _DiskError where the disk, not the file, is the reason."""
-    if error.errno == errno.ENOENT:
-        return link_to_nothing(path)
-    if error.errno == errno.ELOOP:
-        return "is a link that leads to itself"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "cannot be read: Permission denied"
-    raise _DiskError(unreadable(Path(path), error)) from None
 
 
 def _sha256(*parts: bytes | np.ndarray) -> str:

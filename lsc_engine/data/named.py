@@ -1,4 +1,5 @@
-"""The images of one data set with the labels of another, by the names of the classes."""
+"""Images of a source with other labels: those of another data set by the names of the classes, or made worse on
+purpose."""
 
 from __future__ import annotations
 
@@ -7,64 +8,80 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lsc_engine.data.class_names import Match, match
+from lsc_engine.data import hashing
+from lsc_engine.data.class_names import labels_of
+from lsc_engine.data.dataset import long_tail
 from lsc_engine.data.source import ImageSource, Reader, StreamedSource
 
 LABELS_AT_ONCE = 2**20
 
 
-def by_name(source: ImageSource, names: Sequence[str], *, keep: bool = False) -> tuple[ImageSource, Match]:
-    """`source` with the labels that the classes `names` have, and how its classes are matched with them.
+def by_name(source: ImageSource, names: Sequence[str], *, keep: bool = False) -> tuple[ImageSource, list[int]]:
+    """`source` with the labels that the classes `names` have, and for each of its classes that label, -1 without one.
 
     Images of other classes are left out; with `keep` they stay, with labels that follow the last of `names`. The
     source itself where nothing changes.
     """
-    found = match(source.class_names, names)
-    if found.labels == tuple(range(source.classes)):
+    found = labels_of(source.class_names, names)
+    if found == list(range(source.classes)):
         return source, found
-    table = list(found.labels)
-    others = iter(range(len(names), len(names) + len(table)))
-    if keep:
-        table = [next(others) if label < 0 else label for label in table]
-    chosen, labels = _chosen(source, torch.tensor(table, dtype=torch.int64, device=source.device))
-    named = (*names, *found.only_there) if keep else tuple(names)
-    made = taken(source, chosen, labels, len(named))
-    made.class_names = named
-    return made, found
-
-
-def _chosen(source: ImageSource, table: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers of the images whose class has a label in `table` [classes], and those labels."""
-    parts = torch.arange(source.images, device=source.device).split(LABELS_AT_ONCE)
-    labels = torch.cat([table[source.labels(part)] for part in parts]) if parts else table[:0]
+    others = [name for name, label in zip(source.class_names, found, strict=True) if label < 0] if keep else []
+    further = iter(range(len(names), len(names) + len(others)))
+    table = torch.tensor([next(further, -1) if label < 0 else label for label in found], dtype=torch.int64)
+    labels = table.to(source.device)[all_labels(source)]
     chosen = (labels >= 0).nonzero().squeeze(1)
-    return chosen, labels[chosen]
+    result = selected(source, chosen, labels[chosen], len(names) + len(others))
+    result.class_names = (*names, *others)
+    return result, found
 
 
-def taken(source: ImageSource, chosen: Tensor, labels: Tensor, classes: int) -> ImageSource:
+def changed(source: ImageSource, seed: int, *, noise: float | None, imbalance: float | None) -> ImageSource:
+    """`source` with the classes cut to a long tail, and then round(`noise` * images) labels replaced, each by one of
+    the other classes, all equally likely; by seed and data alone."""
+    if not noise and imbalance in (None, 1):
+        return source
+    chosen, labels = torch.arange(source.images, device=source.device), all_labels(source)
+    if imbalance is not None:
+        sizes = torch.bincount(labels, minlength=source.classes)
+        kept = torch.tensor(long_tail(sizes.tolist(), imbalance), device=source.device)
+        mixed = hashing.keyed(chosen, hashing.key("imbalance", seed)).argsort()
+        by_class = mixed[labels[mixed].argsort(stable=True)]
+        place = torch.arange(len(by_class), device=source.device) - (sizes.cumsum(0) - sizes)[labels[by_class]]
+        chosen = by_class[place < kept[labels[by_class]]].sort().values
+        labels = labels[chosen]
+    if noise:
+        hashes = hashing.words(hashing.keyed(chosen, hashing.key("label noise", seed)), 2)
+        wrong = hashes[:, 0].argsort()[: round(noise * len(chosen))]
+        shift = 1 + hashes[wrong, 1] % (source.classes - 1)
+        labels = labels.clone()
+        labels[wrong] = (labels[wrong] + shift) % source.classes
+    return selected(source, chosen, labels, source.classes)
+
+
+def all_labels(source: ImageSource) -> Tensor:
+    """int64 [N], the labels of all images, on the source's device."""
+    parts = torch.arange(source.images, device=source.device).split(LABELS_AT_ONCE)
+    return torch.cat([source.labels(part) for part in parts])
+
+
+def selected(source: ImageSource, chosen: Tensor, labels: Tensor, classes: int) -> ImageSource:
     """The images `chosen` [N] of `source`, with `labels` [N] out of `classes`, and with its names and record."""
-    made: ImageSource
+    result: ImageSource
     if isinstance(source, StreamedSource):
         reader = _ChosenReader(source.reader, chosen.cpu())
-        made = StreamedSource(reader, labels, images=len(chosen), classes=classes, device=source.device)
+        result = StreamedSource(reader, labels, images=len(chosen), classes=classes, device=source.device)
     else:
-        made = _Chosen(source, chosen, labels, classes)
-    made.class_names, made.record = source.class_names, source.record
-    return made
+        result = _Chosen(source, chosen, labels, classes)
+    result.class_names, result.record = source.class_names, source.record
+    return result
 
 
 class _Chosen(ImageSource):
     """The images `chosen` [N] of another source, with `labels` [N]."""
 
     def __init__(self, source: ImageSource, chosen: Tensor, labels: Tensor, classes: int) -> None:
-        super().__init__(
-            images=len(chosen),
-            channels=source.channels,
-            size=source.size,
-            classes=classes,
-            device=source.device,
-            resident=source.resident,
-        )
+        sizes = {"images": len(chosen), "channels": source.channels, "size": source.size, "classes": classes}
+        super().__init__(**sizes, device=source.device, resident=source.resident)
         self._source, self._index, self._labels = source, chosen, labels
 
     def labels(self, index: Tensor) -> Tensor:

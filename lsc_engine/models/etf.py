@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.config.checks import fixed_layers
+from lsc_engine.config.defaults import fixed_layers
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import Model

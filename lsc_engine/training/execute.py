@@ -13,7 +13,7 @@ from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
 from lsc_engine.config.notes import data_notes
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.data.dataset import data_set
+from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.data.imagefiles import BadImageError
 from lsc_engine.data.listing import BadFilesError
 from lsc_engine.data.opening import look
@@ -161,7 +161,7 @@ def _prepare(run: RunContext, runs_dir: Path) -> None:
         # The length of an epoch depends on the number of images that can be read.
         with attended(run.wait, run.report):
             look(config.data, data_dir=run.data_dir, say=run.report)
-            data_set(config.data.dataset).count_exactly(config.data, run.data_dir)
+            data_set(config.data.dataset).count_exactly(Selection.of(config.data, run.data_dir))
         run.derived = derive(config, run.data_dir)
         run.writer.status(total_steps=run.derived.total_steps)
     channels = run.derived.channels

@@ -17,9 +17,9 @@ import torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
 from lsc_engine.config.schema import RunConfig
+from lsc_engine.data.class_names import without
 from lsc_engine.data.dataset import data_set, facts_of
-from lsc_engine.data.label_changes import changed
-from lsc_engine.data.named import by_name
+from lsc_engine.data.named import by_name, changed
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource
 from lsc_engine.heads.base import Head
@@ -61,12 +61,13 @@ def open_images(
     if not names or not validation.class_names:
         report(f"{what}: classes have no names there or here, and go by their numbers")
         return source, validation
+    others = without(validation.class_names, names)
     validation, found = by_name(validation, names)
     if not validation.images:
-        raise UsageError(f"{what}: none of its classes is one of this run: {listed(found.only_there)}")
-    if found.only_there:
-        report(f"{what}: left out, since this run does not have such classes: {listed(found.only_there)}")
-    absent = [name for label, name in enumerate(names) if label not in found.labels]
+        raise UsageError(f"{what}: none of its classes is one of this run: {listed(others)}")
+    if others:
+        report(f"{what}: left out, since this run does not have such classes: {listed(others)}")
+    absent = [name for label, name in enumerate(names) if label not in found]
     if absent:
         report(f"{what}: no images of {listed(absent)}")
     return source, validation

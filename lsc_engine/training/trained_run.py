@@ -29,13 +29,12 @@ from lsc_engine.config.derived import latent_dim
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import CrossEntropy, Data, RunConfig
 from lsc_engine.data.class_folders import SUFFIXES, link_to_nothing
-from lsc_engine.data.class_names import match
+from lsc_engine.data.class_names import labels_of, without
 from lsc_engine.data.dataset import data_set, facts_of
 from lsc_engine.data.evaluation import eval_batches, fixed_subset
 from lsc_engine.data.imagefiles import decode
-from lsc_engine.data.label_changes import changed
 from lsc_engine.data.listing import ImageFiles, list_files
-from lsc_engine.data.named import by_name
+from lsc_engine.data.named import all_labels, by_name, changed
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource, normalise
 from lsc_engine.heads.base import Head
@@ -297,7 +296,7 @@ def open_labelled_images(trained: TrainedRun, selection: DataSelection, data_dir
             return LabelledImages(numbers, source=source, notes=(_NO_LABELS,))
     if bool(trained.names) != bool(source.class_names):
         return LabelledImages(numbers, source=source, notes=notes)
-    labels = [label if label < trained.classes else None for label in _all_labels(source)]
+    labels = [label if label < trained.classes else None for label in all_labels(source).tolist()]
     return LabelledImages(numbers, labels, source=source, notes=notes)
 
 
@@ -335,7 +334,7 @@ def _image_files(trained: TrainedRun, selection: DataSelection, data: Data, root
     if class_names is not None and trained.names:
         counts = np.bincount(files.labels, minlength=len(files.classes))
         notes = _notes(trained, [name for name, count in zip(files.classes, counts, strict=True) if count], root)
-        table = match(files.classes, trained.names).labels
+        table = labels_of(files.classes, trained.names)
         labels = [table[label] if table[label] >= 0 else None for label in files.labels.tolist()]
     return LabelledImages(paths, labels, class_names, paths, notes=notes, failed=failed)
 
@@ -347,10 +346,10 @@ def _no_images(dataset: str, split: str, unique: bool) -> str:
 
 def _notes(trained: TrainedRun, there: Sequence[str], where: Path | str) -> tuple[str, ...]:
     """Which classes the run and the images do not share; `there`: the classes with images."""
-    found = match(there, trained.names)
-    known = set(found.labels)
+    known = set(labels_of(there, trained.names))
     absent = [name for label, name in enumerate(trained.names) if label not in known]
-    parts = ((found.only_there, "has {} that the run does not know"), (absent, "has no images of {} of the run"))
+    strange = without(there, trained.names)
+    parts = ((strange, "has {} that the run does not know"), (absent, "has no images of {} of the run"))
     return tuple(
         f"{where} {text.format(f'{len(names):,} class' + 'es' * (len(names) != 1))}: {listed(names)}"
         for names, text in parts
@@ -384,14 +383,9 @@ def open_images(
         # The first classes of today may be others.
         whole = data.model_copy(update={"classes": None})
         source = open_source(whole, split=split, data_dir=data_dir, device=trained.device) or source
-    there = [source.class_names[label] for label in sorted(set(_all_labels(source)))]
+    there = [source.class_names[label] for label in sorted(set(all_labels(source).tolist()))]
     source, _ = by_name(source, trained.names, keep=True)
     return source, _notes(trained, there, where)
-
-
-def _all_labels(source: ImageSource) -> list[int]:
-    parts = torch.arange(source.images).split(2**20)
-    return [label for part in parts for label in source.labels(part.to(source.device)).tolist()]
 
 
 def embed_all(trained: TrainedRun, source: ImageSource, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -101,7 +101,10 @@ class VectorSystem(ABC):
         """The smallest n with at least one vector; with all of them, where `classes` decides how many there are."""
         return 1
 
-    # -- facts, exact integers wherever they are integers ------------------------------------------------------------
+    @classmethod
+    def loss_lengths(cls, classes: int) -> dict[str, float]:
+        """`radius` and `cluster_radius` of the distance losses where they are not 1 and 0."""
+        return {}
 
     count: int
     """Number of vectors, exact at any size."""

@@ -188,6 +188,10 @@ def _smallest(name: str, least: int, classes: int, *, plugin: bool) -> int:
 
 def too_few(name: str, n: int, classes: int) -> str | None:
     """A sentence where system `name` has fewer than `classes` vectors at this n, with what would do; else None."""
+    family = family_of(name)
+    if family is not None and family.needs_classes and n < (least := family.least_n(name, classes)):
+        needed = f"{name} of {grouped(classes)} classes needs n >= {grouped(least)}, not {grouped(n)}"
+        return f"{needed}. Take that, or V21 from n = {n_min('V21', classes)}"
     found = facts(name, n, classes)
     if found.count >= classes:
         return None

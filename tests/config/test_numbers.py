@@ -12,7 +12,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.config.catalogue import fields
 from lsc_engine.config.derived import derive, summary
 from lsc_engine.config.values import Duration
-from lsc_engine.data.dataset import built_in_data_sets, data_set
+from lsc_engine.data.dataset import Selection, built_in_data_sets, data_set
 from lsc_engine.studies.plan import plan_study
 from tests.config.mutations import Table, base, write
 
@@ -62,7 +62,7 @@ def test_minutes_are_seconds() -> None:
     ],
 )
 def test_counts(dataset: str, labels: str, classes: int | None, images: int, val: int) -> None:
-    counts = data_set(dataset).count(labels, classes)
+    counts = data_set(dataset).count(Selection(labels == "unique", classes))
     assert (counts.images, counts.val_images, counts.exact) == (images, val, True)
 
 
@@ -73,7 +73,7 @@ def test_digits_split_is_every_sixth_image() -> None:
     for k in (3, 10):
         train = sum(1 for i, y in enumerate(target) if i % 6 and y < k)
         val = sum(1 for i, y in enumerate(target) if not i % 6 and y < k)
-        counts = data_set("digits").count("class", k)
+        counts = data_set("digits").count(Selection(classes=k))
         assert (counts.images, counts.val_images) == (train, val)
 
 

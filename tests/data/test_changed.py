@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.data.dataset import data_set
+from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.data.folders import pack_dataset
 from lsc_engine.data.listing import BadFilesError
 from lsc_engine.data.opening import look, open_source
@@ -53,9 +53,7 @@ class Folder:
         assert torch.equal(source.fetch(index), fresh.fetch(index))
         assert torch.equal(source.labels(index), fresh.labels(index))
         settings = self.settings(**changes)
-        counts = data_set("folder").count(
-            settings.labels, None, path=self.root, data_dir=self.data, skip_bad=bool(settings.skip_bad)
-        )
+        counts = data_set("folder").count(Selection.of(settings, self.data))
         assert (counts.images, counts.classes) == (source.images, source.classes)
 
 
@@ -251,11 +249,11 @@ def test_what_identifies_the_images_is_of_those_in_use(folder: Folder, size: int
 
 def test_all_count_the_same(folder: Folder) -> None:
     packed = pack_dataset("folder", 16, data_dir=folder.data, path=str(folder.root), say=folder.said.append)
-    counts = data_set("folder").count("class", None, path=folder.root)
+    counts = data_set("folder").count(Selection(path=folder.root))
     assert [manifest.images for _, manifest in packed] == [counts.images, counts.val_images] == [12, 4]
     add_class(folder)
     packed = pack_dataset("folder", 16, data_dir=folder.data, path=str(folder.root), say=folder.said.append)
-    assert packed[0][1].images == data_set("folder").count("class", None, path=folder.root).images == 13
+    assert packed[0][1].images == data_set("folder").count(Selection(path=folder.root)).images == 13
     assert folder.open().classes == 3
 
 
@@ -359,13 +357,13 @@ def test_how_many_are_left_is_known_once_all_were_decoded(folder: Folder) -> Non
     spoil(folder)
     place = {"path": folder.root, "data_dir": folder.data, "skip_bad": True}
     # Two of the five are seen without decoding.
-    before = data_set("folder").count("class", None, **place)
+    before = data_set("folder").count(Selection(**place))
     assert (before.images, before.exact) == (11, False)
     look(folder.settings(image_size=72), data_dir=folder.data)
-    after = data_set("folder").count("class", None, **place)
+    after = data_set("folder").count(Selection(**place))
     assert (after.images, after.val_images, after.exact) == (8, 3, True)
     paint(folder.root / "train/a/1.png", 9)
-    assert not data_set("folder").count("class", None, **place).exact
+    assert not data_set("folder").count(Selection(**place)).exact
 
 
 def test_images_that_were_mended_come_back(folder: Folder) -> None:

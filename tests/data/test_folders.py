@@ -15,7 +15,7 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.config.notes import bad_notes, data_notes, known_shortfall
 from lsc_engine.config.schema import Data
 from lsc_engine.data.class_folders import FolderError, layout_notes, read_layout
-from lsc_engine.data.dataset import data_set
+from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.data.datasets.image_folders import Cinic10
 from lsc_engine.data.listing import list_files
 from lsc_engine.data.opening import open_source
@@ -40,9 +40,9 @@ def test_validation_folders_of_every_name(image_folder: Make, settings: type, na
     images, val = open_source(data, split="train"), open_source(data, split="val")
     assert val is not None
     assert (images.images, images.classes, val.images) == (3, 2, 1)
-    counts = data_set("folder").count("class", None, path=root)
+    counts = data_set("folder").count(Selection(path=root))
     assert (counts.images, counts.classes, counts.val_images) == (3, 2, 1)
-    assert data_set("folder").count("unique", None, path=root).images == 3
+    assert data_set("folder").count(Selection(unique=True, path=root)).images == 3
 
 
 def test_of_two_validation_folders_one_is_used_and_the_other_is_noted(image_folder: Make) -> None:
@@ -106,7 +106,7 @@ def test_a_class_folder_that_is_a_link_to_nothing_is_refused(image_folder: Make,
     with pytest.raises(FolderError, match="train/c"):
         list_files("folder", root, "train", unique=False, count=None)
     with pytest.raises(FolderError, match="train/c"):
-        data_set("folder").count("class", None, path=root)
+        data_set("folder").count(Selection(path=root))
     # With skip_bad it keeps its number and has no images.
     files = list_files("folder", root, "train", unique=False, count=None, skip_bad=True)
     assert files is not None
@@ -127,7 +127,7 @@ def test_several_blocked_entries_are_told_together(image_folder: Make) -> None:
 def test_a_link_to_a_folder_elsewhere_is_a_class(image_folder: Make, tmp_path: Path) -> None:
     root, other = image_folder("d", {"train": TWO}), image_folder("o", {".": {"c": ["0.png"]}})
     (root / "train/c").symlink_to(other / "c")
-    assert data_set("folder").count("class", None, path=root).images == 4
+    assert data_set("folder").count(Selection(path=root)).images == 4
 
 
 FORMS = ("NFC", "NFD")
@@ -230,32 +230,32 @@ def cinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_one_missing_image_is_told_with_its_class_and_what_to_do(cinic: Path) -> None:
-    assert Cinic10().shortfall("class", None, path=cinic) is None
+    assert Cinic10().shortfall(Selection(path=cinic)) is None
     gone = cinic / "train/horse/6.png"
     gone.unlink()
-    told = Cinic10().shortfall("class", None, path=cinic)
+    told = Cinic10().shortfall(Selection(path=cinic))
     assert told is not None
     assert "1 of 70 training images is missing" in told
     assert "in horse (6 of 7)" in told
     assert "data.skip_bad = true" in told
-    unique = Cinic10().shortfall("unique", None, path=cinic)
+    unique = Cinic10().shortfall(Selection(unique=True, path=cinic))
     assert unique is not None
     assert "data.classes = 69" in unique
-    assert Cinic10().shortfall("unique", 69, path=cinic) is None
+    assert Cinic10().shortfall(Selection(unique=True, classes=69, path=cinic)) is None
     # The first classes are whole.
-    assert Cinic10().shortfall("class", 5, path=cinic) is None
+    assert Cinic10().shortfall(Selection(classes=5, path=cinic)) is None
 
 
 def test_missing_validation_images_and_one_too_many_are_told(cinic: Path) -> None:
     away, more = cinic / "valid/cat/5.png", cinic / "train/dog/more.png"
     away.unlink()
-    told = Cinic10().shortfall("class", None, path=cinic)
+    told = Cinic10().shortfall(Selection(path=cinic))
     assert told is not None
     assert "1 of 70 validation images is missing" in told
     assert "in cat (6 of 7)" in told
     away.touch()
     more.touch()
-    told = Cinic10().shortfall("class", None, path=cinic)
+    told = Cinic10().shortfall(Selection(path=cinic))
     more.unlink()
     assert told is not None
     assert "1 more training images than 70" in told

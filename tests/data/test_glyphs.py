@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.data.dataset import data_set
+from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.data.datasets import glyphs, printed_digits
 from lsc_engine.data.opening import open_source
 from lsc_engine.runs.read.run import open_run
@@ -51,7 +51,7 @@ def test_validation_is_a_whole_family_that_training_never_sees(settings: Any, fo
     for label in range(30):
         assert len(set(families[~drawn.val & (drawn.labels == label)])) >= 2
         assert (drawn.val & (drawn.labels == label)).any()
-    counts = data_set("glyphs").count("class", 30, data_dir=tmp_path, path=folder)
+    counts = data_set("glyphs").count(Selection(classes=30, path=folder, data_dir=tmp_path))
     assert (counts.images, counts.classes, counts.val_images) == (train.images, 30, val.images)
     assert (train.channels, train.size, train.classes, len(train.class_names)) == (1, 32, 30, 30)
     assert train.class_names == val.class_names == drawn.characters
@@ -101,7 +101,7 @@ def test_unique_labels_are_the_first_training_images(settings: Any, folder: Path
     source = open_source(data, split="train", data_dir=tmp_path)
     assert (source.images, source.classes, source.class_names) == (50, 50, ())
     assert open_source(data, split="val", data_dir=tmp_path) is None
-    assert data_set("glyphs").count("unique", 50, data_dir=tmp_path, path=folder).images == 50
+    assert data_set("glyphs").count(Selection(True, 50, folder, data_dir=tmp_path)).images == 50
 
 
 def test_what_was_drawn_is_read_again(

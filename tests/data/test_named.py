@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsc_engine.data.class_names import labels_of, match
+from lsc_engine.data.class_names import labels_of, without
 from lsc_engine.data.evaluation import eval_batches
 from lsc_engine.data.named import by_name
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
@@ -51,7 +51,8 @@ def test_images_have_the_labels_of_their_names(made: Callable[[], ImageSource]) 
     source.class_names = ("a", "b", "c", "d")
     other, found = by_name(source, ("d", "x", "b"))
     assert seen(other) == [(2, 2), (5, 0), (6, 2)]
-    assert (found.labels, found.only_there) == ((-1, 2, -1, 0), ("a", "c"))
+    assert found == [-1, 2, -1, 0]
+    assert without(source.class_names, ("d", "x", "b")) == ["a", "c"]
     assert (other.classes, other.class_names) == (3, ("d", "x", "b"))
     whole, _ = by_name(source, ("d", "x", "b"), keep=True)
     assert seen(whole) == [(0, 3), (1, 3), (2, 2), (3, 4), (4, 4), (5, 0), (6, 2)]
@@ -64,7 +65,7 @@ def test_the_same_names_are_the_same_source(made: Callable[[], ImageSource]) -> 
     source.class_names = ("a", "b", "c", "d")
     assert by_name(source, source.class_names)[0] is source
     nothing, found = by_name(source, ("x", "y"))
-    assert (nothing.images, found.labels) == (0, (-1, -1, -1, -1))
+    assert (nothing.images, found) == (0, [-1, -1, -1, -1])
 
 
 def test_names_that_differ_in_their_unicode_form_alone_are_one_unless_both_are_classes() -> None:
@@ -83,7 +84,7 @@ def test_what_changed_is_told() -> None:
     assert changed_classes(["a", "b"], ["x", "b"]) == "new: x; not there any more: a"
     many = [str(number) for number in range(1000)]
     assert changed_classes([], many) == "new: 0, 1, 2, 3, 4, 5 and 994 more"
-    assert match(many, many[::-1]).labels == tuple(range(999, -1, -1))
+    assert labels_of(many, many[::-1]) == list(range(999, -1, -1))
 
 
 def test_names_come_back_as_they_were(tmp_path: Path) -> None:

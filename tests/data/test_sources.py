@@ -20,7 +20,7 @@ from PIL import Image
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.data.batches import Batches
-from lsc_engine.data.dataset import data_set
+from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.data.datasets import cifar10, fashion_mnist
 from lsc_engine.data.datasets.image_folders import ImageNet
 from lsc_engine.data.imagefiles import decode
@@ -342,9 +342,9 @@ def test_missing_data_says_what_to_put_where_and_creates_nothing(
     assert not absent.exists()
 
 
-def test_image_size_is_required_for_imagenet(tmp_path: Path, settings: Any) -> None:
+def test_image_size_is_required_for_imagenet(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.image_size"):
-        ImageNet().open(settings("imagenet"), "train", tmp_path, torch.device("cpu"), lambda _: None)
+        ImageNet().open(Selection(data_dir=tmp_path), "train", torch.device("cpu"), lambda _: None)
 
 
 def test_misspelt_names_are_told(settings: Any) -> None:

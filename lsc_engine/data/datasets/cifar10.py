@@ -19,15 +19,11 @@ from lsc_engine.registry import DATASETS
 if TYPE_CHECKING:
     import numpy as np
 
+_PLACES = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-_ALLOWED = {
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("_codecs", "encode"),
-}
+_ARRAYS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+_ALLOWED = {"numpy.dtype", "numpy.ndarray", *_ARRAYS, "_codecs.encode"}
 
 
 def checksums() -> dict[str, str]:
@@ -50,10 +46,7 @@ class Cifar10(DataSet):
         classes=10,
         size=32,
         channels=3,
-        resident=True,
-        places=tuple(
-            (place, "data_batch_1") for place in ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10")
-        ),
+        places=tuple((place, "data_batch_1") for place in _PLACES),
         how="unpack cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html there, "
         "so that cifar-10-batches-py/data_batch_1 lies in it",
         class_names=CLASSES,
@@ -76,7 +69,7 @@ def load(split: str, folder: Path, *, sums: dict[str, str] | None = None) -> Arr
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if f"{module}.{name}" not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return super().find_class(module, name)
 

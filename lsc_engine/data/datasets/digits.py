@@ -26,7 +26,6 @@ class Digits(DataSet):
         classes=10,
         size=8,
         channels=1,
-        resident=True,
         class_images=(146, 154, 152, 152, 151, 151, 150, 146, 146, 149),
         class_val_images=(32, 28, 25, 31, 30, 31, 31, 33, 28, 31),
         class_names=tuple("0123456789"),

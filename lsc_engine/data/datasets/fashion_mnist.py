@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.data.dataset import Arrays, DataSet, Facts, Report, data_folder
+from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Report, Selection, data_folder
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ FILES = {
 _MARK = FILES["train"][0]
 _PLACES = ("fashion-mnist", "FashionMNIST/raw", "fashion-mnist/FashionMNIST/raw")
 _SECONDS_WITHOUT_NEWS = 20.0
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 @DATASETS.register("fashion-mnist")
@@ -41,34 +42,22 @@ class FashionMnist(DataSet):
         classes=10,
         size=28,
         channels=1,
-        resident=True,
         places=tuple((place, _MARK) for place in _PLACES),
         system_places=(("/usr/share/datasets/fashion-mnist", _MARK),),
         how="it is downloaded on first use; without a network install Debian's package dataset-fashion-mnist, "
         f"or put the four files {_MARK}.gz … there (github.com/zalandoresearch/fashion-mnist)",
-        class_names=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
+        class_names=CLASSES,
     )
 
-    def obtain(self, data_dir: Path | None, path: str | None, report: Report) -> Path | None:
-        if path is None and self.locate(data_dir) is None:
-            return self.download(data_dir, report)
-        return super().obtain(data_dir, path, report)
+    def obtain(self, chosen: Selection, report: Report) -> Path | None:
+        if chosen.path is None and self.locate(chosen.data_dir) is None:
+            return self.download(chosen.data_dir, report)
+        return super().obtain(chosen, report)
 
     def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
         return load(split, folder or Path())
 
-    def download(self, data_dir: Path | None, report: Report) -> Path:
+    def download(self, data_dir: Place, report: Report) -> Path:
         """Fetch the four files into the data folder; where they are. LscError where the network is not there."""
         from torchvision.datasets import FashionMNIST
         from torchvision.datasets.utils import download_url

@@ -9,8 +9,10 @@ before them, a box for missing glyphs included. Letters stand on a common base l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import whole_file
 from lsc_engine.common.userpaths import home, user_path
-from lsc_engine.data.dataset import Counts, DataSet, DataSettings, Facts, Place, Report, data_folder
+from lsc_engine.data.dataset import Counts, DataSet, Facts, Place, Report, Selection, data_folder
 from lsc_engine.data.datasets import printed_digits
 from lsc_engine.registry import DATASETS
 
@@ -34,14 +36,8 @@ if TYPE_CHECKING:
 TRAIN_FAMILIES, VAL_FAMILIES = 2, 1
 # One family in so many validates, unless that leaves fewer classes.
 HELD_OUT = 5
-FOLDERS = (
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "~/.local/share/fonts",
-    "~/.fonts",
-    "/Library/Fonts",
-    "/System/Library/Fonts",
-)
+_UNIX = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
+FOLDERS = (*_UNIX, "/Library/Fonts", "/System/Library/Fonts")
 PACKAGES = (
     "fonts-dejavu fonts-liberation fonts-freefont-ttf fonts-noto-core for 2 500 letters and signs; fonts-noto-cjk "
     "fonts-arphic-uming fonts-arphic-ukai fonts-wqy-zenhei fonts-wqy-microhei for more than 20 000 Han characters"
@@ -49,32 +45,11 @@ PACKAGES = (
 _COLOURED = ("CBDT", "COLR", "sbix")
 _FORMAT, _SIZE, _BASE = 1, 32, 0.75
 _REGIONS = frozenset(("CN", "HK", "JP", "KR", "MBE", "SC", "TC", "TW"))
-_STYLES = _REGIONS | {
-    "Black",
-    "Bold",
-    "Book",
-    "Condensed",
-    "Display",
-    "Extra",
-    "ExtraBold",
-    "ExtraLight",
-    "Hairline",
-    "Heavy",
-    "Italic",
-    "Light",
-    "Math",
-    "Medium",
-    "Mono",
-    "Narrow",
-    "Oblique",
-    "Regular",
-    "Semi",
-    "SemiBold",
-    "Semibold",
-    "Sharp",
-    "Thin",
-    "UI",
-}
+_STYLES = (
+    "Black|Bold|Book|Condensed|Display|Extra|ExtraBold|ExtraLight|Hairline|Heavy|Italic|Light|Math|Medium|Mono|Narrow|"
+    "Oblique|Regular|Semi|SemiBold|Semibold|Sharp|Thin|UI"
+)
+_STYLE = re.compile("|".join((*_REGIONS, _STYLES)))
 
 
 @dataclass(frozen=True)
@@ -122,7 +97,7 @@ def design(name: str) -> str:
     if name.startswith(("cm", "Computer Modern")):
         return "Computer Modern"
     words = name.split()
-    while len(words) > 2 and words[-1] in _STYLES:
+    while len(words) > 2 and _STYLE.fullmatch(words[-1]):
         words.pop()
     return " ".join(words[:2] if words[0] == "Noto" else words)
 
@@ -287,7 +262,6 @@ class Glyphs(DataSet):
         classes=None,
         size=_SIZE,
         channels=1,
-        resident=True,
         how=f"install fonts of several families, as Debian's packages {PACKAGES}",
     )
 
@@ -303,32 +277,35 @@ class Glyphs(DataSet):
         held_out = f"validation on {', '.join(fonts.held_out)}" if fonts.order else f"too few: {self.facts.how}"
         return f"{len(fonts.order):,} characters in {fonts.families} font families, {held_out}"
 
-    def count(
-        self, labels: str, classes: int | None, *, data_dir: Place = None, path: Place = None, skip_bad: bool = False
-    ) -> Counts:
-        if path is not None and not _files(path):
+    def count(self, chosen: Selection) -> Counts:
+        unique, classes = chosen.unique, chosen.classes
+        if chosen.path is not None and not _files(chosen.path):
             return Counts(None, classes, 0, exact=False)
-        unique, fonts, exact = labels == "unique", find_fonts(path), True
-        if _is_kept(fonts, _SIZE, classes, unique, folder := str(data_folder(data_dir))):
-            drawn = _kept(fonts, _SIZE, classes, unique, folder)
+        fonts = find_fonts(chosen.path)
+        file = _file(fonts, chosen, _SIZE)
+        exact = file in _IN_MEMORY or file.exists()
+        if exact:
+            drawn = _kept(fonts, file, _SIZE, classes, unique)
             found, images, val_images = len(drawn.characters), int((~drawn.val).sum()), int(drawn.val.sum())
         else:
-            found, images, val_images, exact = *_estimated(fonts, None if unique else classes), False
+            # By the tables of the fonts alone: at least as many as will be drawn.
+            codes = fonts.order[: None if unique else classes]
+            found, sizes = len(codes), [0, 0]
+            for face in fonts.faces:
+                sizes[face.family in fonts.held_out] += len(face.characters.intersection(codes))
+            images, val_images = sizes
         self._check(fonts, found, None if unique else classes)
         if unique:
             images = images if classes is None else min(images, classes)
             return Counts(images, images, 0, exact)
         return Counts(images, found, val_images, exact)
 
-    def class_sizes(self, classes: int, *, data_dir: Place = None, path: Place = None) -> list[int]:
+    def class_sizes(self, chosen: Selection) -> list[int]:
         import numpy as np
 
-        drawn = self._drawn("class", classes, _SIZE, data_dir, path)
-        sizes: list[int] = np.bincount(drawn.labels[~drawn.val], minlength=classes).tolist()
+        drawn = self._drawn(chosen, _SIZE)
+        sizes: list[int] = np.bincount(drawn.labels[~drawn.val], minlength=chosen.classes or 0).tolist()
         return sizes
-
-    def available(self, labels: str, *, path: Place = None, skip_bad: bool = False) -> int | None:
-        return None
 
     def _check(self, fonts: Fonts, found: int, classes: int | None) -> None:
         """UsageError where the fonts draw too few characters."""
@@ -339,43 +316,38 @@ class Glyphs(DataSet):
         if classes is not None and found < classes:
             raise UsageError(f"data.classes: {few}; {classes:,} are asked for; take fewer, or {self.facts.how}")
 
-    def _drawn(self, labels: str, classes: int | None, size: int, data_dir: Place, path: Place) -> Drawn:
+    def _drawn(self, chosen: Selection, size: int) -> Drawn:
         """The characters drawn, or read from the data folder. UsageError where the fonts have too few."""
-        fonts, unique = find_fonts(path), labels == "unique"
-        found = _kept(fonts, size, classes, unique, str(data_folder(data_dir)))
-        self._check(fonts, len(found.characters), None if unique else classes)
+        fonts = find_fonts(chosen.path)
+        found = _kept(fonts, _file(fonts, chosen, size), size, chosen.classes, chosen.unique)
+        self._check(fonts, len(found.characters), None if chosen.unique else chosen.classes)
         return found
 
-    def count_exactly(self, data: DataSettings, data_dir: Path | None) -> None:
-        self._drawn(data.labels, data.classes, _SIZE, data_dir, data.path)
+    def count_exactly(self, chosen: Selection) -> None:
+        self._drawn(chosen, _SIZE)
 
-    def open(
-        self, data: DataSettings, split: str, data_dir: Path | None, device: torch.device, report: Report
-    ) -> ImageSource | None:
+    def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
         import torch
 
         from lsc_engine.data.source import TensorSource
 
-        unique = data.labels == "unique"
+        unique = chosen.unique
         if unique and split == "val":
             return None
-        self.obtain(data_dir, data.path, report)
-        drawn = self._drawn(data.labels, data.classes, data.image_size or _SIZE, data_dir, data.path)
+        self.obtain(chosen, report)
+        drawn = self._drawn(chosen, chosen.size or _SIZE)
         rows = drawn.val if split == "val" else ~drawn.val
-        pixels, labels = (
-            torch.from_numpy(each[rows][: data.classes if unique else None]) for each in (drawn.pixels, drawn.labels)
-        )
+        first = slice(chosen.classes if unique else None)
+        pixels, labels = (torch.from_numpy(each[rows][first]) for each in (drawn.pixels, drawn.labels))
         classes = len(pixels) if unique else len(drawn.characters)
         source = TensorSource(pixels, None if unique else labels, classes=classes, device=device)
         source.class_names = () if unique else drawn.characters
-        fonts = find_fonts(data.path)
-        names = [f"{fonts.faces[n].name} {Path(fonts.faces[n].file).stem}" for n in sorted(set(drawn.faces.tolist()))]
+        fonts = find_fonts(chosen.path)
+        used = [fonts.faces[number] for number in sorted(set(drawn.faces.tolist()))]
+        names = [f"{face.name} {Path(face.file).stem}" for face in used]
         content = repr((drawn.characters, names, drawn.labels.tolist(), drawn.faces.tolist())).encode()
-        source.record = {
-            "files": hashlib.sha256(content).hexdigest(),
-            "fonts": names,
-            "validation": list(fonts.held_out),
-        }
+        files = hashlib.sha256(content).hexdigest()
+        source.record = {"files": files, "fonts": names, "validation": list(fonts.held_out)}
         return source
 
 
@@ -383,43 +355,23 @@ class Glyphs(DataSet):
 _IN_MEMORY: set[Path] = set()
 
 
-def _file(fonts: Fonts, size: int, classes: int | None, unique: bool, folder: str) -> Path:
-    what = "all" if classes is None else f"{classes}{'-images' if unique else ''}"
-    return Path(folder) / "packed" / f"glyphs-{fonts.key}-{what}-{size}px.npz"
-
-
-def _is_kept(fonts: Fonts, size: int, classes: int | None, unique: bool, folder: str) -> bool:
-    file = _file(fonts, size, classes, unique, folder)
-    return file in _IN_MEMORY or file.exists()
-
-
-def _estimated(fonts: Fonts, classes: int | None) -> tuple[int, int, int]:
-    """Classes, training and validation images by the tables of the fonts alone: at least as many as will be drawn."""
-    codes = fonts.order[:classes]
-    images = [0, 0]
-    for face in fonts.faces:
-        images[face.family in fonts.held_out] += len(face.characters.intersection(codes))
-    return len(codes), images[0], images[1]
+def _file(fonts: Fonts, chosen: Selection, size: int) -> Path:
+    what = "all" if chosen.classes is None else f"{chosen.classes}{'-images' if chosen.unique else ''}"
+    return data_folder(chosen.data_dir) / "packed" / f"glyphs-{fonts.key}-{what}-{size}px.npz"
 
 
 @lru_cache(maxsize=4)
-def _kept(fonts: Fonts, size: int, classes: int | None, unique: bool, folder: str) -> Drawn:
+def _kept(fonts: Fonts, file: Path, size: int, classes: int | None, unique: bool) -> Drawn:
     """What was drawn before, from the data folder; else it is drawn and, where the folder can be written to, kept."""
     import numpy as np
 
-    file = _file(fonts, size, classes, unique, folder)
     _IN_MEMORY.add(file)
-    try:
-        with np.load(file) as kept:
-            return Drawn(kept["pixels"], kept["labels"], kept["faces"], kept["val"], tuple(map(chr, kept["codes"])))
-    except (OSError, ValueError, KeyError):
-        pass
+    with contextlib.suppress(OSError, ValueError, KeyError), np.load(file) as kept:
+        return Drawn(kept["pixels"], kept["labels"], kept["faces"], kept["val"], tuple(map(chr, kept["codes"])))
     drawn = draw(fonts, size, images=classes) if unique else draw(fonts, size, classes=classes)
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part, open(part, "wb") as opened:
             codes = np.array([ord(character) for character in drawn.characters], dtype=np.int64)
             np.savez(opened, pixels=drawn.pixels, labels=drawn.labels, faces=drawn.faces, val=drawn.val, codes=codes)
-    except OSError:
-        pass
     return drawn

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place
+from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Selection
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class PrintedDigits(DataSet):
         classes=10,
         size=8,
         channels=1,
-        resident=True,
         class_names=tuple("0123456789"),
     )
 
@@ -54,7 +53,7 @@ class PrintedDigits(DataSet):
         spec = importlib.util.find_spec("matplotlib")
         return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
 
-    def obtain(self, data_dir: Path | None, path: str | None, report: object) -> Path:
+    def obtain(self, chosen: Selection, report: object) -> Path:
         return self.locate() or Path()
 
     def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.data.dataset import Counts, DataSet, DataSettings, Facts, Place, Report
+from lsc_engine.data.dataset import Counts, DataSet, Facts, Place, Report, Selection
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -27,32 +27,25 @@ class Spectrum(DataSet):
     built_in = True
     made_from_index = True
     other_classes = True
-    facts = Facts("spectrum", "procedural 1/f^a colour images", None, None, None, _SIZE, 3, resident=True)
+    facts = Facts("spectrum", "procedural 1/f^a colour images", None, None, None, _SIZE, 3)
 
     def locate(self, data_dir: Place = None, path: Place = None) -> Path | None:
         """No folder is needed; the one that is named."""
         return Path() if path is None else user_path(path)
 
-    def count(
-        self, labels: str, classes: int | None, *, data_dir: Place = None, path: Place = None, skip_bad: bool = False
-    ) -> Counts:
-        if labels == "unique":
-            return Counts(classes, classes, 0)
-        return Counts((classes or 0) * TRAIN_PER_CLASS or None, classes, (classes or 0) * VAL_PER_CLASS)
+    def count(self, chosen: Selection) -> Counts:
+        k = chosen.classes
+        if chosen.unique:
+            return Counts(k, k, 0)
+        return Counts((k or 0) * TRAIN_PER_CLASS or None, k, (k or 0) * VAL_PER_CLASS)
 
-    def available(self, labels: str, *, path: Place = None, skip_bad: bool = False) -> int | None:
-        return None
-
-    def open(
-        self, data: DataSettings, split: str, data_dir: Path | None, device: torch.device, report: Report
-    ) -> ImageSource | None:
+    def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
         from lsc_engine.data.spectrum import SpectrumSource
 
-        if data.classes is None:
+        if chosen.classes is None:
             raise UsageError("data.classes: spectrum has any number of images; say how many classes")
-        unique = data.labels == "unique"
-        if unique and split == "val":
+        if chosen.unique and split == "val":
             return None
-        size = data.image_size or _SIZE
-        per_class = None if unique else TRAIN_PER_CLASS if split == "train" else VAL_PER_CLASS
-        return SpectrumSource(classes=data.classes, per_class=per_class, split=split, size=size, device=device)
+        per_class = None if chosen.unique else TRAIN_PER_CLASS if split == "train" else VAL_PER_CLASS
+        size = chosen.size or _SIZE
+        return SpectrumSource(classes=chosen.classes, per_class=per_class, split=split, size=size, device=device)

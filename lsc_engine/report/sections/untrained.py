@@ -16,7 +16,7 @@ from lsc_engine.common.formatting import NOTHING, grouped, significant, size
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
 from lsc_engine.common.userpaths import home
 from lsc_engine.config.reporting import BenchReport, DatasetsReport, VectorsReport
-from lsc_engine.data.dataset import data_set
+from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.report import figures
 from lsc_engine.report.page import Page, bullets, csv_text, md, plain, table
 from lsc_engine.runs.read.studies import Study
@@ -157,7 +157,7 @@ def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: P
         images, val_images = ("any", "any") if made else (NOTHING, NOTHING)
         if not made:
             try:
-                counts = chosen.count("class", None, data_dir=data_dir)
+                counts = chosen.count(Selection(data_dir=data_dir))
             except LscError:
                 pass
             else:

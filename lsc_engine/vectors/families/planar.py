@@ -34,7 +34,7 @@ class Planar(VectorSystem):
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         super().__init__(name, n, classes)
         if n != 2:
-            raise UsageError(f"planar: n = {n} is not possible, it lies in n = 2")
+            raise UsageError(f"planar lies in the plane: n = 2, not {n}")
         self.count = max(4, 1 << ((classes or 1) - 1).bit_length())
         self.max_cosine = 0.0 if self.count == 4 else math.cos(2 * math.pi / self.count)
         self.neighbours = 2, 2
@@ -43,6 +43,10 @@ class Planar(VectorSystem):
     @classmethod
     def least_n(cls, name: str, classes: int) -> int:
         return 2
+
+    @classmethod
+    def loss_lengths(cls, classes: int) -> dict[str, float]:
+        return {"radius": 5.0, "cluster_radius": 4 / max(4, 1 << (classes - 1).bit_length())}
 
     def all_cosines(self) -> list[tuple[float, Fraction]]:
         half = self.count // 2
