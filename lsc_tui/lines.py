@@ -134,26 +134,47 @@ def rule(width: int, title: str = "", right: str | Line = "", style: str = "rule
     return [*head, ("─" * fill, style), *tail]
 
 
-def frame(body: Sequence[Line], width: int, height: int, title: str = "", right: str | Line = "") -> list[Line]:
+def frame(
+    body: Sequence[Line], width: int, height: int, title: str = "", right: str | Line = "", style: str = "rule"
+) -> list[Line]:
     """The lines inside `╭─ title ── right ─╮ … ╰──╯`, exactly width x height cells."""
     if height < 2 or width < 4:
         return [pad(line, width) for line in body[:height]]
-    top = rule(width - 2, title, right)
-    out: list[Line] = [[("╭", "rule"), *top, ("╮", "rule")]]
+    top = rule(width - 2, title, right, style)
+    out: list[Line] = [[("╭", style), *top, ("╮", style)]]
     for i in range(height - 2):
         line = body[i] if i < len(body) else []
-        out.append([("│", "rule"), *pad(line, width - 2), ("│", "rule")])
-    out.append([("╰" + "─" * (width - 2) + "╯", "rule")])
+        out.append([("│", style), *pad(line, width - 2), ("│", style)])
+    out.append([("╰" + "─" * (width - 2) + "╯", style)])
     return out
 
 
 def box(
-    body: Sequence[Line], width: int, height: int, title: str, right: str | Line = "", *, framed: bool
+    body: Sequence[Line],
+    width: int,
+    height: int,
+    title: str,
+    right: str | Line = "",
+    *,
+    framed: bool,
+    style: str = "rule",
 ) -> list[Line]:
     """The lines in a frame, else below a rule; `height` cells high only in a frame."""
     if framed:
-        return frame(body, width, height, title, right)
-    return [rule(width, title, right), *(pad(line, width) for line in body)]
+        return frame(body, width, height, title, right, style)
+    return [rule(width, title, right, style), *(pad(line, width) for line in body)]
+
+
+def flow(lead: Line, pieces: Sequence[Line], width: int, indent: int) -> list[Line]:
+    """Pieces after each other with dots between, going on in the next line where one does not fit."""
+    out, line, first = [], lead, True
+    for piece in pieces:
+        if width_of(line) + width_of(piece) + 3 > width and not first:
+            out.append(pad(line, width))
+            line, first = [(" " * indent, "")], True
+        line = [*line, *([] if first else [(" · ", "dim")]), *piece]
+        first = False
+    return [*out, pad(line, width)]
 
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lsc_engine.charts.canvas import AXIS, CURSOR, LABEL, LEVEL, MARK, Canvas, Floats, Mode, Rows, series_style
 from lsc_engine.charts.reduction import Columns, pixels_of, reduce_columns, smooth
-from lsc_engine.charts.scales import Scale, labels, ticks
+from lsc_engine.charts.scales import LOGIT_ENDS, Scale, labels, ticks
 
 _LINES = {"tick": "┤", "side": "│", "corner": "└", "floor": "─", "dash": "╌", "cursor": "┃", "thread": "┊"}
 _ASCII = {"tick": "+", "side": "|", "corner": "+", "floor": "-", "dash": "-", "cursor": "^", "thread": ":"}
@@ -100,7 +100,9 @@ class Window:
 
 @dataclass(frozen=True)
 class View:
-    """How to look: scales, symbols, smoothing weight (0 off), outlier clipping, cursor, axis labels."""
+    """How to look: scales, symbols, smoothing weight (0 off), outlier clipping, cursor, axis labels. `within`: limits
+    that the heights cannot leave, such as 0 and 100 per cent. `magnify`: how many times the heights are stretched
+    around the lead curve at the cursor (without one, at its end), moved up by `shift` windows."""
 
     window: Window = field(default_factory=Window)
     log_x: bool = False
@@ -112,6 +114,10 @@ class View:
     label_width: int = 4
     unit: str = ""
     axes: bool = True
+    logit: bool = False
+    within: tuple[float, float] | None = None
+    magnify: float = 1.0
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,9 +168,9 @@ def draw(
     # The width of the plot follows from the labels, they from the heights, those from the columns: guess, then see.
     guess = max(1, width - (view.label_width + 1 if view.axes and width >= view.label_width + 8 else 0))
     layers = _layers(series, view, x_scale, Canvas(guess, 1, view.mode).pixels[0])
-    y_scale = _fit_y(layers, x_scale, view)
+    y_scale = _fit_y(layers, x_scale, view, Canvas(guess, 1, view.mode).pixels[0])
     tick_values = ticks(y_scale, max(2, round(plot_height / 4))) if plot_height > 2 else []
-    texts = labels(tick_values, log=y_scale.log)
+    texts = [f"{v:g}" for v in tick_values] if y_scale.logit else labels(tick_values, log=y_scale.log)
     label_width = min(8, max([view.label_width, *map(len, texts)]))
     left = label_width + 1 if view.axes and width >= label_width + 8 else 0
     plot = Canvas(width - left, plot_height, view.mode)
@@ -248,8 +254,9 @@ def _layers(series: Sequence[Series], view: View, x_scale: Scale, pixels: int) -
     return out
 
 
-def _fit_y(layers: Sequence[_Layer], x_scale: Scale, view: View) -> Scale:
-    """The heights that are seen, a little widened; with `clip` from the 1st to the 99th percentile of the columns."""
+def _fit_y(layers: Sequence[_Layer], x_scale: Scale, view: View, pixels: int) -> Scale:
+    """The heights that are seen, a little widened; with `clip` from the 1st to the 99th percentile of the columns.
+    `pixels`: columns of the layers."""
     low = np.concatenate([a.runs.low for a in layers] or [np.empty(0)])
     high = np.concatenate([a.runs.high for a in layers] or [np.empty(0)])
     for s in {id(a.series): a.series for a in layers}.values():
@@ -261,11 +268,27 @@ def _fit_y(layers: Sequence[_Layer], x_scale: Scale, view: View) -> Scale:
     lo = hi = float("nan")
     if low.size:
         both = np.sort(np.concatenate((low, high)))
-        cut = max(1, both.size // 100) if view.clip and low.size > 4 else 0
+        if view.logit and both[-1] > LOGIT_ENDS[0]:
+            both = both[both > LOGIT_ENDS[0]]  # the first value of a run is often 0, which would take half the axis
+        cut = max(1, both.size // 100) if view.clip and both.size > 8 else 0
         lo, hi = float(both[cut]), float(both[-1 - cut])
     w = view.window
-    pad = 0.02 if w.y0 is None and w.y1 is None else 0.0
-    return Scale.over(lo if w.y0 is None else w.y0, hi if w.y1 is None else w.y1, log=view.log_y, pad=pad)
+    lo, hi, pad = lo if w.y0 is None else w.y0, hi if w.y1 is None else w.y1, 0.02 if w.y0 is w.y1 is None else 0.0
+    scale = Scale.over(lo, hi, log=view.log_y, logit=view.logit, pad=pad)
+    if view.within is not None and not view.logit and view.within[0] <= lo and hi <= view.within[1]:
+        scale = replace(scale, lo=max(scale.lo, view.within[0]), hi=min(scale.hi, view.within[1]))
+    lead = next((a.runs for a in reversed(layers) if not a.dim and a.runs.last.size), None)
+    if view.magnify <= 1 or lead is None:
+        return scale
+    at = lead.last.size - 1
+    if view.cursor is not None:
+        pixel = x_scale.place(view.cursor) * (pixels - 1)
+        at = min(at, int(np.searchsorted(lead.column, pixel))) if math.isfinite(pixel) else at
+    half = 0.5 / view.magnify
+    middle = min(1 - half, max(half, scale.place(float(lead.last[at]))))
+    middle = min(1 - half, max(half, middle + view.shift / view.magnify))
+    lo, hi = scale.at(middle - half), scale.at(middle + half)
+    return replace(scale, lo=lo, hi=hi) if lo < hi else scale
 
 
 def _draw_plot(

@@ -14,25 +14,35 @@ from lsc_engine.charts.canvas import Floats
 # Differences of two limits must stay finite, and so must their logarithms' inverse.
 LARGEST = 1e300
 SMALLEST = 1e-300
+# Per cent: beyond these a logit scale shows no difference, so that 0 and 100 have a place.
+LOGIT_ENDS = (0.01, 99.99)
+_ODDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps [lo, hi] to [0, 1], linearly or by the logarithm. Make one with `Scale.over`."""
+    """Maps [lo, hi] to [0, 1]: linearly, by the logarithm, or (`logit`, of per cent) by that of p / (100 - p), which
+    spreads the values near 0 and near 100. Make one with `Scale.over`."""
 
     lo: float
     hi: float
     log: bool = False
+    logit: bool = False
 
     @staticmethod
-    def over(lo: float, hi: float, *, log: bool = False, pad: float = 0.0) -> Scale:
+    def over(lo: float, hi: float, *, log: bool = False, logit: bool = False, pad: float = 0.0) -> Scale:
         """A scale that holds lo and hi, in any order, equal or not finite; `pad` widens it by that share on both sides.
-        With `log`, limits that are not positive are replaced by what fits below or above the other one."""
+        With `log`, limits that are not positive are replaced by what fits below or above the other one; with `logit`
+        those outside of `LOGIT_ENDS` by its ends."""
         lo, hi = (v if math.isfinite(v) else math.nan for v in (lo, hi))
         if math.isnan(lo) and math.isnan(hi):
-            lo, hi = (0.1, 1.0) if log else (0.0, 1.0)
+            lo, hi = LOGIT_ENDS if logit else (0.1, 1.0) if log else (0.0, 1.0)
         lo, hi = (hi if math.isnan(lo) else lo), (lo if math.isnan(hi) else hi)
         lo, hi = min(lo, hi), max(lo, hi)
+        if logit:
+            lo, hi = (min(max(v, LOGIT_ENDS[0]), LOGIT_ENDS[1]) for v in (lo, hi))
+            half = 0.1 * min(lo, 100 - hi) if hi - lo < 1e-9 else 0.0
+            return Scale(lo - half, hi + half, logit=True)
         if log:
             hi = max(1e-290, min(hi, 1e290)) if hi > 0 else 1.0
             lo = max(1e-290, min(lo, hi)) if lo > 0 else hi / 1000
@@ -48,11 +58,12 @@ class Scale:
     def unit(self, values: Floats) -> Floats:
         """Where the values lie: 0 at lo, 1 at hi, NaN for a value without a place (not finite, or no logarithm)."""
         with np.errstate(all="ignore"):
+            shown, lo, hi = values, self.lo, self.hi
             if self.log:
                 shown = np.log10(np.where(values > 0, values, np.nan))
                 lo, hi = math.log10(self.lo), math.log10(self.hi)
-            else:
-                shown, lo, hi = values, self.lo, self.hi
+            elif self.logit:
+                shown, lo, hi = (np.log10(p / (100 - p)) for p in (np.clip(v, *LOGIT_ENDS) for v in (values, lo, hi)))
             out: Floats = (shown - lo) / (hi - lo)
         return out
 
@@ -70,12 +81,21 @@ class Scale:
         if self.log:
             a, b = math.log10(self.lo), math.log10(self.hi)
             return float(10 ** min(300.0, max(-300.0, a + unit * (b - a))))
+        if self.logit:
+            a, b = (math.log10(p / (100 - p)) for p in (self.lo, self.hi))
+            return 100 / (1 + 10 ** -min(300.0, max(-300.0, a + unit * (b - a))))
         return self.lo + unit * (self.hi - self.lo)
 
 
 def ticks(scale: Scale, count: int) -> list[float]:
     """At most about `count` round values on the scale, rising."""
     lo, hi, count = scale.lo, scale.hi, max(1, count)
+    if scale.logit:
+        # The middle first, then outwards by factors of the odds: as many as there is room for.
+        for ends in (_ODDS, _ODDS[::2], _ODDS[::4]):
+            inner = [v for v in (*ends, 50.0, *(round(100 - v, 2) for v in reversed(ends))) if lo <= v <= hi]
+            if 2 <= len(inner) <= 2 * count:
+                return inner
     # Over less than half a decade the round values of a logarithmic axis are too few.
     if scale.log and hi > 3.2 * lo:
         found: list[float] = []

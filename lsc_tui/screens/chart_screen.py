@@ -12,7 +12,7 @@ from lsc_tui.widgets.panel import Panel
 if TYPE_CHECKING:
     from lsc_engine.charts.chart import Picture
 
-_KEPT = ("axis", "log_x", "log_y", "smoothing", "clip")
+_KEPT = ("axis", "log_x", "log_y", "logit", "smoothing", "clip")
 
 
 class ChartScreen(LscScreen):
@@ -65,6 +65,21 @@ class ChartScreen(LscScreen):
             self.look.pan(picture, share)
             self.show()
 
+    def zoom_y(self, factor: float) -> None:
+        """The heights magnified more (above 1) or less."""
+        self.look.zoom_y(factor)
+        self.show()
+
+    def tilt(self, up: int) -> None:
+        """Magnified heights: the window up or down by a quarter."""
+        self.look.shift = max(-self.look.magnify, min(self.look.magnify, self.look.shift + up / 4))
+        self.show()
+
+    def why_not_tilt_up(self) -> str:
+        return "" if self.look.magnify > 1 else "the whole height is shown, > magnifies it"
+
+    why_not_tilt_down = why_not_zoom_y_out = why_not_tilt_up
+
     def do_zoom_whole(self) -> None:
         self.look.whole()
         self.show()
@@ -84,8 +99,7 @@ class ChartScreen(LscScreen):
         self._look_changed(f"x {'logarithmic' if self.look.log_x else 'linear'}")
 
     def do_log_y(self) -> None:
-        self.look.log_y = not self.look.log_y
-        self._look_changed(f"y of the loss {'logarithmic' if self.look.log_y else 'linear'}")
+        self._look_changed(self.look.next_y())
 
     def do_smooth(self) -> None:
         self._look_changed(self.look.next_smoothing())

@@ -10,13 +10,21 @@ import numpy as np
 from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK
 from lsc_engine.charts.chart import Level, Picture, Series, View, Window, draw
 from lsc_engine.charts.reduction import SMOOTHING
-from lsc_tui.lines import Line, frame, pad, rule, wrap
+from lsc_tui.lines import Line, flow, frame, pad, rule, width_of, wrap
 from lsc_tui.theme import SERIES
 from lsc_tui.widgets.panel import Panel
 
 _NAMES = {AXIS: "axis", LABEL: "label", LEVEL: "level", CURSOR: "cursor", MARK: "mark"}
 AXES = ("epoch", "step", "time", "images")
 UNITS = {"epoch": "epoch", "step": "step", "time": "min", "images": "images"}
+MAGNIFIED_MOST = 64.0
+_Y_SCALES = ((True, False), (True, True), (False, False))  # loss logarithmic, share logit
+_SHARES = ("accuracy", "inside", "data_wait", "ncc_")
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a share from 0 to 1, shown in per cent."""
+    return any(word in name for word in _SHARES)
 
 
 def style_name(style: int) -> str:
@@ -29,11 +37,15 @@ def style_name(style: int) -> str:
 
 @dataclass
 class Look:
-    """How the charts of a screen are looked at. x values are in units of the axis."""
+    """How the charts of a screen are looked at. x values are in units of the axis. Heights fit what is in sight, or
+    are magnified around the curve at the cursor, each chart around its own."""
 
     axis: str = "epoch"
     log_x: bool = False
-    log_y: bool = True
+    log_y: bool = True  # of a loss
+    logit: bool = False  # of a share
+    magnify: float = 1.0
+    shift: float = 0.0
     smoothing: float = 0.0
     clip: bool = False
     x0: float | None = None
@@ -41,19 +53,40 @@ class Look:
     cursor: float | None = None
     mode: str = "braille"
 
-    def view(
-        self, *, log_y: bool | None = None, y0: float | None = None, y1: float | None = None, smooth: bool = True
-    ) -> View:
-        """The options of one chart; accuracy has heights of its own."""
+    def view(self, name: str) -> View:
+        """The options of the chart of a metric. A share is measured over fixed images, so it is not smoothed."""
+        share = is_share(name)
         return View(
-            Window(self.x0, self.x1, y0, y1),
+            Window(self.x0, self.x1),
             self.log_x,
-            self.log_y if log_y is None else log_y,
+            self.log_y and name.endswith("/loss"),
             self.mode,  # type: ignore[arg-type]
-            self.smoothing if smooth else 0.0,
+            0.0 if share else self.smoothing,
             self.clip,
             self.cursor,
+            logit=self.logit and share,
+            within=(0.0, 100.0) if share else None,
+            magnify=self.magnify,
+            shift=self.shift,
         )
+
+    def y_words(self, name: str) -> str:
+        """`log y`, `logit y`, `y ×4`, for the title of the chart of a metric; "" where the heights are as usual."""
+        view = self.view(name)
+        scale = "log y" if view.log_y else "logit y" if view.logit else ""
+        return f"{scale or 'y'} ×{self.magnify:g}" if self.magnify > 1 else scale
+
+    def next_y(self) -> str:
+        """Loss logarithmic, accuracy logit beside it, both linear; returns the words for it."""
+        place = _Y_SCALES.index((self.log_y, self.logit)) if (self.log_y, self.logit) in _Y_SCALES else -1
+        self.log_y, self.logit = _Y_SCALES[(place + 1) % len(_Y_SCALES)]
+        words = "logarithmic" if self.log_y else "linear", "logit" if self.logit else "linear"
+        return f"y: loss {words[0]}, accuracy {words[1]}"
+
+    def zoom_y(self, factor: float) -> None:
+        """The heights magnified by a factor, at most to the whole and to `MAGNIFIED_MOST`."""
+        self.magnify = min(MAGNIFIED_MOST, max(1.0, self.magnify * factor))
+        self.shift = 0.0 if self.magnify == 1 else self.shift
 
     @staticmethod
     def until(view: View, end: float) -> View:
@@ -103,6 +136,12 @@ class Look:
 
     def whole(self) -> None:
         self.x0 = self.x1 = self.cursor = None
+        self.magnify, self.shift = 1.0, 0.0
+
+    @property
+    def changed(self) -> bool:
+        """Whether a part is shown, or a cursor."""
+        return self.cursor is not None or self.x0 is not None or self.magnify > 1
 
 
 def _one(value: float) -> np.ndarray:
@@ -119,8 +158,9 @@ class Chart(Panel):
         self.levels: list[Level] = []
         self.title = self.empty = ""
         self.right: Line = []
+        self.legend: list[Line] = []
         self.foot: Line | None = None
-        self.framed = False
+        self.framed = self.chosen = False
         self.picture: Picture | None = None
         self._key: Hashable = None
 
@@ -133,18 +173,22 @@ class Chart(Panel):
         title: str,
         right: Line | None = None,
         levels: list[Level] | None = None,
+        legend: list[Line] | None = None,
         foot: Line | None = None,
         framed: bool = False,
+        chosen: bool = False,
         empty: str = "",
     ) -> None:
-        """Show these series. `key` stands for all data in them: while it is the same, nothing is computed."""
+        """Show these series. `key` stands for all data in them: while it is the same, nothing is computed. `legend`
+        stands beside the title where there is room, else below it. `chosen`: the pane that keys act on."""
         lines = (tuple(right or ()), tuple(levels or ()), None if foot is None else tuple(foot))
-        whole = (key, view, title, lines, framed, empty)
+        whole = (key, view, title, lines, tuple(map(tuple, legend or ())), framed, chosen, empty)
         if whole == self._key:
             return
         self._key = whole
         self.series, self.view, self.levels = series, view, levels or []
         self.title, self.right, self.foot, self.framed, self.empty = title, right or [], foot, framed, empty
+        self.legend, self.chosen = legend or [], chosen
         self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
@@ -155,12 +199,18 @@ class Chart(Panel):
             return [rule(width, name if fits else self.empty, self.empty if fits else "")]
         edge = 2 if self.framed else 0
         inner = height - (2 if self.framed else 1)
-        rows = inner - (1 if self.foot is not None else 0)
-        body: list[Line] = []
+        style = "accent" if self.chosen else "rule"
+        right, body = self.right, list[Line]()
+        beside = [cell for piece in self.legend for cell in [("  ", ""), *piece]][1:]
+        if width_of(beside) + width_of(right) + len(self.title) + edge + 10 <= width:
+            right = [*beside, *([("  ", ""), *right] if beside and width_of(right) else right)]
+        elif inner >= 8:
+            body = flow([], self.legend, width - edge, 0)[: inner // 4]
+        rows = inner - (1 if self.foot is not None else 0) - len(body)
         if rows > 0 and width - edge > 0:
             self.picture = draw(self.series, width - edge, rows, self.view, self.levels)
             if any(s.lowest is not None for s in self.series):
-                body = [[(run.text, style_name(run.style)) for run in row] for row in self.picture.rows]
+                body += [[(run.text, style_name(run.style)) for run in row] for row in self.picture.rows]
             else:
                 # Axes without a curve would promise one: what is missing is named instead.
                 words = wrap(self.empty, max(8, width - edge - 4))
@@ -170,5 +220,5 @@ class Chart(Panel):
         if self.foot is not None:
             body.append(self.foot)
         if self.framed:
-            return frame(body, width, height, self.title, self.right)
-        return [rule(width, self.title, self.right), *(pad(line, width) for line in body)]
+            return frame(body, width, height, self.title, right, style)
+        return [rule(width, self.title, right, style), *(pad(line, width) for line in body)]

@@ -277,13 +277,24 @@ def _ordinal(number: int) -> str:
 
 
 def run_line(
-    row: Row, columns: Layout, width: int, *, letter: str = "", pinned: bool = False, accuracy: str = ACCURACY
+    row: Row,
+    columns: Layout,
+    width: int,
+    *,
+    letter: str = "",
+    pinned: bool = False,
+    marked: bool = True,
+    accuracy: str = ACCURACY,
 ) -> Line:
-    """A run, or the mean over folded seeds."""
+    """A run, or the mean over folded seeds. `letter`: of its curve; dim unless it is marked."""
     view = row.views[0]
     state = _state_of(row)
     glyph, style = (STATES[state][0], f"state-{state}") if state in STATES else ("✗", "error")
-    line: Line = [(" ", ""), ("*" if pinned else letter or " ", "mark"), (f"{glyph} {fit(state, 9)}", style)]
+    line: Line = [
+        (" ", ""),
+        ("*" if pinned else letter or " ", "mark" if marked or pinned else "dim"),
+        (f"{glyph} {fit(state, 9)}", style),
+    ]
     if state == "unreadable":
         where = f"{view.study}/{view.variant}/s{view.seed}: {view.status.message}"
         return pad([*line, (fit(clean(where), width - 13), "error")], width)
@@ -431,7 +442,8 @@ class RunsTable(Panel):
         self.cursor = 0
         self.gone: Row | None = None  # what was highlighted and is no longer there; nothing takes its place
         self.top = 0
-        self.letters: dict[str, str] = {}
+        self.letters: dict[str, str] = {}  # of the runs in the charts
+        self.marked: Collection[str] = ()
         self.pinned = ""
         self.order = Order()
         self.dimmed = False
@@ -507,7 +519,7 @@ class RunsTable(Panel):
         if not self.rows:
             lines += [[(f" {clean(text)}", "dim")] for text in self.empty]
         if self.framed:
-            marked = sum(1 for key in self.letters if key)
+            marked = len(self.marked)
             hidden = len(self.rows) - self.top - page
             right = f"{marked} marked" if marked else ""
             below = f"{hidden} more below" if hidden > 0 else ""
@@ -526,7 +538,10 @@ class RunsTable(Panel):
         else:
             letter = self.letters.get(row.views[0].key, "") if row.kind == "run" else ""
             pinned = bool(self.pinned) and row.kind == "run" and row.views[0].key == self.pinned
-            line = run_line(row, columns, width, letter=letter, pinned=pinned, accuracy=self.order.accuracy)
+            marked = row.views[0].key in self.marked
+            line = run_line(
+                row, columns, width, letter=letter, pinned=pinned, marked=marked, accuracy=self.order.accuracy
+            )
             letter_on = bool(letter)
         if self.dimmed or (row.views and all(view.key in self.hidden for view in row.views)):
             line = [(text, "dim") for text, _ in line]

@@ -77,6 +77,40 @@ def test_log_axis_leaves_out_what_has_no_logarithm() -> None:
     assert picture.y.hi >= 10
 
 
+def test_logit_axis_spreads_what_is_near_the_whole() -> None:
+    scale = Scale.over(1, 99.9, logit=True)
+    odds = [np.log(p / (100 - p)) for p in (1, 99.9, 97)]
+    assert scale.place(97) == pytest.approx((odds[2] - odds[0]) / (odds[1] - odds[0]))
+    assert scale.at(scale.place(42.0)) == pytest.approx(42.0)
+    picture = draw([Series([0, 1, 2, 3], [0, 5, 99, 100])], 40, 20, View(logit=True))
+    assert (picture.y.lo, picture.y.hi) == (5, 99.99)
+    assert braille_dots(picture)[:, -1].any(), "100 per cent lies at the edge"
+    labels = [row.partition("┤")[0].strip() for row in text_rows(picture) if "┤" in row]
+    assert labels == ["99.99", "99.9", "99", "90", "50", "10"]
+
+
+def test_heights_fit_what_is_in_sight_and_stay_within_their_limits() -> None:
+    series = [Series(np.arange(101.0), np.arange(101.0))]
+    whole = draw(series, 60, 20, View(within=(0, 100)))
+    assert (whole.y.lo, whole.y.hi) == (0, 100)
+    part = draw(series, 60, 20, View(Window(40, 60), within=(0, 100)))
+    assert 38 <= part.y.lo < 40
+    assert 60 < part.y.hi <= 62
+
+
+def test_heights_are_magnified_around_the_curve_at_the_cursor() -> None:
+    series = [Series(np.arange(101.0), np.arange(101.0))]
+    for cursor, middle in ((30.0, 30), (60.0, 60), (None, 87.5)):
+        y = draw(series, 80, 20, View(within=(0, 100), cursor=cursor, magnify=4.0)).y
+        assert y.hi - y.lo == pytest.approx(25)
+        assert (y.hi + y.lo) / 2 == pytest.approx(middle, abs=2)
+    up = draw(series, 80, 20, View(within=(0, 100), cursor=30.0, magnify=4.0, shift=1.0)).y
+    assert (up.hi + up.lo) / 2 == pytest.approx(55, abs=2)
+    log = draw([Series(np.arange(1.0, 101), np.arange(1.0, 101))], 80, 20, View(log_y=True, magnify=2.0)).y
+    assert log.log
+    assert np.log10(log.hi / log.lo) == pytest.approx(1.04, abs=0.01)
+
+
 def test_labels_axis_marks_levels_and_letters() -> None:
     x = np.linspace(0, 200, 101)
     series = [Series(x, np.exp(-x / 80), "a", 0, marks=(Mark(70, "R"), Mark(150, "×")))]
@@ -217,11 +251,13 @@ FLOATS = st.floats(allow_nan=True, allow_infinity=True, width=64)
     clip=st.booleans(),
     smoothing=st.sampled_from([0.0, 0.6, 0.97]),
     points=st.booleans(),
+    logit=st.booleans(),
+    magnify=st.sampled_from([1.0, 4.0, 64.0]),
 )
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_values_in_any_box_never_raise_and_never_leave_it(
     data: st.DataObject, width: int, height: int, mode: str, log_x: bool, log_y: bool, clip: bool, smoothing: float,
-    points: bool,
+    points: bool, logit: bool, magnify: float,
 ) -> None:  # fmt: skip
     series = []
     for i in range(data.draw(st.integers(0, 3))):
@@ -231,7 +267,8 @@ def test_any_values_in_any_box_never_raise_and_never_leave_it(
         band = {"low": arrays[2], "high": arrays[3]} if data.draw(st.booleans()) else {}
         series.append(Series(x, arrays[1], "ab\x1b"[i], i, points=points, marks=(Mark(float(i), "R"),), **band))
     window = Window(*[data.draw(st.none() | FLOATS) for _ in range(4)])
-    view = View(window, log_x, log_y, mode, smoothing, clip, data.draw(st.none() | FLOATS), unit="epoch")  # type: ignore[arg-type]
+    heights = {"logit": logit and not log_y, "magnify": magnify, "shift": data.draw(st.floats(-9, 9))}
+    view = View(window, log_x, log_y, mode, smoothing, clip, data.draw(st.none() | FLOATS), unit="epoch", **heights)  # type: ignore[arg-type]
     picture = draw(series, width, height, view, [Level(data.draw(FLOATS), "level")])
     rows = text_rows(picture)
     assert len(rows) == height

@@ -17,7 +17,7 @@ import pytest
 from comparable import STUDY, make_comparable
 from samples import fix
 from textual.pilot import Pilot
-from tui_helpers import make_app, settle, text_of
+from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_engine.analysis.saved_views import read_view
 from lsc_tui.app import LscApp
@@ -327,7 +327,7 @@ async def test_tables_and_figures_are_written_where_the_viewer_runs(study: Path,
         latex = (tmp_path / "fig1a.tex").read_text()
         assert latex.count(r"\\") == 5
         assert r"$\times$2.0" in latex
-        assert latex == latex_text(shown(screen))
+        assert latex == latex_text(shown(screen), "train/accuracy")
         assert (tmp_path / "fig1a.csv").read_text() == csv_text(shown(screen))
         svg = (tmp_path / "fig1a.svg").read_text()
         assert "V21 n=384 (3 seeds)" in svg
@@ -362,7 +362,7 @@ async def test_hostile_names_reach_the_screen_without_escape_sequences(study: Pa
             "V21 is fastest", "\\u001b]0;x\\u0007claim"))  # fmt: skip
     async with comparing(study, (160, 48)) as (app, _, screen):
         assert "\x1b" not in text_of(app)
-        assert "\x1b" not in latex_text(shown(screen))
+        assert "\x1b" not in latex_text(shown(screen), "train/accuracy")
         assert "red" in text_of(app)
 
 
@@ -385,11 +385,11 @@ async def test_a_kind_without_a_level_is_named_and_long_verdicts_go_on_in_the_ne
     async with comparing(study) as (_, _, screen):
         found = shown(screen)
         few = Request(found.request.views, levels=(("train/accuracy", (0.9,)),))
-        lines = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(Reader().read(few), 80, 99)]
+        lines = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(Reader().read(few), 80)]
         assert any(line.startswith("loss      no level is set for it: m shows it") for line in lines)
-        wide = ["".join(t for t, _ in line) for line in verdict_wide(Reader().read(few), 76, 20)]
+        wide = ["".join(t for t, _ in line) for line in verdict_wide(Reader().read(few), 76)]
         assert any("by loss" in line and "no level is set" in line for line in wide)
-        narrow = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(found, 60, 99)]
+        narrow = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(found, 60)]
         assert all(len(line) <= 60 for line in narrow)
         told = " ".join(narrow)
         for letter in "bcd":
@@ -415,3 +415,67 @@ async def test_what_was_tried_and_what_lies_behind_a_row(study: Path) -> None:
         assert "lr: best of 1e-4 3e-4 1e-3, tried for 1 of 4" in text
         assert "8.93 M" in text
         assert "near in use" in text
+
+
+# --- charts, panes ----------------------------------------------------------------------------------------------------
+
+
+async def test_m_goes_through_the_kinds_of_loss_and_back(study: Path) -> None:
+    async with comparing(study) as (app, pilot, screen):
+        seen = []
+        for key in ("m", "m", "M", "M"):
+            drawn = {row.group for row in screen.drawn_rows(shown(screen), screen.metric)}
+            seen.append((screen.metric, len(drawn)))
+            await pilot.press(key)
+            await settle(app, pilot)
+        assert seen == [("train/accuracy", 2), ("train/loss", 1), ("train/loss", 1), ("train/loss", 1)]
+        await pilot.press("m", "m")
+        await settle(app, pilot)
+        assert "train/loss · cross-entropy" in text_of(app)
+
+
+async def test_the_column_of_accuracies_is_named_and_stays(study: Path) -> None:
+    for metrics in study.glob(f"{STUDY}/*/seed-*/metrics.jsonl"):
+        with metrics.open("a") as file:
+            file.write(json.dumps({"step": 2001, "epoch": 100.05, "time": 26.0, "val/accuracy": 0.25}) + "\n")
+    async with comparing(study) as (app, pilot, screen):
+        assert "TRAIN%" in text_of(app)
+        for metric in ("train/loss", "train/loss"):
+            await pilot.press("m")
+            await settle(app, pilot)
+            assert screen.metric == metric
+            assert "TRAIN%" in text_of(app)
+        await pilot.press("m")
+        await settle(app, pilot)
+        assert "accuracy: val/accuracy, in the column too" in text_of(app)
+        assert "VAL%" in text_of(app)
+        assert "25.0" in text_of(app)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (130, 37), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_the_chart_keeps_its_rows_and_other_panes_scroll(
+    study: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    make_comparable(study, tmp_path / "more.toml", name="vs/more", classes=4000)
+    make_comparable(study, tmp_path / "most.toml", name="vs/most", classes=3000)
+    async with open_app(study, size) as (app, pilot):
+        app.store.compared = list(app.store.runs)
+        app.go("compare_tab")
+        await settle(app, pilot)
+        screen = app.lsc_screen
+        assert isinstance(screen, CompareScreen)
+        assert len(shown(screen).rows) == 12
+        assert screen.query_one("#charts").size.height >= 14 * size[1] // 48
+        highlighted = screen.highlighted
+        assert size[0] == 160 or "Tab" in text_of(app)
+        await pilot.press("tab", "down", "down")
+        await settle(app, pilot)
+        assert screen.highlighted == highlighted
+        assert (screen.tops[0] == 2) == (size == (80, 24)), "only there it does not fit"
+        await pilot.press("escape", "down")
+        await settle(app, pilot)
+        assert screen.highlighted != highlighted
+        await pilot.press("z")
+        await settle(app, pilot)
+        legend = text_of(app)
+        assert all(f"{letter} " in legend for letter in shown(screen).letters.values())

@@ -214,7 +214,7 @@ async def test_keys_of_curves_say_why_they_do_nothing_here_and_the_other_way_rou
         assert look == (screen.look.smoothing, screen.look.log_y, screen.look.axis)
         await pilot.press("escape", "m", "}")
         await pilot.pause()
-        assert "only embeddings are tilted" in text_of(app)
+        assert "the whole height is shown" in text_of(app)
         await pilot.press("escape")
         await settle(app, pilot)
         await pilot.press("left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tui_helpers import open_app, settle, text_of
 from lsc_engine.runs.folder.status import read_status, write_status
 from lsc_tui.data.run_view import LOSS
 from lsc_tui.screens.monitor.screen import MonitorScreen
+from lsc_tui.widgets.chart import Chart
 from lsc_tui.widgets.log import LogPane
 from lsc_tui.widgets.panel import Panel
 from tests.waiting import pause_until
@@ -175,7 +177,8 @@ async def test_z_gives_a_pane_the_whole_screen(runs: Path, size: tuple[int, int]
         for pane in (*screen.panes[1:], screen.panes[0]):
             await pilot.press("tab", "z")
             await pilot.pause()
-            part = screen.query_one("#log" if pane == "log" else f"#{pane}")
+            charts = list(screen.query(Chart))
+            part = screen.log_pane if pane == "log" else charts[screen.panes.index(pane)]
             assert part.size.height > size[1] - 8, pane
             await pilot.resize_terminal(size[0], size[1] + 3)
             await pilot.pause()
@@ -240,3 +243,85 @@ async def test_n_goes_through_the_hits_while_a_search_of_the_log_is_open(runs: P
         assert "below here" in screen.message[0]
         await pilot.press("escape", "escape", "n")
         assert screen.field is not None, "without a search n is the note"
+
+
+# --- heights, grid ----------------------------------------------------------------------------------------------------
+
+
+async def test_y_cycles_over_logarithmic_logit_and_linear(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        screen = await _watch(app, pilot)
+        loss, accuracy = list(screen.query(Chart))[:2]
+        seen = []
+        for _ in range(4):
+            seen.append((loss.picture.y.log, accuracy.picture.y.logit))  # type: ignore[union-attr]
+            await pilot.press("y")
+            await settle(app, pilot)
+        assert seen == [(True, False), (True, True), (False, False), (True, False)]
+
+
+async def test_heights_fit_what_is_in_sight_and_are_magnified_around_the_cursor(runs: Path) -> None:
+    async with open_app(runs, size=(160, 48)) as (app, pilot):
+        screen = await _watch(app, pilot)
+        chart = list(screen.query(Chart))[1]
+        curve = app.store.curves[RUNNING].curves["train/accuracy"]
+        whole = chart.picture.y  # type: ignore[union-attr]
+        assert whole.lo >= 0
+        assert 100 * curve.value.max() <= whole.hi <= 100
+        await pilot.press("less_than_sign")
+        await settle(app, pilot)
+        assert "> magnifies it" in text_of(app)
+        await pilot.press("left", "greater_than_sign", "greater_than_sign")
+        await settle(app, pilot)
+        part = chart.picture.y  # type: ignore[union-attr]
+        assert part.hi - part.lo == pytest.approx((whole.hi - whole.lo) / 4)
+        at = int(np.searchsorted(curve.epoch, screen.look.cursor, side="right")) - 1
+        assert part.lo < 100 * curve.value[at] < part.hi
+        assert "log y ×4" in text_of(app)
+        await pilot.press("left_curly_bracket")
+        await settle(app, pilot)
+        assert chart.picture.y.lo < part.lo  # type: ignore[union-attr]
+        await pilot.press("escape")
+        await settle(app, pilot)
+        assert chart.picture.y == whole  # type: ignore[union-attr]
+        await pilot.press("+")
+        await settle(app, pilot)
+        assert chart.picture.y.hi - chart.picture.y.lo < whole.hi - whole.lo, "a part of x fits its heights"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+async def test_a_grid_shows_many_metrics_by_pages_and_by_name(runs: Path, size: tuple[int, int]) -> None:
+    folder = runs / "lsc-2025/fig9/V21-min/seed-0"
+    with (folder / "metrics.jsonl").open("a") as file:
+        for name in map(chr, range(ord("a"), ord("a") + 18)):
+            file.write(json.dumps({"step": 516, "epoch": 129.0, "time": 1.0, f"extra/{name}x": 0.5}) + "\n")
+    async with open_app(runs, size=size) as (app, pilot):
+        screen = await _watch(app, pilot)
+
+        def shown() -> list[Chart]:
+            return [chart for chart in screen.query(Chart) if chart.display and chart.series]
+
+        for count in (4, 9, 16):
+            await pilot.press("number_sign")
+            await settle(app, pilot)
+            assert len(shown()) == count
+            assert len({chart.region for chart in shown()}) == count
+            assert all(chart.size.width >= 18 and chart.size.height >= 5 for chart in shown())
+        first = [chart.title for chart in shown()]
+        await pilot.press("m")
+        await settle(app, pilot)
+        assert len(shown()) == 6
+        assert not {chart.title for chart in shown()} & set(first)
+        await pilot.press("M")
+        await settle(app, pilot)
+        assert [chart.title for chart in shown()] == first
+        await pilot.press("slash", *"extra/[ab]", "enter")
+        await settle(app, pilot)
+        assert [chart.title for chart in shown()] == ["extra/ax", "extra/bx"]
+        await pilot.press("slash", *"qqq", "enter")
+        await settle(app, pilot)
+        assert 'no metric of this run holds "qqq"' in text_of(app)
+        await pilot.press("escape", "escape", "escape")
+        await settle(app, pilot)
+        assert len(shown()) == 2
+        assert screen.log_pane.size.height >= 4

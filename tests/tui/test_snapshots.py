@@ -73,7 +73,7 @@ def test_four_charts(runs: Path, snap_compare: Any) -> None:
         await settle(app, pilot)
         app.watch_run("0:lsc-2025/fig9/V21-min/seed-0")
         await settle(app, pilot)
-        await pilot.press("m", "left")
+        await pilot.press("number_sign", "left")
         await settle(app, pilot)
         assert len([chart for chart in app.screen.query("Chart") if chart.display and chart.series]) == 4
 

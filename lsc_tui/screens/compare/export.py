@@ -74,9 +74,9 @@ def _number(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
-def latex_text(found: Compared) -> str:
+def latex_text(found: Compared, accuracy: str) -> str:
     """The table as shown, as a booktabs tabular."""
-    columns, rows = table_cells(found, True)
+    columns, rows = table_cells(found, True, accuracy)
     align = "".join("l" if where == "<" else "r" for _, _, where in columns)
     return tabular([clean(head) for head, _, _ in columns], [[clean(cell) for cell in cells] for cells in rows], align)
 

@@ -53,6 +53,8 @@ EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of
 _EXPORTS = {"c": ("csv", "CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"), "n": ("png", "PNG")}
 # Inches: one column and the whole width of a page.
 _WIDTHS = {"1": 3.3, "2": 6.9}
+PANES = ("runs", "verdict", "settings")
+LEAST_CHART = 14 / 48  # of the rows of the screen
 
 
 class CompareScreen(ChartScreen):
@@ -88,6 +90,9 @@ class CompareScreen(ChartScreen):
         self.found: Compared | None = None
         self.problem = ""
         self.metric = ""
+        self.group = ""  # of losses that the loss chart shows, "" for the baseline's
+        self.accuracy = ""  # the metric in the column of accuracies, changed by `m` alone
+        self.pane, self.tops = 0, [0, 0]  # of PANES: the rows, then what ↑ and ↓ scroll, and how far they are
         self.band = self.app.ui.get("compare_band", True)
         self.levels: dict[str, list[float]] | None = None
         self.highlighted = ""
@@ -125,6 +130,8 @@ class CompareScreen(ChartScreen):
         whole = {s for s in studies if all(v.key in picked for v in runs.values() if (v.root, v.study) == s)}
         self.chosen = Chosen(list(keys), whole, by_marks)
         self.levels, self.found, self.highlighted, self._requested = None, None, "", None
+        self.group = self.accuracy = ""
+        self.pane, self.tops = 0, [0, 0]
         self.look.whole()
 
     def views(self) -> list[RunView]:
@@ -185,6 +192,9 @@ class CompareScreen(ChartScreen):
                     # The metric of the first level, else the accuracy.
                     fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
                     self.metric = (fixed or [m for m in found.metrics if not is_loss(m)] or list(found.metrics))[0]
+                if self.accuracy not in found.metrics:
+                    accuracies = [m for m in (self.metric, *found.metrics) if not is_loss(m)]
+                    self.accuracy = (accuracies or [ACCURACY])[0]
             self.redraw_all()
 
         self.in_thread(work, done)
@@ -214,19 +224,26 @@ class CompareScreen(ChartScreen):
         self.redraw("#head", "#rows", "#verdict", "#settings")
 
     def _set_heights(self, found: Compared) -> None:
+        """The rows and what is below take what they need, as long as the chart keeps its share of the screen."""
         rows, (width, height) = len(found.rows), self.size
         if self.wide:
-            self.set_height("#rows", min(rows, 12) + 4 + len(_notes(found)))
             room = max(10, width // 2 - 2)
-            needed = max(
-                len(verdict.verdict_wide(found, room, 99, self.claims)),
-                len(verdict.settings_table(found, room, 99, self.everything)),
-            )
-            self.set_height("#below", max(8, min(needed + 2, height // 3)))
-            return
-        self.set_height("#rows", 1 + min(rows, max(5, height // 4)))
-        needed = len(verdict.verdict_narrow(found, width, 99, self.claims))
-        self.set_height("#below", None if self.has_class("-settings") else 1 + max(3, min(needed, height // 4)))
+            below = max(len(self._verdict(found, room)), len(self._settings(found, room))) + 2
+            rows, least, lines = rows + 4 + len(_notes(found)), 8, 6
+        else:
+            below, least, lines = min(len(self._verdict(found, width)), height // 4) + 1, 4, 4
+            rows += 1
+        free = height - lines - math.ceil(LEAST_CHART * height)
+        rows = min(rows, max(free - below, free // 2, 4))
+        self.set_height("#rows", rows)
+        alone = not self.wide and self.has_class("-settings")
+        self.set_height("#below", None if alone else max(least, min(below, free - rows)))
+
+    def _verdict(self, found: Compared, width: int) -> list[Line]:
+        return (verdict.verdict_wide if self.wide else verdict.verdict_narrow)(found, width, self.claims)
+
+    def _settings(self, found: Compared, width: int) -> list[Line]:
+        return verdict.settings_table(found, width, self.everything)
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         if self.found is not None:
@@ -243,9 +260,10 @@ class CompareScreen(ChartScreen):
         if found is None:
             return []
         if not self.wide:
-            return table.table(found, width, False, self.highlighted, height)
-        notes = _notes(found)
-        body = table.table(found, width - 2, True, self.highlighted, height - 2 - (len(notes) + 1 if notes else 0))
+            return table.table(found, width, False, self.highlighted, height, self.accuracy)
+        notes = _notes(found)[: max(0, height - 4 - min(len(found.rows), 8))]  # the rows tell more
+        room = height - 2 - (len(notes) + 1 if notes else 0)
+        body = table.table(found, width - 2, True, self.highlighted, room, self.accuracy)
         if notes:
             body += [[], *([(f" {note}", "dim")] for note in notes)]
         whose = "levels set here" if found.set_here else "levels fixed in the preset"
@@ -255,29 +273,38 @@ class CompareScreen(ChartScreen):
         if self.found is None:
             return []
         title, right = verdict.verdict_title(self.found)
-        if self.wide:
-            body = verdict.verdict_wide(self.found, width - 2, height - 2, self.claims)
-        else:
-            body = verdict.verdict_narrow(self.found, width, height - 1, self.claims)
-        return box(body, width, height, title, right, framed=self.wide)
+        return self._scrolled(1, self._verdict(self.found, width - 2 * self.wide), width, height, title, right)
 
     def _draw_settings(self, width: int, height: int) -> list[Line]:
         if self.found is None:
             return []
         title = "settings: all" if self.everything else "settings: only those that differ"
         away = "d only those that differ" if self.wide else "d back to the chart"
-        edge, rules = (2, 2) if self.wide else (0, 1)
-        body = verdict.settings_table(self.found, width - edge, height - rules, self.everything)
-        return box(body, width, height, title, away if self.everything else "d all", framed=self.wide)
+        body = self._settings(self.found, width - 2 * self.wide)
+        return self._scrolled(2, body, width, height, title, away if self.everything else "d all")
+
+    def _scrolled(self, pane: int, body: list[Line], width: int, height: int, title: str, right: str) -> list[Line]:
+        """A pane in its frame or below its rule, from the line on that it is scrolled to."""
+        room, chosen = max(1, height - 1 - self.wide), self.pane == pane
+        top = self.tops[pane - 1] = max(0, min(self.tops[pane - 1], len(body) - room))
+        if more := len(body) - top - room:
+            right = f"{right} · {'↑ ↓' if chosen else 'Tab'} {more} more" if more > 0 else right
+        style = "accent" if chosen else "rule"
+        return box(body[top : top + room], width, height, title, right, framed=self.wide, style=style)
 
     def drawn_rows(self, found: Compared, metric: str) -> list[Row]:
-        """The rows that may share the axis of a metric: for a loss those of the baseline's kind; the highlighted last,
-        so that it lies on top."""
-        rows = [row for row in found.rows if not is_loss(metric) or row.group == group_of(found)]
+        """The rows that may share the axis of a metric: for a loss those of one kind; the highlighted last, so that it
+        lies on top."""
+        group = self._group(found)
+        rows = [row for row in found.rows if not is_loss(metric) or row.group == group]
         return sorted(rows, key=lambda row: row.key == self.highlighted)
 
+    def _group(self, found: Compared) -> str:
+        """The group of losses that is drawn: the chosen one, else the baseline's."""
+        return self.group if self.group in {row.group for row in found.rows} else group_of(found)
+
     def _show_chart(self, selector: str, found: Compared, metric: str, *, main: bool) -> None:
-        loss, scale = is_loss(metric), 1.0 if is_loss(metric) else 100.0
+        scale = 1.0 if is_loss(metric) else 100.0
         rows = self.drawn_rows(found, metric)
         levels = [
             Level(level.level * scale, f"level {level_name(metric, level.level)}" if self.wide else "")
@@ -289,11 +316,16 @@ class CompareScreen(ChartScreen):
             right = f"{UNITS[self.look.axis]} · " * self.wide + self.look.smoothing_words
         self.query_one(selector, Chart).put(
             [series for row in rows for series in self._series(found, row, metric, scale)],
-            self.look.view() if loss else self.look.view(log_y=False, y0=0, y1=100),
-            key=(id(found), metric, self.band, self.highlighted, self.wide),
+            self.look.view(metric),
+            key=(id(found), metric, self.group, self.band, self.highlighted, self.wide),
             title=self._chart_title(found, metric, main),
             right=[(right, "dim")],
             levels=levels,
+            legend=[
+                [(f"{found.letters[row.key]} {clean(row.label)}", table.style_of(found.letters[row.key]))]
+                for row in rows
+                if main and self.has_class("-full")
+            ],
             foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main),
             framed=self.wide,
             empty="no curve yet",
@@ -315,9 +347,10 @@ class CompareScreen(ChartScreen):
 
     def _chart_title(self, found: Compared, metric: str, main: bool) -> str:
         if is_loss(metric):
-            words = [metric, loss_word(group_of(found)), "log y" if self.look.log_y else ""]
+            words = [metric, loss_word(self._group(found))]
         else:
             words = [f"{metric} %", "eval mode"]
+        words.append(self.look.y_words(metric))
         mean = "mean of seeds · band min to max" if self.wide else "mean of seeds"
         words += [mean if self.band else "every seed"] if main else []
         words += [self.look.axis] if not self.wide else []
@@ -330,7 +363,7 @@ class CompareScreen(ChartScreen):
         if not main and left_out:
             kinds = " and ".join(sorted({loss_word(row.group) or "another loss" for row in left_out}))
             verb = "is" if len(left_out) == 1 else "are"
-            return [(clean(f" {letters} {verb} {kinds}: another unit, so not drawn here"), "dim")]
+            return [(clean(f" {letters} {verb} {kinds}: another unit, m draws it"), "dim")]
         line = table.readout(found, metric, keys, self.look.cursor, self.wide)
         return [*line, (f"{letters} other loss", "dim")] if left_out else line
 
@@ -338,7 +371,9 @@ class CompareScreen(ChartScreen):
         """Why a command on what is compared cannot act."""
         return "" if self.found is not None else "nothing is compared yet"
 
-    why_not_metric = why_not_fold = why_not_settings = why_not_full = why_not_level = why_not_export = why_nothing
+    why_not_metric = why_not_metric_back = why_not_next_pane = why_not_previous_pane = why_not_fold = (
+        why_not_settings
+    ) = why_not_full = why_not_level = why_not_export = why_nothing
 
     def why_not_pin(self) -> str:
         return self.why_nothing() or ("" if self.current() is not None else "no row is highlighted")
@@ -352,6 +387,10 @@ class CompareScreen(ChartScreen):
 
     def move(self, rows: int) -> None:
         if self.found is None:
+            return
+        if self.pane:
+            self.tops[self.pane - 1] = max(0, self.tops[self.pane - 1] + rows)
+            self.redraw(f"#{PANES[self.pane]}")
             return
         keys = [row.key for row in self.found.rows]
         here = keys.index(self.highlighted) if self.highlighted in keys else -(rows > 0)
@@ -414,11 +453,32 @@ class CompareScreen(ChartScreen):
         self.say(f"level {level_name(self.metric, value)} set here; v and an empty line bring the preset's back")
         self.show()
 
-    def do_metric(self) -> None:
-        if self.found is not None:
-            metrics = list(self.found.metrics)
-            self.metric = metrics[(metrics.index(self.metric) + 1) % len(metrics)]
-            self.show()
+    def next_metric(self, by: int) -> None:
+        """The metrics in turn, a loss once for each kind that the rows have; the column of accuracies follows."""
+        found = self.found
+        if found is None:
+            return
+        base = group_of(found)
+        kinds = [base, *dict.fromkeys(row.group for row in found.rows if row.group != base)]
+        turns = [(metric, kind) for metric in found.metrics for kind in (kinds if is_loss(metric) else [""])]
+        here = (self.metric, self._group(found) if is_loss(self.metric) else "")
+        self.metric, self.group = turns[(turns.index(here) + by) % len(turns)]
+        if not is_loss(self.metric) and self.metric != self.accuracy:
+            self.accuracy = self.metric
+            self.say(f"accuracy: {self.metric}, in the column too")
+        self.show()
+
+    def do_next_pane(self) -> None:
+        self._next_pane(1)
+
+    def do_previous_pane(self) -> None:
+        self._next_pane(-1)
+
+    def _next_pane(self, by: int) -> None:
+        """The pane that ↑ and ↓ act on, out of those that are shown."""
+        shown = [i for i, name in enumerate(PANES) if self.query_one(f"#{name.replace('runs', 'rows')}").display]
+        self.pane = shown[(shown.index(self.pane) + by) % len(shown)] if self.pane in shown else shown[0]
+        self.show()
 
     def do_fold(self) -> None:
         self.band = not self.band
@@ -432,6 +492,7 @@ class CompareScreen(ChartScreen):
             self.everything = not self.everything
         if not self.wide and not self.everything:
             self.toggle_class("-settings")
+            self.pane = 2 if self.has_class("-settings") else 0
         self.call_after_refresh(self.redraw_all)
 
     def do_full(self) -> None:
@@ -440,7 +501,13 @@ class CompareScreen(ChartScreen):
     def leave_layer(self) -> None:
         layer = next((name for name in ("-settings", "-full") if self.has_class(name)), "")
         if layer:
+            self.pane = 0
             self.toggle(layer)
+        elif self.look.changed:
+            self.do_zoom_whole()
+        elif self.pane:
+            self.pane = 0
+            self.show()
         else:
             super().leave_layer()
 
@@ -534,7 +601,7 @@ class CompareScreen(ChartScreen):
         self.ask_path(f"{self.view_name()}-report", write)
 
     def _export(self, ending: str, width: float = 3.3) -> None:
-        found, metric, look, band = self.found, self.metric, self.look, self.band
+        found, metric, look, band, accuracy = self.found, self.metric, self.look, self.band, self.accuracy
         if found is None:
             return
         rows = [row.key for row in self.drawn_rows(found, metric)]
@@ -542,7 +609,8 @@ class CompareScreen(ChartScreen):
         def work(path: Path) -> None:
             try:
                 if ending in ("csv", "tex"):
-                    path.write_text(csv_text(found) if ending == "csv" else latex_text(found), encoding="utf-8")
+                    text = csv_text(found) if ending == "csv" else latex_text(found, accuracy)
+                    path.write_text(text, encoding="utf-8")
                 else:
                     write_figure(path, found, metric, rows, look, band, width)
             except (OSError, LscError) as error:

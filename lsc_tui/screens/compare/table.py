@@ -9,7 +9,7 @@ from typing import Any
 from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, UNCOMPILED, Row
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.common.formatting import percent
-from lsc_tui.data.run_view import LOSS, colour_of, value_text
+from lsc_tui.data.run_view import ACCURACIES, LOSS, colour_of, value_text
 from lsc_tui.lines import Line, clean, ends, fit, fit_ends, loss_text, over, pad, width_of
 from lsc_tui.screens.compare.comparison import (
     Compared,
@@ -108,9 +108,9 @@ def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
     return out[:most]
 
 
-def table(found: Compared, width: int, wide: bool, highlighted: str, height: int) -> list[Line]:
-    """Head and rows; where they do not all fit, those around the highlighted one."""
-    columns, rows = table_cells(found, wide)
+def table(found: Compared, width: int, wide: bool, highlighted: str, height: int, accuracy: str) -> list[Line]:
+    """Head and rows; where they do not all fit, those around the highlighted one. `accuracy`: the metric shown."""
+    columns, rows = table_cells(found, wide, accuracy)
     if not wide:
         # Each number column as wide as what stands in it: the names get the rest.
         needs = [max([len(head), *(len(row[i]) for row in rows)]) for i, (head, _, _) in enumerate(columns)]
@@ -149,7 +149,7 @@ def _stretch(columns: list[Column], rows: list[list[str]], names: list[int], roo
     return out
 
 
-def table_cells(found: Compared, wide: bool) -> tuple[list[Column], list[list[str]]]:
+def table_cells(found: Compared, wide: bool, accuracy: str) -> tuple[list[Column], list[list[str]]]:
     """Columns and the cells of every row. A negative width is one that takes what it needs of the rest."""
     # What tells the rows apart: differing settings, and the label where they do not.
     labels = [clean(row.label) for row in found.rows]
@@ -161,7 +161,6 @@ def table_cells(found: Compared, wide: bool) -> tuple[list[Column], list[list[st
         numeric = head != "RUN" and all(cell[:1].isdigit() or cell == "-" for cell in cells)
         columns.append((head, -1, ">" if numeric else "<"))
     rows = [[cells[i] for _, cells in named] for i in range(len(found.rows))]
-    accuracy = next((m for m in ("val/accuracy", "train/accuracy") if m in found.metrics), "train/accuracy")
 
     def add(head: str, wanted: int, cells: Sequence[str], align: str = ">") -> None:
         columns.append((head, wanted, align))
@@ -170,7 +169,8 @@ def table_cells(found: Compared, wide: bool) -> tuple[list[Column], list[list[st
 
     add("SEEDS" if wide else "SEED", 6 if wide else 4, [seeds_text(row, wide=wide) for row in found.rows])
     add("LAST LOSS" if wide else "LOSS", 12 if wide else 6, [_loss(row, wide) for row in found.rows])
-    add("LAST ACC%" if wide else "ACC%", 10 if wide else 5, [_accuracy(row, accuracy, wide) for row in found.rows])
+    cells = [_accuracy(row, accuracy, wide) for row in found.rows]
+    add(f"{'LAST ' * wide}{ACCURACIES[accuracy]}", 11 if wide else 6, cells)
     if wide:
         add("BEST", 5, [percent(row.best.get(accuracy)) for row in found.rows])
     for i in shown_levels(found):

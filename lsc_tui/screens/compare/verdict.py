@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from lsc_engine.analysis.verdict import OPEN, Verdict
 from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import value_text
-from lsc_tui.lines import Line, clean, ends, fit, pad, width_of, wrap
+from lsc_tui.lines import Line, clean, ends, fit, flow, pad, width_of, wrap
 from lsc_tui.screens.compare.comparison import (
     Compared,
     disagreement,
@@ -46,7 +44,7 @@ def claim_lines(claims: Claims, width: int) -> list[Line]:
     return out
 
 
-def verdict_narrow(found: Compared, width: int, height: int, claims: Claims = ()) -> list[Line]:
+def verdict_narrow(found: Compared, width: int, claims: Claims = ()) -> list[Line]:
     """The claims, one line by accuracy, one by loss, then what has to be added."""
     out = claim_lines(claims, width)
     base = found.letters[found.base.key]
@@ -63,8 +61,7 @@ def verdict_narrow(found: Compared, width: int, height: int, claims: Claims = ()
     if len(found.rows) < 2:
         out.append([("mark a second run, or p here to pin this one", "dim")])
     sentences = [s for s in (disagreement(found), *unequal(found)) if s]
-    out += [[(line, "dim")] for sentence in sentences for line in wrap(sentence, width)]
-    return out[:height]
+    return out + [[(line, "dim")] for sentence in sentences for line in wrap(sentence, width)]
 
 
 def _by_kind(found: Compared, kind: str) -> list[Line]:
@@ -82,18 +79,6 @@ def _by_kind(found: Compared, kind: str) -> list[Line]:
     return out
 
 
-def flow(lead: Line, pieces: Sequence[Line], width: int, indent: int) -> list[Line]:
-    """Pieces after each other with dots between, going on in the next line where one does not fit."""
-    out, line, first = [], lead, True
-    for piece in pieces:
-        if width_of(line) + width_of(piece) + 3 > width and not first:
-            out.append(pad(line, width))
-            line, first = [(" " * indent, "")], True
-        line = [*line, *([] if first else [(" · ", "dim")]), *piece]
-        first = False
-    return [*out, pad(line, width)]
-
-
 NO_LEVEL = "no level is set for it: m shows it, ← → and v set one"
 
 
@@ -108,7 +93,7 @@ def _mood(verdict: Verdict) -> str:
     return {"holds": "good", "fails": "error"}.get(verdict.result, "")
 
 
-def verdict_wide(found: Compared, width: int, height: int, claims: Claims = ()) -> list[Line]:
+def verdict_wide(found: Compared, width: int, claims: Claims = ()) -> list[Line]:
     """The claims, then one row by accuracy and one by loss per variant, with the speed-up at the hardest level."""
     out: list[Line] = [[(" ", ""), *line] for line in claim_lines(claims, width - 2)]
     out += [[]] if out else []
@@ -129,7 +114,8 @@ def verdict_wide(found: Compared, width: int, height: int, claims: Claims = ()) 
             line = [*pad(head, room + 3), (f" {verdict.kind:<9}", "dim"), (f"{verdict}", _mood(verdict))]
             if verdict.levels:
                 names = [level_name(metric, level) for metric, level in verdict.levels]
-                line.append((f" at {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else ""), "dim"))
+                at = f" at {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else "")
+                line += [(at, "dim")] if width_of(line) + len(at) <= width else []
             out.append(pad(line, width))
     if waiting:
         open_ones: Line = []
@@ -142,12 +128,12 @@ def verdict_wide(found: Compared, width: int, height: int, claims: Claims = ()) 
         for kind in kinds_without_level(found):
             out.append([(f" by {kind:<9}", "dim"), (NO_LEVEL, "dim")])
     sentence = disagreement(found)
-    if sentence and len(out) < height:
+    if sentence:
         out += [[], *([(f" {line}", "")] for line in wrap(sentence[0].upper() + sentence[1:], width - 2))]
-    return out[:height]
+    return out
 
 
-def settings_table(found: Compared, width: int, height: int, everything: bool) -> list[Line]:
+def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
     """Keys down, rows across; only those that differ, or all."""
     if everything:
         tables = [settings_of(row.runs[0].config) for row in found.rows]
@@ -179,6 +165,4 @@ def settings_table(found: Compared, width: int, height: int, everything: bool) -
         out.append(pad(line, width))
     if tried := tried_text(known):
         out += [[], *([(f" {text}", "dim")] for text in wrap(clean(tried), width - 2))]
-    if len(out) > height:
-        out = [*out[: height - 1], [(f" {len(out) - height + 1} more: r shows the TOML of a run", "dim")]]
     return out

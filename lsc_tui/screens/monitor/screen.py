@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from textual import events
@@ -18,9 +19,9 @@ from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView
 from lsc_tui.keymap import Command
 from lsc_tui.lines import Line, clean, fit, loss_text, rule
 from lsc_tui.screens.monitor import embeddings, panels
-from lsc_tui.screens.monitor.charts import CHARTS, Family, families, is_share, letter_of, title_words
+from lsc_tui.screens.monitor.charts import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
 from lsc_tui.screens.run_screen import RunScreen
-from lsc_tui.widgets.chart import UNITS, Chart
+from lsc_tui.widgets.chart import UNITS, Chart, is_share
 from lsc_tui.widgets.log import LogPane, plain
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.series import curve_series, missing_words, parent_key, whole_x
@@ -91,7 +92,11 @@ class MonitorScreen(RunScreen):
     def __init__(self) -> None:
         super().__init__()
         self.view_number = 0  # of the page of `m`
+        self.grid = 0  # which of GRIDS
+        self.metric_words = ""  # only metrics whose name holds them are in the grid
         self.pane = 0
+        self.pane_chosen = False
+        self._arranged: tuple[int, ...] = ()
         self.everything = False
         self.top = 0
         self.showing_embeddings = self._have_embeddings = False
@@ -103,12 +108,9 @@ class MonitorScreen(RunScreen):
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_head, id="head")
-        with Horizontal(id="charts"):
+        with Container(id="charts"):
             yield Chart(id="loss")
             yield Chart(id="accuracy")
-        with Horizontal(id="more"):
-            yield Chart(id="third")
-            yield Chart(id="fourth")
         with Horizontal(id="embeddings"):
             yield self._panel("picture", self._draw_picture)
             yield self._panel("classes", self._draw_classes)
@@ -167,6 +169,7 @@ class MonitorScreen(RunScreen):
                 self.embedding_look, self._have_embeddings = embeddings.EmbeddingLook(), False
                 log.follow, log.words, log.hit = True, "", None
                 self._log_lines = []
+                self.pane_chosen, self.metric_words = False, ""
                 failed = self._error_wanted = view.state in ("failed", "lost")
                 if failed != self._on_error:
                     self._on_error, self.pane = failed, self.panes.index("log") if failed else 0
@@ -247,13 +250,14 @@ class MonitorScreen(RunScreen):
         return curves is not None and name in curves.curves
 
     def pages(self, view: RunView) -> list[tuple[Family, ...]]:
-        """The pages of `m`, each the families of its charts: two by two; wide also the first four at once. Embeddings
-        come second, or last where there are none."""
+        """The pages of `m`, each the families of its charts: two by two, or as many as the grid holds. Embeddings come
+        second, or last where there are none; they are no page of a grid."""
         curves = self._curves(view)
-        found = families(curves.names if curves is not None else ())
-        pairs = [tuple(found[i : i + 2]) for i in range(0, len(found), 2)]
-        four = [tuple(found[:4])] if self.wide and len(found) > 2 else []
-        pages = [*pairs[:1], *four, *pairs[1:]]
+        found = families(curves.names if curves is not None else (), self.metric_words)
+        each = math.prod(GRIDS[self.grid])
+        pages = [tuple(found[i : i + each]) for i in range(0, len(found), each)]
+        if self.grid:
+            return pages
         return [pages[0], EMBEDDINGS, *pages[1:]] if self._have_embeddings else [*pages, EMBEDDINGS]
 
     def shown(self, view: RunView) -> tuple[Family, ...]:
@@ -263,27 +267,25 @@ class MonitorScreen(RunScreen):
     def _show_charts(self, view: RunView | None) -> None:
         """Put the page's series into the charts."""
         store, look = self.app.store, self.look
-        charts = [self.query_one(f"#{name}", Chart) for name in CHARTS]
+        charts = list(self.query_one("#charts").query(Chart))
         if view is None:
             for chart in charts:
-                chart.put([], look.view(), key="none", title="", framed=self.wide)
+                chart.put([], look.view(LOSS), key="none", title="", framed=self.wide)
             return
         pages, page, curves = self.pages(view), self.shown(view), self._curves(view)
-        self.set_class(len(page) > 2, "-four")
+        self._arrange(len(page))
         key = (view.key, id(curves), id(store.curves.get(parent_key(store, view))), look.axis)
-        number = f"{self.view_number % len(pages) + 1} of {len(pages)}: m next" if len(pages) > 1 and self.wide else ""
+        several = len(pages) > 1 and (self.wide or self.grid > 0)
+        number = f"{self.view_number % len(pages) + 1} of {len(pages)}: m next" if several else ""
+        number = f"/ {clean(self.metric_words)}  {number}" if self.metric_words else number
         if curves is not None and curves.sampled:
             number = "a sample, reading on"
         end = whole_x(view, look.axis)
         for place, chart in enumerate(charts):
             family = page[place] if place < len(page) else ()
-            if place > 1 and not family:
-                continue
             name = family[0] if family else ""
             series = self._family_series(view, family)
-            options = look.view() if name == LOSS else look.view(log_y=False, smooth=name != ACCURACY)
-            if is_share(name):
-                options = look.view(log_y=False, y0=0, y1=100, smooth=False)
+            options = look.view(name)
             if look.x1 is None and end is not None and not look.log_x:
                 options = look.until(options, end)
             title = title_words(view, family, look, wide=self.wide) if name else ""
@@ -294,7 +296,13 @@ class MonitorScreen(RunScreen):
                 title=title,
                 framed=self.wide,
                 right=[(number if place == 0 else "", "dim")],
-                foot=self.foot(view, family, series) if self.wide else None,
+                legend=[
+                    [(f"{s.letter} {LETTER_WORDS[s.letter]}", f"series-{s.colour}")]
+                    for s in series
+                    if s.letter in LETTER_WORDS
+                ],
+                foot=self.foot(view, family, series) if self.wide or (self.grid and look.cursor is not None) else None,
+                chosen=self.pane_chosen and self.panes[self.pane] == name,
                 empty=missing_words(view, curves, name) if name else "",
             )
 
@@ -312,6 +320,25 @@ class MonitorScreen(RunScreen):
         for i, name in enumerate(family):
             out.append(curve_series(view, self._curves(view), name, axis, letter_of(name, there), i, scale))
         return [series for series in out if series is not None]
+
+    def _arrange(self, count: int) -> None:
+        """Lay out the charts of a page as nearly in a square as the grid allows, or the chosen one alone."""
+        alone = self.pane if self.has_class("-full-charts") and not self.showing_embeddings else -1
+        columns = 1 if alone >= 0 or count < 2 else min(GRIDS[self.grid][0], math.ceil(math.sqrt(count)))
+        arranged = (columns, 1 if alone >= 0 else max(1, -(-count // columns)), count, alone)
+        if arranged == self._arranged:
+            return
+        self._arranged = arranged
+        box = self.query_one("#charts")
+        box.styles.grid_size_columns, box.styles.grid_size_rows = arranged[:2]
+        charts = list(box.query(Chart))
+        if (missing := count - len(charts)) > 0:
+            added = [Chart() for _ in range(missing)]
+            box.mount_all(added)
+            charts += added
+            self.call_after_refresh(self.redraw_all)
+        for place, chart in enumerate(charts):
+            chart.display = place == alone if alone >= 0 else place < count
 
     def foot(self, view: RunView, family: Family, series: list[Series]) -> Line:
         """The readout under a chart of the wide layout."""
@@ -425,11 +452,14 @@ class MonitorScreen(RunScreen):
         self.show()
 
     def tilt(self, up: int) -> None:
-        self._turn(0, up)
+        if self.showing_embeddings:
+            self._turn(0, up)
+        else:
+            super().tilt(up)
 
     def why_not_tilt_up(self) -> str:
         if not self.showing_embeddings:
-            return "only embeddings are tilted; m shows them"
+            return super().why_not_tilt_up()
         return "angles have one axis only" if kind_of(self.snapshot) == "angles" else ""
 
     def why_not_pan_left(self) -> str:
@@ -444,7 +474,10 @@ class MonitorScreen(RunScreen):
     why_not_tilt_down = why_not_tilt_up
     why_not_pan_right = why_not_zoom_out = why_not_pan_left
     why_not_cursor_right = why_not_cursor_left
-    why_not_log_x = why_not_log_y = why_not_smooth = why_not_clip = why_not_axis
+    why_not_log_x = why_not_log_y = why_not_smooth = why_not_clip = why_not_zoom_y_in = why_not_axis
+
+    def why_not_zoom_y_out(self) -> str:
+        return self.why_not_axis() or super().why_not_zoom_y_out()
 
     @property
     def page(self) -> int:
@@ -466,7 +499,20 @@ class MonitorScreen(RunScreen):
             self.log_pane.scroll(self.log_pane.count)
 
     def do_filter(self) -> None:
-        self.prompt("search the log upwards", self._find, value=self.log_pane.words)
+        if self.grid and not self.has_class("-full-log"):
+            label, filtered = "metrics whose name holds; a regular expression; empty: all", self._filter_metrics
+            self.prompt(label, filtered, value=self.metric_words, changed=filtered, replace=True)
+        else:
+            self.prompt("search the log upwards", self._find, value=self.log_pane.words)
+
+    def _filter_metrics(self, words: str) -> None:
+        view = self.watched
+        curves = self._curves(view) if view is not None else None
+        if curves is not None and families(curves.names, words):
+            self.metric_words, self.view_number, self.pane = words, 0, 0
+            self.show()
+        else:
+            self.say(f'no metric of this run holds "{words}"', "warn")
 
     def _find(self, words: str, *, down: bool = False) -> None:
         if not self.log_pane.find(words, down=down):
@@ -499,17 +545,42 @@ class MonitorScreen(RunScreen):
         self.everything = not self.everything
         self.toggle("-all-settings")
 
-    def do_metric(self) -> None:
+    def next_metric(self, by: int) -> None:
         if (view := self.watched) is not None:
-            self.view_number = (self.view_number + 1) % len(self.pages(view))
+            self.view_number = (self.view_number + by) % len(self.pages(view))
+            self.pane = min(self.pane, len(self.panes) - 1)
             self.show()
+
+    def do_grid(self) -> None:
+        """The next larger grid whose charts can be read, after the largest the two again."""
+        room = (self.size.width // SMALLEST_CHART[0], (self.size.height - 4) // SMALLEST_CHART[1])
+        fitting = [i for i, (columns, rows) in enumerate(GRIDS) if columns <= room[0] and rows <= room[1]]
+        self._set_grid(next((i for i in fitting if i > self.grid), 0))
+
+    def _set_grid(self, grid: int) -> None:
+        """Show a grid at the page with what the page before began with."""
+        view = self.watched
+        if view is None:
+            return
+        first, self.grid = self.shown(view)[:1], grid
+        pages = self.pages(view)
+        self.view_number = next((i for i, page in enumerate(pages) if first and first[0] in page), 0)
+        self.pane = 0
+        self.set_class(self.grid > 0, "-grid")
+        self.show()
+        columns, rows = GRIDS[self.grid]
+        self.say(f"{columns}×{rows} charts; / filters by name, m M turn pages" if self.grid else "two charts")
+
+    def why_not_grid(self) -> str:
+        return "embeddings are one picture; m shows the curves" if self.showing_embeddings else self.why_not_metric()
 
     @property
     def panes(self) -> tuple[str, ...]:
-        """What z shows alone, in the order of Tab."""
+        """What z shows alone, in the order of Tab: each chart by its first metric, and the log."""
         if self.showing_embeddings:
             return ("embeddings", "log")
-        return (*(CHARTS if self.has_class("-four") else CHARTS[:2]), "log")
+        view = self.watched
+        return (*(family[0] for family in (self.shown(view) if view is not None else ())), "log")
 
     @property
     def full(self) -> bool:
@@ -523,8 +594,8 @@ class MonitorScreen(RunScreen):
 
     def _next_pane(self, by: int) -> None:
         self.pane = (self.pane % len(self.panes) + by) % len(self.panes)
-        name = self.panes[self.pane]
-        self.say(f"z shows the {f'{name} chart' if name in ('third', 'fourth') else name} alone")
+        self.pane_chosen = True
+        self.say(f"z shows {clean(self.panes[self.pane])} alone")
         self._set_full(self.full)
 
     def do_full(self) -> None:
@@ -534,8 +605,6 @@ class MonitorScreen(RunScreen):
         pane = self.panes[self.pane % len(self.panes)]
         self.set_class(on and pane != "log", "-full-charts")
         self.set_class(on and pane == "log", "-full-log")
-        for name in CHARTS:
-            self.set_class(on and pane == name, f"-only-{name}")
         self._set_log_height(self.size.height)
         self.call_after_refresh(self.redraw_all)
 
@@ -553,7 +622,7 @@ class MonitorScreen(RunScreen):
     def why_not_metric(self) -> str:
         return "" if self.watched is not None else self.no_run()
 
-    why_not_mark = why_not_pin = why_not_metric
+    why_not_mark = why_not_pin = why_not_metric_back = why_not_metric
 
     def leave_layer(self) -> None:
         if self.searching:
@@ -562,8 +631,12 @@ class MonitorScreen(RunScreen):
             self._set_full(False)
         elif self.everything:
             self.do_settings()
-        elif self.look.cursor is not None or self.look.x0 is not None:
+        elif self.look.changed:
             self.do_zoom_whole()
+        elif self.metric_words:
+            self._filter_metrics("")
+        elif self.grid:
+            self._set_grid(0)
         else:
             super().leave_layer()
 

@@ -73,6 +73,7 @@ class RunsScreen(RunScreen):
             self.order.sort = "started"
         self.hidden = {str(key) for key in ui.get("hidden", [])}
         self.with_hidden = False
+        self.kind = ""  # the group of losses that the chart shows, while some run in it has that; else the last run's
         self._settings: list[str] = []
         self.filter = Filter(ui.get("filter", ""), self.order.accuracy)
         self._wanted: tuple[object, ...] = ()
@@ -99,6 +100,9 @@ class RunsScreen(RunScreen):
 
     def _set_heights(self, height: int) -> None:
         few = 5 if height < 30 else max(8, round(height * (0.37 if self.wide else 0.3)))
+        # The list needs its head, and in its frame two lines more.
+        free = height - 4 - 4 * self.wide - len(self.table.rows) - bool(self.table.below)
+        few = max(few, min(free, height // 2 if self.wide else free))
         if self.app.store.loaded and not any(view.status.step for view in self.app.store.runs.values()):
             few = 1  # nothing has a curve yet
         self.set_height("#charts", None if self.has_class("-full") else few)
@@ -110,11 +114,10 @@ class RunsScreen(RunScreen):
             self._show_rows(by_user=wanted != self._wanted)
             self._version, self._wanted = (store.version, wanted), wanted
         table.framed = self.wide
-        table.letters, table.pinned, table.making = dict(store.marked), store.pinned, [*store.making]
+        table.pinned, table.making = store.pinned, [*store.making]
         table.order, table.hidden = order, self.hidden
         if self.wide:
             self.app.verdicts.request(self._studies_in_sight(), self.app.call_soon, self.show)
-        table.redraw()
         self.redraw("#where")
         self._set_heights(self.size.height)
         self.set_class(self.size.width >= 140 and self.wide and bool(table.rows), "-side")
@@ -263,40 +266,44 @@ class RunsScreen(RunScreen):
         """Put the curves of the marked and highlighted runs into the charts, letters first."""
         look, chosen = self.look, self._charted()
         self.app.subscribe({view.key: frozenset((LOSS, *ACCURACIES)) for view, _, _ in chosen})
-        lead = chosen[-1][0] if chosen else None
+        self.table.letters = {view.key: letter for view, letter, _ in chosen} | self.app.store.marked
+        self.table.marked = self.app.store.marked
+        self.table.redraw()
+        lead = next((view for view, _, _ in reversed(chosen) if view.loss_group == self.kind), None)
+        lead = lead or (chosen[-1][0] if chosen else None)
         same = [item for item in chosen if lead is not None and item[0].loss_group == lead.loss_group]
-        legend: Line = []
-        for view, letter, colour in sorted(same, key=lambda item: item[1]):
-            style = f"series-{colour % 8}"
-            legend += [("  " if legend else "", ""), (f"{letter} {clean(view.label)} s{view.seed}".strip(), style)]
+        legend: list[Line] = [
+            [(f"{letter} {clean(view.label)} s{view.seed}".strip(), f"series-{colour % 8}")]
+            for view, letter, colour in sorted(same, key=lambda item: item[1])
+        ]
         study = lead.study.rpartition("/")[2] if lead else ""
-        words = [study, LOSS, loss_word(lead.loss_group) if lead else "", "log y" if look.log_y else "", look.axis]
+        words = [study, LOSS, loss_word(lead.loss_group) if lead else "", look.y_words(LOSS), look.axis]
         if look.smoothing:
             words.append(look.smoothing_words)
         # The letters tell more than the words: these give way.
-        room = self.size.width // (2 if self.wide else 1) - 8 - width_of(legend)
-        for word in (look.axis, study, "log y"):
+        room = self.size.width // (2 if self.wide else 1) - 8 - sum(width_of(piece) + 2 for piece in legend)
+        for word in (look.axis, study, look.y_words(LOSS)) if room > 20 else ():
             if len(" · ".join(w for w in words if w)) > room and word in words:
                 words.remove(word)
         series, key = self._series(same, LOSS)
         self.query_one("#loss", Chart).put(
             series,
-            look.view(),
+            look.view(LOSS),
             key=key,
             title=clean(" · ".join(w for w in words if w)),
-            right=legend,
+            legend=legend,
             framed=self.wide,
             empty=self._no_curve(lead, LOSS),
         )
         if self.wide:
             name, others = self.order.accuracy, len(chosen) - len(same)
             series, key = self._series(chosen, name, scale=100.0)
-            title = f"{name} % · eval mode" + (f" · {others} with another loss only here" if others else "")
+            words = [f"{name} %", "eval mode", look.y_words(name), f"{others} with another loss" if others else ""]
             self.query_one("#accuracy", Chart).put(
                 series,
-                look.view(log_y=False, y0=0, y1=100, smooth=False),
+                look.view(name),
                 key=key,
-                title=title,
+                title=" · ".join(word for word in words if word),
                 right=[(UNITS[look.axis], "dim")],
                 framed=True,
                 empty=self._no_curve(lead, name),
@@ -537,12 +544,22 @@ class RunsScreen(RunScreen):
         self.toggle("-full")
         self._set_heights(self.size.height)
 
-    def do_metric(self) -> None:
-        """The column of accuracies: on the fixed training images, or on the validation set."""
-        names = list(ACCURACIES)
-        self.order.accuracy = names[(names.index(self.order.accuracy) + 1) % len(names)]
+    def next_metric(self, by: int) -> None:
+        """The kinds of loss of the runs in the charts, then the other accuracy: on the fixed training images, or on the
+        validation set."""
+        names, charted = list(ACCURACIES), [view.loss_group for view, _, _ in self._charted()]
+        kinds = list(dict.fromkeys(charted)) or [""]
+        shown = self.kind if self.kind in kinds else charted[-1] if charted else ""
+        turn = names.index(self.order.accuracy) * len(kinds) + kinds.index(shown) + by
+        self.kind = kinds[turn % len(kinds)]
+        accuracy = names[turn // len(kinds) % len(names)]
+        if accuracy == self.order.accuracy:
+            self.say(f"loss: {loss_word(self.kind)}")
+            self.show_charts()
+            return
+        self.order.accuracy = accuracy
         self._filter_typed(self.filter.text)
-        self._order_changed(f"accuracy: {self.order.accuracy}")
+        self._order_changed(f"accuracy: {accuracy}")
 
     def do_filter(self) -> None:
         earlier = [str(text) for text in self.app.ui.get("filters", [])]
