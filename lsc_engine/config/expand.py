@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -21,9 +21,10 @@ from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import name_fault, suggested_name
 from lsc_engine.common.settings import Table, lookup, merge, nested, without
 from lsc_engine.config.defaults import DefaultsResolver
-from lsc_engine.config.preset import TOP_KEYS, Preset, PresetHeader, Variant, read_header
+from lsc_engine.config.preset import TOP_KEYS, Preset, Variant, read_header
 from lsc_engine.config.references import KEYS, references
-from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, meta_of, settings_fields
+from lsc_engine.config.reporting import name_issues
+from lsc_engine.config.schema import SECTIONS, TAGS, Settings, Ssl, Tune, meta_of, settings_fields
 from lsc_engine.config.tuning import Purpose, tune_purposes
 from lsc_engine.config.validation_errors import ValidationIssue, not_a_table, unknown, validate_settings
 
@@ -42,11 +43,6 @@ class VariantDraft:
     issues: list[ValidationIssue] = field(default_factory=list)
     warnings: list[ValidationIssue] = field(default_factory=list)
     settings: Settings | None = None
-
-    def variant(self) -> Variant:
-        """The variant that it became."""
-        assert self.settings is not None
-        return Variant(self.name, self.label, self.needs, self.settings)
 
 
 @dataclass(frozen=True)
@@ -88,52 +84,33 @@ def build(
     """
     issues = unprintable(raw)
     issues += [ValidationIssue(quoted(k), unknown(k, TOP_KEYS)) for k in raw if k not in (*TOP_KEYS, *VARIANT_KEYS)]
-    issues += [
-        ValidationIssue(k, "belongs into a [[variants]] table") for k in raw if k in VARIANT_KEYS and k not in TOP_KEYS
-    ]
-    header = read_header(raw)
-    issues += _base_issues(raw) + header.issues
+    misplaced = [key for key in raw if key in VARIANT_KEYS and key not in TOP_KEYS]
+    issues += [ValidationIssue(key, "belongs into a [[variants]] table") for key in misplaced]
+    header, found = read_header(raw, file=file, name=name, text=text)
+    base = sections_of(raw)
+    issues += [not_a_table(name, raw[name]) for name in SECTIONS if name in raw and name not in base]
+    issues += validate_settings(switched_off(base), complete=False)[1] + found
     training = header.kind == "train"
     drafts, wanted, found = _resolved(raw, issues, only, training=training, record=record)
     if training:
         found += _unmeasured(header, wanted)
     issues += [f for f in found if only is None or f.variant is None or f.variant in only]
     warnings = tuple(_collected([d.warnings for d in wanted], wanted, named="variants" in raw))
-    issues += header.check_names([d.name for d in drafts])
-    preset, tries = None, None
-    if not issues:
-        preset = _preset(header, drafts if training else [], file, name, text, warnings)
-    if preset is not None and preset.tune is not None and training:
-        tries, found = _tries(raw, preset, only, extra)
-        issues += [ValidationIssue(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
+    names, baseline = [draft.name for draft in drafts], header.compare.baseline
+    issues += name_issues(header.reporting, header.kind, names)
+    # The baseline of a run's own record is a variant of the study it is from.
+    if training and baseline is not None and header.record is None and baseline not in names:
+        sentence = f"no variant {quoted(baseline)}; {did_you_mean(baseline, names)}"
+        issues.append(ValidationIssue("compare.baseline", sentence))
+    if issues:
+        return LoadedPreset(None, None, tuple(dict.fromkeys(issues)), warnings)
+    variants = _variants_of(drafts) if training else ()
+    preset = replace(header, variants=variants, warnings=tuple(warning.sentence(file) for warning in warnings))
+    if preset.tune is None or not training:
+        return LoadedPreset(preset, None, (), warnings)
+    tries, found = _tries(raw, preset, preset.tune, only, extra or {})
+    issues = [ValidationIssue(f.key, f"in a try of [tune]: {f.message}", f.variant) for f in found]
     return LoadedPreset(None if issues else preset, tries, tuple(dict.fromkeys(issues)), warnings)
-
-
-def _preset(
-    header: PresetHeader,
-    drafts: list[VariantDraft],
-    file: str,
-    name: str,
-    text: str,
-    warnings: Iterable[ValidationIssue],
-) -> Preset:
-    top = header.top
-    return Preset(
-        name=name,
-        path=file,
-        title=top.title if top.title is not None else name.rsplit("/", 1)[-1],
-        source=top.source,
-        claim=top.claim,
-        kind=header.kind,
-        seeds=header.seeds,
-        compare=header.compare,
-        provenance=header.provenance,
-        tune=header.tune,
-        reporting=header.reporting,
-        variants=tuple(d.variant() for d in _ordered(drafts)[0] if d.settings is not None),
-        warnings=tuple(warning.sentence(file) for warning in warnings),
-        text=text,
-    )
 
 
 def sections_of(raw: Table) -> Table:
@@ -212,11 +189,11 @@ def sweep(raw: Table, axes: Mapping[str, Sequence[Any]]) -> tuple[Table, dict[st
     origin: dict[str, tuple[str, Table]] = {}
     points = combinations(axes)
     for suffix, values in points:
-        table = unflatten(values)
+        table, rename = unflatten(values), "{}" + suffix
         for variant in raw_variants(raw):
             old = str(variant.get("name", ""))
             label = str(variant.get("label", old)) + suffix.replace("+", " ")
-            new = _referring(with_settings(variant, table), suffix) | {"name": f"{old}{suffix}", "label": label}
+            new = _renamed(with_settings(variant, table), rename.format) | {"name": f"{old}{suffix}", "label": label}
             variants.append(new)
             origin[new["name"]] = (old, values)
     result = {key: value for key, value in raw.items() if key not in ("paper", "claims")} | {"variants": variants}
@@ -226,16 +203,18 @@ def sweep(raw: Table, axes: Mapping[str, Sequence[Any]]) -> tuple[Table, dict[st
     return result, origin
 
 
-def _referring(variant: Table, suffix: str) -> Table:
+def _renamed(variant: Table, rename: Callable[[str], str]) -> Table:
+    """A variant whose `needs` and references by @ are to variants of other names."""
     result = dict(variant)
     needs = variant.get("needs")
     if isinstance(needs, str):
-        result["needs"] = f"{needs}{suffix}"
+        result["needs"] = rename(needs)
     elif isinstance(needs, list):
-        result["needs"] = [f"{need}{suffix}" for need in needs]
+        result["needs"] = [rename(str(need)) for need in needs]
     for reference in references(variant):
         if reference.variant is not None:
-            result = merge(result, nested(reference.key, f"{reference.value}{suffix}"))
+            value = f"{KEYS[reference.key]}@{rename(reference.variant)}"
+            result = merge(result, nested(reference.key, value))
     return result
 
 
@@ -266,19 +245,13 @@ def _resets() -> dict[str, list[str]]:
     return resets
 
 
-@cache
-def _can_be_off() -> tuple[str, ...]:
-    return tuple(key for key, info in settings_fields() if meta_of(info).off)
-
-
 def switched_off(table: Table) -> Table:
     """`table` without the settings that are "none" in it, which is how a variant switches one of the preset's off."""
-    for key in _can_be_off():
+    for key in (key for key, info in settings_fields() if meta_of(info).off):
         if lookup(table, key) == "none":
             table = without(table, key)
-            if key == "model.etf_layers":
-                for dependent in ("etf_frame", "etf_threshold", "etf_patience"):
-                    table = without(table, f"model.{dependent}")
+            for dependent in ("etf_frame", "etf_threshold", "etf_patience") if key == "model.etf_layers" else ():
+                table = without(table, f"model.{dependent}")
     return table
 
 
@@ -328,29 +301,23 @@ def _resolved(
         draft.issues += [f for f in found if f not in known or lookup(draft.own, f.key) is not None]
     if training:
         issues += _reference_issues(drafts)
-        _fill_in(drafts, record)
+        settings: dict[str, Settings] = {}
+        done, waiting = _ordered(drafts)
+        for draft in (*done, *waiting):
+            if draft.settings is None:
+                continue
+            result = DefaultsResolver(draft.settings, settings, record=record)
+            draft.issues, draft.settings = draft.issues + result.issues, result.settings
+            draft.warnings += result.warnings
+            if result.settings is not None:
+                settings[draft.name] = result.settings
+        measured = {r.variant for found in settings.values() for r in references(found) if r.of_means}
+        for draft in drafts:
+            if draft.settings is not None and draft.name in measured:
+                evaluation = draft.settings.eval.model_copy(update={"class_means": True})
+                draft.settings = draft.settings.model_copy(update={"eval": evaluation})
         issues += _identical(wanted)
     return drafts, wanted, issues + _collected([d.issues for d in wanted], wanted, named="variants" in raw)
-
-
-def _fill_in(drafts: list[VariantDraft], record: bool) -> None:
-    """Resolve the settings of all drafts, each after those that it needs."""
-    settings: dict[str, Settings] = {}
-    done, waiting = _ordered(drafts)
-    for draft in (*done, *waiting):
-        if draft.settings is None:
-            continue
-        result = DefaultsResolver(draft.settings, settings, record=record)
-        draft.issues += result.issues
-        draft.warnings += result.warnings
-        draft.settings = result.settings
-        if result.settings is not None:
-            settings[draft.name] = result.settings
-    measured = {r.variant for d in drafts if d.settings for r in references(d.settings) if r.of_means}
-    for draft in drafts:
-        if draft.settings is not None and draft.name in measured:
-            evaluation = draft.settings.eval.model_copy(update={"class_means": True})
-            draft.settings = draft.settings.model_copy(update={"eval": evaluation})
 
 
 def _ordered(drafts: list[VariantDraft]) -> tuple[list[VariantDraft], list[VariantDraft]]:
@@ -363,13 +330,23 @@ def _ordered(drafts: list[VariantDraft]) -> tuple[list[VariantDraft], list[Varia
     return done, waiting
 
 
+def _variants_of(drafts: list[VariantDraft]) -> tuple[Variant, ...]:
+    """The variants that the drafts became, each after those that it needs."""
+    return tuple(Variant(d.name, d.label, d.needs, d.settings) for d in _ordered(drafts)[0] if d.settings is not None)
+
+
 def _tries(
-    raw: Table, preset: Preset, only: Collection[str] | None, extra: Mapping[str, Sequence[Table]] | None
+    raw: Table, preset: Preset, tune: Tune, only: Collection[str] | None, extra: Mapping[str, Sequence[Table]]
 ) -> tuple[Tries | None, list[ValidationIssue]]:
     """The tries of [tune]: every variant at every point, for the tries' duration and seed; the points that the grid of
-    a variant grew to (`extra`) beside those of the preset."""
-    assert preset.tune is not None
-    grid, extra = preset.tune.grid, extra or {}
+    a variant grew to (`extra`) beside those of the preset.
+
+    What a try needs is the same for all rates: of each variant that it builds on the try with the preset's own value,
+    or the middle one of the grid. Otherwise a rate at which that one learns nothing would look best here. Values of
+    other tables than [optimizer] and [train] follow, since shapes and data have to be the same. A try that is judged by
+    levels alone ends at the hardest one of each metric.
+    """
+    grid = tune.grid
     more = [point for points in extra.values() for point in points]
     axes = {
         key: (*values, *(v for v in dict.fromkeys(point[key] for point in more) if v not in values))
@@ -379,33 +356,9 @@ def _tries(
         tables, origin = sweep(materialise(raw), axes)
     except UsageError as error:
         return None, [ValidationIssue("tune", sentence) for sentence in error.faults]
+    names = {(old, repr(values)): new for new, (old, values) in origin.items()}
+    settings = {one.name: one.settings.model_dump() for one in preset.variants}
     purposes = tune_purposes(preset)
-    tables["variants"] = [_on_one_try(variant, origin, preset) for variant in tables["variants"]]
-    for number, variant in enumerate(tables["variants"]):
-        short = nested("train.duration", preset.tune.duration) if preset.tune.duration else {}
-        if until := _until(purposes.get(origin[variant["name"]][0], ())):
-            short = merge(short, nested("train.until", until))
-        tables["variants"][number] = with_settings(variant, short)
-    wanted = [
-        new
-        for new, (old, values) in origin.items()
-        if (only is None or old in only)
-        and (all(values[key] in grid[key] for key in grid) or values in extra.get(old, ()))
-    ]
-    names = with_needs(tables, wanted)
-    drafts, _, issues = _resolved(tables, [], names, training=True)
-    issues = [f for f in issues if f.variant is None or f.variant in names]
-    variants = [d.variant() for d in _ordered(drafts)[0] if d.settings is not None and d.name in names]
-    return Tries(tuple(variants), origin, lookup(tables, "compare.baseline"), purposes), issues
-
-
-def _on_one_try(variant: Table, origin: Mapping[str, tuple[str, Table]], preset: Preset) -> Table:
-    """A try whose needs are the same for all rates: of each variant that it builds on the try with the preset's own
-    value, or the middle one of the grid. Otherwise a rate at which that one learns nothing would look best here. Values
-    of other tables than [optimizer] and [train] follow, since shapes and data have to be the same."""
-    assert preset.tune is not None
-    grid, names = preset.tune.grid, {(old, repr(values)): new for new, (old, values) in origin.items()}
-    settings = {one.name: one.settings for one in preset.variants}
 
     def fixed(name: str) -> str:
         if name not in origin:
@@ -414,29 +367,30 @@ def _on_one_try(variant: Table, origin: Mapping[str, tuple[str, Table]], preset:
         point = dict(values)
         for key in grid:
             if key.startswith(("optimizer.", "train.")) and old in settings:
-                own = lookup(settings[old].model_dump(), key)
+                own = lookup(settings[old], key)
                 point[key] = own if own in grid[key] else grid[key][len(grid[key]) // 2]
         return names[old, repr(point)]
 
-    result = dict(variant)
-    needs = variant.get("needs")
-    if needs is not None:
-        result["needs"] = fixed(needs) if isinstance(needs, str) else [fixed(need) for need in needs]
-    for reference in references(variant):
-        if reference.variant is not None:
-            result = merge(result, nested(reference.key, f"{KEYS[reference.key]}@{fixed(reference.variant)}"))
-    return result
-
-
-def _until(purposes: tuple[Purpose, ...]) -> dict[str, float]:
-    """Where a try may end that is only judged by levels: at the hardest one of each metric."""
-    if not all(purpose.levels for purpose in purposes):
-        return {}
-    hardest: dict[str, float] = {}
-    for purpose in purposes:
-        for metric, level in purpose.levels:
-            hardest.setdefault(metric, level)
-    return hardest
+    for number, variant in enumerate(tables["variants"]):
+        own = purposes.get(origin[variant["name"]][0], ())
+        until: dict[str, float] = {}
+        for metric, level in (pair for purpose in own for pair in purpose.levels):
+            until.setdefault(metric, level)
+        short = nested("train.duration", tune.duration) if tune.duration else {}
+        if until and all(purpose.levels for purpose in own):
+            short = merge(short, nested("train.until", until))
+        tables["variants"][number] = with_settings(_renamed(variant, fixed), short)
+    wanted = [
+        new
+        for new, (old, values) in origin.items()
+        if (only is None or old in only)
+        and (all(values[key] in grid[key] for key in grid) or values in extra.get(old, ()))
+    ]
+    needed = with_needs(tables, wanted)
+    drafts, _, issues = _resolved(tables, [], needed, training=True)
+    issues = [f for f in issues if f.variant is None or f.variant in needed]
+    variants = tuple(variant for variant in _variants_of(drafts) if variant.name in needed)
+    return Tries(variants, origin, lookup(tables, "compare.baseline"), purposes), issues
 
 
 def unprintable(value: Any, key: str = "") -> list[ValidationIssue]:
@@ -457,13 +411,6 @@ def unprintable(value: Any, key: str = "") -> list[ValidationIssue]:
 
 def _printable(text: str) -> bool:
     return text.isprintable() or all(c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
-
-
-def _base_issues(raw: Table) -> list[ValidationIssue]:
-    """Mistakes in the file's own tables."""
-    base = sections_of(raw)
-    issues = [not_a_table(name, raw[name]) for name in SECTIONS if name in raw and name not in base]
-    return issues + validate_settings(switched_off(base), complete=False)[1]
 
 
 def _name_issues(table: Table, place: str, before: list[str]) -> list[ValidationIssue]:
@@ -504,32 +451,26 @@ def _reference_issues(drafts: list[VariantDraft]) -> list[ValidationIssue]:
 
 
 def _identical(drafts: list[VariantDraft]) -> list[ValidationIssue]:
+    """Variants that compute what another one does; settings that decide nothing beside the others do not count."""
     issues = []
     seen: list[tuple[Settings, str]] = []
-    for draft in drafts:
-        if draft.settings is None:
-            continue
-        computed = _computed(draft.settings)
-        twin = next((name for other, name in seen if other == computed), None)
-        if twin is not None:
+    for name, settings in ((draft.name, draft.settings) for draft in drafts if draft.settings is not None):
+        augment = {"augment_per": "image"} if settings.data.augment == "none" else {}
+        width = {"width": 1.0} if settings.model.name.startswith(("vit-", "timm:")) else {}
+        update = {
+            "eval": settings.eval.model_copy(update={"class_means": False, "embeddings": "auto"}),
+            "data": settings.data.model_copy(update=augment),
+            "model": settings.model.model_copy(update=width),
+        }
+        computed = settings.model_copy(update=update)
+        if (twin := next((other for known, other in seen if known == computed), None)) is not None:
             sentence = f'does exactly what variant "{twin}" does; change a setting'
-            issues.append(ValidationIssue("name", sentence, draft.name))
-        seen.append((computed, draft.name))
+            issues.append(ValidationIssue("name", sentence, name))
+        seen.append((computed, name))
     return issues
 
 
-def _computed(settings: Settings) -> Settings:
-    """The same settings with a fixed value for each that decides nothing beside the others."""
-    update: dict[str, Any] = {
-        "eval": settings.eval.model_copy(update={"class_means": False, "embeddings": "auto"}),
-        "data": settings.data.model_copy(update={"augment_per": "image"} if settings.data.augment == "none" else {}),
-    }
-    if settings.model.name.startswith(("vit-", "timm:")):
-        update["model"] = settings.model.model_copy(update={"width": 1.0})
-    return settings.model_copy(update=update)
-
-
-def _unmeasured(header: PresetHeader, drafts: list[VariantDraft]) -> list[ValidationIssue]:
+def _unmeasured(header: Preset, drafts: list[VariantDraft]) -> list[ValidationIssue]:
     """Tries that are judged, or levels that are read, on validation images where no image of a class is left; or on
     labels, where nothing learns any."""
     resolved = [d.settings for d in drafts if d.settings is not None]

@@ -18,7 +18,7 @@ from lsc_engine.common.settings import Table, lookup
 from lsc_engine.common.textfiles import parse_toml, read_toml
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.expand import LoadedPreset, build
-from lsc_engine.config.preset import Preset, read_header
+from lsc_engine.config.preset import Preset
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.config.validation_errors import PresetError, ValidationIssue
 
@@ -231,9 +231,9 @@ def _first_dataset(raw: Table) -> str:
 def load_run_config(path: Path) -> RunConfig:
     """The RunConfig of a run's preset.toml, with or without its data. PresetError with all mistakes."""
     text, raw = read_toml(path)
-    header = read_header(raw)
-    if header.record is None:
+    if "run" not in raw:
         missing = ValidationIssue("run", "is missing: this is a preset, not the record of a run")
-        raise PresetError(str(path), header.issues or [missing])
+        raise PresetError(str(path), [missing])
     preset = checked(build(raw, file=str(path), name=path.stem, text=text, record=True), path)
-    return preset.run_config(preset.variants[0].settings, preset.seeds[0], **vars(header.record))
+    assert preset.record is not None
+    return preset.run_config(preset.variants[0].settings, preset.seeds[0], **vars(preset.record))

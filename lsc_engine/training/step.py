@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from lsc_engine.common.deferred import import_deferred
 from lsc_engine.common.errors import LscError
 from lsc_engine.heads.base import Head
 
@@ -139,6 +140,7 @@ def make_loss(
     if not (compiled or graphs):
         return loss
     head.prepare(device)
+    import_deferred()
     torch.compiler.reset()
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     torch._dynamo.config.fail_on_recompile_limit_hit = True

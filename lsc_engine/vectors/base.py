@@ -15,11 +15,16 @@ from abc import ABC, abstractmethod
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import tensors
+else:
+    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 LARGEST_INDEX = 2**63 - 1
 # Vectors whose pairs are an estimate for all.
@@ -180,8 +185,6 @@ class VectorSystem(ABC):
         return math.fsum(math.exp(scale * c) * float(number / total) for c, number in cosines), self.sampled
 
     def _sampled_crowding(self, scale: float) -> tuple[float, bool]:
-        import torch
-
         index = torch.arange(min(self.count, SAMPLED))
         if self.count > SAMPLED:
             index = torch.randint(self.count, (SAMPLED,), generator=torch.Generator().manual_seed(0)).unique()
@@ -239,8 +242,6 @@ class VectorSystem(ABC):
 
     def native_norm(self, index: Tensor) -> Tensor:
         """Length [B] float32 of the vectors as the family defines them, before they were made unit rows."""
-        import torch
-
         return torch.ones(index.shape, dtype=torch.float32, device=index.device)
 
     # -- embeddings --------------------------------------------------------------------------------------------------
@@ -248,9 +249,7 @@ class VectorSystem(ABC):
     def lift(self, z: Tensor) -> Tensor:
         """A linear isometry [B, n] -> [B, m], float32 (float64 of such), to the space of the sparse form. Here the
         identity."""
-        from lsc_engine.vectors.tensors import real
-
-        return real(z)
+        return tensors.real(z)
 
     def cosine(self, z: Tensor, index: Tensor) -> Tensor:
         """Cosine [B] float32 of embeddings [B, n] with the vectors of their indices [B]; 0 for the zero embedding.
@@ -261,22 +260,18 @@ class VectorSystem(ABC):
 
     def cosine_from(self, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
         """`cosine` for vectors [B] in the sparse form that `coordinates` returns, [B, k] each."""
-        from lsc_engine.vectors.tensors import SparseCosine, safe_length
-
         z = z.float()
         lifted = self.lift(z)
         if lifted is z:
-            cosine: Tensor = SparseCosine.apply(z, columns, weights)
+            cosine: Tensor = tensors.SparseCosine.apply(z, columns, weights)
             return cosine
-        return (lifted.gather(1, columns) * weights).sum(1) / safe_length(z)
+        return (lifted.gather(1, columns) * weights).sum(1) / tensors.safe_length(z)
 
     def distance_from(self, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
         """The mean of 1 - `cosine_from`, a scalar: the same bits, and so its gradient, by fewer operations."""
-        from lsc_engine.vectors.tensors import SparseDistance
-
         z = z.float()
         if self.lift(z) is z:
-            distance: Tensor = SparseDistance.apply(z, columns, weights)
+            distance: Tensor = tensors.SparseDistance.apply(z, columns, weights)
             return distance
         return (1 - self.cosine_from(z, columns, weights)).mean()
 
@@ -308,16 +303,12 @@ class VectorSystem(ABC):
         For x = s u it is the normaliser of the softmax with scale s at the direction u, and its gradient is the mean
         vector under that softmax. Here one by one; families that know a formula in n override it.
         """
-        import torch
-
-        from lsc_engine.vectors.tensors import real
-
         if (fault := self.partition_fault) is not None:
             raise UsageError(fault)
         key = ("all vectors", x.device)
         if key not in self._constants:
             self._constants[key] = self.vectors(torch.arange(self.count, device=x.device))
-        return torch.logsumexp(real(x) @ self._constants[key].to(real(x).dtype).T, 1)
+        return torch.logsumexp(tensors.real(x) @ self._constants[key].to(tensors.real(x).dtype).T, 1)
 
     # -- orders ------------------------------------------------------------------------------------------------------
 
@@ -332,8 +323,6 @@ class VectorSystem(ABC):
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _check(self, index: Tensor) -> None:
-        import torch
-
         self._require_int64()
         if torch.compiler.is_compiling() or index.numel() == 0:
             return
@@ -353,8 +342,6 @@ class VectorSystem(ABC):
 
     def _constant(self, name: str, values: list[int] | list[float] | list[list[int]], like: Tensor) -> Tensor:
         """A small constant tensor, made once per device: int64 for integers, float32 for floats."""
-        import torch
-
         key = (name, like.device)
         if key not in self._constants:
             self._constants[key] = torch.tensor(values, device=like.device)

@@ -11,9 +11,14 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from lsc_engine.common.deferred import defer
+
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
+else:
+    defer(globals(), np="numpy", torch="torch")
 
 # Neighbours stay neighbours with probability 2^-ROUNDS: under one pair in 4 * 10^9 labels. By measurement 16 rounds
 # still keep 20 pairs of 1.28 * 10^6 together; from 20 on no statistic of tests/vectors/test_order.py leaves chance.
@@ -63,8 +68,6 @@ class Bijection:
             if not 0 <= x < self.count:
                 raise IndexError(f"{x} is outside [0, {self.count})")
             return _of_integer(x, self.count, self._rounds[::direction])
-        import torch
-
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             return torch.from_numpy(self.of_array(x.numpy(), direction))
         return _of_tensor(x, self.count, self._rounds[::direction])
@@ -77,8 +80,6 @@ class Bijection:
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
         """Count and rounds as arrays without dimensions: making them of integers would double the cost of a call."""
-        import numpy as np
-
         return np.array(_signed(self.count)), [tuple(np.array(value) for value in each) for each in self._rounds]
 
 
@@ -98,8 +99,6 @@ def _of_integer(x: int, count: int, rounds: Rounds) -> int:
 
 
 def _of_tensor(x: Tensor, count: int, rounds: Rounds) -> Tensor:
-    import torch
-
     for partner, addend, factor in rounds:
         other = partner - x
         other += (other >> 63) & _signed(count)
@@ -112,8 +111,6 @@ def _of_tensor(x: Tensor, count: int, rounds: Rounds) -> Tensor:
 
 def _of_array(x: np.ndarray, count: np.ndarray, rounds: list[tuple[np.ndarray, ...]]) -> np.ndarray:
     """As `_of_tensor`, four times as fast on the host, where every training and evaluation batch is mapped."""
-    import numpy as np
-
     x = np.array(x)
     other, h, s = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     unsigned, and_count = other.view(np.uint64), s.view(np.uint64)

@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.vectors import patterns
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.candidates import candidates
@@ -20,6 +21,10 @@ from lsc_engine.vectors.candidates import candidates
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import tensors
+else:
+    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 # Candidate scores held at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
@@ -94,15 +99,11 @@ class OrbitSystem(VectorSystem):
         """Index of the arrangement with these positions (p and q tensors of one shape, each rising)."""
 
     def nearest(self, z: Tensor) -> Tensor:
-        import torch
-
-        from lsc_engine.vectors.tensors import clean, extremes, rising
-
         self._require_int64()
-        z = self.lift(clean(z))
-        top, bottom = extremes(z, max(o.p for o in self.orbits), max(o.q for o in self.orbits))
+        z = self.lift(tensors.clean(z))
+        top, bottom = tensors.extremes(z, max(o.p for o in self.orbits), max(o.q for o in self.orbits))
         if len(self.orbits) == 1:
-            return self._encode(self.orbits[0], rising(top), rising(bottom))
+            return self._encode(self.orbits[0], tensors.rising(top), tensors.rising(bottom))
         high, low = z.gather(1, top).cumsum(1), z.gather(1, bottom).cumsum(1)
         scores, found = [], []
         for orbit in self.orbits:
@@ -112,26 +113,22 @@ class OrbitSystem(VectorSystem):
             if orbit.q:
                 score = score - low[:, orbit.q - 1] * (orbit.b / orbit.norm)
             scores.append(score)
-            found.append(self._encode(orbit, rising(top[:, : orbit.p]), rising(bottom[:, : orbit.q])))
+            found.append(self._encode(orbit, tensors.rising(top[:, : orbit.p]), tensors.rising(bottom[:, : orbit.q])))
         best = torch.stack(scores, 1).argmax(1, keepdim=True)
         return torch.stack(found, 1).gather(1, best).squeeze(1)
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
         """Exact by the candidates of candidates.py: per orbit a fixed list of ranks that can be among the k best."""
-        from lsc_engine.vectors.tensors import clean, in_chunks
-
         self._require_int64()
         k = min(k, self.count)
         most = max(len(candidates(self.width, orbit.p, orbit.q, k)) for orbit in self.orbits)
-        return in_chunks(self.lift(clean(z)), SCORES_AT_ONCE // most, k, lambda rows: self._nearest_k(rows, k))
+        return tensors.in_chunks(
+            self.lift(tensors.clean(z)), SCORES_AT_ONCE // most, k, lambda rows: self._nearest_k(rows, k)
+        )
 
     def _nearest_k(self, z: Tensor, k: int) -> Tensor:
-        import torch
-
-        from lsc_engine.vectors.tensors import extremes, rising
-
         lists = [(orbit, *self._ranks(orbit, k, z)) for orbit in self.orbits]
-        top, bottom = extremes(z, max(deep for *_, deep, _ in lists), max(down for *_, down in lists))
+        top, bottom = tensors.extremes(z, max(deep for *_, deep, _ in lists), max(down for *_, down in lists))
         high, low = z.gather(1, top), z.gather(1, bottom)
         scores, found = [], []
         for orbit, above, below, _, _ in lists:
@@ -144,7 +141,7 @@ class OrbitSystem(VectorSystem):
             value, at = (score / orbit.norm).topk(min(k, above.shape[0]), dim=1)
             plus = [top.gather(1, above[:, slot][at]) for slot in range(orbit.p)]
             minus = [bottom.gather(1, below[:, slot][at]) for slot in range(orbit.q)]
-            placed = (rising(torch.stack(side, -1)) if side else [] for side in (plus, minus))
+            placed = (tensors.rising(torch.stack(side, -1)) if side else [] for side in (plus, minus))
             scores.append(value)
             found.append(self._encode(orbit, *placed))
         at = torch.cat(scores, 1).topk(k, dim=1).indices
@@ -154,18 +151,12 @@ class OrbitSystem(VectorSystem):
 
     def log_partition(self, x: Tensor) -> Tensor:
         """The sum over its orbits, each by `log_coefficient`: exact, O(n p q)."""
-        import torch
-
-        from lsc_engine.vectors.tensors import log_coefficient
-
         x = self.lift(x)
-        parts = [log_coefficient(x * (o.a / o.norm), x * (-o.b / o.norm), o.p, o.q) for o in self.orbits]
+        parts = [tensors.log_coefficient(x * (o.a / o.norm), x * (-o.b / o.norm), o.p, o.q) for o in self.orbits]
         return torch.stack(parts).logsumexp(0) if len(parts) > 1 else parts[0]
 
     def _ranks(self, orbit: TwoValued, k: int, like: Tensor) -> tuple[Tensor, Tensor, int, int]:
         """The candidates' ranks as tensors [M, p] and [M, q], and how many largest and smallest values they touch."""
-        import torch
-
         key = (orbit, k, like.device)
         if key not in self._candidates:
             pairs = candidates(self.width, orbit.p, orbit.q, k)
@@ -179,8 +170,6 @@ class OrbitSystem(VectorSystem):
 
 def signed_index(position: Tensor, half: int) -> Tensor:
     """Position in "all vectors, then all negatives" -> index in "each vector, then its negative"."""
-    import torch
-
     negative = position >= half
     return torch.where(negative, 2 * (position - half) + 1, 2 * position)
 

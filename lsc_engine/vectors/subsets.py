@@ -12,9 +12,14 @@ import bisect
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lsc_engine.common.deferred import defer
+
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
+else:
+    defer(globals(), np="numpy", torch="torch")
 
 LARGEST = 2**63 - 1
 MOST_ON_HOST = 8192
@@ -56,15 +61,17 @@ class Subsets:
             digit = bisect.bisect_right(range(self.total), left, key=lambda c: math.comb(c, size))
             return digit, math.comb(digit - 1, size)
         row = self._row(size, left)
-        digit = _count_up_to(row, left)
-        return digit, row.take(digit)
+        # Searching a row of Pascal's triangle on the right counts its entries <= left.
+        tensor, above = _is_tensor(left), row[1:]
+        found: Any = torch.searchsorted(above, left, right=True) if tensor else above.searchsorted(left, "right")
+        return found, row.take(found)
 
     def _row(self, size: int, like: Any) -> Any:
         """C(c - 1, size) for c in 1..total behind one unused entry; above int64 it means "larger than any rank"."""
         key = (size, like.device if _is_tensor(like) else None)
         if key not in self._pascal:
             values = [0, *(min(math.comb(c, size), LARGEST) for c in range(self.total))]
-            self._pascal[key] = _int64(values, like)
+            self._pascal[key] = torch.tensor(values, device=like.device) if _is_tensor(like) else np.array(values)
         return self._pascal[key]
 
 
@@ -79,51 +86,21 @@ class Arrangements:
     def unrank(self, rank: Numbers) -> tuple[list[Numbers], list[Numbers]]:
         """Positions of the ones and of the minus ones, each rising."""
         if (arrays := _on_host([rank])) is not None:
-            return tuple(map(_tensors, self.unrank(arrays[0])))  # type: ignore[return-value]
+            return tuple([torch.from_numpy(x) for x in side] for side in self.unrank(arrays[0]))  # type: ignore
         first = rank // self.minus.count
         plus = self.plus.unrank(first)
-        minus = self.minus.unrank(rank - first * self.minus.count)
-        return plus, [_skip(x, plus) for x in minus]
+        minus: list[Any] = self.minus.unrank(rank - first * self.minus.count)
+        # A position among those left over becomes one among all.
+        for x in plus:
+            minus = [position + (position >= x) for position in minus]
+        return plus, minus
 
     def rank(self, plus: list[Any], minus: list[Any]) -> Any:
         """The inverse of `unrank`, for tensors and arrays."""
         if (arrays := _on_host([*plus, *minus])) is not None:
-            return _tensors([self.rank(arrays[: len(plus)], arrays[len(plus) :])])[0]
-        return self.plus.rank(plus) * self.minus.count + self.minus.rank([_unskip(x, plus) for x in minus])
-
-
-def _skip(position: Any, taken: list[Any]) -> Any:
-    """A position among those left over -> a position among all, where `taken`, rising, were left out."""
-    for x in taken:
-        position = position + (position >= x)
-    return position
-
-
-def _unskip(position: Any, taken: list[Any]) -> Any:
-    """The inverse of `_skip`: how many positions that are not taken lie before."""
-    before = position
-    for x in taken:
-        before = before - (position > x) * 1
-    return before
-
-
-def _count_up_to(row: Any, left: Any) -> Any:
-    """Searching a row of Pascal's triangle on the right counts its entries <= left: one more than the digit."""
-    if _is_tensor(left):
-        import torch
-
-        return torch.searchsorted(row[1:], left, right=True)
-    return row[1:].searchsorted(left, side="right")
-
-
-def _int64(values: list[int], like: Any) -> Any:
-    if _is_tensor(like):
-        import torch
-
-        return torch.tensor(values, dtype=torch.long, device=like.device)
-    import numpy as np
-
-    return np.array(values, dtype=np.int64)
+            return torch.from_numpy(self.rank(arrays[: len(plus)], arrays[len(plus) :]))
+        left = [position - sum((position > x) * 1 for x in plus) for position in minus]
+        return self.plus.rank(plus) * self.minus.count + self.minus.rank(left)
 
 
 def _is_tensor(numbers: Any) -> bool:
@@ -135,12 +112,4 @@ def _on_host(numbers: list[Any]) -> list[Any] | None:
     first = numbers[0]
     if not _is_tensor(first) or first.dim() == 0 or first.numel() > MOST_ON_HOST or first.device.type != "cpu":
         return None
-    import torch
-
     return None if torch.compiler.is_compiling() else [x.numpy() for x in numbers]
-
-
-def _tensors(arrays: list[Any]) -> list[Any]:
-    import torch
-
-    return [torch.from_numpy(array) for array in arrays]

@@ -12,12 +12,16 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:
     import numpy as np
+
+else:
+    defer(globals(), np="numpy")
 
 _PLACES = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -58,8 +62,6 @@ class Cifar10(DataSet):
 
 def load(split: str, folder: Path, *, sums: dict[str, str] | None = None) -> Arrays:
     """One split from the batch files in `folder`. LscError for a file that is missing, altered or not plain data."""
-    import numpy as np
-
     sums = checksums() if sums is None else sums
     names = sorted(name for name in sums if name.startswith("test" if split == "val" else "data"))
     batches = [_batch(folder / name, sums[name]) for name in names]
@@ -86,8 +88,6 @@ def _batch(path: Path, md5: str) -> tuple[np.ndarray, np.ndarray]:
 
 def plain_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """The bytes of a batch file -> uint8 [N, 3, 32, 32] and int64 [N]. LscError for anything but plain data."""
-    import numpy as np
-
     try:
         batch = _PlainUnpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a hostile or torn pickle may raise anything

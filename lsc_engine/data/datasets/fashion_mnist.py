@@ -12,12 +12,16 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Report, Selection, data_folder
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:
     import numpy as np
+
+else:
+    defer(globals(), np="numpy")
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -90,8 +94,6 @@ class FashionMnist(DataSet):
 
 def load(split: str, folder: Path) -> Arrays:
     """One split from the IDX files in `folder`. LscError names a file that is missing or damaged."""
-    import numpy as np
-
     images_name, labels_name = FILES[split]
     pixels = read_idx(folder / images_name)
     labels = read_idx(folder / labels_name)
@@ -106,8 +108,6 @@ def read_idx(path: Path) -> np.ndarray:
     """An IDX file of unsigned bytes, `path` or `path`.gz: magic 0, 0, 8, rank; big-endian sizes; the data."""
     packed = path.with_name(f"{path.name}.gz")
     where = packed if packed.exists() else path
-    import numpy as np
-
     try:
         content = gzip.decompress(where.read_bytes()) if where == packed else where.read_bytes()
     except FileNotFoundError:

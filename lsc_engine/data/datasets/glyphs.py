@@ -20,6 +20,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import whole_file
 from lsc_engine.common.userpaths import home, user_path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import torch
 
     from lsc_engine.data.source import ImageSource
+else:
+    defer(globals(), np="numpy", torch="torch")
 
 TRAIN_FAMILIES, VAL_FAMILIES = 2, 1
 # One family in so many validates, unless that leaves fewer classes.
@@ -173,8 +176,6 @@ def _can_be_class(code: int) -> bool:
 def _split(faces: list[Face]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The families that validate and the code points of the classes: families are held out one by one, each time the
     one that leaves most classes, and no further one that costs classes."""
-    import numpy as np
-
     families = sorted({face.family for face in faces})
     codes = np.array(sorted(set().union(*(face.characters for face in faces))), dtype=np.int64)
     draws = np.zeros((len(families), len(codes)), dtype=bool)
@@ -200,7 +201,6 @@ def _split(faces: list[Face]) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 def draw(fonts: Fonts, size: int, *, classes: int | None = None, images: int | None = None) -> Drawn:
     """The first characters drawn by the fonts: so many `classes`, or as many as give so many training `images`."""
-    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
     def opened(size: int) -> list[Any]:
@@ -301,8 +301,6 @@ class Glyphs(DataSet):
         return Counts(images, found, val_images, exact)
 
     def class_sizes(self, chosen: Selection) -> list[int]:
-        import numpy as np
-
         drawn = self._drawn(chosen, _SIZE)
         sizes: list[int] = np.bincount(drawn.labels[~drawn.val], minlength=chosen.classes or 0).tolist()
         return sizes
@@ -327,8 +325,6 @@ class Glyphs(DataSet):
         self._drawn(chosen, _SIZE)
 
     def open(self, chosen: Selection, split: str, device: torch.device, report: Report) -> ImageSource | None:
-        import torch
-
         from lsc_engine.data.source import TensorSource
 
         unique = chosen.unique
@@ -363,8 +359,6 @@ def _file(fonts: Fonts, chosen: Selection, size: int) -> Path:
 @lru_cache(maxsize=4)
 def _kept(fonts: Fonts, file: Path, size: int, classes: int | None, unique: bool) -> Drawn:
     """What was drawn before, from the data folder; else it is drawn and, where the folder can be written to, kept."""
-    import numpy as np
-
     _IN_MEMORY.add(file)
     with contextlib.suppress(OSError, ValueError, KeyError), np.load(file) as kept:
         return Drawn(kept["pixels"], kept["labels"], kept["faces"], kept["val"], tuple(map(chr, kept["codes"])))

@@ -12,12 +12,16 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Selection
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:
     import numpy as np
+
+else:
+    defer(globals(), np="numpy")
 
 _DEJAVU = [
     f"DejaVu{family}{style}"
@@ -58,8 +62,6 @@ class PrintedDigits(DataSet):
 
     def load(self, split: str, unique: bool, folder: Path | None) -> Arrays:
         """uint8 [N, 1, 8, 8]; 420 images train, 210 validate. LscError where a font is missing."""
-        import numpy as np
-
         found = [
             (_image((folder or Path()) / f"{font}.ttf", str(digit), width), digit)
             for width in WIDTHS[split]
@@ -72,7 +74,6 @@ class PrintedDigits(DataSet):
 
 def _image(font: Path, text: str, width: float) -> np.ndarray:
     """uint8 [8, 8]: the counts 0 to 16 spread over 0 to 255."""
-    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
     try:

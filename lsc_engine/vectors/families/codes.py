@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import VectorSystem
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+    import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import tensors
+else:
+    defer(globals(), np="numpy", tensors="lsc_engine.vectors.tensors", torch="torch")
 
 # Primitive polynomials of GF(2^m), as bits, for m = 1 to 11.
 _PRIMITIVE = (
@@ -51,8 +57,6 @@ _COUNTED = 2**23
 @lru_cache(maxsize=16)
 def _powers(m: int) -> np.ndarray:
     """The powers of a primitive element of GF(2^m), int64 [2^m - 1]."""
-    import numpy as np
-
     powers = [1]
     for _ in range(2**m - 2):
         double = powers[-1] << 1
@@ -88,8 +92,6 @@ def _transform(x: Any, stack: Callable[..., Any]) -> Any:
 def _four_rows(turned: Tensor) -> Tensor:
     """The Hadamard transforms of four rows of [n, B] at a time with every choice of their signs, for `_peaks`: row
     16 g + p of [4 n, 4 B] is that of the rows from 4 g on with the signs of the bits of p. Two rows where n is 2."""
-    import torch
-
     rows = min(4, len(turned))
     signs = 1 - 2 * (torch.arange(2**rows).unsqueeze(1) >> torch.arange(rows) & 1)
     matrix = (_transform(torch.eye(rows), torch.stack) * signs.unsqueeze(1)).view(-1, rows)
@@ -100,8 +102,6 @@ def _four_rows(turned: Tensor) -> Tensor:
 def _peaks(words: Tensor, table: Tensor, batch: int) -> Tensor:
     """For words [K, n] of values 0 and 1 and the table of `_four_rows` of embeddings [n, batch], the largest size
     [K, batch] in the Hadamard transform of each embedding times each word."""
-    import torch
-
     rows = table.shape[1] // batch
     bits = words.view(len(words), -1, rows).long() << torch.arange(rows, device=words.device)
     groups = bits.shape[1]
@@ -144,21 +144,15 @@ class Code(VectorSystem):
     @cached_property
     def generator(self) -> np.ndarray:
         """The words of the bits of an index, int64 [k, n]; those of RM(1,m) come first."""
-        import numpy as np
-
         x = np.arange(self.n)
         return np.stack([*(x >> bit & 1 for bit in range(self.m)), x * 0 + 1])
 
     def _integer_weights(self, index: int) -> dict[int, int]:
-        import numpy as np
-
         rows = [row for bit, row in enumerate(self.generator) if index >> bit & 1]
         return dict(enumerate((1 - 2 * np.bitwise_xor.reduce([0 * self.generator[0], *rows])).tolist()))
 
     def words(self, index: Tensor) -> Tensor:
         """Values 0 and 1 [B, n] float32 of the words of indices [B]."""
-        import torch
-
         key = ("generator", index.device)
         if key not in self._constants:
             self._constants[key] = torch.from_numpy(self.generator).float().to(index.device)
@@ -168,26 +162,20 @@ class Code(VectorSystem):
             return (bits.float() @ matrix).remainder_(2)
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         shape = (*index.shape, self.n)
         weights = (1 - 2 * self.words(index.reshape(-1))) / math.sqrt(self.n)
         return torch.arange(self.n, device=index.device).expand(shape), weights.reshape(shape)
 
     def nearest(self, z: Tensor) -> Tensor:
-        from lsc_engine.vectors.tensors import clean, in_chunks
-
         if not self.structured:
             raise UsageError(
                 f"{self.name}: the nearest of its {self.count} words at n = {self.n} takes {self.cosets} Hadamard "
                 f"transforms, at most {MOST_COSETS} are made; take a smaller code, of fewer classes or another n"
             )
-        return in_chunks(clean(z), _AT_ONCE // (2 * self.n), 1, self._nearest).squeeze(1)
+        return tensors.in_chunks(tensors.clean(z), _AT_ONCE // (2 * self.n), 1, self._nearest).squeeze(1)
 
     def _nearest(self, z: Tensor) -> Tensor:
         """[B, 1] of embeddings [B, n] that are finite."""
-        import torch
-
         turned = z.T.contiguous()
         best, coset = turned.new_full((len(z),), -1.0), torch.zeros(len(z), dtype=torch.long, device=z.device)
         table, step = _four_rows(turned), max(1, _AT_ONCE // turned.numel())
@@ -207,12 +195,9 @@ class Code(VectorSystem):
 
     def log_partition(self, x: Tensor) -> Tensor:
         """Both signs of every number of the transforms, coset by coset. They are computed again for the gradient."""
-        import torch
         from torch.utils.checkpoint import checkpoint
 
-        from lsc_engine.vectors.tensors import real
-
-        turned = real(x).T / math.sqrt(self.n)
+        turned = tensors.real(x).T / math.sqrt(self.n)
 
         def part(first: Tensor, turned: Tensor) -> Tensor:
             signs = (1 - 2 * self.words(first)).T.to(turned.dtype)
@@ -284,8 +269,6 @@ class Kerdock(Code):
     @cached_property
     def forms(self) -> np.ndarray:
         """Values 0 and 1 uint8 [n / 2, n] of each coset's quadratic form, a = 0 first, at x = u + y n / 2."""
-        import numpy as np
-
         size = self.m - 1
         exponent = np.add.outer(_logarithms(size), _logarithms(size))
         linear, form = np.zeros((2, self.n // 2, self.n // 2), dtype=np.uint8)
@@ -302,16 +285,12 @@ class Kerdock(Code):
         return {x: weight * (1 - 2 * form[x]) for x, weight in super()._integer_weights(index % (2 * self.n)).items()}
 
     def words(self, index: Tensor) -> Tensor:
-        import torch
-
         key = ("forms", index.device)
         if key not in self._constants:
             self._constants[key] = torch.from_numpy(self.forms).to(index.device)
         return (super().words(index % (2 * self.n)) - self._constants[key][index // (2 * self.n)]).abs_()
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         words = self.n**2
         columns, weights = super().coordinates(index.clamp(max=words - 1))
         sign, axis = (index - words) // self.n, (index - words) % self.n
@@ -319,19 +298,11 @@ class Kerdock(Code):
         return columns, torch.where((index < words).unsqueeze(-1), weights, alone)
 
     def log_partition(self, x: Tensor) -> Tensor:
-        import torch
-
-        from lsc_engine.vectors.tensors import real
-
-        axes = real(x)
+        axes = tensors.real(x)
         return torch.logaddexp(super().log_partition(x), torch.cat([axes, -axes], 1).logsumexp(1))
 
     def nearest(self, z: Tensor) -> Tensor:
-        import torch
-
-        from lsc_engine.vectors.tensors import clean
-
-        words, z = super().nearest(z), clean(z)
+        words, z = super().nearest(z), tensors.clean(z)
         largest, axis = z.abs().max(1)
         index = self.n**2 + axis + self.n * (z.gather(1, axis.unsqueeze(1))[:, 0] < 0)
         return torch.where((z * self.vectors(words)).sum(1) >= largest, words, index)
@@ -371,8 +342,6 @@ class Bch(Code):
 
     @cached_property
     def generator(self) -> np.ndarray:
-        import numpy as np
-
         order, rows = self.n - 1, [super().generator]
         for leader, size in _leaders(self.m)[1:]:
             if sum(map(len, rows)) == self.k:
@@ -405,8 +374,6 @@ _WEIGHTS: dict[tuple[int, int, int], dict[int, Fraction]] = {}
 def _weights(generator: np.ndarray, m: int, cosets: int) -> dict[int, Fraction]:
     """How many words of a code have each weight; beyond `_COUNTED` numbers an estimate, by RM(1,m) itself and other
     cosets drawn at random."""
-    import numpy as np
-
     n, others = 2**m, np.zeros(2**m + 1, dtype=np.int64)
     drawn, random = min(cosets - 1, _COUNTED // n), np.random.default_rng(0)
     rows = generator[m + 1 :].astype(np.float32)

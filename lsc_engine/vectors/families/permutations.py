@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.orbit_system import OrbitSystem, TwoValued, signed_index, signed_position
 from lsc_engine.vectors.subsets import Arrangements
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+else:
+    defer(globals(), torch="torch")
 
 _WORDS = {1: "", 2: "two ", 3: "three ", 4: "four "}
 
@@ -60,8 +64,6 @@ class Permutations(OrbitSystem):
         return dict.fromkeys(plus, sign) | dict.fromkeys(minus, -sign)
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         self._require_int64()
         plus, minus = self._ranks_of.unrank(index >> 1 if self.signed else index)
         columns = torch.stack([*plus, *minus], -1)
@@ -80,8 +82,6 @@ class Permutations(OrbitSystem):
         return weights.new_zeros((*index.shape, self.n)).scatter_(-1, columns, weights)
 
     def native_norm(self, index: Tensor) -> Tensor:
-        import torch
-
         return torch.full(index.shape, math.sqrt(self.support), device=index.device)
 
     def _encode(self, orbit: TwoValued, plus: list[Tensor], minus: list[Tensor]) -> Tensor:

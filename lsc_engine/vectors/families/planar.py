@@ -10,12 +10,18 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import VectorSystem
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import tensors
+else:
+    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 
 @SYSTEMS.register("planar")
@@ -54,8 +60,6 @@ class Planar(VectorSystem):
         return [(math.cos(angle), Fraction(2 if j < half else 1)) for j, angle in enumerate(angles, 1)]
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         self._require_int64()
         angle = self._slot(index).double() * (2 * math.pi / self.count)
         weights = torch.stack([angle.cos(), angle.sin()], -1).float()
@@ -66,8 +70,6 @@ class Planar(VectorSystem):
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
         """The slots around the angle, alternately on its two sides."""
-        import torch
-
         turn = self._turn(z).unsqueeze(1)
         near = turn.round()
         side = torch.where(turn >= near, 1, -1)
@@ -77,9 +79,7 @@ class Planar(VectorSystem):
         return self._index((near.long() + offset) & (self.count - 1))
 
     def _turn(self, z: Tensor) -> Tensor:
-        from lsc_engine.vectors.tensors import clean
-
-        z = clean(z).double()
+        z = tensors.clean(z).double()
         return z[:, 1].atan2(z[:, 0]) * (self.count / (2 * math.pi))
 
     def _slot(self, index: Tensor) -> Tensor:

@@ -14,13 +14,20 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import LARGEST_INDEX, VectorSystem
 from lsc_engine.vectors.bijection import Bijection
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import tensors
+else:
+    defer(globals(), np="numpy", tensors="lsc_engine.vectors.tensors", torch="torch")
 
 VERSION = 1
 """Changes whenever a vector would."""
@@ -64,8 +71,6 @@ class Random(VectorSystem):
 
     def _bits(self, index: Any, first: int, last: int) -> Any:
         """64 bits for each index [B] and each of the columns, int64 [B, last - first]."""
-        import numpy as np
-
         keys = self._keys[first:last]
         columns = np.array(keys) if isinstance(index, np.ndarray) else self._constant("keys", keys, index)
         return _mix(_mix(index + self._first)[:, None] ^ columns)
@@ -92,8 +97,6 @@ class Random(VectorSystem):
         return f"estimate by a sample of {SAMPLE}" if (self.classes or 0) > MOST_COMPARED else ""
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         weights = self.rows(index.reshape(-1), torch).float().reshape(*index.shape, self.n)
         return torch.arange(self.n, device=index.device).expand(weights.shape), weights
 
@@ -102,15 +105,11 @@ class Random(VectorSystem):
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor:
         """Of the vectors in use, by a scan of all of them. ValueError without `classes`."""
-        import torch
-
-        from lsc_engine.vectors.tensors import clean
-
         if self.classes is None:
             raise ValueError(
                 f"{self.name} at n = {self.n}: the nearest is found among the vectors in use, give classes"
             )
-        z, step = clean(z), max(k, _NUMBERS_AT_ONCE // self.n)
+        z, step = tensors.clean(z), max(k, _NUMBERS_AT_ONCE // self.n)
         best, found = z.new_empty((len(z), 0)), torch.empty((len(z), 0), dtype=torch.long, device=z.device)
         with torch.autocast(z.device.type, enabled=False):
             for start in range(0, self.classes, step):
@@ -123,8 +122,6 @@ class Random(VectorSystem):
 
 @lru_cache(maxsize=256)
 def _largest_cosine(family: type[Random], name: str, n: int, classes: int, seed: int) -> float:
-    import numpy as np
-
     rows = family(name, n, classes, seed).rows(np.arange(classes), np).astype(np.float32)
     best = -1.0
     for start in range(0, classes, _ROWS_AT_ONCE):
@@ -229,8 +226,6 @@ class Rademacher(Random):
         return [(1 - 2 * d / self.n, math.comb(self.n, d) * share) for d in range(1, self.n + 1)]
 
     def rows(self, index: Any, library: Any) -> Any:
-        import numpy as np
-
         if isinstance(index, np.ndarray):
             number, shifts = self._bijection.of_array(index), np.arange(min(self.n, _OWN_SIGNS))
         else:
@@ -241,18 +236,12 @@ class Rademacher(Random):
         return library.asarray(1 - 2 * bits, dtype=library.float64) / math.sqrt(self.n)
 
     def _integer_weights(self, index: int) -> dict[int, int]:
-        import numpy as np
-
         return dict(enumerate(np.sign(self.rows(np.array([index]), np)[0]).astype(int).tolist()))
 
     def nearest(self, z: Tensor) -> Tensor:
-        import torch
-
-        from lsc_engine.vectors.tensors import clean
-
         if not self.structured:
             return super().nearest(z)
-        return self._bijection.inverse(((clean(z) < 0) << torch.arange(self.n, device=z.device)).sum(1))
+        return self._bijection.inverse(((tensors.clean(z) < 0) << torch.arange(self.n, device=z.device)).sum(1))
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:  # type: ignore[override]
         return None if self.structured else super().nearest_k(z, k)
@@ -263,11 +252,7 @@ class Rademacher(Random):
 
     def log_partition(self, x: Tensor) -> Tensor:
         """Of all sign vectors: the product of 2 cosh(x_j / sqrt(n))."""
-        import torch
-
-        from lsc_engine.vectors.tensors import real
-
         if not self.structured:
             return super().log_partition(x)
-        x = real(x) / math.sqrt(self.n)
+        x = tensors.real(x) / math.sqrt(self.n)
         return torch.logaddexp(x, -x).sum(1)

@@ -18,13 +18,19 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.orbit_system import OrbitSystem, TwoValued, signed_index, signed_position
 from lsc_engine.vectors.subsets import Arrangements, Subsets
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import helmert, tensors
+else:
+    defer(globals(), helmert="lsc_engine.vectors.helmert", tensors="lsc_engine.vectors.tensors", torch="torch")
 
 ROOT = TwoValued(1, 1, 1, 1)
 # Roots that touch the dropped coordinate: e_i and -e_j.
@@ -49,15 +55,11 @@ class RootRanks:
 
     def rank(self, plus: Tensor, minus: Tensor) -> Tensor:
         """Index of e_plus - e_minus."""
-        import torch
-
         pair: Tensor = self.pairs.rank([torch.minimum(plus, minus), torch.maximum(plus, minus)])
         return 2 * pair + (plus > minus)
 
     def of_orbit(self, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
         """`rank` where a list is empty if its coordinate is the dropped one."""
-        import torch
-
         dropped = torch.full_like((plus or minus)[0], self.n)
         return self.rank(plus[0] if plus else dropped, minus[0] if minus else dropped)
 
@@ -74,8 +76,6 @@ class RootRanks:
 
 def _dropped_root(low: Tensor, high: Tensor, sign: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """Unit row of sign (e_low - e_high) without coordinate n (0-based), low < high: columns and weights [B, 2]."""
-    import torch
-
     short = high == n
     one = sign.float() * torch.where(short, 1.0, math.sqrt(0.5))
     other = torch.where(short, 0.0, -one)
@@ -107,8 +107,6 @@ class Roots(OrbitSystem):
         return _dropped_root(*self._root.unrank(index), self.n)
 
     def native_norm(self, index: Tensor) -> Tensor:
-        import torch
-
         return torch.where(self._root.unrank(index)[1] == self.n, 1.0, math.sqrt(2.0))
 
     def _encode(self, orbit: TwoValued, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
@@ -138,16 +136,12 @@ class HelmertRoots(Roots):
         self.count, self.support = self._root.count, 2
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         self._require_int64()
         low, high, sign = self._root.unrank(index)
         weight = sign * math.sqrt(0.5)
         return torch.stack([low, high], -1), torch.stack([weight, -weight], -1)
 
     def vectors(self, index: Tensor) -> Tensor:
-        from lsc_engine.vectors import helmert
-
         self._check(index)
         low, high, sign = self._root.unrank(index)
         scale = helmert.scales(self.n, index.device, self._constants)
@@ -156,14 +150,9 @@ class HelmertRoots(Roots):
 
     def lift(self, z: Tensor) -> Tensor:
         """The Helmert isometry to n + 1 coordinates."""
-        from lsc_engine.vectors import helmert
-        from lsc_engine.vectors.tensors import real
-
-        return helmert.expand(real(z), helmert.scales(self.n, z.device, self._constants))
+        return helmert.expand(tensors.real(z), helmert.scales(self.n, z.device, self._constants))
 
     def native_norm(self, index: Tensor) -> Tensor:
-        import torch
-
         return torch.full(index.shape, math.sqrt(2.0), device=index.device)
 
 
@@ -203,23 +192,17 @@ class PositiveRoots(VectorSystem):
         return {low: 1, high: -1} if high < self.n else {low: 1}
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         self._require_int64()
         low, high = self._pairs.unrank(index)
         return _dropped_root(low, high, torch.ones(index.shape, device=index.device), self.n)
 
     def native_norm(self, index: Tensor) -> Tensor:
-        import torch
-
         return torch.where(self._pairs.unrank(index)[1] == self.n, 1.0, math.sqrt(2.0))
 
     def nearest(self, z: Tensor) -> Tensor:
         """For each j the best i < j is the largest value so far: one running maximum decides, in O(n)."""
-        from lsc_engine.vectors.tensors import clean
-
         self._require_int64()
-        scores, best = self._best_before(clean(z))
+        scores, best = self._best_before(tensors.clean(z))
         high = scores.argmax(1, keepdim=True)
         found: Tensor = self._pairs.rank([best.gather(1, high).squeeze(1), high.squeeze(1) + 1])
         return found
@@ -227,33 +210,27 @@ class PositiveRoots(VectorSystem):
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
         """The j of a pair among the k best is among the k best j, each by its best i (else k other j have pairs
         no worse), so all pairs of those k columns are compared."""
-        from lsc_engine.vectors.tensors import clean, in_chunks
-
         self._require_int64()
         k = min(k, self.count)
-        return in_chunks(clean(z), 2**24 // (min(k, self.n) * self.n), k, lambda rows: self._nearest_k(rows, k))
+        return tensors.in_chunks(
+            tensors.clean(z), 2**24 // (min(k, self.n) * self.n), k, lambda rows: self._nearest_k(rows, k)
+        )
 
     partition_fault = None
 
     def log_partition(self, x: Tensor) -> Tensor:
         """One cumulative sum over i for every j, and the e_i."""
-        import torch
-
         x = self.lift(x)
         half = x * math.sqrt(0.5)
         return torch.cat([x, half.logcumsumexp(1)[:, :-1] - half[:, 1:]], 1).logsumexp(1)
 
     def _best_before(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """For j = 1..n (0-based, n the dropped coordinate): cosine times |z| of the best pair (i, j), and its i."""
-        import torch
-
         value, best = z.cummax(1)
         scores = torch.cat([(value[:, :-1] - z[:, 1:]) * math.sqrt(0.5), value[:, -1:]], 1)
         return scores, best
 
     def _nearest_k(self, z: Tensor, k: int) -> Tensor:
-        import torch
-
         scores, _ = self._best_before(z)
         high = scores.topk(min(k, self.n), dim=1).indices + 1
         short = (high == self.n).unsqueeze(2)
@@ -305,8 +282,6 @@ class Midpoints(OrbitSystem):
         return {column: weight for column, weight in weights.items() if column < self.n}
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         self._require_int64()
         (low, high, single), sign, size = self._middles(index)
         weight = sign / size
@@ -322,8 +297,6 @@ class Midpoints(OrbitSystem):
 
     def native_norm(self, index: Tensor) -> Tensor:
         """A midpoint is half the sum of two roots: sqrt 6 / 2, and sqrt 5 / 2 or sqrt 2 / 2 with a part dropped."""
-        import torch
-
         size = self._middles(index)[2] / 2
         if not self.with_roots:
             return size
@@ -341,8 +314,6 @@ class Midpoints(OrbitSystem):
         return (low, high, single), (1 - 2 * (index & 1)).float(), squared.sqrt()
 
     def _encode(self, orbit: TwoValued, plus: list[Tensor], minus: list[Tensor]) -> Tensor:
-        import torch
-
         if orbit == ROOT or orbit in SHORT:
             return self._root.of_orbit(plus, minus)
         dropped = torch.full_like((plus or minus)[0], self.n)

@@ -9,11 +9,17 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import VectorSystem
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import helmert, tensors
+else:
+    defer(globals(), helmert="lsc_engine.vectors.helmert", tensors="lsc_engine.vectors.tensors", torch="torch")
 
 
 @SYSTEMS.register("simplex")
@@ -47,15 +53,9 @@ class Simplex(VectorSystem):
         return {index: 1}
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         return index.unsqueeze(-1), torch.full((*index.shape, 1), self._weight, device=index.device)
 
     def vectors(self, index: Tensor) -> Tensor:
-        import torch
-
-        from lsc_engine.vectors import helmert
-
         self._check(index)
         if self.count == 1:
             return torch.nn.functional.pad(torch.ones((*index.shape, 1), device=index.device), (0, self.n - 1))
@@ -64,21 +64,14 @@ class Simplex(VectorSystem):
 
     def lift(self, z: Tensor) -> Tensor:
         """[B, n] -> [B, C]: the Helmert isometry of the first C - 1 coordinates (one class: the first coordinate)."""
-        from lsc_engine.vectors import helmert
-        from lsc_engine.vectors.tensors import real
-
-        z = real(z)
+        z = tensors.real(z)
         if self.count == 1:
             return z[:, :1]
         return helmert.expand(z[:, : self.count - 1], helmert.scales(self.count - 1, z.device, self._constants))
 
     def nearest(self, z: Tensor) -> Tensor:
-        from lsc_engine.vectors.tensors import clean
-
-        return self.lift(clean(z)).argmax(1)
+        return self.lift(tensors.clean(z)).argmax(1)
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor | None:
         """Cosines are the lifted coordinates up to a factor."""
-        from lsc_engine.vectors.tensors import clean
-
-        return self.lift(clean(z)).topk(min(k, self.count), dim=1).indices
+        return self.lift(tensors.clean(z)).topk(min(k, self.count), dim=1).indices

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.textfiles import other_encoding
 from lsc_engine.registry import SYSTEMS
@@ -17,7 +18,12 @@ from lsc_engine.vectors.base import VectorSystem
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import tensors
+else:
+    defer(globals(), np="numpy", tensors="lsc_engine.vectors.tensors", torch="torch")
 
 # Scores held at once in a scan, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
@@ -86,8 +92,6 @@ class Table(VectorSystem):
         return min(best, 1.0)
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         rows = self._table(index)[index]
         return torch.arange(self.n, device=index.device).expand(rows.shape), rows
 
@@ -102,8 +106,6 @@ class Table(VectorSystem):
         return self._constants[key][index]
 
     def cosine(self, z: Tensor, index: Tensor) -> Tensor:
-        import torch
-
         z = z.float()
         length = torch.linalg.vector_norm(z, dim=1)
         return (z * self._table(index)[index]).sum(1) / torch.where(length > 0, length, 1.0)
@@ -113,10 +115,6 @@ class Table(VectorSystem):
 
     def nearest_k(self, z: Tensor, k: int) -> Tensor:
         """By a scan of the table in chunks."""
-        import torch
-
-        from lsc_engine.vectors.tensors import clean, in_chunks
-
         k, table = min(k, self.count), self._table(z)
 
         def best(rows: Tensor) -> Tensor:
@@ -124,7 +122,7 @@ class Table(VectorSystem):
             return scores.argmax(1, keepdim=True) if k == 1 else scores.topk(k, dim=1).indices
 
         with torch.autocast(z.device.type, enabled=False):
-            return in_chunks(clean(z), SCORES_AT_ONCE // self.count, k, best)
+            return tensors.in_chunks(tensors.clean(z), SCORES_AT_ONCE // self.count, k, best)
 
     def _table(self, like: Tensor) -> Tensor:
         assert self._rows is not None, "a table made for its facts alone has no rows"
@@ -139,9 +137,6 @@ def load_table(path: str | Path) -> Tensor:
 
     Raises UsageError where there is no such file or it holds no matrix of numbers.
     """
-    import numpy as np
-    import torch
-
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"file:{path}: no such file")
@@ -159,8 +154,6 @@ def load_table(path: str | Path) -> Tensor:
 
 
 def _read(path: Path) -> np.ndarray:
-    import numpy as np
-
     match path.suffix.lower():
         case ".npy":
             return np.load(path, allow_pickle=False)
@@ -183,8 +176,6 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _refuse_bad_rows(name: str, rows: Tensor, lengths: Tensor, unit: Tensor) -> None:
-    import torch
-
     if not bool(torch.isfinite(rows).all()):
         bad = int((~torch.isfinite(rows)).any(1).nonzero()[0])
         raise UsageError(f"{name}: row {bad} holds a number that is not finite")

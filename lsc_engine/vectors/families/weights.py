@@ -16,6 +16,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
+from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors import patterns
@@ -23,7 +24,12 @@ from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.subsets import Subsets
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from lsc_engine.vectors import tensors
+else:
+    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 # Scores held at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
@@ -94,8 +100,6 @@ class Weights(VectorSystem):
         return weights
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        import torch
-
         columns = self._units(index)
         weight = 1.0 / self._norm(columns)
         signs = self._constant("signs", [1.0] * self.k + [-1.0] * self.k, index)
@@ -105,16 +109,12 @@ class Weights(VectorSystem):
         return self._norm(self._units(index))
 
     def nearest(self, z: Tensor) -> Tensor:
-        from lsc_engine.vectors.tensors import clean, in_chunks
-
         self._require_int64()
-        found = in_chunks(clean(z), SCORES_AT_ONCE // len(self._parts) ** 2, 1, self._nearest)
+        found = tensors.in_chunks(tensors.clean(z), SCORES_AT_ONCE // len(self._parts) ** 2, 1, self._nearest)
         return found.squeeze(1)
 
     def _nearest(self, z: Tensor) -> Tensor:
-        from lsc_engine.vectors.tensors import extremes
-
-        top, bottom = extremes(z, min(self.k, self.n - 1), min(self.k, self.n - 1))
+        top, bottom = tensors.extremes(z, min(self.k, self.n - 1), min(self.k, self.n - 1))
         parts = self._constant("parts", self._parts, z)[:, : top.shape[1]]
         plus = (z.gather(1, top).unsqueeze(1) * parts).sum(2)
         minus = (z.gather(1, bottom).unsqueeze(1) * parts).sum(2)
@@ -131,8 +131,6 @@ class Weights(VectorSystem):
     # -- units <-> index: columns [..., 2k], the k positive units rising, then the k negative ones -------------------
 
     def _units(self, index: Tensor) -> Tensor:
-        import torch
-
         self._require_int64()
         found = index.new_zeros((*index.shape, 2 * self.k))
         start = 0
@@ -145,8 +143,6 @@ class Weights(VectorSystem):
 
     def _rank(self, plus: Tensor, minus: Tensor) -> Tensor:
         """Index of units [..., k] and [..., k], each rising."""
-        import torch
-
         number = 1 + (plus[..., 1:] != plus[..., :-1]).sum(-1)
         found = torch.zeros_like(number)
         start = 0
@@ -194,8 +190,6 @@ class _Block:
         return plus, minus
 
     def unrank(self, rank: Tensor) -> Tensor:
-        import torch
-
         first = rank // self.negative.count
         last = self.negative.unrank(rank - first * self.negative.count)
         place = first // self.cuts.count
@@ -211,8 +205,6 @@ class _Block:
         return torch.cat([plus, minus], -1)
 
     def rank(self, plus: Tensor, minus: Tensor) -> Tensor:
-        import torch
-
         stepped = plus[..., 1:] != plus[..., :-1]
         fresh = torch.cat([torch.ones_like(plus[..., :1], dtype=torch.bool), stepped], -1)
         # The p units that open a coordinate, in order: unused slots sort behind.
@@ -230,15 +222,11 @@ class _Block:
 
     def first_plus(self, like: Tensor) -> Tensor:
         """Some valid positive units of this block: coordinates 0, 1, ..., p - 1, the last taking what is left."""
-        import torch
-
         return torch.arange(self.k, device=like.device).clamp(max=self.p - 1).expand(like.shape)
 
 
 def _spread(positions: Tensor, parts: Tensor, k: int) -> Tensor:
     """Positions [B, m] with parts [B, m] units each (k in all) -> the units' positions [B, k], rising."""
-    import torch
-
     unit = torch.arange(k, device=positions.device).expand(len(positions), k).contiguous()
     slot = torch.searchsorted(parts.cumsum(1).contiguous(), unit, right=True)
     return positions.gather(1, slot).sort(1).values

@@ -1,0 +1,40 @@
+"""Modules that are imported when they are first used: viewers list vector systems and data sets and load no torch.
+
+if TYPE_CHECKING:
+    import torch
+else:
+    defer(globals(), torch="torch")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class _Deferred:
+    """Stands for a module among the globals of another one, until it is used."""
+
+    def __init__(self, namespace: dict[str, Any], name: str, module: str) -> None:
+        self._namespace, self._name, self._module = namespace, name, module
+
+    def __getattr__(self, attribute: str) -> Any:
+        module = importlib.import_module(self._module)
+        self._namespace[self._name] = module
+        return getattr(module, attribute)
+
+
+_DEFERRED: list[_Deferred] = []
+
+
+def defer(namespace: dict[str, Any], **modules: str) -> None:
+    """Put modules into a `namespace`, the globals of a module, each under its name there."""
+    for name, module in modules.items():
+        namespace[name] = _Deferred(namespace, name, module)
+        _DEFERRED.append(namespace[name])
+
+
+def import_deferred() -> None:
+    """Import them all now: torch.compile cannot look through a module that is not there yet."""
+    while _DEFERRED:
+        _DEFERRED.pop().__name__  # noqa: B018
