@@ -89,6 +89,12 @@ class Row:
         return self.runs[0].variant
 
     @property
+    def disturbed(self) -> str:
+        """Why its seconds and speeds are those of the machine too: SHARED, BUSY or THROTTLED; "" if they are not."""
+        found = {SHARED: self.shared, BUSY: self.busy, THROTTLED: self.throttled}
+        return next((note for note, holds in found.items() if holds), "")
+
+    @property
     def at_trivial_loss(self) -> str | None:
         """Why this row may not serve as a baseline, as a clause; None if it may."""
         return self.trivial.stuck(self.last)

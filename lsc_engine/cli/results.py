@@ -121,6 +121,7 @@ def comparison_text(found: Comparison) -> str:
         for letter, row in zip(letters, found.rows, strict=True):
             at = row.levels[index]
             speed = [text for unit in ("steps", "epochs", "seconds") for text in (at.text(unit), str(at.faster[unit]))]
+            speed[-2] += f" ({row.disturbed})" if row.disturbed and speed[-2] != "-" else ""
             rows.append([f" {letter}", row.label, *speed])
         columns = ("", "", "STEPS", "FASTER", "EPOCHS", "FASTER", "SECONDS", "FASTER")
         parts += [f"{printable(level.metric)} {significant(level.level)}", table(columns, rows, "  r r r ")]

@@ -56,7 +56,7 @@ class Poller(threading.Thread):
         self._wake = threading.Event()
         self._tracked: dict[str, TrackedRun] = {}
         self._subscribed: dict[str, frozenset[str]] = {}
-        self._sent: dict[str, tuple[frozenset[str], int, int]] = {}
+        self._sent: dict[str, tuple[object, ...]] = {}
         self._next_step: dict[str, float] = {}
         self._samples: dict[str, tuple[int, MetricsTable]] = {}
         self._log_key = self._embeddings_key = ""
@@ -251,8 +251,9 @@ class Poller(threading.Thread):
             if tracked is None or self._ended.is_set():
                 continue
             run = tracked.run
-            run.poll(BUDGET // max(1, len(subscribed)))
-            more = more or run.tail.behind
+            for tail in (run.tail, run.machine):
+                tail.poll(BUDGET // max(1, len(subscribed)))
+                more = more or tail.behind
             self._send_curves(key, run, names)
         for key in set(self._sent) - set(subscribed):
             # A chart that is left gives its memory back.
@@ -270,7 +271,7 @@ class Poller(threading.Thread):
         table, generation = run.table, run.tail.generation
         parse_columns(table, set(names))
         sample = self._sample(key, run)
-        state = (names, len(sample or table), generation)
+        state = (names, len(sample or table), generation, run.machine.generation, run.machine.table.lines)
         now = time.monotonic()
         if run.tail.behind and sample is None and now < self._next_step.get(key, 0.0):
             return

@@ -18,6 +18,7 @@ from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import METRICS, NOTES, STATUS
 from lsc_engine.runs.folder.requests import TURN
 from lsc_engine.runs.folder.slurm import Jobs
+from lsc_engine.runs.metrics.machine import beside
 from lsc_engine.runs.metrics.parsing import parse_line
 from lsc_engine.runs.metrics.reader import FIXED, MetricsTable, layers_fixed
 from lsc_engine.runs.read.notes import read_notes
@@ -190,6 +191,10 @@ def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> 
             if not np.array_equal(step, shared):
                 shared = step.astype(np.float64)
             curves[name] = Curve(shared, values, epoch, time)
+    machine = run.machine.table
+    for name in names.intersection(machine.names):
+        at, values = machine.series(name)
+        curves[name] = Curve(at.astype(np.float64), values, *beside(at, table))
     resumed = []
     if LOSS in curves and sample is None:
         loss = curves[LOSS]
@@ -203,13 +208,14 @@ def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> 
     saved = tuple((c.step, c.written or 0.0, c.size) for c in run.checkpoints())
     return Curves(
         curves,
-        tuple(table.names),
+        (*table.names, *machine.names),
         tuple(resumed),
         run.tail.behind,
         run.tail.problem or "",
         saved,
         sample is not None,
         fixed,
+        machine.newest_sample,
     )
 
 

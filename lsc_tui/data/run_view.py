@@ -24,6 +24,7 @@ from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
+from lsc_engine.runs.metrics.machine import Sample
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differences, settings_of
 from lsc_tui.data.embedding_history import EmbeddingHistory
@@ -165,6 +166,7 @@ class Curves:
     checkpoints: tuple[tuple[int, float, int], ...] = ()  # step, when, bytes
     sampled: bool = False  # points from all over a long file, which is still being read
     fixed: tuple[tuple[float, float, float], ...] = ()  # where layers were fixed
+    machine: Sample | None = None  # the newest of its machine
     drawn: dict[Hashable, Series] = field(default_factory=dict)  # made once, kept with the arrays
 
 

@@ -19,12 +19,17 @@ AXES = ("epoch", "step", "time", "images")
 UNITS = {"epoch": "epoch", "step": "step", "time": "min", "images": "images"}
 MAGNIFIED_MOST = 64.0
 _Y_SCALES = ((True, False), (True, True), (False, False))  # loss logarithmic, share logit
-_SHARES = ("accuracy", "inside", "data_wait", "ncc_")
+_SHARES = ("accuracy", "inside", "data_wait", "ncc_", "machine/cpu", "gpu_use", "gpu_throttled")
 
 
 def is_share(name: str) -> bool:
     """Whether a metric is a share from 0 to 1, shown in per cent."""
     return any(word in name for word in _SHARES)
+
+
+def scale_of(name: str) -> float:
+    """What the values of a metric are multiplied by where they are drawn."""
+    return 100.0 if is_share(name) else 1.0
 
 
 def style_name(style: int) -> str:

@@ -140,7 +140,8 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
         speed = row.last.get("speed/images_per_second")
         cells = [md(data.name(row)), grouped(own.steps), duration(own.seconds)]
         cells += [duration(chosen[row.key])] if chooses else []
-        cells.append(grouped(speed[0]) if speed is not None else NOTHING)
+        mark = f" ({row.disturbed})" if row.disturbed else ""
+        cells.append(f"{grouped(speed[0])}{mark}" if speed is not None else NOTHING)
         if staged:
             names = [stage.variant for found, _ in every for stage in found]
             names += [f"{name} (not found)" for _, lost in every for name in lost]

@@ -8,16 +8,18 @@ for what was not measured. As metrics the values are called machine/…, over th
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from lsc_engine.common.hardware import POWER_CAP, Gpu, Hardware
-from lsc_engine.common.safe_io import number_of
+from lsc_engine.common.safe_io import UnreadableError, number_of, read_tail
 from lsc_engine.runs.metrics.parsing import MAX_LINE, Floats, Ints
 from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail
 
@@ -148,6 +150,7 @@ class MachineTable(MetricsTable):
         super().__init__()
         self._steps: list[int] = []
         self._values: list[dict[str, float]] = []
+        self._names: dict[str, None] = {}
         self.newest_sample: Sample | None = None
 
     def __len__(self) -> int:
@@ -164,18 +167,27 @@ class MachineTable(MetricsTable):
                 del self._steps[-1], self._values[-1]
             self._steps.append(sample.step)
             self._values.append(sample.values())
+            self._names |= dict.fromkeys(self._values[-1])
             self.newest_sample = sample
 
     @property
     def names(self) -> list[str]:
         """machine/cpu and so on, in order of appearance."""
-        return list(dict.fromkeys(name for values in self._values for name in values))
+        return list(self._names)
 
     def series(self, name: str) -> tuple[Ints, Floats]:
         """Steps in rising order and the values of `name`."""
         found = [(step, values[name]) for step, values in zip(self._steps, self._values, strict=True) if name in values]
         steps, numbers = zip(*found, strict=True) if found else ((), ())
         return np.array(steps, np.int64), np.array(numbers, np.float64)
+
+
+def newest(path: Path) -> Sample | None:
+    """The last sample of a file, without reading all of it; None if it has none."""
+    with contextlib.suppress(UnreadableError):
+        lines = reversed(read_tail(path, 64 << 10).split(b"\n"))
+        return next((sample for line in lines if (sample := Sample.parse(line)) is not None), None)
+    return None
 
 
 class MachineTail(MetricsTail):

@@ -17,6 +17,7 @@ from lsc_engine.analysis.compare import (
     OTHER_DATA,
     OTHER_DEVICE,
     OTHER_LOSS,
+    SHARED,
     UNCOMPILED,
     Comparison,
     Row,
@@ -29,13 +30,16 @@ from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import UnreadableError, read_toml
 from lsc_engine.common.settings import lookup
-from lsc_engine.runs.folder.layout import PRESET
+from lsc_engine.runs.folder.layout import MACHINE, PRESET
+from lsc_engine.runs.folder.machine import BUSY, THROTTLED
+from lsc_engine.runs.metrics.machine import PREFIX, newest
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import tries_beside
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.vectors.registry import facts
 from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, Store, value_text
 from lsc_tui.lines import clean, counted, loss_text, millions, near_text
+from lsc_tui.widgets.chart import is_share
 
 _MOST_TRIES = 200
 
@@ -162,6 +166,7 @@ class Request:
     levels: tuple[tuple[str, tuple[float, ...]], ...] | None = None
     axis: str = "epoch"
     letters: tuple[str, ...] = ()
+    machine: str = ""  # the metric of the machines that is shown, machine/…
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +236,11 @@ class Reader:
             self._behind[key] = kept[key] if key in kept else behind(row)
         names = {name for run in runs for name in run.metric_names()}
         metrics = tuple(name for name in METRICS if name in names) or (ACCURACY, LOSS)
-        curves = {m: {row.key: over_seeds(row.runs, m, request.axis) for row in found.rows} for m in metrics}
+        # Those of the machines are read when they are shown.
+        drawn = (*metrics, request.machine) if request.machine else metrics
+        curves = {m: {row.key: over_seeds(row.runs, m, request.axis) for row in found.rows} for m in drawn}
+        sampled = [sample.values() for run in runs if (sample := newest(run.path / MACHINE)) is not None]
+        metrics += tuple(dict.fromkeys(m for values in sampled for m in values if m.count("/") == 1))
         views: dict[str, list[RunView]] = {}
         for view in request.views:
             views.setdefault(f"{view.study}/{view.variant}", []).append(view)
@@ -259,7 +268,12 @@ def _letters(rows: Sequence[Row], views: dict[str, list[RunView]], marked: dict[
 
 
 def request_of(
-    store: Store, views: Sequence[RunView], levels: dict[str, list[float]] | None, axis: str, marked: bool
+    store: Store,
+    views: Sequence[RunView],
+    levels: dict[str, list[float]] | None,
+    axis: str,
+    marked: bool,
+    metric: str = "",
 ) -> Request:
     """The request for these runs as the store has them now."""
     pinned = store.runs.get(store.pinned)
@@ -269,6 +283,7 @@ def request_of(
         None if levels is None else tuple((metric, tuple(values)) for metric, values in levels.items()),
         axis,
         tuple(store.marked.get(view.key, "") for view in views) if marked else (),
+        metric if metric.startswith(PREFIX) else "",
     )
 
 
@@ -349,6 +364,13 @@ def _data_text(configs: Sequence[dict[str, Any]]) -> str:
     return texts.pop() if len(texts) == 1 else f"{len(texts)} kinds of data"
 
 
+_DISTURBED = {
+    SHARED: "shared a GPU with another process",
+    BUSY: "trained on a machine with more work than processors",
+    THROTTLED: "trained on a machine that was slowed down for heat or power",
+}
+
+
 def unequal(found: Compared) -> list[str]:
     """Sentences on what may not be compared, what is missing and what is not done, with the letters of the rows."""
     out: list[str] = []
@@ -381,9 +403,9 @@ def unequal(found: Compared) -> list[str]:
         out.append("not all on one kind of device: no seconds compared")
     if any(_notes_of(row, UNCOMPILED, unit="seconds") for row in found.rows):
         out.append("not all compiled alike: no seconds compared")
-    shared = [letter[row.key] for row in found.rows if row.shared]
-    if shared:
-        out.append(f"{', '.join(shared)} shared a GPU with another process: seconds not compared")
+    for mark, words in _DISTURBED.items():
+        if letters := [letter[row.key] for row in found.rows if row.disturbed == mark]:
+            out.append(f"{', '.join(letters)} {words}: seconds not compared")
     return [clean(text) for text in out]
 
 
@@ -432,9 +454,9 @@ def group_of(found: Compared) -> str:
 
 
 def number_text(value: float, metric: str) -> str:
-    """A value of a metric in the readout: per cent without sign, or a loss."""
+    """A value of a metric in the readout: per cent without sign, a loss, or as it is."""
     if not math.isfinite(value):
         return "-"
     if is_loss(metric):
         return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.4g}"
-    return f"{100 * value:.1f}"
+    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"

@@ -23,7 +23,7 @@ from lsc_tui.data.run_view import LETTERS, value_text
 from lsc_tui.lines import clean
 from lsc_tui.screens.compare.comparison import Compared, level_name, shown_levels
 from lsc_tui.screens.compare.table import table_cells
-from lsc_tui.widgets.chart import UNITS, Look
+from lsc_tui.widgets.chart import UNITS, Look, is_share, scale_of
 
 FIGURE_SECONDS = 120
 
@@ -86,11 +86,11 @@ def write_figure(
 ) -> None:
     """The chart as shown, `width` inches wide, as SVG, PDF or PNG by the ending of `path`. LscError when it cannot be
     made."""
-    scale = 1.0 if is_loss(metric) else 100.0
+    scale = scale_of(metric)
     rows = [row for row in found.rows if row.key in keys]
     document = {
         "x_label": {"time": "training time (min)"}.get(look.axis, UNITS[look.axis]),
-        "y_label": metric if is_loss(metric) else f"{metric} (%)",
+        "y_label": f"{metric} (%)" if is_share(metric) else metric,
         "width": width,
         "x_range": [look.x0, look.x1],
         "log_x": look.log_x,

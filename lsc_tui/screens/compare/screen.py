@@ -24,6 +24,7 @@ from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
 from lsc_engine.charts.chart import Level, Mark, Series
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.userpaths import home_path
+from lsc_engine.runs.metrics.machine import PREFIX
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, box, clean, frame, wrap
@@ -45,7 +46,7 @@ from lsc_tui.screens.compare.comparison import (
 from lsc_tui.screens.compare.export import csv_text, latex_text, write_figure
 from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
-from lsc_tui.widgets.chart import AXES, UNITS, Chart
+from lsc_tui.widgets.chart import AXES, UNITS, Chart, is_share, scale_of
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.series import loss_word
 
@@ -157,7 +158,7 @@ class CompareScreen(ChartScreen):
         views = self.views()
         if not views:
             return None
-        return request_of(self.app.store, views, self.levels, self.look.axis, self.chosen.by_marks)
+        return request_of(self.app.store, views, self.levels, self.look.axis, self.chosen.by_marks, self.metric)
 
     def _read(self) -> None:
         """Have a worker compare, unless it is at it or nothing changed; say which of the compared runs have gone."""
@@ -304,8 +305,8 @@ class CompareScreen(ChartScreen):
         return self.group if self.group in {row.group for row in found.rows} else group_of(found)
 
     def _show_chart(self, selector: str, found: Compared, metric: str, *, main: bool) -> None:
-        scale = 1.0 if is_loss(metric) else 100.0
-        rows = self.drawn_rows(found, metric)
+        scale = scale_of(metric)
+        rows = self.drawn_rows(found, metric) if metric in found.curves else []
         levels = [
             Level(level.level * scale, f"level {level_name(metric, level.level)}" if self.wide else "")
             for level in (found.base.levels[i] for i in shown_levels(found))
@@ -328,7 +329,7 @@ class CompareScreen(ChartScreen):
             ],
             foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main),
             framed=self.wide,
-            empty="no curve yet",
+            empty="no curve yet" if metric in found.curves else "reading …",
         )
 
     def _series(self, found: Compared, row: Row, metric: str, scale: float) -> list[Series]:
@@ -349,7 +350,7 @@ class CompareScreen(ChartScreen):
         if is_loss(metric):
             words = [metric, loss_word(self._group(found))]
         else:
-            words = [f"{metric} %", "eval mode"]
+            words = [f"{metric} %" if is_share(metric) else metric, "eval mode" if "accuracy" in metric else ""]
         words.append(self.look.y_words(metric))
         mean = "mean of seeds · band min to max" if self.wide else "mean of seeds"
         words += [mean if self.band else "every seed"] if main else []
@@ -373,7 +374,11 @@ class CompareScreen(ChartScreen):
 
     why_not_metric = why_not_metric_back = why_not_next_pane = why_not_previous_pane = why_not_fold = (
         why_not_settings
-    ) = why_not_full = why_not_level = why_not_export = why_nothing
+    ) = why_not_full = why_not_export = why_nothing
+
+    def why_not_level(self) -> str:
+        """A machine has no level to reach."""
+        return self.why_nothing() or ("levels are of loss and accuracy" if self.metric.startswith(PREFIX) else "")
 
     def why_not_pin(self) -> str:
         return self.why_nothing() or ("" if self.current() is not None else "no row is highlighted")
@@ -463,7 +468,7 @@ class CompareScreen(ChartScreen):
         turns = [(metric, kind) for metric in found.metrics for kind in (kinds if is_loss(metric) else [""])]
         here = (self.metric, self._group(found) if is_loss(self.metric) else "")
         self.metric, self.group = turns[(turns.index(here) + by) % len(turns)]
-        if not is_loss(self.metric) and self.metric != self.accuracy:
+        if "accuracy" in self.metric and self.metric != self.accuracy:
             self.accuracy = self.metric
             self.say(f"accuracy: {self.metric}, in the column too")
         self.show()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lsc_engine.analysis.compare import OTHER_DEVICE, SHARED, UNCOMPILED, Row
+from lsc_engine.analysis.compare import OTHER_DEVICE, UNCOMPILED, Row
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.common.formatting import percent
 from lsc_tui.data.run_view import ACCURACIES, LOSS, colour_of, value_text
@@ -71,7 +71,7 @@ def readout(found: Compared, metric: str, keys: Sequence[str], cursor: float | N
 
 
 def _spread(value: float, metric: str) -> str:
-    text = f"{value:.3f}" if is_loss(metric) else f"{100 * value:.1f}"
+    text = f"{value:.3f}" if is_loss(metric) else number_text(value, metric)
     return text.replace("0.", ".", 1) if text.startswith("0.") else text
 
 
@@ -225,6 +225,6 @@ def _seconds(row: Row, level: LevelResult, base: bool) -> str:
     note = level.faster["seconds"].note
     if level.text("seconds") == "-":
         return "-"
-    if row.shared:
-        return SHARED
+    if row.disturbed:
+        return row.disturbed
     return note if note in (OTHER_DEVICE, UNCOMPILED) and not base else level.text("seconds").partition(" ")[0]

@@ -12,6 +12,7 @@ from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import clock, grouped
 from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.settings import lookup
+from lsc_engine.runs.metrics.machine import Sample
 from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import (
     ACCURACY,
@@ -151,16 +152,43 @@ def _alone(gpu: Gpu, view: RunView) -> str:
     return f"shared with {clean(', '.join(dict.fromkeys(others)))}" if others else "only this run"
 
 
+def _sampled(sample: Sample, now: float, width: int) -> list[Line]:
+    """What a run's process last sampled of its machine, for a run of another host."""
+    hw = sample.hardware
+    parts = [
+        "" if hw.cpu is None else f"cpu {hw.cpu:.0f}%",
+        "" if sample.load is None else f"load {sample.load:.2f}/cpu",
+        "" if hw.memory is None else f"ram {_giga(hw.memory, 0)}G",
+        "" if hw.disk_free is None else f"disk {_giga(hw.disk_free, 0)}G free",
+        f"{ago(now - sample.time)} ago",
+    ]
+    groups = [(hw.cpu, [part for part in parts if part])]
+    for gpu in hw.gpus:
+        parts = [f"GPU {gpu.index} {_percent(gpu.util)}", f"mem {_giga(gpu.memory)}G", _heat(gpu)]
+        parts += [] if gpu.clock is None else [f"{gpu.clock:.0f} MHz"]
+        groups.append((gpu.util, [*parts, *map(clean, gpu.throttled)]))
+    out: list[Line] = []
+    for value, found in groups:
+        out.append([(bar(None if value is None else value / 100, 8), "bar")])
+        for part in found:
+            if width_of(out[-1]) + 2 + cell_len(part) > width:
+                out.append([(" " * 8, "")])
+            out[-1] = [*out[-1], (f"  {part}", "")]
+    return out
+
+
 def machine(
     store: Store, view: RunView, width: int, height: int, *, framed: bool, last_event: str, now: float
 ) -> list[Line]:
-    """GPU, processor, memory and disk of the run's machine, as far as they can be seen from here."""
+    """GPU, processor, memory and disk of the run's machine: as seen from here, else as its process sampled them."""
     hw = store.hardware
     gpu = gpu_of(store, view)
     here = view.status.host.split(".")[0] == store.host or not view.status.host
     wait = view.status.metrics.get("speed/data_wait")
     waiting = f"data wait {100 * wait:.0f}%  " if finite(wait) is not None and wait is not None else ""
     disk = f"disk {hw.disk_free / 1e9:.0f}G free" if hw.disk_free is not None else ""
+    curves = store.curves.get(view.key)
+    sample = curves.machine if curves is not None else None
     body: list[Line] = []
     if not framed:
         if gpu is not None:
@@ -171,7 +199,8 @@ def machine(
             body.append([*cpu, (f" {hw.cpu:.0f}%  {ram}  {waiting}{disk}", "")])
         if not here:
             where = f"{clean(view.status.host)} {clean(view.status.device)}"
-            body.append([(f"{where}: cannot see that host from here", "dim")])
+            body += _sampled(sample, now, width) if sample else []
+            body.append([(where if sample else f"{where}: cannot see that host from here", "dim")])
         elif gpu is None:
             where = clean(view.status.device) or "no device yet"
             body.append([(f"{where}  {clean(hw.gpu_problem)}", "dim")])
@@ -183,7 +212,7 @@ def machine(
         body.append([("host    ", ""), (bar(hw.cpu / 100, 16), "bar"), (f"  {hw.cpu:.0f}% of {hw.cpus}   {ram}", "")])
     if not here:
         body.append([(f"{clean(view.status.host)} {clean(view.status.device)}", "")])
-        body.append([("cannot see that host from here", "dim")])
+        body += _sampled(sample, now, width - 4) if sample else [[("cannot see that host from here", "dim")]]
     elif gpu is None:
         problem = f"   ({clean(hw.gpu_problem)})" if hw.gpu_problem and not view.status.device.startswith("cpu") else ""
         body.append([(f"device  {clean(view.status.device) or 'none yet'}{problem}", "")])
@@ -199,12 +228,21 @@ def machine(
     return frame(lines, width, height, "machine", "every 2 s")
 
 
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.0f}%"
+
+
+def _heat(gpu: Gpu) -> str:
+    """Power, with its limit where that is known, and temperature."""
+    limit = "" if gpu.power_limit is None else f"/{gpu.power_limit:.0f}"
+    power = "n/a" if gpu.power is None else f"{gpu.power:.0f}{limit}W"
+    return f"{power}  {'n/a' if gpu.temperature is None else f'{gpu.temperature:.0f}°C'}"
+
+
 def _gpu_narrow(gpu: Gpu, view: RunView) -> Line:
     name = clean(gpu.name).replace("NVIDIA ", "").split("-")[0]
-    util = f"{gpu.util:.0f}%" if gpu.util is not None else "n/a"
-    power = "n/a" if gpu.power is None else f"{gpu.power:.0f}/{gpu.power_limit or 0:.0f}W"
-    heat = "n/a" if gpu.temperature is None else f"{gpu.temperature:.0f}°C"
-    text = f" {util}  mem {_giga(gpu.memory)}/{_giga(gpu.memory_total)}G  {power}  {heat}  {_alone(gpu, view)}"
+    memory = f"{_giga(gpu.memory)}/{_giga(gpu.memory_total)}G"
+    text = f" {_percent(gpu.util)}  mem {memory}  {_heat(gpu)}  {_alone(gpu, view)}"
     share = None if gpu.util is None else gpu.util / 100
     return [(fit(f"GPU {gpu.index} {name}", 17), ""), (bar(share, 8), "bar"), (text, "")]
 
@@ -219,7 +257,7 @@ def _gpu_wide(gpu: Gpu, view: RunView, width: int) -> list[Line]:
     limit = "" if gpu.power_limit is None else f" of {gpu.power_limit:.0f} W"
     return [
         [(fit(f"GPU {gpu.index}   {clean(gpu.name)}   {_alone(gpu, view)}", width), "")],
-        row("util", None if gpu.util is None else gpu.util / 100, "n/a" if gpu.util is None else f"{gpu.util:.0f}%"),
+        row("util", None if gpu.util is None else gpu.util / 100, _percent(gpu.util)),
         row("memory", memory, f"{_giga(gpu.memory)} of {_giga(gpu.memory_total)} GB"),
         row("power", power, "n/a" if gpu.power is None else f"{gpu.power:.0f}{limit}{heat}"),
     ]

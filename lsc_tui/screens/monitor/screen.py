@@ -21,7 +21,7 @@ from lsc_tui.lines import Line, clean, fit, loss_text, rule
 from lsc_tui.screens.monitor import embeddings, panels
 from lsc_tui.screens.monitor.charts import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
 from lsc_tui.screens.run_screen import RunScreen
-from lsc_tui.widgets.chart import UNITS, Chart, is_share
+from lsc_tui.widgets.chart import UNITS, Chart, is_share, scale_of
 from lsc_tui.widgets.log import LogPane, plain
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.series import curve_series, missing_words, parent_key, whole_x
@@ -311,7 +311,7 @@ class MonitorScreen(RunScreen):
         store, axis = self.app.store, self.look.axis
         if not family:
             return []
-        first, scale = family[0], 100.0 if is_share(family[0]) else 1.0
+        first, scale = family[0], scale_of(family[0])
         out: list[Series | None] = []
         parent = store.runs.get(parent_key(store, view))
         if parent is not None and first in (LOSS, ACCURACY) and parent.loss_group == view.loss_group:
