@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ class PresetInfo(PresetPath):
     claim: str
     dataset: str
     kind: str
-    fault: str = ""
-    minutes: float | None = None
+    fault: str
+    minutes: float | None
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,14 @@ def read_preset(ref: str | Path) -> PresetFile:
 def find_preset(ref: str | Path) -> tuple[Path, str]:
     """File and study name of a preset. UsageError with the nearest names where there is none."""
     text = str(ref)
-    shown = quoted(text)
+    where = f"PRESET {quoted(text)}"
     if not text or "\0" in text:
-        raise UsageError(f"PRESET {shown}: a file or the name of a preset is needed")
+        raise UsageError(f"{where}: a file or the name of a preset is needed")
     path = user_path(text)
-    try:
-        is_file = path.is_file()
-    except OSError:
-        is_file = False
-    if is_file:
-        known = path.resolve()
-        shipped = next((preset for preset in shipped_paths() if preset.path.resolve() == known), None)
-        return path, shipped.name if shipped else path.stem
+    with suppress(OSError):
+        if path.is_file():
+            known = path.resolve()
+            return path, next((one.name for one in shipped_paths() if one.path.resolve() == known), path.stem)
     listed = [*shipped_paths(), *own_paths()]
     hits = [preset for preset in listed if text in (preset.name, f"{preset.folder}/{preset.stem}")]
     hits = hits or [preset for preset in listed if text == preset.stem]
@@ -128,11 +125,11 @@ def find_preset(ref: str | Path) -> tuple[Path, str]:
     if len(hits) == 1:
         return hits[0].path, hits[0].name
     if hits:
-        raise UsageError(f"PRESET {shown}: {len(hits)} presets have this name: {', '.join(p.name for p in hits)}")
+        raise UsageError(f"{where}: {len(hits)} presets have this name: {', '.join(p.name for p in hits)}")
     if path.suffix == ".toml" or len(path.parts) > 2:
-        raise UsageError(f"PRESET {shown}: there is no such file")
+        raise UsageError(f"{where}: there is no such file")
     near = did_you_mean(text, sorted({p.name for p in listed} | {p.stem for p in listed}))
-    raise UsageError(f"PRESET {shown}: neither a file nor the name of a preset; {near or 'see lsc-engine presets'}")
+    raise UsageError(f"{where}: neither a file nor the name of a preset; {near or 'see lsc-engine presets'}")
 
 
 def list_presets() -> tuple[PresetInfo, ...]:
@@ -142,22 +139,23 @@ def list_presets() -> tuple[PresetInfo, ...]:
 
 def shipped_presets() -> tuple[PresetInfo, ...]:
     """The presets that come with the package, by folder and name."""
-    times = _times()
+    try:
+        times = json.loads(((shipped_folder() or Path()) / TIMES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        times = {}
     return tuple(_info(preset, times.get(preset.name)) for preset in shipped_paths())
 
 
 def shipped_paths() -> Iterator[PresetPath]:
     """Where the presets lie that come with the package."""
-    folder = shipped_folder()
-    return iter(()) if folder is None else _paths(folder, own=False)
+    return iter(()) if (folder := shipped_folder()) is None else _paths(folder, own=False)
 
 
 def own_paths() -> Iterator[PresetPath]:
     """Where one's own presets lie."""
     folder, shipped = own_folder(), shipped_folder()
-    if shipped is not None and folder.is_dir() and folder.resolve() == shipped.resolve():
-        return iter(())
-    return _paths(folder, own=True)
+    same = shipped is not None and folder.is_dir() and folder.resolve() == shipped.resolve()
+    return iter(()) if same else _paths(folder, own=True)
 
 
 def own_folder() -> Path:
@@ -168,13 +166,8 @@ def own_folder() -> Path:
 def shipped_folder() -> Path | None:
     """`lsc_engine/presets` of an installed wheel, else `presets` beside the package in a source tree."""
     package = Path(__file__).resolve().parents[1]
-    for folder, mark in (
-        (package / "presets", package),
-        (package.parent / "presets", package.parent / "pyproject.toml"),
-    ):
-        if folder.is_dir() and mark.exists():
-            return folder
-    return None
+    source = package.parent / "presets" if (package.parent / "pyproject.toml").exists() else None
+    return next((folder for folder in (package / "presets", source) if folder and folder.is_dir()), None)
 
 
 def _paths(folder: Path, *, own: bool) -> Iterator[PresetPath]:
@@ -189,15 +182,6 @@ def _paths(folder: Path, *, own: bool) -> Iterator[PresetPath]:
             yield PresetPath(name, inside, path.stem, path, own)
 
 
-def _times() -> Table:
-    """Minutes that the training of shipped presets took, by name."""
-    try:
-        read = json.loads(((shipped_folder() or Path()) / TIMES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
 def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
     raw: Table = {}
     fault = ""
@@ -206,26 +190,22 @@ def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
     except UsageError as error:
         fault = str(error)
 
-    def word(key: str, default: str = "") -> str:
-        value = lookup(raw, key)
+    def text(key: str, default: str = "", table: Any = raw) -> str:
+        value = lookup(table, key) if isinstance(table, dict) else None
         return value if isinstance(value, str) else default
 
+    several = raw.get("variants")
+    datasets = [text("data.dataset", table=table) for table in (raw, *(several if isinstance(several, list) else ()))]
     return PresetInfo(
         **vars(preset),
-        title=word("title", preset.stem),
-        source=word("source"),
-        claim=word("claim"),
-        dataset=word("data.dataset") or _first_dataset(raw),
-        kind=word("kind", "train"),
+        title=text("title", preset.stem),
+        source=text("source"),
+        claim=text("claim"),
+        dataset=next(filter(None, datasets), ""),
+        kind=text("kind", "train"),
         fault=fault,
         minutes=float(minutes) if isinstance(minutes, int | float) else None,
     )
-
-
-def _first_dataset(raw: Table) -> str:
-    variants = raw.get("variants")
-    found = [lookup(v, "data.dataset") for v in variants if isinstance(v, dict)] if isinstance(variants, list) else []
-    return next((name for name in found if isinstance(name, str)), "")
 
 
 def load_run_config(path: Path) -> RunConfig:

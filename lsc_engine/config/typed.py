@@ -23,17 +23,11 @@ _PART = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s,\[\]{}="\']+')
 _SEED = re.compile(r"\+?[0-9]+(?:_[0-9]+)*")
 _MOST_SEEDS = 1000
 _TEXTS = ("text", "choice", "system", "duration")
-_ALWAYS_TEXT = (
-    "model.name",
-    "target.order",
-    "title",
-    "source",
-    "claim",
-    "kind",
-    "compare.baseline",
-    "tune.duration",
-    "tune.by",
-)
+_TOP_TEXTS = ("title", "source", "claim", "kind", "compare.baseline", "tune.duration", "tune.by")
+_ALWAYS_TEXT = ("model.name", "target.order", *_TOP_TEXTS)
+# The keys of these tables have dots of their own.
+_TABLES = ("provenance.", "compare.levels.", "tune.")
+_FREE = (*_TABLES, "model.args.", "bench.arguments.")
 
 TOP_TABLES = ("compare", "provenance", "tune", "paper", "vectors", "datasets", "bench", "analysis")
 TOP_WORDS = ("title", "source", "claim", "kind", "seed", "seeds")
@@ -42,12 +36,17 @@ _REPORT_KEYS = ("vectors.systems", "vectors.n", "vectors.classes", "vectors.pict
 
 def parse_value(text: str) -> Any:
     """A TOML value, a number, True or False, or the text itself where it is none (so that quotes may be left out)."""
+
+    def as_toml(part: re.Match[str]) -> str:
+        found = number(part[0]) if _toml(part[0]) is None else None
+        return part[0] if found is None else repr(found)
+
     text = text.strip()
     if text in ("True", "False"):
         return text == "True"
     value = _toml(text)
     if value is None and (value := number(text)) is None and text[:1] in ("[", "{"):
-        value = _toml(_PART.sub(lambda part: _as_toml(part[0]), text))
+        value = _toml(_PART.sub(as_toml, text))
     return text if value is None or isinstance(value, date | time) else value
 
 
@@ -58,11 +57,6 @@ def _toml(text: str) -> Any:
         return None
 
 
-def _as_toml(part: str) -> str:
-    found = number(part) if _toml(part) is None else None
-    return part if found is None else repr(found)
-
-
 def typed_value(key: str, text: str) -> Any:
     """The value that `text` means for the setting `key`. UsageError for seeds that are none; what else the setting
     refuses is found when the preset is checked."""
@@ -70,7 +64,10 @@ def typed_value(key: str, text: str) -> Any:
     if key == "seeds":
         return list(parse_seeds(text, key))
     if key in ("seed", "tune.seed"):
-        return parse_seed(text, key)
+        seeds = parse_seeds(text, key)
+        if len(seeds) > 1:
+            raise UsageError(f"{key}: {quoted(text)} is not one seed, but {len(seeds)}")
+        return seeds[0]
     if key.startswith("tune.") and key not in _ALWAYS_TEXT:
         inner = key.removeprefix("tune.")
         return parse_value(text) if text.startswith("[") else [typed_value(inner, part) for part in split(text)]
@@ -104,14 +101,6 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def parse_seed(text: str, what: str) -> int:
-    """One seed as typed. UsageError as for `parse_seeds`."""
-    seeds = parse_seeds(text, what)
-    if len(seeds) > 1:
-        raise UsageError(f"{what}: {quoted(text)} is not one seed, but {len(seeds)}")
-    return seeds[0]
-
-
 def parse_seeds(text: str, what: str) -> tuple[int, ...]:
     """Seeds as typed: `0,1,2`, `0 1 2` or `0-4`, different whole numbers from 0 to SEED_MAX. UsageError with `what`,
     the name of the option or setting, where they are none."""
@@ -121,15 +110,15 @@ def parse_seeds(text: str, what: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in re.split(r"\s*,\s*|\s+", inner) if inner else []:
         first, dash, last = part.partition("-")
-        found = [_seed(end) for end in ([first, last] if dash and first else [part])]
-        if None in found:
-            raise UsageError(
-                f"{what}: {quoted(part)} is not a whole number from 0 to {SEED_MAX}; write seeds like 0,1,2 or 0-4"
-            )
-        ends = [seed for seed in found if seed is not None]
-        if ends[-1] < ends[0] or ends[-1] - ends[0] >= _MOST_SEEDS:
+        ends = [first, last] if dash and first else [part]
+        digits = [end.replace("_", "").lstrip("+0")[:40] or "0" for end in ends]
+        if not all(map(_SEED.fullmatch, ends)) or max(map(int, digits)) > SEED_MAX:
+            whole = f"{quoted(part)} is not a whole number from 0 to {SEED_MAX}"
+            raise UsageError(f"{what}: {whole}; write seeds like 0,1,2 or 0-4")
+        low, high = int(digits[0]), int(digits[-1])
+        if not low <= high < low + _MOST_SEEDS:
             raise UsageError(f"{what}: {quoted(part)} is not a range of at most {_MOST_SEEDS} seeds, like 0-4")
-        seeds += range(ends[0], ends[-1] + 1)
+        seeds += range(low, high + 1)
     if fault := seeds_fault(seeds):
         raise UsageError(f"{what}: {fault}")
     return tuple(seeds)
@@ -147,39 +136,21 @@ def seeds_fault(seeds: Iterable[int]) -> str | None:
     return None if known else "needs at least one seed, like 0,1,2"
 
 
-def _seed(text: str) -> int | None:
-    digits = text.replace("_", "").removeprefix("+").lstrip("0") or "0"
-    if not _SEED.fullmatch(text) or len(digits) > len(str(SEED_MAX)):
-        return None
-    return int(digits) if int(digits) <= SEED_MAX else None
-
-
 def parse_assignment(text: str, option: str) -> tuple[str, str]:
     """Key and right side of `a.b=value`. UsageError where the key is no setting."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
         raise UsageError(f"{option} {quoted(text)}: write it like optimizer.lr=1e-3")
-    fault = _key_fault(key)
-    if fault:
-        raise UsageError(f"{option} {key}: {fault}")
-    return key, value.strip()
-
-
-def _key_fault(key: str) -> str | None:
     known = [*setting_keys(), *TOP_WORDS, *_REPORT_KEYS]
-    head = key.split(".")[0]
-    free = key.startswith(("model.args.", "provenance.", "compare.levels.", "tune.", "bench.arguments.")) or key in (
-        "compare.baseline",
-        "compare.levels",
-    )
-    if key in known or (free and all(key.split("."))):
-        return None
-    if head in SECTIONS and "." in key:
+    free = key.startswith(_FREE) or key in ("compare.baseline", "compare.levels")
+    if key not in known and not (free and all(key.split("."))):
         # The nearest key of the same section reads better than that of another one.
-        near = did_you_mean(key, [k for k in known if k.startswith(f"{head}.")])
-        return f"no setting has this name; {near}"
-    return f"no setting has this name; {did_you_mean(key, known)}".rstrip("; ")
+        section = key.split(".")[0] + "."
+        same = [k for k in known if k.startswith(section)] if section[:-1] in SECTIONS and "." in key else known
+        near = did_you_mean(key, same)
+        raise UsageError(f"{option} {key}: no setting has this name; {near}".rstrip("; "))
+    return key, value.strip()
 
 
 def parse_sets(texts: Iterable[str]) -> Table:
@@ -193,8 +164,7 @@ def parse_sets(texts: Iterable[str]) -> Table:
         except UsageError as error:
             faults += [fault if fault.startswith("--set") else f"--set {fault}" for fault in error.faults]
             continue
-        free = next((p for p in ("provenance.", "compare.levels.", "tune.") if key.startswith(p)), None)
-        # The keys of these tables have dots of their own.
+        free = next((table for table in _TABLES if key.startswith(table)), None)
         path = nested(free[:-1], {key[len(free) :]: value}) if free else nested(key, value)
         table = merge(table, path)
     if faults:

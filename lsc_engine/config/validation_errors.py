@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
@@ -117,7 +116,10 @@ def validate_settings(table: Table, *, complete: bool = True) -> tuple[Settings 
             elif section in TAGS:
                 rest = [TAGS[str(section)]]
                 value = table.get(str(section), {}).get(rest[0])
-                message = _tag_message(str(section), value)
+                choices = [_tag(model, str(section)) for model in SECTIONS[str(section)]]
+                message = f"is required. Allowed: {', '.join(choices)}"
+                if value is not None:
+                    message = f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
             else:
                 models = SECTIONS.get(str(section))
                 message = _message(item, rest or [section], models[0] if models else Settings)
@@ -147,13 +149,6 @@ def _tag(model: type[BaseModel], section: str) -> str:
     return str(get_args(model.model_fields[TAGS[section]].annotation)[0])
 
 
-def _tag_message(section: str, value: Any) -> str:
-    choices = [_tag(model, section) for model in SECTIONS[section]]
-    if value is None:
-        return f"is required. Allowed: {', '.join(choices)}"
-    return f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
-
-
 def _union_message(item: Any, rest: list[Any], model: type[BaseModel], section: str) -> str:
     """As `_message`, for one model of a union: a key of the others is not unknown."""
     name = str(rest[0])
@@ -163,48 +158,33 @@ def _union_message(item: Any, rest: list[Any], model: type[BaseModel], section: 
         return _message(item, rest, model)
     others = [other for other in SECTIONS[section] if name in other.model_fields]
     if not others:
-        known = dict.fromkeys(field for other in SECTIONS[section] for field in other.model_fields)
-        return unknown(name, known)
+        return unknown(name, dict.fromkeys(field for other in SECTIONS[section] for field in other.model_fields))
     owners = [_tag(other, section) for other in others]
     # A value that is wrong wherever the key belongs is the nearer mistake.
     _, issues = validate(others[0], {TAGS[section]: owners[0], name: item["input"]}, "")
-    wrong = [issue.message for issue in issues if issue.key.split(".")[0] == name]
-    if wrong:
-        return wrong[0]
-    if section == "optimizer":
-        return f"belongs to {' or '.join(owners)}, and the optimizer is {_tag(model, section)}"
-    return f"belongs to {' or '.join(owners)}; {_LACKS[_tag(model, section)]}. Leave it out"
+    wrong = next((issue.message for issue in issues if issue.key.split(".")[0] == name), None)
+    belongs, tag = f"belongs to {' or '.join(owners)}", _tag(model, section)
+    own = f"{belongs}, and the optimizer is {tag}" if section == "optimizer" else None
+    return wrong or own or f"{belongs}; {_LACKS[tag]}. Leave it out"
 
 
 def _message(item: Any, loc: Any, model: type[BaseModel]) -> str:
     kind, value, context = item["type"], item.get("input"), item.get("ctx", {})
-    if kind == "missing":
-        choices = choices_of(info) if (info := _field(model, str(loc[-1]))) else ()
-        return "is required" + (f". Allowed: {', '.join(choices)}" if choices else "")
+    # A key of the file may be the alias of its field.
+    fields = {info.alias or name: info for name, info in model.model_fields.items()}
     if kind == "extra_forbidden":
-        return unknown(str(loc[-1]), [info.alias or name for name, info in model.model_fields.items()])
-    if kind == "literal_error":
-        info = _field(model, str(loc[0]))
-        choices = choices_of(info) if info else ()
-        return f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
+        return unknown(str(loc[-1]), fields)
     if kind == "value_error":
         return str(context.get("error", item["msg"]))
     if kind in _LIMITS:
         name, words = _LIMITS[kind]
         return f"{words.format(context[name])}, not {quoted(value)}"
+    info = fields.get(str(loc[-1 if kind == "missing" else 0]))
+    choices = choices_of(info) if info else ()
+    if kind == "missing":
+        return "is required" + (f". Allowed: {', '.join(choices)}" if choices else "")
+    if kind == "literal_error":
+        return f"{quoted(value)} is not allowed; {did_you_mean(str(value)[:100], choices)}"
     expected = _EXPECTED.get(kind, f"another value ({kind.replace('_', ' ')})")
-    return f"{expected} is needed, not {_what(value)}"
-
-
-def _what(value: object) -> str:
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list | tuple):
-        return "a list"
-    return f"{'the text ' if isinstance(value, str) else ''}{quoted(value)}"
-
-
-def _field(model: type[BaseModel], key: str) -> FieldInfo | None:
-    """The field behind a key of the file, which may be its alias."""
-    fields = model.model_fields
-    return fields.get(key) or next((info for info in fields.values() if info.alias == key), None)
+    kinds: dict[type, str] = {dict: "a table", list: "a list", tuple: "a list", str: f"the text {quoted(value)}"}
+    return f"{expected} is needed, not {kinds.get(type(value), quoted(value))}"
