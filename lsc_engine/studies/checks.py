@@ -1,29 +1,37 @@
-"""What must hold before a study trains: its images, classes, backbones, device, and the runs that it builds on.
+"""All that must hold before `run`, `resume`, `fork` and `submit` train: images, classes, backbones, device, other runs.
 
-Nothing is created before all of it has been checked. Everything raises UsageError with one sentence per problem.
+Nothing is created before all of it has been checked. Everything raises UsageError with one sentence per problem. torch
+is imported only by checks that need it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError
-from lsc_engine.config.derived import derive, missing_data
+from lsc_engine.config.derived import derive, missing_data, standardized
 from lsc_engine.config.load import list_presets, load_run_config
 from lsc_engine.config.notes import data_notes, known_shortfall
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.dataset import data_set
+from lsc_engine.registry import MODELS
 from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_classes
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
 from lsc_engine.runs.folder.lock import Holder, holder
-from lsc_engine.runs.read.run import Run, open_run
-from lsc_engine.studies.plan import RunPlan
+from lsc_engine.runs.read.run import Run, moved_from, open_run
+from lsc_engine.studies import control
+from lsc_engine.studies.fork import create_fork
+from lsc_engine.studies.gpus import gpu_slots
+from lsc_engine.studies.plan import RunPlan, StudyPlan
+from lsc_engine.studies.prepare import StudyRun, plan_actions
 
 Message = Callable[[str], None]
 _WAIT_SECONDS = 0.5
@@ -49,6 +57,84 @@ class ExecutionOptions:
         return data + [part for file in self.plugins for part in ("--plugin", str(file))]
 
 
+def check_study(
+    plan: StudyPlan, options: ExecutionOptions, message: Message, *, use_torch: bool, here: bool = True
+) -> None:
+    """All checks of a study that is to be trained, `here` or by jobs of Slurm. `use_torch`: whether devices may be
+    looked for now."""
+    configs = [run.config for run in plan.runs]
+    check_processes(((run.id, run.config) for run in plan.runs), options)
+    check_data(configs, options)
+    check_prerequisites([*plan.runs, *(plan.tune.runs if plan.tune else ())], options, message)
+    actions = plan_actions(plan.tune or plan, options.runs_dir)
+    if here:
+        check_not_waiting(run.folder for run in actions if run.action == "resume")
+    new = [run for run in actions if run.action == "new"]
+    check_models((run.config for run in new), options)
+    begun = [run for run in actions if run.action == "resume" and open_run(run.folder).checkpoints()]
+    check_classes(((run.config, run.folder) for run in begun), options)
+    check_classes(((run.config, run.like) for run in new if run.like is not None), options)
+    for run in actions:
+        if run.action == "done" and run.moved_from is not None:
+            message(f"note: {run.id} was trained on the images in {run.moved_from}; its results are shown as they are")
+    check_device(options, use_torch=use_torch)
+    report_notes(configs, options, message)
+
+
+def prepare_resume(
+    run: Run, config: RunConfig, options: ExecutionOptions, message: Message, *, use_torch: bool
+) -> StudyRun:
+    """The run to train further. UsageError if another process trains it, or a check fails."""
+    if not options.wait and (held := holder(run.path)) is not None:
+        raise UsageError(f"{run.id}: {held.sentence()}")
+    check_not_waiting([run.path])
+    check_processes([(run.id, config)], options)
+    check_data([config], options, f"if it lies elsewhere now: lsc-engine resume {run.id} --set data.path=DIR")
+    begun = bool(run.checkpoints())
+    if begun:
+        check_classes([(config, run.path)], options)
+    check_prerequisites([RunPlan(run.id, config)], options, message, begun=begun)
+    check_device(options, use_torch=use_torch)
+    report_notes([config], options, message)
+    return StudyRun(run.id, run.path, config, (), "resume", run.status(), moved_from(run.path, config.data.path))
+
+
+def prepare_fork(
+    parent: Run,
+    config: RunConfig,
+    at: int | None,
+    options: ExecutionOptions,
+    message: Message,
+    source: Mapping[str, Any],
+    *,
+    use_torch: bool,
+) -> StudyRun:
+    """The fork with its folder, after all checks; `at` and errors as in `create_fork`."""
+    check_data([config], options)
+    check_classes([(config, parent.path)], options)
+    check_prerequisites([RunPlan(config.run_id, config)], options, message, begun=True)
+    check_models([config], options)
+    check_device(options, use_torch=use_torch)
+    if moved_from(parent.path, config.data.path) is not None:
+        from lsc_engine.training.run_images import check_moved
+
+        check_moved(parent.path, config, options.data_dir, message)
+    total_steps = derive(config, options.data_dir).total_steps
+    folder = create_fork(parent, config, at, total_steps, options.runs_dir, source)
+    return StudyRun(config.run_id, folder, config, (), "resume")
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    if problems := list(dict.fromkeys(problems)):
+        raise UsageError(*problems)
+
+
+def check_not_waiting(folders: Iterable[Path]) -> None:
+    """UsageError for runs that wait in Slurm: their jobs would train them too."""
+    found = [(run.id, control.pending_job(run.scheduled_status())) for run in map(open_run, folders)]
+    _refuse(f"{name} {why}" for name, why in found if why is not None)
+
+
 def check_processes(configs: Iterable[tuple[str, RunConfig]], options: ExecutionOptions) -> None:
     """The processes of a run can share its batches: `configs` by run id."""
     wanted, problems = options.gpus_per_run, []
@@ -57,8 +143,7 @@ def check_processes(configs: Iterable[tuple[str, RunConfig]], options: Execution
         if parts % wanted:
             fitting = ", ".join(str(n) for n in range(1, parts + 1) if parts % n == 0)
             problems.append(f"--gpus-per-run: {wanted} does not divide train.parts = {parts} of {name}; take {fitting}")
-    if problems:
-        raise UsageError(*problems)
+    _refuse(problems)
 
 
 def check_data(configs: Iterable[RunConfig], options: ExecutionOptions, hint: str = "") -> None:
@@ -68,9 +153,8 @@ def check_data(configs: Iterable[RunConfig], options: ExecutionOptions, hint: st
     if missing:
         moved = any(config.data.path is not None for config in configs)
         raise UsageError(*sorted(missing), *([hint] if hint and moved else []))
-    short = {known_shortfall(config.data, options.data_dir) for config in _by_data(configs)} - {None}
-    if short:
-        raise UsageError(*sorted(map(str, short)))
+    short = (known_shortfall(config.data, options.data_dir) for config in _by_data(configs))
+    _refuse(sorted(sentence for sentence in short if sentence is not None))
     for config in configs:
         derive(config, options.data_dir)
 
@@ -86,10 +170,8 @@ def check_classes(begun: Iterable[tuple[RunConfig, Path]], options: ExecutionOpt
         data = config.data
         now = data_set(data.dataset).class_names(options.data_dir, data.path)
         changed = changed_classes(known, now, data.classes) if known and now and data.labels == "class" else None
-        if changed:
-            problems.append(other_classes(folder, data.path or data.dataset, changed))
-    if problems:
-        raise UsageError(*problems)
+        problems += [other_classes(folder, data.path or data.dataset, changed)] if changed else []
+    _refuse(problems)
 
 
 def report_notes(configs: Iterable[RunConfig], options: ExecutionOptions, message: Message) -> None:
@@ -104,6 +186,42 @@ def _by_data(configs: Iterable[RunConfig]) -> list[RunConfig]:
     return list({repr(config.data): config for config in configs}.values())
 
 
+def check_device(options: ExecutionOptions, *, use_torch: bool) -> None:
+    """The runs folder, and the device or GPUs; without `use_torch` only how the device is written."""
+    if options.runs_dir.exists() and not options.runs_dir.is_dir():
+        raise UsageError(f"--runs-dir: {options.runs_dir} is a file, not a folder")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", options.device):
+        raise UsageError(f'--device: "{options.device}" is not a device. Allowed: auto, cpu, cuda, cuda:0, cuda:1, …')
+    if use_torch and options.gpus is not None:
+        gpu_slots(options.gpus, options.gpus_per_run)
+    elif use_torch and options.device not in ("auto", "cpu"):
+        from lsc_engine.training.devices import pick_device
+
+        pick_device(options.device)
+
+
+def check_models(configs: Iterable[RunConfig], options: ExecutionOptions) -> None:
+    """Backbones can be built. Those of timm and plugins are built as shapes, which imports torch, and so are
+    those whose last layer is rescaled; others are fixed."""
+    distinct = {}
+    for config in configs:
+        backbone = MODELS.built_in.get(config.model.name)
+        if backbone is None or backbone.model_config["extra"] == "allow" or standardized(config):
+            d = derive(config, options.data_dir)
+            distinct[(repr(config.model), repr(config.target), d.channels, d.image_size, d.n, d.classes)] = (config, d)
+    if not distinct:
+        return
+    from lsc_engine.heads.model_sizes import model_sizes
+
+    problems: list[str] = []
+    for config, d in distinct.values():
+        try:
+            model_sizes(config, channels=d.channels, size=d.image_size, dim=d.n, classes=d.classes)
+        except UsageError as error:
+            problems += error.faults
+    _refuse(problems)
+
+
 def check_prerequisites(
     runs: Iterable[RunPlan], options: ExecutionOptions, message: Message, *, begun: bool = False
 ) -> None:
@@ -111,13 +229,21 @@ def check_prerequisites(
     processes train."""
     runs = list(runs)
     configs, planned, reported = [run.config for run in runs], {run.id for run in runs}, set[str]()
-    while options.wait and (held := held_prerequisites(configs, planned, options.runs_dir)):
+    needed = {r.ref for config in configs for r in references(config) if r.ref not in planned}
+    while options.wait:
+        held: dict[str, Holder] = {}
+        for name in needed:
+            with contextlib.suppress(UsageError):
+                run = open_run(name, [options.runs_dir])
+                if (who := holder(run.path)) is not None:
+                    held[run.id] = who
+        if not held:
+            break
         for name in held.keys() - reported:
             message(f"{name}: {held[name].sentence(waits=True)}; waiting for it")
             reported.add(name)
         time.sleep(_WAIT_SECONDS)
-    if missing := missing_prerequisites(configs, planned, options.runs_dir, begun=begun):
-        raise UsageError(*missing)
+    _refuse(missing_prerequisites(configs, planned, options.runs_dir, begun=begun))
 
 
 def missing_prerequisites(
@@ -132,17 +258,6 @@ def missing_prerequisites(
     return sorted({sentence for reference, config in wanted for sentence in _problems(reference, config, runs_dir)})
 
 
-def held_prerequisites(configs: Iterable[RunConfig], planned: Collection[str], runs_dir: Path) -> dict[str, Holder]:
-    """The runs needed in `runs_dir` that other processes train now, by id."""
-    found: dict[str, Holder] = {}
-    for name in {r.ref for config in configs for r in references(config) if r.ref not in planned}:
-        with contextlib.suppress(UsageError):
-            run = open_run(name, [runs_dir])
-            if (held := holder(run.path)) is not None:
-                found[run.id] = held
-    return found
-
-
 def _problems(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterator[str]:
     try:
         run = open_run(reference.ref, [runs_dir])
@@ -150,19 +265,16 @@ def _problems(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterat
     except UsageError as error:
         yield f"{reference.key}: {error.faults[0]}; {_how_to_train(reference)}"
         return
-    if not (run.path / CLASS_MEANS).is_file() if reference.of_means else run.status().state != "finished":
-        yield f"{reference.key}: {_what_is_missing(run)}"
+    state, there = run.status().state, (run.path / CLASS_MEANS).is_file()
+    if not there if reference.of_means else state != "finished":
+        again = f"lsc-engine run {run.path / PRESET} --name NAME --set eval.class_means=true"
+        lacks = f"{run.id} has no {CLASS_MEANS}; train it again with them and take that one: {again}"
+        if (held := holder(run.path)) is not None:
+            lacks = f"{run.id} is not finished: {held.sentence()}"
+        elif state != "finished":
+            lacks = f"{run.id} is {state}; finish it first: lsc-engine resume {run.id}"
+        yield f"{reference.key}: {lacks}"
     yield from (f"{fault.key}: {fault.message}" for fault in check_reference(reference, config, other))
-
-
-def _what_is_missing(run: Run) -> str:
-    state = run.status().state
-    if (held := holder(run.path)) is not None:
-        return f"{run.id} is not finished: {held.sentence()}"
-    if state != "finished":
-        return f"{run.id} is {state}; finish it first: lsc-engine resume {run.id}"
-    again = f"lsc-engine run {run.path / PRESET} --name NAME --set eval.class_means=true"
-    return f"{run.id} has no {CLASS_MEANS}; train it again with them and take that one: {again}"
 
 
 def _how_to_train(reference: Reference) -> str:

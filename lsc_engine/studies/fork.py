@@ -5,6 +5,7 @@ The source.json of a fork names its parent and the step.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,9 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
         raise UsageError("fork: name what changes, as in --set optimizer.lr=1e-5; resume continues a run unchanged")
     before = load_run_config(parent.path / PRESET)
     plan = plan_study(parent.path / PRESET, name=parent.study, sets=sets, seeds=(parent.seed,))
-    variant = check_name(name, "--name") if name else _free_variant(parent)
+    free = (f"{parent.variant}+fork{number}" for number in itertools.count(1))
+    study = parent.path.parent.parent
+    variant = check_name(name, "--name") if name else next(one for one in free if not (study / one).exists())
     after = plan.runs[0].config.model_copy(update={"study": parent.study, "variant": variant, "label": variant})
     problems = [
         f"--set {key}: is {old!r} in {parent.id} and cannot change in a fork; start_from in a preset takes over weights"
@@ -109,10 +112,3 @@ def create_fork(
         shutil.rmtree(folder, ignore_errors=True)
         raise LscError(f"{folder}: the checkpoint cannot be copied: {error.strerror or error}") from error
     return folder
-
-
-def _free_variant(parent: Run) -> str:
-    number = 1
-    while (parent.path.parent.parent / f"{parent.variant}+fork{number}").exists():
-        number += 1
-    return f"{parent.variant}+fork{number}"

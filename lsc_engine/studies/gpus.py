@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lsc_engine.common.errors import UsageError
 
@@ -21,9 +22,8 @@ class Slot:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Gpu:
-    index: int
+class _Gpu(NamedTuple):
+    number: int
     uuid: str
     idle: bool
 
@@ -36,25 +36,20 @@ def gpu_slots(wanted: str, each: int = 1) -> list[Slot]:
         if not chosen:
             raise UsageError(f"--gpus auto: none of the {len(gpus)} GPUs is free; name them, as in --gpus 0,1")
     else:
-        by_name = {str(gpu.index): gpu for gpu in gpus} | {gpu.uuid: gpu for gpu in gpus}
+        by_name = {str(gpu.number): gpu for gpu in gpus} | {gpu.uuid: gpu for gpu in gpus}
         names = [part.strip() for part in wanted.split(",")]
         if missing := [name for name in names if name not in by_name]:
-            there = ", ".join(str(gpu.index) for gpu in gpus) or "none"
+            there = ", ".join(str(gpu.number) for gpu in gpus) or "none"
             raise UsageError(f"--gpus: no GPU {', '.join(missing)} here. There are: {there}")
         # A GPU named twice is one place all the same.
         chosen = list(dict.fromkeys(by_name[name] for name in names))
-    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     if len(chosen) < each:
         raise UsageError(f"--gpus-per-run: {each} GPUs are needed, and --gpus {wanted} names {len(chosen)}")
-    groups = [chosen[i : i + each] for i in range(0, len(chosen) // each * each, each)]
-    return [
-        Slot(
-            f"GPU {','.join(str(gpu.index) for gpu in group)}",
-            "cuda",
-            {**environment, "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in group)},
-        )
-        for group in groups
-    ]
+    slots = []
+    for group in (chosen[i : i + each] for i in range(0, len(chosen) // each * each, each)):
+        visible = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in group)}
+        slots.append(Slot(f"GPU {','.join(str(gpu.number) for gpu in group)}", "cuda", visible))
+    return slots
 
 
 def has_gpus() -> bool:
@@ -86,4 +81,4 @@ def _list_gpus() -> list[_Gpu]:
     if visible is None:
         return gpus
     names = [name.strip() for name in visible.split(",") if name.strip()]
-    return [gpu for gpu in gpus if any(name == str(gpu.index) or gpu.uuid.startswith(name) for name in names)]
+    return [gpu for gpu in gpus if any(name == str(gpu.number) or gpu.uuid.startswith(name) for name in names)]

@@ -26,7 +26,7 @@ from lsc_engine.config.expand import (
 from lsc_engine.config.load import PresetFile, read_preset
 from lsc_engine.config.preset import Preset, Variant
 from lsc_engine.config.references import KEYS, references
-from lsc_engine.config.schema import RunConfig, Settings
+from lsc_engine.config.schema import RunConfig
 from lsc_engine.config.tuning import Purpose
 from lsc_engine.config.typed import TOP_TABLES, TOP_WORDS, parse_sets, parse_sweeps, seeds_fault
 from lsc_engine.config.validation_errors import PresetError
@@ -133,7 +133,13 @@ def plan_study(
     """
     file = read_preset(ref)
     faults: list[str] = []
-    changes, axes = _options(sets, sweeps, faults)
+    changes: Table = {}
+    axes: dict[str, tuple[Any, ...]] = {}
+    for into, parse, texts in ((changes, parse_sets, sets), (axes, parse_sweeps, sweeps)):
+        try:
+            into.update(parse(texts))
+        except UsageError as error:
+            faults += error.faults
     study = name if name is not None else file.name
     if (fault := study_fault(study)) is not None:
         example = "" if name is not None else f" (for example --name {suggested_name(study)})"
@@ -147,18 +153,6 @@ def plan_study(
         before = {origin[name][0] if name in origin else name for name in only}
         raw, _ = _with_options(file.raw, changes, axes, seeds, before)
     return _planned(raw, file, study, only, faults=faults)
-
-
-def _options(sets: Sequence[str], sweeps: Sequence[str], faults: list[str]) -> tuple[Table, dict[str, tuple[Any, ...]]]:
-    """The tables of --set and the axes of --sweep; problems are added to `faults`."""
-    changes: Table = {}
-    axes: dict[str, tuple[Any, ...]] = {}
-    for into, parse, texts in ((changes, parse_sets, sets), (axes, parse_sweeps, sweeps)):
-        try:
-            into.update(parse(texts))
-        except UsageError as error:
-            faults += error.faults
-    return changes, axes
 
 
 def _with_options(
@@ -189,18 +183,13 @@ def _with_options(
         raw = {key: value for key, value in raw.items() if key != "seeds"}
     if seeds is not None:
         raw["seeds"] = list(seeds)
-    raw = _narrowed(raw, {*flatten(settings), *axes})
+    # [tune] loses the settings that the command line decides, and itself if none is left.
+    tune, decided = raw.get("tune"), {*flatten(settings), *axes}
+    if isinstance(tune, dict) and decided & set(tune):
+        left = {key: value for key, value in tune.items() if key not in decided}
+        raw = {key: value for key, value in raw.items() if key != "tune"}
+        raw |= {"tune": left} if any("." in key for key in left) else {}
     return sweep(raw, axes) if axes else (raw, {})
-
-
-def _narrowed(raw: Table, decided: set[str]) -> Table:
-    """The preset without the settings in [tune] that the command line decides; without [tune] if none is left."""
-    tune = raw.get("tune")
-    if not isinstance(tune, dict) or not decided & set(tune):
-        return raw
-    left = {key: value for key, value in tune.items() if key not in decided}
-    rest = {key: value for key, value in raw.items() if key != "tune"}
-    return rest | {"tune": left} if any("." in key for key in left) else rest
 
 
 def _wanted(
@@ -258,23 +247,18 @@ def _runs(preset: Preset, variants: Iterable[Variant], study: str, seeds: Iterab
     runs = []
     for variant in variants:
         for seed in seeds:
-            settings = _referred(variant.settings, study, seed)
+            settings = variant.settings
+            for reference in references(settings):
+                # `@name` becomes the id of that variant's run of the same study and seed.
+                if reference.variant is not None:
+                    run = KEYS[reference.key] + run_id(study, reference.variant, seed)
+                    section, _, name = reference.key.rpartition(".")
+                    value = getattr(settings, section).model_copy(update={name: run}) if section else run
+                    settings = settings.model_copy(update={section or name: value})
             config = preset.run_config(settings, seed, study=study, variant=variant.name, label=variant.label)
             needs = tuple(run_id(study, need, seed) for need in variant.needs)
             runs.append(RunPlan(config.run_id, config, needs))
     return tuple(runs)
-
-
-def _referred(settings: Settings, study: str, seed: int) -> Settings:
-    """The settings with `@name` replaced by the id of that variant's run of the same study and seed."""
-    for reference in references(settings):
-        if reference.variant is None:
-            continue
-        run = KEYS[reference.key] + run_id(study, reference.variant, seed)
-        section, _, name = reference.key.rpartition(".")
-        value = getattr(settings, section).model_copy(update={name: run}) if section else run
-        settings = settings.model_copy(update={section or name: value})
-    return settings
 
 
 def _without(raw: Table, gone: set[str]) -> Table:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,29 +71,24 @@ def plan_actions(plan: StudyPlan | TunePlan, root: Path) -> tuple[StudyRun, ...]
         folder = layout.run_folder(root, run.id)
         if (problem := _problem(run, folder, plan.study, root)) is not None:
             problems.append(problem)
-        status = read_status(folder) if _is_run(folder) else None
-        moved = None if status is None else moved_from(folder, run.config.data.path)
-        found.append(StudyRun(run.id, folder, run.config, run.needs, _action(folder, status), status, moved))
+        status, action, moved = None, "new", None
+        if _is_run(folder):
+            status, moved = read_status(folder), moved_from(folder, run.config.data.path)
+            action = "busy" if holder(folder) is not None else "resume"
+            action = "done" if status.state in ("finished", "diverged") else action
+        found.append(StudyRun(run.id, folder, run.config, run.needs, action, status, moved))
     if problems:
         raise UsageError(*dict.fromkeys(problems))
-    return tuple(replace(run, like=_same_images(run, found)) for run in found)
 
+    def like(run: StudyRun) -> Path | None:
+        """A run whose images this one must have: of the study, with images that have moved, or another seed of the
+        variant."""
+        place = run.config.data.path
+        others = [one.folder for one in found if one.moved_from is not None and one.config.data.path == place]
+        others += [one for one in seeds_of(run.folder) if run.action == "new" or moved_from(one, place) is not None]
+        return next((folder for folder in others if folder != run.folder), None)
 
-def _action(folder: Path, status: Status | None) -> str:
-    if status is None:
-        return "new"
-    if status.state in ("finished", "diverged"):
-        return "done"
-    return "busy" if holder(folder) is not None else "resume"
-
-
-def _same_images(run: StudyRun, runs: Sequence[StudyRun]) -> Path | None:
-    """A run whose images this one must have: of the study, with images that have moved, or another seed of the
-    variant."""
-    place = run.config.data.path
-    moved = (other.folder for other in runs if other.moved_from is not None and other.config.data.path == place)
-    seeds = (other for other in seeds_of(run.folder) if run.action == "new" or moved_from(other, place) is not None)
-    return next((folder for folder in (*moved, *seeds) if folder != run.folder), None)
+    return tuple(replace(run, like=like(run)) for run in found)
 
 
 def _is_run(folder: Path) -> bool:
@@ -123,16 +118,13 @@ def _problem(run: RunPlan, folder: Path, study: str, root: Path) -> str | None:
         except UnreadableError as error:
             return f"{seed}: {error}; delete this run, or give another --name, such as {free_name(root, study)}"
         if changed := differences(known, planned):
-            listed = [f"{key} is {_value(old)} there, {_value(new)} here" for key, (old, new) in changed.items()]
+            texts = {key: ["not set" if one is None else repr(one) for one in pair] for key, pair in changed.items()}
+            listed = [f"{key} is {old} there, {new} here" for key, (old, new) in texts.items()]
             more = len(listed) - _SHOWN_DIFFERENCES
             text = "; ".join(listed[:_SHOWN_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
             where = f"study {study!r} has run {seed.parent.name}/{seed.name} with other settings"
             return f"{where}: {text}. Give --name {free_name(root, study)}"
     return None
-
-
-def _value(value: Any) -> str:
-    return "not set" if value is None else repr(value)
 
 
 def free_name(root: Path, study: str) -> str:

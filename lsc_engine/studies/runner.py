@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import last_line
@@ -27,7 +27,7 @@ from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG
 from lsc_engine.runs.folder.lock import Holder, holder
 from lsc_engine.runs.folder.process import DETACHED, python_command, this_process
-from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, Status, read_status
+from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, read_status
 from lsc_engine.runs.read.logs import LogTail
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control, tune
@@ -123,10 +123,11 @@ def train(
         message(f"{len(done)} of {len(runs)} runs are done already")
     if not todo:
         return exit_code(earlier, None)
-    if not options.wait and not wait_for_all and (held := _all_held(todo)):
+    holders = [(run.id, holder(run.folder) if run.action == "busy" else None) for run in todo]
+    if not options.wait and not wait_for_all and all(who is not None for _, who in holders):
         # torch is not needed to refuse this.
-        for name, who in held.items():
-            message(f"{name}: {who.sentence()}")
+        for name, who in holders:
+            message(f"{name}: {who.sentence() if who else ''}")
         return 1
     states: dict[str, str] = {}
     try:
@@ -138,27 +139,14 @@ def train(
             mode = train_sequential if options.gpus is None and options.gpus_per_run == 1 else train_parallel
             states = mode(todo, options, signals, display, waiting)
             code = exit_code([*states.values(), *(earlier if signals.stop is None else ())], signals.stop)
-            if code == 1 and ELSEWHERE not in states.values() and _only_usage_errors(todo, states):
-                return 2
-            return code
+            failed = [run.folder for run in todo if states.get(run.id) == "failed"]
+            usage = all(folder.is_dir() and read_status(folder).exit_code == 2 for folder in failed)
+            return 2 if code == 1 and usage and ELSEWHERE not in states.values() else code
     finally:
         # What still waits goes on waiting for whoever continues the study; this process ends.
         for run in todo:
             if states.get(run.id, ELSEWHERE) == ELSEWHERE:
                 control.dequeue(run.folder)
-
-
-def _all_held(runs: Sequence[StudyRun]) -> dict[str, Holder]:
-    """Who trains each run, by id, if other processes train all of them; else empty."""
-    found = {run.id: holder(run.folder) if run.action == "busy" else None for run in runs}
-    held = {name: who for name, who in found.items() if who is not None}
-    return held if len(held) == len(found) else {}
-
-
-def _only_usage_errors(runs: Sequence[StudyRun], states: Mapping[str, str]) -> bool:
-    """Whether every failure is a usage error: the command then exits with 2."""
-    failed = [run.folder for run in runs if states.get(run.id) == "failed"]
-    return all(folder.is_dir() and read_status(folder).exit_code == 2 for folder in failed)
 
 
 def exit_code(states: Iterable[str], stop: int | None) -> int:
@@ -207,22 +195,22 @@ class Queue:
         """The next run to train, removed from what is left; runs that are not to be trained get their state on the way.
         None if all that is left waits for runs in `running`, or for other processes."""
         busy = set(running)
-        while (found := self._first_ready(busy)) is not None:
+        while True:
+            self._holders, self.why, self._on_hold = {}, {}, set()
+            turns = sorted(self.left, key=lambda run: requests.turn(run.folder))
+            looks = ((run, *self._readiness(run, busy)) for run in turns)
+            if (found := next(((run, state) for run, ready, state in looks if ready), None)) is None:
+                return None
             run, state = found
             self.left.remove(run)
-            self._adopt_queued()
+            for other in self.left:
+                status = read_status(other.folder)
+                if status.state == "queued" and status.alive() is False:
+                    # What waited for a process that is gone waits for this one.
+                    control.enqueue(other.folder, status.attempt, this_process())
             if state is None:
                 return run
             self.end(run, state)
-        return None
-
-    def _first_ready(self, running: set[str]) -> tuple[StudyRun, str | None] | None:
-        self._holders, self.why, self._on_hold = {}, {}, set()
-        for run in sorted(self.left, key=lambda run: requests.turn(run.folder)):
-            ready, state = self._readiness(run, running)
-            if ready:
-                return run, state
-        return None
 
     def end(self, run: StudyRun, state: str) -> None:
         """The run has ended as `state`, or is put back if another process was quicker to take it."""
@@ -261,7 +249,10 @@ class Queue:
     def _readiness(self, run: StudyRun, running: set[str]) -> tuple[bool, str | None]:
         """Whether the turn of a run has come, and its state if it is not to be trained."""
         status = read_status(run.folder)
-        if status.state == "finished" or _ended_elsewhere(run, status):
+        # Another process may have ended it since this one looked at it: then it is not tried again.
+        ended = status.state in ("failed", "diverged") and status.attempt > run.attempts
+        ended |= status.state == "stopped" and status.message.startswith(requests.STOPPED)
+        if status.state == "finished" or ended:
             return True, status.state
         if (held := holder(run.folder)) is not None:
             self._holders[run.id], self.why[run.id] = held, held.sentence()
@@ -291,20 +282,6 @@ class Queue:
             return True, control.record_exit(run.folder, "failed", 1, f"needs {need}, which is {state}").state
         return not waits, None
 
-    def _adopt_queued(self) -> None:
-        """What waited for a process that is gone waits for this one."""
-        for run in self.left:
-            status = read_status(run.folder)
-            if status.state == "queued" and status.alive() is False:
-                control.enqueue(run.folder, status.attempt, this_process())
-
-
-def _ended_elsewhere(run: StudyRun, status: Status) -> bool:
-    """Whether another process ended the run since this one looked at it, so that it is not tried again."""
-    if status.state in ("failed", "diverged"):
-        return status.attempt > run.attempts
-    return status.state == "stopped" and status.message.startswith(requests.STOPPED)
-
 
 def train_sequential(
     runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
@@ -315,20 +292,12 @@ def train_sequential(
 
     device = pick_device(options.device)
     report_begun()
+    place: dict[str, Any] = {"runs_dir": options.runs_dir, "device": device, "data_dir": options.data_dir}
     with display() as shown:
+        how: dict[str, Any] = {"signals": signals, "echo": shown.prints_logs, "progress": shown.update}
 
         def train_one(run: StudyRun) -> str:
-            return execute(
-                run.folder,
-                run.config,
-                runs_dir=options.runs_dir,
-                device=device,
-                data_dir=options.data_dir,
-                signals=signals,
-                echo=shown.prints_logs,
-                progress=shown.update,
-                like=run.like,
-            )
+            return execute(run.folder, run.config, like=run.like, **place, **how)
 
         return run_sequential(runs, train_one, signals, options.runs_dir, shown, waiting)
 
@@ -389,7 +358,12 @@ def run_parallel(
     workers: dict[str, _Worker] = {}
     stopping = False
     while workers or (queue.left and signals.stop is None):
-        _collect(workers, queue)
+        for label, worker in list(workers.items()):
+            ended = worker.process.poll() is not None
+            worker.show_progress(last=ended)
+            if ended:
+                del workers[label]
+                queue.end(worker.run, worker.end_state())
         if signals.stop is not None and not stopping:
             stopping = True
             for worker in workers.values():
@@ -407,16 +381,6 @@ def run_parallel(
                 break
             time.sleep(_WAIT_SECONDS)
     return queue.states if signals.stop is not None else queue.close()
-
-
-def _collect(workers: dict[str, _Worker], queue: Queue) -> None:
-    """Show the progress of the workers, and remove those that have ended."""
-    for label, worker in list(workers.items()):
-        worker.show_progress()
-        if worker.process.poll() is not None:
-            del workers[label]
-            worker.show_progress(last=True)
-            queue.end(worker.run, worker.end_state())
 
 
 class _Worker:

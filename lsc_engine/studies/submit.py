@@ -16,8 +16,9 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,9 @@ def submit(plan: StudyPlan, options: ExecutionOptions, resources: Resources, sou
 def arrays(plan: StudyPlan, options: ExecutionOptions, resources: Resources, jobs: slurm.Jobs | None) -> Submission:
     """What there is to submit; creates nothing."""
     folder = study_folder(options.runs_dir, plan.study)
-    lines = _read_lines(folder)
+    lines: list[str] = []
+    with contextlib.suppress(UnreadableError):
+        lines = read_bytes(folder / _TASKS, 1 << 26).decode().split("\n")[:-1]
     place = {line.split()[0]: number for number, line in enumerate(lines)}
     known = {
         run: slurm.Scheduler(f"{job['job']}_{task}")
@@ -176,17 +179,13 @@ def _why_not(
     if job is not None and jobs is not None:
         return f"Slurm has it as {str(jobs.known[job.job]).removeprefix('Slurm ')}"
     if begun is None:
-        return "is done" if status.state in ("finished", "diverged") and not _siblings_open(run, root) else None
+        # With another of the values that [tune] chose, a run of the same seed may not have ended.
+        study, variant, seed = layout.split_id(run.id)
+        ended = (read_status(folder).state for folder in (root / study).glob(f"{variant}+*/seed-{seed}"))
+        return "is done" if {status.state, *ended} <= {"finished", "diverged"} else None
     if begun.moved_from is not None and begun.action != "done":
         return f"its images have moved; lsc-engine resume {run.id} --set data.path=DIR goes on with it"
     return {"done": "is done", "busy": "another process trains it"}.get(begun.action)
-
-
-def _siblings_open(run: RunPlan, root: Path) -> bool:
-    """Whether a run of the same seed, with another of the values that [tune] chose, has not ended."""
-    study, variant, seed = layout.split_id(run.id)
-    found = (root / study).glob(f"{variant}+*/seed-{seed}")
-    return any(read_status(folder).state not in ("finished", "diverged") for folder in found)
 
 
 def _stages(plan: StudyPlan) -> Iterator[tuple[str, list[RunPlan]]]:
@@ -214,7 +213,10 @@ def _script(
     tuned: bool,
 ) -> str:
     job = f"{suggested_name(study.replace('/', '.'))}.{stage}"
-    head = [f"--job-name={job}", f"--array={_ranges(sorted(tasks))}%{resources.at_once}"]
+    rows = groupby(enumerate(sorted(tasks)), lambda pair: pair[1] - pair[0])
+    spans = [[number for _, number in row] for _, row in rows]
+    numbers = ",".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+    head = [f"--job-name={job}", f"--array={numbers}%{resources.at_once}"]
     head += resources.lines(options.device)
     # No "B:": the signal is for the processes of srun. A task that is requeued goes on in the same log.
     head += ["--signal=TERM@120", "--requeue", "--open-mode=append"]
@@ -260,23 +262,6 @@ def _slurm_time(text: str) -> str:
         raise UsageError(f'--time: "{text}" is not a time. Write 4h, 90m or 1d12h, or as Slurm does 4:00:00')
     days, hours, minutes = (int(group or 0) for group in match.groups())
     return str((days * 24 + hours) * 60 + minutes)
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """0-3,5,7-9."""
-    groups: list[list[int]] = []
-    for number in numbers:
-        if groups and groups[-1][-1] == number - 1:
-            groups[-1].append(number)
-        else:
-            groups.append([number])
-    return ",".join(f"{g[0]}-{g[-1]}" if len(g) > 1 else str(g[0]) for g in groups)
-
-
-def _read_lines(folder: Path) -> list[str]:
-    with contextlib.suppress(UnreadableError):
-        return read_bytes(folder / _TASKS, 1 << 26).decode().split("\n")[:-1]
-    return []
 
 
 def _submitted(folder: Path) -> list[dict[str, Any]]:

@@ -155,8 +155,8 @@ class Task:
             for run in create_study(grown.tune, self._root, {}):
                 self._train_try(run.folder)
             plan = grown
-        runs = [run for run in create_study(plan, self._root, {}) if _is_of(run.id, variant)]
-        return [run.folder for run in runs if run.action != "done"]
+        runs = [(run, layout.split_id(run.id)[1]) for run in create_study(plan, self._root, {}) if run.action != "done"]
+        return [run.folder for run, name in runs if name == variant or name.startswith(f"{variant}+")]
 
     def _train_try(self, folder: Path) -> None:
         """Train a try, or wait until another task has. Interrupted after a signal, LscError if a user stopped it."""
@@ -239,11 +239,6 @@ class Task:
 def _saved(folder: Path) -> int | None:
     """The step of the newest checkpoint; None without one."""
     return max((one.step for one in checkpoints.list_checkpoints(folder)), default=None)
-
-
-def _is_of(run: str, variant: str) -> bool:
-    name = layout.split_id(run)[1]
-    return name == variant or name.startswith(f"{variant}+")
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import Run, open_run
 from lsc_engine.studies import control, submit
-from lsc_engine.studies.checks import ExecutionOptions
+from lsc_engine.studies.checks import ExecutionOptions, check_not_waiting
 from lsc_engine.studies.gpus import gpu_slots
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import begin_study
-from lsc_engine.studies.start import check_not_waiting
 from lsc_engine.studies.task import Task
 from lsc_engine.training.signals import Signals
 

@@ -44,7 +44,7 @@ def submit(
     from lsc_engine.runs.folder import slurm
     from lsc_engine.runs.folder.provenance import describe_source
     from lsc_engine.studies import submit as jobs
-    from lsc_engine.studies.start import check_study
+    from lsc_engine.studies.checks import check_study
 
     if to not in ("slurm", "skypilot"):
         raise UsageError(f'--to "{to}": {did_you_mean(to, ["slurm", "skypilot"])}')

@@ -42,8 +42,8 @@ def run(
     Example: lsc-engine run demo --seeds 0,1,2
     """
     from lsc_engine.runs.folder.provenance import describe_source
+    from lsc_engine.studies.checks import check_study
     from lsc_engine.studies.prepare import begin_study
-    from lsc_engine.studies.start import check_study
 
     options = execution_options(runs_dir, data_dir, device, plugin, gpus, wait, gpus_per_run)
     plan = plan_for(options, preset, name, seeds, variant, sets, sweep)
@@ -86,8 +86,8 @@ def resume(
     Example: lsc-engine resume demo/V21-384/seed-0
     """
     from lsc_engine.runs.read.run import open_run
+    from lsc_engine.studies.checks import prepare_resume
     from lsc_engine.studies.fork import resumed_config
-    from lsc_engine.studies.start import prepare_resume
 
     options = execution_options(runs_dir, data_dir, device, plugin, wait=wait, gpus_per_run=gpus_per_run)
     found = open_run(ref, [options.runs_dir])
@@ -121,8 +121,8 @@ def fork(
     """
     from lsc_engine.runs.folder.provenance import describe_source
     from lsc_engine.runs.read.run import open_run
+    from lsc_engine.studies.checks import prepare_fork
     from lsc_engine.studies.fork import fork_config
-    from lsc_engine.studies.start import prepare_fork
 
     options = execution_options(runs_dir, data_dir, device, plugin)
     parent = open_run(ref, [options.runs_dir])
