@@ -33,7 +33,8 @@ class LogPane(Panel):
         self.follow = True
         self.top = 0
         self.framed = False
-        self.wrapped = False  # long lines go on in the next row
+        self.large = False  # has the screen for itself: long lines go on in the next row, or are scrolled sideways
+        self.left: int | None = None  # cells scrolled out of sight at the left; None where lines are wrapped
         self.words = ""  # what is searched for
         self.hit: int | None = None  # the line where it was found last
 
@@ -51,6 +52,12 @@ class LogPane(Panel):
         here = end if self.follow else self.top
         self.top = max(0, min(end, here + by))
         self.follow = self.top >= end
+        self.redraw()
+
+    def sideways(self, by: int) -> None:
+        """To the right by `by` steps of 20 cells, unwrapped at first; back at the left, wrapped again."""
+        left = (-20 if self.left is None else self.left) + 20 * by
+        self.left = left if left >= 0 else None
         self.redraw()
 
     def find(self, words: str, *, down: bool = False) -> bool:
@@ -107,6 +114,8 @@ class LogPane(Panel):
         body = [piece for text in raw for piece in self._rows(plain(text), inner)]
         body = body[-page:] if self.follow else body[:page]
         state = "following" if self.follow else f"line {self.top + 1} of {self.count}, G end"
+        if self.large:
+            state += " · → unwraps" if self.left is None else f" · ← → from column {self.left + 1}"
         if self.framed:
             right = f"n N next hit · {state}" if self.words else f"f {state} · / search · g top"
             return box([[(" ", ""), *line] for line in body], width, height, "log · log.txt", right, framed=True)
@@ -118,7 +127,10 @@ class LogPane(Panel):
         if self.words and self.words.lower() in line.lower():
             style = "accent"
         room = max(1, width - len(stamp))
-        pieces = (chop_cells(rest, room) or [""]) if self.wrapped else [rest]
+        if self.large and self.left is not None:
+            cells = chop_cells(rest, self.left) if self.left else ["", rest]
+            return [[(stamp, "dim"), (fit("".join(cells[1:]), room), style)]]
+        pieces = (chop_cells(rest, room) or [""]) if self.large else [rest]
         return [
             [(stamp if i == 0 else " " * len(stamp), "dim"), (fit(piece, room), style)]
             for i, piece in enumerate(pieces)

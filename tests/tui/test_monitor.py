@@ -220,9 +220,40 @@ async def test_a_failed_run_opens_on_its_log_at_the_first_error(runs: Path) -> N
         await pause_until(pilot, lambda: "Traceback" in text_of(app))
         assert "the end of it" in text_of(app), "long lines are wrapped"
         assert "R resume" in text_of(app).splitlines()[-1]
-        await pilot.press("escape")
+        await pilot.press("right")
+        await pilot.pause()
+        assert "the end of it" not in text_of(app), "unwrapped"
+        assert "ValueError" in text_of(app)
+        await pilot.press(*["right"] * 5)
+        await pilot.pause()
+        assert "the end of it" in text_of(app)
+        assert "ValueError" not in text_of(app)
+        assert "04:31:03" in text_of(app), "the time stays in sight"
+        await pilot.press(*["left"] * 6)
+        await pilot.pause()
+        assert "→ unwraps" in text_of(app)
+        await pilot.press("slash", *"after 59", "enter")
+        await pilot.pause()
+        assert "after 59" in text_of(app), "a search goes down where nothing is above"
+        await pilot.press("escape", "escape")
         await pilot.pause()
         assert "train/loss" in text_of(app)
+
+
+@pytest.mark.parametrize("state", ["failed", "lost", "stopped", "diverged"])
+async def test_resume_is_offered_wherever_it_acts(runs: Path, state: str) -> None:
+    folder = runs / "etf-2024/mlp/V21-384/seed-0"
+    write_status(folder, replace(read_status(folder), state=state))
+    async with open_app(runs) as (app, pilot):
+        app.watch_run("0:etf-2024/mlp/V21-384/seed-0")
+        await settle(app, pilot)
+        for _ in range(4):
+            for _ in range(2):
+                assert "R resume" in text_of(app).splitlines()[-1]
+                await pilot.press("z")
+                await settle(app, pilot)
+            await pilot.press("m")
+            await settle(app, pilot)
 
 
 async def test_n_goes_through_the_hits_while_a_search_of_the_log_is_open(runs: Path) -> None:

@@ -30,7 +30,18 @@ EVENT_LINES = 400
 PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
 EMBEDDINGS: tuple[Family, ...] = ()  # the page of `m` that has no charts
 _CURVES_ONLY = "embeddings have no such axis; m shows the curves"
-_EMBEDDINGS_FOOTER = ("metric", "cursor_right", "pan_right", "tilt_up", "zoom_in", "full", "stop", "checkpoint")
+_LOG_FOOTER = ("resume", "filter", "note", "copy", "cursor_right", "full", "fork", "stop", "checkpoint", "follow")
+_EMBEDDINGS_FOOTER = (
+    "resume",
+    "metric",
+    "cursor_right",
+    "pan_right",
+    "tilt_up",
+    "zoom_in",
+    "full",
+    "stop",
+    "checkpoint",
+)
 _EMBEDDINGS_FOOTER_WIDE = (
     "metric",
     "cursor_left",
@@ -167,7 +178,7 @@ class MonitorScreen(RunScreen):
                 self.look.whole()
                 self.view_number = 0
                 self.embedding_look, self._have_embeddings = embeddings.EmbeddingLook(), False
-                log.follow, log.words, log.hit = True, "", None
+                log.follow, log.words, log.hit, log.left = True, "", None, None
                 self._log_lines = []
                 self.pane_chosen, self.metric_words = False, ""
                 failed = self._error_wanted = view.state in ("failed", "lost")
@@ -181,7 +192,7 @@ class MonitorScreen(RunScreen):
             self.app.subscribe(wanted, log=view.key, embeddings=view.key)
         index = self.app.poller.log
         current = index if view is not None and index is not None and index.path == view.run.log_path else None
-        log.log_index, log.framed, log.wrapped = current, self.wide, self.has_class("-full-log")
+        log.log_index, log.framed, log.large = current, self.wide, self.has_class("-full-log")
         if self._error_wanted and current is not None and current.count:
             self._error_wanted = False
             self.call_after_refresh(log.go_to_first_error)
@@ -398,6 +409,9 @@ class MonitorScreen(RunScreen):
             return ("runs", "new"), words
         if self.searching:
             words = {**words, "note": "next hit", "copy": "previous hit"}
+        if self.has_class("-full-log"):
+            right = "unwrap" if self.log_pane.left is None else "sideways"
+            return _LOG_FOOTER, {**words, "filter": "search", "cursor_right": right}
         if not self.showing_embeddings:
             return names, words
         kind = kind_of(self.snapshot)
@@ -416,12 +430,16 @@ class MonitorScreen(RunScreen):
         return tuple(name for name in names if not (kind == "angles" and name.startswith("tilt"))), words
 
     def help_of(self, command: Command) -> str:
+        if self.has_class("-full-log") and command.id in ("cursor_left", "cursor_right"):
+            return "the log sideways; back at the left its lines are wrapped"
         if self.searching and command.id in ("note", "copy"):
             return f"the {'next' if command.id == 'note' else 'previous'} line of the log that holds the words"
         return (_EMBEDDINGS_HELP.get(command.id) if self.showing_embeddings else None) or super().help_of(command)
 
     def move_cursor(self, columns: int) -> None:
-        if not self.showing_embeddings:
+        if self.has_class("-full-log"):
+            self.log_pane.sideways(columns)
+        elif not self.showing_embeddings:
             super().move_cursor(columns)
         elif self.history is not None:
             self.embedding_look.move(self.history, columns)
@@ -503,7 +521,12 @@ class MonitorScreen(RunScreen):
             label, filtered = "metrics whose name holds; a regular expression; empty: all", self._filter_metrics
             self.prompt(label, filtered, value=self.metric_words, changed=filtered, replace=True)
         else:
-            self.prompt("search the log upwards", self._find, value=self.log_pane.words)
+            self.prompt("search the log, upwards first", self._search, value=self.log_pane.words)
+
+    def _search(self, words: str) -> None:
+        """The nearest hit above, else the nearest below."""
+        if not self.log_pane.find(words) and not self.log_pane.find(words, down=True):
+            self.say(f'the log holds no "{words}"', "warn")
 
     def _filter_metrics(self, words: str) -> None:
         view = self.watched
@@ -516,7 +539,9 @@ class MonitorScreen(RunScreen):
 
     def _find(self, words: str, *, down: bool = False) -> None:
         if not self.log_pane.find(words, down=down):
-            self.say(f'the log holds no "{words}" {"below" if down else "above"} here', "warn")
+            self.say(
+                f'the log holds no "{words}" {"below here, N goes up" if down else "above here, n goes down"}', "warn"
+            )
 
     @property
     def searching(self) -> bool:
