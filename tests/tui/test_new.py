@@ -661,11 +661,24 @@ def test_no_two_presets_have_the_same_cut_title() -> None:
     infos = list_presets()
     for width in range(30, 160):
         for wide in (False, True):
-            words = {info.name: words_of(info, wide, width) for info in infos}
-            cut = cut_titles(words, width)
+            cut = cut_titles(words_of(infos, wide, width), width)
             assert all(width_of([(text, "")]) == width for text in cut.values())
-            shown = Counter(cut[name] for name in {text: name for name, text in words.items()}.values())
-            assert [text for text, count in shown.items() if count > 1] == [], width
+            assert [text for text, count in Counter(cut.values()).items() if count > 1] == [], width
+            assert all(text.rstrip().count("…") <= 2 and "…" not in text.strip()[1:-1] for text in cut.values()), width
+
+
+def test_a_small_preset_is_named_after_the_one_it_stands_for() -> None:
+    words = {
+        "p/fig7": "five classes, then four more, on MNIST",
+        "p/fig7-mini": "five classes, then four more, on digits",
+    }
+    cut = cut_titles(words | {"p/x": "five classes, then four more, and none", "p/y-mini": "other"}, 21)
+    assert {name: text.rstrip() for name, text in cut.items()} == {
+        "p/fig7": "…four more, on MNIST",
+        "p/fig7-mini": "as fig7, digits",
+        "p/x": "…four more, and none",
+        "p/y-mini": "other",
+    }
 
 
 def test_times_of_presets_follow_their_length_and_count_the_tries(

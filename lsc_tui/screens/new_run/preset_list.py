@@ -6,13 +6,14 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import clock
@@ -37,6 +38,7 @@ PAPERS = {
     "": ("", "first steps: these run anywhere"),
 }
 OWN = "yours"
+MINI = "-mini"
 _ORDER = ("", "lsc-2025", "vector-systems-2025", "etf-2024")
 
 
@@ -99,6 +101,7 @@ def entries(infos: Iterable[PresetInfo], words: str, closed: set[str], at_hand: 
     out: list[Entry] = []
     for group in sorted(groups, key=lambda g: (place.get(g, 1), _ORDER.index(g) if g in _ORDER else 9, g)):
         found = [info for info in groups[group] if matches(info, words, at_hand)]
+        found.sort(key=lambda info: (info.stem.removesuffix(MINI), info.stem))
         shut = group in closed or not found
         out.append(Entry(group, None, shut, len(groups[group])))
         out += [] if shut else [Entry(group, info) for info in found]
@@ -320,7 +323,7 @@ def list_lines(known: PresetList, width: int, height: int, *, active: bool, wide
     """The lines of the list that are in sight, `height` of them."""
     found, place = known.entries, known.place
     room = width - 22 if wide else width - 50
-    titles = cut_titles({e.info.name: words_of(e.info, wide, room) for e in found if e.info is not None}, room)
+    titles = cut_titles(words_of([entry.info for entry in found if entry.info is not None], wide, room), room)
     known.top = max(0, min(known.top, len(found) - height, place), place - height + 1)
     out: list[Line] = []
     for i, entry in enumerate(found[known.top : known.top + height], known.top):
@@ -342,27 +345,42 @@ def title_words(info: PresetInfo) -> str:
     return clean(found["rest"] + (f",{found['where']}" if found["where"] else ""))
 
 
-def words_of(info: PresetInfo, wide: bool, room: int) -> str:
-    """What stands beside the name of a preset: its claim where that fits and the list is narrow, else its title."""
-    return clean(info.claim) if not wide and 0 < len(info.claim) <= room else title_words(info)
+def words_of(infos: Sequence[PresetInfo], wide: bool, room: int) -> dict[str, str]:
+    """What stands beside the name of each preset: its claim where that fits, the list is narrow and no other preset has
+    the same, else its title."""
+    claims = Counter(info.claim for info in infos)
+    short = {info.name for info in infos if not wide and 0 < len(info.claim) <= room and claims[info.claim] == 1}
+    return {info.name: clean(info.claim) if info.name in short else title_words(info) for info in infos}
 
 
 def cut_titles(words: Mapping[str, str], width: int) -> dict[str, str]:
-    """Each text in `width` cells, by the same name. Where a cut would make different ones the same, what tells them
-    apart stays."""
+    """Each text in `width` cells, by the name of its preset, cut at its end. Where that would make two the same, a small
+    preset is named after the one it stands for (`as fig7, on digits`), and of others the words that they begin with are
+    left out, as many as are needed for the rest to fit."""
     cut = {name: fit(text, width) for name, text in words.items()}
     alike: dict[str, dict[str, str]] = {}
     for name, text in words.items():
         alike.setdefault(cut[name], {})[name] = text
-    for group in alike.values():
-        if len(set(group.values())) > 1 and width > 8:
-            first, last = min(group.values()), max(group.values())
-            same = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-            start = first.rfind(" ", 0, same) + 1 or same
-            head = set_cell_size(first, width // 3).rstrip()
-            tails = cut_titles({name: text[start:] for name, text in group.items()}, width - cell_len(head) - 1)
-            cut |= {name: fit(f"{head}…{tail}", width) for name, tail in tails.items()}
+    for group in (group for group in alike.values() if len(group) > 1):
+        for name in [name for name in group if name.removesuffix(MINI) in words and name.endswith(MINI)]:
+            large, text = name.removesuffix(MINI), group.pop(name)
+            other = text[_shared([words[large], text]) :].lstrip(" ,:") or "smaller"
+            cut[name] = fit(f"as {large.rpartition('/')[2]}, {other}", width)
+        if len(set(group.values())) > 1:
+            texts = list(group.values())
+            same, longest = _shared(texts), max(map(cell_len, texts))
+            starts = [i for i in range(1, same + 1) if texts[0][i - 1] == " "] or [same]
+            start = next((i for i in starts if longest - cell_len(texts[0][:i]) < width), starts[-1])
+            tails = cut_titles({name: text[start:] for name, text in group.items()}, width - 1)
+            cut |= {name: fit(f"…{tail.removeprefix('…')}", width) for name, tail in tails.items()}
     return cut
+
+
+def _shared(texts: Sequence[str]) -> int:
+    """Where the first word begins in which texts differ."""
+    first, last = min(texts), max(texts)
+    same = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return first.rfind(" ", 0, same) + 1 if same < len(first) else same
 
 
 def _heading(known: PresetList, entry: Entry, width: int) -> Line:
@@ -426,6 +444,8 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         return [[(f"  {line}", "warn")] for line in wrap(clean(info.fault), width - 4)][:height]
     facts = about(info)
     rows = [("claim", clean(info.claim or info.title))]
+    if height > 6 and info.claim:
+        rows.insert(0, ("title", title_words(info)))
     if height > 6:
         rows.append(("source", clean(info.source)))
     if facts.makes:
@@ -494,7 +514,9 @@ def list_panel(known: PresetList, width: int, height: int, *, active: bool) -> l
 def list_narrow(known: PresetList, width: int, height: int) -> list[Line]:
     """The 80-column list with its header, and the highlighted preset below it."""
     entry = known.current
-    name = "" if entry is None else entry.info.stem if entry.info is not None else entry.group or "start here"
+    name = "" if entry is None else entry.group or "start here"
+    if entry is not None and entry.info is not None:
+        name = fit(f"{entry.info.stem} · {title_words(entry.info)}", width - 6).rstrip()
     rows = height - 1 - 6
     body = list_lines(known, width, rows, active=True, wide=False)
     hidden = len(known.entries) - known.top - rows
