@@ -354,9 +354,9 @@ def words_of(infos: Sequence[PresetInfo], wide: bool, room: int) -> dict[str, st
 
 
 def cut_titles(words: Mapping[str, str], width: int) -> dict[str, str]:
-    """Each text in `width` cells, by the name of its preset, cut at its end. Where that would make two the same, a small
-    preset is named after the one it stands for (`as fig7, on digits`), and of others the words that they begin with are
-    left out, as many as are needed for the rest to fit."""
+    """Each text in `width` cells, by the name of its preset, cut at its end. Where that would make two the same, a
+    small preset is named after the one it stands for (`as fig7, on digits`), and of others the words that they begin
+    with are left out, as many as are needed for the rest to fit."""
     cut = {name: fit(text, width) for name, text in words.items()}
     alike: dict[str, dict[str, str]] = {}
     for name, text in words.items():
