@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os.path
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -367,11 +366,10 @@ def cut_titles(words: Mapping[str, str], width: int) -> dict[str, str]:
             large, text = name.removesuffix(MINI), group.pop(name)
             other = text[_shared([words[large], text]) :].lstrip(" ,:") or "smaller"
             cut[name] = fit(f"as {large.rpartition('/')[2]}, {other}", width)
-        if len(set(group.values())) > 1:
+        if len(set(group.values())) > 1 and width > 3:
             texts = list(group.values())
             same, longest = _shared(texts), max(map(cell_len, texts))
-            starts = [i for i in range(1, same + 1) if texts[0][i - 1] == " "]
-            starts = starts or [same or len(os.path.commonprefix(texts))]
+            starts = [i for i in range(1, same + 1) if texts[0][i - 1] == " "] or [same]
             start = next((i for i in starts if longest - cell_len(texts[0][:i]) < width), starts[-1])
             tails = cut_titles({name: text[start:] for name, text in group.items()}, width - 1)
             cut |= {name: fit(f"…{tail.removeprefix('…')}", width) for name, tail in tails.items()}
@@ -380,8 +378,9 @@ def cut_titles(words: Mapping[str, str], width: int) -> dict[str, str]:
 
 def _shared(texts: Sequence[str]) -> int:
     """Where the first word begins in which texts differ."""
-    prefix = os.path.commonprefix(list(texts))
-    return len(prefix) if prefix in texts else prefix.rfind(" ") + 1
+    first, last = min(texts), max(texts)
+    same = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    return same if same == len(first) else first.rfind(" ", 0, same) + 1 or same
 
 
 def _heading(known: PresetList, entry: Entry, width: int) -> Line:
