@@ -30,7 +30,7 @@ FIELDS: dict[str, Callable[[RunView], Any]] = {
     "data": lambda v: lookup(v.config, "data.dataset"),
     "kind": lambda v: v.loss_kind,
     "tag": lambda v: " ".join(v.tags),
-    "note": lambda v: v.note,
+    "note": lambda v: " ".join(v.notes),
     "loss": lambda v: finite(v.loss),
     "best": lambda v: finite(v.best_loss),
     "done": lambda v: 100 * v.done,

@@ -73,6 +73,11 @@ class Form:
         return form
 
     @property
+    def key(self) -> tuple[str, str, Path | None]:
+        """What it is of."""
+        return self.source, self.heading, self.path
+
+    @property
     def kind(self) -> str:
         """`train`, or what makes a report without training: vectors, data, bench."""
         kind = self.raw.get("kind", "train")

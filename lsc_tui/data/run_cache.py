@@ -97,7 +97,7 @@ class TrackedRun:
             self.run.config,
             self._source,
             tuple(tags),
-            notes[-1].text if notes else "",
+            tuple(note.text for note in notes),
             self._trend,
             place,
             held,
@@ -115,7 +115,7 @@ class TrackedRun:
         losses = run.table.series(LOSS)[1]
         chosen = np.linspace(0, len(losses) - 1, min(len(losses), TREND_POINTS)).round().astype(int)
         self.view = RunView(
-            self.key, run, self.root, self.read_only, short, status, run.config, {}, (), "",
+            self.key, run, self.root, self.read_only, short, status, run.config, {}, (), (),
             tuple(losses[chosen].tolist()),
         )  # fmt: skip
         return True

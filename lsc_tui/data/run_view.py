@@ -54,10 +54,15 @@ class RunView:
     config: Config
     source: Config
     tags: tuple[str, ...] = ()
-    note: str = ""
+    notes: tuple[str, ...] = ()  # oldest first
     trend: tuple[float, ...] = ()
     place: int = 0  # in the queue, from 1
     held: bool = False  # not to be started while it waits
+
+    @property
+    def note(self) -> str:
+        """The newest note, or ""."""
+        return self.notes[-1] if self.notes else ""
 
     @property
     def id(self) -> str:

@@ -284,18 +284,19 @@ class RunScreen(ChartScreen):
     why_not_tag = why_not_note
 
     def do_note(self) -> None:
-        """A new note; PgUp brings the newest one back, to be changed or, emptied, taken away."""
+        """A new note; PgUp brings the earlier ones back, newest first, to be changed or, emptied, taken away."""
         views = self.targets()
-        old = views[0].note if len(views) == 1 else ""
+        earlier = views[0].notes[::-1] if len(views) == 1 else ()
 
         def done(text: str) -> None:
-            if old and self.recalled:
+            if self.recalled:
+                old = earlier[self.recalled - 1]
                 self._act(views, lambda view: notes.change_note(view.run.path, old, text), "note changed on")
             elif text.strip():
                 self._act(views, lambda view: notes.add_note(view.run.path, text), "noted on")
 
-        hint = ", PgUp changes the last one" if old else ""
-        self.prompt(f"note on {named(views)}{hint}", done, earlier=[old] if old else [])
+        hint = f", PgUp changes one of {len(earlier)}" if len(earlier) > 1 else ", PgUp changes the last one"
+        self.prompt(f"note on {named(views)}{hint if earlier else ''}", done, earlier=earlier)
 
     def do_tag(self) -> None:
         """Give tags, or take away those that all the runs have."""

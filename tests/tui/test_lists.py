@@ -231,6 +231,8 @@ async def test_notes_are_changed_and_seen_at_80_columns(runs: Path) -> None:
             (("n", "pageup", "D", "y", "enter"), ["first", "oddDy"]),
             (("n", "pageup", "pagedown", *"new", "enter"), ["first", "oddDy", "new"]),
             (("n", "pageup", "ctrl+u", "enter"), ["first", "oddDy"]),
+            (("n", "pageup", "pageup", *"est", "enter"), ["firstest", "oddDy"]),
+            (("n", "pageup", "pageup", "ctrl+u", "enter"), ["oddDy"]),
         ):
             await pilot.press(*keys)
             await pause_until(pilot, lambda wanted=wanted: texts() == wanted)  # type: ignore[misc]

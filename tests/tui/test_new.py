@@ -533,6 +533,28 @@ async def test_changes_stay_when_the_form_is_left(place: Path, away: tuple[str, 
 
 
 @pytest.mark.usefixtures("quiet")
+async def test_changes_stay_over_a_restart_until_they_are_dropped(place: Path) -> None:
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        await put(app, pilot, screen, "optimizer.lr", "3e-4")
+        await put(app, pilot, screen, "seeds", "0-2")
+        assert screen.form is not None
+        before = screen.form.copy()
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert "tiny with your changes" in text_of(app)
+        assert screen.form is not None
+        assert screen.form.touched
+        assert (screen.form.toml(), screen.form.on) == (before.toml(), before.on)
+        assert (screen.form.study, screen.form.runs_dir) == (before.study, before.runs_dir)
+        await pilot.press("escape", "escape", "u", "y")
+        await ready(app, pilot)
+    (app.config / "drafts" / "foreign.toml").write_text("raw = 3\n[")
+    async with new_run(place, keys=("enter",)) as (app, pilot, screen):
+        assert screen.form is not None
+        assert not screen.form.edited
+    assert [file.name for file in (app.config / "drafts").iterdir()] == ["foreign.toml"]
+
+
+@pytest.mark.usefixtures("quiet")
 async def test_enter_on_what_stands_in_a_field_changes_nothing(place: Path, tmp_path: Path) -> None:
     own = tmp_path / "presets"
     own.mkdir()

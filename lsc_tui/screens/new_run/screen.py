@@ -19,6 +19,7 @@ from lsc_engine.common.userpaths import home_path, user_path
 from lsc_engine.config.load import PresetInfo, list_presets, own_folder
 from lsc_engine.runs.folder import slurm
 from lsc_engine.studies.prepare import free_name
+from lsc_tui.data.drafts import drop_draft, read_drafts, save_draft
 from lsc_tui.data.preset_form import SETTINGS, Form, field_text
 from lsc_tui.lines import Line, box, clean, counted, ends, fit, frame, pad, wrap
 from lsc_tui.screens.base import Answers, LscScreen
@@ -68,8 +69,9 @@ class NewScreen(LscScreen):
         self.preset_list = PresetList(host=self.app.store.host)
         self.stage = "presets"
         self.form: Form | None = None
-        # Every form that was opened, by what it is of: changes stay when another one is opened.
-        self.forms: dict[tuple[str, str, Path | None], Form] = {}
+        # Every form that was opened, by what it is of: changes stay when another one is opened, and over a restart.
+        self._drafts, self._own = self.app.config / "drafts", self.app.store.own_folder(self.app.folders[0])
+        self.forms = {form.key: form for form in ([] if self.app.demo else read_drafts(self._drafts, self._own))}
         self.outcome: Outcome | None = None
         self.checking = False
         self.every = False
@@ -252,14 +254,13 @@ class NewScreen(LscScreen):
         return next((form for form in self.forms.values() if form.touched and form.path == path), None)
 
     def _open(self, form: Form) -> None:
-        key = (form.source, form.heading, form.path)
-        before = self.forms.get(key)
+        before = self.forms.get(form.key)
         if before is not None and before.touched:
             other = "; the file has changed since" if before.text != form.text else ""
             words = f"{clean(form.heading)} with your changes{other}. Esc, then u drops them"
             self.call_after_refresh(self.say, words)
             form = before
-        self.forms[key] = form
+        self.forms[form.key] = form
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
         if self.is_mounted:
             self.panel.choices, self.panel.cursor, self.panel.rows = [], 0, []
@@ -318,6 +319,8 @@ class NewScreen(LscScreen):
     def changed(self) -> None:
         if self.form is not None:
             self.form.touched = True
+            if not self.app.demo:
+                save_draft(self._drafts, self.form, self._own)
             self.check()
 
     def move(self, rows: int) -> None:
@@ -613,7 +616,8 @@ class NewScreen(LscScreen):
         if kept is not None:
 
             def drop() -> None:
-                self.forms = {key: form for key, form in self.forms.items() if form is not kept}
+                del self.forms[kept.key]
+                drop_draft(self._drafts, kept)
                 if self.form is kept:
                     self.form = self.outcome = None
                 self.say(f"{clean(kept.heading)} is as the preset again")

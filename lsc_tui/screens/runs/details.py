@@ -159,8 +159,7 @@ def _folder(store: Store, view: RunView, width: int, now: float, place: Callable
     commit = lookup(view.source, "code.commit")
     if isinstance(commit, str) and commit:
         rows.append(("code", commit[:7] + (", changed" if lookup(view.source, "code.dirty") else ", clean")))
-    if view.note:
-        rows.append(("note", view.note))
+    rows += [("note", note) for note in view.notes[:-5:-1]]
     if view.tags:
         rows.append(("tags", " ".join(view.tags)))
     out: list[Line] = [[(fit(name, 12), "dim"), (fit(clean(text), width - 12), "")] for name, text in rows]
