@@ -230,17 +230,6 @@ def loss_text(value: float | None, kind: str = "") -> str:
     return text + kind
 
 
-def ago(seconds: float | None) -> str:
-    """`41 s`, `14m`, `3h`, `5d`."""
-    if seconds is None or not math.isfinite(seconds):
-        return "?"
-    s = max(0.0, seconds)
-    for limit, unit, size in ((100, " s", 1), (6000, "m", 60), (48 * 3600, "h", 3600)):
-        if s < limit:
-            return f"{int(s / size)}{unit}"
-    return f"{int(s / 86400)}d"
-
-
 def time_of_day(when: float) -> str:
     """Unix seconds as `04:31:02` of the local day; blanks where a file says what no clock can show."""
     try:

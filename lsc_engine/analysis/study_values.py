@@ -26,6 +26,7 @@ import numpy as np
 from lsc_engine.analysis.compare import Comparison, Levels, Row, TrivialBaseline, compare, variant_key
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.common.errors import LscError
+from lsc_engine.common.safe_io import csv_text
 from lsc_engine.config.reporting import BenchClaim, Claim
 from lsc_engine.config.tuning import implied_claims
 from lsc_engine.runs.folder.layout import TRIES
@@ -217,12 +218,10 @@ def _thinned(axes: Axes, metric: str, levels: Sequence[float]) -> Axes:
 def to_csv(values: StudyValues) -> str:
     """The text of values.csv."""
     metrics = sorted({name for run in (*values.runs, *values.tries) for name in run.points})
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_HEAD, *metrics])
+    lines: list[Sequence[object]] = [[*_HEAD, *metrics]]
 
     def facts(record: str, of: str, variant: str, seed: int | str, key: str, value: Any) -> None:
-        writer.writerow([record, of, variant, seed, key, json.dumps(value, ensure_ascii=False, sort_keys=True)])
+        lines.append([record, of, variant, seed, key, json.dumps(value, ensure_ascii=False, sort_keys=True)])
 
     facts("study", "", "", "", "format", FORMAT)
     for key in ("study", "kind", "baseline", "levels", "by", "grid", "absent"):
@@ -241,8 +240,8 @@ def to_csv(values: StudyValues) -> str:
                 facts("variant", of, name, "", "facts", run.about)
                 variants.add(name)
             facts("seed", of, name, run.seed, "facts", run.facts)
-            writer.writerows(["point", of, name, run.seed, "", "", *cells] for cells in _points(run, metrics))
-    return out.getvalue()
+            lines += (["point", of, name, run.seed, "", "", *cells] for cells in _points(run, metrics))
+    return csv_text(lines)
 
 
 def _points(run: RecordedRun, metrics: Sequence[str]) -> Iterable[list[str]]:

@@ -44,13 +44,14 @@ def percent(share: float | None, digits: int = 1) -> str:
     return NOTHING if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}"
 
 
-def duration(seconds: float | None) -> str:
-    """A time: seconds below two minutes (with one decimal below ten), then minutes, then hours."""
+def duration(seconds: float | None, digits: int = 1) -> str:
+    """A time, `41 s`, `14.2 min`, `9.2 h`, `3.1 d`; "-" for None and for what is not finite."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.{digits if unit > 1 or seconds < 10 else 0}f} {name}"
+    return f"{seconds / 86_400:.{digits}f} d"
 
 
 def clock(seconds: float | None) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import io
 import json
 import math
 import os
@@ -242,6 +243,13 @@ def write_whole(path: Path, text: str) -> None:
     stay as they are. Raises OSError."""
     with whole_file(path) as part:
         part.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV with `\\n` ends; None is empty."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

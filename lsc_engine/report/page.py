@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsc_engine.analysis.study_values import Tables
+from lsc_engine.common import safe_io
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import replace_file
 from lsc_engine.config.reporting import Claim
@@ -67,9 +66,7 @@ def csv_text(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
             return ""
         return f"{value:.8g}" if isinstance(value, float) else plain(value)
 
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([head, *([text(value) for value in row] for row in rows)])
-    return out.getvalue()
+    return safe_io.csv_text([head, *([text(value) for value in row] for row in rows)])
 
 
 def tabular(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:

@@ -124,8 +124,8 @@ def submit(plan: StudyPlan, options: ExecutionOptions, resources: Resources, sou
             try:
                 number = numbers[stage.name] = slurm.submit(script, waits)
             except LscError as error:
-                told = f"; submitted before: {', '.join(numbers.values())}" if numbers else ""
-                raise LscError(f"{script.name} was refused: {error}{told}") from None
+                before = f"; submitted before: {', '.join(numbers.values())}" if numbers else ""
+                raise LscError(f"{script.name} was refused: {error}{before}") from None
             earlier.append({"stage": stage.name, "job": number, "tasks": {str(i): r for i, r in stage.tasks.items()}})
             replace_json(folder / _JOBS, {"jobs": earlier})
             for task, path in paths.items():

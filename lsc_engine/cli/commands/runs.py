@@ -113,7 +113,7 @@ def show(
 
 def _describe(run: Run, row: dict[str, Any]) -> str:
     """The facts of a run as lines."""
-    from lsc_engine.runs.folder.status import format_seconds
+    from lsc_engine.common.formatting import duration
     from lsc_engine.runs.settings import settings_of
 
     status, parent = run.scheduled_status(), run.source.get("parent")
@@ -125,8 +125,8 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
         "exit code": "" if status.exit_code is None else str(status.exit_code),
         "where": " ".join(part for part in (status.host, status.device, status.owner) if part),
         "forked from": f"{parent.get('id')}, step {parent.get('step')}" if isinstance(parent, dict) else "",
-        "took": format_seconds(status.seconds) if status.seconds else "",
-        "left": format_seconds(status.eta) if status.eta is not None and status.active else "",
+        "took": duration(status.seconds, 0) if status.seconds else "",
+        "left": duration(status.eta, 0) if status.eta is not None and status.active else "",
         "folder": str(run.path),
         "tags": " ".join(row["tags"]),
         "settings": run.config_problem or "",

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.formatting import duration
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import LOCK
@@ -31,7 +32,6 @@ from lsc_engine.runs.folder.status import (
     PATIENCE_IN_BEATS,
     Status,
     clock_offset,
-    format_seconds,
     read_status,
     signed_at,
 )
@@ -89,9 +89,9 @@ class Holder:
         status = self.status
         total = f" of {status.total_steps}" if status.total_steps else ""
         done = f"{status.state} at step {status.step}{total}" if status.active else "starting"
-        text = f"{self.name} trains it: {done}, last sign of life {format_seconds(self.silence)} ago"
+        text = f"{self.name} trains it: {done}, last sign of life {duration(self.silence, 0)} ago"
         if self.free_in is not None:
-            when = format_seconds(math.ceil(self.free_in))
+            when = duration(math.ceil(self.free_in), 0)
             text += f". It can be taken over when there is none for another {when}"
             return text if waits else f"{text}: try again then, or give --wait"
         if waits:
@@ -270,7 +270,7 @@ class RunLock:
             self.earlier = (
                 f"attempt {status.attempt} ended without a record in state {status.state}: "
                 f"{_by(status) or 'its process'} {how}; "
-                f"its last sign of life came {format_seconds(silent_for(folder, status))} ago"
+                f"its last sign of life came {duration(silent_for(folder, status), 0)} ago"
             )
 
     def check(self) -> None:

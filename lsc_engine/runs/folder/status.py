@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from lsc_engine.common.formatting import duration
 from lsc_engine.common.safe_io import UnreadableError, number_of, opened, parse_json, read_dated, replace_file
 from lsc_engine.runs.folder import process
 from lsc_engine.runs.folder.layout import LOCK, STATUS
@@ -159,24 +160,12 @@ class Status:
         if self.shown_state != "stalled":
             return self.message
         age = self.age()
-        text = f"no news for {format_seconds(age)}" if age is not None else "no news"
+        text = f"no news for {duration(age, 0)}" if age is not None else "no news"
         if self.step_seconds:
             text += f", its steps take {self.step_seconds:.2g} s"
         if self.alive() is None:
             text += f". Cannot see host {self.host or 'unknown'} from here"
         return text
-
-
-def format_seconds(seconds: float | None) -> str:
-    """`41 s`, `14 min`, `9h12`, `3 d`; `?` for None."""
-    if seconds is None or not math.isfinite(seconds):
-        return "?"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    hours, minutes = divmod(int(seconds // 60), 60)
-    return f"{hours}h{minutes:02d}" if hours < 48 else f"{hours // 24} d"
 
 
 def _count(value: Any) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.cells import cell_len
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.formatting import clock, grouped
+from lsc_engine.common.formatting import clock, duration, grouped
 from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.machine import Sample
@@ -29,7 +29,6 @@ from lsc_tui.data.run_view import (
 from lsc_tui.lines import (
     STATES,
     Line,
-    ago,
     bar,
     clean,
     ends,
@@ -160,7 +159,7 @@ def _sampled(sample: Sample, now: float, width: int) -> list[Line]:
         "" if sample.load is None else f"load {sample.load:.2f}/cpu",
         "" if hw.memory is None else f"ram {_giga(hw.memory, 0)}G",
         "" if hw.disk_free is None else f"disk {_giga(hw.disk_free, 0)}G free",
-        f"{ago(now - sample.time)} ago",
+        f"{duration(now - sample.time, 0)} ago",
     ]
     groups = [(hw.cpu, [part for part in parts if part])]
     for gpu in hw.gpus:
@@ -223,7 +222,7 @@ def machine(
     if disk:
         body.append([(f"disk    {disk.removeprefix('disk ')}", "")])
     if view.status.active and view.status.changed is not None:
-        body.append([(f"news    {ago(now - view.status.changed)} ago", "dim")])
+        body.append([(f"news    {duration(now - view.status.changed, 0)} ago", "dim")])
     lines: list[Line] = [[(" ", ""), *line] for line in body]
     return frame(lines, width, height, "machine", "every 2 s")
 

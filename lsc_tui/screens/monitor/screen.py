@@ -82,22 +82,8 @@ class MonitorScreen(RunScreen):
     LOOK = "monitor_look"
     FOOTER: ClassVar = ("stop", "checkpoint", "resume", "fork", "metric", "axis", "log_y", "smooth", "full")
     FOOTER_WIDE: ClassVar = (
-        "stop",
-        "checkpoint",
-        "resume",
-        "fork",
-        "copy",
-        "note",
-        "tag",
-        "cursor_right",
-        "zoom_in",
-        "pan_right",
-        "metric",
-        "axis",
-        "log_y",
-        "smooth",
-        "clip",
-        "full",
+        *(*FOOTER[:4], "copy", "note", "tag", "cursor_right", "zoom_in", "pan_right"),
+        *(*FOOTER[4:8], "clip", "full"),
     )
 
     def __init__(self) -> None:

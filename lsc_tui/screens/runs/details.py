@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lsc_engine.common.formatting import clock, grouped
+from lsc_engine.common.formatting import clock, duration, grouped
 from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import RunView, Store, reference_of, reference_words, setting_differences, value_text
-from lsc_tui.lines import STATES, Line, ago, bar, clean, day_text, fit, frame, size_text, wrap
+from lsc_tui.lines import STATES, Line, bar, clean, day_text, fit, frame, size_text, wrap
 
 
 def gpu_lines(store: Store, width: int) -> list[Line]:
@@ -59,7 +59,10 @@ def _cpu_line(store: Store, width: int) -> Line:
 def _other_hosts(store: Store) -> list[str]:
     """Hosts whose runs gave no news for long."""
     quiet = {v.status.host: v for v in store.runs.values() if v.state == "stalled" and v.status.host != store.host}
-    return [f"{clean(host)}: last news {ago(v.status.age())} ago (other host)" for host, v in sorted(quiet.items())[:3]]
+    return [
+        f"{clean(host)}: last news {duration(v.status.age(), 0)} ago (other host)"
+        for host, v in sorted(quiet.items())[:3]
+    ]
 
 
 def details(
@@ -91,7 +94,7 @@ def details(
 def _state(view: RunView) -> list[Line]:
     status = view.status
     glyph = STATES.get(view.state, ("✗", ""))[0]
-    took = f" {ago(status.seconds)}" if status.seconds else ""
+    took = f" {duration(status.seconds, 0)}" if status.seconds else ""
     attempt = f", attempt {status.attempt}" + (" (resumed)" if status.attempt > 1 else "") if status.attempt else ""
     out: list[Line] = [[(f"{glyph} {view.state}", f"state-{view.state}"), (f"{took}{attempt}", "")]]
     total = f" of {grouped(status.total_steps)}" if status.total_steps else ""
@@ -155,7 +158,7 @@ def _folder(store: Store, view: RunView, width: int, now: float, place: Callable
     curves = store.curves.get(view.key)
     if curves is not None and curves.checkpoints:
         step, when, size = curves.checkpoints[-1]
-        rows.append(("checkpoint", f"{ago(now - when)} ago, step {grouped(step)}, {size_text(size)}"))
+        rows.append(("checkpoint", f"{duration(now - when, 0)} ago, step {grouped(step)}, {size_text(size)}"))
     commit = lookup(view.source, "code.commit")
     if isinstance(commit, str) and commit:
         rows.append(("code", commit[:7] + (", changed" if lookup(view.source, "code.dirty") else ", clean")))

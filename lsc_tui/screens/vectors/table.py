@@ -6,8 +6,6 @@ Pure functions over the facts of lsc_engine.vectors: exact integers, no torch.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import math
 import subprocess
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped, parse_count
+from lsc_engine.common.safe_io import csv_text
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.vector_file import table_shape
 from lsc_engine.runs.folder.process import python_command
@@ -198,16 +197,14 @@ def wanted(words: str) -> tuple[str, ...]:
 
 def table_csv(rows: Sequence[Row], limits: Limits) -> str:
     """The table as CSV, exact numbers."""
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n")
     head = "system n count in_use max_cosine min_angle_deg near_least near_most sure_below_{} rank bytes_per_vector"
-    write.writerow(f"{head} database_bytes label source within_limits".format(limits.loss).split())
+    lines: list[list[object]] = [[*f"{head} database_bytes label source within_limits".format(limits.loss).split()]]
     for row in rows:
         known, (low, high) = row.known, row.near or ("", "")
         cells = [row.system, row.n, known.count, f"{row.used:.6g}", f"{known.max_cosine:.9g}"]
         cells += [f"{known.min_angle_deg:.6g}", low, high, f"{row.sure:.6g}", known.rank, row.size, row.database]
-        write.writerow([*cells, known.decode, known.source, str(not row.outside).lower()])
-    return out.getvalue()
+        lines.append([*cells, known.decode, known.source, str(not row.outside).lower()])
+    return csv_text(lines)
 
 
 def read_file(name: str) -> VectorSystem | str:
