@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,8 +44,7 @@ class Batch(Generic[T]):
     index: Tensor
 
 
-@dataclass(frozen=True)
-class _Block:
+class _Block(NamedTuple):
     """Batches `first` to `stop` of one epoch."""
 
     epoch: int

@@ -33,16 +33,9 @@ if TYPE_CHECKING:
 DECODER = 2
 # Pixels of the largest picture that is decoded, which takes three to four bytes for each.
 LARGEST_PIXELS = 178_956_970
-# EXIF orientation -> how the picture is turned upright (names of PIL.Image.Transpose).
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
+# How the picture is turned upright, for the EXIF orientations from 2 on (names of PIL.Image.Transpose).
+_MIRRORED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM")
+_TURNS = dict(enumerate((*_MIRRORED, "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"), 2))
 _ORIENTATION = 0x0112
 _TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
 # What goes wrong in the file itself; other errors of the system (a disk that fails, no memory) end the reading.
@@ -72,10 +65,7 @@ class FileReader:
     def read(self, index: Tensor) -> Tensor:
         """int64 [B] -> uint8 [B, 3, size, size]. BadImageError for a file that cannot be used, LscError for one that
         vanished."""
-        out = np.empty((len(index), self.size, self.size, 3), dtype=np.uint8)
-        for row, number in enumerate(index.tolist()):
-            out[row] = decode(self.files.path(number), self.size)
-        return _channels_first(out)
+        return self._stacked([decode(self.files.path(number), self.size) for number in index.tolist()])
 
     def read_usable(self, index: Tensor) -> tuple[Tensor, list[tuple[int, str]]]:
         """int64 [B] -> uint8 [G, 3, size, size], the images that can be used, in order, and (number, why) of the
@@ -87,8 +77,11 @@ class FileReader:
                 good.append(decode(self.files.path(number), self.size))
             except BadImageError as error:
                 bad.append((number, error.why))
-        pixels = np.stack(good) if good else np.empty((0, self.size, self.size, 3), dtype=np.uint8)
-        return _channels_first(pixels), bad
+        return self._stacked(good), bad
+
+    def _stacked(self, images: list[np.ndarray]) -> Tensor:
+        pixels = np.stack(images) if images else np.empty((0, self.size, self.size, 3), dtype=np.uint8)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
 
 
 def decode(path: Path, size: int) -> np.ndarray:
@@ -96,7 +89,10 @@ def decode(path: Path, size: int) -> np.ndarray:
     always RGB. BadImageError for a file that cannot be used, LscError for one that vanished or a disk that fails."""
     from PIL import Image, UnidentifiedImageError
 
-    _quiet()
+    if Image.MAX_IMAGE_PIXELS is not None:
+        # Pillow's own limit of size and its log lines off: the size is checked here, with the name of the file.
+        Image.MAX_IMAGE_PIXELS = None
+        logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             # Warnings of Pillow concern files that it reads all the same; they name neither the file nor a remedy.
@@ -109,7 +105,11 @@ def decode(path: Path, size: int) -> np.ndarray:
                 # JPEG files are decoded at the smallest of 1, 1/2, 1/4, 1/8 that still holds twice the size, but
                 # progressive ones keep the coefficients of the whole picture in memory.
                 image.draft("RGB", (2 * size, 2 * size))
-                _check_pixels(path, *(whole if "progressive" in image.info else image.size))
+                width, height = whole if "progressive" in image.info else image.size
+                if width * height > LARGEST_PIXELS:
+                    large = f"has {width:,} × {height:,} pixels, more than the {LARGEST_PIXELS:,} that are decoded"
+                    do = "save it smaller, or as baseline JPEG, which is read at reduced size"
+                    raise BadImageError(str(path), f"{large}; {do}")
                 image.load()
                 square = _middle(to_rgb(image), size)
                 turn = _turn(image)
@@ -135,9 +135,8 @@ def decode(path: Path, size: int) -> np.ndarray:
 def to_rgb(image: Image.Image) -> Image.Image:
     """A loaded picture of any mode in RGB. BadImageError for modes without a known scale."""
     if image.mode == "F":
-        raise BadImageError(
-            _name(image), "holds floating-point values without a known scale; save it with 8 or 16 bits"
-        )
+        unknown = "holds floating-point values without a known scale; save it with 8 or 16 bits"
+        raise BadImageError(_name(image), unknown)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_16_bits(image)
     if image.mode == "LAB":
@@ -214,13 +213,6 @@ def _turn(image: Image.Image) -> Any:
     return None if name is None else Image.Transpose[name]
 
 
-def _check_pixels(path: Path, width: int, height: int) -> None:
-    """BadImageError for a picture that would take more memory than a data worker should."""
-    if width * height > LARGEST_PIXELS:
-        pixels = f"has {width:,} × {height:,} pixels, more than the {LARGEST_PIXELS:,} that are decoded"
-        raise BadImageError(str(path), f"{pixels}; save it smaller, or as baseline JPEG, which is read at reduced size")
-
-
 def _clause(error: Exception) -> str:
     """What is wrong with a file, as a clause."""
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
@@ -238,22 +230,8 @@ def _name(image: Image.Image) -> str:
     return os.fsdecode(name) if isinstance(name, bytes | str) else str(name)
 
 
-def _quiet() -> None:
-    """Pillow's own limit of size and its log lines off: `decode` checks the size itself and names the file."""
-    from PIL import Image
-
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = None
-        logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
-
-
 def decoder_version() -> str:
     """What decodes image files here: other versions may differ by a grey level."""
     import PIL
 
     return f"Pillow {PIL.__version__}"
-
-
-def _channels_first(pixels: np.ndarray) -> Tensor:
-    """uint8 [B, S, S, 3] -> [B, 3, S, S]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))

@@ -80,12 +80,9 @@ class _Chosen(ImageSource):
     """The images `chosen` [N] of another source, with `labels` [N]."""
 
     def __init__(self, source: ImageSource, chosen: Tensor, labels: Tensor, classes: int) -> None:
-        sizes = {"images": len(chosen), "channels": source.channels, "size": source.size, "classes": classes}
-        super().__init__(**sizes, device=source.device, resident=source.resident)
-        self._source, self._index, self._labels = source, chosen, labels
-
-    def labels(self, index: Tensor) -> Tensor:
-        return self._labels.index_select(0, index.to(self.device))
+        shape = {"images": len(chosen), "channels": source.channels, "size": source.size, "classes": classes}
+        super().__init__(**shape, device=source.device, resident=source.resident, labels=labels)
+        self._source, self._index = source, chosen
 
     def fetch(self, index: Tensor) -> Tensor:
         return self._source.fetch(self._index.index_select(0, index.to(self.device)))

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ _READABLE = (1, FORMAT)
 # Image sizes for which training packs by itself.
 LARGEST_AUTOMATIC = 64
 SYNC_BYTES = 32 * 2**20
+_PART, _PART_RECORD, _FILES = ".u8.part", ".part.json", ".files.npz"
 # Files with the same size and time but a later change of their entry (chmod, a copy that keeps times): so many of them
 # are decoded and compared with the packed images, whose mean difference in grey levels may be this.
 _COMPARED, _SAME = 256, 1.0
@@ -145,7 +146,10 @@ def pack(
 
     Two processes that pack the same wait for each other. LscError where the disk is too small.
     """
-    wanted = _manifest(reader, dataset, split)
+    files = reader.files
+    counted, changed = _counted(files, np.ones(len(files), dtype=bool)), int(files.changed.max(initial=0))
+    shape = (dataset, split, reader.size, reader.channels, len(files), counted, files.listing)
+    wanted = Manifest(*shape, sha256="", changed=changed, decoder=DECODER, library=decoder_version())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, say):
@@ -159,9 +163,7 @@ def pack(
                     return same
                 old = _Old.read(path, found)
                 say(f"{path} is made anew: {_why(found, old, reader.files)}")
-            kept = _images_on_disk(path, wanted)
-            _require_space(path, (wanted.images - kept.images) * wanted.image_bytes)
-            return _write(_Packing(reader, path, wanted, old, kept, say), workers, sync_bytes)
+            return _write(reader, path, wanted, old, say, workers, sync_bytes)
     except OSError as error:
         forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
         found = read_manifest(path) if forbidden else None
@@ -183,29 +185,11 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return entry.st_ino, entry.st_size, entry.st_mtime_ns
 
 
-def _manifest(reader: FileReader, dataset: str, split: str) -> Manifest:
-    files = reader.files
-    return Manifest(
-        dataset,
-        split,
-        reader.size,
-        reader.channels,
-        len(files),
-        _counted(files, np.ones(len(files), dtype=bool)),
-        files.listing,
-        "",
-        changed=int(files.changed.max(initial=0)),
-        decoder=DECODER,
-        library=decoder_version(),
-    )
-
-
 def _counted(files: ImageFiles, kept: np.ndarray) -> tuple[tuple[str, int], ...]:
     counts = np.bincount(files.labels[kept], minlength=len(files.classes)).tolist()
     return tuple(zip(files.classes, counts, strict=True))
 
 
-# ---------------------------------------------------------------------------------------- Does a copy match its files?
 def _matching(found: Manifest, wanted: Manifest, reader: FileReader, path: Path) -> Manifest | None:
     """The manifest of a copy that matches its files, None where it does not."""
     if found.listing != wanted.listing or found.decoder != DECODER:
@@ -230,13 +214,12 @@ def _matching(found: Manifest, wanted: Manifest, reader: FileReader, path: Path)
     return replace(found, changed=wanted.changed)
 
 
-@dataclass(frozen=True)
-class _Old:
-    """A packed copy that does not match its files any more: which of its images still can be used."""
+class _Old(NamedTuple):
+    """A packed copy that does not match its files any more: which of its images still can be used. `rows`: name of a
+    file -> its row, size and time."""
 
     pixels: np.ndarray
     rows: dict[bytes, tuple[int, int, int]]
-    """Name of a file -> its row, size and time."""
     changed: int
 
     @classmethod
@@ -245,18 +228,15 @@ class _Old:
         if manifest.decoder != DECODER or not manifest.images:
             return None
         try:
-            with _files_record(path).open("rb") as file, np.load(file, allow_pickle=False) as table:
+            with path.with_suffix(_FILES).open("rb") as file, np.load(file, allow_pickle=False) as table:
                 if str(table["listing"]) != manifest.listing:
                     return None
                 names, ends = table["names"].tobytes(), table["ends"].tolist()
                 stamps = zip(table["sizes"].tolist(), table["times"].tolist(), strict=True)
         except Exception:  # a damaged file raises errors of many kinds
             return None
-        starts = [0, *ends[:-1]]
-        rows = {
-            names[start:end]: (row, *stamp)
-            for row, (start, end, stamp) in enumerate(zip(starts, ends, stamps, strict=True))
-        }
+        places = zip([0, *ends[:-1]], ends, stamps, strict=True)
+        rows = {names[start:end]: (row, *stamp) for row, (start, end, stamp) in enumerate(places)}
         shape = (manifest.images, manifest.channels, manifest.size, manifest.size)
         pixels = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
         return cls(pixels, rows, manifest.changed) if len(rows) == manifest.images else None
@@ -277,17 +257,14 @@ def _why(found: Manifest, old: _Old | None, files: ImageFiles) -> str:
     if old is None:
         return "its files have changed"
     names = {files.name(number) for number in range(len(files))}
-    new = len(names - old.rows.keys())
-    gone = len(old.rows.keys() - names)
+    new, gone = len(names - old.rows.keys()), len(old.rows.keys() - names)
     changed = sum(old.row(files, number) < 0 for number in range(len(files))) - new
     counts = {"changed": changed, "new": new, "removed": gone}
     words = [f"{count:,} {what}" for what, count in counts.items() if count > 0]
     return f"images have changed ({', '.join(words) or 'their order'})"
 
 
-# ------------------------------------------------------------------------------------------------------------- Writing
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     """What is on the disk of an interrupted attempt: images, files looked at, and those among them that are bad."""
 
     images: int = 0
@@ -295,54 +272,75 @@ class _Kept:
     bad: tuple[tuple[int, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class _Packing:
-    reader: FileReader
-    path: Path
-    wanted: Manifest
-    old: _Old | None
-    kept: _Kept
-    say: Callable[[str], None]
+def _images_on_disk(path: Path, wanted: Manifest) -> _Kept:
+    """What an interrupted attempt has left that can be used."""
+    part = path.with_suffix(_PART)
+    try:
+        record = json.loads(path.with_suffix(_PART_RECORD).read_text(encoding="utf-8"))
+        if record["listing"] != wanted.listing or record["decoder"] != DECODER:
+            return _Kept()
+        # Killed between the last rename and the manifest: the data is whole under its final name.
+        if not part.exists() and not path.with_suffix(".json").exists():
+            os.replace(path, part)
+        bad = tuple((int(number), str(why)) for number, why in record["bad"])
+        kept = _Kept(int(record["images"]), int(record["looked"]), bad)
+        whole = kept.images + len(bad) == kept.looked <= wanted.images
+        return kept if whole and part.stat().st_size >= kept.images * wanted.image_bytes else _Kept()
+    except (OSError, ValueError, TypeError, KeyError):
+        return _Kept()
 
-    def blocks(self, workers: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(numbers, rows of the old copy, -1 for files to decode) of the files left, a block at a time."""
-        files, step = self.reader.files, block_of(self.wanted.image_bytes, workers)
-        for start in range(self.kept.looked, len(files), step):
+
+def _images(
+    reader: FileReader, wanted: Manifest, old: _Old | None, looked: int, workers: int | None
+) -> Iterator[tuple[int, np.ndarray, list[tuple[int, str]]]]:
+    """(files looked at so far, uint8 [G, C, S, S], (number, why) of bad files) beyond `looked`, a block at a time; from
+    the old copy where it has them."""
+    files, step = reader.files, block_of(wanted.image_bytes, workers)
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(looked, len(files), step):
             numbers = np.arange(start, min(start + step, len(files)))
-            rows = [-1 if self.old is None else self.old.row(files, number) for number in numbers.tolist()]
+            rows = [-1 if old is None else old.row(files, number) for number in numbers.tolist()]
             yield numbers, np.array(rows, dtype=np.int64)
 
-    def images(self, workers: int | None) -> Iterator[tuple[int, np.ndarray, list[tuple[int, str]]]]:
-        """(files looked at so far, uint8 [G, C, S, S], (number, why) of bad files), a block at a time."""
-        left = len(self.reader.files) - self.kept.looked
-        # Decoding runs ahead of writing, in the same order.
-        requests = (torch.from_numpy(n[r < 0]) for n, r in self.blocks(workers) if (r < 0).any())
-        decoded = read_all(self.reader.read_usable, requests, self.wanted.image_bytes, left, workers=workers)
-        shape = (self.wanted.channels, self.wanted.size, self.wanted.size)
-        for numbers, rows in self.blocks(workers):
-            fresh, bad = next(decoded) if (rows < 0).any() else (torch.empty((0, *shape), dtype=torch.uint8), [])
-            good = ~np.isin(numbers, [number for number, _ in bad])
-            pixels = np.empty((len(numbers), *shape), dtype=np.uint8)
-            pixels[(rows < 0) & good] = fresh.numpy()
-            if self.old is not None and (rows >= 0).any():
-                pixels[rows >= 0] = self.old.pixels[rows[rows >= 0]]
-            yield int(numbers[-1]) + 1, pixels[good], bad
+    # Decoding runs ahead of writing, in the same order.
+    requests = (torch.from_numpy(n[r < 0]) for n, r in blocks() if (r < 0).any())
+    decoded = read_all(reader.read_usable, requests, wanted.image_bytes, len(files) - looked, workers=workers)
+    shape = (wanted.channels, wanted.size, wanted.size)
+    for numbers, rows in blocks():
+        fresh, bad = next(decoded) if (rows < 0).any() else (torch.empty((0, *shape), dtype=torch.uint8), [])
+        good = ~np.isin(numbers, [number for number, _ in bad])
+        pixels = np.empty((len(numbers), *shape), dtype=np.uint8)
+        pixels[(rows < 0) & good] = fresh.numpy()
+        if old is not None and (rows >= 0).any():
+            pixels[rows >= 0] = old.pixels[rows[rows >= 0]]
+        yield int(numbers[-1]) + 1, pixels[good], bad
 
 
-def _write(packing: _Packing, workers: int | None, sync_bytes: int) -> Manifest:
+def _write(
+    reader: FileReader,
+    path: Path,
+    wanted: Manifest,
+    old: _Old | None,
+    say: Callable[[str], None],
+    workers: int | None,
+    sync_bytes: int,
+) -> Manifest:
     """Write the data file, of which a part may be there, then what it was made from, then the manifest."""
-    wanted, path, files, say = packing.wanted, packing.path, packing.reader.files, packing.say
-    total, done = len(files), packing.kept.images
-    bad = list(packing.kept.bad)
-    say(f"packing {total - packing.kept.looked:,} of {total:,} images of {wanted.dataset}/{wanted.split} into {path}")
-    part = _part(path)
+    files, part, kept = reader.files, path.with_suffix(_PART), _images_on_disk(path, wanted)
+    total, done, bad = len(files), kept.images, list(kept.bad)
+    need, free = (wanted.images - done) * wanted.image_bytes, shutil.disk_usage(path.parent).free
+    if free < need:
+        little = f"{path.parent} has {free / 2**30:.1f} GB free and packing needs {need / 2**30:.1f} GB more"
+        raise LscError(f"{little}; name another data folder with --data-dir or $LSC_DATA")
+    say(f"packing {total - kept.looked:,} of {total:,} images of {wanted.dataset}/{wanted.split} into {path}")
     with part.open("r+b" if done else "wb") as file:
         file.truncate(done * wanted.image_bytes)
         digest = hashlib.sha256()
         for start in range(0, done * wanted.image_bytes, 2**23):
             digest.update(file.read(min(2**23, done * wanted.image_bytes - start)))
-        pending, reported = 0, packing.kept.looked
-        for looked, images, found in packing.images(workers):
+        pending, reported = 0, kept.looked
+        for looked, images, found in _images(reader, wanted, old, kept.looked, workers):
             content = images.tobytes()
             file.write(content)
             digest.update(content)
@@ -352,65 +350,24 @@ def _write(packing: _Packing, workers: int | None, sync_bytes: int) -> Manifest:
                 file.flush()
                 os.fsync(file.fileno())
                 record = {"listing": wanted.listing, "decoder": DECODER, "images": done, "looked": looked, "bad": bad}
-                replace_json(_part_record(path), record)
+                replace_json(path.with_suffix(_PART_RECORD), record)
                 pending = 0
             if looked - reported >= total / 20:
                 say(f"packed {looked:,} of {total:,}")
                 reported = looked
-    kept = np.ones(total, dtype=bool)
-    kept[[number for number, _ in bad]] = False
-    manifest = replace(wanted, images=done, classes=_counted(files, kept), bad=tuple(bad), sha256=digest.hexdigest())
+    good = np.ones(total, dtype=bool)
+    good[[number for number, _ in bad]] = False
+    manifest = replace(wanted, images=done, classes=_counted(files, good), bad=tuple(bad), sha256=digest.hexdigest())
     # The old manifest goes before the old data, so that it never stands beside the new.
     path.with_suffix(".json").unlink(missing_ok=True)
     os.replace(part, path)
-    _write_files_record(path, files.chosen(np.nonzero(kept)[0]) if bad else files, wanted.listing)
+    used, table = files.chosen(np.nonzero(good)[0]) if bad else files, io.BytesIO()
+    names = np.frombuffer(used.names, dtype=np.uint8)
+    np.savez(table, listing=wanted.listing, names=names, ends=used.ends, sizes=used.sizes, times=used.times)
+    replace_file(path.with_suffix(_FILES), table.getvalue())
     replace_json(path.with_suffix(".json"), asdict(manifest))
-    _part_record(path).unlink(missing_ok=True)
+    path.with_suffix(_PART_RECORD).unlink(missing_ok=True)
     return manifest
-
-
-def _part(path: Path) -> Path:
-    return path.with_suffix(".u8.part")
-
-
-def _part_record(path: Path) -> Path:
-    return path.with_suffix(".part.json")
-
-
-def _files_record(path: Path) -> Path:
-    return path.with_suffix(".files.npz")
-
-
-def _write_files_record(path: Path, files: ImageFiles, listing: str) -> None:
-    names, table = np.frombuffer(files.names, dtype=np.uint8), io.BytesIO()
-    np.savez(table, listing=listing, names=names, ends=files.ends, sizes=files.sizes, times=files.times)
-    replace_file(_files_record(path), table.getvalue())
-
-
-def _images_on_disk(path: Path, wanted: Manifest) -> _Kept:
-    """What an interrupted attempt has left that can be used."""
-    try:
-        record = json.loads(_part_record(path).read_text(encoding="utf-8"))
-        if record["listing"] != wanted.listing or record["decoder"] != DECODER:
-            return _Kept()
-        # Killed between the last rename and the manifest: the data is whole under its final name.
-        if not _part(path).exists() and not path.with_suffix(".json").exists():
-            os.replace(path, _part(path))
-        bad = tuple((int(number), str(why)) for number, why in record["bad"])
-        kept = _Kept(int(record["images"]), int(record["looked"]), bad)
-        whole = kept.images + len(bad) == kept.looked <= wanted.images
-        return kept if whole and _part(path).stat().st_size >= kept.images * wanted.image_bytes else _Kept()
-    except (OSError, ValueError, TypeError, KeyError):
-        return _Kept()
-
-
-def _require_space(path: Path, need: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < need:
-        raise LscError(
-            f"{path.parent} has {free / 2**30:.1f} GB free and packing needs {need / 2**30:.1f} GB more; "
-            "name another data folder with --data-dir or $LSC_DATA"
-        )
 
 
 @contextmanager

@@ -25,25 +25,31 @@ class ImageSource(ABC):
     """
 
     def __init__(
-        self, *, images: int, channels: int, size: int, classes: int, device: torch.device, resident: bool = True
+        self,
+        *,
+        images: int,
+        channels: int,
+        size: int,
+        classes: int,
+        device: torch.device,
+        resident: bool = True,
+        labels: Tensor | None = None,
     ) -> None:
-        self.images = images
-        self.channels = channels
-        self.size = size
-        self.classes = classes
+        """`labels`: one for each image; without them each is a class of its own."""
+        self.images, self.channels, self.size, self.classes = images, channels, size, classes
         self.class_names: tuple[str, ...] = ()
-        self.device = device
-        self.resident = resident
+        self.device, self.resident = device, resident
         self.record: dict[str, Any] = {}
+        self._labels = None if labels is None else labels.to(device=device, dtype=torch.int64)
 
     @property
     def image_bytes(self) -> int:
         """Bytes of one image."""
         return self.channels * self.size * self.size
 
-    @abstractmethod
     def labels(self, index: Tensor) -> Tensor:
         """int64 [B] image numbers on `device` -> int64 [B] class labels in [0, classes)."""
+        return index if self._labels is None else self._labels.index_select(0, index.to(self.device))
 
     @abstractmethod
     def fetch(self, index: Tensor) -> Tensor:
@@ -60,28 +66,7 @@ class Reader(Protocol):
         """int64 [B] on the CPU -> uint8 [B, channels, size, size] on the CPU."""
 
 
-class LabelledSource(ImageSource):
-    """A source whose labels are a stored table, or the image number itself where `labels` is None."""
-
-    def __init__(
-        self,
-        *,
-        labels: Tensor | None,
-        images: int,
-        channels: int,
-        size: int,
-        classes: int,
-        device: torch.device,
-        resident: bool,
-    ) -> None:
-        super().__init__(images=images, channels=channels, size=size, classes=classes, device=device, resident=resident)
-        self._labels = None if labels is None else labels.to(device=device, dtype=torch.int64)
-
-    def labels(self, index: Tensor) -> Tensor:
-        return index if self._labels is None else self._labels.index_select(0, index.to(self.device))
-
-
-class TensorSource(LabelledSource):
+class TensorSource(ImageSource):
     """Images held as one uint8 tensor [N, C, S, S] on the device, and brought to `size` where one is given.
 
     That is done once where the result stays small (`RESIZED_AT_ONCE` bytes), else for each batch: CIFAR-10 is 150 MB,
@@ -89,42 +74,27 @@ class TensorSource(LabelledSource):
     """
 
     def __init__(
-        self,
-        pixels: Tensor,
-        labels: Tensor | None,
-        *,
-        classes: int,
-        device: torch.device,
-        size: int | None = None,
+        self, pixels: Tensor, labels: Tensor | None, *, classes: int, device: torch.device, size: int | None = None
     ) -> None:
         count, channels, native, _ = pixels.shape
-        size = size or native
-        super().__init__(
-            labels=labels, images=count, channels=channels, size=size, classes=classes, device=device, resident=True
-        )
+        shape: Any = {"images": count, "channels": channels, "size": size or native, "classes": classes}
+        super().__init__(**shape, device=device, labels=labels)
         self._pixels = pixels.to(device)
         if count * self.image_bytes <= RESIZED_AT_ONCE:
-            self._pixels = resized(self._pixels, size)
+            self._pixels = resized(self._pixels, self.size)
 
     def fetch(self, index: Tensor) -> Tensor:
         return resized(self._pixels.index_select(0, index.to(self.device)), self.size)
 
 
-class StreamedSource(LabelledSource):
+class StreamedSource(ImageSource):
     """Images that stay on disk and are read when they are needed."""
 
     def __init__(
         self, reader: Reader, labels: Tensor | None, *, images: int, classes: int, device: torch.device
     ) -> None:
-        super().__init__(
-            labels=labels,
-            images=images,
-            channels=reader.channels,
-            size=reader.size,
-            classes=classes,
-            device=device,
-            resident=False,
-        )
+        shape: Any = {"images": images, "channels": reader.channels, "size": reader.size, "classes": classes}
+        super().__init__(**shape, device=device, resident=False, labels=labels)
         self.reader = reader
 
     def fetch(self, index: Tensor) -> Tensor:
@@ -152,9 +122,8 @@ def resized(pixels: Tensor, size: int) -> Tensor:
 
 def device_memory(device: torch.device) -> int:
     """Bytes of memory that `device` has."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return int(psutil.virtual_memory().total)
+    cuda = device.type == "cuda"
+    return int(torch.cuda.get_device_properties(device).total_memory if cuda else psutil.virtual_memory().total)
 
 
 def fits(byte_count: int, device: torch.device) -> bool:

@@ -56,9 +56,7 @@ def _amplitude(across: Tensor, along: Tensor, size: int) -> Tensor:
     rows = torch.arange(size, dtype=torch.float64, device=across.device)
     rows = torch.minimum(rows, size - rows)
     columns = torch.arange(size // 2 + 1, dtype=torch.float64, device=across.device)
-    power = rows.pow(along.double().unsqueeze(-1)).unsqueeze(-1) + columns.pow(across.double().unsqueeze(-1)).unsqueeze(
-        -2
-    )
+    power = rows.pow(along.double()[:, None])[:, :, None] + columns.pow(across.double()[:, None])[:, None]
     power[:, 0, 0] = math.inf
     amplitude = power.reciprocal()
     share = torch.full((size // 2 + 1,), 2.0, dtype=torch.float64, device=across.device)

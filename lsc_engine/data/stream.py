@@ -8,7 +8,6 @@ and whoever trains can end the wait once a second (`attended`).
 from __future__ import annotations
 
 import atexit
-import contextlib
 import mmap
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -57,11 +57,7 @@ class _Attendant:
     reported: set[str]
 
 
-def _nothing(_text: str = "") -> None:
-    """Neither stop nor say anything."""
-
-
-_attendant = _Attendant(_nothing, _nothing, set())
+_attendant = _Attendant(lambda: None, lambda _: None, set())
 
 
 @contextmanager
@@ -297,7 +293,8 @@ def _streamed(
                 _attendant.check()
                 continue
             if fault:
-                raise WorkerLostError(f"a data worker ended: {fault}{_shared_memory()}")
+                free = _shared_memory_free()
+                raise WorkerLostError(f"a data worker ended: {fault}" + (f" ({_little(free)})" if free < 2**28 else ""))
             request = plan.under_way.popleft()
             if isinstance(answer, _NoRoom):
                 _say_once(f"{_little(_shared_memory_free())}: some images are read without further processes. {_MORE}")
@@ -308,19 +305,13 @@ def _streamed(
             del answer
     finally:
         # Workers end when the last reference is dropped; one that is stuck in a read of a dead disk would not.
-        killer = threading.Timer(_END_SECONDS, _kill, [processes])
+        killer = threading.Timer(_END_SECONDS, lambda: deque(map(BaseProcess.kill, processes)))
         killer.daemon = True
         killer.start()
         del iterator
         for process in processes:
             process.join(2 * _END_SECONDS)
         killer.cancel()
-
-
-def _kill(processes: list[multiprocessing.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(OSError):
-            process.kill()
 
 
 @contextmanager
@@ -340,8 +331,3 @@ def _deaf_children() -> Iterator[None]:
         # that the loss shows at the next batch, within seconds.
         if threading.current_thread() is threading.main_thread() and at_death is not None:
             signal.signal(signal.SIGCHLD, at_death)
-
-
-def _shared_memory() -> str:
-    free = _shared_memory_free()
-    return f" ({_little(free)})" if free < 2**28 else ""

@@ -73,9 +73,13 @@ def changed(images: Tensor, keys: Tensor, change: Change) -> Tensor:
     colour = change.colour and images.shape[1] == 3
     if change.move or change.turn or change.scale or colour:
         mirror = torch.where(flip < 0, -1.0, 1.0) if colour else torch.ones_like(flip)
-        angle = turn * math.radians(change.turn)
-        zoom = torch.exp(-scale * change.scale)
-        images = _warped(images, angle, zoom, mirror, 2 * change.move * move_x, 2 * change.move * move_y)
+        angle, zoom = turn * math.radians(change.turn), torch.exp(-scale * change.scale)
+        cos, sin = angle.cos() * zoom, angle.sin() * zoom
+        x, y = 2 * change.move * move_x, 2 * change.move * move_y
+        rows = torch.stack([mirror * cos, -mirror * sin, x, sin, cos, y], 1).view(-1, 2, 3)
+        grid = functional.affine_grid(rows, list(images.shape), align_corners=False)
+        # What comes in from outside continues the edge.
+        images = functional.grid_sample(images, grid, "bilinear", padding_mode="border", align_corners=False)
     if colour:
         grey = images.mean(1, keepdim=True)
         images = grey + (0.75 + 0.75 * _wide(saturation)) * (images - grey)
@@ -91,11 +95,3 @@ def changed(images: Tensor, keys: Tensor, change: Change) -> Tensor:
 
 def _wide(values: Tensor) -> Tensor:
     return values[:, None, None, None]
-
-
-def _warped(images: Tensor, angle: Tensor, zoom: Tensor, mirror: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Turned, scaled, mirrored and moved; what comes in from outside continues the edge."""
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    rows = torch.stack([mirror * cos, -mirror * sin, x, sin, cos, y], 1).view(-1, 2, 3)
-    grid = functional.affine_grid(rows, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
