@@ -84,8 +84,6 @@ class VectorSystem(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, n={self.n}, count={self.count})"
 
-    # -- names -------------------------------------------------------------------------------------------------------
-
     @classmethod
     def matches(cls, name: str) -> bool:
         """Whether `name` has the form of a name of this family."""
@@ -220,8 +218,6 @@ class VectorSystem(ABC):
         """How many vectors, from the first on, classes may have, in any order: all, unless they are endless."""
         return self.count
 
-    # -- vectors from indices ----------------------------------------------------------------------------------------
-
     @abstractmethod
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors in sparse form: columns [B, k] int64 in the space of `lift` and weights [B, k] float32.
@@ -243,8 +239,6 @@ class VectorSystem(ABC):
     def native_norm(self, index: Tensor) -> Tensor:
         """Length [B] float32 of the vectors as the family defines them, before they were made unit rows."""
         return torch.ones(index.shape, dtype=torch.float32, device=index.device)
-
-    # -- embeddings --------------------------------------------------------------------------------------------------
 
     def lift(self, z: Tensor) -> Tensor:
         """A linear isometry [B, n] -> [B, m], float32 (float64 of such), to the space of the sparse form. Here the
@@ -287,8 +281,6 @@ class VectorSystem(ABC):
         """The min(k, count) nearest indices [B, k] in falling cosine, exact; None where no structure gives them."""
         return None
 
-    # -- sums over all vectors ---------------------------------------------------------------------------------------
-
     @property
     def partition_fault(self) -> str | None:
         """Why `log_partition` is not known; None where it is."""
@@ -310,8 +302,6 @@ class VectorSystem(ABC):
             self._constants[key] = self.vectors(torch.arange(self.count, device=x.device))
         return torch.logsumexp(tensors.real(x) @ self._constants[key].to(tensors.real(x).dtype).T, 1)
 
-    # -- orders ------------------------------------------------------------------------------------------------------
-
     def from_lexicographic(self, position: Tensor) -> Tensor:
         """Index of the vector at this position of the lexicographic order."""
         return position
@@ -319,8 +309,6 @@ class VectorSystem(ABC):
     def to_lexicographic(self, index: Tensor) -> Tensor:
         """Position of the vector in the lexicographic order."""
         return index
-
-    # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _check(self, index: Tensor) -> None:
         self._require_int64()

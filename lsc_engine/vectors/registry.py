@@ -74,9 +74,8 @@ def fault(name: str) -> str | None:
 def facts(name: str, n: int, classes: int | None = None, seed: int = 0) -> VectorSystem:
     """The system `name` in n dimensions for its facts alone: of a table its rows are not read, a plugin's has the name
     that it is registered under. UsageError for unknown names and impossible n."""
-    family = family_of(name)
-    if family is not None:
-        return _made(family, name, n, classes, seed)
+    if (family := family_of(name)) is not None:
+        return family(name, n, classes, **({"seed": seed} if family.seeded else {}))
     named = copy.copy(_from_plugin(name, n, classes))
     named.name = name
     return named
@@ -100,11 +99,7 @@ def system(
         from lsc_engine.vectors.families.tables import Table
 
         return Table.read(name, n, classes, table)
-    return _made(family, name, n, classes, seed)
-
-
-def _made(family: type[VectorSystem], name: str, n: int, classes: int | None, seed: int) -> VectorSystem:
-    return family(name, n, classes, **({"seed": seed} if family.seeded else {}))
+    return facts(name, n, classes, seed)
 
 
 def _from_plugin(name: str, n: int, classes: int | None) -> VectorSystem:

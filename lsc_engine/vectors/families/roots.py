@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lsc_engine.vectors import helmert, tensors
+    from lsc_engine.vectors import tensors
 else:
-    defer(globals(), helmert="lsc_engine.vectors.helmert", tensors="lsc_engine.vectors.tensors", torch="torch")
+    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 ROOT = TwoValued(1, 1, 1, 1)
 # Roots that touch the dropped coordinate: e_i and -e_j.
@@ -144,13 +144,13 @@ class HelmertRoots(Roots):
     def vectors(self, index: Tensor) -> Tensor:
         self._check(index)
         low, high, sign = self._root.unrank(index)
-        scale = helmert.scales(self.n, index.device, self._constants)
-        rows = helmert.columns(low, scale) - helmert.columns(high, scale)
+        plus, minus = (tensors.helmert_columns(at, self.n, self._constants) for at in (low, high))
+        rows = plus - minus
         return rows * (sign * math.sqrt(0.5)).unsqueeze(-1)
 
     def lift(self, z: Tensor) -> Tensor:
         """The Helmert isometry to n + 1 coordinates."""
-        return helmert.expand(tensors.real(z), helmert.scales(self.n, z.device, self._constants))
+        return tensors.helmert_expand(tensors.real(z), self._constants)
 
     def native_norm(self, index: Tensor) -> Tensor:
         return torch.full(index.shape, math.sqrt(2.0), device=index.device)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lsc_engine.vectors import helmert, tensors
+    from lsc_engine.vectors import tensors
 else:
-    defer(globals(), helmert="lsc_engine.vectors.helmert", tensors="lsc_engine.vectors.tensors", torch="torch")
+    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 
 @SYSTEMS.register("simplex")
@@ -59,7 +59,7 @@ class Simplex(VectorSystem):
         self._check(index)
         if self.count == 1:
             return torch.nn.functional.pad(torch.ones((*index.shape, 1), device=index.device), (0, self.n - 1))
-        rows = helmert.columns(index, helmert.scales(self.count - 1, index.device, self._constants)) * self._weight
+        rows = tensors.helmert_columns(index, self.count - 1, self._constants) * self._weight
         return torch.nn.functional.pad(rows, (0, self.n - self.count + 1))
 
     def lift(self, z: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Simplex(VectorSystem):
         z = tensors.real(z)
         if self.count == 1:
             return z[:, :1]
-        return helmert.expand(z[:, : self.count - 1], helmert.scales(self.count - 1, z.device, self._constants))
+        return tensors.helmert_expand(z[:, : self.count - 1], self._constants)
 
     def nearest(self, z: Tensor) -> Tensor:
         return self.lift(tensors.clean(z)).argmax(1)

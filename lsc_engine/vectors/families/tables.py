@@ -71,7 +71,16 @@ class Table(VectorSystem):
         table = cls(name, exact.shape[1], len(exact))
         table._lengths = exact.norm(dim=1)
         table._rows = (exact / table._lengths.unsqueeze(1)).float()
-        _refuse_bad_rows(name, exact, table._lengths, table._rows)
+        if not bool(torch.isfinite(exact).all()):
+            bad = int((~torch.isfinite(exact)).any(1).nonzero()[0])
+            raise UsageError(f"{name}: row {bad} holds a number that is not finite")
+        if not bool((table._lengths > 0).all()):
+            raise UsageError(f"{name}: row {int((table._lengths == 0).nonzero()[0])} is zero and has no direction")
+        _, group, sizes = torch.unique(table._rows, dim=0, return_inverse=True, return_counts=True)
+        if bool((sizes > 1).any()):
+            first, other = (group == int((sizes > 1).nonzero()[0])).nonzero()[:2, 0].tolist()
+            file = name.removeprefix("file:")
+            raise UsageError(f"rows {first} and {other} of {file} are equal: 2 classes would share a centre")
         table.source, table.max_cosine = "2510.04090 CEembs", table._largest_cosine(table._rows)
         content = rows.detach().cpu().float().contiguous().numpy().tobytes()
         table.sha256 = hashlib.sha256(content).hexdigest()
@@ -173,17 +182,3 @@ def _read(path: Path) -> np.ndarray:
                 raise UsageError(f"file:{path}: one matrix is needed, it holds {len(matrices)}")
             return tensors[matrices[0]]
     raise UsageError(f"file:{path}: one of .npy, .safetensors and .csv is needed")
-
-
-def _refuse_bad_rows(name: str, rows: Tensor, lengths: Tensor, unit: Tensor) -> None:
-    if not bool(torch.isfinite(rows).all()):
-        bad = int((~torch.isfinite(rows)).any(1).nonzero()[0])
-        raise UsageError(f"{name}: row {bad} holds a number that is not finite")
-    if not bool((lengths > 0).all()):
-        raise UsageError(f"{name}: row {int((lengths == 0).nonzero()[0])} is zero and has no direction")
-    _, group, sizes = torch.unique(unit, dim=0, return_inverse=True, return_counts=True)
-    if bool((sizes > 1).any()):
-        first, other = (group == int((sizes > 1).nonzero()[0])).nonzero()[:2, 0].tolist()
-        raise UsageError(
-            f"rows {first} and {other} of {name.removeprefix('file:')} are equal: 2 classes would share a centre"
-        )

@@ -128,8 +128,6 @@ class Weights(VectorSystem):
         above, below = parts[best // len(parts)], parts[best % len(parts)]
         return self._rank(_spread(top, above, self.k), _spread(bottom, below, self.k)).unsqueeze(1)
 
-    # -- units <-> index: columns [..., 2k], the k positive units rising, then the k negative ones -------------------
-
     def _units(self, index: Tensor) -> Tensor:
         self._require_int64()
         found = index.new_zeros((*index.shape, 2 * self.k))
