@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.trackers import trackers as trackers  # the fixture
+
 # Timings and bit-equality hold at one thread; the variable also reaches child processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
