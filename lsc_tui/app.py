@@ -288,14 +288,15 @@ class LscApp(App[None], inherit_bindings=False):
     def on_lsc_app_metrics_updated(self, message: MetricsUpdated) -> None:
         """Put what the poller found into the store and let the screen redraw it; a bell where a run has ended."""
         before = {view.key for view in self.store.runs.values() if view.status.active and view.state != "stalled"}
-        first = self.store.apply(self.poller.take())
+        update = self.poller.take()
+        first = self.store.apply(update)
         over = ("finished", "failed", "diverged", "lost", "stalled")
         if not self.demo and any(k in self.store.runs and self.store.runs[k].state in over for k in before):
             self.bell()
         if first and not self.is_headless:
             threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
         if self._shows_something:
-            self.lsc_screen.redraw_all()
+            self.lsc_screen.news(update.keys)
 
     def on_app_blur(self, event: events.AppBlur) -> None:
         self.poller.focused = False

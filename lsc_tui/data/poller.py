@@ -73,6 +73,7 @@ class Poller(threading.Thread):
         self._rounds = 0
         self._all_until = 0.0
         self.focused = True
+        self._work: list[Callable[[dict[str, Run]], object]] = []
         self._jobs: slurm.Jobs | None = None
         self._slurm_thread: threading.Thread | None = None
         self._asked_slurm = float("-inf")
@@ -84,6 +85,12 @@ class Poller(threading.Thread):
             if subscribed == (self._subscribed, self._log_key, self._embeddings_key):
                 return
             self._subscribed, self._log_key, self._embeddings_key = subscribed
+        self._wake.set()
+
+    def do(self, work: Callable[[dict[str, Run]], object]) -> None:
+        """Have the reading thread do this with the runs that it reads, by key: no other may touch their tables."""
+        with self._lock:
+            self._work.append(work)
         self._wake.set()
 
     @property
@@ -138,6 +145,10 @@ class Poller(threading.Thread):
             self._next_look = now + POLL_SECONDS
             self._look()
         more = self._reading = self._read_subscribed()
+        with self._lock:
+            work, self._work = self._work, []
+        for do in work:
+            do({key: tracked.run for key, tracked in self._tracked.items()})
         if self._sampler is not None and now >= self._next_hardware:
             self._next_hardware = now + HARDWARE_SECONDS
             hardware = self._sampler.sample(next((f for f in self._folders if f.is_dir()), None))

@@ -200,6 +200,13 @@ class Update:
     older: int = 0
     loaded: bool = False
 
+    @property
+    def keys(self) -> set[str] | None:
+        """The runs that changed; None where more than runs did."""
+        if self.folders is not None or self.reports is not None or self.hardware is not None or self.loaded:
+            return None
+        return {*self.runs, *self.gone, *self.curves, *self.embeddings}
+
 
 class Store:
     """All that is known, on the UI thread. Screens read it; the app puts in what the collector found."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,23 +199,15 @@ class Compared:
 
 
 class Reader:
-    """Keeps the runs that are compared open, so that each look reads only what is new. One thread at a time."""
+    """Compares runs, keeping their tries open, so that each look reads only what is new. One thread at a time."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}
         self._tries: dict[str, Run] = {}
         self._behind: dict[tuple[object, ...], RowDetails] = {}
 
-    def read(self, request: Request) -> Compared:
-        """Read the runs and compare them. LscError where the baseline is none of them."""
-        wanted: dict[str, Run] = {}
-        for view in request.views:
-            run = self._runs.get(view.key)
-            if run is None or not run.config:
-                run = view.run.again()
-            wanted[view.key] = run
-        self._runs = wanted
-        runs = list(wanted.values())
+    def read(self, request: Request, read: Mapping[str, Run]) -> Compared:
+        """Compare the runs; `read`: those of the poller, by key. LscError where the baseline is none of them."""
+        runs = [read.get(view.key, view.run) for view in request.views]
         self._tries = {run.id: self._tries.get(run.id, run) for run in tries_beside(runs)}
         tries = list(self._tries.values())
         levels = None if request.levels is None else {metric: list(values) for metric, values in request.levels}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,8 @@ from lsc_engine.common.errors import LscError
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.metrics.machine import PREFIX
 from lsc_engine.runs.metrics.parsing import Floats
-from lsc_tui.data.run_view import ACCURACY, LOSS, RunView, colour_of
+from lsc_engine.runs.read.run import Run
+from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, box, clean, frame, wrap
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
@@ -135,6 +137,9 @@ class CompareScreen(ChartScreen):
         self.pane, self.tops = 0, [0, 0]
         self.look.whole()
 
+    def concerned(self, keys: set[str]) -> bool:
+        return self.found is None or not keys.isdisjoint({*self.chosen.keys, *(view.key for view in self.views())})
+
     def views(self) -> list[RunView]:
         """The runs to compare, as the store has them now; new runs of a study taken whole are among them."""
         runs = self.app.store.runs
@@ -161,7 +166,8 @@ class CompareScreen(ChartScreen):
         return request_of(self.app.store, views, self.levels, self.look.axis, self.chosen.by_marks, self.metric)
 
     def _read(self) -> None:
-        """Have a worker compare, unless it is at it or nothing changed; say which of the compared runs have gone."""
+        """Have the poller's thread compare what it has read, unless it is at it or nothing changed; say which of the
+        compared runs have gone."""
         store = self.app.store
         gone = [key for key in self.chosen.keys if key not in store.runs] if store.loaded else []
         if gone:
@@ -172,16 +178,19 @@ class CompareScreen(ChartScreen):
                 self.say(f"run {names[0]}{more} is no longer there", "warn")
             if not self.views():
                 self.found = self._requested = None
+        # Their metrics are read and kept as long as they are compared.
+        self.app.subscribe({view.key: frozenset() for view in self.views()})
         request = self._request()
         if request is None or self._busy or request == self._requested:
             return
         self._busy, self._requested = True, request
 
-        def work() -> Compared | str:
+        def work(runs: Mapping[str, Run]) -> None:
             try:
-                return self._reader.read(request)
+                found: Compared | str = self._reader.read(request, runs)
             except Exception as error:  # a damaged run folder must not end the viewer
-                return clean(str(error).partition("\n")[0]) or type(error).__name__
+                found = clean(str(error).partition("\n")[0]) or type(error).__name__
+            self.app.call_soon(done, found)
 
         def done(found: Compared | str) -> None:
             self._busy, self.problem = False, found if isinstance(found, str) else ""
@@ -194,11 +203,10 @@ class CompareScreen(ChartScreen):
                     fixed = [level.metric for level in found.base.levels if level.metric in found.metrics]
                     self.metric = (fixed or [m for m in found.metrics if not is_loss(m)] or list(found.metrics))[0]
                 if self.accuracy not in found.metrics:
-                    accuracies = [m for m in (self.metric, *found.metrics) if not is_loss(m)]
-                    self.accuracy = (accuracies or [ACCURACY])[0]
+                    self.accuracy = next((m for m in (self.metric, *found.metrics) if m in ACCURACIES), ACCURACY)
             self.redraw_all()
 
-        self.in_thread(work, done)
+        self.app.poller.do(work)
 
     @property
     def claims(self) -> Claims:

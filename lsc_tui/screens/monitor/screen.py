@@ -15,7 +15,7 @@ from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.embeddings import Snapshot, kind_of
 from lsc_tui.data.embedding_history import EmbeddingHistory
-from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView
+from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView, reference_of
 from lsc_tui.keymap import Command
 from lsc_tui.lines import Line, clean, fit, loss_text, rule
 from lsc_tui.screens.monitor import embeddings, panels
@@ -148,6 +148,13 @@ class MonitorScreen(RunScreen):
         if self.app.store.watched:
             return f"run {clean(self.app.store.watched.partition(':')[2])} is no longer there"
         return "no run is shown" if self.app.store.loaded else "reading the runs"
+
+    def concerned(self, keys: set[str]) -> bool:
+        view, store = self.watched, self.app.store
+        if view is None:
+            return True
+        study = (other.key for other in reference_of(store, view)[1])
+        return not keys.isdisjoint({view.key, *study, parent_key(store, view), store.pinned})
 
     @property
     def log_pane(self) -> LogPane:

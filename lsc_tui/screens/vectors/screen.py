@@ -168,6 +168,9 @@ class VectorsScreen(LscScreen):
     def place(self) -> int:
         return next((i for i, row in enumerate(self.rows) if row.system == self.chosen), 0)
 
+    def concerned(self, keys: set[str]) -> bool:
+        return False
+
     def show(self) -> None:
         row = self.current
         key = (row.system, row.n, row.classes) if row is not None else None
