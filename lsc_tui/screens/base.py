@@ -58,8 +58,8 @@ class LscScreen(Screen[None]):
     TAB_KEY: ClassVar[str] = ""
     TAB_WORD: ClassVar[str] = ""
     # Command ids in the footer, most important first; those that do not fit are left out. WORDS renames them here.
-    FOOTER: ClassVar[tuple[str, ...]] = ()
-    FOOTER_WIDE: ClassVar[tuple[str, ...]] = ()
+    FOOTER: ClassVar[str] = ""
+    FOOTER_WIDE: ClassVar[str] = ""
     WORDS: ClassVar[dict[str, str]] = {}
 
     app: LscApp
@@ -222,9 +222,9 @@ class LscScreen(Screen[None]):
         keys = next((keys for keys in rows if width_of(keys) <= width), rows[-1])
         return [*([(line, "accent")] for line in wrap(text, width)[:MESSAGE_LINES]), pad(keys, width)]
 
-    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+    def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         """Command ids in the line of keys, most important first, and what some of them are called here."""
-        return self.FOOTER_WIDE if self.wide and self.FOOTER_WIDE else self.FOOTER, self.WORDS
+        return ((self.wide and self.FOOTER_WIDE) or self.FOOTER).split(), self.WORDS
 
     def say(self, text: str, style: str = "") -> None:
         """A sentence on the message line; at 80 columns in place of the keys, for 6 s or until a key."""

@@ -196,12 +196,7 @@ def _place(form: Form, key: str, store: Store, problems: Sequence[Problem], plac
 
 
 # Settings whose values plugins may add to.
-_REGISTRIES = {
-    "model.name": MODELS,
-    "target.system": SYSTEMS,
-    "target.loss": LOSSES,
-    "data.dataset": DATASETS,
-}
+_REGISTRIES = {"model.name": MODELS, "target.system": SYSTEMS, "target.loss": LOSSES, "data.dataset": DATASETS}
 
 
 def choices(row: Row, store: Store, method: Any = None) -> list[tuple[str, str]]:

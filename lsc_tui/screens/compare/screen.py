@@ -66,24 +66,9 @@ class CompareScreen(ChartScreen):
     CSS_PATH = "screen.tcss"
     TAB = "compare_tab"
     LOOK = "look_compare"
-    FOOTER: ClassVar = ("pin", "level", "metric", "axis", "log_y", "fold", "settings", "export")
+    FOOTER: ClassVar = "pin level metric axis log_y fold settings export"
     FOOTER_WIDE: ClassVar = (
-        "pin",
-        "level",
-        "metric",
-        "axis",
-        "log_x",
-        "log_y",
-        "smooth",
-        "fold",
-        "settings",
-        "save",
-        "export",
-        "open",
-        "cursor_right",
-        "zoom_in",
-        "zoom_out",
-        "full",
+        "pin level metric axis log_x log_y smooth fold settings save export open cursor_right zoom_in zoom_out full"
     )
     WORDS: ClassVar = {"fold": "seeds", "save": "save view", "open": "run"}
 

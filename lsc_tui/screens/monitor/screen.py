@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
@@ -30,37 +31,11 @@ EVENT_LINES = 400
 PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
 EMBEDDINGS: tuple[Family, ...] = ()  # the page of `m` that has no charts
 _CURVES_ONLY = "embeddings have no such axis; m shows the curves"
-_LOG_FOOTER = ("resume", "filter", "note", "copy", "cursor_right", "full", "fork", "stop", "checkpoint", "follow")
-_EMBEDDINGS_FOOTER = (
-    "resume",
-    "metric",
-    "cursor_right",
-    "pan_right",
-    "tilt_up",
-    "zoom_in",
-    "full",
-    "stop",
-    "checkpoint",
-)
+_LOG_FOOTER = "resume filter note copy cursor_right full fork stop checkpoint follow"
+_EMBEDDINGS_FOOTER = "resume metric cursor_right pan_right tilt_up zoom_in full stop checkpoint"
 _EMBEDDINGS_FOOTER_WIDE = (
-    "metric",
-    "cursor_left",
-    "cursor_right",
-    "pan_left",
-    "pan_right",
-    "tilt_up",
-    "tilt_down",
-    "zoom_in",
-    "zoom_out",
-    "zoom_whole",
-    "full",
-    "stop",
-    "checkpoint",
-    "resume",
-    "fork",
-    "copy",
-    "note",
-    "tag",
+    "metric cursor_left cursor_right pan_left pan_right tilt_up tilt_down zoom_in zoom_out zoom_whole "
+    "full stop checkpoint resume fork copy note tag"
 )
 _EMBEDDINGS_HELP = {
     "cursor_left": "the epoch before",
@@ -80,11 +55,8 @@ class MonitorScreen(RunScreen):
     CSS_PATH = "screen.tcss"
     TAB = "monitor"
     LOOK = "monitor_look"
-    FOOTER: ClassVar = ("stop", "checkpoint", "resume", "fork", "metric", "axis", "log_y", "smooth", "full")
-    FOOTER_WIDE: ClassVar = (
-        *(*FOOTER[:4], "copy", "note", "tag", "cursor_right", "zoom_in", "pan_right"),
-        *(*FOOTER[4:8], "clip", "full"),
-    )
+    FOOTER: ClassVar = "stop checkpoint resume fork metric axis log_y smooth full"
+    FOOTER_WIDE: ClassVar = "stop checkpoint resume fork copy note tag cursor_right zoom_in pan_right metric grid axis log_y smooth clip full"
 
     def __init__(self) -> None:
         super().__init__()
@@ -396,7 +368,7 @@ class MonitorScreen(RunScreen):
             self.set_class(self.showing_embeddings, "-embeddings")
             self.call_after_refresh(self.redraw_all)
 
-    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+    def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         names, words = super().footer()
         if self.watched is None:
             return ("runs", "new"), words
@@ -404,23 +376,15 @@ class MonitorScreen(RunScreen):
             words = {**words, "note": "next hit", "copy": "previous hit"}
         if self.has_class("-full-log"):
             right = "unwrap" if self.log_pane.left is None else "sideways"
-            return _LOG_FOOTER, {**words, "filter": "search", "cursor_right": right}
+            return _LOG_FOOTER.split(), {**words, "filter": "search", "cursor_right": right}
         if not self.showing_embeddings:
             return names, words
         kind = kind_of(self.snapshot)
         turn, tilt = ("turn", "tilt") if kind == "sphere" else ("move", "move")
-        words = {
-            **words,
-            "cursor_right": "epoch",
-            "cursor_left": "epoch",
-            "pan_left": turn,
-            "pan_right": turn,
-            "tilt_up": tilt,
-            "tilt_down": tilt,
-            "zoom_whole": "whole",
-        }
-        names = _EMBEDDINGS_FOOTER_WIDE if self.wide else _EMBEDDINGS_FOOTER
-        return tuple(name for name in names if not (kind == "angles" and name.startswith("tilt"))), words
+        words = words | dict.fromkeys(("cursor_left", "cursor_right"), "epoch") | {"zoom_whole": "whole"}
+        words |= dict.fromkeys(("pan_left", "pan_right"), turn) | dict.fromkeys(("tilt_up", "tilt_down"), tilt)
+        shown = _EMBEDDINGS_FOOTER_WIDE if self.wide else _EMBEDDINGS_FOOTER
+        return [name for name in shown.split() if not (kind == "angles" and name.startswith("tilt"))], words
 
     def help_of(self, command: Command) -> str:
         if self.has_class("-full-log") and command.id in ("cursor_left", "cursor_right"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import partial, partialmethod
 from pathlib import Path
 from typing import ClassVar
@@ -169,7 +170,7 @@ class NewScreen(LscScreen):
         self.set_height("#problem", max(1, min(3, len(wrap(self._hint()[0], max(20, self.size.width))))))
         self.redraw("#where", "#shelf", "#follow", "#toml", "#problem", "#foot", "#message")
 
-    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+    def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         if self.stage == "form":
             words = {**self.WORDS, "filter": "field"}
             wide = (*_FORM[:2], "mark_all", "mark_none", "settings", "cursor_right", "next_pane", *_FORM[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -35,24 +36,9 @@ class RunsScreen(RunScreen):
 
     CSS_PATH = "screen.tcss"
     TAB = "runs"
-    FOOTER: ClassVar = ("open", "mark", "compare", "stop", "resume", "fork", "filter")
+    FOOTER: ClassVar = "open mark compare stop resume fork filter"
     FOOTER_WIDE: ClassVar = (
-        "open",
-        "mark",
-        "mark_all",
-        "mark_none",
-        "compare",
-        "stop",
-        "checkpoint",
-        "resume",
-        "fork",
-        "copy",
-        "delete",
-        "note",
-        "tag",
-        "fold",
-        "sort_right",
-        "filter",
+        "open mark mark_all mark_none compare stop checkpoint resume fork copy delete note tag fold sort_right filter"
     )
 
     def __init__(self) -> None:
@@ -590,9 +576,9 @@ class RunsScreen(RunScreen):
         else:
             await super().key_in_field(field, key, event)
 
-    def footer(self) -> tuple[tuple[str, ...], dict[str, str]]:
+    def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         names, words = super().footer()
-        return names if self.table.rows else ("new", *names), words
+        return names if self.table.rows else ["new", *names], words
 
     def leave_layer(self) -> None:
         if self.has_class("-full"):

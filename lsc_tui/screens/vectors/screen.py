@@ -45,20 +45,8 @@ class VectorsScreen(LscScreen):
 
     CSS_PATH = "screen.tcss"
     TAB = "vectors"
-    FOOTER: ClassVar = ("next_pane", "up", "open", "sort_right", "invert", "export", "filter")
-    FOOTER_WIDE: ClassVar = (
-        "next_pane",
-        "up",
-        "open",
-        "sort_left",
-        "sort_right",
-        "invert",
-        "cursor_left",
-        "cursor_right",
-        "log_y",
-        "export",
-        "filter",
-    )
+    FOOTER: ClassVar = "next_pane up open sort_right invert export filter"
+    FOOTER_WIDE: ClassVar = "next_pane up open sort_left sort_right invert cursor_left cursor_right log_y export filter"
     WORDS: ClassVar = {
         "next_pane": "field",
         "up": "↓ system",
