@@ -56,7 +56,10 @@ class MonitorScreen(RunScreen):
     TAB = "monitor"
     LOOK = "monitor_look"
     FOOTER: ClassVar = "stop checkpoint resume fork metric axis log_y smooth full"
-    FOOTER_WIDE: ClassVar = "stop checkpoint resume fork copy note tag cursor_right zoom_in pan_right metric grid axis log_y smooth clip full"
+    FOOTER_WIDE: ClassVar = (
+        "stop checkpoint resume fork copy note tag cursor_right zoom_in pan_right "
+        "metric grid axis log_y smooth clip full"
+    )
 
     def __init__(self) -> None:
         super().__init__()
