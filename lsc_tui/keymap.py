@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsc_engine.common.textfiles import decoded
+from lsc_engine.common.safe_io import decoded
 
 END = 1_000_000  # rows: as far as a list goes
 

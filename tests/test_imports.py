@@ -13,7 +13,7 @@ PROBES = {
     "registries": "from lsc_engine.registry import LOSSES, MODELS; assert LOSSES.built_in and MODELS.built_in",
     "config": "from lsc_engine.studies.plan import plan_study; plan_study('demo')",
     "runs": "import lsc_engine.runs.read.run, lsc_engine.runs.folder.writer; from lsc_engine.analysis import compare",
-    "studies": "from lsc_engine.studies import prepare, checks, start, control, detach, fork, runner",
+    "studies": "from lsc_engine.studies import prepare, checks, control, detach, fork, runner",
     "charts": "from lsc_engine.charts import chart, scatter",
     "n_min": "from lsc_engine.vectors import n_min; assert n_min('V21', classes=1000) == 14",
     "tui": "import lsc_tui.app, lsc_tui.__main__",

@@ -18,7 +18,6 @@ from lsc_engine.config.schema import CrossEntropy, Data, Eval, Lsc, Model, Setti
 from lsc_engine.config.validation_errors import ValidationIssue as Issue
 from lsc_engine.config.validation_errors import validate
 from lsc_engine.config.values import DIM_MAX, Duration
-from lsc_engine.config.vector_file import table_shape
 from lsc_engine.data.class_folders import FolderError
 from lsc_engine.data.dataset import (
     Counts,
@@ -32,6 +31,7 @@ from lsc_engine.data.dataset import (
 from lsc_engine.data.datasets.image_folders import ImageFolders
 from lsc_engine.registry import LOSSES, MODELS, SYSTEMS
 from lsc_engine.vectors.choice import INIT_ORDER
+from lsc_engine.vectors.families.tables import table_shape
 from lsc_engine.vectors.registry import facts, n_min, too_few
 
 EVAL_IMAGES = 10_240

@@ -15,8 +15,8 @@ from typing import Any
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
+from lsc_engine.common.safe_io import parse_toml, read_preset_toml
 from lsc_engine.common.settings import Table, lookup
-from lsc_engine.common.textfiles import parse_toml, read_toml
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.expand import LoadedPreset, build
 from lsc_engine.config.preset import Preset
@@ -102,7 +102,7 @@ def read_preset(ref: str | Path) -> PresetFile:
             raise UsageError(f"{path}: is larger than 1 MB, no preset is")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    text, raw = read_toml(path)
+    text, raw = read_preset_toml(path)
     return PresetFile(path, name, text, raw)
 
 
@@ -186,7 +186,7 @@ def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
     raw: Table = {}
     fault = ""
     try:
-        _, raw = read_toml(preset.path)
+        _, raw = read_preset_toml(preset.path)
     except UsageError as error:
         fault = str(error)
 
@@ -210,7 +210,7 @@ def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
 
 def load_run_config(path: Path) -> RunConfig:
     """The RunConfig of a run's preset.toml, with or without its data. PresetError with all mistakes."""
-    text, raw = read_toml(path)
+    text, raw = read_preset_toml(path)
     if "run" not in raw:
         missing = ValidationIssue("run", "is missing: this is a preset, not the record of a run")
         raise PresetError(str(path), [missing])

@@ -11,9 +11,9 @@ import hashlib
 import torch
 from torch import Tensor
 
+from lsc_engine.vectors.bijection import mix
+
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
-_FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
-_SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
 def key(*parts: object) -> int:
@@ -22,22 +22,17 @@ def key(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def mix(words: Tensor) -> Tensor:
-    """Hash every int64 of `words` to an int64; a bijection, any shape."""
-    words = (words ^ ((words >> 30) & 0x3FFFFFFFF)) * _FIRST
-    words = (words ^ ((words >> 27) & 0x1FFFFFFFFF)) * _SECOND
-    return words ^ ((words >> 31) & 0x1FFFFFFFF)
-
-
 def keyed(counter: Tensor, secret: int) -> Tensor:
     """int64 hashes of an int64 `counter` under the key `secret` (see `key`); for one key a bijection."""
-    return mix((counter ^ secret) * _GAMMA + _GAMMA)
+    hashed: Tensor = mix((counter ^ secret) * _GAMMA + _GAMMA)
+    return hashed
 
 
 def words(keys: Tensor, count: int) -> Tensor:
     """[B] int64 keys -> [B, count] independent int64 hashes: one SplitMix64 stream per key."""
     steps = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * _GAMMA
-    return mix(keys.unsqueeze(-1) + steps)
+    hashed: Tensor = mix(keys.unsqueeze(-1) + steps)
+    return hashed
 
 
 def uniform(hashes: Tensor) -> Tensor:

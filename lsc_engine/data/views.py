@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lsc_engine.data import hashing
+from lsc_engine.vectors.bijection import mix
 
 _DRAWS = 8
 
@@ -88,7 +89,7 @@ def changed(images: Tensor, keys: Tensor, change: Change) -> Tensor:
     if change.noise:
         pixels = images[0].numel()
         # From a key of its own: uniform, of standard deviation `noise` in parts of the range 2.
-        noise = hashing.uniform(hashing.words(hashing.mix(keys), pixels)) - 0.5
+        noise = hashing.uniform(hashing.words(mix(keys), pixels)) - 0.5
         images = images + (2 * math.sqrt(12) * change.noise) * noise.view(images.shape)
     return images.clamp(-1, 1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lsc_engine.common.deferred import defer
 
@@ -28,6 +28,13 @@ LARGEST_COUNT = 2**63
 
 Rounds = list[tuple[int, int, int]]
 Numbers = TypeVar("Numbers", int, "Tensor")
+
+
+def mix(x: Any) -> Any:
+    """The finaliser of SplitMix64, a bijection of 64-bit integers, for int64 arrays and tensors."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
+    return x ^ (x >> 31 & (1 << 33) - 1)
 
 
 class Bijection:

@@ -14,8 +14,7 @@ from typing import Any
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import grouped
 from lsc_engine.common.ids import NAME
-from lsc_engine.common.safe_io import MAX_TOML, read_bytes
-from lsc_engine.common.textfiles import decoded
+from lsc_engine.common.safe_io import MAX_TOML, decoded, read_bytes
 from lsc_engine.runs.folder.layout import stays_inside
 from lsc_engine.runs.read.studies import STUDIES
 

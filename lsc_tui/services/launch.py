@@ -14,8 +14,7 @@ import tomli_w
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.ids import suggested_name
-from lsc_engine.common.safe_io import read_bytes
-from lsc_engine.common.textfiles import decoded
+from lsc_engine.common.safe_io import decoded, read_bytes
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.load import LARGEST_FILE
 from lsc_engine.runs.folder.layout import PRESET

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.safe_io import MAX_TOML, read_bytes
-from lsc_engine.common.textfiles import decoded
+from lsc_engine.common.safe_io import MAX_TOML, decoded, read_bytes
 from lsc_engine.runs.folder.layout import METRICS
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.run import Run

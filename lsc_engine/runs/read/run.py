@@ -299,20 +299,10 @@ def loss_group(config: dict[str, Any]) -> str:
     """Losses of two runs may be compared only if this is equal: kind, radii and weights where they act, scale, margin,
     and what is added by a loss within classes, a teacher or a temperature."""
     kind = loss_kind(config)
-    keys = {"d": ["radius", "cluster_radius"], "b": ["radius", "cluster_radius", "weights"], "i": ["radius"]}.get(
-        kind, []
-    )
-    added = (
-        "within",
-        "within_weight",
-        "teacher_weight",
-        "temperature",
-        "scale",
-        "batch_axis",
-        "margin",
-        "share",
-        "center_weight",
-    )
+    radii = ["radius", "cluster_radius"]
+    keys = {"d": radii, "b": [*radii, "weights"], "i": ["radius"]}.get(kind, [])
+    margins = ("scale", "batch_axis", "margin", "share", "center_weight")
+    added = ("within", "within_weight", "teacher_weight", "temperature", *margins)
     keys = [*keys, *(key for key in added if lookup(config, f"target.{key}") is not None)]
     first = f"o {lookup(config, 'target.loss')}" if kind == "o" else kind
     return first + "".join(f" {key}={lookup(config, f'target.{key}')}" for key in keys)

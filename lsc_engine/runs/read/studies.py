@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.ids import study_fault
-from lsc_engine.common.safe_io import MAX_TOML, UnreadableError, read_bytes
-from lsc_engine.common.textfiles import decoded
+from lsc_engine.common.safe_io import MAX_TOML, UnreadableError, decoded, read_bytes
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.runs.folder import layout
 from lsc_engine.runs.read.run import Run, list_runs, open_run

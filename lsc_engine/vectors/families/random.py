@@ -18,7 +18,7 @@ from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import LARGEST_INDEX, VectorSystem
-from lsc_engine.vectors.bijection import Bijection
+from lsc_engine.vectors.bijection import Bijection, mix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,13 +45,6 @@ def _keys(text: str, number: int) -> list[int]:
     return [int.from_bytes(content[8 * i : 8 * i + 8], "little", signed=True) for i in range(number)]
 
 
-def _mix(x: Any) -> Any:
-    """The finaliser of SplitMix64, a bijection of 64-bit integers, for int64 arrays and tensors."""
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        x = (x ^ (x >> shift & (1 << 64 - shift) - 1)) * factor
-    return x ^ (x >> 31 & (1 << 33) - 1)
-
-
 class Random(VectorSystem):
     """`seed` chooses the vectors; `classes` those in use, the first ones. A family has `rows`."""
 
@@ -73,7 +66,7 @@ class Random(VectorSystem):
         """64 bits for each index [B] and each of the columns, int64 [B, last - first]."""
         keys = self._keys[first:last]
         columns = np.array(keys) if isinstance(index, np.ndarray) else self._constant("keys", keys, index)
-        return _mix(_mix(index + self._first)[:, None] ^ columns)
+        return mix(mix(index + self._first)[:, None] ^ columns)
 
     @property
     def choosable(self) -> int:

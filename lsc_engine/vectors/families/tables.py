@@ -10,9 +10,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from safetensors import SafetensorError, safe_open
+
 from lsc_engine.common.deferred import defer
 from lsc_engine.common.errors import UsageError
-from lsc_engine.common.textfiles import other_encoding
+from lsc_engine.common.safe_io import other_encoding
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.base import VectorSystem
 
@@ -141,6 +143,43 @@ class Table(VectorSystem):
         return self._constants[key]
 
 
+def table_shape(path: str | Path) -> tuple[int, int]:
+    """(rows, columns) of a vector file from its header. ValueError with a sentence where there is no such table."""
+    path = Path(path)
+    try:
+        match path.suffix.lower():
+            case ".npy":
+                shape = list(np.load(path, mmap_mode="r", allow_pickle=False).shape)
+            case ".safetensors":
+                with safe_open(path, framework="numpy") as file:
+                    shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+                if len(shapes) != 1:
+                    raise UsageError(f"{path} holds {len(shapes)} tensors, one is needed")
+                (shape,) = shapes
+            case ".csv":
+                _check_text(path, f"{path} is")
+                with path.open(encoding="utf-8-sig", errors="replace") as text:
+                    lines = [line.count(",") + 1 for line in text if line.strip()]
+                shape = [len(lines), next(iter(lines), 0)]
+            case _:
+                raise UsageError(f"{path.name} is none of .npy, .safetensors, .csv")
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError, SafetensorError) as error:
+        raise ValueError(f"{path} is no {path.suffix.lower()} file: {error}") from error
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"{path} has shape {tuple(shape)}; rows and columns are needed, one row per class")
+    return int(shape[0]), int(shape[1])
+
+
+def _check_text(path: Path, prefix: str) -> None:
+    with path.open("rb") as start:
+        if (other := other_encoding(start.read(1024))) is not None:
+            raise UsageError(f"{prefix} {other} text; save it as UTF-8")
+
+
 def load_table(path: str | Path) -> Tensor:
     """The rows of an .npy, .safetensors (its only matrix, or "class_means") or .csv file: float32 [rows, n].
 
@@ -167,9 +206,7 @@ def _read(path: Path) -> np.ndarray:
         case ".npy":
             return np.load(path, allow_pickle=False)
         case ".csv":
-            with path.open("rb") as start:
-                if (other := other_encoding(start.read(1024))) is not None:
-                    raise UsageError(f"file:{path}: is {other} text; save it as UTF-8")
+            _check_text(path, f"file:{path}: is")
             return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64, encoding="utf-8-sig")
         case ".safetensors":
             from safetensors.numpy import load_file

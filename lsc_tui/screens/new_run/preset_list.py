@@ -17,8 +17,8 @@ from rich.cells import cell_len
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import clock
+from lsc_engine.common.safe_io import read_preset_toml
 from lsc_engine.common.settings import lookup
-from lsc_engine.common.textfiles import read_toml
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.expand import raw_variants
 from lsc_engine.config.load import PresetInfo, own_folder
@@ -149,7 +149,7 @@ def about(info: PresetInfo) -> About:
 @lru_cache(maxsize=256)
 def _about(path: Path, _changed: int) -> About:
     try:
-        _, raw = read_toml(path)
+        _, raw = read_preset_toml(path)
     except UsageError:
         return About()
     marks = (

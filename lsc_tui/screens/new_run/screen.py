@@ -15,7 +15,7 @@ from textual.timer import Timer
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.ids import name_fault, suggested_name
-from lsc_engine.common.textfiles import read_toml
+from lsc_engine.common.safe_io import read_preset_toml
 from lsc_engine.common.userpaths import home_path, user_path
 from lsc_engine.config.load import PresetInfo, list_presets, own_folder
 from lsc_engine.runs.folder import slurm
@@ -209,7 +209,7 @@ class NewScreen(LscScreen):
             try:
                 key = (info.path, info.path.stat().st_mtime_ns)
                 if self._preview[0] != key:
-                    self._preview = (key, read_toml(info.path)[0].splitlines())
+                    self._preview = (key, read_preset_toml(info.path)[0].splitlines())
                 lines = self._preview[1]
             except (UsageError, OSError) as error:
                 lines = [str(error)]
@@ -283,7 +283,7 @@ class NewScreen(LscScreen):
             self.show()
             return
         try:
-            text, _ = read_toml(info.path)
+            text, _ = read_preset_toml(info.path)
             form = Form.of(text, info.name, info.name, self.app.store.own_folder(self.app.folders[0]), path=info.path)
         except UsageError as error:
             self.say(str(error), "error")

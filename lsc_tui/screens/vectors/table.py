@@ -18,10 +18,9 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped, parse_count
 from lsc_engine.common.safe_io import csv_text
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.config.vector_file import table_shape
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.base import VectorSystem
-from lsc_engine.vectors.families.tables import Table
+from lsc_engine.vectors.families.tables import Table, table_shape
 from lsc_engine.vectors.registry import at_n_min, family_of, is_known, listed
 from lsc_tui.lines import clean
 
