@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def print_keys() -> int:
     """The keymap in use as TOML, what is wrong with the user's own file on stderr; the exit code."""
-    from lsc_tui.data.ui_state import config_folder
+    from lsc_engine.common.userpaths import config_folder
     from lsc_tui.keymap import Keymap, as_toml
 
     path = config_folder() / "keys.toml"

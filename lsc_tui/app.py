@@ -38,11 +38,11 @@ from textual.app import App
 from textual.binding import BindingType
 from textual.message import Message
 
-from lsc_engine.common.userpaths import home_path
+from lsc_engine.common.userpaths import config_folder, home_path
 from lsc_tui import screens
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
-from lsc_tui.data.ui_state import UiState, config_folder
+from lsc_tui.data.ui_state import UiState
 from lsc_tui.keymap import COMMANDS, Command, Keymap
 from lsc_tui.modals import Overlay
 from lsc_tui.screens.base import LscScreen

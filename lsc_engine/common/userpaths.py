@@ -30,6 +30,13 @@ def home() -> Path | None:
     return Path(given) if given else None
 
 
+def config_folder() -> Path:
+    """Where the user's settings lie: `$XDG_CONFIG_HOME/lsc`, else `~/.config/lsc`; where there is no home folder, one
+    that cannot be."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else (home() or Path(os.devnull)) / ".config") / "lsc"
+
+
 def user_path(text: str | Path) -> Path:
     """`text` as a path, with ~ and ~NAME at its beginning replaced. UsageError where there is no such home folder, and
     for a name that the locale's encoding lacks: it would not be found though it is there."""

@@ -23,8 +23,9 @@ from typing import IO, Any, Protocol
 
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import last_line
+from lsc_engine.runs import alerts
 from lsc_engine.runs.folder import requests
-from lsc_engine.runs.folder.layout import LOG
+from lsc_engine.runs.folder.layout import LOG, split_id
 from lsc_engine.runs.folder.lock import Holder, holder
 from lsc_engine.runs.folder.process import DETACHED, python_command, this_process
 from lsc_engine.runs.folder.status import ELSEWHERE, ENDED, read_status
@@ -138,6 +139,9 @@ def train(
             waiting = Waiting(wait_for_all, options.wait)
             mode = train_sequential if options.gpus is None and options.gpus_per_run == 1 else train_parallel
             states = mode(todo, options, signals, display, waiting)
+            if signals.stop is None:
+                for study in sorted({split_id(run.id)[0] for run in todo}):
+                    alerts.study_done(options.runs_dir, study, message)
             code = exit_code([*states.values(), *(earlier if signals.stop is None else ())], signals.stop)
             failed = [run.folder for run in todo if states.get(run.id) == "failed"]
             usage = all(folder.is_dir() and read_status(folder).exit_code == 2 for folder in failed)
@@ -450,6 +454,7 @@ class _Worker:
             printed = last_line(folder / LOG)
             message = f"its process {how} and left no record" + (f"; {LOG} ends: {printed}" if printed else "")
             status = control.record_exit(folder, "failed", 1, message)
+            alerts.announce(self.run.id, "failed", message, self._display.note)
         return status.state if status.state in ENDED else "failed"
 
 

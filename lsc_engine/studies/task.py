@@ -19,6 +19,7 @@ from pathlib import Path
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
+from lsc_engine.runs import alerts
 from lsc_engine.runs.folder import checkpoints, layout, requests, slurm
 from lsc_engine.runs.folder.lock import RunLock, TakenError, holder, signs
 from lsc_engine.runs.folder.status import ENDED, Status, read_status
@@ -80,6 +81,8 @@ class Task:
                     break
         except Interrupted:
             return self.queue_again(folder, before)
+        if self._rank == 0:
+            alerts.study_done(self._root, layout.split_id(self._arguments.run)[0], print)
         stopped = bool(codes) and codes[-1] >= 128
         return self.queue_again(folder, before) if stopped else next(filter(None, codes), 0)
 

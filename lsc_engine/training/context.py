@@ -11,6 +11,7 @@ import torch
 
 from lsc_engine.config.derived import Derived
 from lsc_engine.config.schema import RunConfig
+from lsc_engine.runs.alerts import Alerts
 from lsc_engine.runs.folder.machine import MachineRecorder
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.training.dependencies import RunDependencies
@@ -45,7 +46,8 @@ class PeerWriter:
 @dataclass
 class RunContext:
     """`config` may name another place of the images than the preset in the run folder; `same_images_as`: the folder of
-    a run whose images they must be. `machine` samples the machine meanwhile, in the process that writes the folder."""
+    a run whose images they must be. `machine` samples the machine meanwhile and `alerts` sends messages, in
+    the process that writes the folder."""
 
     config: RunConfig
     derived: Derived
@@ -57,6 +59,7 @@ class RunContext:
     progress: Progress | None = None
     same_images_as: Path | None = None
     machine: MachineRecorder | None = None
+    alerts: Alerts | None = None
     mesh: Mesh = ALONE
     eta: float | None = None
     """Seconds to the last step, of training alone."""

@@ -18,7 +18,9 @@ from lsc_engine.data.imagefiles import BadImageError
 from lsc_engine.data.listing import BadFilesError
 from lsc_engine.data.opening import look
 from lsc_engine.data.stream import attended
+from lsc_engine.runs.alerts import Alerts
 from lsc_engine.runs.folder import process, requests
+from lsc_engine.runs.folder.layout import TRIES
 from lsc_engine.runs.folder.lock import LostRunError, TakenError
 from lsc_engine.runs.folder.machine import MachineRecorder
 from lsc_engine.runs.folder.status import ELSEWHERE
@@ -93,6 +95,8 @@ def execute(
     finally:
         if run.machine is not None:
             run.machine.stop()
+        if run.alerts is not None:
+            run.alerts.close(seconds=0)
 
 
 def _train(run: RunContext, runs_dir: Path) -> str:
@@ -100,7 +104,7 @@ def _train(run: RunContext, runs_dir: Path) -> str:
     writer = run.writer
     trainer: Trainer | None = None
     try:
-        run.machine = _record_machine(run)
+        run.machine, run.alerts = _record_machine(run), _alerts(run)
         with run.mesh.first_alone():
             _prepare(run, runs_dir)
         if run.config.train.deterministic:
@@ -135,7 +139,14 @@ def _train(run: RunContext, runs_dir: Path) -> str:
     if run.machine is not None:
         run.machine.stop()
         writer.record(load=run.machine.record())
+    if run.alerts is not None:
+        assert isinstance(writer, RunWriter)
+        run.alerts.ended(writer.current, state, message)
     writer.finish(state, code, message)
+    if run.alerts is not None:
+        # The log is closed, and stderr is that of the command or of the log.
+        patience = 1.0 if state == "stopped" else None
+        run.alerts.close(lambda text: print(text, file=sys.stderr, flush=True), patience)
     if not run.folder.is_dir():
         raise LscError(message or f"the run folder {run.folder} is gone")
     return state
@@ -150,6 +161,15 @@ def _record_machine(run: RunContext) -> MachineRecorder | None:
         run.writer.message(f"note: machine.jsonl is of {host}; {', '.join(others)} are not sampled", echo=False)
     gpus = [uuid for name, uuid in places if name == host and uuid is not None]
     return MachineRecorder(run.writer, gpus, run.writer.source().get("load"))
+
+
+def _alerts(run: RunContext) -> Alerts | None:
+    """The messages on a run, in the process that writes its folder; none on the tries of [tune]."""
+    writer, config = run.writer, run.config
+    if not isinstance(writer, RunWriter) or config.study.endswith(TRIES):
+        return None
+    levels, best = config.compare.levels, writer.current.best
+    return Alerts(config.run_id, writer.message, levels=levels, best=best, stalled=lambda: writer.stalled)
 
 
 def _prepare(run: RunContext, runs_dir: Path) -> None:

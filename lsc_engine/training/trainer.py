@@ -348,6 +348,8 @@ class Trainer:
     def _report(self, values: dict[str, float]) -> None:
         """One line in log.txt, the seconds left, and the display."""
         self._until |= {name: value for name, value in values.items() if name in self._until}
+        if self.run.alerts is not None:
+            self.run.alerts.metrics(self.step, values)
         total = self.run.derived.total_steps
         steps, seconds = self.step - self.first_step - 1, self.clock.seconds - self._seconds_before
         if steps > 0 and seconds > 0:

@@ -9,24 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.safe_io import replace_file
-from lsc_engine.common.userpaths import home
+from lsc_engine.common.userpaths import config_folder
 
 MAX_SIZE = 1 << 20
 # Rises when a key gets another meaning, which is announced once to those who knew it.
 KEYS = 1
 KEY_CHANGES = "new: / in the form goes to a field, n N in a search of the log to its hits, ← → fold a study"
-
-
-def config_folder() -> Path:
-    """`$XDG_CONFIG_HOME/lsc`, else `~/.config/lsc`; where there is no home folder, one that cannot be."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else (home() or Path(os.devnull)) / ".config") / "lsc"
 
 
 class UiState:

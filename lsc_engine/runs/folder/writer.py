@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.formatting import duration
 from lsc_engine.common.safe_io import UnreadableError, fsync_folder, read_json, read_tail, replace_file, replace_json
 from lsc_engine.common.userpaths import user_name
 from lsc_engine.runs.folder import checkpoints, process, requests, slurm
@@ -233,6 +234,19 @@ class RunWriter:
     def step(self) -> int:
         """The step that the run has reached, as its heartbeats have it."""
         return self._last_call[1] if self._last_call is not None else self._status.step
+
+    @property
+    def current(self) -> Status:
+        """The status as it is known here."""
+        return self._status
+
+    @property
+    def stalled(self) -> str:
+        """A sentence while no heartbeat has come for many of the usual ones; else "", and before the first step."""
+        if self._last_call is None or self._status.state != "running" or not self._status.trained:
+            return ""
+        age = time.monotonic() - self._last_call[0]
+        return f"no step for {duration(age, 0)} at step {self.step}" if age > self._status.patience else ""
 
     @property
     def state(self) -> str:
