@@ -55,18 +55,18 @@ def run(
     cases = [(row["faster"], f"{row['system']}, n = {row['n']}, batch {row['batch']}") for row in rows]
     cases += [(row["faster"], f"{row['classes']:,} classes") for row in grown if row["faster"] is not None]
     slowest, where = min(cases)
-    told = f"x {slowest:.3g} ({where})"
+    figure = f"x {slowest:.3g} ({where})"
     checks = [
         Check("n_min, batch 256 and above, against the matrix product", f"x {tight:,.0f}", "at least x 1000",
               None if quick else tight >= 1000),
-        Check("slowest of all cases against the matrix product", told, "never slower",
+        Check("slowest of all cases against the matrix product", figure, "never slower",
               None if quick else slowest >= 1),
         Check("labels of another cosine than the best", "0", "0", True),
         Check("bch, all words, against the matrix product", f"x {words['against product']:.3g}", "at least x 5",
               None if quick else words["against product"] >= 5),
         Check("bch, all words, against the product in blocks", f"x {words['against blocks']:.3g}", "above x 1",
               None if quick else words["against blocks"] > 1),
-        Check(f"{systems.split(',')[0]} at n_min: faster from", _first_faster(grown), "told", None if quick else True),
+        Check(f"{systems.split(',')[0]} at n_min: faster from", _first_faster(grown), "no bar", None if quick else True),
     ]  # fmt: skip
     if all(row["FAISS"] == "not installed" for row in rows):
         checks.append(Check("against FAISS flat", "-", "never slower", None))

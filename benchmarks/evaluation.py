@@ -56,7 +56,7 @@ def run(
             row[key] = None if row[key] is None else f"{100 * row[key]:.3g} %"
     notes = [
         "An evaluation is on a fixed sample of at most 10 240 images, whatever the data set's size, and without "
-        "gradients; `standard error`: of the accuracy told. `label by a table`: the same evaluation with the label by "
+        "gradients; `standard error`: of the accuracy. `label by a table`: the same evaluation with the label by "
         "an exhaustive matrix product, where a dense table is small enough."
     ]
     return Result("evaluation", checks, [Table("Evaluation beside training", rows)], notes)

@@ -144,9 +144,9 @@ def _checks(rows: list[dict[str, Any]], quick: bool) -> list[Check]:
     for method, what in (("lsc", "LSC"), ("ce", "CE with 1 000 classes")):
         row = find(model="vit-s 224 px", method=method, classes=1_000, step="compiled")
         rate = row["images/s"] if row else 0.0
-        told = f"{rate:,.0f} images/s, MFU {row['MFU']}" if row else "-"
+        figure = f"{rate:,.0f} images/s, MFU {row['MFU']}" if row else "-"
         checks.append(
-            Check(f"ViT-S/16, 224 px, bf16, {what}", told, f"at least {VIT_BAR:,} images/s",
+            Check(f"ViT-S/16, 224 px, bf16, {what}", figure, f"at least {VIT_BAR:,} images/s",
                   None if row is None or quick else rate >= VIT_BAR)
         )  # fmt: skip
     for model in ("encoder 32 px", "vit-s 224 px"):
@@ -192,7 +192,7 @@ def _measure(case: Case, device: torch.device, seconds: float) -> dict[str, Any]
         step()
     wait()
     rates = []
-    # Several stretches: the median is told.
+    # Several stretches: the median is reported.
     for _ in range(3):
         done, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds / 3:

@@ -62,7 +62,7 @@ TIMES = ROOT / "presets" / "times.json"
 
 @dataclass
 class Made:
-    """What a report was made of and what it has found: made.json. `trained` and `told`: hashes of the code that trains
+    """What a report was made of and what it has found: made.json. `trained` and `reported`: hashes of the code that trains
     and of the code that reports."""
 
     name: str
@@ -71,7 +71,7 @@ class Made:
     source: str
     preset: str
     trained: str
-    told: str
+    reported: str
     kind: str = "train"
     data: str = ""
     seeds: int = 0
@@ -133,7 +133,7 @@ def done(info: PresetInfo, options: argparse.Namespace) -> bool:
     before = read_made(folder)
     preset, trained, reported = digest(info.path.read_bytes()), fingerprint(TRAINS), fingerprint(REPORTS)
     same = before is not None and (before.preset, before.trained) == (preset, trained)
-    if same and before is not None and before.told == reported and (folder / REPORT).exists():
+    if same and before is not None and before.reported == reported and (folder / REPORT).exists():
         print(f"{info.name}: as it was")
         return True
     if not options.no_train and not (same and study_of(info, options.runs_dir)):
@@ -295,7 +295,7 @@ def write_index(out: Path, minis: Sequence[str]) -> None:
         "",
         "Each preset is a row of a paper, or of ours, on data at hand and in minutes on two CPU cores: a test of the "
         "claim, not a reproduction of the figure. A verdict stands on all seeds, after one grid of learning rates for "
-        "every method, and is told by accuracy and by loss separately. A claim that does not hold stands here as such. "
+        "every method, and is judged by accuracy and by loss separately. A claim that does not hold stands here as such. "
         "Minutes are those of one processor core, tries of the grid included; each study trained in one thread, except "
         "the benchmarks, which take two.",
     ]
