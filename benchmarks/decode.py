@@ -66,7 +66,12 @@ def run(
               None if quick else words["against product"] >= 5),
         Check("bch, all words, against the product in blocks", f"x {words['against blocks']:.3g}", "above x 1",
               None if quick else words["against blocks"] > 1),
-        Check(f"{systems.split(',')[0]} at n_min: faster from", _first_faster(grown), "no bar", None if quick else True),
+        Check(
+            f"{systems.split(',')[0]} at n_min: faster from",
+            _first_faster(grown),
+            "no bar",
+            None if quick else True,
+        ),
     ]  # fmt: skip
     if all(row["FAISS"] == "not installed" for row in rows):
         checks.append(Check("against FAISS flat", "-", "never slower", None))

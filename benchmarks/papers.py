@@ -62,8 +62,8 @@ TIMES = ROOT / "presets" / "times.json"
 
 @dataclass
 class Made:
-    """What a report was made of and what it has found: made.json. `trained` and `reported`: hashes of the code that trains
-    and of the code that reports."""
+    """What a report was made of and what it has found: made.json. `trained` and `reported`: hashes of the code that
+    trains and of the code that reports."""
 
     name: str
     title: str
@@ -295,9 +295,9 @@ def write_index(out: Path, minis: Sequence[str]) -> None:
         "",
         "Each preset is a row of a paper, or of ours, on data at hand and in minutes on two CPU cores: a test of the "
         "claim, not a reproduction of the figure. A verdict stands on all seeds, after one grid of learning rates for "
-        "every method, and is judged by accuracy and by loss separately. A claim that does not hold stands here as such. "
-        "Minutes are those of one processor core, tries of the grid included; each study trained in one thread, except "
-        "the benchmarks, which take two.",
+        "every method, and is judged by accuracy and by loss separately. A claim that does not hold stands here as "
+        "such. Minutes are those of one processor core, tries of the grid included; each study trained in one thread, "
+        "except the benchmarks, which take two.",
     ]
     for folder, title in FOLDERS.items():
         rows = [made for made in found if made.name.rpartition("/")[0] == folder]

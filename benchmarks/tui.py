@@ -25,7 +25,7 @@ def run(*, quick: bool = False, seconds: float = 15.0, runs: int = 1000, lines: 
     """`seconds` of looking for what is measured over time."""
     if quick:
         seconds, runs, lines = 0.2, 5, 2_000
-    judged = not quick
+    full = not quick
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         busy, idle_rate = _idle(root / "idle", seconds, min(100, runs))
@@ -37,16 +37,16 @@ def run(*, quick: bool = False, seconds: float = 15.0, runs: int = 1000, lines: 
         by_columns, by_lines = _reading(root / "long" / "runs")
     rate = max(rates.values())
     checks = [
-        Check("idle, processor time", f"{100 * busy:.1f} % of a core", "at most 2 %", busy <= 0.02 if judged else None),
+        Check("idle, processor time", f"{100 * busy:.1f} % of a core", "at most 2 %", busy <= 0.02 if full else None),
         Check(
             "one run at work, busiest screen",
             f"{rate / 1000:.1f} kB/s",
             "at most 15 kB/s",
-            rate <= 15e3 if judged else None,
+            rate <= 15e3 if full else None,
         ),
-        Check(f"keys with {runs:,} runs", f"{1000 * keys:.0f} ms", "at most 100 ms", keys <= 0.1 if judged else None),
-        Check(f"file of {lines:,} lines: curves", f"{opened:.2f} s", "at most 1.5 s", opened <= 1.5 if judged else None),
-        Check("keys while it is read", f"{1000 * blocked:.0f} ms", "at most 100 ms", blocked <= 0.1 if judged else None),
+        Check(f"keys with {runs:,} runs", f"{1000 * keys:.0f} ms", "at most 100 ms", keys <= 0.1 if full else None),
+        Check(f"file of {lines:,} lines: curves", f"{opened:.2f} s", "at most 1.5 s", opened <= 1.5 if full else None),
+        Check("keys while it is read", f"{1000 * blocked:.0f} ms", "at most 100 ms", blocked <= 0.1 if full else None),
     ]
     rows = [
         {"what": f"idle with {min(100, runs)} finished runs, bytes a second", "figure": idle_rate},
