@@ -1,6 +1,7 @@
 """Logs that the packages of other trackers wrote, read here: every step, value, time and name."""
 
 import json
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -99,3 +100,76 @@ wandb.finish()
     assert len(run["nan"][0]) == STEPS
     assert run["val/accuracy"][:2] == [[1000], [0.5]]
     assert np.all(np.diff(run["train/loss"][2]) >= 0)
+
+
+def test_trackio(tmp_path, trackers):
+    code = f"""
+import json, trackio
+for name in ("bob", "eve"):
+    trackio.init(project="my proj", name=name, config={{"lr": 0.1, "target": {{"n": 3}}}})
+    for step in range({STEPS}):
+        trackio.log({{"train_loss": 2.0 / (step + 1), "nested": {{"x": step}}, "nan": float("nan"), "words": "a"}})
+    trackio.log({{"val_acc": 0.5, "inf": float("inf")}}, step=1000)
+    trackio.finish()
+from trackio.sqlite_storage import SQLiteStorage
+print("READ" + json.dumps([SQLiteStorage.get_logs("my proj", name) for name in ("bob", "eve")]))
+"""
+    printed = trackers.run("trackio", code, tmp_path, environment=[f"TRACKIO_DIR={tmp_path / 'trackio'}"])
+    oracle = json.loads(printed.split("READ")[1])
+    found, origins = read(tmp_path)
+    assert origins == {f"trackio/myproj/{name}": "trackio" for name in ("bob", "eve")}
+    for name, logged in zip(("bob", "eve"), oracle, strict=True):
+        run = found[f"trackio/myproj/{name}"]
+        begin = datetime.fromisoformat(logged[0]["timestamp"]).timestamp()
+        for theirs, ours in {"train_loss": "train/loss", "val_acc": "val/accuracy", "nan": "nan", "inf": "inf"}.items():
+            rows = [row for row in logged if theirs in row]
+            assert run[ours][0] == [row["step"] for row in rows]
+            np.testing.assert_array_equal(run[ours][1], [float(row[theirs]) for row in rows])
+            assert run[ours][2] == [datetime.fromisoformat(row["timestamp"]).timestamp() - begin for row in rows]
+        assert run["train/loss"][:2] == [list(range(STEPS)), LOSS]
+        assert run["nested/x"][1] == list(range(STEPS))
+        assert set(run) == {"train/loss", "val/accuracy", "nan", "inf", "nested/x"}
+    assert {json.dumps(run.config) for run in list_runs([tmp_path], foreign=True)} == {
+        '{"lr": 0.1, "target": {"n": 3}}'
+    }
+
+
+@pytest.mark.parametrize("store", ["file", "sqlite"])
+def test_mlflow(tmp_path, trackers, store):
+    code = f"""
+import json, sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+mlflow.set_experiment("my exp")
+with mlflow.start_run(run_name="bob") as run:
+    mlflow.log_params({{"lr": 0.1, "depth": 3, "name": "x"}})
+    for step in range({STEPS}):
+        mlflow.log_metrics({{"train_loss": 2.0 / (step + 1), "val/acc": step / 100}}, step=step)
+    mlflow.log_metric("other", float("nan"), step=1)
+    mlflow.log_metric("other", float("inf"), step=2)
+    mlflow.log_metric("other", -float("inf"), step=3)
+client = mlflow.MlflowClient()
+logged = {{n: [[m.step, m.value, m.timestamp] for m in client.get_metric_history(run.info.run_id, n)]
+          for n in ("train_loss", "val/acc", "other")}}
+print("READ" + json.dumps([run.info.run_id, client.get_run(run.info.run_id).info.start_time, logged]))
+try:
+    with mlflow.start_run(run_name="eve"):
+        raise KeyError
+except KeyError:
+    pass
+"""
+    address = f"file://{tmp_path}/mlruns" if store == "file" else f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    (tmp_path / "mlruns").mkdir()
+    printed = trackers.run("mlflow", code, tmp_path, address)
+    identifier, began, logged = json.loads(printed.split("READ")[1])
+    found, origins = read(tmp_path)
+    assert set(origins.values()) == {"mlflow"}
+    states = {run.variant[:3]: run.status().shown_state for run in list_runs([tmp_path], foreign=True)}
+    assert states == {"bob": "finished", "eve": "failed"}
+    run = found[f"mlruns/my exp/bob-{identifier[:8]}"]
+    for theirs, ours in {"train_loss": "train/loss", "val/acc": "val/accuracy", "other": "other"}.items():
+        rows = sorted(logged[theirs])
+        assert run[ours][0] == [row[0] for row in rows]
+        np.testing.assert_array_equal(run[ours][1], [row[1] for row in rows])
+        assert run[ours][2] == [(row[2] - began) / 1000 for row in rows]
+    settings = [run.config for run in list_runs([tmp_path], foreign=True) if run.variant.startswith("bob")]
+    assert settings == [{"lr": 0.1, "depth": 3, "name": "x"}]

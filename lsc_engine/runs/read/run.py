@@ -33,8 +33,8 @@ from lsc_engine.runs.metrics.machine import GPU_THROTTLED, LOAD, PREFIX, Machine
 from lsc_engine.runs.metrics.parsing import Floats, Ints
 from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTable, MetricsTail, read_last
 from lsc_engine.runs.read import notes
-from lsc_engine.runs.read.foreign.find import GROWING_SECONDS, ForeignTail, changed, foreign_runs, runs_in
-from lsc_engine.runs.read.foreign.log import Log
+from lsc_engine.runs.read.foreign.find import GROWING_SECONDS, ForeignTail, foreign_runs, runs_in
+from lsc_engine.runs.read.foreign.log import Log, changed
 from lsc_engine.runs.settings import PLACE, settings_of
 
 _MAX_CANDIDATES = 12
@@ -221,8 +221,7 @@ class ForeignRun(Run):
 
     def again(self) -> ForeignRun:
         """The same run, to be read by another thread."""
-        log = self.tail.log
-        return ForeignRun(type(log)(log.folder, log.name), self.id, self.root)
+        return ForeignRun(self.tail.log.again(), self.id, self.root)
 
     @property
     def log_path(self) -> Path:
@@ -266,11 +265,14 @@ class ForeignRun(Run):
         return []
 
     def status(self, budget: int = MAX_METRICS) -> Status:
-        """Running while its files changed within the last ten minutes, else finished; reads at most about `budget` new
-        bytes."""
+        """What the log records, else running while something was logged within the last ten minutes, else finished;
+        reads at most about `budget` new bytes."""
         self.poll(budget)
-        when = changed(self.state_file)
-        state = "running" if now() - when < GROWING_SECONDS else "finished"
+        if not self.__dict__.get("config", True):
+            # Settings may be logged after the first values.
+            del self.__dict__["config"]
+        when = self.tail.log.written()
+        state = self.tail.log.state() or ("running" if now() - when < GROWING_SECONDS else "finished")
         last, step = self.table.newest()
         return Status(
             state=state, shown_state=state, step=step, metrics=last, changed=when or None, heartbeat=when or None,

@@ -10,12 +10,14 @@ from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.runs.folder.layout import PRESET, SEED, STATUS
 from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTail
 from lsc_engine.runs.read.foreign.log import Log, Names, NewRows, Replaced
+from lsc_engine.runs.read.foreign.mlflow import MlflowDatabase, MlflowFiles
 from lsc_engine.runs.read.foreign.tables import Csv, Jsonl
 from lsc_engine.runs.read.foreign.tensorboard import TensorBoard
+from lsc_engine.runs.read.foreign.trackio import Trackio
 from lsc_engine.runs.read.foreign.wandb import Wandb
 
 # Where a folder holds logs of several formats, the first is read.
-FORMATS: tuple[type[Log], ...] = (TensorBoard, Wandb, Csv, Jsonl)
+FORMATS: tuple[type[Log], ...] = (TensorBoard, Wandb, MlflowFiles, Trackio, MlflowDatabase, Csv, Jsonl)
 GROWING_SECONDS = 600.0
 _MOST_AGAIN = 50
 _DEPTH = 8
@@ -41,7 +43,7 @@ class ForeignTail(MetricsTail):
             except Replaced:
                 # A new file, or an accuracy that turned out to be in per cent.
                 percent = self._names.percent
-                self.log, self._names = type(self.log)(self.log.folder, self.log.name), Names(self.log.default_split)
+                self.log, self._names = self.log.again(), Names(self.log.default_split)
                 self._names.percent |= percent
                 self._reset()
                 self.generation += 1
@@ -54,14 +56,6 @@ class ForeignTail(MetricsTail):
                 self.table.add_group(rows.as_group(self.table.lines))
             return len(rows.steps)
         return 0
-
-
-def changed(path: Path) -> float:
-    """When a file was written last, seconds since 1970; 0 if it is not there."""
-    try:
-        return os.stat(path).st_mtime
-    except OSError:
-        return 0.0
 
 
 def logs_in(folder: Path, names: list[str]) -> list[Log]:
@@ -79,8 +73,7 @@ def runs_in(folder: Path, identifier: str, root: Path, names: list[str] | None =
         except OSError:
             return []
     found: list[Log] = logs_in(folder, names)
-    several = len(found) > 1
-    return [(log, f"{identifier}/{log.name}".lstrip("/") if several else identifier or ".", root) for log in found]
+    return [(log, log.identifier(identifier, len(found) > 1), root) for log in found]
 
 
 def foreign_runs(root: Path) -> Iterator[tuple[Log, str, Path]]:
@@ -103,6 +96,8 @@ def foreign_runs(root: Path) -> Iterator[tuple[Log, str, Path]]:
                         names.append(entry.name)
         except OSError:
             continue
-        yield from runs_in(root / relative, relative, root, names)
+        found = runs_in(root / relative, relative, root, names)
+        yield from found
+        parts = {f"{relative}/{name}".lstrip("/") for log, *_ in found for name in log.own_folders}
         if depth < _DEPTH and not (PRESET in names or STATUS in names):
-            waiting += sorted(below, reverse=True)
+            waiting += sorted(set(below) - parts, reverse=True)

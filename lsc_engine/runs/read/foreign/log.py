@@ -117,10 +117,20 @@ class NewRows:
         return ColumnRows(heads, columns)
 
 
+def changed(path: Path) -> float:
+    """When a file was written last, seconds since 1970; 0 if it is not there."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
 class Log(ABC):
     """One run as another tool logs it. `folder` is where it lies, `name` which of several in it ("" if it is alone)."""
 
     origin: ClassVar[str]
+    # Folders beside the log that hold nothing but parts of it.
+    own_folders: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, folder: Path, name: str = "") -> None:
         self.folder = folder
@@ -140,6 +150,22 @@ class Log(ABC):
     def read(self, budget: int, rows: NewRows) -> int:
         """Add what is new, of at most about `budget` bytes; returns how many are left. Raises UnreadableError, and
         Replaced where all has to be read again, by a new Log."""
+
+    def again(self) -> Self:
+        """The same log, to be read from its beginning."""
+        return type(self)(self.folder, self.name)
+
+    def identifier(self, folder: str, several: bool) -> str:
+        """The id of the run whose log lies in `folder` (relative to the runs folder), alone or as one of `several`."""
+        return f"{folder}/{self.name}".lstrip("/") if several else folder or "."
+
+    def written(self) -> float:
+        """When something was logged last, seconds since 1970; 0 if unknown."""
+        return max(map(changed, self.files()), default=0.0)
+
+    def state(self) -> str | None:
+        """finished, failed or running, where the log records it."""
+        return None
 
     @property
     def default_split(self) -> str:
@@ -175,20 +201,25 @@ class _Followed:
 
 
 class FileLog(Log):
-    """A log of one or several files that only grow; of several the later one is the later attempt."""
+    """A log of one or several files that only grow; where they are `attempts`, a later one counts for a step."""
 
     decoder: ClassVar[type[Decoder]]
+    attempts: ClassVar[bool] = True
 
     def __init__(self, folder: Path, name: str = "") -> None:
         super().__init__(folder, name)
         self._followed: dict[str, _Followed] = {}
+
+    def decoder_of(self, path: Path) -> Decoder:
+        """A new decoder of one of the files."""
+        return self.decoder()
 
     def read(self, budget: int, rows: NewRows) -> int:
         """Follow every file."""
         self.problem = None
         left = 0
         for number, path in enumerate(self.files()[:_MOST_FILES], 1):
-            rows.attempt = number
+            rows.attempt = number if self.attempts else 1
             used, more = self._follow(path, budget, rows)
             budget -= used
             left += more
@@ -196,7 +227,7 @@ class FileLog(Log):
 
     def _follow(self, path: Path, budget: int, rows: NewRows) -> tuple[int, int]:
         """Bytes read and bytes left."""
-        known = self._followed.setdefault(path.name, _Followed(self.decoder()))
+        known = self._followed.get(str(path)) or self._followed.setdefault(str(path), _Followed(self.decoder_of(path)))
         with opened(path) as descriptor:
             info = os.fstat(descriptor)
             inode = (info.st_dev, info.st_ino)

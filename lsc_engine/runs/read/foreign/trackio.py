@@ -1,0 +1,84 @@
+"""trackio: a folder with an SQLite database per project, whose rows hold a step's metrics as JSON."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from lsc_engine.runs.read.foreign.log import NewRows
+from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
+from lsc_engine.runs.read.foreign.tables import flat, number
+
+_MOST_RUNS = 10_000
+# Every value of the column by one search in its index each, however many rows there are.
+_RUNS = """with recursive run(value) as (
+    select min({key}) from metrics
+    union all select (select min({key}) from metrics where {key} > value) from run where value is not null
+) select value from run where value is not null limit {most}"""
+
+
+class Trackio(Database):
+    """A run; its id ends with project and name."""
+
+    origin, content = "trackio", "timestamp, step, metrics"
+
+    @classmethod
+    def runs_of(cls, found: sqlite3.Connection, folder: Path, file: str) -> list[Self]:
+        """By run_id, in versions without it by run_name; a name that is taken gets the beginning of its run_id."""
+        names = columns(found, "metrics")
+        if not {"id", "timestamp", "run_name", "step", "metrics"} <= names:
+            return []
+        key = "run_id" if "run_id" in names else "run_name"
+        first = f"select timestamp, run_name, {key} from metrics where {key} = ? order by timestamp limit 1"
+        runs = [found.execute(first, run).fetchone() for run in found.execute(_RUNS.format(key=key, most=_MOST_RUNS))]
+        logs: dict[str, Self] = {}
+        for _, called, run in sorted(filter(None, runs), key=str):
+            name = f"{Path(file).stem}/{printable(called)}"
+            name = name if name not in logs else f"{name}-{printable(run)[:8]}"
+            logs.setdefault(name, cls(folder, name, file, str(run), key))
+        return list(logs.values())
+
+    def __init__(self, folder: Path, name: str, file: str, run: str, key: str) -> None:
+        super().__init__(folder, name, file, run, key)
+        self._began: float | None = None
+
+    def add(self, row: Sequence[Any], rows: NewRows) -> int:
+        """Numbers of the JSON object; nested ones with a slash."""
+        time, step, raw = row
+        when = _seconds(time)
+        if when is not None:
+            self._began = when if self._began is None else self._began
+            self.newest = max(self.newest, when)
+        values = {name: n for name, value in flat(_table(raw)).items() if (n := number(value)) is not None}
+        epoch = values.pop("epoch", None)
+        if values and isinstance(step, int):
+            rows.add(step, values, None if when is None or self._began is None else when - self._began, epoch)
+        return len(raw) if isinstance(raw, (str, bytes)) else 0
+
+    def settings_in(self, found: sqlite3.Connection) -> dict[str, Any]:
+        """The configuration of trackio.init."""
+        if self.key not in columns(found, "configs"):
+            return {}
+        row = found.execute(f"select config from configs where {self.key} = ? limit 1", (self.run,)).fetchone()
+        return {name: value for name, value in _table(row[0] if row else None).items() if not name.startswith("_")}
+
+
+def _table(raw: object) -> dict[str, Any]:
+    """The JSON object in a cell, kept as text or as bytes; an empty one for anything else."""
+    try:
+        found = json.loads(raw) if isinstance(raw, (str, bytes)) else None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _seconds(time: object) -> float | None:
+    """An ISO time as seconds since 1970."""
+    try:
+        return datetime.fromisoformat(str(time)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
