@@ -249,7 +249,7 @@ class _Sender(threading.Thread):
             if failure is None or not failure.again or pause is None:
                 break
             self._alerts.closing.wait(pause)
-        if failure is not None:
+        if failure is not None and not self.given_up:
             self._alerts.note(f"alert not sent to {self._place}: {failure.why}")
 
 
@@ -365,4 +365,4 @@ def study_done(root: Path, study: str, report: Report) -> None:
     counts = Counter(status.state for status in found)
     words = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     once = f"{os.path.realpath(root)}/{study} {max(status.heartbeat or 0.0 for status in found)}"
-    announce(study, "study done", f"all {len(found)} runs have ended: {words}", report, {"states": dict(counts)}, once)
+    announce(study, "study done", f"done: {words}", report, {"states": dict(counts)}, once)

@@ -271,7 +271,7 @@ def test_a_study_is_done_once_when_its_last_run_has_ended(server: Server, config
     study_done(root, "group/study", print)
     study_done(root, "group/study", print)
     (body,) = (json.loads(body)["text"] for _, _, body in server.got)
-    assert body.endswith("all 3 runs have ended: 2 finished, 1 failed")
+    assert body.endswith("done: 2 finished, 1 failed")
     write_status(folders[2], replace(read_status(folders[2]), state="finished", heartbeat=200.0))
     study_done(root, "group/study", print)
     assert len(server.got) == 2

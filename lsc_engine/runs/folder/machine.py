@@ -23,7 +23,7 @@ from lsc_engine.runs.metrics.machine import GPU_THROTTLED, LOAD, Sample
 EVERY = 10.0
 # The first sample comes sooner: a run of seconds has one as well.
 _FIRST = 1.0
-# A longer file is thinned: nearly seven days of one GPU at full resolution.
+# A longer file is thinned: four days of one GPU at full resolution.
 MAX_BYTES = 8 << 20
 # Samples that wait for room on a full disk: an hour.
 _MAX_PENDING = 360
