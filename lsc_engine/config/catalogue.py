@@ -9,16 +9,11 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from lsc_engine.config.reporting import BenchReport, Claim, DatasetsReport, Paper, VectorsReport
 from lsc_engine.config.schema import (
-    KINDS,
     SECTIONS,
     SEED_MAX,
     TAGS,
-    Compare,
-    Section,
     Settings,
-    Tune,
     choices_of,
     literals,
     meta_of,
@@ -60,24 +55,6 @@ def choices_for(key: str, tag: Any = None) -> tuple[str, ...]:
     models = [model for model in SECTIONS[section] if name in model.model_fields]
     own = [model for model in models if tag in literals(model.model_fields[TAGS.get(section, name)].annotation)]
     return tuple(dict.fromkeys(c for model in own or models for c in choices_of(model.model_fields[name])))
-
-
-def top_fields() -> tuple[Setting, ...]:
-    """The settings of a whole preset that no variant changes."""
-    words = (
-        ("title", "text", (), "the file's name", "What the preset shows, in one line."),
-        ("source", "text", (), "", "Paper and figure that it follows."),
-        ("claim", "text", (), "", "The sentence that the preset tests."),
-        ("kind", "choice", KINDS, "train", "train, or a report that needs no training."),
-        ("seeds", "list", (), "[0]", "One run per variant and seed."),
-    )
-    found = [Setting(key, kind, choices, None, shown, help) for key, kind, choices, shown, help in words]
-    tables: dict[str, type[Section]] = {"compare": Compare, "tune": Tune, "paper": Paper, "claims": Claim}
-    tables |= {"vectors": VectorsReport, "datasets": DatasetsReport, "bench": BenchReport}
-    for name, model in tables.items():
-        items = model.model_fields.items()
-        found += [_setting(f"{name}.{info.alias or key}", info, choices_of(info)) for key, info in items]
-    return tuple(found)
 
 
 @cache

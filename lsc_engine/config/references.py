@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from lsc_engine.common.formatting import grouped, quoted
 from lsc_engine.common.settings import Table, lookup
@@ -35,11 +34,6 @@ class Reference:
         return self.ref[1:] if self.ref.startswith("@") else None
 
     @property
-    def value(self) -> str:
-        """The setting that says it."""
-        return KEYS[self.key] + self.ref
-
-    @property
     def of_means(self) -> bool:
         """Whether it is the class means that are taken over."""
         return self.key in OF_MEANS
@@ -49,52 +43,42 @@ def references(settings: Settings | Table) -> tuple[Reference, ...]:
     """All references of resolved settings, or of the tables of a variant."""
     found = []
     for key, before in KEYS.items():
-        value = _read(settings, key)
+        if isinstance(settings, dict):
+            value = lookup(settings, key)
+        else:
+            section, _, name = key.rpartition(".")
+            value = getattr(getattr(settings, section) if section else settings, name, None)
         if isinstance(value, str) and value.startswith(before) and value not in (before, INIT_ORDER):
             found.append(Reference(key, value.removeprefix(before)))
     return tuple(found)
 
 
-def _read(settings: Settings | Table, key: str) -> Any:
-    if isinstance(settings, dict):
-        return lookup(settings, key)
-    section, _, name = key.rpartition(".")
-    return getattr(getattr(settings, section) if section else settings, name, None)
-
-
 def check_reference(reference: Reference, own: Settings, other: Settings) -> Iterator[Issue]:
     """Issues in taking from a run with the settings `other` what `reference` asks for."""
-    ref = quoted(reference.ref)
+    ref, theirs = quoted(reference.ref), other.target
     if reference.key == "target.teacher":
-        yield from _check_teacher(ref, own, other)
+        if not isinstance(theirs, CrossEntropy):
+            message = f"{ref} is trained with {theirs.method} and has no logits; a teacher is trained with ce"
+            yield Issue("target.teacher", f'{message}. For its class means: target.system = "embeddings:…" with lsc')
+        elif theirs.loss is not None:
+            yield Issue("target.teacher", f"{ref} is trained with {theirs.loss}; a teacher is trained with softmax")
+        elif other.data.classes != own.data.classes:
+            needed = f"{own.data.classes} are needed"
+            yield Issue("target.teacher", f"{ref} tells {other.data.classes} classes apart, {needed}")
+        if other.data.image_size != own.data.image_size:
+            sizes = f"{other.data.image_size} px, here they have {own.data.image_size}"
+            yield Issue("target.teacher", f"{ref} takes images of {sizes}; teacher and student see the same ones")
     elif reference.key == "target.order":
-        yield from _check_means(ref, own, other)
+        n, n_there, need, found = own.model.dim, other.model.dim, own.data.classes, other.data.classes
+        if isinstance(n, int) and isinstance(n_there, int) and n != n_there:
+            message = f"the class means of {ref} have n = {n_there}, the vectors n = {n}"
+            yield Issue("target.order", f"{message}; give both the same model.dim")
+        if need is not None and found is not None and found < need:
+            few = f"{grouped(found)} class means, {grouped(need)} classes need one each"
+            yield Issue("target.order", f"{ref} has {few}")
     elif reference.key == "start_from" and own.model.name != other.model.name:
         message = f"the weights of {ref}, which is {other.model.name}, do not fit {own.model.name}"
         yield Issue("start_from", f"{message}; give both the same model.name")
-
-
-def _check_teacher(ref: str, own: Settings, other: Settings) -> Iterator[Issue]:
-    if not isinstance(other.target, CrossEntropy):
-        message = f"{ref} is trained with {other.target.method} and has no logits; a teacher is trained with ce"
-        yield Issue("target.teacher", f'{message}. For its class means: target.system = "embeddings:…" with lsc')
-    elif other.target.loss is not None:
-        yield Issue("target.teacher", f"{ref} is trained with {other.target.loss}; a teacher is trained with softmax")
-    elif other.data.classes != own.data.classes:
-        yield Issue("target.teacher", f"{ref} tells {other.data.classes} classes apart, {own.data.classes} are needed")
-    if other.data.image_size != own.data.image_size:
-        sizes = f"{other.data.image_size} px, here they have {own.data.image_size}"
-        yield Issue("target.teacher", f"{ref} takes images of {sizes}; teacher and student see the same ones")
-
-
-def _check_means(ref: str, own: Settings, other: Settings) -> Iterator[Issue]:
-    mine, theirs = own.model.dim, other.model.dim
-    if isinstance(mine, int) and isinstance(theirs, int) and mine != theirs:
-        message = f"the class means of {ref} have n = {theirs}, the vectors n = {mine}"
-        yield Issue("target.order", f"{message}; give both the same model.dim")
-    need, found = own.data.classes, other.data.classes
-    if need is not None and found is not None and found < need:
-        yield Issue("target.order", f"{ref} has {grouped(found)} class means, {grouped(need)} classes need one each")
 
 
 def moved_centres(own: Settings, other: Settings) -> str | None:

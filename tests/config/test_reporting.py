@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lsc_engine.config.catalogue import top_fields
 from lsc_engine.config.load import check_text
 from lsc_engine.studies.plan import plan_study
 
@@ -142,8 +141,3 @@ def test_kinds_without_training_are_read() -> None:
     text = 'kind = "data"\n[paper]\nvalues = { cifar10 = "60k/10k" }\n[datasets]\nnames = ["cifar10", "digits"]'
     preset, faults, _ = check_text(text)
     assert preset is not None, faults
-
-
-def test_the_catalogue_knows_them() -> None:
-    keys = {setting.key for setting in top_fields()}
-    assert {"paper.values", "claims.is", "vectors.systems", "datasets.names", "bench.arguments"} <= keys
