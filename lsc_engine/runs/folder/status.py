@@ -185,12 +185,10 @@ def _scheduler(value: Any) -> Scheduler | None:
     return Scheduler(job[:100], _count(value.get("restarts")) or 0, str(value.get("kind"))[:100])
 
 
+_TEXTS = ("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message", "earlier")
 # How each field is read from a file that may hold anything; what has a wrong type is as in a new status.
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(
-        ("host", "device", "owner", "boot_id", "machine", "pid_namespace", "message", "earlier"),
-        lambda value: value[:_MAX_TEXT] if isinstance(value, str) else "",
-    ),
+    **dict.fromkeys(_TEXTS, lambda value: value[:_MAX_TEXT] if isinstance(value, str) else ""),
     **dict.fromkeys(("epoch", "heartbeat", "pace", "step_seconds", "eta", "started"), number_of),
     **dict.fromkeys(("pid", "total_steps"), _count),
     **dict.fromkeys(("step", "attempt"), lambda value: _count(value) or 0),

@@ -136,11 +136,8 @@ class RunWriter:
     """Writes one run folder while this process trains the run. Use `RunWriter.open`."""
 
     def __init__(self, folder: Path, lock: RunLock, status: Status, *, echo: bool) -> None:
-        self.folder = folder
-        self._lock = lock
-        self._status = status
+        self.folder, self._lock, self._status, self._echo = folder, lock, status, echo
         self._text = status.message
-        self._echo = echo
         self._began, self._seconds_before = time.monotonic(), status.seconds
         self._log = MetricsLog(folder / METRICS)
         self._troubles: dict[str, str] = {}

@@ -140,14 +140,10 @@ _HEAD: dict[str, tuple[tuple[type, ...], float, float]] = {
     "classes": ((int,), 1, 2**63),
     "min_angle": ((float, int, NoneType), 0, 180),
 }
+_SHARES = {"inside": ((float, int, NoneType), 0, 1), "wrong": ((float, int), 0, 1)}
 _FACTS = {
     "points": {**_HEAD, "free_length": ((bool,), 0, 1), "radius": ((float, int, NoneType), 0, _LARGEST)},
-    "angles": {
-        **_HEAD,
-        "n": ((int,), 1, 10**9),
-        "inside": ((float, int, NoneType), 0, 1),
-        "wrong": ((float, int), 0, 1),
-    },
+    "angles": {**_HEAD, "n": ((int,), 1, 10**9), **_SHARES},
 }
 _ARRAYS = {
     "points": {"z": "<f4", "centre": "<f4", "label": "<i8", "predicted": "<i8", "centre_label": "<i8"},
@@ -214,19 +210,15 @@ def _checked(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -
             raise ValueError(f"{bad[0]} is not a count for each of {BINS} degrees")
         return Angles(**values)
     shot = Points(**values)
+    dims = shot.centre.shape[1]
+    lengths = len(shot.z) == len(shot.label) == len(shot.predicted) and len(shot.centre) == len(shot.centre_label)
+    labels = min(values[name].min(initial=0) for name in ("label", "predicted", "centre_label"))
     faults = {
-        f"embeddings of {shot.n} and centres of {shot.centre.shape[1]} dimensions": (
-            not 1 <= shot.n <= 3 or shot.centre.shape[1] != shot.n
-        ),
-        "its arrays are not of equal length": (
-            not len(shot.z) == len(shot.label) == len(shot.predicted) or len(shot.centre) != len(shot.centre_label)
-        ),
+        f"embeddings of {shot.n} and centres of {dims} dimensions": not 1 <= shot.n <= 3 or dims != shot.n,
+        "its arrays are not of equal length": not lengths,
         f"{len(shot.centre)} centres, and {_MOST_CENTRES} is the most": len(shot.centre) > _MOST_CENTRES,
         "a class has two centres": len(np.unique(shot.centre_label)) != len(shot.centre_label),
-        "a label below -1 is in a list of classes": min(
-            values[name].min(initial=0) for name in ("label", "predicted", "centre_label")
-        )
-        < -1,
+        "a label below -1 is in a list of classes": labels < -1,
     }
     if fault := next((sentence for sentence, found in faults.items() if found), None):
         raise ValueError(fault)
@@ -358,15 +350,5 @@ def _angles(shots: Sequence[Snapshot], shot: Angles, camera: Camera, width: int,
     if shot.min_angle is not None:
         half, least = shot.min_angle / 2, shot.min_angle
         marks = [(half, f"{half:.1f}{degree} half"), (least, f"{least:.1f}{degree} least")]
-    return mirrored_histogram(
-        shot.own,
-        shot.other,
-        width,
-        height,
-        lo=lo,
-        hi=lo + span,
-        mode=mode,
-        unit=degree,
-        marks=marks,
-        names=("own centre", "nearest other"),
-    )
+    look: dict[str, Any] = {"mode": mode, "unit": degree, "marks": marks, "names": ("own centre", "nearest other")}
+    return mirrored_histogram(shot.own, shot.other, width, height, lo=lo, hi=lo + span, **look)

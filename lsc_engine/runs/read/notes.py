@@ -80,29 +80,29 @@ def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
 
 def add_note(folder: Path, text: str) -> None:
     """Add a note; UsageError if it is empty, too long or holds control characters."""
-    text = text.strip()
-    _check_note(text)
+    note = _new_note(text)
     with _changing(folder) as (notes, _):
-        notes.append(Note(time.time(), user_name(), text))
+        notes.append(note)
 
 
-def _check_note(text: str) -> None:
+def _new_note(text: str) -> Note:
+    text = text.strip()
     if not text or len(text) > MAX_NOTE:
         raise UsageError(f"a note has 1 to {MAX_NOTE} characters")
     if not all(c.isprintable() or c in "\n\t" for c in text):
         raise UsageError("a note holds no control characters")
+    return Note(time.time(), user_name(), text)
 
 
 def change_note(folder: Path, old: str, text: str) -> None:
     """Put `text` in the place of the newest note that reads `old`, or take that away if it is empty. UsageError where
     there is none any more, or the text is no note."""
-    if text.strip():
-        _check_note(text.strip())
+    new = [_new_note(text)] if text.strip() else []
     with _changing(folder) as (notes, _):
         place = next((i for i in reversed(range(len(notes))) if notes[i].text == old), None)
         if place is None:
             raise UsageError("this note has been changed or taken away meanwhile")
-        notes[place : place + 1] = [Note(time.time(), user_name(), text.strip())] if text.strip() else []
+        notes[place : place + 1] = new
 
 
 def add_tag(folder: Path, tag: str) -> None:

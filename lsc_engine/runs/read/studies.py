@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.ids import study_fault
@@ -111,19 +111,8 @@ def find_study(ref: str, dirs: Iterable[str | Path] | None = None) -> Study:
 
 
 def tries_of(study: Study) -> tuple[Run, ...]:
-    """The runs of the study's tries, in order of their ids."""
-    return _tries(study.root, study.name)
-
-
-def tries_beside(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """The tries of the studies of these runs, from the same runs folders."""
-    studies = dict.fromkeys((run.root, run.study) for run in runs if run.root is not None)
-    return tuple(run for root, study in studies if root is not None for run in _tries(root, study))
-
-
-def _tries(root: Path, study: str) -> tuple[Run, ...]:
-    """Without looking at other studies."""
-    name = f"{study}{layout.TRIES}"
+    """The runs of the study's tries, in order of their ids; other studies are not looked at."""
+    name, root = f"{study.name}{layout.TRIES}", study.root
     found = []
     for folder in sorted((root / name).glob("*/seed-*")):
         identifier = f"{name}/{folder.parent.name}/{folder.name}"
@@ -133,8 +122,13 @@ def _tries(root: Path, study: str) -> tuple[Run, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class Cost:
+def tries_beside(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The tries of the studies of these runs, from the same runs folders."""
+    studies = dict.fromkeys(Study(run.study, run.root, ()) for run in runs if run.root is not None)
+    return tuple(run for study in studies for run in tries_of(study))
+
+
+class Cost(NamedTuple):
     """Steps and seconds of training."""
 
     steps: float
