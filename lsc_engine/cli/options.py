@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -20,8 +24,35 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# @command("name") makes a function of a file in the folder `commands` the command of that name.
-command = app.command
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator: a function of a file in the folder `commands` is the command `name`. A parameter whose type is one of
+    the groups below stands for the options of that group."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        groups = {key: hint for key, hint in hints.items() if hint in _GROUPS}
+        parameters: list[inspect.Parameter] = []
+        for one in inspect.signature(function).parameters.values():
+            group, own = groups.get(one.name), [one]
+            if group is not None:
+                own = list(inspect.signature(group).parameters.values())
+                hints |= get_type_hints(group, include_extras=True)
+            parameters += [each.replace(annotation=hints[each.name], kind=each.KEYWORD_ONLY) for each in own]
+
+        @functools.wraps(function)
+        def run(**values: Any) -> None:
+            for key, group in groups.items():
+                values[key] = group(**{each.name: values.pop(each.name) for each in fields(group)})
+            function(**values)
+
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        app.command(name)(run)
+        return function
+
+    return add
 
 
 def opt(flag: str, metavar: str | None, help: str, **more: Any) -> Any:
@@ -88,12 +119,52 @@ Force = Annotated[bool, opt("--force", None, "Overwrite existing output.")]
 Json = Annotated[bool, opt("--json", None, "One JSON document on stdout, and nothing else there.")]
 
 
-def load_plan(preset: str, name: str | None, seeds: str | None, *changes: list[str] | None) -> StudyPlan:
-    """The study that a preset and these options make; `changes`: --variant, --set and --sweep. UsageError with all
-    problems at once."""
+@dataclass(frozen=True)
+class StudyOptions:
+    """A preset, and what is changed in it."""
+
+    preset: Preset
+    variant: Variants = None
+    sets: Sets = None
+    sweep: Sweeps = None
+    seeds: Seeds = None
+    name: StudyName = None
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Where a study trains."""
+
+    runs_dir: RunsDir = None
+    data_dir: DataDir = None
+    device: Device = "auto"
+    plugin: Plugins = None
+
+
+@dataclass(frozen=True)
+class UseOptions:
+    """Which checkpoint of a run is used, and where."""
+
+    at: At = None
+    runs_dir: RunsDirs = None
+    data_dir: DataDir = None
+    device: Device = "auto"
+    plugin: Plugins = None
+
+
+_GROUPS: tuple[Any, ...] = (StudyOptions, TrainingOptions, UseOptions)
+
+
+def load_plan(chosen: StudyOptions, further: tuple[str, ...] = ()) -> StudyPlan:
+    """The study that a preset and these options make, with `further` settings. UsageError with all problems at once."""
     from lsc_engine.config.typed import parse_seeds
     from lsc_engine.studies.plan import plan_study
 
-    variants, sets, sweeps = (change or () for change in changes)
-    numbers = None if seeds is None else parse_seeds(seeds, "--seeds")
-    return plan_study(preset, name=name, variants=variants, sets=sets, sweeps=sweeps, seeds=numbers)
+    return plan_study(
+        chosen.preset,
+        name=chosen.name,
+        variants=chosen.variant or (),
+        sets=(*(chosen.sets or ()), *further),
+        sweeps=chosen.sweep or (),
+        seeds=None if chosen.seeds is None else parse_seeds(chosen.seeds, "--seeds"),
+    )

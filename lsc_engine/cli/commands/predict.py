@@ -28,6 +28,7 @@ Limit = Annotated[int | None, cli.opt("--limit", "K", "Use only the first K imag
 @cli.command("embed")
 def embed(
     run: cli.OneRun,
+    use: cli.UseOptions,
     split: Annotated[str, cli.opt("--split", "SPLIT", "train or val.")] = "train",
     dataset: Dataset = None,
     path: cli.ImageDir = None,
@@ -36,12 +37,7 @@ def embed(
         Path | None, cli.opt("--out", "FILE", "FILE.safetensors or FILE.npy. Default: RUN-SPLIT.safetensors here.")
     ] = None,
     limit: Limit = None,
-    at: cli.At = None,
     force: cli.Force = False,
-    runs_dir: cli.RunsDirs = None,
-    data_dir: cli.DataDir = None,
-    device: cli.Device = "auto",
-    plugin: cli.Plugins = None,
     as_json: cli.Json = False,
 ) -> None:
     """Embeddings and labels of a data set by a trained run.
@@ -50,14 +46,14 @@ def embed(
     """
     from lsc_engine.runs.read.run import open_run
 
-    found = open_run(run, runs_dir)
+    found = open_run(run, use.runs_dir)
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
     file = _new_file(user_path(out or f"{stem}.safetensors"), force, (".safetensors", ".npy"))
     from lsc_engine.training.trained_run import DataSelection, embed_all, open_images, save_embeddings
 
-    trained = open_for_use(found, device, data_dir, at, plugin)
-    source, notes = open_images(trained, DataSelection(dataset, split, path, classes), data_dir)
+    trained = open_for_use(found, use)
+    source, notes = open_images(trained, DataSelection(dataset, split, path, classes), use.data_dir)
     for note in notes:
         message(f"note: {note}")
     if source.classes > trained.classes and trained.names:
@@ -86,15 +82,11 @@ def embed(
 @cli.command("evaluate")
 def evaluate(
     run: cli.OneRun,
+    use: cli.UseOptions,
     on: Annotated[
         str | None, cli.opt("--on", "DATASET", "Another data set, with its own classes. Default: the run's own.")
     ] = None,
     path: cli.ImageDir = None,
-    at: cli.At = None,
-    runs_dir: cli.RunsDirs = None,
-    data_dir: cli.DataDir = None,
-    device: cli.Device = "auto",
-    plugin: cli.Plugins = None,
     as_json: cli.Json = False,
 ) -> None:
     """What frozen embeddings are worth: nearest neighbours, a linear probe, retrieval, calibration, and images of other
@@ -107,13 +99,13 @@ def evaluate(
     """
     from lsc_engine.runs.read.run import open_run
 
-    found = open_run(run, runs_dir)
+    found = open_run(run, use.runs_dir)
     from lsc_engine.training.calibration import read_scale
     from lsc_engine.training.trained_run import evaluate_run
 
-    trained = open_for_use(found, device, data_dir, at, plugin)
+    trained = open_for_use(found, use)
     fitted = read_scale(found.path)
-    done = evaluate_run(trained, on, path, data_dir, fitted[0] if fitted and fitted[1] == trained.step else None)
+    done = evaluate_run(trained, on, path, use.data_dir, fitted[0] if fitted and fitted[1] == trained.step else None)
     for note in done.notes:
         message(f"note: {note}")
     if as_json:
@@ -128,6 +120,7 @@ def evaluate(
 @cli.command("predict")
 def predict(
     run: cli.OneRun,
+    use: cli.UseOptions,
     images: Annotated[list[Path] | None, cli.arg("IMAGE", "Image files, or folders of them.", readable=False)] = None,
     dataset: Dataset = None,
     split: Annotated[str | None, cli.opt("--split", "SPLIT", "train or val, of a data set.")] = None,
@@ -146,12 +139,7 @@ def predict(
         bool,
         cli.opt("--stdin", None, "Answer each line of standard input, the path of an image, with a line of JSON."),
     ] = False,
-    at: cli.At = None,
     force: cli.Force = False,
-    runs_dir: cli.RunsDirs = None,
-    data_dir: cli.DataDir = None,
-    device: cli.Device = "auto",
-    plugin: cli.Plugins = None,
     as_json: cli.Json = False,
 ) -> None:
     """Labels of image files, or of a data set, with the cosine to the class's vector; or "new class", where the nearest
@@ -162,7 +150,7 @@ def predict(
     """
     from lsc_engine.runs.read.run import open_run
 
-    found = open_run(run, runs_dir)
+    found = open_run(run, use.runs_dir)
     whole = dataset is not None or split is not None or path is not None or classes is not None
     if calibrate and not whole:
         split, whole = "val", True
@@ -174,16 +162,16 @@ def predict(
         raise UsageError(*missing)
     file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
 
-    trained = open_for_use(found, device, data_dir, at, plugin)
+    trained = open_for_use(found, use)
     if stdin:
         _answer_lines(trained, _scale(trained, found) if probability else None)
         return
     selection = None if files else (dataset, split, path, classes)
     if calibrate:
-        _calibrate(trained, found, (dataset, split, path, classes), data_dir, limit, as_json)
+        _calibrate(trained, found, (dataset, split, path, classes), use.data_dir, limit, as_json)
         return
     scale = _scale(trained, found) if probability else None
-    rows, columns, failed, notes = _labels(trained, files, selection, data_dir, limit, scale)
+    rows, columns, failed, notes = _labels(trained, files, selection, use.data_dir, limit, scale)
     for sentence in [*(f"note: {note}" for note in notes), *(why for _, why in failed)]:
         message(sentence)
     if file is not None:
@@ -258,16 +246,14 @@ def _new_file(file: Path, force: bool, endings: tuple[str, ...]) -> Path:
     return file
 
 
-def open_for_use(
-    found: Run, device: str, data_dir: Path | None, at: int | None, plugin: list[Path] | None
-) -> TrainedRun:
+def open_for_use(found: Run, use: cli.UseOptions) -> TrainedRun:
     """The network of a run, plugins loaded; a note if the names of its classes are not certain."""
     from lsc_engine.plugins import load_plugins
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.trained_run import open_trained
 
-    load_plugins(plugin or [])
-    trained = open_trained(found, device=pick_device(device), data_dir=data_dir, at=at)
+    load_plugins(use.plugin or [])
+    trained = open_trained(found, device=pick_device(use.device), data_dir=use.data_dir, at=use.at)
     if trained.unnamed:
         message(f"note: {trained.unnamed}")
     return trained

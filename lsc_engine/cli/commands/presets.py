@@ -53,12 +53,7 @@ def presets(
 
 @cli.command("check")
 def check(
-    preset: cli.Preset,
-    variant: cli.Variants = None,
-    set_: cli.Sets = None,
-    sweep: cli.Sweeps = None,
-    seeds: cli.Seeds = None,
-    name: cli.StudyName = None,
+    study: cli.StudyOptions,
     data_dir: cli.DataDir = None,
     plugin: cli.Plugins = None,
     as_json: cli.Json = False,
@@ -70,7 +65,7 @@ def check(
     from lsc_engine.plugins import load_plugins
 
     load_plugins(plugin or [])
-    document = _checked(cli.load_plan(preset, name, seeds, variant, set_, sweep), data_dir)
+    document = _checked(cli.load_plan(study), data_dir)
     if as_json:
         print_json(document)
     else:

@@ -265,9 +265,11 @@ def _export_codes(
     stem = f"{run.id.replace('/', '-')}-{split}-{code}"
     (path,) = targets([stem], embedding_codes.ENDINGS[to], None if out is None else user_path(out), force)
     from lsc_engine.cli.commands.predict import open_for_use
+    from lsc_engine.cli.options import UseOptions
     from lsc_engine.training.trained_run import DataSelection, embed_all, open_images
 
-    trained = open_for_use(run, device, data_dir, at, plugin)
+    use = UseOptions(at, None, data_dir, device, plugin)
+    trained = open_for_use(run, use)
     source, notes = open_images(trained, DataSelection(dataset, split), data_dir)
     for note in notes:
         message(f"note: {note}")

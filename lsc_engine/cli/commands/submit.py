@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import lsc_engine.cli.options as cli
@@ -11,16 +12,8 @@ from lsc_engine.cli.output import message, print_json
 
 @cli.command("submit")
 def submit(
-    preset: cli.Preset,
-    variant: cli.Variants = None,
-    sets: cli.Sets = None,
-    sweep: cli.Sweeps = None,
-    seeds: cli.Seeds = None,
-    name: cli.StudyName = None,
-    runs_dir: cli.RunsDir = None,
-    data_dir: cli.DataDir = None,
-    device: cli.Device = "auto",
-    plugin: cli.Plugins = None,
+    study: cli.StudyOptions,
+    place: cli.TrainingOptions,
     to: Annotated[str, cli.opt("--to", "WHERE", "slurm, or skypilot: writes its YAML.")] = "slurm",
     time: Annotated[str | None, cli.opt("--time", "TIME", "Limit of a task, as in 4h; it is requeued then.")] = None,
     partition: Annotated[str | None, cli.opt("--partition", "NAME", "The partition of the jobs.")] = None,
@@ -51,13 +44,13 @@ def submit(
     if to == "slurm" and not dry_run and not slurm.installed():
         raise LscError(jobs.NO_SLURM)
     # Jobs may begin in another folder.
-    data_dir, plugin = data_dir and data_dir.absolute(), [file.absolute() for file in plugin or ()]
-    processes = gpus_per_run * nodes_per_run
-    options = execution_options(runs_dir, data_dir, device, plugin, gpus_per_run=processes)
+    data_dir, plugin = place.data_dir and place.data_dir.absolute(), [file.absolute() for file in place.plugin or ()]
+    place = replace(place, data_dir=data_dir, plugin=plugin)
+    options = execution_options(place, gpus_per_run=gpus_per_run * nodes_per_run)
     resources = jobs.Resources(time, partition, gpus_per_run, nodes_per_run, at_once, tuple(sbatch or ()))
-    plan = plan_for(options, preset, name, seeds, variant, sets, sweep)
+    plan = plan_for(options, study)
     if plan.preset.kind != "train":
-        raise UsageError(f"{plan.study} trains nothing, it makes its report at once: lsc-engine run {preset}")
+        raise UsageError(f"{plan.study} trains nothing, it makes its report at once: lsc-engine run {study.preset}")
     if to == "skypilot":
         text, file = jobs.skypilot(plan, options, resources, dry_run=dry_run)
         command = f"sky jobs launch {file}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
@@ -21,18 +20,10 @@ if TYPE_CHECKING:
 
 @cli.command("run")
 def run(
-    preset: cli.Preset,
-    variant: cli.Variants = None,
-    sets: cli.Sets = None,
-    sweep: cli.Sweeps = None,
-    seeds: cli.Seeds = None,
-    name: cli.StudyName = None,
-    runs_dir: cli.RunsDir = None,
-    data_dir: cli.DataDir = None,
-    device: cli.Device = "auto",
+    study: cli.StudyOptions,
+    place: cli.TrainingOptions,
     gpus: cli.Gpus = None,
     gpus_per_run: cli.GpusPerRun = 1,
-    plugin: cli.Plugins = None,
     wait: cli.Wait = False,
     detach: cli.Detach = False,
     as_json: cli.Json = False,
@@ -45,12 +36,12 @@ def run(
     from lsc_engine.studies.checks import check_study
     from lsc_engine.studies.prepare import begin_study
 
-    options = execution_options(runs_dir, data_dir, device, plugin, gpus, wait, gpus_per_run)
-    plan = plan_for(options, preset, name, seeds, variant, sets, sweep)
+    options = execution_options(place, gpus, wait, gpus_per_run)
+    plan = plan_for(options, study)
     if plan.preset.kind != "train":
         from lsc_engine.cli.commands.report import report_without_training
 
-        report_without_training(plan, options.runs_dir, data_dir, as_json=as_json)
+        report_without_training(plan, options.runs_dir, place.data_dir, as_json=as_json)
         return
     check_study(plan, options, message, use_torch=not detach)
     source = describe_source(sys.argv)
@@ -69,14 +60,11 @@ def run(
 @cli.command("resume")
 def resume(
     ref: cli.OneRun,
+    place: cli.TrainingOptions,
     sets: Annotated[
         list[str] | None, cli.opt("--set", "data.path=DIR", "Where the same images lie now, if they have moved.")
     ] = None,
-    runs_dir: cli.RunsDir = None,
-    data_dir: cli.DataDir = None,
-    device: cli.Device = "auto",
     gpus_per_run: cli.GpusPerRun = 1,
-    plugin: cli.Plugins = None,
     wait: cli.Wait = False,
     detach: cli.Detach = False,
     as_json: cli.Json = False,
@@ -89,7 +77,7 @@ def resume(
     from lsc_engine.studies.checks import prepare_resume
     from lsc_engine.studies.fork import resumed_config
 
-    options = execution_options(runs_dir, data_dir, device, plugin, wait=wait, gpus_per_run=gpus_per_run)
+    options = execution_options(place, wait=wait, gpus_per_run=gpus_per_run)
     found = open_run(ref, [options.runs_dir])
     options = replace(options, runs_dir=found.root or options.runs_dir)
     config = resumed_config(found, sets or ())
@@ -105,13 +93,10 @@ def resume(
 @cli.command("fork")
 def fork(
     ref: cli.OneRun,
+    place: cli.TrainingOptions,
     sets: cli.Sets = None,
     at: cli.At = None,
     name: Annotated[str | None, cli.opt("--name", "VARIANT", "The new run's variant name.")] = None,
-    runs_dir: cli.RunsDir = None,
-    data_dir: cli.DataDir = None,
-    device: cli.Device = "auto",
-    plugin: cli.Plugins = None,
     detach: cli.Detach = False,
     as_json: cli.Json = False,
 ) -> None:
@@ -124,31 +109,23 @@ def fork(
     from lsc_engine.studies.checks import prepare_fork
     from lsc_engine.studies.fork import fork_config
 
-    options = execution_options(runs_dir, data_dir, device, plugin)
+    options = execution_options(place)
     parent = open_run(ref, [options.runs_dir])
     config = fork_config(parent, sets or (), name)
     source = describe_source(sys.argv)
     this = prepare_fork(parent, config, at, options, message, source, use_torch=not detach)
-    words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", device]
+    words = ["resume", this.id, "--runs-dir", str(options.runs_dir), "--device", place.device]
     _start(config.study, this, options, detach, as_json, [*words, *options.worker_arguments()])
 
 
-def plan_for(
-    options: ExecutionOptions,
-    preset: str,
-    name: str | None,
-    seeds: str | None,
-    variant: list[str] | None,
-    sets: list[str] | None,
-    sweep: list[str] | None,
-) -> StudyPlan:
+def plan_for(options: ExecutionOptions, study: cli.StudyOptions) -> StudyPlan:
     """The study of a preset and these options, in parts that its processes can train; its warnings are printed."""
     from lsc_engine.studies.prepare import begun_parts
 
-    plan = cli.load_plan(preset, name, seeds, variant, sets, sweep)
+    plan = cli.load_plan(study)
     parts = begun_parts(options.runs_dir, plan.study) or options.gpus_per_run
     if parts > 1 and all(run.config.train.parts is None for run in plan.runs):
-        plan = cli.load_plan(preset, name, seeds, variant, [*(sets or ()), f"train.parts={parts}"], sweep)
+        plan = cli.load_plan(study, (f"train.parts={parts}",))
         message(f"note: train.parts = {parts}; as many processes as divide it can train the runs")
     for warning in plan.warnings:
         message(f"note: {warning}")
@@ -156,22 +133,17 @@ def plan_for(
 
 
 def execution_options(
-    runs_dir: Path | None,
-    data_dir: Path | None,
-    device: str,
-    plugins: list[Path] | None,
-    gpus: str | None = None,
-    wait: bool = False,
-    gpus_per_run: int = 1,
+    place: cli.TrainingOptions, gpus: str | None = None, wait: bool = False, gpus_per_run: int = 1
 ) -> ExecutionOptions:
     """The options of a training; plugins are loaded."""
     from lsc_engine.plugins import load_plugins
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.studies.checks import ExecutionOptions
 
-    load_plugins(plugins or [])
-    folder = runs_dirs([runs_dir] if runs_dir else None)[0]
-    return ExecutionOptions(folder, data_dir, device, gpus, tuple(plugins or ()), wait, gpus_per_run)
+    plugins = tuple(place.plugin or ())
+    load_plugins(plugins)
+    folder = runs_dirs([place.runs_dir] if place.runs_dir else None)[0]
+    return ExecutionOptions(folder, place.data_dir, place.device, gpus, plugins, wait, gpus_per_run)
 
 
 def _start(
