@@ -25,6 +25,7 @@ from lsc_engine.runs.folder.lock import LostRunError, TakenError
 from lsc_engine.runs.folder.machine import MachineRecorder
 from lsc_engine.runs.folder.status import ELSEWHERE
 from lsc_engine.runs.folder.writer import FinishedError, RunWriter
+from lsc_engine.runs.read.run import Run
 from lsc_engine.training.context import PeerWriter, Progress, RunContext
 from lsc_engine.training.dependencies import load_dependencies
 from lsc_engine.training.devices import device_name, gpu_uuid, use_deterministic_kernels
@@ -160,7 +161,8 @@ def _record_machine(run: RunContext) -> MachineRecorder | None:
     if others := sorted({name for name, _ in places} - {host}):
         run.writer.message(f"note: machine.jsonl is of {host}; {', '.join(others)} are not sampled", echo=False)
     gpus = [uuid for name, uuid in places if name == host and uuid is not None]
-    return MachineRecorder(run.writer, gpus, run.writer.source().get("load"))
+    # Also of an attempt that was killed and left no record.
+    return MachineRecorder(run.writer, gpus, Run(run.folder, run.config.run_id).load)
 
 
 def _alerts(run: RunContext) -> Alerts | None:

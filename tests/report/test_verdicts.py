@@ -339,6 +339,9 @@ def test_seconds_of_a_busy_or_slowed_machine_are_marked_and_not_compared(
     reported(tmp_path)
     levels = part((tmp_path / "out/two" / PAGE).read_text(), "Levels")
     assert row(levels, "new")[1:] == ["14", "×2.5 (2.5-2.5)", "2", "×2.5 (2.5-2.5)", "1", mark]
+    cost = part((tmp_path / "out/two" / PAGE).read_text(), "Cost")
+    assert row(cost, "new")[3] == f"1 000 ({mark})"
+    assert row(cost, "old")[3] == "1 000"
 
 
 def test_seconds_that_differ_between_equal_runs_are_not_compared(tmp_path: Path) -> None:

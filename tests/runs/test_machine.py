@@ -154,6 +154,9 @@ def test_a_run_samples_its_machine_in_the_background(make_run: MakeRun, monkeypa
     assert run.source.get("load") is None
     assert run.load == load_record(run.history("machine/load")[1].tolist(), [])
     with opened(folder) as writer:
+        on_more = MachineRecorder(writer, before={"processors": 1, "load": 9.0, "peak": 9.5})
+        on_more.stop()
+        assert on_more.record()["load"] == 9.0 * load["processors"]
         again = MachineRecorder(writer, before={"load": 1e6, "waited": 0.5, "throttled": True})
         again.stop()
         worse = again.record()

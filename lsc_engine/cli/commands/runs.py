@@ -145,7 +145,8 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
     from lsc_engine.charts.chart import Mark, Series, View, to_text
     from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 
-    known = run.metric_names()
+    run.machine.poll()
+    known = [*run.metric_names(), *run.machine.table.names]
     for name in metrics or ():
         if name not in known:
             raise UsageError(f"{run.id} has no metric {name!r}. It has: {', '.join(known) or 'none yet'}")

@@ -91,8 +91,13 @@ class MachineRecorder:
         self._writer, self._path = writer, writer.folder / MACHINE
         self._log = MetricsLog(self._path, most_pending=_MAX_PENDING)
         self._sampler = Sampler(gpus)
-        self._before = dict(before) if isinstance(before, Mapping) else {}
         self._processors = os.cpu_count() or 1
+        self._before = dict(before) if isinstance(before, Mapping) else {}
+        # Its load averages, on as many processors as there are here.
+        share = self._processors / (number_of(self._before.get("processors")) or self._processors)
+        self._before |= {
+            key: round(value * share, 2) for key in ("load", "peak") if (value := number_of(self._before.get(key)))
+        }
         self._samples: dict[str, list[float]] = {LOAD: [], GPU_THROTTLED: []}
         self._own = threading.get_native_id()
         self._start, self._throttled = _scheduled(self._own), _throttled()

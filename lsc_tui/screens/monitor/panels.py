@@ -254,11 +254,13 @@ def _gpu_wide(gpu: Gpu, view: RunView, width: int) -> list[Line]:
     power = gpu.power / gpu.power_limit if gpu.power is not None and gpu.power_limit else None
     heat = "" if gpu.temperature is None else f"   {gpu.temperature:.0f}°C"
     limit = "" if gpu.power_limit is None else f" of {gpu.power_limit:.0f} W"
+    held = [[(fit(f"held down: {', '.join(map(clean, gpu.throttled))}", width), "warn")]] if gpu.throttled else []
     return [
         [(fit(f"GPU {gpu.index}   {clean(gpu.name)}   {_alone(gpu, view)}", width), "")],
         row("util", None if gpu.util is None else gpu.util / 100, _percent(gpu.util)),
         row("memory", memory, f"{_giga(gpu.memory)} of {_giga(gpu.memory_total)} GB"),
         row("power", power, "n/a" if gpu.power is None else f"{gpu.power:.0f}{limit}{heat}"),
+        *held,
     ]
 
 
