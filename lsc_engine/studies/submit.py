@@ -5,7 +5,8 @@ runs                    that need no other; after [tune] each task chooses its o
 needs, needs-2, …       that need runs of the stages before
 
 runs/.slurm/<study>/<stage>.sbatch   as submitted
-                    tasks.txt        line i + 1: the run of task i, and the runs it needs; lines are only added
+                    tasks.txt        line i + 1: the run of task i, and the runs it needs; lines are only added. A later
+                    array of a stage counts its tasks from another line, which its script names
                     jobs.json        the jobs submitted, with the run of each task
                     preset.toml      from which tasks choose settings after [tune]
 """
@@ -73,7 +74,8 @@ class Resources:
 
 @dataclass(frozen=True)
 class Stage:
-    """An array: run ids by task, the text of its script, the stages it waits for, and its job once submitted."""
+    """An array: run ids by task, the text of its script, the stages it waits for, and its job once submitted. A stage
+    with more tasks than Slurm takes in an array has several, one after another: "runs", "runs.2", …"""
 
     name: str
     tasks: Mapping[int, str]
@@ -112,19 +114,21 @@ def submit(plan: StudyPlan, options: ExecutionOptions, resources: Resources, sou
         replace_file(folder / TUNED, plan.to_toml().encode())
         replace_file(folder / _TASKS, "".join(f"{line}\n" for line in todo.lines).encode())
         earlier = _submitted(folder)
-        numbers: dict[str, str] = {}
-        done = []
+        numbers, done = list[str](), list[Stage]()
         for stage in todo.stages:
-            waits = [numbers[name] for name in stage.after if name in numbers]
-            waits += [job["job"] for job in earlier if job["stage"] in stage.after and _has(job, jobs)]
+            waits = [
+                job["job"]
+                for job in earlier
+                if job["stage"].partition(".")[0] in stage.after and (job["job"] in numbers or _has(job, jobs))
+            ]
             script = folder / f"{stage.name}.sbatch"
             paths = {task: layout.run_folder(options.runs_dir, run) for task, run in stage.tasks.items()}
             attempts = {task: read_status(path).attempt for task, path in paths.items()}
             replace_file(script, stage.text.encode())
             try:
-                number = numbers[stage.name] = slurm.submit(script, waits)
+                numbers.append(number := slurm.submit(script, waits))
             except LscError as error:
-                before = f"; submitted before: {', '.join(numbers.values())}" if numbers else ""
+                before = f"; submitted before: {', '.join(numbers)}" if numbers else ""
                 raise LscError(f"{script.name} was refused: {error}{before}") from None
             earlier.append({"stage": stage.name, "job": number, "tasks": {str(i): r for i, r in stage.tasks.items()}})
             replace_json(folder / _JOBS, {"jobs": earlier})
@@ -149,7 +153,7 @@ def arrays(plan: StudyPlan, options: ExecutionOptions, resources: Resources, job
         if jobs is not None and f"{job['job']}_{task}" in jobs.known
     }
     left: dict[str, str] = {}
-    stages, before = list[Stage](), list[str]()
+    stages, before, size = list[Stage](), list[str](), slurm.max_array_size()
     begun = {run.id: run for run in plan_actions(plan.tune or plan, options.runs_dir)}
     for name, runs in _stages(plan):
         tasks: dict[int, str] = {}
@@ -162,10 +166,12 @@ def arrays(plan: StudyPlan, options: ExecutionOptions, resources: Resources, job
                 place[run.id] = len(lines)
                 lines.append(" ".join([run.id, *run.needs]))
             tasks[place[run.id]] = run.id
-        if tasks:
-            tuned = plan.tune is not None and runs[0].id not in begun
-            text = _script(plan.study, name, tasks, folder, options, resources, tuned=tuned)
-            stages.append(Stage(name, tasks, text, tuple(before)))
+        tuned = plan.tune is not None and runs[0].id not in begun
+        for part, first in enumerate(sorted({number // size * size for number in tasks})):
+            own = {number - first: run for number, run in tasks.items() if number // size * size == first}
+            label, after = (f"{name}.{part + 1}", (*before, name)) if part else (name, tuple(before))
+            text = _script(plan.study, label, own, first, folder, options, resources, tuned=tuned)
+            stages.append(Stage(label, own, text, after))
         before.append(name)
     return Submission(folder, tuple(stages), left, tuple(lines))
 
@@ -206,6 +212,7 @@ def _script(
     study: str,
     stage: str,
     tasks: Mapping[int, str],
+    first: int,
     folder: Path,
     options: ExecutionOptions,
     resources: Resources,
@@ -235,7 +242,7 @@ def _script(
             *(line for line in site if not line.startswith(("#SBATCH", "#!"))),
             "# srun does not take this from sbatch by itself.",
             '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
-            f'task=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(folder.absolute() / _TASKS))})',
+            f'task=$(sed -n "$((SLURM_ARRAY_TASK_ID + {first + 1}))p" {shlex.quote(str(folder.absolute() / _TASKS))})',
             f"exec srun --kill-on-bad-exit=1 {command} $task {shlex.join(words)}",
             "",
         ]

@@ -51,6 +51,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,batch_sched_delay=0
 SlurmdTimeout=10
 SlurmctldTimeout=5
+MaxArraySize=2
 KillWait=5
 MinJobAge=600
 InactiveLimit=0

@@ -229,6 +229,27 @@ def test_scripts_and_tasks_of_a_study(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_stage_larger_than_slurms_arrays_has_several(
+    study: Path, program: Callable[..., Callable[[], list[str]]]
+) -> None:
+    program("squeue")
+    program("scontrol", "Configuration data\nMaxArraySize            = 3")
+    sbatch = program("sbatch", "41")
+    plan = plan_study(study.parent / "p.toml")
+    done = submit.submit(plan, ExecutionOptions(study), submit.Resources(), {})
+    # Four lines of tasks.txt in arrays of at most three tasks, whose numbers begin at 0.
+    assert [(stage.name, sorted(stage.tasks), stage.after) for stage in done.stages] == [
+        ("runs", [0, 1], ()),
+        ("needs", [2], ("runs",)),
+        ("needs.2", [0], ("runs", "needs")),
+    ]
+    assert "SLURM_ARRAY_TASK_ID + 1))p" in done.stages[1].text
+    assert "SLURM_ARRAY_TASK_ID + 4))p" in done.stages[2].text
+    assert sbatch()[2] == f"--parsable --dependency=afterany:41:41 {done.folder / 'needs.2.sbatch'}"
+    assert done.lines[3].startswith(done.stages[2].tasks[0])
+    assert read_status(study / done.stages[2].tasks[0]).scheduler == slurm.Scheduler("41_0")
+
+
 def test_submitting_records_jobs_and_submits_nothing_twice(
     study: Path, program: Callable[..., Callable[[], list[str]]]
 ) -> None:

@@ -5,7 +5,9 @@ A program that is missing, forbidden or too slow raises LscError; what only look
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -101,6 +103,14 @@ def forget() -> None:
     """Let the next `jobs` look again."""
     global _asked_at
     _asked_at = float("-inf")
+
+
+def max_array_size() -> int:
+    """How many tasks an array can have here; Slurm's own default where that cannot be learned."""
+    with contextlib.suppress(LscError):
+        if found := re.search(r"^MaxArraySize\s*=\s*(\d+)", _run("scontrol", "show", "config"), re.MULTILINE):
+            return max(1, int(found[1]))
+    return 1001
 
 
 def state_of(job: str) -> str:
