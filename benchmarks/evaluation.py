@@ -18,7 +18,7 @@ from torch import Tensor
 from lsc_engine.bench import Check, Result, Table
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
-from lsc_engine.data.evaluation import eval_batches
+from lsc_engine.data.batches import eval_batches
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,16 @@ def test_nothing_heavy_is_loaded(what: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_a_deferred_module_takes_its_own_place_when_it_is_used() -> None:
+    from lsc_engine.common.deferred import defer
+
+    names: dict[str, Any] = {}
+    defer(names, numbers="fractions")
+    assert not isinstance(names["numbers"], ModuleType)
+    assert names["numbers"].Fraction(1, 2) == 0.5
+    assert isinstance(names["numbers"], ModuleType)
 
 
 def test_help_loads_the_command_line_alone() -> None:

@@ -9,22 +9,25 @@ else:
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
+
+_DEFERRED: list[_Deferred] = []
 
 
 class _Deferred:
     """Stands for a module among the globals of another one, until it is used."""
 
     def __init__(self, namespace: dict[str, Any], name: str, module: str) -> None:
-        self._namespace, self._name, self._module = namespace, name, module
+        self._place, self._module = (namespace, name), module
+
+    def _imported(self) -> ModuleType:
+        namespace, name = self._place
+        namespace[name] = module = importlib.import_module(self._module)
+        return module
 
     def __getattr__(self, attribute: str) -> Any:
-        module = importlib.import_module(self._module)
-        self._namespace[self._name] = module
-        return getattr(module, attribute)
-
-
-_DEFERRED: list[_Deferred] = []
+        return getattr(self._imported(), attribute)
 
 
 def defer(namespace: dict[str, Any], **modules: str) -> None:
@@ -37,4 +40,4 @@ def defer(namespace: dict[str, Any], **modules: str) -> None:
 def import_deferred() -> None:
     """Import them all now: torch.compile cannot look through a module that is not there yet."""
     while _DEFERRED:
-        _DEFERRED.pop().__name__  # noqa: B018
+        _DEFERRED.pop()._imported()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.data.class_names import same_form
 
 T = TypeVar("T")
 
@@ -301,3 +301,26 @@ def file_fault(entry: os.stat_result) -> str | None:
     if not stat.S_ISREG(entry.st_mode):
         return "is not a regular file"
     return "is empty" if entry.st_size == 0 else None
+
+
+def same_form(name: str) -> str:
+    """`name` in the form in which names are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def labels_of(names: Iterable[str], own: Sequence[str]) -> list[int]:
+    """For each of `names` its label among the classes `own`, -1 where no class of them has that name.
+
+    The same bytes come first; else the same word, where one class alone is called so.
+    """
+    exact = {name: label for label, name in enumerate(own)}
+    alike: dict[str, int] = {}
+    for label, name in enumerate(own):
+        form = same_form(name)
+        alike[form] = -1 if form in alike else label
+    return [exact.get(name, alike.get(same_form(name), -1)) for name in names]
+
+
+def without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of `names` that are not among `others`."""
+    return [name for name, label in zip(names, labels_of(names, others), strict=True) if label < 0]

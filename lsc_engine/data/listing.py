@@ -33,9 +33,9 @@ from lsc_engine.data.class_folders import (
     in_threads,
     link_to_nothing,
     read_layout,
+    same_form,
     unreadable,
 )
-from lsc_engine.data.class_names import same_form
 from lsc_engine.data.dataset import Place, data_folder
 
 Look = Literal["names", "files", "rights"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lsc_engine.data import hashing
-from lsc_engine.data.class_names import labels_of
+from lsc_engine.data.class_folders import labels_of
 from lsc_engine.data.dataset import long_tail
 from lsc_engine.data.source import ImageSource, Reader, StreamedSource
 

@@ -16,9 +16,8 @@ from typing import Any
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError
-from lsc_engine.config.derived import derive, missing_data, standardized
+from lsc_engine.config.derived import data_notes, derive, known_shortfall, missing_data, standardized
 from lsc_engine.config.load import list_presets, load_run_config
-from lsc_engine.config.notes import data_notes, known_shortfall
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.dataset import data_set

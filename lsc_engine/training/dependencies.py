@@ -17,7 +17,7 @@ from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.references import Reference, references
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.data.class_names import labels_of, without
+from lsc_engine.data.class_folders import labels_of, without
 from lsc_engine.heads.build import build_head
 from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.distillation import Teacher

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsc_engine.data.evaluation import fixed_subset
+from lsc_engine.data.batches import fixed_subset
 from lsc_engine.data.source import ImageSource
 from lsc_engine.heads.base import Head
 from lsc_engine.runs.folder.writer import RunWriter

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsc_engine.data.batches import Batch
-from lsc_engine.data.evaluation import VIEW_EPOCH, eval_batches, fixed_subset
+from lsc_engine.data.batches import VIEW_EPOCH, Batch, eval_batches, fixed_subset
 from lsc_engine.data.source import ImageSource
 from lsc_engine.data.stream import WorkerLostError
 from lsc_engine.data.views import shifted, two_views, view_keys

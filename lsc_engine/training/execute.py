@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.config.derived import derive
-from lsc_engine.config.notes import data_notes
+from lsc_engine.config.derived import data_notes, derive
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.dataset import Selection, data_set
 from lsc_engine.data.imagefiles import BadImageError

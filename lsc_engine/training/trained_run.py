@@ -28,10 +28,9 @@ from lsc_engine.config.defaults import EVAL_IMAGES
 from lsc_engine.config.derived import latent_dim
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import CrossEntropy, Data, RunConfig
-from lsc_engine.data.class_folders import SUFFIXES, link_to_nothing
-from lsc_engine.data.class_names import labels_of, without
+from lsc_engine.data.batches import eval_batches, fixed_subset
+from lsc_engine.data.class_folders import SUFFIXES, labels_of, link_to_nothing, without
 from lsc_engine.data.dataset import data_set, facts_of
-from lsc_engine.data.evaluation import eval_batches, fixed_subset
 from lsc_engine.data.imagefiles import decode
 from lsc_engine.data.listing import ImageFiles, list_files
 from lsc_engine.data.named import all_labels, by_name, changed

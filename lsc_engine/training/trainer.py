@@ -18,8 +18,7 @@ from lsc_engine.common.safe_io import mode_by_umask
 from lsc_engine.config.derived import standardized
 from lsc_engine.config.schema import Lsc, Sgd
 from lsc_engine.config.tuning import lower_is_better
-from lsc_engine.data.batches import Batch, Batches
-from lsc_engine.data.evaluation import images_from_class
+from lsc_engine.data.batches import Batch, Batches, images_from_class
 from lsc_engine.data.stream import WorkerLostError
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model, embedding_width

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.data import batches as batches_module
-from lsc_engine.data.batches import Batches
-from lsc_engine.data.evaluation import eval_batches, fixed_subset
+from lsc_engine.data.batches import Batches, eval_batches, fixed_subset
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import ImageSource, StreamedSource, normalise
 from lsc_engine.data.stream import WorkerLostError, stream

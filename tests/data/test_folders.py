@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.config.notes import bad_notes, data_notes, known_shortfall
+from lsc_engine.config.derived import bad_notes, data_notes, known_shortfall
 from lsc_engine.config.schema import Data
 from lsc_engine.data.class_folders import FolderError, layout_notes, read_layout
 from lsc_engine.data.dataset import Selection, data_set

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lsc_engine.data.class_names import labels_of, without
-from lsc_engine.data.evaluation import eval_batches
+from lsc_engine.data.batches import eval_batches
+from lsc_engine.data.class_folders import labels_of, without
 from lsc_engine.data.named import by_name
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
 from lsc_engine.runs.folder.classes import changed_classes, read_classes, write_classes

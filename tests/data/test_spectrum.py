@@ -95,7 +95,7 @@ import resource, sys, torch
 torch.set_num_threads(1)
 from dataclasses import dataclass
 from lsc_engine.data.batches import Batches
-from lsc_engine.data.evaluation import eval_batches, fixed_subset
+from lsc_engine.data.batches import eval_batches, fixed_subset
 from lsc_engine.data.opening import open_source
 @dataclass
 class D:

@@ -166,8 +166,7 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
 
 
 def _variant(config: RunConfig, plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
-    from lsc_engine.config.derived import summary
-    from lsc_engine.config.notes import bad_notes, data_notes, known_shortfall
+    from lsc_engine.config.derived import bad_notes, data_notes, known_shortfall, summary
 
     row = summary(config, data_dir)
     row["notes"] = [*data_notes(config.data, data_dir), *bad_notes(config.data, data_dir)]

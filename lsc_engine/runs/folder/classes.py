@@ -1,5 +1,5 @@
 """classes.json, the names of a run's classes in the order of its labels: {"names": ["ant", "bee", …]}. Written of data
-sets whose classes have names. Classes of other data are matched with them by name (`lsc_engine/data/class_names.py`).
+sets whose classes have names. Classes of other data are matched with them by name (`lsc_engine/data/class_folders.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError, read_json, replace_file
-from lsc_engine.data.class_names import same_form, without
+from lsc_engine.data.class_folders import same_form, without
 from lsc_engine.runs.folder.layout import CLASSES
 
 _MAX_BYTES = 256 << 20
