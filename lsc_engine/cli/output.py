@@ -11,7 +11,10 @@ import json
 import math
 import os
 import re
+import select
+import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 
@@ -78,14 +81,31 @@ def is_stdout_error(error: OSError) -> bool:
     return error.filename is None and error.errno in _UNWRITABLE
 
 
-def print_json(document: Any) -> None:
-    """One JSON document on stdout; numbers that are not finite become null, control characters are escaped."""
-    text = json.dumps(_finite(document), ensure_ascii=not shows_unicode(sys.stdout), indent=2, default=str)
+def print_json(document: Any, indent: int | None = 2) -> None:
+    """One JSON document on stdout; numbers that are not finite become null, control characters are escaped. Without
+    `indent` it is one line, flushed."""
+    text = json.dumps(_finite(document), ensure_ascii=not shows_unicode(sys.stdout), indent=indent, default=str)
 
     def escaped(match: re.Match[str]) -> str:
         return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
     sys.stdout.write(re.sub("[^\n -~]", escaped, text) + "\n")
+    if indent is None:
+        sys.stdout.flush()
+
+
+def wait_for_more(seconds: float) -> None:
+    """Sleep, but end like a writer to a closed pipe as soon as nobody reads stdout any more."""
+    try:
+        look = select.poll()
+        look.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError, AttributeError):
+        # A stream without a file, which cannot be closed from elsewhere.
+        time.sleep(seconds)
+        return
+    if look.poll(1000 * seconds):
+        signal.raise_signal(signal.SIGPIPE)
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _finite(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -13,13 +14,16 @@ from lsc_engine.analysis.compare import Comparison, Row, compare
 from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import to_json, verdicts
 from lsc_engine.charts.chart import Series, View, to_text
-from lsc_engine.cli.output import chart_mode, printable, table
+from lsc_engine.cli.output import chart_mode, print_json, printable, table, wait_for_more
 from lsc_engine.common.formatting import percent, significant
+from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.read.run import Run, short_ids
 from lsc_engine.runs.read.studies import tries_beside
 
 # What the logs of other tools do not hold.
 _UNKNOWN_ELSEWHERE = ("seed", "host", "device", "owner", "seconds", "attempt", "message")
+
+_FOLLOW_SECONDS = 0.3
 
 Levels = Mapping[str, Sequence[float]]
 
@@ -53,6 +57,39 @@ def run_row(run: Run, short: str) -> dict[str, Any]:
         "read_only": run.origin != "lsc",
     }
     return row if run.origin == "lsc" else row | {key: row[key] or None for key in _UNKNOWN_ELSEWHERE}
+
+
+def follow_lines(run: Run) -> None:
+    """Print a JSON object a line, flushed, until the run has ended: {"event": "metrics", "step", "attempt", "epoch",
+    "time", …} for each line of its metrics, from the first, and {"event": "state", "state", …} at first and at each
+    change."""
+    shown: tuple[object, ...] = ()
+    generation, lines = 0, 0
+    while True:
+        # In this order: what is logged before the end is read after it was seen.
+        status = run.status()
+        ended = not (status.active or status.state == "queued") or status.shown_state == "lost"
+        state = (status.shown_state, status.attempt, status.exit_code)
+        if state != shown and not ended:
+            print_json(_state_line(run, status), None)
+        run.poll()
+        if run.tail.generation != generation:
+            generation, lines = run.tail.generation, 0
+        for step, attempt, values in run.table.rows(lines):
+            flags = {name: str(value) for name, value in values.items() if not math.isfinite(value)}
+            extra = {"nonfinite": flags} if flags else {}
+            print_json({"event": "metrics", "step": step, "attempt": attempt, **values, **extra}, None)
+        lines, shown = run.table.lines, state
+        if ended:
+            print_json(_state_line(run, status), None)
+            return
+        wait_for_more(_FOLLOW_SECONDS)
+
+
+def _state_line(run: Run, status: Status) -> dict[str, Any]:
+    keys = ("step", "total_steps", "attempt", "exit_code")
+    values = {key: getattr(status, key) for key in keys}
+    return {"event": "state", "id": run.id, "state": status.shown_state, **values, "message": status.news}
 
 
 def study_document(study: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> dict[str, Any]:

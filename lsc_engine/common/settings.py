@@ -7,6 +7,9 @@ from typing import Any
 
 Table = dict[str, Any]
 
+# The other tools that a run is written for: no setting of what it computes.
+MIRRORED = "log.also"
+
 # Letter and words of every loss, by method and target.loss; values of different letters are not compared.
 LOSS_KINDS = {
     "lsc": {

@@ -68,6 +68,8 @@ class DefaultsResolver:
         self._train()
         parts["model"] = self._fixed_layers(parts["model"], parts["target"])
         parts["eval"] = self._evaluation()
+        if len(set(given.log.also or ())) < len(given.log.also or ()):
+            self.issue("log.also", "names a tool twice")
         if given.optimizer.schedule == "steps" and given.optimizer.gamma is None:
             parts["optimizer"] = given.optimizer.model_copy(update={"gamma": 0.1})
         self.settings = None if self.issues else given.model_copy(update=parts)

@@ -221,6 +221,7 @@ def _numbers(config: Settings, derived: Derived) -> dict[str, Any]:
         "shift": config.eval.shift,
         "also": list(config.eval.also or ()),
         "ood": config.eval.ood,
+        "mirrors": list(config.log.also or ()),
         **vectors,
         "choice_seconds": seconds,
         "choice_bytes": size,

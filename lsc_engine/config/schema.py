@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import run_id
-from lsc_engine.common.settings import Table, flatten
+from lsc_engine.common.settings import MIRRORED, Table, flatten
 from lsc_engine.config import values
 from lsc_engine.config.values import AnyLength, DatasetName, Length, LengthOrNone, Lengths, LossName, Meta
 from lsc_engine.data.dataset import image_file_data_sets
@@ -338,11 +338,19 @@ class Eval(Section):
     angles up to 10 000 classes."""
 
 
+AlsoLogged = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+
 class Log(Section):
     """[log]: the metrics lines."""
 
     every: Length = "50 steps"
     """How often to write a line; at least once an epoch and at the end."""
+    also: Annotated[
+        Annotated[tuple[AlsoLogged, ...], BeforeValidator(values.listed), _none_if(())] | None,
+        Meta("none", "names", get_args(AlsoLogged)),
+    ] = None
+    """Write the metrics for other tools too, into the run's folder and by processes of their own."""
 
 
 class Checkpoint(Section):
@@ -427,7 +435,8 @@ class RunConfig(Settings):
         """Dotted key -> value of all that decides what the run computes, its seed included; names, words and
         levels are left out. Two runs with equal settings compute the same."""
         words = RunConfig.model_fields.keys() - Settings.model_fields.keys() - {"seed"}
-        return flatten(self.model_dump(mode="python", exclude_none=True, exclude=words))
+        flat = flatten(self.model_dump(mode="python", exclude_none=True, exclude=words))
+        return {key: value for key, value in flat.items() if key != MIRRORED}
 
     def to_toml(self) -> str:
         """The run's preset.toml: complete, resolved, and itself a preset without variants."""

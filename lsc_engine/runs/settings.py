@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lsc_engine.common.settings import flatten, lookup
+from lsc_engine.common.settings import MIRRORED, flatten, lookup
 
 # Keys that only name or explain a run, or define how it is compared; the seed distinguishes runs of one variant.
 _WORDS = frozenset({"title", "source", "claim", "provenance", "compare", "run", "label", "study", "variant", "seed"})
@@ -32,6 +32,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted key -> value of all that decides what a run computes, its seed left out. A run of the same study and seed
     that a setting names is `@variant`, as in the preset, so that all seeds of a variant share it."""
     flat = flatten({key: value for key, value in config.items() if key not in _WORDS})
+    flat.pop(MIRRORED, None)
     study = lookup(config, "run.study")
     if isinstance(study, str):
         kin = re.compile(rf"((?:[a-z]+:)?){re.escape(study)}/([^/]+)/seed-{re.escape(str(config.get('seed', 0)))}")

@@ -21,6 +21,7 @@ from lsc_engine.config.load import list_presets, load_run_config
 from lsc_engine.config.references import Reference, check_reference, references
 from lsc_engine.config.schema import RunConfig
 from lsc_engine.data.dataset import data_set
+from lsc_engine.mirrors.supervise import check_tools
 from lsc_engine.registry import MODELS
 from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_classes
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
@@ -77,6 +78,7 @@ def check_study(
         if run.action == "done" and run.moved_from is not None:
             message(f"note: {run.id} was trained on the images in {run.moved_from}; its results are shown as they are")
     check_device(options, use_torch=use_torch)
+    check_mirrors(configs)
     report_notes(configs, options, message)
 
 
@@ -94,6 +96,7 @@ def prepare_resume(
         check_classes([(config, run.path)], options)
     check_prerequisites([RunPlan(run.id, config)], options, message, begun=begun)
     check_device(options, use_torch=use_torch)
+    check_mirrors([config])
     report_notes([config], options, message)
     return StudyRun(run.id, run.path, config, (), "resume", run.status(), moved_from(run.path, config.data.path))
 
@@ -114,6 +117,7 @@ def prepare_fork(
     check_prerequisites([RunPlan(config.run_id, config)], options, message, begun=True)
     check_models([config], options)
     check_device(options, use_torch=use_torch)
+    check_mirrors([config])
     if moved_from(parent.path, config.data.path) is not None:
         from lsc_engine.training.run_images import check_moved
 
@@ -132,6 +136,11 @@ def check_not_waiting(folders: Iterable[Path]) -> None:
     """UsageError for runs that wait in Slurm: their jobs would train them too."""
     found = [(run.id, control.pending_job(run.scheduled_status())) for run in map(open_run, folders)]
     _refuse(f"{name} {why}" for name, why in found if why is not None)
+
+
+def check_mirrors(configs: Iterable[RunConfig]) -> None:
+    """The packages of the other tools that runs are written for are installed."""
+    check_tools(tool for config in configs for tool in config.log.also or ())
 
 
 def check_processes(configs: Iterable[tuple[str, RunConfig]], options: ExecutionOptions) -> None:

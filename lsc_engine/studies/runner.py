@@ -406,6 +406,7 @@ class _Worker:
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         module = [*(torchrun if processes > 1 else []), "lsc_engine.training.run_worker"]
         command = python_command("-m", *module, str(run.folder), "--runs-dir", str(runs_dir))
+        command += ["--also", ",".join(run.config.log.also or ())] if run.action == "resume" else []
         command += ["--data-path", run.config.data.path or ""] if run.moved_from is not None else []
         command += ["--like", str(run.like)] if run.like is not None else []
         # What torchrun would set, and warn of.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ from lsc_engine.data.imagefiles import BadImageError
 from lsc_engine.data.listing import BadFilesError
 from lsc_engine.data.opening import look
 from lsc_engine.data.stream import attended
+from lsc_engine.mirrors.supervise import begin as begin_mirrors
 from lsc_engine.runs.alerts import Alerts
 from lsc_engine.runs.folder import process, requests
 from lsc_engine.runs.folder.layout import TRIES
@@ -82,6 +84,11 @@ def execute(
         ended = mesh.share(ended)
     if ended:
         return ended
+    if mesh.rank == 0 and config.log.also:
+        try:
+            begin_mirrors(folder, config.log.also)
+        except (OSError, subprocess.CalledProcessError) as error:
+            writer.message(f"not written for {', '.join(config.log.also)}: {error}")
     run = RunContext(
         config, derived, writer, signals, device, data_dir, progress=progress, same_images_as=like, mesh=mesh
     )

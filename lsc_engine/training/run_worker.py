@@ -27,6 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs-dir", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--data-path")
+    parser.add_argument("--also")
     parser.add_argument("--like", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--plugin", type=Path, action="append", default=[])
@@ -51,6 +52,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
         load_plugins(arguments.plugin)
         config = load_run_config(arguments.folder / "preset.toml")
+        if arguments.also is not None:
+            log = config.log.model_copy(update={"also": tuple(filter(None, arguments.also.split(","))) or None})
+            config = config.model_copy(update={"log": log})
         if arguments.data_path is not None:
             data = config.data.model_copy(update={"path": arguments.data_path or None})
             config = config.model_copy(update={"data": data})

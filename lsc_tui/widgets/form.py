@@ -32,6 +32,7 @@ SHORT = {
     "eval.also": "measure also",
     "eval.ood": "other classes",
     "log.every": "log every",
+    "log.also": "log also for",
     "checkpoint.every": "save every",
     "checkpoint.keep": "keep",
     "checkpoint.also_at": "save also at",

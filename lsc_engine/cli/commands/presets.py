@@ -276,6 +276,7 @@ _OPTIONAL: dict[str, tuple[str, Callable[[Any], str]]] = {
     "shift": ("validated also", str),
     "also": ("measured at the end", ", ".join),
     "ood": ("other classes", str),
+    "mirrors": ("written also for", ", ".join),
     "teacher_bytes": ("teacher in memory", size),
     "bottleneck": ("bottleneck", grouped),
     "fixed_parameters": ("fixed weights", grouped),

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,6 +84,9 @@ def show(
     run: OneRun,
     plot: Annotated[bool, opt("--plot", None, "Draw loss, accuracy and the last embeddings.")] = False,
     metric: Metrics = None,
+    follow: Annotated[
+        bool, opt("--follow -f", None, "With --json: an object a line for each metrics line and state until it ends.")
+    ] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -90,10 +94,18 @@ def show(
 
     Example: lsc-engine show n_min/seed-0 --plot
     """
-    from lsc_engine.cli.results import run_row
+    from lsc_engine.cli.results import follow_lines, run_row
+    from lsc_engine.mirrors.supervise import states
     from lsc_engine.runs.read.run import list_runs, open_run, short_ids
 
     found = open_run(run, runs_dir, foreign=True)
+    if follow:
+        if not as_json or plot or metric:
+            raise UsageError(
+                "--follow prints lines of JSON: give --json, without --plot and --metric; or lsc-engine log"
+            )
+        follow_lines(found)
+        return
     row = run_row(found, short_ids([*list_runs(runs_dir, foreign=True), found])[found.id])
     if as_json:
         history = {
@@ -103,7 +115,7 @@ def show(
         notes = [{"time": note.time, "author": note.author, "text": note.text} for note in found.notes]
         kept = [{"step": c.step, "bytes": c.size, "problem": c.problem} for c in found.checkpoints()]
         row |= {"preset": found.config, "source": found.source, "history": history, "notes": notes}
-        print_json(row | {"checkpoints": kept})
+        print_json(row | {"checkpoints": kept, "mirrors": [asdict(state) for state in states(found.path)]})
         return
     print(printable(_describe(found, row)))
     if plot or metric:
@@ -114,6 +126,7 @@ def show(
 def _describe(run: Run, row: dict[str, Any]) -> str:
     """The facts of a run as lines."""
     from lsc_engine.common.formatting import duration
+    from lsc_engine.mirrors.supervise import states
     from lsc_engine.runs.settings import settings_of
 
     status, parent = run.scheduled_status(), run.source.get("parent")
@@ -132,6 +145,7 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
         "settings": run.config_problem or "",
     }
     lines += [f"  {key:<11} {text}" for key, text in facts.items() if text]
+    lines += [f"  mirror      {state}" for state in states(run.path)]
     lines += [f"  note        {note.text}" for note in run.notes]
     kept = [f"step {c.step}" + (" (unfinished)" if c.problem else "") for c in run.checkpoints()]
     lines += [f"  checkpoints {', '.join(kept)}"] if kept else []

@@ -144,6 +144,23 @@ class MetricsTable:
         self.lines += len(group)
         self._groups.append(group)
 
+    def rows(self, first: int = 0) -> list[tuple[int, int, dict[str, float]]]:
+        """Step, attempt and values (epoch and time too) of the lines from number `first` on, in their order."""
+        found: dict[int, tuple[int, int, dict[str, float]]] = {}
+        for group in self._groups:
+            begin = int(np.searchsorted(group.heads[0], first))
+            lines, steps, attempts = (head[begin:].tolist() for head in group.heads)
+            if not lines:
+                continue
+            fresh = [(step, attempt, dict[str, float]()) for step, attempt in zip(steps, attempts, strict=True)]
+            for name in group.names:
+                rows, values = group.column(name)
+                at = int(np.searchsorted(rows, begin))
+                for row, value in zip(rows[at:].tolist(), values[at:].tolist(), strict=True):
+                    fresh[row - begin][2][name] = value
+            found.update(zip(lines, fresh, strict=True))
+        return [found[line] for line in sorted(found)]
+
     def newest(self) -> tuple[dict[str, float], int]:
         """The value of every metric at its last step, and the last step of all (0 without any)."""
         series = {name: self.series(name) for name in self.names}
