@@ -37,9 +37,10 @@ FLOPS_PER_THREAD = 10**9
 THREADS = min(torch.get_num_threads(), int(os.environ.get("SLURM_CPUS_PER_TASK") or torch.get_num_threads()))
 
 
-def cpu_threads(model: nn.Module, channels: int, size: int, batch_size: int, class_layer: int) -> int:
+def cpu_threads(model: nn.Module, channels: int, size: int, batch_size: int, class_layer: int, parts: int = 1) -> int:
     """Threads for training `model`, and a class layer of so many parameters, on the CPU: torch's default, fewer for
-    small networks. The operations are counted on one empty image in evaluation mode, which changes nothing."""
+    small networks and where the processes of several `parts` share the cores. The operations are counted on one empty
+    image in evaluation mode, which changes nothing."""
     from torch.utils.flop_counter import FlopCounterMode
 
     was_training = model.training
@@ -47,7 +48,7 @@ def cpu_threads(model: nn.Module, channels: int, size: int, batch_size: int, cla
         model.eval()(torch.zeros((1, channels, size, size)))
     model.train(was_training)
     flops = counter.get_total_flops() + 2 * class_layer
-    return max(1, min(THREADS, flops * batch_size // FLOPS_PER_THREAD))
+    return max(1, min(THREADS // parts, flops * batch_size // parts // FLOPS_PER_THREAD))
 
 
 def use_deterministic_kernels(device: torch.device) -> None:

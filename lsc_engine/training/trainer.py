@@ -105,7 +105,7 @@ class Trainer:
         self.network = nn.ModuleDict({"model": self.model, "head": self.head})
         if device.type == "cpu":
             class_layer = sum(p.numel() for p in self.head.parameters())
-            torch.set_num_threads(cpu_threads(self.model, channels, size, batch_size // parts, class_layer))
+            torch.set_num_threads(cpu_threads(self.model, channels, size, batch_size, class_layer, parts))
         self.freezer = EtfFreezer(config, self.network)
         self.fingerprint = fingerprint(config, self.head, self.source)
 
