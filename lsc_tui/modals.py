@@ -94,8 +94,9 @@ class HelpScreen(ScrolledText):
             for command in found:
                 reason = self.below.why_not(command)
                 keys = fit(f"  {' '.join(map(shown, command.keys))}", 14)
-                line: Line = [(keys, "key"), (self.below.help_of(command), "dim" if reason else "")]
-                entries.append([*line, (f"  ({reason})", "dim")] if reason else line)
+                words = self.below.help_of(command) + (f" ({reason})" if reason else "")
+                for number, text in enumerate(wrap(words, (width if width < 110 else width // 2) - 15)):
+                    entries.append([(keys if number == 0 else " " * 14, "key"), (text, "dim" if reason else "")])
         entries.append([("beside the keys", "title")])
         entries += [[(fit(f"  {what}", 14), "dim"), (words, "dim")] for what, words in _BESIDE.items()]
         if width < 110:

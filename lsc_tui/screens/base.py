@@ -74,6 +74,7 @@ class LscScreen(Screen[None]):
         self._prompt_done: Callable[[str], None] | None = None
         self._prompt_changed: Callable[[str], None] | None = None
         self._earlier: list[str] = [""]
+        self._label = ""  # of the open prompt, where its field does not show it
         self.recalled = 0  # which of the earlier texts was brought back into the prompt, from 1; 0 for none
 
     def body(self) -> ComposeResult:
@@ -151,10 +152,8 @@ class LscScreen(Screen[None]):
 
     def set_height(self, name: str, height: int | None) -> None:
         """The height of a part in lines; None leaves it to the style sheet."""
-        styles = self.query_one(name).styles
-        if height is None:
-            styles.clear_rule("height")
-        elif styles.height is None or styles.height.value != height:
+        styles = self.query_one(name).styles.inline
+        if (styles.height.value if styles.height is not None else None) != height:
             styles.height = height
 
     def _draw_tabs(self, width: int, height: int) -> list[Line]:
@@ -183,7 +182,7 @@ class LscScreen(Screen[None]):
         return [pad(ends(left, right, width), width)]
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
-        text, style = self.message
+        text, style = (self._label, "dim") if self._label else self.message
         return [[(" ", ""), (fit(line, width - 1), style)] for line in wrap(text, width - 1)[:MESSAGE_LINES]]
 
     def _draw_foot(self, width: int, height: int) -> list[Line]:
@@ -300,6 +299,10 @@ class LscScreen(Screen[None]):
         self._earlier, self.recalled = [value, *earlier], 0
         field.suggester, field.placeholder, field.value = suggester, label, value
         self.add_class("-prompt")
+        # A text in the field hides what it is of, which then stands above.
+        self._label = label if value else ""
+        self.set_class(bool(value), "-labelled")
+        self.redraw("#message")
         self.open_field(field, select=replace)
 
     def ask_path(self, name: str, write: Callable[[Path], None], *, folder: bool = False) -> None:
@@ -335,7 +338,9 @@ class LscScreen(Screen[None]):
     def close_field(self) -> None:
         """Keys are commands again; what stands in the field is dropped."""
         self.field = self._prompt_done = self._prompt_changed = None
-        self.remove_class("-prompt")
+        self.remove_class("-prompt", "-labelled")
+        self._label = ""
+        self.redraw("#message")
         self.set_focus(None)
 
     def leave_field(self) -> None:

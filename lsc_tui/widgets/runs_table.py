@@ -95,6 +95,11 @@ class Order:
     shift: int = 0  # how many of the others are out of sight at the left
 
     @property
+    def arrow(self) -> str:
+        """Which way the values go: at first the newest come first, and of all others the least."""
+        return "↑" if (self.sort == "started") == self.inverted else "↓"
+
+    @property
     def sorts(self) -> tuple[str, ...]:
         """What `,` and `.` go through."""
         shown = self.columns or DEFAULT[True]
@@ -244,7 +249,7 @@ def _setting_width(name: str) -> int:
 
 def header(columns: Layout, width: int, order: Order) -> Line:
     """The names of the columns, with units, the one that the list is sorted by with an arrow."""
-    wide, arrow = width >= WIDE, "↑" if order.inverted else "↓"
+    wide, arrow = width >= WIDE, order.arrow
     line: Line = [(f"  STATE{arrow}     ", "accent") if order.sort == "state" else ("  STATE      ", "dim")]
     for number, (name, size) in enumerate(columns):
         head = COLUMNS[name][0][wide] if name in COLUMNS else name.rpartition(".")[2].upper()

@@ -114,11 +114,11 @@ async def test_one_list_over_all_studies_is_sorted_across_them(runs: Path, size:
         known = [value for value in values if value is not None]
         assert known == sorted(known)
         assert values[: len(known)] == known, "those without a value come last"
-        assert "↓TRAIN%" in text_of(app)
+        assert "↑TRAIN%" in text_of(app)
         await pilot.press("i")
         values = [app.store.runs[f"0:{name}"].last("train/accuracy") for name in ids(app)]
         assert values[: len(known)] == known[::-1]
-        assert "↑TRAIN%" in text_of(app)
+        assert "↓TRAIN%" in text_of(app)
         assert "fig9 V21" in text_of(app)
     async with open_app(runs, size) as (app, pilot):
         assert screen_of(app).order.flat, "kept for the next time"

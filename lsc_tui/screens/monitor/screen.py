@@ -175,9 +175,10 @@ class MonitorScreen(RunScreen):
         if view is not None:
             # At 80 columns a line without words is not kept.
             lines = sum(any(text.strip() for text, _ in line) for line in self._draw_machine(view, self.size.width, 3))
-            own = None if self.wide or self.showing_embeddings else lines
-            self.set_height("#machine", own)
-            self.set_height("#panels", None if own is None else own + 2)
+            narrow, events = not self.wide, self._draw_events(view, self.size.width, 3)
+            self.set_height("#machine", lines if narrow and not self.showing_embeddings else None)
+            shown = len(events) if self.showing_embeddings else lines + 2
+            self.set_height("#panels", shown if narrow else None)
         self.set_height("#head", max(2, len(self._draw_head(self.size.width, 0))))
         self.redraw(*PANELS)
 

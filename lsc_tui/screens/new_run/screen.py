@@ -238,7 +238,7 @@ class NewScreen(LscScreen):
         return "", ""
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
-        if self.message[0] or self.form is None:
+        if self._label or self.message[0] or self.form is None:
             return super()._draw_message(width, height)
         faults = self.outcome.faults if self.outcome is not None else []
         text, style = self._hint()

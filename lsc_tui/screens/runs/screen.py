@@ -208,9 +208,8 @@ class RunsScreen(RunScreen):
         ]
         where = clean(" dirs " + "   ".join([first, *others]) if wide else " + ".join([first, *others]))
         chosen = self.filter.text or ("no filter" if wide else "(no filter)")
-        arrow = "↑" if (order.sort == "started") == order.inverted else "↓"
         parts = [words for words in ("flat" * order.flat, f"by {order.group}" * bool(order.group)) if words]
-        order_words = " · ".join([*parts, f"{order.sort.rpartition('.')[2]} {arrow}"]) + self._hidden_words()
+        order_words = " · ".join([*parts, f"{order.sort.rpartition('.')[2]} {order.arrow}"]) + self._hidden_words()
         studies = len({(v.root, v.study) for v in store.runs.values()}) + len(store.reports)
         runs, groups = counted(len(store.runs), "run"), counted(studies, "study", "studies")
         hidden = len(self.table.rows) - self.table.top - self.table.page

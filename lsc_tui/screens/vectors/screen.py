@@ -227,7 +227,7 @@ class VectorsScreen(LscScreen):
         return drawing.chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
-        if self.message[0]:
+        if self._label or self.message[0]:
             return super()._draw_message(width, height)
         limits = self.limits
         words = f"lsc-engine nmin {limits.classes} --max-cosine {limits.cosine:g} prints this table"
