@@ -17,7 +17,7 @@ from pathlib import Path
 from lsc_engine.common.hardware import Sampler
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder import slurm
-from lsc_engine.runs.folder.layout import METRICS, short_ids
+from lsc_engine.runs.folder.layout import short_ids
 from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.run import Run, list_runs
 from lsc_tui.data.embedding_history import SnapshotReader
@@ -37,6 +37,8 @@ PIECE_PAUSE = 0.002
 # Of a file with more bytes than this to read a sample is shown first, and the whole when it is there; a smaller one
 # fills its chart in steps.
 SAMPLE_FROM = 8 << 20
+# Logs of other tools are not columns of numbers, and read more slowly.
+SAMPLE_FOREIGN_FROM = 1 << 20
 STEP_SECONDS = 0.7
 
 
@@ -262,6 +264,8 @@ class Poller(threading.Thread):
             if tracked is None or self._ended.is_set():
                 continue
             run = tracked.run
+            if key not in self._sent and self._sample(key, run) is not None:
+                self._send_curves(key, run, names)
             for tail in (run.tail, run.machine):
                 tail.poll(BUDGET // max(1, len(subscribed)))
                 more = more or tail.behind
@@ -298,8 +302,8 @@ class Poller(threading.Thread):
         if known is not None and (not run.tail.behind or known[0] != run.tail.generation):
             known = None
             del self._samples[key]
-        if known is None and run.tail.waiting > SAMPLE_FROM:
-            known = self._samples[key] = (run.tail.generation, read_sample(run.path / METRICS))
+        if known is None and run.tail.waiting > (SAMPLE_FROM if run.origin == "lsc" else SAMPLE_FOREIGN_FROM):
+            known = self._samples[key] = (run.tail.generation, read_sample(run))
         return known[1] if known is not None and len(known[1]) else None
 
     def _read_log(self, key: str) -> None:

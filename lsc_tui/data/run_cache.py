@@ -27,7 +27,7 @@ from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView
 
 TREND_POINTS = 24
 _WHOLE = 64 << 10
-_FOREIGN = 1 << 20
+_FOREIGN, _FOREIGN_FIRST = 1 << 20, 1 << 18
 _SAMPLE = 3 << 10
 SAMPLES = 256
 _AXES = ("epoch", "time")
@@ -106,7 +106,7 @@ class TrackedRun:
 
     def _look_foreign(self, run: ForeignRun, short: str) -> bool:
         """Read what another tool has logged since, a portion at a time."""
-        status = run.status(_FOREIGN)
+        status = run.status(_FOREIGN if self.view else _FOREIGN_FIRST)
         signature = (len(run.table), run.tail.generation, status.shown_state, status.message, short)
         if signature == self._signature:
             return False
@@ -165,10 +165,12 @@ def _losses(data: bytes) -> list[float]:
     return [row[2][LOSS] for row in rows if row is not None and LOSS in row[2]]
 
 
-def read_sample(path: Path) -> MetricsTable:
+def read_sample(run: Run) -> MetricsTable:
     """The lines at `SAMPLES` places all over the file: what a long curve looks like, before all of it is read."""
+    if isinstance(run, ForeignRun):
+        return run.tail.sample(SAMPLES // 2)
     table = MetricsTable()
-    with _READABLE, _reading(path) as descriptor:
+    with _READABLE, _reading(run.path / METRICS) as descriptor:
         table.add(b"".join(_samples(descriptor, SAMPLES)))
     return table
 

@@ -79,8 +79,10 @@ def values(run, name):
 
 
 def test_crc32c_of_the_standard():
-    assert crc32c(b"123456789") == 0xE3069283  # RFC 3720, B.4 has the polynomial; this is its usual check value
-    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
+    assert (
+        crc32c(np.frombuffer(b"123456789", np.uint8)[None])[0] == 0xE3069283
+    )  # RFC 3720, B.4 has the polynomial; this is its usual check value
+    assert crc32c(np.zeros((2, 32), np.uint8)).tolist() == [0x8A9136AA] * 2  # RFC 3720, B.4
 
 
 def test_events_read_as_they_were_written(tmp_path):
@@ -427,3 +429,36 @@ def test_wandb_files_end_where_a_checksum_is_wrong(tmp_path):
     run = only(tmp_path)
     assert list(values(run, "other")) == [0, 1, 2]
     assert f"damaged behind byte {len(good)}" in run.tail.problem
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_samples_are_rows_of_the_whole(tmp_path, name):
+    count = 4000
+    data = {
+        "tfevents": lambda: events(count),
+        "run-x.wandb": lambda: fragments([history(i, other=i) for i in range(count)]),
+        "results.csv": lambda: b"epoch,other,x\n" + b"".join(b"%d,%d,1\n" % (i, i) for i in range(count)),
+        "log.jsonl": lambda: b"".join(b'{"step": %d, "other": %d}\n' % (i, i) for i in range(count)),
+    }[name]()
+    (tmp_path / name).write_bytes(data)
+    run = only(tmp_path)
+    step, found = run.tail.sample(5).series("other")
+    assert step.tolist() == found.tolist()
+    assert 0.1 * count / 5 < len(step) < count
+    assert step[-1] > count / 2
+    assert values(run, "other") == {i: i for i in range(count)}
+
+
+@pytest.mark.parametrize(
+    "cells", ["3,,1", "3,x,1", "3,nan,1e400", "3", "3,1,2,9", "-1,2,2", "3.5,2,2", '"3",2,2', "1_0,2,2", " 3 , 2,  "]
+)
+def test_odd_lines_of_a_table_spoil_no_others(tmp_path, cells):
+    lines = ["epoch,other,x", *(f"{i},{i},1" for i in range(3)), cells, "9,9,9"]
+    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
+    run = only(tmp_path)
+    found = values(run, "other")
+    assert {step: found[step] for step in (0, 1, 2, 9)} == {0: 0, 1: 1, 2: 2, 9: 9}
+    row = dict(zip(("epoch", "other", "x"), cells.split(","), strict=False))
+    if cells in ("3,,1", "3,x,1", "3", "-1,2,2", "3.5,2,2", "1_0,2,2"):
+        assert len(found) == 4, row
+    assert run.tail.problem is None

@@ -39,3 +39,26 @@ async def test_keys_that_act_name_the_origin(tmp_path: Path) -> None:
             assert f"{key}: a csv log of another tool is only read" in text_of(app), key
             await pilot.press("escape")
     assert [path] == [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
+
+
+def test_a_long_log_is_shown_by_a_sample_first(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    count = 150_000  # 6 MB
+    path.write_text("step,train_loss\n" + "".join(f"{step},{step / count:.30f}\n" for step in range(count)))
+    poller = Poller([tmp_path], lambda: None, hardware=False)
+    poller.subscribe({"0:.": frozenset({"train/loss"})})
+    poller.round()
+    first = poller.take().curves["0:."]
+    assert first.sampled
+    step, value = first.curves["train/loss"].step, first.curves["train/loss"].value
+    assert 1000 < len(step) < count / 2
+    assert step[0] == 0
+    assert step[-1] > 0.98 * count
+    assert (value == step / count).all()
+    for _ in range(100):
+        if not poller.round():
+            break
+    poller._next_step.clear()
+    poller.round()
+    whole = poller.take().curves["0:."]
+    assert (len(whole.curves["train/loss"].step), whole.sampled) == (count, False)

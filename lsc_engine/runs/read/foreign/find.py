@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lsc_engine.common.safe_io import UnreadableError
 from lsc_engine.runs.folder.layout import PRESET, SEED, STATUS
-from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTail
+from lsc_engine.runs.metrics.reader import MAX_METRICS, MetricsTable, MetricsTail
 from lsc_engine.runs.read.foreign.log import Log, Names, NewRows, Replaced
 from lsc_engine.runs.read.foreign.mlflow import MlflowDatabase, MlflowFiles
 from lsc_engine.runs.read.foreign.tables import Csv, Jsonl
@@ -56,6 +56,23 @@ class ForeignTail(MetricsTail):
                 self.table.add_group(rows.as_group(self.table.lines))
             return len(rows.steps)
         return 0
+
+    def sample(self, places: int) -> MetricsTable:
+        """Rows at about `places` places all over the log; an empty table where it cannot be read."""
+        names = Names(self.log.default_split)
+        names.percent |= self._names.percent
+        table = MetricsTable()
+        for _ in range(_MOST_AGAIN):
+            rows = NewRows(names)
+            try:
+                self.log.again().sample(places, rows)
+            except Replaced:
+                continue
+            except UnreadableError:
+                break
+            table.add_group(rows.as_group(0))
+            break
+        return table
 
 
 def logs_in(folder: Path, names: list[str]) -> list[Log]:

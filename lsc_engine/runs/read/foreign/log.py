@@ -6,6 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,8 @@ from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, Column
 MAX_RECORD = 4 << 20
 _READ = 1 << 20
 _HEAD = 64
+_PIECE = 2 << 10
+_HEADROOM = 1 << 16
 _MOST_FILES = 1000
 
 _TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation", "test", "eval")
@@ -97,6 +100,28 @@ class NewRows:
         self.steps.append(int(step))
         self.attempts.append(self.attempt)
 
+    def add_columns(self, steps: Sequence[int], columns: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+                    **axes: tuple[Sequence[int], Sequence[float]]) -> None:  # fmt: skip
+        """Many rows at once, all with a step from 0 to 2⁵³: per metric and axis (time, epoch) rows and values."""
+        first = len(self.steps)
+        for raw, (rows, values) in columns.items():
+            name, accuracy = self.names.of(raw)
+            if name and rows:
+                if accuracy and name not in self.names.percent and max(values) > 1:
+                    self.names.percent.add(name)
+                    raise Replaced
+                share = 100 if name in self.names.percent else 1
+                self._extend(name, [first + row for row in rows], [value / share for value in values])
+        for name, (rows, values) in axes.items():
+            self._extend(name, [first + row for row in rows], list(values))
+        self.steps.extend(steps)
+        self.attempts.extend([self.attempt] * len(steps))
+
+    def _extend(self, name: str, rows: list[int], values: list[float]) -> None:
+        known = self.columns.setdefault(name, ([], []))
+        known[0].extend(rows)
+        known[1].extend(values)
+
     def _put(self, name: str, row: int, value: float) -> None:
         rows, numbers = self.columns.setdefault(name, ([], []))
         if rows and rows[-1] == row:
@@ -151,6 +176,10 @@ class Log(ABC):
         """Add what is new, of at most about `budget` bytes; returns how many are left. Raises UnreadableError, and
         Replaced where all has to be read again, by a new Log."""
 
+    @abstractmethod
+    def sample(self, places: int, rows: NewRows) -> None:
+        """Add some rows at each of about `places` places all over a long log. Raises as `read` does."""
+
     def again(self) -> Self:
         """The same log, to be read from its beginning."""
         return type(self)(self.folder, self.name)
@@ -185,11 +214,18 @@ class Log(ABC):
 class Decoder(ABC):
     """Turns the bytes of one file into rows; keeps what it has to remember between two looks."""
 
+    # Records may be looked for from every so many bytes on.
+    aligned: ClassVar[int] = 1
+
     @abstractmethod
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         """Add the whole records at the beginning of `data`, which lies at `offset` of its file; returns how many bytes
         they take: 0 where the first is not whole yet, more than there are where it is passed over. Raises Damaged if
         the first is no record."""
+
+    @abstractmethod
+    def resume(self, data: bytes) -> int:
+        """Where in `data`, which begins anywhere in the file, a record begins; its length if none does."""
 
 
 class _Followed:
@@ -225,6 +261,21 @@ class FileLog(Log):
             left += more
         return left
 
+    def sample(self, places: int, rows: NewRows) -> None:
+        """Records of every long file."""
+        for number, path in enumerate(self.files()[:_MOST_FILES], 1):
+            rows.attempt = number if self.attempts else 1
+            decoder = self.decoder_of(path)
+            with opened(path) as descriptor:
+                size = os.fstat(descriptor).st_size
+                for place in range(0, size, max(size // places, _PIECE)):
+                    offset = place - place % decoder.aligned
+                    data = os.pread(descriptor, _PIECE, offset)
+                    begin = decoder.resume(data) if offset else 0
+                    # A piece that is no record hides none of the others.
+                    with suppress(Damaged):
+                        decoder.decode(data[begin:], offset + begin, rows)
+
     def _follow(self, path: Path, budget: int, rows: NewRows) -> tuple[int, int]:
         """Bytes read and bytes left."""
         known = self._followed.get(str(path)) or self._followed.setdefault(str(path), _Followed(self.decoder_of(path)))
@@ -259,6 +310,7 @@ def _pieces(descriptor: int, known: _Followed, end: int) -> Iterator[bytes]:
     size = _READ
     while known.offset < end:
         before = known.offset
+        size = min(size, max(end - before, _HEADROOM)) if size < MAX_RECORD else size
         data = os.pread(descriptor, size, before)
         if not data:
             return

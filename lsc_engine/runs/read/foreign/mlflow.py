@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
+from lsc_engine.runs.metrics.parsing import MAX_STEP
 from lsc_engine.runs.read.foreign.log import Decoder, FileLog, NewRows, changed
 from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
 from lsc_engine.runs.read.foreign.tables import Lines, number
@@ -43,6 +44,22 @@ class MetricLines(Lines):
 
     def __init__(self, name: str, began: float) -> None:
         self.name, self.began = name, began
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        """Lines of three numbers."""
+        parts, lines = data.split(), data.count(b"\n")
+        if len(parts) != 3 * lines or data.count(b" ") != 2 * lines or b"_" in data:
+            return False
+        try:
+            times, values, steps = (list(map(kind, parts[at::3])) for at, kind in enumerate((int, float, int)))
+        except ValueError:
+            return False
+        if min(steps, default=0) < 0 or max(steps, default=0) >= MAX_STEP or max(times, default=0) > MAX_STEP:
+            return False
+        every = range(lines)
+        time = [(time - self.began) / 1000 for time in times]
+        rows.add_columns(steps, {self.name: (every, values)}, time=(every, time))
+        return True
 
     def line(self, line: str, rows: NewRows) -> None:
         """Time in ms since 1970, value and step."""

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from time import time
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ _ENDINGS = (".db", ".sqlite", ".sqlite3")
 _MAGIC = b"SQLite format 3\0"
 _MOST_COPIED = 1 << 30
 _ROWS = 2000
+_PLACE = 10
+_TICK = 2.0
 # A row takes about so many bytes beside its text.
 _ROW_BYTES = 32
 # Instructions of SQLite's machine after which a statement is given up: a view may be without end.
@@ -92,7 +95,7 @@ class Database(Log):
         self.file, self.run, self.key = file, run, key
         self._seen = -1
         self._known: tuple[tuple[int, ...], ...] = ()
-        self._waiting = 0
+        self._waiting, self._settled = 0, False
         self.newest = 0.0
 
     def again(self) -> Self:
@@ -157,27 +160,23 @@ class Database(Log):
         """Rows that came since; of one that is not there any more, or a smaller one, all."""
         self.problem = None
         state = tuple(_stat(path) for path in self.files())
-        if state == self._known and not self._waiting:
+        # Two changes within one tick of the clock of the file system look like one.
+        settled = time() - max(map(changed, self.files())) > _TICK
+        if state == self._known and self._settled and not self._waiting:
             return 0
         if self._known and state[0][:1] != self._known[0][:1]:
             raise Replaced
         with database(self.path) as found:
             self.refresh(found)
-            (first, last) = found.execute(
-                f"select min(rowid), max(rowid) from metrics where {self.key} = ?", (self.run,)
-            ).fetchone()
-            last = last if isinstance(last, int) else -1
+            first, last = self._ends(found)
             if last < self._seen:
                 raise Replaced
+            self._settled = settled
             if last < 0:
                 self._known = state
                 return 0
             seen = max(self._seen, first - 1)
-            chosen = found.execute(
-                f"select rowid, {self.content} from metrics"
-                f" where rowid > ? and rowid <= ? and +{self.key} = ? order by rowid",
-                (seen, last, self.run),
-            )
+            chosen = self._rows(found, seen, last)
             while budget > 0 and (part := chosen.fetchmany(_ROWS)):
                 for number, *row in part:
                     budget -= self.add(row, rows) + _ROW_BYTES
@@ -186,6 +185,26 @@ class Database(Log):
         # Row numbers of other runs lie between, so this is a rough count.
         self._waiting = (last - seen) * 4 * _ROW_BYTES
         return self._waiting
+
+    def sample(self, places: int, rows: NewRows) -> None:
+        """Some rows behind each of evenly spaced row numbers."""
+        with database(self.path) as found:
+            first, last = self._ends(found)
+            for place in range(first, last, max(1, (last - first) // places)):
+                for _, *row in self._rows(found, place - 1, place + _PLACE):
+                    self.add(row, rows)
+
+    def _ends(self, found: sqlite3.Connection) -> tuple[int, int]:
+        """The first and the last row number of the run; 0 and -1 if it has none."""
+        ends = found.execute(f"select min(rowid), max(rowid) from metrics where {self.key} = ?", (self.run,)).fetchone()
+        return ends if isinstance(ends[1], int) else (0, -1)
+
+    def _rows(self, found: sqlite3.Connection, after: int, last: int) -> sqlite3.Cursor:
+        return found.execute(
+            f"select rowid, {self.content} from metrics where rowid > ? and rowid <= ? and +{self.key} = ?"
+            " order by rowid",
+            (after, last, self.run),
+        )
 
 
 def _stat(path: Path) -> tuple[int, ...]:

@@ -9,10 +9,12 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, opened
+from lsc_engine.runs.metrics.parsing import MAX_STEP
 from lsc_engine.runs.read.foreign.log import Damaged, Decoder, FileLog, Names, NewRows, Replaced
 
 _STEPS = ("step", "global_step", "trainer/global_step", "_step", "iter", "iteration", "iterations", "epoch", "epochs")
@@ -36,9 +38,14 @@ def number(value: Any) -> float | None:
         return None
 
 
+@lru_cache(1000)
+def _plain(name: str) -> str:
+    return name.strip().lower()
+
+
 def counting(names: Sequence[str]) -> str:
     """Which of the columns counts: steps before epochs; "" if none does."""
-    plain = {name.strip().lower(): name for name in names}
+    plain = {_plain(name): name for name in names}
     return next((plain[name] for name in _STEPS if name in plain), "")
 
 
@@ -49,10 +56,10 @@ def add(row: Mapping[str, Any], rows: NewRows) -> bool:
     step = values.get(counter, math.nan)
     if not step.is_integer():
         return False
-    epoch = next((values[name] for name in values if name.strip().lower() in _EPOCHS), None)
-    time = next((values[name] for name in values if name.strip().lower() in _TIMES), None)
+    epoch = next((values[name] for name in values if _plain(name) in _EPOCHS), None)
+    time = next((values[name] for name in values if _plain(name) in _TIMES), None)
     known = (*_STEPS, *_TIMES)
-    rest = {name: value for name, value in values.items() if name.strip().lower() not in known}
+    rest = {name: value for name, value in values.items() if _plain(name) not in known}
     if rest:
         rows.add(int(step), rest, time, epoch)
     return bool(rest)
@@ -64,10 +71,19 @@ class Lines(Decoder):
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         """The lines that have ended."""
         end = data.rfind(b"\n") + 1
-        for line in data[:end].split(b"\n"):
-            if line.strip():
-                self.line(line.decode("utf-8-sig", "replace").strip("\r"), rows)
+        if not self.block(data[:end], rows):
+            for line in data[:end].split(b"\n"):
+                if line.strip():
+                    self.line(line.decode("utf-8-sig", "replace").strip("\r"), rows)
         return end
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        """Take many lines at once if they are as plain as most files are; whether they were taken."""
+        return False
+
+    def resume(self, data: bytes) -> int:
+        """Behind a line's end."""
+        return data.find(b"\n") + 1 or len(data)
 
     @abstractmethod
     def line(self, line: str, rows: NewRows) -> None:
@@ -79,6 +95,37 @@ class CsvLines(Lines):
 
     def __init__(self) -> None:
         self.head: list[str] = []
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        """Lines of numbers and empty cells only, as many as there are names, each with a step."""
+        if not self.head:
+            first, _, data = data.partition(b"\n")
+            self.line(first.decode("utf-8-sig", "replace").strip("\r"), rows)
+        width = len(self.head)
+        lines = data.count(b"\n")
+        cells = data.decode("latin-1").replace("\n", ",").split(",")
+        if width < 2 or len(set(self.head)) < width or len(cells) != lines * width + 1 or b"_" in data or b'"' in data:
+            return False
+        columns: dict[str, tuple[list[int], list[float]]] = {}
+        try:
+            for place, name in enumerate(self.head):
+                column = cells[place:-1:width]
+                present = [row for row, cell in enumerate(column) if cell and not cell.isspace()]
+                columns[name] = (present, [float(column[row]) for row in present])
+            at, numbers = columns.pop(counting(self.head))
+            steps = [int(step) for step in numbers]
+        except (ValueError, OverflowError):
+            return False
+        if len(at) < lines or steps != numbers or min(steps, default=0) < 0 or max(steps, default=0) >= MAX_STEP:
+            return False
+        plain = {_plain(name): name for name in self.head}
+        axes = {}
+        for axis, known in (("epoch", _EPOCHS), ("time", _TIMES)):
+            name = next((name for key, name in plain.items() if key in known), "")
+            axes[axis] = columns.get(name, (at, numbers)) if name else ([], [])
+        rest = {name: column for name, column in columns.items() if _plain(name) not in (*_STEPS, *_TIMES)}
+        rows.add_columns(steps, rest, **axes)
+        return True
 
     def line(self, line: str, rows: NewRows) -> None:
         """The head first, then rows."""

@@ -3,59 +3,50 @@ Scalars are read, also those of TensorFlow 2, which writes them as tensors; all 
 
 from __future__ import annotations
 
-import importlib
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsc_engine.runs.read.foreign.log import Damaged, Decoder, FileLog, NewRows
 from lsc_engine.runs.read.foreign.wire import fields, text
 
 # A longer record holds pictures, sound or a graph.
 _MOST = 1 << 18
+_BAD_LENGTH = "the length of a record has a wrong checksum"
 # TensorProto.dtype -> numpy's name: float, double, int32, int64.
 _TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
 
 
-def _table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
+def _table() -> NDArray[np.uint32]:
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1)
     return table
 
 
 _TABLE = _table()
 
 
-def _by_table(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _TABLE[(crc ^ byte) & 255] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
+def crc32c(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """The checksums of the rows of `data` [N, bytes]: [N]."""
+    crc = np.full(len(data), 0xFFFFFFFF, np.uint32)
+    for column in data.T:
+        crc = _TABLE[(crc ^ column) & 255] ^ crc >> 8
+    return crc ^ np.uint32(0xFFFFFFFF)
 
 
-def _checksum() -> Callable[[bytes], int]:
-    """crc32c, of google-crc32c if it is installed."""
-    try:
-        found: Callable[[bytes], int] = importlib.import_module("google_crc32c").value
-        return found
-    except ImportError:
-        return _by_table
-
-
-crc32c = _checksum()
-
-
-def masked(data: bytes) -> int:
-    """The checksum as it is stored: crc32c rotated by 15 bits, plus a constant."""
-    crc = crc32c(data)
-    return (crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF
+def _right(data: NDArray[np.uint8], begins: Sequence[int], length: int) -> NDArray[np.bool_]:
+    """Whether behind the `length` bytes from each of `begins` stands their checksum, which is stored rotated by 15 bits
+    and with a constant added."""
+    at = np.array(begins)[:, None]
+    crc = crc32c(data[at + np.arange(length)])
+    stored = data[at + length + np.arange(4)].view("<u4")[:, 0]
+    return ((crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)) == stored
 
 
 class Events(Decoder):
@@ -65,23 +56,45 @@ class Events(Decoder):
         self._began = math.nan
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
-        """Whole events, up to the first with a wrong checksum."""
-        at = 0
+        """Whole events, up to the first with a wrong checksum. All are found by their lengths first, so that checksums
+        are those of many at once."""
+        found, at = dict[int, list[int]](), 0
+        lengths: list[int] = []
         while at + 12 <= len(data):
-            length, check = struct.unpack_from("<QI", data, at)
-            body = at + 12
-            if masked(data[at : at + 8]) != check:
-                return _stop(at, "the length of a record has a wrong checksum")
-            if length > _MOST:
-                return at or 16 + length
-            if body + length + 4 > len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            if length <= _MOST and at + length + 16 > len(data):
                 break
-            event = data[body : body + length]
-            if masked(event) != struct.unpack_from("<I", data, body + length)[0]:
-                return _stop(at, "a record has a wrong checksum")
-            self._take(event, rows)
-            at = body + length + 4
+            lengths.append(at)
+            if length > _MOST:
+                break
+            found.setdefault(length, []).append(at)
+            at += length + 16
+        if not lengths:
+            return 0 if len(data) < 12 or self._is_length(data) else _stop(0, _BAD_LENGTH)
+        raw = np.frombuffer(data, np.uint8)
+        bad = min((lengths[i] for i in np.flatnonzero(~_right(raw, lengths, 8)).tolist()), default=len(data))
+        spoiled = len(data)
+        for length, begins in found.items():
+            wrong = np.flatnonzero(~_right(raw, [begin + 12 for begin in begins], length))
+            spoiled = min([spoiled, *(begins[i] for i in wrong[:1].tolist())])
+        for begin in lengths:
+            if begin >= min(bad, spoiled):
+                return _stop(begin, _BAD_LENGTH if bad <= spoiled else "a record has a wrong checksum")
+            (length,) = struct.unpack_from("<Q", data, begin)
+            if length > _MOST:
+                return begin or 16 + length
+            self._take(data[begin + 12 : begin + 12 + length], rows)
         return at
+
+    @staticmethod
+    def _is_length(data: bytes) -> bool:
+        return bool(_right(np.frombuffer(data[:12], np.uint8), [0], 8)[0])
+
+    def resume(self, data: bytes) -> int:
+        """Where the checksum of a length is right."""
+        likely = [at for at in range(len(data) - 12) if data[at + 3 : at + 8] == bytes(5)]
+        right = _right(np.frombuffer(data, np.uint8), likely, 8).tolist() if likely else []
+        return next((at for at, is_right in zip(likely, right, strict=True) if is_right), len(data))
 
     def _take(self, event: bytes, rows: NewRows) -> None:
         step, wall, values = 0, math.nan, dict[str, float]()

@@ -23,6 +23,8 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 class Records(Decoder):
     """One file."""
 
+    aligned = _BLOCK
+
     def __init__(self) -> None:
         self._open: bytearray | None = None
 
@@ -55,6 +57,11 @@ class Records(Decoder):
                 return _stop(at, "a record has a wrong checksum")
             self._join(kind, data[at + _HEAD : end], rows)
             at = end
+
+    def resume(self, data: bytes) -> int:
+        """A block begins with a fragment."""
+        self._open = None
+        return 0
 
     def _join(self, kind: int, part: bytes, rows: NewRows) -> None:
         if kind in (_FULL, _FIRST):
