@@ -9,6 +9,7 @@ import pytest
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.load import check_text, load_preset
 from lsc_engine.config.validation_errors import PresetError
+from lsc_engine.studies.plan import plan_study
 
 SMALL = """
 [data]
@@ -146,3 +147,20 @@ def test_syntax_error_names_the_line(tmp_path: Path) -> None:
 def test_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(UsageError, match='did you mean "demo"'):
         load_preset("dmeo")
+
+
+def test_mirrors_are_no_setting_of_what_a_run_computes(tmp_path: Path) -> None:
+    configs = []
+    for number, also in enumerate(("", "[log]\nalso = []\n", '[log]\nalso = ["wandb", "mlflow"]\n')):
+        file = tmp_path / str(number) / "small.toml"
+        file.parent.mkdir()
+        file.write_text(SMALL + also)
+        (run,) = plan_study(file).runs
+        configs.append(run.config)
+    tables = [config.to_table()["log"] for config in configs]
+    assert tables == [{"every": "50 steps"}, {"every": "50 steps"}, {"every": "50 steps", "also": ["wandb", "mlflow"]}]
+    assert configs[0].settings() == configs[1].settings() == configs[2].settings()
+    assert faults_of(SMALL + '[log]\nalso = ["mlflow", "mlflow"]\n') == {"log.also": "names a tool twice"}
+    ((key, sentence),) = faults_of(SMALL + '[log]\nalso = ["wandbb"]\n').items()
+    assert key.startswith("log.also")
+    assert 'did you mean "wandb"' in sentence
