@@ -100,7 +100,7 @@ def _live(root: Path, seconds: float) -> dict[str, float]:
     try:
         terminal.until("running")
         rates = {}
-        for name, keys in (("Runs", "g\x1b[B"), ("Monitor", "\r"), ("Monitor, four charts", "m"), ("Compare", "1g\r")):
+        for name, keys in (("Runs", "g\x1b[B"), ("Monitor", "\r"), ("Monitor, four charts", "#"), ("Compare", "1g\r")):
             terminal.keys(keys)
             terminal.read(min(4.0, 10 * seconds))
             sent, began = terminal.sent, time.monotonic()
