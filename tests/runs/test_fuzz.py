@@ -21,10 +21,13 @@ from lsc_engine.analysis.saved_views import SavedView, list_views, save_view
 from lsc_engine.analysis.seed_curves import over_seeds
 from lsc_engine.analysis.verdict import to_json, verdicts
 from lsc_engine.common.errors import LscError
+from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.config.load import load_run_config
 from lsc_engine.runs.folder.checkpoints import new_checkpoint, newest_good, verify
+from lsc_engine.runs.folder.machine import slowed_by
 from lsc_engine.runs.folder.requests import pending
 from lsc_engine.runs.folder.writer import RunWriter, create_run
+from lsc_engine.runs.metrics.machine import Sample, newest
 from lsc_engine.runs.metrics.reader import MetricsTail
 from lsc_engine.runs.read.logs import LogTail
 from lsc_engine.runs.read.run import Run, list_runs, open_run
@@ -57,6 +60,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     writer.metrics(step, step / 10, step * 0.5, values)
                 writer.message(f"attempt {attempt}")
                 writer.finish("stopped" if attempt == 1 else "finished", 143 if attempt == 1 else 0)
+        gpus = (Gpu(1, util=50.0, memory=1e9, throttled=("hw_slowdown",)), Gpu(2, power=300.0, clock=1980.0))
+        samples = [Sample(1e9 + s, s, 0.5, 0.1, Hardware(gpus, cpu=40.0, memory=3e9)) for s in range(0, 219, 9)]
+        (folder / "machine.jsonl").write_bytes(b"".join(sample.line() for sample in samples))
         (folder / "notes.json").write_text(json.dumps({"notes": [{"text": "x", "time": 5.0}], "tags": ["a", "b"]}))
         for step in (110, 219):
             with new_checkpoint(folder, step, {"kept": True}) as made:
@@ -126,6 +132,12 @@ def read_all(run: Run, other: Run) -> None:
         step, values, epoch, time = run.axes(name)
         assert len(step) == len(values) == len(epoch) == len(time) > 0
         assert bool((step[1:] > step[:-1]).all())
+    slowed_by(run.load)
+    for name in ("machine/cpu", "machine/load", "machine/gpu_use/1", *run.machine.table.names):
+        step, values, epoch, time = run.axes(name)
+        assert len(step) == len(values) == len(epoch) == len(time)
+        assert bool((step[1:] > step[:-1]).all())
+    newest(run.path / "machine.jsonl")
     run.table.attempt_starts()
     for checkpoint in run.checkpoints():
         assert checkpoint.problem or checkpoint.files
@@ -146,6 +158,7 @@ def read_all(run: Run, other: Run) -> None:
         verdicts(found)
         for axis in ("epoch", "step", "time", "images"):
             over_seeds([run, other], "train/loss", axis)
+            over_seeds([run, other], "machine/gpu_power_w", axis)
     assert open_run(run.path).id
 
 
