@@ -45,8 +45,9 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
             steps = iter(range(_MOST_STEPS))
             found.set_progress_handler(lambda: next(steps, None) is None, _STEPS)
             yield found
-    except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
-        raise UnreadableError(f"{path.name} cannot be read: {error}") from None
+    except (sqlite3.Error, OSError, OverflowError, UnicodeError, MemoryError) as error:
+        # SQLite calls damaged lengths a lack of memory.
+        raise UnreadableError(f"{path.name} cannot be read: {str(error) or 'damaged'}") from None
 
 
 @contextmanager
