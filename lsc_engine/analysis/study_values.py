@@ -39,8 +39,8 @@ from lsc_engine.runs.settings import settings_of
 VALUES = "values.csv"
 FORMAT = 1
 _HEAD = ("record", "of", "variant", "seed", "key", "value", "step", "epoch", "seconds")
-# Settings that verdicts depend on: data, loss, what a run begins with, and what is tried.
-_KEPT = ("target.", "optimizer.", "data.", "model.dim", "model.etf_layers", "train.duration", "start_from")
+# Settings that verdicts and tables depend on: data, loss, what a run begins with, what is tried and evaluated on.
+_KEPT = ("target.", "optimizer.", "data.", "model.dim", "model.etf_layers", "train.duration", "start_from", "eval.ood")
 # Metrics that no figure and no verdict is made of.
 _LEFT_OUT = ("lr", "epoch", "time")
 _SPEED = "speed/images_per_second"

@@ -25,6 +25,7 @@ from lsc_engine.runs.read.studies import Study
 _ORDER = (
     "Verdict",
     "Results",
+    "Evaluation",
     "Levels",
     "Curves",
     "Layers",

@@ -91,8 +91,10 @@ def stuck(variant: str, seed: int, epoch: float) -> tuple[float, float]:
 def make_study(
     root: Path, text: str = PRESET, *, name: str = "paper/fig9", curve: Curve = curve,
     ends: Mapping[tuple[str, int], str] | None = None, leave_out: tuple[tuple[str, int], ...] = (),
+    at_end: Callable[[str, int], dict[str, float]] = lambda variant, seed: {},
 ) -> StudyPlan:  # fmt: skip
-    """The runs of a preset, with curves in place of training. `ends`: other states than finished."""
+    """The runs of a preset, with curves in place of training. `ends`: other states than finished; `at_end`: metrics
+    of a variant and seed after its last epoch."""
     file = root.parent / "fig9.toml"
     file.write_text(text)
     plan = plan_study(file, name=name)
@@ -112,6 +114,8 @@ def make_study(
                     "speed/images_per_second": PACES.get(variant, 1000.0),
                 }
                 writer.metrics(epoch * 7, float(epoch), epoch * 0.5, values)
+            if more := at_end(variant, seed):
+                writer.metrics(70, 10.0, 5.0, more)
             if state != "running":
                 writer.finish(state, 0 if state == "finished" else 3, "")
     return plan

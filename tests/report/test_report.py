@@ -12,7 +12,9 @@ from report_studies import PRESET, call, lsc, make_study, stuck
 from lsc_engine.analysis.claims import judge
 from lsc_engine.analysis.compare import TrivialBaseline
 from lsc_engine.analysis.saved_views import SavedView, save_view
+from lsc_engine.analysis.study_values import from_csv
 from lsc_engine.common.errors import UsageError
+from lsc_engine.report.check import check_reports
 from lsc_engine.report.constant_answer import constant_loss
 from lsc_engine.report.report import PAGE, write_index, write_report
 from lsc_engine.report.study_data import collect, read_back, values_of
@@ -20,6 +22,7 @@ from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import find_study, list_studies
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import plan_actions
+from lsc_engine.training.embedding_metrics import BINS, DISTANT, VOTERS
 
 pytestmark = pytest.mark.usefixtures("svg_only")
 
@@ -63,6 +66,32 @@ def test_page_has_the_claim_the_papers_figures_and_two_verdicts(tmp_path: Path) 
     assert row(settings, "`data.dataset`")[2] == "ours"
     assert row(settings, "`optimizer.name`")[2] == "ours: default"
     assert "## Missing" not in page
+
+
+def test_what_embeddings_are_worth_stands_by_variant_and_is_checked(tmp_path: Path) -> None:
+    def worth(variant: str, seed: int) -> dict[str, float]:
+        return {"eval/knn": 0.9 + 0.01 * seed, "ood/fpr95_knn": 0.25} if variant != "ce" else {"eval/ece": 0.031}
+
+    make_study(tmp_path / "runs", at_end=worth)
+    page = page_of(tmp_path / "runs", tmp_path / "out")
+    text = part(page, "Evaluation")
+    assert row(text, "variant") == ["variant", "eval/knn %", "eval/ece %", r"ood/fpr95\_knn %"]
+    assert row(text, "n min")[1:] == ["91.0 ± 1.0", "-", "25.0 ± 0.0"]
+    assert row(text, "ce")[1:] == ["-", "3.1 ± 0.0", "-"]
+    assert f"{VOTERS} nearest training images" in text
+    assert f"{DISTANT}th nearest" in text
+    assert f"{BINS} bins" in text
+    assert "recall" not in text
+    assert page.index("## Results") < page.index("## Evaluation") < page.index("## Levels")
+    points = from_csv((tmp_path / "out/values.csv").read_text()).runs
+    assert sorted(float(run.history("eval/knn")[1][-1]) for run in points if run.variant == "n_min") == [
+        0.9,
+        0.91,
+        0.92,
+    ]
+    assert not check_reports(tmp_path / "out").faults
+    (tmp_path / "out" / PAGE).write_text(page.replace("91.0 ± 1.0", "92.0 ± 1.0"))
+    assert "91.0" in check_reports(tmp_path / "out").faults[0]
 
 
 def test_page_says_whose_a_claim_is(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Metrics of frozen embeddings: against scikit-learn and pytorch-metric-learning, in a run, on the command line."""
+"""Metrics of frozen embeddings: against scikit-learn, pytorch-metric-learning and pytorch-ood; in a run, and by the
+command."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
+from pytorch_ood.detector import KNN, EnergyBased, MaxLogit
+from pytorch_ood.metrics.functional import auroc, fpr_at_tpr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.neighbors import KNeighborsClassifier
@@ -107,25 +110,27 @@ def test_the_calibration_error_is_that_of_its_definition() -> None:
     assert found == pytest.approx(want, abs=1e-9)
 
 
-def test_scores_of_other_classes_are_those_of_the_papers() -> None:
-    head = CrossEntropyHead(6, 7, None, 0)
+@pytest.mark.parametrize("kind", ["vectors", "class layer"])
+def test_scores_of_other_classes_are_those_of_pytorch_ood(kind: str) -> None:
     ood = torch.randn(90, 6, generator=torch.Generator().manual_seed(6))
-    found, notes = measure(head, ("ood",), TRAIN, VAL, ood=ood)
+    both = torch.cat([VAL.z, ood])
+    if kind == "class layer":
+        head = CrossEntropyHead(6, 7, None, 0)
+        used = every = head.logits(both).detach().double()
+    else:
+        made = system("V21", 6)
+        head = LscHead(made, Order.make("shuffled", made, 0), 7)
+        cosines = functional.normalize(both.double()) @ made.vectors(torch.arange(made.count)).double().T
+        used, every = cosines[:, head.target(torch.arange(7))], 4.0 * cosines
+    found, notes = measure(head, ("ood",), TRAIN, VAL, ood=ood, scale=4.0 if kind == "vectors" else 1.0)
     assert not notes
-    with torch.no_grad():
-        logits = [head.logits(z).double() for z in (VAL.z, ood)]
-    largest, energy = (
-        [score(each) for each in logits] for score in (lambda x: x.max(1).values, lambda x: x.logsumexp(1))
-    )
-    truth = np.r_[np.ones(len(VAL.z)), np.zeros(90)]
-    far = KNeighborsClassifier(50, metric="cosine", algorithm="brute").fit(TRAIN.z.numpy(), TRAIN.labels.numpy())
-    distances = [far.kneighbors(z.numpy())[0][:, -1] for z in (VAL.z, ood)]
-    for name, scores in (
-        ("", torch.cat(largest)),
-        ("_energy", torch.cat(energy)),
-        ("_knn", -np.concatenate(distances)),
-    ):
-        assert found[f"ood/auroc{name}"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-4)
+    far = KNN(None, k=50).fit_features(TRAIN.z, TRAIN.labels)
+    detectors = {"": MaxLogit.score(used), "_energy": EnergyBased.score(every), "_knn": far.predict_features(both)}
+    for name, scores in detectors.items():
+        # Its positives are images of other data, those of our FPR95 the known ones (arXiv:1706.02690).
+        outside = torch.cat([torch.zeros(150), torch.full((90,), -1)])
+        assert found[f"ood/auroc{name}"] == pytest.approx(float(auroc(scores, outside)), abs=1e-4)
+        assert found[f"ood/fpr95{name}"] == pytest.approx(float(fpr_at_tpr(-scores, -1 - outside)), abs=0.012)
 
 
 def test_a_head_without_a_scale_is_judged_on_images_that_its_scale_was_not_fitted_on() -> None:

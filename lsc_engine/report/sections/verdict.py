@@ -1,4 +1,5 @@
-"""The sections that are made of values.csv and of nothing else: verdicts, levels, and learning rates. Torch-free."""
+"""The sections that are made of values.csv and of nothing else: verdicts, levels, learning rates, and what the
+embeddings are worth. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from lsc_engine.analysis.verdict import at_values, chosen, in_grid_order, last_v
 from lsc_engine.common.formatting import NOTHING, percent, significant
 from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
 from lsc_engine.report.page import bullets, md, table
+from lsc_engine.report.sections.evaluation import evaluation_table
 
 _FEW_SEEDS = 3
 # What the results of claims mean, for who reads one page only.
@@ -33,9 +35,10 @@ def checked_sections(values: StudyValues, verdicts: Sequence[ClaimVerdict]) -> d
     """Title -> the sections of a page that are made of its values.csv and of nothing else."""
     comparison = values.comparison
     if comparison is None:
-        return {"Verdict": _verdict_table(verdicts, 0), "Levels": "", "Learning rates": ""}
+        return {"Verdict": _verdict_table(verdicts, 0), "Evaluation": "", "Levels": "", "Learning rates": ""}
     return {
         "Verdict": _verdict_table(verdicts, min(len(row.runs) for row in comparison.rows)),
+        "Evaluation": evaluation_table(comparison.rows),
         "Levels": _level_tables(values, comparison) if comparison.baseline.levels else "",
         "Learning rates": _rate_tables(values, comparison) if comparison.tries else "",
     }
