@@ -152,5 +152,7 @@ class LevelResult:
 
 
 def place_text(value: float) -> str:
-    """A place on an axis: three digits at least, no needless ones."""
+    """A place on an axis: three digits at least, no needless ones; "-" on an axis that was not logged."""
+    if math.isnan(value):
+        return "-"
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 import pytest
 
+from lsc_engine.analysis.levels import place_text
 from lsc_engine.common.errors import UsageError
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.read.foreign.find import foreign_runs
@@ -462,3 +463,7 @@ def test_odd_lines_of_a_table_spoil_no_others(tmp_path, cells):
     if cells in ("3,,1", "3,x,1", "3", "-1,2,2", "3.5,2,2", "1_0,2,2"):
         assert len(found) == 4, row
     assert run.tail.problem is None
+
+
+def test_a_level_reached_on_an_axis_that_was_not_logged():
+    assert (place_text(float("nan")), place_text(46.61), place_text(3.0)) == ("-", "46.6", "3")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tui_helpers import open_app, text_of
+import pytest
+from comparable import make_comparable
+from tui_helpers import open_app, settle, text_of
 
 from lsc_tui.data.poller import Poller
+from lsc_tui.screens.compare.screen import CompareScreen
 
 
 def test_the_poller_follows_a_log_of_another_tool(tmp_path: Path) -> None:
@@ -62,3 +65,21 @@ def test_a_long_log_is_shown_by_a_sample_first(tmp_path: Path) -> None:
     poller.round()
     whole = poller.take().curves["0:."]
     assert (len(whole.curves["train/loss"].step), whole.sampled) == (count, False)
+
+
+async def test_a_log_of_another_tool_and_a_run_of_ours_on_one_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_comparable(tmp_path / "runs", tmp_path / "fig1a.toml")
+    path = tmp_path / "runs" / "a" / "theirs" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("step,train_loss,train_acc\n" + "".join(f"{20 * i},{2 / (i + 1)},{i / 40}\n" for i in range(30)))
+    async with open_app(tmp_path / "runs", size=(160, 48)) as (app, pilot):
+        await pilot.press("g", "down", "space", "G", "space", "c")
+        await settle(app, pilot)
+        screen = app.lsc_screen
+        assert isinstance(screen, CompareScreen)
+        assert screen.found is not None
+        assert {run.origin for row in screen.found.comparison.rows for run in row.runs} == {"lsc", "csv"}
+        assert "theirs" in text_of(app)
