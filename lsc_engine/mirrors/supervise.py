@@ -26,7 +26,7 @@ from lsc_engine.runs.read.run import Run
 # Another Python to write mirrors with, where the packages of the tools are.
 PYTHON = "LSC_MIRROR_PYTHON"
 # Without a sign of life for so long a process hangs.
-HANG_SECONDS = 120.0
+HANG_SECONDS = 300.0
 # After the end of the run, one that fails is tried again for so long.
 LAST_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
@@ -68,7 +68,7 @@ def begin(folder: Path, tools: Sequence[str]) -> None:
     command = python_command("-m", "lsc_engine", "mirror", str(folder.absolute()), *words)
     # Put into the background by the shell, it is no child of this process. Linux weighs sessions against each other:
     # without the first line, a new one would get as much of the processors as the training.
-    code = '(echo 19 > /proc/self/autogroup) 2> /dev/null; nice -n 19 "$@" &'
+    code = '(echo 10 > /proc/self/autogroup) 2> /dev/null; nice "$@" &'
     subprocess.run(
         ["/bin/sh", "-c", code, "sh", *command],
         stdin=subprocess.DEVNULL,
