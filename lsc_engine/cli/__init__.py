@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.errors import FULL, FULL_INSTALL, LscError, UsageError
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
 
@@ -61,6 +61,11 @@ def main() -> None:
     except LscError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in FULL:
+            raise
+        print_error(UsageError(f"{error.name.partition('.')[0]} is not installed; {FULL_INSTALL}"))
+        sys.exit(UsageError.exit_code)
     except UnicodeEncodeError as error:
         # Of a file's name; what is printed is always shown somehow.
         lacks = f"cannot be written in {error.encoding}; set LC_ALL=C.UTF-8"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Packages that a light installation leaves out (docs/ecosystem.md).
+FULL = ("torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib")
+FULL_INSTALL = "a light installation only looks at runs; for the rest: pip install . in the folder of lsc"
+
 
 class LscError(Exception):
     """A failure with a sentence for the user: the exit code of the command, and the state of a run that it ends."""

@@ -51,6 +51,9 @@ def report(
         Path | None,
         opt("--out", "DIR", "Where to write. Default: the study's folder; with --all, the runs folder."),
     ] = None,
+    html: Annotated[
+        bool, opt("--html", None, "Also one self-contained page, report.html: figures inside, tables to sort.")
+    ] = False,
     runs_dir: RunsDirs = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -63,17 +66,23 @@ def report(
     values.csv beside each; the exit code is 1 where one differs.
     """
     if check:
-        if all_ or out is not None:
-            raise UsageError("--check looks at the reports of one folder and goes without --all and --out")
+        if all_ or html or out is not None:
+            raise UsageError("--check looks at the reports of one folder and goes without --all, --html and --out")
         _check(user_path(study or RESULTS), as_json)
         return
     if all_ == (study is not None):
         raise UsageError("name a study, or give --all for every one of the runs folder")
     folder = user_path(out) if out is not None else None
     if study is None:
-        _report_all(folder, runs_dir, data_dir, as_json)
-    else:
-        _print_report(_write_one(study, folder, runs_dir, data_dir), as_json)
+        _report_all(folder, runs_dir, data_dir, as_json, html)
+        return
+    written = _write_one(study, folder, runs_dir, data_dir)
+    if html:
+        from lsc_engine.report.html import write_html
+
+        written.page = write_html(written.page)
+        written.files.append(written.page)
+    _print_report(written, as_json)
 
 
 def _print_report(written: WrittenReport, as_json: bool) -> None:
@@ -99,7 +108,9 @@ def _check(folder: Path, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool) -> None:
+def _report_all(
+    out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool, html: bool
+) -> None:
     from lsc_engine.report.report import write_index, write_report
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.runs.read.studies import list_studies
@@ -122,6 +133,13 @@ def _report_all(out: Path | None, runs_dir: list[Path] | None, data_dir: Path | 
         if not as_json:
             message(f"{name}: {written[-1].page}")
     page = write_index(written, folder)
+    if html:
+        from lsc_engine.report.html import write_html
+
+        page = write_html(page, [one.page for one in written])
+        for each in written:
+            each.page = write_html(each.page)
+            each.files.append(each.page)
     if as_json:
         print_json({"index": str(page), "reports": [one.document() for one in written]})
     else:
