@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import display, message, optional_stdout, print_json
+from lsc_engine.common.errors import FULL
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
@@ -135,7 +137,11 @@ def plan_for(options: ExecutionOptions, study: cli.StudyOptions) -> StudyPlan:
 def execution_options(
     place: cli.TrainingOptions, gpus: str | None = None, wait: bool = False, gpus_per_run: int = 1
 ) -> ExecutionOptions:
-    """The options of a training; plugins are loaded."""
+    """The options of a training; plugins are loaded. ModuleNotFoundError in a light installation, before anything is
+    looked for or created."""
+    for name in FULL:
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
     from lsc_engine.plugins import load_plugins
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.studies.checks import ExecutionOptions
