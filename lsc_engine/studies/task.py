@@ -4,8 +4,9 @@ Begin: what an earlier start of this task left unfinished is taken over once it 
 [tune] (`--tuned`) the task chooses the best values of its variant itself, when every try has ended.
 
 End: stopped by a signal, the task asks Slurm for its own state. RUNNING means preemption or the time limit: it lets
-itself be queued again. Anything else means that Slurm ends the job, or does that itself. Files of a run are written by
-the process of rank 0, which decides for the others.
+itself be queued again. Anything else means that Slurm ends the job, or does that itself.
+
+Of several processes that of rank 0 does all this; the others train with it what it trains, until it ends.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.streams import open_streams
@@ -25,6 +27,9 @@ from lsc_engine.runs.folder.lock import RunLock, TakenError, holder, signs
 from lsc_engine.runs.folder.status import ENDED, Status, read_status
 from lsc_engine.studies import control
 from lsc_engine.training.signals import Interrupted, Signals
+
+if TYPE_CHECKING:
+    from lsc_engine.training.mesh import Orders
 
 # An earlier start whose heartbeat stands still for so long, or for so many of its beats, is over.
 STILL_SECONDS, STILL_BEATS = 10.0, 5.0
@@ -50,21 +55,38 @@ def main() -> int:
     if job is None:
         print("this is started by srun in a job array; lsc-engine submit writes its script", file=sys.stderr)
         return 2
-    with Signals() as signals:
+    rank, processes = int(os.environ.get("SLURM_PROCID", 0)), int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    with Signals(ignored=rank > 0) as signals:
         try:
-            return Task(arguments, job, signals).train()
+            if processes == 1:
+                return Task(arguments, job, signals).train()
+            from lsc_engine.training.mesh import Orders
+
+            with Orders() as orders:
+                return _follow(orders) if rank else Task(arguments, job, signals, orders).train()
         except LscError as error:
             print(error, file=sys.stderr)
             return error.exit_code
 
 
+def _follow(orders: Orders) -> int:
+    """Train with the first process what it trains. It judges how the runs end: another exit code than 0 would end it
+    before that."""
+    from lsc_engine.training import run_worker
+
+    while (order := orders.take()) is not None:
+        run_worker.main(*order)
+    return 0
+
+
 class Task:
     """The runs of one task, usually one: after [tune] a variant may have several best values."""
 
-    def __init__(self, arguments: argparse.Namespace, job: slurm.Scheduler, signals: Signals) -> None:
-        self._arguments, self._job, self._signals = arguments, job, signals
+    def __init__(
+        self, arguments: argparse.Namespace, job: slurm.Scheduler, signals: Signals, orders: Orders | None = None
+    ) -> None:
+        self._arguments, self._job, self._signals, self._orders = arguments, job, signals, orders
         self._root: Path = arguments.runs_dir
-        self._rank = int(os.environ.get("SLURM_PROCID", 0))
 
     def train(self) -> int:
         """Train all runs of the task; the exit code of the first that failed, else 0."""
@@ -81,8 +103,7 @@ class Task:
                     break
         except Interrupted:
             return self.queue_again(folder, before)
-        if self._rank == 0:
-            alerts.study_done(self._root, layout.split_id(self._arguments.run)[0], print)
+        alerts.study_done(self._root, layout.split_id(self._arguments.run)[0], print)
         stopped = bool(codes) and codes[-1] >= 128
         return self.queue_again(folder, before) if stopped else next(filter(None, codes), 0)
 
@@ -91,14 +112,13 @@ class Task:
         from lsc_engine.studies.prepare import seeds_of
         from lsc_engine.training import run_worker
 
-        if self._rank == 0:
-            if (trained := self.free(folder)) is not None:
-                print(f"{folder}: {trained}")
-                return 0
-            if "stop" in requests.pending(folder) and read_status(folder).state == "queued":
-                message = control.record_exit(folder, "stopped", 143, f"{requests.STOPPED} while it waited").message
-                print(f"{folder}: {message}")
-                return 0
+        if (trained := self.free(folder)) is not None:
+            print(f"{folder}: {trained}")
+            return 0
+        if "stop" in requests.pending(folder) and read_status(folder).state == "queued":
+            message = control.record_exit(folder, "stopped", 143, f"{requests.STOPPED} while it waited").message
+            print(f"{folder}: {message}")
+            return 0
         words = [str(folder), "--runs-dir", str(self._root), "--device", self._arguments.device]
         words += ["--data-dir", str(self._arguments.data_dir)] if self._arguments.data_dir else []
         words += [word for file in self._arguments.plugin for word in ("--plugin", str(file))]
@@ -106,10 +126,7 @@ class Task:
         if others and not read_status(folder).attempt:
             # Another seed of the variant: the images must be the same.
             words += ["--like", str(others[0])]
-        code = run_worker.main(words)
-        if self._rank:
-            # The first process decides; another code would end it before that.
-            return 0 if code >= 128 else code
+        code = run_worker.main(words, self._orders.give(words) if self._orders is not None else None)
         status = read_status(folder)
         if status.state == "stopped" and status.message.startswith(requests.STOPPED):
             print(f"{folder}: {status.message}")
@@ -126,7 +143,7 @@ class Task:
         """LscError, also recorded as the end of the run, unless all runs that it needs are finished."""
         states = {need: read_status(layout.run_folder(self._root, need)).state for need in self._arguments.needs}
         missing = [f"{need}, which is {state}" for need, state in states.items() if state != "finished"]
-        if missing and self._rank == 0:
+        if missing:
             why = f"needs {'; '.join(missing)}"
             folder = layout.run_folder(self._root, self._arguments.run)
             if folder.is_dir():
@@ -149,9 +166,7 @@ class Task:
         while plan.tune is not None:
             if unended := tune.unended_tries(plan.tune, self._root):
                 raise LscError(f"no rate is chosen while a try has not ended: {'; '.join(unended)}")
-            # Of several processes none could know which grown tries another task has ended meanwhile.
-            alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1
-            grown = plan.grown(tune.more_tries(plan, plan.tune, self._root, print) if alone else {})
+            grown = plan.grown(tune.more_tries(plan, plan.tune, self._root, print))
             if grown.tune is None or len(grown.tune.tries) == len(plan.tune.tries):
                 plan = plan.tuned(tune.best_tries(plan.tune, self._root, print))
                 break
@@ -211,8 +226,6 @@ class Task:
     def queue_again(self, folder: Path, before: int | None) -> int:
         """After a stop by a signal: let Slurm queue the task again if it is to go on. The exit code if it is not."""
         code = 128 + (self._signals.stop or 15)
-        if self._rank:
-            return 0
         gained = _saved(folder) != before
         try:
             state = slurm.state_of(self._job.job)

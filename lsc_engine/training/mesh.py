@@ -8,11 +8,12 @@ weights are the same bit by bit on any number of processes; else by all_reduce, 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.schema import Train
@@ -31,6 +33,9 @@ from lsc_engine.training.step import BatchLoss, MicroBatches
 Halved = Callable[[str], None]
 # The first process may pack a data set while the others wait for it.
 _PATIENCE = timedelta(hours=12)
+# Between two runs it may wait for what another task trains; stores count milliseconds in 31 bits.
+_LONGEST = timedelta(days=24)
+_FAREWELL = timedelta(seconds=10)
 
 
 class PeerLostError(Exception):
@@ -58,16 +63,18 @@ class Mesh:
     size: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> Mesh:
-        """The processes that torchrun or srun started together, connected; alone if they started one."""
+    def join(cls, device: torch.device, store: Store | None = None) -> Mesh:
+        """The processes that torchrun or srun started together, connected; alone if they started one. `store`: where
+        they meet, None for one that they open themselves."""
         if "RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
             os.environ.update(_srun_environment())
         size = int(os.environ.get("WORLD_SIZE", 1))
         if size == 1:
             return cls()
+        backend, rank = "nccl" if device.type == "cuda" else "gloo", int(os.environ["RANK"])
         with _collective():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-        return cls(dist.get_rank(), size)
+            dist.init_process_group(backend, timeout=_PATIENCE, store=store, rank=rank, world_size=size)
+        return cls(rank, size)
 
     def leave(self) -> None:
         """Close the connections, if there are any."""
@@ -159,6 +166,49 @@ def _srun_environment() -> dict[str, str]:
     names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
     own = {"MASTER_ADDR": env.get("MASTER_ADDR", first), "MASTER_PORT": env.get("MASTER_PORT", str(port))}
     return {name: env[slurm] for name, slurm in names.items()} | own
+
+
+class Orders:
+    """What the first process of a step of srun decides between two runs, as it reaches the others: the arguments of
+    run_worker.main for the next run that all of them train. Opened by all processes together; a context manager."""
+
+    def __init__(self) -> None:
+        env = _srun_environment()
+        self._rank, self._size, self._number = int(env["RANK"]), int(env["WORLD_SIZE"]), 0
+        self._store = TCPStore(
+            env["MASTER_ADDR"], int(env["MASTER_PORT"]), self._size, is_master=self._rank == 0, timeout=_LONGEST
+        )
+
+    def give(self, words: Sequence[str]) -> Store:
+        """In the first process: train this next. Returns where the processes meet for it."""
+        self._store.set(f"order {self._number}", json.dumps(words))
+        return self._meeting()
+
+    def take(self) -> tuple[list[str], Store] | None:
+        """In the others: wait for what comes next; None when the first process has ended."""
+        try:
+            words = json.loads(self._store.get(f"order {self._number}"))
+            if words is None:
+                self._store.set(f"left {self._rank}", "")
+        except dist.DistError:
+            # The store was in the first process.
+            return None
+        return None if words is None else (words, self._meeting())
+
+    def __enter__(self) -> Orders:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """The others learn that nothing comes next, before the store is gone with the first process."""
+        if self._rank == 0:
+            self._store.set(f"order {self._number}", "null")
+            # One that does not answer has an end of its own.
+            with suppress(dist.DistError):
+                self._store.wait([f"left {rank}" for rank in range(1, self._size)], _FAREWELL)
+
+    def _meeting(self) -> Store:
+        self._number += 1
+        return PrefixStore(f"run {self._number}", self._store)
 
 
 class PartedGradient:

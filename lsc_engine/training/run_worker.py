@@ -10,18 +10,22 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
 from lsc_engine.training.signals import Signals
 
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
 # OMP_NUM_THREADS of the process that started torchrun, "" where it was not set.
 THREADS = "LSC_OMP_NUM_THREADS"
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None, store: Store | None = None) -> int:
     """Train the run and return its exit code: 0, 1, 2, 3, or 128 + the signal that stopped it. `words`: arguments other
-    than those of this process."""
+    than those of this process; `store`: as of Mesh.join."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs-dir", type=Path, required=True)
@@ -62,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if device.type == "cuda" and (local := os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID"))):
             device = torch.device("cuda", int(local) % torch.cuda.device_count())
         try:
-            mesh = Mesh.join(device)
+            mesh = Mesh.join(device, store)
             state = execute(
                 arguments.folder,
                 config,

@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -155,6 +157,94 @@ def test_a_failed_need_ends_the_task_with_a_sentence(study: Path, monkeypatch: p
     with pytest.raises(LscError, match="p/second/seed-0 needs p/first/seed-0, which is failed; submit the study again"):
         Task(needs, as_task(monkeypatch), Signals()).train()
     assert read_status(study / "p/second/seed-0").state == "failed"
+
+
+def run_task(processes: int, runs: Path, run: str, *words: str) -> list[tuple[int, str]]:
+    """The exit code and output of every process of a task, which srun would start."""
+    argv = [sys.executable, "-P", "-m", "lsc_engine.studies.task", run, "--runs-dir", runs, "--device", "cpu", *words]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    step = {
+        "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_TASKS": f"{processes}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    environments = [{**os.environ, **step, "SLURM_PROCID": f"{n}", "SLURM_LOCALID": f"{n}"} for n in range(processes)]
+    started = [
+        subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for environment in environments
+    ]
+    outputs = [process.communicate()[0] for process in started]
+    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_trained_elsewhere_ends_a_task_with_0_and_a_sentence(
+    processes: int, study: Path, program: Callable[..., Callable[[], list[str]]]
+) -> None:
+    program("squeue")
+    writer = RunWriter.open(study / RUN, device="cpu", total_steps=9, echo=False)
+    try:
+        (code, output), *others = run_task(processes, study, RUN)
+    finally:
+        writer.close()
+    assert code == 0, output
+    assert output.startswith(f"{study / RUN}: pid {os.getpid()} on ")
+    assert "trains it: starting at step 0 of 9" in output
+    assert others == [(0, "")] * (processes - 1)
+    assert read_status(study / RUN).attempt == 1
+
+
+@pytest.mark.slow
+def test_a_grid_grows_on_two_processes_as_on_one_host(
+    tmp_path: Path, program: Callable[..., Callable[[], list[str]]]
+) -> None:
+    text, tune = PRESET.partition("[[variants]]")[0], TUNE.replace("1e-4, 1e-3", "1e-6, 1e-5")
+    for old, new in (("[0, 1]", "[0]"), ("= 16\n", "= 16\nparts = 2\ndeterministic = true\n")):
+        text = text.replace(old, new)
+    (tmp_path / "p.toml").write_text(text + tune.replace("1 steps", "8 steps"))
+    argv = [sys.executable, "-m", "lsc_engine", "run", "p.toml", "--runs-dir", "host", "--device", "cpu"]
+    host = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert host.returncode == 0, host.stderr
+    program("squeue")
+    program("sbatch", "41")
+    runs, plan = tmp_path / "runs", plan_study(tmp_path / "p.toml")
+    submit.submit(plan, ExecutionOptions(runs), submit.Resources(gpus_per_run=2), {})
+    assert plan.tune is not None
+    for attempt in plan.tune.tries:
+        shutil.rmtree(runs / attempt.run.id)
+        shutil.copytree(tmp_path / "host" / attempt.run.id, runs / attempt.run.id)
+    (code, output), other = run_task(2, runs, "p/default/seed-0", "--tuned")
+    assert (code, other[0]) == (0, 0), output + other[1]
+    grown = [line for line in output.splitlines() if "which grows to lr = " in line]
+    assert len(grown) == 2
+    assert all(line in host.stderr for line in grown)
+
+    def weights(root: Path) -> dict[str, bytes]:
+        return {str(file.relative_to(root)): file.read_bytes() for file in root.glob("p*/**/model.safetensors")}
+
+    assert weights(runs) == weights(tmp_path / "host")
+    assert len({name.split("/")[1] for name in weights(runs) if name.startswith("p.tune/")}) == 4
+    chosen = open_run(runs / "p/default/seed-0").config["optimizer"]["lr"]
+    assert chosen == open_run(tmp_path / "host/p/default/seed-0").config["optimizer"]["lr"]
+
+
+def test_listed_with_the_reason_or_the_node_of_its_job(
+    study: Path, program: Callable[..., Callable[[], list[str]]]
+) -> None:
+    program("squeue", "9_0|RUNNING|None|n7|now\n9_1|PENDING|Priority||N/A")
+    for task, state in enumerate(("running", "queued")):
+        status = Status(
+            state=state, host="n7", pid=5, boot_id="other", attempt=1, scheduler=slurm.Scheduler(f"9_{task}", 2)
+        )
+        write_status(study / f"p/first/seed-{task}", status)
+    argv = [sys.executable, "-m", "lsc_engine", "list", "--json", "--runs-dir", str(study)]
+    listed = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    found = {row["id"]: row["scheduler"] for row in listed}
+    about = {"kind": "slurm", "restarts": 2}
+    assert found[RUN] == {**about, "job": "9_0", "state": "RUNNING", "reason": "", "node": "n7"}
+    assert found["p/first/seed-1"] == {**about, "job": "9_1", "state": "PENDING", "reason": "Priority", "node": ""}
+    assert found["p/second/seed-0"] is None
 
 
 def test_without_slurm_nothing_is_created_and_a_dry_run_works(tmp_path: Path) -> None:
