@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from lsc_engine.common.errors import FULL, FULL_INSTALL, LscError, UsageError
+from lsc_engine.common.errors import FULL, LscError, UsageError
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
 
@@ -62,9 +62,11 @@ def main() -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in FULL:
+        name = (error.name or "").partition(".")[0]
+        if name not in FULL:
             raise
-        print_error(UsageError(f"{error.name.partition('.')[0]} is not installed; {FULL_INSTALL}"))
+        lack = f"lsc-engine {sys.argv[1]} needs {name}, which this light installation lacks"
+        print_error(UsageError(f"{lack}; install all of lsc, in its folder, with: pip install ."))
         sys.exit(UsageError.exit_code)
     except UnicodeEncodeError as error:
         # Of a file's name; what is printed is always shown somehow.

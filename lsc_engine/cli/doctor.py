@@ -228,7 +228,8 @@ def _within(seconds: float, work: Callable[[], T]) -> T | None:
     results: list[T] = []
 
     def run() -> None:
-        with contextlib.suppress(OSError):
+        # Data sets are described with packages that a light installation lacks.
+        with contextlib.suppress(OSError, ModuleNotFoundError):
             results.append(work())
 
     thread = threading.Thread(target=run, daemon=True)

@@ -6,8 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 # Packages that a light installation leaves out (docs/ecosystem.md).
-FULL = ("torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib")
-FULL_INSTALL = "a light installation only looks at runs; for the rest: pip install . in the folder of lsc"
+FULL = ("torch", "torchvision", "timm", "scipy", "sklearn", "matplotlib", "fontTools", "PIL")
 
 
 class LscError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +20,15 @@ from lsc_engine.common.formatting import NOTHING, duration, grouped, percent, si
 from lsc_engine.common.safe_io import UnreadableError, number_of
 from lsc_engine.config.derived import is_table, summary
 from lsc_engine.config.schema import RunConfig
-from lsc_engine.report import figures
 from lsc_engine.report.page import Page, bullets, csv_text, md, plain, table
 from lsc_engine.report.study_data import StudyData
 from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import Cost, cost_of, stages_of
+
+if TYPE_CHECKING:
+    from lsc_engine.report import figures
 
 # Row key -> parameters of the network and of the class layer.
 Sizes = Mapping[str, Mapping[str, Any]]
@@ -319,6 +321,8 @@ def _fixings(run: Run) -> list[tuple[float, float]]:
 
 def layer_figures(rows: Sequence[Row]) -> list[figures.Figure]:
     """One figure a variant: the accuracy of every layer against epochs, mean and range over seeds."""
+    from lsc_engine.report import figures
+
     found = []
     for row in rows:
         series = []
@@ -355,6 +359,8 @@ def snapshots_of(run: Run) -> list[Snapshot]:
 def add_embeddings(data: StudyData, page: Page) -> None:
     """Figures of every variant whose first seed kept snapshots: embeddings in the plane or on the sphere over training
     if n <= 3, else the cosines to the own and to the nearest other centre at the end."""
+    from lsc_engine.report import figures
+
     angles: list[tuple[str, Angles]] = []
     for row in data.rows:
         shots = snapshots_of(row.runs[0])
