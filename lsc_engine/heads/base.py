@@ -46,6 +46,10 @@ class Head(nn.Module):
     def begin_step(self, step: int, target: Tensor) -> None:
         """What hangs on the number of the step, before the loss of its batch is computed, as a whole or in parts."""
 
+    def sampled_rows(self) -> dict[nn.Parameter, Tensor]:
+        """The parameters of which the step moves some rows only, with the numbers of these rows, int64."""
+        return {}
+
     def losses(self, z: Tensor, target: Tensor) -> Tensor:
         """The loss of each image, [B] float32, for embeddings [B, n] and `target(labels)`."""
         raise NotImplementedError

@@ -158,6 +158,11 @@ class CrossEntropyHead(Head):
         chosen = torch.cat([present, drawn[~torch.isin(drawn, present)]])[:size]
         self.sampled.copy_(chosen.sort().values)
 
+    def sampled_rows(self) -> dict[nn.Parameter, Tensor]:
+        if self.share is None or self.momentum is not None:
+            return {}
+        return dict.fromkeys(self.layer.parameters(), self.sampled)
+
     @torch.no_grad()
     def start_from(self, tensors: Mapping[str, Tensor], rows: Sequence[int] | None = None) -> list[str]:
         """Copy the rows of the classes that another class layer has too; those of further classes stay random (as

@@ -5,7 +5,7 @@ micro-batches as memory needs. Trainer.train_step puts them together.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -87,6 +87,35 @@ def make_optimizer(
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, fused=True)
     return AdamW(parameters, lr=lr, weight_decay=weight_decay)
+
+
+@torch.no_grad()
+def step_on_rows(optimizer: torch.optim.Optimizer, sampled: Mapping[nn.Parameter, Tensor]) -> None:
+    """A step in which each parameter of `sampled` consists of its rows of these numbers only: neither momentum nor
+    weight decay moves the others, and their moments stay. The number of steps is that of the whole parameter."""
+    sampled = {p: rows for p, rows in sampled.items() if p.grad is not None}
+    whole: dict[Tensor, Tensor] = {}
+    for p, rows in sampled.items():
+        assert p.grad is not None
+        gradient, p.grad = p.grad[rows], None
+        for tensor in (*_moments(optimizer, p), p):
+            whole[tensor] = tensor.data
+            # The tensor itself is kept, as the optimizer may hold it.
+            tensor.data = tensor.data[rows]
+        p.grad = gradient
+    optimizer.step()
+    for p, rows in sampled.items():
+        p.grad = None
+        for tensor in (*_moments(optimizer, p), p):
+            # The first step creates the moments.
+            rest = whole[tensor] if tensor in whole else torch.zeros_like(whole[p])
+            rest[rows] = tensor.data
+            tensor.data = rest
+
+
+def _moments(optimizer: torch.optim.Optimizer, p: nn.Parameter) -> list[Tensor]:
+    state = optimizer.state.get(p, {}).values()
+    return [value for value in state if isinstance(value, Tensor) and value.shape == p.shape]
 
 
 def remove_frozen_params(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:

@@ -234,7 +234,7 @@ class Trainer:
             self._continue_uncompiled(error)
             loss = backward()
         self._record_graphs()
-        self.optimizer.step()
+        step.step_on_rows(self.optimizer, self.head.sampled_rows())
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 

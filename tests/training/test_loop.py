@@ -143,6 +143,17 @@ def test_other_losses_go_on_bit_by_bit(tmp_path: Path, target: str) -> None:
     assert loss[-1][1] < loss[0][1]
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_classes_that_a_step_does_not_sample_stay(tmp_path: Path, optimizer: str) -> None:
+    preset = PRESET.replace('method = "lsc"\nsystem = "V21"', 'method = "ce"\nshare = 0.3')
+    sets = (f"optimizer.name={optimizer}", "optimizer.weight_decay=0.1", "optimizer.warmup=0 steps", "optimizer.lr=0.1")
+    ended = [run(tmp_path, f"train.duration={n} steps", *sets, preset=preset, name=f"r{n}") for n in (1, 2)]
+    one, two = (weights(each) for each in ended)
+    for name in ("head.layer.weight", "head.layer.bias"):
+        # 29 of 96 classes.
+        assert (one[name] != two[name]).reshape(96, -1).any(1).sum() == 29
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
     a, b = (series(run(tmp_path, 'train.duration="2 epochs"', name=n), "train/loss") for n in ("a", "b"))
     c = series(run(tmp_path, 'train.duration="2 epochs"', "seed=1", name="c"), "train/loss")

@@ -20,7 +20,7 @@ from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
 from lsc_engine.training.signals import Signals
-from lsc_engine.training.step import MicroBatches, make_loss, make_optimizer, remove_frozen_params
+from lsc_engine.training.step import MicroBatches, make_loss, make_optimizer, remove_frozen_params, step_on_rows
 from lsc_engine.training.trainer import Trainer
 from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
@@ -140,3 +140,44 @@ def test_the_optimizer_is_torchs_own_bit_by_bit() -> None:
 
     for one, other in zip(trained(True), trained(False), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("adamw", ("exp_avg", "exp_avg_sq")), ("sgd", ("momentum_buffer",))])
+def test_a_step_on_rows_is_the_optimizer_of_these_rows_alone(name: str, kept: tuple[str, ...]) -> None:
+    """Against torch's optimizer of a new parameter of these rows, which is handed their moments at every step."""
+    torch.manual_seed(0)
+    chosen = {"lr": 0.1, "weight_decay": 0.3}
+    part, other = (torch.nn.Parameter(torch.randn(20, 5)), torch.nn.Parameter(torch.randn(4)))
+    optimizer = make_optimizer(name, [other, part], momentum=0.9, **chosen)
+    moments = {key: torch.zeros(20, 5) for key in kept}
+    expected, start = part.detach().clone(), part.detach().clone()
+    storage = part.data_ptr()
+    for number in range(6):
+        # Rows 16 to 19 are never sampled; the gradient of a row that is not sampled is 0.
+        rows = torch.randperm(16)[:7].sort().values
+        part.grad = torch.zeros(20, 5).index_copy(0, rows, torch.randn(7, 5))
+        other.grad = torch.randn(4)
+        alone = torch.nn.Parameter(expected[rows])
+        alone.grad = part.grad[rows]
+        single: torch.optim.Optimizer = torch.optim.AdamW([alone], fused=True, **chosen)
+        if name == "sgd":
+            single = torch.optim.SGD([alone], momentum=0.9, fused=True, **chosen)
+        state = {key: value[rows] for key, value in moments.items()}
+        if number or name == "sgd":
+            single.state[alone] = state | ({"step": torch.tensor(float(number))} if name == "adamw" else {})
+        single.step()
+        expected[rows] = alone.detach()
+        for key, value in moments.items():
+            value[rows] = single.state[alone][key]
+        before = other.detach().clone()
+        step_on_rows(optimizer, {part: rows})
+        assert torch.equal(part, expected)
+        assert all(torch.equal(optimizer.state[part][key], value) for key, value in moments.items())
+        assert not torch.equal(other, before)
+        if number == 2:
+            # As a resumed run does.
+            resumed = make_optimizer(name, [other, part], momentum=0.9, **chosen)
+            resumed.load_state_dict(optimizer.state_dict())
+            optimizer = resumed
+    assert torch.equal(part[16:], start[16:])
+    assert part.data_ptr() == storage
