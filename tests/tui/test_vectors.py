@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from lsc_tui.app import LscApp
 from lsc_tui.keymap import COMMANDS
 from lsc_tui.screens.vectors import panels as drawing
 from lsc_tui.screens.vectors.screen import VectorsScreen
-from lsc_tui.screens.vectors.table import Limits, none_within, ordered, rows_of, sure_below, table_csv, wanted
+from lsc_tui.screens.vectors.table import CROWDING, Limits, none_within, ordered, rows_of, sure_below, table_csv, wanted
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -133,6 +136,33 @@ def test_example_vectors_are_those_of_the_shuffled_order() -> None:
 # --- the screen -------------------------------------------------------------------------------------------------------
 
 
+async def test_the_sorted_column_has_an_arrow_and_crowding_is_that_of_the_command_line(
+    runs: Path,
+) -> None:
+    command = [sys.executable, "-m", "lsc_engine", "nmin", "300000", "--max-cosine", "0.75", "--json"]
+    printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    expected = {found["system"]: found["crowding"] for found in printed["systems"]}
+    CROWDING.clear()
+    async with open_app(runs) as (app, pilot):
+        screen = await enter(app, pilot, *["full_stop"] * 4)
+        assert screen.column == "crowd"
+        assert "↑CROWD" in text_of(app)
+        got = {row.system: row.crowding[0] for row in screen.rows if row.crowding}
+        assert got == {name: value for name, value in expected.items() if name in got}
+        assert expected.keys() - got.keys() == {"W2", "W4", "bch"}
+        known = [row.crowding[0] for row in screen.rows if row.crowding and not row.outside]
+        assert known == sorted(known)
+        drawing._COUNTED.clear()
+        screen.chosen = "W4"
+        screen.show()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert next(row.crowding for row in screen.rows if row.system == "W4") == (expected["W4"], False)
+        await pilot.press("i")
+        await pilot.pause()
+        assert "↓CROWD" in text_of(app)
+
+
 async def test_tab_goes_through_the_limits_and_numbers_are_typed_as_people_write_them(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         screen = await enter(app, pilot, "tab", *"1.28M")
@@ -217,8 +247,18 @@ async def test_a_vector_file_is_read_by_the_engine(runs: Path, tmp_path: Path) -
     rows = np.random.default_rng(0).normal(size=(300, 8))
     rows[204] = rows[17]
     np.save(tmp_path / "my.npy", rows)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.save(tmp_path / "other.npy", np.delete(unit, 204, axis=0))
+    unit = np.delete(unit, 204, axis=0)
     async with open_app(runs) as (app, pilot):
         screen = await enter(app, pilot)
+        screen._filter(f"file:{tmp_path / 'other.npy'}")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert screen.rows[0].crowding == (
+            pytest.approx(np.exp(16 * unit @ unit.T)[~np.eye(299, dtype=bool)].mean(), rel=1e-5),
+            False,
+        )
         screen._filter(f"file:{tmp_path / 'my.npy'}")
         await app.workers.wait_for_complete()
         await pilot.pause()

@@ -18,7 +18,7 @@ from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.bijection import Bijection
 from lsc_engine.vectors.registry import facts, family_of, n_min
 from lsc_tui.lines import Line, bar, clean, ends, fit, frame, over, pad, point, rule, size_text, wrap
-from lsc_tui.screens.vectors.table import LARGEST, Row
+from lsc_tui.screens.vectors.table import CROWDING, LARGEST, MANY_ANGLES, Row
 from lsc_tui.widgets.chart import style_name
 
 OTHER_N = 384
@@ -28,24 +28,26 @@ MANY_NUMBERS = 4096
 NARROW = (
     ("n_min", 0, "n"),
     ("VECTORS", 11, "vectors"),
-    ("USED", 8, "used"),
+    ("USED", 7, "used"),
     ("COS", 7, "cos"),
+    ("CROWD", 7, "crowd"),
     ("ANGLE", 7, "angle"),
     ("SURE", 7, "sure"),
-    ("B/VEC", 9, "bytes"),
-    ("DATABASE", 12, "database"),
+    ("B/VEC", 7, "bytes"),
+    ("DATABASE", 10, "database"),
 )
 WIDE = (
     ("n_min", 0, "n"),
     ("VECTORS", 12, "vectors"),
-    ("IN USE", 9, "used"),
-    ("COS", 9, "cos"),
-    ("ANGLE", 9, "angle"),
+    ("IN USE", 8, "used"),
+    ("COS", 8, "cos"),
+    ("CROWDING", 10, "crowd"),
+    ("ANGLE", 8, "angle"),
     ("NEAR IN USE", 13, "near"),
-    ("SURE BELOW", 13, "sure"),
+    ("SURE BELOW", 12, "sure"),
     ("RANK", 8, "rank"),
-    ("BYTES/VECTOR", 15, "bytes"),
-    ("DATABASE", 11, "database"),
+    ("BYTES/VECTOR", 13, "bytes"),
+    ("DATABASE", 10, "database"),
 )
 Histogram = list[tuple[float, float]]
 
@@ -96,11 +98,22 @@ def fraction(cosine: float) -> str:
     return f"{'+' if near > 0 else ''}{near}"
 
 
-def header(wide: bool, sort: str) -> Line:
-    """Names of the columns; the one sorted by stands out."""
-    name, room = ("   SYSTEM", 21) if wide else ("  SYSTEM", 17)
-    cells = [(name, "system"), (fit("n_min", room - len(name), ">"), "n")]
-    cells += [(fit(title, width, ">"), column) for title, width, column in (WIDE if wide else NARROW)[1:]]
+def crowding_text(found: tuple[float, bool] | None) -> str:
+    """`47.2`, `~2.71` for an estimate, `893k`, `…` while it is not counted."""
+    if found is None:
+        return "…"
+    value, estimated = found
+    text = "-" if math.isnan(value) else short(value, 5) if value >= 1000 else f"{value:#.3g}".rstrip(".")
+    return f"{'~' * estimated}{text}"
+
+
+def header(wide: bool, sort: str, arrow: str) -> Line:
+    """Names of the columns, the one sorted by with an arrow."""
+    room = 21 if wide else 17
+    name = ("   " if wide else "  ") + "SYSTEM" + arrow * (sort == "system")
+    cells = [(name, "system"), (fit(arrow * (sort == "n") + "n_min", room - len(name), ">"), "n")]
+    titles = (WIDE if wide else NARROW)[1:]
+    cells += [(fit(arrow * (sort == column) + title, width, ">"), column) for title, width, column in titles]
     out: Line = [(text, "accent" if column == sort else "dim") for text, column in cells]
     return [*out, ("   EXACT LABEL   PAPER", "dim")] if wide else out
 
@@ -112,11 +125,12 @@ def row_line(row: Row, wide: bool, here: bool, width: int) -> Line:
         "vectors": short(known.count, 11),
         "used": share(row.used),
         "cos": point(known.max_cosine, 3),
+        "crowd": crowding_text(row.crowding),
         "angle": "-" if math.isnan(known.min_angle_deg) else f"{known.min_angle_deg:.1f}" + ("°" if wide else ""),
         "near": near_text(row.near),
         "sure": point(row.sure, 4),
         "rank": short(known.rank, 7),
-        "bytes": short(row.size, 8) if not wide or row.size < 1e6 else _bytes(row.size),
+        "bytes": short(row.size, 8 if wide else 6) if not wide or row.size < 1e6 else _bytes(row.size),
         "database": _bytes(row.database),
     }
     room = 18 if wide else 15
@@ -138,7 +152,12 @@ _COUNTED: dict[tuple[str, int, int], Histogram | str] = {}
 _COUNT = """
 import json, sys
 from lsc_tui.screens.vectors.panels import histogram
-print(json.dumps([histogram(sys.argv[1], n, int(sys.argv[4])) for n in map(int, sys.argv[2:4])]))
+from lsc_engine.vectors.registry import facts
+from lsc_tui.screens.vectors.table import SCALE
+system, n, classes = sys.argv[1], int(sys.argv[2]), int(sys.argv[4])
+known = facts(system, n, classes)
+both = [histogram(system, each, classes) for each in (n, int(sys.argv[3]))]
+print(json.dumps([both, known.count, known.crowding(SCALE)]))
 """
 _COUNT_SECONDS = 60.0
 
@@ -151,7 +170,7 @@ def histogram(system: str, n: int, classes: int) -> Histogram | str:
             known = facts(*key)
             if known.count < classes:
                 _COUNTED[key] = f"{system} at n = {n} has {whole(known.count)} vectors"
-            elif system == "planar" and classes > 4096:
+            elif system == "planar" and classes > MANY_ANGLES:
                 _COUNTED[key] = "as many cosines as directions, evenly spread"
             else:
                 _COUNTED[key] = [(cosine, number) for cosine, number in known.cosine_histogram(classes)]
@@ -167,7 +186,9 @@ def count_elsewhere(system: str, n: int, classes: int) -> None:
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=_COUNT_SECONDS, stdin=subprocess.DEVNULL, check=True
         )
-        found = [h if isinstance(h, str) else [(c, k) for c, k in h] for h in json.loads(done.stdout)]
+        both, count, crowding = json.loads(done.stdout)
+        found = [h if isinstance(h, str) else [(c, k) for c, k in h] for h in both]
+        CROWDING[system, n, count] = crowding[0], crowding[1]
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         found = [f"not counted: {type(error).__name__}"] * 2
     _COUNTED[system, n, classes], _COUNTED[system, OTHER_N, classes] = found

@@ -23,6 +23,7 @@ from lsc_tui.screens.vectors.table import (
     COLUMNS,
     FIELDS,
     LOSSES,
+    SCALE,
     Limits,
     Row,
     facts_at_n_min,
@@ -164,7 +165,7 @@ class VectorsScreen(LscScreen):
         key = (row.system, row.n, row.classes) if row is not None else None
         if row is not None and key is not None and key not in self._counting and not drawing.counted(row):
             self._counting.add(key)
-            self.in_thread(partial(drawing.count_elsewhere, *key), lambda _: self.redraw("#cosines"))
+            self.in_thread(partial(drawing.count_elsewhere, *key), lambda _: self._again())
         for field in FIELDS:
             entry = self.query_one(f"#field-{field}", Field)
             if entry is not self.field:
@@ -201,8 +202,13 @@ class VectorsScreen(LscScreen):
         notes: list[Line] = []
         if wide:
             sure = "near in use: classes at the smallest angle from one class. sure below: an image whose own loss is "
+            crowding = (
+                f"crowding: the mean of exp({SCALE:g} cos) over pairs of vectors; …: counted once it is highlighted"
+            )
             notes = [[], [(f"  {sure}under this has the right label, whatever the others do.", "dim")]]
-        head = [drawing.header(wide, self.column)]
+            notes.append([(f"  {crowding}.", "dim")])
+        arrow = "↓" if self.inverted else "↑"
+        head = [drawing.header(wide, self.column, arrow)]
         head += [[(fit(f"  {line}", inner), "warn")] for line in wrap(empty, inner - 3)]
         room = height - len(head) - len(notes) - (2 if wide else 0)
         self.top = max(0, min(self.top, len(lines) - room, at), at - room + 1)
@@ -212,7 +218,7 @@ class VectorsScreen(LscScreen):
         hidden = len(lines) - self.top - room
         right = f"{hidden} more below · " if hidden > 0 else ""
         names = {column: title.lower() for title, _, column in drawing.WIDE}
-        right += f"sort {names.get(self.column, 'system')} {'↓' if self.inverted else '↑'}"
+        right += f"sort {names.get(self.column, 'system')} {arrow}"
         body += [[] for _ in range(height - 2 - len(body) - len(notes))] + notes
         return frame(body, width, height, f"systems that hold {limits.shown('classes')} classes", right)
 

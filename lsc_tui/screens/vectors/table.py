@@ -27,9 +27,16 @@ from lsc_tui.lines import clean
 LARGEST = 2**63 - 1
 FIELDS = ("classes", "cosine", "most", "bytes", "loss")
 FILE_SECONDS = 120.0
+# Cosines of more directions of the plane are not listed.
+MANY_ANGLES = 4096
 BYTES = {"1": "fp8", "2": "bf16", "4": "fp32", "8": "fp64"}
 LOSSES = ("cosine", "distance", "cosine+distance")
-COLUMNS = ("system", "n", "vectors", "used", "cos", "angle", "near", "sure", "rank", "bytes", "database")
+COLUMNS = ("system", "n", "vectors", "used", "cos", "crowd", "angle", "near", "sure", "rank", "bytes", "database")
+
+# The scale s of the crowding, that of `lsc-engine nmin`.
+SCALE = 16.0
+# By name, n and number of vectors: those that another process counts are put here.
+CROWDING: dict[tuple[str, int, int], tuple[float, bool]] = {}
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,19 @@ class Row:
         return self.classes / self.known.count
 
     @property
+    def crowding(self) -> tuple[float, bool] | None:
+        """The mean of exp(16 cos) over pairs of vectors, and whether it is an estimate. None while it is not counted,
+        by another process, where it takes long or needs the rows. NaN where it is not known."""
+        key, family = (self.system, self.n, self.known.count), family_of(self.system)
+        if self.system == "planar" and self.known.count > MANY_ANGLES:
+            return math.nan, False
+        if key not in CROWDING:
+            if family is None or family.is_table or family.slow_histogram:
+                return None
+            CROWDING[key] = self.known.crowding(SCALE)
+        return CROWDING[key]
+
+    @property
     def database(self) -> int:
         return self.size * self.classes
 
@@ -154,6 +174,7 @@ _KEYS: dict[str, Callable[[Row], tuple[object, ...]]] = {
     "vectors": lambda r: (r.known.count,),
     "used": lambda r: (r.used,),
     "cos": lambda r: (r.known.max_cosine,),
+    "crowd": lambda r: (False, r.crowding[0]) if r.crowding and r.crowding[0] >= 0 else (True, 0.0),
     "angle": lambda r: (r.known.min_angle_deg,),
     "near": lambda r: (r.near is None, r.near[1] if r.near else 0.0),
     "sure": lambda r: (r.sure,),
@@ -196,11 +217,13 @@ def wanted(words: str) -> tuple[str, ...]:
 
 def table_csv(rows: Sequence[Row], limits: Limits) -> str:
     """The table as CSV, exact numbers."""
-    head = "system n count in_use max_cosine min_angle_deg near_least near_most sure_below_{} rank bytes_per_vector"
-    lines: list[list[object]] = [[*f"{head} database_bytes label source within_limits".format(limits.loss).split()]]
+    head = "system n count in_use max_cosine crowding min_angle_deg near_least near_most sure_below_{} rank "
+    head += "bytes_per_vector database_bytes label source within_limits"
+    lines: list[list[object]] = [[*head.format(limits.loss).split()]]
     for row in rows:
         known, (low, high) = row.known, row.near or ("", "")
         cells = [row.system, row.n, known.count, f"{row.used:.6g}", f"{known.max_cosine:.9g}"]
+        cells.append("" if row.crowding is None else f"{row.crowding[0]:.6g}")
         cells += [f"{known.min_angle_deg:.6g}", low, high, f"{row.sure:.6g}", known.rank, row.size, row.database]
         lines.append([*cells, known.decode, known.source, str(not row.outside).lower()])
     return csv_text(lines)
@@ -211,13 +234,16 @@ def read_file(name: str) -> VectorSystem | str:
     try:
         path = user_path(name.removeprefix("file:")).absolute()
         count, n = table_shape(path)
-        argv = python_command("-m", "lsc_engine", "vectors", f"file:{path}", "--n", str(n), "--json")
+        options = ("--n", str(n), "--scale", str(SCALE), "--json")
+        argv = python_command("-m", "lsc_engine", "vectors", f"file:{path}", *options)
         done = subprocess.run(argv, capture_output=True, text=True, timeout=FILE_SECONDS, stdin=subprocess.DEVNULL)
         if done.returncode:
             words = (done.stderr.strip().splitlines() or [f"{path}: not read"])[-1]
             return clean(words).removeprefix("error: ").replace(f"{path}", path.name)
+        found = json.loads(done.stdout)
+        CROWDING[name, n, count] = (found["crowding"], found["crowding_sampled"])
         # Of the rounded numbers the angle is the more exact one.
-        return Table(name, n, count, math.cos(math.radians(json.loads(done.stdout)["min_angle_deg"])))
+        return Table(name, n, count, math.cos(math.radians(found["min_angle_deg"])))
     except subprocess.TimeoutExpired:
         return f"{Path(name).name}: not read within {FILE_SECONDS:.0f} s"
     except (ValueError, KeyError, OSError, UsageError) as error:
