@@ -52,7 +52,7 @@ SHARED = [
 ]  # fmt: skip
 # Seconds an image takes on one core: a transformer of depth 4 on 4 to 16 patches, an encoder at a quarter of its width
 # on 64 pixels, a perceptron at a quarter of its width on 784. Measured, and generous.
-TRANSFORMER, ENCODER, PERCEPTRON = 1 / 700, 1 / 2500, 1 / 50_000
+TRANSFORMER, ENCODER, PERCEPTRON = 1 / 700, 1 / 7000, 1 / 50_000
 LONGEST = 300.0
 
 
