@@ -63,7 +63,7 @@ def test_check_shows_the_numbers(lsc) -> None:  # type: ignore[no-untyped-def]
     code, out, err = lsc("check", "demo", "--json")
     document = json.loads(out)
     assert (code, err) == (0, "")
-    assert document["runs"] == [f"demo/{v}/seed-0" for v in ("A-384", "V21-384", "V21-min", "CE-384")]
+    assert document["runs"] == [f"demo/{v}/seed-0" for v in ("A-384", "V21-384", "V21-min", "V21-init", "CE-384")]
     least = document["variants"]["V21-min"]
     assert (least["n"], least["count"], least["classes"]) == (17, 2040, 1797)
     assert least["head_parameters"] == 0
