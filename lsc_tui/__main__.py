@@ -1,9 +1,11 @@
-"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once] [--keys] [--mouse] [--theme NAME] [--plugin FILE.py]…`"""
+"""`lsc-tui [--runs-dir DIR]… [--demo] [--ascii] [--once] [--keys] [--mouse] [--theme NAME] [--plugin FILE.py]…
+[--serve [PORT]]`"""
 
 from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import os
 import shutil
 import signal
@@ -38,8 +40,17 @@ def parser() -> argparse.ArgumentParser:
         help="no character outside ASCII; the default on the Linux console and without UTF-8",
     )
     out.add_argument("--mouse", action="store_true", help="clicks and the wheel act too (or mouse = true in keys.toml)")
-    out.add_argument("--once", action="store_true", help="print one frame of Runs and end")
-    out.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
+    instead = out.add_mutually_exclusive_group()
+    instead.add_argument("--once", action="store_true", help="print one frame of Runs and end")
+    instead.add_argument(
+        "--serve",
+        nargs="?",
+        const=8000,
+        type=int,
+        metavar="PORT",
+        help="in a browser on this machine: prints the address (default port 8000, 0 takes a free one)",
+    )
+    instead.add_argument("--keys", action="store_true", help="print the keys in use, as a keys.toml to change, and end")
     out.add_argument(
         "--plugin",
         action="append",
@@ -77,6 +88,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"lsc-tui: {error}", file=sys.stderr)
         sys.exit(2)
 
+    if options.serve is not None:
+        sys.exit(serve_pages(options))
     if options.demo:
         from lsc_tui.demo import demo_folder, remove_when_ended
 
@@ -100,6 +113,22 @@ def main(argv: list[str] | None = None) -> None:
             plugins=options.plugin,
         )
     )
+
+
+def serve_pages(options: argparse.Namespace) -> int:
+    """Serve the viewer to a browser; the exit code."""
+    if importlib.util.find_spec("textual_serve") is None:
+        print(
+            "lsc-tui: --serve needs textual-serve, which is not installed: pip install 'lsc[serve]', "
+            "or pip install textual-serve",
+            file=sys.stderr,
+        )
+        return 2
+    from lsc_engine.common.userpaths import config_folder
+    from lsc_tui.keymap import Keymap
+    from lsc_tui.serve import serve
+
+    return serve(options, mouse=options.mouse or Keymap.load(config_folder() / "keys.toml")[0].mouse)
 
 
 def print_keys() -> int:
@@ -131,7 +160,9 @@ def start(
     plugins: Sequence[Path] = (),
 ) -> int:
     """Run the application; the exit code."""
-    if not once and not all(map(is_terminal, (sys.stdin, sys.stdout, sys.stderr))):
+    # With another driver Textual draws elsewhere: in a tab of a browser.
+    drawn_here = not once and not os.environ.get("TEXTUAL_DRIVER")
+    if drawn_here and not all(map(is_terminal, (sys.stdin, sys.stdout, sys.stderr))):
         print("lsc-tui needs a terminal; --once prints one frame, lsc-engine list and show print text", file=sys.stderr)
         return 2
     if not demo:

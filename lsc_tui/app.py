@@ -188,7 +188,8 @@ class LscApp(App[None], inherit_bindings=False):
         self.go("runs")
         self.call_after_refresh(self._begin)
         if not self.is_headless:
-            threading.Thread(target=_watch_terminal, name="terminal-watch", daemon=True).start()
+            watch = _watch_server if self.is_web else _watch_terminal
+            threading.Thread(target=watch, name="terminal-watch", daemon=True).start()
         if words := self._keymap_fault or self.ui.key_changes():
             self.call_after_refresh(self.lsc_screen.say, words, "warn" if self._keymap_fault else "")
 
@@ -320,6 +321,16 @@ def _watch_terminal() -> None:
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(2.0)
             os._exit(129)
+
+
+def _watch_server() -> None:
+    """End when the server of a browser's tab is gone, also where it was killed."""
+    server = os.getppid()
+    while os.getppid() == server:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(2.0)
+    os._exit(129)
 
 
 def _warm_up() -> None:
