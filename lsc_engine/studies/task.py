@@ -189,7 +189,7 @@ class Task:
     def free(self, folder: Path) -> str | None:
         """Wait for the end of an attempt that is over for Slurm, and record it. Who else trains the run, as a sentence,
         or None."""
-        seen, since, asked = None, 0, False
+        seen, since, requested = None, 0, False
         while self._is_over(status := read_status(folder)):
             patience = max(STILL_SECONDS, STILL_BEATS * (status.pace or 0.0)) / _LOOK_SECONDS
             if (seen is not None and since >= patience) or status.alive() is False:
@@ -205,8 +205,8 @@ class Task:
                     lock.release()
                 break
             now = signs(folder)
-            if seen is not None and now != seen and not asked:
-                asked = True
+            if seen is not None and now != seen and not requested:
+                requested = True
                 requests.request(folder, "stop")
                 print(f"{folder}: an earlier start of this task still trains it; it is asked to stop")
             seen, since = now, since + 1 if now == seen else 0
@@ -221,7 +221,7 @@ class Task:
         if theirs.job == self._job.job:
             return theirs.restarts < self._job.restarts
         jobs = slurm.jobs()
-        return jobs is not None and theirs.job not in jobs.known and (status.changed or 0.0) < jobs.asked
+        return jobs is not None and theirs.job not in jobs.known and (status.changed or 0.0) < jobs.time
 
     def queue_again(self, folder: Path, before: int | None) -> int:
         """After a stop by a signal: let Slurm queue the task again if it is to go on. The exit code if it is not."""

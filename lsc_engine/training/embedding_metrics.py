@@ -97,13 +97,13 @@ def retrieval(val: Embedded, *, at: Sequence[int] = (1, 10), mean_precision: boo
     whose class has another one; empty if there are none."""
     _, place, counts = val.labels.unique(return_inverse=True, return_counts=True)
     r = counts[place] - 1
-    asked = r > 0
-    if not asked.any():
+    judged = r > 0
+    if not judged.any():
         return {}
     most = min(max([*at, *([int(r.max())] if mean_precision else [])]), len(val.z) - 1)
     _, found = nearest(val.z, val.z, most, itself=True)
-    right = (val.labels[found] == val.labels.unsqueeze(1))[asked]
-    r = r[asked]
+    right = (val.labels[found] == val.labels.unsqueeze(1))[judged]
+    r = r[judged]
     values = {f"recall@{k}": float(right[:, :k].any(1).double().mean()) for k in at}
     if mean_precision:
         rank = torch.arange(1, most + 1, device=right.device)

@@ -78,7 +78,7 @@ class Poller(threading.Thread):
         self._work: list[Callable[[dict[str, Run]], object]] = []
         self._jobs: slurm.Jobs | None = None
         self._slurm_thread: threading.Thread | None = None
-        self._asked_slurm = float("-inf")
+        self._slurm_queried = float("-inf")
 
     def subscribe(self, curves: dict[str, frozenset[str]], log: str = "", embeddings: str = "") -> None:
         """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
@@ -237,13 +237,13 @@ class Poller(threading.Thread):
     def _slurm(self) -> slurm.Jobs | None:
         """What Slurm answered last. It is asked in a thread of its own, since it may take long, and only from here:
         while some run is one of its jobs."""
-        due = time.monotonic() - self._asked_slurm > slurm.KEEP_SECONDS
+        due = time.monotonic() - self._slurm_queried > slurm.KEEP_SECONDS
         if due and (self._slurm_thread is None or not self._slurm_thread.is_alive()):
 
             def ask() -> None:
                 self._jobs = slurm.query() or self._jobs
 
-            self._asked_slurm = time.monotonic()
+            self._slurm_queried = time.monotonic()
             self._slurm_thread = threading.Thread(target=ask, name="squeue", daemon=True)
             self._slurm_thread.start()
         return self._jobs

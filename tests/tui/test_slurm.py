@@ -49,7 +49,7 @@ def test_squeue_is_asked_only_for_runs_of_slurm_and_seldom(runs: Path, asked: li
     assert (view.state, view.status.news) == ("queued", "Slurm 9_4: Priority")
     assert len(asked) == 1
     # An answer that fails later changes nothing.
-    poller._asked_slurm = float("-inf")
+    poller._slurm_queried = float("-inf")
     view_of(poller, "V21-384/seed-1")
     wait_until(lambda: len(asked) == 2)
     assert view_of(poller, "mlp/V21-384/seed-1").status.news == "Slurm 9_4: Priority"

@@ -57,7 +57,7 @@ def _verdict_table(verdicts: Sequence[ClaimVerdict], seeds: int) -> str:
     meanings = bullets(
         _READING[result] for result in dict.fromkeys(one.result for one in verdicts) if result in _READING
     )
-    few = f"Told from {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
+    few = f"From only {seeds} seed{'s' if seeds != 1 else ''}; a verdict wants at least {_FEW_SEEDS}."
     return "\n\n".join([table(head, rows), meanings, *([few] if 0 < seeds < _FEW_SEEDS else [])])
 
 

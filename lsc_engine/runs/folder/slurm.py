@@ -46,9 +46,9 @@ class Scheduler:
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs that Slurm has not ended, by id, at the time `asked` (Unix seconds)."""
+    """The jobs that Slurm has not ended, by id, at `time` (Unix seconds)."""
 
-    asked: float
+    time: float
     known: dict[str, Scheduler] = field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ def installed() -> bool:
 
 def query() -> Jobs | None:
     """The jobs that Slurm has now; None if it does not answer."""
-    asked = time.time()
+    now = time.time()
     try:
         # The text form: `--json` changed between versions of Slurm.
         lines = _run("squeue", "-h", "-r", "-o", "%i|%T|%r|%N|%S").splitlines()
@@ -82,27 +82,27 @@ def query() -> Jobs | None:
     rows = [line.split("|") for line in lines if line.count("|") >= 4]
     # Slurm writes "None" where a job waits for nothing.
     found = {row[0]: Scheduler(row[0], state=row[1], reason=row[2].replace("None", ""), node=row[3]) for row in rows}
-    return Jobs(asked, found)
+    return Jobs(now, found)
 
 
 _latest: Jobs | None = None
-_asked_at = float("-inf")
+_queried_at = float("-inf")
 
 
 def jobs() -> Jobs | None:
     """`query`, at most once in `KEEP_SECONDS` for the whole process."""
-    global _latest, _asked_at
+    global _latest, _queried_at
     with _lock:
-        if time.monotonic() - _asked_at > KEEP_SECONDS:
+        if time.monotonic() - _queried_at > KEEP_SECONDS:
             _latest = query()
-            _asked_at = time.monotonic()
+            _queried_at = time.monotonic()
         return _latest
 
 
 def forget() -> None:
     """Let the next `jobs` look again."""
-    global _asked_at
-    _asked_at = float("-inf")
+    global _queried_at
+    _queried_at = float("-inf")
 
 
 def max_array_size() -> int:

@@ -142,7 +142,7 @@ class Status:
             found = replace(found, restarts=self.scheduler.restarts)
             return replace(self, scheduler=found, shown_state="queued" if found.waits and silent else shown)
         # What was written after the question is not judged by the answer.
-        ended = silent and self.state != "stopped" and (self.changed or 0.0) < jobs.asked
+        ended = silent and self.state != "stopped" and (self.changed or 0.0) < jobs.time
         return replace(self, shown_state="lost") if ended else self
 
     @property
