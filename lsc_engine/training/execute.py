@@ -95,6 +95,9 @@ def execute(
     try:
         return _train(run, runs_dir)
     except LostRunError as error:
+        # While the writer is open, its lock keeps the last sample out of the folder.
+        if run.machine is not None:
+            run.machine.stop()
         writer.close()
         if echo:
             print(error, file=sys.stderr, flush=True)
