@@ -29,6 +29,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = dict(os.environ)
     for name in ("LSC_RUNS", "LSC_DATA", "LSC_PRESETS", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    # The viewer, started in this process, runs no plugins from then on.
+    monkeypatch.setattr("lsc_engine.registry.Registry.names_only", False)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     yield
