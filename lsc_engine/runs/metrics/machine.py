@@ -213,4 +213,6 @@ def beside(step: Ints, table: MetricsTable) -> tuple[Floats, Floats]:
 
 def _extended(at: Ints, x: Ints, y: Floats) -> Floats:
     """y(x) at `at`, behind the end as steep as on the whole."""
-    return np.interp(at, x, y) + np.maximum(at - x[-1], 0) * (y[-1] / x[-1])
+    # Damaged files hold numbers of any size.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.interp(at, x, y) + np.maximum(at - x[-1], 0) * (y[-1] / x[-1])
