@@ -34,6 +34,8 @@ Halved = Callable[[str], None]
 # The first process may pack a data set while the others wait for it.
 _PATIENCE = timedelta(hours=12)
 # Between two runs it may wait for what another task trains; stores count milliseconds in 31 bits.
+# All processes of a step start together: one that does not come has failed.
+_ARRIVAL = timedelta(minutes=5)
 _LONGEST = timedelta(days=24)
 _FAREWELL = timedelta(seconds=10)
 
@@ -176,8 +178,9 @@ class Orders:
         env = _srun_environment()
         self._rank, self._size, self._number = int(env["RANK"]), int(env["WORLD_SIZE"]), 0
         self._store = TCPStore(
-            env["MASTER_ADDR"], int(env["MASTER_PORT"]), self._size, is_master=self._rank == 0, timeout=_LONGEST
+            env["MASTER_ADDR"], int(env["MASTER_PORT"]), self._size, is_master=self._rank == 0, timeout=_ARRIVAL
         )
+        self._store.set_timeout(_LONGEST)
 
     def give(self, words: Sequence[str]) -> Store:
         """In the first process: train this next. Returns where the processes meet for it."""

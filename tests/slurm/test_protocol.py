@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -162,8 +161,8 @@ def test_a_failed_need_ends_the_task_with_a_sentence(study: Path, monkeypatch: p
 def run_task(processes: int, runs: Path, run: str, *words: str) -> list[tuple[int, str]]:
     """The exit code and output of every process of a task, which srun would start."""
     argv = [sys.executable, "-P", "-m", "lsc_engine.studies.task", run, "--runs-dir", runs, "--device", "cpu", *words]
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    # Below the ports that outgoing connections take by themselves.
+    port = 20_000 + os.getpid() % 10_000
     step = {
         "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost",
         "SLURM_STEP_NUM_TASKS": f"{processes}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}",
@@ -174,7 +173,11 @@ def run_task(processes: int, runs: Path, run: str, *words: str) -> list[tuple[in
         subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for environment in environments
     ]
-    outputs = [process.communicate()[0] for process in started]
+    outputs = [started[0].communicate()[0]]
+    for process in started[1:]:
+        if started[0].returncode:
+            process.kill()
+        outputs.append(process.communicate()[0])
     return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
 
 
