@@ -179,7 +179,8 @@ async def test_chromium_shows_the_app_and_asks_nowhere_else(
     served: tuple[subprocess.Popen[str], str], tmp_path: Path
 ) -> None:
     _, address = served
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--remote-debugging-port=0"]
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-unsafe-swiftshader"]
+    words.append("--remote-debugging-port=0")
     profile = tmp_path / "profile"
     with subprocess.Popen([str(CHROMIUM), *words, f"--user-data-dir={profile}"], stderr=subprocess.PIPE) as browser:
         try:
@@ -204,6 +205,8 @@ async def drive(page: Any, address: str) -> None:
         while word not in text:
             event = await page.receive_json(timeout=LIMIT)
             match event.get("method"):
+                case "Inspector.targetCrashed":
+                    pytest.fail("Chromium's page crashed")
                 case "Network.requestWillBeSent":
                     asked.append(event["params"]["request"]["url"])
                 case "Network.webSocketCreated":
@@ -217,9 +220,15 @@ async def drive(page: Any, address: str) -> None:
     async def send(number: int, method: str, **params: Any) -> None:
         await page.send_json({"id": number, "method": method, "params": params})
 
+    async def call(number: int, method: str, **params: Any) -> None:
+        """Send a command and wait for its answer: a page that is still being set up crashes when it navigates."""
+        await send(number, method, **params)
+        while (await page.receive_json(timeout=LIMIT)).get("id") != number:
+            pass
+
     for number, domain in enumerate(("Network", "Page", "Log", "Runtime")):
-        await send(number, f"{domain}.enable")
-    await send(4, "Emulation.setFocusEmulationEnabled", enabled=True)
+        await call(number, f"{domain}.enable")
+    await call(4, "Emulation.setFocusEmulationEnabled", enabled=True)
     await send(5, "Page.navigate", url=address)
     await until("Runs")
     await send(6, "Input.dispatchKeyEvent", type="keyDown", text="4", key="4", code="Digit4", windowsVirtualKeyCode=52)
