@@ -22,6 +22,7 @@ from typing import Any
 from lsc_engine import __version__
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped
+from lsc_engine.common.hardware import memory_total
 
 NAMES = {
     "head": "time and memory of the head from 10^3 to 10^9 classes, beside dense, chunked and sampled cross-entropy",
@@ -195,12 +196,10 @@ def package() -> Any:
 
 def machine(*packages: str) -> dict[str, str]:
     """What the figures were measured on: processor, cores in use, memory, GPU, versions. No names of hosts."""
-    import psutil
-
     cores = len(os.sched_getaffinity(0))
     facts = {
         "cpu": f"{_cpu()}, {cores} core{'s' if cores > 1 else ''}",
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GB",
+        "memory": f"{memory_total() / 2**30:.0f} GB",
         "Python": platform.python_version(),
         "lsc": __version__,
     }

@@ -10,12 +10,14 @@ import os
 import pkgutil
 import signal
 import sys
-
-import typer
+from typing import TYPE_CHECKING
 
 from lsc_engine.common.errors import FULL, LscError, UsageError
 from lsc_engine.common.streams import open_streams
 from lsc_engine.common.userpaths import serve_libraries
+
+if TYPE_CHECKING:
+    import typer
 
 # The order of their commands in --help; other files of the folder follow.
 _FIRST = ("train", "runs", "presets", "vectors", "data", "bench", "report", "predict")

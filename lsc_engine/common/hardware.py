@@ -6,6 +6,7 @@ NVML is opened once and makes no CUDA context, so looking costs no GPU memory.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,11 @@ class Hardware:
     memory: float | None = None
     memory_total: float | None = None
     disk_free: float | None = None
+
+
+def memory_total() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Sampler:

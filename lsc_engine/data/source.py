@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
-import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from lsc_engine.common.hardware import memory_total
 
 # Bytes of resized images up to which a whole data set is resized when it is opened.
 RESIZED_AT_ONCE = 2**29
@@ -123,7 +124,7 @@ def resized(pixels: Tensor, size: int) -> Tensor:
 def device_memory(device: torch.device) -> int:
     """Bytes of memory that `device` has."""
     cuda = device.type == "cuda"
-    return int(torch.cuda.get_device_properties(device).total_memory if cuda else psutil.virtual_memory().total)
+    return int(torch.cuda.get_device_properties(device).total_memory) if cuda else memory_total()
 
 
 def fits(byte_count: int, device: torch.device) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from lsc_engine.common.errors import UsageError
@@ -48,6 +47,8 @@ def fit_scale(head: Head, parts: Sequence[tuple[Tensor, Tensor]], *, step: int, 
     The likelihood is concave in the scale: the best one is where the mean score under the softmax is, on average, that
     of the class.
     """
+    from scipy.optimize import brentq
+
     images = sum(len(z) for z, _ in parts)
     if not images:
         raise UsageError("calibration: there is no image with a class that the run knows")

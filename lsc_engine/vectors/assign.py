@@ -19,9 +19,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -71,6 +68,9 @@ def _nearest(system: VectorSystem, means: Tensor, k: int) -> Tensor:
 
 def _match(system: VectorSystem, means: Tensor, candidates: Tensor) -> Tensor | None:
     """The best matching of classes to candidates [classes, k], or None where not all classes get one."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
     classes, k = candidates.shape
     vectors, column = torch.unique(candidates, return_inverse=True)
     if len(vectors) < classes:
@@ -134,6 +134,8 @@ def _accepted(candidates: Tensor, cosines: Tensor) -> Tensor:
 
 def _exchanged(system: VectorSystem, means: Tensor, alive: Callable[[], None]) -> Tensor:
     """All vectors of the system over the classes, by optimal assignments in blocks."""
+    from scipy.optimize import linear_sum_assignment
+
     draws, z = np.random.default_rng(0), system.lift(means).numpy()
     every = torch.arange(system.choosable)
     sparse = system.support < system.n
