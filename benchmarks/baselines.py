@@ -106,11 +106,11 @@ def class_weights(dim: int, classes: int, device: torch.device | str) -> nn.Para
     return nn.Parameter(weight)
 
 
-def table_of(system: Any, order: Any, classes: int, block: int = 65536) -> Tensor:
+def table_of(system: Any, order: Any, classes: int, block: int = 65536, device: torch.device | str = "cpu") -> Tensor:
     """The dense table [classes, n] float32 of the vectors of all classes, which the exhaustive searches need."""
-    table = torch.empty(classes, system.n)
+    table = torch.empty(classes, system.n, device=device)
     for start in range(0, classes, block):
-        label = torch.arange(start, min(start + block, classes))
+        label = torch.arange(start, min(start + block, classes), device=device)
         table[start : start + len(label)] = system.vectors(order.index(label))
     return table
 
@@ -134,5 +134,5 @@ def faiss_flat(table: Tensor) -> Any:
     except ImportError:
         return None
     index = faiss.IndexFlatIP(table.shape[1])
-    index.add(table.numpy())
+    index.add(table.cpu().numpy())
     return index

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc_engine.bench import Check, Result, Table, machine
+from lsc_engine.bench import Check, Result, Rows, Table, machine
 from lsc_engine.common.errors import LscError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.vectors import n_min, system
 from lsc_engine.vectors.order import Order
 
 from . import baselines
-from .measure import alternate, free_bytes, megabytes, milliseconds, peak_bytes
+from .measure import alternate, free_bytes, megabytes, milliseconds, peak_bytes, wait
 
 # Numbers of classes from a thousand to ten million.
 GROWTH = "1000,10000,100000,1281167,10000000"
@@ -35,6 +35,7 @@ ROUNDING = 2e-6
 def run(
     *, quick: bool = False, classes: int = 1_281_167, systems: str = "V21,V22,V33", n: int = 384,
     batches: str = "1,16,256", rounds: int = 7, images: int = 1024, growth: str = GROWTH,
+    device: str = "cpu",
 ) -> Result:  # fmt: skip
     """`systems`, `batches`: comma-separated; `n`: where vectors are unused; `images`: of the evaluation; `growth`:
     the numbers of classes that the first system is timed at, at its n_min."""
@@ -45,10 +46,10 @@ def run(
     rows = []
     for name in systems.split(","):
         for dim in (n_min(name, classes), n):
-            rows += _case(name, dim, classes, sizes, rounds)
-    shares = _evaluation(classes, images, quick)
-    words = _words(16 if quick else 64, max(sizes), rounds)
-    grown = [_grown(systems.split(",")[0], int(word), max(sizes), rounds) for word in str(growth).split(",")]
+            rows += _case(name, dim, classes, sizes, rounds, device)
+    shares = _evaluation(classes, images, quick, torch.device(device))
+    words = _words(16 if quick else 64, max(sizes), rounds, device)
+    grown = [_grown(systems.split(",")[0], int(word), max(sizes), rounds, device) for word in str(growth).split(",")]
 
     tight = min(row["faster"] for row in rows if row["of these in use"] > 0.5 and row["batch"] >= min(256, max(sizes)))
     # Every row of every table counts where something is said to hold in all cases.
@@ -92,32 +93,32 @@ def run(
     return Result("decode", checks, tables, notes, machine=machine("faiss-cpu"))
 
 
-def _grown(name: str, classes: int, batch: int, rounds: int) -> dict[str, Any]:
+def _grown(name: str, classes: int, batch: int, rounds: int, device: str) -> dict[str, Any]:
     """One number of classes: ours at n_min, the exhaustive sides where a table of all classes fits."""
     n = n_min(name, classes)
     needed = 4.0 * classes * n
-    if needed * 1.3 > free_bytes() / 2:
+    if needed * 1.3 > free_bytes(device) / 2:
         made = system(name, n)
         head = LscHead(made, Order.make("shuffled", made, 0), classes)
-        z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch))
+        z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch)).to(device)
         timed = alternate({"ours": lambda: head.predict(z)}, rounds=rounds, most=8.0)
         return {
             "classes": classes, "n": n, "ours": milliseconds(timed.median("ours")), "matrix product": "does not fit",
             "faster": None, "FAISS": "does not fit", "table of the others": megabytes(needed),
         }  # fmt: skip
-    row = _case(name, n, classes, [batch], rounds)[0]
+    row = _case(name, n, classes, [batch], rounds, device)[0]
     return {
         "classes": classes, "n": n, **{key: row[key] for key in ("ours", "matrix product", "faster", "FAISS")},
         "table of the others": megabytes(needed),
     }  # fmt: skip
 
 
-def _words(n: int, batch: int, rounds: int) -> dict[str, Any]:
+def _words(n: int, batch: int, rounds: int, device: str) -> dict[str, Any]:
     """The nearest of all words of the code `bch` against the product with the table of them, whole and in the fastest
     of three sizes of blocks that fit a cache."""
     made = system("bch", n)
-    table = made.vectors(torch.arange(made.count))
-    z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch))
+    table = made.vectors(torch.arange(made.count, device=device))
+    z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch)).to(device)
     _check(z, table, made.nearest(z), baselines.gemm_labels(z, table))
     sides: dict[str, Callable[[], Any]] = {
         "ours": lambda: made.nearest(z),
@@ -131,7 +132,8 @@ def _words(n: int, batch: int, rounds: int) -> dict[str, Any]:
         "ours": milliseconds(timed.median("ours")), "product": milliseconds(timed.median("product")),
         "in blocks": milliseconds(timed.median(blocks)), "rows a block": int(blocks),
         "against product": timed.ratio("product", "ours"), "against blocks": timed.ratio(blocks, "ours"),
-        "peak of ours": megabytes(peak_bytes(lambda: made.nearest(z))), "table of the others": megabytes(table.nbytes),
+        "peak of ours": megabytes(peak_bytes(lambda: made.nearest(z), device)),
+        "table of the others": megabytes(table.nbytes),
     }  # fmt: skip
 
 
@@ -142,19 +144,21 @@ def _first_faster(grown: list[dict[str, Any]]) -> str:
     return f"{min(found):,} classes" if found else "none of these"
 
 
-def _case(name: str, n: int, classes: int, sizes: list[int], rounds: int) -> list[dict[str, Any]]:
+def _case(name: str, n: int, classes: int, sizes: list[int], rounds: int, device: str) -> list[dict[str, Any]]:
     made = system(name, n)
     order = Order.make("shuffled", made, 0)
     head = LscHead(made, order, classes)
-    if 4.0 * classes * n * 1.3 > free_bytes():
+    if 4.0 * classes * n * 1.3 > free_bytes(device):
         raise LscError(f"the table of {classes:,} rows at n = {n} does not fit in the memory that is free")
-    table = baselines.table_of(made, order, classes)
+    table = baselines.table_of(made, order, classes, device=device)
     index = baselines.faiss_flat(table)
-    rows = []
+    rows = Rows()
     for batch in sizes:
-        z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch))
+        z = torch.randn(batch, n, generator=torch.Generator().manual_seed(batch)).to(device)
+        wait()
         began = time.perf_counter()
         ours = head.predict(z)
+        wait()
         first = time.perf_counter() - began
         theirs = baselines.gemm_labels(z, table)
         _check(z, table, ours, theirs)
@@ -163,7 +167,7 @@ def _case(name: str, n: int, classes: int, sizes: list[int], rounds: int) -> lis
             "gemm": lambda z=z: baselines.gemm_labels(z, table),  # type: ignore[misc]
         }
         if index is not None:
-            sides["faiss"] = lambda z=z: index.search(z.numpy(), 1)  # type: ignore[misc]
+            sides["faiss"] = lambda z=z: index.search(z.cpu().numpy(), 1)  # type: ignore[misc]
         timed = alternate(sides, rounds=rounds, most=8.0)
         rows.append(
             {
@@ -193,7 +197,7 @@ def _check(z: Tensor, table: Tensor, ours: Tensor, theirs: Tensor) -> None:
         raise LscError(f"labels differ: their cosines are {worst:.3g} apart")
 
 
-def _evaluation(classes: int, images: int, quick: bool) -> list[dict[str, Any]]:
+def _evaluation(classes: int, images: int, quick: bool, device: torch.device) -> list[dict[str, Any]]:
     """The whole of `evaluate` with the label by an exhaustive search and by structure, V21 at n_min."""
     from lsc_engine.data.batches import Batch
     from lsc_engine.models.backbones.encoder import Encoder
@@ -202,13 +206,13 @@ def _evaluation(classes: int, images: int, quick: bool) -> list[dict[str, Any]]:
     n = n_min("V21", classes)
     made = system("V21", n)
     head = _TimedHead(made, Order.make("shuffled", made, 0), classes)
-    table = baselines.table_of(made, head.order, classes)
+    table = baselines.table_of(made, head.order, classes, device=device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Encoder().build(3, 32, n, 0.1 if quick else 1.0)
+        model = Encoder().build(3, 32, n, 0.1 if quick else 1.0).to(device)
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(images, 3, 32, 32, generator=generator)
-    labels = torch.randint(classes, (images,), generator=generator)
+    pixels = torch.randn(images, 3, 32, 32, generator=generator).to(device)
+    labels = torch.randint(classes, (images,), generator=generator).to(device)
     batches = [
         Batch(part, label, None, label) for part, label in zip(pixels.split(512), labels.split(512), strict=True)
     ]
@@ -218,7 +222,7 @@ def _evaluation(classes: int, images: int, quick: bool) -> list[dict[str, Any]]:
         for _ in range(2):
             head.table, head.seconds = dense, 0.0
             began = time.perf_counter()
-            values.append(evaluate(model, head, batches, device=torch.device("cpu"), dtype=None))
+            values.append(evaluate(model, head, batches, device=device, dtype=None))
             whole.append(time.perf_counter() - began)
             shares.append(head.seconds / whole[-1])
         rows.append(
@@ -237,7 +241,9 @@ class _TimedHead(LscHead):
 
     @torch.no_grad()
     def predict(self, z: Tensor, unused: str = "nearest") -> Tensor:
+        wait()
         began = time.perf_counter()
         labels = super().predict(z, unused) if self.table is None else baselines.gemm_labels(z, self.table)
+        wait()
         self.seconds += time.perf_counter() - began
         return labels

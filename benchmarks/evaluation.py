@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc_engine.bench import Check, Result, Table
+from lsc_engine.bench import Check, Result, Rows, Table
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.derived import derive
 from lsc_engine.data.batches import eval_batches
@@ -39,7 +39,7 @@ def run(
     """`presets`: preset/variant, comma-separated; `steps` timed for training, at most `images` for evaluation."""
     if quick:
         presets, steps, images = "demo/V21-min", 2, 64
-    rows = []
+    rows = Rows()
     for word in presets.split(","):
         preset, _, variant = word.strip().rpartition("/")
         rows.append(_case(preset, variant, steps, images, torch.device(device)))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsc_engine.bench import Check, Result, Table, machine
+from lsc_engine.bench import Check, Result, Rows, Table, machine
 from lsc_engine.data.batches import Batches
 from lsc_engine.data.source import TensorSource
 from lsc_engine.heads.base import Head
@@ -27,6 +27,7 @@ from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.backbones.encoder import Encoder
 from lsc_engine.models.backbones.vit import build_timm
+from lsc_engine.training.devices import pick_device
 from lsc_engine.training.step import make_loss, make_optimizer
 from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
@@ -95,13 +96,13 @@ TINY = [
 ]
 
 
-def run(*, quick: bool = False, minutes: float = 7.5, device: str = "", only: str = "") -> Result:
+def run(*, quick: bool = False, minutes: float = 7.5, device: str = "auto", only: str = "") -> Result:
     """`minutes`: no case begins after them; `only`: cases whose label contains it, such as "vit-s 224"."""
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = pick_device(device)
     if where.type == "cpu" and not quick:
         return _not_here()
     chosen = [case for case in (TINY if quick else cases()) if only in case.label]
-    began, rows = time.perf_counter(), []
+    began, rows = time.perf_counter(), Rows()
     for case in chosen:
         if time.perf_counter() - began > 60 * minutes:
             rows.append(_row(case) | {"images/s": "not run: time is up"})
@@ -223,7 +224,7 @@ def build(case: Case, device: torch.device) -> tuple[Callable[[], Tensor], float
         model, head = model.to(device), head.to(device)
     images, labels = next(_images(case, device))
     with torch.no_grad():
-        target = head.target(labels)
+        target = head.training_target(labels)
     dtype = torch.bfloat16 if device.type == "cuda" else None
     parameters = [*model.parameters(), *head.parameters()]
     if case.method == "timm":
@@ -272,12 +273,13 @@ def _images(case: Case, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]
 
 
 def _batches(case: Case, device: torch.device, head: Head) -> Iterator[Any]:
-    count = max(case.batch, min(case.classes, 50_000))
+    # Whatever the classes: an epoch of a single batch would make numbers and targets anew at every step.
+    count = 50_000
     pixels = torch.randint(0, 256, (count, 3, case.size, case.size), dtype=torch.uint8)
     source = TensorSource(pixels, None, classes=count, device=device)
-    yield from Batches(source, case.batch, 0, device=device, target=lambda x: head.target(x % case.classes)).from_step(
-        0
-    )
+    yield from Batches(
+        source, case.batch, 0, device=device, target=lambda x: head.training_target(x % case.classes)
+    ).from_step(0)
 
 
 def _timm_recipe(

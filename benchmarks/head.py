@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc_engine.bench import Check, Result, Table
+from lsc_engine.bench import Check, Result, Rows, Table
 from lsc_engine.heads.losses.softmax import Softmax
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.vectors import system
@@ -50,7 +50,7 @@ def run(
     memory = {side: peak_bytes(call, device) for side, call in sides.items()}
     step = encoder_step(batch, n, device, quick)
 
-    rows = []
+    rows = Rows()
     for classes in counts:
         row: dict[str, Any] = {"classes": classes}
         for label in timed:

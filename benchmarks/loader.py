@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lsc_engine.bench import Check, Result, Table
+from lsc_engine.bench import Check, Result, Rows, Table
 from lsc_engine.data.batches import Batches
 from lsc_engine.data.pack import Manifest, PackedReader
 from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource
@@ -40,7 +40,7 @@ def run(
         images, batch, width, rounds = 200, 16, 0.05, 2
     where = torch.device(device)
     step = _step(images, width, where)
-    rows = []
+    rows = Rows()
     with tempfile.TemporaryDirectory() as scratch:
         for name, source, augment in _sources(images, where, Path(scratch)):
             with _feed(source, batch, augment, where, workers) as feed:

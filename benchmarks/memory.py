@@ -1,23 +1,29 @@
 """arXiv:2510.04090, Tables 9 and 10: model memory and largest batch against the number of classes, LSC and CE.
 
-ViT-B at 224 px, memory capped at 40 GB. On a CUDA GPU the largest batch is measured: whole training steps (forward,
-loss, backward, fused AdamW) under a cap of the process's memory. Elsewhere it is computed, and labelled so:
+ViT-B at 224 px, memory capped at 40 GB. On a CUDA GPU the largest batch is measured: the peak of whole training steps
+(forward, loss, backward, fused AdamW) of two batches lies on a straight line, and a step of the batch that it gives
+must fit. Elsewhere it is computed, and labelled so:
 
     largest batch = (cap - 16 bytes x parameters) / (activations kept for the backward pass + logits, per image)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from lsc_engine.bench import Check, Result, Table
+from lsc_engine.bench import Check, Result, Rows, Table
+from lsc_engine.heads.build import build_head
 from lsc_engine.heads.model_sizes import model_sizes
+from lsc_engine.models.build import build_model
 from lsc_engine.studies.plan import plan_study
+from lsc_engine.training.devices import autocast_dtype, pick_device
+from lsc_engine.training.step import make_loss, make_optimizer
 from lsc_engine.vectors import n_min
 
-from .measure import megabytes
+from .measure import megabytes, peak_bytes
 
 COUNTS = (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 # What the paper prints, for 10^2 to 10^7 classes; its columns are matched by the memory of a 768-wide class layer.
@@ -30,20 +36,20 @@ PRESET, SYSTEM = "vit-s-spectrum", "V21"
 
 def run(
     *, quick: bool = False, model: str = "vit-b", size: int = 224, cap_gb: float = 40.0,
-    device: str = "",
+    device: str = "auto",
 ) -> Result:  # fmt: skip
-    """`cap_gb` in GiB; `device`: cuda where there is one, else the batch is computed."""
+    """`cap_gb` in GiB; `device`: on a GPU the batch is measured."""
     counts = (100, 1_000_000) if quick else COUNTS
     if quick:
         model, size = "timm:vit_tiny_patch16_224", 32
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    measured = device.startswith("cuda")
+    where = pick_device(device)
+    measured = where.type == "cuda"
     cap = int(cap_gb * GIB)
-    rows = []
+    rows = Rows()
     for classes in counts:
         row: dict[str, Any] = {"classes": classes}
         for method in ("lsc", "ce"):
-            row |= _side(method, classes, model, size, cap, device if measured else None)
+            row |= _side(method, classes, model, size, cap, where if measured else None)
         if model == "vit-b" and size == 224:
             at = COUNTS.index(classes)
             row |= {"paper: CE MB": PAPER_MEMORY[at], "paper: CE batch": PAPER_BATCH[at]}
@@ -66,7 +72,7 @@ def run(
     return Result("memory", checks, [Table(title, rows)], notes)
 
 
-def _side(method: str, classes: int, model: str, size: int, cap: int, device: str | None) -> dict[str, Any]:
+def _side(method: str, classes: int, model: str, size: int, cap: int, device: torch.device | None) -> dict[str, Any]:
     label = method.upper()
     n = n_min(SYSTEM, classes) if method == "lsc" else None
     facts = _described(method, classes, model, size)
@@ -76,7 +82,7 @@ def _side(method: str, classes: int, model: str, size: int, cap: int, device: st
     if device is None:
         batch = max(0, (cap - 16 * parameters) // each)
     else:
-        batch = _largest(method, classes, model, size, cap, device)
+        batch = 0 if 16 * parameters >= cap else largest_batch(_step(method, classes, model, size, device), cap, device)
     return {
         f"{label} parameters": parameters,
         f"{label} weights MB": round(4 * parameters / 1e6, 2),
@@ -104,53 +110,47 @@ def _described(method: str, classes: int, model: str, size: int) -> dict[str, An
     return model_sizes(config, channels=3, size=size, dim=dim, classes=classes)
 
 
-def _largest(method: str, classes: int, model: str, size: int, cap: int, device: str) -> int:
-    """The largest batch whose training step fits, within 2 %; 0 where not even one image does."""
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, cap / total), device)
-    try:
-        low, high = 0, 8
-        while high <= 2**16 and _step_fits(method, classes, model, size, high, device):
-            low, high = high, 2 * high
-        while high - low > max(1, low // 50):
-            middle = (low + high) // 2
-            if _step_fits(method, classes, model, size, middle, device):
-                low = middle
-            else:
-                high = middle
-        return low
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+def largest_batch(step: Callable[[int], None], cap: int, device: torch.device) -> int:
+    """The most images of which `step` needs at most `cap` bytes, within 2 %; 0 if not one does."""
+    step(1)  # creates the optimizer's state
+    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+    def needed(batch: int) -> float:
+        try:
+            return held + peak_bytes(lambda: step(batch), device)
+        except torch.OutOfMemoryError:
+            return float("inf")
+
+    few, more = needed(8), needed(16)
+    batch = int((cap - few) / max(1.0, (more - few) / 8) + 8) if more < cap else 8
+    while batch and needed(batch) > cap:
+        batch = int(0.98 * batch)
+    return batch
 
 
-def _step_fits(method: str, classes: int, model: str, size: int, batch: int, device: str) -> bool:
-    """Do two whole training steps fit?"""
-    from lsc_engine.heads.build import build_head
-    from lsc_engine.models.build import build_model
-    from lsc_engine.training.devices import autocast_dtype
-    from lsc_engine.training.step import make_loss, make_optimizer
-
-    where = torch.device(device)
-    config = _config(method, classes, model, size, batch)
+def _step(method: str, classes: int, model: str, size: int, device: torch.device) -> Callable[[int], None]:
+    """A training step of so many images. The weights are created on the device, at random: a class layer of 10^7
+    classes takes minutes on the CPU."""
+    config = _config(method, classes, model, size, 1)
     dim = n_min(SYSTEM, classes) if method == "lsc" else None
-    try:
-        network = build_model(config.model, channels=3, size=size, dim=dim, seed=0).to(where)
+    with torch.device("meta"):
+        network = build_model(config.model, channels=3, size=size, dim=dim, seed=0)
         width = dim or int(network.backbone.num_features)  # type: ignore[union-attr,arg-type]
-        head = build_head(config, classes=classes, dim=width, seed=0).to(where)
-        optimizer = make_optimizer(
-            "adamw", [*network.parameters(), *head.parameters()], lr=1e-4, weight_decay=0.0, momentum=0.0
-        )
-        loss = make_loss(network, head, dtype=autocast_dtype("auto", where), device=where, compiled=False)
-        images = torch.zeros(batch, 3, size, size, device=where)
-        target = head.target(torch.zeros(batch, dtype=torch.long, device=where))
-        for _ in range(2):
-            loss(images, target).backward()
+        head = build_head(config, classes=classes, dim=width, seed=0) if method == "ce" else None
+    network = network.to_empty(device=device)
+    head = build_head(config, classes=classes, dim=width, seed=0) if head is None else head.to_empty(device=device)
+    parameters = [*network.parameters(), *head.parameters()]
+    for parameter in parameters:
+        torch.nn.init.normal_(parameter, std=0.02)
+    optimizer = make_optimizer("adamw", parameters, lr=1e-4, weight_decay=0.0, momentum=0.0)
+    loss = make_loss(network, head, dtype=autocast_dtype("auto", device), device=device, compiled=False)
+
+    def step(batch: int) -> None:
+        try:
+            images = torch.zeros(batch, 3, size, size, device=device)
+            loss(images, head.training_target(torch.zeros(batch, dtype=torch.long, device=device))).backward()
             optimizer.step()
+        finally:
             optimizer.zero_grad(set_to_none=True)
-        return True
-    except torch.OutOfMemoryError:
-        return False
-    finally:
-        network = head = optimizer = loss = images = target = None  # type: ignore[assignment]
-        if where.type == "cuda":
-            torch.cuda.empty_cache()
+
+    return step

@@ -22,13 +22,14 @@ from lsc_engine.studies.plan import plan_study
 CALLS = ("metrics", "status", "heartbeat", "message", "requests", "record", "trouble", "sync", "finish")
 
 
-def run(*, quick: bool = False, preset: str = "demo", variant: str = "V21-384", epochs: int = 30) -> Result:
+def run(*, quick: bool = False, preset: str = "demo", variant: str = "V21-384", epochs: int = 30,
+        device: str = "cpu") -> Result:  # fmt: skip
     """`preset` and `variant`: what is trained, for `epochs` epochs."""
     if quick:
         epochs = 1
     timer = _Timer()
     with tempfile.TemporaryDirectory() as scratch:
-        seconds, steps = _train(Path(scratch), preset, variant, epochs, timer)
+        seconds, steps = _train(Path(scratch), preset, variant, epochs, timer, torch.device(device))
     share = sum(timer.seconds.values()) / seconds
     rows = [
         {"call": name, "times": timer.times[name], "ms in all": 1000 * timer.seconds[name],
@@ -69,7 +70,9 @@ class _Timer:
         return timed
 
 
-def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) -> tuple[float, int]:
+def _train(
+    root: Path, preset: str, variant: str, epochs: int, timer: _Timer, device: torch.device
+) -> tuple[float, int]:
     """Seconds of the training loop, evaluation and saving included, and its steps."""
     from lsc_engine.config.derived import derive
     from lsc_engine.training.context import RunContext
@@ -82,8 +85,8 @@ def _train(root: Path, preset: str, variant: str, epochs: int, timer: _Timer) ->
     derived = derive(plan.config)
     threads = torch.get_num_threads()
     try:
-        with RunWriter.open(folder, device="cpu", total_steps=derived.total_steps, echo=False) as writer:
-            trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), torch.device("cpu")))
+        with RunWriter.open(folder, device=str(device), total_steps=derived.total_steps, echo=False) as writer:
+            trainer = Trainer(RunContext(plan.config, derived, writer, Signals(), device))
             for name in CALLS:
                 setattr(writer, name, timer.around(name, getattr(writer, name)))
             began = time.perf_counter()

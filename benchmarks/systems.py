@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc_engine.bench import Check, Result, Table
+from lsc_engine.bench import Check, Result, Rows, Table
 from lsc_engine.vectors import n_min, system
 from lsc_engine.vectors.order import Order
 
@@ -29,7 +29,7 @@ def run(
     n = n_min(name, classes)
     made = system(name, n)
     table = baselines.table_of(made, Order.make("sequential", made, 0), classes).to(device)
-    rows, losses = [], []
+    rows, losses = Rows(), Rows()
     for size in sizes:
         index = torch.randint(classes, (size,), generator=torch.Generator().manual_seed(size)).to(device)
         z = torch.randn(size, n, generator=torch.Generator().manual_seed(1)).to(device)

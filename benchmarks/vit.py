@@ -12,8 +12,8 @@ from lsc_engine.bench import Result
 from . import gpu
 
 
-def run(*, quick: bool = False, minutes: float = 5.0) -> Result:
+def run(*, quick: bool = False, minutes: float = 5.0, device: str = "auto") -> Result:
     """`minutes`: no case begins after them."""
-    result = gpu.run(quick=quick, minutes=minutes, only="vit_tiny" if quick else "vit-s 224")
+    result = gpu.run(quick=quick, minutes=minutes, device=device, only="vit_tiny" if quick else "vit-s 224")
     checks = [check for check in result.checks if "ViT-S" in check.what]
     return replace(result, name="vit", checks=checks)

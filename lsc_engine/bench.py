@@ -13,7 +13,8 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +44,8 @@ NAMES = {
 """Every benchmark with what it measures."""
 
 PACKAGE = "lsc_engine.benchmarks"
+# Called with every row as soon as it is measured.
+_on_row: ContextVar[Callable[[dict[str, Any]], None] | None] = ContextVar("_on_row", default=None)
 # A module of the standard library's name would hide that one from scripts that lie beside it.
 MODULES = {"logging": "run_folder", "profile": "profiling"}
 
@@ -59,6 +62,15 @@ class Check:
     @property
     def verdict(self) -> str:
         return {True: "reached", False: "NOT reached", None: "not measured here"}[self.reached]
+
+
+class Rows(list[dict[str, Any]]):
+    """Rows of a table, each reported when it is appended: a benchmark that is stopped loses none of them."""
+
+    def append(self, row: dict[str, Any]) -> None:
+        super().append(row)
+        if (report := _on_row.get()) is not None:
+            report(row)
 
 
 @dataclass(frozen=True)
@@ -149,8 +161,17 @@ def check_name(name: str) -> None:
         raise UsageError(f'bench: there is no benchmark "{name}"; {did_you_mean(name, NAMES)}')
 
 
-def run(name: str, *, quick: bool = False, **arguments: Any) -> Result:
-    """Run the benchmark `name`. `quick`: tiny sizes, to see that it works; its figures mean nothing.
+def run(
+    name: str,
+    *,
+    quick: bool = False,
+    device: str | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+    **arguments: Any,
+) -> Result:
+    """Run the benchmark `name`. `quick`: tiny sizes, to see that it works; its figures mean nothing. `device`: as of
+    --device, None for its own choice; those of the terminal app have none. `on_row`: called with each row of a table
+    as soon as it is measured.
 
     UsageError for unknown names and arguments; LscError where the sides that are compared do not give the same.
     """
@@ -159,13 +180,32 @@ def run(name: str, *, quick: bool = False, **arguments: Any) -> Result:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     function = load(name).run
-    known = [key for key in inspect.signature(function).parameters if key != "quick"]
+    known = {key: value.default for key, value in inspect.signature(function).parameters.items() if key != "quick"}
     for key in arguments:
         if key not in known:
             hint = did_you_mean(key, known) if known else "it takes none"
             raise UsageError(f'bench {name}: "{key}" is not an argument of it; {hint}')
-    result: Result = function(quick=quick, **arguments)
+    if "device" in known:
+        arguments["device"] = _current_device(device or arguments.get("device", known["device"]))
+    token = _on_row.set(on_row)
+    try:
+        result: Result = function(quick=quick, **arguments)
+    finally:
+        _on_row.reset(token)
     return result
+
+
+def _current_device(name: str) -> str:
+    """The available device `name`, with its index; a GPU becomes the current one of this process."""
+    import torch
+
+    from lsc_engine.training.devices import pick_device
+
+    device = pick_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        device = torch.device("cuda", torch.cuda.current_device())
+    return str(device)
 
 
 def load(name: str) -> Any:
@@ -226,9 +266,9 @@ def _cpu() -> str:
     return f"{named[0]} ({kind})" if named else kind
 
 
-def command_line(name: str, quick: bool, arguments: dict[str, Any]) -> str:
+def command_line(name: str, quick: bool, device: str | None, arguments: dict[str, Any]) -> str:
     """The command that repeats a benchmark."""
-    words = ["lsc-engine", "bench", name, *(["--quick"] if quick else [])]
+    words = ["lsc-engine", "bench", name, *(["--quick"] if quick else []), *(["--device", device] if device else [])]
     for key, value in arguments.items():
         words += ["--set", f"{key}={value}"]
     return shlex.join(words)

@@ -55,6 +55,79 @@ def test_page_and_document_of_a_command(tmp_path: Path) -> None:
     assert "`lsc-engine bench decode --quick --set classes=3000`" in page
 
 
+def test_a_benchmark_that_is_stopped_keeps_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bench.load("memory")
+    measure, classes = module._side, list[int]()
+
+    def stopped(method: str, count: int, *rest: object) -> dict[str, object]:
+        classes.append(count)
+        if len(classes) == 4:
+            raise KeyboardInterrupt
+        return measure(method, count, *rest)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(module, "_side", stopped)
+    done = CliRunner().invoke(build_app(), ["bench", "memory", "--quick", "--device", "cpu", "--out", str(tmp_path)])
+    assert done.exit_code != 0
+    assert classes == [100, 100, 1_000_000, 1_000_000]
+    (row,) = map(json.loads, (tmp_path / "memory.jsonl").read_text().splitlines())
+    assert row["classes"] == 100
+    assert "memory: classes 100, LSC parameters " in done.stderr
+    assert not (tmp_path / "memory.md").exists()
+
+
+@pytest.mark.parametrize("name", bench.NAMES)
+def test_where_tensors_are_is_an_argument_of_every_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the index of a GPU, which the measures of memory need; those of the terminal app hold no tensors."""
+    import inspect
+
+    import torch
+
+    seen, current = list[object](), list[object]()
+    module = bench.load(name)
+    takes = "device" in inspect.signature(module.run).parameters
+    assert takes == (name not in ("startup", "chart", "tui"))
+
+    def noted(*, quick: bool, device: str = "cpu") -> bench.Result:
+        seen.append(device)
+        return bench.Result(name, [], [])
+
+    monkeypatch.setattr(module, "run", noted)
+    with pytest.raises(UsageError, match="finds no CUDA GPU here"):
+        bench.run(name, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    bench.run(name, device="cuda:1")
+    assert (seen, current) == (["cuda:1"], [torch.device("cuda:1")])
+
+
+def test_the_largest_batch_is_found_by_a_straight_line_and_checked() -> None:
+    import torch
+
+    held, tried = torch.zeros(1), list[int]()
+
+    def step(batch: int) -> None:
+        tried.append(batch)
+        torch.zeros(1000 + batch * 500).sum()
+        if batch > 300:
+            # More than a straight line gives.
+            torch.zeros(1000 + batch * 510).sum()
+
+    largest_batch = bench.load("memory").largest_batch
+    # 4 bytes each, and a few of the sum: (1000 + 500 B) * 4 <= 404_000 is B <= 200.
+    assert largest_batch(step, 404_100, held.device) == 200
+    assert tried == [1, 8, 16, 200]
+    most = largest_batch(step, 1_004_000, held.device)
+    assert 0.98 * 491 <= most <= 491
+    assert largest_batch(step, 5_000, held.device) == 0
+    full = bench.load("memory")._step("lsc", 50, "timm:vit_tiny_patch16_224", 32, held.device)
+    full(1)
+    few, more = (bench.load("measure").peak_bytes(lambda n=n: full(n)) for n in (2, 4))
+    assert more > few
+
+
 def test_worst_check_is_the_verdict_and_cells_are_short() -> None:
     checks = [bench.Check("a", "1", "2", True), bench.Check("b", "1", "2", None)]
     assert bench.Result("x", checks, []).verdict == "reached"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,12 +25,18 @@ def bench(
     sets: Annotated[
         list[str] | None, opt("--set", "KEY=VALUE", "An argument of the benchmark: batch=512. May be repeated.")
     ] = None,
-    out: Annotated[Path | None, opt("--out", "DIR", "Also write DIR/NAME.md, a Markdown page.")] = None,
+    device: Annotated[
+        str | None, opt("--device", None, "Where tensors are: cpu, cuda, cuda:1, …; the benchmark's choice without it.")
+    ] = None,
+    out: Annotated[
+        Path | None, opt("--out", "DIR", "Also write DIR/NAME.md, a page, and DIR/NAME.jsonl, a line for each row.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure what the project says of its speed: each figure beside its bar, with a verdict.
 
-    Both sides of a comparison run alternately in one process and must give the same; a figure is the median.
+    Both sides of a comparison run alternately in one process and must give the same; a figure is the median. Rows are
+    printed and written as they come.
 
     Example: lsc-engine bench decode --out results
     """
@@ -45,11 +53,14 @@ def bench(
         check_name(name)
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out: {out} is a file; a folder is needed")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     documents = []
     for name in names:
         if len(names) > 1:
             message(f"{name}: {NAMES[name]}")
-        result = replace(run(name, quick=quick, **arguments), command=command_line(name, quick, arguments))
+        result = run(name, quick=quick, device=device, on_row=partial(_row, name, out), **arguments)
+        result = replace(result, command=command_line(name, quick, device, arguments))
         if out is not None:
             _write(result, out)
         documents.append(result.document())
@@ -69,11 +80,19 @@ def _list(known: dict[str, str], as_json: bool) -> None:
 def _write(result: Result, out: Path) -> None:
     from lsc_engine.common.safe_io import write_whole
 
-    out.mkdir(parents=True, exist_ok=True)
     files = {f"{result.name}.md": result.markdown(), **result.files}
     for file, text in files.items():
         write_whole(out / file, text)
     message(f"written: {', '.join(str(out / file) for file in files)}")
+
+
+def _row(name: str, out: Path | None, row: dict[str, Any]) -> None:
+    from lsc_engine.bench import shown
+
+    message(f"{name}: " + ", ".join(f"{key} {shown(value)}".strip() for key, value in row.items()))
+    if out is not None:
+        with open(out / f"{name}.jsonl", "a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row) + "\n")
 
 
 def _print(result: Result) -> None:

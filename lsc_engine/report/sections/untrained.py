@@ -191,7 +191,7 @@ def measure(study: Study, report: BenchReport) -> list[str]:
         arguments = dict(report.arguments.get(name, {}))
         quick = bool(arguments.pop("quick", False))
         document = run(name, quick=quick, **arguments).document()
-        document |= {"command": command_line(name, quick, arguments), "arguments": report.arguments.get(name, {})}
+        document |= {"command": command_line(name, quick, None, arguments), "arguments": report.arguments.get(name, {})}
         study.path.mkdir(parents=True, exist_ok=True)
         replace_json(study.path / f"bench-{name}.json", document)
     return ran
