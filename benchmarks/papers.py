@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.claims import held
-from lsc_engine.analysis.compare import levels_against
+from lsc_engine.analysis.compare import levels_against, spread_text
 from lsc_engine.analysis.study_values import VALUES, StudyValues, from_csv
 from lsc_engine.analysis.verdict import chosen
 from lsc_engine.common.errors import LscError, UsageError
@@ -34,7 +34,6 @@ from lsc_engine.config.load import PresetInfo, shipped_presets
 from lsc_engine.config.tuning import level_purpose
 from lsc_engine.report.check import claim_row, claims_document
 from lsc_engine.report.page import cell
-from lsc_engine.report.sections.results import spread
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.read.studies import Study, find_study, tries_of
 
@@ -370,7 +369,7 @@ def opening_table(values: StudyValues) -> list[str]:
             rate = f"{best.values['optimizer.lr']:g}" if best is not None else ""
             speed = "baseline" if row is other else str(reached.faster["steps"])
             cells += [rate, reached.text("steps"), speed] if speed != "other loss" else ["", "", speed]
-            ended = ended or spread(row.last.get("train/accuracy"), 100) + " %"
+            ended = ended or spread_text(row.last.get("train/accuracy"), 100) + " %"
             size = str(row.settings["model.dim"])
         rows.append(f"| {values.label(name)} | {size} | {' | '.join(cells)} | {ended} |")
     return rows

@@ -80,7 +80,6 @@ class ClaimVerdict:
         return ", ".join(f"by {key}: {word}" for key, word in found.items()) or OPEN
 
     def open(self, why: str) -> ClaimVerdict:
-        """This verdict, left open for a reason."""
         return replace(self, accuracy=f"{OPEN}: {why}")
 
 
@@ -142,7 +141,6 @@ def _judge(values: StudyValues, claim: Claim) -> ClaimVerdict:
 
 
 def _compare(values: StudyValues, claim: Claim, row: Row, base: Row, verdict: ClaimVerdict) -> ClaimVerdict:
-    """One variant against another, by accuracy and by loss."""
     assert values.comparison is not None
     losses = row.group == base.group and row.group != "?"
     words: dict[str, str] = {}
@@ -206,7 +204,6 @@ def _faster(verdict: Verdict) -> tuple[str, list[str]]:
 
 
 def _final(comparison: Comparison, claim: Claim, key: str, against: str, aim: Purpose) -> tuple[str, list[str]]:
-    """The verdict on final values in words, and what was measured."""
     metric = aim.metric
     (row, best), (base, second) = (chosen(comparison, name, aim) for name in (key, against))
     assert row is not None
@@ -272,7 +269,6 @@ def _end(run: Run, metric: str, row: Row) -> float | None:
 
 
 def _length(run: Run) -> tuple[float, float]:
-    """Steps and epochs at the last value of any metric."""
     axes = (run.axes(name) for name in run.metric_names())
     return max(((float(step[-1]), float(epoch[-1])) for step, _, epoch, _ in axes if len(step)), default=(0.0, 0.0))
 
@@ -322,7 +318,6 @@ def _speed(row: Row, base: Row, claim: Claim, verdict: ClaimVerdict) -> ClaimVer
 
 
 def _threshold(values: StudyValues, claim: Claim, verdict: ClaimVerdict) -> ClaimVerdict:
-    """Whether every seed ends at the claim's threshold or beyond, or below it; a seed that diverged failed."""
     if claim.threshold is None:
         return verdict.open("the claim gives no threshold")
     assert values.comparison is not None

@@ -16,6 +16,7 @@ import numpy as np
 
 from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss, speedup, time_to_level
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import NOTHING, grouped, percent, significant
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.machine import BUSY, THROTTLED, slowed_by
@@ -59,6 +60,19 @@ class TrivialBaseline:
         return f"stuck at its trivial loss, {loss:.4g} where the best constant answer has {self.loss:.4g}"
 
 
+def spread_text(last: tuple[float, float, int] | None, scale: float = 1) -> str:
+    """`97.2 ± 0.3` of mean, deviation and seeds; without a deviation if there is one seed. `scale` 100: in per cent."""
+    if last is None:
+        return NOTHING
+    mean, deviation, seeds = last
+    if not math.isfinite(mean):
+        return "not finite"
+    if scale == 100:
+        return percent(mean) + (f" ± {percent(deviation)}" if seeds > 1 else "")
+    wide = significant(deviation, 2) if deviation < 100 else grouped(deviation)
+    return significant(mean) + (f" ± {wide}" if seeds > 1 else "")
+
+
 @dataclass(slots=True)
 class Row:
     """All seeds of one variant. `last`: mean, standard deviation and number of seeds, of the finished ones if there
@@ -85,8 +99,13 @@ class Row:
 
     @property
     def variant(self) -> str:
-        """The variant's name in its study."""
         return self.runs[0].variant
+
+    @property
+    def finished(self) -> str:
+        """How many seeds are finished: `3`, or `2 of 3`."""
+        done = sum(state == "finished" for state in self.states.values())
+        return f"{done}" if done == len(self.runs) else f"{done} of {len(self.runs)}"
 
     @property
     def disturbed(self) -> str:
@@ -122,7 +141,6 @@ class Comparison:
     levels: dict[str, list[float]] = field(default_factory=dict)
 
     def row(self, key: str) -> Row | None:
-        """The row of a key."""
         return next((row for row in self.rows if row.key == key), None)
 
     @cached_property
@@ -163,11 +181,11 @@ def compare(
     if not runs:
         raise UsageError("there is nothing to compare: name two runs or a study")
     one_study = len({run.study for run in runs}) == 1
-    grouped: dict[str, dict[str, Run]] = {}
+    by_variant: dict[str, dict[str, Run]] = {}
     for run in runs:
-        grouped.setdefault(f"{run.study}/{run.variant}", {}).setdefault(run.id, run)
+        by_variant.setdefault(f"{run.study}/{run.variant}", {}).setdefault(run.id, run)
     rows = []
-    for key, found in grouped.items():
+    for key, found in by_variant.items():
         first = next(iter(found.values()))
         rows.append(make_row(key, first.label if one_study else f"{first.study} {first.label}", list(found.values())))
     named = [row for row in rows if baseline in (row.key, row.label, row.variant, *(run.id for run in row.runs))]
@@ -241,7 +259,6 @@ def device_kind(device: str) -> str:
 
 
 def _pace(run: Run) -> float | None:
-    """Seconds per step over the whole run, None if its metrics do not say."""
     for metric in ("train/loss", "train/accuracy"):
         step, _, _, time = run.axes(metric)
         if len(step) and step[-1] > 0 and math.isfinite(time[-1]) and time[-1] > 0:

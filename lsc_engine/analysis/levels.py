@@ -37,7 +37,6 @@ class TimeToLevel:
     kept: bool = False
 
     def at(self, unit: str) -> float:
-        """The place in `unit`."""
         return self.place[UNITS.index(unit)]
 
     def last_without(self, unit: str) -> float:
@@ -131,11 +130,9 @@ class LevelResult:
 
     @property
     def reached(self) -> list[TimeToLevel]:
-        """The seeds that reached the level."""
         return [time for time in self.by_seed.values() if time.reached]
 
     def mean(self, unit: str) -> float | None:
-        """The mean over the seeds that reached it; None if none did."""
         return float(np.mean([time.at(unit) for time in self.reached])) if self.reached else None
 
     def longest(self, unit: str) -> float | None:

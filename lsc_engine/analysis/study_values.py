@@ -69,7 +69,6 @@ class RecordedRun(Run):
 
     @property
     def trivial(self) -> TrivialBaseline:
-        """Chance, and the loss of the best constant answer."""
         return TrivialBaseline(self.about.get("chance"), self.about.get("constant_loss"))
 
     @property
@@ -79,25 +78,20 @@ class RecordedRun(Run):
 
     @property
     def source(self) -> dict[str, Any]:
-        """What is kept of source.json."""
         return dict(self.facts.get("source", {}))
 
     @property
     def load(self) -> dict[str, Any] | None:
-        """As it was recorded."""
         return self.source.get("load")
 
     def status(self) -> Status:
-        """State and device as they were recorded."""
         state = str(self.facts.get("state", "unreadable"))
         return Status(state=state, shown_state=str(self.facts.get("shown", state)), device=self.facts.get("device", ""))
 
     def metric_names(self) -> list[str]:
-        """Names of the recorded metrics."""
         return list(self.points)
 
     def history(self, name: str) -> tuple[Ints, Floats]:
-        """Steps and values of a metric."""
         return self.axes(name)[:2]
 
     def axes(self, name: str) -> Axes:
@@ -129,7 +123,6 @@ class StudyValues:
         return variant if "/" in variant else f"{self.study}/{variant}"
 
     def name(self, run: Run) -> str:
-        """What the variant of a run is called here."""
         own = run.study.removesuffix(TRIES) == self.study
         return run.variant if own else f"{run.study}/{run.variant}"
 
@@ -153,11 +146,9 @@ class StudyValues:
         return found
 
     def row(self, variant: str | None) -> Row | None:
-        """The row of a variant, by its name."""
         return self.comparison.row(self.key(variant)) if self.comparison is not None and variant else None
 
     def label(self, variant: str) -> str:
-        """What a variant is called for readers."""
         row = self.row(variant)
         return row.label if row is not None else variant
 

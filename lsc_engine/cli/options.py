@@ -83,7 +83,7 @@ def _version(
 Preset = Annotated[str, arg("PRESET", "A preset file, or the name of a shipped preset.")]
 OneRun = Annotated[str, arg("RUN", "Run id, a unique part of one, short id or path.")]
 ManyRuns = Annotated[list[str], arg("RUN", "Runs, or a study for all of its runs.")]
-At = Annotated[int | None, opt("--at", "STEP", "The checkpoint's step. Default: the newest good one.")]
+At = Annotated[int | None, opt("--at", "STEP", "The checkpoint's step. Default: the newest good; to export, the best.")]
 Baseline = Annotated[str | None, opt("--baseline", "VARIANT", "Variant to compare with.")]
 Metrics = Annotated[list[str] | None, opt("--metric", "NAME", "Draw this metric; may be repeated.")]
 

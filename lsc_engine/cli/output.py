@@ -15,7 +15,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 
 from lsc_engine.common.errors import LscError
@@ -24,7 +24,6 @@ from lsc_engine.common.streams import is_terminal, shows_unicode
 
 if TYPE_CHECKING:
     from rich.console import Console
-
 
 # What writing fails with on a full disk, a lost connection, or a stdout that is read-only or does not block.
 _UNWRITABLE = (
@@ -94,6 +93,18 @@ def print_json(document: Any, indent: int | None = 2) -> None:
         sys.stdout.flush()
 
 
+def answer(as_json: bool, document: Any, text: str | Callable[[], str] = "", *, note: str = "") -> None:
+    """The outcome of a command: `document` as JSON, or `text` on stdout and `note` on stderr; either may be a function
+    that makes it."""
+    if as_json:
+        print_json(document() if callable(document) else document)
+        return
+    if note:
+        message(note)
+    if shown := text() if callable(text) else text:
+        print(shown)
+
+
 def wait_for_more(seconds: float) -> None:
     """Sleep, but end like a writer to a closed pipe as soon as nobody reads stdout any more."""
     try:
@@ -122,8 +133,8 @@ def console() -> Console:
     """stdout as a rich console: escape codes only on a terminal that takes them, colour never with NO_COLOR."""
     from rich.console import Console
 
-    terminal, wide = is_terminal(sys.stdout), not sys.stdout.isatty()
-    return Console(highlight=False, markup=False, force_terminal=terminal, soft_wrap=wide)
+    wide = not sys.stdout.isatty()
+    return Console(highlight=False, markup=False, force_terminal=is_terminal(sys.stdout), soft_wrap=wide)
 
 
 def chart_mode() -> Literal["braille", "ascii"]:
@@ -148,16 +159,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -
     return "\n".join(lines)
 
 
-class Lines:
+class Lines(contextlib.ExitStack):
     """Every log line as it is written, for pipes, files and batch systems."""
 
     prints_logs = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
     def begin(self, name: str) -> None:
         message(f"{name}: starting")
@@ -186,12 +191,13 @@ class _Stderr:
         return getattr(sys.stderr, name)
 
 
-class Bars:
+class Bars(contextlib.ExitStack):
     """One bar per run of the study on stderr; finished bars stay. A terminal that is gone ends the bars only."""
 
     prints_logs = False
 
     def __init__(self) -> None:
+        super().__init__()
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -206,11 +212,8 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        self.enter_context(self._progress)
+        return super().__enter__()
 
     def begin(self, name: str) -> None:
         self._tasks[name] = self._progress.add_task(printable(name), total=None, metrics="starting")

@@ -6,26 +6,26 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lsc_engine.analysis.compare import Comparison, Row, compare
+from lsc_engine.analysis.compare import Comparison, Row, spread_text
 from lsc_engine.analysis.seed_curves import over_seeds
-from lsc_engine.analysis.verdict import to_json, verdicts
+from lsc_engine.analysis.verdict import verdicts
 from lsc_engine.charts.chart import Series, View, to_text
 from lsc_engine.cli.output import chart_mode, print_json, printable, table, wait_for_more
-from lsc_engine.common.formatting import percent, significant
+from lsc_engine.common.formatting import significant
 from lsc_engine.runs.folder.status import Status
-from lsc_engine.runs.read.run import Run, short_ids
-from lsc_engine.runs.read.studies import tries_beside
+from lsc_engine.runs.read.run import Run
 
+_OF_STATUS = (
+    *("step", "total_steps", "host", "device", "owner", "started"),
+    *("seconds", "eta", "attempt", "exit_code"),
+)
 # What the logs of other tools do not hold.
 _UNKNOWN_ELSEWHERE = ("seed", "host", "device", "owner", "seconds", "attempt", "message")
 
 _FOLLOW_SECONDS = 0.3
-
-Levels = Mapping[str, Sequence[float]]
 
 
 def run_row(run: Run, short: str) -> dict[str, Any]:
@@ -34,22 +34,10 @@ def run_row(run: Run, short: str) -> dict[str, Any]:
     row = {
         "id": run.id,
         "short": short,
-        "study": run.study,
-        "variant": run.variant,
-        "seed": run.seed,
+        **{key: getattr(run, key) for key in ("study", "variant", "seed", "tags")},
         "state": status.shown_state,
-        "step": status.step,
-        "total_steps": status.total_steps,
         "metrics": run.last(status),
-        "host": status.host,
-        "device": status.device,
-        "owner": status.owner,
-        "tags": run.tags,
-        "started": status.started,
-        "seconds": status.seconds,
-        "eta": status.eta,
-        "attempt": status.attempt,
-        "exit_code": status.exit_code,
+        **{key: getattr(status, key) for key in _OF_STATUS},
         "message": status.news,
         "path": str(run.path),
         "scheduler": None if status.scheduler is None else asdict(status.scheduler),
@@ -87,56 +75,41 @@ def follow_lines(run: Run) -> None:
 
 
 def _state_line(run: Run, status: Status) -> dict[str, Any]:
-    keys = ("step", "total_steps", "attempt", "exit_code")
-    values = {key: getattr(status, key) for key in keys}
+    values = {key: getattr(status, key) for key in ("step", "total_steps", "attempt", "exit_code")}
     return {"event": "state", "id": run.id, "state": status.shown_state, **values, "message": status.news}
 
 
-def study_document(study: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> dict[str, Any]:
-    """{"study", "runs", "comparison"}: the runs as `list` has them, the comparison as `compare` does."""
-    short = short_ids(runs)
-    comparison = to_json(compare(runs, baseline, levels or None, tries_beside(runs)))
-    return {"study": study, "runs": [run_row(run, short[run.id]) for run in runs], "comparison": comparison}
-
-
-def study_text(title: str, runs: Sequence[Run], baseline: str | None, levels: Levels) -> str:
+def study_text(title: str, found: Comparison) -> str:
     """Accuracy and loss curves (mean of the seeds) and the comparison, for this terminal's width."""
-    found = compare(runs, baseline, levels or None, tries_beside(runs))
-    letters = dict(zip((row.key for row in found.rows), _letters(found), strict=True))
     if "SLURM_JOB_ID" in os.environ and not sys.stdout.isatty():
         # Curves would fill the log of a job.
         return comparison_text(found)
-    parts = [printable(title)]
+    letters = dict(zip((row.key for row in found.rows), _letters(found), strict=True))
+    charts: list[tuple[str, str, list[Row]]] = []
     metrics = {name for row in found.rows for name in row.last}
-    name = next((name for name in ("val/accuracy", "train/accuracy") if name in metrics), None)
-    if name is not None:
-        heading = f"{name} %, mean of seeds · epoch"
-        parts.append(_chart(found.rows, name, heading, letters, log_y=False, scale=100))
+    for accuracy in [name for name in ("val/accuracy", "train/accuracy") if name in metrics][:1]:
+        charts.append((accuracy, f"{accuracy} %, mean of seeds · epoch", found.rows))
     for group in dict.fromkeys(row.group for row in found.rows):
         rows = [row for row in found.rows if row.group == group]
-        heading = f"train/loss {rows[0].kind}, mean of seeds · log y · epoch"
-        parts.append(_chart(rows, "train/loss", heading, letters, log_y=True, scale=1))
-    return "\n\n".join([*(part for part in parts if part), comparison_text(found)])
+        charts.append(("train/loss", f"train/loss {rows[0].kind}, mean of seeds · log y · epoch", rows))
+    parts = [printable(title)]
+    for name, heading, rows in charts:
+        is_loss = name == "train/loss"
+        means = [(i, row, over_seeds(row.runs, name)) for i, row in enumerate(rows)]
+        series = [
+            Series(m.x, m.mean * (1 if is_loss else 100), letter=letters[row.key][0], colour=i, name=row.label)
+            for i, row, m in means
+            if len(m.x)
+        ]
+        if series:
+            view = View(mode=chart_mode(), log_y=is_loss)
+            columns = shutil.get_terminal_size((80, 24)).columns
+            parts.append(printable(to_text(series, columns, 14, view, title=heading)))
+    return "\n\n".join([*parts, comparison_text(found)])
 
 
 def _letters(found: Comparison) -> list[str]:
     return [chr(ord("a") + i) if i < 26 else str(i) for i in range(len(found.rows))]
-
-
-def _chart(
-    rows: Sequence[Row], metric: str, title: str, letters: Mapping[str, str], *, log_y: bool, scale: float
-) -> str:
-    """The mean over seeds of `metric` per row against the epoch; "" if nothing was logged."""
-    series = []
-    for i, row in enumerate(rows):
-        mean = over_seeds(row.runs, metric)
-        if len(mean.x):
-            series.append(Series(mean.x, mean.mean * scale, letter=letters[row.key][0], colour=i, name=row.label))
-    if not series:
-        return ""
-    columns, _ = shutil.get_terminal_size((80, 24))
-    view = View(mode=chart_mode(), log_y=log_y)
-    return printable(to_text(series, columns, 14, view, title=title))
 
 
 def comparison_text(found: Comparison) -> str:
@@ -146,12 +119,9 @@ def comparison_text(found: Comparison) -> str:
     head = ["", "RUN", "SEEDS", "LOSS", *(f"{name} %".upper() for name in names)]
     body = []
     for letter, row in zip(letters, found.rows, strict=True):
-        mark = "*" if row is found.baseline else " "
-        done = sum(state == "finished" for state in row.states.values())
-        seeds = f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"
-        loss = row.last.get("train/loss")
-        cells = [_spread(row.last.get(name)) for name in names]
-        body.append([f"{mark}{letter}", row.label, seeds, significant(loss[0]) + row.kind if loss else "-", *cells])
+        mark, loss = "*" if row is found.baseline else " ", row.last.get("train/loss")
+        cells = [row.label, row.finished, significant(loss[0]) + row.kind if loss else "-"]
+        body.append([f"{mark}{letter}", *cells, *(spread_text(row.last.get(name), 100) for name in names)])
     parts = [table(head, body, "  rr" + "r" * len(names))]
     for index, level in enumerate(found.baseline.levels):
         rows = []
@@ -175,10 +145,3 @@ def comparison_text(found: Comparison) -> str:
     if found.notes:
         parts.append("\n".join(printable(note) for note in found.notes))
     return "\n\n".join(parts)
-
-
-def _spread(last: tuple[float, float, int] | None) -> str:
-    if last is None:
-        return "-"
-    mean, spread, seeds = last
-    return percent(mean) + (f" ±{percent(spread)}" if seeds > 1 else "")

@@ -289,6 +289,15 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.unlink(part)
 
 
+@contextlib.contextmanager
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """LscError, which names `path` and ends with `advice`, instead of an OSError of the block."""
+    try:
+        yield
+    except OSError as error:
+        raise LscError(f"{path} cannot be written: {error.strerror or error}{advice}") from None
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to a file that a user names, whole or not at all; bytes of file names that are not UTF-8
     stay as they are. Raises OSError."""

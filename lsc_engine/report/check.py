@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lsc_engine.analysis.claims import ClaimVerdict, judge
 from lsc_engine.analysis.study_values import VALUES, from_csv
@@ -23,8 +22,7 @@ MADE = "made.json"
 _SHOWN = 3
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(NamedTuple):
     """How many reports and verdicts were checked, and a sentence for every difference."""
 
     reports: int
@@ -74,11 +72,18 @@ def _check_report(page: Path) -> tuple[list[ClaimVerdict], list[str]]:
         old, new = there[0].strip() if there is not None else "", section(title, body).strip()
         if old != new:
             faults += _differences(title, old.splitlines(), new.splitlines())
-    return verdicts, faults + _check_made(page.parent / MADE, verdicts)
+    made, wanted = page.parent / MADE, claims_document(verdicts)
+    if made.is_file():
+        try:
+            kept = json.loads(_read(made))["claims"]
+        except (ValueError, KeyError, TypeError):
+            return verdicts, [*faults, f"{MADE} cannot be read"]
+        bad = [one["text"] for one in wanted if one not in kept]
+        faults += [f"{MADE}: {', '.join(bad) or 'the claims'}: the values say otherwise"] if kept != wanted else []
+    return verdicts, faults
 
 
 def _differences(title: str, old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """A clause for each line that differs."""
     lines, lost = [line for line in new if line not in old], [line for line in old if line not in new]
     clauses = [f'{title}: the values say "{line}"' for line in lines[:_SHOWN]]
     clauses += [f'{title}: the page says "{line}"' for line in lost[:_SHOWN]]
@@ -100,20 +105,7 @@ def claim_row(one: dict[str, Any]) -> str:
     return f"| {cell(text)} | {cell(one.get('accuracy', ''))} | {cell(one.get('loss', ''))} |"
 
 
-def _check_made(file: Path, verdicts: Sequence[ClaimVerdict]) -> list[str]:
-    if not file.is_file():
-        return []
-    try:
-        kept = json.loads(_read(file))["claims"]
-    except (ValueError, KeyError, TypeError):
-        return [f"{MADE} cannot be read"]
-    wanted = claims_document(verdicts)
-    bad = [one["text"] for one in wanted if one not in kept]
-    return [] if kept == wanted else [f"{MADE}: {', '.join(bad) or 'the claims'}: the values say otherwise"]
-
-
 def _check_index(index: str, name: str, verdicts: Sequence[ClaimVerdict]) -> list[str]:
-    """A clause for every verdict that the index of the folder above has otherwise."""
     if not index:
         return []
     lines = index.splitlines()

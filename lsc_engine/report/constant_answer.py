@@ -20,8 +20,6 @@ from lsc_engine.runs.read.run import Run
 if TYPE_CHECKING:
     import torch
 
-    from lsc_engine.heads.base import Head
-
 # Classes whose centres stand for all of them where the constant is searched for, and rows made at once.
 _SAMPLE = 4096
 _ROWS = 65_536
@@ -52,6 +50,7 @@ def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | No
     """The least mean loss of one embedding for all classes, each as frequent as any other."""
     import torch
 
+    from lsc_engine.heads.lsc import LscHead
     from lsc_engine.training.trained_run import build_untrained_head
 
     head = build_untrained_head(config, run, classes=classes, dim=derive(config, data_dir).n)
@@ -59,29 +58,17 @@ def constant_loss(config: RunConfig, run: Run, classes: int, data_dir: Path | No
         return None  # it hangs on the batch
     dim = head.dim
     assert dim is not None
+    assert isinstance(head, LscHead)
     if isinstance(config.target, Lsc) and config.target.loss == "cosine":
         total = torch.zeros(dim, dtype=torch.float64)
         for start in range(0, classes, _ROWS):
             labels = torch.arange(start, min(start + _ROWS, classes))
-            total += _centres(head, labels).double().sum(0)
+            total += head.system.vectors(head.target(labels)).double().sum(0)
         return 1.0 - float(torch.linalg.vector_norm(total / classes))
-    step = max(1, classes // _SAMPLE)
-    return _least(head, torch.arange(0, classes, step)[:_SAMPLE])
-
-
-def _centres(head: Head, labels: torch.Tensor) -> torch.Tensor:
-    from lsc_engine.heads.lsc import LscHead
-
-    assert isinstance(head, LscHead)
-    return head.system.vectors(head.target(labels))
-
-
-def _least(head: Head, labels: torch.Tensor) -> float:
-    """The loss at the best single embedding for these labels, found by gradient from the mean of their centres."""
-    import torch
-
+    labels = torch.arange(0, classes, max(1, classes // _SAMPLE))[:_SAMPLE]
+    # The loss at the best single embedding for these labels, found by gradient from the mean of their centres.
     target = head.target(labels)
-    point = _centres(head, labels).mean(0, keepdim=True).clone().requires_grad_(True)
+    point = head.system.vectors(target).mean(0, keepdim=True).clone().requires_grad_(True)
     search = torch.optim.LBFGS([point], max_iter=60, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import whole_file
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.safe_io import whole_file, writing
 
 if TYPE_CHECKING:
     from lsc_engine.vectors import VectorSystem
@@ -63,37 +63,23 @@ def encode(z: np.ndarray, code: str, system: VectorSystem | None) -> Codes:
         return Codes(code, np.packbits(unit > 0, axis=1), z.shape[1])
     if system is None:
         raise UsageError(f"--codes {code} needs a run that was trained on a vector system; sign and int8 need none")
-    if code == "ternary" and not _is_ternary(system):
-        raise UsageError(
-            f"--codes ternary needs vectors of -1, 0 and +1 like V21, not {system.name}; take rank or sign"
-        )
+    import torch
+
+    if code == "ternary":
+        first = system.vectors(torch.zeros(1, dtype=torch.int64)).numpy()
+        if not system.name.startswith("V") or len(np.unique(np.abs(first[first != 0]))) != 1:
+            raise UsageError(
+                f"--codes ternary needs vectors of -1, 0 and +1 like V21, not {system.name}; take rank or sign"
+            )
     if system.count > 2**63 - 1:
         raise UsageError(f"--codes {code}: {system.name} at n = {system.n} has more vectors than 64 bits can number")
-    index = _nearest(z, system)
+    parts = torch.from_numpy(np.ascontiguousarray(z, np.float32)).split(_AT_ONCE)
+    index = torch.cat([system.nearest(part) for part in parts])
     if code == "rank":
-        return Codes(code, index.astype(np.uint64), max(1, math.ceil(math.log2(system.count))))
-    vectors = np.sign(np.concatenate([part for _, part in _vectors(index, system)]))
+        return Codes(code, index.numpy().astype(np.uint64), max(1, math.ceil(math.log2(system.count))))
+    vectors = np.sign(torch.cat([system.vectors(part) for part in index.split(_AT_ONCE)]).numpy())
     bits = np.stack([vectors > 0, vectors > -1], axis=2).reshape(len(vectors), -1)
     return Codes(code, np.packbits(bits, axis=1), bits.shape[1])
-
-
-def _is_ternary(system: VectorSystem) -> bool:
-    (_, first), *_ = _vectors(np.zeros(1, np.int64), system)
-    return system.name.startswith("V") and len(np.unique(np.abs(first[first != 0]))) == 1
-
-
-def _nearest(z: np.ndarray, system: VectorSystem) -> np.ndarray:
-    import torch
-
-    parts = torch.from_numpy(np.ascontiguousarray(z, np.float32)).split(_AT_ONCE)
-    return torch.cat([system.nearest(part) for part in parts]).numpy()
-
-
-def _vectors(index: np.ndarray, system: VectorSystem) -> Sequence[tuple[int, np.ndarray]]:
-    import torch
-
-    parts = torch.from_numpy(index).split(_AT_ONCE)
-    return [(len(part), system.vectors(part).numpy()) for part in parts]
 
 
 def recall(codes: Codes, exact: Codes, among: Sequence[int] = NEIGHBOURS) -> list[float]:
@@ -143,24 +129,20 @@ def write(codes: Codes, labels: np.ndarray, to: str, path: Path) -> list[Path]:
     """Write codes and labels [N] int64; the files written. The position of a code is its id, and that of its label in
     FILE.labels.npy for the formats that hold no labels. LscError if the disk refuses."""
     labels_path = path.with_name(f"{path.name}.labels.npy")
-    try:
+    with writing(path):
         with whole_file(path) as part:
             if to in _WITH_LABELS:
                 _WITH_LABELS[to](codes, labels, part)
-            else:
-                _WRITERS[to](codes, part)
-        if to in _WITH_LABELS:
-            return [path]
-        with whole_file(labels_path) as part, part.open("wb") as file:
-            np.save(file, labels)
-        return [path, labels_path]
-    except OSError as error:
-        raise LscError(f"{path} cannot be written: {error.strerror or error}") from None
+                return [path]
+            _WRITERS[to](codes, part)
+        with whole_file(labels_path) as part:
+            _save(part, labels)
+    return [path, labels_path]
 
 
-def _write_npy(codes: Codes, path: Path) -> None:
+def _save(path: Path, rows: np.ndarray) -> None:
     with path.open("wb") as file:
-        np.save(file, codes.rows)
+        np.save(file, rows)
 
 
 def _write_parquet(codes: Codes, labels: np.ndarray, path: Path) -> None:
@@ -228,7 +210,7 @@ def _write_pgvector(codes: Codes, labels: np.ndarray, path: Path) -> None:
 
 
 _WRITERS: dict[str, Callable[[Codes, Path], None]] = {
-    "npy": _write_npy,
+    "npy": lambda codes, path: _save(path, codes.rows),
     "faiss": _write_faiss,
     "usearch": _write_usearch,
 }

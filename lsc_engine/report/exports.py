@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.analysis.compare import Comparison, Row, compare
-from lsc_engine.analysis.levels import is_loss
+from lsc_engine.analysis.compare import Comparison, compare, spread_text
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import whole_file, write_whole
 from lsc_engine.report.page import tabular
@@ -71,7 +70,12 @@ def export(
         if to in FIGURES:
             return _figures(runs, to, out, force, metrics or (), baseline)
         if to == "safetensors":
-            return _safetensors(runs, out, force, at)
+            chosen = [_checkpoint(run, at) for run in runs]
+            paths = targets([default_name([run]) for run in runs], ".safetensors", out, force)
+            for found, path in zip(chosen, paths, strict=True):
+                with whole_file(path) as part:
+                    _copy_weights(found.path / MODEL, part)
+            return paths
         if to == "tensorboard":
             return _tensorboard(runs, out or Path("tensorboard"), force)
         arrow = _extra("pyarrow", "pyarrow", "parquet") if to == "parquet" else None
@@ -96,9 +100,6 @@ def _extra(module: str, package: str, to: str) -> Any:
         ) from None
 
 
-# --- metrics ----------------------------------------------------------------------------------------------------------
-
-
 def _write_parquet(runs: Sequence[Run], path: Path, arrow: Any) -> None:
     head, rows = metric_lines(runs)
     columns = list(zip(*rows, strict=True)) or [()] * len(head)
@@ -109,11 +110,15 @@ def _write_parquet(runs: Sequence[Run], path: Path, arrow: Any) -> None:
 
 
 def _tensorboard(runs: Sequence[Run], top: Path, force: bool) -> list[Path]:
-    """One folder of events for each run, at the wall times of its training."""
     _extra("tensorboard", "tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    folders = [free_folder(top / run.id, force) for run in runs]
+    folders = [top / run.id for run in runs]
+    for folder in folders:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not force or not folder.is_dir():
+                raise UsageError(f"{folder} holds files already: give another --out, or --force to replace them")
+            shutil.rmtree(folder)
     for run, folder in zip(runs, folders, strict=True):
         started = run.status().started or 0.0
         with SummaryWriter(log_dir=str(folder)) as writer:
@@ -123,27 +128,6 @@ def _tensorboard(runs: Sequence[Run], top: Path, force: bool) -> list[Path]:
                     # A time that was not logged is no number.
                     writer.add_scalar(name, value, one, walltime=started + (after if after == after else 0.0))
     return folders
-
-
-def free_folder(folder: Path, force: bool) -> Path:
-    """`folder` if it is empty or not there; with `force` what lies in it is removed first."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not force or not folder.is_dir():
-            raise UsageError(f"{folder} holds files already: give another --out, or --force to replace them")
-        shutil.rmtree(folder)
-    return folder
-
-
-# --- weights ----------------------------------------------------------------------------------------------------------
-
-
-def _safetensors(runs: Sequence[Run], out: Path | None, force: bool, at: int | None) -> list[Path]:
-    chosen = [_checkpoint(run, at) for run in runs]
-    paths = targets([default_name([run]) for run in runs], ".safetensors", out, force)
-    for found, path in zip(chosen, paths, strict=True):
-        with whole_file(path) as part:
-            _copy_weights(found.path / MODEL, part)
-    return paths
 
 
 def _copy_weights(file: Path, path: Path) -> None:
@@ -192,9 +176,6 @@ def best_step(run: Run) -> int | None:
     return max(scores, key=lambda step: (scores[step], step)) if scores else None
 
 
-# --- figures and tables -----------------------------------------------------------------------------------------------
-
-
 def _figures(
     runs: Sequence[Run], to: str, out: Path | None, force: bool, metrics: Sequence[str], baseline: str | None
 ) -> list[Path]:
@@ -226,15 +207,7 @@ def comparison_tabular(found: Comparison) -> str:
         head += [f"steps to {level.metric} {level.level:g}", "faster"]
     rows = []
     for row in found.rows:
-        cells = [row.label, str(len(row.runs)), *(_final_cell(row, name) for name in (*names, "train/loss"))]
+        loss = spread_text(row.last.get("train/loss")) + (f" {row.kind}" if "train/loss" in row.last else "")
+        cells = [row.label, str(len(row.runs)), *(spread_text(row.last.get(name), 100) for name in names), loss]
         rows.append([*cells, *(cell for one in row.levels for cell in (one.text("steps"), str(one.faster["steps"])))])
     return tabular(head, rows, "l" + "r" * (len(head) - 1))
-
-
-def _final_cell(row: Row, name: str) -> str:
-    if name not in row.last:
-        return "-"
-    mean, deviation, seeds = row.last[name]
-    scale, form = (1.0, ".4g") if is_loss(name) else (100.0, ".1f")
-    spread = f" ± {deviation * scale:{form}}" if seeds > 1 else ""
-    return f"{mean * scale:{form}}{spread}" + (f" {row.kind}" if is_loss(name) else "")

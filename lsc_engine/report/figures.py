@@ -56,7 +56,6 @@ def _escaped(text: str) -> str:
 
 
 def _line_style(number: int) -> tuple[str, str]:
-    """Colour and stroke of a numbered line."""
     return COLOURS[number % len(COLOURS)], STYLES[number // len(COLOURS) % len(STYLES)]
 
 
@@ -215,10 +214,8 @@ def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
         _escaped(one["label"]) or "_" if any(v is not None and np.isfinite(v) for v in one["y"]) else "_"
         for one in document["series"]
     ]
-    named = sum(label != "_" for label in labels)
-    beside = 0 < named <= _MOST_INSIDE
-    columns = 2 if width > 5 else 1
-    below = 0.0 if beside or not named else 0.14 * -(-named // columns) + 0.1
+    named, columns = sum(label != "_" for label in labels), 2 if width > 5 else 1
+    below = 0.14 * -(-named // columns) + 0.1 if named > _MOST_INSIDE else 0.0
     figure, axes = plt.subplots(figsize=(width, width * 0.68 + below), layout="constrained")
     for one, label in zip(document["series"], labels, strict=True):
         colour, style = _line_style(int(one["colour"]))
@@ -232,15 +229,12 @@ def draw_curves(document: Mapping[str, Any], *files: Path) -> list[Path]:
     for place in document.get("marks", ()):
         axes.axvline(place, color="0.4", linewidth=0.6, zorder=0)
     axes.set(xlabel=_escaped(document["x_label"]), ylabel=_escaped(document["y_label"]))
-    if document["log_x"]:
-        axes.set_xscale("log")
-    if document["log_y"]:
-        axes.set_yscale("log")
+    axes.set(xscale="log" if document["log_x"] else "linear", yscale="log" if document["log_y"] else "linear")
     axes.set_xlim(*document.get("x_range", (None, None)))
-    if beside:
-        axes.legend(frameon=False)
-    elif named:
+    if named > _MOST_INSIDE:
         figure.legend(frameon=False, loc="outside lower center", ncols=columns)
+    elif named:
+        axes.legend(frameon=False)
     return save(figure, files, document.get("dpi", 300))
 
 
@@ -279,22 +273,26 @@ def draw_roots(folder: Path) -> list[list[Path]]:
 
 
 def _arrows(axes: Any, points: np.ndarray, title: str, view: tuple[float, float] = _VIEW) -> None:
-    """Vectors in two or three dimensions as lines from 0 with a dot at the end."""
     space = points.shape[1] == 3
     for point in points:
         axes.plot(*np.stack([np.zeros_like(point), point]).T, color=COLOURS[0], linewidth=0.8)
     axes.plot(*points.T, "o", color=COLOURS[1], markersize=3 if space else 3.5)
-    limit = (1.05 if space else 1.15) * float(np.abs(points).max())
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title=title)
+    _equal_axes(axes, (1.05 if space else 1.15) * float(np.abs(points).max()), view if space else None)
     if space:
-        axes.set_zlim(-limit, limit)
-        axes.set_box_aspect((1, 1, 1))
-        axes.view_init(*view)
         axes.tick_params(labelsize=6, pad=-3)
         axes.locator_params(nbins=3)
-    else:
+    axes.set_title(title, fontsize=8)
+
+
+def _equal_axes(axes: Any, limit: float, view: tuple[float, float] | None) -> None:
+    """Axes from -limit to limit of equal scale, with a `view` those of three dimensions."""
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    if view is None:
         axes.set_aspect("equal")
-    axes.title.set_fontsize(8)
+        return
+    axes.set_zlim(-limit, limit)
+    axes.set_box_aspect((1, 1, 1))
+    axes.view_init(*view)
 
 
 @matplotlib.rc_context(_STYLE)
@@ -304,8 +302,8 @@ def draw_cosines(panels: Sequence[tuple[str, Sequence[tuple[float, float]]]], fo
     for number, (axes, (title, rows)) in enumerate(zip(grid, panels, strict=True)):
         cosines, counts = zip(*rows, strict=True)
         axes.bar(cosines, counts, width=0.03, color=COLOURS[number % len(COLOURS)], log=True)
-        axes.set(xlim=(-1.06, 1.06), title=title)
-        axes.title.set_fontsize(7)
+        axes.set_xlim(-1.06, 1.06)
+        axes.set_title(title, fontsize=7)
     return save(figure, _both(folder, "cosines"))
 
 
@@ -346,7 +344,11 @@ def draw_points(shots: Sequence[Points], label: str, folder: Path, name: str) ->
 
 
 def _points(axes: Any, shot: Points) -> None:
-    z, centres = _directions(shot, shot.z), _directions(shot, shot.centre)
+    z, centres = shot.z, shot.centre
+    if shot.free_length:
+        # Lengths mean nothing: directions are drawn.
+        lengths = (np.linalg.norm(rows, axis=1, keepdims=True) for rows in (z, centres))
+        z, centres = (rows / np.where(n > 0, n, 1.0) for rows, n in zip((z, centres), lengths, strict=True))
     labels = np.unique(shot.label)
     means = np.array([z[shot.label == label].mean(0) for label in labels]).reshape(len(labels), shot.n)
     palette = plt.get_cmap("tab10" if shot.classes <= 10 else "tab20").colors  # type: ignore[attr-defined]
@@ -368,23 +370,10 @@ def _points(axes: Any, shot: Points) -> None:
         axes.scatter(*centres.T, s=16, c="black", marker="x", linewidths=0.7, **flat)
     every = np.concatenate([part for part in (z, centres, means) if part.size])
     limit = 1.08 * float(np.quantile(np.abs(every), 0.995)) or 1.0
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
     axes.tick_params(labelsize=5)
+    _equal_axes(axes, limit, _EMBEDDINGS_VIEW if shot.n == 3 else None)
     if shot.n == 3:
-        axes.set_zlim(-limit, limit)
-        axes.set_box_aspect((1, 1, 1))
-        axes.view_init(*_EMBEDDINGS_VIEW)
         axes.set(xticks=[], yticks=[], zticks=[])
-    else:
-        axes.set_aspect("equal")
-
-
-def _directions(shot: Points, rows: np.ndarray) -> np.ndarray:
-    """Rows as they are drawn: their directions where lengths mean nothing."""
-    if not shot.free_length or not rows.size:
-        return rows
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(length > 0, length, 1.0))
 
 
 @matplotlib.rc_context(_STYLE)

@@ -88,7 +88,12 @@ def _adapt(tokens: list[Token], page: Path, pages: set[Path]) -> str:
             elif (token.content.startswith("**") and token.content.endswith("**")) and token.level == 1:
                 caption = text
             for child in token.children or ():
-                _adapt_link(child, page.parent, pages)
+                if child.type == "image":
+                    figure = base64.b64encode((page.parent / str(child.attrGet("src"))).read_bytes()).decode()
+                    child.attrSet("src", f"data:image/svg+xml;base64,{figure}")
+                target = str(child.attrGet("href"))
+                if child.type == "link_open" and (page.parent / target.replace("%20", " ")).resolve() in pages:
+                    child.attrSet("href", target.removesuffix(".md") + ".html")
         elif token.type == "table_open":
             tables.append((i, caption))
         elif token.type == "tr_open":
@@ -110,13 +115,3 @@ def _adapt(tokens: list[Token], page: Path, pages: set[Path]) -> str:
         region = f'<div class="wide" role="region" aria-label="{escape(text)}" tabindex="0">\n'
         tokens[i - 3 if own else i : i] = [Token("html_block", "", 0, content=region)]
     return title
-
-
-def _adapt_link(token: Token, folder: Path, pages: set[Path]) -> None:
-    if token.type == "image":
-        figure = folder / str(token.attrGet("src"))
-        token.attrSet("src", f"data:image/svg+xml;base64,{base64.b64encode(figure.read_bytes()).decode()}")
-    elif token.type == "link_open":
-        target = str(token.attrGet("href"))
-        if (folder / target.replace("%20", " ")).resolve() in pages:
-            token.attrSet("href", target.removesuffix(".md") + ".html")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsc_engine.analysis.study_values import Tables
 from lsc_engine.common import safe_io
-from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import replace_file
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.safe_io import replace_file, writing
 from lsc_engine.config.reporting import Claim
 
 PAGE, INDEX = "report.md", "index.md"
@@ -112,7 +111,6 @@ class Page:
         self.add(section, f"![{md(title)}]({files[0].stem}.svg)\n\n{md(title)}{more}.")
 
     def write(self, name: str, text: str) -> None:
-        """Write one file of the report."""
         save(self.folder / name, text)
         self.files.append(self.folder / name)
 
@@ -123,15 +121,6 @@ class Page:
         titles = dict.fromkeys([*order, *self.sections])
         parts = [section(title, *self.sections.get(title, ())) for title in titles]
         return "\n\n".join([MARK, f"# {md(heading.title or study)}", top, *filter(None, parts)]) + "\n"
-
-
-@contextlib.contextmanager
-def writing(path: Path, advice: str = "") -> Iterator[None]:
-    """LscError instead of OSError for what cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise LscError(f"{path} cannot be written: {error.strerror or error}{advice}") from None
 
 
 def save(path: Path, text: str) -> None:

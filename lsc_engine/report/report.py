@@ -6,16 +6,17 @@ Pages hold nothing of today: the same runs give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.claims import ClaimVerdict, judge
 from lsc_engine.analysis.saved_views import SavedView
 from lsc_engine.analysis.study_values import VALUES, StudyValues
+from lsc_engine.common.safe_io import writing
 from lsc_engine.config.preset import Preset
 from lsc_engine.report.figures import Figure, curve_figures
-from lsc_engine.report.page import INDEX, MARK, PAGE, Heading, Page, bullets, md, open_folder, save, table, writing
+from lsc_engine.report.page import INDEX, MARK, PAGE, Heading, Page, bullets, md, open_folder, save, table
 from lsc_engine.report.sections import results, settings
 from lsc_engine.report.sections.verdict import checked_sections
 from lsc_engine.report.study_data import StudyData, collect, read_back, values_of
@@ -23,22 +24,8 @@ from lsc_engine.report.views import collect_view, view_figure, views_of
 from lsc_engine.runs.read.studies import Study
 
 _ORDER = (
-    "Verdict",
-    "Results",
-    "Evaluation",
-    "Levels",
-    "Curves",
-    "Layers",
-    "Embeddings",
-    "Database of embeddings",
-    "New classes",
-    "Vectors",
-    "Cost",
-    "Data",
-    "Learning rates",
-    "Settings",
-    "Missing",
-    "Made with",
+    *("Verdict", "Results", "Evaluation", "Levels", "Curves", "Layers", "Embeddings", "Database of embeddings"),
+    *("New classes", "Vectors", "Cost", "Data", "Learning rates", "Settings", "Missing", "Made with"),
 )
 
 
@@ -51,22 +38,17 @@ class WrittenReport:
     source: str
     kind: str
     page: Path
-    files: list[Path] = field(default_factory=list)
-    verdicts: list[ClaimVerdict] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    data: str = ""
-    seeds: int = 0
+    files: list[Path]
+    verdicts: list[ClaimVerdict]
+    missing: list[str]
+    data: str
+    seeds: int
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "study": self.study,
-            "kind": self.kind,
-            "page": str(self.page),
-            "files": [str(path) for path in self.files],
-            "verdicts": [{"claim": one.text, "verdict": one.short} for one in self.verdicts],
-            "missing": self.missing,
-        }
+        verdicts = [{"claim": one.text, "verdict": one.short} for one in self.verdicts]
+        files = [str(path) for path in self.files]
+        about = {"study": self.study, "kind": self.kind, "page": str(self.page), "files": files}
+        return {**about, "verdicts": verdicts, "missing": self.missing}
 
 
 def default_folder(study: Study) -> Path:
@@ -107,25 +89,22 @@ def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], headi
 
 
 def _add_analyses(data: StudyData, page: Page) -> None:
-    """The sections that [analysis] asks for, measured on the trained networks."""
     report = data.preset.reporting.analysis if data.preset is not None else None
-    names = report.names if report is not None and data.rows else ()
-    if "database" in names:
-        from lsc_engine.report.sections.analyses import add_database
+    if report is None or not data.rows:
+        return
+    from lsc_engine.report.sections import analyses
 
-        add_database(data, page)
-    if "novelty" in names:
-        from lsc_engine.report.sections.analyses import add_novelty
-
-        add_novelty(data, page)
-    if "calibration" in names:
-        from lsc_engine.report.sections.analyses import add_calibration
-
-        add_calibration(data, page)
+    adds = {
+        "database": analyses.add_database,
+        "novelty": analyses.add_novelty,
+        "calibration": analyses.add_calibration,
+    }
+    for name, add in adds.items():
+        if name in report.names:
+            add(data, page)
 
 
 def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
-    """All sections that need no more than the runs."""
     rows = data.rows
     metrics = [*results.accuracy_names(rows), "train/loss", "val/loss"]
     curves = [*views, *curve_figures(rows, metrics, results.guaranteed_losses(data))]
@@ -146,24 +125,18 @@ def _add_results(data: StudyData, page: Page, views: Sequence[Figure]) -> None:
 
 
 def _write_untrained(data: StudyData, preset: Preset, folder: Path) -> WrittenReport:
-    """The report of a kind that does not train."""
+    from lsc_engine.report.sections.untrained import add_benches, add_datasets, add_systems
+
     open_folder(folder)
     page, report, paper = Page(folder), preset.reporting, data.paper
-    printed = paper.values
     with writing(folder):
         if report.vectors is not None:
-            from lsc_engine.report.sections.untrained import add_systems
-
             add_systems(report.vectors, page)
         if report.datasets is not None:
-            from lsc_engine.report.sections.untrained import add_datasets
-
-            add_datasets(report.datasets, printed, data.data_dir, page)
-            printed = {}
+            add_datasets(report.datasets, paper.values, data.data_dir, page)
         if report.bench is not None:
-            from lsc_engine.report.sections.untrained import add_benches
-
             add_benches(data.study, report.bench, page)
+        printed = paper.values if report.datasets is None else {}
         rows = [[md(key), md(value)] for key, value in printed.items()]
         page.add(
             "The paper's figures", table(("", md(paper.metric)), rows), bullets([md(paper.note)] if paper.note else [])
@@ -181,25 +154,14 @@ def _write_untrained(data: StudyData, preset: Preset, folder: Path) -> WrittenRe
 def _finish(
     data: StudyData, page: Page, heading: Heading, verdicts: list[ClaimVerdict], order: Sequence[str] = _ORDER
 ) -> WrittenReport:
-    """Write the page itself."""
     page.missing = list(dict.fromkeys(page.missing))
     page.add("Missing", bullets(md(sentence) for sentence in page.missing))
     name, kind = data.study.name, data.preset.kind if data.preset is not None else "train"
     page.write(PAGE, page.text(name, heading, order))
-    datasets = dict.fromkeys(config.data.dataset for config in data.configs.values())
+    about = (name, heading.title or name, heading.source, kind, page.folder / PAGE)
+    datasets = ", ".join(dict.fromkeys(config.data.dataset for config in data.configs.values()))
     seeds = max((len(row.runs) for row in data.rows), default=0)
-    return WrittenReport(
-        name,
-        heading.title or name,
-        heading.source,
-        kind,
-        page.folder / PAGE,
-        page.files,
-        verdicts,
-        page.missing,
-        ", ".join(datasets),
-        seeds,
-    )
+    return WrittenReport(*about, page.files, verdicts, page.missing, datasets, seeds)
 
 
 def write_index(written: Sequence[WrittenReport], folder: Path) -> Path:

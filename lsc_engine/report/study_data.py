@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lsc_engine.analysis.compare import Comparison, Row, compare, variant_key
 from lsc_engine.analysis.study_values import StudyValues, from_csv, record, to_csv
@@ -23,8 +22,8 @@ from lsc_engine.runs.read.studies import Study, in_order, tries_of
 from lsc_engine.runs.settings import differing, settings_of
 
 _SHOWN = 6
-# Notes of a comparison that a report gives where it compares, or does not need: it counts the stages before.
-_TOLD_ELSEWHERE = ("are not compared", "no seconds", "no speed-up", "is not counted here")
+# Notes of a comparison that stand elsewhere in a report, or are not needed there: it counts the stages before.
+_ELSEWHERE = ("are not compared", "no seconds", "no speed-up", "is not counted here")
 
 
 @dataclass
@@ -41,17 +40,14 @@ class StudyData:
 
     @property
     def rows(self) -> list[Row]:
-        """The variants that have runs, in the preset's order."""
         return self.comparison.rows if self.comparison is not None else []
 
     @property
     def baseline(self) -> Row | None:
-        """What the others are compared with, stuck or not."""
         return self.comparison.baseline if self.comparison is not None else None
 
     @property
     def paper(self) -> Paper:
-        """The paper's figures; empty if the preset has none."""
         found = self.preset.reporting.paper if self.preset is not None else None
         return found or Paper.model_validate({})
 
@@ -96,9 +92,18 @@ def collect(study: Study, data_dir: Path | None = None) -> StudyData:
     if preset is not None and preset.kind != "train":
         return data
     data.tries = tries_of(study)
-    runs = _usable(study.runs, preset, data.missing)
+    by_variant: dict[str, list[Run]] = {}
+    for run in study.runs:
+        if (problem := run.config_problem) is not None:
+            data.missing.append(f"{run.id} is left out: {problem}")
+        elif not run.metric_names():
+            state = run.status().shown_state
+            data.missing.append(f"{run.id} is left out: it has logged nothing, its state is {state}")
+        else:
+            by_variant.setdefault(run.variant, []).append(run)
+    runs = [run for group in by_variant.values() for run in _of_one_kind(group, preset, data.missing)]
     if preset is not None:
-        data.missing += _not_there(preset, study)
+        data.missing += _not_started(preset, study)
         runs = in_order(runs, preset)
     if runs:
         levels = preset.compare.levels if preset is not None and preset.compare.levels else None
@@ -106,7 +111,7 @@ def collect(study: Study, data_dir: Path | None = None) -> StudyData:
         known = baseline if baseline in {run.variant for run in runs} else None
         data.comparison = compare(runs, known, levels)
         notes = data.comparison.notes
-        data.missing += [note for note in notes if not any(words in note for words in _TOLD_ELSEWHERE)]
+        data.missing += [note for note in notes if not any(words in note for words in _ELSEWHERE)]
         data.describe_rows()
     return data
 
@@ -122,20 +127,6 @@ def _preset(study: Study) -> tuple[Preset | None, str | None]:
             return None, f"no preset of the study can be read: {problem}; {error}"
         return preset, f"{problem}: claims and the paper's figures are those of the shipped preset {study.name}"
     return None, f"{problem}: the claims, the paper's figures and what was planned are not known"
-
-
-def _usable(runs: tuple[Run, ...], preset: Preset | None, missing: list[str]) -> list[Run]:
-    """The runs that have logged something under one set of settings per variant; a sentence for each other one."""
-    by_variant: dict[str, list[Run]] = {}
-    for run in runs:
-        problem = run.config_problem
-        if problem is not None:
-            missing.append(f"{run.id} is left out: {problem}")
-        elif not run.metric_names():
-            missing.append(f"{run.id} is left out: it has logged nothing, its state is {run.status().shown_state}")
-        else:
-            by_variant.setdefault(run.variant, []).append(run)
-    return [run for group in by_variant.values() for run in _of_one_kind(group, preset, missing)]
 
 
 def _of_one_kind(runs: list[Run], preset: Preset | None, missing: list[str]) -> list[Run]:
@@ -158,17 +149,13 @@ def _of_one_kind(runs: list[Run], preset: Preset | None, missing: list[str]) -> 
     for run, key, table in zip(runs, keys, tables, strict=True):
         if key != keys[chosen]:
             changed = list(differing([tables[chosen], table]).items())[:_SHOWN]
-            listed = [f"{name} is {_word(b)}, not {_word(a)}" for name, (a, b) in changed]
+            texts = {name: ["not set" if value is None else str(value) for value in pair] for name, pair in changed}
+            listed = [f"{name} is {own}, not {usual}" for name, (usual, own) in texts.items()]
             missing.append(f"{run.id} is left out, it has other settings: {'; '.join(listed)}")
     return [run for run, key in zip(runs, keys, strict=True) if key == keys[chosen]]
 
 
-def _word(value: Any) -> str:
-    return "not set" if value is None else str(value)
-
-
-def _not_there(preset: Preset, study: Study) -> list[str]:
-    """Planned runs that were never started."""
+def _not_started(preset: Preset, study: Study) -> list[str]:
     found = {(run.variant, run.seed) for run in study.runs}
     sentences = []
     for variant in preset.variants:

@@ -52,7 +52,6 @@ class ExecutionOptions:
     gpus_per_run: int = 1
 
     def worker_arguments(self) -> list[str]:
-        """The same options for a worker process; its device is chosen by the scheduler."""
         data = ["--data-dir", str(self.data_dir)] if self.data_dir else []
         return data + [part for file in self.plugins for part in ("--plugin", str(file))]
 

@@ -62,7 +62,6 @@ class TunePlan:
 
     @property
     def runs(self) -> tuple[RunPlan, ...]:
-        """The runs of all tries, in the order they can run."""
         return tuple(t.run for t in self.tries)
 
 
@@ -81,7 +80,6 @@ class StudyPlan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences on settings that have no effect, or another one than may be meant."""
         return self.preset.warnings
 
     def to_toml(self) -> str:

@@ -55,7 +55,6 @@ class StudyRun:
 
     @property
     def attempts(self) -> int:
-        """The attempts made before."""
         return self.status.attempt if self.status is not None else 0
 
 

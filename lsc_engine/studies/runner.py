@@ -217,7 +217,6 @@ class Queue:
             self.end(run, state)
 
     def end(self, run: StudyRun, state: str) -> None:
-        """The run has ended as `state`, or is put back if another process was quicker to take it."""
         if state == ELSEWHERE:
             self.left.append(run)
             return
@@ -244,7 +243,6 @@ class Queue:
         return bool(wanted or self._on_hold)
 
     def close(self) -> dict[str, str]:
-        """The states of all runs, those left to other processes included."""
         for run in self.left:
             self.states[run.id] = ELSEWHERE
             self._display.note(f"{run.id}: {self.why.get(run.id, '')}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lsc_engine.cli.options import Json, arg, command, opt
-from lsc_engine.cli.output import message, print_json, table
+from lsc_engine.cli.output import answer, message, table
 from lsc_engine.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +41,19 @@ def bench(
     Example: lsc-engine bench decode --out results
     """
     from lsc_engine.bench import NAMES, check_name, command_line, run
+    from lsc_engine.common.safe_io import write_whole
+    from lsc_engine.config.typed import parse_value
 
     if not names:
-        _list(NAMES, as_json)
+        listed = [{"name": name, "measures": what} for name, what in NAMES.items()]
+        answer(as_json, listed, lambda: table(["benchmark", "measures"], list(NAMES.items())))
         return
-    arguments = _arguments(sets or [])
+    arguments: dict[str, Any] = {}
+    for text in sets or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f'--set: "{text}" is not key=value')
+        arguments[key.strip()] = parse_value(value)
     names = list(NAMES) if "all" in names else names
     if len(names) > 1 and arguments:
         raise UsageError("bench: --set belongs to one benchmark; run them one by one")
@@ -62,28 +70,14 @@ def bench(
         result = run(name, quick=quick, device=device, on_row=partial(_row, name, out), **arguments)
         result = replace(result, command=command_line(name, quick, device, arguments))
         if out is not None:
-            _write(result, out)
+            files = {f"{result.name}.md": result.markdown(), **result.files}
+            for file, text in files.items():
+                write_whole(out / file, text)
+            message(f"written: {', '.join(str(out / file) for file in files)}")
         documents.append(result.document())
         if not as_json:
             _print(result)
-    if as_json:
-        print_json(documents[0] if len(documents) == 1 else documents)
-
-
-def _list(known: dict[str, str], as_json: bool) -> None:
-    if as_json:
-        print_json([{"name": name, "measures": what} for name, what in known.items()])
-    else:
-        print(table(["benchmark", "measures"], list(known.items())))
-
-
-def _write(result: Result, out: Path) -> None:
-    from lsc_engine.common.safe_io import write_whole
-
-    files = {f"{result.name}.md": result.markdown(), **result.files}
-    for file, text in files.items():
-        write_whole(out / file, text)
-    message(f"written: {', '.join(str(out / file) for file in files)}")
+    answer(as_json, documents[0] if len(documents) == 1 else documents)
 
 
 def _row(name: str, out: Path | None, row: dict[str, Any]) -> None:
@@ -108,16 +102,3 @@ def _print(result: Result) -> None:
         print()
     for note in result.notes:
         print(note)
-
-
-def _arguments(sets: list[str]) -> dict[str, Any]:
-    """key=value as Python values: numbers and TOML, else text."""
-    from lsc_engine.config.typed import parse_value
-
-    found: dict[str, Any] = {}
-    for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f'--set: "{text}" is not key=value')
-        found[key.strip()] = parse_value(value)
-    return found

@@ -1,13 +1,15 @@
-"""Commands about data and this machine: pack, doctor."""
+"""Commands about data, this machine and messages: pack, doctor, alerts."""
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
 
 from lsc_engine.cli.options import DataDir, ImageDir, Json, RunsDir, arg, command, opt
-from lsc_engine.cli.output import message, print_json, printable
+from lsc_engine.cli.output import answer, message, print_json, printable, table
+from lsc_engine.common.errors import UsageError
 
 
 @command("pack")
@@ -31,14 +33,10 @@ def pack(
     done = pack_dataset(dataset, size, data_dir=data_dir, path=path, say=message, workers=workers)
     rows = [
         {
-            "split": manifest.split,
-            "file": str(target),
-            "images": manifest.images,
-            "classes": len(manifest.classes),
-            "bytes": manifest.images * manifest.image_bytes,
-            "sha256": manifest.sha256,
+            **{"split": one.split, "file": str(target), "images": one.images, "classes": len(one.classes)},
+            **{"bytes": one.images * one.image_bytes, "sha256": one.sha256},
         }
-        for target, manifest in done
+        for target, one in done
     ]
     if as_json:
         print_json({"dataset": dataset, "size": size, "splits": rows})
@@ -59,10 +57,47 @@ def doctor(runs_dir: RunsDir = None, data_dir: DataDir = None, as_json: Json = F
     from lsc_engine.cli.doctor import examine, lines
 
     found = examine(runs_dir, data_dir)
-    if as_json:
-        print_json(found)
-    else:
-        for line in lines(found):
-            print(printable(line))
+    answer(as_json, found, lambda: printable("\n".join(lines(found))))
     if not found["ok"]:
+        raise typer.Exit(1)
+
+
+@command("alerts")
+def alerts(
+    test: Annotated[bool, opt("--test", None, "Send a message to each target.")] = False, as_json: Json = False
+) -> None:
+    """Where messages on runs go, by ~/.config/lsc/alerts.toml, and whether they arrive. Addresses are not shown.
+
+    Example: lsc-engine alerts --test
+    """
+    from lsc_engine.common.userpaths import home_path
+    from lsc_engine.config.alerts import KINDS, alerts_file, load_alerts
+    from lsc_engine.runs.alerts import Message, deliver_to_all
+
+    path, settings = home_path(alerts_file()), load_alerts()
+    if settings is None:
+        raise UsageError(
+            f"{path}: there is no such file; it holds tables such as [ntfy] with a url: {', '.join(KINDS)}"
+        )
+    targets = settings.targets
+    if test:
+        # A server that closes its connection early must not end this process.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    sent = deliver_to_all(targets, Message("test", "lsc-engine", "this is a test")) if test else {}
+    problems = {name: failure.why for name, failure in sent.items() if failure is not None}
+    if as_json:
+        rows = [
+            {"name": name, "kind": target.kind, "on": target.on}
+            | {"delivered": name not in problems if test else None, "problem": problems.get(name)}
+            for name, target in targets.items()
+        ]
+        print_json({"file": path, "most_per_hour": settings.most_per_hour, "targets": rows})
+    elif targets:
+        lines = [
+            [name, ", ".join(target.on), *[problems.get(name, "delivered")] * test] for name, target in targets.items()
+        ]
+        print(table(["TARGET", "ON", *["TEST"] * test], lines))
+    if not targets:
+        message(f"{path} names no target")
+    if problems:
         raise typer.Exit(1)

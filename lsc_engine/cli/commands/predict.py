@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
-from lsc_engine.cli.output import message, print_json, printable, table
+from lsc_engine.cli.output import answer, message, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
-from lsc_engine.common.safe_io import write_csv
+from lsc_engine.common.safe_io import write_csv, writing
 from lsc_engine.common.userpaths import absent, user_path
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
-    from lsc_engine.training.trained_run import TrainedRun
+    from lsc_engine.training.trained_run import DataSelection, TrainedRun
 
 Dataset = Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set. Default: the run's own.")]
 Classes = Annotated[
     int | None, cli.opt("--classes", "K", "Use only the first K classes of the data set. Default: the run's.", min=2)
 ]
 Limit = Annotated[int | None, cli.opt("--limit", "K", "Use only the first K images.", min=1)]
+_CERTAIN = ("probability", "entropy", "energy")
 
 
 @cli.command("embed")
@@ -67,16 +69,12 @@ def embed(
         "system": str(trained.config.system or trained.config.target.method),
     }
     names = {"classes": json.dumps(list(source.class_names))} if source.class_names else {}
-    try:
-        files = save_embeddings(file, z, labels, facts | names)
-    except OSError as error:
-        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
-    if as_json:
-        sizes = {"images": len(z), "n": z.shape[1], "embedding_bytes": 4 * z.shape[1], "bytes": z.nbytes}
-        print_json({**facts, "step": trained.step, **sizes, "notes": list(notes), "files": [str(one) for one in files]})
-        return
-    message(f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all")
-    print(*files, sep="\n")
+    with writing(file):
+        files = [str(one) for one in save_embeddings(file, z, labels, facts | names)]
+    sizes = {"images": len(z), "n": z.shape[1], "embedding_bytes": 4 * z.shape[1], "bytes": z.nbytes}
+    document = {**facts, "step": trained.step, **sizes, "notes": list(notes), "files": files}
+    note = f"{len(z):,} embeddings of {z.shape[1]} float32, {4 * z.shape[1]:,} bytes each, {z.nbytes:,} in all"
+    answer(as_json, document, "\n".join(files), note=note)
 
 
 @cli.command("evaluate")
@@ -108,13 +106,12 @@ def evaluate(
     done = evaluate_run(trained, on, path, use.data_dir, fitted[0] if fitted and fitted[1] == trained.step else None)
     for note in done.notes:
         message(f"note: {note}")
-    if as_json:
-        dataset = path or on or trained.config.data.dataset
-        facts = {"run": found.id, "step": trained.step, "dataset": dataset, "images": done.images}
-        print_json({**facts, "metrics": done.values, "notes": list(done.notes)})
-        return
-    message(", ".join(f"{count:,} {name} images" for name, count in done.images.items()))
-    print(table(["metric", ""], [[name, f"{100 * value:.2f} %"] for name, value in done.values.items()], " r"))
+    dataset = path or on or trained.config.data.dataset
+    facts = {"run": found.id, "step": trained.step, "dataset": dataset, "images": done.images}
+    rows = [[name, f"{100 * value:.2f} %"] for name, value in done.values.items()]
+    counts = ", ".join(f"{count:,} {name} images" for name, count in done.images.items())
+    document = {**facts, "metrics": done.values, "notes": list(done.notes)}
+    answer(as_json, document, lambda: table(["metric", ""], rows, " r"), note=counts)
 
 
 @cli.command("predict")
@@ -151,10 +148,15 @@ def predict(
     from lsc_engine.runs.read.run import open_run
 
     found = open_run(run, use.runs_dir)
-    whole = dataset is not None or split is not None or path is not None or classes is not None
+    whole = any(one is not None for one in (dataset, split, path, classes))
     if calibrate and not whole:
         split, whole = "val", True
-    _check_use(bool(images), whole, calibrate and (probability or out), stdin, out or limit)
+    if calibrate and (probability or out):
+        raise UsageError("--calibrate goes alone, with a data set at most: the probabilities come with --probability")
+    if stdin and (images or whole or out or limit):
+        raise UsageError("--stdin takes the names of images from standard input; leave images and data sets out")
+    if bool(images) == whole and not stdin:
+        raise UsageError("name image files, or a data set by --dataset or --split, one of both")
     _check_split(split)
     files = [user_path(one) for one in images or ()]
     missing = [f"IMAGE {file}: {why}" for file in files if (why := absent(file)) is not None]
@@ -162,23 +164,23 @@ def predict(
         raise UsageError(*missing)
     file = _new_file(user_path(out), force, (".csv",)) if out is not None else None
 
+    from lsc_engine.training.trained_run import DataSelection
+
     trained = open_for_use(found, use)
     if stdin:
         _answer_lines(trained, _scale(trained, found) if probability else None)
         return
-    selection = None if files else (dataset, split, path, classes)
+    selection = DataSelection(dataset, split, path, classes)
     if calibrate:
-        _calibrate(trained, found, (dataset, split, path, classes), use.data_dir, limit, as_json)
+        _calibrate(trained, found, selection, use.data_dir, limit, as_json)
         return
     scale = _scale(trained, found) if probability else None
-    rows, columns, failed, notes = _labels(trained, files, selection, use.data_dir, limit, scale)
+    rows, columns, failed, notes = _labels(trained, files, None if files else selection, use.data_dir, limit, scale)
     for sentence in [*(f"note: {note}" for note in notes), *(why for _, why in failed)]:
         message(sentence)
     if file is not None:
-        try:
+        with writing(file):
             write_csv(file, [columns, *([row[column] for column in columns] for row in rows)])
-        except OSError as error:
-            raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
     summary: dict[str, Any] = {"run": found.id, "step": trained.step, "images": len(rows)}
     summary["new_classes"] = sum(row["new_class"] for row in rows)
     if scale is not None:
@@ -186,29 +188,17 @@ def predict(
     judged = [row for row in rows if row.get("true") is not None]
     if judged:
         summary["accuracy"] = sum(row["nearest"] == row["true"] for row in judged) / len(judged)
-    if as_json:
-        bad = [{"image": name, "error": why} for name, why in failed]
-        print_json({**summary, "notes": list(notes), "failed": bad, "labels": rows})
-    else:
-        if file is None:
-            _print_labels(rows, trained.names)
-        share = f", {100 * summary['accuracy']:.1f} % right" if judged else ""
-        share += f" of {len(judged):,} whose class the run knows" if judged and len(judged) < len(rows) else ""
-        bad_ones = f", {len(failed):,} that cannot be read" if failed else ""
-        count = f"{len(rows):,} image{'' if len(rows) == 1 else 's'}"
-        message(f"{count}{share}, {summary['new_classes']:,} of a new class{bad_ones}")
+    share = f", {100 * summary['accuracy']:.1f} % right" if judged else ""
+    share += f" of {len(judged):,} whose class the run knows" if judged and len(judged) < len(rows) else ""
+    unread = f", {len(failed):,} that cannot be read" if failed else ""
+    count = f"{len(rows):,} image{'' if len(rows) == 1 else 's'}"
+    bad = [{"image": name, "error": why} for name, why in failed]
+    document = {**summary, "notes": list(notes), "failed": bad, "labels": rows}
+    lines = [] if file is not None else _label_lines(rows, trained.names)
+    note = f"{count}{share}, {summary['new_classes']:,} of a new class{unread}"
+    answer(as_json, document, "\n".join(lines), note=note)
     if failed:
         sys.exit(1)
-
-
-def _check_use(images: bool, whole: bool, calibrate_with: object, stdin: bool, stdin_with: object) -> None:
-    """UsageError for options that do not go together; `whole`: a data set is named."""
-    if calibrate_with:
-        raise UsageError("--calibrate goes alone, with a data set at most: the probabilities come with --probability")
-    if stdin and (images or whole or stdin_with):
-        raise UsageError("--stdin takes the names of images from standard input; leave images and data sets out")
-    if images == whole and not stdin:
-        raise UsageError("name image files, or a data set by --dataset or --split, one of both")
 
 
 def _answer_lines(trained: TrainedRun, scale: float | None) -> None:
@@ -218,16 +208,16 @@ def _answer_lines(trained: TrainedRun, scale: float | None) -> None:
         if not (word := line.strip()):
             continue
         try:
-            given = json.loads(word) if word.startswith("{") else word
-            image = given["image"] if isinstance(given, dict) else given
+            request = json.loads(word) if word.startswith("{") else word
+            image = request["image"] if isinstance(request, dict) else request
             rows, _, failed, _ = _labels(trained, [user_path(image)], None, None, None, scale)
             answers = [*rows, *({"image": name, "error": why} for name, why in failed)]
         except (ValueError, KeyError, TypeError):
             answers = [{"image": word, "error": 'neither a path nor {"image": PATH}'}]
         except LscError as error:
             answers = [{"image": image, "error": str(error)}]
-        for answer in answers:
-            print(json.dumps(answer, ensure_ascii=False, allow_nan=False), flush=True)
+        for one in answers:
+            print(json.dumps(one, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def _check_split(split: str | None) -> None:
@@ -260,33 +250,22 @@ def open_for_use(found: Run, use: cli.UseOptions) -> TrainedRun:
 
 
 def _calibrate(
-    trained: TrainedRun,
-    found: Run,
-    selection: tuple[str | None, str | None, str | None, int | None],
-    data_dir: Path | None,
-    limit: int | None,
-    as_json: bool,
+    trained: TrainedRun, found: Run, selection: DataSelection, data_dir: Path | None, limit: int | None, as_json: bool
 ) -> None:
-    from dataclasses import asdict
-
     from lsc_engine.training.calibration import write_calibration
-    from lsc_engine.training.trained_run import DataSelection, calibrate, open_labelled_images
+    from lsc_engine.training.trained_run import calibrate, open_labelled_images
 
-    images = open_labelled_images(trained, DataSelection(*selection), data_dir)
-    data = f"{selection[2] or selection[0] or trained.config.data.dataset} {selection[1] or 'val'}"
+    images = open_labelled_images(trained, selection, data_dir)
+    data = f"{selection.path or selection.dataset or trained.config.data.dataset} {selection.split or 'val'}"
     fitted = calibrate(trained, images, data, limit)
-    try:
+    with writing(found.path):
         write_calibration(found.path, fitted)
-    except OSError as error:
-        raise LscError(f"{found.path} cannot be written: {error.strerror or error}") from None
-    if as_json:
-        print_json({"run": found.id, **asdict(fitted)})
-        return
     before = "" if fitted.nll_before is None else f", {fitted.nll_before:.4g} before"
-    print(f"scale {fitted.scale:.4g}, temperature {fitted.temperature:.4g}, by {fitted.images:,} images of {data}")
-    print(
+    text = (
+        f"scale {fitted.scale:.4g}, temperature {fitted.temperature:.4g}, by {fitted.images:,} images of {data}\n"
         f"{fitted.nll:.4g} nats an image{before}; mean probability {fitted.confidence:.1%}, right {fitted.accuracy:.1%}"
     )
+    answer(as_json, {"run": found.id, **asdict(fitted)}, text)
 
 
 def _scale(trained: TrainedRun, found: Run) -> float:
@@ -312,29 +291,23 @@ def _scale(trained: TrainedRun, found: Run) -> float:
 def _labels(
     trained: TrainedRun,
     files: list[Path],
-    selection: tuple[str | None, str | None, str | None, int | None] | None,
+    selection: DataSelection | None,
     data_dir: Path | None,
     limit: int | None,
     scale: float | None,
 ) -> tuple[list[dict[str, Any]], list[str], list[tuple[str, str]], tuple[str, ...]]:
     """Of the `files`, or of the selected data set: rows, their columns, what cannot be read with a sentence, notes."""
-    from lsc_engine.training.trained_run import (
-        DataSelection,
-        LabelledImages,
-        image_paths,
-        open_labelled_images,
-        predict_all,
-    )
+    from lsc_engine.training.trained_run import LabelledImages, image_paths, open_labelled_images, predict_all
 
     if selection is None:
         paths, left = image_paths(files)
         images = LabelledImages(paths, paths=paths, failed=tuple((str(path), why) for path, why in left))
     else:
-        images = open_labelled_images(trained, DataSelection(*selection), data_dir)
+        images = open_labelled_images(trained, selection, data_dir)
     true = {"true": images.labels, "true_name": images.class_names}
     known = {column: values for column, values in true.items() if values is not None}
     rows, failed, names = [], list(images.failed), trained.names
-    certain = () if scale is None else ("probability", "entropy", "energy")
+    certain = () if scale is None else _CERTAIN
     for number, one in enumerate(predict_all(trained, images, limit, scale)):
         name = images.names[number]
         if isinstance(one, str):
@@ -349,17 +322,15 @@ def _labels(
     return rows, ["image", *known, "label", "new_class", "nearest", "cosine", *certain, "name"], failed, images.notes
 
 
-def _print_labels(rows: list[dict[str, Any]], names: tuple[str, ...]) -> None:
+def _label_lines(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[str]:
     def called(label: int) -> str:
         name = names[label] if label < len(names) else ""
         return f"{label}  {printable(name)}" if name not in ("", f"{label}") else f"{label}"
 
+    lines = []
     for row in rows:
         what = "new class" if row["new_class"] else called(row["label"])
-        cosine = "" if row["cosine"] is None else f"  cosine {row['cosine']:.4f}"
-        if "probability" in row:
-            cosine += (
-                f"  probability {row['probability']:.4f}  entropy {row['entropy']:.4f}  energy {row['energy']:.4f}"
-            )
+        values = [f"  {key} {row[key]:.4f}" for key in ("cosine", *_CERTAIN) if row.get(key) is not None]
         near = f"  nearest {called(row['nearest'])}" if row["new_class"] else ""
-        print(f"{printable(str(row['image']))}  {what}{cosine}{near}")
+        lines.append(f"{printable(str(row['image']))}  {what}{''.join(values)}{near}")
+    return lines

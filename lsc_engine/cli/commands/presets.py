@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
-from lsc_engine.cli.output import console, message, print_json, printable, table
-from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.cli.output import answer, console, message, print_json, printable, table
+from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import duration, grouped, size
 from lsc_engine.common.userpaths import user_path
 
@@ -44,11 +44,32 @@ def presets(
     words = filter.lower()
     listed = [i for i in list_presets() if words in f"{i.name} {i.title} {i.claim} {i.source} {i.dataset}".lower()]
     if as_json:
-        print_json([_row(info, data_dir) for info in listed])
+        names = ("name", "title", "source", "claim", "dataset", "kind", "minutes", "own")
+        rows: list[dict[str, Any]] = [{name: getattr(info, name) for name in names} for info in listed]
+        for row, info in zip(rows, listed, strict=True):
+            row |= {"data_found": _data_found(info, data_dir), "path": str(info.path), "fault": info.fault or None}
+        print_json(rows)
         return
     if not listed:
         message(f'no preset matches "{filter}"' if filter else "no presets found")
-    _print_presets(listed, data_dir)
+    out = console()
+    heading = ""
+    for info in sorted(listed, key=lambda info: info.own):
+        shipped = f"{PAPERS.get(info.folder, info.folder)}, {info.folder}/" if info.folder else ""
+        group = "your own" if info.own else shipped
+        if group != heading:
+            heading = group
+            out.print(printable(group), style="bold underline")
+        out.print(printable(info.name), style="bold")
+        lines = [f"fault   {info.fault}"]
+        if not info.fault:
+            lost = " (not found here)" if _data_found(info, data_dir) is False else ""
+            time = f"{info.minutes:g} minutes of one CPU core, measured" if info.minutes else ""
+            facts = {"claim": info.claim, "source": info.source, "data": info.dataset + lost, "time": time}
+            lines = [info.title, *(f"{key:7} {text}" for key, text in facts.items() if text)]
+        for line in lines:
+            if line:
+                out.print(printable(f"    {line}"))
 
 
 @cli.command("check")
@@ -66,9 +87,8 @@ def check(
 
     load_plugins(plugin or [])
     document = _checked(cli.load_plan(study), data_dir)
-    if as_json:
-        print_json(document)
-    else:
+    answer(as_json, document)
+    if not as_json:
         _print_check(document)
 
 
@@ -83,6 +103,7 @@ def new(
     Example: lsc-engine new demo presets/mine.toml
     """
     from lsc_engine.common.ids import name_fault
+    from lsc_engine.common.safe_io import writing
     from lsc_engine.config.load import read_preset
 
     document = read_preset(preset)
@@ -91,25 +112,15 @@ def new(
         raise UsageError(f"FILE {file}: a preset's name ends in .toml, {file}.toml would do")
     if (fault := name_fault(file.stem)) is not None:
         raise UsageError(f"FILE {file}: the file's name becomes the study's: {fault}")
-    try:
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as out:
-            out.write(document.text)
-    except FileExistsError as error:
-        raise UsageError(f"FILE {file}: exists already and is not overwritten; give another name") from error
-    except OSError as error:
-        raise LscError(f"{file}: cannot be written: {error.strerror or error}") from error
-    if as_json:
-        print_json({"preset": document.name, "file": str(file)})
-    else:
-        message(f"{file} written; check it with: lsc-engine check {file}")
-
-
-def _row(info: PresetInfo, data_dir: Path | None) -> dict[str, Any]:
-    """A preset as `presets --json` has it."""
-    names = ("name", "title", "source", "claim", "dataset", "kind", "minutes", "own")
-    row = {name: getattr(info, name) for name in names}
-    return row | {"data_found": _data_found(info, data_dir), "path": str(info.path), "fault": info.fault or None}
+        try:
+            with file.open("x", encoding="utf-8") as out:
+                out.write(document.text)
+        except FileExistsError as error:
+            raise UsageError(f"FILE {file}: exists already and is not overwritten; give another name") from error
+    note = f"{file} written; check it with: lsc-engine check {file}"
+    answer(as_json, {"preset": document.name, "file": str(file)}, note=note)
 
 
 def _data_found(info: PresetInfo, data_dir: Path | None) -> bool | None:
@@ -120,36 +131,21 @@ def _data_found(info: PresetInfo, data_dir: Path | None) -> bool | None:
     return None if found is None or info.dataset == "folder" else found.locate(data_dir) is not None
 
 
-def _print_presets(listed: list[PresetInfo], data_dir: Path | None) -> None:
-    out = console()
-    heading = ""
-    for info in sorted(listed, key=lambda info: info.own):
-        shipped = f"{PAPERS.get(info.folder, info.folder)}, {info.folder}/" if info.folder else ""
-        group = "your own" if info.own else shipped
-        if group != heading:
-            heading = group
-            out.print(printable(group), style="bold underline")
-        out.print(printable(info.name), style="bold")
-        facts = {"claim": info.claim, "source": info.source, "data": info.dataset}
-        if _data_found(info, data_dir) is False:
-            facts["data"] += " (not found here)"
-        if info.minutes:
-            facts["time"] = f"{info.minutes:g} minutes of one CPU core, measured"
-        lines = [info.title, *(f"{key:7} {text}" for key, text in facts.items() if text)]
-        for line in [f"fault   {info.fault}"] if info.fault else filter(None, lines):
-            out.print(printable(f"    {line}"))
-
-
 def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
-    """What `check --json` prints."""
+    from lsc_engine.config.derived import bad_notes, data_notes, known_shortfall, summary
+
     preset = plan.preset
     configs: dict[str, RunConfig] = {}
     for run in plan.runs:
         configs.setdefault(run.config.variant, run.config)
-    variants = {
-        name: {"label": config.label, "needs": list(preset.variant(name).needs), **_variant(config, plan, data_dir)}
-        for name, config in configs.items()
-    }
+    variants: dict[str, dict[str, Any]] = {}
+    for name, config in configs.items():
+        row = summary(config, data_dir)
+        row["notes"] = [*data_notes(config.data, data_dir), *bad_notes(config.data, data_dir)]
+        if (short := known_shortfall(config.data, data_dir)) is not None:
+            row["missing"] = [*row["missing"], short]
+        row |= _sizes(config, row, _teacher(config, plan)) if row.get("classes") else {}
+        variants[name] = {"label": config.label, "needs": list(preset.variant(name).needs), **row}
     return {
         "preset": preset.name,
         "file": preset.path,
@@ -163,16 +159,6 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "variants": variants,
     }
-
-
-def _variant(config: RunConfig, plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
-    from lsc_engine.config.derived import bad_notes, data_notes, known_shortfall, summary
-
-    row = summary(config, data_dir)
-    row["notes"] = [*data_notes(config.data, data_dir), *bad_notes(config.data, data_dir)]
-    if (short := known_shortfall(config.data, data_dir)) is not None:
-        row["missing"] = [*row["missing"], short]
-    return row | _sizes(config, row, _teacher(config, plan)) if row.get("classes") else row
 
 
 def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
@@ -247,7 +233,7 @@ def _print_check(document: dict[str, Any]) -> None:
 
 
 def _side_by_side(columns: dict[str, dict[str, str]], keys: list[str]) -> list[list[str]]:
-    """The variants in groups whose columns fit beside the keys on the terminal, or stand alone."""
+    """The variants in groups whose columns fit beside the keys on the terminal."""
     left = room = shutil.get_terminal_size((80, 24)).columns - max(map(len, keys), default=0)
     groups: list[list[str]] = [[]]
     for name, column in columns.items():

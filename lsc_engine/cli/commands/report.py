@@ -7,22 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsc_engine.analysis.saved_views import VIEWS
-from lsc_engine.cli.options import (
-    Baseline,
-    DataDir,
-    Device,
-    Force,
-    Json,
-    ManyRuns,
-    Metrics,
-    Plugins,
-    RunsDirs,
-    arg,
-    command,
-    opt,
-)
-from lsc_engine.cli.output import message, print_json, printable
+import lsc_engine.cli.options as cli
+from lsc_engine.cli.output import answer, message, printable
 from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.userpaths import user_path
 
@@ -35,28 +21,32 @@ if TYPE_CHECKING:
 
 # Where the reports of the shipped presets are kept.
 RESULTS = "docs/results"
+_FORMATS = (
+    "csv, parquet, tensorboard, safetensors, png, svg, pdf or latex; with --codes faiss, pgvector, usearch, parquet or "
+    "npy."
+)
 
 
-@command("report")
+@cli.command("report")
 def report(
     study: Annotated[
-        str | None, arg("STUDY", "A study: its name, or what stands behind its slash; or a saved view.")
+        str | None, cli.arg("STUDY", "A study: its name, or what stands behind its slash; or a saved view.")
     ] = None,
     check: Annotated[
         bool,
-        opt("--check", None, "Compute every verdict again from the values beside the reports in STUDY, a folder."),
+        cli.opt("--check", None, "Compute every verdict again from the values beside the reports in STUDY, a folder."),
     ] = False,
-    all_: Annotated[bool, opt("--all", None, "Every study of the runs folder, and an index page.")] = False,
+    all_: Annotated[bool, cli.opt("--all", None, "Every study of the runs folder, and an index page.")] = False,
     out: Annotated[
         Path | None,
-        opt("--out", "DIR", "Where to write. Default: the study's folder; with --all, the runs folder."),
+        cli.opt("--out", "DIR", "Where to write. Default: the study's folder; with --all, the runs folder."),
     ] = None,
     html: Annotated[
-        bool, opt("--html", None, "Also one self-contained page, report.html: figures inside, tables to sort.")
+        bool, cli.opt("--html", None, "Also one self-contained page, report.html: figures inside, tables to sort.")
     ] = False,
-    runs_dir: RunsDirs = None,
-    data_dir: DataDir = None,
-    as_json: Json = False,
+    runs_dir: cli.RunsDirs = None,
+    data_dir: cli.DataDir = None,
+    as_json: cli.Json = False,
 ) -> None:
     """Write the report of a study or saved view: claim, verdict, our figures beside the paper's, curves, settings.
 
@@ -68,7 +58,14 @@ def report(
     if check:
         if all_ or html or out is not None:
             raise UsageError("--check looks at the reports of one folder and goes without --all, --html and --out")
-        _check(user_path(study or RESULTS), as_json)
+        from lsc_engine.report.check import check_reports
+
+        reports, verdicts, faults = check_reports(user_path(study or RESULTS))
+        text = f"reports: {reports}, verdicts computed again: {verdicts}, differences: {len(faults)}"
+        document = {"reports": reports, "verdicts": verdicts, "faults": faults}
+        answer(as_json, document, "\n".join([*map(printable, faults), text]))
+        if faults:
+            raise typer.Exit(1)
         return
     if all_ == (study is not None):
         raise UsageError("name a study, or give --all for every one of the runs folder")
@@ -76,7 +73,19 @@ def report(
     if study is None:
         _report_all(folder, runs_dir, data_dir, as_json, html)
         return
-    written = _write_one(study, folder, runs_dir, data_dir)
+    from lsc_engine.analysis.saved_views import VIEWS
+    from lsc_engine.report.report import default_folder, write_report, write_view
+    from lsc_engine.report.views import find_view
+    from lsc_engine.runs.read.studies import find_study
+
+    try:
+        found = find_study(study, runs_dir)
+        written = write_report(found, folder or default_folder(found), data_dir)
+    except UsageError:
+        if (saved := find_view(study, runs_dir)) is None:
+            raise
+        root, view = saved
+        written = write_view(root, view, folder or root / VIEWS / view.name, data_dir)
     if html:
         from lsc_engine.report.html import write_html
 
@@ -86,26 +95,8 @@ def report(
 
 
 def _print_report(written: WrittenReport, as_json: bool) -> None:
-    if as_json:
-        print_json(written.document())
-        return
-    for sentence in written.missing:
-        message(f"missing: {sentence}")
-    print(written.page)
-
-
-def _check(folder: Path, as_json: bool) -> None:
-    from lsc_engine.report.check import check_reports
-
-    found = check_reports(folder)
-    if as_json:
-        print_json({"reports": found.reports, "verdicts": found.verdicts, "faults": list(found.faults)})
-    else:
-        for fault in found.faults:
-            print(printable(fault))
-        print(f"reports: {found.reports}, verdicts computed again: {found.verdicts}, differences: {len(found.faults)}")
-    if found.faults:
-        raise typer.Exit(1)
+    note = "\n".join(f"missing: {sentence}" for sentence in written.missing)
+    answer(as_json, written.document, str(written.page), note=note)
 
 
 def _report_all(
@@ -140,28 +131,7 @@ def _report_all(
         for each in written:
             each.page = write_html(each.page)
             each.files.append(each.page)
-    if as_json:
-        print_json({"index": str(page), "reports": [one.document() for one in written]})
-    else:
-        print(page)
-
-
-def _write_one(name: str, out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None) -> WrittenReport:
-    """The report of the study of that name, or else of the saved view."""
-    from lsc_engine.report.report import default_folder, write_report, write_view
-    from lsc_engine.runs.read.studies import find_study
-
-    try:
-        found = find_study(name, runs_dir)
-    except UsageError:
-        from lsc_engine.report.views import find_view
-
-        saved = find_view(name, runs_dir)
-        if saved is None:
-            raise
-        root, view = saved
-        return write_view(root, view, out or root / VIEWS / view.name, data_dir)
-    return write_report(found, out or default_folder(found), data_dir)
+    answer(as_json, lambda: {"index": str(page), "reports": [one.document() for one in written]}, str(page))
 
 
 def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | None, *, as_json: bool) -> None:
@@ -188,39 +158,25 @@ def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | No
     _print_report(write_report(study, default_folder(study), data_dir), as_json)
 
 
-@command("export")
+@cli.command("export")
 def export(
-    runs: ManyRuns,
-    to: Annotated[
-        str,
-        opt(
-            "--to",
-            "FORMAT",
-            "csv, parquet, tensorboard, safetensors, png, svg, pdf or latex; with --codes faiss, pgvector, usearch, "
-            "parquet or npy.",
-        ),
-    ],
+    runs: cli.ManyRuns,
+    to: Annotated[str, cli.opt("--to", "FORMAT", _FORMATS)],
+    use: cli.UseOptions,
     out: Annotated[
-        Path | None, opt("--out", "PATH", "File, or folder where there are several. Default: a name of its own.")
+        Path | None, cli.opt("--out", "PATH", "File, or folder where there are several. Default: a name of its own.")
     ] = None,
-    metric: Metrics = None,
-    baseline: Baseline = None,
-    at: Annotated[
-        int | None, opt("--at", "STEP", "Step of the checkpoint (safetensors, --codes). Default: the best one.")
-    ] = None,
+    metric: cli.Metrics = None,
+    baseline: cli.Baseline = None,
     codes: Annotated[
         str | None,
-        opt("--codes", "CODE", "Write the embeddings of one run, as float32, int8, sign, ternary or rank."),
+        cli.opt("--codes", "CODE", "Write the embeddings of one run, as float32, int8, sign, ternary or rank."),
     ] = None,
-    split: Annotated[str, opt("--split", "SPLIT", "train or val, of what is embedded (--codes).")] = "train",
-    dataset: Annotated[str | None, opt("--dataset", "NAME", "Another data set to embed (--codes).")] = None,
-    limit: Annotated[int | None, opt("--limit", "K", "Embed only the first K images (--codes).", min=1)] = None,
-    force: Force = False,
-    runs_dir: RunsDirs = None,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    plugin: Plugins = None,
-    as_json: Json = False,
+    split: Annotated[str, cli.opt("--split", "SPLIT", "train or val, of what is embedded (--codes).")] = "train",
+    dataset: Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set to embed (--codes).")] = None,
+    limit: Annotated[int | None, cli.opt("--limit", "K", "Embed only the first K images (--codes).", min=1)] = None,
+    force: cli.Force = False,
+    as_json: cli.Json = False,
 ) -> None:
     """Write runs for other tools: metrics, the weights of the best checkpoint, curves, or a table of a comparison; with
     --codes the embeddings of a data set, for a vector database.
@@ -234,12 +190,12 @@ def export(
     from lsc_engine.runs.read.run import only_read
 
     if codes is not None:
-        (run, *others) = find_runs(runs, runs_dir)
+        (run, *others) = find_runs(runs, use.runs_dir)
         if others:
             raise UsageError(f"--codes takes the embeddings of one run; {len(others) + 1} are named")
         if run.origin != "lsc":
             raise UsageError(only_read(run))
-        _export_codes(run, to, codes, out, (dataset, split), (limit, at, force), (device, data_dir, plugin), as_json)
+        _export_codes(run, to, codes, out, (dataset, split), use, limit, force, as_json)
         return
     if to in DATABASES and to not in FORMATS:
         raise UsageError(f"--to {to} takes embeddings: name their form, as in --codes float32")
@@ -247,18 +203,16 @@ def export(
         raise UsageError(f"--to {to}: there is no such format; {did_you_mean(to, FORMATS)}")
     for option, argument, fits in (
         ("--metric", metric, FIGURES),
-        ("--at", at, ("safetensors",)),
+        ("--at", use.at, ("safetensors",)),
         ("--baseline", baseline, ("latex", *FIGURES)),
     ):
         if argument and to not in fits:
             raise UsageError(f"{option} does not go with --to {to}, but with {', '.join(fits)}")
-    chosen = find_runs(runs, runs_dir)
+    chosen = find_runs(runs, use.runs_dir)
     place = user_path(out) if out is not None else None
-    files = write(chosen, to, place, force=force, metrics=metric, baseline=baseline, at=at)
-    if as_json:
-        print_json({"to": to, "runs": [run.id for run in chosen], "files": [str(file) for file in files]})
-    else:
-        print(*files, sep="\n")
+    written = write(chosen, to, place, force=force, metrics=metric, baseline=baseline, at=use.at)
+    files = [str(file) for file in written]
+    answer(as_json, {"to": to, "runs": [run.id for run in chosen], "files": files}, "\n".join(files))
 
 
 def _export_codes(
@@ -267,28 +221,26 @@ def _export_codes(
     code: str,
     out: Path | None,
     data: tuple[str | None, str],
-    choice: tuple[int | None, int | None, bool],
-    where: tuple[str, Path | None, list[Path] | None],
+    use: cli.UseOptions,
+    limit: int | None,
+    force: bool,
     as_json: bool,
 ) -> None:
-    """Embed a data set with a run, and write its codes with their sizes and what they find again."""
+    """Embed a data set (its name and split) with a run, and write its codes with their sizes and their recall."""
     from lsc_engine.report import embedding_codes
     from lsc_engine.report.exports import targets
 
-    (dataset, split), (limit, at, force), (device, data_dir, plugin) = data, choice, where
     for option, word, known in (("--to", to, embedding_codes.FORMATS), ("--codes", code, embedding_codes.CODES)):
         if word not in known:
             raise UsageError(f"{option} {word}: there is no such form of embeddings; {did_you_mean(word, known)}")
     embedding_codes.check_format(to, code)
-    stem = f"{run.id.replace('/', '-')}-{split}-{code}"
+    stem = f"{run.id.replace('/', '-')}-{data[1]}-{code}"
     (path,) = targets([stem], embedding_codes.ENDINGS[to], None if out is None else user_path(out), force)
     from lsc_engine.cli.commands.predict import open_for_use
-    from lsc_engine.cli.options import UseOptions
     from lsc_engine.training.trained_run import DataSelection, embed_all, open_images
 
-    use = UseOptions(at, None, data_dir, device, plugin)
     trained = open_for_use(run, use)
-    source, notes = open_images(trained, DataSelection(dataset, split), data_dir)
+    source, notes = open_images(trained, DataSelection(*data), use.data_dir)
     for note in notes:
         message(f"note: {note}")
     z, labels = embed_all(trained, source, limit)
@@ -297,10 +249,8 @@ def _export_codes(
     files = embedding_codes.write(codes, labels, to, path)
     found = embedding_codes.recall(codes, exact)
     recall = {f"recall@{k}": share for k, share in zip(embedding_codes.NEIGHBOURS, found, strict=True)}
-    if as_json:
-        facts = {"to": to, "codes": code, "runs": [run.id], "images": len(z), "n": z.shape[1], "bits": codes.bits}
-        print_json({**facts, "bytes": codes.bytes, **recall, "files": [str(file) for file in files]})
-        return
+    facts = {"to": to, "codes": code, "runs": [run.id], "images": len(z), "n": z.shape[1], "bits": codes.bits}
     shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in recall.items())
-    message(f"{len(z):,} embeddings of {codes.bytes} bytes each, {4 * z.shape[1]} as float32; {shares}")
-    print(*files, sep="\n")
+    note = f"{len(z):,} embeddings of {codes.bytes} bytes each, {4 * z.shape[1]} as float32; {shares}"
+    names = [str(file) for file in files]
+    answer(as_json, {**facts, "bytes": codes.bytes, **recall, "files": names}, "\n".join(names), note=note)

@@ -1,4 +1,4 @@
-"""Commands on runs that do not train: list, show, compare, log, stop, note, tag, delete."""
+"""Commands on runs that do not train: list, show, compare, log, stop, note, tag, delete, mirror."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lsc_engine.cli.options import Baseline, Json, ManyRuns, Metrics, OneRun, RunsDirs, arg, command, opt
-from lsc_engine.cli.output import chart_mode, message, print_json, printable, table
-from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.cli.output import answer, chart_mode, message, print_json, printable, table
+from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.formatting import grouped, percent, significant
 
 if TYPE_CHECKING:
-    from lsc_engine.runs.read.logs import LogTail
     from lsc_engine.runs.read.run import Run
 
 _FOLLOW_SECONDS = 0.3
@@ -64,19 +63,18 @@ def list_(
         none = f"no run matches {' '.join(words)!r}" if words and runs else f"no runs in {where}"
         message(f"{none}; lsc-engine presets lists what can be trained")
         return
-    head = ("SHORT", "STATE", "RUN", "STEP", "OF", "LOSS", "ACC%", "VAL%", "WHERE", "TAGS")
-    print(table(head, [_cells(row, run.loss_kind) for run, row in found], "   rrrrr"))
-
-
-def _cells(row: dict[str, Any], loss_kind: str) -> list[str]:
-    metrics = row["metrics"]
-    loss, where = metrics.get("train/loss"), (row["origin"],) if row["read_only"] else (row["host"], row["device"])
-    if row["scheduler"] is not None and row["state"] == "queued":
-        where = (row["message"],)
-    cells = [row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"])]
-    cells += ["-" if loss is None else f"{loss:.4g}{loss_kind}"]
-    cells += [percent(metrics.get(name)) for name in ("train/accuracy", "val/accuracy")]
-    return [*cells, " ".join(filter(None, where)), " ".join(row["tags"])]
+    rows = []
+    for run, row in found:
+        loss, place = row["metrics"].get("train/loss"), [row["host"], row["device"]]
+        if row["read_only"]:
+            place = [row["origin"]]
+        elif row["scheduler"] is not None and row["state"] == "queued":
+            place = [row["message"]]
+        cells = [row["short"], row["state"], row["id"], grouped(row["step"]), grouped(row["total_steps"])]
+        cells += ["-" if loss is None else f"{loss:.4g}{run.loss_kind}"]
+        cells += [percent(row["metrics"].get(name)) for name in ("train/accuracy", "val/accuracy")]
+        rows.append([*cells, " ".join(filter(None, place)), " ".join(row["tags"])])
+    print(table(["SHORT", "STATE", "RUN", "STEP", "OF", "LOSS", "ACC%", "VAL%", "WHERE", "TAGS"], rows, "   rrrrr"))
 
 
 @command("show")
@@ -124,7 +122,6 @@ def show(
 
 
 def _describe(run: Run, row: dict[str, Any]) -> str:
-    """The facts of a run as lines."""
     from lsc_engine.common.formatting import duration
     from lsc_engine.mirrors.supervise import states
     from lsc_engine.runs.settings import settings_of
@@ -155,7 +152,6 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
 
 
 def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
-    """Charts of the metrics (default: losses together, accuracies together) as text for this terminal."""
     from lsc_engine.charts.chart import Mark, Series, View, to_text
     from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 
@@ -230,11 +226,17 @@ def compare(
     chosen = find_runs(runs, runs_dir)
     if len(chosen) < 2:
         raise UsageError(f"one run only, {chosen[0].id}: name a second run, or a study")
-    found = compare_runs(chosen, baseline, _levels(level) if level else None, tries_beside(chosen))
-    if as_json:
-        print_json(to_json(found))
-    else:
-        print(comparison_text(found))
+    levels: dict[str, list[float]] = {}
+    for text in level or ():
+        metric, _, number = text.rpartition("=")
+        try:
+            levels.setdefault(metric, []).append(float(number))
+            if not metric or not math.isfinite(float(number)):
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"--level {text!r} is not metric=number, as in train/accuracy=0.9") from None
+    found = compare_runs(chosen, baseline, levels or None, tries_beside(chosen))
+    answer(as_json, lambda: to_json(found), lambda: comparison_text(found))
 
 
 def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
@@ -253,19 +255,6 @@ def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]
         if not group:
             chosen.append(open_run(ref, runs_dir, foreign=True))
     return list({(str(run.root), run.id): run for run in chosen}.values())
-
-
-def _levels(texts: Sequence[str]) -> dict[str, list[float]]:
-    levels: dict[str, list[float]] = {}
-    for text in texts:
-        metric, _, number = text.rpartition("=")
-        try:
-            levels.setdefault(metric, []).append(float(number))
-            if not metric or not math.isfinite(float(number)):
-                raise ValueError
-        except ValueError:
-            raise UsageError(f"--level {text!r} is not metric=number, as in train/accuracy=0.9") from None
-    return levels
 
 
 @command("log")
@@ -292,23 +281,20 @@ def log(
     if as_json:
         print_json({"id": found.id, "lines": "".join(tail.chunks()).splitlines()})
         return
-    _print_new(tail)
-    status = found.status()
-    while follow and (status.active or status.state == "queued") and status.shown_state != "lost":
-        time.sleep(_FOLLOW_SECONDS)
-        _print_new(tail)
+    ended = False
+    while not ended:
+        # In this order: what is printed before the end is read after it was seen.
         status = found.status()
-    _print_new(tail)
+        ended = not follow or not (status.active or status.state == "queued") or status.shown_state == "lost"
+        for text in tail.chunks():
+            sys.stdout.write(printable(text))
+        sys.stdout.flush()
+        if not ended:
+            time.sleep(_FOLLOW_SECONDS)
     if follow:
         message(f"{found.id} {status.shown_state}" + (f": {status.news}" if status.news else ""))
     elif tail.problem:
         raise LscError(f"{found.id}: {tail.problem}")
-
-
-def _print_new(tail: LogTail) -> None:
-    for text in tail.chunks():
-        sys.stdout.write(printable(text))
-    sys.stdout.flush()
 
 
 @command("stop")
@@ -318,7 +304,7 @@ def stop(
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a run to write a checkpoint and end; works from any host that sees its folder.
+    """Let a run write a checkpoint and end; works from any host that sees its folder.
 
     Example: lsc-engine stop fig9/n_min/seed-2
     """
@@ -350,25 +336,22 @@ def stop(
             waiting = [other.id for other in beside if other.status().state == "queued"]
     else:
         control.stop(found.path, status)
-    cancelled = status.scheduler is not None and status.scheduler.waits
-    if as_json:
-        document = {"id": found.id, "state": state, "asked": not kills}
-        print_json({**document, "left_waiting": waiting} if now else document)
-    elif kills:
-        message(f"{found.id} {state}")
+    note = f"{found.id} will stop: it writes a checkpoint after the step it is in"
+    if kills:
+        note = f"{found.id} {state}"
         if waiting:
-            message(
-                f"its process would have trained {len(waiting)} more of {found.study}, which wait now: the command "
+            note += (
+                f"\nits process would have trained {len(waiting)} more of {found.study}, which wait now: the command "
                 "that began them goes on with them; stop without --now leaves the process to do so"
             )
-    elif cancelled:
-        message(f"{found.id}: its job {status.scheduler and status.scheduler.job} is cancelled")
+    elif status.scheduler is not None and status.scheduler.waits:
+        note = f"{found.id}: its job {status.scheduler.job} is cancelled"
     elif status.state == "queued":
-        message(f"{found.id} is asked to stop: it will not be started when its turn comes")
+        note = f"{found.id} will not be started when its turn comes"
     elif state == "stalled":
-        message(f"{found.id} is asked to stop, but may not live any more: {status.news}")
-    else:
-        message(f"{found.id} is asked to stop: it writes a checkpoint after the step it is in")
+        note = f"{found.id}: a stop is requested, but its process may not live any more: {status.news}"
+    document = {"id": found.id, "state": state, "asked": not kills}
+    answer(as_json, document | ({"left_waiting": waiting} if now else {}), note=note)
 
 
 def _stop_study(runs: Sequence[Run], now: bool, as_json: bool) -> None:
@@ -379,18 +362,16 @@ def _stop_study(runs: Sequence[Run], now: bool, as_json: bool) -> None:
 
     if now:
         raise UsageError(f"--now ends one run; {runs[0].study} has {len(runs)}")
-    asked: list[str] = []
+    stopping: list[str] = []
     arrays = [job for study, root in {(r.study, r.root) for r in runs} if root for job in waiting_arrays(root, study)]
     statuses = [(run, run.scheduled_status()) for run in runs]
     slurm.cancel(arrays, pending_only=True)
     for run, status in statuses:
         if status.active or status.shown_state == "queued":
             control.stop(run.path, status)
-            asked.append(run.id)
-    if as_json:
-        print_json({"asked": asked, "cancelled": arrays})
-    else:
-        message(f"{len(asked)} runs are asked to stop" + (f"; cancelled: jobs {', '.join(arrays)}" if arrays else ""))
+            stopping.append(run.id)
+    note = f"{len(stopping)} runs will stop" + (f"; cancelled: jobs {', '.join(arrays)}" if arrays else "")
+    answer(as_json, {"asked": stopping, "cancelled": arrays}, note=note)
 
 
 @command("note")
@@ -406,7 +387,7 @@ def note(
 
     found = open_run(run, runs_dir)
     notes.add_note(found.path, text)
-    _print_notes(found, f"note added to {found.id}", as_json)
+    answer(as_json, _notes_document(found), note=f"note added to {found.id}")
 
 
 @command("tag")
@@ -426,20 +407,17 @@ def tag(
 
     found = open_run(run, runs_dir)
     (notes.remove_tag if remove else notes.add_tag)(found.path, name)
-    _print_notes(found, f"tags of {found.id}: {' '.join(found.tags) or 'none'}", as_json)
+    answer(as_json, _notes_document(found), note=f"tags of {found.id}: {' '.join(found.tags) or 'none'}")
 
 
-def _print_notes(run: Run, text: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"id": run.id, "tags": run.tags, "notes": [note.text for note in run.notes]})
-    else:
-        message(text)
+def _notes_document(run: Run) -> dict[str, Any]:
+    return {"id": run.id, "tags": run.tags, "notes": [note.text for note in run.notes]}
 
 
 @command("delete")
 def delete(
     runs: Annotated[list[str], arg("RUN", "Runs to move to the trash.")],
-    yes: Annotated[bool, opt("--yes -y", None, "Do not ask.")] = False,
+    yes: Annotated[bool, opt("--yes -y", None, "Without confirmation.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -464,22 +442,53 @@ def delete(
     size = sum(notes.folder_size(run.path) for run in chosen)
     listed = ", ".join(run.id for run in chosen)
     what = f"move {len(chosen)} run{'s' if len(chosen) > 1 else ''} ({size / 1e6:.1f} MB) to the trash: {listed}"
-    if not yes and not _confirmed(what):
-        message("nothing deleted")
-        return
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(f"{what}: give --yes, there is no terminal to confirm on")
+        print(printable(f"{what}? [y/N] "), end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            message("nothing deleted")
+            return
     deleted = []
     for run in chosen:
         place = notes.move_to_trash(run.root or run.path.parent, run.id, run.path)
         deleted.append({"id": run.id, "trash": str(place)})
         if not as_json:
             message(f"{run.id} lies in {place}")
+    answer(as_json, {"deleted": deleted})
+
+
+@command("mirror")
+def mirror(
+    run: OneRun,
+    to: Annotated[
+        list[str] | None, opt("--to", "TOOL", "Only this tool; may be repeated. Default: log.also of the run.")
+    ] = None,
+    runs_dir: RunsDirs = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run for tensorboard, wandb, mlflow or trackio, until it has ended; goes on where it stopped.
+
+    Example: lsc-engine mirror n_min/seed-0 --to tensorboard
+    """
+    from typing import get_args
+
+    from lsc_engine.common.settings import MIRRORED, lookup
+    from lsc_engine.config.schema import AlsoLogged
+    from lsc_engine.mirrors.supervise import check_tools, supervise
+    from lsc_engine.runs.read.run import open_run
+
+    found = open_run(run, runs_dir)
+    tools, known = to or lookup(found.config, MIRRORED) or [], get_args(AlsoLogged)
+    for tool in tools:
+        if tool not in known:
+            raise UsageError(f"--to {tool}: {did_you_mean(str(tool), known)}")
+    if not tools:
+        raise UsageError(f"{found.id} has no log.also; give --to: {', '.join(known)}")
+    check_tools(tools)
+    states = supervise(found, list(dict.fromkeys(tools)))
     if as_json:
-        print_json({"deleted": deleted})
-
-
-def _confirmed(what: str) -> bool:
-    """The user's yes on a terminal; UsageError without one."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{what}: give --yes, there is no terminal to ask on")
-    print(printable(f"{what}? [y/N] "), end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+        print_json([asdict(state) for state in states])
+    for state in states:
+        message(f"{found.id}: {state}")
+    sys.exit(1 if any(state.behind or state.error for state in states) else 0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated
 
 import lsc_engine.cli.options as cli
-from lsc_engine.cli.output import message, print_json
+from lsc_engine.cli.output import answer, message, print_json
 
 
 @cli.command("submit")
@@ -54,12 +54,9 @@ def submit(
     if to == "skypilot":
         text, file = jobs.skypilot(plan, options, resources, dry_run=dry_run)
         command = f"sky jobs launch {file}"
-        if as_json:
-            print_json({"study": plan.study, "file": None if dry_run else str(file), "yaml": text, "command": command})
-        elif dry_run:
-            print(text, end="")
-        else:
-            print(f"{file} is written. Replace the bucket in it by one of yours, then: {command}")
+        document = {"study": plan.study, "file": None if dry_run else str(file), "yaml": text, "command": command}
+        written = f"{file} is written. Replace the bucket in it by one of yours, then: {command}"
+        answer(as_json, document, text.rstrip("\n") if dry_run else written)
         return
     check_study(plan, options, message, use_torch=False, here=False)
     if dry_run:
@@ -75,7 +72,8 @@ def submit(
                 "text": s.text,
                 "after": list(s.after),
                 "tasks": [
-                    {"job": f"{s.job}_{i}" if s.job else None, "task": i, "run": run} for i, run in s.tasks.items()
+                    {"job": f"{s.job}_{task}" if s.job else None, "task": task, "run": run}
+                    for task, run in s.tasks.items()
                 ],
             }
             for s in found.stages

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import lsc_engine.cli.options as cli
-from lsc_engine.cli.output import display, message, optional_stdout, print_json
+from lsc_engine.cli.output import answer, display, message, optional_stdout, print_json
 from lsc_engine.common.errors import FULL
 
 if TYPE_CHECKING:
@@ -155,7 +155,6 @@ def execution_options(
 def _start(
     study: str, this: StudyRun, options: ExecutionOptions, detach: bool, as_json: bool, words: list[str] | None = None
 ) -> None:
-    """Train one run, here or, by the command `words`, in the background."""
     from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.runner import train
 
@@ -173,33 +172,32 @@ def _detach(
     """Start the same command in the background, or the command `words`, and print how to follow it."""
     from lsc_engine.studies.detach import detach_study
 
-    if words is None:
-        words = [word for word in sys.argv[1:] if word not in ("--detach", "--json")]
+    words = words or [word for word in sys.argv[1:] if word not in ("--detach", "--json")]
     first, log = detach_study(words, study, runs, options.runs_dir)
     ids = [run.id for run in runs]
-    if as_json:
-        print_json({"study": study, "pid": first.pid, "log": str(log), "runs": ids})
-    elif first.code == 0:
-        print(f"{study}: nothing is left to train, {log} has its table")
-    else:
-        print(f"{study}: {len(ids)} runs, pid {first.pid}; it goes on when this terminal is closed")
-        print(f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}")
+    text = f"{study}: {len(ids)} runs, pid {first.pid}; it goes on when this terminal is closed\n"
+    text += f"  lsc-engine list   lsc-engine log {ids[0]} --follow   lsc-engine stop {ids[0]}"
+    if first.code == 0:
+        text = f"{study}: nothing is left to train, {log} has its table"
+    answer(as_json, {"study": study, "pid": first.pid, "log": str(log), "runs": ids}, text)
 
 
 def _print_run(run: Run, as_json: bool) -> None:
-    if as_json:
-        from lsc_engine.cli.results import run_row
-        from lsc_engine.runs.read.run import list_runs, short_ids
+    from lsc_engine.cli.results import run_row
+    from lsc_engine.runs.read.run import list_runs, short_ids
 
+    if as_json:
         known = list_runs([run.root]) if run.root else []
         with optional_stdout():
             print_json(run_row(run, short_ids([*known, run])[run.id]))
 
 
 def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) -> None:
-    """The curves of a study and its table, or one JSON document, with the tries if there were any."""
-    from lsc_engine.cli.results import study_document, study_text
-    from lsc_engine.runs.read.run import open_run
+    from lsc_engine.analysis.compare import compare
+    from lsc_engine.analysis.verdict import to_json
+    from lsc_engine.cli.results import run_row, study_text
+    from lsc_engine.runs.read.run import open_run, short_ids
+    from lsc_engine.runs.read.studies import tries_beside
     from lsc_engine.studies.tune import tries_document
 
     plan, runs_dir = result.plan, options.runs_dir
@@ -207,8 +205,7 @@ def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) 
     if result.tune is not None and as_json:
         tries = {"tries": tries_document(result.tune, runs_dir)}
     if not result.chosen:
-        if as_json:
-            print_json({"study": plan.study, "runs": [], "comparison": None, **tries})
+        answer(as_json, {"study": plan.study, "runs": [], "comparison": None, **tries})
         return
     # A folder that was removed while its run was trained has nothing to show.
     runs = [open_run(run.id, [runs_dir]) for run in plan.runs if (runs_dir / run.id).is_dir()]
@@ -217,7 +214,10 @@ def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) 
     named = plan.preset.compare.baseline
     baseline = named if named in {run.variant for run in runs} else None
     levels = {name: list(values) for name, values in plan.preset.compare.levels.items()}
-    if as_json:
-        print_json({**study_document(plan.study, runs, baseline, levels), **tries})
-    else:
-        print(study_text(plan.preset.title, runs, baseline, levels))
+    found, short = compare(runs, baseline, levels or None, tries_beside(runs)), short_ids(runs)
+
+    def document() -> dict[str, Any]:
+        rows = [run_row(run, short[run.id]) for run in runs]
+        return {"study": plan.study, "runs": rows, "comparison": to_json(found), **tries}
+
+    answer(as_json, document, lambda: study_text(plan.preset.title, found))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lsc_engine.cli.options import Json, arg, command, opt
-from lsc_engine.cli.output import message, print_json, table
+from lsc_engine.cli.output import answer, message, print_json, table
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped, parse_count, size
 
@@ -75,11 +75,12 @@ def nmin(
     rows = [(known.max_cosine > limit, known) for known in held]
     # What was requested comes first, the rest by n, those beyond the limit last.
     rows.sort(key=lambda row: (row[0], (0, 0) if row[1].name in requested else (1, row[1].n)))
-    if as_json:
+
+    def document() -> dict[str, Any]:
         found = [{**_row(known, number, scale), "beyond_max_cosine": beyond} for beyond, known in rows]
-        print_json({"classes": number, "systems": found})
-        return
-    _print_nmin(number, max_cosine, rows, scale)
+        return {"classes": number, "systems": found}
+
+    answer(as_json, document, lambda: _nmin_text(number, max_cosine, rows, scale))
 
 
 @command("vectors")
@@ -97,7 +98,8 @@ def vectors(
 
     Example: lsc-engine vectors V21 --n 14 --csv v21.csv
     """
-    from lsc_engine.vectors.registry import canonical
+    from lsc_engine.vectors import registry
+    from lsc_engine.vectors.registry import canonical, facts
 
     name = canonical(system)
     number = parse_count(classes) if classes is not None else None
@@ -105,7 +107,10 @@ def vectors(
         raise UsageError(f"--limit: {limit} is too few, 1 or more")
     if faults := _scale_faults(scale):
         raise UsageError(*faults)
-    known = _facts(name, n, number, seed)
+    if name.startswith("embeddings:"):
+        raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
+    # Those of files by reading them.
+    known = registry.system(name, n, classes=number) if name.startswith("file:") else facts(name, n, number, seed)
     rows = min(known.choosable, limit if limit is not None else known.choosable)
     if file is not None:
         if rows > MANY_ROWS and limit is None:
@@ -129,34 +134,17 @@ def _scale_faults(scale: float) -> list[str]:
     return [] if 0 < scale <= MOST_SCALE else [f"--scale: {scale:g} is not above 0 and at most {MOST_SCALE:g}"]
 
 
-def _facts(name: str, n: int, classes: int | None, seed: int) -> VectorSystem:
-    """Facts of families and plugins, and of files by reading them."""
-    from lsc_engine.vectors.registry import facts, system
-
-    if name.startswith("embeddings:"):
-        raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
-    return system(name, n, classes=classes) if name.startswith("file:") else facts(name, n, classes, seed)
-
-
 def _row(known: VectorSystem, classes: int, scale: float) -> dict[str, Any]:
     """One system; cosines to four places, angles to two."""
     crowding, sampled = known.crowding(scale)
     return {
-        "system": known.name,
-        "n": known.n,
-        "count": known.count,
-        "max_cosine": _short(known.max_cosine, 4),
-        "max_cosine_note": known.max_cosine_note or None,
-        "crowding": crowding,
-        "crowding_scale": scale,
-        "crowding_sampled": sampled,
-        "min_angle_deg": _short(known.min_angle_deg, 2),
-        "sure_below": _short(known.guaranteed_below, 4),
+        **{"system": known.name, "n": known.n, "count": known.count},
+        **{"max_cosine": _short(known.max_cosine, 4), "max_cosine_note": known.max_cosine_note or None},
+        **{"crowding": crowding, "crowding_scale": scale, "crowding_sampled": sampled},
+        **{"min_angle_deg": _short(known.min_angle_deg, 2), "sure_below": _short(known.guaranteed_below, 4)},
         "in_use": round(min(1.0, classes / known.count), 4),
-        "bytes_per_vector": 4 * known.n,
-        "database_bytes": 4 * known.n * min(classes, known.count),
-        "label": known.decode,
-        "source": known.source,
+        **{"bytes_per_vector": 4 * known.n, "database_bytes": 4 * known.n * min(classes, known.count)},
+        **{"label": known.decode, "source": known.source},
     }
 
 
@@ -167,7 +155,6 @@ def _short(value: float, places: int) -> float:
 
 
 def _unit_rows(known: VectorSystem, rows: int) -> Iterator[list[float]]:
-    """In index order, some thousand at a time."""
     import torch
 
     from lsc_engine.vectors import system
@@ -198,7 +185,7 @@ def _write_csv(file: Path, unit_rows: Iterator[list[float]]) -> None:
         raise UsageError(str(error)) from error
 
 
-def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]], scale: float) -> None:
+def _nmin_text(classes: int, max_cosine: float | None, rows: list[tuple[bool, VectorSystem]], scale: float) -> str:
     head = ["SYSTEM", "n_min", "VECTORS", "USED", "COS", "CROWD", "ANGLE", "SURE", "B/VEC", "DATABASE", "LABEL"]
     cells = [
         [
@@ -221,7 +208,7 @@ def _print_nmin(classes: int, max_cosine: float | None, rows: list[tuple[bool, V
     if within < len(lines) and max_cosine is not None:
         lines.insert(within, f"-- ! cosine above {max_cosine:g} --")
     lines.append(f"CROWD: the mean of exp({scale:g} cos) over pairs of vectors; ~ estimated")
-    print(f"smallest n for {grouped(classes)} classes", *lines, sep="\n")
+    return "\n".join([f"smallest n for {grouped(classes)} classes", *lines])
 
 
 def _print_vectors(known: VectorSystem, classes: int | None, rows: int, scale: float) -> None:

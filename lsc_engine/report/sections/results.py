@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsc_engine.analysis.compare import BASELINE, Row
+from lsc_engine.analysis.compare import BASELINE, Row, spread_text
 from lsc_engine.analysis.levels import place_text
 from lsc_engine.analysis.seed_curves import as_series, over_seeds
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.formatting import NOTHING, duration, grouped, percent, significant, size
+from lsc_engine.common.formatting import NOTHING, duration, grouped, significant, size
 from lsc_engine.common.safe_io import UnreadableError, number_of
 from lsc_engine.config.derived import is_table, summary
 from lsc_engine.config.schema import RunConfig
@@ -50,19 +50,6 @@ MOMENTS = 4
 _MANY_CLASSES = 40
 
 
-def spread(last: tuple[float, float, int] | None, scale: float = 1) -> str:
-    """`97.2 ± 0.3`; without a deviation if there is one seed. `scale` 100: in per cent."""
-    if last is None:
-        return NOTHING
-    mean, deviation, seeds = last
-    if not math.isfinite(mean):
-        return "not finite"
-    if scale == 100:
-        return percent(mean) + (f" ± {percent(deviation)}" if seeds > 1 else "")
-    wide = significant(deviation, 2) if deviation < 100 else grouped(deviation)
-    return significant(mean) + (f" ± {wide}" if seeds > 1 else "")
-
-
 def accuracy_names(rows: Sequence[Row]) -> list[str]:
     """The shares that were logged: accuracies first."""
     found = {name for row in rows for name in row.last if "accuracy" in name or "/inside" in name}
@@ -79,11 +66,10 @@ def final_table(data: StudyData) -> str:
     rows = []
     chances: dict[float, list[str]] = {}
     for row in data.rows:
-        done = sum(state == "finished" for state in row.states.values())
-        cells = [data.name(row), f"{len(row.runs)}" if done == len(row.runs) else f"{done} of {len(row.runs)}"]
+        cells = [data.name(row), row.finished]
         cells += [paper.values.get(row.variant, NOTHING)] if paper.values else []
-        cells += [spread(row.last.get(name), 100) for name in names]
-        cells += [spread(row.last.get(name)) + (f" {row.kind}" if name in row.last else "") for name in losses]
+        cells += [spread_text(row.last.get(name), 100) for name in names]
+        cells += [spread_text(row.last.get(name)) + (f" {row.kind}" if name in row.last else "") for name in losses]
         rows.append([*cells, significant(row.trivial.loss)])
         if row.trivial.chance is not None:
             chances.setdefault(row.trivial.chance, []).append(row.label)
@@ -161,7 +147,6 @@ def cost_table(data: StudyData, sizes: Sizes) -> str:
 
 
 def _staged_levels(data: StudyData, base: Row, before: Mapping[str, Cost]) -> str:
-    """Steps and seconds to each level with the first stages counted."""
 
     def cost(row: Row, index: int) -> Cost | None:
         steps, time = row.levels[index].mean("steps"), row.levels[index].mean("seconds")
@@ -209,7 +194,7 @@ def vector_table(data: StudyData) -> str:
         cells = [md(row.label), md(str(row.settings.get("target.system"))), grouped(known.get("n"))]
         cells += [grouped(known.get("count")), f"{100 * share:.3g} %" if share is not None else NOTHING]
         cells += [f"{angle:.1f}°" if angle is not None else NOTHING, " to ".join(dict.fromkeys(low_high)) or NOTHING]
-        cells += [significant(sure) if row.kind == "c" else NOTHING, spread(row.last.get("train/loss"))]
+        cells += [significant(sure) if row.kind == "c" else NOTHING, spread_text(row.last.get("train/loss"))]
         rows.append([*cells, md(known.get("decode") or NOTHING)])
     head = ["variant", "system", "n", "vectors", "in use", "smallest angle", "classes so near", "sure below"]
     return f"{table([*head, 'train loss', 'exact label'], rows, 'llrrrrrrr')}\n\n{_VECTORS_NOTE}" if rows else ""
@@ -261,7 +246,7 @@ def layer_tables(data: StudyData, sizes: Sizes) -> list[str]:
         count = max((_layers(row, split) for row in data.rows), default=0)
         layers = range(1, count + 1)
         rows = [
-            [md(row.label), *(spread(row.last.get(f"{split}/ncc_{layer}"), 100) for layer in layers)]
+            [md(row.label), *(spread_text(row.last.get(f"{split}/ncc_{layer}"), 100) for layer in layers)]
             for row in data.rows
             if _layers(row, split)
         ]
@@ -271,7 +256,7 @@ def layer_tables(data: StudyData, sizes: Sizes) -> list[str]:
     names = [f"train/{name}" for name in _COLLAPSE]
     collapsing = [row for row in data.rows if any(name in row.last for name in names)]
     if collapsing:
-        rows = [[md(row.label), *(spread(row.last.get(name)) for name in names)] for row in collapsing]
+        rows = [[md(row.label), *(spread_text(row.last.get(name)) for name in names)] for row in collapsing]
         parts.append(f"{_COLLAPSE_NOTE}\n\n{table(('variant', *_COLLAPSE.values()), rows, 'lrrrrr')}")
     return [part for part in parts if part]
 
@@ -314,7 +299,6 @@ def _savings(data: StudyData, sizes: Sizes) -> str:
 
 
 def _fixings(run: Run) -> list[tuple[float, float]]:
-    """How many layers were fixed, at which epochs, whenever there were more than before."""
     _, counts, epochs, _ = run.axes(FIXED)
     return [(float(counts[i]), float(epochs[i])) for i in layers_fixed(counts)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from lsc_engine.common.settings import flatten
 from lsc_engine.config.catalogue import fields
 from lsc_engine.config.derived import derive
 from lsc_engine.config.expand import raw_variants, sections_of
-from lsc_engine.config.schema import RunConfig, acts
+from lsc_engine.config.schema import acts
 from lsc_engine.report.page import bullets, md, plain, table
 from lsc_engine.report.study_data import StudyData
 
@@ -24,34 +25,40 @@ _BY_ITSELF = ("eval.class_means",)
 
 def data_text(data: StudyData) -> str:
     """What was trained on, one line for each data set."""
-    return bullets(dict.fromkeys(_data_line(config, data) for config in data.configs.values()))
-
-
-def _data_line(config: RunConfig, data: StudyData) -> str:
-    own = config.data
-    try:
-        derived = derive(config, data.data_dir)
-        images = f"{'' if derived.counted else 'about '}{grouped(derived.images)}"
-        classes, size = derived.classes, derived.image_size
-        held = f", {grouped(derived.val_images)} validation images" if derived.val_images else ""
-    except LscError:
-        images, classes, size, held = "?", own.classes or 0, own.image_size or 0, ""
-    labels = "the data set's classes"
-    if own.labels == "unique":
-        labels = "every image its own class (training accuracy is memorisation here)"
-    other = f", validated on {md(config.eval.dataset)}" if config.eval.dataset else ""
-    views = "" if own.augment == "none" else f", augmentation {own.augment}"
-    return f"{md(own.dataset)}: {images} images of {size} px, {grouped(classes)} classes, {labels}{held}{other}{views}"
+    lines: dict[str, None] = {}
+    for config in data.configs.values():
+        own = config.data
+        try:
+            derived = derive(config, data.data_dir)
+            images = f"{'' if derived.counted else 'about '}{grouped(derived.images)}"
+            classes, size = derived.classes, derived.image_size
+            held = f", {grouped(derived.val_images)} validation images" if derived.val_images else ""
+        except LscError:
+            images, classes, size, held = "?", own.classes or 0, own.image_size or 0, ""
+        unique = "every image its own class (training accuracy is memorisation here)"
+        labels = unique if own.labels == "unique" else "the data set's classes"
+        other = f", validated on {md(config.eval.dataset)}" if config.eval.dataset else ""
+        views = "" if own.augment == "none" else f", augmentation {own.augment}"
+        what = f"{images} images of {size} px, {grouped(classes)} classes, {labels}"
+        lines[f"{md(own.dataset)}: {what}{held}{other}{views}"] = None
+    return bullets(lines)
 
 
 def setting_table(data: StudyData) -> str:
     """Every setting with its value, per variant where they differ, and its mark: paper, inferred or ours."""
-    marks, named = data.provenance(), _named_by_preset(data)
+    marks, named = data.provenance(), set[str]()
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        raw = tomllib.loads(data.preset.text if data.preset is not None else "")
+        named = {key for table in (raw, *raw_variants(raw)) for key in flatten(sections_of(table))}
     tables = {row.label: row.settings for row in data.rows}
     rows = []
     for key in _shown_keys([row.settings for row in data.rows], marks):
         values = {label: settings.get(key) for label, settings in tables.items()}
-        rows.append([_code(key), _value_words(values), md(_mark(key, marks, named))])
+        parts = key.split(".")
+        # Its own mark or its section's, else a choice of the preset or a default.
+        sections = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+        mark = next((marks[name] for name in sections if name in marks), "ours" if key in named else DEFAULT_MARK)
+        rows.append([_code(key), _value_words(values), md(mark)])
     seeds = sorted({run.seed for row in data.rows for run in row.runs})
     rows.append([_code("seeds"), ", ".join(map(str, seeds)), md(marks.get("seeds", "ours"))])
     return table(("setting", "value", "mark"), rows)
@@ -79,7 +86,6 @@ def _shown_keys(tables: Collection[Mapping[str, Any]], marks: Mapping[str, str])
 
 
 def _value_words(values: Mapping[str, Any]) -> str:
-    """One value, or each with the labels of its variants."""
     first, *others = values.values()
     if all(value == first for value in others):
         return md(_word(first))
@@ -101,24 +107,6 @@ def _word(value: Any) -> str:
     if isinstance(value, int):
         return grouped(value) if abs(value) >= 10_000 else str(value)
     return "none" if value == {} else str(value)
-
-
-def _named_by_preset(data: StudyData) -> set[str]:
-    """The settings that the preset names itself."""
-    try:
-        raw = tomllib.loads(data.preset.text if data.preset is not None else "")
-    except tomllib.TOMLDecodeError:
-        return set()
-    return {key for table in (raw, *raw_variants(raw)) for key in flatten(sections_of(table))}
-
-
-def _mark(key: str, marks: Mapping[str, str], named: Collection[str]) -> str:
-    """A setting's mark: its own, its section's, or ours: a choice of the preset, or a default."""
-    parts = key.split(".")
-    for length in range(len(parts), 0, -1):
-        if (found := marks.get(".".join(parts[:length]))) is not None:
-            return found
-    return "ours" if key in named else DEFAULT_MARK
 
 
 def made_with(data: StudyData) -> str:

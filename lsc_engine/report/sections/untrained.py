@@ -174,7 +174,6 @@ def add_datasets(report: DatasetsReport, printed: Mapping[str, str], data_dir: P
 
 
 def _kept_result(study: Study, name: str, report: BenchReport) -> dict[str, Any] | None:
-    """The kept result of a benchmark, if it was measured with these arguments."""
     try:
         kept = read_json(study.path / f"bench-{name}.json", 16 << 20)
     except UnreadableError:

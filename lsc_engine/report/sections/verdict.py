@@ -6,16 +6,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lsc_engine.analysis.claims import EDGE, ClaimVerdict
-from lsc_engine.analysis.compare import Comparison, Row, levels_against
+from lsc_engine.analysis.compare import Comparison, Row, levels_against, spread_text
 from lsc_engine.analysis.levels import UNITS, is_loss
 from lsc_engine.analysis.study_values import StudyValues
 from lsc_engine.analysis.verdict import at_values, chosen, in_grid_order, last_value, values_text
 from lsc_engine.common.formatting import NOTHING, percent, significant
 from lsc_engine.config.tuning import CLAIMS, level_purpose, purposes
 from lsc_engine.report.page import bullets, md, table
-from lsc_engine.report.sections.evaluation import evaluation_table
 
 _FEW_SEEDS = 3
+# What the metrics of frozen embeddings are; the numbers are those of training/embedding_metrics.py.
+_RECALL = "eval/recall@k: whether one of the k nearest other validation images has the same class."
+_OOD = (
+    "ood/: images of {ood} against validation images. auroc: how often a validation image scores higher; fpr95: the "
+    "share of the others that pass a threshold which 95 % of validation images pass, less is better. Scores: the "
+    "largest cosine, of cross-entropy the largest logit (arXiv:1911.11132); \\_energy: the log of the softmax's sum "
+    "(arXiv:2010.03759); \\_knn: the cosine of the 50th nearest training image (arXiv:2204.06507)."
+)
+METRICS = {
+    "eval/knn": "eval/knn: the label that most of the 20 nearest training images have is right.",
+    "eval/probe": "eval/probe: logistic regression on the frozen embeddings of training images is right.",
+    "eval/recall@1": _RECALL,
+    "eval/recall@10": _RECALL,
+    "eval/map@r": "eval/map@r: mean average precision among the R nearest, R the number of other validation images of "
+    "the class (arXiv:2003.08505).",
+    "eval/ece": "eval/ece: expected calibration error, 15 bins (arXiv:1706.04599); less is better.",
+    **{f"ood/{name}{score}": _OOD for name in ("auroc", "fpr95") for score in ("", "_energy", "_knn")},
+}
 # What the results of claims mean, for who reads one page only.
 _READING = {
     "faster": "Faster: at every level that the preset fixes, the epochs to it are fewer, by more than the resolution "
@@ -44,8 +61,19 @@ def checked_sections(values: StudyValues, verdicts: Sequence[ClaimVerdict]) -> d
     }
 
 
+def evaluation_table(rows: Sequence[Row]) -> str:
+    """Variants against metrics of frozen embeddings in per cent, mean ± standard deviation over seeds, and what they
+    are; "" where no run has any."""
+    names = [name for name in METRICS if any(name in row.last for row in rows)]
+    measured = [row for row in rows if any(name in row.last for name in names)]
+    cells = [[md(row.label), *(spread_text(row.last.get(name), 100) for name in names)] for row in measured]
+    text = table(("variant", *(f"{md(name)} %" for name in names)), cells, "l" + "r" * len(names))
+    others = ", ".join(dict.fromkeys(str(row.settings.get("eval.ood") or "other data") for row in measured))
+    notes = dict.fromkeys(METRICS[name] for name in names)
+    return "\n\n".join(filter(None, (text, bullets(note.format(ood=md(others)) for note in notes))))
+
+
 def _verdict_table(verdicts: Sequence[ClaimVerdict], seeds: int) -> str:
-    """Every claim with whose it is, and its verdict by accuracy and by loss."""
     if not verdicts:
         return ""
     marked = any(one.source for one in verdicts)
@@ -71,9 +99,6 @@ def _tested_as(one: ClaimVerdict) -> str:
     if one.result in ("similar", "equal"):
         return f"{one.variant} {'as good as' if one.result == 'similar' else 'equal to'} {one.against}"
     return f"{one.variant} {one.result}" + (f" than {one.against}" if one.against else "")
-
-
-# --- levels -----------------------------------------------------------------------------------------------------------
 
 
 def _goal(metric: str, level: float) -> str:
@@ -137,11 +162,7 @@ def _references(values: StudyValues, comparison: Comparison) -> dict[str, str]:
     return {**found, **{name: usual for name in values.variants if name not in named and name not in found}}
 
 
-# --- rates ------------------------------------------------------------------------------------------------------------
-
-
 def _rate_tables(values: StudyValues, comparison: Comparison) -> str:
-    """Every variant at every setting that was tried, by what the claims judge, the best one of each in bold."""
     groups = {name: row.group for name in values.variants if (row := values.row(name)) is not None}
     usual = values.name(comparison.baseline.runs[0])
     aims = purposes(values.judged_claims, values.levels, usual, values.by or CLAIMS, groups)
@@ -149,13 +170,27 @@ def _rate_tables(values: StudyValues, comparison: Comparison) -> str:
     tried = in_grid_order([one for tries in comparison.tries.values() for one in tries])
     columns = list(dict.fromkeys(values_text(one.values) for one in tried))
     parts = []
+
+    def cell(row: Row | None, metric: str, level: float | None, best: bool) -> str:
+        if row is None:
+            return NOTHING
+        # Tries may be shorter than the runs over the seeds: the end is that of the try.
+        last = last_value(row.runs[0], metric) if level is None else None
+        if row.states.get(row.runs[0].seed) == "diverged":
+            text = "diverged"
+        elif level is not None:
+            text = levels_against(row, row, {metric: [level]})[0].text("epochs")
+        else:
+            text = NOTHING if last is None else significant(last) if is_loss(metric) else f"{percent(last)} %"
+        return f"**{md(text)}**" if best else md(text)
+
     for aim in dict.fromkeys(aim for own in aims.values() for aim in own):
         for metric, level in reversed(aim.levels) if aim.levels else [(aim.metric, None)]:
             rows = []
             for name in (name for name in groups if aim in aims[name]):
                 _, best = chosen(comparison, values.key(name), aim)
                 bold = values_text(best.values) if best is not None else ""
-                cells = [_rate_cell(at[name].get(text), metric, level, text == bold) for text in columns]
+                cells = [cell(at[name].get(text), metric, level, text == bold) for text in columns]
                 rows.append([md(values.label(name)), *cells, EDGE if best is not None and best.edge else ""])
             goal = f"Epochs to {_goal(metric, level)}" if level is not None else f"**{md(metric)}** at the end of a try"
             text = table(("variant", *map(md, columns), ""), rows, "l" + "r" * len(columns))
@@ -169,17 +204,3 @@ def _rate_tables(values: StudyValues, comparison: Comparison) -> str:
     )
     parts += [f"States other than finished: {', '.join(sorted(others))}."] if others else []
     return "\n\n".join(parts)
-
-
-def _rate_cell(row: Row | None, metric: str, level: float | None, best: bool) -> str:
-    if row is None:
-        return NOTHING
-    if row.states.get(row.runs[0].seed) == "diverged":
-        text = "diverged"
-    elif level is not None:
-        text = levels_against(row, row, {metric: [level]})[0].text("epochs")
-    else:
-        # Tries may be shorter than the runs over the seeds: the end is that of the try.
-        last = last_value(row.runs[0], metric)
-        text = NOTHING if last is None else significant(last) if is_loss(metric) else f"{percent(last)} %"
-    return f"**{md(text)}**" if best else md(text)

@@ -45,7 +45,6 @@ class Checkpoint:
 
     @property
     def size(self) -> int:
-        """Bytes by the manifest."""
         return sum(size for size, _ in self.files.values())
 
     @property

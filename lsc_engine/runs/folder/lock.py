@@ -74,7 +74,6 @@ class Holder:
 
     @property
     def name(self) -> str:
-        """`pid 12 on gpu3`."""
         return _by(self.status) or "a process that gives no name"
 
     @property
@@ -292,13 +291,11 @@ class RunLock:
             return True
 
     def touch(self) -> None:
-        """Give a sign of life."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._descriptor)
 
     def release(self) -> None:
-        """Give the lock up."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)

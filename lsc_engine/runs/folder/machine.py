@@ -107,7 +107,6 @@ class MachineRecorder:
         self._thread.start()
 
     def stop(self) -> None:
-        """A last sample, and the end of the thread; after a few seconds without it."""
         self._ended.set()
         self._thread.join(_PATIENCE)
 

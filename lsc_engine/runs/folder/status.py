@@ -83,7 +83,6 @@ class Status:
 
     @property
     def active(self) -> bool:
-        """Whether the process, according to its last status, is at work."""
         return self.state in ACTIVE
 
     @property
@@ -93,7 +92,6 @@ class Status:
 
     @property
     def identity(self) -> Identity | None:
-        """The writing process, or the one that is to train a queued run; None if the file does not name it."""
         if not self.pid or not self.host:
             return None
         return Identity(self.host, self.machine, self.boot_id, self.pid_namespace, self.pid, self.pid_start)

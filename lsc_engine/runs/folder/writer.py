@@ -88,7 +88,6 @@ class MetricsLog:
         self.error: str | None = None
 
     def append(self, line: bytes) -> bool:
-        """Write `line` after those still waiting; False when it has to wait."""
         self._pending.append(line)
         return self.flush()
 
@@ -125,7 +124,6 @@ class MetricsLog:
                 os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Write what waits, as far as it goes, and close."""
         self.flush()
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -219,7 +217,6 @@ class RunWriter:
             os._exit(137)
 
     def check(self) -> None:
-        """LostRunError if another process has taken the run over: nothing may be written into its folder."""
         self._lock.check()
 
     @property
@@ -229,12 +226,10 @@ class RunWriter:
 
     @property
     def step(self) -> int:
-        """The step that the run has reached, as its heartbeats have it."""
         return self._last_call[1] if self._last_call is not None else self._status.step
 
     @property
     def current(self) -> Status:
-        """The status as it is known here."""
         return self._status
 
     @property
@@ -247,7 +242,6 @@ class RunWriter:
 
     @property
     def state(self) -> str:
-        """The state last written."""
         return self._status.state
 
     @property
@@ -369,7 +363,6 @@ class RunWriter:
         self.close()
 
     def close(self) -> None:
-        """Give the lock up; without `finish` before, the run is shown as `lost` once this process is gone."""
         if not self._closed:
             self._closed = True
             self._ended.set()

@@ -157,7 +157,6 @@ class MachineTable(MetricsTable):
         return len(self._steps)
 
     def add(self, data: bytes) -> None:
-        """Take in whole lines."""
         for line in data.splitlines():
             self.lines += 1
             if (sample := Sample.parse(line)) is None:
@@ -172,11 +171,9 @@ class MachineTable(MetricsTable):
 
     @property
     def names(self) -> list[str]:
-        """machine/cpu and so on, in order of appearance."""
         return list(self._names)
 
     def series(self, name: str) -> tuple[Ints, Floats]:
-        """Steps in rising order and the values of `name`."""
         found = [(step, values[name]) for step, values in zip(self._steps, self._values, strict=True) if name in values]
         steps, numbers = zip(*found, strict=True) if found else ((), ())
         return np.array(steps, np.int64), np.array(numbers, np.float64)

@@ -99,7 +99,6 @@ class ListRows:
         return len(self._rows)
 
     def append(self, line: int, step: int, attempt: int, values: dict[str, float]) -> None:
-        """Add one parsed row."""
         for name, value in values.items():
             if name in self._columns or len(self._columns) < MAX_NAMES:
                 rows, numbers = self._columns.setdefault(name, ([], []))
@@ -111,19 +110,16 @@ class ListRows:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns."""
         return list(self._columns)
 
     @property
     def heads(self) -> tuple[Ints, Ints, Ints]:
-        """Line number, step and attempt of every row."""
         if self._heads is None:
             line, step, attempt = np.array(self._rows, np.int64).reshape(-1, 3).T
             self._heads = line, step, attempt
         return self._heads
 
     def column(self, name: str) -> tuple[Ints, Floats]:
-        """The rows that hold `name`, and its values there."""
         if name not in self._arrays:
             rows, numbers = self._columns.get(name, ([], []))
             self._arrays[name] = np.array(rows, np.int64), np.array(numbers, np.float64)
@@ -203,7 +199,6 @@ class TemplateRows:
         return self._array[starts[:, None] + np.arange(width, dtype=np.int32)], lengths
 
     def column(self, name: str) -> tuple[Ints, Floats]:
-        """The rows that hold `name`, and its values there."""
         if name not in self.names:
             return np.empty(0, np.int64), np.empty(0, np.float64)
         if name not in self._columns:
@@ -237,11 +232,9 @@ class ColumnRows:
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns."""
         return list(self.columns)
 
     def column(self, name: str) -> tuple[Ints, Floats]:
-        """The rows that hold `name`, and its values there."""
         return self.columns.get(name) or (np.empty(0, np.int64), np.empty(0, np.float64))
 
 

@@ -134,13 +134,11 @@ class MetricsTable:
         return sum(len(group) for group in self._groups)
 
     def add(self, data: bytes) -> None:
-        """Parse whole lines and add their rows."""
         lines, garbage = parse_block(data, self.lines, self._groups)
         self.lines += lines
         self.garbage += garbage
 
     def add_group(self, group: ColumnRows) -> None:
-        """Add rows that are arrays already."""
         self.lines += len(group)
         self._groups.append(group)
 
@@ -200,7 +198,6 @@ class MetricsTable:
         return [self._attempts[number][1] for number in sorted(self._attempts)]
 
     def series(self, name: str) -> tuple[Ints, Floats]:
-        """Steps in rising order and the values of `name`."""
         step, (values,) = self.columns(name)
         return step, values
 

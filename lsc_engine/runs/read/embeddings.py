@@ -62,7 +62,6 @@ class Points:
 
     @property
     def n(self) -> int:
-        """The latent dimension."""
         return int(self.z.shape[1])
 
     @cached_property
@@ -116,7 +115,6 @@ class Angles:
 
     @property
     def images(self) -> int:
-        """How many images were looked at."""
         return int(self.own.sum())
 
     @staticmethod

@@ -28,7 +28,6 @@ class LogTail:
         self._after_return = False
 
     def skip_to_last(self, lines: int) -> None:
-        """Begin at the last `lines` lines."""
         try:
             with opened(self.path) as descriptor:
                 info = os.fstat(descriptor)

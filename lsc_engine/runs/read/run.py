@@ -64,17 +64,14 @@ class Run:
         return f"Run({self.id!r}, {str(self.path)!r})"
 
     def again(self) -> Run:
-        """The same run, to be read by another thread."""
         return Run(self.path, self.id, self.root)
 
     @property
     def state_file(self) -> Path:
-        """The file that changes last."""
         return self.path / STATUS
 
     @property
     def log_path(self) -> Path:
-        """What the process printed."""
         return self.path / LOG
 
     @cached_property
@@ -86,7 +83,6 @@ class Run:
 
     @property
     def config_problem(self) -> str | None:
-        """Why preset.toml cannot be read; None when it can."""
         try:
             read_toml(self.path / PRESET)
         except UnreadableError as error:
@@ -95,25 +91,21 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The label of the variant, else its name."""
         label = lookup(self.config, "run.label")
         return label if isinstance(label, str) and label else self.variant
 
     @property
     def loss_kind(self) -> str:
-        """The letter of the loss, as the function `loss_kind` has it."""
         return loss_kind(self.config)
 
     @property
     def source(self) -> dict[str, Any]:
-        """source.json; empty when it cannot be read."""
         with contextlib.suppress(UnreadableError):
             return read_json(self.path / SOURCE)
         return {}
 
     @cached_property
     def machine(self) -> MachineTail:
-        """The samples of its machine, as read so far."""
         return MachineTail(self.path / MACHINE)
 
     @property
@@ -128,12 +120,10 @@ class Run:
 
     @property
     def notes(self) -> list[notes.Note]:
-        """Notes, oldest first."""
         return notes.read_notes(self.path)[0]
 
     @property
     def tags(self) -> list[str]:
-        """Tags."""
         return notes.read_notes(self.path)[1]
 
     def status(self) -> Status:
@@ -159,7 +149,6 @@ class Run:
 
     @property
     def table(self) -> MetricsTable:
-        """The rows read so far."""
         return self.tail.table
 
     def metric_names(self) -> list[str]:
@@ -177,7 +166,6 @@ class Run:
         return self.table.series(name)
 
     def axes(self, name: str) -> tuple[Ints, Floats, Floats, Floats]:
-        """Steps, values, epochs and training seconds of a metric."""
         self.poll()
         if name.startswith(PREFIX):
             at, numbers = self.history(name)
@@ -205,7 +193,6 @@ class Run:
         return frame
 
     def checkpoints(self) -> list[checkpoints.Checkpoint]:
-        """Checkpoints in rising order of steps; nothing hashed."""
         return checkpoints.list_checkpoints(self.path)
 
 
@@ -220,7 +207,6 @@ class ForeignRun(Run):
         self.origin = log.origin
 
     def again(self) -> ForeignRun:
-        """The same run, to be read by another thread."""
         return ForeignRun(self.tail.log.again(), self.id, self.root)
 
     @property
@@ -230,28 +216,23 @@ class ForeignRun(Run):
 
     @property
     def state_file(self) -> Path:
-        """The file that was written last."""
         files = self.tail.log.files()
         return max(files, key=changed, default=self.path)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The settings that were logged."""
         return self.tail.log.settings()
 
     @property
     def config_problem(self) -> None:
-        """Other tools have no preset."""
         return None
 
     @property
     def loss_kind(self) -> str:
-        """Unknown."""
         return ""
 
     @property
     def source(self) -> dict[str, Any]:
-        """Unknown."""
         return {}
 
     @property
@@ -261,7 +242,6 @@ class ForeignRun(Run):
 
     @property
     def tags(self) -> list[str]:
-        """None, as for notes."""
         return []
 
     def status(self, budget: int = MAX_METRICS) -> Status:
@@ -280,15 +260,12 @@ class ForeignRun(Run):
         )  # fmt: skip
 
     def scheduled_status(self, jobs: Callable[[], slurm.Jobs | None] = slurm.jobs) -> Status:
-        """`status`: Slurm is not looked at."""
         return self.status()
 
     def last(self, status: Status | None = None) -> dict[str, float]:
-        """The newest value of every metric."""
         return (status or self.status()).metrics
 
     def checkpoints(self) -> list[checkpoints.Checkpoint]:
-        """None that could be used here."""
         return []
 
 

@@ -33,12 +33,10 @@ class Study:
 
     @property
     def path(self) -> Path:
-        """The study's folder."""
         return self.root / self.name
 
     @property
     def preset_path(self) -> Path:
-        """Where its preset is kept."""
         return self.root / STUDIES / f"{self.name}.toml"
 
     def preset(self) -> Preset | None:
@@ -47,7 +45,6 @@ class Study:
 
     @property
     def preset_problem(self) -> str | None:
-        """Why `preset` is None, as a sentence, or None."""
         return self._read()[1]
 
     def _read(self) -> tuple[Preset | None, str | None]:
