@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.safe_io import UnreadableError, number_of, read_toml, replace_file
+from lsc_engine.common.safe_io import UnreadableError, number_of, read_toml, replace_file, writing
 from lsc_engine.runs.folder import layout
 
 VIEWS = ".views"
@@ -39,13 +39,11 @@ class SavedView:
 def save_view(root: Path, view: SavedView) -> Path:
     """Write a view into the runs folder `root`, in one step; the file. LscError when it cannot be written."""
     path = root / VIEWS / f"{layout.check_name(view.name, 'view')}.toml"
-    try:
+    with writing(path):
         path.parent.mkdir(exist_ok=True)
         if path.parent.is_symlink():
             raise LscError(f"{path.parent} is a link and is not written through")
         replace_file(path, tomli_w.dumps({**asdict(view), "runs": list(view.runs)}).encode(), durable=False)
-    except OSError as error:
-        raise LscError(f"{path} cannot be written: {error.strerror}") from None
     return path
 
 

@@ -76,7 +76,11 @@ def deliver(target: Target, message: Message) -> Failure | None:
     """Send a message now; None once it has arrived. Raises nothing."""
     try:
         if isinstance(target, Bell):
-            return _ring()
+            if not has_terminal():
+                return Failure("this process has no terminal")
+            with open("/dev/tty", "wb", buffering=0) as terminal:
+                terminal.write(b"\a")
+            return None
         if isinstance(target, Command):
             return _run(target, message)
         return _post(target, message)
@@ -103,14 +107,6 @@ def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _ring() -> Failure | None:
-    if not has_terminal():
-        return Failure("this process has no terminal")
-    with open("/dev/tty", "wb", buffering=0) as terminal:
-        terminal.write(b"\a")
-    return None
 
 
 def has_terminal() -> bool:
@@ -236,21 +232,18 @@ class _Sender(threading.Thread):
 
     def run(self) -> None:
         while (item := self.waiting.get()) is not None and not self.given_up:
-            self._send(*item)
-
-    def _send(self, message: Message, once: str) -> None:
-        left = _allowed(self._place, self._most, once)
-        if left is None:
-            return
-        if left:
-            message = replace(message, text=f"{message.text} ({left} earlier messages were left out)")
-        for pause in (*_PAUSES, None):
-            failure = deliver(self.target, message)
-            if failure is None or not failure.again or pause is None:
-                break
-            self._alerts.closing.wait(pause)
-        if failure is not None and not self.given_up:
-            self._alerts.note(f"alert not sent to {self._place}: {failure.why}")
+            message, once = item
+            if (left := _allowed(self._place, self._most, once)) is None:
+                continue
+            if left:
+                message = replace(message, text=f"{message.text} ({left} earlier messages were left out)")
+            for pause in (*_PAUSES, None):
+                failure = deliver(self.target, message)
+                if failure is None or not failure.again or pause is None:
+                    break
+                self._alerts.closing.wait(pause)
+            if failure is not None and not self.given_up:
+                self._alerts.note(f"alert not sent to {self._place}: {failure.why}")
 
 
 class Alerts:

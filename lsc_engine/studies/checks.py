@@ -77,7 +77,7 @@ def check_study(
         if run.action == "done" and run.moved_from is not None:
             message(f"note: {run.id} was trained on the images in {run.moved_from}; its results are shown as they are")
     check_device(options, use_torch=use_torch)
-    check_mirrors(configs)
+    check_tools(tool for config in configs for tool in config.log.also or ())
     report_notes(configs, options, message)
 
 
@@ -95,7 +95,7 @@ def prepare_resume(
         check_classes([(config, run.path)], options)
     check_prerequisites([RunPlan(run.id, config)], options, message, begun=begun)
     check_device(options, use_torch=use_torch)
-    check_mirrors([config])
+    check_tools(config.log.also or ())
     report_notes([config], options, message)
     return StudyRun(run.id, run.path, config, (), "resume", run.status(), moved_from(run.path, config.data.path))
 
@@ -116,7 +116,7 @@ def prepare_fork(
     check_prerequisites([RunPlan(config.run_id, config)], options, message, begun=True)
     check_models([config], options)
     check_device(options, use_torch=use_torch)
-    check_mirrors([config])
+    check_tools(config.log.also or ())
     if moved_from(parent.path, config.data.path) is not None:
         from lsc_engine.training.run_images import check_moved
 
@@ -135,11 +135,6 @@ def check_not_waiting(folders: Iterable[Path]) -> None:
     """UsageError for runs that wait in Slurm: their jobs would train them too."""
     found = [(run.id, control.pending_job(run.scheduled_status())) for run in map(open_run, folders)]
     _refuse(f"{name} {why}" for name, why in found if why is not None)
-
-
-def check_mirrors(configs: Iterable[RunConfig]) -> None:
-    """The packages of the other tools that runs are written for are installed."""
-    check_tools(tool for config in configs for tool in config.log.also or ())
 
 
 def check_processes(configs: Iterable[tuple[str, RunConfig]], options: ExecutionOptions) -> None:

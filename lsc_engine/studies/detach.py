@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import last_line
+from lsc_engine.common.safe_io import last_line, writing
 from lsc_engine.runs.folder.layout import launch_log
 from lsc_engine.runs.folder.process import DETACHED, process_start, python_command, this_process
 from lsc_engine.studies import control
@@ -110,12 +110,9 @@ def report_begun() -> None:
 def _start(
     argv: Sequence[str], log: Path, env: Mapping[str, str], cwd: str | Path | None, keep: tuple[int, ...]
 ) -> subprocess.Popen[bytes]:
-    try:
+    with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        output = os.open(log, flags, 0o666)
-    except OSError as error:
-        raise LscError(f"{log} cannot be written: {error.strerror}") from None
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         child = subprocess.Popen(
             ["/bin/sh", "-c", _IGNORE_HANGUP, "sh", *argv],
@@ -125,7 +122,6 @@ def _start(
             cwd=cwd,
             env={**os.environ, DETACHED: "1", **env},
             start_new_session=True,
-            close_fds=True,
             pass_fds=keep,
         )
     except OSError as error:

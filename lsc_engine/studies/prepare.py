@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_toml, replace_file
+from lsc_engine.common.errors import UsageError
+from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_toml, replace_file, writing
 from lsc_engine.common.settings import lookup
 from lsc_engine.config.expand import join_presets
 from lsc_engine.config.load import check_text
@@ -183,11 +183,9 @@ def write_study(root: Path, study: str, text: str) -> Path:
     """Keep the preset of a study in its runs folder. Returns the study's folder; LscError if it cannot be written."""
     folder = layout.inside(Path(root), layout.check_study(study))
     file = Study(study, Path(root), ()).preset_path
-    try:
+    with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, text.encode())
-    except OSError as error:
-        raise LscError(f"{file} cannot be written: {error.strerror or error}") from None
     return folder
 
 
@@ -219,10 +217,8 @@ def joined_text(plan: StudyPlan, root: Path) -> str:
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """One process at a time, by a lock in `folder`, which is made; file systems without locks let all of them."""
     place = folder / ".lock"
-    try:
+    with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise LscError(f"{place} cannot be written: {error.strerror}") from None
     with exclusive_lock(descriptor):
         yield

@@ -50,17 +50,10 @@ class Display(Protocol):
 
     prints_logs: bool
 
-    def begin(self, name: str) -> None:
-        """The run `name` starts."""
-
-    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None:
-        """The step of the run `name`, its newest metrics and the seconds left."""
-
-    def end(self, name: str, state: str, message: str) -> None:
-        """The run `name` ended as `state`, or was not trained because of it."""
-
-    def note(self, text: str) -> None:
-        """A sentence between the runs."""
+    def begin(self, name: str) -> None: ...
+    def update(self, name: str, step: int, total: int, values: dict[str, float], eta: float | None) -> None: ...
+    def end(self, name: str, state: str, message: str) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 OpenDisplay = Callable[[], AbstractContextManager[Display]]
@@ -232,15 +225,12 @@ class Queue:
             for name, held in self._holders.items()
             if self._waiting.patient or ((self._waiting.for_all or name in needed) and held.at_work)
         }
-        for name, held in wanted.items():
-            if (name, held.name) not in self._reported:
-                self._reported.add((name, held.name))
-                self._display.note(f"{name}: {held.sentence(waits=True)}; waiting for it")
-        for name in self._on_hold:
-            if (name, "") not in self._reported:
-                self._reported.add((name, ""))
-                self._display.note(f"{name}: {self.why[name]}")
-        return bool(wanted or self._on_hold)
+        notes = {(name, held.name): f"{held.sentence(waits=True)}; waiting for it" for name, held in wanted.items()}
+        notes |= {(name, ""): self.why[name] for name in self._on_hold}
+        for key in notes.keys() - self._reported:
+            self._display.note(f"{key[0]}: {notes[key]}")
+        self._reported |= notes.keys()
+        return bool(notes)
 
     def close(self) -> dict[str, str]:
         for run in self.left:
@@ -292,16 +282,19 @@ def train_sequential(
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.execute import execute
 
-    device = pick_device(options.device)
+    place: dict[str, Any] = {"runs_dir": options.runs_dir, "data_dir": options.data_dir, "signals": signals}
+    place["device"] = pick_device(options.device)
     report_begun()
-    place: dict[str, Any] = {"runs_dir": options.runs_dir, "device": device, "data_dir": options.data_dir}
     with display() as shown:
-        how: dict[str, Any] = {"signals": signals, "echo": shown.prints_logs, "progress": shown.update}
-
-        def train_one(run: StudyRun) -> str:
-            return execute(run.folder, run.config, like=run.like, **place, **how)
-
-        return run_sequential(runs, train_one, signals, options.runs_dir, shown, waiting)
+        place |= {"echo": shown.prints_logs, "progress": shown.update}
+        return run_sequential(
+            runs,
+            lambda run: execute(run.folder, run.config, like=run.like, **place),
+            signals,
+            options.runs_dir,
+            shown,
+            waiting,
+        )
 
 
 def run_sequential(

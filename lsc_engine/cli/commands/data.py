@@ -33,8 +33,12 @@ def pack(
     done = pack_dataset(dataset, size, data_dir=data_dir, path=path, say=message, workers=workers)
     rows = [
         {
-            **{"split": one.split, "file": str(target), "images": one.images, "classes": len(one.classes)},
-            **{"bytes": one.images * one.image_bytes, "sha256": one.sha256},
+            "split": one.split,
+            "file": str(target),
+            "images": one.images,
+            "classes": len(one.classes),
+            "bytes": one.images * one.image_bytes,
+            "sha256": one.sha256,
         }
         for target, one in done
     ]

@@ -138,13 +138,21 @@ def _row(known: VectorSystem, classes: int, scale: float) -> dict[str, Any]:
     """One system; cosines to four places, angles to two."""
     crowding, sampled = known.crowding(scale)
     return {
-        **{"system": known.name, "n": known.n, "count": known.count},
-        **{"max_cosine": _short(known.max_cosine, 4), "max_cosine_note": known.max_cosine_note or None},
-        **{"crowding": crowding, "crowding_scale": scale, "crowding_sampled": sampled},
-        **{"min_angle_deg": _short(known.min_angle_deg, 2), "sure_below": _short(known.guaranteed_below, 4)},
+        "system": known.name,
+        "n": known.n,
+        "count": known.count,
+        "max_cosine": _short(known.max_cosine, 4),
+        "max_cosine_note": known.max_cosine_note or None,
+        "crowding": crowding,
+        "crowding_scale": scale,
+        "crowding_sampled": sampled,
+        "min_angle_deg": _short(known.min_angle_deg, 2),
+        "sure_below": _short(known.guaranteed_below, 4),
         "in_use": round(min(1.0, classes / known.count), 4),
-        **{"bytes_per_vector": 4 * known.n, "database_bytes": 4 * known.n * min(classes, known.count)},
-        **{"label": known.decode, "source": known.source},
+        "bytes_per_vector": 4 * known.n,
+        "database_bytes": 4 * known.n * min(classes, known.count),
+        "label": known.decode,
+        "source": known.source,
     }
 
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json
+from lsc_engine.common.safe_io import UnreadableError, read_json, replace_json, writing
 
 REQUESTS = ("stop", "checkpoint", "kill", "hold")
 TURN = "turn.json"
@@ -22,13 +22,9 @@ def request(folder: Path, what: str) -> None:
     "hold": not to be started while it waits. LscError if that fails."""
     if what not in REQUESTS:
         raise UsageError(f"{what!r} is not a request to a run: {', '.join(REQUESTS)}")
-    try:
+    with writing(folder / f"{what}.request"):
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(folder / f"{what}.request", flags, 0o666))
-    except PermissionError:
-        raise LscError(f"{folder} is read only: no request can be made to {what} from here") from None
-    except OSError as error:
-        raise LscError(f"{folder}: the request to {what} cannot be written: {error.strerror}") from None
 
 
 def pending(folder: Path) -> set[str]:
@@ -49,8 +45,8 @@ def withdraw(folder: Path, what: str) -> None:
 
 
 def turn(folder: Path) -> int:
-    """The turn of a run that waits: lower ones are started first, equal ones in the order of their study; 0 if none was
-    given."""
+    """The turn of a run that waits, 0 without one: lower ones are started first, equal ones in the order of their
+    study."""
     try:
         value = read_json(folder / TURN).get("turn")
     except UnreadableError:
@@ -59,11 +55,9 @@ def turn(folder: Path) -> int:
 
 
 def set_turn(folder: Path, number: int) -> None:
-    """Give a run that waits its turn. LscError if that fails."""
-    try:
+    """Set the turn of a run that waits. LscError if that fails."""
+    with writing(folder / TURN):
         replace_json(folder / TURN, {"turn": number})
-    except OSError as error:
-        raise LscError(f"{folder}: {TURN} cannot be written: {error.strerror}") from None
 
 
 def take(folder: Path) -> set[str]:

@@ -53,18 +53,18 @@ class Sample:
         gpus = [
             {
                 "index": gpu.index,
-                "use": _share(gpu.util),
-                "memory": _rounded(gpu.memory, None),
-                "power": _rounded(gpu.power, 1),
+                "use": _times(gpu.util, 0.01),
+                "memory": _times(gpu.memory, digits=None),
+                "power": _times(gpu.power, digits=1),
                 "temperature": gpu.temperature,
                 "clock": gpu.clock,
                 "throttled": list(gpu.throttled),
             }
             for gpu in hardware.gpus
         ]
-        row = {"time": round(self.time, 3), "step": self.step, "cpu": _share(hardware.cpu), "load": _rounded(self.load)}
-        row |= {"memory": _rounded(hardware.memory, None), "disk": _rounded(hardware.disk_free, None)}
-        row["data_wait"] = _rounded(self.data_wait)
+        row = {"time": round(self.time, 3), "step": self.step, "cpu": _times(hardware.cpu, 0.01)}
+        row |= {"load": _times(self.load), "memory": _times(hardware.memory, digits=None)}
+        row |= {"disk": _times(hardware.disk_free, digits=None), "data_wait": _times(self.data_wait)}
         return json.dumps({**row, "gpu": gpus}).encode() + b"\n"
 
     @classmethod
@@ -81,20 +81,22 @@ class Sample:
         listed = row.get("gpu")
         gpus = [_gpu(gpu) for gpu in listed[:_MOST_GPUS] if isinstance(gpu, dict)] if isinstance(listed, list) else []
         value = {name: _number(row.get(name)) for name in ("cpu", "load", "memory", "disk", "data_wait")}
-        hardware = Hardware(
-            tuple(gpus), cpu=_percent(value["cpu"]), memory=value["memory"], disk_free=value["disk"]
-        )  # fmt: skip
+        cpu = _times(value["cpu"], 100, digits=12)
+        hardware = Hardware(tuple(gpus), cpu=cpu, memory=value["memory"], disk_free=value["disk"])
         return cls(time, step, value["load"], value["data_wait"], hardware)
 
     def values(self) -> dict[str, float]:
         """What was measured, by the names of metrics."""
         hardware, found = self.hardware, dict[str, float | None]()
-        found |= {"cpu": _share(hardware.cpu), "load": self.load, "data_wait": self.data_wait}
-        found |= {"memory_gb": _giga(hardware.memory), "disk_free_gb": _giga(hardware.disk_free)}
+        found |= {"cpu": _times(hardware.cpu, 0.01), "load": self.load, "data_wait": self.data_wait}
+        found |= {
+            name: _times(n, 1e-9, 9)
+            for name, n in (("memory_gb", hardware.memory), ("disk_free_gb", hardware.disk_free))
+        }
         each = [
             {
-                "use": _share(gpu.util),
-                "memory_gb": _giga(gpu.memory),
+                "use": _times(gpu.util, 0.01),
+                "memory_gb": _times(gpu.memory, 1e-9, 9),
                 "power_w": gpu.power,
                 "temperature_c": gpu.temperature,
                 "clock_mhz": gpu.clock,
@@ -113,12 +115,10 @@ class Sample:
 def _gpu(row: Mapping[str, Any]) -> Gpu:
     index, reasons = row.get("index"), row.get("throttled")
     memory, power, temperature, clock = (_number(row.get(name)) for name in ("memory", "power", "temperature", "clock"))
-    words = [str(word)[:40] for word in reasons[:_MOST_REASONS]] if isinstance(reasons, list) else []
+    words = tuple(str(word)[:40] for word in reasons[:_MOST_REASONS]) if isinstance(reasons, list) else ()
     number = index if type(index) is int and 0 <= index < 10_000 else 0
-    util = _percent(_number(row.get("use")))
-    return Gpu(
-        number, "", util, memory, power=power, temperature=temperature, clock=clock, throttled=tuple(words)
-    )  # fmt: skip
+    util = _times(_number(row.get("use")), 100, digits=12)
+    return Gpu(number, "", util, memory, power=power, temperature=temperature, clock=clock, throttled=words)
 
 
 def _number(value: object) -> float | None:
@@ -127,20 +127,8 @@ def _number(value: object) -> float | None:
     return number if number is not None and abs(number) < 1e18 else None
 
 
-def _rounded(value: float | None, digits: int | None = 4) -> float | None:
-    return None if value is None else round(value, digits)
-
-
-def _share(percent: float | None) -> float | None:
-    return None if percent is None else round(percent / 100, 4)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
-
-
-def _giga(count: float | None) -> float | None:
-    return None if count is None else count / 1e9
+def _times(value: float | None, factor: float = 1, digits: int | None = 4) -> float | None:
+    return None if value is None else round(value * factor, digits)
 
 
 class MachineTable(MetricsTable):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc_engine.common.errors import LscError, UsageError
-from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_json, replace_json
+from lsc_engine.common.safe_io import UnreadableError, exclusive_lock, read_json, replace_json, writing
 from lsc_engine.common.userpaths import user_name
 from lsc_engine.runs.folder.layout import NOTES, TRASH, run_folder, stays_inside, walk
 
@@ -70,12 +70,8 @@ def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
         except UnreadableError as error:
             raise LscError(f"{folder}: {error}; move it away to begin anew") from None
         yield notes, tags
-        try:
+        with writing(folder / NOTES):
             replace_json(folder / NOTES, {"notes": [asdict(note) for note in notes], "tags": tags})
-        except PermissionError:
-            raise LscError(f"{folder} is read only") from None
-        except OSError as error:
-            raise LscError(f"{folder}: {NOTES} cannot be written: {error.strerror}") from None
 
 
 def add_note(folder: Path, text: str) -> None:
@@ -146,8 +142,6 @@ def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
                 place.parent.mkdir(parents=True)
                 break
         os.rename(folder, place)
-    except PermissionError:
-        raise LscError(f"{folder} is read only") from None
     except OSError as error:
         raise LscError(f"{folder} cannot be moved to {root / TRASH}: {error.strerror}") from None
     _remove_empty(folder.parent, root)

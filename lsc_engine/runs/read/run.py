@@ -223,13 +223,8 @@ class ForeignRun(Run):
     def config(self) -> dict[str, Any]:
         return self.tail.log.settings()
 
-    @property
-    def config_problem(self) -> None:
-        return None
-
-    @property
-    def loss_kind(self) -> str:
-        return ""
+    config_problem = None
+    loss_kind = ""
 
     @property
     def source(self) -> dict[str, Any]:
@@ -254,10 +249,8 @@ class ForeignRun(Run):
         when = self.tail.log.written()
         state = self.tail.log.state() or ("running" if now() - when < GROWING_SECONDS else "finished")
         last, step = self.table.newest()
-        return Status(
-            state=state, shown_state=state, step=step, metrics=last, changed=when or None, heartbeat=when or None,
-            message=self.tail.problem or "",
-        )  # fmt: skip
+        status = Status(state=state, shown_state=state, step=step, metrics=last, message=self.tail.problem or "")
+        return replace(status, changed=when or None, heartbeat=when or None)
 
     def scheduled_status(self, jobs: Callable[[], slurm.Jobs | None] = slurm.jobs) -> Status:
         return self.status()
@@ -300,20 +293,20 @@ def moved_from(folder: Path, place: str | None) -> str | None:
 def metric_lines(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[Any]]]:
     """Head and lines: run, step, epoch, time, and every metric of any of the runs; None if it was not logged."""
     names = list(dict.fromkeys(name for run in runs for name in run.metric_names() if name not in _AXES))
-    return ["run", "step", *_AXES, *names], (line for run in runs for line in _lines(run, names))
 
+    def lines(run: Run) -> Iterator[list[Any]]:
+        logged = {name: run.axes(name) for name in run.metric_names() if name not in _AXES}
+        steps = np.unique(np.concatenate([axes[0] for axes in logged.values()])) if logged else np.empty(0, np.int64)
+        columns: dict[str, list[float | None]] = {name: [None] * steps.size for name in (*_AXES, *names)}
+        for name, (step, values, epoch, time) in logged.items():
+            at = np.searchsorted(steps, step).tolist()
+            for column, found in ((name, values), ("epoch", epoch), ("time", time)):
+                for row, value in zip(at, found.tolist(), strict=True):
+                    if column == name or math.isfinite(value):
+                        columns[column][row] = value
+        yield from ([run.id, *line] for line in zip(steps.tolist(), *columns.values(), strict=True))
 
-def _lines(run: Run, names: Sequence[str]) -> Iterator[list[Any]]:
-    logged = {name: run.axes(name) for name in run.metric_names() if name not in _AXES}
-    steps = np.unique(np.concatenate([axes[0] for axes in logged.values()])) if logged else np.empty(0, np.int64)
-    columns: dict[str, list[float | None]] = {name: [None] * steps.size for name in (*_AXES, *names)}
-    for name, (step, values, epoch, time) in logged.items():
-        at = np.searchsorted(steps, step).tolist()
-        for column, found in ((name, values), ("epoch", epoch), ("time", time)):
-            for row, value in zip(at, found.tolist(), strict=True):
-                if column == name or math.isfinite(value):
-                    columns[column][row] = value
-    yield from ([run.id, *line] for line in zip(steps.tolist(), *columns.values(), strict=True))
+    return ["run", "step", *_AXES, *names], chain.from_iterable(map(lines, runs))
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:
@@ -385,22 +378,18 @@ def _find(ref: str | Path, dirs: Iterable[str | Path] | None) -> Run:
         return _from_path(path, roots)
     runs = list_runs(roots, foreign=True)
     if path.is_dir() and not any(run.id == text for run in runs):
-        runs = _foreign_at(path, roots) or runs
+        # The logs of other tools in a folder named by its path; its id comes from the runs folder it lies in.
+        root = next((root for root in roots if layout.stays_inside(root, path)), path.absolute().parent)
+        found = runs_in(path, os.path.relpath(path.resolve(), root.resolve()), root)
+        runs = [ForeignRun(*one) for one in found] or runs
     if exact := [run for run in runs if run.id == text or run.path == path]:
         return exact[0]
     by_short = [run for run in runs if layout.digest(run.id).startswith(text)] if _SHORT.fullmatch(text) else []
     by_part = [run for run in runs if text in run.id]
-    for found in (by_short, by_part):
-        if len({run.id for run in found}) == 1:
-            return found[0]
+    for matching in (by_short, by_part):
+        if len({run.id for run in matching}) == 1:
+            return matching[0]
     raise UsageError(*(refused or [_not_one(text, by_part, runs, roots)]))
-
-
-def _foreign_at(path: Path, roots: list[Path]) -> list[Run]:
-    """The logs of other tools in a folder named by its path; its id comes from the runs folder it lies in."""
-    root = next((root for root in roots if layout.stays_inside(root, path)), path.absolute().parent)
-    found = runs_in(path, os.path.relpath(path.resolve(), root.resolve()), root)
-    return [ForeignRun(*one) for one in found]
 
 
 def _not_one(text: str, found: list[Run], runs: list[Run], roots: list[Path]) -> str:
