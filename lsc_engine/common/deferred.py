@@ -9,6 +9,7 @@ else:
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -41,3 +42,16 @@ def import_deferred() -> None:
     """Import them all now: torch.compile cannot look through a module that is not there yet."""
     while _DEFERRED:
         _DEFERRED.pop()._imported()
+
+
+@cache
+def triton_kernels(module: str) -> Any:
+    """A module of Triton kernels that run on this machine; None where they do not."""
+    try:
+        kernels = importlib.import_module(module)
+        kernels.trial()
+    # Without Triton, with a card that it does not know, or without a C compiler for its launcher: torch's own
+    # operations give the same numbers in more launches.
+    except Exception:
+        return None
+    return kernels

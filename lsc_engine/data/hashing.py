@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lsc_engine.vectors.bijection import mix
 
-_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 def key(*parts: object) -> int:
@@ -24,13 +24,13 @@ def key(*parts: object) -> int:
 
 def keyed(counter: Tensor, secret: int) -> Tensor:
     """int64 hashes of an int64 `counter` under the key `secret` (see `key`); for one key a bijection."""
-    hashed: Tensor = mix((counter ^ secret) * _GAMMA + _GAMMA)
+    hashed: Tensor = mix((counter ^ secret) * GAMMA + GAMMA)
     return hashed
 
 
 def words(keys: Tensor, count: int) -> Tensor:
     """[B] int64 keys -> [B, count] independent int64 hashes: one SplitMix64 stream per key."""
-    steps = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * _GAMMA
+    steps = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * GAMMA
     hashed: Tensor = mix(keys.unsqueeze(-1) + steps)
     return hashed
 

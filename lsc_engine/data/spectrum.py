@@ -20,6 +20,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from lsc_engine.common.deferred import triton_kernels
 from lsc_engine.data import hashing
 from lsc_engine.data.source import ImageSource
 
@@ -115,5 +116,9 @@ class SpectrumSource(ImageSource):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _made(self, index: Tensor) -> Tensor:
+        if index.device.type == "cuda" and (kernels := triton_kernels("lsc_engine.data.triton_spectrum")):
+            circle = torch.view_as_real(_circle(index.device))
+            made: Tensor = kernels.images(self.labels(index), index, self._style, self._phase, circle, self.size)
+            return made
         style = hashing.keyed(self.labels(index), self._style)
         return images(style, hashing.keyed(index, self._phase), self.size)

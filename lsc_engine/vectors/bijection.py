@@ -11,7 +11,7 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import defer, triton_kernels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ class Bijection:
     """The bijection of `count` numbers, 1 to 2^63, that `seed` and `purpose` choose.
 
     Of Python integers (IndexError outside [0, count)), or elementwise on int64 tensors of any shape and device, exact,
-    without host synchronisation and without a check of the range.
+    without host synchronisation and without a check of the range; on CUDA by one kernel where Triton is at hand.
     """
 
     VERSION = 1
@@ -59,6 +59,7 @@ class Bijection:
             # 16 bytes modulo count: the bias is under 2^-64 at any count.
             partner, factor = int.from_bytes(digest[:16], "little") % count, int.from_bytes(digest[24:], "little") | 1
             self._rounds.append((partner, int.from_bytes(digest[16:24], "little", signed=True), _signed(factor)))
+        self._keys: dict[tuple[torch.device, int], Tensor] = {}
 
     def __call__(self, x: Numbers) -> Numbers:
         """Where x goes."""
@@ -73,9 +74,20 @@ class Bijection:
             if not 0 <= x < self.count:
                 raise IndexError(f"{x} is outside [0, {self.count})")
             return int(self.of_array(np.array([x]), direction)[0])
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():
-            return torch.from_numpy(self.of_array(x.numpy(), direction))
+        if not torch.compiler.is_compiling():
+            if x.device.type == "cpu":
+                return torch.from_numpy(self.of_array(x.numpy(), direction))
+            if x.device.type == "cuda" and (kernels := triton_kernels("lsc_engine.vectors.triton_bijection")):
+                mapped: Tensor = kernels.mapped(x, self._keys_on(x.device, direction))
+                return mapped
         return _of_tensor(x, self.count, self._rounds[::direction])
+
+    def _keys_on(self, device: torch.device, direction: int) -> Tensor:
+        """Count and keys of the rounds, in the order of a direction, int64 [1 + 3 ROUNDS] on `device`."""
+        if (device, direction) not in self._keys:
+            keys = [_signed(self.count), *(key for each in self._rounds[::direction] for key in each)]
+            self._keys[device, direction] = torch.tensor(keys).to(device, non_blocking=True)
+        return self._keys[device, direction]
 
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:

@@ -1,0 +1,134 @@
+"""The Triton kernels without a GPU: their numbers by Triton's interpreter, their launches, their code for Hopper."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lsc_engine.common import deferred
+from lsc_engine.data import spectrum
+from lsc_engine.vectors import bijection
+
+triton = pytest.importorskip("triton")
+HERE = Path(__file__).parent
+NO_KERNEL = (torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.prim.device)
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that start a kernel on a GPU: neither views nor memory alone."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not (func.is_view or func.overloadpacket in NO_KERNEL)
+        return func(*args, **(kwargs or {}))
+
+
+def launches(work: Callable[[], Any]) -> int:
+    """Kernels that `work` starts the second time, when small tables are on the device."""
+    work()
+    STARTED.clear()
+    with Launches() as counted:
+        work()
+    return counted.count + len(STARTED)
+
+
+STARTED: list[Any] = []
+
+
+@pytest.fixture
+def on_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """CUDA tensors without values, and Triton kernels that are only counted."""
+    for module in (bijection, spectrum):
+        monkeypatch.setattr(module, "triton_kernels", importlib.import_module)
+    monkeypatch.setattr(torch.cuda, "device_of", lambda _: nullcontext())
+    kernel = triton.runtime.jit.KernelInterface
+    monkeypatch.setattr(kernel, "__getitem__", lambda self, _: lambda *_args, **_sizes: STARTED.append(self))
+    spectrum._circle.cache_clear()
+    with FakeTensorMode():
+        yield
+    spectrum._circle.cache_clear()
+
+
+def test_a_bijection_is_one_launch(on_cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, order = torch.empty(512, dtype=torch.int64, device="cuda"), bijection.Bijection(1_281_167, 0, "order")
+    assert launches(lambda: order(labels)) == launches(lambda: order.inverse(labels)) == 1
+    # Torch's own operations, where Triton is missing.
+    monkeypatch.setattr(bijection, "triton_kernels", lambda _: None)
+    assert launches(lambda: order(labels)) > 300
+
+
+@pytest.mark.parametrize("per_class", [None, 13])
+def test_a_batch_of_spectrum_is_few_launches(
+    on_cuda: None, monkeypatch: pytest.MonkeyPatch, per_class: int | None
+) -> None:
+    shape: Any = {"per_class": per_class, "split": "train", "size": 64, "device": torch.device("cuda")}
+    source = spectrum.SpectrumSource(classes=1_281_167, **shape)
+    index = torch.empty(512, dtype=torch.int64, device="cuda")
+    assert launches(lambda: source.fetch(index)) == 3 + (per_class is not None)
+    monkeypatch.setattr(spectrum, "triton_kernels", lambda _: None)
+    assert launches(lambda: source.fetch(index)) > 60
+
+
+def run(code: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *code], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(HERE.parents[1]), "PYTHONWARNINGS": "ignore", **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_kernels_give_the_numbers_of_the_host() -> None:
+    found = json.loads(run([str(HERE / "kernels.py")], TRITON_INTERPRET="1"))
+    assert found["bijection"] == []
+    assert len(found["spectrum"]) == 3
+    for size, (waves, grey, share) in found["spectrum"].items():
+        assert waves <= 1e-6, size
+        assert grey <= 1, size
+        assert share <= 1e-3, size
+
+
+def test_the_kernels_build_for_hopper(tmp_path: Path) -> None:
+    """Down to machine code, by the assembler that Triton brings."""
+    code = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from lsc_engine.data import triton_spectrum as spectrum
+from lsc_engine.vectors import triton_bijection as bijection
+
+def build(kernel, **given):
+    types = {name: value if isinstance(value, str) else "constexpr" for name, value in given.items()}
+    sizes = {name: value for name, value in given.items() if not isinstance(value, str)}
+    made = triton.compile(ASTSource(fn=kernel, signature=types, constexprs=sizes), target=GPUTarget("cuda", 90, 32))
+    assert len(made.asm["cubin"]) > 1000
+
+ints = dict.fromkeys(("x_at", "keys_at", "out_at"), "*i64")
+build(bijection._kernel, **ints, size="i32", ROUNDS=32, BLOCK=1024)
+keys = {"style_key": "i64", "phase_key": "i64"}
+places = {"label_at": "*i64", "index_at": "*i64", "circle_at": "*fp32", "out_at": "*fp32"}
+build(spectrum._waves, **places, **keys, SIZE=32, BLOCK=1024)
+build(spectrum._colours, label_at="*i64", planes_at="*fp32", out_at="*u8", style_key="i64", PIXELS=1024, BLOCK=1024)
+"""
+    run(["-c", code], TRITON_CACHE_DIR=str(tmp_path))
+
+
+def test_without_kernels_that_run_torch_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine has Triton and no GPU, or not even Triton."""
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    assert deferred.triton_kernels("lsc_engine.vectors.triton_bijection") is None
+    assert deferred.triton_kernels("lsc_engine.data.triton_spectrum") is None
