@@ -35,6 +35,7 @@ NAMES = {
     "memory": "model memory and largest batch against the number of classes, LSC and cross-entropy, ViT-B",
     "evaluation": "what evaluation costs beside training, the label in it, and how exact its accuracy is",
     "systems": "vectors from their index against rows of a dense table, and the loss path without rows",
+    "assign": "time and memory of nearest:init at 1.28 million classes, and how near the optimum it comes",
     "logging": "what metrics, status and heartbeats cost a small training",
     "profile": "where the time of a training step goes, the least it could take, and the distance from it",
     "startup": "lsc-engine --help, and the first frame of lsc-tui with 100 runs",
