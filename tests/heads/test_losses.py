@@ -50,10 +50,16 @@ def test_softmax_is_cross_entropy_over_all_vectors(name: str, n: int, scale: flo
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("loss", ["softmax", "batch-softmax"])
-def test_a_softmax_is_finite_at_scale_64_under_autocast(loss: str, dtype: torch.dtype) -> None:
-    head = lsc("V22", 300, loss, scale=64.0)
-    z = torch.cat([torch.randn(6, 300), 1e4 * torch.eye(300)[:3], torch.zeros(1, 300)]).to(dtype).requires_grad_()
+@pytest.mark.parametrize(("loss", "name", "n"), [
+    ("batch-softmax", "V22", 300), ("softmax", "V22", 300), ("softmax", "A-interp", 300),
+    *(("softmax", name, 40) for name in ("V21", "V32", "V21pm", "A", "Ap", "A-mid", "A-helmert")),
+    ("softmax", "bch", 64), ("softmax", "kerdock", 64), ("softmax", "hadamard", 64),
+])  # fmt: skip
+def test_a_softmax_is_finite_at_scale_64_under_autocast(loss: str, name: str, n: int, dtype: torch.dtype) -> None:
+    head = lsc(name, n, loss, scale=64.0)
+    draw = torch.Generator().manual_seed(0)
+    z = torch.cat([torch.randn(6, n, generator=draw), 1e4 * torch.eye(n)[:3], torch.zeros(1, n)])
+    z = z.to(dtype).requires_grad_()
     target = head.target(torch.arange(10))
     with torch.autocast("cpu", torch.bfloat16):
         loss_value = head.loss(z, target)

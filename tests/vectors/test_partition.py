@@ -62,7 +62,7 @@ def test_codes_are_summed_by_their_transforms(
     torch.testing.assert_close(*(torch.autograd.grad(each.sum(), x)[0] for each in (found, want)), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["V21", "V22", "V33", "V21pm", "A", "Ap", "A-interp", "A-helmert"])
+@pytest.mark.parametrize("name", ["V21", "V22", "V32", "V33", "V21pm", "A", "Ap", "A-mid", "A-interp", "A-helmert"])
 def test_float32_stays_finite_and_exact_where_single_factors_pass_its_range(name: str) -> None:
     """exp(64 / sqrt 2) of two factors is beyond float32, also for embeddings on an axis."""
     made = system(name, 40)
