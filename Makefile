@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo fast test slow faults results check install install-dev clean
+.PHONY: demo fast test slow faults results gpu check install install-dev clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,11 @@ faults: $(VENV)/.installed-dev
 RUNS ?= runs
 results: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.papers --runs-dir $(RUNS) --readme README.md
+
+# What a CUDA GPU does, in four parts of at most nine minutes each; again goes on with what is left (docs/gpu.md).
+OUT ?= benchmarks/results
+gpu: $(VENV)/.installed-dev
+	PYTHON=$(BIN)/python benchmarks/gpu.sh --out $(OUT)
 
 # lint, types, import contracts
 check: $(VENV)/.installed-dev

@@ -38,7 +38,7 @@ def run(
 ) -> Result:
     """`presets`: preset/variant, comma-separated; `steps` timed for training, at most `images` for evaluation."""
     if quick:
-        presets, steps, images = "demo/V21-min", 2, 64
+        presets, steps, images = "spectrum-300k/1k", 1, 64
     rows = Rows()
     for word in presets.split(","):
         preset, _, variant = word.strip().rpartition("/")

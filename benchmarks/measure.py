@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -113,6 +114,11 @@ def same(what: str, left: Tensor, right: Tensor, *, tolerance: float = 0.0) -> N
         worst = float((left.double() - right.double()).abs().max()) if left.numel() else 0.0
     if not worst <= tolerance:
         raise LscError(f"{what}: the sides differ by {worst:.3g}, {tolerance:.3g} is allowed")
+
+
+def demo_images() -> tuple[str, ...]:
+    """Settings of generated images for the preset demo where scikit-learn, which has its images, is not installed."""
+    return () if importlib.util.find_spec("sklearn") else ('data.dataset="spectrum"', "data.image_size=8")
 
 
 def megabytes(count: float | None) -> str:

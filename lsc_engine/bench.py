@@ -31,7 +31,6 @@ NAMES = {
     "loop": "our training step against a loop written by hand",
     "loader": "training at 32 px end to end against the same steps without loading",
     "vit": "ViT-S/16 at 224 px in bf16 on one GPU, LSC and CE, beside timm's recipe",
-    "gpu": "images a second, memory and MFU on one GPU, LSC and CE, 10^3 to 10^7 classes, in under 8 minutes",
     "memory": "model memory and largest batch against the number of classes, LSC and cross-entropy, ViT-B",
     "evaluation": "what evaluation costs beside training, the label in it, and how exact its accuracy is",
     "systems": "vectors from their index against rows of a dense table, and the loss path without rows",
