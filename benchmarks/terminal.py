@@ -64,12 +64,12 @@ class Terminal:
         self.raw = (self.raw + data)[-KEPT:]
         return True
 
-    def until(self, words: str, seconds: float = 60.0) -> float:
-        """Read until the words have been written since the last `forget`; the seconds it took."""
+    def until(self, *words: str, seconds: float = 60.0) -> float:
+        """Read until any of the words has been written since keys were typed last; the seconds it took."""
         began = time.perf_counter()
-        while words.encode() not in _ESCAPES.sub(b"", self.raw):
+        while not any(word.encode() in _ESCAPES.sub(b"", self.raw) for word in words):
             if time.perf_counter() - began > seconds:
-                raise LscError(f"{words!r} did not come in {seconds:.0f} s")
+                raise LscError(f"{' or '.join(map(repr, words))} did not come in {seconds:.0f} s")
             self._take(0.005)
         return time.perf_counter() - began
 
@@ -86,6 +86,19 @@ class Terminal:
             if time.perf_counter() - began > seconds:
                 raise LscError(f"no answer to a key in {seconds:.0f} s")
         return time.perf_counter() - began
+
+    def help_page(self) -> float:
+        """Seconds from the key to the end of the help page, which is closed again."""
+        self.keys("?")
+        taken = self.until("a page up")
+        self.keys("\x1b")
+        self.read(0.2)
+        return taken
+
+    def peak_memory(self) -> int:
+        """The most bytes of memory it had so far."""
+        (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        return 1024 * int(line)
 
     def cpu(self) -> float:
         """Seconds of processor time so far."""

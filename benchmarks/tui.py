@@ -67,14 +67,8 @@ def run(*, quick: bool = False, seconds: float = 15.0, runs: int = 1000, lines: 
     return Result("tui", checks, [Table("Beside the bars", rows)], notes)
 
 
-def _help_keys(terminal: Terminal, times: int) -> list[float]:
-    taken = []
-    for _ in range(times):
-        terminal.keys("?")
-        taken.append(terminal.until("a page up"))
-        terminal.keys("\x1b")
-        terminal.read(0.2)
-    return taken
+def _help_keys(terminal: Terminal, times: int) -> float:
+    return statistics.median(terminal.help_page() for _ in range(times))
 
 
 def _idle(root: Path, seconds: float, runs: int) -> tuple[float, float]:
@@ -118,8 +112,8 @@ def _many(root: Path, runs: int, keys: int) -> tuple[float, float, float]:
     terminal = Terminal.viewer(root / "runs", root)
     try:
         terminal.until("Monitor")
-        early = statistics.median(_help_keys(terminal, min(3, keys)))
-        terminal.until(f"{runs} runs", 120)
+        early = _help_keys(terminal, min(3, keys))
+        terminal.until(f"{runs} runs", seconds=120)
         whole = time.perf_counter() - terminal.started
         terminal.read(2.0 if runs > 100 else 0.3)
         taken = []
@@ -180,9 +174,9 @@ def _long(root: Path, lines: int, keys: int) -> tuple[float, float, float]:
         terminal.keys("\r")
         # The end of the epochs' axis: the curve over the whole training.
         opened = terminal.until("epoch 60.0")
-        blocked = statistics.median(_help_keys(terminal, keys))
+        blocked = _help_keys(terminal, keys)
         terminal.read(lines / 1e5)
-        return opened, blocked, statistics.median(_help_keys(terminal, keys))
+        return opened, blocked, _help_keys(terminal, keys)
     finally:
         terminal.close()
 

@@ -40,6 +40,7 @@ NAMES = {
     "startup": "lsc-engine --help, and the first frame of lsc-tui with 100 runs",
     "chart": "a full redraw of a chart: ten series of 10^5 points, one of 10^6",
     "tui": "lsc-tui from outside: idle, live, with a thousand runs, with a million lines",
+    "foreign": "logs of other tools with a million records: first curve, keys meanwhile, the whole of them",
 }
 """Every benchmark with what it measures."""
 

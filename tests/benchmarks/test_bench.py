@@ -85,7 +85,7 @@ def test_where_tensors_are_is_an_argument_of_every_benchmark(name: str, monkeypa
     seen, current = list[object](), list[object]()
     module = bench.load(name)
     takes = "device" in inspect.signature(module.run).parameters
-    assert takes == (name not in ("startup", "chart", "tui"))
+    assert takes == (name not in ("startup", "chart", "tui", "foreign"))
 
     def noted(*, quick: bool, device: str = "cpu") -> bench.Result:
         seen.append(device)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import struct
@@ -448,6 +449,57 @@ def test_samples_are_rows_of_the_whole(tmp_path, name):
     assert 0.1 * count / 5 < len(step) < count
     assert step[-1] > count / 2
     assert values(run, "other") == {i: i for i in range(count)}
+
+
+def rows_of_several_kinds(count):
+    """Step -> values: two kinds in turn, now and then one that is not finite."""
+    rng = random.Random(3)
+    rows = {}
+    for step in range(count):
+        rows[step] = {"acc": rng.random()} if step % 5 == 0 else {"loss": rng.random(), "other": step / 7 or 1e30}
+        if step % 37 == 1:
+            rows[step]["other"] = math.nan
+    return rows
+
+
+def rows_of_one_kind(count):
+    return {step: {"loss": 1 / (step + 1), "other": step / 7} for step in range(count)}
+
+
+def logged(name, rows):
+    """The rows in one of the formats, with a time of step / 4; of JSON lines some with words or a table beside them."""
+    if name == "results.csv":
+        names = sorted({key for row in rows.values() for key in row})
+        lines = (f"{step},{step / 4}," + ",".join(str(row.get(key, "")) for key in names) for step, row in rows.items())
+        return "\n".join(["step,time," + ",".join(names), *lines, ""]).encode()
+    if name == "log.jsonl":
+        odd = {step: {"words": "a, b", "deep": {"text": "c"}} if step % 41 == 0 else {} for step in rows}
+        kept = ({"step": step, "time": step / 4, **row, **odd[step]} for step, row in rows.items())
+        return "".join(json.dumps(row) + "\n" for row in kept).encode()
+    if name == "tfevents":
+        begin = record(field(1, 1000.0) + field(3, b"brain.Event:2"))
+        return begin + b"".join(scalars(step, 1000.0 + step / 4, **row) for step, row in rows.items())
+    return fragments([history(step, **{"_runtime": step / 4, **row}) for step, row in rows.items()])
+
+
+@pytest.mark.parametrize("rows", [rows_of_several_kinds(500), rows_of_one_kind(500)], ids=["several", "one"])
+@pytest.mark.parametrize("name", FILES)
+def test_rows_of_one_and_of_several_kinds_have_what_was_logged(tmp_path, name, rows):
+    (tmp_path / name).write_bytes(logged(name, rows))
+    run = only(tmp_path)
+    names = {"loss": "train/loss", "acc": "train/accuracy", "other": "other"}
+    kind = np.float32 if name == "tfevents" else float
+    wanted = {}
+    for step, row in rows.items():
+        for key, value in row.items():
+            wanted.setdefault(names[key], {})[step] = float(kind(value))
+    found = {metric: values(run, metric) for metric in run.metric_names()}
+    assert found.keys() == wanted.keys()
+    for metric, points in wanted.items():
+        np.testing.assert_equal(found[metric], points)
+    for metric in wanted:
+        step, _, _, seconds = run.axes(metric)
+        assert seconds.tolist() == (step / 4).tolist()
 
 
 @pytest.mark.parametrize(

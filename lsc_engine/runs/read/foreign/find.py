@@ -20,6 +20,8 @@ from lsc_engine.runs.read.foreign.wandb import Wandb
 FORMATS: tuple[type[Log], ...] = (TensorBoard, Wandb, MlflowFiles, Trackio, MlflowDatabase, Csv, Jsonl)
 GROWING_SECONDS = 600.0
 _MOST_AGAIN = 50
+# Bytes whose rows are held as lists before they become arrays.
+_PORTION = 8 << 20
 _DEPTH = 8
 _MOST_FOLDERS = 20_000
 _PASSED = frozenset({"node_modules", "site-packages", "__pycache__", "checkpoints", "report"})
@@ -35,6 +37,16 @@ class ForeignTail(MetricsTail):
 
     def poll(self, budget: int = MAX_METRICS) -> int:
         """Read at most about `budget` new bytes into `table`; returns the number of new rows, never raises."""
+        count = 0
+        while budget > 0:
+            before = self.waiting
+            count += self._portion(min(budget, _PORTION))
+            budget -= _PORTION
+            if not self.behind or self.waiting == before:
+                break
+        return count
+
+    def _portion(self, budget: int) -> int:
         for _ in range(_MOST_AGAIN):
             rows = NewRows(self._names)
             try:

@@ -3,6 +3,7 @@ database. Ids are experiment, name of the run and the first eight digits of its 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sqlite3
@@ -161,16 +162,26 @@ class MlflowDatabase(Database):
         self._began: float | None = None
         self._state: str | None = None
 
-    def add(self, row: Sequence[Any], rows: NewRows) -> int:
-        """One value of one metric."""
-        time, key, value, step, is_nan = row
-        when, found = number(time), float("nan") if is_nan else number(value)
-        if isinstance(key, str) and isinstance(step, int) and found is not None:
-            if when is not None:
+    def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
+        """One value of one metric a row."""
+        steps: list[int] = []
+        columns: dict[str, tuple[list[int], list[float]]] = {}
+        seconds: tuple[list[int], list[float]] = ([], [])
+        for time, key, value, step, is_nan in part:
+            found = math.nan if is_nan else number(value)
+            if not isinstance(key, str) or type(step) is not int or not 0 <= step < MAX_STEP or found is None:
+                continue
+            if (when := number(time)) is not None:
                 self._began = when if self._began is None else self._began
                 self.newest = max(self.newest, when / 1000)
-            rows.add(step, {key: found}, None if when is None or self._began is None else (when - self._began) / 1000)
-        return len(key) if isinstance(key, str) else 0
+                seconds[0].append(len(steps))
+                seconds[1].append((when - self._began) / 1000)
+            at, numbers = columns.setdefault(key, ([], []))
+            at.append(len(steps))
+            numbers.append(found)
+            steps.append(step)
+        rows.add_columns(steps, columns, time=seconds)
+        return sum(len(row[1]) for row in part if isinstance(row[1], str))
 
     def refresh(self, found: sqlite3.Connection) -> None:
         """State and beginning."""

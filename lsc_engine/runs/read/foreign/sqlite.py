@@ -139,8 +139,8 @@ class Database(Log):
         """The runs of one database; none if it is another tool's."""
 
     @abstractmethod
-    def add(self, row: Sequence[Any], rows: NewRows) -> int:
-        """Add one row, which holds `content`; about how many bytes it takes."""
+    def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
+        """Add some rows, which hold `content`; about how many bytes they take."""
 
     def refresh(self, found: sqlite3.Connection) -> None:
         """Look at what else of the run may change; called where the database has changed."""
@@ -179,9 +179,8 @@ class Database(Log):
             seen = max(self._seen, first - 1)
             chosen = self._rows(found, seen, last)
             while budget > 0 and (part := chosen.fetchmany(_ROWS)):
-                for number, *row in part:
-                    budget -= self.add(row, rows) + _ROW_BYTES
-                    seen = number
+                budget -= self.add([row[1:] for row in part], rows) + _ROW_BYTES * len(part)
+                seen = part[-1][0]
         self._seen, self._known = seen, state
         # Row numbers of other runs lie between, so this is a rough count.
         self._waiting = (last - seen) * 4 * _ROW_BYTES
@@ -192,8 +191,8 @@ class Database(Log):
         with database(self.path) as found:
             first, last = self._ends(found)
             for place in range(first, last, max(1, (last - first) // places)):
-                for _, *row in self._rows(found, place - 1, place + _PLACE):
-                    self.add(row, rows)
+                if part := self._rows(found, place - 1, place + _PLACE).fetchall():
+                    self.add([row[1:] for row in part], rows)
 
     def _ends(self, found: sqlite3.Connection) -> tuple[int, int]:
         """The first and the last row number of the run; 0 and -1 if it has none."""

@@ -9,6 +9,7 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -65,6 +66,44 @@ def add(row: Mapping[str, Any], rows: NewRows) -> bool:
     return bool(rest)
 
 
+def add_columns(columns: dict[str, tuple[Sequence[int], Sequence[float]]], count: int, rows: NewRows) -> bool:
+    """Add `count` rows of a table at once, per column its rows and values; False, and nothing is added, unless each has
+    a step in the counting column."""
+    at, numbers = columns.get(counting(list(columns)), ((), ()))
+    try:
+        steps = list(map(int, numbers))
+    except (ValueError, OverflowError):
+        return False
+    if len(at) < count or steps != list(numbers) or min(steps, default=0) < 0 or max(steps, default=0) >= MAX_STEP:
+        return False
+    axes = {}
+    for axis, known in (("epoch", _EPOCHS), ("time", _TIMES)):
+        axes[axis] = next((columns[name] for name in columns if _plain(name) in known), ((), ()))
+    rest = {name: column for name, column in columns.items() if _plain(name) not in (*_STEPS, *_TIMES)}
+    rows.add_columns(steps, rest, **axes)
+    return True
+
+
+def columns_of(table: Sequence[Any]) -> dict[str, tuple[Sequence[int], Sequence[float]]] | None:
+    """Per name its rows and values; None unless `table` holds flat objects of equal names only."""
+    names = table[0].keys() if table and type(table[0]) is dict else ()
+    if not names or any(type(row) is not dict or row.keys() != names for row in table):
+        return None
+    columns: dict[str, tuple[Sequence[int], Sequence[float]]] = {}
+    for name in names:
+        column = [row[name] for row in table]
+        kinds = set(map(type, column))
+        if dict in kinds:
+            return None
+        if kinds <= {int, float}:
+            with suppress(OverflowError):
+                columns[name] = (range(len(column)), list(map(float, column)))
+                continue
+        numbers = [(row, found) for row, cell in enumerate(column) if (found := number(cell)) is not None]
+        columns[name] = ([row for row, _ in numbers], [found for _, found in numbers])
+    return columns
+
+
 class Lines(Decoder):
     """A file of lines."""
 
@@ -106,26 +145,15 @@ class CsvLines(Lines):
         cells = data.decode("latin-1").replace("\n", ",").split(",")
         if width < 2 or len(set(self.head)) < width or len(cells) != lines * width + 1 or b"_" in data or b'"' in data:
             return False
-        columns: dict[str, tuple[list[int], list[float]]] = {}
+        columns: dict[str, tuple[Sequence[int], Sequence[float]]] = {}
         try:
             for place, name in enumerate(self.head):
                 column = cells[place:-1:width]
                 present = [row for row, cell in enumerate(column) if cell and not cell.isspace()]
                 columns[name] = (present, [float(column[row]) for row in present])
-            at, numbers = columns.pop(counting(self.head))
-            steps = [int(step) for step in numbers]
-        except (ValueError, OverflowError):
+        except ValueError:
             return False
-        if len(at) < lines or steps != numbers or min(steps, default=0) < 0 or max(steps, default=0) >= MAX_STEP:
-            return False
-        plain = {_plain(name): name for name in self.head}
-        axes = {}
-        for axis, known in (("epoch", _EPOCHS), ("time", _TIMES)):
-            name = next((name for key, name in plain.items() if key in known), "")
-            axes[axis] = columns.get(name, (at, numbers)) if name else ([], [])
-        rest = {name: column for name, column in columns.items() if _plain(name) not in (*_STEPS, *_TIMES)}
-        rows.add_columns(steps, rest, **axes)
-        return True
+        return add_columns(columns, lines, rows)
 
     def line(self, line: str, rows: NewRows) -> None:
         """The head first, then rows."""
@@ -143,6 +171,24 @@ class CsvLines(Lines):
 
 class JsonLines(Lines):
     """An object a line."""
+
+    def block(self, data: bytes, rows: NewRows) -> bool:
+        """Lines that each hold one value of JSON."""
+        from pydantic_core import from_json
+
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        try:
+            table = from_json(b"[" + b",".join(lines) + b"]")
+        except ValueError:
+            return False
+        if len(table) != len(lines):
+            return False
+        columns = columns_of(table)
+        if columns is None or not add_columns(columns, len(table), rows):
+            for row in table:
+                if isinstance(row, dict):
+                    add(flat(row), rows)
+        return True
 
     def line(self, line: str, rows: NewRows) -> None:
         """Tables within it become names with a slash."""

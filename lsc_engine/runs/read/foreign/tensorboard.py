@@ -12,11 +12,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lsc_engine.runs.metrics.parsing import MAX_STEP
 from lsc_engine.runs.read.foreign.log import Damaged, Decoder, FileLog, NewRows
-from lsc_engine.runs.read.foreign.wire import fields, text
+from lsc_engine.runs.read.foreign.wire import fields, spans, text
 
 # A longer record holds pictures, sound or a graph.
 _MOST = 1 << 18
+# Of events of one length in a portion; those of further forms are read one by one.
+_MOST_FORMS = 16
 _BAD_LENGTH = "the length of a record has a wrong checksum"
 # TensorProto.dtype -> numpy's name: float, double, int32, int64.
 _TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
@@ -77,14 +80,11 @@ class Events(Decoder):
         for length, begins in found.items():
             wrong = np.flatnonzero(~_right(raw, [begin + 12 for begin in begins], length))
             spoiled = min([spoiled, *(begins[i] for i in wrong[:1].tolist())])
-        for begin in lengths:
-            if begin >= min(bad, spoiled):
-                return _stop(begin, _BAD_LENGTH if bad <= spoiled else "a record has a wrong checksum")
-            (length,) = struct.unpack_from("<Q", data, begin)
-            if length > _MOST:
-                return begin or 16 + length
-            self._take(data[begin + 12 : begin + 12 + length], rows)
-        return at
+        stop = min(bad, spoiled)
+        self._take(raw, {n: kept for n, begins in found.items() if (kept := [b for b in begins if b < stop])}, rows)
+        if stop < len(data):
+            return _stop(stop, _BAD_LENGTH if bad <= spoiled else "a record has a wrong checksum")
+        return at or 16 + length
 
     @staticmethod
     def _is_length(data: bytes) -> bool:
@@ -96,22 +96,106 @@ class Events(Decoder):
         right = _right(np.frombuffer(data, np.uint8), likely, 8).tolist() if likely else []
         return next((at for at, is_right in zip(likely, right, strict=True) if is_right), len(data))
 
-    def _take(self, event: bytes, rows: NewRows) -> None:
-        step, wall, values = 0, math.nan, dict[str, float]()
-        try:
-            for number, value in fields(event):
-                if number == 1 and isinstance(value, bytes) and len(value) == 8:
-                    (wall,) = struct.unpack("<d", value)
-                elif number == 2 and isinstance(value, int):
-                    step = value
-                elif number == 5 and isinstance(value, bytes):
-                    values.update(filter(None, (_scalar(part) for key, part in fields(value) if key == 1)))
-        except ValueError:
-            return
+    def _take(self, raw: NDArray[np.uint8], found: dict[int, list[int]], rows: NewRows) -> None:
+        """Add the events whose records begin at the places `found`, by their length, in `raw`."""
+        order = np.sort(np.array([begin for begins in found.values() for begin in begins], np.int64))
+        steps, walls = np.zeros(len(order), np.int64), np.full(len(order), np.nan)
+        columns: dict[str, tuple[list[int], list[float]]] = {}
+        for length, begins in found.items():
+            at = np.searchsorted(order, begins)
+            events = raw[np.array(begins)[:, None] + 12 + np.arange(length)]
+            for form in range(_MOST_FORMS + 1):
+                if not len(at):
+                    break
+                known = _form(events[0].tobytes()) if form < _MOST_FORMS else None
+                if known is None:
+                    for row, event in zip(at.tolist(), events, strict=True):
+                        steps[row], walls[row], values = _event(event.tobytes())
+                        for tag, value in values.items():
+                            _extend(columns, tag, [row], [value])
+                    break
+                mask, wall, step, places = known
+                same = ((events ^ events[0]) & mask == 0).all(1)
+                alike, rows_of = events[same], at[same]
+                events, at = events[~same], at[~same]
+                if wall is not None:
+                    walls[rows_of] = _numbers(alike, wall, "<f8")
+                for place in range(*step):
+                    steps[rows_of] |= (alike[:, place] & 127).astype(np.int64) << 7 * (place - step[0])
+                for tag, place in places.items():
+                    _extend(columns, tag, rows_of.tolist(), _numbers(alike, place, "<f4").tolist())
         if not math.isfinite(self._began):
-            self._began = wall
-        if values:
-            rows.add(step, values, wall - self._began if math.isfinite(wall) else None, values.pop("epoch", None))
+            self._began = next(iter(walls[np.isfinite(walls)].tolist()), math.nan)
+        seconds = walls - self._began
+        kept = np.zeros(len(order), np.bool_)
+        for places_of, _ in columns.values():
+            kept[places_of] = True
+        kept &= (steps >= 0) & (steps < MAX_STEP)
+        number = np.cumsum(kept) - 1
+
+        def chosen(at: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[list[int], list[float]]:
+            at, values = at[kept[at]], values[kept[at]]
+            by_row = np.argsort(at)
+            return number[at[by_row]].tolist(), values[by_row].tolist()
+
+        metrics = {tag: chosen(np.array(at), np.array(values, np.float64)) for tag, (at, values) in columns.items()}
+        epoch = metrics.pop("epoch", ([], []))
+        timed = np.flatnonzero(np.isfinite(seconds))
+        rows.add_columns(steps[kept].tolist(), metrics, time=chosen(timed, seconds[timed]), epoch=epoch)
+
+
+def _extend(columns: dict[str, tuple[list[int], list[float]]], tag: str, rows: list[int], values: list[float]) -> None:
+    known = columns.setdefault(tag, ([], []))
+    known[0].extend(rows)
+    known[1].extend(values)
+
+
+def _numbers(events: NDArray[np.uint8], place: int, kind: str) -> NDArray[np.float64]:
+    """The number of type `kind` at one place of every event."""
+    part = np.ascontiguousarray(events[:, place : place + np.dtype(kind).itemsize])
+    return part.view(kind)[:, 0].astype(np.float64)
+
+
+def _form(event: bytes) -> tuple[NDArray[np.uint8], int | None, tuple[int, int], dict[str, int]] | None:
+    """What events of one form share: a mask of the bits that are equal, the place of the time, begin and end of the
+    step, the place of each tag's float. None for events with other values, which are read one by one."""
+    mask = np.full(len(event), 255, np.uint8)
+    wall, step, places = None, (0, 0), dict[str, int]()
+    try:
+        for number, whole, begin, end in spans(event):
+            if number == 1 and whole is None and end - begin == 8:
+                wall, mask[begin:end] = begin, 0
+            elif number == 2 and whole is not None:
+                step, mask[begin:end] = (begin, end), 128
+            elif number == 5 and whole is None:
+                for key, _, first, last in spans(event, begin, end):
+                    parts = list(spans(event, first, last)) if key == 1 else []
+                    tag = "".join([text(event[a:b]) for n, value, a, b in parts if n == 1 and value is None][-1:])
+                    floats = [a for n, value, a, b in parts if n == 2 and value is None and b - a == 4]
+                    if len(floats) > 1 or tag in places or any(n == 8 for n, *_ in parts):
+                        return None
+                    if tag and floats:
+                        places[tag] = floats[0]
+                        mask[floats[0] : floats[0] + 4] = 0
+    except ValueError:
+        return None
+    return (mask, wall, step, places) if step[1] - step[0] < 8 else None
+
+
+def _event(event: bytes) -> tuple[int, float, dict[str, float]]:
+    """Step (-1 if it is none), time and values of one event."""
+    step, wall, values = 0, math.nan, dict[str, float]()
+    try:
+        for number, value in fields(event):
+            if number == 1 and isinstance(value, bytes) and len(value) == 8:
+                (wall,) = struct.unpack("<d", value)
+            elif number == 2 and isinstance(value, int):
+                step = value if value < MAX_STEP else -1
+            elif number == 5 and isinstance(value, bytes):
+                values.update(filter(None, (_scalar(part) for key, part in fields(value) if key == 1)))
+    except ValueError:
+        return -1, math.nan, {}
+    return step, wall, values
 
 
 def _stop(at: int, why: str) -> int:

@@ -3,14 +3,16 @@ crc32, joined to Record messages. Only rows of history are read."""
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from zlib import crc32
 
+from lsc_engine.runs.metrics.parsing import MAX_STEP
 from lsc_engine.runs.read.foreign.log import MAX_RECORD, Damaged, Decoder, FileLog, NewRows
 from lsc_engine.runs.read.foreign.tables import flat, number
 from lsc_engine.runs.read.foreign.wire import fields, text
@@ -18,6 +20,8 @@ from lsc_engine.runs.read.foreign.wire import fields, text
 _BLOCK, _HEAD = 32768, 7
 _MAGIC = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+# Sets of names whose rows are read many at once; those of further ones are read one by one.
+_MOST_FORMS = 8
 
 
 class Records(Decoder):
@@ -27,9 +31,18 @@ class Records(Decoder):
 
     def __init__(self) -> None:
         self._open: bytearray | None = None
+        self._forms: list[tuple[re.Pattern[bytes], tuple[str, ...]]] = []
+        # Values of the first of the forms that are not in rows yet.
+        self._waiting: list[tuple[bytes, ...]] = []
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         """Whole fragments, up to the first with a wrong checksum."""
+        try:
+            return self._decode(data, offset, rows)
+        finally:
+            self._add_waiting(rows)
+
+    def _decode(self, data: bytes, offset: int, rows: NewRows) -> int:
         at = 0
         if offset == 0:
             if data[:_HEAD] != _MAGIC[: len(data)]:
@@ -64,21 +77,66 @@ class Records(Decoder):
         return 0
 
     def _join(self, kind: int, part: bytes, rows: NewRows) -> None:
-        if kind in (_FULL, _FIRST):
+        if kind == _FULL:
+            self._open = None
+            self._take(part, rows)
+            return
+        if kind == _FIRST:
             self._open = bytearray()
         if self._open is None:
             return
         self._open += part
         if len(self._open) > MAX_RECORD:
             self._open = None
-        elif kind in (_FULL, _LAST):
+        elif kind == _LAST:
             record, self._open = bytes(self._open), None
-            try:
-                for key, value in fields(record):
-                    if key == 2 and isinstance(value, bytes):
-                        _history(value, rows)
-            except ValueError:
+            self._take(record, rows)
+
+    def _take(self, record: bytes, rows: NewRows) -> None:
+        """Rows of history most often have the names of one of the rows before, and numbers."""
+        for place, (form, _) in enumerate(self._forms):
+            if found := form.match(record):
+                if place:
+                    self._add_waiting(rows)
+                    self._forms.insert(0, self._forms.pop(place))
+                self._waiting.append(found.groups())
                 return
+        self._add_waiting(rows)
+        with suppress(ValueError):
+            for key, value in fields(record):
+                if key == 2 and isinstance(value, bytes):
+                    values = _history(value)
+                    _add(values, rows)
+                    names = tuple(values)
+                    if len(self._forms) < _MOST_FORMS and not any(names == known for _, known in self._forms):
+                        self._forms.append((_form(names), names))
+
+    def _add_waiting(self, rows: NewRows) -> None:
+        if not self._waiting:
+            return
+        table, self._waiting = self._waiting, []
+        names = self._forms[0][1]
+        columns = {name: list(map(float, column)) for name, column in zip(names, zip(*table, strict=True), strict=True)}
+        steps = columns["_step"]
+        if not all(step.is_integer() and 0 <= step < MAX_STEP for step in steps):
+            for row in zip(*columns.values(), strict=True):
+                _add(dict(zip(names, row, strict=True)), rows)
+            return
+        every = range(len(table))
+        axes = {"time": (every, columns.get("_runtime", [])), "epoch": (every, columns.pop("epoch", []))}
+        kept = {name: (every, values) for name, values in columns.items() if not name.startswith("_")}
+        if kept:
+            rows.add_columns([int(step) for step in steps], kept, **{n: axis for n, axis in axes.items() if axis[1]})
+
+
+def _form(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """A record of history with these names, short values and a step: its groups are the numbers."""
+    number = rb"([-+.0-9eE]++|NaN|-?Infinity)"
+    items = (rb"\x0a[\x00-\x7f][\x0a\x12][\x00-\x7f]" + re.escape(n.encode()) + rb"\x82\x01." + number for n in names)
+    varint = rb"[\x80-\xff]*[\x00-\x7f]"
+    begin, step = rb"(?:\x08" + varint + rb")?\x12" + varint, rb"(?:\x12[\x00-\x7f]\x08" + varint + rb")?"
+    # What follows are fields of the record behind its history.
+    return re.compile(begin + b"".join(items) + step + rb"(?![\x0a\x12])", re.DOTALL)
 
 
 def _stop(at: int, why: str) -> int:
@@ -87,34 +145,41 @@ def _stop(at: int, why: str) -> int:
     return at
 
 
-def _items(message: bytes, field: int) -> dict[str, Any]:
-    """The items in a message: names (parts of a nested one joined by slashes) and what their JSON holds."""
+def _item(message: bytes) -> tuple[str, bytes]:
+    """Name (parts of a nested one joined by slashes) and JSON of an item."""
+    parts = list(fields(message))
+    raw = next((value for key, value in parts if key == 16 and isinstance(value, bytes)), b"")
+    return "/".join(text(value) for key, value in parts if key in (1, 2) and value), raw
+
+
+def _history(message: bytes) -> dict[str, float]:
+    """The numbers of a HistoryRecord: items (1), and its step (2, whose field 1 is the number) as _step if no item has
+    it."""
+    from pydantic_core import from_json
+
     found: dict[str, Any] = {}
-    for key, item in fields(message):
-        if key != field or isinstance(item, int):
+    step = None
+    for key, part in fields(message):
+        if isinstance(part, int):
             continue
-        parts = list(fields(item))
-        name = "/".join(text(value) for key, value in parts if key in (1, 2) and value)
-        raw = next((value for key, value in parts if key == 16 and isinstance(value, bytes)), b"")
-        try:
-            found[name] = json.loads(raw)
-        except (ValueError, RecursionError):
-            continue
-    return found
+        if key == 2 and step is None:
+            step = next((n for k, n in fields(part) if k == 1 and isinstance(n, int)), None)
+        elif key == 1:
+            name, raw = _item(part)
+            with suppress(ValueError):
+                found[name] = from_json(raw)
+    values = {name: n for name, value in flat(found).items() if (n := number(value)) is not None}
+    if not values.get("_step", math.nan).is_integer():
+        values["_step"] = float(step or 0)
+    return values
 
 
-def _history(message: bytes, rows: NewRows) -> None:
-    """A HistoryRecord: items (1) and its step (2, whose field 1 is the number)."""
-    values = flat(_items(message, 1))
-    step = next((n for key, part in fields(message) if key == 2 and isinstance(part, bytes)
-                 for k, n in fields(part) if k == 1 and isinstance(n, int)), None)  # fmt: skip
-    counted = number(values.get("_step"))
-    if counted is not None and counted.is_integer():
-        step = int(counted)
-    kept = {name: n for name, value in values.items() if not name.startswith("_") and (n := number(value)) is not None}
-    epoch, time = kept.pop("epoch", None), number(values.get("_runtime"))
-    if kept:
-        rows.add(step or 0, kept, time if time is not None and math.isfinite(time) else None, epoch)
+def _add(values: dict[str, float], rows: NewRows) -> None:
+    time = values.get("_runtime")
+    kept = {name: n for name, n in values.items() if not name.startswith("_")}
+    epoch = kept.pop("epoch", None)
+    if kept and 0 <= values["_step"] < MAX_STEP:
+        rows.add(int(values["_step"]), kept, time if time is not None and math.isfinite(time) else None, epoch)
 
 
 class Wandb(FileLog):
