@@ -279,11 +279,13 @@ def train_sequential(
     runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
 ) -> dict[str, str]:
     """Train in this process, on `options.device`."""
-    from lsc_engine.training.devices import pick_device
+    from lsc_engine.training.devices import CUBLAS_WORKSPACE, pick_device
     from lsc_engine.training.execute import execute
 
     place: dict[str, Any] = {"runs_dir": options.runs_dir, "data_dir": options.data_dir, "signals": signals}
     place["device"] = pick_device(options.device)
+    if any(run.config.train.deterministic for run in runs):
+        os.environ.setdefault(*CUBLAS_WORKSPACE)
     report_begun()
     with display() as shown:
         place |= {"echo": shown.prints_logs, "progress": shown.update}

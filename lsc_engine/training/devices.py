@@ -30,6 +30,8 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+# For products whose sums have one order; cuBLAS reads it once in a process.
+CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Operations of a batch's forward pass that keep one more CPU thread busy. A second thread gains little on a smaller
 # step, and loses a factor of 30 where its core is shared, since each operation waits for both.
 FLOPS_PER_THREAD = 10**9
@@ -37,26 +39,38 @@ FLOPS_PER_THREAD = 10**9
 THREADS = min(torch.get_num_threads(), int(os.environ.get("SLURM_CPUS_PER_TASK") or torch.get_num_threads()))
 
 
-def cpu_threads(model: nn.Module, channels: int, size: int, batch_size: int, class_layer: int, parts: int = 1) -> int:
-    """Threads for training `model`, and a class layer of so many parameters, on the CPU: torch's default, fewer for
-    small networks and where the processes of several `parts` share the cores. The operations are counted on one empty
-    image in evaluation mode, which changes nothing."""
+def cpu_threads(operations: int, parts: int = 1) -> int:
+    """Threads for training on the CPU with so many operations in a step's forward pass: torch's default, fewer for
+    small networks and where the processes of several `parts` share the cores."""
+    return max(1, min(THREADS // parts, operations // parts // FLOPS_PER_THREAD))
+
+
+def operations(model: nn.Module, channels: int, size: int, class_layer: int, device: torch.device) -> int:
+    """Operations of an image's forward pass, two per multiply-add, those of `class_layer` parameters included: counted
+    on one empty image in evaluation mode, which changes nothing."""
     from torch.utils.flop_counter import FlopCounterMode
 
     was_training = model.training
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros((1, channels, size, size)))
+        model.eval()(torch.zeros((1, channels, size, size), device=device))
     model.train(was_training)
-    flops = counter.get_total_flops() + 2 * class_layer
-    return max(1, min(THREADS // parts, flops * batch_size // parts // FLOPS_PER_THREAD))
+    return int(counter.get_total_flops()) + 2 * class_layer
 
 
-def use_deterministic_kernels(device: torch.device) -> None:
-    """Kernels whose sums have one order, for this process; the CPU's have. An operation that has none warns."""
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False
+def set_numerics(device: torch.device, dtype: torch.dtype | None, deterministic: bool) -> None:
+    """How this process computes on a GPU from here on; the CPU needs no setting.
+
+    float32 is float32, without TF32 in convolutions and products. With an autocast `dtype` cuDNN takes the fastest
+    convolutions, found by trial, which may differ from run to run; not if `deterministic`: then sums have one order,
+    and an operation that has no such kernel warns.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = dtype is not None and not deterministic
+    if deterministic:
+        os.environ.setdefault(*CUBLAS_WORKSPACE)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 
 def device_name(device: torch.device) -> str:

@@ -29,7 +29,7 @@ from lsc_engine.runs.folder.writer import FinishedError, RunWriter
 from lsc_engine.runs.read.run import Run
 from lsc_engine.training.context import PeerWriter, Progress, RunContext
 from lsc_engine.training.dependencies import load_dependencies
-from lsc_engine.training.devices import device_name, gpu_uuid, use_deterministic_kernels
+from lsc_engine.training.devices import device_name, gpu_uuid, set_numerics
 from lsc_engine.training.mesh import ALONE, Mesh, PeerLostError
 from lsc_engine.training.signals import Interrupted, Signals
 from lsc_engine.training.step import first_line
@@ -117,8 +117,7 @@ def _train(run: RunContext, runs_dir: Path) -> str:
         run.machine, run.alerts = _record_machine(run), _alerts(run)
         with run.mesh.first_alone():
             _prepare(run, runs_dir)
-        if run.config.train.deterministic:
-            use_deterministic_kernels(run.device)
+        set_numerics(run.device, run.dtype, bool(run.config.train.deterministic))
         with attended(run.wait, run.report):
             trainer = Trainer(run)
             if run.machine is not None:

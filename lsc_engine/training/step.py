@@ -4,6 +4,7 @@ micro-batches as memory needs. Trainer.train_step puts them together.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -20,6 +21,11 @@ from lsc_engine.heads.base import Head
 BACKEND = "inductor"
 # Graphs of one step: a batch that does not fit is halved, and each half has a graph of its own.
 MOST_GRAPHS = 64
+# Devices whose kernels can be recorded as graphs.
+GRAPH_DEVICES = ("cuda",)
+# Seconds that compiling a step takes on a GPU; what a compiled step saves: of the host's work, and for each operation
+# of the forward pass. Estimates for Hopper; slower cards save more.
+COMPILE_SECONDS, HOST_SAVING, OPERATION_SAVING = 30.0, 1e-3, 6e-15
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
 
 # (images, target) -> mean loss, a scalar.
@@ -137,12 +143,41 @@ class CompileFailedError(LscError):
         super().__init__(f"torch.compile failed: {reasons[0]}")
 
 
+class GraphsFailedError(LscError):
+    """The step could not be recorded or replayed as CUDA graphs; no weight was changed."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"CUDA graphs failed: {first_line(error) or type(error).__name__}")
+
+
+def _capture_failed(error: BaseException) -> bool:
+    """Whether CUDA refused what a step does while it was recorded."""
+    return isinstance(error, RuntimeError) and "captur" in str(error).lower()
+
+
 def compile_failed(error: BaseException) -> bool:
     """Whether `error` comes from torch.compile, its backend or the compiler that it calls."""
     tracing, backend = (sys.modules.get(f"torch.{name}.exc") for name in ("_dynamo", "_inductor"))
     kinds = [getattr(tracing, name, None) for name in ("TorchDynamoException", "FailOnRecompileLimitHit")]
     kinds += [getattr(backend, name, None) for name in ("CppCompileError", "InvalidCxxCompiler")]
-    return any(kind is not None and isinstance(error, kind) for kind in kinds)
+    return any(kind is not None and isinstance(error, kind) for kind in kinds) or _triton_failed(error)
+
+
+def _triton_failed(error: BaseException) -> bool:
+    """Whether `error` was raised where Triton builds a kernel or its launcher, which needs a C compiler and Python's
+    header files; the first launch may come after torch.compile has returned."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith(("triton.runtime.build", "triton.compiler")):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def worth_compiling(operations: int, steps: int) -> bool:
+    """Whether a run of so many steps, with so many operations in a step's forward pass, gains on a GPU more time by a
+    compiled step than compiling takes. By all its steps: a resumed run computes as it began."""
+    return steps * (HOST_SAVING + OPERATION_SAVING * operations) > COMPILE_SECONDS
 
 
 def make_loss(
@@ -154,12 +189,14 @@ def make_loss(
     compiled: bool,
     graphs: bool = False,
     whole: bool = True,
+    on_compile: Callable[[], None] = lambda: None,
 ) -> BatchLoss:
     """The loss of a batch under autocast; one compiled graph of model and head if `compiled`.
 
     `graphs`: compiled, and replayed as CUDA graphs. `whole`: a loss that cannot be one graph fails; else it is compiled
     in several, with Python between them. Whatever was compiled before, for another run or other layers, is dropped:
-    torch compiles only a few graphs of one function and then continues without a message.
+    torch compiles only a few graphs of one function and then continues without a message. `on_compile` is called
+    whenever something is compiled or recorded from here on.
     """
 
     def loss(images: Tensor, target: Tensor) -> Tensor:
@@ -173,6 +210,7 @@ def make_loss(
     torch.compiler.reset()
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
+    torch._dynamo.callback.on_compile_start(lambda _: on_compile())
     if not graphs:
         return torch.compile(loss, dynamic=False, fullgraph=whole, backend=BACKEND)
     return CudaGraphLoss(loss, whole)
@@ -182,16 +220,38 @@ class CudaGraphLoss:
     """The loss of a batch as CUDA graphs: a small network no longer waits for the host to start its kernels.
 
     Gradients lie in the graphs' memory until the next call, so they must be used and dropped before it; gradients of
-    several calls are added up with `in_parts`, which is compiled only.
+    several calls are added up with `in_parts`, which is compiled only. So is the first call: a batch that does not fit
+    is found before any memory belongs to graphs.
     """
+
+    # The calls until graphs are replayed: one without them, one to warm up, one to record.
+    UNTIL_REPLAYED = 3
 
     def __init__(self, loss: BatchLoss, whole: bool) -> None:
         self._whole = torch.compile(loss, dynamic=False, fullgraph=whole, mode="reduce-overhead")
         self.in_parts = torch.compile(loss, dynamic=False, fullgraph=whole)
+        self._calls = 0
 
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:
+        self._calls += 1
+        if self._calls == 1:
+            return self.in_parts(images, target)
         torch.compiler.cudagraph_mark_step_begin()
         return self._whole(images, target)
+
+    def failed(self, error: BaseException) -> bool:
+        """Whether `error`, of the last call or its backward pass, came from graphs: from recording, or because they
+        hold memory of their own."""
+        return self._calls > 1 and (out_of_memory(error) or _capture_failed(error))
+
+
+def release_graphs(device: torch.device) -> None:
+    """Return the memory of CUDA graphs to `device` after the loss that replays them was dropped."""
+    torch.compiler.reset()
+    # What torch.compile made refers to itself in circles.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def graphs_compiled() -> int:
@@ -245,7 +305,8 @@ class MicroBatches:
         """Leave the gradient of the batch's mean loss in the parameters; returns the loss, a detached scalar.
 
         `reseed` is called before every try, `on_halved` after the parts were halved. LscError if the smallest part
-        does not fit, CompileFailedError if the step cannot be compiled; both leave everything as it was before.
+        does not fit, CompileFailedError if the step cannot be compiled, GraphsFailedError if it can but not as CUDA
+        graphs; all leave everything as it was before.
         """
         for running, before in zip(self._running, self._before, strict=True):
             torch.cat(running, out=before)
@@ -254,6 +315,9 @@ class MicroBatches:
             try:
                 return self._accumulate(loss, images, target)
             except Exception as error:
+                if self.parts == 1 and isinstance(loss, CudaGraphLoss) and loss.failed(error):
+                    self.undo()
+                    raise GraphsFailedError(error) from error
                 if not out_of_memory(error):
                     self.undo()
                     if compile_failed(error):

@@ -46,7 +46,7 @@ from lsc_engine.runs.read.run import Run
 from lsc_engine.training import calibration, checkpointing
 from lsc_engine.training.calibration import Calibration
 from lsc_engine.training.dependencies import load_dependencies
-from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.devices import autocast_dtype, set_numerics
 from lsc_engine.training.embedding_metrics import MOST_IMAGES, Embedded, measure
 from lsc_engine.training.evaluator import embed
 from lsc_engine.training.run_images import class_names, classes_of, open_ood
@@ -129,6 +129,7 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     network.eval()
     files = (identity.get("files") or {}).get("files")
     dtype = autocast_dtype(config.train.precision, device)
+    set_numerics(device, dtype, bool(config.train.deterministic))
     return TrainedRun(
         config, images, files, classes, channels, size, names, unnamed, model, head, found.step, device, dtype
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ from lsc_engine.training import checkpointing, step, vector_choice
 from lsc_engine.training.checkpointing import Checkpointer
 from lsc_engine.training.context import MOST_WORKER_FAILURES, RunContext
 from lsc_engine.training.dependencies import InitialWeights
-from lsc_engine.training.devices import cpu_threads
+from lsc_engine.training.devices import cpu_threads, operations
 from lsc_engine.training.etf_freezing import EtfFreezer
 from lsc_engine.training.evaluator import Evaluator
 from lsc_engine.training.mesh import PartedGradient, PeerLostError
@@ -39,7 +39,8 @@ from lsc_engine.training.signals import Interrupted
 
 
 class Clock:
-    """Training seconds over all attempts of a run, without compiling, evaluation and saving."""
+    """Training seconds over all attempts of a run, without compiling, evaluation and saving; paused until `restart`
+    where one of them begins."""
 
     def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
         self._device, self._seconds = device, seconds
@@ -54,14 +55,27 @@ class Clock:
         """Drop the time since the clock was created or last paused, as after a step that compiled."""
         self._since = self._now()
 
+    def set(self, seconds: float) -> None:
+        """Those of earlier attempts."""
+        self._seconds = seconds
+        self.restart()
+
     def add(self, seconds: float) -> None:
         """Count `seconds` before now, which `restart` does not drop."""
         self._seconds += seconds
         self.restart()
 
+    @property
+    def stands(self) -> bool:
+        """Whether it is paused."""
+        return self._since is None
+
+    def pause(self) -> None:
+        self._seconds, self._since = self.seconds, None
+
     @contextmanager
     def paused(self) -> Iterator[None]:
-        self._seconds, self._since = self.seconds, None
+        self.pause()
         try:
             yield
         finally:
@@ -85,6 +99,8 @@ class Trainer:
         config, derived, device, o = run.config, run.derived, run.device, run.config.optimizer
         self.run, self.config, self.writer, self.signals = run, config, run.writer, run.signals
         self.step = self.first_step = 0
+        # Coming steps that the clock does not count, and those of this attempt that it did not.
+        self._untimed = self._steps_untimed = 0
         # The step before which the vectors were last chosen.
         self._chosen_at = -1
         self.total_steps, self.steps_per_epoch = derived.total_steps, derived.steps_per_epoch
@@ -103,9 +119,10 @@ class Trainer:
             config, classes=classes, dim=width, seed=seed, table=table, means=means, teacher=teacher
         ).to(device)
         self.network = nn.ModuleDict({"model": self.model, "head": self.head})
+        class_layer = sum(p.numel() for p in self.head.parameters())
+        self._operations = batch_size * operations(self.model, channels, size, class_layer, device)
         if device.type == "cpu":
-            class_layer = sum(p.numel() for p in self.head.parameters())
-            torch.set_num_threads(cpu_threads(self.model, channels, size, batch_size, class_layer, parts))
+            torch.set_num_threads(cpu_threads(self._operations, parts))
         self.freezer = EtfFreezer(config, self.network)
         self.fingerprint = fingerprint(config, self.head, self.source)
 
@@ -133,11 +150,9 @@ class Trainer:
         self.micro_batches = step.MicroBatches(self.network, batch_size // parts, device)
         self._parted = PartedGradient.of(self.network, self.micro_batches, self.mesh, config.train)
         self._stochastic = step.has_dropout(self.model)
-        # Why the step is not compiled; None if it is.
-        self._eager: str | None = None
-        choice = config.train.compile
-        if choice == "off" or (choice == "auto" and device.type != "cuda"):
-            self._eager = f'train.compile = "{choice}"' + (f" on {device.type}" if choice == "auto" else "")
+        self.clock = Clock(device)
+        self._eager = self._why_eager()
+        self._graphs = self._eager is None and config.train.compile == "graphs" and device.type in step.GRAPH_DEVICES
         self.loss = self._make_loss()
         self._graphs_before, self._graphs_recorded = step.graphs_compiled(), -1
         # Changes of the order of sums during the run, for source.json.
@@ -146,7 +161,6 @@ class Trainer:
         known = needed.start.classes if needed.start else None
         self.evaluator = Evaluator(run, self.model, self.head, self.source, validation, width, known)
         self.checkpointer = Checkpointer(run, self.network)
-        self.clock = Clock(device)
         self._seconds_before = 0.0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._loss_count = 0
@@ -170,6 +184,8 @@ class Trainer:
         if self.signals.stop is not None:
             return "stopped"
         while self.step < self.total_steps:
+            if self._untimed:
+                self.clock.pause()
             try:
                 with self._checkpoint_before_failing():
                     if self.step in self.run.derived.reassigned_at and self._chosen_at != self.step:
@@ -193,8 +209,10 @@ class Trainer:
                 raise Interrupted(str(error)) from error
             self._loss_count += 1
             self.step += 1
-            if self.step == self.first_step + 1:
-                # Compiling and first-touch costs belong to the first step of an attempt: not training time.
+            if self.clock.stands:
+                # Compiling and first-touch costs belong to the first step with a loss: not training time.
+                self._untimed = max(0, self._untimed - 1)
+                self._steps_untimed += 1
                 self.clock.restart()
                 self.batches.waiting(1.0)
                 self._logged = self.step, self.clock.seconds
@@ -228,17 +246,32 @@ class Trainer:
             return self._parted.backward(self.loss, images, target, reseed, self._on_halved, self._stop_requested())
 
         self.head.begin_step(self.step, batch.target)
-        try:
-            loss = backward()
-        except step.CompileFailedError as error:
-            self._continue_uncompiled(error)
-            loss = backward()
+        loss = self._without_what_fails(backward)
         self._record_graphs()
         step.step_on_rows(self.optimizer, self.head.sampled_rows())
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
+    def _without_what_fails(self, backward: Callable[[], Tensor]) -> Tensor:
+        """`backward()`, without CUDA graphs if they fail, and not compiled if that fails."""
+        try:
+            return backward()
+        except step.CompileFailedError as error:
+            self._continue_uncompiled(error)
+        except step.GraphsFailedError as error:
+            self._graphs = False
+            self.writer.message(f"step {self.step}: {error}; the run goes on without them, slower")
+            self.writer.status(message=str(error))
+        if isinstance(self.loss, step.CudaGraphLoss):
+            # Here, where the failed graph is no longer held by the error's frames.
+            del self.loss
+            step.release_graphs(self.run.device)
+        self.loss = self._make_loss()
+        return self._without_what_fails(backward)
+
     def _on_halved(self, sentence: str) -> None:
+        # The rest of the step compiles and tries anew.
+        self.clock.pause()
         statistics = self.micro_batches.has_statistics
         why = "batch statistics are of a micro-batch" if statistics else "sums are in other order"
         self.writer.message(f"step {self.step}: {sentence}; numerics change: {why}")
@@ -252,6 +285,7 @@ class Trainer:
 
     def _make_loss(self) -> step.BatchLoss:
         config, device = self.config, self.run.device
+        self._untimed = step.CudaGraphLoss.UNTIL_REPLAYED if self._graphs else 1
         # A model or loss of a plugin may contain what cannot be compiled.
         built_in = not isinstance(config.target, Lsc) or config.target.loss in LOSSES.built_in
         return step.make_loss(
@@ -260,9 +294,21 @@ class Trainer:
             dtype=self.run.dtype,
             device=device,
             compiled=self._eager is None,
-            graphs=self._eager is None and config.train.compile == "graphs" and device.type == "cuda",
+            graphs=self._graphs,
             whole=built_in and config.model.name in MODELS.built_in,
+            on_compile=self.clock.pause,
         )
+
+    def _why_eager(self) -> str | None:
+        """Why the step is not compiled; None if it is."""
+        choice, device, steps = self.config.train.compile, self.run.device, self.run.derived.total_steps
+        if choice == "off":
+            return 'train.compile = "off"'
+        if choice == "auto" and device.type != "cuda":
+            return f'train.compile = "auto" on {device.type}'
+        if choice == "auto" and not step.worth_compiling(self._operations, steps):
+            return f'train.compile = "auto": compiling takes longer than {grouped(steps)} steps gain by it'
+        return None
 
     def _continue_uncompiled(self, error: step.CompileFailedError) -> None:
         """After a step that could not be compiled, the first or, if layers were fixed, a later one. Interrupted after a
@@ -271,8 +317,7 @@ class Trainer:
             if self.step > self.first_step:
                 self._save()
             raise Interrupted("stopped while compiling") from error
-        self._eager, self._graphs_recorded = str(error), -1
-        self.loss = self._make_loss()
+        self._eager, self._graphs, self._graphs_recorded = str(error), False, -1
         self.writer.message(f"step {self.step}: {error}; the run goes on without it, slower")
         self.writer.status(message=f"not compiled: {error}")
         if self.step:
@@ -350,7 +395,7 @@ class Trainer:
         if self.run.alerts is not None:
             self.run.alerts.metrics(self.step, values)
         total = self.run.derived.total_steps
-        steps, seconds = self.step - self.first_step - 1, self.clock.seconds - self._seconds_before
+        steps, seconds = self.step - self.first_step - self._steps_untimed, self.clock.seconds - self._seconds_before
         if steps > 0 and seconds > 0:
             self.run.eta = seconds / steps * (total - self.step)
         parts = [f"epoch {self.epoch:.2f}", f"step {self.step} of {total}"]
@@ -450,7 +495,7 @@ class Trainer:
         self._until |= state.get("until", {})
         self._chosen_at = state.get("chosen_at", -1)
         self._seconds_before = state["seconds"]
-        self.clock = Clock(self.run.device, self._seconds_before)
+        self.clock.set(self._seconds_before)
         self.evaluator.pending = state["owes_evaluation"]
         self.freezer.load_state_dict(state)
         threads = state["threads"]

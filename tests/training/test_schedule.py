@@ -64,7 +64,7 @@ def test_threads_follow_the_operations_and_counting_them_changes_nothing(
     monkeypatch.setattr(devices, "THREADS", 4)
     model = MODELS.built_in[name]().build(1, size, 16, width).train()
     before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    found = devices.cpu_threads(model, 1, size, batch, 17 * classes)
+    found = devices.cpu_threads(batch * devices.operations(model, 1, size, 17 * classes, torch.device("cpu")))
     assert found == threads
     assert all(module.training for module in model.modules())
     assert torch.equal(random, torch.get_rng_state())

@@ -81,11 +81,12 @@ def test_gradients_that_add_up_are_not_those_of_replayed_graphs(monkeypatch: pyt
     model, head, images, target = parts("V21", "cosine")
     loss = make_loss(model, head, dtype=None, device=CPU, compiled=True, graphs=True)
     micro = MicroBatches(torch.nn.ModuleList([model, head]), 8, CPU)
-    micro.backward(loss, images, target)
-    assert asked == ["reduce-overhead"]
+    for _ in range(3):
+        micro.backward(loss, images, target)
+    assert asked == [None, "reduce-overhead", "reduce-overhead"]
     micro.parts = 2
     micro.backward(loss, images, target)
-    assert asked == ["reduce-overhead", None, None]
+    assert asked[3:] == [None, None]
 
 
 @pytest.mark.cuda
