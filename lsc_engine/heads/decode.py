@@ -7,6 +7,8 @@ vector continues in order of falling cosine, or among the used classes (scan.py)
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -20,17 +22,35 @@ SCORES_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 MOST_NEIGHBOURS, FIRST_NEIGHBOURS, MORE = 1024, 16, 4
 # If nearly all vectors are in use, these few suffice except for one row in a hundred.
 FEW_NEIGHBOURS, NEARLY_ALL = 4, 0.01
-# Nanoseconds on one core: `nearest` for a row, for each of its n numbers, for an addition of a transform; a neighbour
-# in falling cosine; a class in the preparation of a scan; one coordinate of a class for one row, in a scan, in a scan
-# of few classes, in a matrix product.
-NEAREST, NEAREST_EACH, ADDITION, NEIGHBOUR, CLASS = 1500.0, 15.0, 0.25, 1500.0, 200.0
-COORDINATE, FIRST_COORDINATE, DENSE_COORDINATE = 0.2, 0.8, 0.05
+
+
+class Costs(NamedTuple):
+    """Nanoseconds: `nearest` for a row, for each of its n numbers, for an addition of a transform; a neighbour in
+    falling cosine, and the start of a list of them; a class in the preparation of a scan; one coordinate of a class for
+    one row, in a scan, in a scan of few classes, in a matrix product."""
+
+    nearest: float
+    nearest_each: float
+    addition: float
+    neighbour: float
+    neighbours: float
+    class_: float
+    coordinate: float
+    first_coordinate: float
+    dense_coordinate: float
+
+
+# Measured on one core of a CPU. Of a GPU: estimates at 512 rows and 5 us a launch, of which `nearest` takes 30.
+COSTS = {
+    "cpu": Costs(1500.0, 15.0, 0.25, 1500.0, 0.0, 200.0, 0.2, 0.8, 0.05),
+    "cuda": Costs(300.0, 0.05, 2e-4, 1.0, 2.5e5, 0.3, 2e-3, 2e-3, 1e-4),
+}
 
 
 def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor:
     """Labels [B] int64 of embeddings [B, n] by the largest cosine, ties to any; -1 for unused with `unused="new"`."""
     system, order, classes = scan.system, scan.order, scan.classes
-    if not system.structured or (unused != "new" and _few_classes(scan)):
+    if not system.structured or (unused != "new" and _few_classes(scan, z.device)):
         return scan(z)
     labels = order.label(system.nearest(z))
     missing = labels >= classes
@@ -54,11 +74,11 @@ def predict_nearest(z: Tensor, scan: Scan, *, unused: str = "nearest") -> Tensor
     return labels
 
 
-def _few_classes(scan: Scan) -> bool:
+def _few_classes(scan: Scan, device: torch.device) -> bool:
     """Whether comparing with every class is cheaper than `nearest`, which may find a vector without a class."""
-    system = scan.system
-    each = DENSE_COORDINATE if system.additions else FIRST_COORDINATE
-    nearest = NEAREST + NEAREST_EACH * system.n + ADDITION * system.additions
+    system, costs = scan.system, at_once(COSTS, device)
+    each = costs.dense_coordinate if system.additions else costs.first_coordinate
+    nearest = costs.nearest + costs.nearest_each * system.n + costs.addition * system.additions
     return scan.classes * system.support * each < nearest
 
 
@@ -74,12 +94,18 @@ def _worth_trying(rows: int, tried: int, wanted: int, scan: Scan, device: torch.
     met = 1.0 if share >= 1 else 1 - (1 - share) ** (wanted - tried)
     # The cost of a scan that does not depend on the rows is saved only if all of them find a class.
     fixed = _scan_cost(scan, 0, device)
-    return rows * wanted * NEIGHBOUR < fixed * met**rows + (_scan_cost(scan, rows, device) - fixed) * met
+    costs = at_once(COSTS, device)
+    return (
+        costs.neighbours + rows * wanted * costs.neighbour
+        < fixed * met**rows + (_scan_cost(scan, rows, device) - fixed) * met
+    )
 
 
 def _scan_cost(scan: Scan, rows: int, device: torch.device) -> float:
     """Nanoseconds for `rows` embeddings."""
-    return scan.classes * ((0.0 if scan.ready(device) else CLASS) + COORDINATE * scan.system.support * rows)
+    costs = at_once(COSTS, device)
+    each = costs.coordinate * scan.system.support * rows
+    return scan.classes * ((0.0 if scan.ready(device) else costs.class_) + each)
 
 
 def predict_shortest(z: Tensor, system: VectorSystem, order: Order, classes: int) -> Tensor:

@@ -9,28 +9,32 @@ beyond that: memory is bounded for any number of classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsc_engine.common.deferred import triton_kernels
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.order import Order
 
+T = TypeVar("T")
+
 # Classes whose coordinates are computed at once, and scores in memory at once: on a CPU 1 MB, the size of a core's
 # cache; on a GPU 512 MB, since every kernel costs its start.
-CLASSES_AT_ONCE = {"cpu": 2**16, "cuda": 2**18}
+CLASSES_AT_ONCE = {"cpu": 2**16, "cuda": 2**21}
 SCORES_AT_ONCE = {"cpu": 2**18, "cuda": 2**27}
-# Row numbers to keep: those of four million classes with four coordinates.
-KEPT_BYTES = 2**26
+# Row numbers to keep: those of four million classes with four coordinates, on a GPU of 64 million.
+KEPT_BYTES = {"cpu": 2**26, "cuda": 2**30}
 # Classes among which the position of a maximum is searched; that costs far more than the maximum.
 GROUP = 64
 # With this share of coordinates that are not 0, or with more weights, a matrix product of dense rows is faster.
 DENSE_SHARE, MOST_WEIGHTS = 1 / 4, 32
 
 
-def at_once(limits: Mapping[str, int], device: torch.device) -> int:
-    """The limit for the CPU or for a GPU."""
+def at_once(limits: Mapping[str, T], device: torch.device) -> T:
+    """The limit, or the costs, of the CPU or of a GPU."""
     return limits["cpu" if device.type == "cpu" else "cuda"]
 
 
@@ -40,12 +44,14 @@ class Scan:
     def __init__(self, system: VectorSystem, order: Order, classes: int) -> None:
         self.system, self.order, self.classes = system, order, classes
         self._dense = system.support >= DENSE_SHARE * system.n
-        self._keeps = 4 * system.support * classes <= KEPT_BYTES
-        # Vectors without zeros are kept themselves.
-        self._keeps_rows = self._keeps and system.support >= system.n
         self._kept: dict[torch.device, list[Tensor]] = {}
         # The weights of vectors, in the order in which they were found.
         self._weights = torch.empty(0)
+
+    def _keeps(self, device: torch.device) -> bool:
+        """Whether what names all classes is small enough to keep: row numbers, or vectors without zeros themselves."""
+        small = 4 * self.system.support * self.classes <= at_once(KEPT_BYTES, device)
+        return small and (not self._dense or self.system.support >= self.system.n)
 
     def ready(self, device: torch.device) -> bool:
         """Whether the row numbers of all classes are kept on `device`."""
@@ -57,10 +63,15 @@ class Scan:
         labels = torch.zeros(z.shape[0], dtype=torch.long, device=z.device)
         if not len(z):
             return labels
+        kernels = triton_kernels("lsc_engine.heads.triton_scan") if z.device.type == "cuda" else None
         part = max(GROUP, at_once(SCORES_AT_ONCE, z.device) // len(z) // GROUP * GROUP)
         start = 0
         with torch.autocast(z.device.type, enabled=False):
             for block, rows in self._blocks(z.float()):
+                if kernels is not None and not block.is_floating_point():
+                    _keep_better(kernels.best(block, rows), start, best, labels)
+                    start += len(block)
+                    continue
                 for some in block.split(part):
                     scores = some @ rows if some.is_floating_point() else F.embedding_bag(some, rows, mode="sum")
                     _keep_best(scores, start, best, labels)
@@ -74,23 +85,24 @@ class Scan:
         rows, kept = lifted[:0], self._kept.get(z.device)
         blocks: list[Tensor] = []
         for numbers in kept or self._row_numbers(z.device, len(lifted)):
+            if kept is None and self._keeps(z.device):
+                blocks.append(numbers)
             if self._dense:
-                if self._keeps_rows and kept is None:
-                    blocks.append(numbers)
                 yield numbers, z.T
                 continue
             if len(rows) != len(self._weights) * len(lifted):
                 # Flat and back: the fast path of the sums needs rows of a single embedding to be contiguous.
                 rows = (self._weights.to(z.device).view(-1, 1, 1) * lifted).flatten().view(-1, len(z))
-            if self._keeps and kept is None:
-                blocks.append(numbers)
             yield numbers, rows
-        if blocks and self._dense == self._keeps_rows:
+        # Vectors with zeros follow row numbers where more weights turn up than are kept.
+        if blocks and self._keeps(z.device):
             self._kept[z.device] = blocks
 
     def _row_numbers(self, device: torch.device, width: int) -> Iterator[Tensor]:
         """int32 [M, k] of all classes in blocks; vectors [M, n] if these are faster."""
         count = at_once(CLASSES_AT_ONCE, device)
+        # Vectors take more memory than row numbers: on a GPU no more than scores do.
+        vectors = count if device.type == "cpu" else max(1, at_once(SCORES_AT_ONCE, device) // self.system.n)
         for start in range(0, self.classes, count):
             stop = min(start + count, self.classes)
             index = self.order.index(torch.arange(start, stop, device=device))
@@ -101,7 +113,7 @@ class Scan:
                     yield (places * width + columns).int()
                     continue
                 self._dense = True
-            yield self.system.vectors(index)
+            yield from map(self.system.vectors, index.split(vectors))
 
     def _places(self, weights: Tensor) -> Tensor:
         """The position of each weight in `_weights`; new ones are appended."""
@@ -123,10 +135,7 @@ class Scan:
 def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None:
     """Update `best` [B] and `labels` [B] by `scores` [classes, B] of the labels from `start` on."""
     if scores.is_cuda:
-        value, at = scores.max(0)
-        better = value > best
-        labels.copy_(torch.where(better, at + start, labels))
-        best.copy_(torch.where(better, value, best))
+        _keep_better(scores.max(0), start, best, labels)
         return
     count = len(scores) // GROUP
     whole = GROUP * count
@@ -146,3 +155,11 @@ def _keep_best(scores: Tensor, start: int, best: Tensor, labels: Tensor) -> None
         better = value > best
         best[better] = value[better]
         labels[better] = start + whole + at[better]
+
+
+def _keep_better(found: tuple[Tensor, Tensor], start: int, best: Tensor, labels: Tensor) -> None:
+    """Update `best` and `labels` [B] by the largest value of the classes from `start` on, and its place among them."""
+    value, at = found
+    better = value > best
+    labels.copy_(torch.where(better, at + start, labels))
+    best.copy_(torch.where(better, value, best))

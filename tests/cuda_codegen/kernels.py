@@ -7,6 +7,7 @@ import json
 import torch
 
 from lsc_engine.data import hashing, spectrum, triton_spectrum
+from lsc_engine.heads import triton_scan
 from lsc_engine.vectors import triton_bijection
 from lsc_engine.vectors.bijection import Bijection
 
@@ -55,5 +56,20 @@ def spectra() -> dict[int, list[float]]:
     return found
 
 
+def scans() -> list[list[int]]:
+    """Shapes (classes, numbers of a class, embeddings) at which a class found has not the largest sum."""
+    differ = []
+    generator = torch.Generator().manual_seed(0)
+    for classes, each, count in ((1, 1, 1), (5000, 3, 70), (4096, 2, 64)):
+        rows = torch.randn(50, count, generator=generator)
+        numbers = torch.randint(0, 50, (classes, each), generator=generator, dtype=torch.int32)
+        value, label = triton_scan.best(numbers, rows)
+        sums = rows[numbers.long()].sum(1)
+        right = torch.allclose(value, sums.amax(0), atol=1e-6)
+        if not (right and torch.allclose(sums.gather(0, label[None])[0], value, atol=1e-6)):
+            differ.append([classes, each, count])
+    return differ
+
+
 if __name__ == "__main__":
-    print(json.dumps({"bijection": bijections_that_differ(), "spectrum": spectra()}))
+    print(json.dumps({"bijection": bijections_that_differ(), "spectrum": spectra(), "scan": scans()}))

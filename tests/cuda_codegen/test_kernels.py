@@ -19,7 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lsc_engine.common import deferred
 from lsc_engine.data import spectrum
-from lsc_engine.vectors import bijection
+from lsc_engine.heads import scan
+from lsc_engine.vectors import bijection, system
+from lsc_engine.vectors.order import Order
 
 triton = pytest.importorskip("triton")
 HERE = Path(__file__).parent
@@ -51,7 +53,7 @@ STARTED: list[Any] = []
 @pytest.fixture
 def on_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """CUDA tensors without values, and Triton kernels that are only counted."""
-    for module in (bijection, spectrum):
+    for module in (bijection, spectrum, scan):
         monkeypatch.setattr(module, "triton_kernels", importlib.import_module)
     monkeypatch.setattr(torch.cuda, "device_of", lambda _: nullcontext())
     kernel = triton.runtime.jit.KernelInterface
@@ -82,6 +84,23 @@ def test_a_batch_of_spectrum_is_few_launches(
     assert launches(lambda: source.fetch(index)) > 60
 
 
+@pytest.mark.parametrize(("name", "n"), [("V21", 138), ("A", 1132), ("W4", 14), ("rademacher", 21)])
+def test_a_label_among_all_classes_is_few_launches(on_cuda: None, name: str, n: int) -> None:
+    """512 embeddings against 1.28 million classes, whose row numbers or vectors are kept."""
+    classes, cuda = 1_281_167, torch.device("cuda")
+    vectors = system(name, n)
+    search = scan.Scan(vectors, Order.make("shuffled", vectors, 0), classes)
+    if vectors.support < vectors.n:
+        search._weights = torch.tensor([1.0, -1.0])
+        kept = torch.empty((classes, vectors.support), dtype=torch.int32, device=cuda)
+        blocks = kept.split(scan.CLASSES_AT_ONCE["cuda"])
+    else:
+        blocks = torch.empty((classes, n), device=cuda).split(scan.SCORES_AT_ONCE["cuda"] // n)
+    z = torch.empty(512, n, device=cuda)
+    search._kept[z.device] = list(blocks)
+    assert launches(lambda: search(z)) <= (20 if vectors.support < vectors.n else 50)
+
+
 def run(code: list[str], **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, *code], capture_output=True, text=True, check=False,
@@ -93,7 +112,7 @@ def run(code: list[str], **environment: str) -> str:
 
 def test_the_kernels_give_the_numbers_of_the_host() -> None:
     found = json.loads(run([str(HERE / "kernels.py")], TRITON_INTERPRET="1"))
-    assert found["bijection"] == []
+    assert found["bijection"] == found["scan"] == []
     assert len(found["spectrum"]) == 3
     for size, (waves, grey, share) in found["spectrum"].items():
         assert waves <= 1e-6, size
@@ -108,16 +127,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from lsc_engine.data import triton_spectrum as spectrum
+from lsc_engine.heads import triton_scan as scan
 from lsc_engine.vectors import triton_bijection as bijection
 
 def build(kernel, **given):
     types = {name: value if isinstance(value, str) else "constexpr" for name, value in given.items()}
-    sizes = {name: value for name, value in given.items() if not isinstance(value, str)}
-    made = triton.compile(ASTSource(fn=kernel, signature=types, constexprs=sizes), target=GPUTarget("cuda", 90, 32))
+    fixed = {name: value for name, value in given.items() if not isinstance(value, str)}
+    made = triton.compile(ASTSource(fn=kernel, signature=types, constexprs=fixed), target=GPUTarget("cuda", 90, 32))
     assert len(made.asm["cubin"]) > 1000
 
 ints = dict.fromkeys(("x_at", "keys_at", "out_at"), "*i64")
 build(bijection._kernel, **ints, size="i32", ROUNDS=32, BLOCK=1024)
+tables = {"numbers_at": "*i32", "rows_at": "*fp32", "value_at": "*fp32", "label_at": "*i64"}
+sizes = {"EACH": 3, "SHARE": 4096, "CLASSES": 32, "ROWS": 64}
+build(scan._kernel, **tables, classes="i32", count="i32", **sizes)
 keys = {"style_key": "i64", "phase_key": "i64"}
 places = {"label_at": "*i64", "index_at": "*i64", "circle_at": "*fp32", "out_at": "*fp32"}
 build(spectrum._waves, **places, **keys, SIZE=32, BLOCK=1024)
