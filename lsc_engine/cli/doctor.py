@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,6 +29,10 @@ T = TypeVar("T")
 
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_TORCH = (2, 10)
+# Compute capabilities from which a GPU multiplies bf16, and from which Triton builds kernels for it.
+_BF16, _TRITON = (8, 0), (7, 0)
+# With less memory a GPU divides the batches of the larger presets.
+_LITTLE_BYTES = 16 * 2**30
 _TORCH_SECONDS = 60.0
 _SECONDS = 5.0
 # With what the sentence about missing data begins in a preset; here the name of the data set stands before it.
@@ -35,10 +40,12 @@ _KEY = "data.dataset: "
 _LOGIND = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
 
 _TORCH_PROBE = """
-import json, torch
+import importlib.util, json, torch
 gpu = torch.cuda.is_available()
 print(json.dumps({"version": torch.__version__, "built_for": torch.version.cuda, "cuda": gpu,
-                  "bf16": bool(gpu and torch.cuda.is_bf16_supported()), "threads": torch.get_num_threads()}))
+                  "bf16": bool(gpu and torch.cuda.get_device_capability() >= (8, 0)),
+                  "kernels": torch.cuda.get_arch_list(), "triton": importlib.util.find_spec("triton") is not None,
+                  "threads": torch.get_num_threads()}))
 """
 _NVML_PROBE = """
 import json, pynvml as n
@@ -50,11 +57,15 @@ n.nvmlInit()
 gpus = []
 for i in range(n.nvmlDeviceGetCount()):
     h = n.nvmlDeviceGetHandleByIndex(i)
-    memory = attempt(lambda: n.nvmlDeviceGetMemoryInfo(h))
+    memory = attempt(lambda: n.nvmlDeviceGetMemoryInfo(h, n.nvmlMemory_v2)) or attempt(
+        lambda: n.nvmlDeviceGetMemoryInfo(h))
+    mig = attempt(lambda: n.nvmlDeviceGetMigMode(h)[0])
     busy = attempt(lambda: len(n.nvmlDeviceGetComputeRunningProcesses(h)))
     gpus.append({"index": i, "name": text(n.nvmlDeviceGetName(h)), "uuid": text(n.nvmlDeviceGetUUID(h)),
-                 "memory": memory and memory.total, "used": memory and memory.used, "processes": busy})
-print(json.dumps({"driver": text(n.nvmlSystemGetDriverVersion()), "gpus": gpus}))
+                 "memory": memory and memory.total, "used": memory and memory.used, "processes": busy,
+                 "divided": bool(mig), "capability": attempt(lambda: n.nvmlDeviceGetCudaComputeCapability(h))})
+print(json.dumps({"driver": text(n.nvmlSystemGetDriverVersion()), "gpus": gpus,
+                  "cuda": attempt(lambda: n.nvmlSystemGetCudaDriverVersion())}))
 """
 
 
@@ -80,13 +91,15 @@ def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[st
         data: Path | None = data_folder(data_dir)
     except UsageError:
         data = None
-    gpus = nvml.get("gpus", [])
+    missing = _missing_for_triton(torch)
+    gpus = [{**gpu, "remarks": remarks(gpu, torch, missing)} for gpu in nvml.get("gpus", [])]
     return {
         "ok": bool(recent and torch["ok"]),
         "python": {"version": platform.python_version(), "executable": sys.executable, "ok": recent},
         "cores": len(os.sched_getaffinity(0)),
         "torch": torch,
         "driver": nvml.get("driver"),
+        "driver_cuda": nvml.get("cuda"),
         "gpus": gpus,
         "gpu_message": nvml.get("message", "" if gpus else "the driver lists none"),
         "data": [_dataset(name, data_dir) for name in built_in_data_sets()],
@@ -104,12 +117,12 @@ def lines(found: dict[str, Any]) -> list[str]:
         (torch["ok"], f"torch {torch.get('version', '')}".strip(), torch.get("message", "")),
         (True, f"{found['cores']} CPU cores", ""),
     ]
-    built_for = torch.get("built_for") or "the CPU"
-    unusable = "" if torch.get("cuda") else f"this torch cannot use it (built for {built_for})"
+    unusable = _unusable(torch, found)
     for gpu in found["gpus"]:
         gb = [None if gpu[key] is None else gpu[key] / 2**30 for key in ("used", "memory")]
         used = "" if None in gb else f", {gb[0]:.1f} of {gb[1]:.1f} GB used"
         rows.append((not unusable, f"GPU {gpu['index']} {gpu['name']}{used}", unusable))
+        rows += [(None, f"GPU {gpu['index']}", remark) for remark in gpu["remarks"]]
     if not found["gpus"]:
         rows.append((None, "no GPU", f"training runs on the CPU ({found['gpu_message']})"))
     rows += [(True if row["found"] else None, row["name"], row["place"] or row["how"]) for row in found["data"]]
@@ -124,6 +137,64 @@ def lines(found: dict[str, Any]) -> list[str]:
     rows.append(({"yes": True, "no": False}.get(end["survive"]), "runs survive logout: " + end["survive"], why))
     marks = {True: "ok", False: "!!", None: "--"}
     return [f"{marks[good]}  {what:<22} {note}".rstrip() for good, what, note in rows]
+
+
+def _unusable(torch: dict[str, Any], found: dict[str, Any]) -> str:
+    """Why this torch cannot use the GPUs; empty if it can."""
+    built_for, driver = torch.get("built_for"), found.get("driver_cuda")
+    if torch.get("cuda"):
+        return ""
+    if built_for and driver and driver // 1000 < int(built_for.split(".")[0]):
+        newest = f"{driver // 1000}.{driver % 1000 // 10}"
+        return (
+            f"driver {found['driver']} (CUDA {newest}) is too old for this torch (CUDA {built_for}): update it, or "
+            f"install a torch built for CUDA {driver // 1000}"
+        )
+    return f"this torch cannot use it (built for {f'CUDA {built_for}' if built_for else 'the CPU'})"
+
+
+def remarks(gpu: dict[str, Any], torch: dict[str, Any], missing: str | None) -> list[str]:
+    """What will be slow or missing on a GPU, as sentences. `gpu` and `torch`: as the probes answer, where everything
+    may be absent; `missing`: what Triton lacks on this machine."""
+    found, capability = [], tuple(gpu.get("capability") or ())
+    words = f"compute capability {'.'.join(map(str, capability))}"
+    if capability and torch.get("kernels") and not _has_kernels(capability, torch["kernels"]):
+        found.append(f"{words}: this torch has no kernels for it, nothing can be trained there")
+    if capability and capability < _BF16:
+        found.append(f"{words}: no bf16, train.precision = auto is float32 there")
+    if capability and capability < _TRITON:
+        found.append(f"{words}: Triton needs 7.0, steps are not compiled")
+    elif missing is not None and torch.get("cuda"):
+        found.append(f"steps are not compiled, which is slower: {missing}")
+    if gpu.get("divided"):
+        found.append("divided by MIG: a run gets one instance and its memory, several for one run are not possible")
+    elif gpu.get("memory") is not None and gpu["memory"] < _LITTLE_BYTES:
+        found.append(f"{gpu['memory'] / 2**30:.1f} GB: batches of ViT presets are computed in parts, which is slower")
+    if gpu.get("processes"):
+        found.append(f"processes on it: {gpu['processes']}; --gpus auto leaves it out, seconds there are not compared")
+    return found
+
+
+def _has_kernels(capability: tuple[int, ...], kernels: list[str]) -> bool:
+    """Whether code for "sm_90" or "compute_90" runs there: the former on its major alone, the latter on later ones."""
+    for kernel in kernels:
+        kind, _, number = kernel.partition("_")
+        digits = number.rstrip("af")
+        built = (int(digits[:-1]), int(digits[-1]))
+        if built <= capability and (kind == "compute" or built[0] == capability[0]):
+            return True
+    return False
+
+
+def _missing_for_triton(torch: dict[str, Any]) -> str | None:
+    """What torch.compile lacks on this machine to build kernels for a GPU; None if nothing."""
+    if torch.get("triton") is False:
+        return "Triton is not installed (pip install triton)"
+    if shutil.which(os.environ.get("CC", "cc")) is None and not (shutil.which("gcc") or shutil.which("clang")):
+        return "there is no C compiler (apt install gcc, or set CC)"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return f"there is no {Path(sysconfig.get_path('include'), 'Python.h')} (apt install python3-dev)"
+    return None
 
 
 def logout() -> Logout:

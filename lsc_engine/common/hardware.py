@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+# In the environment of a run: how many of a study train on this host at once, each with its share of processors.
+RUNS_HERE = "LSC_RUNS_HERE"
+
 # Bits of nvmlDeviceGetCurrentClocksEventReasons that slow a busy GPU down, by nvidia-smi's names. Under full load a GPU
 # is usually at its power cap.
 POWER_CAP = "sw_power_cap"
@@ -65,6 +68,14 @@ class Hardware:
 def memory_total() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_of(nvml: Any, handle: Any) -> Any:
+    """NVML's memory of a GPU; `used` without what the driver keeps for itself, which drivers before 510 count in."""
+    try:
+        return nvml.nvmlDeviceGetMemoryInfo(handle, nvml.nvmlMemory_v2)
+    except Exception:  # NVML raises its own classes, made at run time
+        return nvml.nvmlDeviceGetMemoryInfo(handle)
 
 
 class Sampler:
@@ -128,7 +139,7 @@ class Sampler:
                 return None
 
         name = ask(lambda: nvml.nvmlDeviceGetName(handle))
-        memory = ask(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+        memory = ask(lambda: memory_of(nvml, handle))
         power = ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
         limit = ask(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000)
         found = ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)) or []

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lsc_engine.common.errors import LscError
+from lsc_engine.common.hardware import RUNS_HERE
 from lsc_engine.data.source import Reader
 
 T = TypeVar("T")
@@ -137,8 +138,9 @@ class _Plan(Sampler[Tensor]):
 
 
 def default_workers() -> int:
-    """Worker processes where no number is given: the cores this process may use, at most 16."""
-    return min(16, len(os.sched_getaffinity(0)))
+    """Worker processes where no number is given: the cores this process may use, at most 16, or the run's share of them
+    where several train on this host."""
+    return max(1, min(16, len(os.sched_getaffinity(0)) // int(os.environ.get(RUNS_HERE, 1))))
 
 
 def stream(

@@ -4,12 +4,14 @@ out, as Slurm sets it, do not count."""
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.hardware import RUNS_HERE, memory_of
 
-# A GPU with less than this in use and no process on it is idle; drivers keep some memory for themselves.
+# A GPU with less than this in use and no process on it is idle.
 IDLE_BYTES = 1 << 30
 
 
@@ -23,9 +25,13 @@ class Slot:
 
 
 class _Gpu(NamedTuple):
-    number: int
+    """A GPU, or an instance of a divided one (MIG), which is number 3:0, 3:1, … `names`: what CUDA_VISIBLE_DEVICES may
+    call it; a divided GPU is its first instance there."""
+
+    number: str
     uuid: str
     idle: bool
+    names: tuple[str, ...]
 
 
 def gpu_slots(wanted: str, each: int = 1) -> list[Slot]:
@@ -36,10 +42,10 @@ def gpu_slots(wanted: str, each: int = 1) -> list[Slot]:
         if not chosen:
             raise UsageError(f"--gpus auto: none of the {len(gpus)} GPUs is free; name them, as in --gpus 0,1")
     else:
-        by_name = {str(gpu.number): gpu for gpu in gpus} | {gpu.uuid: gpu for gpu in gpus}
+        by_name = {name: gpu for gpu in gpus for name in gpu.names}
         names = [part.strip() for part in wanted.split(",")]
         if missing := [name for name in names if name not in by_name]:
-            there = ", ".join(str(gpu.number) for gpu in gpus) or "none"
+            there = ", ".join(gpu.number for gpu in gpus) or "none"
             raise UsageError(f"--gpus: no GPU {', '.join(missing)} here. There are: {there}")
         # A GPU named twice is one place all the same.
         chosen = list(dict.fromkeys(by_name[name] for name in names))
@@ -48,7 +54,7 @@ def gpu_slots(wanted: str, each: int = 1) -> list[Slot]:
     slots = []
     for group in (chosen[i : i + each] for i in range(0, len(chosen) // each * each, each)):
         visible = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in group)}
-        slots.append(Slot(f"GPU {','.join(str(gpu.number) for gpu in group)}", "cuda", visible))
+        slots.append(Slot(f"GPU {','.join(gpu.number for gpu in group)}", "cuda", visible))
     return slots
 
 
@@ -70,15 +76,60 @@ def _list_gpus() -> list[_Gpu]:
     gpus = []
     for index in range(pynvml.nvmlDeviceGetCount()):
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        uuid = pynvml.nvmlDeviceGetUUID(handle)
-        try:
-            used = pynvml.nvmlDeviceGetMemoryInfo(handle).used
-            idle = used < IDLE_BYTES and not pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        except pynvml.NVMLError:
-            idle = False
-        gpus.append(_Gpu(index, uuid if isinstance(uuid, str) else uuid.decode(), idle))
+        whole = (str(index), _text(pynvml.nvmlDeviceGetUUID(handle)))
+        if (instances := _instances(pynvml, handle)) is None:
+            gpus.append(_Gpu(*whole, _idle(pynvml, handle), whole))
+        for place, instance in enumerate(instances or ()):
+            own = (f"{index}:{place}", _text(pynvml.nvmlDeviceGetUUID(instance)))
+            gpus.append(_Gpu(*own, _idle(pynvml, instance), own if place else (*own, *whole)))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return gpus
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return [gpu for gpu in gpus if any(name == str(gpu.number) or gpu.uuid.startswith(name) for name in names)]
+    chosen = []
+    for name in map(str.strip, visible.split(",")):
+        by_uuid = name.startswith(("GPU-", "MIG-"))
+        hits = [gpu for gpu in gpus if name in gpu.names or (by_uuid and any(n.startswith(name) for n in gpu.names))]
+        if len(hits) != 1:
+            # CUDA drops what it does not know, and all that follows.
+            break
+        chosen += hits
+    return chosen
+
+
+def _text(answer: str | bytes) -> str:
+    return answer.decode() if isinstance(answer, bytes) else answer
+
+
+def _idle(nvml: Any, handle: Any) -> bool:
+    try:
+        return memory_of(nvml, handle).used < IDLE_BYTES and not nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError:
+        return False
+
+
+def _instances(nvml: Any, handle: Any) -> list[Any] | None:
+    """The instances of a GPU that MIG divides; None for a whole one. Nothing runs on a divided one without any."""
+    try:
+        if nvml.nvmlDeviceGetMigMode(handle)[0] == 0:
+            return None
+    except (nvml.NVMLError, AttributeError):
+        return None
+    found = []
+    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
+        except nvml.NVMLError:
+            # Not made.
+            continue
+    return found
+
+
+def share_host(slots: Sequence[Slot], runs: int, processes: int) -> list[Slot]:
+    """Slots whose runs, `runs` in all with so many processes each, divide the processors of this host: threads, data
+    workers and processes that compile. What the user has set stays."""
+    at_once = min(len(slots), runs)
+    if at_once * processes == 1:
+        return list(slots)
+    cores = str(max(1, len(os.sched_getaffinity(0)) // (at_once * processes)))
+    shares = {name: cores for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS") if name not in os.environ}
+    return [replace(slot, environment={**slot.environment, RUNS_HERE: str(at_once), **shares}) for slot in slots]

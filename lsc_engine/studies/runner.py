@@ -34,7 +34,7 @@ from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies import control, tune
 from lsc_engine.studies.checks import ExecutionOptions, Message
 from lsc_engine.studies.detach import report_begun
-from lsc_engine.studies.gpus import Slot, gpu_slots, has_gpus
+from lsc_engine.studies.gpus import Slot, gpu_slots, has_gpus, share_host
 from lsc_engine.studies.plan import StudyPlan, TunePlan
 from lsc_engine.studies.prepare import StudyRun, begin_study, create_study
 from lsc_engine.training.run_worker import THREADS
@@ -329,12 +329,12 @@ def train_parallel(
     runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
 ) -> dict[str, str]:
     """Train with one worker process on each of `options.gpus`, or several processes for one run."""
+    each = options.gpus_per_run
     if options.gpus is None and not options.device.startswith("cuda") and not has_gpus():
         slots = [Slot("CPU", "cpu")]
     else:
-        slots = gpu_slots(options.gpus or "auto", options.gpus_per_run)
+        slots = share_host(gpu_slots(options.gpus or "auto", each), len(runs), each)
     report_begun()
-    each = options.gpus_per_run
     with display() as shown:
         return run_parallel(runs, slots, options.worker_arguments(), signals, options.runs_dir, shown, waiting, each)
 
@@ -403,11 +403,13 @@ class _Worker:
         command += ["--data-path", run.config.data.path or ""] if run.moved_from is not None else []
         command += ["--like", str(run.like)] if run.like is not None else []
         # What torchrun would set, and warn of.
-        threads = {THREADS: os.environ.get("OMP_NUM_THREADS", ""), "OMP_NUM_THREADS": "1"} if processes > 1 else {}
+        env = {**os.environ, **slot.environment, DETACHED: "1"}
+        if processes > 1:
+            env |= {THREADS: env.get("OMP_NUM_THREADS", ""), "OMP_NUM_THREADS": "1"}
         with _open_log(run.folder / LOG) as log:
             self.process = subprocess.Popen(
                 [*command, "--device", slot.device, *arguments],
-                env={**os.environ, **slot.environment, DETACHED: "1", **threads},
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -123,6 +123,97 @@ def test_doctor_without_torch_says_so_and_fails(tmp_path: Path, monkeypatch: pyt
     assert "no torch here" in json.loads(done.stdout)["torch"]["message"]
 
 
+STUB_TORCH = """
+class version: cuda = {built_for!r}
+class cuda:
+    is_available = staticmethod(lambda: {works})
+    get_device_capability = staticmethod(lambda: {capability})
+    get_arch_list = staticmethod(lambda: {kernels!r}.split())
+__version__ = "2.11.0+stub"
+get_num_threads = lambda: 4
+"""
+STUB_NVML = """
+from types import SimpleNamespace
+class NVMLError(Exception): ...
+nvmlMemory_v2 = 2
+def nvmlInit(): ...
+def nvmlDeviceGetCount(): return 1
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetName(handle): return b"NVIDIA stub"
+def nvmlDeviceGetUUID(handle): return "GPU-a"
+def nvmlDeviceGetMemoryInfo(handle, version=1):
+    return SimpleNamespace(total={memory} * 2**30, used=600 * 2**20 if version == 1 else 0)
+def nvmlDeviceGetMigMode(handle): return [{divided}, {divided}]
+def nvmlDeviceGetComputeRunningProcesses(handle): return [1] * {processes}
+def nvmlDeviceGetCudaComputeCapability(handle): return {capability}
+def nvmlSystemGetDriverVersion(): return "535.54.03"
+def nvmlSystemGetCudaDriverVersion(): return {driver}
+"""
+MODERN = {"built_for": "13.0", "works": True, "capability": (9, 0), "kernels": "sm_80 sm_90 sm_100 compute_120",
+          "memory": 80, "divided": 0, "processes": 0, "driver": 13000}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"capability": (8, 6)}, []),
+        ({"capability": (7, 5), "kernels": "sm_75"}, ["no bf16, train.precision = auto is float32"]),
+        ({"capability": (6, 1)}, ["no kernels for it", "no bf16", "Triton needs 7.0, steps are not compiled"]),
+        ({"capability": (12, 1)}, []),
+        ({"memory": 8}, ["8.0 GB: batches of ViT presets are computed in parts"]),
+        ({"divided": 1, "memory": 8}, ["divided by MIG: a run gets one instance"]),
+        ({"processes": 2}, ["processes on it: 2; --gpus auto leaves it out"]),
+        ({"works": False, "driver": 12020}, []),
+    ],
+    ids=str,
+)
+def test_doctor_names_what_is_slow_or_missing_on_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], expected: list[str]
+) -> None:
+    (tmp_path / "triton.py").touch()
+    (tmp_path / "torch.py").write_text(STUB_TORCH.format_map(MODERN | changes))
+    (tmp_path / "pynvml.py").write_text(STUB_NVML.format_map(MODERN | changes))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(doctor, "built_in_data_sets", list)
+    monkeypatch.setattr(doctor, "_missing_for_triton", lambda torch: None)
+    found = doctor.examine(tmp_path, tmp_path)
+    (gpu,) = found["gpus"]
+    assert len(gpu["remarks"]) == len(expected), gpu["remarks"]
+    for remark, part in zip(gpu["remarks"], expected, strict=True):
+        assert part in remark
+    # The memory that the driver keeps for itself is not in use.
+    assert gpu["used"] == 0
+    rows = [line for line in doctor.lines(found) if "GPU 0" in line]
+    assert len(rows) == 1 + len(expected)
+    assert rows[0].startswith("!!" if "works" in changes else "ok")
+    old = "driver 535.54.03 (CUDA 12.2) is too old for this torch (CUDA 13.0): update it, or install a torch built for"
+    assert (f"{old} CUDA 12" in rows[0]) == ("works" in changes)
+
+
+def test_doctor_names_what_triton_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def lacks(**torch: object) -> str | None:
+        return doctor._missing_for_triton({"triton": True, **torch})
+
+    (tmp_path / "cc").touch(0o755)
+    (tmp_path / "Python.h").touch()
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(doctor.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    assert "no C compiler (apt install gcc, or set CC)" in str(lacks())
+    monkeypatch.setenv("CC", str(tmp_path / "cc"))
+    assert lacks() is None
+    assert lacks(triton=False) == "Triton is not installed (pip install triton)"
+    (tmp_path / "Python.h").unlink()
+    assert f"no {tmp_path}/Python.h (apt install python3-dev)" in str(lacks())
+    gpu = {"capability": [9, 0], "memory": 80 * 2**30}
+    assert doctor.remarks(gpu, {"cuda": True}, "no Python.h") == [
+        "steps are not compiled, which is slower: no Python.h"
+    ]
+    # What does not answer is not judged.
+    assert doctor.remarks({"capability": None, "memory": None, "processes": None}, {}, None) == []
+
+
 def test_doctor_never_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     # None of these ever answers.
     assert doctor._probe("import time; time.sleep(1e6)", 0.5) == {"message": "no answer within 0.5 s"}

@@ -465,7 +465,7 @@ def test_a_study_on_a_spot_cloud(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("visible", "found"),
-    [(None, "0 1 2"), ("1", "1"), ("GPU-c,0", "0 2"), ("", ""), ("7", "")],
+    [(None, "0 1 2"), ("1", "1"), ("GPU-c,0", "2 0"), ("", ""), ("7", ""), ("2,-1,0", "2"), ("NoDevFiles", "")],
 )
 def test_only_gpus_that_slurm_gave_are_used(visible: str | None, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = SimpleNamespace(
