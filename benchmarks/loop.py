@@ -119,7 +119,7 @@ class _Bare:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def run(self, steps: int) -> None:
-        """So many training steps."""
+        """This many training steps."""
         for _ in range(steps):
             epoch, at = divmod(self.step, self.per_epoch)
             index = self.orders[epoch][at * self.batch : (at + 1) * self.batch]

@@ -35,7 +35,7 @@ class Timed:
 
 
 def wait() -> None:
-    """Until the GPU has done what was asked of it."""
+    """Wait until the GPU has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

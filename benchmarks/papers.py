@@ -201,7 +201,7 @@ def write_page(study: Study, folder: Path, made: Made, data_dir: Path | None) ->
 
 
 def study_of(info: PresetInfo, runs_dir: Path) -> Study | None:
-    """The study of a preset in the runs folder, None where there is none."""
+    """The study of a preset in the runs folder, None if it has none."""
     try:
         return find_study(info.name, [runs_dir])
     except UsageError:
@@ -262,7 +262,7 @@ def bare(source: str) -> str:
 
 
 def read_made(folder: Path) -> Made | None:
-    """What lies beside a report; None where there is none or it is not readable."""
+    """The file beside a report; None if it is missing or not readable."""
     try:
         return Made(**json.loads((folder / MADE).read_text()))
     except (OSError, ValueError, TypeError):

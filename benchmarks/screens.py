@@ -55,7 +55,7 @@ def example_runs(home: Path) -> Path:
 
 
 async def wait_for(app: LscApp, pilot: Pilot[None], ready: Callable[[str], bool], seconds: float = 90.0) -> None:
-    """Until all curves have come and the screen says so."""
+    """Wait until all curves have come and are drawn."""
     deadline = time.monotonic() + seconds
     alive = [app.folders[0] / run / "status.json" for run in SHARES]
     while not (app.store.loaded and settled(app) and ready(screen_text(app))):

@@ -1,6 +1,6 @@
 """Vit: ViT-S/16 at 224 px in bf16 on one GPU, LSC and CE with 1 000 classes, beside timm's recipe.
 
-Part 2 of benchmarks/gpu.sh without its pauses; without a CUDA GPU it says so.
+Part 2 of benchmarks/gpu.sh without its pauses; without a CUDA GPU it ends with a message.
 """
 
 from __future__ import annotations

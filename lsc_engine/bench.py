@@ -109,7 +109,7 @@ class Result:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of the first table; the checks where there is none."""
+        """The rows of the first table; the checks if it has no table."""
         return [dict(row) for row in (self.tables[0] if self.tables else self.checks_table()).rows]
 
     @property

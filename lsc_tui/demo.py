@@ -1,8 +1,8 @@
 """Example runs that travel with the program: real ones, recorded by benchmarks/record_demo.py and kept as one archive.
 
 At start they are copied to a temporary folder, with times moved near now; nothing of the user's is touched. Those that
-the archive names in `replay.json` are shown at work: their recorded lines come in one by one, without any process. A
-stop asked of them is answered.
+the archive names in `replay.json` are shown at work: their recorded lines come in one by one, without any process,
+and a stop request ends them.
 """
 
 from __future__ import annotations
@@ -245,9 +245,9 @@ class _Tape:
             self.show(0.0)
 
     def answer(self) -> bool:
-        """Answer what was asked of the run; False if it is to stop."""
-        asked = requests.take(self.folder)
-        if "stop" in asked:
+        """Handle requests to the run; False if it is to stop."""
+        pending = requests.take(self.folder)
+        if "stop" in pending:
             self._write(
                 replace(
                     read_status(self.folder),

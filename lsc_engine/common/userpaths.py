@@ -89,8 +89,8 @@ def user_name() -> str:
 
 
 def serve_libraries() -> None:
-    """For libraries that look for a home folder or a user's name themselves, where there is none: set in the
-    environment what they take instead. Child processes inherit it."""
+    """For libraries that look up a home folder or a user's name that this system lacks: set the environment
+    variables that they read instead. Child processes inherit it."""
     if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
         os.environ["USER"] = user_name()
     base = home()

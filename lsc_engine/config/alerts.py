@@ -122,7 +122,7 @@ def alerts_file() -> Path:
 
 
 def load_alerts() -> AlertSettings | None:
-    """The user's alerts.toml, None where there is none. UsageError with a sentence per mistake."""
+    """The user's alerts.toml, None if the file is missing. UsageError with a sentence per mistake."""
     path = alerts_file()
     if not os.path.lexists(path):
         return None

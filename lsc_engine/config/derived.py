@@ -162,7 +162,7 @@ def is_table(system: str | None) -> bool:
 
 
 def latent_dim(config: Settings, classes: int) -> int | None:
-    """The latent dimension n of a run of so many classes; None for the own width of a network."""
+    """The latent dimension n of a run with this many classes; None where the network keeps its own width."""
     if isinstance(config.model.dim, int):
         return config.model.dim
     return n_min(config.system, classes) if config.model.dim == "min" and config.system is not None else None

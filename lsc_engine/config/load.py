@@ -95,7 +95,7 @@ def check_text(
 
 
 def read_preset(ref: str | Path) -> PresetFile:
-    """Find and read a preset without checking it. UsageError where there is none, or no TOML."""
+    """Find and read a preset without checking it. UsageError if it is missing or not TOML."""
     path, name = find_preset(ref)
     try:
         if path.stat().st_size > LARGEST_FILE:
@@ -107,7 +107,7 @@ def read_preset(ref: str | Path) -> PresetFile:
 
 
 def find_preset(ref: str | Path) -> tuple[Path, str]:
-    """File and study name of a preset. UsageError with the nearest names where there is none."""
+    """File and study name of a preset. UsageError with the nearest names if no preset matches."""
     text = str(ref)
     where = f"PRESET {quoted(text)}"
     if not text or "\0" in text:

@@ -143,11 +143,11 @@ class BenchClaim(Section):
     at_least: float | None = None
     """Every value is at least so large."""
     at_most: float | None = None
-    """Every value is at most so large."""
+    """Upper bound of every value."""
     relative_to: Text | None = None
     """A column that every value is divided by first."""
     spread: Annotated[float | None, Field(ge=1)] = None
-    """The largest value is at most so many times the smallest."""
+    """Upper bound of the largest value divided by the smallest."""
 
 
 class BenchReport(Section):

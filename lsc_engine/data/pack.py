@@ -44,8 +44,8 @@ _READABLE = (1, FORMAT)
 LARGEST_AUTOMATIC = 64
 SYNC_BYTES = 32 * 2**20
 _PART, _PART_RECORD, _FILES = ".u8.part", ".part.json", ".files.npz"
-# Files with the same size and time but a later change of their entry (chmod, a copy that keeps times): so many of them
-# are decoded and compared with the packed images, whose mean difference in grey levels may be this.
+# Files with the same size and time but a later change of their entry (chmod, a copy that keeps times): how many
+# of them are decoded and compared with the packed images, and the mean difference in grey levels that is allowed.
 _COMPARED, _SAME = 256, 1.0
 
 

@@ -214,7 +214,7 @@ def _little(free: int) -> str:
 
 
 def _shared_memory_free() -> int:
-    """Bytes free in shared memory, 0 where there is none that can be written."""
+    """Bytes free in shared memory, 0 if it cannot be written."""
     try:
         return shutil.disk_usage(SHARED_MEMORY).free if os.access(SHARED_MEMORY, os.W_OK) else 0
     except OSError:

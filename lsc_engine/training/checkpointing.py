@@ -44,7 +44,7 @@ STOP_PATIENCE, END_PATIENCE = 10.0, 300.0
 
 
 class Checkpointer:
-    """Saves the checkpoints of a run when [checkpoint] says so, and again after the disk refused one; keeps the newest,
+    """Saves the checkpoints of a run at the times of [checkpoint], and again after a failed write; keeps the newest,
     the best and those that [checkpoint] names."""
 
     def __init__(self, run: RunContext, network: nn.Module) -> None:

@@ -40,7 +40,7 @@ THREADS = min(torch.get_num_threads(), int(os.environ.get("SLURM_CPUS_PER_TASK")
 
 
 def cpu_threads(operations: int, parts: int = 1) -> int:
-    """Threads for training on the CPU with so many operations in a step's forward pass: torch's default, fewer for
+    """Threads for training on the CPU with this many operations in a step's forward pass: torch's default, fewer for
     small networks and where the processes of several `parts` share the cores."""
     return max(1, min(THREADS // parts, operations // parts // FLOPS_PER_THREAD))
 

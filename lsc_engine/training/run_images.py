@@ -85,7 +85,7 @@ def open_ood(
 
 
 def classes_of(dataset: str) -> int | None:
-    """How many classes of another data set are taken: all, but of one that makes them without end so many."""
+    """How many classes to take of another data set: None for all, a fixed number where the data set is unbounded."""
     chosen = data_set(dataset)
     return MADE_CLASSES if chosen.made_from_index or chosen.counted_late else None
 

@@ -40,7 +40,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the message; empty where there is none."""
+    """The first line of the message; empty if the message is."""
     return (str(error).splitlines() or [""])[0]
 
 

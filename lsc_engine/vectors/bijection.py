@@ -1,8 +1,8 @@
 """A keyed bijection on [0, count), for orders of labels and of samples; imports without torch.
 
 Swap-or-not (Hoang, Morris, Rogaway, CRYPTO 2012): in round r, x and its partner K_r - x (mod count) change places when
-a bit of the larger of the two says so. Each round is its own inverse, so it is a bijection at any count, with no table
-and no cycle-walking. The bit is the top one of two multiplications modulo 2^64; keys come from SHA-256.
+a bit derived from the larger of the two is 1. Each round is its own inverse, so it is a bijection at any count, with
+no table and no cycle-walking. The bit is the top one of two multiplications modulo 2^64; keys come from SHA-256.
 """
 
 from __future__ import annotations

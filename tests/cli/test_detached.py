@@ -17,25 +17,10 @@ import pytest
 
 from lsc_engine.runs.read.run import open_run
 from lsc_tui.data.run_cache import TrackedRun
+from tests.tiny import tiny
 from tests.waiting import wait_until
 
-PRESET = """
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 48
-[model]
-name = "encoder"
-width = 0.05
-[target]
-method = "lsc"
-system = "V21"
-[optimizer]
-lr = 3e-3
-[train]
-duration = "2 epochs"
-batch_size = 16
-"""
+PRESET = tiny({"data.classes": 48})
 LONG = ("--set", 'train.duration="100000 epochs"')
 
 

@@ -15,24 +15,19 @@ from lsc_engine.common import userpaths
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.defaults import user_path as in_presets
 from lsc_engine.data.dataset import data_folder, data_set
+from tests.tiny import tiny
 
 ROOT = Path(__file__).parents[2]
-PRESET = """
-[data]
-dataset = "digits"
-classes = 20
-labels = "unique"
-[model]
-name = "mlp"
-width = 0.125
-dim = 8
-[target]
-method = "lsc"
-system = "V21"
-[train]
-duration = "4 steps"
-batch_size = 8
-"""
+PRESET = tiny(
+    {
+        "data.classes": 20,
+        "model.name": "mlp",
+        "model.width": 0.125,
+        "model.dim": 8,
+        "train.duration": "4 steps",
+        "train.batch_size": 8,
+    }
+)
 STRANGER = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
 
 
@@ -85,7 +80,7 @@ def test_what_needs_one_says_so(place: Path) -> None:
         (place / "pics" / name).mkdir(parents=True)
         for number in range(4):
             Image.new("RGB", (16, 16), (60 * number, 0, 90)).save(place / f"pics/{name}/{number}.png")
-    text = PRESET.replace('"digits"\nclasses = 20\nlabels = "unique"', '"folder"\npath = "pics"\nimage_size = 16')
+    text = PRESET.replace('"digits"\nlabels = "unique"\nclasses = 20', '"folder"\npath = "pics"\nimage_size = 16')
     (place / "folder.toml").write_text(text)
     done = stranger(place, "run", "folder.toml")
     assert (done.returncode, done.stderr) == (2, "there is no home folder; set $LSC_DATA\n")

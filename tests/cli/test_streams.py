@@ -13,25 +13,20 @@ from typing import Any
 import pytest
 
 from lsc_engine.runs.read.run import open_run
+from tests.tiny import tiny
 
 ROOT = Path(__file__).parents[2]
-PRESET = """
-title = "Tiny … ± 日本 😀"
-[data]
-dataset = "digits"
-classes = 20
-labels = "unique"
-[model]
-name = "mlp"
-width = 0.125
-dim = 8
-[target]
-method = "lsc"
-system = "V21"
-[train]
-duration = "4 steps"
-batch_size = 8
-"""
+PRESET = tiny(
+    {
+        "title": "Tiny … ± 日本 😀",
+        "data.classes": 20,
+        "model.name": "mlp",
+        "model.width": 0.125,
+        "model.dim": 8,
+        "train.duration": "4 steps",
+        "train.batch_size": 8,
+    }
+)
 
 
 def shell(folder: Path, words: str, module: str = "lsc_engine", **env: str) -> subprocess.CompletedProcess[bytes]:

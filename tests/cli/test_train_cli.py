@@ -13,35 +13,10 @@ from typing import Any
 import pytest
 
 from lsc_engine.runs.read.run import list_runs, open_run
+from tests.tiny import tiny
 from tests.waiting import wait_until
 
-PRESET = """
-title = "Tiny"
-
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 64
-
-[model]
-name = "encoder"
-width = 0.05
-
-[target]
-method = "lsc"
-system = "V21"
-
-[optimizer]
-lr = 3e-3
-
-[train]
-duration = "3 epochs"
-batch_size = 16
-
-[compare]
-baseline = "wide"
-levels = { "train/accuracy" = [0.1], "train/loss" = [0.9] }
-
+VARIANTS = """
 [[variants]]
 name = "wide"
 model.dim = 40
@@ -50,6 +25,8 @@ model.dim = 40
 name = "narrow"
 model.dim = "min"
 """
+COMPARED = {"compare.baseline": "wide", "compare.levels": {"train/accuracy": [0.1], "train/loss": [0.9]}}
+PRESET = tiny({"title": "Tiny", "train.duration": "3 epochs"} | COMPARED) + VARIANTS
 
 
 def start(folder: Path, *words: str, **options: Any) -> subprocess.Popen[str]:

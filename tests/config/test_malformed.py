@@ -237,10 +237,10 @@ CORPUS: list[tuple[str, Any, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("key", "value", "words"), CORPUS, ids=[f"{k}-{i}" for i, (k, _, _) in enumerate(CORPUS)])
 def test_corpus(tmp_path: Path, key: str, value: Any, words: tuple[str, ...]) -> None:
-    told = refused(write(put(base(), key, value), tmp_path))
-    assert key.split(".")[-1] in told or key.split(".")[0] in told
+    sentence = refused(write(put(base(), key, value), tmp_path))
+    assert key.split(".")[-1] in sentence or key.split(".")[0] in sentence
     for word in words:
-        assert word in told, told
+        assert word in sentence, sentence
 
 
 @pytest.mark.parametrize("key", ["data.dataset", "model.name", "target.method", "target.system", "train.duration"])
@@ -303,9 +303,9 @@ def test_a_latent_dimension_beyond_all_models_is_refused(tmp_path: Path) -> None
     table = base() | {"variants": [{"name": "a"}], "model": {"name": "encoder"}}
     table["data"] = {"dataset": "spectrum", "labels": "unique", "classes": 10**9}
     table["target"]["system"] = "simplex"
-    told = refused(write(table, tmp_path))
-    assert "simplex needs n = 999 999 999 for 1 000 000 000 classes" in told
-    assert "V22 does with n = 253" in told
+    sentence = refused(write(table, tmp_path))
+    assert "simplex needs n = 999 999 999 for 1 000 000 000 classes" in sentence
+    assert "V22 does with n = 253" in sentence
     table["target"]["system"] = "kerdock"
     assert "model.dim: kerdock: no n up to 4096 holds 1 000 000 000 classes" in refused(write(table, tmp_path))
     table["target"] = {"method": "ce", "bottleneck": "min:kerdock"}

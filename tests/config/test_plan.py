@@ -120,9 +120,9 @@ def test_all_faults_of_options_and_file_at_once(tmp_path: Path) -> None:
     table["data"]["dataset"] = "digts"
     with pytest.raises(UsageError) as caught:
         plan_study(write(table, tmp_path), sets=["optimizer.rl=1"], sweeps=["model.dmi=1"], name="../x", seeds=[-1])
-    told = "\n".join(caught.value.faults)
+    sentences = "\n".join(caught.value.faults)
     for part in ("--set optimizer.rl", "--sweep model.dmi", "--name", "--seeds", "data.dataset"):
-        assert part in told
+        assert part in sentences
 
 
 def test_tries_and_the_study_after_them(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def test_faults_name_the_place(old: str, new: str, key: str, words: str) -> None
 
 @pytest.mark.parametrize("source", ['paper: Sec. 5.4, "considerably faster"', "inferred: from Table 8", "ours"])
 def test_a_claim_says_whose_it_is(source: str) -> None:
-    told = PAPER.replace('is = "faster"', f"is = \"faster\"\nsource = '{source}'", 1)
-    preset, faults, _ = check_text(told + TRAIN)
+    text = PAPER.replace('is = "faster"', f"is = \"faster\"\nsource = '{source}'", 1)
+    preset, faults, _ = check_text(text + TRAIN)
     assert preset is not None, faults
     assert [claim.source for claim in preset.reporting.claims] == [source, None]
 

@@ -1,4 +1,4 @@
-"""Packed copies follow their files; images that cannot be used are told together, or left out and counted."""
+"""Packed copies follow their files; images that cannot be used are listed together, or left out and counted."""
 
 from __future__ import annotations
 
@@ -285,10 +285,10 @@ def test_all_images_that_cannot_be_used_are_told_in_one_message(folder: Folder, 
     with pytest.raises(BadFilesError) as caught:
         folder.open(image_size=size)
     assert "5 of 13 images cannot be used" in str(caught.value)
-    told = look(folder.settings(image_size=size), data_dir=folder.data)
-    assert told is not None
-    assert all(f"{name} " in told and why in told for name, why in bad.items())
-    assert "data.skip_bad = true" in told
+    outcome = look(folder.settings(image_size=size), data_dir=folder.data)
+    assert outcome is not None
+    assert all(f"{name} " in outcome and why in outcome for name, why in bad.items())
+    assert "data.skip_bad = true" in outcome
     # The rest was packed meanwhile.
     if size == 16:
         assert [m.images for m in map(read_manifest, folder.data.glob("packed/*-train-*.u8")) if m] == [8]

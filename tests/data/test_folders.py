@@ -66,10 +66,10 @@ def test_a_folder_of_images_named_test_beside_classes_is_a_class(image_folder: M
 def test_classes_without_images_and_images_too_deep_are_noted(image_folder: Make) -> None:
     root = image_folder("d", {"train": TWO, "train/animals": {"cat": ["0.png"]}, "val": {"a": ["0.png"]}})
     (root / "train/empty").mkdir()
-    told = notes(root)
-    assert "2 of 4 classes have no images: animals, empty" in told
-    assert "one level too deep are not read: animals/cat" in told
-    assert "val: 3 of 4 classes are missing: animals, b, empty" in told
+    outcome = notes(root)
+    assert "2 of 4 classes have no images: animals, empty" in outcome
+    assert "one level too deep are not read: animals/cat" in outcome
+    assert "val: 3 of 4 classes are missing: animals, b, empty" in outcome
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_files_that_are_passed_over_are_noted(image_folder: Make) -> None:
     (root / "labels.csv").write_text("a,b")
     (root / "train/a/photo.HEIC").write_bytes(b"x")
     (root / "train/b/notes").write_bytes(b"x")
-    told = notes(root)
-    assert "files that are not read: labels.csv" in told
-    assert "not images by their names: 1 .heic, 1 without suffix" in told
-    assert "folders beside train/ are not used: extra" in told
-    assert "1 image beside the class folders is not used" in told
+    outcome = notes(root)
+    assert "files that are not read: labels.csv" in outcome
+    assert "not images by their names: 1 .heic, 1 without suffix" in outcome
+    assert "folders beside train/ are not used: extra" in outcome
+    assert "1 image beside the class folders is not used" in outcome
     assert "beside the class folders" not in notes(root, unique=True)
 
 
@@ -192,10 +192,10 @@ def test_entries_that_cannot_be_images_are_found_without_decoding(image_folder: 
     assert files is not None
     assert len(files) == 3
     assert {Path(bad.path).name: bad.why for bad in files.bad} == kinds
-    told = bad_notes(Data(dataset="folder", image_size=16, path=str(root)), root)
-    assert len(told) == 1
-    assert told[0].startswith("5 of 8 images cannot be used: ")
-    assert all(name in told[0] and why in told[0] for name, why in kinds.items())
+    outcome = bad_notes(Data(dataset="folder", image_size=16, path=str(root)), root)
+    assert len(outcome) == 1
+    assert outcome[0].startswith("5 of 8 images cannot be used: ")
+    assert all(name in outcome[0] and why in outcome[0] for name, why in kinds.items())
 
 
 def test_files_and_folders_without_permission(image_folder: Make) -> None:
@@ -233,11 +233,11 @@ def test_one_missing_image_is_told_with_its_class_and_what_to_do(cinic: Path) ->
     assert Cinic10().shortfall(Selection(path=cinic)) is None
     gone = cinic / "train/horse/6.png"
     gone.unlink()
-    told = Cinic10().shortfall(Selection(path=cinic))
-    assert told is not None
-    assert "1 of 70 training images is missing" in told
-    assert "in horse (6 of 7)" in told
-    assert "data.skip_bad = true" in told
+    outcome = Cinic10().shortfall(Selection(path=cinic))
+    assert outcome is not None
+    assert "1 of 70 training images is missing" in outcome
+    assert "in horse (6 of 7)" in outcome
+    assert "data.skip_bad = true" in outcome
     unique = Cinic10().shortfall(Selection(unique=True, path=cinic))
     assert unique is not None
     assert "data.classes = 69" in unique
@@ -249,25 +249,25 @@ def test_one_missing_image_is_told_with_its_class_and_what_to_do(cinic: Path) ->
 def test_missing_validation_images_and_one_too_many_are_told(cinic: Path) -> None:
     away, more = cinic / "valid/cat/5.png", cinic / "train/dog/more.png"
     away.unlink()
-    told = Cinic10().shortfall(Selection(path=cinic))
-    assert told is not None
-    assert "1 of 70 validation images is missing" in told
-    assert "in cat (6 of 7)" in told
+    outcome = Cinic10().shortfall(Selection(path=cinic))
+    assert outcome is not None
+    assert "1 of 70 validation images is missing" in outcome
+    assert "in cat (6 of 7)" in outcome
     away.touch()
     more.touch()
-    told = Cinic10().shortfall(Selection(path=cinic))
+    outcome = Cinic10().shortfall(Selection(path=cinic))
     more.unlink()
-    assert told is not None
-    assert "1 more training images than 70" in told
+    assert outcome is not None
+    assert "1 more training images than 70" in outcome
 
 
 def test_missing_class_folders_of_imagenet_are_told_before_anything_is_packed(image_folder: Make) -> None:
     root = image_folder("imagenet", {"train": {"n01440764": ["a.JPEG"]}})
     data = Data(dataset="imagenet", image_size=32, path=str(root))
-    told = known_shortfall(data)
-    assert told is not None
-    assert "1,281,166 of 1,281,167 training images are missing" in told
-    assert "999 of 1,000 class folders are missing" in told
+    outcome = known_shortfall(data)
+    assert outcome is not None
+    assert "1,281,166 of 1,281,167 training images are missing" in outcome
+    assert "999 of 1,000 class folders are missing" in outcome
     assert known_shortfall(data.model_copy(update={"skip_bad": True})) is None
     assert known_shortfall(data.model_copy(update={"labels": "unique", "classes": 1})) is None
 

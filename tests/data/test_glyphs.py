@@ -157,14 +157,14 @@ def test_images_are_estimated_until_they_are_drawn_and_a_run_counts_them(folder:
     assert run.status().state == "finished"
     assert run.status().total_steps == after["images"] // 64
     (tmp_path / "p.toml").write_text(preset.replace("classes = 40", "classes = 100_000").replace("dim = 9", "dim = 60"))
-    told = call(tmp_path, "run", "p.toml", "--name", "t", "--device", "cpu", code=2).err
-    assert "100,000 are asked for; take fewer, or install fonts" in told
+    outcome = call(tmp_path, "run", "p.toml", "--name", "t", "--device", "cpu", code=2).err
+    assert "the preset wants 100,000; take fewer, or install fonts" in outcome
     assert not (tmp_path / "runs/t").exists()
 
 
 def test_a_run_is_evaluated_on_other_classes_that_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_images, "MADE_CLASSES", 20)
     run = train_one(tmp_path, BASE.replace("3 epochs", "1 epochs"))
-    told = json.loads(call(tmp_path, "evaluate", run.id, "--on", "glyphs", "--json").out)
-    assert told["metrics"]["eval/knn"] > 0.2
-    assert 0 < told["metrics"]["ood/auroc"] <= 1
+    outcome = json.loads(call(tmp_path, "evaluate", run.id, "--on", "glyphs", "--json").out)
+    assert outcome["metrics"]["eval/knn"] > 0.2
+    assert 0 < outcome["metrics"]["ood/auroc"] <= 1

@@ -82,15 +82,15 @@ def test_killed_half_way_and_resumed(root: Path, tmp_path: Path) -> None:
     # A torn tail beyond what was recorded is thrown away.
     with path.with_suffix(".u8.part").open("ab") as file:
         file.write(b"\x01" * 1000)
-    asked: list[int] = []
+    requested: list[int] = []
 
     class Counting(FileReader):
         def read_usable(self, index: torch.Tensor) -> tuple[torch.Tensor, list[tuple[int, str]]]:
-            asked.extend(index.tolist())
+            requested.extend(index.tolist())
             return super().read_usable(index)
 
     manifest = packed(Counting(reader_of(root).files, 16), path)
-    assert asked == list(range(48, 100))
+    assert requested == list(range(48, 100))
     whole = packed(reader_of(root), tmp_path / "packed" / "y.u8")
     assert manifest.sha256 == whole.sha256
     assert path.read_bytes() == (tmp_path / "packed" / "y.u8").read_bytes()
@@ -181,16 +181,16 @@ def test_a_copy_in_a_folder_of_others_is_used_while_it_matches_and_refused_then(
     # Root without the right to pass over rights.
     anyone = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 
-    def told() -> str:
+    def outcome() -> str:
         words = [*anyone, sys.executable, "-c", _WITHOUT_RIGHTS, str(root), str(path)]
         return subprocess.run(words, capture_output=True, text=True, timeout=240, check=True).stdout
 
     try:
-        assert told() == f"{manifest.sha256}\n"
+        assert outcome() == f"{manifest.sha256}\n"
         (root / "train/a/001.png").chmod(0o640)
-        assert told() == f"{manifest.sha256}\n"
+        assert outcome() == f"{manifest.sha256}\n"
         (root / "train/a/000.png").unlink()
-        assert "Permission denied; name another data folder" in told()
+        assert "Permission denied; name another data folder" in outcome()
         assert path.read_bytes() == before
     finally:
         path.parent.chmod(0o755)
@@ -259,7 +259,7 @@ def test_packed_file_too_large_for_the_gpu_is_streamed(
     data = settings("imagenet", image_size=16)
     open_source(data, split="train", data_dir=tmp_path)
     monkeypatch.setattr("lsc_engine.data.source.device_memory", lambda _: 0)
-    # A "meta" device stands for a GPU that holds nothing: its memory is never asked for.
+    # A "meta" device stands for a GPU that holds nothing: its memory is never queried.
     source = open_source(data, split="train", data_dir=tmp_path, device="meta")
     assert isinstance(source, StreamedSource)
     assert source.reader.read(torch.arange(3)).shape == (3, 3, 16, 16)

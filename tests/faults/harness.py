@@ -18,6 +18,7 @@ import torch
 
 from lsc_engine.runs.folder.checkpoints import Checkpoint, newest_good
 from lsc_engine.runs.read.run import Run, open_run
+from tests.tiny import tiny
 from tests.waiting import LIMIT
 from tests.waiting import wait_until as until
 
@@ -25,39 +26,18 @@ ROOT = Path(__file__).parents[2]
 ENV = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 RUN = "t/default/seed-0"
 
-PRESET = """
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 96
-augment = "light1"
-
-[model]
-name = "encoder"
-width = 0.05
-
-[target]
-method = "lsc"
-system = "V21"
-
-[optimizer]
-lr = 3e-3
-schedule = "cosine"
-warmup = "6 steps"
-
-[train]
-duration = "6 epochs"
-batch_size = 16
-
-[eval]
-every = "7 steps"
-
-[log]
-every = "3 steps"
-
-[checkpoint]
-every = "5 steps"
-"""
+PRESET = tiny(
+    {
+        "data.classes": 96,
+        "data.augment": "light1",
+        "optimizer.schedule": "cosine",
+        "optimizer.warmup": "6 steps",
+        "train.duration": "6 epochs",
+        "eval.every": "7 steps",
+        "log.every": "3 steps",
+        "checkpoint.every": "5 steps",
+    }
+)
 
 # Tells where a run is, in a file with one byte per beginning of a phase, so that a fault can be placed; FAULT_SLOW =
 # "t9" makes the ninth beginning of t last until `go_on`.

@@ -18,45 +18,24 @@ import pytest
 from lsc_engine.common.safe_io import read_toml
 from lsc_engine.runs.folder.checkpoints import newest_good
 from lsc_engine.runs.read.run import list_runs, open_run
+from tests.tiny import tiny
 
 from .harness import PHASES, RUN, Process, Server, begun, files, go_on, outcome, place, run_of, train, until
 
 ROUNDS = int(os.environ.get("LSC_FAULT_ROUNDS", "3"))
 SEED = int(os.environ.get("LSC_FAULT_SEED", "0"))
 
-STUDY = """
-seeds = [0, 1]
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 64
-[model]
-name = "encoder"
-width = 0.05
-[target]
-method = "lsc"
-system = "V21"
-[train]
-duration = "4 epochs"
-batch_size = 16
-[log]
-every = "1 steps"
-[eval]
-every = "4 steps"
-[checkpoint]
-every = "3 steps"
-[tune]
-"optimizer.lr" = [1e-4, 1e-3, 1e-2]
-duration = "2 epochs"
-by = "train/loss"
-[[variants]]
-name = "a"
-model.dim = 8
-[[variants]]
-name = "b"
-start_from = "@a"
-model.dim = 8
-"""
+STUDY = tiny(
+    {
+        "seeds": [0, 1],
+        "train.duration": "4 epochs",
+        "log.every": "1 steps",
+        "eval.every": "4 steps",
+        "checkpoint.every": "3 steps",
+        "variants": [{"name": "a", "model": {"dim": 8}}, {"name": "b", "start_from": "@a", "model": {"dim": 8}}],
+        "tune": {"optimizer.lr": [0.0001, 0.001, 0.01], "duration": "2 epochs", "by": "train/loss"},
+    }
+)
 
 
 def said(process: Process) -> str:

@@ -117,11 +117,11 @@ PAPER = 'name = "mlp", args = { layers = 5, class_layer = true }'
                                      (3, 478_410, -0.404), (4, 318_410, -0.603)],
 )  # fmt: skip
 def test_the_counts_of_the_paper(tmp_path: Path, layers: int, trained: int, share: float) -> None:
-    told = sizes(tmp_path, f"{PAPER}, etf_layers = {layers}" if layers else PAPER)
-    assert told["parameters"] + told["head_parameters"] == trained
+    outcome = sizes(tmp_path, f"{PAPER}, etf_layers = {layers}" if layers else PAPER)
+    assert outcome["parameters"] + outcome["head_parameters"] == trained
     assert trained / 802_410 - 1 == pytest.approx(share, abs=5e-4)
-    assert told["fixed_parameters"] == 802_410 - trained
-    assert told["optimizer_bytes"] == 4 * trained
+    assert outcome["fixed_parameters"] == 802_410 - trained
+    assert outcome["optimizer_bytes"] == 4 * trained
 
 
 def test_layers_are_fixed_by_name_in_the_order_of_the_network() -> None:

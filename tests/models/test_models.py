@@ -97,14 +97,14 @@ def test_the_memory_estimate_counts_images_and_not_weights(tmp_path: Path, name:
         'target = { method = "lsc", system = "V21" }\ntrain = { duration = "1 steps", batch_size = 64 }\n'
     )
     config = plan_study(file).runs[0].config
-    told = model_sizes(config, channels=3, size=32, dim=40, classes=100)
+    outcome = model_sizes(config, channels=3, size=32, dim=40, classes=100)
     model = build_model(config.model, channels=3, size=32, dim=40, seed=0)
     # What grows with the batch is activations; weights, gradients and moments are 16 bytes a parameter.
     two, six = (kept_for_backward(model, torch.rand(images, 3, 32, 32)) for images in (2, 6))
     image = (six - two) / 4
     expected = 16 * sum(p.numel() for p in model.parameters()) + 64 * image
-    assert told["head_parameters"] == 0
-    assert told["memory_bytes"] == pytest.approx(expected, rel=0.1)
+    assert outcome["head_parameters"] == 0
+    assert outcome["memory_bytes"] == pytest.approx(expected, rel=0.1)
 
 
 def test_a_teacher_adds_its_weights_and_logits_to_the_memory(tmp_path: Path) -> None:

@@ -28,37 +28,17 @@ from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import begin_study
 from lsc_engine.studies.task import Task
 from lsc_engine.training.signals import Signals
+from tests.tiny import tiny
 
-PRESET = """
-seeds = [0, 1]
-
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 96
-
-[model]
-name = "encoder"
-width = 0.05
-
-[target]
-method = "lsc"
-system = "V21"
-
-[optimizer]
-lr = 1e-3
-
-[train]
-duration = "2 steps"
-batch_size = 16
-
-[[variants]]
-name = "first"
-
-[[variants]]
-name = "second"
-start_from = "@first"
-"""
+PRESET = tiny(
+    {
+        "seeds": [0, 1],
+        "data.classes": 96,
+        "optimizer.lr": 0.001,
+        "train.duration": "2 steps",
+        "variants": [{"name": "first"}, {"name": "second", "start_from": "@first"}],
+    }
+)
 TUNE = """
 [tune]
 "optimizer.lr" = [1e-4, 1e-3]

@@ -58,7 +58,7 @@ def colours(folder: Path, *names: str, of: Sequence[str] = (), each: int = 12, s
 
 
 @dataclass(frozen=True)
-class Told:
+class Outcome:
     """What a command printed, and its exit code."""
 
     out: str
@@ -66,7 +66,7 @@ class Told:
     code: int
 
 
-def call(root: Path, *words: str | Path, code: int = 0, stdin: str | None = None) -> Told:
+def call(root: Path, *words: str | Path, code: int = 0, stdin: str | None = None) -> Outcome:
     """`lsc-engine WORDS` in `root`, in this process; its exit code must be `code`."""
     before = Path.cwd()
     os.chdir(root)
@@ -79,9 +79,9 @@ def call(root: Path, *words: str | Path, code: int = 0, stdin: str | None = None
     if error is not None and not isinstance(error, LscError | SystemExit):
         raise error
     found = error.exit_code if isinstance(error, LscError) else result.exit_code
-    told = Told(result.stdout, result.stderr + (str(error) if isinstance(error, LscError) else ""), found)
-    assert told.code == code, told
-    return told
+    outcome = Outcome(result.stdout, result.stderr + (str(error) if isinstance(error, LscError) else ""), found)
+    assert outcome.code == code, outcome
+    return outcome
 
 
 def train(
@@ -105,9 +105,9 @@ def preset(root: Path, path: str = "pics", *, steps: int = 80, target: str = LSC
     return root / "p.toml"
 
 
-def names_told(told: Told) -> list[str]:
+def names_printed(outcome: Outcome) -> list[str]:
     """The class names of printed predictions, in order."""
-    return [line.split()[2] for line in told.out.splitlines()]
+    return [line.split()[2] for line in outcome.out.splitlines()]
 
 
 def broken_off(run: Run, step: int) -> Run:

@@ -90,16 +90,16 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if there and (func in READS or (func in INDEXING and _by_mask(args[1]))):
         waits.append(str(func))
     device = kwargs.get("device")
-    asked = device is not None and torch.device(device).type == NAME
+    requested = device is not None and torch.device(device).type == NAME
     held_args, held_kwargs = pytree.tree_map(lambda x: x.held if isinstance(x, Pretended) else x, (args, kwargs))
-    if asked:
+    if requested:
         held_kwargs["device"] = torch.device("cpu")
     result = func(*held_args, **held_kwargs)
     if func is aten.copy_.default:
         if isinstance(args[0], Pretended) != isinstance(args[1], Pretended):
             waits.append(str(func))
         return args[0]
-    wrapped = asked or (there and device is None)
+    wrapped = requested or (there and device is None)
     if func is aten._to_copy.default and wrapped != there and not kwargs.get("non_blocking"):
         waits.append(str(func))
     if not wrapped or func is aten._local_scalar_dense.default:

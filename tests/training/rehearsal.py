@@ -43,7 +43,7 @@ def waits_in_steps(folder: Path, config: RunConfig, root: Path, device: torch.de
     return list(waits)
 
 
-def told(folder: Path) -> dict[str, Any]:
+def outcome(folder: Path) -> dict[str, Any]:
     """How a run ended: state, message, losses, last shares of images, and names of metrics that are not finite."""
     run = open_run(folder)
     broken = [name for name in run.metric_names() if not all(math.isfinite(value) for value in run.history(name)[1])]
@@ -70,7 +70,7 @@ def main(root: Path, names: list[str]) -> None:
                 folder = create_run(runs / run.id, run.config, {})
                 with Everywhere(), Signals() as signals:
                     execute(folder, run.config, runs_dir=runs, device=where, data_dir=None, signals=signals, echo=False)
-                ends[where.type] = told(folder)
+                ends[where.type] = outcome(folder)
             with Everywhere():
                 again = create_run(root / "again" / run.id, run.config, {})
                 ends["waits"] = waits_in_steps(again, run.config, root / NAME, device)

@@ -120,10 +120,10 @@ def test_predict_gives_probabilities_once_the_scale_is_known(tmp_path: Path) -> 
     fitted = json.loads(call(tmp_path, "predict", run, "--calibrate", "--json").out)
     assert fitted == {"run": run, **json.loads((tmp_path / "runs" / run / "calibration.json").read_text())}
     assert fitted["data"] == "digits val"
-    told = json.loads(call(tmp_path, "predict", run, "--split", "val", "--probability", "--json").out)
-    assert told["scale"] == fitted["scale"]
-    mean = sum(row["probability"] for row in told["labels"]) / len(told["labels"])
+    outcome = json.loads(call(tmp_path, "predict", run, "--split", "val", "--probability", "--json").out)
+    assert outcome["scale"] == fitted["scale"]
+    mean = sum(row["probability"] for row in outcome["labels"]) / len(outcome["labels"])
     assert mean == pytest.approx(fitted["confidence"], abs=1e-4)
-    assert all(0 <= row["entropy"] < 4 for row in told["labels"])  # V21 at n = 4 has 12 vectors
+    assert all(0 <= row["entropy"] < 4 for row in outcome["labels"])  # V21 at n = 4 has 12 vectors
     assert "probability" in call(tmp_path, "predict", run, "--split", "val", "--probability", "--limit", "1").out
     assert "alone" in call(tmp_path, "predict", run, "--calibrate", "--probability", code=2).err

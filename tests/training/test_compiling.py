@@ -1,4 +1,4 @@
-"""Every run of a process is compiled, as one graph, whatever ran before; what is not is told and recorded.
+"""Every run of a process is compiled, as one graph, whatever ran before; what is not is logged and recorded.
 
 torch's own tracer, with the backend that runs a graph as it is: what a graph is turned into is not the matter here.
 """

@@ -23,6 +23,7 @@ from lsc_engine.runs.settings import differences, settings_of
 from lsc_engine.studies.plan import RunPlan, plan_study
 from lsc_engine.training.execute import execute
 from lsc_engine.training.signals import Signals
+from tests.tiny import tiny
 
 CURVES = Path(__file__).with_name("curves")
 SHORT = (
@@ -33,23 +34,7 @@ SHORT_TOO = {
     "etf-2024/transformer-mini": ('optimizer.warmup="2 steps"',),
     "lsc-2025/fig6-mini": ('optimizer.schedule="steps"', 'optimizer.milestones=["2 steps"]'),
 }
-SMALL = """
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 64
-[model]
-name = "encoder"
-width = 0.05
-[target]
-method = "lsc"
-system = "V21"
-[optimizer]
-lr = 3e-3
-[train]
-duration = "8 steps"
-batch_size = 16
-"""
+SMALL = tiny({"train.duration": "8 steps"})
 # Name -> what differs from SMALL; the variants of the shipped demo are taken as they are.
 OWN: dict[str, tuple[str, ...]] = {
     "light1-cosine-warmup": ('data.augment="light1"', 'optimizer.schedule="cosine"', 'optimizer.warmup="3 steps"'),
@@ -140,7 +125,7 @@ def test_the_curves_of_a_small_preset_are_the_stored_ones(tmp_path: Path, name: 
 
 
 def same_as_stored(stored: Path, found: dict[str, list[float]], settings: dict[str, Any]) -> None:
-    """Compare with the stored curve, or store it where that is asked for."""
+    """Compare with the stored curve, or store it if LSC_WRITE_CURVES is set."""
     assert found["train/loss"][-1] != found["train/loss"][0]
     if os.environ.get("LSC_WRITE_CURVES"):
         stored.parent.mkdir(parents=True, exist_ok=True)

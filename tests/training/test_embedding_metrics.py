@@ -163,11 +163,11 @@ def test_a_run_writes_them_at_its_end_and_the_command_finds_the_same(tmp_path: P
     last = {name: run.history(name)[1] for name in NAMES}
     assert all(len(values) == 1 and 0 <= values[0] <= 1 for values in last.values()), (last, run.log_path.read_text())
     assert last["eval/knn"][0] > 0.5
-    told = json.loads(call(tmp_path, "evaluate", run.id, "--json").out)
-    assert told["images"] == {"train": 1497, "val": 300, "ood": 210}
+    outcome = json.loads(call(tmp_path, "evaluate", run.id, "--json").out)
+    assert outcome["images"] == {"train": 1497, "val": 300, "ood": 210}
     for name in NAMES:
-        assert told["metrics"][name] == pytest.approx(last[name][0], abs=1e-6), name
-    assert told["metrics"]["val/accuracy"] == pytest.approx(run.history("val/accuracy")[1][-1])
+        assert outcome["metrics"][name] == pytest.approx(last[name][0], abs=1e-6), name
+    assert outcome["metrics"]["val/accuracy"] == pytest.approx(run.history("val/accuracy")[1][-1])
     printed = call(tmp_path, "evaluate", run.id, "--on", "printed-digits").out
     assert "eval/knn" in printed
     assert "ood/auroc_energy" in printed
@@ -190,9 +190,9 @@ def test_a_run_of_unique_labels_is_evaluated_by_the_classes_of_a_data_set(tmp_pa
     unique = BASE.replace("[model]", 'labels = "unique"\nclasses = 200\n[model]').replace("dim = 4", "dim = 9")
     run = train_one(tmp_path, unique)
     assert "--on digits" in call(tmp_path, "evaluate", run.id, code=2).err
-    told = json.loads(call(tmp_path, "evaluate", run.id, "--on", "digits", "--json").out)
-    assert told["images"] == {"train": 1497, "val": 300}
-    assert set(told["metrics"]) == NEAR
+    outcome = json.loads(call(tmp_path, "evaluate", run.id, "--on", "digits", "--json").out)
+    assert outcome["images"] == {"train": 1497, "val": 300}
+    assert set(outcome["metrics"]) == NEAR
 
 
 @pytest.mark.parametrize(
@@ -212,6 +212,6 @@ def test_what_cannot_be_measured_is_refused(lines: str, key: str, sentence: str,
     text, _, data = lines.partition("\n[data]\n")
     preset = BASE.replace('dataset = "digits"', f'dataset = "digits"\n{data}') + f"[eval]\n{text}\n"
     (tmp_path / "p.toml").write_text(preset)
-    told = call(tmp_path, "check", "p.toml", code=2)
-    assert key in told.err
-    assert sentence in told.err
+    outcome = call(tmp_path, "check", "p.toml", code=2)
+    assert key in outcome.err
+    assert sentence in outcome.err

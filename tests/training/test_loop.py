@@ -12,35 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.tiny import tiny
+
 from .stages import After, train_one, weights
 
-PRESET = """
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 96
-
-[model]
-name = "encoder"
-width = 0.1
-
-[target]
-method = "lsc"
-system = "V21"
-
-[optimizer]
-lr = 3e-3
-
-[train]
-duration = "12 epochs"
-batch_size = 16
-
-[eval]
-every = "3 epochs"
-
-[log]
-every = "4 steps"
-"""
+PRESET = tiny(
+    {
+        "data.classes": 96,
+        "model.width": 0.1,
+        "train.duration": "12 epochs",
+        "eval.every": "3 epochs",
+        "log.every": "4 steps",
+    }
+)
 
 
 def run(root: Path, *sets: str, preset: str = PRESET, **options: Any) -> Any:

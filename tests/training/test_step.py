@@ -67,12 +67,12 @@ def test_a_step_is_compiled_once_and_gives_the_plain_loss(
 
 def test_gradients_that_add_up_are_not_those_of_replayed_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph's memory is written again by the next call, so parts of a batch go through the compiled loss alone."""
-    asked: list[str | None] = []
+    modes: list[str | None] = []
 
     def noted(function: Callable[..., Any], dynamic: bool, fullgraph: bool, mode: str | None = None) -> Any:
         @functools.wraps(function)
         def call(*args: Any) -> Any:
-            asked.append(mode)
+            modes.append(mode)
             return function(*args)
 
         return call
@@ -83,10 +83,10 @@ def test_gradients_that_add_up_are_not_those_of_replayed_graphs(monkeypatch: pyt
     micro = MicroBatches(torch.nn.ModuleList([model, head]), 8, CPU)
     for _ in range(3):
         micro.backward(loss, images, target)
-    assert asked == [None, "reduce-overhead", "reduce-overhead"]
+    assert modes == [None, "reduce-overhead", "reduce-overhead"]
     micro.parts = 2
     micro.backward(loss, images, target)
-    assert asked[3:] == [None, None]
+    assert modes[3:] == [None, None]
 
 
 @pytest.mark.cuda

@@ -24,27 +24,10 @@ from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import StudyRun
 from lsc_engine.studies.runner import Waiting, exit_code, run_parallel, run_sequential
 from lsc_engine.training.signals import Signals
+from tests.tiny import tiny
 from tests.waiting import wait_until
 
-PRESET = """
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 64
-[model]
-name = "encoder"
-width = 0.05
-[target]
-method = "lsc"
-system = "V21"
-[optimizer]
-lr = 3e-3
-[train]
-duration = "2 epochs"
-batch_size = 16
-[log]
-every = "1 steps"
-"""
+PRESET = tiny({"log.every": "1 steps"})
 LONG = 'train.duration = "100000 epochs"'
 SLOTS = [Slot("place 0", "cpu", {"OMP_NUM_THREADS": "1"}), Slot("place 1", "cpu", {"OMP_NUM_THREADS": "1"})]
 
@@ -202,7 +185,7 @@ writer.status(state="running")
 print("ready", flush=True)
 word = sys.stdin.readline().split()
 if word:
-    writer.finish(word[0], int(word[1]), "as it was told")
+    writer.finish(word[0], int(word[1]), "as given")
 """
 
 

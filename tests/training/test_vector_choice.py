@@ -19,28 +19,20 @@ from lsc_engine.runs.read.run import open_run
 from lsc_engine.training.schedule import derive_seed
 from lsc_engine.training.trained_run import open_trained
 from lsc_engine.vectors import system
+from tests.tiny import tiny
 
 from .folders import call
 from .stages import After, train_one, weights
 
-PRESET = """
-[data]
-dataset = "digits"
-labels = "unique"
-classes = 96
-[model]
-name = "encoder"
-width = 0.1
-[target]
-method = "lsc"
-system = "V21"
-order = "nearest:init"
-[optimizer]
-lr = 1e-3
-[train]
-duration = "6 epochs"
-batch_size = 16
-"""
+PRESET = tiny(
+    {
+        "data.classes": 96,
+        "model.width": 0.1,
+        "target.order": "nearest:init",
+        "optimizer.lr": 0.001,
+        "train.duration": "6 epochs",
+    }
+)
 REASSIGNED = 'target.reassign=["3 epochs"]'
 
 

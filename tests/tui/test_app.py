@@ -207,7 +207,7 @@ async def test_metrics_and_screen_are_written_as_files(
 
 
 async def test_a_runs_folder_that_is_made_at_the_first_launch(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """./runs is not there before the first launch: no fault. It appears with its runs; gone again, it is told."""
+    """./runs is not there before the first launch: no fault. It appears with its runs; its end is reported."""
     monkeypatch.setattr("lsc_tui.data.poller.SCAN_SECONDS", 0.2)
     folder = runs.parent / "later"
     async with open_app(folder, made_later=True) as (app, pilot):

@@ -1,4 +1,4 @@
-"""The claims of a preset in Runs and Compare: the words of its report, told by a process that judges."""
+"""The claims of a preset in Runs and Compare: the words of its report, from a process that judges."""
 
 from __future__ import annotations
 

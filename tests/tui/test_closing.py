@@ -38,12 +38,12 @@ async def test_what_a_thread_tells_a_closed_viewer_is_dropped(
     monkeypatch.chdir(tmp_path)
     lay_out(tmp_path, monkeypatch)
     make_comparable(tmp_path / "runs", tmp_path / "fig1a.toml")
-    closed, told = threading.Event(), threading.Event()
+    closed, outcome = threading.Event(), threading.Event()
     call_soon = LscApp.call_soon
 
     def held_back(self: LscApp, *args: Any) -> None:
         """Every thread has something to tell only once the viewer is closed."""
-        told.set()
+        outcome.set()
         closed.wait(60)
         call_soon(self, *args)
 
@@ -58,7 +58,7 @@ async def test_what_a_thread_tells_a_closed_viewer_is_dropped(
                 await settle(app, pilot)
                 monkeypatch.setattr(LscApp, "call_soon", held_back)
                 await pilot.press(*keys)
-            await pause_until(pilot, told.is_set)
+            await pause_until(pilot, outcome.is_set)
             await pilot.press("q")
         closed.set()
         names = ("standing", "collector", "report")
@@ -75,6 +75,6 @@ async def test_no_verdict_is_begun_after_the_viewer_was_closed(tmp_path: Path) -
         await settle(app, pilot)
     app.verdicts._known.clear()
     views = list(app.store.runs.values())
-    told: list[object] = []
-    app.verdicts.answer(app.verdicts.pending([views]), lambda: told.append(1))
-    assert told == []
+    outcome: list[object] = []
+    app.verdicts.answer(app.verdicts.pending([views]), lambda: outcome.append(1))
+    assert outcome == []

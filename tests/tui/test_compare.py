@@ -391,9 +391,9 @@ async def test_a_kind_without_a_level_is_named_and_long_verdicts_go_on_in_the_ne
         assert any("by loss" in line and "no level is set" in line for line in wide)
         narrow = ["".join(t for t, _ in line).rstrip() for line in verdict_narrow(found, 60)]
         assert all(len(line) <= 60 for line in narrow)
-        told = " ".join(narrow)
+        outcome = " ".join(narrow)
         for letter in "bcd":
-            assert told.count(f" {letter} ") >= 2, narrow
+            assert outcome.count(f" {letter} ") >= 2, narrow
 
 
 async def test_what_was_tried_and_what_lies_behind_a_row(study: Path) -> None:

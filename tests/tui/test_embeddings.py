@@ -302,7 +302,7 @@ async def test_damaged_and_hostile_files_are_passed_over_and_told(embedded: Path
         assert "\x1b" not in text_of(app)
         write_snapshot(embedded / STUDY / SPHERE, sphere(80))
         await shown_step(app, pilot, screen, 80)
-        # What cannot be read is told beside what can.
+        # What cannot be read is named beside what can.
         assert "step-000000" in text_of(app)
 
 

@@ -160,7 +160,7 @@ def _hit(app: LscApp, key: str) -> None:
 
 
 async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path, steps: int) -> None:
-    """Random keys, sizes and damage. Whatever happens is told with the keys that led there."""
+    """Random keys, sizes and damage. A failure is reported with the keys that led there."""
     keys: deque[str] = deque(maxlen=60)
     for step in range(steps):
         # Leaving is not a crash, but ends the test.
@@ -169,7 +169,7 @@ async def _strike(app: LscApp, pilot: Pilot[Any], rng: random.Random, runs: Path
         keys += [*([f"{size[0]}x{size[1]}"] if step % 10 == 0 else []), key]
         if step % 30 == 29:
             _damage(rng, runs)
-        # What hangs is told with the place where it does.
+        # A hang is reported with the place.
         faulthandler.dump_traceback_later(120, file=sys.__stderr__)
         try:
             if step % 10 == 0:

@@ -1,4 +1,4 @@
-"""The user's own keys: the README's example works, `--keys` prints a file that can be read back, mistakes are told."""
+"""The user's own keys: the example of the README works, `--keys` prints a file to read back, mistakes are reported."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def fixed_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def ready(app: LscApp, pilot: Pilot[Any]) -> NewScreen:
-    """Wait until what was asked for is there: the list of presets, the check of the form."""
+    """Wait until what was requested is there: the list of presets, the check of the form."""
     screen = app.lsc_screen
     assert isinstance(screen, NewScreen)
     await pause_until(pilot, lambda: screen.preset_list.infos and not screen.checking and screen._logout)
@@ -157,8 +157,8 @@ def test_examine_tells_every_fault_at_its_setting(tmp_path: Path, monkeypatch: p
     assert out.variants["least"]["n"] == 8
     f.set("model.dim", "3")
     f.set("data.augment", "heavy")
-    told = {(p.key, p.variant) for p in examine(f).faults}
-    assert ("data.augment", None) in told
+    outcome_now = {(p.key, p.variant) for p in examine(f).faults}
+    assert ("data.augment", None) in outcome_now
     f.reset("data.augment")
     faults = examine(f).faults
     assert [(p.key, p.variant) for p in faults] == [("model.dim", "wide")]
@@ -240,12 +240,12 @@ def test_sizes_come_from_check_and_a_newer_question_ends_the_older(tmp_path: Pat
     thread = threading.Thread(target=lambda: answers.append(sizes.ask(examine(first), "")))
     thread.start()
     wait_until(lambda: sizes._process)
-    told = sizes.ask(examine(second), "")
+    outcome_now = sizes.ask(examine(second), "")
     thread.join()
     assert answers == [None]
-    assert isinstance(told, dict)
-    assert told["wide"]["parameters"] > 1000
-    assert told["wide"]["memory_bytes"] > 0
+    assert isinstance(outcome_now, dict)
+    assert outcome_now["wide"]["parameters"] > 1000
+    assert outcome_now["wide"]["memory_bytes"] > 0
 
 
 # --- the screen -------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ PAGE = "<!-- x -->\n# Title\n\n| system | n |\n| --- | ---: |\n| A | 8 |\n| V21 
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
+def outcome(tmp_path: Path) -> Path:
     """A runs folder with one report that is there and one that is not."""
     runs = tmp_path / "runs"
     for name in ("lsc/there", "waits"):
@@ -39,17 +39,17 @@ def told(tmp_path: Path) -> Path:
     return runs
 
 
-def test_studies_without_runs_are_read(told: Path) -> None:
-    (told / ".studies" / "torn.toml").write_text("kind = ")
-    (told / ".studies" / "trains.toml").write_text('kind = "train"\n')
-    os.symlink("/etc/passwd", told / ".studies" / "link.toml")
+def test_studies_without_runs_are_read(outcome: Path) -> None:
+    (outcome / ".studies" / "torn.toml").write_text("kind = ")
+    (outcome / ".studies" / "trains.toml").write_text('kind = "train"\n')
+    os.symlink("/etc/passwd", outcome / ".studies" / "link.toml")
     reader = ReportReader()
-    found = {report.study: report for report in reader.scan(0, told, {"other"}, False)}
+    found = {report.study: report for report in reader.scan(0, outcome, {"other"}, False)}
     assert set(found) == {"lsc/there", "waits"}
     assert found["waits"].made is None
     assert found["lsc/there"].files == ("report.md",)
     assert dict(found["waits"].makes)["n_min for"] == "1 000 classes"
-    assert not [r for r in reader.scan(0, told, {"waits"}, False) if r.study == "waits"]
+    assert not [r for r in reader.scan(0, outcome, {"waits"}, False) if r.study == "waits"]
 
 
 @pytest.mark.parametrize("raw", [{"kind": "vectors"}, {"kind": "bench", "bench": 3}, {"kind": "data", "datasets": []},
@@ -58,8 +58,8 @@ def test_any_table_is_told(raw: dict[str, object]) -> None:
     assert all(isinstance(words, str) for pair in made_words(raw) for words in pair)
 
 
-def test_a_filter_finds_them_by_words_alone(told: Path) -> None:
-    one = next(r for r in ReportReader().scan(0, told, (), False) if r.study == "waits")
+def test_a_filter_finds_them_by_words_alone(outcome: Path) -> None:
+    one = next(r for r in ReportReader().scan(0, outcome, (), False) if r.study == "waits")
     assert Filter("wai vectors")(one)
     assert Filter("study:waits")(one)
     assert Filter("!there")(one)
@@ -75,8 +75,8 @@ def test_a_page_is_readable() -> None:
     assert lines[-1] == "picture a.svg: curve"
 
 
-async def test_runs_shows_and_opens_them(told: Path) -> None:
-    async with open_app(told) as (app, pilot):
+async def test_runs_shows_and_opens_them(outcome: Path) -> None:
+    async with open_app(outcome) as (app, pilot):
         assert "≡ lsc/there" in text_of(app)
         assert "no report yet" in text_of(app)
         screen = app.lsc_screen

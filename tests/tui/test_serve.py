@@ -196,7 +196,7 @@ async def test_chromium_shows_the_app_and_asks_nowhere_else(
 
 
 async def drive(page: Any, address: str) -> None:
-    text, asked, faults = "", [], []
+    text, requested, faults = "", [], []
 
     async def until(word: str) -> None:
         """Read events until a word is drawn."""
@@ -208,9 +208,9 @@ async def drive(page: Any, address: str) -> None:
                 case "Inspector.targetCrashed":
                     pytest.fail("Chromium's page crashed")
                 case "Network.requestWillBeSent":
-                    asked.append(event["params"]["request"]["url"])
+                    requested.append(event["params"]["request"]["url"])
                 case "Network.webSocketCreated":
-                    asked.append(event["params"]["url"])
+                    requested.append(event["params"]["url"])
                 case "Network.webSocketFrameReceived" if event["params"]["response"]["opcode"] == 2:
                     data = base64.b64decode(event["params"]["response"]["payloadData"])
                     text += ESCAPES.sub("", data.decode())
@@ -233,7 +233,7 @@ async def drive(page: Any, address: str) -> None:
     await until("Runs")
     await send(6, "Input.dispatchKeyEvent", type="keyDown", text="4", key="4", code="Digit4", windowsVirtualKeyCode=52)
     await until("by paper")
-    assert any(one.startswith("ws:") for one in asked)
+    assert any(one.startswith("ws:") for one in requested)
     base = address.partition("://")[2]
-    assert not [one for one in asked if one.partition("://")[2].partition(base)[0] and not one.startswith("data:")]
+    assert not [one for one in requested if one.partition("://")[2].partition(base)[0] and not one.startswith("data:")]
     assert not faults

@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[slurm.Jobs | None]:
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[slurm.Jobs | None]:
     """The answers of squeue so far; the next is `answer`, if there is one."""
     answers: list[slurm.Jobs | None] = []
 
@@ -35,23 +35,23 @@ def view_of(poller: Poller, run: str) -> RunView:
     return next(t.view for t in poller._tracked.values() if t.run.id.endswith(run) and t.view is not None)
 
 
-def test_squeue_is_asked_only_for_runs_of_slurm_and_seldom(runs: Path, asked: list[slurm.Jobs | None]) -> None:
+def test_squeue_is_asked_only_for_runs_of_slurm_and_seldom(runs: Path, requested: list[slurm.Jobs | None]) -> None:
     poller = Poller([runs], lambda: None, hardware=False)
     run = next(runs.glob("**/mlp/A-384/seed-0")).parents[2] / "mlp" / "V21-384" / "seed-1"
     view_of(poller, "V21-384/seed-1")
-    assert asked == []
+    assert requested == []
     waiting = Status(state="queued", scheduler=slurm.Scheduler("9_4"))
     write_status(run, waiting)
     view_of(poller, "V21-384/seed-1")
-    wait_until(lambda: asked)
+    wait_until(lambda: requested)
     wait_until(lambda: poller._jobs)
     view = view_of(poller, "mlp/V21-384/seed-1")
     assert (view.state, view.status.news) == ("queued", "Slurm 9_4: Priority")
-    assert len(asked) == 1
+    assert len(requested) == 1
     # An answer that fails later changes nothing.
     poller._slurm_queried = float("-inf")
     view_of(poller, "V21-384/seed-1")
-    wait_until(lambda: len(asked) == 2)
+    wait_until(lambda: len(requested) == 2)
     assert view_of(poller, "mlp/V21-384/seed-1").status.news == "Slurm 9_4: Priority"
     write_status(run, replace(read_status(run), scheduler=slurm.Scheduler("1_1")))
     assert view_of(poller, "mlp/V21-384/seed-1").state == "lost"

@@ -1,4 +1,4 @@
-"""The word of a study in the list of runs: that of its verdicts, told again when a run ends."""
+"""The word of a study in the list of runs: that of its verdicts, renewed when a run ends."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_sums_up_the_verdicts(study: Path) -> None:
     runs = list_runs([study])
-    told = {v.result for v in verdicts(compare(runs)) if not v.note}
-    assert len(told) > 1
+    outcome = {v.result for v in verdicts(compare(runs)) if not v.note}
+    assert len(outcome) > 1
     assert standing(runs) == "verdicts differ"
     pair = [run for run in runs if run.variant in ("A", "V21")]
     assert {v.result for v in verdicts(compare(pair))} == {"holds"}

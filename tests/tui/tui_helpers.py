@@ -24,7 +24,7 @@ def make_app(folder: Path | list[Path], config: Path | None = None, **options: A
 
 
 async def settle(app: LscApp, pilot: Pilot[Any]) -> None:
-    """Wait until every run has been read and every curve asked for has come."""
+    """Wait until every run has been read and every requested curve has come."""
     assert await wait_until_settled(app, pilot, LIMIT), "the screen did not come to rest"
 
 

@@ -37,7 +37,7 @@ else:
     defer(globals(), np="numpy", torch="torch")
 
 TRAIN_FAMILIES, VAL_FAMILIES = 2, 1
-# One family in so many validates, unless that leaves fewer classes.
+# One font family in this many is kept for validation, unless that leaves fewer classes.
 HELD_OUT = 5
 _UNIX = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 FOLDERS = (*_UNIX, "/Library/Fonts", "/System/Library/Fonts")
@@ -200,7 +200,7 @@ def _split(faces: list[Face]) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 
 def draw(fonts: Fonts, size: int, *, classes: int | None = None, images: int | None = None) -> Drawn:
-    """The first characters drawn by the fonts: so many `classes`, or as many as give so many training `images`."""
+    """The first characters drawn by the fonts: `classes` of them, or enough for `images` training images."""
     from PIL import Image, ImageDraw, ImageFont
 
     def opened(size: int) -> list[Any]:
@@ -312,7 +312,7 @@ class Glyphs(DataSet):
         if found < 2:
             raise UsageError(f"data.dataset: glyphs: {few}; {self.facts.how}")
         if classes is not None and found < classes:
-            raise UsageError(f"data.classes: {few}; {classes:,} are asked for; take fewer, or {self.facts.how}")
+            raise UsageError(f"data.classes: {few}; the preset wants {classes:,}; take fewer, or {self.facts.how}")
 
     def _drawn(self, chosen: Selection, size: int) -> Drawn:
         """The characters drawn, or read from the data folder. UsageError where the fonts have too few."""
