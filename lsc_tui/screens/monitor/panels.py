@@ -314,7 +314,7 @@ def settings_panel(view: RunView, width: int, height: int, *, everything: bool, 
     body: list[Line] = [
         [
             (" ", ""),
-            (fit(name, name_width), "dim"),
+            (f"{fit(name, name_width - 1)} ", "dim"),
             (fit(clean(text), each - name_width - 4), ""),
             (f"  {mark}", "accent"),
         ]

@@ -329,13 +329,13 @@ class MonitorScreen(RunScreen):
         x, value, smoothed = readout(lead, cursor if cursor is not None else float("inf"), smoothing=look.smoothing)
         if cursor is None:
             x, value = float(lead.xs[-1]), float(lead.ys[-1])
-        at = f"{x:.1f}" if look.axis == "epoch" else short(x)
-        place = f" {'┃' if cursor is not None else ' '} {UNITS[look.axis]} {at}"
+        written = "{:.1f}".format if look.axis == "epoch" else short
+        place = f" {'┃' if cursor is not None else ' '} {UNITS[look.axis]} {written(x)}"
         if name == LOSS:
             both = bool(look.smoothing) and cursor is not None
             words = [f"smooth {loss_text(smoothed)}  raw {loss_text(value)}" if both else f"loss {loss_text(value)}"]
             if lead.lowest is not None:
-                words.append(f"min {loss_text(float(lead.ys[lead.lowest]))} at {lead.xs[lead.lowest]:.1f}")
+                words.append(f"min {loss_text(float(lead.ys[lead.lowest]))} at {written(float(lead.xs[lead.lowest]))}")
         elif name == ACCURACY:
             words = [f"train {value:.1f}", f"best {lead.ys[lead.highest]:.1f}" if lead.highest is not None else ""]
             words.append(self._validation(view, cursor))
