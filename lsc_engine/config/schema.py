@@ -297,7 +297,7 @@ class Train(Section):
     deterministic: Annotated[Annotated[bool, _none_if(False)] | None, Meta("false", kind="flag")] = None
     """The same weights bit by bit on any number of processes, by a fixed order of sums and deterministic kernels."""
     compile: Literal["auto", "on", "off", "graphs"] = "auto"
-    """Compile the step with torch.compile; auto: on CUDA. graphs: CUDA graphs besides, for small networks."""
+    """Compile the step with torch.compile; auto: long runs on CUDA. graphs: CUDA graphs besides, for small networks."""
 
 
 AlsoMeasured = Literal["knn", "probe", "recall", "map", "ece", "ood"]

@@ -55,6 +55,42 @@ def test_training_is_the_same_on_another_device_and_never_waits_for_it(tmp_path:
         assert ends["waits"] == [], name
 
 
+def test_batches_of_some_classes_wait_for_nothing_when_a_block_or_an_epoch_begins() -> None:
+    """The numbers of the images from data.first_class on are kept on the device."""
+    code = """
+import torch
+from pretended import Everywhere, register, waits
+from lsc_engine.data import batches
+from lsc_engine.data.source import TensorSource
+batches.BLOCK_SAMPLES, device = 32, register()
+pixels = torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1).expand(200, 1, 4, 4).contiguous()
+labels = torch.arange(200) % 10
+
+def numbers(device, augment):
+    source = TensorSource(pixels, labels, classes=10, device=device)
+    subset = batches.images_from_class(source, 4)
+    made = batches.Batches(source, 16, 0, device=device, subset=subset, augment=augment, target=lambda x: x + 1)
+    waits.clear()
+    # Seven steps an epoch, two a block.
+    found = [batch.index for batch, _ in zip(made.from_step(0), range(20))]
+    seen = list(waits)
+    return [index.tolist() for index in found], seen
+
+with Everywhere():
+    for augment in ("none", "light1"):
+        (here, _), (there, seen) = numbers(torch.device("cpu"), augment), numbers(device, augment)
+        assert seen == [], seen
+        assert here == there
+        assert {number % 10 for row in there for number in row} == {4, 5, 6, 7, 8, 9}
+print("equal")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "equal\n", done.stderr[-2000:]
+
+
 def test_the_pretended_device_refuses_what_a_gpu_refuses_and_counts_what_waits() -> None:
     code = """
 import torch

@@ -19,7 +19,12 @@ from lsc_engine.common.hardware import RUNS_HERE, Sampler, memory_of
 from lsc_engine.data import stream
 from lsc_engine.studies import gpus
 from lsc_engine.studies.gpus import Slot, gpu_slots, share_host
+from lsc_engine.studies.plan import plan_study
 from lsc_engine.training import devices
+from lsc_engine.training.execute import execute
+from lsc_engine.training.signals import Signals
+
+from .stages import BASE
 
 GB = 2**30
 
@@ -180,6 +185,41 @@ def test_float32_is_float32_and_deterministic_kernels_are_as_long_as_their_run()
     # The next run of a study in the same process.
     devices.set_numerics(cuda, torch.bfloat16, False)
     assert found()[:4] == (False, False, True, False)
+
+
+def test_a_run_on_another_gpu_makes_it_the_current_one_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the thread that pins memory makes a context on GPU 0."""
+    order: list[object] = []
+
+    def opened(*given: object, **more: object) -> None:
+        order.append("opened")
+        raise Stopped
+
+    class Stopped(Exception):
+        """Far enough."""
+
+    file = tmp_path / "t.toml"
+    file.write_text(BASE)
+    (run,) = plan_study(file, name="t").runs
+    monkeypatch.setattr(torch.cuda, "set_device", order.append)
+    monkeypatch.setattr("lsc_engine.training.execute.device_name", lambda device: "a GPU")
+    monkeypatch.setattr("lsc_engine.training.execute.RunWriter.open", opened)
+    place = {"runs_dir": tmp_path, "data_dir": None, "signals": Signals()}
+    with pytest.raises(Stopped):
+        execute(tmp_path / "t", run.config, device=torch.device("cuda:1"), **place)  # type: ignore[arg-type]
+    assert order == [torch.device("cuda:1"), "opened"]
+
+
+@pytest.mark.parametrize(("capability", "auto"), [((7, 5), None), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)])
+def test_bf16_where_a_gpu_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], auto: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cuda = torch.device("cuda")
+    assert devices.autocast_dtype("auto", cuda) == auto
+    assert devices.autocast_dtype("bf16", cuda) == torch.bfloat16
+    assert devices.autocast_dtype("float32", cuda) is None
+    assert devices.autocast_dtype("auto", torch.device("cpu")) is None
 
 
 WORKERS = """

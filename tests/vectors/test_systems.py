@@ -33,6 +33,28 @@ OTHERS = [
 ALL = [*[(name, n, None) for name, n in SMALL], *OTHERS]
 
 
+@pytest.mark.parametrize(("name", "n", "classes"), ALL)
+def test_sums_over_repeated_columns_have_the_same_bits_in_any_order(name: str, n: int, classes: int | None) -> None:
+    """A GPU adds them in the order in which its threads come. In W_n(k) a column stands several times, always with one
+    weight, so that every order adds equal numbers."""
+    s = system(name, n, classes=classes)
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(min(s.count, 10**6), (200,), generator=generator)
+    columns, weights = s.coordinates(index)
+    z = torch.randn(200, n, generator=generator)
+    lifted = s.lift(z).detach()
+    vectors, gradients = set[bytes](), set[bytes]()
+    for turn in range(6):
+        slots = torch.rand(columns.shape, generator=generator).argsort(1) if turn else torch.arange(columns.shape[1])
+        some, theirs = columns.gather(1, slots.expand_as(columns)), weights.gather(1, slots.expand_as(columns))
+        vectors.add(torch.zeros_like(lifted).scatter_add_(1, some, theirs).numpy().tobytes())
+        scaled = torch.linspace(0.1, 3, 200).unsqueeze(1)
+        gradients.add(lifted.clone().scatter_add_(1, some, theirs * scaled).numpy().tobytes())
+    assert (len(vectors), len(gradients)) == (1, 1)
+    if name.startswith("W"):
+        assert any(len(set(row)) < len(row) for row in columns.tolist())
+
+
 def made(name: str, n: int, classes: int | None) -> tuple[VectorSystem, torch.Tensor]:
     """A system and all its vectors."""
     s = system(name, n, classes=classes)
