@@ -14,13 +14,14 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
-import xml.etree.ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -93,8 +94,13 @@ def _smoke(rehearse: bool) -> list[Job]:
         Job("doctor", 20, _doctor),
         *(Job(f"demo, compile {how}", 40, partial(_demo, how=how)) for how in ("off", "on", "graphs")),
         Job("kill and resume", 60, _kill_and_resume),
-        Job("pytest -m cuda", 90, _cuda_tests),
+        *(Job(f"tests of {file.name}", 40, partial(_cuda_tests, file=file)) for file in _marked_files()),
     ]
+
+
+def _marked_files() -> list[Path]:
+    """Test files with tests marked cuda."""
+    return sorted(path for path in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text("utf-8"))
 
 
 def vit_cases(rehearse: bool) -> dict[Case, int]:
@@ -291,26 +297,35 @@ def _log(folder: Path) -> str:
     return (folder / "log.txt").read_text(encoding="utf-8")
 
 
-def _cuda_tests(here: Here) -> None:
-    """One row per test marked cuda; they are skipped where there is no GPU."""
+def _cuda_tests(here: Here, file: Path) -> None:
+    """One row per test of `file` marked cuda, as it ends; they are skipped where there is no GPU."""
     if importlib.util.find_spec("pytest") is None:
-        here.report({"test": "pytest -m cuda", "result": "not run: pytest is not installed"})
+        here.report({"test": file.name, "result": "not run: pytest is not installed"})
         return
-    files = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text("utf-8"))
-    with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "report.xml"
-        # Plugins that settings of pyproject.toml belong to may be missing.
-        words = ["-m", "cuda", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestConfigWarning"]
-        words += [f"--junitxml={report}", "--continue-on-collection-errors", "--tb=short", *map(str, files)]
-        done = subprocess.run(python_command("-m", "pytest", *words), cwd=ROOT, timeout=here.left)
-        cases = xml.etree.ElementTree.parse(report).iter("testcase") if report.exists() else iter(())
-        for case in cases:
-            kinds = {child.tag: child.get("message", "") for child in case}
-            kind = next((kind for kind in ("error", "failure", "skipped") if kind in kinds), "passed")
-            result = f"{kind}: {kinds[kind].splitlines()[0]}" if kinds.get(kind) else kind
-            here.report({"test": case.get("name"), "seconds": float(case.get("time", 0)), "result": result})
-    if done.returncode not in (0, 5):
-        raise LscError(f"pytest ended with {done.returncode}")
+    # A run that is killed is a job of its own. Warnings of another torch fail no test here, nor do settings of
+    # pyproject.toml whose plugin is missing; kernels are compiled in the process that the filter reaches.
+    words = ["-m", "cuda", "-k", "not killed", "-vv", "--color=no", "--tb=short", "-p", "no:cacheprovider"]
+    words += ["-W", "default", str(file)]
+    printed = list[str]()
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    env = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    with subprocess.Popen(python_command("-m", "pytest", *words), cwd=ROOT, env=env, **pipes) as process:
+        timer = threading.Timer(here.left, process.kill)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                printed.append(line)
+                if found := re.match(r"\S+::(.+?) (PASSED|FAILED|ERROR|SKIPPED)", line):
+                    here.report({"test": found[1], "result": found[2].lower()})
+        finally:
+            timer.cancel()
+            process.kill()
+    # 5: no test is marked, as where -k leaves none.
+    if process.returncode not in (0, 5):
+        print("".join(printed[-100:]), flush=True)
+        last = printed[-1].strip() if printed else ""
+        raise LscError(f"pytest ended with {process.returncode}: {last}")
 
 
 def _spectrum(here: Here, classes: int) -> None:
@@ -524,6 +539,7 @@ def main() -> int:
         print(f"torch {torch.__version__} finds no CUDA GPU here; --rehearse runs everything on the CPU", flush=True)
         return 2
     if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
         torch.cuda.set_device(device)
     command = shlex.join(["benchmarks/gpu.sh", "--part", str(words.part), *(["--rehearse"] if words.rehearse else [])])
     how = {"rehearse": words.rehearse, "seconds": words.seconds, "retry": words.retry, "command": command}

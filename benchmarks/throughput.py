@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lsc_engine.config.derived import derive
 from lsc_engine.data.batches import Batches
-from lsc_engine.data.source import TensorSource
+from lsc_engine.data.source import TensorSource, normalise
 from lsc_engine.heads.build import build_head
 from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.runs.folder.writer import RunWriter, create_run
@@ -138,6 +138,8 @@ def measure(case: Case, device: torch.device, seconds: float = 2.0, warm_up: int
     flops = flops_an_image(config, ours.source.channels, ours.source.size, ours.run.derived.n, classes)
     peak = next((peak for name, peak in PEAKS.items() if device.type == "cuda" and name in _gpu(device)), None)
     step = "timm's" if case.timm else config.train.compile if source.get("compiled") else "not compiled"
+    if ours.micro_batches.parts > 1:
+        step += f", in {ours.micro_batches.parts} parts"
     return {
         "case": case.name, "batch": config.train.batch_size, "classes": classes, "step": step,
         "images/s": rate, "MFU": f"{100 * rate * flops / peak:.1f} %" if peak else "-",
@@ -173,8 +175,9 @@ def _timms_loop(ours: Trainer, device: torch.device) -> None:
     whole.train()
     with contextlib.suppress(_Measured):
         for batch in ours.batches.from_step(0):
+            images = batch.images if batch.images.is_floating_point() else normalise(batch.images)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                loss: Tensor = criterion(network(batch.images), batch.labels)
+                loss: Tensor = criterion(network(images), batch.labels)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -220,6 +220,7 @@ def replica(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_bare_machine_measures_everything(replica: Path, tmp_path: Path) -> None:
     """Every row's code but the kernels, within the time limits that the script keeps for its parts."""
     out, environment = (
@@ -232,9 +233,12 @@ def test_a_bare_machine_measures_everything(replica: Path, tmp_path: Path) -> No
     words = [SCRIPT, "--out", out, "--wheels", tmp_path / "wheels", "--rehearse"]
 
     def run(*more: str) -> str:
-        done = subprocess.run(
-            [*words, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=800, env=environment
-        )
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        # A machine at ten times its load may not end a part in its time: the next call goes on.
+        for _ in range(4):
+            done = subprocess.run([*words, *more], timeout=1000, env=environment, **pipes)
+            if done.returncode != gpu.LEFT:
+                break
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -248,7 +252,8 @@ def test_a_bare_machine_measures_everything(replica: Path, tmp_path: Path) -> No
             assert f"Measured by `benchmarks/gpu.sh --part {part} --rehearse`." in page
             assert "torch 2.11" in page
             assert str(tmp_path) not in page
-        assert "7 of 7 jobs were measured before" in run("--part", "1")
+        count = len(gpu.jobs(1, rehearse=True))
+        assert f"{count} of {count} jobs were measured before" in run("--part", "1")
         assert (out / "gpu.jsonl").read_text().splitlines() == lines
     finally:
         shutil.rmtree(replica.parents[1])

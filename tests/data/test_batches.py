@@ -14,7 +14,6 @@ from multiprocessing import synchronize
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -153,6 +152,8 @@ def test_vanished_file_is_named(streamed: StreamedSource, workers: int) -> None:
 
 
 def children() -> set[int]:
+    import psutil
+
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
