@@ -62,12 +62,17 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
         raise UsageError(f"{folder} is {status.state}: there is no process to end")
     alive = process.is_alive(who)
     if alive is None:
-        if status.scheduler is not None and slurm.installed():
-            slurm.cancel([status.scheduler.job])
+        job = status.scheduler.job if status.scheduler is not None and slurm.installed() else None
+        if job is not None:
+            slurm.cancel([job])
         else:
             requests.request(folder, "kill")
         if not _until(lambda: not read_status(folder).active, REMOTE_SECONDS):
-            raise LscError(f"pid {who.pid} on {who.host} does not answer; the request stays in {folder}")
+            if job is None:
+                raise LscError(f"pid {who.pid} on {who.host} does not answer; the request stays in {folder}")
+            # Slurm kills what does not end in time, which leaves no record.
+            if state := slurm.state_of(job):
+                raise LscError(f"job {job} is cancelled, but still {state}: Slurm has not ended its processes yet")
     elif alive:
         _signal(who, signal.SIGTERM)
         if not _gone(who, grace):
@@ -75,7 +80,7 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
             if not _gone(who, 10.0):
                 raise LscError(f"pid {who.pid} does not end: it waits for a device or disk")
     if read_status(folder).active:
-        return record_exit(folder, "stopped", 137, f"{requests.STOPPED}: killed")
+        return record_exit(folder, "stopped", 137, f"{requests.STOPPED}: killed", over=True)
     requests.take(folder)
     return read_status(folder)
 
@@ -126,8 +131,9 @@ def trains_other_runs(status: Status) -> bool:
         return False
 
 
-def record_exit(folder: Path, state: str, exit_code: int, message: str) -> Status:
-    """Record how a run ended whose process did not, or that was never started; its progress is kept.
+def record_exit(folder: Path, state: str, exit_code: int, message: str, *, over: bool = False) -> Status:
+    """Record how a run ended whose process did not, or that was never started; its progress is kept. `over`: its
+    process is known to have ended.
 
     A folder that another process writes, or that cannot be written, stays as it is. Returns its status afterwards.
     """
@@ -136,7 +142,7 @@ def record_exit(folder: Path, state: str, exit_code: int, message: str) -> Statu
         requests.take(folder)
         return replace(status, state=state, exit_code=exit_code, eta=None, message=message)
 
-    return _change(folder, ended, lambda status: status.state != "finished")
+    return _change(folder, ended, lambda status: status.state != "finished", over)
 
 
 def end_silent(folder: Path, message: str) -> None:
@@ -174,11 +180,13 @@ def dequeue(folder: Path) -> Status:
     return _change(folder, left, lambda status: status.state == "queued" and status.identity == who)
 
 
-def _change(folder: Path, change: Callable[[Status], Status], wanted: Callable[[Status], bool]) -> Status:
+def _change(
+    folder: Path, change: Callable[[Status], Status], wanted: Callable[[Status], bool], over: bool = False
+) -> Status:
     """Change the status while nobody writes the run, if it is still `wanted` then."""
     if wanted(read_status(folder)):
         with contextlib.suppress(LscError, OSError):
-            lock = RunLock(folder)
+            lock = RunLock(folder, over=over)
             try:
                 if wanted(status := read_status(folder)):
                     write_status(folder, change(status))

@@ -41,6 +41,16 @@ _TASKS, _JOBS = "tasks.txt", "jobs.json"
 _MAX_SITE = 1 << 16
 _AMOUNT = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?")
 _SLURM_TIME = re.compile(r"\d+|\d+-\d+(:\d+){0,2}|\d+(:\d+){1,2}")
+# Options of sbatch that decide which run a task trains and with how many processes; what to give instead.
+_OWN = {
+    **dict.fromkeys(("--array", "-a"), "--at-once limits the tasks that train together"),
+    **dict.fromkeys(("--dependency", "-d"), "each stage waits for the one before"),
+    **dict.fromkeys(("--nodes", "-N"), "use --nodes-per-run"),
+    **dict.fromkeys(("--ntasks", "-n", "--ntasks-per-node"), "use --gpus-per-run"),
+    **dict.fromkeys(("--time", "-t"), "use --time"),
+    **dict.fromkeys(("--partition", "-p"), "use --partition"),
+}
+IN_SLURM = "Slurm has it as"
 NO_SLURM = (
     "Slurm is not here: sbatch is not found. lsc-engine run trains on this machine; submit --dry-run shows what would "
     "be submitted"
@@ -66,8 +76,14 @@ class Resources:
 
     def chosen(self) -> list[str]:
         """Options of sbatch that come from the command line. UsageError for what is none."""
-        if wrong := [option for option in self.extra if not option.startswith("-") or "\n" in option]:
-            raise UsageError(*(f'--sbatch: "{option}" is no option; write --sbatch "--account=x"' for option in wrong))
+        wrong = [option for option in self.extra if not option.startswith("-") or "\n" in option]
+        problems = [f'--sbatch: "{option}" is no option; write --sbatch "--account=x"' for option in wrong]
+        names = {option: re.split("[= ]", option)[0] if option[1:2] == "-" else option[:2] for option in self.extra}
+        problems += [
+            f'--sbatch: "{one}" is not for sbatch here: {_OWN[name]}' for one, name in names.items() if name in _OWN
+        ]
+        if problems:
+            raise UsageError(*problems)
         found = [f"--time={_slurm_time(self.time)}"] if self.time else []
         return [*found, *([f"--partition={self.partition}"] if self.partition else []), *self.extra]
 
@@ -183,7 +199,7 @@ def _why_not(
     status = read_status(layout.run_folder(root, run.id))
     job = job or (status.scheduler if jobs and status.scheduler and status.scheduler.job in jobs.known else None)
     if job is not None and jobs is not None:
-        return f"Slurm has it as {str(jobs.known[job.job]).removeprefix('Slurm ')}"
+        return f"{IN_SLURM} {str(jobs.known[job.job]).removeprefix('Slurm ')}"
     if begun is None:
         # With another of the values that [tune] chose, a run of the same seed may not have ended.
         study, variant, seed = layout.split_id(run.id)
@@ -258,15 +274,16 @@ def _site_lines() -> list[str]:
     try:
         return read_bytes(path, _MAX_SITE).decode("utf-8", "replace").splitlines()
     except UnreadableError as error:
-        raise UsageError(f"{'LSC_SLURM: ' if given else ''}{error}") from None
+        raise UsageError(f"{f'LSC_SLURM={given}' if given else path}: {error}") from None
 
 
 def _slurm_time(text: str) -> str:
     """A time limit as Slurm reads it: "4h" or "1d12h" in minutes, Slurm's own forms as they are."""
-    if _SLURM_TIME.fullmatch(text):
-        return text
-    if (match := _AMOUNT.fullmatch(text.replace(" ", ""))) is None:
+    match = _AMOUNT.fullmatch(text.replace(" ", ""))
+    if (match is None and not _SLURM_TIME.fullmatch(text)) or not re.search("[1-9]", text):
         raise UsageError(f'--time: "{text}" is not a time. Write 4h, 90m or 1d12h, or as Slurm does 4:00:00')
+    if match is None:
+        return text
     days, hours, minutes = (int(group or 0) for group in match.groups())
     return str((days * 24 + hours) * 60 + minutes)
 
@@ -284,8 +301,9 @@ def _has(job: Mapping[str, Any], jobs: slurm.Jobs) -> bool:
 
 def waiting_arrays(root: Path, study: str) -> list[str]:
     """The arrays of a study that were submitted and have tasks that Slurm has not ended."""
-    jobs = slurm.query()
-    return [job["job"] for job in _submitted(study_folder(root, study)) if jobs is not None and _has(job, jobs)]
+    submitted = _submitted(study_folder(root, study))
+    jobs = slurm.query() if submitted else None
+    return [job["job"] for job in submitted if jobs is not None and _has(job, jobs)]
 
 
 def skypilot(plan: StudyPlan, options: ExecutionOptions, resources: Resources, *, dry_run: bool) -> tuple[str, Path]:
@@ -299,6 +317,8 @@ def skypilot(plan: StudyPlan, options: ExecutionOptions, resources: Resources, *
     gpus = resources.gpus_per_run
     words += ["--gpus", "auto"] if options.device != "cpu" else ["--device", "cpu"]
     words += ["--gpus-per-run", str(gpus)] if gpus > 1 else []
+    plugins = {f"/lsc/plugin-{number}.py": file.absolute() for number, file in enumerate(options.plugins)}
+    words += [word for place in plugins for word in ("--plugin", place)]
     lines = [
         f"name: {job.lower()}",
         "resources:",
@@ -306,6 +326,7 @@ def skypilot(plan: StudyPlan, options: ExecutionOptions, resources: Resources, *
         "  use_spot: true",
         "file_mounts:",
         f"  /lsc/preset.toml: {preset.absolute()}",
+        *(f"  {place}: {file}" for place, file in plugins.items()),
         "  /lsc/runs:",
         "    name: my-lsc-runs  # a bucket; every run folder lies in it",
         "    mode: MOUNT",

@@ -38,6 +38,13 @@ _LOOK_SECONDS = 0.5
 KILL_SECONDS = 600.0
 
 
+class StopRequestedError(LscError):
+    """A user stopped what the run needs: for Slurm the task has done what it should."""
+
+    exit_code = 0
+    state = "stopped"
+
+
 def main() -> int:
     """Train the run of the task; the exit code: 0 also for a stop by a user and for a run that is trained elsewhere."""
     parser = argparse.ArgumentParser()
@@ -66,6 +73,10 @@ def main() -> int:
                 return _follow(orders) if rank else Task(arguments, job, signals, orders).train()
         except LscError as error:
             print(error, file=sys.stderr)
+            folder = layout.run_folder(arguments.runs_dir, arguments.run)
+            if rank == 0 and read_status(folder).state == "queued":
+                code = 143 if error.state == "stopped" else error.exit_code
+                control.record_exit(folder, error.state, code, str(error))
             return error.exit_code
 
 
@@ -136,7 +147,7 @@ class Task:
         if status.state in ENDED:
             print(f"{folder}: {status.state}" + (f": {status.message}" if status.message else ""))
             return code
-        print(f"{folder}: {held.sentence() if (held := holder(folder)) else 'another process trains it'}")
+        print(f"{folder}: {_elsewhere(folder) or 'another process trains it'}")
         return 0
 
     def _check_needs(self) -> None:
@@ -164,7 +175,7 @@ class Task:
         text = study_folder(self._root, study) / TUNED
         plan = plan_study(text, name=study, variants=[variant], seeds=[seed])
         while plan.tune is not None:
-            if unended := tune.unended_tries(plan.tune, self._root):
+            if unended := tune.unended_tries(plan.tune, self._root, in_job=True):
                 raise LscError(f"no rate is chosen while a try has not ended: {'; '.join(unended)}")
             grown = plan.grown(tune.more_tries(plan, plan.tune, self._root, print))
             if grown.tune is None or len(grown.tune.tries) == len(plan.tune.tries):
@@ -177,13 +188,14 @@ class Task:
         return [run.folder for run, name in runs if name == variant or name.startswith(f"{variant}+")]
 
     def _train_try(self, folder: Path) -> None:
-        """Train a try, or wait until another task has. Interrupted after a signal, LscError if a user stopped it."""
+        """Train a try, or wait until another task has. Interrupted after a signal, StopRequestedError if a user stopped
+        it."""
         while read_status(folder).state not in ("finished", "failed", "diverged"):
             if self.free(folder) is None:
                 if self._train_one(folder) >= 128:
                     raise Interrupted
                 if (status := read_status(folder)).state == "stopped":
-                    raise LscError(f"no rate is chosen while a try has not ended: {folder} {status.message}")
+                    raise StopRequestedError(f"no rate is chosen while a try has not ended: {folder} {status.message}")
             self._sleep(_LOOK_SECONDS)
 
     def free(self, folder: Path) -> str | None:
@@ -208,10 +220,10 @@ class Task:
             if seen is not None and now != seen and not requested:
                 requested = True
                 requests.request(folder, "stop")
-                print(f"{folder}: an earlier start of this task still trains it; it is asked to stop")
+                print(f"{folder}: an earlier start of this task still trains it; a stop is requested")
             seen, since = now, since + 1 if now == seen else 0
             self._sleep(_LOOK_SECONDS)
-        return held.sentence() if (held := holder(folder)) is not None else None
+        return _elsewhere(folder)
 
     def _is_over(self, status: Status) -> bool:
         """Whether the attempt that an active status names has ended for Slurm."""
@@ -250,6 +262,12 @@ class Task:
     def _sleep(self, seconds: float) -> None:
         self._signals.check()
         time.sleep(seconds)
+
+
+def _elsewhere(folder: Path) -> str | None:
+    """Who else trains the run, as sentences for the log of a job that leaves it to them; None where nobody does."""
+    held = holder(folder)
+    return None if held is None else f"{held.sentence(waits=True)}. If it does not finish, submit the study again"
 
 
 def _saved(folder: Path) -> int | None:

@@ -64,14 +64,15 @@ def best_tries(tune: TunePlan, runs_dir: Path, message: Message) -> Points:
     return found
 
 
-def unended_tries(tune: TunePlan, runs_dir: Path) -> list[str]:
-    """A sentence for each try whose result may still change: it runs, waits or was stopped."""
+def unended_tries(tune: TunePlan, runs_dir: Path, *, in_job: bool = False) -> list[str]:
+    """A sentence for each try whose result may still change: it runs, waits or was stopped. `in_job`: for the log of a
+    job, which does not wait."""
     found = []
     for attempt in tune.tries:
         run = open_run(attempt.run.id, [runs_dir])
         state = run.status().shown_state
         if (held := holder(run.path)) is not None:
-            found.append(f"{run.id}: {held.sentence()}")
+            found.append(f"{run.id}: {held.sentence(waits=in_job)}")
         elif state not in ("finished", "failed", "diverged"):
             found.append(f"{run.id} is {state}; the same command goes on with it")
     return found

@@ -27,15 +27,15 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from lsc_engine.common.errors import LscError
 from lsc_engine.config.schema import Train
 from lsc_engine.data.stream import default_workers
-from lsc_engine.training.step import BatchLoss, MicroBatches
+from lsc_engine.training.step import BatchLoss, MicroBatches, first_line
 
 # Called with a sentence when micro-batches were halved.
 Halved = Callable[[str], None]
 # The first process may pack a data set while the others wait for it.
 _PATIENCE = timedelta(hours=12)
-# Between two runs it may wait for what another task trains; stores count milliseconds in 31 bits.
 # All processes of a step start together: one that does not come has failed.
 _ARRIVAL = timedelta(minutes=5)
+# Between two runs it may wait for what another task trains; stores count milliseconds in 31 bits.
 _LONGEST = timedelta(days=24)
 _FAREWELL = timedelta(seconds=10)
 
@@ -164,7 +164,8 @@ def _srun_environment() -> dict[str, str]:
     nodes = env["SLURM_STEP_NODELIST"]
     # "gpu[03-05,9],x1" begins with gpu03.
     first = re.sub(r"^([^\[,]*)(?:\[(\d+))?.*$", r"\1\2", nodes)
-    port = 20_000 + (int(env["SLURM_JOB_ID"]) * 7 + int(env.get("SLURM_STEP_ID", 0))) % 20_000
+    # Below the ports that outgoing connections take by themselves.
+    port = 20_000 + (int(env["SLURM_JOB_ID"]) * 7 + int(env.get("SLURM_STEP_ID", 0))) % 12_000
     names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
     own = {"MASTER_ADDR": env.get("MASTER_ADDR", first), "MASTER_PORT": env.get("MASTER_PORT", str(port))}
     return {name: env[slurm] for name, slurm in names.items()} | own
@@ -172,14 +173,20 @@ def _srun_environment() -> dict[str, str]:
 
 class Orders:
     """What the first process of a step of srun decides between two runs, as it reaches the others: the arguments of
-    run_worker.main for the next run that all of them train. Opened by all processes together; a context manager."""
+    run_worker.main for the next run that all of them train. Opened by all processes together: LscError if they do not
+    meet. A context manager."""
 
     def __init__(self) -> None:
         env = _srun_environment()
         self._rank, self._size, self._number = int(env["RANK"]), int(env["WORLD_SIZE"]), 0
-        self._store = TCPStore(
-            env["MASTER_ADDR"], int(env["MASTER_PORT"]), self._size, is_master=self._rank == 0, timeout=_ARRIVAL
-        )
+        host, port, first = env["MASTER_ADDR"], int(env["MASTER_PORT"]), self._rank == 0
+        try:
+            self._store = TCPStore(host, port, self._size, is_master=first, timeout=_ARRIVAL)
+        except dist.DistError as error:
+            where = f"the {self._size} processes of this task do not meet at port {port} of {host}"
+            raise LscError(
+                f"{where}: {first_line(error)}. Submit again, or export MASTER_PORT and MASTER_ADDR in the site's lines"
+            ) from None
         self._store.set_timeout(_LONGEST)
 
     def give(self, words: Sequence[str]) -> Store:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -96,7 +99,7 @@ REQUEUED = ("queued", 143, ["requeue 7_0"])
 
 
 @pytest.mark.parametrize(
-    ("state", "restarts", "gained", "scontrol", "expected", "told"),
+    ("state", "restarts", "gained", "scontrol", "expected", "sentence"),
     [
         ("RUNNING", 0, True, 0, REQUEUED, "requeued as 7_0"),
         # The first start may be preempted before its first step.
@@ -113,7 +116,7 @@ REQUEUED = ("queued", 143, ["requeue 7_0"])
 )
 def test_when_a_task_is_requeued(
     state: str | None, restarts: int, gained: bool, scontrol: int | None, expected: tuple[str, int, list[str]],
-    told: str, study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch,
+    sentence: str, study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     job, folder = as_task(monkeypatch, restarts), study / RUN
@@ -125,7 +128,7 @@ def test_when_a_task_is_requeued(
     task = Task(argparse.Namespace(run=RUN, needs=[], runs_dir=study), job, Signals())
     code = task.queue_again(folder, None if not gained else -1)
     assert (read_status(folder).state, code, calls()) == expected
-    assert told in capsys.readouterr().out
+    assert sentence in capsys.readouterr().out
     if expected == REQUEUED:
         assert read_status(folder).scheduler == job
 
@@ -161,7 +164,7 @@ def run_task(processes: int, runs: Path, run: str, *words: str) -> list[tuple[in
     return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_trained_elsewhere_ends_a_task_with_0_and_a_sentence(
     processes: int, study: Path, program: Callable[..., Callable[[], list[str]]]
 ) -> None:
@@ -174,11 +177,11 @@ def test_trained_elsewhere_ends_a_task_with_0_and_a_sentence(
     assert code == 0, output
     assert output.startswith(f"{study / RUN}: pid {os.getpid()} on ")
     assert "trains it: starting at step 0 of 9" in output
+    assert output.endswith(" ago. If it does not finish, submit the study again\n")
     assert others == [(0, "")] * (processes - 1)
     assert read_status(study / RUN).attempt == 1
 
 
-@pytest.mark.skipif("LSC_TUNE_RANKS" not in os.environ, reason="two processes may miss each other: LSC_TUNE_RANKS=1")
 @pytest.mark.slow
 def test_a_grid_grows_on_two_processes_as_on_one_host(
     tmp_path: Path, program: Callable[..., Callable[[], list[str]]]
@@ -211,6 +214,77 @@ def test_a_grid_grows_on_two_processes_as_on_one_host(
     assert len({name.split("/")[1] for name in weights(runs) if name.startswith("p.tune/")}) == 4
     chosen = open_run(runs / "p/default/seed-0").config["optimizer"]["lr"]
     assert chosen == open_run(tmp_path / "host/p/default/seed-0").config["optimizer"]["lr"]
+
+
+@pytest.mark.parametrize(
+    ("tune", "named", "runs", "arrays"),
+    [
+        # The arrays have tasks of other variants too.
+        ("", "p/first", ["p/first/seed-0", "p/first/seed-1"], []),
+        ("", "p", ["p/first/seed-0", "p/first/seed-1", "p/second/seed-0", "p/second/seed-1"], ["41", "41"]),
+        # The runs that are trained after the tries have no folders yet.
+        (
+            TUNE,
+            "p",
+            [f"p.tune/{name}+lr=0.00{lr}/seed-9" for lr in ("1", "01") for name in ("first", "second")],
+            ["41"] * 4,
+        ),
+    ],
+    ids=["variant", "study", "tune"],
+)
+def test_stopping_a_study_cancels_what_waits_of_it(
+    tune: str, named: str, runs: list[str], arrays: list[str],
+    tmp_path: Path, program: Callable[..., Callable[[], list[str]]],
+) -> None:  # fmt: skip
+    (tmp_path / "p.toml").write_text(PRESET + tune)
+    root, waiting = tmp_path / "runs", "".join(f"41_{task}|PENDING|Priority||N/A\n" for task in range(8))
+    program("squeue")
+    program("sbatch", "41")
+    submit.submit(plan_study(tmp_path / "p.toml"), ExecutionOptions(root), submit.Resources(), {})
+    program("squeue", waiting)
+    cancelled = program("scancel")
+    argv = [sys.executable, "-m", "lsc_engine", "stop", named, "--runs-dir", str(root), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found, calls = json.loads(done.stdout), cancelled()
+    assert sorted(found["asked"]) == sorted(runs)
+    assert found["cancelled"] == arrays
+    assert calls[: bool(arrays)] == ([f"--state=PENDING {' '.join(arrays)}"] if arrays else [])
+    assert len(calls) == len(runs) + bool(arrays)
+    assert {read_status(root / run).state for run in runs} == {"stopped"}
+
+
+def test_what_slurm_killed_before_it_left_a_record_is_stopped(
+    study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REMOTE_SECONDS", 0.0)
+    running = Status(state="running", host="n7", pid=5, boot_id="other", attempt=1, scheduler=slurm.Scheduler("9_0"))
+    write_status(study / RUN, running)
+    program("sbatch")
+    program("squeue", "COMPLETING")
+    cancelled = program("scancel")
+    with pytest.raises(LscError, match="job 9_0 is cancelled, but still COMPLETING"):
+        control.kill(study / RUN)
+    assert read_status(study / RUN).state == "running"
+    program("squeue")
+    ended = control.kill(study / RUN)
+    assert (ended.state, ended.exit_code, ended.message) == ("stopped", 137, "stopped on request: killed")
+    assert cancelled() == ["9_0", "9_0"]
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_meet_end_with_a_sentence(study: Path) -> None:
+    port = 20_000 + os.getpid() % 10_000
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("", port))
+        taken.listen()
+        (code, output), _ = run_task(2, study, RUN)
+    assert code == 1
+    assert f"the 2 processes of this task do not meet at port {port} of 127.0.0.1: " in output
+    status = read_status(study / RUN)
+    assert (status.state, status.exit_code) == ("failed", 1)
+    assert "Submit again, or export MASTER_PORT" in status.message
 
 
 def test_listed_with_the_reason_or_the_node_of_its_job(
@@ -247,8 +321,9 @@ def test_without_slurm_nothing_is_created_and_a_dry_run_works(tmp_path: Path) ->
         assert text in shown.stdout
     wrong = command("--time", "4 hors")
     assert wrong.returncode == 1
-    wrong = command("--dry-run", "--time", "4 hors")
-    assert (wrong.returncode, wrong.stderr.startswith('--time: "4 hors" is not a time.')) == (2, True)
+    wrong = command("--to", "skypilot", "--partition", "x")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("--to skypilot: --partition is for Slurm")
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -274,6 +349,22 @@ module load cuda
 task=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" FOLDER/tasks.txt)
 exec srun --kill-on-bad-exit=1 PYTHON -P -m lsc_engine.studies.task $task --runs-dir RUNS --device autoMORE
 """
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"time": "4 hors"}, '--time: "4 hors" is not a time. Write 4h, 90m or 1d12h'),
+        ({"time": "0h"}, '--time: "0h" is not a time.'),
+        ({"extra": ("account=x",)}, '--sbatch: "account=x" is no option; write --sbatch "--account=x"'),
+        ({"extra": ("--array=0-5",)}, '--sbatch: "--array=0-5" is not for sbatch here: --at-once limits the tasks'),
+        ({"extra": ("-N2",)}, '--sbatch: "-N2" is not for sbatch here: use --nodes-per-run'),
+        ({"extra": ("--ntasks 4",)}, '--sbatch: "--ntasks 4" is not for sbatch here: use --gpus-per-run'),
+    ],
+)
+def test_options_that_no_job_can_have(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        submit.Resources(**given).chosen()
 
 
 def test_scripts_and_tasks_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +426,7 @@ def test_submitting_records_jobs_and_submits_nothing_twice(
     assert sbatch() == [f"--parsable {scripts[0]}", f"--parsable --dependency=afterany:41 {scripts[1]}"]
     assert read_status(study / RUN).scheduler == slurm.Scheduler("41_0")
     waiting = "".join(f"41_{task}|PENDING|Priority||N/A\n" for task in range(4))
-    asked = program("squeue", waiting)
+    queries = program("squeue", waiting)
     slurm.forget()
     again = submit.submit(plan, options, submit.Resources(), {})
     assert again.stages == ()
@@ -348,7 +439,7 @@ def test_submitting_records_jobs_and_submits_nothing_twice(
     with pytest.raises(UsageError, match="p/first/seed-0 waits in Slurm as 41_0: Priority; lsc-engine stop cancels"):
         check_not_waiting([run.path])
     run.scheduled_status()
-    assert sum("-j" not in call for call in asked()) == 3, "once for each submit, and once for all looks"
+    assert sum("-j" not in call for call in queries()) == 3, "once for each submit, and once for all looks"
     cancelled = program("scancel")
     control.stop(run.path, seen)
     assert cancelled() == ["41_0"]
@@ -432,14 +523,19 @@ def test_a_repeated_sigterm_of_slurm_does_not_leave_at_once(launcher: bool) -> N
 
 def test_a_study_on_a_spot_cloud(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text(PRESET)
-    argv = [sys.executable, "-m", "lsc_engine", "submit", "p.toml", "--to", "skypilot", "--json"]
+    (tmp_path / "own.py").write_text("")
+    argv = [sys.executable, "-m", "lsc_engine", "submit", "p.toml", "--to", "skypilot", "--json", "--plugin", "own.py"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["command"] == "sky jobs launch runs/.launch/p.sky.yaml"
     text = (tmp_path / document["file"]).read_text()
     assert text == document["yaml"]
-    assert "lsc-engine run /lsc/preset.toml --name p --runs-dir /lsc/runs --wait --gpus auto\n" in text
+    assert (
+        "lsc-engine run /lsc/preset.toml --name p --runs-dir /lsc/runs --wait --gpus auto --plugin /lsc/plugin-0.py\n"
+        in text
+    )
+    assert f"  /lsc/plugin-0.py: {tmp_path / 'own.py'}\n" in text
     assert plan_study(tmp_path / "runs/.launch/p.toml", name="p").runs
 
 

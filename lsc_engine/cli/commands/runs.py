@@ -134,6 +134,7 @@ def _describe(run: Run, row: dict[str, Any]) -> str:
         "earlier": status.earlier,
         "exit code": "" if status.exit_code is None else str(status.exit_code),
         "where": " ".join(part for part in (status.host, status.device, status.owner) if part),
+        "job": "" if str(status.scheduler) in ("None", status.news) else str(status.scheduler),
         "forked from": f"{parent.get('id')}, step {parent.get('step')}" if isinstance(parent, dict) else "",
         "took": duration(status.seconds, 0) if status.seconds else "",
         "left": duration(status.eta, 0) if status.eta is not None and status.active else "",
@@ -239,8 +240,9 @@ def compare(
     answer(as_json, lambda: to_json(found), lambda: comparison_text(found))
 
 
-def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]:
-    """The runs that `refs` name; a study or study/variant names all of its runs, in the order of its preset."""
+def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None, *, tries: bool = False) -> list[Run]:
+    """The runs that `refs` name; a study or study/variant names all of its runs, in the order of its preset, with
+    `tries` also those of its [tune]."""
     from lsc_engine.runs.read.run import list_runs, open_run
     from lsc_engine.runs.read.studies import Study, in_order
 
@@ -248,13 +250,21 @@ def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None) -> list[Run]
     chosen: list[Run] = []
     for ref in refs:
         named = ref.rstrip("/")
-        group = [r for r in known if named in (r.study, r.study.rpartition("/")[2], f"{r.study}/{r.variant}")]
+        group = [r for r in known if named in (*_study_names(r, tries), f"{r.study}/{r.variant}")]
         for study, root in dict.fromkeys((run.study, run.root) for run in group):
             own = [run for run in group if (run.study, run.root) == (study, root)]
             chosen += in_order(own, None if root is None else Study(study, root, ()).preset())
         if not group:
             chosen.append(open_run(ref, runs_dir, foreign=True))
     return list({(str(run.root), run.id): run for run in chosen}.values())
+
+
+def _study_names(run: Run, tries: bool) -> tuple[str, str]:
+    """How the study of a run may be given; with `tries` a try of [tune] belongs to the study that it is for."""
+    from lsc_engine.runs.folder.layout import TRIES
+
+    study = run.study.removesuffix(TRIES) if tries else run.study
+    return study, study.rpartition("/")[2]
 
 
 @command("log")
@@ -311,12 +321,12 @@ def stop(
     from lsc_engine.runs.read.run import list_runs, only_read
     from lsc_engine.studies import control
 
-    chosen = find_runs([run], runs_dir)
+    chosen = find_runs([run], runs_dir, tries=True)
     for other in chosen:
         if other.origin != "lsc":
             raise UsageError(only_read(other))
     if len(chosen) > 1:
-        _stop_study(chosen, now, as_json)
+        _stop_study(chosen, all(run.rstrip("/") in _study_names(other, True) for other in chosen), now, as_json)
         return
     found = chosen[0]
     status = found.scheduled_status()
@@ -354,16 +364,19 @@ def stop(
     answer(as_json, document | ({"left_waiting": waiting} if now else {}), note=note)
 
 
-def _stop_study(runs: Sequence[Run], now: bool, as_json: bool) -> None:
-    """Stop all runs of a study that wait or are trained, and cancel what Slurm is still to begin."""
+def _stop_study(runs: Sequence[Run], whole: bool, now: bool, as_json: bool) -> None:
+    """Stop those of the runs that wait or are trained; if they are the `whole` study, also cancel the tasks that Slurm
+    is still to begin, whose runs may not exist yet."""
     from lsc_engine.runs.folder import slurm
+    from lsc_engine.runs.folder.layout import TRIES
     from lsc_engine.studies import control
     from lsc_engine.studies.submit import waiting_arrays
 
     if now:
         raise UsageError(f"--now ends one run; {runs[0].study} has {len(runs)}")
     stopping: list[str] = []
-    arrays = [job for study, root in {(r.study, r.root) for r in runs} if root for job in waiting_arrays(root, study)]
+    studies = {(r.study.removesuffix(TRIES), r.root) for r in runs if whole}
+    arrays = [job for study, root in studies if root for job in waiting_arrays(root, study)]
     statuses = [(run, run.scheduled_status()) for run in runs]
     slurm.cancel(arrays, pending_only=True)
     for run, status in statuses:

@@ -41,6 +41,9 @@ def submit(
 
     if to not in ("slurm", "skypilot"):
         raise UsageError(f'--to "{to}": {did_you_mean(to, ["slurm", "skypilot"])}')
+    given = {"--time": time, "--partition": partition, "--sbatch": sbatch, "--nodes-per-run": nodes_per_run > 1}
+    if to == "skypilot" and (slurms := [name for name, value in given.items() if value]):
+        raise UsageError(f"--to skypilot: {', '.join(slurms)} is for Slurm; one machine trains all runs")
     if to == "slurm" and not dry_run and not slurm.installed():
         raise LscError(jobs.NO_SLURM)
     # Jobs may begin in another folder.
@@ -82,12 +85,14 @@ def submit(
         return
     for run, why in found.left.items():
         message(f"{run}: {why}")
-    if dry_run:
+    if not found.stages:
+        has = any(why.startswith(jobs.IN_SLURM) for why in found.left.values())
+        again = f"; lsc-engine stop {plan.study} comes before a submit with other options" if has else ""
+        print(f"{plan.study}: nothing is left to submit{again}")
+    elif dry_run:
         for stage in found.stages:
             print(f"# {stage.name}.sbatch" + (f", after {', '.join(stage.after)}" if stage.after else ""))
             print(stage.text)
-    elif not found.stages:
-        print(f"{plan.study}: nothing is left to submit")
     else:
         arrays = "; ".join(f"{stage.name} ({len(stage.tasks)}) as job {stage.job}" for stage in found.stages)
         print(f"{plan.study}: submitted {arrays}")

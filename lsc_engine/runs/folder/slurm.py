@@ -154,6 +154,6 @@ def _run(program: str, *words: str) -> str:
     except subprocess.TimeoutExpired:
         raise LscError(f"{program} did not answer within {_PROGRAM_SECONDS:.0f} s") from None
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise LscError(f"{program}: {said.removeprefix(f'{program}: error: ')}")
+        lines = (re.sub(rf"^({program}: )*(error: )?", "", line).strip() for line in done.stderr.splitlines())
+        raise LscError(f"{program}: {'; '.join(filter(None, lines)) or f'exit code {done.returncode}'}")
     return done.stdout
