@@ -136,9 +136,9 @@ class Place:
         return f"{found()['JobState']} {found()['ExitCode']}"
 
     def start_again(self, job: str) -> None:
-        """A job that was requeued would wait for two minutes."""
+        """A job that was requeued would wait for two minutes; it gets all the time that there is."""
         self.until(lambda: self.state(job) == "PENDING", lambda: f"{job} {self.state(job)}")
-        self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=50")
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("runs/.slurm/p/*.out")))
@@ -153,14 +153,14 @@ def array_trains_each_run_once(place: Place) -> None:
     more = "seeds = [0, 1, 2]\n---"
     place.go()
     # The arrays of this cluster have at most two tasks.
-    first, second = place.submit("--at-once", "2", "--sbatch", "--exclude=n[3-14]", more=more)
+    first, second = place.submit("--at-once", "2", "--sbatch", "--exclude=n[3-14]", steps=20, more=more)
     # A second submit finds what Slurm has.
-    assert place.submit("--sbatch", "--exclude=n[3-14]", more=more) == []
+    assert place.submit("--sbatch", "--exclude=n[3-14]", steps=20, more=more) == []
     for seed, job in enumerate((f"{first['job']}_0", f"{first['job']}_1", f"{second['job']}_0")):
         run = f"p/default/seed-{seed}"
         assert place.wait(lambda status: status.state == "finished", run).attempt == 1
         assert place.ended(job) == "COMPLETED 0:0"
-    assert place.submit(more=more) == []
+    assert place.submit(steps=20, more=more) == []
     # No charts.
     assert max(map(ord, place.logs())) < 128
 
