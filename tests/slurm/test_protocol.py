@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from lsc_engine.cli.results import study_text
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.runs.folder import slurm
 from lsc_engine.runs.folder.status import Status, read_status, write_status
@@ -537,6 +538,21 @@ def test_a_study_on_a_spot_cloud(tmp_path: Path) -> None:
     )
     assert f"  /lsc/plugin-0.py: {tmp_path / 'own.py'}\n" in text
     assert plan_study(tmp_path / "runs/.launch/p.toml", name="p").runs
+
+
+def test_outputs_in_the_log_of_a_job_have_no_curves(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = RunWriter.open(study / RUN, device="cpu", total_steps=9, echo=False)
+    for step in range(1, 9):
+        writer.metrics(step, step / 9, 0.0, {"train/loss": 1 / step})
+    writer.finish("finished", 0)
+    runs = [open_run(study / RUN)]
+    assert "train/loss" in study_text("p", runs, None, {})
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    table = study_text("p", runs, None, {})
+    assert "first" in table
+    assert len(table.splitlines()) < 8
 
 
 @pytest.mark.parametrize(

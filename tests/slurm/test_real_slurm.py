@@ -94,10 +94,14 @@ class Place:
     def submit(self, *words: str, steps: int = 1000, more: str = "") -> list[dict[str, Any]]:
         """The arrays submitted for a study `p` of so many steps, the first 50 of which take 0.05 s and the others 1 s
         as long as there is no file `go`: a training is never over before a busy machine lets its scenario look."""
-        (self.folder / "plugin.py").write_text(PLUGIN)
-        (self.folder / "p.toml").write_text(
-            more.partition("---")[0] + PRESET.replace("STEPS", str(steps)) + more.partition("---")[2]
-        )
+        before, _, after = more.partition("---")
+        for name, text in (
+            ("plugin.py", PLUGIN),
+            ("p.toml", f"{before}{PRESET.replace('STEPS', str(steps))}{after}"),
+        ):
+            # Another submit may be reading it.
+            if not (file := self.folder / name).exists() or file.read_text() != text:
+                file.write_text(text)
         base = ["submit", "p.toml", "--plugin", "plugin.py", "--device", "cpu", "--time", "50m", "--json"]
         return list(json.loads(self.engine(*base, *words).stdout)["jobs"])
 
@@ -152,15 +156,23 @@ class Place:
 def array_trains_each_run_once(place: Place) -> None:
     more = "seeds = [0, 1, 2]\n---"
     place.go()
+
+    def submit(*words: str) -> list[dict[str, Any]]:
+        return place.submit("--at-once", "2", "--sbatch", "--exclude=n[3-14]", *words, steps=20, more=more)
+
+    assert [array["job"] for array in submit("--dry-run")] == [None, None]
+    assert not (place.folder / "runs").exists()
+    # Of two submits at once one finds what Slurm has of the other.
+    with ThreadPoolExecutor(2) as pool:
+        nothing, arrays = sorted(pool.map(lambda _: submit(), range(2)), key=len)
     # The arrays of this cluster have at most two tasks.
-    first, second = place.submit("--at-once", "2", "--sbatch", "--exclude=n[3-14]", steps=20, more=more)
-    # A second submit finds what Slurm has.
-    assert place.submit("--sbatch", "--exclude=n[3-14]", steps=20, more=more) == []
+    first, second = arrays
+    assert nothing == submit() == []
     for seed, job in enumerate((f"{first['job']}_0", f"{first['job']}_1", f"{second['job']}_0")):
         run = f"p/default/seed-{seed}"
         assert place.wait(lambda status: status.state == "finished", run).attempt == 1
         assert place.ended(job) == "COMPLETED 0:0"
-    assert place.submit(steps=20, more=more) == []
+    assert submit() == []
     # No charts.
     assert max(map(ord, place.logs())) < 128
 
@@ -278,9 +290,10 @@ def waiting_run_is_seen_and_left_to_slurm(place: Place) -> None:
     place.engine("stop", row["id"])
     assert place.state(job) == ""
     assert place.listed()["state"] == "stopped"
-    place.submit("--sbatch", "--hold")
+    (array,) = place.submit("--sbatch", "--hold", more="seeds = [0, 1]\n---")
     place.engine("stop", "p")
-    assert place.listed()["state"] == "stopped"
+    assert place.state(array["job"]) == ""
+    assert [place.listed(f"p/default/seed-{seed}")["state"] for seed in (0, 1)] == ["stopped", "stopped"]
 
 
 def users_stop_is_no_failure(place: Place) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lsc_engine.common.errors import UsageError
+from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.runs.folder import requests
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.mesh import ALONE, Mesh, PartedGradient, _srun_environment
 from lsc_engine.training.step import MicroBatches
+from tests.waiting import wait_until
 
 PRESET = """
 [data]
@@ -103,12 +106,11 @@ def workers(process: psutil.Process) -> list[psutil.Process]:
 
 def wait_for_step(folder: Path, runs: str, step: int) -> None:
     log = folder / runs / RUN / "metrics.jsonl"
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        if log.is_file() and any(json.loads(line)["step"] >= step for line in log.read_text().splitlines()):
-            return
-        time.sleep(0.02)
-    raise AssertionError((folder / f"{runs}.log").read_text())
+
+    def reached() -> bool:
+        return log.is_file() and any(json.loads(line)["step"] >= step for line in log.read_text().splitlines())
+
+    wait_until(reached, (folder / f"{runs}.log").read_text, every=0.02)
 
 
 class Net(nn.Module):
@@ -165,6 +167,36 @@ def test_a_failed_part_leaves_everything_as_it_was() -> None:
     with pytest.raises(ValueError, match="broken"):
         parted.backward(loss, torch.randn(12, 6), torch.randn(12, 3), lambda _: None, lambda _: None, False)
     assert all(p.grad is None for p in net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+class Pair(Mesh):
+    """The first of two processes; the other one needs four micro-batches."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, 4]
+
+    def sum(self, rows: Sequence[Tensor], deterministic: bool) -> Tensor:
+        return rows[0]
+
+
+def test_processes_agree_on_micro_batches_and_stop_where_memory_runs_out_later() -> None:
+    net, largest, sentences = Net(), 8, list[str]()
+
+    def loss(images: Tensor, target: Tensor) -> Tensor:
+        if len(images) > largest:
+            raise torch.OutOfMemoryError("full")
+        return squares(net)(images, target)
+
+    micro = MicroBatches(net, 16, torch.device("cpu"))
+    parted = PartedGradient(net, micro, Pair(0, 2), 2, True)
+    batch = torch.randn(16, 6), torch.randn(16, 3)
+    parted.backward(loss, *batch, lambda _: None, sentences.append, False)
+    assert (micro.parts, len(sentences)) == (4, 1)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    largest = 2
+    with pytest.raises(LscError, match="not in the middle of a step of several processes: resume the run"):
+        parted.backward(loss, *batch, lambda _: None, sentences.append, False)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
@@ -285,6 +317,8 @@ def test_a_stop_and_a_lost_process_leave_a_checkpoint_of_the_last_step(tmp_path:
         process = start(tmp_path, runs, 2)
         wait_for_step(tmp_path, runs, 4)
         if victim is None:
+            requests.request(tmp_path / runs / RUN, "checkpoint")
+            wait_until(lambda f=tmp_path / runs / RUN: list(f.glob("checkpoints/step-*/model.safetensors")))
             process.send_signal(signal.SIGTERM)
         else:
             workers(psutil.Process(process.pid))[victim].kill()
