@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from lsc_engine.analysis.compare import compare
 from lsc_engine.cli.results import study_text
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.runs.folder import slurm
@@ -547,10 +548,10 @@ def test_outputs_in_the_log_of_a_job_have_no_curves(
     for step in range(1, 9):
         writer.metrics(step, step / 9, 0.0, {"train/loss": 1 / step})
     writer.finish("finished", 0)
-    runs = [open_run(study / RUN)]
-    assert "train/loss" in study_text("p", runs, None, {})
+    found = compare([open_run(study / RUN)])
+    assert "train/loss" in study_text("p", found)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    table = study_text("p", runs, None, {})
+    table = study_text("p", found)
     assert "first" in table
     assert len(table.splitlines()) < 8
 
