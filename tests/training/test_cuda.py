@@ -1,101 +1,173 @@
-"""On a GPU: labels and losses as on the CPU, runs that are killed and go on, batches that do not fit."""
+"""Steps on a real GPU: CUDA graphs that fail and their memory, when something is compiled, float32 and equal bits.
+
+Runs where torch and pydantic are all there is.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lsc_engine import bench
+from lsc_engine.heads.base import Head
+from lsc_engine.heads.cross_entropy import CrossEntropyHead
 from lsc_engine.heads.lsc import LscHead
-from lsc_engine.vectors import n_min, system
+from lsc_engine.models.backbones.encoder import Encoder
+from lsc_engine.training import devices, step
+from lsc_engine.vectors import system
 from lsc_engine.vectors.order import Order
 
-pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")]
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SYSTEMS = ("A", "Ap", "A-mid", "A-interp", "A-helmert", "V11", "V21", "V21pm", "V22", "V33", "W4", "rademacher")
-# Cosines of labels that rounding makes equal.
-ROUNDING = 2e-6
-LOSSES: list[tuple[str, ...]] = [
-    *((f'target.loss="{loss}"',) for loss in ("cosine", "distance", "cosine+distance", "squared", "dot", "softmax")),
-    ('target.loss="batch-softmax"',),
-    ('target.system="A"', 'target.loss="distance"', 'target.radius="native"'),
-    ('target.method="ce"',),
-    *(('target.method="ce"', f'target.loss="{loss}"') for loss in ("normalized", "cosface", "arcface")),
-    ('target.method="ce"', "target.share=0.1"),
-]
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")]
+CUDA, BATCH, DIM = torch.device("cuda"), 32, 32
 
 
-def trainer(sets: tuple[str, ...], device: torch.device, variant: str = "V21-384") -> Any:
-    few = ('train.duration="8 steps"', 'eval.every="8 steps"', "eval.images=64", "model.dim=48", *sets)
-    return bench.load("throughput").trainer("demo", variant, few, device)
+@pytest.fixture(autouse=True)
+def _flags() -> Iterator[None]:
+    yield
+    devices.set_numerics(CUDA, None, False)
+    torch.compiler.reset()
 
 
-@pytest.mark.parametrize("classes", [1_000, 100_000])
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_vectors_and_labels_are_those_of_the_cpu(name: str, classes: int) -> None:
-    for n in (n_min(name, classes), 96):
-        made = system(name, n)
-        if made.count < classes:
-            continue
-        head = LscHead(made, Order.make("shuffled", made, 0), classes)
-        index = head.order.index(torch.arange(0, classes, 97))
-        assert torch.equal(made.vectors(index.to(GPU)).cpu(), made.vectors(index))
-        z = torch.randn(300, made.n, generator=torch.Generator().manual_seed(0))
-        ours, theirs = head.predict(z.to(GPU)).cpu(), head.predict(z)
-        cosines = [made.cosine(z.double(), head.order.index(labels)) for labels in (ours, theirs)]
-        assert float((cosines[0] - cosines[1]).abs().max()) < ROUNDING
+class Refusing(nn.Module):
+    """A backbone in whose forward pass `refuse` is called."""
+
+    def __init__(self, backbone: nn.Module, refuse: Callable[[], None]) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+        @torch.library.custom_op("lsc_test::refuse", mutates_args=())
+        def refused(z: Tensor) -> Tensor:
+            refuse()
+            return z.clone()
+
+        refused.register_fake(torch.empty_like)
+        self._refused = refused
+
+    def forward(self, images: Tensor) -> Tensor:
+        z: Tensor = self.backbone(images)
+        return z + 0 * self._refused(z.detach())
 
 
-@pytest.mark.parametrize("sets", LOSSES, ids=" ".join)
-def test_a_step_of_every_head_is_that_of_the_cpu(sets: tuple[str, ...]) -> None:
-    found: list[tuple[Tensor, Tensor]] = []
-    for device in (CPU, GPU):
-        with trainer((*sets, 'train.precision="float32"', 'train.compile="off"'), device) as one:
-            one.model.train()
-            batches = one.batches.from_step(0)
-            losses = []
-            for _ in range(2):
-                losses.append(one.train_step(next(batches)))
-                one.step += 1
-            weights = torch.cat([p.detach().flatten() for p in one.network.parameters()]).cpu()
-        found.append((torch.stack(losses).cpu(), weights))
-    torch.testing.assert_close(found[1][0], found[0][0], rtol=2e-3, atol=2e-4)
-    # AdamW's first steps move a weight by about the rate, whatever the size of its gradient.
-    assert float((found[1][1] - found[0][1]).abs().mean()) < 2e-4
+def made(name: str = "V21") -> tuple[nn.Module, Head]:
+    torch.manual_seed(0)
+    head: Head = CrossEntropyHead(DIM, 500, None, 0)
+    if name != "ce":
+        vectors = system(name, DIM)
+        head = LscHead(vectors, Order.make("shuffled", vectors, 0), 500)
+    return Encoder().build(3, 16, DIM, 0.25).to(CUDA), head.to(CUDA)
 
 
-def test_a_killed_run_ends_as_the_straight_one(tmp_path: Path) -> None:
-    found = bench.load("gpu").kill_and_resume(tmp_path, "cuda", 300)
-    assert found["weights that differ"] == 0
-    assert found["resumed"]
-    assert 0 < found["killed after step"] < 300
+class Training:
+    """Steps as the trainer takes them; `compiled` counts what was compiled or recorded before each."""
+
+    def __init__(self, model: nn.Module, head: Head, dtype: torch.dtype | None = torch.bfloat16, **how: bool) -> None:
+        self.model, self.head, self.dtype = model, head, dtype
+        network = nn.ModuleDict({"model": model, "head": head})
+        self.micro = step.MicroBatches(network, BATCH, CUDA)
+        self.optimizer = step.make_optimizer("adamw", list(network.parameters()), lr=1e-3, weight_decay=0, momentum=0)
+        self.compiled, self.count = list[int](), 0
+        self.loss = self.make(**how)
+
+    def make(self, **how: bool) -> step.BatchLoss:
+        return step.make_loss(
+            self.model, self.head, dtype=self.dtype, device=CUDA, on_compile=self.noted, **{"compiled": True, **how}
+        )
+
+    def noted(self) -> None:
+        self.compiled.append(self.count)
+
+    def __call__(self, number: int) -> list[float]:
+        losses = []
+        for _ in range(number):
+            generator = torch.Generator().manual_seed(self.count)
+            images = torch.randn(BATCH, 3, 16, 16, generator=generator).to(CUDA)
+            target = self.head.training_target(torch.randint(500, (BATCH,), generator=generator).to(CUDA))
+            losses.append(self.micro.backward(self.loss, images, target).clone())
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.count += 1
+        return torch.stack(losses).tolist()  # type: ignore[no-any-return]
 
 
-def test_a_batch_that_does_not_fit_is_halved() -> None:
-    # No batch statistics, which would be those of a part.
-    vit = ('model.name="timm:vit_tiny_patch16_224"', "data.image_size=32", 'optimizer.warmup="0 steps"')
-    sets = ("train.batch_size=1024", 'train.compile="off"', *vit)
-    losses, peaks = [], []
-    for limited in (False, True):
-        torch.cuda.empty_cache()
-        with trainer(sets, GPU) as one:
-            one.model.train()
-            batch = next(one.batches.from_step(0))
-            if limited:
-                torch.cuda.empty_cache()
-                allowed = torch.cuda.memory_allocated() + 0.7 * peaks[0]
-                torch.cuda.set_per_process_memory_fraction(allowed / torch.cuda.get_device_properties(GPU).total_memory)
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            try:
-                losses.append(float(one.train_step(batch)))
-            finally:
-                torch.cuda.set_per_process_memory_fraction(1.0)
-            peaks.append(torch.cuda.max_memory_allocated() - before)
-            assert (one.micro_batches.parts > 1) == limited
-            assert bool(one.writer.source().get("numerics")) == limited
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+def test_graphs_compute_what_the_compiled_step_does_and_are_recorded_in_three_steps() -> None:
+    graphs = Training(*made(), graphs=True)
+    found = graphs(8)
+    # Not one of the steps that the trainer counts as replayed compiles or records.
+    assert set(graphs.compiled) <= set(range(step.CudaGraphLoss.UNTIL_REPLAYED))
+    assert max(graphs.compiled) == step.CudaGraphLoss.UNTIL_REPLAYED - 1
+    torch.testing.assert_close(found, Training(*made())(8), rtol=1e-2, atol=1e-3)
+
+
+def too_large() -> None:
+    torch.empty(2**50, dtype=torch.uint8, device=CUDA)
+
+
+@pytest.mark.parametrize("refuse", [torch.cuda.synchronize, too_large])
+def test_a_failing_record_is_recognised_its_memory_returned_and_training_goes_on(refuse: Callable[[], None]) -> None:
+    model, head = made()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    recorded = lambda: refuse() if torch.cuda.is_current_stream_capturing() else None  # noqa: E731
+    training = Training(Refusing(model, recorded), head, graphs=True)
+    training(2)
+    reason = ""
+    try:
+        training(1)
+    except step.GraphsFailedError as error:
+        reason = str(error)
+    assert reason.startswith("CUDA graphs failed: "), reason
+    assert all(p.grad is None for p in training.model.parameters())
+    held = torch.cuda.memory_reserved()
+    del training.loss
+    step.release_graphs(CUDA)
+    assert torch.cuda.memory_reserved() <= held
+    training.loss = training.make()
+    losses = training(6)
+    assert losses[-1] < losses[0] * 1.5
+    del training.loss
+    step.release_graphs(CUDA)
+    # Weights, moments and a workspace; no pool of graphs.
+    assert torch.cuda.memory_reserved() - before < 64 * 2**20
+
+
+def test_the_memory_of_graphs_that_ran_is_returned() -> None:
+    training = Training(*made(), graphs=True)
+    training(5)
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_reserved()
+    del training.loss
+    step.release_graphs(CUDA)
+    assert torch.cuda.memory_reserved() < held
+
+
+def test_float32_is_float32() -> None:
+    devices.set_numerics(CUDA, None, False)
+    generator = torch.Generator().manual_seed(0)
+    images, kernel = torch.randn(8, 64, 32, 32, generator=generator), torch.randn(64, 64, 3, 3, generator=generator)
+    left, right = torch.randn(512, 1024, generator=generator), torch.randn(1024, 512, generator=generator)
+    for call, given in ((nn.functional.conv2d, (images, kernel)), (torch.matmul, (left, right))):
+        exact = call(*(x.double() for x in given))  # type: ignore[operator]
+        found = call(*(x.to(CUDA) for x in given)).double().cpu()  # type: ignore[operator]
+        assert (found - exact).norm() / exact.norm() < 2e-6
+
+
+@pytest.mark.parametrize("name", ["V21", "W4", "A-helmert", "ce"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, None])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_deterministic_training_ends_with_equal_bits(name: str, dtype: torch.dtype | None, compiled: bool) -> None:
+    """And by no operation that torch has no such kernel for, whose warning would be an error here."""
+    devices.set_numerics(CUDA, dtype, True)
+    model, head = made(name)
+    ends: list[dict[str, Any]] = []
+    for _ in range(2):
+        training = Training(copy.deepcopy(model), copy.deepcopy(head), dtype, compiled=compiled)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*deterministic.*")
+            training(12)
+        ends.append({**training.model.state_dict(), **training.head.state_dict()})
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
