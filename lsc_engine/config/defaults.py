@@ -438,6 +438,7 @@ class DefaultsResolver:
     def _train(self) -> None:
         """Issues in [optimizer] and [train], with the number of images that are trained on."""
         optimizer, train, target = self.given.optimizer, self.given.train, self.given.target
+        self._residual()
         before = len(self.issues)
         if optimizer.schedule != "steps":
             for key in ("milestones", "gamma"):
@@ -470,6 +471,15 @@ class DefaultsResolver:
             self.issue("train.batch_size", f"{sentence}; take at most that many")
         elif sound:
             self._moments(self.trained // batch)
+
+    def _residual(self) -> None:
+        train, name = self.given.train, self.given.model.name
+        model = MODELS.built_in.get(name)
+        if train.residual is not None and train.precision == "float32":
+            self.issue("train.residual", 'bf16 needs train.precision = "bf16", or "auto" on a GPU; leave it out')
+        elif train.residual is not None and not (name.startswith("timm:") or (model and model.transformer)):
+            sentence = f"belongs to vision transformers, and model.name is {quoted(name)}"
+            self.issue("train.residual", f"{sentence}; leave it out, or take vit-s")
 
     def _moments(self, epoch: int) -> None:
         optimizer, train, target = self.given.optimizer, self.given.train, self.given.target

@@ -292,6 +292,10 @@ class Train(Section):
     """Images per step."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 on CUDA, float32 on the CPU."""
+    residual: Annotated[
+        Annotated[Literal["fp32", "bf16"], _none_if("fp32")] | None, Meta("fp32", "choice", ("fp32", "bf16"))
+    ] = None
+    """What the blocks of a vision transformer add up in where precision is bf16. bf16: faster, rounded more."""
     parts: Annotated[Annotated[int, Field(ge=1, le=4096), _none_if(1)] | None, Meta("1", kind="integer")] = None
     """Equal parts of a batch, each with batch statistics of its own; as many processes as divide them can share it."""
     deterministic: Annotated[Annotated[bool, _none_if(False)] | None, Meta("false", kind="flag")] = None

@@ -31,7 +31,8 @@ def model_sizes(
     """
     cross_entropy = config.target.method == "ce"
     with torch.device("meta"):
-        model = build_model(config.model, channels=channels, size=size, dim=dim, seed=0)
+        residual = config.train.residual
+        model = build_model(config.model, channels=channels, size=size, dim=dim, seed=0, residual=residual)
         width = dim or embedding_width(model, channels, size, torch.device("meta"))
         head = nn.Module()
         if cross_entropy:

@@ -18,6 +18,9 @@ class Backbone(BaseModel):
     all_linear: ClassVar[bool] = False
     """Whether all layers with weights are linear, so that the first ones can be fixed too."""
 
+    transformer: ClassVar[bool] = False
+    """Whether it is made of blocks that add to a residual stream, whose type train.residual names."""
+
     @property
     def linear_layers(self) -> int:
         """The number of consecutive linear layers up to the embedding, which model.etf_layers can fix."""

@@ -8,18 +8,28 @@ import torch
 from torch import nn
 
 from lsc_engine.common.errors import UsageError, did_you_mean
-from lsc_engine.models.backbones.vit import build_timm
+from lsc_engine.models.backbones.vit import build_timm, lower_residual_stream
 from lsc_engine.registry import MODELS
 
 if TYPE_CHECKING:
     from lsc_engine.config.schema import Model
 
 
-def build_model(model: Model, *, channels: int, size: int, dim: int | None, seed: int) -> nn.Module:
+def build_model(
+    model: Model, *, channels: int, size: int, dim: int | None, seed: int, residual: str | None = None
+) -> nn.Module:
     """A backbone on the CPU: images [B, channels, size, size] in [-1, 1] -> embeddings [B, dim].
 
-    The initial weights are a function of `seed` alone. `dim=None` keeps the network's own width.
+    The initial weights are a function of `seed` alone. `dim=None` keeps the network's own width; `residual`: the type
+    of a transformer's residual stream under autocast, float32 for None.
     """
+    built = _built(model, channels, size, dim, seed)
+    if residual == "bf16":
+        lower_residual_stream(built, model.name)
+    return built
+
+
+def _built(model: Model, channels: int, size: int, dim: int | None, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if model.name in MODELS.built_in:

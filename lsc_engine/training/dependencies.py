@@ -159,7 +159,8 @@ def _teacher(config: RunConfig, reference: Reference, runs_dir: Path, channels: 
     if layer is None or size is None or classes is None or classes != config.data.classes:
         raise UsageError(f"target.teacher: {run.id} has no logits of {config.data.classes} classes")
     dim = other.model.dim if isinstance(other.model.dim, int) else None
-    model = build_model(other.model, channels=channels, size=size, dim=dim, seed=0)
+    residual = other.train.residual
+    model = build_model(other.model, channels=channels, size=size, dim=dim, seed=0, residual=residual)
     plain = other.model_copy(update={"target": other.target.model_copy(update={"teacher": None})})
     head = build_head(plain, classes=classes, dim=layer.shape[1], seed=0)
     assert isinstance(head, CrossEntropyHead)

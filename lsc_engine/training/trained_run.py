@@ -121,7 +121,8 @@ def open_trained(run: Run, *, device: torch.device, data_dir: Path | None = None
     channels = int(run.source.get("channels") or facts_of(config.data.dataset).channels)
     names, unnamed = _class_names(run, config, classes, data_dir)
     n, seed = latent_dim(config, classes), derive_seed(config.seed, "model")
-    model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed).to(device)
+    residual = config.train.residual
+    model = build_model(config.model, channels=channels, size=size, dim=n, seed=seed, residual=residual).to(device)
     dim = n or embedding_width(model, channels, size, device)
     head = build_untrained_head(config, run, classes=classes, dim=dim, channels=channels, names=names).to(device)
     network = nn.ModuleDict({"model": model, "head": head})

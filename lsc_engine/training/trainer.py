@@ -111,7 +111,8 @@ class Trainer:
         self.dependencies = needed = run.dependencies.for_classes(self.source.class_names)
         channels, size, batch_size = self.source.channels, self.source.size, config.train.batch_size
         seed = derive_seed(config.seed, "model")
-        self.model = build_model(config.model, channels=channels, size=size, dim=derived.n, seed=seed).to(device)
+        shape: dict[str, Any] = {"channels": channels, "size": size, "dim": derived.n}
+        self.model = build_model(config.model, **shape, seed=seed, residual=config.train.residual).to(device)
         width = derived.n or embedding_width(self.model, channels, size, device)
         classes, seed, table = derived.classes, derive_seed(config.seed, "head"), needed.vectors
         means, teacher = needed.class_means, needed.teacher

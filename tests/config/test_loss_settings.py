@@ -95,3 +95,19 @@ def test_the_form_offers_the_losses_of_the_method() -> None:
     assert "arcface" not in choices_for("target.loss", "lsc")
     assert set(choices_for("target.loss")) == {*choices_for("target.loss", "ce"), *choices_for("target.loss", "lsc")}
     assert choices_for("target.system", "ce") == ("none", "running-means")
+
+
+VIT = SMALL.replace('"encoder"', '"vit-s"')
+
+
+def test_a_residual_stream_in_bf16_belongs_to_transformers_in_bf16() -> None:
+    def faults(text: str, lines: str) -> dict[str, str]:
+        return faults_of(f"{text}{lines}\n")
+
+    bf16 = 'residual = "bf16"'
+    assert settings_of(f"{VIT}{bf16}\n")["train.residual"] == "bf16"
+    assert settings_of(f'{VIT}residual = "fp32"\n') == settings_of(VIT)
+    assert faults(VIT.replace("vit-s", "timm:deit_tiny_patch16_224"), bf16) == {}
+    assert "belongs to vision transformers" in faults(SMALL, bf16)["train.residual"]
+    assert "needs train.precision" in faults(VIT, f'{bf16}\nprecision = "float32"')["train.residual"]
+    assert "fp32, bf16" in faults(VIT, 'residual = "bf32"')["train.residual"]

@@ -138,7 +138,7 @@ def train(
 ) -> dict[str, Any]:
     """Three steps at different rates, in bf16: what was generated for them, and how often."""
     first, known, skips = len(made), step.graphs_compiled(), counters["inductor"]["cudagraph_skips"]
-    network = build_model(Model(name=model, width=width), channels=3, size=size, dim=dim, seed=0)
+    network = build_model(Model(name=model, width=width), channels=3, size=size, dim=dim, seed=0, residual=residual)
     head = make_head(method, classes, dim)
     with FakeTensorMode(allow_non_fake_inputs=True):
         on_device(nn.ModuleList([network, head])).train()

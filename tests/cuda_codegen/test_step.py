@@ -99,3 +99,11 @@ def test_kernels_and_bytes_of_vit_s(runtime: Path, method: str) -> None:
     assert found["launches"]["torch.ops.aten._scaled_dot_product_cudnn_attention.default"] == 12
     assert sum(found["launches"].values()) <= 550
     assert found["bytes"] <= 244e6
+
+
+@pytest.mark.slow
+def test_a_residual_stream_in_bf16_moves_fewer_bytes(runtime: Path) -> None:
+    (found,) = generate(runtime, {"model": "vit-s", "size": 224, "batch": 512, "dim": 64, "residual": "bf16"})
+    check(found)
+    assert sum(found["launches"].values()) <= 525
+    assert found["bytes"] <= 208e6

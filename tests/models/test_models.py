@@ -51,6 +51,33 @@ def test_a_projection_without_bias_stands_where_n_is_not_the_backbones_width() -
     assert model.projection.bias is None
 
 
+def test_a_residual_stream_in_bf16_under_autocast_only_and_close_to_float32() -> None:
+    args = {"depth": 3, "embed_dim": 48, "num_heads": 2}
+    images = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    plain, lower = (
+        build_model(Model(name="vit-s", args=args), channels=3, size=16, dim=20, seed=3, residual=residual)
+        for residual in (None, "bf16")
+    )
+    assert plain(images).equal(lower(images))
+    streams, found = [], []
+    for model in (plain, lower):
+        model.backbone.norm.register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0].dtype))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            z = model(images).float()
+        torch.nn.functional.normalize(z).pow(3).sum().backward()
+        found.append((z, torch.cat([p.grad.flatten() for p in model.parameters()])))
+    assert streams == [torch.float32, torch.bfloat16]
+    (z, gradient), (lower_z, lower_gradient) = found
+    assert torch.nn.functional.cosine_similarity(z, lower_z).min() > 0.999
+    assert torch.nn.functional.cosine_similarity(gradient, lower_gradient, dim=0) > 0.99
+    assert not z.equal(lower_z)
+
+
+def test_a_network_without_blocks_has_no_residual_stream_to_lower() -> None:
+    with pytest.raises(UsageError, match=r"train.residual: timm:resnet10t has no blocks in sequence"):
+        build_model(Model(name="timm:resnet10t"), channels=1, size=32, dim=9, seed=0, residual="bf16")
+
+
 def test_other_timm_models_take_the_channels_and_n() -> None:
     model = build_model(Model(name="timm:resnet10t"), channels=1, size=32, dim=9, seed=0)
     assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 9)

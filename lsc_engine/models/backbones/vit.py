@@ -17,13 +17,14 @@ from lsc_engine.models.backbone import Backbone
 from lsc_engine.registry import MODELS
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Timm(Backbone):
     """A timm model; its settings are passed to timm as they are."""
 
     model_config = ConfigDict(extra="allow")
+    transformer = True
     architecture: ClassVar[str]
     embedding: ClassVar[int]
 
@@ -54,6 +55,26 @@ def patch_size(size: int) -> int:
         if size >= least and size % patch == 0:
             return patch
     return 1
+
+
+def lower_residual_stream(model: nn.Module, name: str) -> None:
+    """Let the blocks of a vision transformer add up in the type of autocast where it is on, and not in float32, which
+    the positions make the stream. UsageError where the network has no blocks in sequence."""
+    from torch import nn
+
+    blocks = getattr(getattr(model, "backbone", None), "blocks", None)
+    if not isinstance(blocks, nn.Sequential):
+        raise UsageError(f"train.residual: {name} has no blocks in sequence, as vision transformers do; leave it out")
+    blocks.register_forward_pre_hook(_to_autocast_type)
+
+
+def _to_autocast_type(_blocks: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    import torch
+
+    (stream, *rest), kind = inputs, inputs[0].device.type
+    if not torch.is_autocast_enabled(kind):
+        return None
+    return stream.to(torch.get_autocast_dtype(kind)), *rest
 
 
 def build_timm(architecture: str, channels: int, size: int, dim: int | None, args: dict[str, Any]) -> nn.Module:
