@@ -36,6 +36,7 @@ NAMES = {
     "systems": "vectors from their index against rows of a dense table, and the loss path without rows",
     "assign": "time and memory of nearest:init at 1.28 million classes, and how near the optimum it comes",
     "logging": "what metrics, status and heartbeats cost a small training",
+    "mirrors": "what log.also costs a small training, in processor and wall time",
     "profile": "where the time of a training step goes, the least it could take, and the distance from it",
     "startup": "lsc-engine --help, and the first frame of lsc-tui with 100 runs",
     "chart": "a full redraw of a chart: ten series of 10^5 points, one of 10^6",

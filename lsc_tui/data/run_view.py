@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,11 @@ class Curves:
     fixed: tuple[tuple[float, float, float], ...] = ()  # where layers were fixed
     machine: Sample | None = None  # the newest of its machine
     drawn: dict[Hashable, Series] = field(default_factory=dict)  # made once, kept with the arrays
+
+    @cached_property
+    def without_epochs(self) -> bool:
+        """Whether there are curves, and another tool logged them by step alone."""
+        return bool(self.curves) and not any(np.isfinite(curve.epoch).any() for curve in self.curves.values())
 
 
 @dataclass(frozen=True)

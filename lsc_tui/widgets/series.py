@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from lsc_engine.charts.chart import Mark, Series
@@ -38,6 +40,12 @@ def curve_series(
     if key not in curves.drawn:
         curves.drawn[key] = _series(curves, curve, *key)
     return curves.drawn[key]
+
+
+def shown_axis(axis: str, runs: Iterable[Curves | None]) -> str:
+    """The x axis that all of the runs have: `step` in place of `epoch` where one was logged by step alone."""
+    alone = any(curves is not None and curves.without_epochs for curves in runs)
+    return "step" if axis == "epoch" and alone else axis
 
 
 def _series(

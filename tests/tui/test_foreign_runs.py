@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparable import make_comparable
-from tui_helpers import open_app, settle, text_of
+from textual.pilot import Pilot
+from tui_helpers import make_app, open_app, settle, text_of
 
 from lsc_tui.data.poller import Poller
 from lsc_tui.screens.compare.screen import CompareScreen
@@ -67,15 +69,19 @@ def test_a_long_log_is_shown_by_a_sample_first(tmp_path: Path) -> None:
     assert (len(whole.curves["train/loss"].step), whole.sampled) == (count, False)
 
 
-async def test_a_log_of_another_tool_and_a_run_of_ours_on_one_axis(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs of ours, and a table of another tool that counts steps alone."""
     monkeypatch.setenv("HOME", str(tmp_path))
     make_comparable(tmp_path / "runs", tmp_path / "fig1a.toml")
     path = tmp_path / "runs" / "a" / "theirs" / "metrics.csv"
     path.parent.mkdir(parents=True)
     path.write_text("step,train_loss,train_acc\n" + "".join(f"{20 * i},{2 / (i + 1)},{i / 40}\n" for i in range(30)))
-    async with open_app(tmp_path / "runs", size=(160, 48)) as (app, pilot):
+    return tmp_path / "runs"
+
+
+async def test_a_log_of_another_tool_and_a_run_of_ours_on_one_axis(beside_ours: Path) -> None:
+    async with open_app(beside_ours, size=(160, 48)) as (app, pilot):
         await pilot.press("g", "down", "space", "G", "space", "c")
         await settle(app, pilot)
         screen = app.lsc_screen
@@ -83,3 +89,33 @@ async def test_a_log_of_another_tool_and_a_run_of_ours_on_one_axis(
         assert screen.found is not None
         assert {run.origin for row in screen.found.comparison.rows for run in row.runs} == {"lsc", "csv"}
         assert "theirs" in text_of(app)
+        # The table has no epochs, so both are drawn by their steps.
+        assert (screen.look.axis, screen.found.request.axis) == ("epoch", "step")
+        for row in screen.found.comparison.rows:
+            (run,) = row.runs
+            drawn = screen.found.curves["train/accuracy"][row.key]
+            assert drawn.x.tolist() == run.history("train/accuracy")[0].tolist()
+        assert "step · " in text_of(app)
+        await pilot.press("x")
+        await settle(app, pilot)
+        assert screen.found.request.axis == screen.look.axis == "step"
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=lambda s: f"{s[0]}x{s[1]}")
+def test_a_log_of_another_tool_in_compare_looks(beside_ours: Path, snap_compare: Any, size: tuple[int, int]) -> None:
+    app = make_app(beside_ours)
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await settle(app, pilot)
+        await pilot.press("g", "down", "space", "G", "space", "c")
+        await settle(app, pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+async def test_a_log_by_step_alone_is_no_log_by_epochs_in_monitor(beside_ours: Path) -> None:
+    async with open_app(beside_ours, size=(160, 48)) as (app, pilot):
+        app.watch_run("0:a/theirs")
+        await settle(app, pilot)
+        assert "step 580   loss .0667   min .0667 at 580" in text_of(app)
+        assert "epoch 580" not in text_of(app)

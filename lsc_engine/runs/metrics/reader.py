@@ -175,6 +175,11 @@ class MetricsTable:
                 break
         return [name for name in list(seen)[:MAX_NAMES] if name not in _AXES]
 
+    @property
+    def without_epochs(self) -> bool:
+        """Whether there are rows and none has an epoch: other tools log by step alone."""
+        return bool(self._groups) and not any("epoch" in group.names for group in self._groups)
+
     def columns(self, name: str, *beside: str) -> tuple[Ints, tuple[Floats, ...]]:
         """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent). Only
         rows that hold `name`; where a step repeats, the latest attempt, and in it the last line. The arrays stay as

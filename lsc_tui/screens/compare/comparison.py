@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,9 @@ class Reader:
         metrics = tuple(name for name in METRICS if name in names) or (ACCURACY, LOSS)
         # Those of the machines are read when they are shown.
         drawn = (*metrics, request.machine) if request.machine else metrics
+        if request.axis == "epoch" and any(run.table.without_epochs for run in runs):
+            # They share an axis that all of them have.
+            request = replace(request, axis="step")
         curves = {m: {row.key: over_seeds(row.runs, m, request.axis) for row in found.rows} for m in drawn}
         sampled = [sample.values() for run in runs if (sample := newest(run.path / MACHINE)) is not None]
         metrics += tuple(dict.fromkeys(m for values in sampled for m in values if m.count("/") == 1))

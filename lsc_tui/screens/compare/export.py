@@ -89,7 +89,7 @@ def write_figure(
     scale = scale_of(metric)
     rows = [row for row in found.rows if row.key in keys]
     document = {
-        "x_label": {"time": "training time (min)"}.get(look.axis, UNITS[look.axis]),
+        "x_label": {"time": "training time (min)"}.get(found.request.axis, UNITS[found.request.axis]),
         "y_label": f"{metric} (%)" if is_share(metric) else metric,
         "width": width,
         "x_range": [look.x0, look.x1],

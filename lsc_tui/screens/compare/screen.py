@@ -307,7 +307,7 @@ class CompareScreen(ChartScreen):
         ]
         right = "m swaps the two"
         if main:
-            right = f"{UNITS[self.look.axis]} · " * self.wide + self.look.smoothing_words
+            right = f"{UNITS[found.request.axis]} · " * self.wide + self.look.smoothing_words
         self.query_one(selector, Chart).put(
             [series for row in rows for series in self._series(found, row, metric, scale)],
             self.look.view(metric),
@@ -347,7 +347,7 @@ class CompareScreen(ChartScreen):
         words.append(self.look.y_words(metric))
         mean = "mean of seeds · band min to max" if self.wide else "mean of seeds"
         words += [mean if self.band else "every seed"] if main else []
-        words += [self.look.axis] if not self.wide else []
+        words += [found.request.axis] if not self.wide else []
         words += ["log x"] if self.look.log_x else []
         return clean(" · ".join(word for word in words if word))
 

@@ -25,7 +25,7 @@ from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.widgets.chart import UNITS, Chart, is_share, scale_of
 from lsc_tui.widgets.log import LogPane, plain
 from lsc_tui.widgets.panel import Panel
-from lsc_tui.widgets.series import curve_series, missing_words, parent_key, whole_x
+from lsc_tui.widgets.series import curve_series, missing_words, parent_key, shown_axis, whole_x
 
 EVENT_LINES = 400
 PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
@@ -329,8 +329,9 @@ class MonitorScreen(RunScreen):
         x, value, smoothed = readout(lead, cursor if cursor is not None else float("inf"), smoothing=look.smoothing)
         if cursor is None:
             x, value = float(lead.xs[-1]), float(lead.ys[-1])
-        written = "{:.1f}".format if look.axis == "epoch" else short
-        place = f" {'┃' if cursor is not None else ' '} {UNITS[look.axis]} {written(x)}"
+        axis = shown_axis(look.axis, [self._curves(view)])
+        written = "{:.1f}".format if axis == "epoch" else short
+        place = f" {'┃' if cursor is not None else ' '} {UNITS[axis]} {written(x)}"
         if name == LOSS:
             both = bool(look.smoothing) and cursor is not None
             words = [f"smooth {loss_text(smoothed)}  raw {loss_text(value)}" if both else f"loss {loss_text(value)}"]

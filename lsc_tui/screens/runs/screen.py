@@ -24,7 +24,7 @@ from lsc_tui.widgets.chart import UNITS, Chart
 from lsc_tui.widgets.field import Field, LastWord
 from lsc_tui.widgets.panel import Panel
 from lsc_tui.widgets.runs_table import COLUMNS, PIN, Order, Row, RunsTable, build_rows, heading_key, layout
-from lsc_tui.widgets.series import curve_series, loss_word, missing_words
+from lsc_tui.widgets.series import curve_series, loss_word, missing_words, shown_axis
 
 NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
 MOST_CURVES = 12
@@ -262,15 +262,16 @@ class RunsScreen(RunScreen):
             for view, letter, colour in sorted(same, key=lambda item: item[1])
         ]
         study = lead.study.rpartition("/")[2] if lead else ""
-        words = [study, LOSS, loss_word(lead.loss_group) if lead else "", look.y_words(LOSS), look.axis]
+        axis = shown_axis(look.axis, [self.app.store.curves.get(view.key) for view, _, _ in chosen])
+        words = [study, LOSS, loss_word(lead.loss_group) if lead else "", look.y_words(LOSS), axis]
         if look.smoothing:
             words.append(look.smoothing_words)
         # The letters tell more than the words: these give way.
         room = self.size.width // (2 if self.wide else 1) - 8 - sum(width_of(piece) + 2 for piece in legend)
-        for word in (look.axis, study, look.y_words(LOSS)) if room > 20 else ():
+        for word in (axis, study, look.y_words(LOSS)) if room > 20 else ():
             if len(" · ".join(w for w in words if w)) > room and word in words:
                 words.remove(word)
-        series, key = self._series(same, LOSS)
+        series, key = self._series(same, LOSS, axis)
         self.query_one("#loss", Chart).put(
             series,
             look.view(LOSS),
@@ -282,14 +283,14 @@ class RunsScreen(RunScreen):
         )
         if self.wide:
             name, others = self.order.accuracy, len(chosen) - len(same)
-            series, key = self._series(chosen, name, scale=100.0)
+            series, key = self._series(chosen, name, axis, scale=100.0)
             words = [f"{name} %", "eval mode", look.y_words(name), f"{others} with another loss" if others else ""]
             self.query_one("#accuracy", Chart).put(
                 series,
                 look.view(name),
                 key=key,
                 title=" · ".join(word for word in words if word),
-                right=[(UNITS[look.axis], "dim")],
+                right=[(UNITS[axis], "dim")],
                 framed=True,
                 empty=self._no_curve(lead, name),
             )
@@ -300,9 +301,9 @@ class RunsScreen(RunScreen):
             return missing_words(lead, self.app.store.curves.get(lead.key), name)
         return "a report has no curves; Enter reads it" if row is not None and row.report is not None else ""
 
-    def _series(self, chosen: list[Charted], name: str, scale: float = 1.0) -> tuple[list[Series], object]:
+    def _series(self, chosen: list[Charted], name: str, axis: str, scale: float = 1.0) -> tuple[list[Series], object]:
         """The curves of a metric, and a key that stands for the data in them."""
-        curves, axis = self.app.store.curves, self.look.axis
+        curves = self.app.store.curves
         found = (curve_series(v, curves.get(v.key), name, axis, letter, col, scale) for v, letter, col in chosen)
         key = tuple((view.key, id(curves.get(view.key)), letter, colour) for view, letter, colour in chosen)
         return [series for series in found if series is not None], (key, name, axis)

@@ -113,7 +113,8 @@ class NewRows:
                 share = 100 if name in self.names.percent else 1
                 self._extend(name, [first + row for row in rows], [value / share for value in values])
         for name, (rows, values) in axes.items():
-            self._extend(name, [first + row for row in rows], list(values))
+            if rows:
+                self._extend(name, [first + row for row in rows], list(values))
         self.steps.extend(steps)
         self.attempts.extend([self.attempt] * len(steps))
 
