@@ -79,7 +79,7 @@ def _train(root: Path, study: str, epochs: int, also: list[str], device: str) ->
     return busy, wall, open_run(folder).last()["train/loss"]
 
 
-def _wait_for(folder: Path, mirrors: int, seconds: float = 180.0) -> None:
+def _wait_for(folder: Path, mirrors: int, seconds: float = 600.0) -> None:
     """Until the mirrors of a run have written all of it and ended."""
     deadline = time.monotonic() + seconds
     while True:

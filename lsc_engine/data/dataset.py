@@ -157,7 +157,8 @@ class DataSet:
                 where = f"{NO_HOME}, the folder for data sets; then: {facts.how}"
                 return f"data.dataset: {facts.name} is not found: {where}"
             places.insert(0, str(base / facts.places[0][0]))
-        return f"data.dataset: {facts.name} is not in {' or '.join(places) or 'data.path'}: {facts.how}"
+        where = f"in {' or '.join(places)}" if places else "here" if self.built_in else "in data.path"
+        return f"data.dataset: {facts.name} is not {where}: {facts.how}"
 
     def class_names(self, data_dir: Place = None, path: Place = None) -> tuple[str, ...]:
         """Names of all classes in the order of the labels; none where they have none, or are not found."""

@@ -16,10 +16,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.errors import FULL, LscError, UsageError
 from lsc_engine.common.ids import study_fault, suggested_name
 from lsc_engine.config.derived import summary
 from lsc_engine.config.load import check_text
@@ -90,7 +91,7 @@ def examine(form: Form) -> Outcome:
     out = Outcome(text=form.toml(), study=form.wanted or form.study)
     form.study = out.study
     data = form.data_dir or None
-    out.problems = _place_problems(form)
+    out.problems = [*_lacking(), *_place_problems(form)]
     if form.source == "fork":
         return _examine_fork(form, out, data)
     try:
@@ -120,6 +121,13 @@ def examine(form: Form) -> Outcome:
         _plan(form, out, chosen)
     _missing(out, chosen)
     return out
+
+
+def _lacking() -> list[Problem]:
+    """What a light installation has to say: no run can train here."""
+    lacks = next((name for name in FULL if find_spec(name) is None), None)
+    words = f"training needs {lacks}, which this light installation lacks; in the folder of lsc: pip install ."
+    return [Problem("device", words)] if lacks else []
 
 
 def _place_problems(form: Form) -> list[Problem]:
@@ -172,7 +180,8 @@ def _missing(out: Outcome, chosen: list[str]) -> None:
             key, _, words = sentence.partition(": ")
             if sentence not in listed and not any(p.key == key and p.message == words for p in out.problems):
                 listed.add(sentence)
-                out.problems.append(Problem(key, f"{words}; or use digits or spectrum"))
+                others = "spectrum" if words.startswith("digits ") else "digits or spectrum"
+                out.problems.append(Problem(key, f"{words}; or use {others}"))
 
 
 def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:

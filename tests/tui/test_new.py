@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 import tomllib
 from collections import Counter
@@ -15,7 +16,7 @@ from presets_for_tests import TINY, lay_out
 from textual.pilot import Pilot
 from tui_helpers import make_app, settle, text_of
 
-from lsc_engine.common.errors import UsageError
+from lsc_engine.common.errors import FULL, UsageError
 from lsc_engine.common.hardware import Gpu, Hardware
 from lsc_engine.config.load import list_presets, load_preset
 from lsc_engine.runs.folder.status import Status
@@ -588,6 +589,26 @@ async def test_what_is_typed_goes_to_the_variant_that_was_shown(place: Path) -> 
 
 
 @pytest.mark.usefixtures("quiet")
+async def test_a_light_installation_names_what_training_lacks(
+    place: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(follow, "find_spec", lambda name: None if name in FULL else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in FULL else find(name, *more))
+    async with new_run(place, (160, 48), ("enter",)) as (app, pilot, screen):
+        assert screen.outcome is not None
+        lacks = "training needs torch, which this light installation lacks; in the folder of lsc: pip install ."
+        data = "digits is not here: it comes with scikit-learn: pip install scikit-learn; or use spectrum"
+        faults = [(p.key, p.message) for p in screen.outcome.faults]
+        assert faults == [("device", lacks), ("data.dataset", data)]
+        # Numbers and settings of the runs are there all the same.
+        assert set(screen.outcome.variants) == {"wide", "least"}
+        await pilot.press("L")
+        await pilot.pause()
+        assert "L: ✗ device: training needs torch, which this light installation lacks" in text_of(app)
+    assert not (place / "tiny").exists()
+
+
 async def test_where_slurm_is_a_launch_can_go_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lsc_tui.services import launch as new_launch
 

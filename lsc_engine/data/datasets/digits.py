@@ -23,6 +23,7 @@ class Digits(DataSet):
         "scikit-learn's handwritten digits",
         images=1797,
         val_images=None,
+        how="it comes with scikit-learn: pip install scikit-learn",
         classes=10,
         size=8,
         channels=1,
