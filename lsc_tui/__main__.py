@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from lsc_engine import __version__
@@ -99,20 +98,7 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit(1)
         remove_when_ended(found.parent)
         folders = [found]
-    # Only ./runs, named by nobody, may not be there yet.
-    made_later = not options.runs_dir and not os.environ.get("LSC_RUNS")
-    sys.exit(
-        start(
-            folders,
-            ascii=options.ascii,
-            once=options.once,
-            theme=options.theme,
-            demo=options.demo,
-            mouse=options.mouse,
-            made_later=made_later,
-            plugins=options.plugin,
-        )
-    )
+    sys.exit(start(folders, options))
 
 
 def serve_pages(options: argparse.Namespace) -> int:
@@ -148,18 +134,9 @@ def print_keys() -> int:
     return 2 if fault else 0
 
 
-def start(
-    folders: list[Path],
-    *,
-    ascii: bool = False,
-    once: bool = False,
-    theme: str | None = None,
-    demo: bool = False,
-    mouse: bool = False,
-    made_later: bool = False,
-    plugins: Sequence[Path] = (),
-) -> int:
+def start(folders: list[Path], options: argparse.Namespace) -> int:
     """Run the application; the exit code."""
+    once, theme, demo = options.once, options.theme, options.demo
     # With another driver Textual draws elsewhere: in a tab of a browser.
     drawn_here = not once and not os.environ.get("TEXTUAL_DRIVER")
     if drawn_here and not all(map(is_terminal, (sys.stdin, sys.stdout, sys.stderr))):
@@ -182,14 +159,14 @@ def start(
     if theme is not None and theme not in THEMES:
         print(f"lsc-tui: no theme {theme!r}: {', '.join(THEMES)}", file=sys.stderr)
         return 2
-    ascii = ascii or not shows_unicode(sys.stdout) or ascii_only(os.environ)
     app = LscApp(
         folders,
-        ascii=ascii,
+        ascii=options.ascii or not shows_unicode(sys.stdout) or ascii_only(os.environ),
         theme=theme,
         demo=demo,
-        made_later=made_later,
-        plugins=plugins,
+        # Only ./runs, named by nobody, may not be there yet.
+        made_later=not options.runs_dir and not os.environ.get("LSC_RUNS"),
+        plugins=options.plugin,
         few_colours=few_colours(os.environ),
     )
     if demo:
@@ -201,7 +178,7 @@ def start(
         size = shutil.get_terminal_size((80, 24))
         print(one_frame(app, size.columns, size.lines))
         return 0
-    app.run(mouse=mouse or app.keymap.mouse)
+    app.run(mouse=options.mouse or app.keymap.mouse)
     return app.return_code or 0
 
 

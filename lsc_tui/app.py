@@ -112,7 +112,7 @@ class LscApp(App[None], inherit_bindings=False):
         self.plugin_words = [word for file in plugins for word in ("--plugin", str(file.absolute()))]
         self.animation_level = "none"
         self.folders = [Path(f) for f in folders]
-        self.ascii = ascii
+        self.ascii, self.chart_mode = ascii, "ascii" if ascii else "braille"
         self.demo = demo
         self.clock = clock
         self.config = config or config_folder()
@@ -140,16 +140,9 @@ class LscApp(App[None], inherit_bindings=False):
 
     def place(self, path: Path) -> str:
         """A path as it is shown: ~ for the home folder; the demo's copy, which is nobody's, by name."""
-        if self.demo:
-            try:
-                return str(Path("demo") / path.absolute().relative_to(self.folders[0].absolute()))
-            except ValueError:
-                pass
-        return home_path(path)
-
-    @property
-    def chart_mode(self) -> str:
-        return "ascii" if self.ascii else "braille"
+        own = self.folders[0].absolute()
+        inside = self.demo and path.absolute().is_relative_to(own)
+        return str(Path("demo") / path.absolute().relative_to(own)) if inside else home_path(path)
 
     @property
     def styles_of_theme(self) -> dict[str, Style]:
@@ -185,20 +178,21 @@ class LscApp(App[None], inherit_bindings=False):
         return frame is not None and frame.f_code.co_filename != selectors.__file__
 
     def on_mount(self) -> None:
+        def begin() -> None:
+            """Once the frame is there: read the runs, which would only have kept it waiting."""
+            self.poller.start()
+            if not self.is_headless:
+                gc.freeze()
+                gc.enable()
+
         self.go("runs")
-        self.call_after_refresh(self._begin)
+        self.call_after_refresh(begin)
         if not self.is_headless:
-            watch = _watch_server if self.is_web else _watch_terminal
-            threading.Thread(target=watch, name="terminal-watch", daemon=True).start()
+            server = os.getppid()
+            lost = (lambda: os.getppid() != server) if self.is_web else _terminal_lost
+            threading.Thread(target=_watch, args=(lost,), name="terminal-watch", daemon=True).start()
         if words := self._keymap_fault or self.ui.key_changes():
             self.call_after_refresh(self.lsc_screen.say, words, "warn" if self._keymap_fault else "")
-
-    def _begin(self) -> None:
-        """Once the frame is there: read the runs, which would only have kept it waiting."""
-        self.poller.start()
-        if not self.is_headless:
-            gc.freeze()
-            gc.enable()
 
     def on_unmount(self) -> None:
         self.poller.stop()
@@ -241,8 +235,7 @@ class LscApp(App[None], inherit_bindings=False):
 
     def go_back(self) -> None:
         """To the tab looked at before, at last to Runs."""
-        tab = self._before.pop() if self._before else "runs"
-        before = list(self._before)
+        *before, tab = self._before or ["runs"]
         self.go(tab)
         self._before = before
 
@@ -250,12 +243,11 @@ class LscApp(App[None], inherit_bindings=False):
         """End the viewer and say which runs go on."""
         counts = self.store.counts()
         active = sum(counts[state] for state in ("starting", "running", "stopping", "stalled"))
-        words = {0: "", 1: "1 run goes on"}.get(active, f"{active} runs go on")
-        if counts["queued"]:
-            words += f"{', ' if words else ''}{counts['queued']} queued"
+        words = ["1 run goes on" if active == 1 else f"{active} runs go on"] if active else []
+        words += [f"{counts['queued']} queued"] if counts["queued"] else []
         self._left = True
         # What is played in the demo ends with the viewer.
-        self.exit(message=words if words and not self.demo else None)
+        self.exit(message=", ".join(words) if words and not self.demo else None)
 
     def leave_on_second(self) -> None:
         now = time.monotonic()
@@ -306,31 +298,23 @@ class LscApp(App[None], inherit_bindings=False):
         self.poller.focused = True
 
 
-def _watch_terminal() -> None:
-    """End at once when the terminal is gone: with SIGHUP ignored, reading from it would spin forever."""
-    while True:
-        time.sleep(1.0)
-        stream = sys.__stdin__
-        try:
-            # A hung-up terminal keeps its descriptor but has no foreground process group any more.
-            os.tcgetpgrp(stream.fileno())  # type: ignore[union-attr]
-            lost = os.getppid() == 1 and not os.isatty(stream.fileno())  # type: ignore[union-attr]
-        except (OSError, ValueError, AttributeError):
-            lost = True
-        if lost:
-            os.kill(os.getpid(), signal.SIGHUP)
-            time.sleep(2.0)
-            os._exit(129)
-
-
-def _watch_server() -> None:
-    """End when the server of a browser's tab is gone, also where it was killed."""
-    server = os.getppid()
-    while os.getppid() == server:
+def _watch(lost: Callable[[], bool]) -> None:
+    """End at once when the terminal, or the server of a browser's tab, is gone."""
+    while not lost():
         time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGHUP)
     time.sleep(2.0)
     os._exit(129)
+
+
+def _terminal_lost() -> bool:
+    """A hung-up terminal keeps its descriptor but has no foreground process group any more; with SIGHUP ignored,
+    reading from it would spin forever."""
+    try:
+        os.tcgetpgrp(sys.__stdin__.fileno())  # type: ignore[union-attr]
+        return os.getppid() == 1 and not os.isatty(sys.__stdin__.fileno())  # type: ignore[union-attr]
+    except (OSError, ValueError, AttributeError):
+        return True
 
 
 def _warm_up() -> None:

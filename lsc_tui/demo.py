@@ -188,47 +188,18 @@ class _Tape:
         write_status(self.folder, status, durable=False)
 
     def queue(self) -> None:
-        self._write(
-            replace(
-                self._end,
-                state="queued",
-                started=None,
-                heartbeat=None,
-                step=0,
-                epoch=None,
-                eta=None,
-                metrics={},
-                best={},
-                exit_code=None,
-                seconds=0.0,
-                attempt=0,
-            )
-        )
+        waiting = replace(self._end, state="queued", started=None, heartbeat=None, step=0, epoch=None, eta=None)
+        self._write(replace(waiting, metrics={}, best={}, exit_code=None, seconds=0.0, attempt=0))
 
     def show(self, pause: float) -> None:
         """The status of a run at work that has come so far; after the last line the recorded end."""
-        now = time.time()
-        if self.done:
-            self._write(replace(self._end, started=self._started, heartbeat=now))
-            return
-        self._write(
-            replace(
-                self._end,
-                state="running",
-                step=self._step,
-                epoch=self._epoch,
-                metrics=dict(self._last),
-                best=dict(self._best),
-                heartbeat=now,
-                started=self._started,
-                pace=pause,
-                exit_code=None,
-                eta=(len(self._lines) - self.at) * pause,
-                seconds=self._time,
-                message=_WORDS,
-                attempt=1,
-            )
-        )
+        status = replace(self._end, started=self._started, heartbeat=time.time())
+        if not self.done:
+            place = {"step": self._step, "epoch": self._epoch, "metrics": dict(self._last), "best": dict(self._best)}
+            left = (len(self._lines) - self.at) * pause
+            status = replace(status, **place, state="running", pace=pause, exit_code=None, eta=left)  # type: ignore[arg-type]
+            status = replace(status, seconds=self._time, message=_WORDS, attempt=1)
+        self._write(status)
 
     def next(self) -> None:
         before = self._log_at()
@@ -248,15 +219,7 @@ class _Tape:
         """Handle requests to the run; False if it is to stop."""
         pending = requests.take(self.folder)
         if "stop" in pending:
-            self._write(
-                replace(
-                    read_status(self.folder),
-                    state="stopped",
-                    exit_code=143,
-                    eta=None,
-                    heartbeat=time.time(),
-                    message="stopped on request; an example keeps no checkpoint",
-                )
-            )
-            return False
-        return True
+            words = "stopped on request; an example keeps no checkpoint"
+            status = replace(read_status(self.folder), state="stopped", exit_code=143, eta=None, message=words)
+            self._write(replace(status, heartbeat=time.time()))
+        return "stop" not in pending

@@ -1,7 +1,7 @@
 """Every command, once: key, twins, words, where it acts. Footer, key handling, palette and help page read this table.
 
 A command acts on a screen that has a method `do_<id>`, or the method that the command's `call` names; a method
-`why_not_<id>` returns the reason why it cannot act now (shown as `R: running already`), or "". Keys may be changed in
+`why_not` returns the reason why it cannot act now (shown as `R: running already`), or "". Keys may be changed in
 `keys.toml` in the user's config folder: a table of command id = key or list of keys.
 """
 
@@ -35,14 +35,7 @@ def _table() -> tuple[Command, ...]:
     return (
         c("runs", ("1",), "Runs", "the runs of all folders", "screens", ("go", "runs")),
         c("monitor", ("2",), "Monitor", "one run: curves, machine, log", "screens", ("go", "monitor")),
-        c(
-            "compare_tab",
-            ("3",),
-            "Compare",
-            "marked runs on one chart and in one table",
-            "screens",
-            ("go", "compare_tab"),
-        ),
+        c("compare_tab", ("3",), "Compare", "marked runs on a chart and in a table", "screens", ("go", "compare_tab")),
         c("new", ("4",), "New run", "choose a preset, adjust it, launch it", "screens", ("go", "new")),
         c("vectors", ("5",), "Vectors", "systems, angles, smallest dimensions", "screens", ("go", "vectors")),
         c("help", ("?", "f1"), "help", "all keys of this screen", "everywhere"),
@@ -113,15 +106,8 @@ def _table() -> tuple[Command, ...]:
         c("fork", ("F",), "fork", "a new run from a checkpoint with changed settings", "act"),
         c("copy", ("N",), "copy", "a new run with these settings", "act"),
         c("delete", ("D",), "delete", "move to the trash of the runs folder (asks)", "act"),
-        c(
-            "earlier",
-            ("K",),
-            "earlier",
-            "queue: start this waiting run before the one above it",
-            "act",
-            ("move_turn", -1),
-        ),
-        c("later", ("J",), "later", "queue: start this waiting run after the one below it", "act", ("move_turn", 1)),
+        c("earlier", ("K",), "earlier", "queue: start this run before the one above it", "act", ("move_turn", -1)),
+        c("later", ("J",), "later", "queue: start this run after the one below it", "act", ("move_turn", 1)),
         c("hold", ("Q",), "hold", "queue: keep a waiting run from starting, or let it go", "act"),
         c("restore", ("U",), "undo D", "bring a run back from the trash", "act"),
         c("launch", ("L", "f5"), "launch", "launch the runs of this form (asks)", "act"),
@@ -170,17 +156,13 @@ class Keymap:
     def load(path: Path) -> tuple[Keymap, str]:
         """The keymap of a file, and a sentence on the lines of it that cannot be used. Never raises."""
         try:
-            text = decoded(path.read_bytes())
+            document = tomllib.loads(decoded(path.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return Keymap(), ""
+        except (OSError, tomllib.TOMLDecodeError, RecursionError) as error:
+            return Keymap(), f"{path.name}: not read: {error}"
         except ValueError as error:
             return Keymap(), f"{path.name} {error}"
-        except OSError as error:
-            return Keymap(), f"{path.name}: not read: {error}"
-        try:
-            document = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            return Keymap(), f"{path.name}: not read: {error}"
         changes: dict[str, tuple[str, ...]] = {}
         faults = []
         owner: dict[str, str] = {}

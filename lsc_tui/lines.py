@@ -134,35 +134,25 @@ def rule(width: int, title: str = "", right: str | Line = "", style: str = "rule
     return [*head, ("─" * fill, style), *tail]
 
 
-def frame(
-    body: Sequence[Line], width: int, height: int, title: str = "", right: str | Line = "", style: str = "rule"
-) -> list[Line]:
-    """The lines inside `╭─ title ── right ─╮ … ╰──╯`, exactly width x height cells."""
-    if height < 2 or width < 4:
-        return [pad(line, width) for line in body[:height]]
-    top = rule(width - 2, title, right, style)
-    out: list[Line] = [[("╭", style), *top, ("╮", style)]]
-    for i in range(height - 2):
-        line = body[i] if i < len(body) else []
-        out.append([("│", style), *pad(line, width - 2), ("│", style)])
-    out.append([("╰" + "─" * (width - 2) + "╯", style)])
-    return out
-
-
 def box(
     body: Sequence[Line],
     width: int,
     height: int,
-    title: str,
+    title: str = "",
     right: str | Line = "",
     *,
-    framed: bool,
+    framed: bool = True,
     style: str = "rule",
 ) -> list[Line]:
-    """The lines in a frame, else below a rule; `height` cells high only in a frame."""
-    if framed:
-        return frame(body, width, height, title, right, style)
-    return [rule(width, title, right, style), *(pad(line, width) for line in body)]
+    """The lines inside `╭─ title ── right ─╮ … ╰──╯`, exactly width x height cells, else below a rule."""
+    if not framed:
+        return [rule(width, title, right, style), *(pad(line, width) for line in body)]
+    if height < 2 or width < 4:
+        return [pad(line, width) for line in body[:height]]
+    edge, inside = ("│", style), [*body[: height - 2], *([] for _ in range(height - 2 - len(body)))]
+    rows = [[edge, *pad(line, width - 2), edge] for line in inside]
+    top: Line = [("╭", style), *rule(width - 2, title, right, style), ("╮", style)]
+    return [top, *rows, [("╰" + "─" * (width - 2) + "╯", style)]]
 
 
 def flow(lead: Line, pieces: Sequence[Line], width: int, indent: int) -> list[Line]:

@@ -13,9 +13,9 @@ from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
 from lsc_tui.keymap import GROUPS, Command, matching, shown
-from lsc_tui.lines import Line, clean, fit, frame, over, pad, rule, wrap
+from lsc_tui.lines import Line, clean, fit, over, pad, rule, wrap
 from lsc_tui.widgets.field import Field
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 if TYPE_CHECKING:
     from lsc_tui.screens.base import LscScreen
@@ -54,29 +54,28 @@ class ScrolledText(Overlay):
 
     def __init__(self, heading: str) -> None:
         super().__init__()
-        self.heading = heading
-        self.top = 0
+        self.heading, self.top = heading, 0
 
     def compose(self) -> ComposeResult:
-        yield Panel(self._draw, id="text")
+        yield Box(self._sheet, "text")
 
     def lines(self, width: int) -> list[Line]:
         """All lines for a frame of this width inside."""
         return []
 
-    def _draw(self, width: int, height: int) -> list[Line]:
-        page, lines = max(1, height - 2), self.lines(max(20, width - 4))
-        self.top = max(0, min(self.top, len(lines) - page))
-        left = len(lines) - self.top - page
-        body: list[Line] = [[(" ", ""), *line] for line in lines[self.top : self.top + page]]
-        return frame(body, width, height, self.heading, f"↓ {left} more" if left > 0 else "Esc closes")
+    def _sheet(self, width: int, height: int) -> Sheet:
+        lines = self.lines(max(20, width - 2))
+        self.top = max(0, min(self.top, len(lines) - height))
+        left = len(lines) - self.top - height
+        body: list[Line] = [[(" ", ""), *line] for line in lines[self.top : self.top + height]]
+        return self.heading, f"↓ {left} more" if left > 0 else "Esc closes", body
 
     async def take_key(self, event: events.Key) -> None:
         if (by := _STEPS.get(event.key)) is None:
             self.close_overlay()
-            return
-        self.top = max(0, self.top + by)
-        self.query_one("#text", Panel).redraw()
+        else:
+            self.top = max(0, self.top + by)
+            self.query_one("#text", Panel).redraw()
 
 
 class HelpScreen(ScrolledText):
@@ -87,23 +86,22 @@ class HelpScreen(ScrolledText):
         self.below = below
 
     def lines(self, width: int) -> list[Line]:
-        entries: list[Line] = []
+        below, entries, half = self.below, list[Line](), width // 2 if width >= 110 else width
         for group in GROUPS:
-            found = [c for c in self.below.app.keymap.commands.values() if c.group == group and self.below.can_do(c)]
+            found = [c for c in below.app.keymap.commands.values() if c.group == group and below.can_do(c)]
             entries += [[(group, "title")]] if found else []
             for command in found:
-                reason = self.below.why_not(command)
-                keys = fit(f"  {' '.join(map(shown, command.keys))}", 14)
-                words = self.below.help_of(command) + (f" ({reason})" if reason else "")
-                for number, text in enumerate(wrap(words, (width if width < 110 else width // 2) - 15)):
-                    entries.append([(keys if number == 0 else " " * 14, "key"), (text, "dim" if reason else "")])
+                reason, keys = below.why_not(command), fit(f"  {' '.join(map(shown, command.keys))}", 14)
+                words = below.help_of(command) + (f" ({reason})" if reason else "")
+                for number, text in enumerate(wrap(words, half - 15)):
+                    entries.append([(" " * 14 if number else keys, "key"), (text, "dim" if reason else "")])
         entries.append([("beside the keys", "title")])
         entries += [[(fit(f"  {what}", 14), "dim"), (words, "dim")] for what, words in _BESIDE.items()]
-        if width < 110:
-            return [pad(entry, width) for entry in entries]
-        half = -(-len(entries) // 2)
-        right = [*entries[half:], *([[]] * (2 * half - len(entries)))]
-        return [[*pad(one, width // 2), *pad(two, width // 2)] for one, two in zip(entries[:half], right, strict=True)]
+        if half == width:
+            return entries
+        count = -(-len(entries) // 2)
+        right = [*entries[count:], []]
+        return [[*pad(one, half), *two] for one, two in zip(entries[:count], right, strict=False)]
 
 
 # Key, word, explanation, and what Enter does.
@@ -122,8 +120,7 @@ class ChoiceScreen(Overlay):
 
     def __init__(self, what: str, does: str, found: Callable[[str], Sequence[Choice]]) -> None:
         super().__init__()
-        self.what, self.does, self.of_words = what, does, found
-        self.cursor = 0
+        self.what, self.does, self.of_words, self.cursor = what, does, found, 0
 
     def compose(self) -> ComposeResult:
         yield Field(placeholder=self.what, id="words", compact=True)
@@ -136,12 +133,12 @@ class ChoiceScreen(Overlay):
     def _draw(self, width: int, height: int) -> list[Line]:
         found = self.found()
         self.cursor = max(0, min(self.cursor, len(found) - 1))
-        lines: list[Line] = [rule(width, f"{len(found)} {self.what}", f"Enter {self.does}  Esc closes")]
         top = max(0, self.cursor - height + 3)
-        shown_now = found[top : top + height - 1]
-        keys = 6 if any(key for key, *_ in shown_now) else 0
-        words = min(max([11, *(cell_len(word) + 1 for _, word, _, _ in shown_now)]), width // 2)
-        for i, (key, word, text, _) in enumerate(shown_now, top):
+        in_sight = found[top : top + height - 1]
+        keys = 6 if any(key for key, *_ in in_sight) else 0
+        words = min(max([11, *(cell_len(word) + 1 for _, word, _, _ in in_sight)]), width // 2)
+        lines: list[Line] = [rule(width, f"{len(found)} {self.what}", f"Enter {self.does}  Esc closes")]
+        for i, (key, word, text, _) in enumerate(in_sight, top):
             line: Line = [("▌ " if i == self.cursor else "  ", "accent"), (fit(key, keys), "key")]
             line += [(fit(word, words), ""), (fit(text, max(0, width - 2 - keys - words)), "dim")]
             lines.append(over(line, "cursor") if i == self.cursor else line)
@@ -198,27 +195,25 @@ def choose(what: str, does: str, choices: Sequence[Choice]) -> ChoiceScreen:
 def readable(lines: Sequence[str]) -> list[str]:
     """Markdown as it is read in a terminal: the columns of a table below each other, pictures by their file."""
     out: list[str] = []
-    table: list[list[str]] = []
+    rows: list[list[str]] = []
     for line in (*lines, ""):
         if line.startswith("|"):
-            table.append([cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip().strip("|"))])
+            rows.append([cell.strip().replace("\\|", "|") for cell in _CELL.split(line.strip().strip("|"))])
             continue
-        out += _columns(table) if table else []
-        table = []
+        if rows:
+            columns = max(map(len, rows))
+            rows = [[*row, *[""] * (columns - len(row))] for row in rows]
+            marks = rows[1] if len(rows) > 1 and all(set(cell) <= set("-: ") for cell in rows[1]) else []
+            aligns = [">" if mark.endswith(":") and mark[:1] != ":" else "<" for mark in marks] or ["<"] * columns
+            body = [rows[0], *rows[2:]] if marks else rows
+            widths = [max(cell_len(row[i]) for row in body) for i in range(columns)]
+            table = ["  ".join(map(fit, row, widths, aligns)) for row in body]
+            table[1:1] = ["  ".join("─" * w for w in widths)] if marks else []
+            out += [_RULE + text for text in table]
+        rows = []
         if not line.startswith("<!--"):
             out.append(_PICTURE.sub(r"picture \2: \1", line))
     return out[:-1]
-
-
-def _columns(table: Sequence[Sequence[str]]) -> list[str]:
-    many = max(len(row) for row in table)
-    rows = [[*row, *[""] * (many - len(row))] for row in table]
-    ruled = len(rows) > 1 and all(set(cell) <= set("-: ") for cell in rows[1])
-    right = [ruled and cell.endswith(":") and not cell.startswith(":") for cell in rows[min(1, len(rows) - 1)]]
-    body = [rows[0], *rows[2:]] if ruled else rows
-    widths = [max(cell_len(row[i]) for row in body) for i in range(many)]
-    out = [_RULE + "  ".join(fit(row[i], widths[i], ">" if right[i] else "<") for i in range(many)) for row in body]
-    return [out[0], _RULE + "  ".join("─" * w for w in widths), *out[1:]] if ruled else out
 
 
 class TextScreen(ScrolledText):
@@ -229,8 +224,7 @@ class TextScreen(ScrolledText):
         super().__init__(title)
         self.source = [clean(line) for line in text.splitlines()]
         self.source = readable(self.source) if prose else self.source
-        self.prose = prose
-        self.left = 0
+        self.prose, self.left = prose, 0
         self._broken: tuple[int, list[str]] = (0, self.source)
 
     def lines(self, width: int) -> list[Line]:
@@ -246,6 +240,6 @@ class TextScreen(ScrolledText):
     async def take_key(self, event: events.Key) -> None:
         if event.key not in ("left", "right", "h", "l"):
             await super().take_key(event)
-            return
-        self.left = max(0, self.left + (8 if event.key in ("right", "l") else -8))
-        self.query_one("#text", Panel).redraw()
+        else:
+            self.left = max(0, self.left + (8 if event.key in ("right", "l") else -8))
+            self.query_one("#text", Panel).redraw()

@@ -53,15 +53,15 @@ class Poller(threading.Thread):
         self._notify = notify
         self._lock = threading.Lock()
         self._update = Update()
-        self._posted = False
+        self.update_waiting = False  # a change has been posted that `take` has not handed over yet
         self._ended = threading.Event()
         self._wake = threading.Event()
         self._tracked: dict[str, TrackedRun] = {}
-        self._subscribed: dict[str, frozenset[str]] = {}
+        self.subscribed: dict[str, frozenset[str]] = {}  # the runs whose curves are wanted, with the metrics
         self._sent: dict[str, tuple[object, ...]] = {}
         self._next_step: dict[str, float] = {}
         self._samples: dict[str, tuple[int, MetricsTable]] = {}
-        self._log_key = self._embeddings_key = ""
+        self._log_key = self.subscribed_embeddings = ""
         self._snapshots: SnapshotReader | None = None
         self._report_reader = ReportReader()
         self._reports: tuple[Report, ...] = ()
@@ -84,9 +84,9 @@ class Poller(threading.Thread):
         """Ask for the metrics of runs (key -> names), for the log of one run and for the embeddings of one."""
         subscribed = (curves, log, embeddings)
         with self._lock:
-            if subscribed == (self._subscribed, self._log_key, self._embeddings_key):
+            if subscribed == (self.subscribed, self._log_key, self.subscribed_embeddings):
                 return
-            self._subscribed, self._log_key, self._embeddings_key = subscribed
+            self.subscribed, self._log_key, self.subscribed_embeddings = subscribed
         self._wake.set()
 
     def do(self, work: Callable[[dict[str, Run]], object]) -> None:
@@ -94,21 +94,6 @@ class Poller(threading.Thread):
         with self._lock:
             self._work.append(work)
         self._wake.set()
-
-    @property
-    def subscribed(self) -> frozenset[str]:
-        """Keys of the runs whose curves are asked for."""
-        return frozenset(self._subscribed)
-
-    @property
-    def subscribed_embeddings(self) -> str:
-        """The key of the run whose embeddings are asked for, or ""."""
-        return self._embeddings_key
-
-    @property
-    def update_waiting(self) -> bool:
-        """Whether a change has been posted that `take` has not handed over yet."""
-        return self._posted
 
     def add(self, folder: Path) -> None:
         self._folders = [*self._folders, folder]
@@ -121,7 +106,7 @@ class Poller(threading.Thread):
 
     def take(self) -> Update:
         with self._lock:
-            news, self._update, self._posted = self._update, Update(), False
+            news, self._update, self.update_waiting = self._update, Update(), False
         return news
 
     def stop(self) -> None:
@@ -163,7 +148,7 @@ class Poller(threading.Thread):
         """The update to be changed; it is posted afterwards unless a message is under way."""
         with self._lock:
             yield self._update
-            post, self._posted = not self._posted, True
+            post, self.update_waiting = not self.update_waiting, True
         if post:
             self._notify()
 
@@ -193,7 +178,7 @@ class Poller(threading.Thread):
         older = max(0, len(found) - MOST_RUNS)
         if older or not self._tracked:
             # Those that are shown stay among them.
-            newest = sorted(found, key=lambda k: (k in self._subscribed, _changed(found[k].run)), reverse=True)
+            newest = sorted(found, key=lambda k: (k in self.subscribed, _changed(found[k].run)), reverse=True)
             found = {key: found[key] for key in newest[:MOST_RUNS]}
         gone, self._tracked = set(self._tracked) - set(found), found
         self._short = short_ids(t.run.id for t in found.values())
@@ -220,7 +205,7 @@ class Poller(threading.Thread):
                 if self._ended.is_set():
                     return
                 short = self._short.get(tracked.run.id, "")
-                waits = tracked.quiet and not first and key not in self._subscribed
+                waits = tracked.quiet and not first and key not in self.subscribed
                 if waits and (number + self._rounds) % QUIET_ROUNDS and time.monotonic() > self._all_until:
                     continue
                 if (
@@ -257,7 +242,7 @@ class Poller(threading.Thread):
 
     def _read_subscribed(self) -> bool:
         with self._lock:
-            subscribed, log_key, embeddings_key = self._subscribed, self._log_key, self._embeddings_key
+            subscribed, log_key, embeddings_key = self.subscribed, self._log_key, self.subscribed_embeddings
         more = False
         for key, names in subscribed.items():
             tracked = self._tracked.get(key)

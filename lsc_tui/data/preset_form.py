@@ -1,4 +1,5 @@
-"""What the form of New run holds: a preset's tables, the user's changes, and where the runs are to go. No widget.
+"""What the form of New run holds: a preset's tables, the user's changes, and where the runs are to go; and the drafts,
+forms with changes that are kept over a restart. No widget.
 
 A setting that any variant sets for itself is changed for the shown variant alone, every other one for all; the shown
 variant is one that will run. The TOML of the form is the preset as written until something changes; then it says of
@@ -7,7 +8,9 @@ each changed setting what it was. That TOML is what is checked, shown, saved and
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import re
 import tomllib
 from collections.abc import Collection
@@ -19,6 +22,7 @@ import tomli_w
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped
+from lsc_engine.common.safe_io import UnreadableError, read_toml, replace_file
 from lsc_engine.common.settings import Table, lookup, nested
 from lsc_engine.config.catalogue import Setting, fields
 from lsc_engine.config.expand import draft_variants, overlay, raw_variants, sections_of
@@ -130,9 +134,6 @@ class Form:
         place = self.names.index(name)
         return LETTERS[place] if place < len(LETTERS) else "+"
 
-    def toggle(self, name: str) -> None:
-        self.on ^= {name}
-
     def given(self, key: str, variant: str, raw: Table | None = None) -> Any:
         """What the tables say of a setting, None where they leave it to its default."""
         raw = self.raw if raw is None else raw
@@ -157,10 +158,8 @@ class Form:
 
     def mark(self, key: str, variant: str | None = None) -> str:
         """`*` changed here, else P, I or O as the preset says, else a blank."""
-        if self.changed(key, variant):
-            return "*"
-        note = self.provenance(key)
-        return MARKS.get(re.split(r"[:\s]", note, maxsplit=1)[0], " ")
+        first = re.split(r"[:\s]", self.provenance(key), maxsplit=1)[0]
+        return "*" if self.changed(key, variant) else MARKS.get(first, " ")
 
     def provenance(self, key: str) -> str:
         """What the preset's provenance says of a setting."""
@@ -175,21 +174,23 @@ class Form:
 
     def put(self, key: str, value: Any, names: Collection[str]) -> None:
         """A setting's value, None to leave it out: for these variants where it is set by variants, else for all."""
-        if not self.by_variant(key):
+        if self.by_variant(key):
+            self._put_by_variant(key, dict.fromkeys(names, value))
+        else:
             self.raw = _with(self.raw, key, value)
-            return
+
+    def _put_by_variant(self, key: str, values: dict[str, Any]) -> None:
         given = self.raw.get("variants")
         if isinstance(given, list):
-            self.raw = self.raw | {"variants": [_with(v, key, value) if v.get("name") in names else v for v in given]}
+            names = [str(v.get("name")) for v in given]
+            new = [_with(v, key, values[n]) if n in values else v for n, v in zip(names, given, strict=True)]
+            self.raw = self.raw | {"variants": new}
 
     def reset(self, key: str) -> None:
         """A setting as the preset has it, for all variants."""
-        value = lookup(self.before, key)
-        self.raw = _with(self.raw, key, value)
+        self.raw = _with(self.raw, key, lookup(self.before, key))
         old = {str(v.get("name")): lookup(v, key) for v in raw_variants(self.before)}
-        given = self.raw.get("variants")
-        if isinstance(given, list):
-            self.raw = self.raw | {"variants": [_with(v, key, old.get(str(v.get("name")))) for v in given]}
+        self._put_by_variant(key, dict.fromkeys(self.names) | old)
 
     @property
     def seeds(self) -> str:
@@ -244,27 +245,19 @@ class Form:
         whole = str(self.given("train.duration", self.variant) or "")
         return length_ratio(str(grid["duration"]), whole) if "duration" in grid else 1.0
 
-    @property
-    def edited(self) -> bool:
-        """Whether anything the preset's file says has changed."""
-        return self.raw != self.before
-
     def toml(self) -> str:
-        """The preset as it will be saved."""
-        if not self.edited:
+        """The preset as it will be saved: as written where nothing it says has changed."""
+        if self.raw == self.before:
             return self.text
-        raw = dict(self.raw)
-        note = raw.get("provenance")
+        raw, note = dict(self.raw), self.raw.get("provenance")
         notes = dict(note) if isinstance(note, dict) else {}
-        for key in SETTINGS:
-            if self.changed(key):
-                notes[key] = f"ours: changed, the preset had {self.old(key)}"
+        notes |= {key: f"ours: changed, the preset had {self.old(key)}" for key in SETTINGS if self.changed(key)}
         if notes:
             raw["provenance"] = notes
-        variants = raw.pop("variants", None)
-        listed = isinstance(variants, list) and all(isinstance(v, dict) for v in variants)
-        if not listed:
-            return tomli_w.dumps(raw if variants is None else {**raw, "variants": variants})
+        variants = raw.get("variants")
+        if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
+            return tomli_w.dumps(raw)
+        del raw["variants"]
         return tomli_w.dumps(raw) + "".join(f"\n[[variants]]\n{_dotted(v)}" for v in variants)
 
     def running_toml(self) -> str:
@@ -293,41 +286,20 @@ class Form:
 
     def keys(self, every: bool) -> list[str]:
         """The settings to show: those that the preset or the user names and the usual ones, or every one that acts."""
-        out = []
-        for key in SETTINGS:
-            given = any(self.given(key, name) is not None for name in self.names)
-            acts = given or self.changed(key) or any(self.acts_in(key, name) for name in self.names)
-            if acts and (every or given or key in USUAL or self.provenance(key)):
-                out.append(key)
-        return out
+        given = {key for key in SETTINGS if any(self.given(key, name) is not None for name in self.names)}
+        names, usual = self.names, USUAL.split()
+        shown = (k for k in SETTINGS if every or k in given or k in usual or self.provenance(k))
+        return [k for k in shown if k in given or self.changed(k) or any(self.acts_in(k, name) for name in names)]
 
     def acts_in(self, key: str, variant: str) -> bool:
         """Whether a setting means anything for a variant: cross-entropy has no system."""
         return acts(key, lambda other: self.given(other, variant))
 
 
-USUAL = frozenset(
-    (
-        "data.dataset",
-        "data.labels",
-        "data.classes",
-        "data.image_size",
-        "data.augment",
-        "model.name",
-        "model.dim",
-        "target.method",
-        "target.system",
-        "target.order",
-        "target.loss",
-        "optimizer.name",
-        "optimizer.lr",
-        "optimizer.weight_decay",
-        "optimizer.schedule",
-        "optimizer.warmup",
-        "train.duration",
-        "train.batch_size",
-        "train.precision",
-    )
+USUAL = (
+    "data.dataset data.labels data.classes data.image_size data.augment model.name model.dim target.method "
+    "target.system target.order target.loss optimizer.name optimizer.lr optimizer.weight_decay optimizer.schedule "
+    "optimizer.warmup train.duration train.batch_size train.precision"
 )
 
 
@@ -419,3 +391,47 @@ def shown_value(key: str, given: Any, resolved: Table | None) -> tuple[str, bool
         return value_words(found), given is None
     default = SETTINGS[key].default
     return value_words(default) if isinstance(default, float) else SETTINGS[key].shown, True
+
+
+MOST_DRAFTS = 200
+_TEXTS = ("heading", "text", "study", "data_dir", "device", "source", "parent", "at", "wanted")
+
+
+def _place(folder: Path, form: Form) -> Path:
+    name = "\n".join(map(str, form.key))
+    return folder / f"{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:24]}.toml"
+
+
+def save_draft(folder: Path, form: Form, own: Path) -> None:
+    """Keep a form; where nothing can be written it lives as long as the viewer. Its runs folder is kept where it is
+    another than `own`, the one of this viewer."""
+    document = {name: getattr(form, name) for name in _TEXTS} | {"on": sorted(form.on), "raw": form.raw}
+    document |= {"path": str(form.path or ""), "runs_dir": "" if form.runs_dir == own else str(form.runs_dir)}
+    with contextlib.suppress(OSError, UnicodeError):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(_place(folder, form), tomli_w.dumps(document).encode(), durable=False)
+
+
+def drop_draft(folder: Path, form: Form) -> None:
+    """Forget a form."""
+    with contextlib.suppress(OSError):
+        _place(folder, form).unlink()
+
+
+def read_drafts(folder: Path, own: Path) -> list[Form]:
+    """The forms that were kept, `own` being the runs folder of those that name none. A file that cannot be read is left
+    alone."""
+    out = []
+    with contextlib.suppress(OSError):
+        for file in sorted(folder.glob("*.toml"))[:MOST_DRAFTS]:
+            with contextlib.suppress(UnreadableError, UsageError, KeyError, TypeError, AttributeError):
+                document = read_toml(file)
+                texts = {name: str(document[name]) for name in _TEXTS}
+                form = Form.of(texts["text"], texts["heading"], texts["study"], Path(document["runs_dir"] or own))
+                for name, text in texts.items():
+                    setattr(form, name, text)
+                form.path = Path(document["path"]) if document["path"] else None
+                form.raw, form.touched = dict(document["raw"]), True
+                form.on = set(map(str, document["on"])) & set(form.names)
+                out.append(form)
+    return out

@@ -1,7 +1,7 @@
 """What every screen has in common: the line of tabs, the footer, messages, questions, prompts, and the way of a key.
 
 A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has a method `do_<id>` (or
-the one that keymap.py names) for every command that acts on it; `why_not_<id>` returns why the command cannot act now.
+the one that keymap.py names) for every command that acts on it; `why_not` returns why a command cannot act now.
 
 The application handles keys one after the other and hands each to the screen on top (`take_key`). There an open
 question gets it, else the open field, else it is a command. What has the focus plays no part: Textual moves it later,
@@ -161,15 +161,12 @@ class LscScreen(Screen[None]):
         store, wide = self.app.store, self.wide
         left: Line = []
         for number, (tab, word) in enumerate(tabs().items(), 1):
-            left.append((f" {number} {word} ", "tab-on" if tab == self.TAB else "tab"))
-            left += [(" ", "")] if wide else []
+            left += [(f" {number} {word} ", "tab-on" if tab == self.TAB else "tab"), (" " * wide, "")]
         machine, counts = store.hardware, store.counts()
         right: Line = [(store.host, "")]
         if machine.gpus:
-            busy = sum(gpu.busy for gpu in machine.gpus)
-            right.append(
-                (f"  GPU {busy} of {len(machine.gpus)} busy" if wide else f"  GPU {busy}/{len(machine.gpus)}", "")
-            )
+            busy, count = sum(gpu.busy for gpu in machine.gpus), len(machine.gpus)
+            right.append((f"  GPU {busy} of {count} busy" if wide else f"  GPU {busy}/{count}", ""))
         if wide and machine.cpu is not None:
             right.append((f"  cpu {machine.cpu:.0f}%", "dim"))
         if wide and machine.disk_free is not None:
@@ -179,7 +176,7 @@ class LscScreen(Screen[None]):
             if counts.get(state) and (wide or state not in ("queued", "lost")):
                 words = f" {STATES[state][0]}{counts[state]}{f' {state}' if wide else ''}"
                 right.append((words, f"state-{state}"))
-        return [pad(ends(left, right, width), width)]
+        return [ends(left, right, width)]
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
         text, style = (self._label, "dim") if self._label else self.message
@@ -227,17 +224,17 @@ class LscScreen(Screen[None]):
 
     def say(self, text: str, style: str = "") -> None:
         """A sentence on the message line; at 80 columns in place of the keys, for 6 s or until a key."""
+
+        def over() -> None:
+            self.message = self.message if self.wide else ("", "")
+            self._redraw_lines()
+
         self.message = (clean(text), style)
         if self._message_timer is not None:
             self._message_timer.stop()
         # "…" announces work that is still going on: it stays until its end is reported.
         passing = bool(text) and not text.endswith("…")
-        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._message_over) if passing else None
-        self._redraw_lines()
-
-    def _message_over(self) -> None:
-        if not self.wide:
-            self.message = ("", "")
+        self._message_timer = self.set_timer(MESSAGE_SECONDS, over) if passing else None
         self._redraw_lines()
 
     def _redraw_lines(self) -> None:
@@ -327,6 +324,15 @@ class LscScreen(Screen[None]):
 
         self.prompt("write to", chosen, value=home_path(Path.cwd() if folder else Path.cwd() / name))
 
+    def save_as(self, name: str, write: Callable[[Path], object], made: str = "") -> None:
+        """Ask where a file of this name goes, and write it off the UI thread; `made`: what is written in a folder."""
+
+        def chosen(path: Path) -> None:
+            self.say(f"writing {path.name} …")
+            self.in_thread(lambda: write(path), f"wrote {home_path(path / made)}")
+
+        self.ask_path(name, chosen)
+
     def open_field(self, field: Field, *, select: bool = False) -> None:
         """All keys go to this field from now on. `select`: what is typed takes the place of its text."""
         self.field = field
@@ -348,12 +354,6 @@ class LscScreen(Screen[None]):
         self.close_field()
         if changed is not None:
             changed("")
-
-    def field_entered(self, field: Field) -> None:
-        done = self._prompt_done
-        self.close_field()
-        if done is not None:
-            done(field.value)
 
     def field_changed(self, field: Field) -> None:
         """The text of the open field is another one."""
@@ -388,7 +388,10 @@ class LscScreen(Screen[None]):
         if key == "escape":
             self.do_back()
         elif key == "enter":
-            self.field_entered(field)
+            done = self._prompt_done
+            self.close_field()
+            if done is not None:
+                done(field.value)
         elif command is not None and self.can_do(command):
             self.perform(command)
         else:
@@ -412,8 +415,7 @@ class LscScreen(Screen[None]):
 
     def why_not(self, command: Command) -> str:
         """The reason why a command cannot act now, or ""."""
-        reason = getattr(self, f"why_not_{command.id}", None)
-        return str(reason()) if reason is not None else ""
+        return ""
 
     @property
     def idle(self) -> bool:
@@ -488,16 +490,19 @@ class LscScreen(Screen[None]):
             self.app.go("compare_tab")
 
         def listed(found: list[tuple[Path, SavedView]]) -> None:
-            choices: list[Choice] = [
-                ("", clean(view.name), f"{len(view.runs)} runs, {clean(view.metric)}", partial(open_view, root, view))
-                for root, view in found
-            ]
-            if not choices:
-                self.say("no view is saved yet; w in Compare saves one")
-            elif self.idle:
-                self.app.push_screen(choose("saved views", "opens it in Compare", choices))
+            words = [(clean(view.name), f"{len(view.runs)} runs, {clean(view.metric)}") for _, view in found]
+            opened = [partial(open_view, root, view) for root, view in found]
+            choices: list[Choice] = [("", *pair, act) for pair, act in zip(words, opened, strict=True)]
+            self.choose("saved views", "opens it in Compare", choices, "no view is saved yet; w in Compare saves one")
 
         self.in_thread(lambda: [(path, view) for path in folders for view in list_views(path)], listed)
+
+    def choose(self, what: str, does: str, choices: Sequence[Choice], none: str) -> None:
+        """Let the user choose, unless something else has been opened since; a sentence where there is nothing."""
+        if not choices:
+            self.say(none)
+        elif self.idle:
+            self.app.push_screen(choose(what, does, choices))
 
     def do_back(self) -> None:
         """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""

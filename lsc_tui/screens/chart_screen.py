@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from lsc_engine.charts.reduction import SMOOTHING
+from lsc_tui.keymap import Command
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.widgets.chart import AXES, Chart, Look
 from lsc_tui.widgets.panel import Panel
@@ -41,6 +42,13 @@ class ChartScreen(LscScreen):
         shown = (c.picture for c in self.query(Chart) if c.display and c.picture is not None and c.series)
         return next(shown, None)
 
+    def why_not(self, command: Command) -> str:
+        if command.id in ("tilt_up", "tilt_down", "zoom_y_out") and self.look.magnify <= 1:
+            return "the whole height is shown, > magnifies it"
+        if command.id in ("pan_left", "pan_right", "zoom_out") and self.look.x0 is None:
+            return "the whole curve is shown, + zooms in"
+        return super().why_not(command)
+
     def clicked(self, panel: Panel, x: int, y: int) -> None:
         if isinstance(panel, Chart) and panel.picture is not None and panel.series:
             column = x - panel.framed - panel.picture.left
@@ -75,19 +83,9 @@ class ChartScreen(LscScreen):
         self.look.shift = max(-self.look.magnify, min(self.look.magnify, self.look.shift + up / 4))
         self.show()
 
-    def why_not_tilt_up(self) -> str:
-        return "" if self.look.magnify > 1 else "the whole height is shown, > magnifies it"
-
-    why_not_tilt_down = why_not_zoom_y_out = why_not_tilt_up
-
     def do_zoom_whole(self) -> None:
         self.look.whole()
         self.show()
-
-    def why_not_pan_left(self) -> str:
-        return "" if self.look.x0 is not None else "the whole curve is shown, + zooms in"
-
-    why_not_pan_right = why_not_zoom_out = why_not_pan_left
 
     def do_axis(self) -> None:
         self.look.next_axis()

@@ -22,8 +22,9 @@ from lsc_engine.runs.read import notes
 from lsc_engine.studies import control
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import RunView
+from lsc_tui.keymap import Command
 from lsc_tui.lines import clean, error_words, size_text
-from lsc_tui.modals import Choice, TextScreen, choose
+from lsc_tui.modals import Choice, TextScreen
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
 from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, move_in_queue, named, resume
@@ -71,13 +72,48 @@ class RunScreen(ChartScreen):
                 act(view)
 
         def done(_: object) -> None:
-            self.say(f"{words} {named(views)}")
+            self.say(words.replace("{}", named(views)) if "{}" in words else f"{words} {named(views)}")
             self.app.poller.rescan()
 
         self.in_thread(work, done)
 
-    def why_not_stop(self) -> str:
-        return self._reason((*MOVING, "queued"), "already")
+    def why_not(self, command: Command) -> str:
+        views, demo = self.targets(), DEMO if self.app.demo else ""
+        one = "highlight one run" if len(views) > 1 else ""
+        curves = self.app.store.curves.get(views[0].key) if views else None
+        match command.id:
+            case "stop":
+                return self._reason((*MOVING, "queued"), "already")
+            case "checkpoint":
+                return demo or self._reason(MOVING, "and cannot save now")
+            case "hold":
+                return self._reason(("queued",), "and does not wait")
+            case "resume":
+                return demo or self._reason((*ENDED, "queued"), "already")
+            case "note" | "tag":
+                return self._reason()
+            case "toml" | "export" | "clipboard" | "external":
+                return "" if views else self.no_run()
+            case "copy":
+                return self._why_no_copy()
+            case "fork":
+                # A fork lies beside its parent, so it needs the parent's folder; N needs none.
+                reason = one or self._reason()
+                if not reason and (views[0].state == "queued" or (curves is not None and not curves.checkpoints)):
+                    reason = "it has no checkpoint to fork from"
+                more = "" if one or self._why_no_copy() else "; N makes a new run with its settings"
+                return f"{reason}{more}" if reason else ""
+            case "delete":
+                moving = [v for v in self._in_state(*MOVING) if v.status.alive() is not False]
+                busy = f"{named(moving)} is {moving[0].state}, stop it first" if moving else ""
+                return self._reason() or busy
+        return super().why_not(command)
+
+    def _why_no_copy(self) -> str:
+        views = self.targets()
+        if views and views[0].run.origin != "lsc":
+            return self._reason()
+        return "highlight one run" if len(views) > 1 else "" if views else self.no_run()
 
     def do_stop(self) -> None:
         views = self._in_state(*MOVING, "queued")
@@ -89,41 +125,27 @@ class RunScreen(ChartScreen):
             answers["k"] = ("kill now", partial(self._act, views, lambda view: control.kill(view.run.path), "killed"))
         self.ask(f"stop {named(views)}{where}?", answers)
 
-    def why_not_checkpoint(self) -> str:
-        return DEMO if self.app.demo else self._reason(MOVING, "and cannot save now")
-
     def do_checkpoint(self) -> None:
         views = self._in_state(*MOVING)
         self._act(views, lambda view: requests.request(view.run.path, "checkpoint"), "checkpoint requested:")
 
-    def _queue(self) -> list[RunView]:
-        """The runs that wait for the process that the highlighted one waits for, in their order."""
-        views = self.targets()
-        who = views[0].status.identity if views else None
-        waiting = [v for v in self.app.store.runs.values() if v.state == "queued" and v.status.identity == who]
-        return sorted((v for v in waiting if v.root == views[0].root), key=lambda v: v.place) if views else []
-
     def move_turn(self, by: int) -> None:
         """Start a run that waits before or after its neighbour; its place stands in the column `where`, by which the
         list can be sorted."""
-        if reason := self._reason(("queued",), "and waits for no turn") or self.why_not_copy():
+        if reason := self._reason(("queued",), "and waits for no turn") or self._why_no_copy():
             self.say(f"{'K' if by < 0 else 'J'}: {reason}", "warn")
             return
-        view, queue = self.targets()[0], self._queue()
+        # The runs that wait for the process that the highlighted one waits for, in their order.
+        view, runs = self.targets()[0], self.app.store.runs.values()
+        who = (view.root, view.status.identity)
+        queue = [v for v in runs if v.state == "queued" and (v.root, v.status.identity) == who]
+        queue.sort(key=lambda v: v.place)
         place = next(i for i, other in enumerate(queue) if other.key == view.key)
         if not 0 <= place + by < len(queue):
             self.say(f"{named([view])} is {'first' if by < 0 else 'last'} in its queue already", "warn")
             return
-        words = f"{named([view])} starts {'before' if by < 0 else 'after'} {named([queue[place + by]])}"
-
-        def done(_: object) -> None:
-            self.say(words)
-            self.app.poller.rescan()
-
-        self.in_thread(lambda: move_in_queue(queue, place, by), done)
-
-    def why_not_hold(self) -> str:
-        return self._reason(("queued",), "and does not wait")
+        words = f"starts {'before' if by < 0 else 'after'} {named([queue[place + by]])}"
+        self._act([view], lambda _: move_in_queue(queue, place, by), "{} " + words)
 
     def do_hold(self) -> None:
         views = self._in_state("queued")
@@ -131,9 +153,6 @@ class RunScreen(ChartScreen):
             self._act(views, lambda view: requests.withdraw(view.run.path, "hold"), "let go:")
         else:
             self._act(views, lambda view: requests.request(view.run.path, "hold"), "held, Q lets it go:")
-
-    def why_not_resume(self) -> str:
-        return DEMO if self.app.demo else self._reason((*ENDED, "queued"), "already")
 
     def do_resume(self) -> None:
         """Go on with what has ended; else start one that waits, whatever is before it: also one whose queue has ended
@@ -157,28 +176,6 @@ class RunScreen(ChartScreen):
     def do_fork(self) -> None:
         self.app.store.form = ("fork", self.targets()[0].key)
         self.app.go("new")
-
-    def why_not_copy(self) -> str:
-        views = self.targets()
-        if views and views[0].run.origin != "lsc":
-            return self._reason()
-        return "highlight one run" if len(views) > 1 else "" if views else self.no_run()
-
-    def why_not_fork(self) -> str:
-        """A fork lies beside its parent, so it needs the parent's folder; N needs none."""
-        views = self.targets()
-        if len(views) > 1:
-            return "highlight one run"
-        reason = self._reason()
-        curves = self.app.store.curves.get(views[0].key) if views else None
-        if not reason and (views[0].state == "queued" or (curves is not None and not curves.checkpoints)):
-            return "it has no checkpoint to fork from; N makes a new run with its settings"
-        return f"{reason}; N makes a new run with its settings" if reason and not self.why_not_copy() else reason
-
-    def why_not_toml(self) -> str:
-        return "" if self.targets() else self.no_run()
-
-    why_not_export = why_not_clipboard = why_not_external = why_not_toml
 
     def do_external(self) -> None:
         """In $PAGER, or a copy in $EDITOR: what a run has recorded stays as it is."""
@@ -222,7 +219,6 @@ class RunScreen(ChartScreen):
         self.show_file(view.run.path / PRESET, f"{view.id} · {PRESET}")
 
     def show_file(self, path: Path, title: str) -> None:
-
         def done(text: str) -> None:
             if self.idle:
                 self.app.push_screen(TextScreen(title, text, prose=path.suffix == ".md"))
@@ -252,7 +248,8 @@ class RunScreen(ChartScreen):
 
             def done(files: list[Path] | None) -> None:
                 if files is not None:
-                    written(files)
+                    more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
+                    self.say(f"wrote {home_path(files[0])}{more}")
                 else:
                     again = partial(write, ending, path, force=True)
                     self.ask(f"such files are in {home_path(path)} already.", {"y": ("replace them", again)})
@@ -260,28 +257,14 @@ class RunScreen(ChartScreen):
             self.say(f"writing {place.name} …")
             self.in_thread(work, done)
 
-        def written(files: list[Path]) -> None:
-            more = f" and {', '.join(file.name for file in files[1:])}" if len(files) > 1 else ""
-            self.say(f"wrote {home_path(files[0])}{more}")
-
         def write_screen() -> None:
             # The picture is drawn here and now; only the writing may take its time.
             drawn = self.app.export_screenshot(title=f"{stem}-screen")
-            self.ask_path(
-                f"{stem}-screen.svg",
-                lambda path: self.in_thread(
-                    lambda: path.write_text(drawn, encoding="utf-8"), f"wrote {home_path(path)}"
-                ),
-            )
+            self.save_as(f"{stem}-screen.svg", lambda path: path.write_text(drawn, encoding="utf-8"))
 
         answers: Answers = {key: (word, partial(export, ending)) for key, (ending, word) in EXPORTS.items()}
         answers["i"] = ("screen", write_screen)
         self.ask(f"write {named(views)} as", answers)
-
-    def why_not_note(self) -> str:
-        return self._reason()
-
-    why_not_tag = why_not_note
 
     def do_note(self) -> None:
         """A new note; PgUp brings the earlier ones back, newest first, to be changed or, emptied, taken away."""
@@ -314,12 +297,6 @@ class RunScreen(ChartScreen):
         hint = f"; takes away {' '.join(sorted(common))}" if common else ""
         self.prompt(f"tag for {named(views)}{hint}", done, suggester=LastWord(sorted(common)))
 
-    def why_not_delete(self) -> str:
-        if reason := self._reason():
-            return reason
-        moving = [v for v in self._in_state(*MOVING) if v.status.alive() is not False]
-        return f"{named(moving)} is {moving[0].state}, stop it first" if moving else ""
-
     def do_delete(self) -> None:
         views = self.targets()
         size = sum(notes.folder_size(view.run.path) for view in views)
@@ -346,10 +323,7 @@ class RunScreen(ChartScreen):
             self.in_thread(lambda: notes.restore(folder, identifier, place), done)
 
         def listed(found: list[Choice]) -> None:
-            if not found:
-                self.say("nothing lies in the trash of the runs folders")
-            elif self.idle:
-                self.app.push_screen(choose("deleted runs", "brings it back", found))
+            self.choose("deleted runs", "brings it back", found, "nothing lies in the trash of the runs folders")
 
         def read() -> list[Choice]:
             out: list[tuple[str, Choice]] = []

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -66,24 +65,18 @@ class Outcome:
         return [p for p in self.problems if not p.warning]
 
 
-class Drafts:
+@lru_cache(maxsize=1)
+def _drafts() -> Path:
     """A folder for the TOML of forms while they are being written; it goes with the program."""
-
-    def __init__(self) -> None:
-        self._folder: Path | None = None
-        self._lock = threading.Lock()
-
-    def write(self, text: str, study: str) -> Path:
-        with self._lock:
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="lsc-form-"))
-                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
-            path = self._folder / f"{suggested_name(study.replace('/', '.')) or 'form'}.toml"
-            path.write_text(text)
-        return path
+    folder = Path(tempfile.mkdtemp(prefix="lsc-form-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
-DRAFTS = Drafts()
+def _write_draft(text: str, study: str) -> Path:
+    path = _drafts() / f"{suggested_name(study.replace('/', '.')) or 'form'}.toml"
+    path.write_text(text)
+    return path
 
 
 def examine(form: Form) -> Outcome:
@@ -113,7 +106,7 @@ def examine(form: Form) -> Outcome:
         return out
     out.resolved = {variant.name: variant.settings.flat() for variant in preset.variants}
     out.variants = {variant.name: summary(variant.settings, data) for variant in preset.variants}
-    out.draft = DRAFTS.write(out.text, form.study)
+    out.draft = _write_draft(out.text, form.study)
     chosen = [name for name in form.names if name in form.on]
     if not chosen:
         out.problems.append(Problem("variants", "none is on; space turns one on"))
@@ -131,11 +124,8 @@ def _lacking() -> list[Problem]:
 
 
 def _place_problems(form: Form) -> list[Problem]:
-    found = []
-    fault = study_fault(form.study)
-    if fault is not None and form.source != "fork":
-        found.append(Problem("study", fault))
-    folder = form.runs_dir
+    fault, folder = study_fault(form.study), form.runs_dir
+    found = [Problem("study", fault)] if fault is not None and form.source != "fork" else []
     there = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
     if not os.access(there, os.W_OK):
         found.append(Problem("runs", f"{folder} cannot be written to; name another folder"))
@@ -157,14 +147,13 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
             form.study = out.study = free
             _plan(form, out, chosen)
             return
-        words = [sentence.replace(f"{out.draft}: ", "").partition(". Give --name")[0] for sentence in faults]
-        taken = [f"{w}; {free} is a free name" if w != s else w for w, s in zip(words, faults, strict=True)]
-        out.problems += [Problem("study", sentence) for sentence in taken]
+        for sentence in faults:
+            words = sentence.replace(f"{out.draft}: ", "").partition(". Give --name")[0]
+            out.problems.append(Problem("study", f"{words}; {free} is a free name" if words != sentence else words))
         return
     out.runs = tuple(run.id for run in plan.runs)
     out.tries = len(plan.tune.runs) if plan.tune is not None else 0
-    out.done = sum(1 for run in found if run.action == "done")
-    busy = sum(1 for run in found if run.action == "busy")
+    out.done, busy = (sum(run.action == action for run in found) for action in ("done", "busy"))
     out.resolved |= {run.config.variant: run.config.flat() for run in reversed(plan.runs)}
     if busy:
         out.problems.append(Problem("study", f"{busy} of its runs are being trained already", None, True))
@@ -174,14 +163,11 @@ def _plan(form: Form, out: Outcome, chosen: list[str]) -> None:
 
 
 def _missing(out: Outcome, chosen: list[str]) -> None:
-    listed: set[str] = set()
-    for name in chosen:
-        for sentence in out.variants.get(name, {}).get("missing", ()):
-            key, _, words = sentence.partition(": ")
-            if sentence not in listed and not any(p.key == key and p.message == words for p in out.problems):
-                listed.add(sentence)
-                others = "spectrum" if words.startswith("digits ") else "digits or spectrum"
-                out.problems.append(Problem(key, f"{words}; or use {others}"))
+    sentences = [text for name in chosen for text in out.variants.get(name, {}).get("missing", ())]
+    for key, _, words in (sentence.partition(": ") for sentence in dict.fromkeys(sentences)):
+        if not any(p.key == key and p.message == words for p in out.problems):
+            others = "spectrum" if words.startswith("digits ") else "digits or spectrum"
+            out.problems.append(Problem(key, f"{words}; or use {others}"))
 
 
 def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
@@ -204,7 +190,7 @@ def _examine_fork(form: Form, out: Outcome, data: str | None) -> Outcome:
     out.resolved = {form.variant: config.flat()}
     out.variants = {form.variant: summary(config, data)}
     out.runs = (config.run_id,)
-    out.draft = DRAFTS.write(config.to_toml(), form.study)
+    out.draft = _write_draft(config.to_toml(), form.study)
     _missing(out, [form.variant])
     return out
 
@@ -239,14 +225,9 @@ class Sizes:
         argv += ["--data-dir", data_dir] if data_dir else []
         argv += self._plugin_words
         try:
+            pipe, env = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
             process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                argv, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", env=env
             )
         except OSError as error:
             return str(error)

@@ -36,17 +36,20 @@ def form_of_run(view: RunView, kind: str, own: Path) -> Form:
     """The form of a run's own settings: for a new run like it (`copy`), or to go on from its checkpoint (`fork`). A run
     like one of another's goes to the `own` runs folder."""
     text = decoded(read_bytes(view.run.path / PRESET, LARGEST_FILE))
-    root = own if view.read_only else view.run.root or Path(".")
+    root, variants = (
+        own if view.read_only else view.run.root or Path("."),
+        [{"name": view.variant, "label": view.label}],
+    )
     if kind == "fork":
         form = Form.of(text, f"fork of {view.id}", view.study, root, source="fork", parent=view.id)
         for table in (form.before, form.raw):
             table.pop("run", None)
-            table["variants"] = [{"name": view.variant, "label": view.label}]
+            table["variants"] = variants
         form.on = {view.variant}
         return form
     raw = tomllib.loads(text)
     raw.pop("run", None)
-    raw["variants"] = [{"name": view.variant, "label": view.label}]
+    raw["variants"] = variants
     if isinstance(raw.get("compare"), dict):
         raw["compare"].pop("baseline", None)
     leaf = view.study.rpartition("/")[2]
@@ -101,10 +104,8 @@ def start(argv: list[str]) -> str:
         return f"the command did not answer within {LAUNCH_SECONDS:.0f} s"
     except OSError as error:
         return str(error)
-    if done.returncode == 0:
-        return ""
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return clean(lines[0] if lines else f"it ended with {done.returncode}").removeprefix("error: ")
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"it ended with {done.returncode}"]
+    return clean(lines[0]).removeprefix("error: ") if done.returncode else ""
 
 
 def make_report(

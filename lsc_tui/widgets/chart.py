@@ -10,9 +10,9 @@ import numpy as np
 from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK
 from lsc_engine.charts.chart import Level, Picture, Series, View, Window, draw
 from lsc_engine.charts.reduction import SMOOTHING
-from lsc_tui.lines import Line, flow, frame, pad, rule, width_of, wrap
+from lsc_tui.lines import Line, flow, rule, width_of, wrap
 from lsc_tui.theme import SERIES
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Sheet
 
 _NAMES = {AXIS: "axis", LABEL: "label", LEVEL: "level", CURSOR: "cursor", MARK: "mark"}
 AXES = ("epoch", "step", "time", "images")
@@ -130,7 +130,7 @@ class Look:
         if factor > 1 and self.x0 is None:
             return
         scale = picture.x
-        middle = float(scale.unit(_one(self.cursor))[0]) if self.cursor is not None else 0.5
+        middle = float(scale.unit(np.array([self.cursor]))[0]) if self.cursor is not None else 0.5
         middle = middle if 0 <= middle <= 1 else 0.5
         lo, hi = middle - middle * factor, middle + (1 - middle) * factor
         self.x0, self.x1 = scale.at(lo), scale.at(hi)
@@ -149,15 +149,11 @@ class Look:
         return self.cursor is not None or self.x0 is not None or self.magnify > 1
 
 
-def _one(value: float) -> np.ndarray:
-    return np.array([value])
-
-
-class Chart(Panel):
+class Chart(Box):
     """A titled chart. `put` gives it its matter; it draws again only when that, or its size, is new."""
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, *, id: str = "") -> None:
+        super().__init__(id=id)
         self.series: list[Series] = []
         self.view = View()
         self.levels: list[Level] = []
@@ -165,7 +161,6 @@ class Chart(Panel):
         self.right: Line = []
         self.legend: list[Line] = []
         self.foot: Line | None = None
-        self.framed = self.chosen = False
         self.picture: Picture | None = None
         self._key: Hashable = None
 
@@ -180,50 +175,42 @@ class Chart(Panel):
         levels: list[Level] | None = None,
         legend: list[Line] | None = None,
         foot: Line | None = None,
-        framed: bool = False,
         chosen: bool = False,
         empty: str = "",
     ) -> None:
         """Show these series. `key` stands for all data in them: while it is the same, nothing is computed. `legend`
         stands beside the title where there is room, else below it. `chosen`: the pane that keys act on."""
         lines = (tuple(right or ()), tuple(levels or ()), None if foot is None else tuple(foot))
-        whole = (key, view, title, lines, tuple(map(tuple, legend or ())), framed, chosen, empty)
-        if whole == self._key:
-            return
-        self._key = whole
-        self.series, self.view, self.levels = series, view, levels or []
-        self.title, self.right, self.foot, self.framed, self.empty = title, right or [], foot, framed, empty
-        self.legend, self.chosen = legend or [], chosen
-        self.redraw()
+        whole = (key, view, title, lines, tuple(map(tuple, legend or ())), self.framed, chosen, empty)
+        if whole != self._key:
+            self._key, self.series, self.view, self.levels = whole, series, view, levels or []
+            self.title, self.right, self.foot, self.empty = title, right or [], foot, empty
+            self.legend, self.edge = legend or [], "accent" if chosen else "rule"
+            self.redraw()
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """Title rule or frame, chart, foot line."""
-        if height == 1:
-            name = self.title.partition(" · ")[0]
-            fits = len(name) + len(self.empty) + 6 <= width
-            return [rule(width, name if fits else self.empty, self.empty if fits else "")]
-        edge = 2 if self.framed else 0
-        inner = height - (2 if self.framed else 1)
-        style = "accent" if self.chosen else "rule"
+        if height > 1:
+            return super().draw(width, height)
+        name = self.title.partition(" · ")[0]
+        fits = len(name) + len(self.empty) + 6 <= width
+        return [rule(width, name if fits else self.empty, self.empty if fits else "")]
+
+    def sheet(self, width: int, height: int) -> Sheet:
+        """Chart and foot line, with the legend where it is."""
         right, body = self.right, list[Line]()
         beside = [cell for piece in self.legend for cell in [("  ", ""), *piece]][1:]
-        if width_of(beside) + width_of(right) + len(self.title) + edge + 10 <= width:
+        if width_of(beside) + width_of(right) + len(self.title) + 10 <= width:
             right = [*beside, *([("  ", ""), *right] if beside and width_of(right) else right)]
-        elif inner >= 8:
-            body = flow([], self.legend, width - edge, 0)[: inner // 4]
-        rows = inner - (1 if self.foot is not None else 0) - len(body)
-        if rows > 0 and width - edge > 0:
-            self.picture = draw(self.series, width - edge, rows, self.view, self.levels)
+        elif height >= 8:
+            body = flow([], self.legend, width, 0)[: height // 4]
+        rows = height - (self.foot is not None) - len(body)
+        if rows > 0:
+            self.picture = draw(self.series, width, rows, self.view, self.levels)
             if any(s.lowest is not None for s in self.series):
                 body += [[(run.text, style_name(run.style)) for run in row] for row in self.picture.rows]
             else:
                 # Axes without a curve would promise one: what is missing is named instead.
-                words = wrap(self.empty, max(8, width - edge - 4))
-                above = (rows - len(words)) // 3
-                body = [[] for _ in range(above)] + [[(f"  {text}", "dim")] for text in words]
+                words = wrap(self.empty, max(8, width - 4))
+                body = [*([] for _ in range((rows - len(words)) // 3)), *([(f"  {text}", "dim")] for text in words)]
                 body = (body + [[] for _ in range(rows - len(body))])[:rows]
-        if self.foot is not None:
-            body.append(self.foot)
-        if self.framed:
-            return frame(body, width, height, self.title, right, style)
-        return [rule(width, self.title, right, style), *(pad(line, width) for line in body)]
+        return self.title, right, body + ([self.foot] if self.foot is not None else [])

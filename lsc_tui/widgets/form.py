@@ -15,10 +15,10 @@ from lsc_engine.vectors.registry import suggested
 from lsc_tui.data.preset_form import SETTINGS, Form, shown_value, value_words
 from lsc_tui.data.reports import KINDS, made_words
 from lsc_tui.data.run_view import Store
-from lsc_tui.lines import Line, box, clean, fit, over, pad, wrap
+from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.services.form_check import Outcome, Problem
 from lsc_tui.services.launch import device_words
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Sheet
 
 # Names at 80 columns, where the section is left out and the last part alone would not tell.
 SHORT = {
@@ -41,15 +41,14 @@ SHORT = {
     "data.path": "data path",
     "target.momentum": "mean momentum",
 }
+# Name, help, attribute of the form.
 PLACES = {
-    "study": ("study", "Name of the study: its folder in the runs folder."),
-    "device": ("device", "any free GPU, GPUs by number as in 0,1,3, or cpu"),
-    "runs": ("runs folder", "Where the run folders are made."),
-    "data": ("data folder", "Where data sets are looked for."),
-    "at": ("checkpoint", "The step of the checkpoint that the fork goes on from; empty: the newest good one."),
+    "study": ("study", "Name of the study: its folder in the runs folder.", "study"),
+    "device": ("device", "any free GPU, GPUs by number as in 0,1,3, or cpu", "device"),
+    "runs": ("runs folder", "Where the run folders are made.", "runs_dir"),
+    "data": ("data folder", "Where data sets are looked for.", "data_dir"),
+    "at": ("checkpoint", "The step of the checkpoint that the fork goes on from; empty: the newest good one.", "at"),
 }
-
-
 AS_WRITTEN = "set by the preset: r shows its TOML, w saves a copy to be edited as text"
 
 
@@ -66,11 +65,6 @@ class Row:
     default: bool = False
     fault: str = ""
 
-    @property
-    def stands(self) -> bool:
-        """Whether the cursor can stand on it."""
-        return self.kind != "gap"
-
 
 def rows(
     form: Form,
@@ -83,65 +77,58 @@ def rows(
 ) -> list[Row]:
     """All rows of the form, in order."""
     problems = outcome.problems if outcome is not None else []
+    shown = ["study", "runs", "data"]
     if form.kind != "train":
-        return _report_rows(form, store, problems, place)
-    needed, own = form.needed, [key for key in SETTINGS if form.by_variant(key)]
-    out = []
+        out = [Row("fact", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
+        out += [Row("fact", f"fact:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
+    else:
+        out = _variant_rows(form, problems)
+        # What the launch would make of the form as it is now; None while that is being worked out.
+        resolved = outcome.resolved.get(form.variant) if outcome is not None and outcome.text == form.toml() else None
+        section = ""
+        for key in form.keys(every):
+            if wide and key.partition(".")[0] != section:
+                section = key.partition(".")[0]
+                out.append(Row("gap", f"gap:{section}"))
+            out.append(_setting(form, key, resolved, problems, wide))
+        shown = ["device", "at", "data"] if form.source == "fork" else ["study", "device", "runs", "data"]
+    if wide or form.kind != "train":
+        out.append(Row("gap", "gap:place"))
+    out += [_place(form, key, store, problems, place) for key in shown]
+    out += [Row("gap", "gap:problems")] if problems else []
+    words = [("!" if p.warning else "✗", problem_words(form, p), p.key) for p in problems]
+    return out + [Row("problem", f"problem:{i}", name, text, note=key) for i, (name, text, key) in enumerate(words)]
+
+
+def _variant_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
+    """The variants, the seeds, and the grid that is tried first."""
+    out, needed, own = [], form.needed, [key for key in SETTINGS if form.by_variant(key)]
     for number, name in enumerate(form.names):
-        words = f"[{'x' if name in form.on else '+' if name in needed else ' '}] {form.letter(name)} "
+        box = "x" if name in form.on else "+" if name in needed else " "
         found = [p for p in problems if p.variant == name]
         out.append(
             Row(
                 "variant",
                 f"variant:{name}",
                 "" if number else "variants",
-                words + clean(form.label(name)),
+                f"[{box}] {form.letter(name)} {clean(form.label(name))}",
                 "*" if any(form.changed(key, name) for key in own) else " ",
                 "needed by another" if name in needed else "",
                 name not in form.on,
                 "" if not found else "!" if all(p.warning for p in found) else "✗",
             )
         )
-    # What the launch would make of the form as it is now; None while that is being worked out.
-    resolved = outcome.resolved.get(form.variant) if outcome is not None and outcome.text == form.toml() else None
     now, before = (raw.get("seeds", raw.get("seed")) for raw in (form.raw, form.before))
     mark = "*" if now != before else " "
-    out.append(Row("seeds", "seeds", "seeds", form.seeds, mark, "", False, _fault(problems, "seeds")))
+    out.append(Row("seeds", "seeds", "seeds", form.seeds, mark, fault=_fault(problems, "seeds")))
     if form.source != "fork":
         words, grid = "[ ] try a grid first", form.tune
         if isinstance(grid, dict):
             lists = [f"{key.rpartition('.')[2]} {value_words(v)}" for key, v in grid.items() if isinstance(v, list)]
             words = f"[x] try {'; '.join(lists)} first"
-        mark = "*" if form.tune != form.before.get("tune") else " "
+        mark = "*" if grid != form.before.get("tune") else " "
         out.append(Row("tune", "tune", "lr for every", words, mark, fault=_fault(problems, "tune")))
-    section = ""
-    for key in form.keys(every):
-        if wide and key.partition(".")[0] != section:
-            section = key.partition(".")[0]
-            out.append(Row("gap", f"gap:{section}"))
-        out.append(_setting(form, key, resolved, problems, wide))
-    if wide:
-        out.append(Row("gap", "gap:place"))
-    shown = ("device", "at", "data") if form.source == "fork" else ("study", "device", "runs", "data")
-    out += [_place(form, key, store, problems, place) for key in shown]
-    return out + _problem_rows(form, problems)
-
-
-def _report_rows(form: Form, store: Store, problems: Sequence[Problem], place: Callable[[Path], str]) -> list[Row]:
-    out = [Row("fact", "kind", "kind", f"{form.kind}: a report on {KINDS.get(form.kind, '')}")]
-    out += [Row("fact", f"fact:{what}", what, words) for what, words in made_words(form.raw)[:-1]]
-    out.append(Row("gap", "gap:place"))
-    out += [_place(form, key, store, problems, place) for key in ("study", "runs", "data")]
-    return out + _problem_rows(form, problems)
-
-
-def _problem_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
-    if not problems:
-        return []
-    return [Row("gap", "gap:problems")] + [
-        Row("problem", f"problem:{i}", "!" if p.warning else "✗", problem_words(form, p), note=p.key)
-        for i, p in enumerate(problems)
-    ]
+    return out
 
 
 def problem_words(form: Form, problem: Problem, short: bool = True) -> str:
@@ -165,11 +152,9 @@ def _setting(form: Form, key: str, resolved: dict[str, Any] | None, problems: Se
     tried = form.tune.get(key) if isinstance(form.tune, dict) else None
     if isinstance(tried, list):
         value, default = f"best of {value_words(tried)}", False
-    note = f"preset: {clean(form.old(key))}" if form.changed(key) else ""
-    if not note and form.by_variant(key):
-        note = f"of {form.letter(name)} alone"
-    if not note:
-        note = clean(form.provenance(key).partition(":")[2].strip())
+    note = clean(form.provenance(key).partition(":")[2].strip())
+    note = f"of {form.letter(name)} alone" if form.by_variant(key) else note
+    note = f"preset: {clean(form.old(key))}" if form.changed(key) else note
     shown = key if wide else SHORT.get(key, key.rpartition(".")[2])
     mark = form.mark(key, name)
     return Row("setting", key, shown, clean(value), mark, note, default, _fault(problems, key, name))
@@ -230,48 +215,37 @@ def choices(row: Row, store: Store, method: Any = None) -> list[tuple[str, str]]
     return found
 
 
-def row_lines(row: Row, width: int, wide: bool, here: bool) -> Line:
-    """One row in `width` cells: name, value with its note, mark."""
-    if row.kind == "gap":
-        return pad([], width)
+def row_lines(row: Row, width: int, wide: bool, here: bool) -> list[Line]:
+    """A row in `width` cells: name, value with its note, mark. A problem takes as many lines as it needs."""
+    bar: Line = [("▌" if here else " ", "accent")]
+    styles = {"✗": "error", "!": "warn"}
     if row.kind == "problem":
-        line: Line = [("▌" if here else " ", "accent"), (fit(f"{row.name} {row.value}", width - 1), _style(row.name))]
-        return over(line, "cursor") if here else line
-    room = 24 if wide else 15
-    head = fit(row.name, room - 1 - len(row.fault)) + f"{row.fault} "
-    left = width - 1 - room - 3
-    note = row.note if wide and len(row.value) + 3 < left else ""
-    value = fit(row.value, left if not note else min(left, max(len(row.value) + 2, left - len(note))))
-    rest = fit(note, left - len(value)) if note else ""
-    line = [
-        ("▌" if here else " ", "accent"),
-        (head[: room - 2], "" if here else "dim"),
-        (head[room - 2 :], _style(row.fault)),
-        (value, "dim" if row.default else ""),
-        (rest, "dim"),
-        (f" {row.mark} ", "accent" if row.mark == "*" else "dim"),
-    ]
-    return over(pad(line, width), "cursor") if here else pad(line, width)
+        texts = wrap(row.value, width - 3) if wide else [row.value]
+        heads = [f"{row.name} ", *["  "] * len(texts)]
+        style = styles.get(row.name, "")
+        lines = [[*(bar if i == 0 else [(" ", "")]), (f"{heads[i]}{text}", style)] for i, text in enumerate(texts)]
+    elif row.kind == "gap":
+        lines = [[]]
+    else:
+        room, left = (24, width - 28) if wide else (15, width - 19)
+        head = fit(row.name, room - 1 - len(row.fault)) + f"{row.fault} "
+        note = row.note if wide and len(row.value) + 3 < left else ""
+        value = fit(row.value, left if not note else min(left, max(len(row.value) + 2, left - len(note))))
+        line: Line = [*bar, (head[: room - 2], "" if here else "dim"), (head[room - 2 :], styles.get(row.fault, ""))]
+        line += [(value, "dim" if row.default else ""), (fit(note, left - len(value)), "dim")]
+        lines = [[*line, (f" {row.mark} ", "accent" if row.mark == "*" else "dim")]]
+    return [over(pad(line, width), "cursor") if here else pad(line, width) for line in lines]
 
 
-def _style(glyph: str) -> str:
-    return {"✗": "error", "!": "warn"}.get(glyph, "")
-
-
-class FormPanel(Panel):
+class FormPanel(Box):
     """Rows in sight; `choices` are shown under the row at the cursor while they are open."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str = "") -> None:
         super().__init__(id=id)
         self.rows: list[Row] = []
-        self.cursor = 0
-        self.top = 0
+        self.cursor = self.top = self.choice = 0
         self.choices: list[tuple[str, str]] = []
-        self.choice = 0
-        self.title = ""
-        self.right = ""
-        self.empty: list[str] = []
-        self.framed = False
+        self.title = self.right = ""
         self.active = True
 
     @property
@@ -280,8 +254,7 @@ class FormPanel(Panel):
 
     def put(self, rows: list[Row]) -> None:
         """New rows; the cursor stays on its row."""
-        before = self.current
-        self.rows = rows
+        before, self.rows = self.current, rows
         if before is not None:
             self.go(before.key)
         self.cursor = max(0, min(self.cursor, len(rows) - 1))
@@ -296,48 +269,32 @@ class FormPanel(Panel):
 
     def move(self, by: int) -> None:
         """The cursor by rows that it can stand on; in an open list by choices."""
+        places = [i for i, row in enumerate(self.rows) if row.kind != "gap"]
         if self.choices:
             self.choice = max(0, min(len(self.choices) - 1, self.choice + by))
-            self.redraw()
-            return
-        places = [i for i, row in enumerate(self.rows) if row.stands]
-        if not places:
-            return
-        now = min(range(len(places)), key=lambda k: abs(places[k] - self.cursor))
-        self.cursor = places[max(0, min(len(places) - 1, now + by))]
+        elif places:
+            now = min(range(len(places)), key=lambda k: abs(places[k] - self.cursor))
+            self.cursor = places[max(0, min(len(places) - 1, now + by))]
         self.redraw()
 
-    def draw(self, width: int, height: int) -> list[Line]:
-        """Title, then the rows around the cursor."""
-        inner = width - 2 if self.framed else width
-        room = height - (2 if self.framed else 1)
+    def sheet(self, width: int, height: int) -> Sheet:
+        """The rows around the cursor, with the choices that are open below it."""
         lines: list[Line] = []
         first = last = 0
         for i, row in enumerate(self.rows):
-            here = i == self.cursor and self.active
-            if i == self.cursor:
-                first = len(lines)
-            if row.kind == "problem" and self.framed:  # in as many lines as it needs
-                for number, text in enumerate(wrap(row.value, inner - 3)):
-                    glyphs = ("▌" if here else " ", row.name) if number == 0 else (" ", " ")
-                    line = pad([(glyphs[0], "accent"), (f"{glyphs[1]} {text}", _style(row.name))], inner)
-                    lines.append(over(line, "cursor") if here else line)
-            else:
-                lines.append(row_lines(row, inner, self.framed, here))
-            if i == self.cursor:
-                most = max(3, room - 4)
-                start = max(0, min(self.choice - most // 2, len(self.choices) - most))
-                for number, (value, words) in enumerate(self.choices[start : start + most], start):
+            here, start = i == self.cursor, len(lines)
+            lines += row_lines(row, width, self.framed, here and self.active)
+            if here:
+                most = max(3, height - 4)
+                top = max(0, min(self.choice - most // 2, len(self.choices) - most))
+                for number, (value, words) in enumerate(self.choices[top : top + most], top):
                     chosen = number == self.choice
                     text = f"     {'▸' if chosen else ' '} {value}{'  ' if value and words else ''}{words}"
-                    line = [(fit(text, inner), "dim")]
-                    lines.append(over([(fit(text, inner), "")], "cursor") if chosen else line)
-                last = len(lines) - 1
-        self.top = max(0, min(self.top, len(lines) - room, first), last - room + 1)
-        shown = lines[self.top : self.top + room]
+                    lines.append([(fit(text, width), "cursor" if chosen else "dim")])
+                first, last = start, len(lines) - 1
+        self.top = max(0, min(self.top, len(lines) - height, first), last - height + 1)
         if not self.rows:
-            shown = [[(fit(f" {text}", inner), "dim")] for text in self.empty]
-        hidden = len(lines) - self.top - room
-        right = self.right if not (hidden > 0 and self.rows) else f"{hidden} more below"
-        right = right if self.framed or hidden > 0 else ""
-        return box(shown, width, height, self.title, right, framed=self.framed)
+            return self.title, self.right, [[], [(" Enter opens the highlighted preset here", "dim")]]
+        hidden = len(lines) - self.top - height
+        right = self.right if self.framed else ""
+        return self.title, f"{hidden} more below" if hidden > 0 else right, lines[self.top : self.top + height]

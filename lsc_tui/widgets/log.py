@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from rich.cells import chop_cells
 
 from lsc_tui.data.run_cache import LogIndex
-from lsc_tui.lines import Line, box, clean, fit
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.lines import Line, clean, fit
+from lsc_tui.widgets.panel import Box, Sheet
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
 _ALARM = re.compile(r"error|traceback|failed|nan|out of memory|not saved|no space", re.IGNORECASE)
@@ -24,15 +24,14 @@ def plain(text: str) -> str:
     return clean(_ESCAPES.sub("", text).replace("\t", "    "))
 
 
-class LogPane(Panel):
+class LogPane(Box):
     """Give it the index of a log; `redraw` after news."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str = "") -> None:
         super().__init__(id=id)
         self.log_index: LogIndex | None = None
         self.follow = True
         self.top = 0
-        self.framed = False
         self.large = False  # has the screen for itself: long lines go on in the next row, or are scrolled sideways
         self.left: int | None = None  # cells scrolled out of sight at the left; None where lines are wrapped
         self.words = ""  # what is searched for
@@ -103,23 +102,21 @@ class LogPane(Panel):
         self.follow, self.top = False, line
         self.redraw()
 
-    def draw(self, width: int, height: int) -> list[Line]:
-        """The lines in sight below their rule or in their frame."""
-        page, inner = self.page, width - (4 if self.framed else 0)
+    def sheet(self, width: int, height: int) -> Sheet:
+        """The lines in sight."""
+        page, inner = self.page, width - (2 if self.framed else 0)
         end = max(0, self.count - page)
-        if self.follow:
-            self.top = end
-        self.top = max(0, min(self.top, end))
+        self.top = end if self.follow else max(0, min(self.top, end))
         raw = self.log_index.lines(self.top, page) if self.log_index is not None else []
         body = [piece for text in raw for piece in self._rows(plain(text), inner)]
         body = body[-page:] if self.follow else body[:page]
         state = "following" if self.follow else f"line {self.top + 1} of {self.count}, G end"
         if self.large:
             state += " · → unwraps" if self.left is None else f" · ← → from column {self.left + 1}"
-        if self.framed:
-            right = f"n N next hit · {state}" if self.words else f"f {state} · / search · g top"
-            return box([[(" ", ""), *line] for line in body], width, height, "log · log.txt", right, framed=True)
-        return box(body, width, height, "log", f"f {state}", framed=False)
+        if not self.framed:
+            return "log", f"f {state}", body
+        right = f"n N next hit · {state}" if self.words else f"f {state} · / search · g top"
+        return "log · log.txt", right, [[(" ", ""), *line] for line in body]
 
     def _rows(self, line: str, width: int) -> list[Line]:
         stamp, rest = (line[:8], line[8:]) if re.match(r"\d\d:\d\d:\d\d ", line) else ("", line)

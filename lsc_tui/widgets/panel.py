@@ -11,7 +11,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
-from lsc_tui.lines import STATES, Line, ascii_twin, clean, pad
+from lsc_tui.lines import STATES, Line, ascii_twin, box, clean, pad, rule
 from lsc_tui.theme import SERIES
 
 # Style names that a line may use, each with the theme variable of its colour and what else is on. Colours are looked
@@ -139,3 +139,45 @@ class Panel(Widget):
     def text(self) -> str:
         """What is shown, as plain text: for tests and `--once`."""
         return "\n".join("".join(text for text, _ in line).rstrip() for line in self._lines)
+
+
+Sheet = tuple[str, str | Line, list[Line]]  # title, what stands at its right, the lines below
+
+
+class Box(Panel):
+    """A panel with a title: in the wide layout in a frame, else below a rule. `sheet` gets the size inside. At 80
+    columns there may be no title (`bare`), or a line at the left as well, since another panel is there (`divided`)."""
+
+    def __init__(
+        self,
+        sheet: Callable[[int, int], Sheet | None] | None = None,
+        id: str = "",
+        *,
+        bare: bool = False,
+        divided: bool = False,
+    ) -> None:
+        super().__init__(id=id or None)
+        self._sheet, self.bare, self.divided = sheet, bare, divided
+        self.edge = "rule"
+
+    @property
+    def framed(self) -> bool:
+        return bool(getattr(self.screen, "wide", True))
+
+    def sheet(self, width: int, height: int) -> Sheet | None:
+        """What is shown, None for nothing; its size without frame or rule."""
+        return self._sheet(width, height) if self._sheet is not None else None
+
+    def draw(self, width: int, height: int) -> list[Line]:
+        framed = self.framed
+        left = 2 if framed else int(self.divided)
+        found = self.sheet(max(1, width - left), max(1, height - (2 if framed else 1 - self.bare)))
+        if found is None:
+            return []
+        title, right, body = found
+        if self.bare and not framed:
+            return body
+        if not left or framed:
+            return box(body, width, height, title, right, framed=framed, style=self.edge)
+        body += [[] for _ in range(height - 1 - len(body))]
+        return [[("┬", "rule"), *rule(width - 1, title, right)], *([("│", "rule"), *line] for line in body)]

@@ -26,7 +26,6 @@ from lsc_tui.lines import (
     ends,
     fit,
     fit_ends,
-    frame,
     loss_text,
     over,
     pad,
@@ -34,7 +33,8 @@ from lsc_tui.lines import (
     trend,
     width_of,
 )
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Sheet
+from lsc_tui.widgets.series import place_words
 
 # Head at 80 columns and in the wide list, width in both; a negative one is that of a text, which stands at the left.
 COLUMNS: dict[str, tuple[tuple[str, str], tuple[int, int]]] = {
@@ -58,6 +58,7 @@ DEFAULT = {
     True: ("run", "seed", "done", "eta", "loss", "best", "acc", "best_acc", "speed", "trend", "where", "reason"),
 }
 WIDE = 108
+_SEEN_FIRST = ("unreadable", "diverged", "failed", "lost", "stalled", "running", "starting", "stopping")
 PIN = "|"  # in a choice of columns: those before it stay where the others are moved
 
 
@@ -106,33 +107,28 @@ class Order:
         return ("started", "state", *(name for name in shown if name not in (PIN, "trend", "reason")))
 
 
-def _sort_value(view: RunView, order: Order) -> tuple[Any, ...]:
-    """What a run is sorted by; losses of different kinds stay apart."""
-    sort = order.sort
-    if sort == "started":
-        return (-(view.status.started or view.status.changed or 0.0), view.variant, view.seed)
-    if sort == "run":
-        return (view.study, view.variant, view.seed)
-    if sort in ("state", "where"):
-        words = (view.status.host, view.status.device)
-        glyph = list(STATES).index(view.state) if view.state in STATES else 99
-        return (glyph, view.place) if sort == "state" else (view.state != "queued", view.place, words)
-    found = (
-        finite(view.status.eta)
-        if sort == "eta"
-        else finite(view.best(order.accuracy))
-        if sort == "best_acc"
-        else (value_of(view, sort, order.accuracy))
-    )
-    number = number_of(found)
-    return (view.loss_group if sort in ("loss", "best") else "", number is None, number or 0.0, str(found))
-
-
 def _sorted(views: list[RunView], order: Order) -> list[RunView]:
-    """In order; those that have no value of it come last either way."""
-    views = sorted(views, key=lambda view: _sort_value(view, order), reverse=order.inverted)
-    plain = order.sort in ("started", "run", "state", "where", "eta", "best_acc")
-    return views if plain else sorted(views, key=lambda view: value_of(view, order.sort, order.accuracy) is None)
+    """In order, losses of different kinds apart; those that have no value of it come last either way."""
+    sort = order.sort
+
+    def value(view: RunView) -> tuple[Any, ...]:
+        status = view.status
+        if sort == "started":
+            return (-(status.started or status.changed or 0.0), view.variant, view.seed)
+        if sort == "run":
+            return (view.study, view.variant, view.seed)
+        if sort in ("state", "where"):
+            glyph = list(STATES).index(view.state) if view.state in STATES else 99
+            where = (view.state != "queued", view.place, (status.host, status.device))
+            return (glyph, view.place) if sort == "state" else where
+        known = {"eta": finite(status.eta), "best_acc": finite(view.best(order.accuracy))}
+        found = known[sort] if sort in known else value_of(view, sort, order.accuracy)
+        number = number_of(found)
+        return (view.loss_group if sort in ("loss", "best") else "", number is None, number or 0.0, str(found))
+
+    views = sorted(views, key=value, reverse=order.inverted)
+    plain = sort in ("started", "run", "state", "where", "eta", "best_acc")
+    return views if plain else sorted(views, key=lambda view: value_of(view, sort, order.accuracy) is None)
 
 
 def group_value(view: RunView, key: str) -> str:
@@ -149,7 +145,7 @@ def build_rows(
 ) -> list[Row]:
     """Studies, newest first, or groups by their value, each with its runs below it unless it is closed; a flat list has
     runs alone. `every`: all runs, if `views` are few. `reports`: the studies without runs, a row each among them."""
-    views = list(views)
+    views, sort = list(views), order.sort
     if order.flat:
         return _runs(_sorted(views, order), order, named=True)
     counts: dict[str, tuple[int, int]] = {}
@@ -159,30 +155,31 @@ def build_rows(
     groups: dict[str, list[RunView]] = {}
     for view in views:
         groups.setdefault(heading_key(view, order), []).append(view)
-    if order.group:
-        keys = sorted(groups, key=lambda k: _natural(group_value(groups[k][0], order.group)))
-        by_key: dict[str, Report] = {}
-    else:
-        newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in groups.items()}
-        by_key = {report.key: report for report in reports}
-        newest |= {key: max(report.begun, report.made or 0.0) for key, report in by_key.items()}
-        by_name = order.sort == "run"
-        keys = sorted((*groups, *by_key), key=lambda k: (k.partition(":")[2],) if by_name else (-newest[k], k))
-    if order.inverted and order.sort in ("started", "run"):
-        keys.reverse()
+    by_key = {} if order.group else {report.key: report for report in reports}
+    newest = {key: max(v.status.started or v.status.changed or 0.0 for v in group) for key, group in groups.items()}
+    newest |= {key: max(report.begun, report.made or 0.0) for key, report in by_key.items()}
+
+    def rank(key: str) -> tuple[Any, ...]:
+        if order.group:
+            text = group_value(groups[key][0], order.group)
+            try:
+                return (0, float(text.replace(" ", "")), text)
+            except ValueError:
+                return (1, 0.0, text)
+        return (key.partition(":")[2],) if sort == "run" else (-newest[key], key)
+
+    keys = sorted((*groups, *by_key), key=rank, reverse=order.inverted and sort in ("started", "run"))
     rows: list[Row] = []
     for key in keys:
         if key in by_key:
             rows.append(Row(key, "report", (), other=names(by_key[key].root), report=by_key[key]))
             continue
         group = sorted(groups[key], key=lambda v: (v.study, v.variant, v.seed))
-        if order.sort not in ("started", "run"):
-            group = _sorted(group, order)
+        group = group if sort in ("started", "run") else _sorted(group, order)
         closed, other = key in order.closed, "" if order.group else names(group[0].root)
         title = f"{order.group} = {group_value(group[0], order.group)}" if order.group else ""
         rows.append(Row(key, "study", tuple(group), closed, other, counts.get(key, (0, 0)), title=title))
-        if not closed:
-            rows += _runs(group, order, named=bool(order.group))
+        rows += [] if closed else _runs(group, order, named=bool(order.group))
     return rows
 
 
@@ -191,13 +188,6 @@ def heading_key(view: RunView, order: Order) -> str:
     if order.group:
         return f"group:{order.group}={group_value(view, order.group)}"
     return f"study:{view.root}:{view.study}"
-
-
-def _natural(text: str) -> tuple[Any, ...]:
-    try:
-        return (0, float(text.replace(" ", "")), text)
-    except ValueError:
-        return (1, 0.0, text)
 
 
 def _runs(group: list[RunView], order: Order, *, named: bool) -> list[Row]:
@@ -222,7 +212,8 @@ def layout(order: Order, width: int) -> Layout:
     were chosen as many as there is room for."""
     wide = width >= WIDE
     names = list(order.columns or DEFAULT[wide])
-    sizes = {name: abs(COLUMNS[name][1][wide]) if name in COLUMNS else _setting_width(name) for name in names}
+    sizes = {name: min(16, max(8, len(name.rpartition(".")[2]))) for name in names}
+    sizes |= {name: abs(COLUMNS[name][1][wide]) for name in names if name in COLUMNS}
     if order.columns:
         place = names.index(PIN) if PIN in names else 0
         left, moved = width - 12, names[place + (PIN in names) :]
@@ -241,10 +232,6 @@ def layout(order: Order, width: int) -> Layout:
         room = max(4, width - 13 - sum(sizes[name] + 1 for name in names if name not in ("run", "reason")))
     sizes["run"], sizes["reason"] = (32, room - 33) if wide and room > 48 else (room, 0)
     return [(name, sizes[name]) for name in names if name != "reason" or sizes[name] > 0]
-
-
-def _setting_width(name: str) -> int:
-    return min(16, max(8, len(name.rpartition(".")[2])))
 
 
 def header(columns: Layout, width: int, order: Order) -> Line:
@@ -267,18 +254,13 @@ def header(columns: Layout, width: int, order: Order) -> Line:
 def where_text(view: RunView) -> str:
     """`gpu07:2`, a Slurm job, or the place in the queue."""
     if view.state == "queued":
-        return "held" if view.held else _ordinal(view.place) if view.place else ""
+        return "held" if view.held else place_words(view.place) if view.place else ""
     job = view.source.get("slurm_job_id")
     if view.status.active and isinstance(job, str | int):
         return f"j{clean(job)}"
     host = clean(view.status.host).split(".")[0]
     number = gpu_number(view.status.device)
     return f"{host}:{number}" if view.status.active and number is not None else host
-
-
-def _ordinal(number: int) -> str:
-    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
 
 
 def run_line(
@@ -293,7 +275,10 @@ def run_line(
 ) -> Line:
     """A run, or the mean over folded seeds. `letter`: of its curve; dim unless it is marked."""
     view = row.views[0]
-    state = _state_of(row)
+    states = {view.state for view in row.views}
+    # Of folded seeds what needs to be seen comes first.
+    first = (s for s in _SEEN_FIRST if s in states)
+    state = next(first, "") or min(states, key=lambda s: s == "finished")
     glyph, style = (STATES[state][0], f"state-{state}") if state in STATES else ("✗", "error")
     line: Line = [
         (" ", ""),
@@ -329,7 +314,10 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
     view, kind = row.views[0], row.views[0].loss_kind
 
     def mean(values: Callable[[RunView], float | None]) -> float | None:
-        return _mean([values(v) for v in row.views])
+        """Of the finite values; NaN where there are only others."""
+        found = [value for v in row.views if (value := values(v)) is not None]
+        good = [value for value in found if math.isfinite(value)]
+        return sum(good) / len(good) if good else (math.nan if found else None)
 
     match name:
         case "run":
@@ -340,11 +328,11 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
             return (f"s{view.seed}" if row.kind == "run" else many), "dim"
         case "done":
             done = mean(lambda v: v.done) or 0.0
-            return (
-                f"{100 * done:3.0f}%" if wide else progress(done)
-            ), "dim" if state == "finished" else f"state-{state}"
+            text = f"{100 * done:3.0f}%" if wide else progress(done)
+            return text, "dim" if state == "finished" else f"state-{state}"
         case "eta":
-            return _eta_text(state, [v.status.eta for v in row.views if v.status.active]), ""
+            known = [v.status.eta for v in row.views if v.status.active and v.status.eta is not None]
+            return {"stalled": "?", "lost": "-"}.get(state) or (clock(max(known)) if known else "-"), ""
         case "loss":
             loss = mean(lambda v: v.loss)
             return loss_text(loss, kind), "" if loss is None or math.isfinite(loss) else "error"
@@ -361,67 +349,31 @@ def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bo
         case "where":
             return where_text(view), "dim"
         case "reason":
-            ill = state in ("failed", "diverged", "lost", "stalled", "stopped")
-            ill = ill or (state == "queued" and view.status.scheduler is not None)
+            waits = state == "queued" and view.status.scheduler is not None
+            ill = waits | (state in ("failed", "diverged", "lost", "stalled", "stopped"))
             return (view.status.news if ill else " ".join([*(f"#{tag}" for tag in view.tags), view.note])), "dim"
     values = dict.fromkeys(value_text(value_of(v, name, accuracy)) for v in row.views)
     return ", ".join(values) or "-", ""
 
 
-def _eta_text(state: str, eta: list[float | None]) -> str:
-    if state in ("stalled", "lost"):
-        return "?" if state == "stalled" else "-"
-    known = [e for e in eta if e is not None]
-    return clock(max(known)) if known else "-"
-
-
-def _state_of(row: Row) -> str:
-    """The state of folded seeds: what needs to be seen comes first."""
-    states = {view.state for view in row.views}
-    for state in ("unreadable", "diverged", "failed", "lost", "stalled", "running", "starting", "stopping"):
-        if state in states:
-            return state
-    return next(iter(sorted(states, key=lambda s: s == "finished")))
-
-
-def _mean(values: list[float | None]) -> float | None:
-    """The mean of the finite values; NaN where there are only others."""
-    found = [v for v in values if v is not None]
-    good = [v for v in found if math.isfinite(v)]
-    return sum(good) / len(good) if good else (math.nan if found else None)
-
-
-def study_line(row: Row, width: int, *, wide: bool, standing: str = "") -> Line:
-    """A study: its name, what it is about, how much is done."""
-    view = row.views[0]
+def study_line(row: Row, width: int, *, wide: bool, standing: str = "", at_work: bool = False) -> Line:
+    """A study: its name, what it is about, how much is done; of one without runs, when its report was made."""
+    report, glyph = row.report, "▸" if row.closed else "▾"
+    right: Line = [(f"{row.done[0]}/{row.done[1]} done", "")]
     if row.title:
-        right = f"{row.done[0]}/{row.done[1]} done"
-        return pad(ends([(f"{'▸' if row.closed else '▾'} {row.title}", "bold")], [(right, "")], width), width)
-    right = f"{row.done[0]}/{row.done[1]} done" + (", read only" if view.read_only else "")
-    right += f" · {standing}" if wide and standing else ""
-    owner = f"{row.other}: " if row.other else ""
-    about = about_study(view)
-    claim = clean(view.config.get("claim") or "")
-    words = f"{claim} · {about}" if wide and claim else about
-    left = f"{'▸' if row.closed else '▾'} {clean(owner + view.study)}"
-    room = width - len(right) - 2
-    head = fit(left, min(len(left), max(4, room)))
-    rest = fit(f"  {words}", max(0, room - len(head)))
-    return pad([(head, "bold"), (rest, "dim"), (" ", ""), (right, "")], width)
-
-
-def report_line(report: Report, width: int, *, wide: bool, other: str = "", at_work: bool = False) -> Line:
-    """A study without runs: what it is about, and when its report was made."""
-    if at_work:
-        right: Line = [("● being made", "state-running")]
-    elif report.made is None:
-        right = [("no report yet", "warn")]
+        return pad(ends([(f"{glyph} {row.title}", "bold")], right, width), width)
+    if report is not None:
+        glyph, name, claim, about = "≡", report.study, report.claim, KINDS.get(report.kind, report.kind)
+        right = [("no report yet", "warn") if report.made is None else (f"report {day_text(report.made)}", "")]
+        right = [("● being made", "state-running")] if at_work else right
+        read_only = report.read_only
     else:
-        right = [(f"report {day_text(report.made)}", "")]
-    right += [(", read only", "")] if report.read_only else []
-    words = KINDS.get(report.kind, report.kind)
-    words = f"{clean(report.claim)} · {words}" if wide and report.claim else words
-    left = f"≡ {clean(f'{other}: ' if other else '')}{clean(report.study)}"
+        view = row.views[0]
+        name, claim, about, read_only = view.study, view.config.get("claim") or "", about_study(view), view.read_only
+    right += [(", read only", "")] if read_only else []
+    right += [(f" · {standing}", "")] if wide and standing else []
+    words = f"{clean(claim)} · {about}" if wide and claim else about
+    left = f"{glyph} {clean(f'{row.other}: ' if row.other else '')}{clean(name)}"
     room = width - width_of(right) - 2
     head = fit(left, min(len(left), max(4, room)))
     return pad([(head, "bold"), (fit(f"  {words}", max(0, room - len(head))), "dim"), (" ", ""), *right], width)
@@ -437,24 +389,21 @@ def about_study(view: RunView) -> str:
     return clean(", ".join(" ".join(str(p).split()) for p in parts if p))
 
 
-class RunsTable(Panel):
+class RunsTable(Box):
     """The rows in sight, a cursor, and the letters of marked runs."""
 
-    def __init__(self, standing: Callable[[RunView], str] = lambda view: "", *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, standing: Callable[[RunView], str] = lambda view: "", *, id: str = "") -> None:
+        super().__init__(id=id, bare=True)
         self.standing = standing
         self.rows: list[Row] = []
-        self.cursor = 0
+        self.cursor = self.top = 0
         self.gone: Row | None = None  # what was highlighted and is no longer there; nothing takes its place
-        self.top = 0
         self.letters: dict[str, str] = {}  # of the runs in the charts
         self.marked: Collection[str] = ()
-        self.pinned = ""
+        self.pinned = self.below = ""
         self.order = Order()
         self.dimmed = False
         self.empty: list[str] = []
-        self.below = ""
-        self.framed = False
         self.making: Collection[str] = ()
         self.hidden: Collection[str] = ()
 
@@ -471,9 +420,8 @@ class RunsTable(Panel):
         if place is None and before is not None and by_user:
             runs = {view.key for view in before.views}
             holding = (i for i, row in enumerate(rows) if runs & {view.key for view in row.views})
-            place = next(
-                (i for i in holding if rows[i].kind != "study" or rows[i].closed), min(self.cursor, len(rows) - 1)
-            )
+            near = (i for i in holding if rows[i].kind != "study" or rows[i].closed)
+            place = next(near, min(self.cursor, len(rows) - 1))
         elif before is None:
             place = next((i for i, row in enumerate(rows) if row.kind not in ("study", "report")), 0)
         self.rows = rows
@@ -481,15 +429,10 @@ class RunsTable(Panel):
         self.cursor = place if place is not None else min(self.cursor, max(0, len(rows) - 1))
         self.redraw()
 
-    @property
-    def in_sight(self) -> list[Row]:
-        return self.rows[self.top : self.top + self.page]
-
     def go_to_study(self, study: str) -> bool:
         """The cursor to a study and its rows into sight; False while it is not there."""
-        place = next(
-            (i for i, row in enumerate(self.rows) if row.kind in ("study", "report") and row.study == study), None
-        )
+        kinds = ("study", "report")
+        place = next((i for i, row in enumerate(self.rows) if row.kind in kinds and row.study == study), None)
         if place is not None:
             self.cursor, self.top, self.gone = place, place, None
             self.redraw()
@@ -507,53 +450,32 @@ class RunsTable(Panel):
         """Rows in sight."""
         return max(1, self.size.height - (3 if self.framed else 1))
 
-    def draw(self, width: int, height: int) -> list[Line]:
-        inner = width - 2 if self.framed else width
-        page = self.page
-        columns = layout(self.order, inner)
-        self.top = max(0, min(self.top, len(self.rows) - page))
-        if self.cursor < self.top:
-            self.top = self.cursor
-        if self.cursor == self.top and self.cursor > 0 and self.rows[self.cursor - 1].kind == "study":
-            self.top = self.cursor - 1
-        if self.cursor >= self.top + page:
-            self.top = self.cursor - page + 1
-        lines = [header(columns, inner, self.order)]
-        for i, row in enumerate(self.rows[self.top : self.top + page], self.top):
-            lines.append(self._row_line(row, i == self.cursor and self.gone is None, columns, inner))
-        if not self.rows:
-            lines += [[(f" {clean(text)}", "dim")] for text in self.empty]
-        if self.framed:
-            marked = len(self.marked)
-            hidden = len(self.rows) - self.top - page
-            right = f"{marked} marked" if marked else ""
-            below = f"{hidden} more below" if hidden > 0 else ""
-            right = " · ".join(part for part in (self.below, below, right) if part)
-            return frame(lines, width, height, "runs", right)
-        return lines
+    def sheet(self, width: int, height: int) -> Sheet:
+        """The rows around the cursor, a run with the heading above it."""
+        rows, page, columns = self.rows, self.page, layout(self.order, width)
+        first = self.cursor - (self.cursor > 0 and rows[self.cursor - 1].kind == "study" and self.cursor <= self.top)
+        self.top = max(0, min(self.top, len(rows) - page, first), self.cursor - page + 1)
+        lines = [header(columns, width, self.order)]
+        for i, row in enumerate(rows[self.top : self.top + page], self.top):
+            lines.append(self._row_line(row, i == self.cursor and self.gone is None, columns, width))
+        lines += [[(f" {clean(text)}", "dim")] for text in self.empty if not rows]
+        hidden, marked = len(rows) - self.top - page, len(self.marked)
+        words = (self.below, f"{hidden} more below" * (hidden > 0), f"{marked} marked" * bool(marked))
+        return "runs", " · ".join(filter(None, words)), lines
 
     def _row_line(self, row: Row, here: bool, columns: Layout, width: int) -> Line:
-        if row.report is not None:
-            at_work = row.key in self.making
-            line = report_line(row.report, width, wide=self.framed, other=row.other, at_work=at_work)
-            letter_on = False
-        elif row.kind == "study":
-            line = study_line(row, width, wide=self.framed, standing="" if row.title else self.standing(row.views[0]))
-            letter_on = False
+        heading, letter = row.kind in ("study", "report"), ""
+        if heading:
+            standing = "" if row.title or row.report else self.standing(row.views[0])
+            line = study_line(row, width, wide=self.framed, standing=standing, at_work=row.key in self.making)
         else:
-            letter = self.letters.get(row.views[0].key, "") if row.kind == "run" else ""
-            pinned = bool(self.pinned) and row.kind == "run" and row.views[0].key == self.pinned
-            marked = row.views[0].key in self.marked
-            line = run_line(
-                row, columns, width, letter=letter, pinned=pinned, marked=marked, accuracy=self.order.accuracy
-            )
-            letter_on = bool(letter)
+            key, one, accuracy = row.views[0].key, row.kind == "run", self.order.accuracy
+            letter, pinned = self.letters.get(key, "") if one else "", one and key == self.pinned
+            marked = key in self.marked
+            line = run_line(row, columns, width, letter=letter, pinned=pinned, marked=marked, accuracy=accuracy)
         if self.dimmed or (row.views and all(view.key in self.hidden for view in row.views)):
             line = [(text, "dim") for text, _ in line]
+        (first, style), rest = line[0], line[1:]
         if here:
-            rest = line[1:] if line[0][0] == " " else [(line[0][0][1:], line[0][1]), *line[1:]]
-            glyph = line[0][0][:1] if row.kind in ("study", "report") else "▌"
-            line = over([(glyph, "accent"), *rest], "cursor")
-        elif letter_on:
-            line = [(" ", ""), *line[1:]]
-        return line
+            return over([(first[:1] if heading else "▌", "accent"), (first[1:], style), *rest], "cursor")
+        return [(" ", ""), *rest] if letter else line

@@ -115,4 +115,4 @@ def missing_words(view: RunView, curves: Curves | None, name: str) -> str:
 
 def place_words(place: int) -> str:
     """A place in the queue: `1st`, `2nd`, `3rd`, `12th`."""
-    return {1: "1st", 2: "2nd", 3: "3rd"}.get(place, f"{place}th")
+    return f"{place}{'th' if 10 <= place % 100 <= 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"

@@ -76,5 +76,5 @@ async def test_no_verdict_is_begun_after_the_viewer_was_closed(tmp_path: Path) -
     app.verdicts._known.clear()
     views = list(app.store.runs.values())
     outcome: list[object] = []
-    app.verdicts.answer(app.verdicts.pending([views]), lambda: outcome.append(1))
+    app.verdicts.answer([views], lambda: outcome.append(1))
     assert outcome == []

@@ -23,8 +23,8 @@ from lsc_engine.analysis.saved_views import read_view
 from lsc_tui.app import LscApp
 from lsc_tui.screens.compare.comparison import Compared, Reader, Request
 from lsc_tui.screens.compare.export import csv_text, latex_text
+from lsc_tui.screens.compare.panels import verdict_narrow, verdict_wide
 from lsc_tui.screens.compare.screen import CompareScreen
-from lsc_tui.screens.compare.verdict import verdict_narrow, verdict_wide
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]

@@ -84,7 +84,7 @@ EDITS = st.one_of(
 def edit(form: Form, what: str, where: object, text: object) -> None:
     """What a key of the form does."""
     if what == "toggle":
-        form.toggle(form.names[int(str(where)) % len(form.names)])
+        form.on ^= {form.names[int(str(where)) % len(form.names)]}
     elif what == "highlight":
         form.highlighted = int(str(where)) % len(form.names)
     elif what == "set":
@@ -171,12 +171,12 @@ def test_an_edit_goes_to_a_variant_that_runs() -> None:
     form = Form.of(FOUR, "four", "four", Path("/nonexistent"))
     for number in (1, 2, 3):
         form.highlighted = number
-        form.toggle(form.names[number])
+        form.on ^= {form.names[number]}
     form.set("optimizer.lr", "1e3")
     assert (form.variant, form.given("optimizer.lr", "a")) == ("a", 1000.0)
     assert [form.given("optimizer.lr", name) for name in "bcd"] == [1e-4, 3e-4, 1e-3]
-    form.toggle("d")
-    form.toggle("a")
+    form.on ^= {"d"}
+    form.on ^= {"a"}
     form.highlighted = 0
     assert form.running == ["c", "d"], "d needs c"
     form.set("optimizer.lr", "2")

@@ -13,7 +13,7 @@ from tui_helpers import open_app, settle, text_of
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.metrics.reader import FIXED, layers_fixed
 from lsc_engine.studies.plan import plan_study
-from lsc_tui.screens.monitor.charts import families
+from lsc_tui.screens.monitor.panels import families
 
 PRESET = """
 data.dataset = "digits"

@@ -22,10 +22,10 @@ from lsc_tui.lines import (
     STATES,
     ascii_twin,
     bar,
+    box,
     clean,
     ends,
     fit,
-    frame,
     loss_text,
     pad,
     progress,
@@ -62,7 +62,7 @@ def test_ascii_twin_keeps_the_width_and_is_ascii(text: str) -> None:
 
 @given(st.integers(0, 60), st.integers(0, 20), st.text(max_size=20), st.text(max_size=20))
 def test_frames_and_rules_fill_their_box(width: int, height: int, title: str, right: str) -> None:
-    lines = frame([[("body", "")]], width, height, clean(title), clean(right))
+    lines = box([[("body", "")]], width, height, clean(title), clean(right))
     assert len(lines) <= max(height, 1)
     assert all(width_of(line) == width for line in lines)
     if width >= 4:
@@ -263,12 +263,12 @@ def test_a_gpu_that_refuses_fields_shows_what_it_gives(made_runs: Path) -> None:
     assert hardware.gpus[0].power is None
     store = Store("gpu07")
     store.hardware = hardware
-    text = "\n".join("".join(t for t, _ in line) for line in gpu_lines(store, 46))
+    text = "\n".join("".join(t for t, _ in line) for line in (gpu_lines(store, 44) or ("", "", []))[2])
     assert "n/a" in text
     assert "11.2/40.0" in text
     view = _views(made_runs)[0]
-    for framed, width in ((True, 54), (False, 80)):
-        lines = machine(store, view, width, 12, framed=framed, last_event="", now=0.0)
+    for framed, width in ((True, 52), (False, 80)):
+        _, _, lines = machine(store, view, width, framed=framed, last_event="", now=0.0)
         assert all(width_of(line) <= max(width, 90) for line in lines)
 
 

@@ -112,7 +112,7 @@ def test_a_setting_of_the_file_changes_for_all_variants_one_of_a_variant_for_it_
     assert f.given("model.dim", "least") == 40
     f.reset("model.dim")
     f.reset("optimizer.lr")
-    assert not f.edited
+    assert f.raw == f.before
     assert f.toml() == TINY
 
 
@@ -530,7 +530,7 @@ async def test_changes_stay_when_the_form_is_left(place: Path, away: tuple[str, 
         assert "no changes of yours" in text_of(app)
         await pilot.press("enter")
         await ready(app, pilot)
-        assert not screen.form.edited
+        assert screen.form.raw == screen.form.before
 
 
 @pytest.mark.usefixtures("quiet")
@@ -551,7 +551,7 @@ async def test_changes_stay_over_a_restart_until_they_are_dropped(place: Path) -
     (app.config / "drafts" / "foreign.toml").write_text("raw = 3\n[")
     async with new_run(place, keys=("enter",)) as (app, pilot, screen):
         assert screen.form is not None
-        assert not screen.form.edited
+        assert screen.form.raw == screen.form.before
     assert [file.name for file in (app.config / "drafts").iterdir()] == ["foreign.toml"]
 
 
@@ -663,7 +663,7 @@ async def test_a_slash_in_the_form_goes_to_a_field_and_w_saves_what_runs(place: 
         assert screen.panel.current.key == "train.batch_size"
         await pilot.press("slash", *"nothing", "enter")
         assert 'no field here is called "nothing"' in screen.message[0]
-        screen.form.toggle("wide")
+        screen.form.on ^= {"wide"}
         await pilot.press("w", "enter")
         await ready(app, pilot)
         assert "without wide" in screen.message[0]

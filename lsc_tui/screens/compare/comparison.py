@@ -10,20 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lsc_engine.analysis.compare import (
-    ENDED,
-    OTHER_DATA,
-    OTHER_DEVICE,
-    OTHER_LOSS,
-    SHARED,
-    UNCOMPILED,
-    Comparison,
-    Row,
-    compare,
-    levels_of,
-)
+from lsc_engine.analysis import compare as analysis
+from lsc_engine.analysis.compare import Comparison, Row, compare, levels_of
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
 from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
@@ -42,10 +32,12 @@ from lsc_tui.lines import clean, counted, loss_text, millions, near_text
 from lsc_tui.widgets.chart import is_share
 
 _MOST_TRIES = 200
+# Levels count in the unit of the x axis; a number of images is a number of epochs of the same data.
+UNIT_OF = {"epoch": "epochs", "step": "steps", "time": "seconds", "images": "epochs"}
+METRICS = (ACCURACY, LOSS, "val/accuracy", "val/loss")
 
 
-@dataclass(frozen=True)
-class RowDetails:
+class RowDetails(NamedTuple):
     """Of one row: tried values per setting, trained parameters, classes in use at the smallest angle (fewest, most),
     and the cosine loss under which an image surely has the right label."""
 
@@ -57,13 +49,20 @@ class RowDetails:
 
 def behind(row: Row) -> RowDetails:
     """What is known of a row; what is not known is left out. Never raises for what a folder holds."""
-    run = row.runs[0]
-    tried: dict[str, tuple[Any, ...]] = {}
-    if run.root is not None:
-        tried = tries_of(run.root / f"{run.study}.tune", run.variant)
-    counted = run.source.get("parameters")
-    parts = [v for v in counted.values() if type(v) is int] if isinstance(counted, dict) else []
-    near, sure = _vectors(row.settings)
+    run, settings = row.runs[0], row.settings
+    tried = tries_of(run.root / f"{run.study}.tune", run.variant) if run.root is not None else {}
+    found = run.source.get("parameters")
+    parts = [v for v in found.values() if type(v) is int] if isinstance(found, dict) else []
+    near = sure = None
+    name, n, classes = (settings.get(key) for key in ("target.system", "model.dim", "data.classes"))
+    if settings.get("target.method") != "ce" and isinstance(name, str) and type(n) is int and type(classes) is int:
+        try:
+            known = facts(name, n, classes, int(settings.get("seed") or 0))
+            near = known.used_neighbours(classes)
+            if math.isfinite(known.guaranteed_below) and settings.get("target.loss", "cosine") == "cosine":
+                sure = known.guaranteed_below
+        except (LscError, ValueError, OverflowError):
+            pass
     return RowDetails(tried, sum(parts) if parts else None, near, sure)
 
 
@@ -74,33 +73,16 @@ def tries_of(study: Path, variant: str) -> dict[str, tuple[Any, ...]]:
     except OSError:
         return {}
     tables = []
-    for folder in folders:
-        for path in sorted(folder.glob(f"seed-*/{PRESET}"))[:1]:
-            try:
-                tables.append(settings_of(read_toml(path)))
-            except UnreadableError:
-                continue
-    return {key: _in_order(values) for key, values in differing(tables).items()}
-
-
-def _in_order(values: Sequence[Any]) -> tuple[Any, ...]:
-    numbers = [v for v in values if type(v) in (int, float)]
-    return tuple(sorted(set(numbers))) if len(numbers) == len(values) else tuple(dict.fromkeys(map(str, values)))
-
-
-def _vectors(settings: dict[str, Any]) -> tuple[tuple[float, float] | None, float | None]:
-    name, n, classes = (settings.get(key) for key in ("target.system", "model.dim", "data.classes"))
-    if settings.get("target.method") == "ce" or not isinstance(name, str) or type(n) is not int:
-        return None, None
-    if type(classes) is not int:
-        return None, None
-    try:
-        known = facts(name, n, classes, int(settings.get("seed") or 0))
-        near = known.used_neighbours(classes)
-    except (LscError, ValueError, OverflowError):
-        return None, None
-    sure = known.guaranteed_below if math.isfinite(known.guaranteed_below) else None
-    return near, sure if settings.get("target.loss", "cosine") == "cosine" else None
+    for path in (path for folder in folders for path in sorted(folder.glob(f"seed-*/{PRESET}"))[:1]):
+        try:
+            tables.append(settings_of(read_toml(path)))
+        except UnreadableError:
+            continue
+    out = {}
+    for key, values in differing(tables).items():
+        numbers = all(type(v) in (int, float) for v in values)
+        out[key] = tuple(sorted(set(values)) if numbers else dict.fromkeys(map(str, values)))
+    return out
 
 
 def rows_behind(known: Sequence[RowDetails]) -> list[tuple[str, list[str]]]:
@@ -109,13 +91,10 @@ def rows_behind(known: Sequence[RowDetails]) -> list[tuple[str, list[str]]]:
     for key in dict.fromkeys(key for one in known for key in one.tried):
         counts = [str(len(one.tried[key])) if key in one.tried else "-" for one in known]
         out.append((f"{key.rpartition('.')[2]} tried", counts))
-    if any(one.parameters is not None for one in known):
-        out.append(("parameters", [millions(one.parameters) for one in known]))
-    if any(one.near is not None for one in known):
-        out.append(("near in use", [near_text(one.near) for one in known]))
-    if any(one.sure_below is not None for one in known):
-        out.append(("sure below", [loss_text(one.sure_below) for one in known]))
-    return out
+    out.append(("parameters", [millions(one.parameters) for one in known]))
+    out.append(("near in use", [near_text(one.near) for one in known]))
+    out.append(("sure below", [loss_text(one.sure_below) for one in known]))
+    return [(name, words) for name, words in out if set(words) != {"-"}]
 
 
 def tried_text(known: Sequence[RowDetails]) -> str:
@@ -126,26 +105,10 @@ def tried_text(known: Sequence[RowDetails]) -> str:
             sets.setdefault(key, Counter())[values] += 1
     out = []
     for key, counts in sets.items():
-        name = key.rpartition(".")[2]
         ((values, most),) = counts.most_common(1)
         each = "each" if len(counts) == 1 and most == len(known) else f"{counts.total()} of {len(known)}"
-        out.append(f"{name}: best of {' '.join(map(value_text, values))}, tried for {each}")
+        out.append(f"{key.rpartition('.')[2]}: best of {' '.join(map(value_text, values))}, tried for {each}")
     return "; ".join(out)
-
-
-def why_they_disagree(row: RowDetails, base: RowDetails, n: Any, base_n: Any) -> str:
-    """Why a loss may be low while labels are wrong, or the other way: the classes at the smallest angle."""
-    if row.near is None or base.near is None:
-        return ""
-    return (
-        f"at n = {n} a class has {near_text(row.near)} classes in use at the smallest angle, "
-        f"at n = {base_n} {near_text(base.near)}"
-    )
-
-
-# Levels count in the unit of the x axis; a number of images is a number of epochs of the same data.
-UNIT_OF = {"epoch": "epochs", "step": "steps", "time": "seconds", "images": "epochs"}
-METRICS = (ACCURACY, LOSS, "val/accuracy", "val/loss")
 
 
 @dataclass
@@ -180,7 +143,6 @@ class Compared:
     curves: dict[str, dict[str, Mean]]
     verdicts: list[Verdict]
     set_here: bool
-    problem: str = ""
     views: dict[str, list[RunView]] = field(default_factory=dict)
     behind: dict[str, RowDetails] = field(default_factory=dict)
 
@@ -222,10 +184,9 @@ class Reader:
         order = sorted(range(len(found.rows)), key=lambda i: found.rows[i].runs[0].variant != named)
         for values in (found.rows, *found.differing.values()):
             values[:] = [values[i] for i in order]
-        kept, self._behind = self._behind, {}
-        for row in found.rows:  # read again when one of its runs has begun or ended
-            key = (row.key, *row.states.items())
-            self._behind[key] = kept[key] if key in kept else behind(row)
+        # Read again when one of its runs has begun or ended.
+        keys = [(row.key, *row.states.items()) for row in found.rows]
+        self._behind = {k: self._behind.get(k) or behind(row) for k, row in zip(keys, found.rows, strict=True)}
         names = {name for run in runs for name in run.metric_names()}
         metrics = tuple(name for name in METRICS if name in names) or (ACCURACY, LOSS)
         # Those of the machines are read when they are shown.
@@ -239,27 +200,23 @@ class Reader:
         views: dict[str, list[RunView]] = {}
         for view in request.views:
             views.setdefault(f"{view.study}/{view.variant}", []).append(view)
-        letters = _letters(found.rows, views, dict(zip((v.key for v in request.views), request.letters, strict=False)))
+        # The letters of the marks, where every row has one of its own.
+        marked = dict(zip((v.key for v in request.views), request.letters, strict=False))
+        letters = [next((marked[v.key] for v in views.get(r.key, []) if marked.get(v.key)), "") for r in found.rows]
+        if "" in letters or len(set(letters)) < len(letters):
+            letters = [LETTERS[i % len(LETTERS)] for i in range(len(letters))]
         preset = {m: tuple(v) for m, v in levels_of(runs).items()}
-        set_here = request.levels is not None and dict(request.levels) != preset
         return Compared(
             request,
             found,
-            letters,
+            dict(zip((row.key for row in found.rows), letters, strict=True)),
             metrics,
             curves,
             verdicts(found, UNIT_OF[request.axis]),
-            set_here,
-            views=views,
-            behind={row.key: one for row, one in zip(found.rows, self._behind.values(), strict=True)},
+            request.levels is not None and dict(request.levels) != preset,
+            views,
+            {row.key: one for row, one in zip(found.rows, self._behind.values(), strict=True)},
         )
-
-
-def _letters(rows: Sequence[Row], views: dict[str, list[RunView]], marked: dict[str, str]) -> dict[str, str]:
-    kept = [next((marked[v.key] for v in views.get(row.key, []) if marked.get(v.key)), "") for row in rows]
-    if "" in kept or len(set(kept)) < len(kept):
-        kept = [LETTERS[i % len(LETTERS)] for i in range(len(rows))]
-    return {row.key: letter for row, letter in zip(rows, kept, strict=True)}
 
 
 def request_of(
@@ -285,8 +242,7 @@ def request_of(
 def level_name(metric: str, level: float) -> str:
     """`90%` for an accuracy, `.40` for a loss."""
     if is_loss(metric):
-        text = f"{level:.2f}" if level >= 0.01 else f"{level:.2g}"
-        return text.removeprefix("0")
+        return (f"{level:.2f}" if level >= 0.01 else f"{level:.2g}").removeprefix("0")
     return f"{100 * level:.4g}%"
 
 
@@ -303,29 +259,17 @@ def shown_levels(found: Compared) -> list[int]:
 
 def at_text(level: LevelResult, unit: str, *, wide: bool) -> str:
     """Where a level was reached: `46.6`, wide with its range over seeds; `>100` where no seed did."""
-    text = level.text(unit)
-    reached = [reach.at(unit) for reach in level.reached]
+    text, reached = level.text(unit), [reach.at(unit) for reach in level.reached]
     if not wide or len(reached) < 2:
-        return text.partition(" ")[0] if not wide else text
-    mean = level.mean(unit) or 0.0
-    digits = 0 if max(reached) >= 10 else 1
-    return f"{_places(mean)} ({min(reached):.{digits}f}-{max(reached):.{digits}f})"
-
-
-def _places(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def seeds_text(row: Row, *, wide: bool) -> str:
-    """`3 of 3`, narrow `3`; `2/3` while one is missing."""
-    done, all_ = sum(state == "finished" for state in row.states.values()), len(row.states)
-    return f"{done} of {all_}" if wide else str(all_) if done == all_ else f"{done}/{all_}"
+        return text if wide else text.partition(" ")[0]
+    mean, digits = level.mean(unit) or 0.0, 0 if max(reached) >= 10 else 1
+    places = 0 if mean >= 100 else 1 if mean >= 1 else 2
+    return f"{mean:.{places}f} ({min(reached):.{digits}f}-{max(reached):.{digits}f})"
 
 
 def counts_text(found: Compared) -> str:
     """`15 runs: 14 done, 1 diverged`."""
-    words = {"finished": "done"}
-    states = Counter(words.get(state, state) for row in found.rows for state in row.states.values())
+    states = Counter("done" if s == "finished" else s for row in found.rows for s in row.states.values())
     parts = [f"{states[word]} {word}" for word in sorted(states, key=lambda w: (w != "done", w))]
     return f"{counted(states.total(), 'run')}: {', '.join(parts)}"
 
@@ -333,34 +277,25 @@ def counts_text(found: Compared) -> str:
 def claim_of(found: Compared) -> tuple[str, str, str]:
     """Claim, source, and the sentence on the data, where the rows share them."""
     configs = [row.runs[0].config for row in found.rows]
-
-    def shared(name: str) -> str:
-        values = {str(config.get(name) or "") for config in configs}
-        return clean(values.pop()) if len(values) == 1 else ""
-
-    return shared("claim"), shared("source"), _data_text(configs)
-
-
-def _data_text(configs: Sequence[dict[str, Any]]) -> str:
+    claims, sources = ({str(config.get(name) or "") for config in configs} for name in ("claim", "source"))
     texts = set()
     for config in configs:
-        dataset, labels = lookup(config, "data.dataset"), lookup(config, "data.labels")
-        classes, size = lookup(config, "data.classes"), lookup(config, "data.image_size")
-        counted = value_text(classes) if isinstance(classes, int) else ""
-        words = [dataset, counted, "unique" if labels == "unique" else "classes" if counted else ""]
-        text = " ".join(clean(word) for word in words if word)
-        if isinstance(size, int):
-            text += f", {size} px"
+        names = ("data.dataset", "data.labels", "data.classes", "data.image_size")
+        dataset, labels, classes, size = (lookup(config, name) for name in names)
+        count = value_text(classes) if isinstance(classes, int) else ""
+        words = [dataset, count, "unique" if labels == "unique" else "classes" if count else ""]
+        text = " ".join(clean(word) for word in words if word) + (f", {size} px" if isinstance(size, int) else "")
         provenance = config.get("provenance")
         whose = provenance.get("data.dataset") if isinstance(provenance, dict) else None
-        if isinstance(whose, str) and whose.startswith("ours"):
-            text += ", not the paper's"
-        texts.add(text)
-    return texts.pop() if len(texts) == 1 else f"{len(texts)} kinds of data"
+        ours = isinstance(whose, str) and whose.startswith("ours")
+        texts.add(text + (", not the paper's" if ours else ""))
+    data = texts.pop() if len(texts) == 1 else f"{len(texts)} kinds of data"
+    claim, source = (clean(values.pop()) if len(values) == 1 else "" for values in (claims, sources))
+    return claim, source, data
 
 
 _DISTURBED = {
-    SHARED: "shared a GPU with another process",
+    analysis.SHARED: "shared a GPU with another process",
     BUSY: "trained on a machine with more work than processors",
     THROTTLED: "trained on a machine that was slowed down for heat or power",
 }
@@ -370,33 +305,34 @@ def unequal(found: Compared) -> list[str]:
     """Sentences on what may not be compared, what is missing and what is not done, with the letters of the rows."""
     out: list[str] = []
     base, letter = found.base, found.letters
-    for row in found.rows:
-        if _notes_of(row, OTHER_DATA):
-            sizes = ", ".join(value_text(r.settings.get("data.classes")) for r in (base, row))
-            both = f"{letter[base.key]} and {letter[row.key]}"
-            out.append(f"{both} train on different data ({sizes} classes): no speed-up")
-    others = [letter[row.key] for row in found.rows if _notes_of(row, OTHER_LOSS)]
-    if others:
+
+    def noted(note: str, unit: str = "epochs") -> list[Row]:
+        return [row for row in found.rows if any(level.faster[unit].note == note for level in row.levels)]
+
+    for row in noted(analysis.OTHER_DATA):
+        sizes = ", ".join(value_text(r.settings.get("data.classes")) for r in (base, row))
+        both = f"{letter[base.key]} and {letter[row.key]}"
+        out.append(f"{both} train on different data ({sizes} classes): no speed-up")
+    if others := [letter[row.key] for row in noted(analysis.OTHER_LOSS)]:
         verb = "has another loss" if len(others) == 1 else "have another loss"
         out.append(f"{', '.join(others)} {verb} than {letter[base.key]}: their losses are not compared")
     for i in shown_levels(found):
-        level = base.levels[i]
         if not any(row.levels[i].reached for row in found.rows):
-            out.append(f"no run reaches {level_name(level.metric, level.level).replace('%', ' %')}: v sets another")
+            name = level_name(base.levels[i].metric, base.levels[i].level).replace("%", " %")
+            out.append(f"no run reaches {name}: v sets another")
     going: dict[str, list[str]] = {}
     for row in found.rows:
         done = sum(state == "finished" for state in row.states.values())
-        rest = Counter(state for state in row.states.values() if state not in ENDED)
-        fallen = [f"seed {s} {state}" for s, state in row.states.items() if state == "diverged"]
-        if fallen:
+        rest = Counter(state for state in row.states.values() if state not in analysis.ENDED)
+        if fallen := [f"seed {s} {state}" for s, state in row.states.items() if state == "diverged"]:
             out.append(f"{letter[row.key]}: {', '.join(fallen)}, counts as not reached")
         if rest:
             words = ", ".join(f"{count} {state}" for state, count in rest.items())
             going.setdefault(f"{done} of {len(row.states)} seeds, {words}", []).append(letter[row.key])
     out += [f"{', '.join(letters)}: {words}" for words, letters in going.items()]
-    if any(row.device and _notes_of(row, OTHER_DEVICE, unit="seconds") for row in found.rows):
+    if any(row.device for row in noted(analysis.OTHER_DEVICE, "seconds")):
         out.append("not all on one kind of device: no seconds compared")
-    if any(_notes_of(row, UNCOMPILED, unit="seconds") for row in found.rows):
+    if noted(analysis.UNCOMPILED, "seconds"):
         out.append("not all compiled alike: no seconds compared")
     for mark, words in _DISTURBED.items():
         if letters := [letter[row.key] for row in found.rows if row.disturbed == mark]:
@@ -404,12 +340,9 @@ def unequal(found: Compared) -> list[str]:
     return [clean(text) for text in out]
 
 
-def _notes_of(row: Row, note: str, unit: str = "epochs") -> bool:
-    return any(level.faster[unit].note == note for level in row.levels)
-
-
 def disagreement(found: Compared) -> str:
-    """The sentence where loss and accuracy tell different things of a row, else ""."""
+    """The sentence where loss and accuracy tell different things of a row, and why: the classes at the smallest angle;
+    else ""."""
     results: dict[str, dict[str, str]] = {}
     for verdict in found.verdicts:
         results.setdefault(verdict.row, {})[verdict.kind] = verdict.result
@@ -419,9 +352,12 @@ def disagreement(found: Compared) -> str:
         return ""
     text = f"loss and accuracy disagree about {', '.join(letters[row] for row in split)}: report both"
     first = next(row for row in found.rows if row.label == split[0])
-    dims = [row.settings.get("model.dim") for row in (first, found.base)]
-    reason = why_they_disagree(found.behind[first.key], found.behind[found.base.key], *dims)
-    return clean(f"{text}. {reason[0].upper()}{reason[1:]}" if reason else text)
+    n, base_n = (row.settings.get("model.dim") for row in (first, found.base))
+    near, base_near = (found.behind[row.key].near for row in (first, found.base))
+    if near is not None and base_near is not None:
+        text += f". At n = {n} a class has {near_text(near)} classes in use at the smallest angle, "
+        text += f"at n = {base_n} {near_text(base_near)}"
+    return clean(text)
 
 
 def kinds_without_level(found: Compared) -> list[str]:
@@ -452,6 +388,6 @@ def number_text(value: float, metric: str) -> str:
     """A value of a metric in the readout: per cent without sign, a loss, or as it is."""
     if not math.isfinite(value):
         return "-"
-    if is_loss(metric):
-        return f"{value:.4f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.4g}"
-    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
+    if is_loss(metric) and abs(value) < 1:
+        return f"{value:.4f}".replace("0.", ".", 1)
+    return f"{100 * value:.1f}" if is_share(metric) and not is_loss(metric) else f"{value:.4g}"

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import lsc_engine
-from lsc_engine.analysis.compare import Row
-from lsc_engine.analysis.levels import LevelResult, is_loss
-from lsc_engine.analysis.seed_curves import Mean, as_series
+from lsc_engine.analysis.levels import is_loss
+from lsc_engine.analysis.seed_curves import as_series
 from lsc_engine.common.errors import LscError
 from lsc_engine.report.page import tabular
 from lsc_engine.runs.folder.process import python_command
 from lsc_tui.data.run_view import LETTERS, value_text
 from lsc_tui.lines import clean
 from lsc_tui.screens.compare.comparison import Compared, level_name, shown_levels
-from lsc_tui.screens.compare.table import table_cells
+from lsc_tui.screens.compare.panels import table_cells
 from lsc_tui.widgets.chart import UNITS, Look, is_share, scale_of
 
 FIGURE_SECONDS = 120
@@ -50,24 +49,12 @@ def csv_text(found: Compared) -> str:
             mean, spread, _ = row.last.get(name, (math.nan, math.nan, 0))
             cells += [_number(mean), _number(spread), _number(row.best.get(name, math.nan))]
         for level in row.levels:
-            cells += _level_cells(level, unit)
+            reached, speed = [reach.at(unit) for reach in level.reached], level.faster[unit]
+            ends = (level.mean(unit), min(reached, default=math.nan), max(reached, default=math.nan))
+            cells += [*map(_number, ends), f"{len(reached)} of {len(level.by_seed)}"]
+            cells += [speed.bound + _number(speed.ratio), _number(speed.low), _number(speed.high), speed.note]
         writer.writerow(cells)
     return out.getvalue()
-
-
-def _level_cells(level: LevelResult, unit: str) -> list[Any]:
-    reached = [reach.at(unit) for reach in level.reached]
-    speed = level.faster[unit]
-    return [
-        _number(level.mean(unit)),
-        _number(min(reached, default=math.nan)),
-        _number(max(reached, default=math.nan)),
-        f"{len(reached)} of {len(level.by_seed)}",
-        speed.bound + _number(speed.ratio),
-        _number(speed.low),
-        _number(speed.high),
-        speed.note,
-    ]
 
 
 def _number(value: float | None) -> str:
@@ -88,7 +75,7 @@ def write_figure(
     made."""
     scale = scale_of(metric)
     rows = [row for row in found.rows if row.key in keys]
-    document = {
+    document: dict[str, Any] = {
         "x_label": {"time": "training time (min)"}.get(found.request.axis, UNITS[found.request.axis]),
         "y_label": f"{metric} (%)" if is_share(metric) else metric,
         "width": width,
@@ -100,8 +87,14 @@ def write_figure(
             for level in (found.base.levels[i] for i in shown_levels(found))
             if level.metric == metric
         ],
-        "series": [s for row in rows for s in _figure_series(found, row, metric, scale, band)],
     }
+    series: list[dict[str, Any]] = []
+    for row in rows:
+        mean, letter = found.curves[metric][row.key], found.letters[row.key]
+        label = clean(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
+        colour = LETTERS.index(letter) if letter in LETTERS else 0
+        series += as_series(mean, label=label, colour=colour, scale=scale, band=band)
+    document["series"] = series
     # With the package that runs here, so this works from any folder.
     package = str(Path(lsc_engine.__file__).parent.parent)
     known = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -120,11 +113,3 @@ def write_figure(
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise LscError(clean(lines[-1]) if lines else f"the figure failed with exit code {done.returncode}")
-
-
-def _figure_series(found: Compared, row: Row, metric: str, scale: float, band: bool) -> list[dict[str, Any]]:
-    mean: Mean = found.curves[metric][row.key]
-    letter = found.letters[row.key]
-    colour = LETTERS.index(letter) if letter in LETTERS else 0
-    label = clean(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
-    return as_series(mean, label=label, colour=colour, scale=scale, band=band)

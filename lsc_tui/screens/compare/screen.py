@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,41 +23,35 @@ from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
 from lsc_engine.charts.chart import Level, Mark, Series
-from lsc_engine.common.errors import LscError
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.metrics.machine import PREFIX
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_engine.runs.read.run import Run
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, colour_of
-from lsc_tui.lines import Line, box, clean, frame, wrap
+from lsc_tui.keymap import Command
+from lsc_tui.lines import Line, clean, wrap
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.chart_screen import ChartScreen
-from lsc_tui.screens.compare import table, verdict
-from lsc_tui.screens.compare.comparison import (
-    Chosen,
-    Compared,
-    Reader,
-    Request,
-    group_of,
-    level_name,
-    request_of,
-    seconds_text,
-    shown_levels,
-    unequal,
-)
+from lsc_tui.screens.compare import comparison, panels
+from lsc_tui.screens.compare.comparison import Chosen, Compared, Reader, Request, group_of, level_name
 from lsc_tui.screens.compare.export import csv_text, latex_text, write_figure
 from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
 from lsc_tui.widgets.chart import AXES, UNITS, Chart, is_share, scale_of
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Panel, Sheet
 from lsc_tui.widgets.series import loss_word
 
 EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it. W opens saved views."
 _EXPORTS = {"c": ("csv", "CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"), "n": ("png", "PNG")}
 # Inches: one column and the whole width of a page.
 _WIDTHS = {"1": 3.3, "2": 6.9}
-PANES = ("runs", "verdict", "settings")
+PANES = ("rows", "verdict", "settings")
 LEAST_CHART = 14 / 48  # of the rows of the screen
+# What acts on a comparison, and so on none while there is none.
+_ON_COMPARED = (
+    "pin open metric metric_back next_pane previous_pane fold settings full export save level axis log_x log_y smooth "
+    "clip zoom_in zoom_y_in"
+)
 
 
 class CompareScreen(ChartScreen):
@@ -76,18 +70,15 @@ class CompareScreen(ChartScreen):
         super().__init__()
         self.chosen = Chosen()
         self.found: Compared | None = None
-        self.problem = ""
-        self.metric = ""
+        self.problem = self.metric = self.highlighted = ""
         self.group = ""  # of losses that the loss chart shows, "" for the baseline's
         self.accuracy = ""  # the metric in the column of accuracies, changed by `m` alone
         self.pane, self.tops = 0, [0, 0]  # of PANES: the rows, then what ↑ and ↓ scroll, and how far they are
         self.band = self.app.ui.get("compare_band", True)
         self.levels: dict[str, list[float]] | None = None
-        self.highlighted = ""
-        self.everything = False
+        self.everything = self._busy = False
         self._reader = Reader()
         self._requested: Request | None = None
-        self._busy = False
         self._seen: tuple[list[str], list[str]] = ([], [])
 
     def body(self) -> ComposeResult:
@@ -95,17 +86,16 @@ class CompareScreen(ChartScreen):
         with Horizontal(id="charts"):
             yield Chart(id="main")
             yield Chart(id="other")
-        yield Panel(self._draw_rows, id="rows")
+        yield Box(self._rows, "rows", bare=True)
         with Horizontal(id="below"):
-            yield Panel(self._draw_verdict, id="verdict")
-            yield Panel(self._draw_settings, id="settings")
+            yield Box(partial(self._scrolled, 1), "verdict")
+            yield Box(partial(self._scrolled, 2), "settings")
 
     def on_screen_resume(self) -> None:
         """Take what another tab left: the runs handed over, else the marks, the newer of the two."""
         store = self.app.store
         handed, marked = list(store.compared), list(store.marked)
-        was_handed, was_marked = self._seen
-        self._seen = (handed, marked)
+        (was_handed, was_marked), self._seen = self._seen, (handed, marked)
         if handed != was_handed and handed:
             self.take(handed, by_marks=set(handed) == set(marked))
         elif marked and (marked != was_marked or not self.chosen.keys):
@@ -129,10 +119,8 @@ class CompareScreen(ChartScreen):
         """The runs to compare, as the store has them now; new runs of a study taken whole are among them."""
         runs = self.app.store.runs
         found = {key: runs[key] for key in self.chosen.keys if key in runs}
-        for key, view in runs.items():
-            if (view.root, view.study) in self.chosen.studies:
-                found.setdefault(key, view)
-        return list(found.values())
+        joined = {key: view for key, view in runs.items() if (view.root, view.study) in self.chosen.studies}
+        return list({**found, **joined}.values())
 
     @property
     def one_study(self) -> bool:
@@ -145,10 +133,10 @@ class CompareScreen(ChartScreen):
         return not self._busy and (self._requested is None or self._requested == self._request())
 
     def _request(self) -> Request | None:
-        views = self.views()
+        views, look = self.views(), self.look
         if not views:
             return None
-        return request_of(self.app.store, views, self.levels, self.look.axis, self.chosen.by_marks, self.metric)
+        return comparison.request_of(self.app.store, views, self.levels, look.axis, self.chosen.by_marks, self.metric)
 
     def _read(self) -> None:
         """Have the poller's thread compare what it has read, unless it is at it or nothing changed; say which of the
@@ -157,8 +145,7 @@ class CompareScreen(ChartScreen):
         gone = [key for key in self.chosen.keys if key not in store.runs] if store.loaded else []
         if gone:
             self.chosen.keys = [key for key in self.chosen.keys if key in store.runs]
-            names = [clean(key.partition(":")[2]) for key in gone if key not in store.deleted]
-            if names:
+            if names := [clean(key.partition(":")[2]) for key in gone if key not in store.deleted]:
                 more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 self.say(f"run {names[0]}{more} is no longer there", "warn")
             if not self.views():
@@ -203,18 +190,19 @@ class CompareScreen(ChartScreen):
             saved, self.app.store.view = self.app.store.view, None
             self._open_saved(*saved)
         self._read()
-        if self.found is not None and len(self.chosen.studies) == 1 and self.one_study:
-            self.app.verdicts.request([self.views()], self.app.call_soon, self.show)
-        self.set_class(self.found is None, "-nothing")
-        if self.found is not None:
-            self._set_heights(self.found)
-            self._show_chart("#main", self.found, self.metric, main=True)
+        found = self.found
+        self.set_class(found is None, "-nothing")
+        if found is not None:
+            if len(self.chosen.studies) == 1 and self.one_study:
+                self.app.verdicts.request([self.views()], self.app.call_soon, self.show)
+            self._set_heights(found)
+            self._show_chart("#main", found, self.metric, main=True)
             if self.wide:
                 # The loss beside an accuracy, the accuracy beside a loss.
                 other = ACCURACY if is_loss(self.metric) else LOSS
-                if other not in self.found.metrics:
-                    other = next((m for m in self.found.metrics if m != self.metric), self.metric)
-                self._show_chart("#other", self.found, other, main=False)
+                if other not in found.metrics:
+                    other = next((m for m in found.metrics if m != self.metric), self.metric)
+                self._show_chart("#other", found, other, main=False)
         self.redraw("#head", "#rows", "#verdict", "#settings")
 
     def _set_heights(self, found: Compared) -> None:
@@ -222,7 +210,7 @@ class CompareScreen(ChartScreen):
         rows, (width, height) = len(found.rows), self.size
         if self.wide:
             room = max(10, width // 2 - 2)
-            below = max(len(self._verdict(found, room)), len(self._settings(found, room))) + 2
+            below = max(len(self._verdict(found, room)), len(panels.settings_table(found, room, self.everything))) + 2
             rows, least, lines = rows + 4 + len(_notes(found)), 8, 6
         else:
             below, least, lines = min(len(self._verdict(found, width)), height // 4) + 1, 4, 4
@@ -234,14 +222,11 @@ class CompareScreen(ChartScreen):
         self.set_height("#below", None if alone else max(least, min(below, free - rows)))
 
     def _verdict(self, found: Compared, width: int) -> list[Line]:
-        return (verdict.verdict_wide if self.wide else verdict.verdict_narrow)(found, width, self.claims)
-
-    def _settings(self, found: Compared, width: int) -> list[Line]:
-        return verdict.settings_table(found, width, self.everything)
+        return (panels.verdict_wide if self.wide else panels.verdict_narrow)(found, width, self.claims)
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         if self.found is not None:
-            return table.heading(self.found, width, self.wide)
+            return panels.heading(self.found, width, self.wide)
         if self.problem:
             return [[], [(f" {self.problem}", "error")]]
         if self.views():
@@ -249,42 +234,34 @@ class CompareScreen(ChartScreen):
         text = EMPTY if self.app.store.loaded else "reading …"
         return [[], *([(f" {line}", "")] for line in wrap(text, max(10, width - 2)))]
 
-    def _draw_rows(self, width: int, height: int) -> list[Line]:
+    def _rows(self, width: int, height: int) -> Sheet | None:
         found = self.found
         if found is None:
-            return []
-        if not self.wide:
-            return table.table(found, width, False, self.highlighted, height, self.accuracy)
-        notes = _notes(found)[: max(0, height - 4 - min(len(found.rows), 8))]  # the rows tell more
-        room = height - 2 - (len(notes) + 1 if notes else 0)
-        body = table.table(found, width - 2, True, self.highlighted, room, self.accuracy)
-        if notes:
-            body += [[], *([(f" {note}", "dim")] for note in notes)]
+            return None
+        notes = _notes(found)[: max(0, height - 2 - min(len(found.rows), 8))] if self.wide else []  # the rows tell more
+        room = height - (len(notes) + 1 if notes else 0)
+        body = panels.table(found, width, self.wide, self.highlighted, room, self.accuracy)
+        body += [[], *([(f" {note}", "dim")] for note in notes)] if notes else []
         whose = "levels set here" if found.set_here else "levels fixed in the preset"
-        return frame(body, width, height, "runs", f"* baseline · ranges over seeds · > not reached · {whose}")
+        return "runs", f"* baseline · ranges over seeds · > not reached · {whose}", body
 
-    def _draw_verdict(self, width: int, height: int) -> list[Line]:
-        if self.found is None:
-            return []
-        title, right = verdict.verdict_title(self.found)
-        return self._scrolled(1, self._verdict(self.found, width - 2 * self.wide), width, height, title, right)
-
-    def _draw_settings(self, width: int, height: int) -> list[Line]:
-        if self.found is None:
-            return []
-        title = "settings: all" if self.everything else "settings: only those that differ"
-        away = "d only those that differ" if self.wide else "d back to the chart"
-        body = self._settings(self.found, width - 2 * self.wide)
-        return self._scrolled(2, body, width, height, title, away if self.everything else "d all")
-
-    def _scrolled(self, pane: int, body: list[Line], width: int, height: int, title: str, right: str) -> list[Line]:
-        """A pane in its frame or below its rule, from the line on that it is scrolled to."""
-        room, chosen = max(1, height - 1 - self.wide), self.pane == pane
-        top = self.tops[pane - 1] = max(0, min(self.tops[pane - 1], len(body) - room))
-        if more := len(body) - top - room:
-            right = f"{right} · {'↑ ↓' if chosen else 'Tab'} {more} more" if more > 0 else right
-        style = "accent" if chosen else "rule"
-        return box(body[top : top + room], width, height, title, right, framed=self.wide, style=style)
+    def _scrolled(self, pane: int, width: int, height: int) -> Sheet | None:
+        """The verdict or the settings, from the line on that it is scrolled to."""
+        found = self.found
+        if found is None:
+            return None
+        if pane == 1:
+            body, (title, right) = self._verdict(found, width), panels.verdict_title(found)
+        else:
+            body = panels.settings_table(found, width, self.everything)
+            title = "settings: all" if self.everything else "settings: only those that differ"
+            away = "d only those that differ" if self.wide else "d back to the chart"
+            right = away if self.everything else "d all"
+        top = self.tops[pane - 1] = max(0, min(self.tops[pane - 1], len(body) - height))
+        if (more := len(body) - top - height) > 0:
+            right = f"{right} · {'↑ ↓' if self.pane == pane else 'Tab'} {more} more"
+        self.query_one(f"#{PANES[pane]}", Box).edge = "accent" if self.pane == pane else "rule"
+        return title, right, body[top : top + height]
 
     def drawn_rows(self, found: Compared, metric: str) -> list[Row]:
         """The rows that may share the axis of a metric: for a loss those of one kind; the highlighted last, so that it
@@ -298,30 +275,29 @@ class CompareScreen(ChartScreen):
         return self.group if self.group in {row.group for row in found.rows} else group_of(found)
 
     def _show_chart(self, selector: str, found: Compared, metric: str, *, main: bool) -> None:
-        scale = scale_of(metric)
+        scale, look, wide = scale_of(metric), self.look, self.wide
         rows = self.drawn_rows(found, metric) if metric in found.curves else []
         levels = [
-            Level(level.level * scale, f"level {level_name(metric, level.level)}" if self.wide else "")
-            for level in (found.base.levels[i] for i in shown_levels(found))
+            Level(level.level * scale, f"level {level_name(metric, level.level)}" if wide else "")
+            for level in (found.base.levels[i] for i in comparison.shown_levels(found))
             if level.metric == metric
         ]
-        right = "m swaps the two"
-        if main:
-            right = f"{UNITS[found.request.axis]} · " * self.wide + self.look.smoothing_words
+        words = [f"{metric} %" if is_share(metric) else metric, "eval mode" if "accuracy" in metric else ""]
+        if is_loss(metric):
+            words = [metric, loss_word(self._group(found))]
+        mean = f"mean of seeds{' · band min to max' * wide}" if self.band else "every seed"
+        words += [look.y_words(metric), mean * main, found.request.axis * (not wide), "log x" * look.log_x]
+        right = f"{UNITS[found.request.axis]} · " * wide + look.smoothing_words if main else "m swaps the two"
+        named = [(found.letters[row.key], row) for row in rows if main and self.has_class("-full")]
         self.query_one(selector, Chart).put(
             [series for row in rows for series in self._series(found, row, metric, scale)],
-            self.look.view(metric),
-            key=(id(found), metric, self.group, self.band, self.highlighted, self.wide),
-            title=self._chart_title(found, metric, main),
+            look.view(metric),
+            key=(id(found), metric, self.group, self.band, self.highlighted, wide),
+            title=clean(" · ".join(word for word in words if word)),
             right=[(right, "dim")],
             levels=levels,
-            legend=[
-                [(f"{found.letters[row.key]} {clean(row.label)}", table.style_of(found.letters[row.key]))]
-                for row in rows
-                if main and self.has_class("-full")
-            ],
+            legend=[[(f"{letter} {clean(row.label)}", panels.style_of(letter))] for letter, row in named],
             foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main),
-            framed=self.wide,
             empty="no curve yet" if metric in found.curves else "reading …",
         )
 
@@ -330,26 +306,19 @@ class CompareScreen(ChartScreen):
         colour = colour_of(letter)
         fallen = (c for c in mean.seeds if row.states.get(c.seed) == "diverged" and c.x.size)
         marks = tuple(Mark(float(curve.x[-1]), "×") for curve in fallen)
+
+        def times(values: Floats) -> Floats:
+            with np.errstate(over="ignore"):
+                return values * scale
+
         if self.band or len(mean.seeds) < 2:
-            low, high = (_times(mean.low, scale), _times(mean.high, scale)) if len(mean.seeds) > 1 else (None, None)
-            y = _times(mean.mean, scale)
+            low, high = (times(mean.low), times(mean.high)) if len(mean.seeds) > 1 else (None, None)
+            y = times(mean.mean)
             return [Series(mean.x, y, letter, colour, low=low, high=high, marks=marks, name=row.label)]
         return [
-            Series(curve.x, _times(curve.y, scale), letter, colour, marks=marks if number == 0 else (), name=row.label)
+            Series(curve.x, times(curve.y), letter, colour, marks=marks if number == 0 else (), name=row.label)
             for number, curve in enumerate(mean.seeds)
         ]
-
-    def _chart_title(self, found: Compared, metric: str, main: bool) -> str:
-        if is_loss(metric):
-            words = [metric, loss_word(self._group(found))]
-        else:
-            words = [f"{metric} %" if is_share(metric) else metric, "eval mode" if "accuracy" in metric else ""]
-        words.append(self.look.y_words(metric))
-        mean = "mean of seeds · band min to max" if self.wide else "mean of seeds"
-        words += [mean if self.band else "every seed"] if main else []
-        words += [found.request.axis] if not self.wide else []
-        words += ["log x"] if self.look.log_x else []
-        return clean(" · ".join(word for word in words if word))
 
     def _foot(self, found: Compared, metric: str, keys: list[str], main: bool) -> Line:
         left_out = [row for row in found.rows if row.key not in keys]
@@ -358,26 +327,23 @@ class CompareScreen(ChartScreen):
             kinds = " and ".join(sorted({loss_word(row.group) or "another loss" for row in left_out}))
             verb = "is" if len(left_out) == 1 else "are"
             return [(clean(f" {letters} {verb} {kinds}: another unit, m draws it"), "dim")]
-        line = table.readout(found, metric, keys, self.look.cursor, self.wide)
+        line = panels.readout(found, metric, keys, self.look.cursor, self.wide)
         return [*line, (f"{letters} other loss", "dim")] if left_out else line
 
-    def why_nothing(self) -> str:
-        """Why a command on what is compared cannot act."""
-        return "" if self.found is not None else "nothing is compared yet"
+    def why_not(self, command: Command) -> str:
+        name = command.id
+        if name in _ON_COMPARED.split() and self.found is None:
+            return "nothing is compared yet"
+        if name == "level" and self.metric.startswith(PREFIX):
+            return "levels are of loss and accuracy"  # a machine has none to reach
+        if name in ("pin", "open") and self.current() is None:
+            return "no row is highlighted"
+        if name == "save" and self._writable() is None:
+            return "no runs folder here can be written"
+        return super().why_not(command)
 
-    why_not_metric = why_not_metric_back = why_not_next_pane = why_not_previous_pane = why_not_fold = (
-        why_not_settings
-    ) = why_not_full = why_not_export = why_nothing
-
-    def why_not_level(self) -> str:
-        """A machine has no level to reach."""
-        return self.why_nothing() or ("levels are of loss and accuracy" if self.metric.startswith(PREFIX) else "")
-
-    def why_not_pin(self) -> str:
-        return self.why_nothing() or ("" if self.current() is not None else "no row is highlighted")
-
-    def why_not_open(self) -> str:
-        return self.why_not_pin()
+    def footer(self) -> tuple[Sequence[str], dict[str, str]]:
+        return super().footer() if self.found is not None else (("runs", "views"), self.WORDS)
 
     def current(self) -> Row | None:
         found = self.found
@@ -416,48 +382,44 @@ class CompareScreen(ChartScreen):
 
     def do_level(self) -> None:
         """Type a level of the metric; proposed is the height of the highlighted curve under the cursor."""
-        found, row = self.found, self.current()
+        found, row, metric, near = self.found, self.current(), self.metric, ""
         if found is None:
             return
-        near = ""
         if row is not None and self.look.cursor is not None:
-            value, _, count = found.curves[self.metric][row.key].at(self.look.cursor)
-            near = f"{value if is_loss(self.metric) else 100 * value:.3g}" if count else ""
-        unit = "" if is_loss(self.metric) else " in %"
-        self.prompt(f"level of {self.metric}{unit}; empty: those of the preset", self._level, value=near, replace=True)
+            value, _, count = found.curves[metric][row.key].at(self.look.cursor)
+            near = f"{value if is_loss(metric) else 100 * value:.3g}" if count else ""
 
-    def _level(self, text: str) -> None:
-        found, text = self.found, text.strip()
-        if found is None:
-            return
-        if not text:
-            self.levels = None
-            self.say("levels of the preset again")
+        def done(text: str) -> None:
+            text = text.strip()
+            if not text:
+                self.levels = None
+                self.say("levels of the preset again")
+                self.show()
+                return
+            value = 0.0
+            with contextlib.suppress(ValueError):
+                value = float(text.rstrip(" %").replace(",", "."))
+            if not 0 < value < math.inf:
+                self.say(f'v: "{text}" is no level; write 90 or 0.9 for an accuracy, 0.25 for a loss', "error")
+                return
+            value /= 100 if not is_loss(metric) and (value > 1 or text.endswith("%")) else 1
+            kept: dict[str, list[float]] = {}
+            for level in found.base.levels:
+                if is_loss(level.metric) != is_loss(metric):
+                    kept.setdefault(level.metric, []).append(level.level)
+            self.levels = {**kept, metric: [value]}
+            self.say(f"level {level_name(metric, value)} set here; v and an empty line bring the preset's back")
             self.show()
-            return
-        value = 0.0
-        with contextlib.suppress(ValueError):
-            value = float(text.rstrip(" %").replace(",", "."))
-        if not 0 < value < math.inf:
-            self.say(f'v: "{text}" is no level; write 90 or 0.9 for an accuracy, 0.25 for a loss', "error")
-            return
-        if not is_loss(self.metric) and (value > 1 or text.endswith("%")):
-            value /= 100
-        kept: dict[str, list[float]] = {}
-        for level in found.base.levels:
-            if is_loss(level.metric) != is_loss(self.metric):
-                kept.setdefault(level.metric, []).append(level.level)
-        self.levels = {**kept, self.metric: [value]}
-        self.say(f"level {level_name(self.metric, value)} set here; v and an empty line bring the preset's back")
-        self.show()
+
+        unit = "" if is_loss(metric) else " in %"
+        self.prompt(f"level of {metric}{unit}; empty: those of the preset", done, value=near, replace=True)
 
     def next_metric(self, by: int) -> None:
         """The metrics in turn, a loss once for each kind that the rows have; the column of accuracies follows."""
         found = self.found
         if found is None:
             return
-        base = group_of(found)
-        kinds = [base, *dict.fromkeys(row.group for row in found.rows if row.group != base)]
+        kinds = dict.fromkeys([group_of(found), *(row.group for row in found.rows)])
         turns = [(metric, kind) for metric in found.metrics for kind in (kinds if is_loss(metric) else [""])]
         here = (self.metric, self._group(found) if is_loss(self.metric) else "")
         self.metric, self.group = turns[(turns.index(here) + by) % len(turns)]
@@ -466,17 +428,13 @@ class CompareScreen(ChartScreen):
             self.say(f"accuracy: {self.metric}, in the column too")
         self.show()
 
-    def do_next_pane(self) -> None:
-        self._next_pane(1)
-
-    def do_previous_pane(self) -> None:
-        self._next_pane(-1)
-
-    def _next_pane(self, by: int) -> None:
+    def do_next_pane(self, by: int = 1) -> None:
         """The pane that ↑ and ↓ act on, out of those that are shown."""
-        shown = [i for i, name in enumerate(PANES) if self.query_one(f"#{name.replace('runs', 'rows')}").display]
+        shown = [i for i, name in enumerate(PANES) if self.query_one(f"#{name}").display]
         self.pane = shown[(shown.index(self.pane) + by) % len(shown)] if self.pane in shown else shown[0]
         self.show()
+
+    do_previous_pane = partialmethod(do_next_pane, -1)
 
     def do_fold(self) -> None:
         self.band = not self.band
@@ -515,9 +473,6 @@ class CompareScreen(ChartScreen):
         name = studies[0] if len(studies) == 1 else f"{studies[0]}-and-{len(studies) - 1}-more" if studies else "view"
         return re.sub(r"[^A-Za-z0-9=._+-]", "-", name).lstrip("=._+-") or "view"
 
-    def why_not_save(self) -> str:
-        return self.why_nothing() or ("" if self._writable() is not None else "no runs folder here can be written")
-
     def _writable(self) -> Path | None:
         return next((f.path for f in self.app.store.folders if not f.read_only and not f.problem), None)
 
@@ -526,19 +481,10 @@ class CompareScreen(ChartScreen):
         if root is None or found is None:
             return
         whole = [study for _, study in self.chosen.studies]
-        view = SavedView(
-            "",
-            whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else "",
-            tuple(v.id for v in views),
-            found.base.key,
-            self.levels or {},
-            self.metric,
-            look.axis,
-            look.log_x,
-            look.log_y,
-            look.smoothing,
-            self.band,
-        )
+        study = whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else ""
+        runs, levels, metric = tuple(v.id for v in views), self.levels or {}, self.metric
+        axes = (look.axis, look.log_x, look.log_y, look.smoothing, self.band)
+        view = SavedView("", study, runs, found.base.key, levels, metric, *axes)
 
         def save(name: str) -> None:
             named = replace(view, name=name)
@@ -556,16 +502,13 @@ class CompareScreen(ChartScreen):
     def _open_saved(self, root: Path, view: SavedView) -> None:
         store, look = self.app.store, self.look
         number = next((i for i, f in enumerate(store.folders) if f.path == root), 0)
-        keys = [
-            key
-            for key, run in store.runs.items()
-            if run.root == number and (run.id in view.runs or (view.study and run.study == view.study))
-        ]
+        there = {key: run for key, run in store.runs.items() if run.root == number}
+        keys = [k for k, run in there.items() if run.id in view.runs or (view.study and run.study == view.study)]
         if not keys:
             self.say(f"none of the {len(view.runs)} runs of {clean(view.name)} is here", "warn")
             return
         self.take(keys, by_marks=False)
-        store.pinned = next((k for k in keys if f"{store.runs[k].study}/{store.runs[k].variant}" == view.baseline), "")
+        store.pinned = next((k for k in keys if f"{there[k].study}/{there[k].variant}" == view.baseline), "")
         self.levels = dict(view.levels) or None
         self.metric, self.band = view.metric, view.band
         look.axis = view.axis if view.axis in AXES else look.axis
@@ -573,59 +516,40 @@ class CompareScreen(ChartScreen):
         self.redraw_all()
 
     def do_export(self) -> None:
-        def ask_width(ending: str) -> None:
-            widths: Answers = {
-                key: (f"{width:g} in", partial(self._export, ending, width)) for key, width in _WIDTHS.items()
-            }
-            self.ask(f"width of {self.view_name()}.{ending}:", widths)
-
-        answers: Answers = {
-            key: (words, partial(self._export if ending in ("csv", "tex") else ask_width, ending))
-            for key, (ending, words) in _EXPORTS.items()
-        }
-        if self.one_study:
-            answers["r"] = ("report", self._report)
-        self.ask(f"write {self.view_name()} as", answers)
-
-    def _report(self) -> None:
-        view = self.views()[0]
-        root = str(self.app.store.folders[view.root].path)
-
-        def write(folder: Path) -> None:
-            words = ("report", view.study, "--runs-dir", root, "--out", str(folder))
-            self.say(f"writing the report of {clean(view.study)} …")
-            self.in_thread(lambda: engine(*words), f"wrote {home_path(folder / 'report.md')}")
-
-        self.ask_path(f"{self.view_name()}-report", write)
-
-    def _export(self, ending: str, width: float = 3.3) -> None:
-        found, metric, look, band, accuracy = self.found, self.metric, self.look, self.band, self.accuracy
+        name, found, metric, look, band = self.view_name(), self.found, self.metric, self.look, self.band
         if found is None:
             return
         rows = [row.key for row in self.drawn_rows(found, metric)]
+        texts = {"csv": partial(csv_text, found), "tex": partial(latex_text, found, self.accuracy)}
 
-        def work(path: Path) -> None:
-            try:
-                if ending in ("csv", "tex"):
-                    text = csv_text(found) if ending == "csv" else latex_text(found, accuracy)
-                    path.write_text(text, encoding="utf-8")
+        def export(ending: str, width: float = 3.3) -> None:
+            def write(path: Path) -> None:
+                if ending in texts:
+                    path.write_text(texts[ending](), encoding="utf-8")
                 else:
                     write_figure(path, found, metric, rows, look, band, width)
-            except (OSError, LscError) as error:
-                words = error.strerror if isinstance(error, OSError) else error
-                raise LscError(f"{path.name}: {words}") from error
 
-        def write(path: Path) -> None:
-            self.say(f"writing {path.name} …")
-            self.in_thread(partial(work, path), f"wrote {home_path(path)}")
+            self.save_as(f"{name}.{ending}", write)
 
-        self.ask_path(f"{self.view_name()}.{ending}", write)
+        def ask_width(ending: str) -> None:
+            widths: Answers = {
+                key: (f"{inches:g} in", partial(export, ending, inches)) for key, inches in _WIDTHS.items()
+            }
+            self.ask(f"width of {name}.{ending}:", widths)
+
+        def report(folder: Path) -> None:
+            root = str(self.app.store.folders[view.root].path)
+            engine("report", view.study, "--runs-dir", root, "--out", str(folder))
+
+        answers: Answers = {
+            key: (words, partial(export if ending in texts else ask_width, ending))
+            for key, (ending, words) in _EXPORTS.items()
+        }
+        if self.one_study:
+            view = self.views()[0]
+            answers["r"] = ("report", lambda: self.save_as(f"{name}-report", report, "report.md"))
+        self.ask(f"write {name} as", answers)
 
 
 def _notes(found: Compared) -> list[str]:
-    return [*unequal(found)[:2], *([seconds_text(found)] if found.base.levels else [])]
-
-
-def _times(values: Floats, scale: float) -> Floats:
-    with np.errstate(over="ignore"):
-        return values * scale
+    return [*comparison.unequal(found)[:2], *([comparison.seconds_text(found)] if found.base.levels else [])]

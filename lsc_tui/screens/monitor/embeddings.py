@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lsc_engine.charts.canvas import Mode, Rows
 from lsc_engine.charts.scatter import Camera
 from lsc_engine.common.formatting import grouped, percent
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, class_colours, kind_of, snapshot_rows
 from lsc_tui.data.embedding_history import EmbeddingHistory
 from lsc_tui.data.run_view import RunView
-from lsc_tui.lines import Line, clean, fit, frame, over, pad, rule, wrap
+from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.widgets.chart import style_name
+from lsc_tui.widgets.panel import Sheet
 
 TURN, TILT, NEARER = 15.0, 10.0, 1.5
 _MOST_ZOOM = 64.0
@@ -53,9 +53,6 @@ class EmbeddingLook:
     def zoom(self, factor: float) -> None:
         self.camera = replace(self.camera, zoom=max(0.5, min(_MOST_ZOOM, self.camera.zoom * factor)))
 
-    def whole(self) -> None:
-        self.step, self.camera = None, Camera()
-
 
 def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
     """Sentences that stand where there is no snapshot: why, and what would change it."""
@@ -79,65 +76,31 @@ def why_none(view: RunView, kept: EmbeddingHistory | None) -> list[str]:
 
 
 def picture(
-    view: RunView,
-    kept: EmbeddingHistory | None,
-    look: EmbeddingLook,
-    width: int,
-    height: int,
-    *,
-    framed: bool,
-    mode: Mode,
-) -> list[Line]:
+    view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int, *, mode: str
+) -> Sheet:
     """The embeddings of one evaluation as points around the centres, or why there are none."""
     at = look.index(kept) if kept is not None else -1
-    shot = kept.shots[at] if kept is not None and at >= 0 else None
-    edge = 2 if framed else 0
-    inner, rows = max(1, width - edge), max(1, height - (2 if framed else 1))
-    if shot is None:
-        title, right = "embeddings", ""
-        lines = [line for text in why_none(view, kept) for line in wrap(text, max(8, inner - 4))]
-        body: list[Line] = [[], *([(f"  {line}", "dim")] for line in lines)]
-    else:
-        assert kept is not None
-        title = f"embeddings · {kind_of(shot)} · epoch {shot.epoch:.1f}"
-        right = f"{at + 1} of {len(kept.shots)}" if look.step is not None else ""
-        if len(title) + len(right) + 6 > inner:
-            title = title.removeprefix("embeddings · ")
-        body = as_lines(snapshot_rows(shot, inner, rows, camera=look.camera, mode=mode, shots=kept.shots))
-    if framed:
-        return frame(body, width, height, title, right)
-    return [rule(width, title, right), *(pad(line, width) for line in body)]
+    if kept is None or at < 0:
+        lines = [line for text in why_none(view, kept) for line in wrap(text, max(8, width - 4))]
+        return "embeddings", "", [[], *([(f"  {line}", "dim")] for line in lines)]
+    shot = kept.shots[at]
+    title = f"embeddings · {kind_of(shot)} · epoch {shot.epoch:.1f}"
+    right = f"{at + 1} of {len(kept.shots)}" if look.step is not None else ""
+    if len(title) + len(right) + 6 > width:
+        title = title.removeprefix("embeddings · ")
+    rows = snapshot_rows(shot, width, height, camera=look.camera, mode=mode, shots=kept.shots)  # type: ignore[arg-type]
+    return title, right, [[(run.text, style_name(run.style)) for run in row] for row in rows]
 
 
-def _cut(shot: Points) -> str:
-    """How many of the classes are shown, where these are not all."""
-    if shot.classes <= np.union1d(shot.label, shot.centre_label).size:
-        return ""
-    return f"{np.unique(shot.label).size} of {grouped(shot.classes)} classes are shown"
-
-
-def as_lines(rows: Rows) -> list[Line]:
-    """Rows of the renderer in the program's styles."""
-    return [[(run.text, style_name(run.style)) for run in row] for row in rows]
-
-
-def table(
-    view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int, *, framed: bool
-) -> list[Line]:
+def table(view: RunView, kept: EmbeddingHistory | None, look: EmbeddingLook, width: int, height: int) -> Sheet:
     """The panel at the right: classes of the snapshot, or angles by epoch."""
     at = look.index(kept) if kept is not None else -1
-    shot = kept.shots[at] if kept is not None and at >= 0 else None
-    inner, rows = max(1, width - (2 if framed else 1)), max(1, height - (2 if framed else 1))
-    title, body = "by class", list[Line]()
-    if isinstance(shot, Points) and kept is not None:
-        body = _by_class(kept, shot, inner, rows, start_words(view))
-    elif isinstance(shot, Angles) and kept is not None:
-        title, body = "by epoch, medians", _by_epoch(kept, at, inner, rows)
-    if framed:
-        return frame(body, width, height, title)
-    head = rule(width - 1, title)
-    lines: list[Line] = [[("┬", "rule"), *head]]
-    return lines + [[("│", "rule"), *pad(body[i] if i < len(body) else [], width - 1)] for i in range(rows)]
+    if kept is None or at < 0:
+        return "by class", "", []
+    shot = kept.shots[at]
+    if isinstance(shot, Angles):
+        return "by epoch, medians", "", _by_epoch(kept, at, width, height)
+    return "by class", "", _by_class(kept, shot, width, height, start_words(view))
 
 
 def _share(value: float | None) -> str:
@@ -196,7 +159,9 @@ def _points_foot(kept: EmbeddingHistory, shot: Points, before: dict[int, float])
         foot.append(f"inside: closer than half of {shot.min_angle:.1f}°")
     if not shot.centre_label.size:
         foot.append("this method has no centres")
-    return [word for word in (*foot, _cut(shot), kept.problem) if word]
+    if shot.classes > np.union1d(shot.label, shot.centre_label).size:
+        foot.append(f"{np.unique(shot.label).size} of {grouped(shot.classes)} classes are shown")
+    return [*foot, *([kept.problem] if kept.problem else [])]
 
 
 def _before(kept: EmbeddingHistory) -> dict[int, float]:
@@ -217,7 +182,10 @@ def _by_epoch(kept: EmbeddingHistory, at: int, width: int, height: int) -> list[
     shots = [shot for shot in kept.shots if isinstance(shot, Angles)]
     shown = kept.shots[at]
     assert isinstance(shown, Angles)
-    foot = [*_angles_foot(shown), *([kept.problem] if kept.problem else [])]
+    inside = "" if shown.min_angle is None else f"inside: closer than half of {shown.min_angle:.1f}°"
+    counts = f"{shown.images} images, {grouped(shown.classes)} classes, n = {shown.n}"
+    words = ("angles to own and nearest other centre", inside, "wrong: closer to another centre", counts, kept.problem)
+    foot = [text for text in words if text]
     room = max(1, height - 2 - len(foot))
     here = shots.index(shown)
     first = max(0, min(here - room // 2, len(shots) - room))
@@ -226,16 +194,8 @@ def _by_epoch(kept: EmbeddingHistory, at: int, width: int, height: int) -> list[
     ]
     for number in range(first, min(len(shots), first + room)):
         shot = shots[number]
-        own, other = (Angles.quantile(counts, 0.5) for counts in (shot.own, shot.other))
+        own, other = (Angles.quantile(angles, 0.5) for angles in (shot.own, shot.other))
         text = f" {shot.epoch:>6.1f}{own:>6.1f}°{other:>7.1f}°{_share(shot.inside)} {_share(shot.wrong)}"
         line: Line = pad([(text, "")], width)
         body.append(over(line, "cursor") if number == here else line)
     return [*body, [], *([(fit(f" {text}", width), "dim")] for text in foot)]
-
-
-def _angles_foot(shot: Angles) -> list[str]:
-    words = ["angles to own and nearest other centre"]
-    if shot.min_angle is not None:
-        words.append(f"inside: closer than half of {shot.min_angle:.1f}°")
-    words.append("wrong: closer to another centre")
-    return [*words, f"{shot.images} images, {grouped(shot.classes)} classes, n = {shot.n}"]

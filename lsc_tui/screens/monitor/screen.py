@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partialmethod
 from typing import ClassVar
 
 from textual import events
@@ -18,19 +19,18 @@ from lsc_engine.runs.read.embeddings import Snapshot, kind_of
 from lsc_tui.data.embedding_history import EmbeddingHistory
 from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView, reference_of
 from lsc_tui.keymap import Command
-from lsc_tui.lines import Line, clean, fit, loss_text, rule
+from lsc_tui.lines import Line, clean, fit, loss_text
 from lsc_tui.screens.monitor import embeddings, panels
-from lsc_tui.screens.monitor.charts import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
+from lsc_tui.screens.monitor.panels import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
 from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.widgets.chart import UNITS, Chart, is_share, scale_of
 from lsc_tui.widgets.log import LogPane, plain
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Panel, Sheet
 from lsc_tui.widgets.series import curve_series, missing_words, parent_key, shown_axis, whole_x
 
 EVENT_LINES = 400
 PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
 EMBEDDINGS: tuple[Family, ...] = ()  # the page of `m` that has no charts
-_CURVES_ONLY = "embeddings have no such axis; m shows the curves"
 _LOG_FOOTER = "resume filter note copy cursor_right full fork stop checkpoint follow"
 _EMBEDDINGS_FOOTER = "resume metric cursor_right pan_right tilt_up zoom_in full stop checkpoint"
 _EMBEDDINGS_FOOTER_WIDE = (
@@ -66,11 +66,9 @@ class MonitorScreen(RunScreen):
         self.view_number = 0  # of the page of `m`
         self.grid = 0  # which of GRIDS
         self.metric_words = ""  # only metrics whose name holds them are in the grid
-        self.pane = 0
-        self.pane_chosen = False
+        self.pane = self.top = 0
+        self.pane_chosen = self.everything = False
         self._arranged: tuple[int, ...] = ()
-        self.everything = False
-        self.top = 0
         self.showing_embeddings = self._have_embeddings = False
         self.embedding_look = embeddings.EmbeddingLook()
         self._log_lines: list[str] = []
@@ -79,24 +77,33 @@ class MonitorScreen(RunScreen):
         self._on_error = False  # the log was opened large by a run that failed
 
     def body(self) -> ComposeResult:
+        def box(name: str, draw: Callable[[RunView, int, int], Sheet], *, divided: bool = False) -> Box:
+            """A box of the run that is shown, empty without one."""
+            return Box(lambda w, h: draw(view, w, h) if (view := self.watched) else None, name, divided=divided)
+
         yield Panel(self._draw_head, id="head")
         with Container(id="charts"):
             yield Chart(id="loss")
             yield Chart(id="accuracy")
         with Horizontal(id="embeddings"):
-            yield self._panel("picture", self._draw_picture)
-            yield self._panel("classes", self._draw_classes)
-        yield self._panel("everything", self._draw_everything)
-        yield self._panel("readout", self._draw_readout)
+            yield box(
+                "picture",
+                lambda view, *size: embeddings.picture(
+                    view, self.history, self.embedding_look, *size, mode=self.look.mode
+                ),
+            )
+            yield box(
+                "classes",
+                lambda view, *size: embeddings.table(view, self.history, self.embedding_look, *size),
+                divided=True,
+            )
+        yield box("everything", lambda view, *size: panels.settings_panel(view, *size, everything=True, top=self.top))
+        yield Panel(self._draw_readout, id="readout")
         with Container(id="panels"):
-            yield self._panel("machine", self._draw_machine)
-            yield self._panel("settings", self._draw_settings)
-            yield self._panel("events", self._draw_events)
+            yield box("machine", self._machine)
+            yield box("settings", self._settings)
+            yield box("events", self._events)
         yield LogPane(id="log")
-
-    def _panel(self, name: str, draw: panels.DrawRun) -> Panel:
-        """A panel of the run that is shown, empty without one."""
-        return Panel(lambda w, h: draw(view, w, h) if (view := self.watched) is not None else [], id=name)
 
     def on_resize(self, event: events.Resize) -> None:
         super().on_resize(event)
@@ -136,51 +143,53 @@ class MonitorScreen(RunScreen):
         return self.query_one("#log", LogPane)
 
     def show(self) -> None:
-        view, log = self.watched, self.log_pane
+        view, log, size = self.watched, self.log_pane, self.size
         if view is None and self._shown_key and self._shown_key not in self.app.store.deleted:
             self.say(self.no_run(), "warn")
         self._shown_key = self._shown_key if view is not None else ""
         if view is not None:
             if view.key != self._shown_key:
-                self._shown_key = view.key
-                self.look.whole()
-                self.view_number = 0
-                self.embedding_look, self._have_embeddings = embeddings.EmbeddingLook(), False
-                log.follow, log.words, log.hit, log.left = True, "", None, None
-                self._log_lines = []
-                self.pane_chosen, self.metric_words = False, ""
-                failed = self._error_wanted = view.state in ("failed", "lost")
-                if failed != self._on_error:
-                    self._on_error, self.pane = failed, self.panes.index("log") if failed else 0
-                    self._set_full(failed)
+                self._show_another(view)
             self._choose_layout(view)
             wanted = {view.key: frozenset(name for family in self.shown(view) for name in family) | {LOSS, FIXED}}
             if parent := parent_key(self.app.store, view):
                 wanted[parent] = frozenset((LOSS, ACCURACY))
             self.app.subscribe(wanted, log=view.key, embeddings=view.key)
         index = self.app.poller.log
-        current = index if view is not None and index is not None and index.path == view.run.log_path else None
-        log.log_index, log.framed, log.large = current, self.wide, self.has_class("-full-log")
-        if self._error_wanted and current is not None and current.count:
+        log.log_index = index if view is not None and index is not None and index.path == view.run.log_path else None
+        log.large = self.has_class("-full-log")
+        if self._error_wanted and log.count:
             self._error_wanted = False
             self.call_after_refresh(log.go_to_first_error)
-        if current is not None:
-            first = max(0, current.count - EVENT_LINES)
-            self._log_lines = [plain(text) for text in current.lines(first, EVENT_LINES)]
+        if log.log_index is not None:
+            found = log.log_index.lines(max(0, log.count - EVENT_LINES), EVENT_LINES)
+            self._log_lines = [plain(text) for text in found]
         self._show_charts(view)
         drawn = any(chart.series for chart in self.query(Chart) if chart.display)
         self.set_class(not drawn and not self.showing_embeddings, "-no-curve")
         self.set_class(view is None, "-nothing")
-        self._set_log_height(self.size.height)
+        self._set_log_height(size.height)
         if view is not None:
             # At 80 columns a line without words is not kept.
-            lines = sum(any(text.strip() for text, _ in line) for line in self._draw_machine(view, self.size.width, 3))
-            narrow, events = not self.wide, self._draw_events(view, self.size.width, 3)
+            lines = 1 + sum(any(text.strip() for text, _ in line) for line in self._machine(view, size.width, 3)[2])
+            narrow, count = not self.wide, 1 + len(self._events(view, size.width, 2)[2])
             self.set_height("#machine", lines if narrow and not self.showing_embeddings else None)
-            shown = len(events) if self.showing_embeddings else lines + 2
-            self.set_height("#panels", shown if narrow else None)
-        self.set_height("#head", max(2, len(self._draw_head(self.size.width, 0))))
+            self.set_height("#panels", (count if self.showing_embeddings else lines + 2) if narrow else None)
+        self.set_height("#head", max(2, len(self._draw_head(size.width, 0))))
         self.redraw(*PANELS)
+
+    def _show_another(self, view: RunView) -> None:
+        """Begin anew with another run; one that failed opens on its log."""
+        log = self.log_pane
+        self._shown_key, self.view_number = view.key, 0
+        self.look.whole()
+        self.embedding_look, self._have_embeddings = embeddings.EmbeddingLook(), False
+        log.follow, log.words, log.hit, log.left = True, "", None, None
+        self._log_lines, self.pane_chosen, self.metric_words = [], False, ""
+        failed = self._error_wanted = view.state in ("failed", "lost")
+        if failed != self._on_error:
+            self._on_error, self.pane = failed, self.panes.index("log") if failed else 0
+            self._set_full(failed)
 
     def _draw_head(self, width: int, height: int) -> list[Line]:
         view = self.watched
@@ -189,45 +198,32 @@ class MonitorScreen(RunScreen):
         ahead = [v for v in self.app.store.runs.values() if v.state == "queued" and v.place == view.place - 1]
         return panels.head(view, width, wide=self.wide, ahead=ahead, most=max(2, self.size.height // 2))
 
-    def _draw_machine(self, view: RunView, width: int, height: int) -> list[Line]:
+    def _machine(self, view: RunView, width: int, _: int) -> Sheet:
         event = panels.last_event(view, self._log_lines, width)
         now = self.app.clock()
-        return panels.machine(self.app.store, view, width, height, framed=self.wide, last_event=event, now=now)
+        return panels.machine(self.app.store, view, width, framed=self.wide, last_event=event, now=now)
 
-    def _draw_settings(self, view: RunView, width: int, height: int) -> list[Line]:
+    def _settings(self, view: RunView, width: int, height: int) -> Sheet:
         if self.wide:
             return panels.settings_panel(view, width, height, everything=False)
-        title, line = panels.difference_line(self.app.store, view, width)
-        return [rule(width, title, "d all settings"), line]
+        return panels.difference_line(self.app.store, view, width)
 
-    def _draw_events(self, view: RunView, width: int, height: int) -> list[Line]:
+    def _events(self, view: RunView, width: int, height: int) -> Sheet:
         return panels.events_panel(view, self._curves(view), self._log_lines, width, height, framed=self.wide)
 
-    def _draw_everything(self, view: RunView, width: int, height: int) -> list[Line]:
-        return panels.settings_panel(view, width, height, everything=True, top=self.top)
-
-    def _draw_picture(self, view: RunView, width: int, height: int) -> list[Line]:
-        look, mode = self.embedding_look, self.look.mode
-        return embeddings.picture(view, self.history, look, width, height, framed=self.wide, mode=mode)  # type: ignore[arg-type]
-
-    def _draw_classes(self, view: RunView, width: int, height: int) -> list[Line]:
-        return embeddings.table(view, self.history, self.embedding_look, width, height, framed=self.wide)
-
-    def _draw_readout(self, view: RunView, width: int, height: int) -> list[Line]:
+    def _draw_readout(self, width: int, height: int) -> list[Line]:
         """The readout of both charts at 80 columns."""
-        feet = [self.foot(view, family, self._family_series(view, family)) for family in self.shown(view)[:2]]
+        view = self.watched
+        shown = self.shown(view)[:2] if view is not None else ()
+        feet = [self.foot(view, family, self._family_series(view, family)) for family in shown] if view else []
         texts = ["".join(t for t, _ in foot).strip().replace("   ", "  ") for foot in feet]
         if len(texts) < 2:
-            return [[(texts[0] if texts else "", "")]]
+            return [[(text, "")] for text in texts]
         right = texts[1].partition("  ")[2].strip().replace("val none: labels unique", "val none")
         return [[(fit(texts[0], max(width // 2, width - len(right) - 3)), ""), (f" ┃ {right}", "")]]
 
     def _curves(self, view: RunView) -> Curves | None:
         return self.app.store.curves.get(view.key)
-
-    def _has(self, view: RunView, name: str) -> bool:
-        curves = self._curves(view)
-        return curves is not None and name in curves.curves
 
     def pages(self, view: RunView) -> list[tuple[Family, ...]]:
         """The pages of `m`, each the families of its charts: two by two, or as many as the grid holds. Embeddings come
@@ -250,7 +246,7 @@ class MonitorScreen(RunScreen):
         charts = list(self.query_one("#charts").query(Chart))
         if view is None:
             for chart in charts:
-                chart.put([], look.view(LOSS), key="none", title="", framed=self.wide)
+                chart.put([], look.view(LOSS), key="none", title="")
             return
         pages, page, curves = self.pages(view), self.shown(view), self._curves(view)
         self._arrange(len(page))
@@ -258,47 +254,40 @@ class MonitorScreen(RunScreen):
         several = len(pages) > 1 and (self.wide or self.grid > 0)
         number = f"{self.view_number % len(pages) + 1} of {len(pages)}: m next" if several else ""
         number = f"/ {clean(self.metric_words)}  {number}" if self.metric_words else number
-        if curves is not None and curves.sampled:
-            number = "a sample, reading on"
+        number = "a sample, reading on" if curves is not None and curves.sampled else number
         end = whole_x(view, look.axis)
         for place, chart in enumerate(charts):
             family = page[place] if place < len(page) else ()
             name = family[0] if family else ""
-            series = self._family_series(view, family)
-            options = look.view(name)
+            series, options = self._family_series(view, family), look.view(name)
             if look.x1 is None and end is not None and not look.log_x:
                 options = look.until(options, end)
-            title = title_words(view, family, look, wide=self.wide) if name else ""
+            lettered = [s for s in series if s.letter in LETTER_WORDS]
+            with_foot = self.wide or (self.grid and look.cursor is not None)
             chart.put(
                 series,
                 options,
                 key=(key, family),
-                title=title,
-                framed=self.wide,
+                title=title_words(view, family, look, wide=self.wide) if name else "",
                 right=[(number if place == 0 else "", "dim")],
-                legend=[
-                    [(f"{s.letter} {LETTER_WORDS[s.letter]}", f"series-{s.colour}")]
-                    for s in series
-                    if s.letter in LETTER_WORDS
-                ],
-                foot=self.foot(view, family, series) if self.wide or (self.grid and look.cursor is not None) else None,
+                legend=[[(f"{s.letter} {LETTER_WORDS[s.letter]}", f"series-{s.colour}")] for s in lettered],
+                foot=self.foot(view, family, series) if with_foot else None,
                 chosen=self.pane_chosen and self.panes[self.pane] == name,
                 empty=missing_words(view, curves, name) if name else "",
             )
 
     def _family_series(self, view: RunView, family: Family) -> list[Series]:
         """The curves of one chart, the fork's parent dim below."""
-        store, axis = self.app.store, self.look.axis
+        store, axis, curves = self.app.store, self.look.axis, self._curves(view)
         if not family:
             return []
-        first, scale = family[0], scale_of(family[0])
-        out: list[Series | None] = []
+        first, scale, out = family[0], scale_of(family[0]), list[Series | None]()
         parent = store.runs.get(parent_key(store, view))
         if parent is not None and first in (LOSS, ACCURACY) and parent.loss_group == view.loss_group:
             out.append(curve_series(parent, self._curves(parent), first, axis, "", 7, scale, dim=True))
-        there = tuple(name for name in family if self._has(view, name))
+        there = tuple(name for name in family if curves is not None and name in curves.curves)
         for i, name in enumerate(family):
-            out.append(curve_series(view, self._curves(view), name, axis, letter_of(name, there), i, scale))
+            out.append(curve_series(view, curves, name, axis, letter_of(name, there), i, scale))
         return [series for series in out if series is not None]
 
     def _arrange(self, count: int) -> None:
@@ -339,18 +328,16 @@ class MonitorScreen(RunScreen):
                 words.append(f"min {loss_text(float(lead.ys[lead.lowest]))} at {written(float(lead.xs[lead.lowest]))}")
         elif name == ACCURACY:
             words = [f"train {value:.1f}", f"best {lead.ys[lead.highest]:.1f}" if lead.highest is not None else ""]
-            words.append(self._validation(view, cursor))
+            validation = curve_series(view, self._curves(view), "val/accuracy", look.axis, scale=100.0)
+            if validation is not None:
+                words.append(f"val {_at(validation, cursor)}")
+            elif lookup(view.config, "data.labels") == "unique":
+                words.append("val none: labels unique")
         elif len(series) > 1:
             words = [f"{s.letter} {_at(s, cursor)}" for s in series if s.letter]
         else:
             words = [f"{value:.1f}" if is_share(name) else short(value)]
         return [(place, "accent" if cursor is not None else "dim"), ("   " + "   ".join(w for w in words if w), "")]
-
-    def _validation(self, view: RunView, cursor: float | None) -> str:
-        series = curve_series(view, self._curves(view), "val/accuracy", self.look.axis, scale=100.0)
-        if series is not None:
-            return f"val {_at(series, cursor)}"
-        return "val none: labels unique" if lookup(view.config, "data.labels") == "unique" else ""
 
     @property
     def history(self) -> EmbeddingHistory | None:
@@ -408,28 +395,24 @@ class MonitorScreen(RunScreen):
             self.show()
 
     def zoom(self, factor: float) -> None:
-        if not self.showing_embeddings:
+        if self.showing_embeddings:
+            self.embedding_look.zoom(embeddings.NEARER if factor < 1 else 1 / embeddings.NEARER)
+            self.show()
+        else:
             super().zoom(factor)
-            return
-        self.embedding_look.zoom(embeddings.NEARER if factor < 1 else 1 / embeddings.NEARER)
-        self.show()
 
     def do_zoom_whole(self) -> None:
-        if not self.showing_embeddings:
+        if self.showing_embeddings:
+            self.embedding_look = embeddings.EmbeddingLook()
+            self.show()
+        else:
             super().do_zoom_whole()
-            return
-        self.embedding_look = embeddings.EmbeddingLook()
-        self.show()
 
     def pan(self, share: float) -> None:
-        if not self.showing_embeddings:
-            super().pan(share)
-        else:
+        if self.showing_embeddings:
             self._turn(1 if share > 0 else -1, 0)
-
-    def _turn(self, right: int, up: int) -> None:
-        self.embedding_look.turn(right, up, flat=kind_of(self.snapshot) != "sphere")
-        self.show()
+        else:
+            super().pan(share)
 
     def tilt(self, up: int) -> None:
         if self.showing_embeddings:
@@ -437,27 +420,28 @@ class MonitorScreen(RunScreen):
         else:
             super().tilt(up)
 
-    def why_not_tilt_up(self) -> str:
+    def _turn(self, right: int, up: int) -> None:
+        self.embedding_look.turn(right, up, flat=kind_of(self.snapshot) != "sphere")
+        self.show()
+
+    def why_not(self, command: Command) -> str:
+        """As for any run; over embeddings, keys of the axes of curves cannot act, others always can."""
+        name = command.id
+        if name.startswith(("metric", "mark", "pin", "grid")) and self.watched is None:
+            return self.no_run()
+        if self.searching and name in ("note", "copy"):
+            return ""
         if not self.showing_embeddings:
-            return super().why_not_tilt_up()
-        return "angles have one axis only" if kind_of(self.snapshot) == "angles" else ""
-
-    def why_not_pan_left(self) -> str:
-        return "" if self.showing_embeddings else super().why_not_pan_left()
-
-    def why_not_cursor_left(self) -> str:
-        return "there are no embeddings yet" if self.showing_embeddings and self.snapshot is None else ""
-
-    def why_not_axis(self) -> str:
-        return _CURVES_ONLY if self.showing_embeddings else ""
-
-    why_not_tilt_down = why_not_tilt_up
-    why_not_pan_right = why_not_zoom_out = why_not_pan_left
-    why_not_cursor_right = why_not_cursor_left
-    why_not_log_x = why_not_log_y = why_not_smooth = why_not_clip = why_not_zoom_y_in = why_not_axis
-
-    def why_not_zoom_y_out(self) -> str:
-        return self.why_not_axis() or super().why_not_zoom_y_out()
+            return super().why_not(command)
+        if name.startswith("tilt"):
+            return "angles have one axis only" if kind_of(self.snapshot) == "angles" else ""
+        if name.startswith("cursor"):
+            return "there are no embeddings yet" if self.snapshot is None else ""
+        if name == "grid":
+            return "embeddings are one picture; m shows the curves"
+        if name in ("axis", "log_x", "log_y", "smooth", "clip", "zoom_y_in", "zoom_y_out"):
+            return "embeddings have no such axis; m shows the curves"
+        return "" if name in ("pan_left", "pan_right", "zoom_out") else super().why_not(command)
 
     @property
     def page(self) -> int:
@@ -482,13 +466,14 @@ class MonitorScreen(RunScreen):
         if self.grid and not self.has_class("-full-log"):
             label, filtered = "metrics whose name holds; a regular expression; empty: all", self._filter_metrics
             self.prompt(label, filtered, value=self.metric_words, changed=filtered, replace=True)
-        else:
-            self.prompt("search the log, upwards first", self._search, value=self.log_pane.words)
+            return
 
-    def _search(self, words: str) -> None:
-        """The nearest hit above, else the nearest below."""
-        if not self.log_pane.find(words) and not self.log_pane.find(words, down=True):
-            self.say(f'the log holds no "{words}"', "warn")
+        def search(words: str) -> None:
+            """The nearest hit above, else the nearest below."""
+            if not self.log_pane.find(words) and not self.log_pane.find(words, down=True):
+                self.say(f'the log holds no "{words}"', "warn")
+
+        self.prompt("search the log, upwards first", search, value=self.log_pane.words)
 
     def _filter_metrics(self, words: str) -> None:
         view = self.watched
@@ -499,11 +484,11 @@ class MonitorScreen(RunScreen):
         else:
             self.say(f'no metric of this run holds "{words}"', "warn")
 
-    def _find(self, words: str, *, down: bool = False) -> None:
+    def _find(self, *, down: bool) -> None:
+        words = self.log_pane.words
         if not self.log_pane.find(words, down=down):
-            self.say(
-                f'the log holds no "{words}" {"below here, N goes up" if down else "above here, n goes down"}', "warn"
-            )
+            where = "below here, N goes up" if down else "above here, n goes down"
+            self.say(f'the log holds no "{words}" {where}', "warn")
 
     @property
     def searching(self) -> bool:
@@ -512,21 +497,15 @@ class MonitorScreen(RunScreen):
 
     def do_note(self) -> None:
         if self.searching:
-            self._find(self.log_pane.words, down=True)
+            self._find(down=True)
         else:
             super().do_note()
 
     def do_copy(self) -> None:
         if self.searching:
-            self._find(self.log_pane.words)
+            self._find(down=False)
         else:
             super().do_copy()
-
-    def why_not_note(self) -> str:
-        return "" if self.searching else super().why_not_note()
-
-    def why_not_copy(self) -> str:
-        return "" if self.searching else super().why_not_copy()
 
     def do_settings(self) -> None:
         self.everything = not self.everything
@@ -558,9 +537,6 @@ class MonitorScreen(RunScreen):
         columns, rows = GRIDS[self.grid]
         self.say(f"{columns}×{rows} charts; / filters by name, m M turn pages" if self.grid else "two charts")
 
-    def why_not_grid(self) -> str:
-        return "embeddings are one picture; m shows the curves" if self.showing_embeddings else self.why_not_metric()
-
     @property
     def panes(self) -> tuple[str, ...]:
         """What z shows alone, in the order of Tab: each chart by its first metric, and the log."""
@@ -573,17 +549,13 @@ class MonitorScreen(RunScreen):
     def full(self) -> bool:
         return self.has_class("-full-charts") or self.has_class("-full-log")
 
-    def do_next_pane(self) -> None:
-        self._next_pane(1)
-
-    def do_previous_pane(self) -> None:
-        self._next_pane(-1)
-
-    def _next_pane(self, by: int) -> None:
+    def do_next_pane(self, by: int = 1) -> None:
         self.pane = (self.pane % len(self.panes) + by) % len(self.panes)
         self.pane_chosen = True
         self.say(f"z shows {clean(self.panes[self.pane])} alone")
         self._set_full(self.full)
+
+    do_previous_pane = partialmethod(do_next_pane, -1)
 
     def do_full(self) -> None:
         self._set_full(not self.full)
@@ -606,14 +578,9 @@ class MonitorScreen(RunScreen):
         letter = store.letter(store.watched)
         self.say(f"marked {letter}" if letter else "not marked any more")
 
-    def why_not_metric(self) -> str:
-        return "" if self.watched is not None else self.no_run()
-
-    why_not_mark = why_not_pin = why_not_metric_back = why_not_metric
-
     def leave_layer(self) -> None:
         if self.searching:
-            self._find("")
+            self.log_pane.find("")
         elif self.full:
             self._set_full(False)
         elif self.everything:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections import Counter
@@ -11,13 +9,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.cells import cell_len
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import clock
-from lsc_engine.common.safe_io import read_preset_toml
+from lsc_engine.common.safe_io import csv_text, read_preset_toml
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.expand import raw_variants
@@ -27,7 +25,8 @@ from lsc_engine.runs.folder.layout import TRIES
 from lsc_tui.data.preset_form import length_ratio
 from lsc_tui.data.reports import Report, made_words
 from lsc_tui.data.run_view import RunView
-from lsc_tui.lines import Line, clean, day_text, fit, frame, over, pad, rule, wrap
+from lsc_tui.lines import Line, clean, day_text, fit, over, pad, rule, wrap
+from lsc_tui.widgets.panel import Sheet
 
 # What stands behind the name of a folder of presets.
 PAPERS = {
@@ -56,33 +55,16 @@ class Entry:
         return f"group:{self.group}" if self.info is None else f"{self.group}:{self.info.name}"
 
 
-@dataclass(frozen=True)
-class About:
-    """What is read of a preset's file to tell of it."""
+class About(NamedTuple):
+    """What is read of a preset's file to describe it."""
 
     labels: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    paper: int = 0
-    inferred: int = 0
-    ours: int = 0
+    marks: tuple[int, int, int] = (0, 0, 0)  # settings that are the paper's, inferred, ours
     tries: int = 0
     try_share: float = 1.0  # how long a try is, as a share of a run
     duration: str = ""
-    size: str = ""
     makes: str = ""  # of a kind that does not train
-
-    @property
-    def known(self) -> str:
-        """`2 settings are the paper's, 10 inferred, 6 ours: marked in the form`"""
-        if not self.paper + self.inferred + self.ours:
-            return "the preset does not say whose its settings are"
-        verb = "setting is" if self.paper == 1 else "settings are"
-        return f"{self.paper} {verb} the paper's, {self.inferred} inferred, {self.ours} ours: marked in the form"
-
-
-def group_of(info: PresetInfo) -> str:
-    """The heading under which a preset stands."""
-    return OWN if info.own else info.folder
 
 
 def own_words() -> str:
@@ -95,7 +77,7 @@ def entries(infos: Iterable[PresetInfo], words: str, closed: set[str], at_hand: 
     """Headings with their presets that match `words`; a heading of which none match stays, closed."""
     groups: dict[str, list[PresetInfo]] = {OWN: []}
     for info in infos:
-        groups.setdefault(group_of(info), []).append(info)
+        groups.setdefault(OWN if info.own else info.folder, []).append(info)
     # One's own come first; without any, the line that says how to have some comes last.
     place = {OWN: 0 if groups[OWN] else 3, "beyond": 2}
     out: list[Entry] = []
@@ -103,14 +85,15 @@ def entries(infos: Iterable[PresetInfo], words: str, closed: set[str], at_hand: 
         found = [info for info in groups[group] if matches(info, words, at_hand)]
         found.sort(key=lambda info: (info.stem.removesuffix(MINI), info.stem))
         shut = group in closed or not found
-        out.append(Entry(group, None, shut, len(groups[group])))
-        out += [] if shut else [Entry(group, info) for info in found]
+        out += [Entry(group, None, shut, len(groups[group])), *(Entry(group, info) for info in found if not shut)]
     return out
 
 
 def matches(info: PresetInfo, words: str, at_hand: dict[str, bool | None]) -> bool:
     """Whether a preset holds all words; `data:here`, `data:digits`, `kind:train` are conditions."""
-    text = f"{info.name} {info.title} {info.claim} {info.source} {info.dataset} {group_of(info)}".lower()
+    text = (
+        f"{info.name} {info.title} {info.claim} {info.source} {info.dataset} {OWN if info.own else info.folder}".lower()
+    )
     for word in words.lower().split():
         key, colon, value = word.partition(":")
         if colon and key == "data":
@@ -152,27 +135,21 @@ def _about(path: Path, _changed: int) -> About:
         _, raw = read_preset_toml(path)
     except UsageError:
         return About()
-    marks = (
-        [str(mark) for mark in raw.get("provenance", {}).values()] if isinstance(raw.get("provenance"), dict) else []
-    )
-    seeds = raw.get("seeds", [raw.get("seed", 0)])
-    variants = raw_variants(raw)
-    grid, duration = raw.get("tune"), str(lookup(raw, "train.duration") or "")
-    grid = grid if isinstance(grid, dict) else {}
+    whose = raw.get("provenance")
+    marks = [str(mark) for mark in whose.values()] if isinstance(whose, dict) else []
+    seeds, variants, grid = raw.get("seeds", [raw.get("seed", 0)]), raw_variants(raw), raw.get("tune")
+    duration, grid = str(lookup(raw, "train.duration") or ""), grid if isinstance(grid, dict) else {}
     points = [len(values) for values in grid.values() if isinstance(values, list)]
+    made = ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1])
+    paper, inferred, ours = (sum(m.startswith(word) for m in marks) for word in ("paper", "inferred", "ours"))
     return About(
         tuple(clean(v.get("label") or v.get("name") or "") for v in variants),
         tuple(s for s in seeds if isinstance(s, int)) if isinstance(seeds, list) else (0,),
-        sum(mark.startswith("paper") for mark in marks),
-        sum(mark.startswith("inferred") for mark in marks),
-        sum(mark.startswith("ours") for mark in marks),
+        (paper, inferred, ours),
         math.prod(points) * max(1, len(variants)) if points else 0,
         length_ratio(str(grid["duration"]), duration) if "duration" in grid else 1.0,
         duration,
-        ", ".join(dict.fromkeys(str(lookup(raw, key)) for key in ("model.name", "train.duration") if lookup(raw, key))),
-        ""
-        if raw.get("kind", "train") == "train"
-        else "a report: " + ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1]),
+        "" if raw.get("kind", "train") == "train" else f"a report: {made}",
     )
 
 
@@ -185,23 +162,18 @@ def runs_of(info: PresetInfo, views: Iterable[RunView], host: str) -> list[RunVi
 def time_of(info: PresetInfo, views: Sequence[RunView], host: str) -> tuple[float | None, bool]:
     """Training seconds of all variants, seeds and tries of a preset, and whether every one was measured here. Runs of
     another length, in the same unit, count by the length that the preset has now."""
-    known = about(info)
+    known, found = about(info), runs_of(info, views, host)
     whole = max(1, len(known.labels)) * max(1, len(known.seeds))
-    longer = {
-        v.key: length_ratio(known.duration, str(lookup(v.config, "train.duration"))) for v in runs_of(info, views, host)
-    }
-    found = [v for v in views if v.key in longer]
+    longer = {v.key: length_ratio(known.duration, str(lookup(v.config, "train.duration"))) for v in found}
     parts = [longer[v.key] * v.status.seconds / v.done for v in found if v.status.seconds and v.done > 0.05]
     if not parts:
         return None, False
-    mean = sum(parts) / len(parts)
-    tried = [
-        v.status.seconds or 0.0
-        for v in views
-        if v.study in (f"{info.name}{TRIES}", f"{info.stem}{TRIES}") and v.state == "finished" and v.status.host == host
-    ]
+    mean, studies = sum(parts) / len(parts), (f"{info.name}{TRIES}", f"{info.stem}{TRIES}")
+    tried = [v for v in views if v.study in studies and v.state == "finished" and v.status.host == host]
     all_tried = len(tried) >= known.tries
-    tries = sum(sorted(tried)[-known.tries :]) if all_tried and known.tries else mean * known.try_share * known.tries
+    tries = mean * known.try_share * known.tries
+    if all_tried and known.tries:
+        tries = sum(sorted(v.status.seconds or 0.0 for v in tried)[-known.tries :])
     finished = sorted(v.status.seconds or 0.0 for v in found if v.state == "finished" and longer[v.key] == 1)
     if len(finished) >= whole:
         return sum(finished[-whole:]) + tries, all_tried
@@ -218,40 +190,22 @@ def short_clock(seconds: float) -> str:
 def speed_like(config: dict[str, Any], views: Iterable[RunView], host: str) -> tuple[float, str] | None:
     """Images per second of earlier runs here with the same model and image size, and the study they are of."""
     keys = ("model.name", "model.width", "data.image_size", "train.precision")
-    like = [
-        v
-        for v in views
-        if v.speed and v.status.host == host and all(lookup(v.config, key) == config.get(key) for key in keys)
-    ]
-    if not like:
-        return None
+    here = (v for v in views if v.speed and v.status.host == host)
+    like = [v for v in here if all(lookup(v.config, key) == config.get(key) for key in keys)]
     like.sort(key=lambda v: v.speed or 0.0)
-    middle = like[len(like) // 2]
-    return float(middle.speed or 0.0), middle.study
+    middle = like[len(like) // 2] if like else None
+    return None if middle is None else (float(middle.speed or 0.0), middle.study)
 
 
 def presets_csv(known: PresetList) -> str:
     """The list as CSV, a row per preset."""
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n")
-    write.writerow(("preset", "title", "source", "claim", "data", "data_here", "seconds_here"))
-    for entry in known.entries:
-        if entry.info is not None:
-            info = entry.info
-            seconds, exact = time_of(info, known.views, known.host)
-            here = {True: "yes", False: "no", None: ""}[known.at_hand.get(info.dataset)]
-            write.writerow(
-                (
-                    info.name,
-                    info.title,
-                    info.source,
-                    info.claim,
-                    info.dataset,
-                    here,
-                    f"{seconds:.0f}" if exact and seconds is not None else "",
-                )
-            )
-    return out.getvalue()
+    rows: list[list[object]] = [["preset", "title", "source", "claim", "data", "data_here", "seconds_here"]]
+    for info in (entry.info for entry in known.entries if entry.info is not None):
+        seconds, exact = time_of(info, known.views, known.host)
+        here = {True: "yes", False: "no", None: ""}[known.at_hand.get(info.dataset)]
+        took = f"{seconds:.0f}" if exact and seconds is not None else ""
+        rows.append([info.name, info.title, info.source, info.claim, info.dataset, here, took])
+    return csv_text(rows)
 
 
 # What stands for the data of a preset that needs none.
@@ -303,7 +257,6 @@ class PresetList:
 
     @property
     def shown(self) -> int:
-
         return sum(matches(info, self.words, self.at_hand) for info in self.infos)
 
     def has_data(self, info: PresetInfo) -> bool | None:
@@ -313,10 +266,6 @@ class PresetList:
     @property
     def here(self) -> int:
         return sum(self.has_data(info) is True for info in self.infos)
-
-    @property
-    def empty(self) -> str:
-        return f'no preset matches "{clean(self.words)}". Esc clears' if self.words and not self.shown else ""
 
 
 def list_lines(known: PresetList, width: int, height: int, *, active: bool, wide: bool) -> list[Line]:
@@ -334,7 +283,7 @@ def list_lines(known: PresetList, width: int, height: int, *, active: bool, wide
             line = [("▌", "accent"), (first[1:], style), *line[1:]]
             line = over(line, "cursor") if active else line
         out.append(line)
-    return out
+    return out + [[] for _ in range(height - len(out))]
 
 
 def title_words(info: PresetInfo) -> str:
@@ -397,41 +346,25 @@ def _heading(known: PresetList, entry: Entry, width: int) -> Line:
 
 
 def _preset(known: PresetList, info: PresetInfo, titles: Mapping[str, str], width: int, wide: bool) -> Line:
-    here = known.has_data(info)
+    here, stem = known.has_data(info), fit(clean(info.stem), 15)
     mark: Line = [(" ", ""), ("*", "accent")] if info.path in known.changed else [("  ", "")]
-    glyph = {True: "✓", False: "-"}.get(here, " ") if here is not None else " "
+    glyph, good = {True: "✓", False: "-", None: " "}[here], "good" if here else "dim"
     if wide:
         style = "dim" if here is False else ""
-        return [
-            (" ", ""),
-            *mark,
-            (fit(clean(info.stem), 15), style),
-            (" ", ""),
-            (titles[info.name], "dim"),
-            (f" {glyph} ", "good" if here else "dim"),
-        ]
-    needs = f"{glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
+        return [(" ", ""), *mark, (f"{stem} ", style), (titles[info.name], "dim"), (f" {glyph} ", good)]
+    if info.fault:
+        return [*mark, (f"{stem} {fit(clean(info.fault), width - 18)}", "warn")]
+    needs = f" {glyph} {fit(clean(info.dataset or KIND_NEEDS.get(info.kind, '')), 13)}"
     found = re.search(r"(Fig|Table|Tab|Sec|App|Eq)\w*\.?\s*[\w.]+", info.source)
     seconds, exact = time_of(info, known.views, known.host)
     time = "?" if seconds is None else f"{'' if exact else '~'}{short_clock(seconds)}"
-    if info.fault:
-        return [*mark, (fit(clean(info.stem), 15), "warn"), (" ", ""), (fit(clean(info.fault), width - 18), "warn")]
-    return [
-        *mark,
-        (fit(clean(info.stem), 15), ""),
-        (" ", ""),
-        (titles[info.name], ""),
-        ("  ", ""),
-        (fit(clean(found[0]) if found else "", 8), "dim"),
-        (" ", ""),
-        (needs, "good" if here else "dim"),
-        (fit(time, 6, ">"), ""),
-    ]
+    where = fit(clean(found[0]) if found else "", 8)
+    return [*mark, (f"{stem} {titles[info.name]}  ", ""), (where, "dim"), (needs, good), (fit(time, 6, ">"), "")]
 
 
 def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
     """claim, runs, known, data, before of the highlighted preset."""
-    entry = known.current
+    entry, tall = known.current, height > 6
     if entry is None:
         return []
     info = entry.info
@@ -442,87 +375,59 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
         return [[(fit(f" {words}", width), "dim")]]
     if info.fault:
         return [[(f"  {line}", "warn")] for line in wrap(clean(info.fault), width - 4)][:height]
-    facts = about(info)
-    rows = [("claim", clean(info.claim or info.title))]
-    if height > 6 and info.claim:
-        rows.insert(0, ("title", title_words(info)))
-    if height > 6:
-        rows.append(("source", clean(info.source)))
+    facts, here, data = about(info), known.at_hand.get(info.dataset), f"{clean(info.dataset)} …"
+    rows = [("title", title_words(info))] if tall and info.claim else []
+    rows += [("claim", clean(info.claim or info.title))] + ([("source", clean(info.source))] if tall else [])
+    if here:
+        data = f"{info.dataset}: here"
+    elif info.dataset in known.at_hand and here is None:
+        data = f"{clean(info.dataset)}: the form says where it is" if info.dataset else "none"
+    elif info.dataset in known.at_hand:
+        from lsc_engine.data.dataset import data_set
+
+        data = clean(data_set(info.dataset).missing().partition(": ")[2]) + "; or choose spectrum"
     if facts.makes:
-        rows.append(("makes", facts.makes))
-        rows += [("data", _data_words(known, info))] if info.dataset else []
         made = [r.made for r in known.reports if r.study in (info.name, info.stem) and r.made is not None]
         words = f"made {day_text(max(made))}: 1 Runs, Enter on it reads it" if made else "never made here"
-        rows.append(("before", words))
+        rows += [("makes", facts.makes), *([("data", data)] if info.dataset else []), ("before", words)]
     else:
+        paper, inferred, ours = facts.marks
+        known_words = "the preset does not say whose its settings are"
+        if any(facts.marks):
+            verb = "setting is" if paper == 1 else "settings are"
+            known_words = f"{paper} {verb} the paper's, {inferred} inferred, {ours} ours: marked in the form"
         seeds = f"{'seeds' if len(facts.seeds) > 1 else 'seed'} {' '.join(map(str, facts.seeds))}"
-        tune = ", after a small grid" if facts.tries else ""
-        rows.append(("runs", f"{' · '.join(facts.labels)}  × {seeds}{tune}"))
-        rows += [("known", facts.known), ("data", _data_words(known, info)), ("before", _before(known, info))]
+        rows.append(("runs", f"{' · '.join(facts.labels)}  × {seeds}{', after a small grid' if facts.tries else ''}"))
+        found, (seconds, exact) = runs_of(info, known.views, known.host), time_of(info, known.views, known.host)
+        took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
+        elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
+        done = f"{sum(v.state == 'finished' for v in found)} of {len(found)} runs finished here{took}"
+        before = done if found else f"never run here{elsewhere}"
+        rows += [("known", known_words), ("data", data), ("before", before)]
     out: list[Line] = []
     for name, text in rows:
-        lines = wrap(text, width - 9) if height > 6 else [text]
-        for i, line in enumerate(lines[:3]):
+        for i, line in enumerate((wrap(text, width - 9) if tall else [text])[:3]):
             out.append([(fit(f" {name}" if i == 0 else "", 8), "dim"), (fit(line, width - 8), "")])
     return out[:height]
 
 
-def _data_words(known: PresetList, info: PresetInfo) -> str:
-    here = known.at_hand.get(info.dataset)
-    if info.dataset not in known.at_hand:
-        return f"{clean(info.dataset)} …"
-    if here is None:
-        return f"{clean(info.dataset)}: the form says where it is" if info.dataset else "none"
-    if here:
-        return f"{info.dataset}: here"
-    from lsc_engine.data.dataset import data_set
-
-    return clean(data_set(info.dataset).missing().partition(": ")[2]) + "; or choose spectrum"
-
-
-def _before(known: PresetList, info: PresetInfo) -> str:
-    found = runs_of(info, known.views, known.host)
-    if not found:
-        elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
-        return f"never run here{elsewhere}"
-    seconds, exact = time_of(info, known.views, known.host)
-    took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
-    finished = sum(v.state == "finished" for v in found)
-    return f"{finished} of {len(found)} runs finished here{took}"
-
-
-def list_panel(known: PresetList, width: int, height: int, *, active: bool) -> list[Line]:
-    """The wide panel: the list above, and what is known of the highlighted preset below it."""
-    inner = width - 2
-    below = about_lines(known, inner, 14)
-    entry = known.current
-    name = entry.info.stem if entry is not None and entry.info is not None else "presets"
-    legend: list[Line] = [[(fit(" ✓ runs here now   - misses its data", inner), "dim")]]
-    rows = max(3, height - 2 - 15 - 1)
-    if known.empty:
-        body: list[Line] = [[(f" {line}", "warn")] for line in wrap(known.empty, inner - 2)]
-        body += list_lines(known, inner, rows - len(body), active=active, wide=True)
-    else:
-        body = list_lines(known, inner, rows, active=active, wide=True)
-    body += [[] for _ in range(rows - len(body))]
-    body += [rule(inner, clean(name)), *below]
-    body += [[] for _ in range(height - 2 - len(body) - 1)] + legend
+def list_panel(known: PresetList, width: int, height: int, *, active: bool, wide: bool) -> Sheet:
+    """The list, at 80 columns with a header, and what is known of the highlighted preset below it."""
+    entry, tall = known.current, 14 if wide else 5
+    rows = max(3, height - tall - (2 if wide else 1) - (not wide))
+    empty = f'no preset matches "{clean(known.words)}". Esc clears' if known.words and not known.shown else ""
+    body: list[Line] = [[(f" {line}", "warn")] for line in (wrap(empty, width - 2) if empty else ())]
+    body += list_lines(known, width, rows - len(body), active=active or not wide, wide=wide)
     hidden = len(known.entries) - known.top - rows
-    return frame(body, width, height, "presets", f"{hidden} more below" if hidden > 0 else "")
-
-
-def list_narrow(known: PresetList, width: int, height: int) -> list[Line]:
-    """The 80-column list with its header, and the highlighted preset below it."""
-    entry = known.current
-    name = "" if entry is None else entry.group or "start here"
+    more = f"{hidden} more below" if hidden > 0 else ""
+    name = "presets" if entry is None else entry.info.stem if entry.info is not None else entry.group or "start here"
+    below = about_lines(known, width, tall)
+    if wide:
+        legend: Line = [(fit(" ✓ runs here now   - misses its data", width), "dim")]
+        body += [rule(width, clean(name)), *below, *([] for _ in range(tall - len(below))), legend]
+        return "presets", more, body
     if entry is not None and entry.info is not None:
-        name = fit(f"{entry.info.stem} · {title_words(entry.info)}", width - 6).rstrip()
-    rows = height - 1 - 6
-    body = list_lines(known, width, rows, active=True, wide=False)
-    hidden = len(known.entries) - known.top - rows
-    title = "─ presets by paper " + (f"· {hidden} more below " if hidden > 0 else "")
+        name = fit(f"{name} · {title_words(entry.info)}", width - 6).rstrip()
+    title = f"─ presets by paper {f'· {more} ' if more else ''}"
     head = title + "─" * max(1, width - len(title) - 33) + " SOURCE ─ NEEDS ──────────── TIME"
-    if known.empty:
-        body = [[(fit(f" {known.empty}", width), "warn")], *body[: rows - 1]]
-    body += [[] for _ in range(rows - len(body))]
-    return [[(fit(head, width), "rule")], *body, rule(width, clean(name)), *about_lines(known, width, 5)]
+    return "", "", [[(fit(head, width), "rule")], *body, rule(width, clean(name)), *below]

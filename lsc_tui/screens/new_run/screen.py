@@ -20,31 +20,24 @@ from lsc_engine.common.userpaths import home_path, user_path
 from lsc_engine.config.load import PresetInfo, list_presets, own_folder
 from lsc_engine.runs.folder import slurm
 from lsc_engine.studies.prepare import free_name
-from lsc_tui.data.drafts import drop_draft, read_drafts, save_draft
-from lsc_tui.data.preset_form import SETTINGS, Form, field_text
-from lsc_tui.lines import Line, box, clean, counted, ends, fit, frame, pad, wrap
+from lsc_tui.data.preset_form import SETTINGS, Form, drop_draft, field_text, read_drafts, save_draft
+from lsc_tui.keymap import Command
+from lsc_tui.lines import Line, clean, counted, ends, fit, pad, wrap
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
-from lsc_tui.screens.new_run.preset_list import PresetList, find_data, list_narrow, list_panel, own_words, presets_csv
+from lsc_tui.screens.new_run.preset_list import PresetList, find_data, list_panel, own_words, presets_csv
 from lsc_tui.services import launch
 from lsc_tui.services.actions import DEMO
 from lsc_tui.services.form_check import Outcome, Sizes, examine, survives
 from lsc_tui.widgets.form import AS_WRITTEN, PLACES, SHORT, FormPanel, Row, choices, problem_words, rows
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 DEBOUNCE = 0.3
 MARK_WORDS: Line = [
-    ("P", "bold"),
-    (" paper  ", "dim"),
-    ("I", "bold"),
-    (" inferred  ", "dim"),
-    ("O", "bold"),
-    (" ours  ", "dim"),
-    ("*", "accent"),
-    (" yours", "dim"),
+    part
+    for mark, word in (("P", "paper  "), ("I", "inferred  "), ("O", "ours  "), ("*", "yours "))
+    for part in ((mark, "accent" if mark == "*" else "bold"), (f" {word}", "dim"))
 ]
-_PRESETS = ("open", "filter", "first", "toml", "export")
-_FORM = ("open", "mark", "launch", "save", "toml", "filter", "back")
 
 
 class NewScreen(LscScreen):
@@ -53,17 +46,10 @@ class NewScreen(LscScreen):
     CSS_PATH = "screen.tcss"
     TAB = "new"
     WORDS: ClassVar = {
-        "open": "edit",
-        "mark": "on/off",
-        "save": "save as preset",
-        "back": "presets",
-        "mark_all": "for all variants",
-        "mark_none": "as the preset",
-        "settings": "all settings",
-        "next_pane": "pane",
-        "cursor_right": "variant",
+        "open": "edit", "mark": "on/off", "save": "save as preset", "back": "presets", "mark_all": "for all variants",
+        "mark_none": "as the preset", "settings": "all settings", "next_pane": "pane", "cursor_right": "variant",
         "first": "top  G end",
-    }
+    }  # fmt: skip
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,25 +60,22 @@ class NewScreen(LscScreen):
         self._drafts, self._own = self.app.config / "drafts", self.app.store.own_folder(self.app.folders[0])
         self.forms = {form.key: form for form in ([] if self.app.demo else read_drafts(self._drafts, self._own))}
         self.outcome: Outcome | None = None
-        self.checking = False
-        self.every = False
-        self.reading = False
-        self.toml_top = 0
+        self.checking = self.every = self.reading = False
+        self.toml_top = self._version = 0
         self.sizes = Sizes(self.app.plugin_words)
         self.pending: tuple[str, str] = ("", "")  # a system and its n, for the preset that is opened next
         self._logout = ""
-        self._version = 0
         self._preview: tuple[object, list[str]] = (None, [])
         self._debounce: Timer | None = None
 
     def body(self) -> ComposeResult:
         yield Panel(self._draw_where, id="where")
         with Horizontal(id="panes"):
-            yield Panel(self._draw_list, id="shelf")
+            yield Box(self._list, "shelf", bare=True)
             yield FormPanel(id="form")
             with Vertical(id="side"):
-                yield Panel(self._draw_follow, id="follow")
-                yield Panel(self._draw_toml, id="toml")
+                yield Box(self._follow, "follow", divided=True)
+                yield Box(self._toml, "toml")
         # At 80 columns: what is wrong with the highlighted row, what it is, else the first fault.
         yield Panel(lambda w, h: [[(fit(t, w), self._hint()[1])] for t in wrap(self._hint()[0], w)], id="problem")
 
@@ -108,6 +91,7 @@ class NewScreen(LscScreen):
 
     def reload(self, chosen: str = "") -> None:
         """Read the list of presets again, with the cursor on `chosen`."""
+        known = self.preset_list
 
         def work() -> str:
             infos = list_presets()
@@ -116,10 +100,9 @@ class NewScreen(LscScreen):
             return survives()[0]
 
         def listed(infos: tuple[PresetInfo, ...], at_hand: dict[str, bool | None]) -> None:
-            found = self.preset_list
-            found.infos, found.at_hand, found.chosen = infos, at_hand, chosen or found.chosen
-            if found.current is None and not found.words:
-                self.say(f"preset {clean(found.chosen.partition(':')[2])} is no longer there", "warn")
+            known.infos, known.at_hand, known.chosen = infos, at_hand, chosen or known.chosen
+            if known.current is None and not known.words:
+                self.say(f"preset {clean(known.chosen.partition(':')[2])} is no longer there", "warn")
             self.show()
 
         def done(survive: str) -> None:
@@ -133,6 +116,7 @@ class NewScreen(LscScreen):
         super().on_screen_resume()
 
     def _take_form(self) -> None:
+        """Take what another tab left: a run to copy or to fork, a system of Vectors."""
         store = self.app.store
         (kind, what), store.form = store.form, ("", "")
         if kind in ("copy", "fork") and what in store.runs:
@@ -155,8 +139,7 @@ class NewScreen(LscScreen):
         known.changed = {form.path for form in self.forms.values() if form.touched and form.path is not None}
         self.set_class(on_form, "-form")
         self.set_class(self.reading, "-toml")
-        panel.framed, panel.active = self.wide, on_form
-        panel.empty = ["", "Enter opens the highlighted preset here"]
+        panel.active = on_form
         if form is not None:
             of = f"settings of {form.letter(form.variant)}" if len(form.names) > 1 else "settings"
             heading = form.heading.rpartition("/")[2] if form.source == "preset" else form.heading
@@ -171,41 +154,42 @@ class NewScreen(LscScreen):
         self.redraw("#where", "#shelf", "#follow", "#toml", "#problem", "#foot", "#message")
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
+        wide = self.wide
         if self.stage == "form":
-            words = {**self.WORDS, "filter": "field"}
-            wide = (*_FORM[:2], "mark_all", "mark_none", "settings", "cursor_right", "next_pane", *_FORM[2:])
-            return wide if self.wide else _FORM, words
-        names = (*_PRESETS[:2], "next_pane", *_PRESETS[2:]) if self.wide else _PRESETS
-        return names, {**self.WORDS, "open": "open form"}
+            more = " mark_all mark_none settings cursor_right next_pane" if wide else ""
+            return f"open mark{more} launch save toml filter back".split(), {**self.WORDS, "filter": "field"}
+        names = f"open filter{' next_pane' if wide else ''} first toml export"
+        return names.split(), {**self.WORDS, "open": "open form"}
 
     def _draw_where(self, width: int, height: int) -> list[Line]:
-        known, marks = self.preset_list, [*MARK_WORDS, (" ", "")]
-        words = clean(known.words)
-        if not self.wide and self.stage == "form" and self.form is not None:
-            return [pad(ends([(clean(self.form.heading), "bold")], marks, width), width)]
-        left: Line = [(" / " if self.wide else "/ ", "dim"), (words or "no filter", "accent" if words else "dim")]
-        shown = f"   {known.shown} of {len(known.infos)} presets"
-        if self.wide:
-            right = [(f"{shown[3:]}   {known.here} with data at hand here   ", ""), *marks]
+        known, wide, words = self.preset_list, self.wide, clean(self.preset_list.words)
+        if not wide and self.stage == "form" and self.form is not None:
+            return [pad(ends([(clean(self.form.heading), "bold")], MARK_WORDS, width), width)]
+        left: Line = [(" / " if wide else "/ ", "dim"), (words or "no filter", "accent" if words else "dim")]
+        shown = f"{known.shown} of {len(known.infos)} presets"
+        if wide:
+            right = [(f"{shown}   {known.here} with data at hand here   ", ""), *MARK_WORDS]
             return [pad(ends(left, right, width), width)]
-        return [pad(ends([*left, (shown, "")], [(f"data at hand for {known.here}  ", "dim")], width), width)]
+        return [pad(ends([*left, (f"   {shown}", "")], [(f"data at hand for {known.here}  ", "dim")], width), width)]
 
-    def _draw_follow(self, width: int, height: int) -> list[Line]:
+    def _list(self, width: int, height: int) -> Sheet:
+        return list_panel(self.preset_list, width, height, active=self.stage == "presets", wide=self.wide)
+
+    def _follow(self, width: int, height: int) -> Sheet | None:
         if self.form is None:
-            return frame([], width, height, "what follows") if self.wide else []
+            return ("what follows", "", []) if self.wide else None
         sizes = self.sizes.known(self.outcome.text) if self.outcome is not None else None
         facts = consequences.Facts(self.form, self.outcome, sizes, self.app.store, self._logout)
-        return (consequences.wide if self.wide else consequences.narrow)(facts, width, height)
+        return facts.sheet(width, height, wide=self.wide)
 
-    def _draw_toml(self, width: int, height: int) -> list[Line]:
-        info = self.preset_list.info
+    def _toml(self, width: int, height: int) -> Sheet:
+        info, lines = self.preset_list.info, list[str]()
         title = f"TOML of {clean(info.stem)}" if info is not None else "TOML"
-        lines: list[str] = []
         if self.form is not None:
             title = "TOML as it will be saved"
-        if self.form is not None and (self.stage == "form" or self.wide):
-            lines = self.form.toml().splitlines()
-        elif info is not None and (self.reading or self.wide):
+            if self.stage == "form" or self.wide:
+                lines = self.form.toml().splitlines()
+        if not lines and info is not None and (self.reading or self.wide):
             try:
                 key = (info.path, info.path.stat().st_mtime_ns)
                 if self._preview[0] != key:
@@ -213,29 +197,24 @@ class NewScreen(LscScreen):
                 lines = self._preview[1]
             except (UsageError, OSError) as error:
                 lines = [str(error)]
-        room = height - (2 if self.wide else 1)
-        self.toml_top = max(0, min(self.toml_top, len(lines) - room))
-        shown = lines[self.toml_top : self.toml_top + room]
+        top = self.toml_top = max(0, min(self.toml_top, len(lines) - height))
         right = f"{len(lines)} lines" if not self.wide else "r back" if self.reading else "r whole"
-        return box(
-            [[(fit(f" {clean(line)}", width), "")] for line in shown], width, height, title, right, framed=self.wide
-        )
+        return title, right, [[(fit(f" {clean(line)}", width), "")] for line in lines[top : top + height]]
 
     def _hint(self) -> tuple[str, str]:
-        form, out, row = self.form, self.outcome, self.panel.current
+        form, row = self.form, self.panel.current
         if form is None:
             return "", ""
-        problems = out.problems if out is not None else []
+        problems = self.outcome.problems if self.outcome is not None else []
         mine = [p for p in problems if row is not None and p.key == row.key and p.variant in (None, form.variant)]
-        first = next((p for p in problems if not p.warning), next(iter(problems), None))
-        shown = mine[0] if mine else first if row is None or row.kind != "setting" else None
-        if shown is not None:
-            return f"{'!' if shown.warning else '✗'} {problem_words(form, shown)}", "warn" if shown.warning else "error"
+        if not mine and (row is None or row.kind != "setting"):
+            mine = sorted(problems, key=lambda p: p.warning)
+        if mine:
+            words = f"{'!' if mine[0].warning else '✗'} {problem_words(form, mine[0])}"
+            return words, "warn" if mine[0].warning else "error"
         if row is not None and row.kind == "setting":
             return f"{row.key}: {SETTINGS[row.key].help}{f' ({row.note})' if row.note else ''}", "dim"
-        if row is not None and (row.note or row.kind == "fact"):
-            return row.note or AS_WRITTEN, "dim"
-        return "", ""
+        return (row.note or AS_WRITTEN, "dim") if row is not None and (row.note or row.kind == "fact") else ("", "")
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
         if self._label or self.message[0] or self.form is None:
@@ -250,8 +229,7 @@ class NewScreen(LscScreen):
     @property
     def kept(self) -> Form | None:
         """The form of the highlighted preset, if the user changed it."""
-        info = self.preset_list.info
-        path = info.path if info is not None else None
+        path = self.preset_list.info.path if self.preset_list.info is not None else None
         return next((form for form in self.forms.values() if form.touched and form.path == path), None)
 
     def _open(self, form: Form) -> None:
@@ -265,56 +243,51 @@ class NewScreen(LscScreen):
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
         if self.is_mounted:
             self.panel.choices, self.panel.cursor, self.panel.rows = [], 0, []
-        if self.pending[0]:
-            self.put_system(*self.pending)
-            self.pending = ("", "")
+        (system, n), self.pending = self.pending, ("", "")
+        if system:
+            self.put_system(system, n)
         else:
             self.check()
 
     def open_preset(self) -> None:
         """The form of the highlighted preset, or a heading opened and closed."""
         entry = self.preset_list.current
-        if entry is None:
-            return
-        info = entry.info
-        if info is None:
+        if entry is not None and (info := entry.info) is not None:
+            own = self.app.store.own_folder(self.app.folders[0])
+            try:
+                self._open(Form.of(read_preset_toml(info.path)[0], info.name, info.name, own, path=info.path))
+            except UsageError as error:
+                self.say(str(error), "error")
+        elif entry is not None:
             self.preset_list.closed ^= {entry.group}
             self.preset_list.chosen = entry.key
             self.show()
-            return
-        try:
-            text, _ = read_preset_toml(info.path)
-            form = Form.of(text, info.name, info.name, self.app.store.own_folder(self.app.folders[0]), path=info.path)
-        except UsageError as error:
-            self.say(str(error), "error")
-            return
-        self._open(form)
 
     def check(self) -> None:
         """Look at the form in a worker; its sizes follow after a pause without changes."""
         if self.form is None:
             return
         self._version += 1
-        version, form = self._version, self.form.copy()
+        version, checked = self._version, self.form.copy()
         self.checking = True
         if self._debounce is not None:
             self._debounce.stop()
-        self.in_thread(lambda: examine(form), lambda outcome: self._checked(version, outcome), exclusive="check")
-        self.show()
 
-    def _checked(self, version: int, outcome: Outcome) -> None:
-        if version != self._version:
-            return
-        self.outcome, self.checking = outcome, False
-        if self.form is not None and self.form.wanted:
-            self.form.study = outcome.study
+        def done(outcome: Outcome) -> None:
+            if version != self._version:
+                return
+            self.outcome, self.checking = outcome, False
+            if self.form is not None and self.form.wanted:
+                self.form.study = outcome.study
+            self._debounce = self.set_timer(DEBOUNCE, partial(count, outcome))
+            self.show()
 
-        def count() -> None:
+        def count(outcome: Outcome) -> None:
             form = self.form
             if form is not None and outcome is self.outcome and outcome.draft and not self.sizes.known(outcome.text):
                 self.in_thread(partial(self.sizes.ask, outcome, form.data_dir), lambda _: self.show())
 
-        self._debounce = self.set_timer(DEBOUNCE, count)
+        self.in_thread(lambda: examine(checked), done, exclusive="check")
         self.show()
 
     def changed(self) -> None:
@@ -342,20 +315,39 @@ class NewScreen(LscScreen):
 
     do_previous_pane = do_next_pane
 
-    def _draw_list(self, width: int, height: int) -> list[Line]:
-        if self.wide:
-            return list_panel(self.preset_list, width, height, active=self.stage == "presets")
-        return list_narrow(self.preset_list, width, height)
+    def why_not(self, command: Command) -> str:
+        name, form, on_presets = command.id, self.form, self.stage == "presets"
+        if name in ("next_pane", "previous_pane", "settings"):
+            return "" if form is not None else "no form is open, Enter opens one"
+        if name in ("cursor_left", "cursor_right"):
+            return "" if form is not None and not on_presets else "the form shows the variants"
+        if name == "toml":
+            return "highlight a preset" if form is None and self.preset_list.info is None else ""
+        if name == "mark_none" and on_presets:
+            return "" if self.kept is not None else "there are no changes of yours to drop"
+        if name in ("mark", "mark_all", "mark_none"):
+            return self._why_no_mark(name)
+        if name == "launch":
+            return self._why_no_launch()
+        if name == "save" and (form is None or form.source == "fork"):
+            return "open a preset first, Enter does" if form is None else "a fork is no preset; N on the run makes one"
+        return super().why_not(command)
 
-    def why_no_form(self) -> str:
-        return "" if self.form is not None else "no form is open, Enter opens one"
-
-    why_not_next_pane = why_not_previous_pane = why_not_settings = why_no_form
-
-    def why_not_cursor_left(self) -> str:
-        return "" if self.form is not None and self.stage == "form" else "the form shows the variants"
-
-    why_not_cursor_right = why_not_cursor_left
+    def _why_no_mark(self, name: str) -> str:
+        form, row, entry, key = self.form, self.panel.current, self.preset_list.current, self.setting_row
+        if name == "mark" and self.stage == "presets":
+            return "" if entry is not None and entry.info is None else "Enter opens the form"
+        if row is None or form is None:
+            return "no form is open"
+        if name == "mark":
+            if row.kind in ("variant", "tune"):
+                return "a fork has one variant" if form.source == "fork" else ""
+            return "" if key and SETTINGS[key].kind in ("choice", "flag") else "Enter edits this row"
+        if key is None:
+            return "highlight a setting in the form"
+        if name == "mark_all":
+            return "" if form.by_variant(key) else "it is the same for all variants already"
+        return "" if form.changed(key) else "it is as the preset has it"
 
     def do_cursor_right(self, by: int = 1) -> None:
         if self.form is not None:
@@ -372,16 +364,16 @@ class NewScreen(LscScreen):
     def leave_layer(self) -> None:
         if self.panel.choices:
             self.panel.choices = []
-            self.show()
         elif self.reading:
             self.do_toml()
         elif self.stage == "form":
             self.stage = "presets"
-            self.show()
         elif self.preset_list.words:
             self._filter("")
         else:
             super().leave_layer()
+            return
+        self.show()
 
     def do_filter(self) -> None:
         """In the form: to a field by a part of its name; else the filter of the list."""
@@ -393,15 +385,11 @@ class NewScreen(LscScreen):
         self.stage, self.reading = "presets", False
         self.show()
         stems = (info.stem for info in self.preset_list.infos)
-        words = ["data:here", "data:digits", "data:imagenet", "kind:train", *stems]
-        self.prompt(
-            "words, data:here, data:imagenet, kind:train",
-            self._filter,
-            value=self.preset_list.words,
-            changed=self._filter,
-            suggester=SuggestFromList(words, case_sensitive=False),
-            replace=True,
+        words = SuggestFromList(
+            ["data:here", "data:digits", "data:imagenet", "kind:train", *stems], case_sensitive=False
         )
+        label, now = "words, data:here, data:imagenet, kind:train", self.preset_list.words
+        self.prompt(label, self._filter, value=now, changed=self._filter, suggester=words, replace=True)
 
     def _go_to_field(self, text: str) -> None:
         words = text.strip().lower()
@@ -424,12 +412,7 @@ class NewScreen(LscScreen):
 
     def do_export(self) -> None:
         text = presets_csv(self.preset_list)
-        self.ask_path(
-            "presets.csv", lambda path: self.in_thread(lambda: path.write_text(text), f"wrote {home_path(path)}")
-        )
-
-    def why_not_toml(self) -> str:
-        return "highlight a preset" if self.form is None and self.preset_list.info is None else ""
+        self.save_as("presets.csv", lambda path: path.write_text(text))
 
     def do_toml(self) -> None:
         self.reading = not self.reading
@@ -443,8 +426,7 @@ class NewScreen(LscScreen):
         elif form is None or row is None:
             return
         elif panel.choices:
-            value = panel.choices[panel.choice][0]
-            panel.choices = []
+            value, panel.choices = panel.choices[panel.choice][0], []
             if value == "…":
                 self._type(form, row)
             else:
@@ -464,8 +446,7 @@ class NewScreen(LscScreen):
             self._type(form, row)
 
     def _go_to_problem(self, form: Form, row: Row) -> None:
-        problems = self.outcome.problems if self.outcome is not None else []
-        place = int(row.key.partition(":")[2])
+        problems, place = self.outcome.problems if self.outcome is not None else [], int(row.key.partition(":")[2])
         if place >= len(problems):
             return
         problem = problems[place]
@@ -488,14 +469,7 @@ class NewScreen(LscScreen):
         elif row.kind == "seeds":
             label, now = "seeds, like 0 1 2 or 0-4", form.seeds
         elif row.kind == "place":
-            values = {
-                "study": form.study,
-                "device": form.device,
-                "runs": str(form.runs_dir),
-                "data": form.data_dir,
-                "at": form.at,
-            }
-            label, now = PLACES[row.key][1], values[row.key]
+            label, now = PLACES[row.key][1], str(getattr(form, PLACES[row.key][2]))
             proposed = free_name(form.runs_dir, form.study) if row.key == "study" and row.fault == "✗" else ""
         else:
             return
@@ -558,91 +532,64 @@ class NewScreen(LscScreen):
         form, row = self.form, self.panel.current
         if self.stage == "presets" or form is None or row is None:
             self.open_preset()
-            return
-        if row.kind == "variant":
-            form.toggle(row.key.removeprefix("variant:"))
-        elif row.kind == "tune":
-            form.toggle_tune()
+        elif row.kind in ("variant", "tune"):
+            if row.kind == "tune":
+                form.toggle_tune()
+            else:
+                form.on ^= {row.key.removeprefix("variant:")}
+            self.changed()
         else:
             setting = SETTINGS[row.key]
             values = ("true", "false") if setting.kind == "flag" else setting.choices
             now = field_text(row.key, form.given(row.key, form.variant)) or row.value
-            place = values.index(now) + 1 if now in values else 0
-            self._put(row, values[place % len(values)])
-            return
-        self.changed()
-
-    def why_not_mark(self) -> str:
-        if self.stage == "presets":
-            entry = self.preset_list.current
-            return "" if entry is not None and entry.info is None else "Enter opens the form"
-        row = self.panel.current
-        if row is None or self.form is None:
-            return "no form is open"
-        if row.kind in ("variant", "tune"):
-            return "a fork has one variant" if self.form.source == "fork" else ""
-        setting = SETTINGS.get(row.key)
-        return "" if setting is not None and setting.kind in ("choice", "flag") else "Enter edits this row"
+            self._put(row, values[(values.index(now) + 1) % len(values)] if now in values else values[0])
 
     @property
-    def setting_row(self) -> tuple[Form, Row] | None:
-        """The form and its row, where a setting is highlighted."""
-        form, row = self.form, self.panel.current
-        on_setting = self.stage == "form" and row is not None and row.kind == "setting"
-        return (form, row) if form is not None and row is not None and on_setting else None
-
-    def why_not_mark_all(self) -> str:
-        if (found := self.setting_row) is None:
-            return "highlight a setting in the form"
-        return "" if found[0].by_variant(found[1].key) else "it is the same for all variants already"
+    def setting_row(self) -> str | None:
+        """The key of the highlighted setting."""
+        row = self.panel.current
+        on_setting = self.stage == "form" and row is not None and row.kind == "setting" and self.form is not None
+        return row.key if row is not None and on_setting else None
 
     def do_mark_all(self) -> None:
         """The highlighted variant's value for all of them."""
-        if (found := self.setting_row) is not None:
-            form, row = found
+        form, row = self.form, self.panel.current
+        if form is not None and row is not None:
             form.put(row.key, form.given(row.key, form.variant), form.names)
             self.changed()
             self.say(f"{row.key}: {row.value} for all variants")
 
-    def why_not_mark_none(self) -> str:
-        if self.stage == "presets":
-            return "" if self.kept is not None else "there are no changes of yours to drop"
-        if (found := self.setting_row) is None:
-            return "highlight a setting in the form"
-        return "" if found[0].changed(found[1].key) else "it is as the preset has it"
-
     def do_mark_none(self) -> None:
         """The highlighted setting as the preset has it; in the list, the whole preset (asks)."""
         kept = self.kept if self.stage == "presets" else None
-        if kept is not None:
+        if kept is None:
+            if self.form is not None and self.setting_row is not None:
+                self.form.reset(self.setting_row)
+                self.changed()
+            return
 
-            def drop() -> None:
-                del self.forms[kept.key]
-                drop_draft(self._drafts, kept)
-                if self.form is kept:
-                    self.form = self.outcome = None
-                self.say(f"{clean(kept.heading)} is as the preset again")
-                self.show()
+        def drop() -> None:
+            del self.forms[kept.key]
+            drop_draft(self._drafts, kept)
+            if self.form is kept:
+                self.form = self.outcome = None
+            self.say(f"{clean(kept.heading)} is as the preset again")
+            self.show()
 
-            self.ask(f"drop your changes to {kept.heading}?", {"y": ("drop them", drop)})
-        elif (found := self.setting_row) is not None:
-            found[0].reset(found[1].key)
-            self.changed()
+        self.ask(f"drop your changes to {kept.heading}?", {"y": ("drop them", drop)})
 
-    def why_not_launch(self) -> str:
-        form, out = self.form, self.outcome
-        if self.app.demo:
-            return DEMO
-        if form is None:
-            return "open a preset first, Enter does"
+    def _why_no_launch(self) -> str:
+        form, out, store = self.form, self.outcome, self.app.store
+        if self.app.demo or form is None:
+            return DEMO if self.app.demo else "open a preset first, Enter does"
         if out is None or self.checking:
             return "still checking, in a moment"
         if out.faults:
             more = f" (and {len(out.faults) - 1} more)" if len(out.faults) > 1 else ""
             return f"✗ {problem_words(form, out.faults[0])}{more}"
-        gpus = self.app.store.hardware.gpus
+        gpus = store.hardware.gpus
         if form.kind == "train" and form.device == "auto" and gpus and all(gpu.busy for gpu in gpus):
-            owners = ", ".join(f"{gpu.index} {clean(self.app.store.owner_of(gpu))}" for gpu in gpus)
+            owners = ", ".join(f"{gpu.index} {clean(store.owner_of(gpu))}" for gpu in gpus)
             return f"no GPU is free (GPU {owners}); choose some by number in device"
         return ""
 
@@ -651,13 +598,12 @@ class NewScreen(LscScreen):
         if form is None or out is None:
             return
         form = form.copy()
-        if form.kind == "train":
-            answers: Answers = {"y": ("launch", lambda: self._launch(form, len(out.runs)))}
-        else:
-            answers = {"y": ("make it", lambda: self._make_report(form))}
-        if form.kind == "train" and form.source != "fork" and slurm.installed():
+        answers: Answers = {"y": ("launch", partial(self._launch, form, len(out.runs)))}
+        if form.kind != "train":
+            answers = {"y": ("make it", partial(self._make_report, form))}
+        elif form.source != "fork" and slurm.installed():
             answers["y"] = ("launch on this machine", answers["y"][1])
-            answers["s"] = ("Slurm", lambda: self._launch(form, len(out.runs), "submit"))
+            answers["s"] = ("Slurm", partial(self._launch, form, len(out.runs), "submit"))
         self.ask(launch.launch_words(form, out, self.app.store), answers)
 
     def _launch(self, form: Form, runs: int, command: str = "run") -> None:
@@ -678,9 +624,8 @@ class NewScreen(LscScreen):
             if fault:
                 self.say(f"launch: {fault}", "error")
                 return
-            word = "run goes" if runs == 1 else "runs go"
-            where = " in Slurm" if command == "submit" else ""
-            self._show_launched(form, f"{runs} {word} on{where} when this terminal is closed")
+            go, where = "run goes" if runs == 1 else "runs go", " in Slurm" if command == "submit" else ""
+            self._show_launched(form, f"{runs} {go} on{where} when this terminal is closed")
 
         self.in_thread(work, done)
 
@@ -699,13 +644,13 @@ class NewScreen(LscScreen):
 
         def work() -> None:
             try:
-                there, log = launch.make_report(
+                found = launch.make_report(
                     form, app.plugin_words, lambda pid: app.call_soon(started, pid), app.poller.rescan
                 )
             except (OSError, LscError) as error:
                 app.call_soon(self.say, f"launch: {error}", "error")
             else:
-                app.call_soon(ended, there, log)
+                app.call_soon(ended, *found)
 
         def started(pid: int) -> None:
             making[key] = pid
@@ -722,23 +667,14 @@ class NewScreen(LscScreen):
         # Not a worker, which the program would wait for at its end.
         threading.Thread(target=work, name="report", daemon=True).start()
 
-    def why_not_save(self) -> str:
-        if self.form is None:
-            return "open a preset first, Enter does"
-        return "a fork is no preset; N on the run makes one" if self.form.source == "fork" else ""
-
     def do_save(self) -> None:
-        form = self.form
-        if form is not None:
+        if (form := self.form) is not None:
             near = suggested_name(f"{form.heading.rpartition('/')[2]}-mine" if form.source == "preset" else form.study)
-            self.prompt(f"name of the preset in {own_words()}", self._save, value=near)
+            self.prompt(f"name of the preset in {own_words()}", partial(self._save, form), value=near)
 
-    def _save(self, name: str) -> None:
-        form, name = self.form, name.strip().removesuffix(".toml")
-        if form is None:
-            return
-        path = own_folder() / f"{name}.toml"
-        fault = name_fault(name)
+    def _save(self, form: Form, name: str) -> None:
+        name = name.strip().removesuffix(".toml")
+        path, fault = own_folder() / f"{name}.toml", name_fault(name)
         try:
             if fault is None:
                 path.parent.mkdir(parents=True, exist_ok=True)

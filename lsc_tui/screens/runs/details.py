@@ -7,62 +7,43 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lsc_engine.common.formatting import clock, duration, grouped
-from lsc_engine.common.hardware import Gpu
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.settings import differing, settings_of
 from lsc_tui.data.reports import Report
 from lsc_tui.data.run_view import RunView, Store, reference_of, reference_words, setting_differences, value_text
-from lsc_tui.lines import STATES, Line, bar, clean, day_text, fit, frame, size_text, wrap
+from lsc_tui.lines import STATES, Line, bar, clean, day_text, fit, size_text, wrap
+from lsc_tui.widgets.panel import Sheet
 
 
-def gpu_lines(store: Store, width: int) -> list[Line]:
-    """The framed panel of this machine's GPUs, processors and memory; nothing while nothing is known of them."""
-    hw = store.hardware
-    inner = width - 2
-    if not hw.gpus and hw.cpu is None and not _other_hosts(store):
-        return []
-    body: list[Line] = []
-    if hw.gpus:
-        body.append([(fit(" GPU UTIL         MEM GB  POWER OWNER", inner), "dim")])
-        body += [_gpu_line(store, gpu, inner) for gpu in hw.gpus]
-    body.append(_cpu_line(store, inner))
-    body += [[(fit(f" {line}", inner), "dim")] for line in _other_hosts(store)]
-    return frame(body, width, len(body) + 2, clean(store.host), "every 2 s")
-
-
-def _gpu_line(store: Store, gpu: Gpu, width: int) -> Line:
-    util = f"{gpu.util:3.0f}%" if gpu.util is not None else " n/a"
-    memory = "n/a"
-    if gpu.memory is not None and gpu.memory_total:
-        memory = f"{gpu.memory / 1e9:.1f}/{gpu.memory_total / 1e9:.1f}"
-    power = f"{gpu.power:.0f}W" if gpu.power is not None else "n/a"
-    owner = store.owner_of(gpu)
-    text = f" {util} {memory:>9} {power:>6} "
-    share = None if gpu.util is None else gpu.util / 100
-    used = 4 + 6 + len(text)
-    style = "dim" if owner == "free" else ""
-    return [(f" {gpu.index:<2} ", ""), (bar(share, 6), "bar"), (text, ""), (fit(clean(owner), width - used), style)]
-
-
-def _cpu_line(store: Store, width: int) -> Line:
-    hw = store.hardware
-    if hw.cpu is None:
-        return [(fit(" cpu n/a", width), "dim")]
-    ram = "n/a"
-    if hw.memory is not None and hw.memory_total:
-        ram = f"{hw.memory / 1e9:.0f}/{hw.memory_total / 1e9:.0f} GB"
-    text = f" {hw.cpu:.0f}% of {hw.cpus}"
-    return [(" cpu ", ""), (bar(hw.cpu / 100, 8), "bar"), (fit(text, 12), ""), (fit(f"  ram {ram}", width - 25), "")]
-
-
-def _other_hosts(store: Store) -> list[str]:
-    """Hosts whose runs gave no news for long."""
+def gpu_lines(store: Store, width: int) -> Sheet | None:
+    """This machine's GPUs, processors and memory, and other hosts whose runs gave no news for long; None while nothing
+    is known of them."""
+    hw, body = store.hardware, list[Line]()
     quiet = {v.status.host: v for v in store.runs.values() if v.state == "stalled" and v.status.host != store.host}
-    return [
-        f"{clean(host)}: last news {duration(v.status.age(), 0)} ago (other host)"
-        for host, v in sorted(quiet.items())[:3]
-    ]
+    if not hw.gpus and hw.cpu is None and not quiet:
+        return None
+    if hw.gpus:
+        body.append([(" GPU UTIL         MEM GB  POWER OWNER", "dim")])
+    for gpu in hw.gpus:
+        util = f"{gpu.util:3.0f}%" if gpu.util is not None else " n/a"
+        known = gpu.memory is not None and gpu.memory_total
+        memory = f"{(gpu.memory or 0) / 1e9:.1f}/{(gpu.memory_total or 0) / 1e9:.1f}" if known else "n/a"
+        power = f"{gpu.power:.0f}W" if gpu.power is not None else "n/a"
+        text, owner = f" {util} {memory:>9} {power:>6} ", store.owner_of(gpu)
+        share = bar(None if gpu.util is None else gpu.util / 100, 6)
+        words = (fit(clean(owner), width - 10 - len(text)), "dim" if owner == "free" else "")
+        body.append([(f" {gpu.index:<2} ", ""), (share, "bar"), (text, ""), words])
+    if hw.cpu is None:
+        body.append([(" cpu n/a", "dim")])
+    else:
+        ram = f"{(hw.memory or 0) / 1e9:.0f}/{(hw.memory_total or 0) / 1e9:.0f} GB"
+        ram = ram if hw.memory is not None and hw.memory_total else "n/a"
+        text = fit(f" {hw.cpu:.0f}% of {hw.cpus}", 12)
+        body.append([(" cpu ", ""), (bar(hw.cpu / 100, 8), "bar"), (f"{text}  ram {ram}", "")])
+    for host, view in sorted(quiet.items())[:3]:
+        body.append([(f" {clean(host)}: last news {duration(view.status.age(), 0)} ago (other host)", "dim")])
+    return clean(store.host), "every 2 s", body
 
 
 def details(
@@ -73,22 +54,18 @@ def details(
     height: int,
     now: float,
     place: Callable[[Path], str] = home_path,
-) -> list[Line]:
+) -> Sheet:
     """What is known of the highlighted run, or of the highlighted study."""
     if not views:
-        return frame([], width, height, "nothing highlighted")
-    view = views[0]
+        return "nothing highlighted", "", []
+    view, width = views[0], width - 2
     if kind == "study":
-        body = _study(views, width - 4)
-        body += [[], *([(" ", ""), *line] for line in _settings(views, width - 4, height - 3 - len(body)))]
-        return frame(body, width, height, clean(view.study))
-    body = [*_state(view), []]
-    body += _differences(store, view, width - 4)
-    body += _folder(store, view, width - 4, now, place)
-    body += [[], *_settings(views, width - 5, height - 3 - len(body))]
-    return frame(
-        [[(" ", ""), *line] for line in body], width, height, f"{clean(view.label)} · s{view.seed}", "n note  t tag"
-    )
+        body = _study(views, width)
+        body += [[], *([(" ", ""), *line] for line in _settings(views, width, height - 1 - len(body)))]
+        return clean(view.study), "", body
+    body = [*_state(view), [], *_differences(store, view, width), *_folder(store, view, width, now, place)]
+    body += [[], *_settings(views, width - 1, height - 1 - len(body))]
+    return f"{clean(view.label)} · s{view.seed}", "n note  t tag", [[(" ", ""), *line] for line in body]
 
 
 def _state(view: RunView) -> list[Line]:
@@ -109,34 +86,29 @@ def _differences(store: Store, view: RunView, width: int) -> list[Line]:
     base, group = reference_of(store, view)
     out: list[Line] = []
     if base is not None:
+        found = [f"{name:<16} {own} ({other})" for name, own, other in setting_differences(view, base)[:8]]
         out.append([(fit(f"differs from {reference_words(store, base)}", width), "dim")])
-        found = setting_differences(view, base)
-        for name, own, other in found[:8]:
-            out.append([(fit(clean(f"  {name:<16} {own} ({other})"), width), "")])
-        out += [[]] if found else [[("  in no setting", "")], []]
+        out += [[(fit(clean(f"  {text}"), width), "")] for text in found or ["in no setting"]]
+        out.append([])
     out.append([(f"same in all {len(group)}" if len(group) > 1 else "settings", "dim")])
     changed = differing([settings_of(other.config) for other in group])
-    same = [s for name, s in _summary(view).items() if name not in changed]
-    out += [[(f"  {line}", "")] for line in wrap(clean(", ".join(same)), width - 2)[:4]]
-    out.append([])
-    return out
+    # The settings that one asks for first, in words.
+    values = {name: lookup(view.config, name) for name in _FIRST if name not in changed}
+    words = [_FIRST[name].format(value_text(value)) for name, value in values.items() if value is not None]
+    return [*out, *([(f"  {line}", "")] for line in wrap(clean(", ".join(words)), width - 2)[:4]), []]
 
 
-def _summary(view: RunView) -> dict[str, str]:
-    """The settings that one asks for first, in words."""
-    words = {
-        "target.system": "{}",
-        "target.order": "{}",
-        "target.loss": "{}",
-        "model.name": "{}",
-        "model.dim": "n = {}",
-        "optimizer.lr": "lr {}",
-        "train.batch_size": "batch {}",
-        "train.duration": "{}",
-        "data.augment": "augment {}",
-    }
-    found = {name: lookup(view.config, name) for name in words}
-    return {name: words[name].format(value_text(value)) for name, value in found.items() if value is not None}
+_FIRST = {
+    "target.system": "{}",
+    "target.order": "{}",
+    "target.loss": "{}",
+    "model.name": "{}",
+    "model.dim": "n = {}",
+    "optimizer.lr": "lr {}",
+    "train.batch_size": "batch {}",
+    "train.duration": "{}",
+    "data.augment": "augment {}",
+}
 
 
 def _settings(views: Sequence[RunView], width: int, height: int) -> list[Line]:
@@ -191,9 +163,9 @@ def _study(views: Sequence[RunView], width: int) -> list[Line]:
     return out
 
 
-def report_details(report: Report, width: int, height: int, place: Callable[[Path], str]) -> list[Line]:
+def report_details(report: Report, width: int, height: int, place: Callable[[Path], str]) -> Sheet:
     """What is known of a highlighted study that has a report and no runs."""
-    inner = width - 4
+    inner = width - 2
     body: list[Line] = []
     for text, style in ((report.title, ""), (report.claim, "bold"), (report.source, "dim")):
         body += [[(line, style)] for line in wrap(clean(text), inner)[:5]]
@@ -206,6 +178,6 @@ def report_details(report: Report, width: int, height: int, place: Callable[[Pat
         body.append([("no report yet", "warn")])
     else:
         body.append([(f"made {day_text(report.made)}   Enter reads it", "")])
-        body += [[(fit(f"  {clean(name)}", inner), "dim")] for name in report.files[: max(1, height - len(body) - 5)]]
+        body += [[(fit(f"  {clean(name)}", inner), "dim")] for name in report.files[: max(1, height - len(body) - 3)]]
     body.append([(fit(clean(place(report.page.parent)), inner), "dim")])
-    return frame([[(" ", ""), *line] for line in body], width, height, clean(report.study))
+    return clean(report.study), "", [[(" ", ""), *line] for line in body]

@@ -11,24 +11,31 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
-from lsc_engine.charts.chart import Series
 from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.filters import FIELDS, Filter, completions, settings_in
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
+from lsc_tui.keymap import COMMANDS, Command
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
 from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
 from lsc_tui.services.actions import named
 from lsc_tui.widgets.chart import UNITS, Chart
 from lsc_tui.widgets.field import Field, LastWord
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Panel, Sheet
 from lsc_tui.widgets.runs_table import COLUMNS, PIN, Order, Row, RunsTable, build_rows, heading_key, layout
 from lsc_tui.widgets.series import curve_series, loss_word, missing_words, shown_axis
 
 NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
 MOST_CURVES = 12
 Charted = tuple[RunView, str, int]  # a run with its letter and colour
+
+
+ORDER = ("sort", "inverted", "folded", "closed", "accuracy", "flat", "group", "columns")  # what is kept of it
+
+
+def _stored(value: object) -> object:
+    return sorted(value) if isinstance(value, set) else list(value) if isinstance(value, tuple) else value
 
 
 class RunsScreen(RunScreen):
@@ -43,25 +50,18 @@ class RunsScreen(RunScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        ui = self.app.ui
-        sort, accuracy = ui.get("sort", "started"), ui.get("accuracy", ACCURACY)
-        self.order = Order(
-            sort,
-            ui.get("inverted", False),
-            ui.get("folded", False),
-            {str(key) for key in ui.get("closed", [])},
-            accuracy if accuracy in ACCURACIES else ACCURACY,
-            ui.get("flat", False),
-            ui.get("group", ""),
-            tuple(map(str, ui.get("columns", []))),
-        )
-        if sort not in self.order.sorts:
-            self.order.sort = "started"
+        ui, order = self.app.ui, Order()
+        for name in ORDER:
+            setattr(order, name, type(getattr(order, name))(ui.get(name, _stored(getattr(order, name)))))
+        order.closed, order.columns = set(map(str, order.closed)), tuple(map(str, order.columns))
+        order.accuracy = order.accuracy if order.accuracy in ACCURACIES else ACCURACY
+        order.sort = order.sort if order.sort in order.sorts else "started"
+        self.order = order
         self.hidden = {str(key) for key in ui.get("hidden", [])}
         self.with_hidden = False
         self.kind = ""  # the group of losses that the chart shows, while some run in it has that; else the last run's
         self._settings: list[str] = []
-        self.filter = Filter(ui.get("filter", ""), self.order.accuracy)
+        self.filter = Filter(ui.get("filter", ""), order.accuracy)
         self._wanted: tuple[object, ...] = ()
         self._version: tuple[object, ...] = ()
 
@@ -70,8 +70,8 @@ class RunsScreen(RunScreen):
         with Horizontal(id="middle"):
             yield RunsTable(self.app.verdicts.word, id="table")
             with Vertical(id="side"):
-                yield Panel(lambda width, _: gpu_lines(self.app.store, width), id="gpus")
-                yield Panel(self._draw_details, id="details")
+                yield Box(lambda width, _: gpu_lines(self.app.store, width), "gpus")
+                yield Box(self._details, "details")
         with Horizontal(id="charts"):
             yield Chart(id="loss")
             yield Chart(id="accuracy")
@@ -99,7 +99,6 @@ class RunsScreen(RunScreen):
         if (store.version, wanted) != self._version:
             self._show_rows(by_user=wanted != self._wanted)
             self._version, self._wanted = (store.version, wanted), wanted
-        table.framed = self.wide
         table.pinned, table.making = store.pinned, [*store.making]
         table.order, table.hidden = order, self.hidden
         if self.wide:
@@ -108,7 +107,8 @@ class RunsScreen(RunScreen):
         self._set_heights(self.size.height)
         self.set_class(self.size.width >= 140 and self.wide and bool(table.rows), "-side")
         if self.has_class("-side"):
-            self.set_height("#gpus", len(gpu_lines(store, 46)))
+            gpus = gpu_lines(store, 44)
+            self.set_height("#gpus", len(gpus[2]) + 2 if gpus is not None else 0)
             self.redraw("#gpus", "#details")
         self.show_charts()
 
@@ -123,8 +123,9 @@ class RunsScreen(RunScreen):
         older = [f"{store.older} older not shown, / finds them"] if store.older else []
         table.below = "   ".join([*older, *self._passed()])
         table.empty = self._empty()
-        before = table.gone
-        table.put(build_rows(views, self.order, self._folder_name, store.runs.values(), reports), by_user=by_user)
+        before, names = table.gone, dict(enumerate(folder.name for folder in store.folders))
+        rows = build_rows(views, self.order, lambda root: names.get(root, ""), store.runs.values(), reports)
+        table.put(rows, by_user=by_user)
         if table.gone is not None and before is None and not by_user and table.gone.key not in store.deleted:
             self.say(self._gone_words(table.gone), "warn")
         for study in (store.launched, f"{store.launched}.tune") if store.launched else ():
@@ -145,17 +146,13 @@ class RunsScreen(RunScreen):
 
     def _studies_in_sight(self) -> list[list[RunView]]:
         """All runs of each study whose heading is in sight, also those that a filter hides."""
-        wanted = {
-            (r.views[0].root, r.views[0].study): list[RunView]() for r in self.table.in_sight if r.kind == "study"
-        }
+        table = self.table
+        in_sight = [row for row in table.rows[table.top : table.top + table.page] if row.kind == "study"]
+        wanted = {(row.views[0].root, row.views[0].study): list[RunView]() for row in in_sight}
         for view in self.app.store.runs.values() if wanted else ():
             if (view.root, view.study) in wanted:
                 wanted[view.root, view.study].append(view)
         return [views for views in wanted.values() if views]
-
-    def _folder_name(self, root: int) -> str:
-        folders = self.app.store.folders
-        return folders[root].name if root < len(folders) else ""
 
     def _empty(self) -> list[str]:
         store = self.app.store
@@ -190,10 +187,6 @@ class RunsScreen(RunScreen):
             return "all runs are hidden. A lists them, H on one shows it again"
         return f"no run matches {self.filter.fault or chr(34) + self.filter.text + chr(34)}  Esc clears"
 
-    def _hidden_words(self) -> str:
-        hidden = sum(key in self.hidden for key in self.app.store.runs)
-        return f" · {hidden} hidden" if hidden else ""
-
     def _draw_where(self, width: int, height: int) -> list[Line]:
         store, order, wide = self.app.store, self.order, self.wide
         problem = self._no_match() or next((f.problem for f in store.folders if f.problem), "")
@@ -209,7 +202,9 @@ class RunsScreen(RunScreen):
         where = clean(" dirs " + "   ".join([first, *others]) if wide else " + ".join([first, *others]))
         chosen = self.filter.text or ("no filter" if wide else "(no filter)")
         parts = [words for words in ("flat" * order.flat, f"by {order.group}" * bool(order.group)) if words]
-        order_words = " · ".join([*parts, f"{order.sort.rpartition('.')[2]} {order.arrow}"]) + self._hidden_words()
+        away = sum(key in self.hidden for key in store.runs)
+        parts += [f"{order.sort.rpartition('.')[2]} {order.arrow}", *([f"{away} hidden"] if away else [])]
+        order_words = " · ".join(parts)
         studies = len({(v.root, v.study) for v in store.runs.values()}) + len(store.reports)
         runs, groups = counted(len(store.runs), "run"), counted(studies, "study", "studies")
         hidden = len(self.table.rows) - self.table.top - self.table.page
@@ -222,7 +217,7 @@ class RunsScreen(RunScreen):
         left: Line = [(where, ""), ("    / ", "dim"), (clean(chosen), "accent" if self.filter.text else "dim")]
         return [pad(ends(left, [(count, "dim")], width), width)]
 
-    def _draw_details(self, width: int, height: int) -> list[Line]:
+    def _details(self, width: int, height: int) -> Sheet:
         row, app = self.table.current, self.app
         if row is not None and row.report is not None:
             return report_details(row.report, width, height, app.place)
@@ -238,21 +233,21 @@ class RunsScreen(RunScreen):
             fresh = [view for view in row.views if view.key not in chosen]
             if len(row.views) > 1 or row.kind == "study":
                 free = [letter for letter in LETTERS if letter not in store.marked.values()]
-                out += [(view, free[i % len(free)], colour_of(free[i % len(free)])) for i, view in enumerate(fresh)]
+                letters = [free[i % len(free)] for i in range(len(fresh))]
+                out += [(view, letter, colour_of(letter)) for view, letter in zip(fresh, letters, strict=True)]
             else:
                 free_colour = next(i for i in range(60) if i not in [colour for _, _, colour in out])
                 out += [(view, "+" if chosen else "", free_colour) for view in fresh]
-            here = row.views[0].key
             if row.kind == "run":
-                out.sort(key=lambda item: item[0].key == here)
+                out.sort(key=lambda item: item[0].key == row.key)
         return out[-MOST_CURVES:]
 
     def show_charts(self) -> None:
         """Put the curves of the marked and highlighted runs into the charts, letters first."""
-        look, chosen = self.look, self._charted()
+        look, chosen, store, wide = self.look, self._charted(), self.app.store, self.wide
         self.app.subscribe({view.key: frozenset((LOSS, *ACCURACIES)) for view, _, _ in chosen})
-        self.table.letters = {view.key: letter for view, letter, _ in chosen} | self.app.store.marked
-        self.table.marked = self.app.store.marked
+        self.table.letters = {view.key: letter for view, letter, _ in chosen} | store.marked
+        self.table.marked = store.marked
         self.table.redraw()
         lead = next((view for view, _, _ in reversed(chosen) if view.loss_group == self.kind), None)
         lead = lead or (chosen[-1][0] if chosen else None)
@@ -262,51 +257,63 @@ class RunsScreen(RunScreen):
             for view, letter, colour in sorted(same, key=lambda item: item[1])
         ]
         study = lead.study.rpartition("/")[2] if lead else ""
-        axis = shown_axis(look.axis, [self.app.store.curves.get(view.key) for view, _, _ in chosen])
+        axis = shown_axis(look.axis, [store.curves.get(view.key) for view, _, _ in chosen])
         words = [study, LOSS, loss_word(lead.loss_group) if lead else "", look.y_words(LOSS), axis]
-        if look.smoothing:
-            words.append(look.smoothing_words)
+        words += [look.smoothing_words] if look.smoothing else []
         # The letters tell more than the words: these give way.
-        room = self.size.width // (2 if self.wide else 1) - 8 - sum(width_of(piece) + 2 for piece in legend)
+        room = self.size.width // (2 if wide else 1) - 8 - sum(width_of(piece) + 2 for piece in legend)
         for word in (axis, study, look.y_words(LOSS)) if room > 20 else ():
             if len(" · ".join(w for w in words if w)) > room and word in words:
                 words.remove(word)
-        series, key = self._series(same, LOSS, axis)
-        self.query_one("#loss", Chart).put(
-            series,
-            look.view(LOSS),
-            key=key,
-            title=clean(" · ".join(w for w in words if w)),
-            legend=legend,
-            framed=self.wide,
-            empty=self._no_curve(lead, LOSS),
-        )
-        if self.wide:
+        self._put("#loss", same, LOSS, axis, lead, words, legend=legend)
+        if wide:
             name, others = self.order.accuracy, len(chosen) - len(same)
-            series, key = self._series(chosen, name, axis, scale=100.0)
             words = [f"{name} %", "eval mode", look.y_words(name), f"{others} with another loss" if others else ""]
-            self.query_one("#accuracy", Chart).put(
-                series,
-                look.view(name),
-                key=key,
-                title=" · ".join(word for word in words if word),
-                right=[(UNITS[axis], "dim")],
-                framed=True,
-                empty=self._no_curve(lead, name),
-            )
+            self._put("#accuracy", chosen, name, axis, lead, words, right=[(UNITS[axis], "dim")])
 
-    def _no_curve(self, lead: RunView | None, name: str) -> str:
-        row = self.table.current
-        if lead is not None:
-            return missing_words(lead, self.app.store.curves.get(lead.key), name)
-        return "a report has no curves; Enter reads it" if row is not None and row.report is not None else ""
+    def _put(
+        self,
+        chart: str,
+        chosen: list[Charted],
+        name: str,
+        axis: str,
+        lead: RunView | None,
+        words: list[str],
+        *,
+        right: Line | None = None,
+        legend: list[Line] | None = None,
+    ) -> None:
+        """Put the curves of a metric into a chart."""
+        curves, row = self.app.store.curves, self.table.current
+        scale = 1.0 if name == LOSS else 100.0
+        found = [curve_series(v, curves.get(v.key), name, axis, letter, col, scale) for v, letter, col in chosen]
+        empty = missing_words(lead, curves.get(lead.key), name) if lead is not None else ""
+        if lead is None and row is not None and row.report is not None:
+            empty = "a report has no curves; Enter reads it"
+        self.query_one(chart, Chart).put(
+            [series for series in found if series is not None],
+            self.look.view(name),
+            # What stands for the data in the curves.
+            key=(tuple((v.key, id(curves.get(v.key)), letter, colour) for v, letter, colour in chosen), name, axis),
+            title=clean(" · ".join(word for word in words if word)),
+            right=right,
+            legend=legend,
+            empty=empty,
+        )
 
-    def _series(self, chosen: list[Charted], name: str, axis: str, scale: float = 1.0) -> tuple[list[Series], object]:
-        """The curves of a metric, and a key that stands for the data in them."""
-        curves = self.app.store.curves
-        found = (curve_series(v, curves.get(v.key), name, axis, letter, col, scale) for v, letter, col in chosen)
-        key = tuple((view.key, id(curves.get(view.key)), letter, colour) for view, letter, colour in chosen)
-        return [series for series in found if series is not None], (key, name, axis)
+    def why_not(self, command: Command) -> str:
+        row, name = self.table.current, command.id
+        report = row.report if row is not None else None
+        if name == "open" and row is not None and report is not None and report.made is None:
+            return "its report is being made" if row.key in self.app.store.making else NO_REPORT
+        if name in ("open", "toml", "external"):
+            return "" if row is not None else "no run is highlighted"
+        if name == "pin":
+            return "" if row is not None and row.kind == "run" else "highlight one run"
+        if name in ("mark", "hide", "compare"):
+            marked = name == "compare" and self.app.store.marked
+            return "" if self.targets() or marked else self.no_run()
+        return super().why_not(command)
 
     def targets(self) -> list[RunView]:
         row = self.table.current
@@ -343,7 +350,7 @@ class RunsScreen(RunScreen):
         row = self.table.top + y - (2 if self.wide else 1)
         if panel is not self.table:
             super().clicked(panel, x, y)
-        elif row == self.table.cursor and self.table.current is not None and not self.why_not_open():
+        elif row == self.table.cursor and self.table.current is not None and not self.why_not(COMMANDS["open"]):
             self.do_open()
         elif self.table.top <= row < len(self.table.rows):
             self.move(row - self.table.cursor)
@@ -360,24 +367,12 @@ class RunsScreen(RunScreen):
             self.app.store.compared = [view.key for view in row.views]
             self.app.go("compare_tab")
 
-    def why_not_open(self) -> str:
-        row = self.table.current
-        if row is not None and row.report is not None and row.report.made is None:
-            return "its report is being made" if row.key in self.app.store.making else NO_REPORT
-        return self.why_not_toml()
-
-    def why_not_toml(self) -> str:
-        return "" if self.table.current else "no run is highlighted"
-
     def do_toml(self) -> None:
         row = self.table.current
         if row is not None and row.report is not None:
             self.show_file(row.report.preset, f"{row.study} · {row.report.preset.name}")
         else:
             super().do_toml()
-
-    def why_not_external(self) -> str:
-        return self.why_not_toml()
 
     def do_external(self) -> None:
         row = self.table.current
@@ -396,9 +391,6 @@ class RunsScreen(RunScreen):
                 self.table.move(1)
             self.show()
 
-    def why_not_mark(self) -> str:
-        return "" if self.targets() else self.no_run()
-
     def do_mark_all(self) -> None:
         for row in self.table.rows:
             for view in row.views if row.kind != "study" or row.closed else ():
@@ -410,17 +402,10 @@ class RunsScreen(RunScreen):
         self.app.store.marked.clear()
         self.show()
 
-    def why_not_pin(self) -> str:
-        row = self.table.current
-        return "" if row is not None and row.kind == "run" else "highlight one run"
-
     def do_pin(self) -> None:
         key = self.targets()[0].key
         self.app.store.pinned = "" if self.app.store.pinned == key else key
         self.show()
-
-    def why_not_compare(self) -> str:
-        return "" if self.targets() or self.app.store.marked else self.no_run()
 
     def do_fold(self) -> None:
         self.order.folded = not self.order.folded
@@ -479,9 +464,6 @@ class RunsScreen(RunScreen):
         self.order.shift = max(0, min(len(moved) - 1, self.order.shift + by))
         self.show()
 
-    def why_not_hide(self) -> str:
-        return "" if self.targets() else self.no_run()
-
     def do_hide(self) -> None:
         """Hide the runs of the row, or show them again where all are hidden."""
         views = self.targets()
@@ -502,17 +484,7 @@ class RunsScreen(RunScreen):
         self._order_changed()
 
     def _order_changed(self, words: str = "") -> None:
-        order = self.order
-        self.app.ui.set(
-            sort=order.sort,
-            inverted=order.inverted,
-            folded=order.folded,
-            closed=sorted(order.closed),
-            accuracy=order.accuracy,
-            flat=order.flat,
-            group=order.group,
-            columns=list(order.columns),
-        )
+        self.app.ui.set(**{name: _stored(getattr(self.order, name)) for name in ORDER})
         self.show()
         if words:
             self.say(words)

@@ -17,38 +17,28 @@ from lsc_engine.common.formatting import grouped
 from lsc_engine.runs.folder.process import python_command
 from lsc_engine.vectors.bijection import Bijection
 from lsc_engine.vectors.registry import facts, family_of, n_min
-from lsc_tui.lines import Line, bar, clean, ends, fit, frame, over, pad, point, rule, size_text, wrap
+from lsc_tui.lines import Line, bar, clean, ends, fit, over, pad, point, size_text, wrap
 from lsc_tui.screens.vectors.table import CROWDING, LARGEST, MANY_ANGLES, Row
 from lsc_tui.widgets.chart import style_name
+from lsc_tui.widgets.panel import Sheet
 
 OTHER_N = 384
 # Vectors of more numbers are not shown.
 MANY_NUMBERS = 4096
-# title, width and column of each number behind the name; the name and n share the first 16 cells.
-NARROW = (
-    ("n_min", 0, "n"),
-    ("VECTORS", 11, "vectors"),
-    ("USED", 7, "used"),
-    ("COS", 7, "cos"),
-    ("CROWD", 7, "crowd"),
-    ("ANGLE", 7, "angle"),
-    ("SURE", 7, "sure"),
-    ("B/VEC", 7, "bytes"),
-    ("DATABASE", 10, "database"),
-)
-WIDE = (
-    ("n_min", 0, "n"),
-    ("VECTORS", 12, "vectors"),
-    ("IN USE", 8, "used"),
-    ("COS", 8, "cos"),
-    ("CROWDING", 10, "crowd"),
-    ("ANGLE", 8, "angle"),
-    ("NEAR IN USE", 13, "near"),
-    ("SURE BELOW", 12, "sure"),
-    ("RANK", 8, "rank"),
-    ("BYTES/VECTOR", 13, "bytes"),
-    ("DATABASE", 10, "database"),
-)
+# Of each number behind the name its column and, at 80 columns and in the wide layout, title and width, "" for none; the
+# name and n share the first 16 cells.
+COLUMNS: dict[str, tuple[tuple[str, int], tuple[str, int]]] = {
+    "vectors": (("VECTORS", 11), ("VECTORS", 12)),
+    "used": (("USED", 7), ("IN USE", 8)),
+    "cos": (("COS", 7), ("COS", 8)),
+    "crowd": (("CROWD", 7), ("CROWDING", 10)),
+    "angle": (("ANGLE", 7), ("ANGLE", 8)),
+    "near": (("", 0), ("NEAR IN USE", 13)),
+    "sure": (("SURE", 7), ("SURE BELOW", 12)),
+    "rank": (("", 0), ("RANK", 8)),
+    "bytes": (("B/VEC", 7), ("BYTES/VECTOR", 13)),
+    "database": (("DATABASE", 10), ("DATABASE", 10)),
+}
 Histogram = list[tuple[float, float]]
 
 
@@ -84,10 +74,8 @@ def share(value: float) -> str:
 
 def near_text(near: tuple[float, float] | None) -> str:
     """`243`, `2 to 546`, `-`."""
-    if near is None:
-        return "-"
-    low, high = (whole(x) if x >= 0.95 or x == 0 else f"{x:.1f}" if x >= 0.05 else "<0.1" for x in near)
-    return low if low == high else f"{low} to {high}"
+    parts = (whole(x) if x >= 0.95 or x == 0 else f"{x:.1f}" if x >= 0.05 else "<0.1" for x in near or ())
+    return " to ".join(dict.fromkeys(parts)) or "-"
 
 
 def fraction(cosine: float) -> str:
@@ -109,11 +97,10 @@ def crowding_text(found: tuple[float, bool] | None) -> str:
 
 def header(wide: bool, sort: str, arrow: str) -> Line:
     """Names of the columns, the one sorted by with an arrow."""
-    room = 21 if wide else 17
     name = ("   " if wide else "  ") + "SYSTEM" + arrow * (sort == "system")
-    cells = [(name, "system"), (fit(arrow * (sort == "n") + "n_min", room - len(name), ">"), "n")]
-    titles = (WIDE if wide else NARROW)[1:]
-    cells += [(fit(arrow * (sort == column) + title, width, ">"), column) for title, width, column in titles]
+    cells = [(name, "system"), (fit(arrow * (sort == "n") + "n_min", (21 if wide else 17) - len(name), ">"), "n")]
+    for column, (title, width) in ((column, both[wide]) for column, both in COLUMNS.items()):
+        cells.append((fit(arrow * (sort == column) + title, width, ">"), column))
     out: Line = [(text, "accent" if column == sort else "dim") for text, column in cells]
     return [*out, ("   EXACT LABEL   PAPER", "dim")] if wide else out
 
@@ -130,20 +117,17 @@ def row_line(row: Row, wide: bool, here: bool, width: int) -> Line:
         "near": near_text(row.near),
         "sure": point(row.sure, 4),
         "rank": short(known.rank, 7),
-        "bytes": short(row.size, 8 if wide else 6) if not wide or row.size < 1e6 else _bytes(row.size),
+        "bytes": _bytes(row.size) if wide and row.size >= 1e6 else short(row.size, 8 if wide else 6),
         "database": _bytes(row.database),
     }
-    room = 18 if wide else 15
-    name = clean(known.name)
+    room, name = 18 if wide else 15, clean(known.name)
     n = short(known.n, max(6, room - len(name) - 1))
-    mark = " ▌ " if wide and here else "▌ " if here else "   " if wide else "  "
     text = fit(name, min(len(name), room - len(n) - 1))
+    mark = f"{' ' * wide}{'▌' if here else ' '} "
     line: Line = [(mark, "accent"), (text, "bold" if here else ""), (fit(n, room - len(text), ">"), "")]
-    line += [(fit(cells[c], w, ">"), "") for _, w, c in (WIDE if wide else NARROW)[1:]]
-    if wide:
-        line += [(f"{known.decode:>14}   ", ""), (known.source, "dim")]
-    if row.outside:
-        line = [(text, style or "dim") for text, style in line]
+    line += [(fit(cell, COLUMNS[column][wide][1], ">"), "") for column, cell in cells.items()]
+    line += [(f"{known.decode:>14}   ", ""), (known.source, "dim")] if wide else []
+    line = [(text, style or "dim" * row.outside) for text, style in line]
     return over(pad(line, width), "cursor") if here else pad(line, width)
 
 
@@ -200,29 +184,28 @@ def counted(row: Row) -> bool:
     return family is None or not family.slow_histogram or (row.system, row.n, row.classes) in _COUNTED
 
 
-def cosines(row: Row, width: int, height: int, framed: bool) -> list[Line]:
+def cosines(row: Row, width: int, height: int, framed: bool) -> Sheet:
     """The panel of cosines: label, bar, share, classes at n and at n = 384."""
-    name, inner, two = clean(row.system), width - 2 if framed else width, row.n != OTHER_N
+    name, two = clean(row.system), row.n != OTHER_N
     title = f"{name}: cosine{'s' * framed} from one class to the other{'s' if framed else ' classes'} in use"
-    other_head = f"n={OTHER_N}"
-    heads = f"{f'n={short(row.n, 7)}':>8}" + (f" {other_head:>8}" if two else "")
+    other_head = f" {f'n={OTHER_N}':>8}" if two else ""
+    heads = f"{f'n={short(row.n, 7)}':>8}{other_head}"
     body: list[Line] = [[("  counting …", "dim")]]
     note = ""
     if counted(row):
         here, other = histogram(row.system, row.n, row.classes), histogram(row.system, OTHER_N, row.classes)
         if isinstance(here, str):
-            body = [[(fit(f"  {clean(here)}", inner - framed), "dim")]]
+            body = [[(fit(f"  {clean(here)}", width - framed), "dim")]]
         else:
-            body = _bars(here, other, inner - framed, height - (4 if framed else 2), two)
+            body = _bars(here, other, width - framed, height - (2 if framed else 1), two)
             note = _note(row, here, other)
     if framed:
-        body = [[(fit(heads, inner - 1, ">"), "dim")], *body[: height - 3]]
-        room = max(0, height - 2 - len(body))
-        notes = wrap(note, inner - 2)[:room]
-        body += [[] for _ in range(min(1, room - len(notes)))] + [[(f" {line}", "dim")] for line in notes]
-        return frame(body, width, height, title)
-    body += [[] for _ in range(height - 2 - len(body))]
-    return [rule(width, title, heads.strip().replace(" n=", "   n=")), *body, [(fit(note, width), "dim")]]
+        body = [[(fit(heads, width - 1, ">"), "dim")], *body[: height - 1]]
+        room = max(0, height - len(body))
+        notes = wrap(note, width - 2)[:room]
+        return title, "", [*body, *([[]] * min(1, room - len(notes))), *([(f" {line}", "dim")] for line in notes)]
+    body += [[] for _ in range(height - 1 - len(body))]
+    return title, heads.strip().replace(" n=", "   n="), [*body, [(fit(note, width), "dim")]]
 
 
 def _bars(here: Histogram, other: Histogram | str, width: int, height: int, two: bool) -> list[Line]:
@@ -231,32 +214,29 @@ def _bars(here: Histogram, other: Histogram | str, width: int, height: int, two:
     levels = sorted({*mine, *there}, reverse=True)
     total, most = max(1.0, sum(mine.values())), max([*mine.values(), 1.0])
     shown = levels if len(levels) <= height else levels[: height - 1]
-    bars = max(4, width - 8 - 8 - 9 - (9 if two else 0))
+    bars = max(4, width - 25 - (9 if two else 0))
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.2f}%" if value >= 0.0001 or value == 0 else "<0.01%"
+
+    def few(value: float) -> str:
+        """Expected classes: whole from ten on, `<0.1` where it is hardly ever one."""
+        if value == 0 or value >= 9.95:
+            return short(value, 8)
+        return f"{value:.1f}" if value >= 0.1 else "<0.1"
+
     out: list[Line] = []
     for level in shown:
         k = mine.get(level, 0.0)
         blocks = bar(k / most, bars).rstrip("░") or ("▏" if k > 0 else "")
-        numbers = f"{_percent(k / total):>8}{_few(k):>9}"
-        line: Line = [(f" {fraction(level):>5}  ", ""), (fit(blocks, bars), "bar"), (numbers, "")]
-        if two:
-            line.append((f"{'-' if isinstance(other, str) else _few(there.get(level, 0.0)):>9}", ""))
-        out.append(line)
+        beside = f"{'-' if isinstance(other, str) else few(there.get(level, 0.0)):>9}" if two else ""
+        numbers = f"{percent(k / total):>8}{few(k):>9}{beside}"
+        out.append([(f" {fraction(level):>5}  ", ""), (fit(blocks, bars), "bar"), (numbers, "")])
     if len(shown) < len(levels):
         rest = sum(mine.get(level, 0.0) for level in levels[len(shown) :])
-        words = f"  {len(levels) - len(shown)} more, down to {fraction(levels[-1])}: {_percent(rest / total)}"
+        words = f"  {len(levels) - len(shown)} more, down to {fraction(levels[-1])}: {percent(rest / total)}"
         out.append([(fit(words, width), "dim")])
     return out
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}%" if value >= 0.0001 or value == 0 else "<0.01%"
-
-
-def _few(value: float) -> str:
-    """Expected classes: whole from ten on, `<0.1` where it is hardly ever one."""
-    if value == 0 or value >= 9.95:
-        return short(value, 8)
-    return f"{value:.1f}" if value >= 0.1 else "<0.1"
 
 
 def _note(row: Row, here: Histogram, other: Histogram | str) -> str:
@@ -266,12 +246,13 @@ def _note(row: Row, here: Histogram, other: Histogram | str) -> str:
         return ""
     if other[0][1] < here[0][1] / 2:
         return f"few near classes at n={OTHER_N}: labels can come right while the loss is still high"
-    if other[0][1] < 2 * here[0][1]:
-        return f"about as many near classes at n={OTHER_N}"
-    return f"more near classes at n={OTHER_N} than at n={row.n}"
+    few = other[0][1] < 2 * here[0][1]
+    return (
+        f"about as many near classes at n={OTHER_N}" if few else f"more near classes at n={OTHER_N} than at n={row.n}"
+    )
 
 
-def examples(row: Row, width: int, height: int) -> list[Line]:
+def examples(row: Row, width: int, _: int) -> Sheet:
     """The panel of the first classes' vectors (shuffled, seed 0), how a label is read, what is unused."""
     known = row.known
     rows = [("base vector", known.description)]
@@ -283,10 +264,10 @@ def examples(row: Row, width: int, height: int) -> list[Line]:
     kept = f"none kept; {known.support} numbers computed per image"
     kept = f"{_bytes(4 * known.n * known.count)} kept" if known.is_table else kept
     rows += [("", ""), ("label", known.decoding), ("unused", free), ("table", kept), ("", "")]
-    room = max(0, width - 17)
+    room = max(0, width - 15)
     body: list[Line] = [[(f" {name:<13} ", "dim"), (fit(words, room), "")] if name else [] for name, words in rows]
-    body.append([(fit(f" lsc-engine vectors {clean(row.system)} --n {row.n}", width - 2), "dim")])
-    return frame(body, width, height, f"{clean(row.system)} at n = {short(row.n, 12)}")
+    body.append([(fit(f" lsc-engine vectors {clean(row.system)} --n {row.n}", width), "dim")])
+    return f"{clean(row.system)} at n = {short(row.n, 12)}", "", body
 
 
 @lru_cache(maxsize=512)
@@ -330,31 +311,26 @@ def _smallest(name: str, classes: int) -> float:
         return math.nan
 
 
-def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> list[Line]:
-    """The framed chart of the smallest n, its legend, and what it comes to at a thousand million classes. It shows the
-    five families, and the highlighted one where it is another."""
+def chart(row: Row, log: bool, mode: Mode, width: int, height: int) -> Sheet:
+    """The chart of the smallest n, its legend, and what it comes to at a thousand million classes. It shows the five
+    families, and the highlighted one where it is another."""
     family = family_of(row.system)
     plain = family is None or family.is_table or row.system in (*CHARTED, "planar")
     return _chart(CHARTED if plain else (*CHARTED, row.system), row.classes, log, mode, width, height)
 
 
 @lru_cache(maxsize=16)
-def _chart(names: tuple[str, ...], classes: int, log: bool, mode: Mode, width: int, height: int) -> list[Line]:
-    series = list(_curves(names))
-    top = 1e5 if log else 4096.0
-    view = View(
-        Window(10, 1e9, 1 if log else 0, top), True, log, mode, cursor=float(min(classes, 10**9)), unit="classes"
-    )
-    if width < 30 or height < 8:
-        return frame([], width, height)
-    picture = draw(series, width - 2, height - 4, view)
+def _chart(names: tuple[str, ...], classes: int, log: bool, mode: Mode, width: int, height: int) -> Sheet:
+    window, cursor = Window(10, 1e9, 1 if log else 0, 1e5 if log else 4096.0), float(min(classes, 10**9))
+    view = View(window, True, log, mode, cursor=cursor, unit="classes")
+    if width < 28 or height < 6:
+        return "", "", []
+    picture = draw(list(_curves(names)), width, height - 2, view)
     body: list[Line] = [[(run.text, style_name(run.style)) for run in line] for line in picture.rows]
-    legend: Line = [(" ", "")]
-    for i, name in enumerate(names):
-        legend.append((f"{'abcdefgh'[i]} {clean(name)}  ", f"series-{i % 8}"))
+    legend = [(f"{'abcdefgh'[i]} {clean(name)}  ", f"series-{i % 8}") for i, name in enumerate(names)]
     most = {name: _smallest(name, 10**9) for name in names if name != "simplex"}
     ends_at = "   ".join(f"{name} {'-' if math.isnan(n) else whole(n)}" for name, n in most.items())
     layer = f"CE layer at n={OTHER_N}: {_bytes(4 * OTHER_N * 10**9)} of weights"
-    body += [legend, ends([(f" at 1 G: {clean(ends_at)}", "dim")], [(f"{layer} ", "dim")], width - 2)]
+    body += [[(" ", ""), *legend], ends([(f" at 1 G: {clean(ends_at)}", "dim")], [(f"{layer} ", "dim")], width)]
     title = "smallest n against number of classes · " + ("log log" if log else "log x")
-    return frame(body, width, height, title, [("┃ ", "axis"), (whole(classes), "")])
+    return title, [("┃ ", "axis"), (whole(classes), "")], body

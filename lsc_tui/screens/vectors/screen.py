@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, partialmethod
 from typing import ClassVar
@@ -11,13 +12,14 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
 
+from lsc_engine.charts.canvas import Mode
 from lsc_engine.common.errors import UsageError
-from lsc_engine.common.userpaths import home_path
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import suggested
-from lsc_tui.lines import Line, clean, fit, frame, pad, rule, wrap
+from lsc_tui.keymap import Command
+from lsc_tui.lines import Line, clean, fit, pad, rule, wrap
 from lsc_tui.screens.base import LscScreen
-from lsc_tui.screens.vectors import panels as drawing
+from lsc_tui.screens.vectors import panels
 from lsc_tui.screens.vectors.table import (
     BYTES,
     COLUMNS,
@@ -36,8 +38,13 @@ from lsc_tui.screens.vectors.table import (
     wanted,
 )
 from lsc_tui.widgets.field import Field
-from lsc_tui.widgets.panel import Panel
+from lsc_tui.widgets.panel import Box, Panel, Sheet
 
+NOTES = (
+    "near in use: classes at the smallest angle from one class. sure below: an image whose own loss is under this has "
+    "the right label, whatever the others do.",
+    f"crowding: the mean of exp({SCALE:g} cos) over pairs of vectors; …: counted once it is highlighted.",
+)
 NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
 
@@ -93,12 +100,22 @@ class VectorsScreen(LscScreen):
                     suggester=SuggestFromList(list(words)) if words else None,
                 )
             yield Panel(partial(self._draw_label, len(FIELDS)), id="label-end", classes="label")
-        yield Panel(self._draw_table, id="table")
+        yield Box(self._table, "table", bare=True)
+        mode: Mode = "ascii" if self.app.ascii else "braille"
         with Horizontal(id="below"):
             with Vertical(id="left"):
-                yield Panel(partial(self._draw_right, "cosines"), id="cosines")
-                yield Panel(partial(self._draw_right, "examples"), id="examples")
-            yield Panel(partial(self._draw_right, "chart"), id="chart")
+                yield self._of_row("cosines", lambda row, w, h: panels.cosines(row, w, h, self.wide))
+                yield self._of_row("examples", panels.examples)
+            yield self._of_row("chart", lambda row, *size: panels.chart(row, self.log_n, mode, *size))
+
+    def _of_row(self, name: str, draw: Callable[[Row, int, int], Sheet]) -> Box:
+        """A box on the highlighted system."""
+
+        def sheet(width: int, height: int) -> Sheet | None:
+            row = self.current
+            return draw(row, width, height) if row is not None else ("", "", []) if self.wide else None
+
+        return Box(sheet, name)
 
     def on_mount(self) -> None:
         self._count()
@@ -114,10 +131,8 @@ class VectorsScreen(LscScreen):
     def _draw_label(self, i: int, width: int, height: int) -> list[Line]:
         limits, angle = self.limits, f"{self.limits.angle:.1f}°"
         if self.wide:
-            text = (
-                f" classes [|]    cosine at most [|] = angle at least {angle:<6}   n at most [|]    bytes per number [|"
-            )
-            words = f"{text}]    loss [|]"
+            words = f" classes [|]    cosine at most [|] = angle at least {angle:<6}   n at most [|]    "
+            words += "bytes per number [|]    loss [|]"
         else:
             words = f"classes [|]  cosine at most [|] = {angle:<6} n at most [|] {BYTES[str(limits.bytes)]}||"
         return [[(fit(words.split("|")[i], width), "dim")]]
@@ -132,11 +147,16 @@ class VectorsScreen(LscScreen):
         limits = self.limits
         faults = (str(facts_at_n_min(name, limits.classes, limits.cosine)) for name in systems)
         self.fault = "" if rows else next(faults, "")
+
+        def have(name: str, found: VectorSystem | str) -> None:
+            self._read[name] = found
+            self._again()
+
         for name in names:
             found = self._read.setdefault(name, None)
             if found is None:
                 self._read[name] = f"reading {clean(name)} …"
-                self.in_thread(partial(read_file, name), partial(self._have_file, name))
+                self.in_thread(partial(read_file, name), partial(have, name))
             if isinstance(found, VectorSystem):
                 rows.append(row_of(found, self.limits))
             else:
@@ -144,10 +164,6 @@ class VectorsScreen(LscScreen):
         self.rows = ordered(rows, self.column, self.inverted)
         if self.rows and self.current is None:
             self.chosen = self.rows[0].system
-
-    def _have_file(self, name: str, found: VectorSystem | str) -> None:
-        self._read[name] = found
-        self._again()
 
     @property
     def current(self) -> Row | None:
@@ -163,9 +179,9 @@ class VectorsScreen(LscScreen):
     def show(self) -> None:
         row = self.current
         key = (row.system, row.n, row.classes) if row is not None else None
-        if row is not None and key is not None and key not in self._counting and not drawing.counted(row):
+        if row is not None and key is not None and key not in self._counting and not panels.counted(row):
             self._counting.add(key)
-            self.in_thread(partial(drawing.count_elsewhere, *key), lambda _: self._again())
+            self.in_thread(partial(panels.count_elsewhere, *key), lambda _: self._again())
         for field in FIELDS:
             entry = self.query_one(f"#field-{field}", Field)
             if entry is not self.field:
@@ -184,53 +200,31 @@ class VectorsScreen(LscScreen):
         self.limits = limits
         self._again()
 
-    def _draw_table(self, width: int, height: int) -> list[Line]:
+    def _table(self, width: int, height: int) -> Sheet:
         wide, limits = self.wide, self.limits
-        inner = width - 2 if wide else width
         lines: list[Line] = []
         at = 0
         for i, row in enumerate(self.rows):
             if row.outside and (i == 0 or not self.rows[i - 1].outside):
                 words = f"closer than {limits.angle:.1f}°, or n above {limits.most}" if wide else "outside the limits"
-                lines.append(rule(inner, words))
+                lines.append(rule(width, words))
             here = row.system == self.chosen
             at = len(lines) if here else at
-            lines.append(drawing.row_line(row, wide, here, inner))
+            lines.append(panels.row_line(row, wide, here, width))
         empty = self.fault or none_within(self.rows, limits)
-        if not (empty or self.rows):
-            empty = f'no system matches "{clean(self.words)}"  Esc clears'
-        notes: list[Line] = []
-        if wide:
-            sure = "near in use: classes at the smallest angle from one class. sure below: an image whose own loss is "
-            crowding = (
-                f"crowding: the mean of exp({SCALE:g} cos) over pairs of vectors; …: counted once it is highlighted"
-            )
-            notes = [[], [(f"  {sure}under this has the right label, whatever the others do.", "dim")]]
-            notes.append([(f"  {crowding}.", "dim")])
+        empty = empty if empty or self.rows else f'no system matches "{clean(self.words)}"  Esc clears'
+        notes: list[Line] = [[], *([(f"  {text}", "dim")] for text in NOTES)] if wide else []
         arrow = "↓" if self.inverted else "↑"
-        head = [drawing.header(wide, self.column, arrow)]
-        head += [[(fit(f"  {line}", inner), "warn")] for line in wrap(empty, inner - 3)]
-        room = height - len(head) - len(notes) - (2 if wide else 0)
+        head = [panels.header(wide, self.column, arrow), *([(f"  {line}", "warn")] for line in wrap(empty, width - 3))]
+        room = height - len(head) - len(notes)
         self.top = max(0, min(self.top, len(lines) - room, at), at - room + 1)
         body = [*head, *lines[self.top : self.top + room]]
-        if not wide:
-            return body
         hidden = len(lines) - self.top - room
         right = f"{hidden} more below · " if hidden > 0 else ""
-        names = {column: title.lower() for title, _, column in drawing.WIDE}
-        right += f"sort {names.get(self.column, 'system')} {arrow}"
-        body += [[] for _ in range(height - 2 - len(body) - len(notes))] + notes
-        return frame(body, width, height, f"systems that hold {limits.shown('classes')} classes", right)
-
-    def _draw_right(self, part: str, width: int, height: int) -> list[Line]:
-        row = self.current
-        if row is None:
-            return frame([], width, height) if self.wide else []
-        if part == "cosines":
-            return drawing.cosines(row, width, height, self.wide)
-        if part == "examples":
-            return drawing.examples(row, width, height)
-        return drawing.chart(row, self.log_n, "ascii" if self.app.ascii else "braille", width, height)
+        titles = {column: both[1][0].lower() for column, both in panels.COLUMNS.items()} | {"n": "n_min"}
+        right += f"sort {titles.get(self.column, 'system')} {arrow}"
+        body += [[] for _ in range(height - len(body) - len(notes))] + notes
+        return f"systems that hold {limits.shown('classes')} classes", right, body
 
     def _draw_message(self, width: int, height: int) -> list[Line]:
         if self._label or self.message[0]:
@@ -270,12 +264,14 @@ class VectorsScreen(LscScreen):
 
     do_cursor_right = partialmethod(do_cursor_left, 1)
 
-    def why_not_open(self) -> str:
+    def why_not(self, command: Command) -> str:
         row = self.current
+        if command.id != "open":
+            return super().why_not(command)
         if row is None:
             return "no system is highlighted"
         short = row.known.count < row.classes
-        return f"{row.system} has {drawing.whole(row.known.count)} vectors only" if short else ""
+        return f"{row.system} has {panels.whole(row.known.count)} vectors only" if short else ""
 
     def do_open(self) -> None:
         row = self.current
@@ -284,8 +280,8 @@ class VectorsScreen(LscScreen):
             self.app.go("new")
 
     def do_export(self) -> None:
-        name, text = f"vectors-{self.limits.classes}.csv", table_csv(self.rows, self.limits)
-        self.ask_path(name, lambda path: self.in_thread(lambda: path.write_text(text), f"wrote {home_path(path)}"))
+        text = table_csv(self.rows, self.limits)
+        self.save_as(f"vectors-{self.limits.classes}.csv", lambda path: path.write_text(text))
 
     def leave_layer(self) -> None:
         if self.words:
@@ -293,14 +289,8 @@ class VectorsScreen(LscScreen):
         else:
             super().leave_layer()
 
-    def do_next_pane(self) -> None:
+    def do_next_pane(self, by: int = 1) -> None:
         """Tab: the first field, then the next one, then back to the table."""
-        self._next_field(1)
-
-    def do_previous_pane(self) -> None:
-        self._next_field(-1)
-
-    def _next_field(self, by: int) -> None:
         names = ["", *(f"field-{name}" for name in (FIELDS if self.wide else FIELDS[:3]))]
         place = 0
         if self.field is not None and self.field.id in names:
@@ -313,11 +303,13 @@ class VectorsScreen(LscScreen):
             self.close_field()
             self.show()
 
+    do_previous_pane = partialmethod(do_next_pane, -1)
+
     async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         if field.id == "prompt" or key not in ("tab", "shift+tab", "enter", "up", "down"):
             await super().key_in_field(field, key, event)
         elif key.endswith("tab"):
-            self._next_field(1 if key == "tab" else -1)
+            self.do_next_pane(1 if key == "tab" else -1)
         elif key != "enter":
             self.move(1 if key == "down" else -1)
         elif self._accept(field):

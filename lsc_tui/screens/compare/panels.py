@@ -1,0 +1,287 @@
+"""The panels of Compare as lines: heading, readout, table, verdict, settings. Pure functions of what was compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from lsc_engine.analysis.compare import OTHER_DEVICE, UNCOMPILED, Row
+from lsc_engine.analysis.levels import is_loss
+from lsc_engine.analysis.verdict import OPEN, Verdict
+from lsc_engine.common.formatting import percent
+from lsc_engine.runs.settings import settings_of
+from lsc_tui.data.run_view import ACCURACIES, LOSS, colour_of, value_text
+from lsc_tui.lines import Line, clean, ends, fit, fit_ends, flow, loss_text, over, pad, width_of, wrap
+from lsc_tui.screens.compare import comparison
+from lsc_tui.screens.compare.comparison import Compared, level_name, shown_levels
+from lsc_tui.services.verdicts import Claims
+
+Column = tuple[str, int, str]  # head, width, alignment
+NO_LEVEL = "no level is set for it: m shows it, ← → and v set one"
+ALONE = "mark a second run, or p here to pin this one"
+_WORDED = ("target.method", "target.system", "target.order", "model.dim")
+
+
+def style_of(letter: str) -> str:
+    """The style name of a letter's curve."""
+    return f"series-{colour_of(letter) % 8}"
+
+
+def heading(found: Compared, width: int, wide: bool) -> list[Line]:
+    """Study and counts; claim, source and data."""
+    studies = list(dict.fromkeys(run.study for row in found.rows for run in row.runs))
+    name = clean(studies[0]) if len(studies) == 1 else f"{len(studies)} studies"
+    claim, source, data = comparison.claim_of(found)
+    quoted, counts = f'"{claim}"' if claim else "none in the preset", comparison.counts_text(found)
+    if wide:
+        first = ends([(f" {name}", "bold"), (f"   {counts}", "")], [(f"data: {data} ", "")], width)
+        return [first, [(" claim  ", "dim"), (quoted, ""), (f"   {source}", "dim")]]
+    left: Line = [("claim ", "dim"), (quoted, "")]
+    room = width - width_of(left) - 2
+    short = data if len(data) + 6 <= room else data.partition(",")[0]
+    second = ends(left, [("data: ", "dim"), (short, "")], width) if len(short) + 6 <= room else left
+    return [ends([(name, "bold")], [(counts, "")], width), second]
+
+
+def readout(found: Compared, metric: str, keys: Sequence[str], cursor: float | None, wide: bool) -> Line:
+    """Every row's mean at the cursor (else at the end) with its standard deviation over seeds."""
+    curves = found.curves.get(metric, {})
+    end = max((float(curves[key].x[-1]) for key in keys if key in curves and curves[key].x.size), default=math.nan)
+    if not math.isfinite(end):
+        return [("nothing logged yet", "dim")]
+    x = end if cursor is None else cursor
+    axis = {"time": "min"}.get(found.request.axis, found.request.axis)
+    out: Line = [(" " if wide else "", ""), (f"{axis} {x:.4g} ", ""), ("┃ ", "cursor")]
+    for key in keys:
+        mean, spread, count = curves[key].at(x) if key in curves else (math.nan, 0.0, 0)
+        if count:
+            text = comparison.number_text(mean, metric) + (f" ±{_spread(spread, metric)}" if count > 1 else "")
+            out += [(found.letters[key], style_of(found.letters[key])), (f" {text}  ", "")]
+    return out
+
+
+def _spread(value: float, metric: str) -> str:
+    text = f"{value:.3f}" if is_loss(metric) else comparison.number_text(value, metric)
+    return text.replace("0.", ".", 1) if text.startswith("0.") else text
+
+
+def telling(found: Compared) -> dict[str, list[Any]]:
+    """The settings that differ, without those that cross-entropy merely has not."""
+    differing = found.comparison.differing
+    if "target.method" not in differing:
+        return dict(differing)
+    kinds = {key: {str(value) for value in values if value is not None} for key, values in differing.items()}
+    return {key: values for key, values in differing.items() if None not in values or len(kinds[key]) > 1}
+
+
+def setting_columns(found: Compared, most: int) -> list[tuple[str, list[str]]]:
+    """Head and cells of the settings in which the rows differ: system, n, then others, at most `most`."""
+    rows, differing = [row.settings for row in found.rows], telling(found)
+    out: list[tuple[str, list[str]]] = []
+    if any(key in differing for key in _WORDED[:3]):
+        systems = ["CE" if r.get("target.method") == "ce" else value_text(r.get("target.system")) for r in rows]
+        out.append(("SYSTEM", [clean(name) for name in systems]))
+    if "model.dim" in differing:
+        out.append(("n", [value_text(row.get("model.dim")) for row in rows]))
+    ranked = sorted((key for key in differing if key not in _WORDED), key=lambda key: not key.startswith("optimizer"))
+    for key in ranked:
+        cells = [clean(value_text(value)) for value in differing[key]]
+        out.append((key.rpartition(".")[2].upper()[:10], cells))
+    return out[:most]
+
+
+def table(found: Compared, width: int, wide: bool, highlighted: str, height: int, accuracy: str) -> list[Line]:
+    """Head and rows; where they do not all fit, those around the highlighted one. `accuracy`: the metric shown."""
+    columns, rows = table_cells(found, wide, accuracy)
+    needs = [max([len(head), *(len(row[i]) for row in rows)]) for i, (head, _, _) in enumerate(columns)]
+    if not wide:
+        # Each number column as wide as what stands in it: the names get the rest.
+        columns = [(h, min(w, needs[i]) if w >= 0 else w, a) for i, (h, w, a) in enumerate(columns)]
+    names = [i for i, (_, wanted, _) in enumerate(columns) if wanted < 0]
+    left = width - 4 - sum(wanted + 1 for _, wanted, _ in columns if wanted >= 0) - len(names)
+    for i in reversed(names):
+        size = max(1, min(needs[i], left - sum(min(needs[j], 4) for j in names if j < i)))
+        left -= size
+        columns[i] = (columns[i][0], size, columns[i][2])
+    head: Line = [("    ", "")]
+    head += [(fit(name, wanted, align) + " ", "dim") for name, wanted, align in columns]
+    out, keys = [pad(head, width)], [row.key for row in found.rows]
+    here = keys.index(highlighted) if highlighted in keys else 0
+    first = max(0, min(here - (height - 2) // 2, len(keys) - (height - 1)))
+    for key, cells in list(zip(keys, rows, strict=True))[first : first + max(0, height - 1)]:
+        line: Line = [
+            ("▌" if key == highlighted else " ", "accent"),
+            ("*" if key == found.base.key else " ", "mark"),
+            (found.letters[key] + " ", style_of(found.letters[key])),
+        ]
+        for cell, (_, wanted, align) in zip(cells, columns, strict=True):
+            line.append(((fit_ends(cell, wanted) if align == "<" else fit(cell, wanted, align)) + " ", ""))
+        out.append(over(pad(line, width), "cursor") if key == highlighted else pad(line, width))
+    return out
+
+
+def table_cells(found: Compared, wide: bool, accuracy: str) -> tuple[list[Column], list[list[str]]]:
+    """Columns and the cells of every row. A negative width is one that takes what it needs of the rest."""
+    # What tells the rows apart: differing settings, and the label where they do not.
+    labels = [clean(row.label) for row in found.rows]
+    named = setting_columns(found, 3 if wide else 2)
+    apart = bool(named) and len(set(zip(*(cells for _, cells in named), strict=True))) == len(labels)
+    named = [("RUN", labels)] * (wide or not apart) + named * (wide or apart)
+    columns: list[Column] = []
+    rows: list[list[str]] = [[] for _ in found.rows]
+
+    def add(head: str, wanted: int, cells: Sequence[str], align: str = ">") -> None:
+        columns.append((head, wanted, align))
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+
+    def last(row: Row, metric: str) -> str:
+        if (known := row.last.get(metric)) is None:
+            return "-"
+        mean, spread, seeds = known
+        text = percent(mean)
+        if metric == LOSS:
+            kind = row.kind if row.kind != "?" else ""
+            short = f"{mean:.3f}".removeprefix("0") + kind
+            text = loss_text(mean, kind) if wide or not 0 < mean < 1 else short
+        return f"{text} ±{_spread(spread, metric)}" if wide and seeds > 1 and math.isfinite(spread) else text
+
+    for head, cells in named:
+        numeric = head != "RUN" and all(cell[:1].isdigit() or cell == "-" for cell in cells)
+        add(head, -1, cells, ">" if numeric else "<")
+    counts = [(sum(s == "finished" for s in row.states.values()), len(row.states)) for row in found.rows]
+    short = [str(every) if done == every else f"{done}/{every}" for done, every in counts]
+    add("SEEDS" if wide else "SEED", 6 if wide else 4, [f"{d} of {e}" for d, e in counts] if wide else short)
+    add("LAST LOSS" if wide else "LOSS", 12 if wide else 6, [last(row, LOSS) for row in found.rows])
+    add(f"{'LAST ' * wide}{ACCURACIES[accuracy]}", 11 if wide else 6, [last(row, accuracy) for row in found.rows])
+    if wide:
+        add("BEST", 5, [percent(row.best.get(accuracy)) for row in found.rows])
+    for i in shown_levels(found):
+        name = level_name(found.base.levels[i].metric, found.base.levels[i].level)
+        unit = {"seconds": "MIN"}.get(found.unit, found.unit.removesuffix("s").upper())
+        reached, faster = [], []
+        for level in (row.levels[i] for row in found.rows):
+            speed, seeds = level.faster[found.unit], len(level.reached)
+            reached.append("-" if speed.note == "other loss" else comparison.at_text(level, found.unit, wide=wide))
+            part = speed.ratio is not None and not speed.bound and 1 < seeds < len(level.by_seed)
+            faster.append(f"×{speed.ratio:.1f} ({seeds} seeds)" if part else str(speed))
+        add(f"{name} AT {unit}" if wide else f"{name} AT", 15 if wide else 7, reached)
+        add("FASTER", 14, faster, "<")
+    for i in shown_levels(found)[:1] if wide else ():
+        name, cells = level_name(found.base.levels[i].metric, found.base.levels[i].level), []
+        for row in found.rows:
+            text, note = row.levels[i].text("seconds"), row.levels[i].faster["seconds"].note
+            other = note if note in (OTHER_DEVICE, UNCOMPILED) and row is not found.base else ""
+            cells.append(text if text == "-" else row.disturbed or other or text.partition(" ")[0])
+        add(f"SEC TO {name}", 12, cells)
+    return columns, rows
+
+
+def verdict_title(found: Compared) -> tuple[str, str]:
+    """`verdict so far`, and where the levels come from."""
+    names = [level_name(found.base.levels[i].metric, found.base.levels[i].level) for i in shown_levels(found)]
+    whose = "set here" if found.set_here else "fixed in the preset"
+    words = f"level{'s' if len(names) > 1 else ''} {' and '.join(names)} {whose}"
+    return "verdict" if comparison.finished(
+        found
+    ) else "verdict so far", words if names else "no level: v sets one at the cursor"
+
+
+def _claim_lines(claims: Claims, width: int) -> list[Line]:
+    """The preset's claims with the verdicts of its report, a line or more each."""
+    out: list[Line] = []
+    for text, result in claims:
+        words = wrap(text, max(20, width - len(result) - 5)) or [""]
+        good = result.endswith("holds") and "," not in result
+        mood = "good" if good else "error" if "does not hold" in result else ""
+        lines: list[Line] = [[("▸ " if i == 0 else "  ", "dim"), (line, "")] for i, line in enumerate(words)]
+        out += [*lines[:-1], ends(lines[-1], [(result, mood)], width)]
+    return out
+
+
+def _mood(verdict: Verdict) -> str:
+    return {"holds": "good", "fails": "error"}.get(verdict.result, "")
+
+
+def verdict_narrow(found: Compared, width: int, claims: Claims = ()) -> list[Line]:
+    """The claims, one line by accuracy, one by loss, then what has to be added."""
+    out, base, name = _claim_lines(claims, width), found.letters[found.base.key], clean(found.base.label)
+    letters = {row.label: found.letters[row.key] for row in found.rows}
+    for kind in ("accuracy", "loss"):
+        alike: dict[tuple[str, str], Line] = {}
+        for verdict in (v for v in found.verdicts if v.kind == kind):
+            count = verdict.count.lstrip(",").removesuffix(" seeds").removesuffix(" seed")
+            words = f"open, so far {verdict.so_far}{count}" if verdict.open else f"{verdict.so_far}{count}"
+            if verdict.note or (verdict.open and verdict.so_far == OPEN):
+                words = verdict.result
+            piece = alike.setdefault((words, _mood(verdict)), [])
+            piece += [(" " if piece else "", ""), (letters[verdict.row], style_of(letters[verdict.row]))]
+        lead: Line = [(f"{kind:<9} ", "dim")]
+        if alike:
+            lead += [("faster than ", ""), (base, style_of(base)), (f" {name}: " if len(name) <= 24 else ": ", "")]
+            out += flow(lead, [[*piece, (f" {words}", mood)] for (words, mood), piece in alike.items()], width, 10)
+        elif kind in comparison.kinds_without_level(found) and len(found.rows) > 1:
+            out.append([*lead, (NO_LEVEL, "dim")])
+    if len(found.rows) < 2:
+        out.append([(ALONE, "dim")])
+    sentences = [s for s in (comparison.disagreement(found), *comparison.unequal(found)) if s]
+    return out + [[(line, "dim")] for sentence in sentences for line in wrap(sentence, width)]
+
+
+def verdict_wide(found: Compared, width: int, claims: Claims = ()) -> list[Line]:
+    """The claims, then one row by accuracy and one by loss per variant, with the speed-up at the hardest level."""
+    out: list[Line] = [[(" ", ""), *line] for line in _claim_lines(claims, width - 2)]
+    out += [[]] if out else []
+    room, base = max(12, width - 51), found.letters[found.base.key]
+    letters, waiting = {row.label: found.letters[row.key] for row in found.rows}, list[str]()
+    for label in dict.fromkeys(v.row for v in found.verdicts):
+        letter, own = letters[label], [v for v in found.verdicts if v.row == label]
+        if all(v.so_far == OPEN for v in own):
+            waiting.append(letter)
+            continue
+        head: Line = [(f" {letter} ", style_of(letter)), (fit(f"{clean(label)} faster than {base}", room), "")]
+        for verdict in own:
+            line = [*pad(head, room + 3), (f" {verdict.kind:<9}", "dim"), (f"{verdict}", _mood(verdict))]
+            if names := [level_name(metric, level) for metric, level in verdict.levels]:
+                at = f" at {names[0]}" + (f" to {names[-1]}" if len(names) > 1 else "")
+                line += [(at, "dim")] if width_of(line) + len(at) <= width else []
+            out.append(line)
+            head = []
+    if waiting:
+        line = [part for letter in waiting for part in ((" ", ""), (letter, style_of(letter)))]
+        out.append([*line, (" faster than ", ""), (base, style_of(base)), (": open", "dim")])
+    if len(found.rows) < 2:
+        out.append([(f" {ALONE}", "dim")])
+    else:
+        out += [[(f" by {kind:<9}", "dim"), (NO_LEVEL, "dim")] for kind in comparison.kinds_without_level(found)]
+    if sentence := comparison.disagreement(found):
+        out += [[], *([(f" {line}", "")] for line in wrap(sentence[0].upper() + sentence[1:], width - 2))]
+    return out
+
+
+def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
+    """Keys down, rows across; only those that differ, or all."""
+    values = telling(found)
+    if everything:
+        tables = [settings_of(row.runs[0].config) for row in found.rows]
+        values = {key: [one.get(key) for one in tables] for key in dict.fromkeys(k for one in tables for k in one)}
+    known = [found.behind[row.key] for row in found.rows]
+    # A setting that was tried is shown with what was taken, though all took the same.
+    for key in dict.fromkeys(key for one in known for key in one.tried):
+        values.setdefault(key, [row.settings.get(key) for row in found.rows])
+    room = min(24, max([len(key) for key in values], default=8) + 2) + 1
+    cell = max(6, min(14, (width - room) // max(1, len(found.rows))))
+    letters = [found.letters[row.key] for row in found.rows]
+    out: list[Line] = [[(" " * room, ""), *((fit(letter, cell), style_of(letter)) for letter in letters)]]
+    for key, cells in values.items():
+        style = "" if key in found.comparison.differing else "dim"
+        words = [fit(clean(value_text(value)), cell - 1) + " " for value in cells]
+        out.append([(fit(f" {clean(key)}", room), style), *((word, style) for word in words)])
+    if not values:
+        out.append([(" the rows differ in no setting", "dim")])
+    for name, texts in comparison.rows_behind(known):
+        out.append([(fit(f" {name}", room), "dim"), *((fit(text, cell - 1) + " ", "") for text in texts)])
+    if tried := comparison.tried_text(known):
+        out += [[], *([(f" {text}", "dim")] for text in wrap(clean(tried), width - 2))]
+    return out
