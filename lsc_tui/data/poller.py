@@ -193,7 +193,7 @@ class Poller(threading.Thread):
     def _look(self) -> None:
         """Look at every run; what changed is posted in portions, so the first screen does not wait for the last."""
         queued = sorted(
-            (t for t in self._tracked.values() if t.view is not None and t.view.state == "queued"),
+            (t for t in self._tracked.values() if t.view and t.view.state == "queued" and not t.view.status.scheduler),
             key=lambda t: (t.turn, t.started, t.run.id),
         )
         places = {t.key: i for i, t in enumerate(queued, 1)}

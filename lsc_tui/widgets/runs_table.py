@@ -252,8 +252,10 @@ def header(columns: Layout, width: int, order: Order) -> Line:
 
 
 def where_text(view: RunView) -> str:
-    """`gpu07:2`, a Slurm job, or the place in the queue."""
+    """`gpu07:2`, a Slurm job, why Slurm lets it wait, or the place in the queue."""
     if view.state == "queued":
+        if (job := view.status.scheduler) is not None:
+            return clean(job.reason or "Slurm")
         return "held" if view.held else place_words(view.place) if view.place else ""
     job = view.source.get("slurm_job_id")
     if view.status.active and isinstance(job, str | int):

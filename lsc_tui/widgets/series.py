@@ -103,7 +103,7 @@ def missing_words(view: RunView, curves: Curves | None, name: str) -> str:
         first = int(curve.step[~np.isfinite(curve.value)][0]) if not np.isfinite(curve.value).all() else 0
         return f"no finite value: not finite from step {first} on"
     if view.state == "queued":
-        return f"no curve yet: {place_words(view.place)} in line"
+        return f"no curve yet: {waiting_words(view)}"
     if view.state == "starting":
         return "no curve yet: reading data, compiling the model"
     if not view.status.active:
@@ -111,6 +111,11 @@ def missing_words(view: RunView, curves: Curves | None, name: str) -> str:
     every = lookup(view.config, "log.every" if name == LOSS else "eval.every")
     what = "loss is logged" if name == LOSS else "it is evaluated"
     return f"no curve yet: {what} every {clean(every)}" if isinstance(every, str) else "no curve yet"
+
+
+def waiting_words(view: RunView) -> str:
+    """What a queued run waits for: `Slurm 123_4: Priority`, or its turn, as in `12th in line`."""
+    return clean(view.status.news) if view.status.scheduler else f"{place_words(view.place)} in line"
 
 
 def place_words(place: int) -> str:

@@ -188,10 +188,9 @@ def test_trained_elsewhere_ends_a_task_with_0_and_a_sentence(
 def test_a_grid_grows_on_two_processes_as_on_one_host(
     tmp_path: Path, program: Callable[..., Callable[[], list[str]]]
 ) -> None:
-    text, tune = PRESET.partition("[[variants]]")[0], TUNE.replace("1e-4, 1e-3", "1e-6, 1e-5")
-    for old, new in (("[0, 1]", "[0]"), ("= 16\n", "= 16\nparts = 2\ndeterministic = true\n")):
-        text = text.replace(old, new)
-    (tmp_path / "p.toml").write_text(text + tune.replace("1 steps", "8 steps"))
+    changes = {"train.parts": 2, "train.deterministic": True, "train.duration": "2 steps", "data.classes": 96}
+    tune = TUNE.replace("1e-4, 1e-3", "1e-6, 1e-5").replace("1 steps", "8 steps")
+    (tmp_path / "p.toml").write_text(tiny(changes) + tune)
     argv = [sys.executable, "-m", "lsc_engine", "run", "p.toml", "--runs-dir", "host", "--device", "cpu"]
     host = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert host.returncode == 0, host.stderr

@@ -10,7 +10,9 @@ import pytest
 from lsc_engine.runs.folder import slurm
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_tui.data.poller import Poller
-from lsc_tui.data.run_view import RunView
+from lsc_tui.data.run_view import Curves, RunView
+from lsc_tui.widgets.runs_table import where_text
+from lsc_tui.widgets.series import missing_words
 from tests.waiting import wait_until
 
 
@@ -46,7 +48,8 @@ def test_squeue_is_asked_only_for_runs_of_slurm_and_seldom(runs: Path, requested
     wait_until(lambda: requested)
     wait_until(lambda: poller._jobs)
     view = view_of(poller, "mlp/V21-384/seed-1")
-    assert (view.state, view.status.news) == ("queued", "Slurm 9_4: Priority")
+    assert (view.state, view.status.news, where_text(view)) == ("queued", "Slurm 9_4: Priority", "Priority")
+    assert missing_words(view, Curves(), "train/loss") == "no curve yet: Slurm 9_4: Priority"
     assert len(requested) == 1
     # An answer that fails later changes nothing.
     poller._slurm_queried = float("-inf")

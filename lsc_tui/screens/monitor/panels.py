@@ -30,7 +30,7 @@ from lsc_tui.data.run_view import (
 from lsc_tui.lines import STATES, Line, bar, clean, ends, fit, loss_text, pad, size_text, time_of_day, width_of, wrap
 from lsc_tui.widgets.chart import Look, is_share
 from lsc_tui.widgets.panel import Sheet
-from lsc_tui.widgets.series import loss_word, place_words
+from lsc_tui.widgets.series import loss_word, waiting_words
 
 MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
 # States whose sentence stands in place of the epochs; of a run at work it stands in the rule above the machine.
@@ -138,7 +138,8 @@ def _news(view: RunView, ahead: Sequence[RunView]) -> tuple[str, str]:
     status = view.status
     if view.state == "queued":
         behind = f" after {clean(ahead[0].label)} s{ahead[0].seed}" if ahead else ""
-        return f"{place_words(view.place)} in line{behind}. R starts it out of its turn", "state-queued"
+        then = "S cancels its job" if status.scheduler else "R starts it out of its turn"
+        return f"{waiting_words(view)}{behind}. {then}", "state-queued"
     if view.state == "starting" and not status.step:
         return "starting: reading data and compiling the model (usually under 2 min)", "state-starting"
     if view.state not in _EXPLAINED and not status.message:
