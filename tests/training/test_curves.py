@@ -57,8 +57,8 @@ MINIS = tuple(
     for info in shipped_presets()
     if info.stem.endswith("-mini") and info.kind == "train" and info.stem not in FONTS
 )
-# Of presets with variants that cannot be so short.
-SOME = {"beyond/init-mini": ("init", "CE")}
+# Of presets with variants that cannot be so short, or take long to begin.
+SOME = {"beyond/init-mini": ("init", "CE"), "beyond/init-20k-mini": ("CE-n_min",)}
 RELATIVE = 0.02
 
 
