@@ -37,7 +37,8 @@ BLOCK_BYTES = {"cpu": 2**20, "cuda": 8 * 2**20}
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """`images` float32 [B, C, S, S] in [-1, 1], or two views of each, [B, 2, C, S, S]; `labels` int64 [B]; `target`:
+    """`images` float32 [B, C, S, S] in [-1, 1], or two views of each, [B, 2, C, S, S]; for training on a GPU uint8
+    [B, C, S, S] unless they are augmented, since the step makes them floats on its way; `labels` int64 [B]; `target`:
     what `Batches.target` made of them; `index` int64 [B]: the numbers of the images. All on the device."""
 
     images: Tensor
@@ -92,6 +93,7 @@ class Batches(Generic[T]):
         self._views = views
         # On the CPU too, where streamed images are numbered.
         self._subset = {d: None if subset is None else subset.to(d) for d in {torch.device("cpu"), self.device}}
+        self._bytes = self.device.type != "cpu" and not views
         self._rows = range(batch_size) if rows is None else rows
         self._workers = workers
         self.waited: float | None = 0.0 if isinstance(source, StreamedSource) else None
@@ -189,11 +191,13 @@ class Batches(Generic[T]):
         assert isinstance(self.source, StreamedSource)
         pin = self.device.type == "cuda"
         read = stream(self.source.reader, self._index_batches(step), workers=self._workers, pin=pin)
+        side = torch.cuda.Stream(self.device) if pin else None
         while True:
             began = time.perf_counter()
             images = next(read)
             self.waited = (self.waited or 0.0) + time.perf_counter() - began
-            yield images.to(self.device, non_blocking=True)
+            on_device = images.to(self.device, non_blocking=True) if side is None else copied_beside(images, side)
+            yield on_device
 
     def _index_batches(self, step: int) -> Iterator[Tensor]:
         for block, start in self._blocks(step):
@@ -203,8 +207,21 @@ class Batches(Generic[T]):
 
     @torch.no_grad()
     def _finish(self, images: Tensor, draws: Draws | None, rows: slice) -> Tensor:
-        """uint8 -> float32, augmented by the draws of these rows of the block."""
-        return normalise(images if draws is None else light1(images, draws.rows(rows.start, rows.stop)))
+        """uint8 images, augmented by the draws of these rows of the block: float32, or the bytes themselves."""
+        if draws is not None:
+            images = light1(images, draws.rows(rows.start, rows.stop))
+        return images if self._bytes and draws is None else normalise(images)
+
+
+def copied_beside(images: Tensor, side: torch.cuda.Stream) -> Tensor:
+    """Pinned `images` on the device of `side`, copied on that stream while the step before is still computed; what is
+    computed from here on waits for the copy."""
+    with torch.cuda.stream(side):
+        images = images.to(side.device, non_blocking=True)
+    computing = torch.cuda.current_stream(side.device)
+    computing.wait_stream(side)
+    images.record_stream(computing)
+    return images
 
 
 def _rows(target: Any, rows: slice) -> Any:

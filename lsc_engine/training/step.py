@@ -15,6 +15,7 @@ from torch.optim.adamw import adamw
 
 from lsc_engine.common.deferred import import_deferred
 from lsc_engine.common.errors import LscError
+from lsc_engine.data.source import normalise
 from lsc_engine.heads.base import Head
 
 # The torch.compile backend.
@@ -28,7 +29,7 @@ GRAPH_DEVICES = ("cuda",)
 COMPILE_SECONDS, HOST_SAVING, OPERATION_SAVING = 30.0, 1e-3, 6e-15
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
 
-# (images, target) -> mean loss, a scalar.
+# (images as floats or as bytes, target) -> mean loss, a scalar.
 BatchLoss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -200,6 +201,7 @@ def make_loss(
     """
 
     def loss(images: Tensor, target: Tensor) -> Tensor:
+        images = normalise(images) if images.dtype == torch.uint8 else images
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             return head.batch_loss(model, images, target)
 

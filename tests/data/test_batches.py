@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import synchronize
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,10 +22,12 @@ from torch import Tensor
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.data import batches as batches_module
-from lsc_engine.data.batches import Batches, eval_batches, fixed_subset
+from lsc_engine.data.batches import Batches, copied_beside, eval_batches, fixed_subset
 from lsc_engine.data.opening import open_source
-from lsc_engine.data.source import ImageSource, StreamedSource, normalise
+from lsc_engine.data.source import ImageSource, StreamedSource, TensorSource, normalise
 from lsc_engine.data.stream import WorkerLostError, stream
+from lsc_engine.heads.cross_entropy import CrossEntropyHead
+from lsc_engine.training.step import make_loss
 from tests.waiting import wait_until
 
 
@@ -289,3 +293,54 @@ def test_no_wait_for_the_gpu_between_batches(settings: Any) -> None:
         reference = open_source(data, split="train")
         expected = take(Batches(reference, 64, 0), 0, 40)
         assert all(torch.equal(a.index.cpu(), b.index) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_copy_to_the_gpu_goes_beside_the_step_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams and tensors are written down in the order in which they are used."""
+    seen: list[Any] = []
+
+    class Images:
+        def to(self, device: Any, *, non_blocking: bool) -> Images:
+            seen.append(("copy", device, non_blocking))
+            return self
+
+        def record_stream(self, stream: Any) -> None:
+            seen.append(("keep for", stream))
+
+    class Computing:
+        def wait_stream(self, stream: Any) -> None:
+            seen.append(("wait for", stream))
+
+    @contextmanager
+    def on(stream: Any) -> Iterator[None]:
+        seen.append(("on", stream))
+        yield
+        seen.append(("off", stream))
+
+    computing, images, side = Computing(), Images(), SimpleNamespace(device="cuda")
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: computing)
+    assert copied_beside(images, side) is images  # type: ignore[arg-type,comparison-overlap]
+    copy = [("on", side), ("copy", "cuda", True), ("off", side)]
+    assert seen == [*copy, ("wait for", side), ("keep for", computing)]
+
+
+def test_images_for_a_gpu_stay_bytes_unless_something_is_done_with_them(digits: ImageSource) -> None:
+    """The device meta computes no values."""
+    source = TensorSource(torch.zeros(40, 1, 4, 4, dtype=torch.uint8), None, classes=40, device=torch.device("meta"))
+
+    def kind(**options: Any) -> torch.dtype:
+        return next(Batches(source, 8, 0, device="meta", **options).from_step(0)).images.dtype
+
+    assert kind() == torch.uint8
+    assert kind(augment="light1") == torch.float32
+    assert next(Batches(digits, 8, 0).from_step(0)).images.dtype == torch.float32
+
+
+def test_a_loss_of_bytes_is_that_of_floats() -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 6))
+    head = CrossEntropyHead(6, 10, None, 0)
+    loss = make_loss(model, head, dtype=None, device=torch.device("cpu"), compiled=False)
+    images = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    target = torch.arange(8)
+    assert loss(images, target).equal(loss(normalise(images), target))
