@@ -256,6 +256,26 @@ def release_graphs(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def device_idle(device: torch.device) -> bool:
+    """Whether a GPU has done all that was given to it; does not wait."""
+    return device.type == "cuda" and torch.cuda.current_stream(device).query()
+
+
+class HostWatch:
+    """Whether the host is the limit of a run: whether the GPU has nothing left to do when most steps begin."""
+
+    STEPS, SHARE = 20, 0.75
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._idle, self.left = device, 0, self.STEPS
+
+    def host_limits(self) -> bool:
+        """To be called where a step begins; True at most once, after `STEPS` of them."""
+        self.left -= 1
+        self._idle += device_idle(self._device)
+        return self.left == 0 and self._idle >= self.SHARE * self.STEPS
+
+
 def graphs_compiled() -> int:
     """The number of graphs that torch.compile has made in this process."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"]) if "torch._dynamo" in sys.modules else 0

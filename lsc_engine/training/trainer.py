@@ -184,7 +184,10 @@ class Trainer:
         batches = self._resilient_batches()
         if self.signals.stop is not None:
             return "stopped"
+        watch = self._host_watch()
         while self.step < self.total_steps:
+            if watch is not None and not self._untimed and watch.left and watch.host_limits():
+                self._take_graphs()
             if self._untimed:
                 self.clock.pause()
             try:
@@ -310,6 +313,21 @@ class Trainer:
         if choice == "auto" and not step.worth_compiling(self._operations, steps):
             return f'train.compile = "auto": compiling takes longer than {grouped(steps)} steps gain by it'
         return None
+
+    def _host_watch(self) -> step.HostWatch | None:
+        """For a compiled step that may become CUDA graphs: not one whose images or gradients come from elsewhere."""
+        train, device = self.config.train, self.run.device
+        may = self._eager is None and train.compile == "auto" and device.type in step.GRAPH_DEVICES
+        alone = self._parted is None and self.batches.waited is None and not train.deterministic
+        return step.HostWatch(device) if may and alone else None
+
+    def _take_graphs(self) -> None:
+        """CUDA graphs from here on, if they gain more time than compiling takes."""
+        left = self.total_steps - self.step
+        if self._eager is None and self.micro_batches.parts == 1 and step.worth_compiling(0, left):
+            self._graphs = True
+            self.loss = self._make_loss()
+            self.writer.message(f"step {self.step}: the GPU waits for the host: CUDA graphs from here on")
 
     def _continue_uncompiled(self, error: step.CompileFailedError) -> None:
         """After a step that could not be compiled, the first or, if layers were fixed, a later one. Interrupted after a

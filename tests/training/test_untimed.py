@@ -262,3 +262,45 @@ def test_short_runs_gain_less_than_compiling_takes() -> None:
     assert step.worth_compiling(digits, 100_000)
     assert step.worth_compiling(vit, 200_000)
     assert not step.worth_compiling(vit, 500)
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_graphs_are_taken_where_the_device_waits_for_the_host(
+    tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch, idle: bool
+) -> None:
+    monkeypatch.setattr(trainer.Trainer, "_why_eager", lambda _: None)
+    monkeypatch.setattr(step, "device_idle", lambda _: idle)
+    monkeypatch.setattr(step, "worth_compiling", lambda _operations, steps: steps >= 8)
+    monkeypatch.setattr(step.HostWatch, "STEPS", 4)
+    run = train_one(tmp_path, MLP, *STEPS)
+    log = run.log_path.read_text()
+    if not idle:
+        assert graphs.calls == ["plain"] * 12
+        assert "waits for the host" not in log
+        return
+    # The first step compiles, four are watched; the first with the new loss is without graphs again.
+    assert graphs.calls == ["plain"] * 5 + ["graphs"] * 7
+    assert log.count("step 4: the GPU waits for the host: CUDA graphs from here on") == 1
+    assert seconds(run) == [0, 1, 2, 3, 3, 3, 3, 4, 5, 6, 7, 8]
+
+
+def test_graphs_that_were_taken_and_fail_are_left_for_good(
+    tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(call: int, held: list[str]) -> None:
+        if held:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    graphs.fails = fails
+    monkeypatch.setattr(torch.compiler, "reset", graphs.held.clear)
+    monkeypatch.setattr(trainer.Trainer, "_why_eager", lambda _: None)
+    monkeypatch.setattr(step, "device_idle", lambda _: True)
+    monkeypatch.setattr(step, "worth_compiling", lambda _operations, _steps: True)
+    monkeypatch.setattr(step.HostWatch, "STEPS", 3)
+    run = train_one(tmp_path, MLP, *STEPS)
+    assert run.status().state == "finished"
+    assert graphs.calls == ["plain"] * 4 + ["graphs"] + ["plain"] * 8
+    assert run.log_path.read_text().count("the run goes on without them, slower") == 1
+    monkeypatch.undo()
+    straight = train_one(tmp_path, MLP, *STEPS, name="straight")
+    assert run.history("train/loss")[1].tolist() == straight.history("train/loss")[1].tolist()
