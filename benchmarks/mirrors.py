@@ -29,6 +29,7 @@ def run(*, quick: bool = False, pairs: int = 6, epochs: int = 15, tools: str = "
     if quick:
         pairs, epochs = 1, 1
     also = tools.split(",")
+    plan_study(PRESET, name="mirrors", sets=(f"log.also={also}",))
     check_tools(also)
     rows = Rows()
     with tempfile.TemporaryDirectory() as scratch:

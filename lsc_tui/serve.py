@@ -193,7 +193,8 @@ def serve(options: argparse.Namespace, *, mouse: bool) -> int:
         try:
             listener.bind((HOST, options.serve))
         except (OSError, OverflowError) as error:
-            print(f"lsc-tui: port {options.serve}: {error}; --serve 0 takes a free one", file=sys.stderr)
+            words = "a port is 0 to 65535" if isinstance(error, OverflowError) else str(error)
+            print(f"lsc-tui: port {options.serve}: {words}; --serve 0 takes a free one", file=sys.stderr)
             return 2
         server = LocalServer(command(options), mouse=mouse)
         listener.listen()

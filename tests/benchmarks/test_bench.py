@@ -41,6 +41,10 @@ def test_listing_and_unknown_names() -> None:
     assert runner.invoke(build_app(), ["bench"]).stdout.splitlines()[1].startswith(next(iter(bench.NAMES)))
     with pytest.raises(UsageError, match='did you mean "decode"'):
         bench.run("decod")
+    with pytest.raises(UsageError, match='there is no format "cvs"; did you mean "csv"'):
+        bench.run("foreign", only="cvs")
+    with pytest.raises(UsageError, match='"tensorbord" is not allowed; did you mean "tensorboard"'):
+        bench.run("mirrors", tools="tensorbord")
     with pytest.raises(UsageError, match='"classess" is not an argument of it; did you mean "classes"'):
         bench.run("decode", classess=3)
 

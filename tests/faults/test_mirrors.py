@@ -15,20 +15,7 @@ from lsc_engine.mirrors.follow import place_of
 from tests.leftovers import end_processes_in, processes_in
 from tests.mirrored import assert_same, logged, read_back
 
-from .harness import (
-    ENV,
-    PHASES,
-    PRESET,
-    Server,
-    at_steps,
-    go_on,
-    in_slow_phase,
-    outcome,
-    place,
-    run_of,
-    train,
-    until,
-)
+from .harness import ENV, PHASES, PRESET, Server, at_steps, go_on, in_slow_phase, outcome, place, run_of, train, until
 
 
 def also(tool: str) -> str:

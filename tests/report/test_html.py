@@ -81,6 +81,43 @@ def test_text_of_a_report_is_no_markup(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def luminance(colour: str) -> float:
+    """Relative luminance of #rgb or #rrggbb (WCAG 2.2)."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_texts_and_lines_have_the_contrast_of_wcag(tmp_path: Path) -> None:
+    """1.4.3 and 1.4.11: 4.5 for text and 3 for lines, on every background, in light, in dark and on paper."""
+    assert contrast("#fff", "#000000") == 21
+    assert round(contrast("#767676", "#fff"), 2) == 4.54
+    (tmp_path / "x.md").write_text("# A\n")
+    style = write_html(tmp_path / "x.md").read_text().split("<style>")[1].split("</style>")[0]
+    palettes = [dict(re.findall(r"--(\w+):(#\w+)", root)) for root in re.findall(r":root\{([^}]*)\}", style)]
+    rules = re.sub(r":root\{[^}]*\}", "", style)
+    inks = set(re.findall(r"[{;]color:var\(--(\w+)\)", rules))
+    papers = set(re.findall(r"background:var\(--(\w+)\)", rules))
+    lines = set(re.findall(r"solid var\(--(\w+)\)", rules))
+    assert (inks, papers, lines) == ({"ink", "link"}, {"paper", "head"}, {"line", "link"})
+    # The only other colour is what figures stand on.
+    assert re.findall(r"#[0-9a-f]{3,6}\b", rules) == ["#fff"]
+    assert len(palettes) == 3
+    for palette in palettes:
+        colours = palettes[0] | palette
+        for paper in papers:
+            for ink in inks:
+                assert contrast(colours[ink], colours[paper]) >= 4.5, (ink, paper)
+            for line in lines:
+                assert contrast(colours[line], colours[paper]) >= 3, (line, paper)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_chromium_sorts_tables_and_loads_nothing(tmp_path: Path) -> None:
     make_study(tmp_path / "runs")

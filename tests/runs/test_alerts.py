@@ -370,18 +370,11 @@ def test_the_command_tests_every_target(server: Server, config: Path, tmp_path: 
 
 
 PRESET = """
-[data]
-dataset = "digits"
-[model]
-name = "mlp"
-width = 0.1
-[target]
-method = "ce"
-[train]
-duration = "1 epochs"
-batch_size = 64
-[compare]
-levels = { "train/accuracy" = [0.0001, 1.0] }
+data.dataset = "digits"
+model = { name = "mlp", width = 0.1 }
+target.method = "ce"
+train = { duration = "1 epochs", batch_size = 64 }
+compare.levels = { "train/accuracy" = [0.0001, 1.0] }
 [[variants]]
 name = "good"
 [[variants]]

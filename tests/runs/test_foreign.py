@@ -6,8 +6,6 @@ import math
 import os
 import random
 import struct
-import subprocess
-import sys
 import time
 import zlib
 
@@ -21,6 +19,7 @@ from lsc_engine.runs.read.foreign.find import foreign_runs
 from lsc_engine.runs.read.foreign.log import Names
 from lsc_engine.runs.read.foreign.tensorboard import TensorBoard, crc32c
 from lsc_engine.runs.read.run import ForeignRun, list_runs, open_run, write_csv
+from tests.foreign import engine, only, values
 
 FUZZED = int(os.environ.get("LSC_FUZZ_FILES", "2000"))
 
@@ -68,16 +67,6 @@ def events(count, first=0):
     return record(field(1, 1000.0) + field(3, b"brain.Event:2")) + b"".join(
         scalars(step, 1000.0 + step, loss=1 / (step + 1), other=float(step)) for step in range(first, first + count)
     )
-
-
-def only(root):
-    (run,) = list_runs([root], foreign=True)
-    return run
-
-
-def values(run, name):
-    step, found = run.history(name)
-    return dict(zip(step.tolist(), found.tolist(), strict=True))
 
 
 def test_crc32c_of_the_standard():
@@ -248,7 +237,7 @@ def test_a_fuzzed_body_with_right_checksums(tmp_path):
         assert values(run, "other")[7] == 0.25
 
 
-def test_names_that_say_so():
+def test_names_of_loss_and_accuracy():
     expected = {
         "loss": "train/loss", "train_loss": "train/loss", "Loss/train": "train/loss", "train/loss": "train/loss",
         "training.loss": "train/loss", "val_loss": "val/loss", "eval_loss": "val/loss", "validation/loss": "val/loss",
@@ -339,22 +328,18 @@ def test_commands_read_it_and_refuse_to_act(tmp_path):
         (tmp_path / "exp" / name / "tfevents").write_bytes(events(5))
     before = sorted(tmp_path.rglob("*"))
 
-    def cli(*words):
-        command = [sys.executable, "-m", "lsc_engine", *words, "--runs-dir", str(tmp_path)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-    rows = json.loads(cli("list", "--json").stdout)
+    rows = json.loads(engine(tmp_path, "list", "--json").stdout)
     assert [(r["id"], r["origin"], r["read_only"], r["state"], r["seed"], r["step"]) for r in rows] == [
         (f"exp/{name}", "tensorboard", True, "running", None, 4) for name in ("a", "b")
     ]
-    shown = json.loads(cli("show", "exp/a", "--json").stdout)
+    shown = json.loads(engine(tmp_path, "show", "exp/a", "--json").stdout)
     assert shown["history"]["other"] == [[step, float(step)] for step in range(5)]
-    compared = cli("compare", "exp/a", "exp/b", "--json")
+    compared = engine(tmp_path, "compare", "exp/a", "exp/b", "--json")
     assert compared.returncode == 0
     assert "exp/a" not in compared.stderr
     out = tmp_path / "out" / "values.csv"
     out.parent.mkdir()
-    exported = cli("export", "exp/a", "--to", "csv", "--out", str(out))
+    exported = engine(tmp_path, "export", "exp/a", "--to", "csv", "--out", str(out))
     assert exported.returncode == 0, exported.stderr
     lines = list(csv.DictReader(out.read_text().splitlines()))
     assert [float(line["other"]) for line in lines] == list(range(5))
@@ -362,7 +347,7 @@ def test_commands_read_it_and_refuse_to_act(tmp_path):
     out.parent.rmdir()
     sentence = "exp/a is a tensorboard log of another tool, which is only read here"
     for words in (["tag", "exp/a", "x"], ["stop", "exp/a"], ["delete", "exp/a", "--yes"], ["resume", "exp/a"]):
-        refused = cli(*words)
+        refused = engine(tmp_path, *words)
         assert (refused.returncode, sentence in refused.stderr) == (2, True), words
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(UsageError, match="only read"):

@@ -1,5 +1,6 @@
 """Databases and file stores of other trackers: live, damaged and hostile, and never changed by reading."""
 
+import csv
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import pytest
 from lsc_engine.common.errors import UsageError
 from lsc_engine.runs.read.foreign.find import foreign_runs
 from lsc_engine.runs.read.run import ForeignRun, list_runs, open_run
+from tests.foreign import engine, only, values
 
 FUZZED = int(os.environ.get("LSC_FUZZ_FILES", "2000")) // 4
 
@@ -67,16 +69,6 @@ class Writer:
 
 TOOLS = pytest.mark.parametrize("tool", ["trackio", "mlflow"])
 JOURNALS = pytest.mark.parametrize("journal", ["wal", "delete"])
-
-
-def only(root):
-    (run,) = list_runs([root], foreign=True)
-    return run
-
-
-def values(run, name):
-    step, found = run.history(name)
-    return dict(zip(step.tolist(), found.tolist(), strict=True))
 
 
 @TOOLS
@@ -159,7 +151,8 @@ def test_a_database_that_is_replaced_or_emptied_is_read_again(tmp_path, tool):
 
 
 @TOOLS
-def test_torn_files_and_logs_of_changes(tmp_path, tool):
+@pytest.mark.parametrize("every", [37, pytest.param(1, marks=pytest.mark.slow)])
+def test_torn_files_and_logs_of_changes(tmp_path, tool, every):
     source = tmp_path / "source"
     source.mkdir()
     writer = Writer(source / "p.db", tool)
@@ -171,7 +164,7 @@ def test_torn_files_and_logs_of_changes(tmp_path, tool):
     folder = tmp_path / "torn"
     folder.mkdir()
     counts = set()
-    for end in [*range(0, len(changes), 37), len(changes)]:
+    for end in [*range(0, len(changes), every), len(changes)]:
         (folder / "p.db").write_bytes(database)
         (folder / "p.db-wal").write_bytes(changes[:end])
         for run in list_runs([folder], foreign=True):
@@ -184,10 +177,46 @@ def test_torn_files_and_logs_of_changes(tmp_path, tool):
     writer.connection.execute("pragma wal_checkpoint(truncate)")
     database = (source / "p.db").read_bytes()
     (folder / "p.db-wal").unlink()
-    for end in range(0, len(database), 29):
+    for end in range(0, len(database), every):
         (folder / "p.db").write_bytes(database[:end])
         for run in list_runs([folder], foreign=True):
             assert values(run, "other").items() <= whole.items()
+
+
+@TOOLS
+def test_commands_read_a_run_of_a_database(tmp_path, tool):
+    root = tmp_path / "runs"
+    root.mkdir()
+    writer = Writer(root / "p.db", tool)
+    writer.start("r2", "eve")
+    for step in range(5):
+        writer.log(step, loss=1 / (step + 1), other=step)
+        writer.log(step, "r2", "eve", loss=2 / (step + 1))
+    writer.close()
+    before = sorted(os.listdir(root))
+    rows = {row["id"]: row for row in json.loads(engine(root, "list", "--json").stdout)}
+    bob, eve = sorted(rows, key=lambda name: "eve" in name)
+    assert {(row["origin"], row["read_only"], row["step"]) for row in rows.values()} == {(tool, True, 4)}
+    shown = json.loads(engine(root, "show", bob, "--json").stdout)
+    assert shown["history"]["other"] == [[step, float(step)] for step in range(5)]
+    for wanted in ("csv", "latex"):
+        out = tmp_path / f"out.{wanted}"
+        assert engine(root, "export", bob, eve, "--to", wanted, "--out", out).returncode == 0
+    lines = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    found = {(line["run"], int(line["step"])): float(line["train/loss"]) for line in lines}
+    assert found == {(run, step): top / (step + 1) for run, top in ((bob, 1), (eve, 2)) for step in range(5)}
+    compared = engine(root, "compare", bob, eve, "--json")
+    assert compared.returncode == 0
+    # These tools keep no text of the process.
+    logged = engine(root, "log", bob)
+    assert (logged.returncode, logged.stdout) == (2, "")
+    sentence = (
+        f"{bob} is a {tool} log of another tool, without what its process printed; show and export have its metrics"
+    )
+    assert sentence in logged.stderr
+    missing = engine(root, "show", "nobody")
+    assert (missing.returncode, "names no run" in missing.stderr) == (2, True)
+    assert sorted(os.listdir(root)) == before
 
 
 @TOOLS

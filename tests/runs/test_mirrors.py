@@ -169,6 +169,46 @@ def test_a_file_that_cannot_grow_is_a_failure_that_show_has(
     check(run, "tensorboard")
 
 
+FULL_DISK = """
+import shutil, sys
+from pathlib import Path
+from lsc_engine.mirrors.supervise import supervise
+from lsc_engine.runs.read.run import open_run
+source, disk, out = map(Path, sys.argv[1:])
+run = open_run(shutil.copytree(source, disk / "run"))
+filler = open(disk / "filler", "wb", buffering=0)
+try:
+    while True:
+        filler.write(bytes(1024))
+except OSError:
+    filler.truncate(filler.tell() - 16384)
+print(*supervise(run, ["tensorboard"], last=0.0, least_free=0))
+filler.truncate(0)
+print(*supervise(run, ["tensorboard"], least_free=0))
+shutil.copytree(run.path / "mirrors" / "tensorboard", out)
+"""
+
+
+def test_a_full_disk_stops_a_mirror_until_there_is_room(make_run: MakeRun, tmp_path: Path) -> None:
+    """A file system of 2 MB that this test alone sees."""
+    run = ended_run(make_run, b"".join(metrics_lines()))
+    (tmp_path / "disk").mkdir()
+    own = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    mounted = f'mount -t tmpfs -o size=2m none "{tmp_path / "disk"}" && '
+    if subprocess.run([*own, mounted + "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    words = [sys.executable, "-c", FULL_DISK, str(run.path), str(tmp_path / "disk"), str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*own, mounted + 'exec "$@"', "sh", *words], capture_output=True, text=True, check=True, env=environment
+    )
+    full, whole = done.stdout.splitlines()
+    # Where there is room for the cause, it stands before.
+    assert full.endswith("lines behind, not running")
+    assert whole == "tensorboard up to step 1299"
+    assert_same(read_back("tensorboard", tmp_path / "out"), logged(run, "tensorboard"), "tensorboard")
+
+
 def test_a_mirror_that_hangs_is_ended_and_named(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

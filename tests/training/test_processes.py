@@ -20,10 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.mirrors.follow import place_of
+from lsc_engine.mirrors.supervise import states
 from lsc_engine.runs.folder import requests
+from lsc_engine.runs.read.run import open_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.mesh import ALONE, Mesh, PartedGradient, _srun_environment
 from lsc_engine.training.step import MicroBatches
+from tests.leftovers import end_processes_in
+from tests.mirrored import assert_same, logged, read_back
 from tests.waiting import wait_until
 
 PRESET = """
@@ -77,6 +82,21 @@ def start(folder: Path, runs: str, processes: int) -> subprocess.Popen[bytes]:
     words = ["run", "t.toml", "--runs-dir", runs, "--device", "cpu", "--gpus-per-run", str(processes)]
     with open(folder / f"{runs}.log", "ab") as log:
         return subprocess.Popen([sys.executable, "-m", "lsc_engine", *words], cwd=folder, stdout=log, stderr=log)
+
+
+def test_processes_of_one_run_have_one_mirror(tmp_path: Path) -> None:
+    """`log.also` on two processes: one process writes the mirror, each step once."""
+    file = preset(tmp_path, "mlp")
+    file.write_text(file.read_text().replace("[log]", '[log]\nalso = ["tensorboard"]'))
+    try:
+        assert start(tmp_path, "runs", 2).wait() == 0, (tmp_path / "runs.log").read_text()
+        run = open_run(tmp_path / "runs" / RUN)
+        wait_until(lambda: [(s.behind, s.active) for s in states(run.path)] == [(0, False)])
+        place = place_of(run.path, "tensorboard")
+        assert len(list(place.glob("*tfevents*"))) == 1
+        assert_same(read_back("tensorboard", place), logged(run, "tensorboard"), "tensorboard")
+    finally:
+        end_processes_in(tmp_path)
 
 
 def result(folder: Path, runs: str) -> tuple[str, list[dict[str, Any]]]:

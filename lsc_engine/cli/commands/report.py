@@ -200,7 +200,9 @@ def export(
     if to in DATABASES and to not in FORMATS:
         raise UsageError(f"--to {to} takes embeddings: name their form, as in --codes float32")
     if to not in FORMATS:
-        raise UsageError(f"--to {to}: there is no such format; {did_you_mean(to, FORMATS)}")
+        raise UsageError(
+            f"--to {to}: there is no such format; {did_you_mean(to, dict.fromkeys((*FORMATS, *DATABASES)))}"
+        )
     for option, argument, fits in (
         ("--metric", metric, FIGURES),
         ("--at", use.at, ("safetensors",)),

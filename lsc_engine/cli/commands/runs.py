@@ -285,6 +285,9 @@ def log(
     found = open_run(run, runs_dir, foreign=True)
     if follow and as_json:
         raise UsageError("--follow has no end, --json is one document: choose one")
+    if found.origin != "lsc" and not found.log_path.is_file():
+        words = "without what its process printed; show and export have its metrics"
+        raise UsageError(f"{found.id} is a {found.origin} log of another tool, {words}")
     tail = LogTail(found.log_path)
     if lines:
         tail.skip_to_last(lines)

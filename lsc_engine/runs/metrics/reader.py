@@ -22,7 +22,7 @@ FIXED = "model/fixed_layers"
 _READ = 4 << 20
 _SIGNATURE = 256
 _AXES = ("epoch", "time")
-# So many lines without a new name end the search for last values.
+# Lines without a new name after which the search for last values ends.
 _ENOUGH_LINES = 32
 _FIRST_ROOM = 1024
 

@@ -40,7 +40,7 @@ class Replaced(Exception):
 
 
 class Names:
-    """Names of another tool -> ours. Loss and accuracy are ours where the name says so (`train_loss`, `Loss/train`,
+    """Names of another tool -> ours. Loss and accuracy are found by their names (`train_loss`, `Loss/train`,
     `val_acc`); `split` is what a name without one means. All others, and a second that would get the same, stay as they
     are. An accuracy is a fraction: one that is given in per cent is divided."""
 
@@ -215,7 +215,7 @@ class Log(ABC):
 class Decoder(ABC):
     """Turns the bytes of one file into rows; keeps what it has to remember between two looks."""
 
-    # Records may be looked for from every so many bytes on.
+    # Records are looked for from multiples of this number of bytes on.
     aligned: ClassVar[int] = 1
 
     @abstractmethod

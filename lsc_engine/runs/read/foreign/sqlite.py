@@ -24,7 +24,7 @@ _MOST_COPIED = 1 << 30
 _ROWS = 2000
 _PLACE = 10
 _TICK = 2.0
-# A row takes about so many bytes beside its text.
+# Bytes that a row takes beside its text, about.
 _ROW_BYTES = 32
 # Instructions of SQLite's machine after which a statement is given up: a view may be without end.
 _MOST_STEPS, _STEPS = 1000, 100_000
