@@ -529,7 +529,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--part", type=int, choices=TITLES, required=True)
-    parser.add_argument("--seconds", type=float, default=530.0, help="no job begins that may end after them")
+    parser.add_argument("--until", type=float, help="seconds since 1970 by which the last job must have ended")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--retry", action="store_true", help="run again what failed or was given up")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU: shows that everything works")
@@ -542,7 +542,12 @@ def main() -> int:
         device = torch.device("cuda", device.index or 0)
         torch.cuda.set_device(device)
     command = shlex.join(["benchmarks/gpu.sh", "--part", str(words.part), *(["--rehearse"] if words.rehearse else [])])
-    how = {"rehearse": words.rehearse, "seconds": words.seconds, "retry": words.retry, "command": command}
+    how = {
+        "rehearse": words.rehearse,
+        "seconds": (words.until or time.time() + 530) - time.time(),
+        "retry": words.retry,
+        "command": command,
+    }
     return run_part(words.part, words.out, device, **how)
 
 

@@ -43,13 +43,13 @@ worst=0
 for part in $parts; do
     limit=540
     [ "$part" != 1 ] || limit=240
-    until=$((SECONDS + limit))
+    until=$(($(date +%s) + limit - 10))
     while :; do
-        left=$((until - SECONDS))
+        left=$((until - $(date +%s)))
         [ $left -gt 0 ] || break
         # Where a job hangs, the part is stopped from outside: its rows are kept.
-        timeout --signal=INT --kill-after=10 $left \
-            "$python" -m benchmarks.gpu --out "$out" --part "$part" --seconds $((left - 10)) ${more[@]+"${more[@]}"}
+        timeout --signal=INT --kill-after=10 $((left + 10)) \
+            "$python" -m benchmarks.gpu --out "$out" --part "$part" --until $until ${more[@]+"${more[@]}"}
         code=$?
         # 75: the GPU answers this process no more, another one goes on.
         [ $code = 75 ] || break

@@ -26,7 +26,7 @@ from lsc_engine.models.build import build_model, embedding_width
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.training.context import RunContext
-from lsc_engine.training.devices import autocast_dtype
+from lsc_engine.training.devices import autocast_dtype, set_numerics
 from lsc_engine.training.signals import Signals
 from lsc_engine.training.trainer import Trainer
 
@@ -73,7 +73,9 @@ def trainer(preset: str, variant: str, sets: tuple[str, ...], device: torch.devi
         folder = create_run(Path(scratch) / plan.id, plan.config, {"command": ["lsc-engine", "bench"]})
         try:
             with RunWriter.open(folder, device=str(device), total_steps=derived.total_steps, echo=False) as writer:
-                yield Trainer(RunContext(plan.config, derived, writer, Signals(), device))
+                run = RunContext(plan.config, derived, writer, Signals(), device)
+                set_numerics(device, run.dtype, bool(plan.config.train.deterministic))
+                yield Trainer(run)
         finally:
             torch.set_num_threads(threads)
 
