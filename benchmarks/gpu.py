@@ -61,17 +61,23 @@ FAILED, LEFT, BROKEN = 1, 3, 75
 
 @dataclass(frozen=True)
 class Here:
-    """Where a job runs: `report` takes a row; `deadline` on time.monotonic's clock."""
+    """Where a job runs: `report` takes a row; `deadline` on time.monotonic's clock; `before`: the rows of a try that
+    was stopped."""
 
     device: torch.device
     rehearse: bool
     report: Callable[[dict[str, Any]], None]
     deadline: float
+    before: list[dict[str, Any]]
 
     @property
     def left(self) -> float:
         """Seconds until the part must end."""
         return max(1.0, self.deadline - time.monotonic())
+
+
+class OutOfTime(Exception):
+    """The job was stopped at the deadline; the next call goes on."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +312,10 @@ def _cuda_tests(here: Here, file: Path) -> None:
     # pyproject.toml whose plugin is missing; kernels are compiled in the process that the filter reaches.
     words = ["-m", "cuda", "-k", "not killed", "-vv", "--color=no", "--tb=short", "-p", "no:cacheprovider"]
     words += ["-W", "default", str(file)]
+    for row in here.before:
+        if row["result"] == "passed":
+            here.report(row)
+            words.append(f"--deselect={file.relative_to(ROOT)}::{row['test']}")
     printed = list[str]()
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     env = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
@@ -321,6 +331,8 @@ def _cuda_tests(here: Here, file: Path) -> None:
         finally:
             timer.cancel()
             process.kill()
+    if time.monotonic() >= here.deadline:
+        raise OutOfTime
     # 5: no test is marked, as where -k leaves none.
     if process.returncode not in (0, 5):
         print("".join(printed[-100:]), flush=True)
@@ -385,17 +397,25 @@ class Record:
 
     def of(self, part: int, job: str) -> list[dict[str, Any]]:
         """The lines of a job, from its last start on."""
-        lines = [line for line in self.lines if (line["part"], line["job"]) == (part, job)]
-        starts = [place for place, line in enumerate(lines) if "started" in line]
-        return lines[starts[-1] :] if starts else []
+        tries = self._tries(part, job)
+        return tries[-1] if tries else []
+
+    def _tries(self, part: int, job: str) -> list[list[dict[str, Any]]]:
+        tries: list[list[dict[str, Any]]] = []
+        for line in self.lines:
+            if (line["part"], line["job"]) == (part, job):
+                if "started" in line:
+                    tries.append([])
+                tries[-1].append(line)
+        return tries
 
     def ended(self, part: int, job: str) -> str | None:
         """How a job ended: "measured", or why not; None if it is to be run."""
-        lines = self.of(part, job)
-        if lines and "ended" in lines[-1]:
-            return str(lines[-1]["ended"])
-        starts = sum("started" in line for line in self.lines if (line["part"], line["job"]) == (part, job))
-        return "given up: stopped twice" if starts > 1 else None
+        tries = self._tries(part, job)
+        if tries and "ended" in tries[-1][-1]:
+            return str(tries[-1][-1]["ended"])
+        # A try that was stopped after no more rows than the one before will be stopped again.
+        return "given up: stopped twice" if len(tries) > 1 and len(tries[-1]) <= len(tries[-2]) else None
 
 
 def page(record: Record, part: int, chosen: list[Job], command: str) -> str:
@@ -459,9 +479,8 @@ def run_part(
 ) -> int:
     """Run what is left of a part and fits into `seconds`: 0, or FAILED, LEFT or BROKEN."""
     record, chosen, deadline = Record(out), jobs(part, rehearse), time.monotonic() + seconds
-    here_is = machine(device)
     folders = {out.resolve(): None, **({} if rehearse else {ROOT / "benchmarks" / "results": None})}
-    print(f"part {part}: {TITLES[part]}\n{here_is}", flush=True)
+    print(f"part {part}: {TITLES[part]}\n{machine(device)}", flush=True)
     skipped = 0
     for job in chosen:
         ended = record.ended(part, job.name)
@@ -470,7 +489,6 @@ def run_part(
             continue
         if job.seconds > deadline - time.monotonic() and not rehearse:
             continue
-        record.add(part, job.name, started=here_is)
         try:
             _measure(job, record, part, device, rehearse, deadline)
         finally:
@@ -505,14 +523,19 @@ def _measure(job: Job, record: Record, part: int, device: torch.device, rehearse
         record.add(part, job.name, row=row)
         print(f"  {job.name}: " + ", ".join(f"{key} {shown(value)}" for key, value in row.items()), flush=True)
 
+    before = [line["row"] for line in record.of(part, job.name) if "row" in line]
+    record.add(part, job.name, started=machine(device))
     began, ended, result = time.monotonic(), "measured", None
     try:
-        found = job.run(Here(device, rehearse, report, deadline))
+        found = job.run(Here(device, rehearse, report, deadline, before))
         if found is not None:
             document = found.document()
             result = {key: document[key] for key in ("checks", "tables", "notes")}
             for check in found.checks:
                 print(f"  {job.name}: {check.what}: {check.figure} (bar: {check.bar}): {check.verdict}", flush=True)
+    except OutOfTime:
+        print(f"  {job.name}: stopped; the next call goes on", flush=True)
+        return
     except torch.OutOfMemoryError as error:
         ended = f"failed: does not fit: {str(error).splitlines()[0]}"
     except Exception as error:
