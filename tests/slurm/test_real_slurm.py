@@ -222,8 +222,9 @@ def cancelled_job_stays_cancelled(place: Place) -> None:
 
 def crashed_node_is_taken_over(place: Place) -> None:
     """As often as LSC_NODE_CRASHES says, in one run."""
-    (array,) = place.submit("--sbatch", "--exclude=n[1-6,9-14]", "--sbatch", "--hold", steps=200)
-    job, crashes = f"{array['job']}_0", int(os.environ.get("LSC_NODE_CRASHES", "1"))
+    crashes, where = int(os.environ.get("LSC_NODE_CRASHES", "1")), "--exclude=n[1-6,9-14]"
+    (array,) = place.submit("--sbatch", where, "--sbatch", "--hold", steps=100 * (crashes + 1))
+    job = f"{array['job']}_0"
     place.cluster.run("scontrol", "release", array["job"])
     for number in range(1, crashes + 1):
         place.wait(lambda status, n=number: status.state == "running" and status.attempt == n)
