@@ -53,16 +53,17 @@ def hand_over(folder: Path, scheduler: slurm.Scheduler, attempt: int) -> Status:
 def kill(folder: Path, *, grace: float = 5.0) -> Status:
     """End the process of the run now: SIGTERM, after `grace` seconds SIGKILL; leaves an exit record.
 
-    Only if pid, start time and boot id are those of the run. From another host by Slurm, if it runs there, else by a
-    request. LscError if the process does not end.
+    Only if pid, start time and boot id are those of the run. A job of Slurm is cancelled there; from another host it is
+    a request. LscError if the process does not end.
     """
     status = read_status(folder)
     who = status.identity
     if not status.active or who is None:
         raise UsageError(f"{folder} is {status.state}: there is no process to end")
     alive = process.is_alive(who)
-    if alive is None:
-        job = status.scheduler.job if status.scheduler is not None and slurm.installed() else None
+    job = status.scheduler.job if status.scheduler is not None and slurm.installed() else None
+    # A task of Slurm that gets a signal from elsewhere lets itself be queued again.
+    if alive is None or (alive and job is not None):
         if job is not None:
             slurm.cancel([job])
         else:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from lsc_engine.analysis.compare import compare
 from lsc_engine.cli.results import study_text
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.runs.folder import slurm
+from lsc_engine.runs.folder.process import this_process
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_engine.runs.folder.writer import RunWriter
 from lsc_engine.runs.read.run import Run, open_run
@@ -255,12 +257,13 @@ def test_stopping_a_study_cancels_what_waits_of_it(
     assert {read_status(root / run).state for run in runs} == {"stopped"}
 
 
-def test_what_slurm_killed_before_it_left_a_record_is_stopped(
-    study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("here", [False, True])
+def test_stop_now_cancels_a_job_and_records_what_it_did_not(
+    here: bool, study: Path, program: Callable[..., Callable[[], list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "REMOTE_SECONDS", 0.0)
-    running = Status(state="running", host="n7", pid=5, boot_id="other", attempt=1, scheduler=slurm.Scheduler("9_0"))
-    write_status(study / RUN, running)
+    who = asdict(this_process()) if here else {"host": "n7", "pid": 5, "boot_id": "other"}
+    write_status(study / RUN, Status(state="running", attempt=1, scheduler=slurm.Scheduler("9_0"), **who))
     program("sbatch")
     program("squeue", "COMPLETING")
     cancelled = program("scancel")
@@ -492,8 +495,6 @@ def test_an_attempt_that_is_over_for_slurm_is_taken_over(
     held = read_status(folder)
     assert held.scheduler == slurm.Scheduler("7_0")
     # As another host sees it: the process cannot be looked for, and its last sign of life is new.
-    from dataclasses import replace
-
     write_status(folder, replace(held, host="n7", boot_id="other", machine="m"))
     monkeypatch.setattr("lsc_engine.studies.task.STILL_SECONDS", 1.0)
     task = Task(argparse.Namespace(run=RUN, needs=[], runs_dir=study), as_task(monkeypatch, 1), Signals())
