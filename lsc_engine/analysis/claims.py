@@ -67,7 +67,6 @@ class ClaimVerdict:
 
     @property
     def short(self) -> str:
-        """The two verdicts in few words, for the index."""
         if self.result == "bar":
             return self.accuracy
         found = {key: first_words(text) for key, text in (("accuracy", self.accuracy), ("loss", self.loss)) if text}
@@ -174,8 +173,8 @@ def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: st
 
 
 def _faster(verdict: Verdict) -> tuple[str, list[str]]:
-    """`holds, 3 of 3 seeds`, with the reason if it is open or not resolved; and the speed-up at the hardest level of
-    each metric and at common settings, and what was at the edge."""
+    """`holds, 3 of 3 seeds`, or why it is open; the speed-up at the hardest level of each metric and at common
+    settings."""
     # The last level of a metric is the hardest.
     hardest = {metric: (level, speed) for (metric, level), speed in zip(verdict.levels, verdict.speeds, strict=True)}
     details = [
@@ -232,8 +231,8 @@ def _final(comparison: Comparison, claim: Claim, key: str, against: str, aim: Pu
 
 
 def _ends(row: Row, base: Row, metric: str, result: str, margin: float) -> tuple[list[float], list[bool], int, str]:
-    """Final values compared seed by seed: the differences (none where a side diverged), whether each seed agrees with
-    the claim, how many seeds did not end, or ended at another length, and the label of a side without the metric."""
+    """Final values seed by seed: differences (none where a side diverged), whether each seed agrees with the claim, how
+    many did not end alike, and the label of a side without the metric."""
     ours, theirs = ({run.seed: run for run in one.runs} for one in (row, base))
     seeds = sorted({*(ours.keys() & theirs.keys()), *row.absent, *base.absent})
     pairs = [(seed, seed) for seed in seeds] or [(seed, min(theirs)) for seed in sorted(ours)]
@@ -258,8 +257,7 @@ def _ends(row: Row, base: Row, metric: str, result: str, margin: float) -> tuple
 
 
 def _end(run: Run, metric: str, row: Row) -> float | None:
-    """The final value, or the lowest on the way for `METRIC/lowest`; not a number if the run diverged, None if the
-    metric is missing."""
+    """The final (or for `METRIC/lowest` the lowest) value; NaN if the run diverged, None without the metric."""
     if row.states.get(run.seed) == "diverged":
         return math.nan
     values = run.history(metric.removesuffix(LOWEST))[1]
@@ -274,7 +272,6 @@ def _length(run: Run) -> tuple[float, float]:
 
 
 def _reversed(comparison: Comparison, claim: Claim, metric: str, row: Row, base: Row, margin: float) -> list[str]:
-    """The settings that both sides trained with, to the same length as what is judged, at which no seed agrees."""
     keys = {one.key for one in comparison.rows}
     ours, theirs = (at_values(comparison, variant_key(one.key, keys)) for one in (row, base))
     length = _length(row.runs[0])[0]
@@ -291,8 +288,7 @@ def _reversed(comparison: Comparison, claim: Claim, metric: str, row: Row, base:
 
 
 def _speed(row: Row, base: Row, claim: Claim, verdict: ClaimVerdict) -> ClaimVerdict:
-    """A speed against another, as the ratio of each seed's median; the margin is a share. Neither kind of metric says
-    anything about it, so the verdict stands in the first column and names the speed."""
+    """A speed against another, as the ratio of each seed's median; the margin is a share."""
     metric = str(claim.metric)
     if note := seconds_note(row, base):
         return replace(verdict, accuracy=f"{NOT_COMPARED}: {note}")

@@ -47,8 +47,8 @@ class TrivialBaseline:
     loss: float | None = None
 
     def stuck(self, last: Mapping[str, tuple[float, float, int]]) -> str | None:
-        """A clause if the mean final loss of `last` (metric -> mean, deviation, seeds) is the best constant answer's;
-        None otherwise, and if the accuracy shows learning all the same."""
+        """A clause if the mean final loss is the best constant answer's and the accuracy shows no learning; else
+        None."""
         loss, accuracy = last.get("train/loss", [None])[0], last.get("train/accuracy", [None])[0]
         if loss is None or self.loss is None or loss < (1 - _NEAR) * self.loss:
             return None
@@ -115,7 +115,6 @@ class Row:
 
     @property
     def at_trivial_loss(self) -> str | None:
-        """Why this row may not serve as a baseline, as a clause; None if it may."""
         return self.trivial.stuck(self.last)
 
 

@@ -27,9 +27,8 @@ def is_loss(metric: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TimeToLevel:
-    """Where one seed reached a level (steps, epochs, seconds), or (`reached` false) how long it went without. `before`
-    is the last place at which it was known not to be there; `kept` whether its last value is still at or beyond the
-    level."""
+    """Where one seed reached a level (steps, epochs, seconds), or how long it went without; `before`: the last place at
+    which it was not there; `kept`: whether it still is at its end."""
 
     reached: bool
     place: Place

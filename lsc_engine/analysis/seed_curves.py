@@ -41,8 +41,8 @@ class Mean:
     seeds: tuple[SeedCurve, ...]
 
     def at(self, x: float) -> tuple[float, float, int]:
-        """Mean, standard deviation (n - 1) and number of seeds at `x`, each seed's last value at or before it; a seed
-        that has not come so far is left out."""
+        """Mean, standard deviation and number of seeds at `x`, of each that has come so far the last value before
+        it."""
         found = []
         for curve in self.seeds:
             before = int(np.searchsorted(curve.x, x, "right")) - 1
@@ -100,8 +100,7 @@ def evenly(values: Floats, most: int) -> Floats:
 def as_series(
     mean: Mean, *, label: str, colour: int, scale: float = 1.0, band: bool = True, places: int = 2000
 ) -> list[dict[str, Any]]:
-    """The curves as report/figures.py draws them, values times `scale`: the mean with the range of the seeds as a
-    band, or without `band` every seed for itself. At most `places` points each."""
+    """The curves as report/figures.py draws them: the mean with the range of the seeds, or without `band` each seed."""
 
     def listed(values: Floats) -> list[float | None]:
         return [float(v) if np.isfinite(v) else None for v in evenly(values, places)]

@@ -95,7 +95,6 @@ class RecordedRun(Run):
         return self.axes(name)[:2]
 
     def axes(self, name: str) -> Axes:
-        """Steps, values, epochs and training seconds of a metric; empty if it was not recorded."""
         none = np.empty(0, np.float64)
         return self.points.get(name, (np.empty(0, np.int64), none, none, none))
 
@@ -134,7 +133,6 @@ class StudyValues:
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """The runs compared, with their tries; None if there are none."""
         if not self.runs:
             return None
         named = self.key(self.baseline) if self.baseline in {self.name(run) for run in self.runs} else None
@@ -236,7 +234,6 @@ def to_csv(values: StudyValues) -> str:
 
 
 def _points(run: RecordedRun, metrics: Sequence[str]) -> Iterable[list[str]]:
-    """A line for each step: step, epoch, seconds, and the metrics logged there."""
     lines: dict[int, list[str]] = {}
     for name, axes in run.points.items():
         column = 3 + metrics.index(name)

@@ -53,7 +53,6 @@ class Verdict:
 
     @property
     def decided(self) -> int:
-        """Seeds that something is known of."""
         return self.agree + self.against + self.split + self.tied
 
     @property
@@ -71,13 +70,12 @@ class Verdict:
 
     @property
     def reversed(self) -> list[str]:
-        """The common settings at which the other side is ahead."""
         return [settings for settings, verdict in self.rates.items() if verdict.so_far == FAILS]
 
     @property
     def result(self) -> str:
-        """`holds`, `fails`, `differs by seed`, `differs by level`, `depends on the rate`, `not resolved`; `open` while
-        a run may change it; or the note."""
+        """`holds`, `fails`, `differs by …`, `depends on the rate`, `not resolved`; `open` while a run may change it; or
+        the note."""
         return self.note or (OPEN if self.open else self.so_far)
 
     @property
@@ -140,8 +138,7 @@ def score(run: Run, purpose: Purpose) -> tuple[float, ...] | None:
 
 
 def choose(tries: Sequence[Tried], purposes: Iterable[Purpose]) -> dict[Purpose, Best]:
-    """The best try of one variant for each of its purposes; of equal ones that nearest the middle of the grid. Purposes
-    without a candidate are left out."""
+    """The best try for each purpose that has a candidate; of equal ones that nearest the middle of the grid."""
     ordered = in_grid_order(tries)
     chosen = {}
     for purpose in purposes:
@@ -189,8 +186,7 @@ def verdicts(comparison: Comparison, unit: str = "epochs") -> list[Verdict]:
 
 
 def chosen(comparison: Comparison, key: str, purpose: Purpose) -> tuple[Row | None, Best | None]:
-    """The row of a variant with the settings that its tries are best in for a purpose, and what was best; the row of
-    the variant's own name if nothing was tried, or the best did not train."""
+    """The row of a variant with its best settings for a purpose, and these; else the row of the variant's own name."""
     own = comparison.row(key)
     best = choose(comparison.tries.get(key, ()), [purpose]).get(purpose)
     if best is None:
@@ -204,8 +200,8 @@ def _with(row: Row, values: Mapping[str, Any]) -> bool:
 
 
 def faster(comparison: Comparison, key: str, against: str, purpose: Purpose, unit: str = "epochs") -> Verdict | None:
-    """Whether a variant reaches the levels of a purpose sooner than another, each with the best of its settings, and
-    at the settings that both trained with. None if one of them has no runs."""
+    """Whether a variant reaches the levels of a purpose sooner than another, each with its best settings, and at those
+    that both trained with. None if one has no runs."""
     (row, best), (base, other) = chosen(comparison, key, purpose), chosen(comparison, against, purpose)
     if row is None or base is None:
         return None
@@ -296,8 +292,7 @@ def _order(own: TimeToLevel, theirs: TimeToLevel, unit: str, own_state: str, the
 
 
 def to_json(comparison: Comparison, unit: str = "epochs") -> dict[str, Any]:
-    """The comparison with its verdicts as one document for JSON; a missing number is None, one that is not finite
-    stays."""
+    """The comparison with its verdicts for JSON; a missing number is None."""
     rows = [
         {
             **{name: getattr(row, name) for name in ("key", "label", "device", "busy", "compiled", "best")},

@@ -16,9 +16,8 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.userpaths import user_name, user_path
@@ -69,8 +68,7 @@ print(json.dumps({"driver": text(n.nvmlSystemGetDriverVersion()), "gpus": gpus,
 """
 
 
-@dataclass(frozen=True)
-class Logout:
+class Logout(NamedTuple):
     """Whether a detached run outlives the user's logout: `survive` is "yes", "no" or "unknown"; `do` what helps."""
 
     survive: str
@@ -104,8 +102,8 @@ def examine(runs_dir: str | Path | None, data_dir: str | Path | None) -> dict[st
         "gpu_message": nvml.get("message", "" if gpus else "the driver lists none"),
         "data": [_dataset(name, data_dir) for name in built_in_data_sets()],
         "packed": _within(_SECONDS, lambda: sorted(p.stem for p in (data / "packed").glob("*px.json"))) if data else [],
-        "disk": [{"what": what, **_disk(folder)} for what, folder in (("runs", runs), ("data", data))],
-        "logout": asdict(logout()),
+        "disk": [_disk("runs", runs), _disk("data", data)],
+        "logout": logout()._asdict(),
     }
 
 
@@ -199,16 +197,15 @@ def _missing_for_triton(torch: dict[str, Any]) -> str | None:
 
 def logout() -> Logout:
     """Whether detached runs survive logout here, as systemd's logind is configured."""
-    kill, excluded, only = (
-        _output(["busctl", "get-property", *_LOGIND, name]) or ""
-        for name in ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
-    )
+    names = ("KillUserProcesses", "KillExcludeUsers", "KillOnlyUsers")
+    kill, excluded, only = (_output("busctl", "get-property", *_LOGIND, name) for name in names)
     user, answers = user_name(), {"b true": True, "b false": False, "yes": True, "no": False}
-    linger = _output(["loginctl", "show-user", user, "--property=Linger", "--value"])
+    linger = answers.get(_output("loginctl", "show-user", user, "--property=Linger", "--value"))
     spared = f'"{user}"' in excluded or ('"' in only and f'"{user}"' not in only)
-    return judge_logout(
-        answers.get(kill), answers.get(linger or ""), excluded=spared, under_user_manager=_under_user_manager()
-    )
+    managed = False
+    with contextlib.suppress(OSError):
+        managed = f"/user@{os.getuid()}.service/" in Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    return judge_logout(answers.get(kill), linger, excluded=spared, under_user_manager=managed)
 
 
 def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, under_user_manager: bool) -> Logout:
@@ -222,7 +219,7 @@ def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, unde
     kills = "logind ends the processes of a session at logout (KillUserProcesses)."
     if kill is None:
         why = "logind does not answer (a container, or a system without it)."
-        return Logout("unknown", why, "Use tmux, or ask who runs this machine; what ends the container ends its runs.")
+        return Logout("unknown", why, "Use tmux, or ask its administrator; what ends the container ends its runs.")
     if under_user_manager and linger:
         return Logout("yes", "This process belongs to your systemd user manager, which lingers after logout.")
     if under_user_manager:
@@ -262,36 +259,30 @@ def _dataset(name: str, data_dir: str | Path | None) -> dict[str, Any]:
     return {"name": name, "title": chosen.facts.title, "found": place is not None, "place": where, "how": how}
 
 
-def _disk(folder: Path | None) -> dict[str, Any]:
+def _disk(what: str, folder: Path | None) -> dict[str, Any]:
     """Free bytes where `folder` is or would be made; None for the data folder without a home folder."""
-    if folder is None:
-        return {"path": None, "free": None, "total": None, "writable": False}
 
-    def measure() -> tuple[int, int, bool]:
-        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-        usage = shutil.disk_usage(there)
-        return usage.free, usage.total, os.access(there, os.W_OK)
+    def measure() -> tuple[int | None, int | None, bool]:
+        if folder is None:
+            return None, None, False
+        place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        usage = shutil.disk_usage(place)
+        return usage.free, usage.total, os.access(place, os.W_OK)
 
     free, total, writable = _within(_SECONDS, measure) or (None, None, False)
-    return {"path": str(folder), "free": free, "total": total, "writable": writable}
+    path = None if folder is None else str(folder)
+    return {"what": what, "path": path, "free": free, "total": total, "writable": writable}
 
 
-def _under_user_manager() -> bool:
-    try:
-        return f"/user@{os.getuid()}.service/" in Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    except OSError:
-        return False
-
-
-def _output(command: list[str]) -> str | None:
-    """What `command` prints, or None if it is missing, fails or does not answer."""
+def _output(*command: str) -> str:
+    """What `command` prints, "" if it is missing, fails or does not answer."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_SECONDS, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T | None:

@@ -83,9 +83,8 @@ def encode(z: np.ndarray, code: str, system: VectorSystem | None) -> Codes:
 
 
 def recall(codes: Codes, exact: Codes, among: Sequence[int] = NEIGHBOURS) -> list[float]:
-    """For each k of `among` the share of embeddings whose nearest other one, by the cosine of `exact`, is among the k
-    nearest by `codes`; of at most `MOST_STORED` embeddings, and for `MOST_QUERIES` of those. Equal distances go by
-    number."""
+    """For each k the share of queries whose nearest other embedding, by the cosine of `exact`, is among the k nearest
+    by `codes`. Equal distances go by number."""
     stored = np.unique(np.linspace(0, len(exact.rows) - 1, min(len(exact.rows), MOST_STORED)).astype(np.int64))
     codes, exact = replace(codes, rows=codes.rows[stored]), replace(exact, rows=exact.rows[stored])
     count = len(stored)

@@ -30,8 +30,7 @@ def default_name(runs: Sequence[Run]) -> str:
 
 
 def targets(names: Sequence[str], ending: str, out: Path | None, force: bool, what: str = "runs") -> list[Path]:
-    """The files to write: `out` for a single one, else files of these names in the folder `out`, which is made.
-    UsageError if something lies there that `force` does not allow to replace."""
+    """The files to write, `out` or in the folder `out`, which is made. UsageError if one is there without `force`."""
     if len(names) == 1 and out is not None and not out.is_dir():
         if not out.parent.is_dir():
             raise UsageError(f"{out.parent} is not there; make the folder first")
@@ -62,10 +61,8 @@ def export(
     baseline: str | None = None,
     at: int | None = None,
 ) -> list[Path]:
-    """Write `runs` in the format `to`; the files written. UsageError for what cannot be, before anything is written.
-
-    `metrics` and `baseline` of figures, `baseline` also of latex; `at`: the step of the checkpoint, None for the best.
-    """
+    """Write `runs` in the format `to`; the files written. UsageError before anything is written; `at`: the
+    checkpoint."""
     try:
         if to in FIGURES:
             return _figures(runs, to, out, force, metrics or (), baseline)

@@ -73,8 +73,7 @@ def _panels(count: int, width: float, height: float, y_label: str) -> tuple[Any,
 
 
 def tidy(path: Path) -> None:
-    """Make an SVG file of matplotlib small: coordinates to a hundredth of a point, a path on one line, one font name,
-    and no style on a marker that has it already."""
+    """Make an SVG file of matplotlib small: short coordinates, one line a path, one font name, no style twice."""
 
     def number(found: re.Match[str]) -> str:
         text = f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
@@ -135,7 +134,6 @@ class Figure:
     document: dict[str, Any]
 
     def write(self, folder: Path) -> list[Path]:
-        """Draw it as SVG and PNG; the files."""
         return draw_curves(self.document, *_both(folder, self.name))
 
 

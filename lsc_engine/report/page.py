@@ -102,7 +102,6 @@ class Page:
     claims: list[Claim] = field(default_factory=list)
 
     def add(self, title: str, *paragraphs: str) -> None:
-        """Add paragraphs of Markdown to a section; empty ones are left out."""
         self.sections.setdefault(title, []).extend(filter(None, paragraphs))
 
     def add_figure(self, section: str, title: str, files: Sequence[Path], more: str = "") -> None:

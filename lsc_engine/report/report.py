@@ -73,7 +73,6 @@ def write_view(root: Path, view: SavedView, folder: Path, data_dir: Path | None 
 
 
 def _write_trained(data: StudyData, folder: Path, views: Sequence[Figure], heading: Heading) -> WrittenReport:
-    """The page, tables and figures of runs; `views`: figures of saved views."""
     open_folder(folder)
     page = Page(folder, data.missing)
     with writing(folder):

@@ -72,8 +72,7 @@ class StudyData:
         return {str(key): str(mark) for key, mark in found.items()} if isinstance(found, dict) else {}
 
     def describe_rows(self) -> None:
-        """Read the settings of each row as an object, and what a constant answer would reach; both are left out if
-        they are not those of this version."""
+        """Read the settings and the trivial baseline of each row, unless they are of another version."""
         for row in self.rows:
             try:
                 config = load_run_config(row.runs[0].path / PRESET)
@@ -173,8 +172,8 @@ def _not_started(preset: Preset, study: Study) -> list[str]:
 def values_of(
     data: StudyData, measured: Mapping[str, Mapping[str, float]] | None = None, claims: Sequence[Claim] = ()
 ) -> StudyValues:
-    """All that the verdicts of a study are computed from. `measured`: run id -> values that the report measured
-    itself, and the `claims` on them."""
+    """All that verdicts are computed from. `measured`: run id -> values that the report measured, and `claims` on
+    them."""
     preset, measured = data.preset, measured or {}
     values = StudyValues(data.study.name, levels=data.comparison.levels if data.comparison is not None else {})
     if preset is not None:

@@ -103,7 +103,6 @@ def deliver_to_all(targets: Mapping[str, Target], message: Message) -> dict[str,
 
 
 def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
-    """Wait for all of them, but not longer."""
     deadline = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -184,8 +183,7 @@ def _post(target: Target, message: Message) -> Failure | None:
 
 
 def _allowed(name: str, most: int, once: str) -> int | None:
-    """How many messages were left out since the last one, if another may go to the target `name` within the limit of an
-    hour, which all processes of a user share; None if not. One called `once` always may, but a single time."""
+    """How many messages were left out since the last one, if another may be sent within the hour; None if not."""
     now, file = time.time(), None
     with contextlib.suppress(OSError):
         config_folder().mkdir(parents=True, exist_ok=True)
@@ -309,7 +307,6 @@ class Alerts:
         return found
 
     def ended(self, status: Status, state: str, message: str) -> None:
-        """The message on how the run ended, if there is one for its state."""
         if state not in EVENTS:
             return
         metrics = {name: value for name, value in status.metrics.items() if math.isfinite(value)}

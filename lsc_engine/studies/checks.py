@@ -184,7 +184,6 @@ def report_notes(configs: Iterable[RunConfig], options: ExecutionOptions, messag
 
 
 def _by_data(configs: Iterable[RunConfig]) -> list[RunConfig]:
-    """One configuration of each that have the same [data]."""
     return list({repr(config.data): config for config in configs}.values())
 
 
@@ -280,7 +279,6 @@ def _problems(reference: Reference, config: RunConfig, runs_dir: Path) -> Iterat
 
 
 def _how_to_train(reference: Reference) -> str:
-    """The command that makes a run of that id."""
     study, _, variant = reference.ref.rpartition("/seed-")[0].rpartition("/")
     if not study or not SEED.fullmatch(reference.ref.rpartition("/")[2]):
         return "train it first; lsc-engine list shows the runs there are"

@@ -28,8 +28,7 @@ from lsc_engine.studies.plan import plan_study
 
 
 def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
-    """The settings of a run that is resumed: `sets` may name another place of its images. UsageError for anything
-    else."""
+    """The settings of a resumed run; `sets` may name another place of its images, or UsageError."""
     config = load_run_config(run.path / PRESET)
     changes = flatten(parse_sets(sets))
     problems = [
@@ -51,10 +50,7 @@ def resumed_config(run: Run, sets: Sequence[str]) -> RunConfig:
 
 
 def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig:
-    """The settings of the fork: the parent's with `sets` ("a.b=value"), under a variant name that is free.
-
-    UsageError, one sentence per setting, for a change that does not fit the parent's weights.
-    """
+    """The parent's settings with `sets`, under a free variant name. UsageError for what does not fit its weights."""
     if not sets:
         raise UsageError("fork: name what changes, as in --set optimizer.lr=1e-5; resume continues a run unchanged")
     before = load_run_config(parent.path / PRESET)
@@ -78,10 +74,8 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
 def create_fork(
     parent: Run, config: RunConfig, at: int | None, total_steps: int, root: Path, source: Mapping[str, Any]
 ) -> Path:
-    """Create the fork's folder with a copy of the parent's checkpoint of step `at` (None: the newest good one).
-
-    UsageError if there is no such checkpoint, or it lies behind the fork's last step.
-    """
+    """The fork's folder with a copy of the parent's checkpoint of step `at` (None: the newest good one). UsageError if
+    there is none, or it lies behind the fork's last step."""
     found, problems = newest_good(parent.path, at)
     if found is None:
         steps = ", ".join(str(c.step) for c in list_checkpoints(parent.path)) or "none"

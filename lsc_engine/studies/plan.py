@@ -83,17 +83,14 @@ class StudyPlan:
         return self.preset.warnings
 
     def to_toml(self) -> str:
-        """The preset with the command's options in it: as written if they change nothing. A variant that was not
-        chosen and has mistakes is left out."""
+        """The preset with the command's options in it, without variants that were not chosen and have mistakes."""
         sound = {variant.name for variant in self.preset.variants}
         raw = _without(self._raw, {str(v.get("name")) for v in raw_variants(self._raw)} - sound)
         return self.text if raw == self._file.raw else tomli_w.dumps(raw)
 
     def tuned(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
-        """The study with the best values of each variant ({variant: [{"optimizer.lr": 3e-4}]}) and no tries left.
-
-        Variants without an entry keep the preset's values; further values make further variants, `NAME+lr=0.001`.
-        """
+        """The study with the best values of each variant ({variant: [{"optimizer.lr": 3e-4}]}) and no tries left;
+        further values make further variants, `NAME+lr=0.001`."""
         raw = {key: value for key, value in self._raw.items() if key != "tune"}
         variants: list[Table] = []
         chosen = list(self._chosen)
@@ -109,7 +106,6 @@ class StudyPlan:
         return _planned(raw | {"variants": variants}, self._file, self.study, tuple(chosen))
 
     def grown(self, extra: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
-        """The same study with further tries: variant -> points that its grid grows to."""
         points = {name: [dict(point) for point in more] for name, more in extra.items()}
         return _planned(self._raw, self._file, self.study, self._chosen, points)
 
@@ -123,12 +119,9 @@ def plan_study(
     sweeps: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
 ) -> StudyPlan:
-    """The study that `run PRESET` with these options makes. UsageError with all faults at once.
-
-    `sets` are "a.b=value", `sweeps` "a.b=x,y" (each multiplies the variants, named `base+b=x`), `variants` names
-    of the preset or of the swept ones; what they need is added. Options change these alone, and faults of others do not
-    count. Setting or sweeping a key takes it out of [tune].
-    """
+    """The study that `run PRESET` with these options makes: `sets` "a.b=value", `sweeps` "a.b=x,y" (each multiplies the
+    variants), `variants` by name with what they need. They alone are changed and checked. UsageError with all faults at
+    once."""
     file = read_preset(ref)
     faults: list[str] = []
     changes: Table = {}
@@ -160,8 +153,8 @@ def _with_options(
     seeds: Sequence[int] | None,
     chosen: Collection[str] | None = None,
 ) -> tuple[Table, dict[str, tuple[str, Table]]]:
-    """The preset's tables with --set, --seeds and --sweep applied, unchanged without them; --set only to the variants
-    `chosen`. And of each swept variant its name, the name before, and the values."""
+    """The preset's tables with the options applied (--set to the variants `chosen`), and of each swept variant the name
+    before and the values."""
     if not changes and not axes and seeds is None:
         return raw, {}
     variants = raw.get("variants", [])
@@ -214,8 +207,8 @@ def _planned(
     extra: Mapping[str, Sequence[Table]] | None = None,
     faults: Sequence[str] = (),
 ) -> StudyPlan:
-    """The study of these tables, made from those of `file`, with the variants `chosen` (None: all). UsageError with its
-    mistakes and `faults`, those of the options."""
+    """The study of these tables with the variants `chosen`. UsageError with its mistakes and `faults` of the
+    options."""
     loaded = file.build(raw, chosen, extra)
     preset = loaded.preset
     if preset is None:
@@ -260,7 +253,6 @@ def _runs(preset: Preset, variants: Iterable[Variant], study: str, seeds: Iterab
 
 
 def _without(raw: Table, gone: set[str]) -> Table:
-    """The preset without some variants, and without the claims and values that name them."""
     if not gone:
         return raw
     left = raw | {"variants": [v for v in raw_variants(raw) if v.get("name") not in gone]}

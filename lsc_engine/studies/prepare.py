@@ -37,12 +37,8 @@ _SHOWN_DIFFERENCES = 8
 
 @dataclass(frozen=True, slots=True)
 class StudyRun:
-    """A run of a study and what is to be done with it: "new" (it has no folder yet), "resume", "busy" (another process
-    trains it) or "done" (finished, or diverged: the same again would diverge again).
-
-    `moved_from`: where its images were if `config` names another place for them; `like`: the folder of a run that was
-    trained on the same images, to compare them with.
-    """
+    """A run of a study and its action: "new" (no folder yet), "resume", "busy" (another process trains it) or "done"
+    (finished or diverged). `moved_from`: where its images were; `like`: a run that was trained on the same images."""
 
     id: str
     folder: Path
@@ -59,10 +55,7 @@ class StudyRun:
 
 
 def plan_actions(plan: StudyPlan | TunePlan, root: Path) -> tuple[StudyRun, ...]:
-    """What is to be done for every run of the plan; creates nothing.
-
-    UsageError, one sentence per fault: folders that are not ours, other settings under this study name.
-    """
+    """What is to be done for every run; creates nothing. UsageError, a sentence per fault."""
     layout.check_study(plan.study)
     problems: list[str] = []
     found: list[StudyRun] = []
@@ -80,8 +73,7 @@ def plan_actions(plan: StudyPlan | TunePlan, root: Path) -> tuple[StudyRun, ...]
         raise UsageError(*dict.fromkeys(problems))
 
     def like(run: StudyRun) -> Path | None:
-        """A run whose images this one must have: of the study, with images that have moved, or another seed of the
-        variant."""
+        """A run whose images this one must have: with images that have moved, or another seed of the variant."""
         place = run.config.data.path
         others = [one.folder for one in found if one.moved_from is not None and one.config.data.path == place]
         others += [one for one in seeds_of(run.folder) if run.action == "new" or moved_from(one, place) is not None]
@@ -104,7 +96,6 @@ def seeds_of(folder: Path) -> list[Path]:
 
 
 def _problem(run: RunPlan, folder: Path, study: str, root: Path) -> str | None:
-    """Why this run cannot be created or continued, as a sentence; None if it can."""
     if folder.exists() and not _is_run(folder):
         if not folder.is_dir() or any(folder.iterdir()):
             return f"{folder} exists, is not empty and is not a run: move it away, or give another --name"
@@ -135,11 +126,8 @@ def free_name(root: Path, study: str) -> str:
 
 
 def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
-    """Create what is missing of a study that is to be trained (its tries, if it has any) and keep its preset.
-
-    Of processes that begin one study at once each finds what the others have made: UsageError, with the difference,
-    if their settings differ.
-    """
+    """Create what is missing of a study, its tries first, and keep its preset. UsageError if another process has begun
+    it with other settings."""
     wanted = plan.tune or plan
     with one_at_a_time(root / STUDIES):
         runs = plan_actions(wanted, root)
@@ -148,16 +136,14 @@ def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple
 
 
 def create_study(plan: StudyPlan | TunePlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:
-    """Create the folders of the new runs in state `queued`; UsageError as by `plan_actions`. `source` goes into
-    source.json."""
+    """Create the folders of the new runs in state `queued`, with `source` in source.json. UsageError."""
     return _create(plan_actions(plan, root), plan, root, source)
 
 
 def _create(
     runs: tuple[StudyRun, ...], plan: StudyPlan | TunePlan, root: Path, source: Mapping[str, Any]
 ) -> tuple[StudyRun, ...]:
-    """Folders that another process creates at the same moment are used as they are; UsageError if their settings
-    differ."""
+    """Folders that another process creates at the same moment are used if their settings are the same."""
     raced = False
     for run in runs:
         if run.action == "new":
@@ -190,8 +176,8 @@ def write_study(root: Path, study: str, text: str) -> Path:
 
 
 def joined_text(plan: StudyPlan, root: Path) -> str:
-    """The preset to keep of a study: that of `plan`, with the variants and seeds that were begun before by commands
-    that named others. UsageError if its tries are those of another grid."""
+    """The preset to keep: that of `plan` with what earlier commands began. UsageError if its tries are of another
+    grid."""
     fresh = plan.to_toml()
     try:
         before = read_toml(Study(plan.study, root, ()).preset_path)

@@ -105,11 +105,8 @@ def train(
     *,
     wait_for_all: bool = False,
 ) -> int:
-    """Train the runs that are not done, here or on `options.gpus`. Returns the exit code.
-
-    `wait_for_all`: wait for every run that another process is at work on; otherwise for those that are needed, and with
-    `options.wait` for all.
-    """
+    """Train the runs that are not done, here or on `options.gpus`; the exit code. `wait_for_all`: also wait for runs
+    that another process is at work on and nothing needs."""
     done = [run for run in runs if run.action == "done"]
     todo = [run for run in runs if run.action != "done"]
     earlier = [run.status.state for run in done if run.status is not None]
@@ -147,11 +144,8 @@ def train(
 
 
 def exit_code(states: Iterable[str], stop: int | None) -> int:
-    """One code for a study: 128 + signal if the signal `stop` stopped it, else 1 for a failure or a run that another
-    process trains, 3 for a divergence, 143 for a run stopped by request, else 0.
-
-    A signal that found its run failing or diverging did not stop it.
-    """
+    """128 + the signal `stop` if it stopped a run, 1 for a failure or a run that another process trains, 3 for a
+    divergence, 143 for a run stopped by request, else 0."""
     found = set(states)
     if stop is not None and ("stopped" in found or found <= {"finished", ELSEWHERE}):
         return 128 + stop
@@ -164,19 +158,16 @@ def exit_code(states: Iterable[str], stop: int | None) -> int:
 
 @dataclass(frozen=True)
 class Waiting:
-    """For which runs of other processes a study waits once nothing else is left to train.
-
-    Always for those that its own runs need; with `for_all` (tries, of which a rate is chosen) for every run: as long as
-    those processes are at work. With `patient` (--wait) for every run until it is free or finished.
-    """
+    """For which runs of other processes a study waits at its end: those its own runs need; with `for_all` (tries) every
+    run at work; with `patient` (--wait) every run until it is free or finished."""
 
     for_all: bool = False
     patient: bool = False
 
 
 class Queue:
-    """The runs that are left, and the states of those that were reached. `why`: what those wait for that wait for other
-    processes, by id."""
+    """The runs that are left, and the states of those reached; `why`: what those wait for that wait for other
+    processes."""
 
     def __init__(self, runs: Iterable[StudyRun], runs_dir: Path, waiting: Waiting, display: Display) -> None:
         self.left = list(runs)
@@ -189,8 +180,8 @@ class Queue:
         self._reported: set[tuple[str, str]] = set()
 
     def next(self, running: Iterable[str] = ()) -> StudyRun | None:
-        """The next run to train, removed from what is left; runs that are not to be trained get their state on the way.
-        None if all that is left waits for runs in `running`, or for other processes."""
+        """The next run to train; None if all that is left waits. Runs that are not to be trained get their state on the
+        way."""
         busy = set(running)
         while True:
             self._holders, self.why, self._on_hold = {}, {}, set()
@@ -217,8 +208,7 @@ class Queue:
         self._display.end(run.id, state, read_status(run.folder).message if run.folder.is_dir() else "")
 
     def worth_waiting(self) -> bool:
-        """Whether to look again in a moment for what is left: also as long as a user holds a run; reports what it waits
-        for."""
+        """Whether to look again in a moment for what is left; reports what it waits for."""
         needed = {need for run in self.left for need in run.needs}
         wanted = {
             name: held
@@ -239,7 +229,6 @@ class Queue:
         return self.states
 
     def _readiness(self, run: StudyRun, running: set[str]) -> tuple[bool, str | None]:
-        """Whether the turn of a run has come, and its state if it is not to be trained."""
         status = read_status(run.folder)
         # Another process may have ended it since this one looked at it: then it is not tried again.
         ended = status.state in ("failed", "diverged") and status.attempt > run.attempts
@@ -349,8 +338,7 @@ def run_parallel(
     waiting: Waiting = Waiting(),
     processes: int = 1,
 ) -> dict[str, str]:
-    """Train `runs` with a worker per slot, of so many processes; the others wait as queued. The state of each run
-    reached, by id."""
+    """Train `runs` with a worker per slot, of `processes` each. The state of each run reached, by id."""
     queue = Queue(runs, runs_dir, waiting, display)
     workers: dict[str, _Worker] = {}
     stopping = False
@@ -381,8 +369,7 @@ def run_parallel(
 
 
 class _Worker:
-    """A process that trains one run in its own session, so that a Ctrl-C reaches it once, through the scheduler. Its
-    progress is read from its folder."""
+    """A process that trains one run in its own session, so that a Ctrl-C reaches it once, through the scheduler."""
 
     def __init__(
         self, run: StudyRun, slot: Slot, arguments: list[str], runs_dir: Path, display: Display, processes: int = 1
@@ -426,7 +413,6 @@ class _Worker:
             self.process.send_signal(signal.SIGTERM)
 
     def show_progress(self, last: bool = False) -> None:
-        """Show what is new: log lines, or at most about once a second the status."""
         if self._display.prints_logs:
             for chunk in self._log.chunks():
                 for line in chunk.splitlines():

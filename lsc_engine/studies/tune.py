@@ -25,8 +25,7 @@ def tries_by_variant(tune: TunePlan, runs_dir: Path) -> dict[str, list[Tried]]:
 
 
 def more_tries(plan: StudyPlan, tune: TunePlan, runs_dir: Path, message: Message) -> Points:
-    """Variant -> every point beyond the preset's grid that its grid has grown to and grows to now. A grid whose best
-    value lies at its edge grows by a step, at most twice each way and as far as the setting allows."""
+    """Variant -> the points beyond the preset's grid: a grid whose best value lies at its edge grows by a step."""
     points: Points = {}
     for variant, tries in tries_by_variant(tune, runs_dir).items():
         grown = [dict(one.values) for one in tries if any(v not in tune.grid[key] for key, v in one.values.items())]
@@ -45,8 +44,7 @@ def more_tries(plan: StudyPlan, tune: TunePlan, runs_dir: Path, message: Message
 
 
 def best_tries(tune: TunePlan, runs_dir: Path, message: Message) -> Points:
-    """Per variant the best of the tried values for each of its purposes, each once; a try that did not finish does not
-    count. UsageError if a variant has none."""
+    """Per variant the best of the tried values for each of its purposes. UsageError if no try finished."""
     found: Points = {}
     for variant, tries in tries_by_variant(tune, runs_dir).items():
         for one in tries:
@@ -79,8 +77,7 @@ def unended_tries(tune: TunePlan, runs_dir: Path, *, in_job: bool = False) -> li
 
 
 def tries_document(tune: TunePlan, runs_dir: Path) -> list[dict[str, Any]]:
-    """The tries for JSON: run, variant, the values tried, its state, and for each purpose the last value of its
-    metric."""
+    """The tries for JSON: run, variant, values, state, and the last value for each purpose."""
     found = []
     for attempt in tune.tries:
         run = open_run(attempt.run.id, [runs_dir])

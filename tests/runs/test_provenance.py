@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from lsc_engine.runs.folder.provenance import code_version
+from lsc_engine.runs.folder.process import code_version
 
 
 def git(folder: Path, *words: str) -> str:
@@ -13,7 +13,7 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", "-C", folder, *user, *words], check=True, capture_output=True, text=True).stdout
 
 
-def test_the_commit_is_told_and_whether_the_package_differs_from_it(tmp_path: Path) -> None:
+def test_the_commit_is_recorded_and_whether_the_package_differs_from_it(tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
     (package / "a.py").write_text("1\n")

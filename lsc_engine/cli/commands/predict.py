@@ -14,6 +14,8 @@ from lsc_engine.cli.output import answer, message, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
 from lsc_engine.common.safe_io import write_csv, writing
 from lsc_engine.common.userpaths import absent, user_path
+from lsc_engine.plugins import load_plugins
+from lsc_engine.runs import open_run
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
@@ -46,8 +48,6 @@ def embed(
 
     Example: lsc-engine embed demo/V21-min/seed-0 --out digits.safetensors
     """
-    from lsc_engine.runs.read.run import open_run
-
     found = open_run(run, use.runs_dir)
     _check_split(split)
     stem = f"{found.id.replace('/', '-')}-{f'{dataset}-' if dataset else ''}{split}"
@@ -95,8 +95,6 @@ def evaluate(
 
     Example: lsc-engine evaluate demo/ce/seed-0 --on printed-digits
     """
-    from lsc_engine.runs.read.run import open_run
-
     found = open_run(run, use.runs_dir)
     from lsc_engine.training.calibration import read_scale
     from lsc_engine.training.trained_run import evaluate_run
@@ -145,8 +143,6 @@ def predict(
 
     Example: lsc-engine predict demo/V21-min/seed-0 digit.png
     """
-    from lsc_engine.runs.read.run import open_run
-
     found = open_run(run, use.runs_dir)
     whole = any(one is not None for one in (dataset, split, path, classes))
     if calibrate and not whole:
@@ -238,7 +234,6 @@ def _new_file(file: Path, force: bool, endings: tuple[str, ...]) -> Path:
 
 def open_for_use(found: Run, use: cli.UseOptions) -> TrainedRun:
     """The network of a run, plugins loaded; a note if the names of its classes are not certain."""
-    from lsc_engine.plugins import load_plugins
     from lsc_engine.training.devices import pick_device
     from lsc_engine.training.trained_run import open_trained
 
@@ -272,8 +267,7 @@ def _scale(trained: TrainedRun, found: Run) -> float:
     """The fitted scale, else that of the training. UsageError if there is neither."""
     from lsc_engine.training.calibration import read_scale
 
-    fitted = read_scale(found.path)
-    if fitted is not None:
+    if (fitted := read_scale(found.path)) is not None:
         if fitted[1] != trained.step:
             message(f"note: calibrated at step {fitted[1]}, and this is step {trained.step}")
         return fitted[0]

@@ -11,7 +11,13 @@ import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import answer, console, message, print_json, printable, table
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import duration, grouped, size
+from lsc_engine.common.ids import name_fault
+from lsc_engine.common.safe_io import writing
 from lsc_engine.common.userpaths import user_path
+from lsc_engine.data.dataset import built_in_data_sets
+from lsc_engine.plugins import load_plugins
+from lsc_engine.runs import open_run
+from lsc_engine.runs.folder.layout import PRESET, runs_dirs
 
 if TYPE_CHECKING:
     from lsc_engine.config.load import PresetInfo
@@ -83,8 +89,6 @@ def check(
 
     Example: lsc-engine check demo --set data.classes=500
     """
-    from lsc_engine.plugins import load_plugins
-
     load_plugins(plugin or [])
     document = _checked(cli.load_plan(study), data_dir)
     answer(as_json, document)
@@ -102,8 +106,6 @@ def new(
 
     Example: lsc-engine new demo presets/mine.toml
     """
-    from lsc_engine.common.ids import name_fault
-    from lsc_engine.common.safe_io import writing
     from lsc_engine.config.load import read_preset
 
     document = read_preset(preset)
@@ -124,8 +126,6 @@ def new(
 
 
 def _data_found(info: PresetInfo, data_dir: Path | None) -> bool | None:
-    from lsc_engine.data.dataset import built_in_data_sets
-
     # Only the preset says where a folder is; `check` looks there.
     found = built_in_data_sets().get(info.dataset)
     return None if found is None or info.dataset == "folder" else found.locate(data_dir) is not None
@@ -166,8 +166,6 @@ def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
     or one that is not there yet."""
     from lsc_engine.config.load import load_run_config
     from lsc_engine.config.schema import CrossEntropy
-    from lsc_engine.runs.folder.layout import PRESET, runs_dirs
-    from lsc_engine.runs.read.run import open_run
 
     teacher = config.target.teacher if isinstance(config.target, CrossEntropy) else None
     planned = {run.id: run.config for run in plan.runs}
@@ -270,7 +268,6 @@ _OPTIONAL: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def _lines_of(row: dict[str, Any]) -> dict[str, str]:
-    """What the table shows of one variant, by line."""
     lines = {"label": row["label"], "data": f"{row['dataset']}{'' if row['data_found'] else ', not found'}"}
     if row.get("classes") is None:
         return lines

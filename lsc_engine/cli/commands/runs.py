@@ -9,12 +9,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from lsc_engine.cli.options import Baseline, Json, ManyRuns, Metrics, OneRun, RunsDirs, arg, command, opt
 from lsc_engine.cli.output import answer, chart_mode, message, print_json, printable, table
 from lsc_engine.common.errors import LscError, UsageError, did_you_mean
-from lsc_engine.common.formatting import grouped, percent, significant
+from lsc_engine.common.formatting import duration, grouped, percent, significant
+from lsc_engine.common.safe_io import UnreadableError
+from lsc_engine.common.settings import MIRRORED, lookup
+from lsc_engine.runs import open_run
+from lsc_engine.runs.folder.layout import runs_dirs
+from lsc_engine.runs.settings import settings_of
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
@@ -35,7 +40,6 @@ def list_(
     Example: lsc-engine list fig9 running --runs-dir runs --runs-dir /shared/anna/runs
     """
     from lsc_engine.cli.results import run_row
-    from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.runs.read.run import list_runs, short_ids
 
     skipped: list[str] = []
@@ -94,7 +98,7 @@ def show(
     """
     from lsc_engine.cli.results import follow_lines, run_row
     from lsc_engine.mirrors.supervise import states
-    from lsc_engine.runs.read.run import list_runs, open_run, short_ids
+    from lsc_engine.runs.read.run import list_runs, short_ids
 
     found = open_run(run, runs_dir, foreign=True)
     if follow:
@@ -122,9 +126,7 @@ def show(
 
 
 def _describe(run: Run, row: dict[str, Any]) -> str:
-    from lsc_engine.common.formatting import duration
     from lsc_engine.mirrors.supervise import states
-    from lsc_engine.runs.settings import settings_of
 
     status, parent = run.scheduled_status(), run.source.get("parent")
     done = f"step {grouped(status.step)} of {grouped(status.total_steps)}"
@@ -184,8 +186,6 @@ def _charts(run: Run, metrics: Sequence[str] | None) -> list[str]:
 
 
 def _embeddings(run: Run) -> list[str]:
-    """The last snapshot of embeddings, if the run keeps any: plane, sphere or angles."""
-    from lsc_engine.common.safe_io import UnreadableError
     from lsc_engine.runs.read.embeddings import kind_of, list_snapshots, read_snapshot, snapshot_rows
 
     listed = list_snapshots(run.path)
@@ -243,7 +243,7 @@ def compare(
 def find_runs(refs: Sequence[str], runs_dir: Sequence[Path] | None, *, tries: bool = False) -> list[Run]:
     """The runs that `refs` name; a study or study/variant names all of its runs, in the order of its preset, with
     `tries` also those of its [tune]."""
-    from lsc_engine.runs.read.run import list_runs, open_run
+    from lsc_engine.runs.read.run import list_runs
     from lsc_engine.runs.read.studies import Study, in_order
 
     known = list_runs(runs_dir, foreign=True)
@@ -280,7 +280,6 @@ def log(
     Example: lsc-engine log 7c1e --follow
     """
     from lsc_engine.runs.read.logs import LogTail
-    from lsc_engine.runs.read.run import open_run
 
     found = open_run(run, runs_dir, foreign=True)
     if follow and as_json:
@@ -325,9 +324,8 @@ def stop(
     from lsc_engine.studies import control
 
     chosen = find_runs([run], runs_dir, tries=True)
-    for other in chosen:
-        if other.origin != "lsc":
-            raise UsageError(only_read(other))
+    if foreign := [other for other in chosen if other.origin != "lsc"]:
+        raise UsageError(only_read(foreign[0]))
     if len(chosen) > 1:
         _stop_study(chosen, all(run.rstrip("/") in _study_names(other, True) for other in chosen), now, as_json)
         return
@@ -336,8 +334,7 @@ def stop(
     state = status.shown_state
     kills = now and status.active and state != "queued"
     if state == "lost":
-        gone = "its process is gone already; lsc-engine resume goes on from its checkpoint"
-        raise LscError(f"{found.id} is lost: {gone}")
+        raise LscError(f"{found.id} is lost: its process is gone; lsc-engine resume goes on from its checkpoint")
     if not status.active and state != "queued":
         raise LscError(f"{found.id} is {state}: there is nothing to stop")
     waiting: list[str] = []
@@ -399,7 +396,6 @@ def note(
     Example: lsc-engine note 7c1e "rerun with lr 3e-5 if slow"
     """
     from lsc_engine.runs.read import notes
-    from lsc_engine.runs.read.run import open_run
 
     found = open_run(run, runs_dir)
     notes.add_note(found.path, text)
@@ -419,7 +415,6 @@ def tag(
     Example: lsc-engine tag 7c1e paper-scale
     """
     from lsc_engine.runs.read import notes
-    from lsc_engine.runs.read.run import open_run
 
     found = open_run(run, runs_dir)
     (notes.remove_tag if remove else notes.add_tag)(found.path, name)
@@ -443,7 +438,6 @@ def delete(
     """
     from lsc_engine.runs.folder.lock import is_locked
     from lsc_engine.runs.read import notes
-    from lsc_engine.runs.read.run import open_run
 
     chosen = list({run.path.resolve(): run for run in (open_run(ref, runs_dir) for ref in runs)}.values())
     problems = []
@@ -487,12 +481,8 @@ def mirror(
 
     Example: lsc-engine mirror n_min/seed-0 --to tensorboard
     """
-    from typing import get_args
-
-    from lsc_engine.common.settings import MIRRORED, lookup
     from lsc_engine.config.schema import AlsoLogged
     from lsc_engine.mirrors.supervise import check_tools, supervise
-    from lsc_engine.runs.read.run import open_run
 
     found = open_run(run, runs_dir)
     tools, known = to or lookup(found.config, MIRRORED) or [], get_args(AlsoLogged)

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import answer, message, print_json
+from lsc_engine.common.errors import LscError, UsageError, did_you_mean
+from lsc_engine.runs.folder import slurm
+from lsc_engine.runs.folder.process import describe_source
 
 
 @cli.command("submit")
@@ -33,9 +36,6 @@ def submit(
     Example: lsc-engine submit fig9 --time 4h --partition gpu
     """
     from lsc_engine.cli.commands.train import execution_options, plan_for
-    from lsc_engine.common.errors import LscError, UsageError, did_you_mean
-    from lsc_engine.runs.folder import slurm
-    from lsc_engine.runs.folder.provenance import describe_source
     from lsc_engine.studies import submit as jobs
     from lsc_engine.studies.checks import check_study
 

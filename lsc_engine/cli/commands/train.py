@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import lsc_engine.cli.options as cli
 from lsc_engine.cli.output import answer, display, message, optional_stdout, print_json
 from lsc_engine.common.errors import FULL
+from lsc_engine.plugins import load_plugins
+from lsc_engine.runs import open_run
+from lsc_engine.runs.folder.layout import runs_dirs
+from lsc_engine.runs.folder.process import describe_source
 
 if TYPE_CHECKING:
     from lsc_engine.runs.read.run import Run
@@ -34,7 +38,6 @@ def run(
 
     Example: lsc-engine run demo --seeds 0,1,2
     """
-    from lsc_engine.runs.folder.provenance import describe_source
     from lsc_engine.studies.checks import check_study
     from lsc_engine.studies.prepare import begin_study
 
@@ -75,7 +78,6 @@ def resume(
 
     Example: lsc-engine resume demo/V21-384/seed-0
     """
-    from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.checks import prepare_resume
     from lsc_engine.studies.fork import resumed_config
 
@@ -83,8 +85,7 @@ def resume(
     found = open_run(ref, [options.runs_dir])
     options = replace(options, runs_dir=found.root or options.runs_dir)
     config = resumed_config(found, sets or ())
-    status = found.status()
-    if status.state == "finished":
+    if (status := found.status()).state == "finished":
         message(f"{found.id} is finished, at step {status.step}; fork it to train it further")
         _print_run(found, as_json)
         return
@@ -106,8 +107,6 @@ def fork(
 
     Example: lsc-engine fork demo/V21-384/seed-0 --at 1000 --set optimizer.lr=1e-5
     """
-    from lsc_engine.runs.folder.provenance import describe_source
-    from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.checks import prepare_fork
     from lsc_engine.studies.fork import fork_config
 
@@ -142,8 +141,6 @@ def execution_options(
     for name in FULL:
         if find_spec(name) is None:
             raise ModuleNotFoundError(name=name)
-    from lsc_engine.plugins import load_plugins
-    from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.studies.checks import ExecutionOptions
 
     plugins = tuple(place.plugin or ())
@@ -155,7 +152,6 @@ def execution_options(
 def _start(
     study: str, this: StudyRun, options: ExecutionOptions, detach: bool, as_json: bool, words: list[str] | None = None
 ) -> None:
-    from lsc_engine.runs.read.run import open_run
     from lsc_engine.studies.runner import train
 
     if detach:
@@ -196,7 +192,7 @@ def _print_study(result: StudyResult, options: ExecutionOptions, as_json: bool) 
     from lsc_engine.analysis.compare import compare
     from lsc_engine.analysis.verdict import to_json
     from lsc_engine.cli.results import run_row, study_text
-    from lsc_engine.runs.read.run import open_run, short_ids
+    from lsc_engine.runs.read.run import short_ids
     from lsc_engine.runs.read.studies import tries_beside
     from lsc_engine.studies.tune import tries_document
 

@@ -8,15 +8,16 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from lsc_engine.cli.options import Json, arg, command, opt
 from lsc_engine.cli.output import answer, message, print_json, table
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import grouped, parse_count, size
-
-if TYPE_CHECKING:
-    from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.common.safe_io import write_csv
+from lsc_engine.vectors.base import VectorSystem
+from lsc_engine.vectors.registry import at_n_min, canonical, facts, listed, n_min
+from lsc_engine.vectors.registry import system as open_system
 
 # More rows than this are written only on request.
 MANY_ROWS = 10**6
@@ -45,8 +46,6 @@ def nmin(
 
     Example: lsc-engine nmin 300k --max-cosine 0.75
     """
-    from lsc_engine.vectors.registry import at_n_min, canonical, listed, n_min
-
     faults: list[str] = []
     number, requested = 1, []
     try:
@@ -98,9 +97,6 @@ def vectors(
 
     Example: lsc-engine vectors V21 --n 14 --csv v21.csv
     """
-    from lsc_engine.vectors import registry
-    from lsc_engine.vectors.registry import canonical, facts
-
     name = canonical(system)
     number = parse_count(classes) if classes is not None else None
     if limit is not None and limit < 1:
@@ -110,7 +106,7 @@ def vectors(
     if name.startswith("embeddings:"):
         raise UsageError(f"{name}: `lsc-engine embed` writes the class means of a run, then file:PATH shows them")
     # Those of files by reading them.
-    known = registry.system(name, n, classes=number) if name.startswith("file:") else facts(name, n, number, seed)
+    known = open_system(name, n, classes=number) if name.startswith("file:") else facts(name, n, number, seed)
     rows = min(known.choosable, limit if limit is not None else known.choosable)
     if file is not None:
         if rows > MANY_ROWS and limit is None:
@@ -135,7 +131,6 @@ def _scale_faults(scale: float) -> list[str]:
 
 
 def _row(known: VectorSystem, classes: int, scale: float) -> dict[str, Any]:
-    """One system; cosines to four places, angles to two."""
     crowding, sampled = known.crowding(scale)
     return {
         "system": known.name,
@@ -165,10 +160,8 @@ def _short(value: float, places: int) -> float:
 def _unit_rows(known: VectorSystem, rows: int) -> Iterator[list[float]]:
     import torch
 
-    from lsc_engine.vectors import system
-
     # Some families are counted and not computed.
-    vectors = known if known.is_table else system(known.name, known.n, classes=known.classes, seed=known.seed)
+    vectors = known if known.is_table else open_system(known.name, known.n, classes=known.classes, seed=known.seed)
     for start in range(0, rows, ROWS_AT_ONCE):
         block = vectors.vectors(torch.arange(start, min(rows, start + ROWS_AT_ONCE)))
         # Nine digits name a float32 exactly.
@@ -185,8 +178,6 @@ def _write_csv(file: Path, unit_rows: Iterator[list[float]]) -> None:
         raise UsageError(f"--csv: there is no folder {file.parent}")
     if file.is_dir():
         raise UsageError(f"--csv: {file} is a folder")
-    from lsc_engine.common.safe_io import write_csv
-
     try:
         write_csv(file, lines)
     except ValueError as error:

@@ -1,5 +1,5 @@
-"""What [analysis] asks of trained networks: a database of their embeddings, classes that training held out, and how
-often labels are right beside their probability.
+"""What [analysis] measures on trained networks: a database of their embeddings, classes that training held out, and
+how often labels are right beside their probability.
 
 Database (arXiv:2512.07509): training images are stored, validation images are the queries; one of k neighbours by the
 largest cosine should have the query's class. With unique labels an augmented view is the query, its image the answer.
@@ -11,8 +11,8 @@ Calibration (training/calibration.py): one scale fitted on half of the validatio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from statistics import fmean
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,6 @@ def _measured(
 
 
 def _shares(values: Sequence[float]) -> str:
-    """Mean and standard deviation of shares, in per cent."""
     found = torch.tensor(values, dtype=torch.float64) * 100
     deviation = f" ± {found.std().item():.1f}" if len(values) > 1 else ""
     return f"{found.mean().item():.1f}{deviation}"
@@ -79,9 +78,8 @@ def embedded(
     return torch.cat([z for z, _ in parts]), torch.cat([labels for _, labels in parts])
 
 
-@dataclass(frozen=True)
-class Recall:
-    """What the database of one run answers. Shares of the queries; `label`: of those with the right label."""
+class Recall(NamedTuple):
+    """What is found in the database of one run, as shares of the queries; `label`: of those with the right label."""
 
     n: int
     images: int
@@ -105,7 +103,6 @@ def add_database(data: StudyData, page: Page) -> None:
         rows.append([*cells, _shares([r.label for r in found]), str(len(found))])
     if not answers:
         return
-    one = next(reversed(answers.values()))
     head = ["variant", "n", "an embedding", f"{grouped(one.images)} embeddings"]
     head += [f"recall@{k} %" for k in NEIGHBOURS] + ["label by the head %", "seeds"]
     note = (
@@ -154,8 +151,7 @@ def search(stored: Tensor, labels: Tensor, queries: Tensor, wanted: Tensor) -> l
     return [hits[:, min(k, most) - 1].double().mean().item() for k in NEIGHBOURS]
 
 
-@dataclass(frozen=True)
-class Novelty:
+class Novelty(NamedTuple):
     """One run on known and held-out classes. `flagged`: the shares that look new, of the known and of the new."""
 
     known: int
@@ -202,6 +198,7 @@ def flags(variant: str) -> list[Claim]:
     return [Claim.model_validate({**claim, **more, "metric": metric}) for claim, metric in both]
 
 
+@torch.no_grad()
 def _novelty_of(trained: TrainedRun, data: StudyData) -> Novelty:
     head = trained.head
     if not isinstance(head, LscHead):
@@ -216,7 +213,10 @@ def _novelty_of(trained: TrainedRun, data: StudyData) -> Novelty:
     if not new.any():
         raise LscError("all classes of the data set are trained")
     parts = [embedded(trained, every, own[fixed_subset(len(own), IMAGES)])[0] for own in (index[~new], index[new])]
-    known_scores, new_scores = (_scores(head, z) for z in parts)
+    # How new each embedding looks: larger is newer.
+    used = [head.system.cosine(z, head.order.index(head.predict(z))) for z in parts]
+    best = [head.system.cosine(z, head.system.nearest(z)) for z in parts]
+    known_scores, new_scores = ({"distance": 1 - u, "margin": b - u} for u, b in zip(used, best, strict=True))
     known_flagged, new_flagged = ((head.predict(z, unused="new") < 0).double().mean().item() for z in parts)
     areas = {name: area(known_scores[name], new_scores[name]) for name in SCORES}
     curve = roc(known_scores["distance"], new_scores["distance"])
@@ -224,8 +224,7 @@ def _novelty_of(trained: TrainedRun, data: StudyData) -> Novelty:
     return Novelty(len(parts[0]), len(parts[1]), unused, (known_flagged, new_flagged), areas, curve)
 
 
-@dataclass(frozen=True)
-class Calibrated:
+class Calibrated(NamedTuple):
     """One run on images that the scale was not fitted on: the scale and their number; for the scale of the training,
     where there is one, and the fitted one: nats an image, mean probability and calibration error; the share right."""
 
@@ -246,8 +245,9 @@ def add_calibration(data: StudyData, page: Page) -> None:
         before = [next(iter(one.measures.values())) for one in found if len(one.measures) > 1]
         after = [one.measures[one.scale] for one in found]
         cells = [md(row.label), f"{sum(one.scale for one in found) / len(found):.3g}"]
-        for place, shown in ((0, _means), (2, _shares), (1, _shares)):
-            cells += [shown([each[place] for each in part]) if part else "-" for part in (before, after)]
+        for place in (0, 2, 1):
+            values = [[each[place] for each in part] for part in (before, after)]
+            cells += [(f"{fmean(part):.3f}" if place == 0 else _shares(part)) if part else "-" for part in values]
         rows.append([*cells, _shares([one.right for one in found]), str(len(found))])
     if not rows:
         return
@@ -258,10 +258,6 @@ def add_calibration(data: StudyData, page: Page) -> None:
     )
     both = [f"{what} {when}" for what in ("nats", "error %", "mean probability %") for when in ("before", "after")]
     page.add("Calibration", table(["variant", "scale", *both, "right %", "seeds"], rows, "lrrrrrrrrr"), note)
-
-
-def _means(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.3f}"
 
 
 @torch.no_grad()
@@ -279,14 +275,6 @@ def _calibrated_of(trained: TrainedRun, data: StudyData) -> Calibrated:
             nats = (-energy - scale * head.score(z, labels)).mean().item()
             measures[scale] = nats, sure.mean().item(), calibration_error(sure, predicted == labels)
     return Calibrated(fitted.scale, len(z), measures, (predicted == labels).double().mean().item())
-
-
-@torch.no_grad()
-def _scores(head: LscHead, z: Tensor) -> dict[str, Tensor]:
-    """How new each embedding [B, n] looks: larger is newer."""
-    used = head.system.cosine(z, head.order.index(head.predict(z)))
-    best = head.system.cosine(z, head.system.nearest(z))
-    return {"distance": 1 - used, "margin": best - used}
 
 
 def area(known: Tensor, new: Tensor) -> float:

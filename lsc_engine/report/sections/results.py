@@ -101,8 +101,7 @@ def _mean(costs: Sequence[Cost]) -> Cost:
 
 
 def choice_seconds(runs: Sequence[Run]) -> float | None:
-    """Mean seconds of the passes and assignments that chose vectors (`choices` in source.json), which count in the
-    time; None where there were none."""
+    """Mean seconds of the passes and assignments that chose vectors (`choices` in source.json); None without."""
     spent = [
         sum(number_of(choice.get(key)) or 0.0 for choice in choices for key in ("pass_seconds", "assign_seconds"))
         for run in runs
@@ -181,8 +180,8 @@ def runs_csv(rows: Sequence[Row]) -> str:
 
 
 def vector_table(data: StudyData) -> str:
-    """Per variant: the system, its vectors and the share in use, the smallest angle, the classes in use there, and the
-    loss under which an image's label is sure. They say why loss and accuracy can disagree."""
+    """Per variant the system, its vectors, the share in use, the smallest angle, and the loss that makes a label
+    sure."""
     rows = []
     for row in data.rows:
         config = data.configs.get(row.key)
@@ -213,8 +212,7 @@ def guaranteed_losses(data: StudyData) -> dict[str, float]:
 
 
 def _vector_facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any]:
-    """What is known of the vectors of a row; angle and sure loss of a table of vectors are measured on its rows (of
-    the first seed's, where they differ)."""
+    """What is known of the vectors of a row; those of a table are measured on its rows (of the first seed's)."""
     known, classes = summary(config, data.data_dir), config.data.classes or 0
     if not is_table(config.system) or not 2 <= classes <= _MOST_ROWS:
         return known
@@ -241,24 +239,24 @@ def _vector_facts(config: RunConfig, row: Row, data: StudyData) -> dict[str, Any
 
 def layer_tables(data: StudyData, sizes: Sizes) -> list[str]:
     """Tables of what fixed layers save, of accuracies by layer, and of collapse; none without such runs."""
-    parts = [_savings(data, sizes)]
+
+    def last_values(names: Mapping[str, str], scale: float) -> str:
+        """A table of the last values of metrics, name -> title, for the rows that have one."""
+        rows = [
+            [md(row.label), *(spread_text(row.last.get(name), scale) for name in names)]
+            for row in data.rows
+            if any(name in row.last for name in names)
+        ]
+        return table(("variant", *names.values()), rows, "l" + "r" * len(names))
+
+    parts = [(_savings(data, sizes), "")]
     for split, words in (("train", "training"), ("val", "validation")):
         count = max((_layers(row, split) for row in data.rows), default=0)
-        layers = range(1, count + 1)
-        rows = [
-            [md(row.label), *(spread_text(row.last.get(f"{split}/ncc_{layer}"), 100) for layer in layers)]
-            for row in data.rows
-            if _layers(row, split)
-        ]
-        if rows:
-            text = table(("variant", *map(str, layers)), rows, "l" + "r" * count)
-            parts.append(f"Nearest class centre, % of {words} images, by layer; the last is the output:\n\n{text}")
-    names = [f"train/{name}" for name in _COLLAPSE]
-    collapsing = [row for row in data.rows if any(name in row.last for name in names)]
-    if collapsing:
-        rows = [[md(row.label), *(spread_text(row.last.get(name)) for name in names)] for row in collapsing]
-        parts.append(f"{_COLLAPSE_NOTE}\n\n{table(('variant', *_COLLAPSE.values()), rows, 'lrrrrr')}")
-    return [part for part in parts if part]
+        names = {f"{split}/ncc_{layer}": str(layer) for layer in range(1, count + 1)}
+        title = f"Nearest class centre, % of {words} images, by layer; the last is the output:"
+        parts.append((last_values(names, 100), title))
+    parts.append((last_values({f"train/{name}": title for name, title in _COLLAPSE.items()}, 1), _COLLAPSE_NOTE))
+    return [f"{title}\n\n{text}".lstrip() for text, title in parts if text]
 
 
 def _layers(row: Row, split: str) -> int:
@@ -341,8 +339,7 @@ def snapshots_of(run: Run) -> list[Snapshot]:
 
 
 def add_embeddings(data: StudyData, page: Page) -> None:
-    """Figures of every variant whose first seed kept snapshots: embeddings in the plane or on the sphere over training
-    if n <= 3, else the cosines to the own and to the nearest other centre at the end."""
+    """Figures of the first seed of every variant: embeddings over training if n <= 3, else cosines at the end."""
     from lsc_engine.report import figures
 
     angles: list[tuple[str, Angles]] = []

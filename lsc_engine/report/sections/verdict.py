@@ -62,8 +62,7 @@ def checked_sections(values: StudyValues, verdicts: Sequence[ClaimVerdict]) -> d
 
 
 def evaluation_table(rows: Sequence[Row]) -> str:
-    """Variants against metrics of frozen embeddings in per cent, mean ± standard deviation over seeds, and what they
-    are; "" where no run has any."""
+    """Variants against metrics of frozen embeddings in per cent, and what they are; "" without any."""
     names = [name for name in METRICS if any(name in row.last for row in rows)]
     measured = [row for row in rows if any(name in row.last for name in names)]
     cells = [[md(row.label), *(spread_text(row.last.get(name), 100) for name in names)] for row in measured]
@@ -106,8 +105,7 @@ def _goal(metric: str, level: float) -> str:
 
 
 def _level_tables(values: StudyValues, comparison: Comparison) -> str:
-    """Steps, epochs and seconds to each level, every variant with its best settings for it, and how much sooner than
-    what a claim names, else the baseline, with the range over seeds."""
+    """Steps, epochs and seconds to each level, each variant with its best settings, and how much sooner it was."""
     base = comparison.baseline
     against = _references(values, comparison)
     tuned = bool(comparison.tries)

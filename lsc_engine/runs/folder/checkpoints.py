@@ -34,8 +34,7 @@ def step_name(step: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder: the size and sha256 of each file, and what else its manifest holds. `problem` is a sentence
-    if it is unfinished or its manifest cannot be read."""
+    """A checkpoint folder with size and sha256 of its files; `problem`: why it is unfinished or unreadable."""
 
     path: Path
     step: int
@@ -68,10 +67,9 @@ def sha256_file(path: Path) -> tuple[int, str]:
 def new_checkpoint(
     run_folder: Path, step: int, extra: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None
 ) -> Iterator[Path]:
-    """A fresh folder to write a checkpoint's files into; it gets its name only when it is whole and on the disk. On
-    leaving the block: every file is flushed and hashed, the manifest written last (with `extra` beside the files), the
-    folder renamed to `step-<step>`. If the block or the disk fails, nothing of it stays. Raises OSError, and what
-    `check` raises, which is called before anything is removed or renamed."""
+    """A folder to write a checkpoint's files into. On leaving the block it is flushed, hashed, given its manifest (with
+    `extra`) and renamed to `step-<step>`; nothing stays of a failed one. Raises OSError, and what `check` raises, which
+    is called before anything is removed or renamed."""
     parent = Path(run_folder) / CHECKPOINTS
     parent.mkdir(exist_ok=True)
     check()
@@ -164,8 +162,7 @@ def list_checkpoints(run_folder: Path) -> list[Checkpoint]:
 
 
 def newest_good(run_folder: Path, at: int | None = None) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint whose hashes hold (with `at`, only that of this step), and a sentence for each newer one
-    that was passed over."""
+    """The newest checkpoint whose hashes hold (of step `at`), and a sentence for each newer one passed over."""
     problems: list[str] = []
     for checkpoint in reversed(list_checkpoints(run_folder)):
         if at is not None and checkpoint.step != at:

@@ -17,14 +17,12 @@ _MAX_LISTED = 6
 
 
 def write_classes(folder: Path, names: Sequence[str]) -> None:
-    """Keep the names of the run in `folder`; bytes of names that are not UTF-8 are read back unchanged. Raises
-    OSError."""
+    """Keep the names in the run folder, bytes that are not UTF-8 among them. Raises OSError."""
     replace_file(folder / CLASSES, (json.dumps({"names": list(names)}) + "\n").encode("ascii"))
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
-    """The names kept in `folder`, in the order of the labels; empty without a file. UnreadableError if it is
-    damaged."""
+    """The kept names in the order of the labels; empty without a file. UnreadableError if it is damaged."""
     try:
         (folder / CLASSES).lstat()
     except OSError:
@@ -36,8 +34,7 @@ def read_classes(folder: Path) -> tuple[str, ...]:
 
 
 def changed_classes(before: Sequence[str], now: Sequence[str], count: int | None = None) -> str | None:
-    """A clause on how the first `count` classes `now` (None: all) differ from those `before`; None if every label has
-    the same name."""
+    """A clause on how the first `count` classes `now` (None: all) differ from `before`; None if they do not."""
     if [same_form(name) for name in before] == [same_form(name) for name in now[:count]]:
         return None
     added, gone = without(now, before), without(before, now)

@@ -87,8 +87,7 @@ class LinkError(UsageError):
 
 
 def inside(root: Path, relative: str) -> Path:
-    """`root/relative`, refused with UsageError if it is absolute, climbs out, holds control characters or passes
-    through a link that is not followed (the root itself may be a link)."""
+    """`root/relative`. UsageError if it leaves the root, also by a link that is not followed, or is no path."""
     if not relative or any(not c.isprintable() for c in relative):
         raise UsageError(f"{relative!r} is not a path: empty or with control characters")
     if relative.startswith(("/", "~")) or "\\" in relative or ".." in relative.split("/"):
@@ -109,9 +108,8 @@ def _lies_in(path: str, top: str) -> bool:
 
 
 def _through(link: Path, tops: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The real folders that what lies behind a link may lie in, and a clause on why it is not followed, or "". A link
-    may lead to another folder of `tops`, and anywhere if the user of this process or root has made it: they decide
-    where their runs lie. A link of another user may be a trap."""
+    """The folders that what lies behind a link may lie in, and why the link is not followed, or "". It may lead to a
+    folder of `tops`, and anywhere if the user or root has made it; a link of another user may be a trap."""
     target = os.path.realpath(link)
     if not os.path.isdir(target):
         return tops, f"is a link to {target}, which is not {'a folder' if os.path.exists(target) else 'there'}"
@@ -150,8 +148,8 @@ def runs_dirs(values: Iterable[str | Path] | None = None) -> list[Path]:
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
-    """Names of folders and links in `folder` that may be studies, variants or seeds, in order; those of other names;
-    and whether files of a run lie there. Raises OSError."""
+    """Names that may be studies, variants or seeds, other names, and whether files of a run lie here. Raises
+    OSError."""
     names, others, files = list[str](), list[str](), False
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -173,10 +171,8 @@ def _holds_runs(folder: Path, depth: int = 3) -> bool:
 
 
 def walk(root: Path, skipped: list[str] | None = None) -> Iterator[tuple[str, Path]]:
-    """Run ids and folders below `root`, in order, at most `MAX_RUNS`. A folder counts as a run by its place and name
-    (study/variant/seed-N), so that damaged runs are listed too. `skipped` gets a sentence for everything that may hold
-    runs and is passed over: links that are not followed, folders that cannot be read, and runs in other places or under
-    names that are not allowed."""
+    """Run ids and folders below `root`, in order, at most `MAX_RUNS`; a folder counts by its place and name, so damaged
+    runs are listed too. `skipped` gets a sentence for everything that may hold runs and is passed over."""
     return islice(_walk(root, "", (os.path.realpath(root),), skipped), MAX_RUNS)
 
 

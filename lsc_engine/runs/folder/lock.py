@@ -65,8 +65,8 @@ _Claim = Literal["none", "over", "lives", "locked", "beats", "silent"]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that writes a run: its status, seconds since its last sign of life (None: unknown), and
-    seconds until it may be taken over if no other comes (None: only when its process has ended)."""
+    """Who writes a run: its status, seconds since its last sign of life, and until it may be taken over; None:
+    unknown."""
 
     status: Status
     silence: float | None
@@ -83,8 +83,7 @@ class Holder:
         return going and self.silence is not None and self.silence <= SILENCE
 
     def sentence(self, waits: bool = False) -> str:
-        """Who writes the run, how far it is, how old its last sign of life is, and what to do; the last is left out
-        for one who `waits`."""
+        """Who writes the run, how far it is, its last sign of life, and, unless one `waits`, what to do."""
         status = self.status
         total = f" of {status.total_steps}" if status.total_steps else ""
         done = f"{status.state} at step {status.step}{total}" if status.active else "starting"
@@ -115,8 +114,7 @@ def holder(folder: Path) -> Holder | None:
 
 
 def gone(folder: Path, status: Status) -> bool:
-    """Whether the writer that an active `status` names is gone for sure, though its pid cannot be checked from here:
-    its lock, held on this kernel, is free."""
+    """Whether the writer of an active run is gone for sure: its lock, held on this kernel, is free."""
     who = status.identity
     unseen = who is not None and who.boot_id == process.boot_id() and who.pid_namespace != process.pid_namespace()
     return unseen and _held_here(folder, status) and not is_locked(folder)
@@ -153,13 +151,11 @@ def _claim(folder: Path, status: Status) -> _Claim:
 
 
 def _patience(folder: Path, status: Status, least: float, beats: float = PATIENCE_IN_BEATS) -> float:
-    """Seconds without a sign of life after which a writer is worth watching; the writers of earlier versions did not
-    touch the lock file while they lived, and give a sign only with each heartbeat."""
+    """Seconds without a sign of life after which a writer is watched; those of earlier versions only had heartbeats."""
     return least if "token" in _record(folder) else max(least, beats * (status.pace or 0.0))
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """The record of the last holder of the lock; empty without one."""
     try:
         document = json.loads(read_bytes(folder / LOCK, 4096))
     except (UnreadableError, ValueError, RecursionError):
@@ -168,8 +164,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _held_here(folder: Path, status: Status) -> bool:
-    """Whether the writer named by `status` held a lock on this kernel, in the very file that lies here now. Two mounts
-    of one network folder, or a file system without locks, are not."""
+    """Whether the writer named by `status` held the lock on this kernel, in the very file that lies here now."""
     record, who = _record(folder), status.identity
     if who is None or who.boot_id != process.boot_id() or any(record.get(k) != v for k, v in asdict(who).items()):
         return False
@@ -181,8 +176,7 @@ def _held_here(folder: Path, status: Status) -> bool:
 
 
 class RunLock:
-    """The right to write into one run folder, until `release` or the end of the process. `earlier`: how the attempt
-    before, if it left no exit record, is known to be over; "" otherwise."""
+    """The right to write into a run folder. `earlier`: how an attempt without an exit record is known to be over."""
 
     def __init__(
         self,
@@ -192,10 +186,10 @@ class RunLock:
         watch: Callable[[float], None] | None = None,
         over: bool = False,
     ) -> None:
-        """Take the lock. TakenError naming the holder when another live process has it, LscError when the folder cannot
-        be written. `wait`: seconds to wait for helpers of a process that is gone already, and for one that only changes
-        the status. `watch(seconds)` sleeps, and may raise to give up; without it a writer that has to be watched counts
-        as alive. `over`: the caller knows that the earlier writer is, unless it holds the lock."""
+        """TakenError if another live process has the lock, LscError if the folder cannot be written. `wait`: seconds
+        for one that only changes the status, and for helpers of one that is gone; `watch(seconds)` sleeps while a
+        silent writer is watched (without it that one counts as alive); `over`: the writer is over unless it holds the
+        lock."""
         self._folder = folder
         self._descriptor: int | None = None
         self._mine = b""

@@ -39,8 +39,7 @@ _LEAST_NS = 100_000_000
 
 
 def slowed_by(record: object) -> str:
-    """What kept a run of this `load` record from full speed: BUSY, more work than processors; THROTTLED, processors or
-    a GPU slowed down for heat or power; "" for neither."""
+    """What slowed a run with this `load` record: BUSY (more work than processors), THROTTLED (heat or power), or ""."""
     if not isinstance(record, Mapping):
         return ""
     keys = ("processors", "load", "waited", "throttled", "gpu_throttled")
@@ -62,8 +61,7 @@ def load_record(load: Sequence[float], gpu_throttled: Sequence[float], processor
 
 
 def _scheduled(thread: int) -> tuple[int, int] | None:
-    """Nanoseconds that a thread of this process has run, and has waited for a processor; None if they are not
-    counted."""
+    """Nanoseconds that a thread has run, and has waited for a processor; None if they are not counted."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         ran, waited = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[:2]
         return int(ran), int(waited)
@@ -143,8 +141,8 @@ class MachineRecorder:
                 replace_file(self._path, thinned(self._path.read_bytes()), durable=False)
 
     def record(self) -> dict[str, Any]:
-        """What `load_record` has, and {"waited", "throttled"}: the share of its time that the training thread waited
-        for a processor, and how often processors were slowed down."""
+        """What `load_record` has, the share of its time that the training thread waited, and how often it was
+        throttled."""
         now, throttled = _scheduled(self._own), _throttled()
         found = load_record(self._samples[LOAD], self._samples[GPU_THROTTLED], self._processors)
         found["waited"] = None
@@ -161,8 +159,8 @@ class MachineRecorder:
 
 
 def thinned(data: bytes) -> bytes:
-    """The lines of machine.jsonl without about every other one of those that lie closest together in time, so that a
-    long run is covered evenly; what is no sample goes."""
+    """The lines of machine.jsonl without about every other one of those closest in time, and without what is no
+    sample."""
     samples = [(sample.time, line) for line in data.splitlines(keepends=True) if (sample := Sample.parse(line))]
     gaps = [after[0] - before[0] for before, after in pairwise(samples)]
     least = 1.5 * median(gaps) if gaps else 0.0

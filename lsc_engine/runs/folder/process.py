@@ -1,17 +1,29 @@
-"""Which process, on which machine. A pid alone is not enough, as it is reused: a process is the same only if pid, start
-time, boot id and pid namespace (containers) agree.
+"""Which process, on which machine, of which code. A pid alone is not enough, as it is reused: a process is the same
+only if pid, start time, boot id and pid namespace (containers) agree.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+import platform
+import shlex
 import socket
+import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import lsc_engine
+
+# The packages whose versions a run records.
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "safetensors", "pydantic")
+_GIT_SECONDS = 5.0
 # Set in the environment of a process that no terminal is meant to end.
 DETACHED = "LSC_DETACHED"
 
@@ -95,8 +107,7 @@ def same_machine(host: str, machine: str) -> bool:
 
 
 def is_alive(who: Identity) -> bool | None:
-    """Whether the process lives; None if that cannot be found out (another machine or another container). Processes of
-    one start of one machine see each other's pids inside one namespace, whatever the machine is called."""
+    """Whether the process lives; None if that cannot be seen from here (another machine or another container)."""
     if who.boot_id != boot_id():
         return False if same_machine(who.host, who.machine) else None
     if who.pid_namespace != pid_namespace():
@@ -106,6 +117,37 @@ def is_alive(who: Identity) -> bool | None:
 
 
 def python_command(*words: str) -> list[str]:
-    """The command line that runs this Python with `words`. Nothing is imported from the current folder, where a
-    random.py may lie."""
+    """The command line that runs this Python with `words`; the current folder may hold a random.py."""
     return [sys.executable, "-P", *words]
+
+
+def describe_source(argv: Sequence[str]) -> dict[str, Any]:
+    """{"command", "code", "versions", "host", "platform"} of this process for source.json; `argv` as started."""
+    versions: dict[str, str | None] = {"python": platform.python_version(), "lsc": lsc_engine.__version__}
+    for name in PACKAGES:
+        versions[name] = None
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "command": shlex.join(["lsc-engine", *argv[1:]]),
+        "code": code_version(Path(lsc_engine.__file__).parent),
+        "versions": versions,
+        "host": host_name(),
+        "platform": platform.platform(),
+    }
+
+
+def code_version(folder: Path) -> dict[str, Any]:
+    """{"commit", "dirty"} of the checkout that holds `folder`, itself dirty or not; both None if installed."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    return {"commit": commit, "dirty": None if commit is None or changed is None else bool(changed)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -18,8 +18,8 @@ STOPPED = "stopped on request"
 
 
 def request(folder: Path, what: str) -> None:
-    """Request of the run in `folder` to "stop" (with a checkpoint), to "checkpoint", to end at once ("kill"), or to
-    "hold": not to be started while it waits. LscError if that fails."""
+    """Request "stop" (with a checkpoint), "checkpoint", "kill", or "hold" (not to be started). LscError if that
+    fails."""
     if what not in REQUESTS:
         raise UsageError(f"{what!r} is not a request to a run: {', '.join(REQUESTS)}")
     with writing(folder / f"{what}.request"):
@@ -45,8 +45,7 @@ def withdraw(folder: Path, what: str) -> None:
 
 
 def turn(folder: Path) -> int:
-    """The turn of a run that waits, 0 without one: lower ones are started first, equal ones in the order of their
-    study."""
+    """The turn of a run that waits, 0 without one: lower ones start first, equal ones in the order of their study."""
     try:
         value = read_json(folder / TURN).get("turn")
     except UnreadableError:

@@ -25,8 +25,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """The job that trains a run: "123_4" is task 4 of array 123, `restarts` how often Slurm had started it again when
-    it wrote this. `state`, `reason` and `node` are what Slurm knows of it now, empty if it knows nothing."""
+    """The job of a run, "123_4" for task 4 of array 123; `state`, `reason`, `node` as Slurm has them now, else ""."""
 
     job: str
     restarts: int = 0
@@ -37,7 +36,6 @@ class Scheduler:
 
     @property
     def waits(self) -> bool:
-        """Whether Slurm is going to start the job."""
         return self.state in ("PENDING", "CONFIGURING", "REQUEUED")
 
     def __str__(self) -> str:
@@ -138,7 +136,6 @@ def submit(script: Path, after: Sequence[str]) -> str:
 
 
 def _run(program: str, *words: str) -> str:
-    """The output of a program of Slurm."""
     try:
         done = subprocess.run(
             [program, *words],

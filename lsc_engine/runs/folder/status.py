@@ -97,12 +97,10 @@ class Status:
         return Identity(self.host, self.machine, self.boot_id, self.pid_namespace, self.pid, self.pid_start)
 
     def alive(self) -> bool | None:
-        """Whether the writing process lives; None if this process cannot find out."""
         return None if self.identity is None else process.is_alive(self.identity)
 
     def age(self, clock_offset: float = 0.0) -> float | None:
-        """Seconds since the last heartbeat, by one clock: that of this machine for its own runs, else that of the
-        file server (`clock_offset`: file server's clock minus this one's)."""
+        """Seconds since the last heartbeat, by this machine's clock for its own runs, else by the file server's."""
         if process.same_machine(self.host, self.machine) and self.heartbeat is not None:
             return max(time.time() - self.heartbeat, 0.0)
         return None if self.changed is None else max(time.time() + clock_offset - self.changed, 0.0)
@@ -114,7 +112,6 @@ class Status:
 
     @property
     def patience(self) -> float:
-        """Seconds without a heartbeat after which the run counts as stalled."""
         return max(MIN_PATIENCE, PATIENCE_IN_BEATS * (self.pace or 0.0))
 
     def judged(self, clock_offset: Callable[[], float] = lambda: 0.0) -> Status:
@@ -130,8 +127,7 @@ class Status:
         return replace(self, shown_state=shown)
 
     def scheduled(self, jobs: Jobs | None, silence: float | None) -> Status:
-        """This status with what Slurm knows of its job; unchanged if it did not answer. `silence`: seconds since the
-        last sign of life."""
+        """This status with what Slurm knows of its job, if it answered. `silence`: seconds since a sign of life."""
         if jobs is None or self.scheduler is None:
             return self
         shown, silent = self.shown_state, not self.active or silence is None or silence > _SILENT_SECONDS
@@ -171,7 +167,6 @@ def _count(value: Any) -> int | None:
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    """A table of values; null stands for one that is not finite."""
     items = list(value.items())[:_MAX_METRICS] if isinstance(value, dict) else []
     found = {name: math.nan if item is None else number_of(item) for name, item in items if len(name) <= 200}
     return {name: number for name, number in found.items() if number is not None}
@@ -245,8 +240,7 @@ def write_status(folder: Path, status: Status, *, durable: bool = True) -> None:
 
 
 def clock_offset(root: Path) -> float:
-    """Seconds to add to this machine's clock to read that of the file system under `root`, measured each minute on a
-    file written for it; 0 if nothing may be written there."""
+    """Seconds from this machine's clock to that of the file system under `root`, measured each minute, else 0."""
     measured, offset = _offsets.get(root, (-math.inf, 0.0))
     if time.monotonic() - measured > _CLOCK_SECONDS:
         reference, offset = root / f".clock-{process.host_name()}-{os.getpid()}", 0.0

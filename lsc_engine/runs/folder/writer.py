@@ -48,9 +48,8 @@ class FinishedError(UsageError):
 
 
 def create_run(folder: Path, config: RunConfig, source: Mapping[str, Any]) -> Path:
-    """Create the run folder in state `queued`: whole or not at all. Returns the folder. UsageError when the folder
-    exists and is not empty, or comes to be so meanwhile, or its place is not that of the run id; LscError when it
-    cannot be written."""
+    """Create the run folder in state `queued`, whole or not at all. UsageError if it exists and is not empty or is not
+    the place of the run id; LscError if it cannot be written."""
     folder = Path(folder)
     identifier = run_id(config.study, config.variant, config.seed)
     if folder.parts[-len(Path(identifier).parts) :] != Path(identifier).parts:
@@ -77,9 +76,8 @@ def create_run(folder: Path, config: RunConfig, source: Mapping[str, Any]) -> Pa
 
 
 class MetricsLog:
-    """The one writer of a metrics file: every line is one write at the end of the file. A line that cannot be written
-    (disk full, quota) is kept and written with a later one; `append` never raises OSError, `error` is the current
-    problem."""
+    """The one writer of a metrics file, a write for each line. What cannot be written (disk full) is kept and written
+    with a later line; no method raises OSError, `error` is the current problem."""
 
     def __init__(self, path: Path, most_pending: int = 100_000) -> None:
         self._path = path
@@ -92,7 +90,6 @@ class MetricsLog:
         return self.flush()
 
     def flush(self) -> bool:
-        """Write what waits; True when nothing waits any more."""
         try:
             if self._descriptor is None:
                 flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -157,13 +154,9 @@ class RunWriter:
         echo: bool = True,
         watch: Callable[[float], None] = time.sleep,
     ) -> RunWriter:
-        """Attach to an existing run folder as its one writer and begin attempt N + 1 in state `starting`.
-
-        `device` as shown to users, `owner` defaults to the user name, `echo` repeats messages on stderr, `watch` sleeps
-        for some seconds while an earlier writer is watched (see RunLock).
-        Raises TakenError if another live process writes this run, FinishedError if it is finished, UsageError if the
-        folder is not a run, LscError if it cannot be written.
-        """
+        """Attach to a run folder as its one writer and begin attempt N + 1 in state `starting`. `echo` repeats messages
+        on stderr, `watch` as for RunLock. TakenError if another live process writes the run, FinishedError if it is
+        finished, UsageError if the folder is no run, LscError if it cannot be written."""
         path = Path(folder)
         if not (path / PRESET).is_file():
             raise UsageError(f"{path} is not a run folder: {PRESET} is not there")
@@ -210,7 +203,6 @@ class RunWriter:
                 self._obey(requests.pending(self.folder))
 
     def _obey(self, found: set[str]) -> None:
-        """End the process at once if that is among the requests."""
         if "kill" in found:
             requests.take(self.folder)
             self.status(state="stopped", exit_code=137, eta=None, message=f"{requests.STOPPED}: killed")
@@ -221,7 +213,6 @@ class RunWriter:
 
     @property
     def attempt(self) -> int:
-        """Counts the processes that have trained this run, from 1."""
         return self._status.attempt
 
     @property
@@ -246,12 +237,10 @@ class RunWriter:
 
     @property
     def troubles(self) -> Mapping[str, str]:
-        """What cannot be written now, by kind: sentences that the status message contains too."""
         return dict(self._troubles)
 
     def metrics(self, step: int, epoch: float, time: float, values: Mapping[str, float]) -> None:
-        """Append one line. `time`: training seconds so far over all attempts, without compile, evaluation and saving.
-        Raises ValueError for a bad metric name, never OSError."""
+        """Append a line; `time`: training seconds over all attempts. ValueError for a bad name, never OSError."""
         self.check()
         self._log.append(format_line(step, epoch, time, self.attempt, values))
         self._note_trouble("metrics", self._log.error)
@@ -292,7 +281,6 @@ class RunWriter:
             replace_json(self.folder / SOURCE, {**self.source(), **facts})
 
     def source(self) -> dict[str, Any]:
-        """source.json; empty when it cannot be read."""
         with contextlib.suppress(UnreadableError):
             return read_json(self.folder / SOURCE)
         return {}
@@ -306,8 +294,7 @@ class RunWriter:
         self._write_status(durable=True)
 
     def heartbeat(self, step: int, eta: float | None = None, **changes: Any) -> None:
-        """Record that the run goes on; cheap enough for every step (written about once a second at most). `eta`:
-        seconds to the end. Call it in evaluation and saving too, with the same step."""
+        """Record that the run goes on, at every step and while it evaluates and saves. `eta`: seconds to the end."""
         now, status = time.monotonic(), self._status
         if self._last_call is not None and step > self._last_call[1]:
             latest, usual = (now - self._last_call[0]) / (step - self._last_call[1]), status.step_seconds

@@ -48,7 +48,6 @@ class Sample:
     hardware: Hardware
 
     def line(self) -> bytes:
-        """The line, with its newline."""
         hardware = self.hardware
         gpus = [
             {
@@ -86,7 +85,6 @@ class Sample:
         return cls(time, step, value["load"], value["data_wait"], hardware)
 
     def values(self) -> dict[str, float]:
-        """What was measured, by the names of metrics."""
         hardware, found = self.hardware, dict[str, float | None]()
         found |= {"cpu": _times(hardware.cpu, 0.01), "load": self.load, "data_wait": self.data_wait}
         found |= {
@@ -183,8 +181,7 @@ class MachineTail(MetricsTail):
 
 
 def beside(step: Ints, table: MetricsTable) -> tuple[Floats, Floats]:
-    """Epoch and training seconds at `step` [N], between and behind the lines of the metrics in `table`; NaN while there
-    are none."""
+    """Epoch and training seconds at `step` [N], also behind the lines of `table`; NaN while there are none."""
     nothing = np.full(len(step), np.nan)
     for name in table.names:
         known, (_, *columns) = table.columns(name, "epoch", "time")

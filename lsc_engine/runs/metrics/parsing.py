@@ -34,7 +34,6 @@ _EXACT_DIGITS = 15
 
 
 def _whole(value: Any) -> int | None:
-    """`value` as a step or attempt, None if it is not a whole number in range."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value < MAX_STEP else None
@@ -127,8 +126,7 @@ class ListRows:
 
 
 def decimals(text: NDArray[np.uint8], lengths: NDArray[np.int32]) -> Floats:
-    """The numbers in `text` [rows, width], of which the first `lengths` characters count, exactly as by float().
-    Raises ValueError if a row holds no number."""
+    """The numbers in `text` [rows, width] of these lengths, exactly as by float(). ValueError if one is none."""
     width = text.shape[1]
     padded = np.where(np.arange(width, dtype=np.int32) < lengths[:, None], text, np.uint8(0))
     return padded.view(f"S{width}").ravel().astype(np.float64)
@@ -138,8 +136,7 @@ class TemplateRows:
     """Rows of one form, kept as text until a column is requested."""
 
     def __init__(self, data: bytes, lines: Ints, keys: list[str]) -> None:
-        """`data`: the lines, each ended by a newline; `lines`: their numbers in the file. Raises ValueError when the
-        lines are not all of one form."""
+        """`data`: whole lines; `lines`: their numbers in the file. ValueError unless all are of one form."""
         self._keys = keys
         self.names = [key for key in keys if key not in RESERVED]
         # Room behind the last value, so that values can be cut out at one width.
@@ -262,8 +259,7 @@ def _template_keys(line: bytes) -> list[str] | None:
 
 
 def parse_block(data: bytes, first: int, groups: list[Rows]) -> tuple[int, int]:
-    """Parse whole lines (`data` ends with a newline), append their rows to `groups`. `first` is the number of the first
-    line. Returns the count of lines and of garbage lines among them."""
+    """Append the rows of whole lines, the first of number `first`, to `groups`; counts of lines and of garbage."""
     count = data.count(b"\n")
     if len(data) < _TEMPLATE_FROM:
         rest: Iterator[tuple[int, bytes]] = enumerate(data.split(b"\n")[:-1], first)

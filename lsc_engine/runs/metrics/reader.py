@@ -28,10 +28,9 @@ _FIRST_ROOM = 1024
 
 
 class GrowingColumns:
-    """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent). A look
-    costs what is new. Rows that go on behind the last step are appended to arrays with room to spare; rows that go back
-    (a resume) are merged from their first step on. Arrays once handed out never change: what is appended lies behind
-    their end, and a merge makes new ones."""
+    """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent). Rows that
+    go on are appended to arrays with room to spare, rows that go back (a resume) are merged; arrays once handed out
+    never change."""
 
     def __init__(self, name: str, beside: tuple[str, ...]) -> None:
         self._name = name
@@ -160,7 +159,6 @@ class MetricsTable:
         return [found[line] for line in sorted(found)]
 
     def newest(self) -> tuple[dict[str, float], int]:
-        """The value of every metric at its last step, and the last step of all (0 without any)."""
         series = {name: self.series(name) for name in self.names}
         found = {name: float(values[-1]) for name, (step, values) in series.items() if step.size}
         return found, max((int(step[-1]) for step, _ in series.values() if step.size), default=0)
@@ -181,9 +179,8 @@ class MetricsTable:
         return bool(self._groups) and not any("epoch" in group.names for group in self._groups)
 
     def columns(self, name: str, *beside: str) -> tuple[Ints, tuple[Floats, ...]]:
-        """Steps in rising order, and at each the values of `name` and of the columns `beside` (NaN where absent). Only
-        rows that hold `name`; where a step repeats, the latest attempt, and in it the last line. The arrays stay as
-        they are when rows are added later; asking again costs what was added since."""
+        """Steps in rising order, and at each the values of `name` and `beside` (NaN where absent); of a repeated step
+        the latest attempt's last line. The arrays never change; a later call costs what was added since."""
         return self._grown.setdefault((name, *beside), GrowingColumns(name, beside)).update(self._groups)
 
     def parse(self, name: str, *beside: str) -> None:
@@ -208,8 +205,7 @@ class MetricsTable:
 
 
 class MetricsTail:
-    """Follows a metrics file: each `poll` reads what is new. A file that shrank, was replaced or was rewritten in place
-    is read again from its beginning (`generation` rises)."""
+    """Follows a metrics file; one that shrank or was replaced is read from its beginning (`generation` rises)."""
 
     table_type: type[MetricsTable] = MetricsTable
 
@@ -230,8 +226,8 @@ class MetricsTail:
         self.waiting = 0
 
     def poll(self, budget: int = MAX_METRICS) -> int:
-        """Read at most about `budget` new bytes into `table`; returns the number of new rows. `behind`: whether more is
-        left to read, `waiting`: how many bytes. Never raises: `problem` is a sentence if the file cannot be read."""
+        """Read about `budget` new bytes at most; the number of new rows. `behind`, `waiting`: whether and how many
+        bytes are left. Never raises: `problem` is a sentence if the file cannot be read."""
         try:
             with opened(self.path) as descriptor:
                 info = os.fstat(descriptor)
@@ -290,8 +286,7 @@ class MetricsTail:
 
 
 def read_last(path: Path, size: int = 16 << 10) -> dict[str, float]:
-    """The newest values found in the last `size` bytes: cheap enough for a list of a thousand runs. Raises
-    UnreadableError when the file cannot be read."""
+    """The newest values in the last `size` bytes, for lists of many runs. UnreadableError."""
     found: dict[str, float] = {}
     idle = 0
     for line in reversed(read_tail(path, size).split(b"\n")):

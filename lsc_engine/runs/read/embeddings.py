@@ -237,9 +237,8 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
 
 
 def thin(folder: Path, newest: int, every: int) -> None:
-    """Remove snapshots so that at most `MOST_KEPT` evenly spread ones up to step `newest` are left, and that one.
-    `every`: steps between evaluations. What is kept depends on these numbers alone, so a run that was resumed keeps the
-    same as one that was not. Files left by a process that was killed while it wrote are removed too."""
+    """Remove snapshots so that at most `MOST_KEPT` evenly spread ones up to step `newest` are left, by the steps alone,
+    so that a resumed run keeps the same. `every`: steps between evaluations. Files of a killed writer go too."""
     stride = every
     while newest // stride > MOST_KEPT - 2:
         stride *= 2
@@ -277,8 +276,7 @@ def snapshot_rows(
     mode: Mode = "braille",
     shots: Sequence[Snapshot] = (),
 ) -> Rows:
-    """A snapshot as rows of styled cells: plane for n <= 2, sphere for n = 3, histograms of angles above. `shots`:
-    those that are looked at one after the other; the axis of angles is as wide as all of them need."""
+    """A snapshot as rows of styled cells: plane (n <= 2), sphere (3), else histograms, as wide as `shots` need."""
     camera = camera or Camera()
     if isinstance(shot, Angles):
         return _angles([shot, *shots], shot, camera, width, height, mode)
@@ -302,8 +300,7 @@ def snapshot_rows(
 
 @lru_cache(maxsize=8)
 def class_colours(shot: Points) -> dict[int, int]:
-    """A colour for each class: in turn; with more classes than colours and centres that do not move, the one whose
-    other classes are farthest away."""
+    """A colour for each class: in turn; of many fixed centres the one whose other classes are farthest away."""
     places = dict(zip(shot.centre_label.tolist(), shot.centre, strict=True)) if shot.min_angle is not None else {}
     out: dict[int, int] = {}
     used: list[list[Floats]] = [[] for _ in range(COLOURS)]
@@ -325,8 +322,7 @@ def _two(z: Floats) -> Floats:
 
 
 def _plane_size(shot: Points) -> tuple[float, Floats]:
-    """Half the width of the picture, and where the names of the classes stand [k, 2]. Where only directions count they
-    stand around most of the images."""
+    """Half the width of the picture, and where the names of the classes stand [k, 2]."""
     length = np.linalg.norm(shot.z, axis=1)
     far = float(np.quantile(length, 0.98)) if length.size else 1.0
     places = _two(shot.centre)

@@ -57,8 +57,7 @@ def read_notes(folder: Path) -> tuple[list[Note], list[str]]:
 
 @contextlib.contextmanager
 def _changing(folder: Path) -> Iterator[tuple[list[Note], list[str]]]:
-    """Notes and tags to be changed in place, written back on leaving; of two processes the second waits for the first.
-    LscError if the folder cannot be written."""
+    """Notes and tags to be changed in place and written back, by one process at a time. LscError."""
     try:
         # The folder itself is locked, which leaves no file; on a file system without locks the last writer wins.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -91,8 +90,7 @@ def _new_note(text: str) -> Note:
 
 
 def change_note(folder: Path, old: str, text: str) -> None:
-    """Put `text` in the place of the newest note that reads `old`, or take that away if it is empty. UsageError where
-    there is none any more, or the text is no note."""
+    """Replace the newest note that reads `old`, or remove it for an empty `text`. UsageError if it is gone."""
     new = [_new_note(text)] if text.strip() else []
     with _changing(folder) as (notes, _):
         place = next((i for i in reversed(range(len(notes))) if notes[i].text == old), None)
@@ -129,8 +127,7 @@ def folder_size(folder: Path) -> int:
 
 
 def move_to_trash(root: Path, identifier: str, folder: Path) -> Path:
-    """Move a run to `.trash` in its runs folder and remove study folders left empty. Returns its new place. UsageError
-    for a folder outside `root`; LscError if it cannot be moved."""
+    """Move a run to `.trash`; its new place. UsageError for a folder outside `root`, LscError if that fails."""
     if folder.is_symlink() or not stays_inside(root, folder) or folder.resolve() == root.resolve():
         where = f", but in {folder.resolve()}; --runs-dir can name the folder it lies in" if folder.exists() else ""
         raise UsageError(f"{folder} does not lie in {root}{where}")
@@ -158,8 +155,7 @@ def trashed(root: Path) -> list[tuple[str, Path]]:
 
 
 def restore(root: Path, identifier: str, place: Path) -> Path:
-    """Move a run of the trash back to where it was; its folder. UsageError if a run lies there now or `place` does not
-    lie in the trash; LscError if it cannot be moved."""
+    """Move a run of the trash back; its folder. UsageError if one lies there now, LscError if that fails."""
     folder = run_folder(root, identifier)
     if place.is_symlink() or not stays_inside(root / TRASH, place):
         raise UsageError(f"{place} does not lie in {root / TRASH}")
@@ -175,7 +171,6 @@ def restore(root: Path, identifier: str, place: Path) -> Path:
 
 
 def _remove_empty(folder: Path, top: Path) -> None:
-    """Remove `folder` and what holds it, below `top`, as far as they are empty."""
     with contextlib.suppress(OSError):
         while folder != top and stays_inside(top, folder):
             folder.rmdir()

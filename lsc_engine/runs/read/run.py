@@ -152,7 +152,6 @@ class Run:
         return self.tail.table
 
     def metric_names(self) -> list[str]:
-        """Names of the metrics logged so far, in order of appearance."""
         self.poll()
         return self.table.names
 
@@ -232,7 +231,6 @@ class ForeignRun(Run):
 
     @property
     def notes(self) -> list[notes.Note]:
-        """None: notes are kept in folders of our own."""
         return []
 
     @property
