@@ -26,14 +26,12 @@ _AHEAD, _BEHIND, _TIED, _NEITHER = "ahead", "behind", "tied", "neither"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`row` against `baseline` (labels) by one kind of metric.
-
-    Of `seeds` in all, `agree` came first at all levels that are decided, `against` at none, `split` at some, and in
-    `tied` all were equal at the resolution; in the rest neither got there. `open` of them have a run that may still
-    change that, and of `waiting` among these nothing is known yet. `levels` (metric, value) are those decided, easiest
-    first, with the `speeds` at them. `rates`: settings that both tried -> the verdict there; `edge`: the best settings
-    that lie at the edge of what was tried. `note` stands in place of a verdict ("other loss", "other data").
-    """
+    """`row` against `baseline` (labels) by one kind of metric. Of `seeds` in all, `agree` came first at all levels that
+    are decided, `against` at none, `split` at some, and in `tied` all were equal at the resolution; in the rest neither
+    got there. `open` of them have a run that may still change that, and of `waiting` among these nothing is known yet.
+    `levels` (metric, value) are those decided, easiest first, with the `speeds` at them. `rates`: settings that both
+    tried -> the verdict there; `edge`: the best settings that lie at the edge of what was tried. `note` stands in place
+    of a verdict ("other loss", "other data")."""
 
     row: str
     baseline: str

@@ -209,12 +209,10 @@ def logout() -> Logout:
 
 
 def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, under_user_manager: bool) -> Logout:
-    """Whether runs survive logout, from the settings of logind.
-
-    `kill`: KillUserProcesses, which ends a session's processes at logout, even those in a session of their own;
-    `excluded`: not for this user; `linger`: the user's manager outlives the last logout; `under_user_manager`: this
-    process belongs to that manager instead of a login session. None: logind did not answer.
-    """
+    """Whether runs survive logout, from the settings of logind. `kill`: KillUserProcesses, which ends a session's
+    processes at logout, even those in a session of their own; `excluded`: not for this user; `linger`: the user's
+    manager outlives the last logout; `under_user_manager`: this process belongs to that manager instead of a login
+    session. None: logind did not answer."""
     scope = "Start with: systemd-run --user --scope lsc-engine run … --detach"
     kills = "logind ends the processes of a session at logout (KillUserProcesses)."
     if kill is None:

@@ -95,25 +95,14 @@ StudyName = Annotated[str | None, opt("--name", "STUDY", "The study's name. Defa
 
 _RUNS_DIR = "Default: $LSC_RUNS, else ./runs."
 RunsDir = Annotated[Path | None, opt("--runs-dir", "DIR", f"Where run folders are kept. {_RUNS_DIR}")]
-RunsDirs = Annotated[
-    list[Path] | None, opt("--runs-dir", "DIR", f"A runs folder; may be given several times. {_RUNS_DIR}")
-]
-DataDir = Annotated[
-    Path | None, opt("--data-dir", "DIR", "Where data sets are. Default: $LSC_DATA, else ~/.cache/lsc.")
-]
+RunsDirs = Annotated[list[Path] | None, opt("--runs-dir", "DIR", f"A runs folder; may be repeated. {_RUNS_DIR}")]
+DataDir = Annotated[Path | None, opt("--data-dir", "DIR", "Data sets. Default: $LSC_DATA, else ~/.cache/lsc.")]
 ImageDir = Annotated[str | None, opt("--path", "DIR", "The folder of the images; required for folder.")]
 Device = Annotated[str, opt("--device", "DEVICE", "auto, cpu, cuda or cuda:1.")]
 Gpus = Annotated[str | None, opt("--gpus", "LIST", "GPUs to use: auto (all idle ones) or a list such as 0,1.")]
-GpusPerRun = Annotated[
-    int, opt("--gpus-per-run", "N", "Train each run with N processes, one per GPU, or all on the CPU.", min=1)
-]
-Plugins = Annotated[
-    list[Path] | None,
-    opt("--plugin", "FILE.py", "A Python file with own models, systems, losses or data sets; may be repeated."),
-]
-Wait = Annotated[
-    bool, opt("--wait", None, "Wait for what other processes train, until it is finished or free; then go on.")
-]
+GpusPerRun = Annotated[int, opt("--gpus-per-run", "N", "Processes of each run, each on a GPU or all on CPU.", min=1)]
+Plugins = Annotated[list[Path] | None, opt("--plugin", "FILE.py", "Own models, systems, losses or data; repeatable.")]
+Wait = Annotated[bool, opt("--wait", None, "Wait until what other processes train is finished or free.")]
 Detach = Annotated[bool, opt("--detach", None, "Run in the background.")]
 Force = Annotated[bool, opt("--force", None, "Overwrite existing output.")]
 Json = Annotated[bool, opt("--json", None, "One JSON document on stdout, and nothing else there.")]

@@ -144,9 +144,7 @@ def chart_mode() -> Literal["braille", "ascii"]:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
     """Lines of aligned columns under a head, without escape codes. `align`: one letter per column, `r` for right.
-
-    rich's own tables take twenty times as long for a thousand rows.
-    """
+    rich's own tables take twenty times as long for a thousand rows."""
     from rich.cells import cell_len
 
     cells = [[printable(cell).replace("\n", " ").replace("\t", " ") for cell in row] for row in (head, *rows)]

@@ -27,7 +27,6 @@ from lsc_engine.runs.folder.classes import changed_classes, other_classes, read_
 from lsc_engine.runs.folder.layout import CLASS_MEANS, PRESET, SEED
 from lsc_engine.runs.folder.lock import Holder, holder
 from lsc_engine.runs.read.run import Run, moved_from, open_run
-from lsc_engine.studies import control
 from lsc_engine.studies.fork import create_fork
 from lsc_engine.studies.gpus import gpu_slots
 from lsc_engine.studies.plan import RunPlan, StudyPlan
@@ -133,8 +132,12 @@ def _refuse(problems: Iterable[str]) -> None:
 
 def check_not_waiting(folders: Iterable[Path]) -> None:
     """UsageError for runs that wait in Slurm: their jobs would train them too."""
-    found = [(run.id, control.pending_job(run.scheduled_status())) for run in map(open_run, folders)]
-    _refuse(f"{name} {why}" for name, why in found if why is not None)
+    found = [(run.id, run.scheduled_status().scheduler) for run in map(open_run, folders)]
+    _refuse(
+        f"{name} waits in Slurm as {str(job).removeprefix('Slurm ')}; lsc-engine stop cancels that"
+        for name, job in found
+        if job is not None and job.waits
+    )
 
 
 def check_processes(configs: Iterable[tuple[str, RunConfig]], options: ExecutionOptions) -> None:
@@ -250,10 +253,8 @@ def check_prerequisites(
 def missing_prerequisites(
     configs: Iterable[RunConfig], planned: Collection[str], runs_dir: Path, *, begun: bool = False
 ) -> list[str]:
-    """A sentence for everything needed of runs in `runs_dir` that is not there, with the command that makes it.
-
-    Runs of ids in `planned` are trained first and not looked for. A run that has `begun` has its weights already.
-    """
+    """A sentence for everything needed of runs in `runs_dir` that is not there, with the command that makes it. Runs in
+    `planned` are trained first; a run that has `begun` has its weights already."""
     wanted = [(r, config) for config in configs for r in references(config) if r.ref not in planned]
     wanted = [(r, config) for r, config in wanted if not begun or r.key != "start_from"]
     return sorted({sentence for reference, config in wanted for sentence in _problems(reference, config, runs_dir)})

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from lsc_engine.runs.folder.status import Status, read_status, write_status
 # The process looks every two seconds; a job that is cancelled may write its checkpoint first.
 REMOTE_SECONDS = 60.0
 _NOBODY: dict[str, Any] = {**asdict(process.Identity("", "", "", "", 0, 0.0)), "pid": None}
+_QUEUED: dict[str, Any] = {"state": "queued", "exit_code": None, "eta": None, "message": ""}
 
 
 def stop(folder: Path, status: Status) -> None:
@@ -32,30 +33,16 @@ def stop(folder: Path, status: Status) -> None:
         requests.request(folder, "stop")
 
 
-def pending_job(status: Status) -> str | None:
-    """Why a run that waits in Slurm is not trained here, as a clause; None for others."""
-    if status.scheduler is None or not status.scheduler.waits:
-        return None
-    return f"waits in Slurm as {str(status.scheduler).removeprefix('Slurm ')}; lsc-engine stop cancels that"
-
-
 def hand_over(folder: Path, scheduler: slurm.Scheduler, attempt: int) -> Status:
     """Mark the run as queued, after `attempt` attempts, for a job of Slurm. One that is being trained, was trained
     meanwhile or is finished stays as it is."""
-
-    def queued(status: Status) -> Status:
-        requests.take(folder)
-        return replace(status, state="queued", exit_code=None, eta=None, message="", scheduler=scheduler, **_NOBODY)
-
-    return _change(folder, queued, lambda status: status.state != "finished" and status.attempt == attempt)
+    changes = {**_QUEUED, **_NOBODY, "scheduler": scheduler}
+    return _change(folder, lambda status: status.state != "finished" and status.attempt == attempt, changes)
 
 
 def kill(folder: Path, *, grace: float = 5.0) -> Status:
-    """End the process of the run now: SIGTERM, after `grace` seconds SIGKILL; leaves an exit record.
-
-    Only if pid, start time and boot id are those of the run. A job of Slurm is cancelled there; from another host it is
-    a request. LscError if the process does not end.
-    """
+    """End the process of the run now: SIGTERM, after `grace` seconds SIGKILL; leaves an exit record. A job of Slurm is
+    cancelled there; from another host it is a request. LscError if the process does not end."""
     status = read_status(folder)
     who = status.identity
     if not status.active or who is None:
@@ -76,9 +63,9 @@ def kill(folder: Path, *, grace: float = 5.0) -> Status:
                 raise LscError(f"job {job} is cancelled, but still {state}: Slurm has not ended its processes yet")
     elif alive:
         _signal(who, signal.SIGTERM)
-        if not _gone(who, grace):
+        if not _until(lambda: not process.is_alive(who), grace):
             _signal(who, signal.SIGKILL)
-            if not _gone(who, 10.0):
+            if not _until(lambda: not process.is_alive(who), 10.0):
                 raise LscError(f"pid {who.pid} does not end: it waits for a device or disk")
     if read_status(folder).active:
         return record_exit(folder, "stopped", 137, f"{requests.STOPPED}: killed", over=True)
@@ -107,10 +94,6 @@ def _signal(who: process.Identity, number: int) -> None:
             os.close(handle)
 
 
-def _gone(who: process.Identity, seconds: float) -> bool:
-    return _until(lambda: not process.is_alive(who), seconds)
-
-
 def _until(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -133,17 +116,10 @@ def trains_other_runs(status: Status) -> bool:
 
 
 def record_exit(folder: Path, state: str, exit_code: int, message: str, *, over: bool = False) -> Status:
-    """Record how a run ended whose process did not, or that was never started; its progress is kept. `over`: its
-    process is known to have ended.
-
-    A folder that another process writes, or that cannot be written, stays as it is. Returns its status afterwards.
-    """
-
-    def ended(status: Status) -> Status:
-        requests.take(folder)
-        return replace(status, state=state, exit_code=exit_code, eta=None, message=message)
-
-    return _change(folder, ended, lambda status: status.state != "finished", over)
+    """Record how a run ended whose process did not (`over`: it is known to have ended), or that was never started; its
+    status afterwards. A folder that another process writes, or that cannot be written, stays as it is."""
+    changes = {"state": state, "exit_code": exit_code, "eta": None, "message": message}
+    return _change(folder, lambda status: status.state != "finished", changes, over=over)
 
 
 def end_silent(folder: Path, message: str) -> None:
@@ -154,35 +130,32 @@ def end_silent(folder: Path, message: str) -> None:
 
 def enqueue(folder: Path, attempt: int, who: process.Identity) -> Status:
     """Mark the run as queued, after `attempt` attempts, to be trained by the process `who`; earlier requests are
-    dropped.
-
-    A run that waits for another live process, or that was trained meanwhile, stays as it is; so does one that cannot be
-    changed (`record_exit`)."""
+    dropped. A run that waits for another live process, or that was trained meanwhile, stays as it is."""
 
     def is_free(status: Status) -> bool:
         waits = status.state == "queued" and status.identity not in (None, who) and status.alive() is not False
         return not waits and status.state != "finished" and status.attempt == attempt
 
-    def queued(status: Status) -> Status:
-        requests.take(folder)
-        state: dict[str, Any] = {"state": "queued", "exit_code": None, "eta": None, "message": "", "scheduler": None}
-        return replace(status, **state, **asdict(who))
-
-    return _change(folder, queued, is_free)
+    return _change(folder, is_free, {**_QUEUED, **asdict(who), "scheduler": None})
 
 
 def dequeue(folder: Path) -> Status:
     """This process will not train the queued run after all: it waits for whoever continues its study."""
     who = process.this_process()
 
-    def left(status: Status) -> Status:
-        return replace(status, **{**_NOBODY, "host": who.host})
+    def is_ours(status: Status) -> bool:
+        return status.state == "queued" and status.identity == who
 
-    return _change(folder, left, lambda status: status.state == "queued" and status.identity == who)
+    return _change(folder, is_ours, {**_NOBODY, "host": who.host}, take_requests=False)
 
 
 def _change(
-    folder: Path, change: Callable[[Status], Status], wanted: Callable[[Status], bool], over: bool = False
+    folder: Path,
+    wanted: Callable[[Status], bool],
+    changes: Mapping[str, Any],
+    *,
+    take_requests: bool = True,
+    over: bool = False,
 ) -> Status:
     """Change the status while nobody writes the run, if it is still `wanted` then."""
     if wanted(read_status(folder)):
@@ -190,7 +163,9 @@ def _change(
             lock = RunLock(folder, over=over)
             try:
                 if wanted(status := read_status(folder)):
-                    write_status(folder, change(status))
+                    if take_requests:
+                        requests.take(folder)
+                    write_status(folder, replace(status, **changes))
             finally:
                 lock.release()
     return read_status(folder)

@@ -1,8 +1,5 @@
-"""Training processes that outlive the terminal and the viewer that started them.
-
-A detached process runs in its own session, so no terminal can hang it up; reads nothing; ignores SIGHUP; and prints
-into a file.
-"""
+"""Training processes that outlive the terminal and the viewer that started them: in a session of their own, without
+input, ignoring SIGHUP, with a file for what they print."""
 
 from __future__ import annotations
 
@@ -64,10 +61,8 @@ def detach_study(
 def detach(
     argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
 ) -> int:
-    """Start `argv` detached, its output appended to `log`. Returns its pid; LscError if it cannot be started.
-
-    `env` is added to this process's environment, and `DETACHED` = 1.
-    """
+    """Start `argv` detached, its output appended to `log`, with `env` and `DETACHED` = 1 added to this environment. Its
+    pid; LscError if it cannot be started."""
     return _start(argv, log, env or {}, cwd, ()).pid
 
 

@@ -131,10 +131,10 @@ def plan_study(
             into.update(parse(texts))
         except UsageError as error:
             faults += error.faults
-    study = name if name is not None else file.name
+    study = file.name if name is None else name
     if (fault := study_fault(study)) is not None:
-        example = "" if name is not None else f" (for example --name {suggested_name(study)})"
-        faults.append(f"{'' if name is not None else f'{file.path}: '}--name: {fault}{example}")
+        fault = f"--name: {fault}"
+        faults.append(f"{file.path}: {fault} (for example --name {suggested_name(study)})" if name is None else fault)
     if seeds is not None and (fault := seeds_fault(seeds)):
         faults.append(f"--seeds: {fault}")
     raw, origin = _with_options(file.raw, changes, axes, seeds)
@@ -167,18 +167,17 @@ def _with_options(
         raw["variants"] = [
             with_settings(v, settings) if chosen is None or v.get("name") in chosen else v for v in raw["variants"]
         ]
-    raw = merge(raw, top)
+    raw = dict(merge(raw, top))
     if seeds is not None or "seeds" in top:
-        raw = {key: value for key, value in raw.items() if key != "seed"}
+        raw.pop("seed", None)
     elif "seed" in top:
-        raw = {key: value for key, value in raw.items() if key != "seeds"}
+        raw.pop("seeds", None)
     if seeds is not None:
         raw["seeds"] = list(seeds)
     # [tune] loses the settings that the command line decides, and itself if none is left.
     tune, decided = raw.get("tune"), {*flatten(settings), *axes}
     if isinstance(tune, dict) and decided & set(tune):
-        left = {key: value for key, value in tune.items() if key not in decided}
-        raw = {key: value for key, value in raw.items() if key != "tune"}
+        left = {key: value for key, value in raw.pop("tune").items() if key not in decided}
         raw |= {"tune": left} if any("." in key for key in left) else {}
     return sweep(raw, axes) if axes else (raw, {})
 
@@ -223,12 +222,8 @@ def _planned(
         name = f"{study}.tune"
         compare = preset.compare.model_copy(update={"baseline": tries.baseline})
         runs = _runs(replace(preset, compare=compare), tries.variants, name, (preset.tune.seed,))
-        tune = TunePlan(
-            study=name,
-            grid=preset.tune.grid,
-            purposes=tries.purposes,
-            tries=tuple(Try(run, *tries.origin[run.config.variant]) for run in runs),
-        )
+        attempts = tuple(Try(run, *tries.origin[run.config.variant]) for run in runs)
+        tune = TunePlan(name, preset.tune.grid, tries.purposes, attempts)
     variants = [variant for variant in preset.variants if variant.name in chosen]
     runs = _runs(preset, variants, study, preset.seeds)
     return StudyPlan(study, preset, runs, tune, file.text, _file=file, _raw=raw, _chosen=chosen)

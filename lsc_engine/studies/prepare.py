@@ -9,6 +9,7 @@ difference and a name that is free. Everything is checked before the first folde
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -119,10 +120,8 @@ def _problem(run: RunPlan, folder: Path, study: str, root: Path) -> str | None:
 
 def free_name(root: Path, study: str) -> str:
     """A study name that no folder has yet: `study-2`, `study-3`, …"""
-    number = 2
-    while (Path(root) / f"{study}-{number}").exists():
-        number += 1
-    return f"{study}-{number}"
+    names = (f"{study}-{number}" for number in itertools.count(2))
+    return next(name for name in names if not (Path(root) / name).exists())
 
 
 def begin_study(plan: StudyPlan, root: Path, source: Mapping[str, Any]) -> tuple[StudyRun, ...]:

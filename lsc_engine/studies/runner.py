@@ -1,11 +1,8 @@
 """Training the runs of a study: one after another in this process, or in parallel on GPUs with a process each.
 
-A run that fails or diverges does not stop the others; a run that needs it is marked failed, with that reason. A signal
-stops the study: the run in progress writes its checkpoint, what waits stays queued, and the same command goes on from
-there.
-
-Several processes may train one study. Each trains the runs that nobody else does; a run that needs one which another
-process trains waits for it; what a process leaves behind, however it ended, another one goes on with.
+A run that fails or diverges does not stop the others; one that needs it fails with that reason. At a signal the run in
+progress writes its checkpoint and what waits stays queued. Several processes may train one study: each trains the runs
+that nobody else does, and goes on with what others leave behind.
 """
 
 from __future__ import annotations

@@ -18,19 +18,11 @@ if TYPE_CHECKING:
 
 @command("bench")
 def bench(
-    names: Annotated[
-        list[str] | None, arg("NAME", "Benchmarks, or all; without one they are listed.", show_default=False)
-    ] = None,
+    names: Annotated[list[str] | None, arg("NAME", "Benchmarks, or all. Default: a list.", show_default=False)] = None,
     quick: Annotated[bool, opt("--quick", None, "Tiny sizes: shows that it works, figures mean nothing.")] = False,
-    sets: Annotated[
-        list[str] | None, opt("--set", "KEY=VALUE", "An argument of the benchmark: batch=512. May be repeated.")
-    ] = None,
-    device: Annotated[
-        str | None, opt("--device", None, "Where tensors are: cpu, cuda, cuda:1, …; the benchmark's choice without it.")
-    ] = None,
-    out: Annotated[
-        Path | None, opt("--out", "DIR", "Also write DIR/NAME.md, a page, and DIR/NAME.jsonl, a line for each row.")
-    ] = None,
+    sets: Annotated[list[str] | None, opt("--set", "KEY=VALUE", "An argument: batch=512. May be repeated.")] = None,
+    device: Annotated[str | None, opt("--device", None, "cpu, cuda or cuda:1. Default: the benchmark's.")] = None,
+    out: Annotated[Path | None, opt("--out", "DIR", "Also write DIR/NAME.md and, row by row, DIR/NAME.jsonl.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure what the project says of its speed: each figure beside its bar, with a verdict.

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from lsc_engine.training.trained_run import DataSelection, TrainedRun
 
 Dataset = Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set. Default: the run's own.")]
-Classes = Annotated[
-    int | None, cli.opt("--classes", "K", "Use only the first K classes of the data set. Default: the run's.", min=2)
-]
+Classes = Annotated[int | None, cli.opt("--classes", "K", "Only the first K classes. Default: the run's.", min=2)]
 Limit = Annotated[int | None, cli.opt("--limit", "K", "Use only the first K images.", min=1)]
 _CERTAIN = ("probability", "entropy", "energy")
 
@@ -37,9 +35,7 @@ def embed(
     dataset: Dataset = None,
     path: cli.ImageDir = None,
     classes: Classes = None,
-    out: Annotated[
-        Path | None, cli.opt("--out", "FILE", "FILE.safetensors or FILE.npy. Default: RUN-SPLIT.safetensors here.")
-    ] = None,
+    out: Annotated[Path | None, cli.opt("--out", "FILE", "A .safetensors (the default) or .npy file.")] = None,
     limit: Limit = None,
     force: cli.Force = False,
     as_json: cli.Json = False,
@@ -81,9 +77,7 @@ def embed(
 def evaluate(
     run: cli.OneRun,
     use: cli.UseOptions,
-    on: Annotated[
-        str | None, cli.opt("--on", "DATASET", "Another data set, with its own classes. Default: the run's own.")
-    ] = None,
+    on: Annotated[str | None, cli.opt("--on", "DATASET", "Another data set. Default: the run's own.")] = None,
     path: cli.ImageDir = None,
     as_json: cli.Json = False,
 ) -> None:
@@ -123,17 +117,9 @@ def predict(
     classes: Classes = None,
     out: Annotated[Path | None, cli.opt("--csv", "FILE", "Write the labels as CSV to this file.")] = None,
     limit: Limit = None,
-    probability: Annotated[
-        bool, cli.opt("--probability", None, "Give probability, entropy and energy as well.")
-    ] = False,
-    calibrate: Annotated[
-        bool,
-        cli.opt("--calibrate", None, "Fit the scale of probabilities on a data set's val images; keep it in the run."),
-    ] = False,
-    stdin: Annotated[
-        bool,
-        cli.opt("--stdin", None, "Answer each line of standard input, the path of an image, with a line of JSON."),
-    ] = False,
+    probability: Annotated[bool, cli.opt("--probability", None, "Also probability, entropy and energy.")] = False,
+    calibrate: Annotated[bool, cli.opt("--calibrate", None, "Fit the scale of probabilities to the run.")] = False,
+    stdin: Annotated[bool, cli.opt("--stdin", None, "A line of JSON for each path on standard input.")] = False,
     force: cli.Force = False,
     as_json: cli.Json = False,
 ) -> None:

@@ -25,25 +25,16 @@ _FORMATS = (
     "csv, parquet, tensorboard, safetensors, png, svg, pdf or latex; with --codes faiss, pgvector, usearch, parquet or "
     "npy."
 )
+_CODES = "Write the embeddings of one run, as float32, int8, sign, ternary or rank."
 
 
 @cli.command("report")
 def report(
-    study: Annotated[
-        str | None, cli.arg("STUDY", "A study: its name, or what stands behind its slash; or a saved view.")
-    ] = None,
-    check: Annotated[
-        bool,
-        cli.opt("--check", None, "Compute every verdict again from the values beside the reports in STUDY, a folder."),
-    ] = False,
+    study: Annotated[str | None, cli.arg("STUDY", "A study, also without its folder, or a saved view.")] = None,
+    check: Annotated[bool, cli.opt("--check", None, "Compute the verdicts in the folder STUDY again.")] = False,
     all_: Annotated[bool, cli.opt("--all", None, "Every study of the runs folder, and an index page.")] = False,
-    out: Annotated[
-        Path | None,
-        cli.opt("--out", "DIR", "Where to write. Default: the study's folder; with --all, the runs folder."),
-    ] = None,
-    html: Annotated[
-        bool, cli.opt("--html", None, "Also one self-contained page, report.html: figures inside, tables to sort.")
-    ] = False,
+    out: Annotated[Path | None, cli.opt("--out", "DIR", "Default: the study's folder, or the runs folder.")] = None,
+    html: Annotated[bool, cli.opt("--html", None, "Also report.html, self-contained, with tables to sort.")] = False,
     runs_dir: cli.RunsDirs = None,
     data_dir: cli.DataDir = None,
     as_json: cli.Json = False,
@@ -163,15 +154,10 @@ def export(
     runs: cli.ManyRuns,
     to: Annotated[str, cli.opt("--to", "FORMAT", _FORMATS)],
     use: cli.UseOptions,
-    out: Annotated[
-        Path | None, cli.opt("--out", "PATH", "File, or folder where there are several. Default: a name of its own.")
-    ] = None,
+    out: Annotated[Path | None, cli.opt("--out", "PATH", "File, or folder for several. Default: a new name.")] = None,
     metric: cli.Metrics = None,
     baseline: cli.Baseline = None,
-    codes: Annotated[
-        str | None,
-        cli.opt("--codes", "CODE", "Write the embeddings of one run, as float32, int8, sign, ternary or rank."),
-    ] = None,
+    codes: Annotated[str | None, cli.opt("--codes", "CODE", _CODES)] = None,
     split: Annotated[str, cli.opt("--split", "SPLIT", "train or val, of what is embedded (--codes).")] = "train",
     dataset: Annotated[str | None, cli.opt("--dataset", "NAME", "Another data set to embed (--codes).")] = None,
     limit: Annotated[int | None, cli.opt("--limit", "K", "Embed only the first K images (--codes).", min=1)] = None,

@@ -86,9 +86,7 @@ def show(
     run: OneRun,
     plot: Annotated[bool, opt("--plot", None, "Draw loss, accuracy and the last embeddings.")] = False,
     metric: Metrics = None,
-    follow: Annotated[
-        bool, opt("--follow -f", None, "With --json: an object a line for each metrics line and state until it ends.")
-    ] = False,
+    follow: Annotated[bool, opt("--follow -f", None, "With --json: a line for each change until it ends.")] = False,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -208,10 +206,7 @@ def _embeddings(run: Run) -> list[str]:
 def compare(
     runs: ManyRuns,
     baseline: Baseline = None,
-    level: Annotated[
-        list[str] | None,
-        opt("--level", "METRIC=VALUE", "metric=value instead of the preset's levels; repeatable."),
-    ] = None,
+    level: Annotated[list[str] | None, opt("--level", "METRIC=VALUE", "Instead of the preset's; repeatable.")] = None,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:
@@ -471,9 +466,7 @@ def delete(
 @command("mirror")
 def mirror(
     run: OneRun,
-    to: Annotated[
-        list[str] | None, opt("--to", "TOOL", "Only this tool; may be repeated. Default: log.also of the run.")
-    ] = None,
+    to: Annotated[list[str] | None, opt("--to", "TOOL", "Only this tool; repeatable. Default: log.also.")] = None,
     runs_dir: RunsDirs = None,
     as_json: Json = False,
 ) -> None:

@@ -23,9 +23,7 @@ def submit(
     gpus_per_run: Annotated[int, cli.opt("--gpus-per-run", "N", "GPUs of a run on each node.", min=1)] = 1,
     nodes_per_run: Annotated[int, cli.opt("--nodes-per-run", "M", "Nodes of a run.", min=1)] = 1,
     at_once: Annotated[int, cli.opt("--at-once", "N", "Runs of a stage that train at once.", min=1)] = 16,
-    sbatch: Annotated[
-        list[str] | None, cli.opt("--sbatch", "OPTION", 'An option of sbatch: "--account=x"; may be repeated.')
-    ] = None,
+    sbatch: Annotated[list[str] | None, cli.opt("--sbatch", "OPTION", 'As in "--account=x"; may be repeated.')] = None,
     dry_run: Annotated[bool, cli.opt("--dry-run", None, "Print what would be submitted; create nothing.")] = False,
     as_json: cli.Json = False,
 ) -> None:

@@ -66,9 +66,7 @@ def run(
 def resume(
     ref: cli.OneRun,
     place: cli.TrainingOptions,
-    sets: Annotated[
-        list[str] | None, cli.opt("--set", "data.path=DIR", "Where the same images lie now, if they have moved.")
-    ] = None,
+    sets: Annotated[list[str] | None, cli.opt("--set", "data.path=DIR", "Where the same images lie now.")] = None,
     gpus_per_run: cli.GpusPerRun = 1,
     wait: cli.Wait = False,
     detach: cli.Detach = False,

@@ -33,12 +33,8 @@ Scale = Annotated[float, opt("--scale", "S", "The scale s of the crowding, the m
 @command("nmin")
 def nmin(
     classes: Annotated[str, arg("CLASSES", "Number of classes: 300000, 300_000, 300k, 1.28M.")],
-    systems: Annotated[
-        list[str] | None, opt("--system -s", "SYSTEM", "A system to list first; may be given several times.")
-    ] = None,
-    max_cosine: Annotated[
-        float | None, opt("--max-cosine", "X", "Largest cosine wanted; systems beyond it come last, marked.")
-    ] = None,
+    systems: Annotated[list[str] | None, opt("--system -s", "SYSTEM", "List it first; may be repeated.")] = None,
+    max_cosine: Annotated[float | None, opt("--max-cosine", "X", "Systems beyond it come last, marked.")] = None,
     scale: Scale = 16.0,
     as_json: Json = False,
 ) -> None:

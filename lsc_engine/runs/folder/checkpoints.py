@@ -81,14 +81,12 @@ def new_checkpoint(
         yield fresh
         files = {}
         for path in sorted(fresh.iterdir()):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
             try:
-                os.fsync(descriptor)
                 size, digest = sha256_file(path)
             except UnreadableError as error:
                 raise OSError(errno.EIO, str(error)) from None
-            finally:
-                os.close(descriptor)
             files[path.name] = {"size": size, "sha256": digest}
         replace_json(fresh / MANIFEST, {**(extra or {}), "step": step, "written": time.time(), "files": files})
         check()

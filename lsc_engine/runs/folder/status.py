@@ -43,14 +43,11 @@ _offsets: dict[Path, tuple[float, float]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The content of status.json. Times are Unix seconds; `seconds` is wall time over all attempts.
-
-    `pace` is the usual (and lately longest) time between two heartbeats, `step_seconds` that of a training step.
-    `metrics` and `best` hold the last and the best value per metric. `earlier` is a sentence on the attempt before,
-    where that left no exit record. `changed` is the file's own change time; `signed` that of the lock file, which the
-    process touches while it lives (read if nothing has been trained yet). `scheduler`: the job that trains a run, or is
-    to train it.
-    """
+    """The content of status.json. Times are Unix seconds; `seconds` is wall time over all attempts. `pace` is the usual
+    (and lately longest) time between two heartbeats, `step_seconds` that of a training step. `metrics` and `best` hold
+    the last and the best value per metric. `earlier` is a sentence on the attempt before, where that left no exit
+    record. `changed` is the file's own change time; `signed` that of the lock file, which the process touches while it
+    lives (read if nothing has been trained yet). `scheduler`: the job that trains a run, or is to train it."""
 
     state: str = UNREADABLE
     host: str = ""

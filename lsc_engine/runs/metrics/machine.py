@@ -188,13 +188,9 @@ def beside(step: Ints, table: MetricsTable) -> tuple[Floats, Floats]:
         good = np.isfinite(columns).all(axis=0) & (known > 0)
         if good.any():
             x = np.concatenate([[0], known[good]])
-            epoch, time = (_extended(step, x, np.concatenate([[0.0], column[good]])) for column in columns)
-            return epoch, time
+            epoch, time = (np.concatenate([[0.0], column[good]]) for column in columns)
+            beyond = np.maximum(step - x[-1], 0) / x[-1]
+            # Behind the end as steep as on the whole; damaged files hold numbers of any size.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return np.interp(step, x, epoch) + beyond * epoch[-1], np.interp(step, x, time) + beyond * time[-1]
     return nothing, nothing
-
-
-def _extended(at: Ints, x: Ints, y: Floats) -> Floats:
-    """y(x) at `at`, behind the end as steep as on the whole."""
-    # Damaged files hold numbers of any size.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.interp(at, x, y) + np.maximum(at - x[-1], 0) * (y[-1] / x[-1])

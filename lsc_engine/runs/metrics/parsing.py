@@ -202,19 +202,17 @@ class TemplateRows:
             try:
                 self._columns[name] = np.arange(len(self), dtype=np.int64), decimals(*self._text(name))
             except ValueError:
-                self._columns[name] = self._one_by_one(self._keys.index(name))
+                found: list[tuple[int, float]] = []
+                column = self._keys.index(name)
+                for row, (start, stop) in enumerate(zip(self._starts[:, column], self._stops[:, column], strict=True)):
+                    with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
+                        found.append((row, float(json.loads(self._data[start:stop]))))
+                rows, numbers = zip(*found, strict=True) if found else ((), ())
+                self._columns[name] = np.array(rows, np.int64), np.array(numbers, np.float64)
             if len(self._columns) == len(self.names):
                 self._data, self._array = b"", np.empty(0, np.uint8)
                 self._starts = self._stops = np.empty((0, 0), np.int32)
         return self._columns[name]
-
-    def _one_by_one(self, column: int) -> tuple[Ints, Floats]:
-        found: list[tuple[int, float]] = []
-        for row, (start, stop) in enumerate(zip(self._starts[:, column], self._stops[:, column], strict=True)):
-            with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
-                found.append((row, float(json.loads(self._data[start:stop]))))
-        rows, numbers = zip(*found, strict=True) if found else ((), ())
-        return np.array(rows, np.int64), np.array(numbers, np.float64)
 
 
 @dataclass(frozen=True)

@@ -279,13 +279,12 @@ def loss_group(config: dict[str, Any]) -> str:
 
 
 def moved_from(folder: Path, place: str | None) -> str | None:
-    """Where the preset of the run in `folder` says that its images are, in words, unless that is `place`."""
-    try:
-        before = settings_of(read_toml(folder / PRESET)).get(PLACE)
-    except UnreadableError:
-        return None
-    before = before if isinstance(before, str) else None
-    return (before or "the data folder") if before != place else None
+    """Where the images of the run in `folder` are by its preset, in words, unless that is `place`."""
+    with contextlib.suppress(UnreadableError):
+        found = settings_of(read_toml(folder / PRESET)).get(PLACE)
+        before = found if isinstance(found, str) else None
+        return (before or "the data folder") if before != place else None
+    return None
 
 
 def metric_lines(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[Any]]]:
