@@ -202,10 +202,7 @@ def logout() -> Logout:
     user, answers = user_name(), {"b true": True, "b false": False, "yes": True, "no": False}
     linger = answers.get(_output("loginctl", "show-user", user, "--property=Linger", "--value"))
     spared = f'"{user}"' in excluded or ('"' in only and f'"{user}"' not in only)
-    managed = False
-    with contextlib.suppress(OSError):
-        managed = f"/user@{os.getuid()}.service/" in Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    return judge_logout(answers.get(kill), linger, excluded=spared, under_user_manager=managed)
+    return judge_logout(answers.get(kill), linger, excluded=spared, under_user_manager=_under_user_manager())
 
 
 def judge_logout(kill: bool | None, linger: bool | None, *, excluded: bool, under_user_manager: bool) -> Logout:
@@ -270,6 +267,12 @@ def _disk(what: str, folder: Path | None) -> dict[str, Any]:
     free, total, writable = _within(_SECONDS, measure) or (None, None, False)
     path = None if folder is None else str(folder)
     return {"what": what, "path": path, "free": free, "total": total, "writable": writable}
+
+
+def _under_user_manager() -> bool:
+    with contextlib.suppress(OSError):
+        return f"/user@{os.getuid()}.service/" in Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    return False
 
 
 def _output(*command: str) -> str:

@@ -336,7 +336,7 @@ def _at(path: Path, identifier: str, root: Path) -> list[Run]:
 
 
 def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
-    """Per run id the shortest beginning of its sha256 that tells it from the others, at least four digits."""
+    """Per run id the shortest beginning of its sha256 that no other has, at least four digits."""
     return layout.short_ids(run if isinstance(run, str) else run.id for run in runs)
 
 
