@@ -115,7 +115,7 @@ def test_doctor_for_reading_names_everything(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_doctor_without_torch_says_so_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_without_torch_reports_it_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     done = run("doctor", "--json")
@@ -320,7 +320,7 @@ def test_check_and_run_note_what_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 72])
-def test_a_run_tells_all_bad_images_of_both_splits_at_once_and_skip_bad_trains(tmp_path: Path, size: int) -> None:
+def test_a_run_lists_all_bad_images_of_both_splits_at_once_and_skip_bad_trains(tmp_path: Path, size: int) -> None:
     folder = pictures(tmp_path, "ant", "bee", size=size)
     shutil.copytree(folder / "pics/train", folder / "pics/val")
     bad = ["train/ant/1.png", "train/bee/2.png", "train/bee/5.png", "val/ant/3.png"]
@@ -398,7 +398,7 @@ def test_a_folder_that_may_not_be_read_is_a_sentence(tmp_path: Path, place: str)
         at.chmod(0o755)
 
 
-def test_files_that_may_not_be_read_are_told_together(tmp_path: Path) -> None:
+def test_files_that_may_not_be_read_are_listed_together(tmp_path: Path) -> None:
     folder = pictures(tmp_path, "ant", "bee")
     names = ["ant/1.png", "bee/0.png", "bee/3.png"]
     for name in names:
@@ -429,7 +429,7 @@ def test_a_class_folder_that_is_a_link_to_nothing_is_refused_by_check_and_run(tm
     assert not (folder / "runs").exists()
 
 
-def test_a_missing_image_of_a_known_data_set_is_told_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_missing_image_of_a_known_data_set_is_reported_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "data/imagenet/train/n01440764").mkdir(parents=True)
     preset = PRESET.format(size=32, more="").replace('"folder"', '"imagenet"').replace('path = "pics"\n', "")
     preset = preset.replace("dim = 8", "dim = 14")

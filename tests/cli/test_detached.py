@@ -70,7 +70,7 @@ DEATHS = {
 
 
 @pytest.mark.parametrize("death", DEATHS)
-def test_a_detached_process_that_dies_at_once_is_told_with_its_last_words(folder: Path, death: str) -> None:
+def test_a_detached_process_that_dies_at_once_is_reported_with_its_last_line(folder: Path, death: str) -> None:
     code, told = DEATHS[death]
     (folder / "own.py").write_text(f'import os, sys\nif os.environ.get("LSC_DETACHED"):\n    {code}\n')
     done = call(folder, "run", "tiny.toml", "--detach", "--device", "cpu", "--plugin", "own.py", "--json")

@@ -262,7 +262,7 @@ def test_folders_of_others_are_read_only() -> None:
             one.chmod(0o755)
 
 
-def test_delete_asks_and_moves_to_the_trash(root: Path) -> None:
+def test_delete_confirms_and_moves_to_the_trash(root: Path) -> None:
     refused = lsc(root, "delete", "a/seed-0")
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
@@ -274,7 +274,7 @@ def test_delete_asks_and_moves_to_the_trash(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("answer", "gone"), [(b"n\n", False), (b"\n", False), (b"y\n", True)])
-def test_delete_asks_on_a_terminal(root: Path, answer: bytes, gone: bool) -> None:
+def test_delete_confirms_on_a_terminal(root: Path, answer: bytes, gone: bool) -> None:
     master, slave = pty.openpty()
     environment = {**os.environ, "LSC_RUNS": str(root)}
     command = [sys.executable, "-m", "lsc_engine", "delete", "a/seed-0"]

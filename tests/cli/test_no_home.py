@@ -69,13 +69,13 @@ def test_what_needs_no_home_works(place: Path) -> None:
     assert not [path for path in place.rglob("*") if path.name.startswith("~")]
 
 
-def test_doctor_says_where_the_data_folder_would_be_set(place: Path) -> None:
+def test_doctor_names_where_the_data_folder_would_be_set(place: Path) -> None:
     done = stranger(place, "doctor")
     assert "there is no home folder; set $LSC_DATA" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_what_needs_one_says_so(place: Path) -> None:
+def test_what_needs_a_home_folder_is_refused(place: Path) -> None:
     for name in ("a", "b"):
         (place / "pics" / name).mkdir(parents=True)
         for number in range(4):

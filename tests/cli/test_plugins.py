@@ -129,7 +129,7 @@ def test_a_plugin_that_breaks_its_word_fails_with_a_sentence(folder: Path) -> No
     assert 'plugin "stripes" needs an attribute facts' in err
 
 
-def test_classes_of_different_sizes_are_told_by_the_plugin(folder: Path) -> None:
+def test_classes_of_different_sizes_are_counted_by_the_plugin(folder: Path) -> None:
     # Squares modulo 6: classes 0, 1, 3 and 4 with 10, 20, 10 and 20 images.
     text = PLUGIN.replace(") % 6", ").square() % 6")
     (folder / "parts.py").write_text(text)

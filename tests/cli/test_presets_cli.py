@@ -112,7 +112,7 @@ def test_check_with_options(lsc) -> None:  # type: ignore[no-untyped-def]
     assert document["variants"]["V21-min"]["n"] == 12
 
 
-def test_check_says_what_data_is_missing(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_check_names_missing_data(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "cinic.toml"
     file.write_text(
         '[data]\ndataset = "cinic10"\n[model]\nname = "mlp"\n[target]\nmethod = "ce"\n[train]\nduration = "1 epochs"\n'
@@ -123,7 +123,7 @@ def test_check_says_what_data_is_missing(lsc, tmp_path: Path) -> None:  # type: 
     assert json.loads(lsc("check", str(file), "--data-dir", str(tmp_path), "--json")[1])["data_found"] is False
 
 
-def test_check_tells_every_fault(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_check_lists_every_fault(lsc, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "bad.toml"
     file.write_text('[data]\ndataset = "digts"\n[model]\nname = "mlpp"\n[target]\nmethod = "ce"\n')
     code, out, err = lsc("check", str(file), "--json")

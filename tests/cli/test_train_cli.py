@@ -59,7 +59,7 @@ def long_running(folder: Path, *more: str) -> tuple[subprocess.Popen[str], Any]:
     return process, open_run(metrics.parent)
 
 
-def test_run_trains_all_variants_and_seeds_then_tells_curves_and_table(folder: Path) -> None:
+def test_run_trains_all_variants_and_seeds_then_prints_curves_and_table(folder: Path) -> None:
     out, err = call(folder, "run", "tiny.toml", "--seeds", "0,1")
     for variant in ("wide", "narrow"):
         for seed in (0, 1):
@@ -118,7 +118,7 @@ def test_a_grid_grows_as_far_as_its_setting_allows(folder: Path) -> None:
     assert open_run(folder / "runs/tiny/narrow/seed-0").config["optimizer"]["momentum"] == 0.9
 
 
-def test_stopped_while_trying_tells_the_tries(folder: Path) -> None:
+def test_stopped_while_trying_lists_the_tries(folder: Path) -> None:
     text = PRESET + '\n[tune]\n"optimizer.lr" = [1e-3, 3e-3]\nduration = "100000 epochs"\nby = "train/loss"\n'
     (folder / "tiny.toml").write_text(text)
     process = start(folder, "run", "tiny.toml", "--variant", "narrow", "--json", start_new_session=True)
@@ -129,7 +129,7 @@ def test_stopped_while_trying_tells_the_tries(folder: Path) -> None:
     assert [t["state"] for t in json.loads(out)["tries"]] == ["stopped", "queued"]
 
 
-def test_stop_now_says_what_it_leaves_waiting(folder: Path) -> None:
+def test_stop_now_lists_what_it_leaves_waiting(folder: Path) -> None:
     process, _ = long_running(folder, "--seeds", "0,1")
     _, err = call(folder, "stop", "narrow/seed-0", "--now")
     process.communicate(timeout=240)
@@ -165,7 +165,7 @@ def test_signals_stop_with_a_checkpoint_and_the_same_command_goes_on(
     assert f"resumed at step {step} " in run.log_path.read_text()
 
 
-def test_a_detached_run_ignores_hangup_and_stops_when_asked(folder: Path) -> None:
+def test_a_detached_run_ignores_hangup_and_stops_on_request(folder: Path) -> None:
     out, _ = call(folder, "run", "tiny.toml", "--set", 'train.duration="100000 epochs"', "--variant", "narrow",
                   "--detach", "--json")  # fmt: skip
     document = json.loads(out)
@@ -219,7 +219,7 @@ def test_resume_and_fork(folder: Path) -> None:
     assert resumed.returncode == 143
 
 
-def test_one_diverged_run_does_not_stop_the_others_and_the_code_tells(folder: Path) -> None:
+def test_one_diverged_run_does_not_stop_the_others_and_sets_the_exit_code(folder: Path) -> None:
     text = PRESET.replace('name = "wide"', 'name = "wide"\noptimizer.lr = 1000.0\ntarget.loss = "distance"')
     (folder / "tiny.toml").write_text(text)
     _, err = call(folder, "run", "tiny.toml", code=3)

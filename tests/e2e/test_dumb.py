@@ -39,7 +39,7 @@ def on_terminal(folder: Path, term: str | None, module: str, *words: str) -> tup
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_the_viewer_says_that_it_needs_another_terminal(tmp_path: Path, term: str | None) -> None:
+def test_the_viewer_reports_that_it_needs_another_terminal(tmp_path: Path, term: str | None) -> None:
     code, text = on_terminal(tmp_path, term, "lsc_tui", "--runs-dir", str(tmp_path))
     assert code == 2
     assert text.startswith("lsc-tui needs a terminal; --once prints one frame")

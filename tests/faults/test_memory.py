@@ -52,7 +52,7 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     return changes
 
 
-def test_micro_batches_are_halved_at_the_same_step_and_said(server: Server, tmp_path: Path) -> None:
+def test_micro_batches_are_halved_at_the_same_step_and_logged(server: Server, tmp_path: Path) -> None:
     folder = place(tmp_path / "squeezed", preset(64, 64, 32))
     process = train(server, folder, setup=at_steps({3: SQUEEZE.format(2048, 16), 4: RELEASE}))
     assert process.wait() == 0, process.log.read_text()

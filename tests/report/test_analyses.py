@@ -52,7 +52,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out" / "report.md"
 
 
-def test_a_database_is_told_with_its_bytes_and_its_recall(page: Path) -> None:
+def test_a_database_is_reported_with_its_bytes_and_its_recall(page: Path) -> None:
     text = page.read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("| V21 |") and "48 B" in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -65,7 +65,7 @@ def test_a_database_is_told_with_its_bytes_and_its_recall(page: Path) -> None:
     assert "208 queries in 1 056 of 1 056 embeddings" in text
 
 
-def test_probabilities_are_told_beside_the_share_that_is_right(page: Path) -> None:
+def test_probabilities_are_reported_beside_the_share_that_is_right(page: Path) -> None:
     text = page.read_text()
     part = text.partition("## Calibration")[2].partition("\n## ")[0]
     lines = {line.split("|")[1].strip(): [cell.strip() for cell in line.strip("|").split("|")[1:]]
@@ -83,7 +83,7 @@ def test_probabilities_are_told_beside_the_share_that_is_right(page: Path) -> No
         assert "calibration/error" in file.read()
 
 
-def test_held_out_classes_are_told_where_there_are_vectors(page: Path) -> None:
+def test_held_out_classes_are_reported_where_there_are_vectors(page: Path) -> None:
     text = page.read_text()
     part = text.partition("## New classes")[2].partition("\n## ")[0]
     (line,) = (line for line in part.splitlines() if line.startswith("| V21 |"))

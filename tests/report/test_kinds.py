@@ -73,7 +73,7 @@ def test_mean_acute_angle_is_that_of_the_paper() -> None:
     assert before_dropping(facts("V21", 9)) is None
 
 
-def test_data_page_says_what_is_missing_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_page_lists_what_is_missing_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     text = 'kind = "data"\n[datasets]\nnames = ["digits", "cifar10"]\n[paper]\nvalues = { cifar10 = "60k/10k" }'
     _, page = made(tmp_path, text, "table2")
@@ -101,7 +101,7 @@ def test_run_makes_the_report_of_a_kind_and_ends_0(tmp_path: Path) -> None:
     assert not (tmp_path / "runs/c").exists()
 
 
-def test_a_bench_that_was_not_run_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_bench_that_was_not_run_is_listed_as_missing(tmp_path: Path) -> None:
     _, page = made(tmp_path, 'kind = "bench"\n[bench]\nnames = ["decode"]', "labels")
     assert "benchmark decode was not run: lsc-engine run labels measures it" in part(page, "Missing")
 

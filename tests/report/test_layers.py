@@ -87,7 +87,7 @@ def rows(page: str, first: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[2:-1]] for line in lines]
 
 
-def test_it_tells_what_is_saved_and_when(page: str) -> None:
+def test_the_report_shows_what_is_saved_and_when(page: str) -> None:
     saved = {name: rows(page, name)[0] for name in ("baseline", "last two", "adaptive")}
     assert saved["baseline"] == ["-", "-", f"{WHOLE:,}".replace(",", " "), "-", f"{WHOLE * 4 / 1000:.3g} kB"]
     change = f"{100 * (TWO / WHOLE - 1):+.1f} %"
@@ -96,7 +96,7 @@ def test_it_tells_what_is_saved_and_when(page: str) -> None:
     assert saved["adaptive"][3] == change
 
 
-def test_it_tells_what_each_layer_can_tell_apart(page: str) -> None:
+def test_the_report_shows_the_accuracy_of_each_layer(page: str) -> None:
     _, train, val, collapse = rows(page, "baseline")
     assert train == ["30.5 ± 0.7", "60.5 ± 0.7", "90.5 ± 0.7"]
     assert val == ["20.0 ± 0.0", "40.0 ± 0.0", "60.0 ± 0.0"]

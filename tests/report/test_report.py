@@ -94,7 +94,7 @@ def test_what_embeddings_are_worth_stands_by_variant_and_is_checked(tmp_path: Pa
     assert "91.0" in check_reports(tmp_path / "out").faults[0]
 
 
-def test_page_says_whose_a_claim_is(tmp_path: Path) -> None:
+def test_page_names_whose_a_claim_is(tmp_path: Path) -> None:
     said = PRESET.replace('is = "faster"', 'is = "faster"\nsource = \'paper: Sec. 5.4, "considerably faster"\'')
     said = said.replace('variant = "ce"\nis = "fails"', 'variant = "ce"\nis = "fails"\nsource = "ours: a control"')
     make_study(tmp_path / "runs", said.replace("[provenance]", '[provenance]\n"claim" = "paper: abstract"'))
@@ -161,7 +161,7 @@ is = "faster"
 name = "n=48\""""
 
 
-def test_speeds_are_told_as_ratios_and_chance_by_variant(tmp_path: Path) -> None:
+def test_speeds_are_shown_as_ratios_and_chance_by_variant(tmp_path: Path) -> None:
     text = PRESET.replace('[[variants]]\nname = "n=48"', SPEEDY).replace(
         'label = "n min"', 'label = "n min"\ndata.classes = 500'
     )
@@ -177,7 +177,7 @@ def test_speeds_are_told_as_ratios_and_chance_by_variant(tmp_path: Path) -> None
     assert "- Chance is 0.0556 % for n=48, ce; 0.2 % for n min." in part(page, "Results")
 
 
-def test_a_stuck_baseline_is_said_to_be_so_and_is_none(tmp_path: Path) -> None:
+def test_a_stuck_baseline_is_marked_and_is_none(tmp_path: Path) -> None:
     text = PRESET.replace('baseline = "n=48"', 'baseline = "ce"').replace(
         'variant = "ce"\nis = "better"', 'variant = "n=48"\nis = "better"'
     )
@@ -191,7 +191,7 @@ def test_a_stuck_baseline_is_said_to_be_so_and_is_none(tmp_path: Path) -> None:
     assert "×" not in part(page, "Levels")
 
 
-def test_unfinished_diverged_and_mixed_runs_are_named_and_the_rest_told(tmp_path: Path) -> None:
+def test_unfinished_diverged_and_mixed_runs_are_named_and_the_rest_reported(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     ends = {("n_min", 1): "diverged", ("n=48", 2): "running"}
     make_study(root, ends=ends, leave_out=(("ce", 0), ("ce", 1), ("ce", 2)))
@@ -263,7 +263,7 @@ def test_index_links_every_study(tmp_path: Path) -> None:
     assert row(text, r"[paper/fig9]".replace("[", r"["))[-3:-1] == [r"n\_min is faster", "holds"]
 
 
-def test_trained_study_tells_tries_stages_and_cost(trained: Path, tmp_path: Path) -> None:
+def test_trained_study_shows_tries_stages_and_cost(trained: Path, tmp_path: Path) -> None:
     made = write_report(find_study("means", [trained]), tmp_path)
     page = (tmp_path / PAGE).read_text()
     assert made.missing == []

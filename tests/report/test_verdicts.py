@@ -116,7 +116,7 @@ def test_a_seed_that_was_never_started_leaves_the_claim_open(tmp_path: Path) -> 
         (FASTER, "open, so far: holds, 3 of 3 seeds"),
     ],
 )
-def test_so_far_is_said_for_every_kind_of_claim(tmp_path: Path, claim: str, accuracy: str) -> None:
+def test_every_kind_of_claim_has_a_verdict_so_far(tmp_path: Path, claim: str, accuracy: str) -> None:
     curve = linear(5, 12)
     assert judged(tmp_path, preset(claim), curve, {("new", 1): "stopped"}).accuracy == accuracy
 
@@ -155,7 +155,7 @@ def test_a_diverged_baseline_never_arrives(tmp_path: Path) -> None:
         ((0.01, 0.02, 0.01), 'is = "better"\nmargin = 0.05', "does not hold, 3 of 3 seeds"),
     ],
 )
-def test_alike_is_told_of_every_seed(tmp_path: Path, steps: tuple[float, ...], claim: str, accuracy: str) -> None:
+def test_equal_is_judged_in_every_seed(tmp_path: Path, steps: tuple[float, ...], claim: str, accuracy: str) -> None:
     def curve(variant: str, seed: int, epoch: float) -> tuple[float, float]:
         return 0.05 * epoch + (steps[seed] if variant == "new" else 0.0), 1.0
 
@@ -215,7 +215,7 @@ def test_a_tie_in_one_seed_is_neither_for_nor_against(tmp_path: Path) -> None:
     assert one.accuracy == ("not resolved: equal at the resolution of the evaluations, ahead in 2 of 3 seeds")
 
 
-def test_levels_are_told_apart_by_metric_and_number(tmp_path: Path) -> None:
+def test_levels_differ_by_metric_and_number(tmp_path: Path) -> None:
     text = preset(FASTER).replace('"train/accuracy" = [0.5]', '"train/accuracy" = [0.5], "val/accuracy" = [0.5]')
     text = text.replace('labels = "unique"', 'labels = "class"')
     make_study(tmp_path / "runs", text, name="two", curve=linear(4))
@@ -314,7 +314,7 @@ def test_a_claim_that_every_common_rate_bears_out_holds(tmp_path: Path) -> None:
     assert "both at lr = 0.001: ×2.0 (1 seed)" in one.details
 
 
-def test_the_best_at_the_edge_of_its_grid_is_said_to_be_there(tmp_path: Path) -> None:
+def test_the_best_at_the_edge_of_its_grid_is_marked(tmp_path: Path) -> None:
     grown = {1e-4: 20, 3e-4: 16, 1e-3: 8, 3e-3: 6, 1e-2: 4}
     one = with_tries(tmp_path, {"new": grown, "old": {1e-4: 16, 3e-4: 10, 1e-3: 19}}, chosen={"new": 1e-2, "old": 3e-4})
     assert one.accuracy.endswith(", edge of the grid")

@@ -159,7 +159,7 @@ def test_the_bell_rings_in_the_terminal_of_the_process(tmp_path: Path) -> None:
         ("slow", "was not answered within 0 s"),
     ],
 )
-def test_a_failure_is_named_without_what_the_server_says(server: Server, config: Path, how: str, why: str) -> None:
+def test_a_failure_is_named_without_the_answer_of_the_server(server: Server, config: Path, how: str, why: str) -> None:
     failure = deliver(target(config, f'[slack]\nurl = "{server.url(how)}"'), MESSAGE)
     assert failure is not None
     assert (failure.why, failure.again) == (why, False)

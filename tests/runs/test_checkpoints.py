@@ -61,7 +61,7 @@ def flip(path: Path) -> None:
     ],
     ids=["flip", "truncate", "file gone", "manifest gone", "manifest torn", "empty", "climbing"],
 )
-def test_a_damaged_newest_is_passed_over_and_said(tmp_path: Path, damage: object, sentence: str) -> None:
+def test_a_damaged_newest_is_passed_over_with_a_sentence(tmp_path: Path, damage: object, sentence: str) -> None:
     save(tmp_path, 5)
     save(tmp_path, 9)
     assert callable(damage)

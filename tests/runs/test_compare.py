@@ -175,7 +175,7 @@ def test_seeds_of_which_one_was_not_compiled_give_no_seconds(make_run: MakeRun, 
     assert found.rows[1].levels[0].faster["seconds"].note == "not compiled alike"
 
 
-def test_a_level_held_before_the_first_step_gives_no_ratio_and_what_came_before_is_told(
+def test_a_level_held_before_the_first_step_gives_no_ratio_and_earlier_stages_are_named(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     train(make_run(variant="a"), 1.0)

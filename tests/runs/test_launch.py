@@ -75,7 +75,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_really_full_disk_is_told_and_overcome(small_disk: Path, make_run: MakeRun) -> None:
+def test_a_really_full_disk_is_reported_and_overcome(small_disk: Path, make_run: MakeRun) -> None:
     folder = make_run(root=small_disk / "runs")
     writer = RunWriter.open(folder, device="cpu", total_steps=9, echo=False)
     writer.status(state="running")

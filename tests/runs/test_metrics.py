@@ -264,7 +264,7 @@ def test_any_bytes_in_any_pieces_never_raise_and_agree(tmp_path: Path, pieces: l
         np.testing.assert_array_equal(tail.table.series(name)[1], whole.series(name)[1])
 
 
-def test_lines_of_one_form_are_read_once_and_only_what_is_asked_for_is_parsed(
+def test_lines_of_one_form_are_read_once_and_only_requested_columns_are_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long file opens without its lines going through the JSON parser one by one."""

@@ -70,7 +70,7 @@ def test_a_planned_run_is_not_looked_for_and_one_that_has_begun_needs_no_weights
     assert missing_prerequisites([config], (), tmp_path / "runs", begun=True) == []
 
 
-def test_what_a_run_that_is_there_lacks_is_told(tmp_path: Path, teacher: RunPlan) -> None:
+def test_what_an_existing_run_lacks_is_reported(tmp_path: Path, teacher: RunPlan) -> None:
     assert sentences(tmp_path, f'target.teacher = "{teacher.id}"') == []
     (sentence,) = sentences(tmp_path, *LSC, f'target.order = "nearest:{teacher.id}"')
     assert "has no class_means.safetensors" in sentence
@@ -81,7 +81,7 @@ def test_what_a_run_that_is_there_lacks_is_told(tmp_path: Path, teacher: RunPlan
     assert "do not fit mlp" in sentence
 
 
-def test_a_run_that_is_not_finished_is_told_with_its_command(tmp_path: Path) -> None:
+def test_a_run_that_is_not_finished_is_named_with_its_command(tmp_path: Path) -> None:
     made = plan(tmp_path, name="taught")
     create_run(tmp_path / "runs" / made.id, made.config, {})
     (sentence,) = sentences(tmp_path, f'target.teacher = "{made.id}"')

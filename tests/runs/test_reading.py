@@ -154,7 +154,7 @@ LOOPS = [
 ]
 
 
-def test_links_of_ones_own_are_followed_and_others_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+def test_own_links_are_followed_and_others_are_reported(make_run: MakeRun, tmp_path: Path) -> None:
     root, inside = linked(make_run, tmp_path)
     passed: list[str] = []
     found = ["moved/b/seed-0", "s/a/seed-0", "s/a/seed-7", "s/b/seed-0", "s/c/seed-0", "s/c/seed-7"]
@@ -195,7 +195,7 @@ def test_links_of_another_user_that_lead_out_are_not_followed(make_run: MakeRun,
             layout.run_folder(root, name)
 
 
-def test_what_holds_runs_and_is_not_listed_is_told(make_run: MakeRun, tmp_path: Path) -> None:
+def test_what_holds_runs_and_is_not_listed_is_reported(make_run: MakeRun, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     make_run(study="s", variant="a")
     for place in ("s/a/attempt two", "s/b/run-1", "seed-3", "old (2024)/a/seed-0", "Größe/x/seed-0", "$x/a/seed-0"):

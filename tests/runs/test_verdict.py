@@ -80,7 +80,7 @@ def test_a_run_under_way_decides_only_what_is_decided(make_run: MakeRun, tmp_pat
     assert late.decided == 1
 
 
-def test_seeds_and_levels_that_disagree_are_said_to(make_run: MakeRun, tmp_path: Path) -> None:
+def test_seeds_and_levels_that_disagree_have_their_own_verdicts(make_run: MakeRun, tmp_path: Path) -> None:
     for seed, speed in enumerate((2.0, 0.5)):
         train(make_run(variant="a", seed=seed), 1.0, 0.6)
         train(make_run(variant="b", seed=seed), speed, 0.6)

@@ -221,7 +221,7 @@ def test_a_fresh_heartbeat_from_another_host_is_refused_even_without_locks(
     RunWriter.open(folder, device="cpu", total_steps=1, echo=False).close()
 
 
-def test_requests_are_answered_once_and_stop_is_told(make_run: MakeRun) -> None:
+def test_requests_are_answered_once_and_stop_is_shown(make_run: MakeRun) -> None:
     folder = make_run()
     child = start_child(folder)
     requests.request(folder, "stop")

@@ -130,7 +130,7 @@ def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Pat
     assert exit_code(states.values(), signals.stop) == 143
 
 
-def test_a_worker_that_cannot_start_leaves_a_failed_run_that_says_why(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_leaves_a_failed_run_with_the_reason(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a"))
     states = run_parallel(jobs, SLOTS, ["--plugin", "missing.py"], Signals(), tmp_path / "runs", Shown())
     assert states == {jobs[0].id: "failed"}
@@ -138,7 +138,7 @@ def test_a_worker_that_cannot_start_leaves_a_failed_run_that_says_why(tmp_path: 
     assert "missing.py is not a file" in (jobs[0].folder / "log.txt").read_text()
 
 
-def test_a_queued_run_that_is_asked_to_stop_is_never_started(tmp_path: Path) -> None:
+def test_a_queued_run_with_a_stop_request_is_never_started(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", "model.dim = 8"))
     requests.request(jobs[1].folder, "stop")
     trained: list[str] = []
