@@ -16,13 +16,9 @@ from lsc_engine.runs.read.run import Run
 
 UNITS = ("steps", "epochs", "seconds")
 NOT_RESOLVED = "not resolved"
+is_loss = lower_is_better
 Place = tuple[float, float, float]
 _START: Place = (0.0, 0.0, 0.0)
-
-
-def is_loss(metric: str) -> bool:
-    """Whether lower is better: a loss, by its name."""
-    return lower_is_better(metric)
 
 
 @dataclass(frozen=True, slots=True)

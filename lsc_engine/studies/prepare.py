@@ -57,7 +57,7 @@ class StudyRun:
 
 def plan_actions(plan: StudyPlan | TunePlan, root: Path) -> tuple[StudyRun, ...]:
     """What is to be done for every run; creates nothing. UsageError, a sentence per fault."""
-    layout.check_study(plan.study)
+    layout.check_name(plan.study, "study")
     problems: list[str] = []
     found: list[StudyRun] = []
     for run in plan.runs:
@@ -166,7 +166,7 @@ def begun_parts(root: Path, study: str) -> int | None:
 
 def write_study(root: Path, study: str, text: str) -> Path:
     """Keep the preset of a study in its runs folder. Returns the study's folder; LscError if it cannot be written."""
-    folder = layout.inside(Path(root), layout.check_study(study))
+    folder = layout.inside(Path(root), layout.check_name(study, "study"))
     file = Study(study, Path(root), ()).preset_path
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -112,7 +112,7 @@ class Submission:
 
 def study_folder(root: Path, study: str) -> Path:
     """Where the jobs of a study are kept."""
-    return layout.inside(root, f".slurm/{layout.check_study(study)}")
+    return layout.inside(root, f".slurm/{layout.check_name(study, 'study')}")
 
 
 def submit(plan: StudyPlan, options: ExecutionOptions, resources: Resources, source: Mapping[str, Any]) -> Submission:

@@ -65,8 +65,7 @@ def report(
         _report_all(folder, runs_dir, data_dir, as_json, html)
         return
     from lsc_engine.analysis.saved_views import VIEWS
-    from lsc_engine.report.report import default_folder, write_report, write_view
-    from lsc_engine.report.views import find_view
+    from lsc_engine.report.report import default_folder, find_view, write_report, write_view
     from lsc_engine.runs.read.studies import find_study
 
     try:

@@ -45,24 +45,17 @@ _MAX_SEARCHED = 50
 
 
 def check_name(name: str, what: str) -> str:
-    """`name` if it may name a study, a variant or a view; UsageError with the rule otherwise."""
-    if (fault := name_fault(name)) is not None:
+    """`name` if it may name a variant or a view, or, with a folder, a "study"; UsageError with the rule otherwise."""
+    if (fault := study_fault(name) if what == "study" else name_fault(name)) is not None:
         raise UsageError(f"{what}: {fault}")
     return name
-
-
-def check_study(study: str) -> str:
-    """`study` if it is a name or folder/name; UsageError otherwise."""
-    if (fault := study_fault(study)) is not None:
-        raise UsageError(f"study: {fault}")
-    return study
 
 
 def run_id(study: str, variant: str, seed: int) -> str:
     """`study/variant/seed-N`; UsageError for names that are not allowed."""
     if seed < 0:
         raise UsageError(f"seed {seed} is not allowed: a whole number from 0")
-    return ids.run_id(check_study(study), check_name(variant, "variant"), seed)
+    return ids.run_id(check_name(study, "study"), check_name(variant, "variant"), seed)
 
 
 def readable(name: str) -> bool:
@@ -78,7 +71,7 @@ def split_id(identifier: str) -> tuple[str, str, int]:
         raise UsageError(f"{identifier!r} is not a run id: study/variant/seed-0")
     study, variant = "/".join(parts[:-2]), parts[-2]
     if not all(map(readable, parts[:-1])):
-        check_study(study), check_name(variant, "variant")
+        check_name(study, "study"), check_name(variant, "variant")
     return study, variant, int(seed[1])
 
 

@@ -6,6 +6,7 @@ A program that is missing, forbidden or too slow raises LscError; what only look
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lsc_engine.common.errors import LscError
 
@@ -83,24 +85,23 @@ def query() -> Jobs | None:
     return Jobs(now, found)
 
 
-_latest: Jobs | None = None
-_queried_at = float("-inf")
+# When `jobs` looked, and what it found.
+_latest: tuple[float, Jobs | None] = (-math.inf, None)
 
 
 def jobs() -> Jobs | None:
     """`query`, at most once in `KEEP_SECONDS` for the whole process."""
-    global _latest, _queried_at
+    global _latest
     with _lock:
-        if time.monotonic() - _queried_at > KEEP_SECONDS:
-            _latest = query()
-            _queried_at = time.monotonic()
-        return _latest
+        if time.monotonic() - _latest[0] > KEEP_SECONDS:
+            _latest = time.monotonic(), query()
+        return _latest[1]
 
 
 def forget() -> None:
     """Let the next `jobs` look again."""
-    global _queried_at
-    _queried_at = float("-inf")
+    global _latest
+    _latest = -math.inf, None
 
 
 def max_array_size() -> int:
@@ -136,16 +137,9 @@ def submit(script: Path, after: Sequence[str]) -> str:
 
 
 def _run(program: str, *words: str) -> str:
+    options: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace", "timeout": _PROGRAM_SECONDS}
     try:
-        done = subprocess.run(
-            [program, *words],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PROGRAM_SECONDS,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = subprocess.run([program, *words], stdin=subprocess.DEVNULL, **options)
     except OSError as error:
         raise LscError(f"{program} cannot be started here: {error.strerror}") from None
     except subprocess.TimeoutExpired:

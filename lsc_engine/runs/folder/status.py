@@ -241,15 +241,13 @@ def clock_offset(root: Path) -> float:
     measured, offset = _offsets.get(root, (-math.inf, 0.0))
     if time.monotonic() - measured > _CLOCK_SECONDS:
         reference, offset = root / f".clock-{process.host_name()}-{os.getpid()}", 0.0
-        with contextlib.suppress(OSError):
-            descriptor = os.open(reference, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError), open(reference, "xb", buffering=0) as file:
             try:
                 before = time.time()
-                os.write(descriptor, b".")
-                os.fsync(descriptor)
-                offset = os.fstat(descriptor).st_mtime - (before + time.time()) / 2
+                file.write(b".")
+                os.fsync(file.fileno())
+                offset = os.fstat(file.fileno()).st_mtime - (before + time.time()) / 2
             finally:
-                os.close(descriptor)
                 os.unlink(reference)
         # Within a clock tick of the file system the two clocks are one.
         offset = offset if abs(offset) > 0.05 else 0.0
