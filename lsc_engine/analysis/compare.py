@@ -1,7 +1,6 @@
 """Comparing runs: the settings that differ, final values, and how soon each reaches a level, against a baseline. Losses
 of different kinds are never compared, runs on different data not at all, and seconds only on the same kind of device
-that each run had alone, on a machine with no more work than processors.
-"""
+that each run had alone, on a machine with no more work than processors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """When runs reach a level of a metric, and how much sooner than other runs. A level counts from the first evaluation at
 which the metric is at or beyond it, and is known to within the evaluation before. Where some seed never arrived, a
-ratio is a bound.
-"""
+ratio is a bound."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Saved views of a comparison: which runs, against which baseline, at which levels, looked at how. A view is a small
-TOML file in `.views` of a runs folder; whoever can read the runs can open it again.
-"""
+TOML file in `.views` of a runs folder; whoever can read the runs can open it again."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@
     point   run  V21      0                   50   1      0.8      0.51            0.62
     table                 0     name  JSON                          a row of a benchmark's table
 
-`of` is `run`, or `try` for a run of [tune]. Reports are made from the values as they are read back from this file.
-"""
+`of` is `run`, or `try` for a run of [tune]. Reports are made from the values as they are read back from this file."""
 
 from __future__ import annotations
 

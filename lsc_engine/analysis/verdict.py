@@ -1,7 +1,6 @@
 """Whether one variant was faster than another, seed by seed, by accuracy and by loss separately. A level decides where
 one side was there before the other, each known to within the evaluation before. A run that diverged never gets there;
-one that finished without the level, or lost it again, was not there for its length; any other may still get there.
-"""
+one that finished without the level, or lost it again, was not there for its length; any other may still get there."""
 
 from __future__ import annotations
 

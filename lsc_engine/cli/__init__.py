@@ -1,7 +1,5 @@
-"""The command line `lsc-engine`: a thin layer of typer over the engine.
-
-Only typer is imported at start; every command imports what it needs when it runs, so `--help` stays fast.
-"""
+"""The command line `lsc-engine`: a thin layer of typer over the engine. Only typer is imported at start; every command
+imports what it needs when it runs, so `--help` stays fast."""
 
 from __future__ import annotations
 

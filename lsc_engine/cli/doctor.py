@@ -1,8 +1,6 @@
-"""What `lsc-engine doctor` finds out about this machine.
-
-Whatever may hang (importing torch on a broken driver, a dead network disk, a bus that does not answer) runs in another
-process or thread and is abandoned after a while. Loads no torch here.
-"""
+"""What `lsc-engine doctor` finds out about this machine. Whatever may hang (importing torch on a broken driver, a dead
+network disk, a bus that does not answer) runs in another process or thread and is abandoned after a while. Loads no
+torch here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""What a command prints and how it ends: JSON or tables on stdout, messages on stderr, one exit code.
-
-Exit codes: 0 done · 1 failed · 2 bad usage or preset · 3 diverged · 143 SIGTERM · 130 Ctrl-C · 129 SIGHUP.
-"""
+"""What a command prints and how it ends: JSON or tables on stdout, messages on stderr, one exit code. Exit codes: 0
+done · 1 failed · 2 bad usage or preset · 3 diverged · 143 SIGTERM · 130 Ctrl-C · 129 SIGHUP."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """`lsc-engine report --check`: every verdict of committed reports, computed again from the values beside it.
-
 Torch-free. The sections of a page that are made of values.csv alone are made again and compared letter by letter; so
-are the verdicts in made.json and in the index above, if these exist.
-"""
+are the verdicts in made.json and in the index above, if these exist."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@ each.
 
     {"study": "lsc-2025/fig9", "claims": [{"claim": "…", "verdict": "holds"}]}
 
-Judging loads torch (the loss of the best constant answer is searched for), so viewers run it in another process.
-"""
+Judging loads torch (the loss of the best constant answer is searched for), so viewers run it in another process."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@
               two codes is the l1 distance of the vectors.
     rank      the number of the nearest vector, for any system that has one
 
-Bits fill bytes from the highest on, and the last byte with zeros.
-"""
+Bits fill bytes from the highest on, and the last byte with zeros."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Every figure of a report: curves, embeddings, roots and cosines of vector systems, sizes, ROC curves.
-
-`python -m lsc_engine.report.figures OUT.svg < curves.json` draws curves for the viewer, which never loads matplotlib
-itself. The document has x_label, y_label, x_range, log_x, log_y, levels [{y, label, colour}], series [{label, colour,
-x, y, low, high}] and marks [x], upright lines; null stands for a value that is not finite, a level without colour is
-grey. The ending of OUT chooses SVG, PDF or PNG; `width` is in inches (default 3.3), `dpi` that of a PNG (default 300).
-"""
+"""Every figure of a report: curves, embeddings, roots and cosines of vector systems, sizes, ROC curves. `python -m
+lsc_engine.report.figures OUT.svg < curves.json` draws curves for the viewer, which never loads matplotlib itself. The
+document has x_label, y_label, x_range, log_x, log_y, levels [{y, label, colour}], series [{label, colour, x, y, low,
+high}] and marks [x], upright lines; null stands for a value that is not finite, a level without colour is grey. The
+ending of OUT chooses SVG, PDF or PNG; `width` is in inches (default 3.3), `dpi` that of a PNG (default 300)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""`lsc-engine report`: the page of one study with its figures and tables, and an index of all studies.
-
-Pages hold nothing of today: the same runs give the same bytes.
-"""
+"""`lsc-engine report`: the page of one study with its figures and tables, and an index of all studies. Pages hold
+nothing of today: the same runs give the same bytes."""
 
 from __future__ import annotations
 

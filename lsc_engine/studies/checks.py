@@ -1,8 +1,6 @@
 """All that must hold before `run`, `resume`, `fork` and `submit` train: images, classes, backbones, device, other runs.
-
 Nothing is created before all of it has been checked. Everything raises UsageError with one sentence per problem. torch
-is imported only by checks that need it.
-"""
+is imported only by checks that need it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""A new run from a run's checkpoint with changed settings, and what may change in a run that is resumed.
-
-The source.json of a fork names its parent and the step.
-"""
+"""A new run from a run's checkpoint with changed settings, and what may change in a run that is resumed. The
+source.json of a fork names its parent and the step."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
     runs/.studies/<study>.toml  the preset as it was started, options of the command line included
 
 The same command again goes on where it stopped. Other settings under the same study name are refused with the
-difference and a name that is free. Everything is checked before the first folder is created.
-"""
+difference and a name that is free. Everything is checked before the first folder is created."""
 
 from __future__ import annotations
 

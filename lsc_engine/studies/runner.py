@@ -1,9 +1,7 @@
-"""Training the runs of a study: one after another in this process, or in parallel on GPUs with a process each.
-
-A run that fails or diverges does not stop the others; one that needs it fails with that reason. At a signal the run in
+"""Training the runs of a study: one after another in this process, or in parallel on GPUs with a process each. A run
+that fails or diverges does not stop the others; one that needs it fails with that reason. At a signal the run in
 progress writes its checkpoint and what waits stays queued. Several processes may train one study: each trains the runs
-that nobody else does, and goes on with what others leave behind.
-"""
+that nobody else does, and goes on with what others leave behind."""
 
 from __future__ import annotations
 

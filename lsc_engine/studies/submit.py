@@ -8,8 +8,7 @@ runs/.slurm/<study>/<stage>.sbatch   as submitted
                     tasks.txt        line i + 1: the run of task i, and the runs it needs; lines are only added. A later
                     array of a stage counts its tasks from another line, which its script names
                     jobs.json        the jobs submitted, with the run of each task
-                    preset.toml      from which tasks choose settings after [tune]
-"""
+                    preset.toml      from which tasks choose settings after [tune]"""
 
 from __future__ import annotations
 

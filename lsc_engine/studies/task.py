@@ -1,13 +1,9 @@
-"""`srun python -m lsc_engine.studies.task RUN [NEEDED …] --runs-dir DIR`: the run of one task of a Slurm array.
-
-Begin: what an earlier start of this task left unfinished is taken over once it gives no more signs of life. After
-[tune] (`--tuned`) the task chooses the best values of its variant itself, when every try has ended.
-
-End: stopped by a signal, the task asks Slurm for its own state. RUNNING means preemption or the time limit: it lets
-itself be queued again. Anything else means that Slurm ends the job, or does that itself.
-
-Of several processes that of rank 0 does all this; the others train with it what it trains, until it ends.
-"""
+"""`srun python -m lsc_engine.studies.task RUN [NEEDED …] --runs-dir DIR`: the run of one task of a Slurm array. Begin:
+what an earlier start of this task left unfinished is taken over once it gives no more signs of life. After [tune]
+(`--tuned`) the task chooses the best values of its variant itself, when every try has ended. End: stopped by a signal,
+the task asks Slurm for its own state. RUNNING means preemption or the time limit: it lets itself be queued again.
+Anything else means that Slurm ends the job, or does that itself. Of several processes that of rank 0 does all this; the
+others train with it what it trains, until it ends."""
 
 from __future__ import annotations
 

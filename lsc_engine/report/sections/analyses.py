@@ -1,12 +1,10 @@
-"""What [analysis] measures on trained networks: a database of their embeddings, classes that training held out, and
-how often labels are right beside their probability.
-
-Database (arXiv:2512.07509): training images are stored, validation images are the queries; one of k neighbours by the
-largest cosine should have the query's class. With unique labels an augmented view is the query, its image the answer.
-New classes (a remark of arXiv:2604.00779): an embedding whose nearest vector of the whole system has no class is new.
-Two scores beside it: 1 - cosine to the nearest centre in use, and how much nearer the nearest vector of all is.
-Calibration (training/calibration.py): one scale fitted on half of the validation images, judged on the other half.
-"""
+"""What [analysis] measures on trained networks: a database of their embeddings, classes that training held out, and how
+often labels are right beside their probability. Database (arXiv:2512.07509): training images are stored, validation
+images are the queries; one of k neighbours by the largest cosine should have the query's class. With unique labels an
+augmented view is the query, its image the answer. New classes (a remark of arXiv:2604.00779): an embedding whose
+nearest vector of the whole system has no class is new. Two scores beside it: 1 - cosine to the nearest centre in use,
+and how much nearer the nearest vector of all is. Calibration (training/calibration.py): one scale fitted on half of the
+validation images, judged on the other half."""
 
 from __future__ import annotations
 

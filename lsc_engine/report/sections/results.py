@@ -1,7 +1,5 @@
 """The sections of a report on final values, cost, vectors in use, layers and embeddings, and the values as CSV.
-
-Nearest-class-centre accuracies and neural collapse are those of training/neural_collapse.py (arXiv:2412.00884).
-"""
+Nearest-class-centre accuracies and neural collapse are those of training/neural_collapse.py (arXiv:2412.00884)."""
 
 from __future__ import annotations
 

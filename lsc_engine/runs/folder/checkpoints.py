@@ -1,7 +1,6 @@
 """Checkpoint folders: their names, their manifest, and which of them is good. The tensors are written by training.
 
-checkpoints/step-00001000/   model.safetensors, state.pt, ...   manifest.json (sizes, sha256) written last
-"""
+checkpoints/step-00001000/   model.safetensors, state.pt, ...   manifest.json (sizes, sha256) written last"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Where things lie in a runs folder, which names are allowed, and joining that never leaves the folder.
 
-runs/<study>/<variant>/seed-<N>/     <study> may hold one slash; the run id is this path
-"""
+runs/<study>/<variant>/seed-<N>/     <study> may hold one slash; the run id is this path"""
 
 from __future__ import annotations
 

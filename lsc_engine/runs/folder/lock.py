@@ -1,11 +1,9 @@
-"""One writer per run: who it is, whether it still lives, and how another process takes a run over.
-
-A writer holds a lock on `.lock` (`flock`, dropped by the kernel when its process ends), writes its identity and a token
-into it, and touches it every `PULSE` seconds. An attempt that left no exit record is over for sure where the lock was
-held on this kernel in this very file and is free; where its process is gone, as this process can see; or, on another
-machine or start of it, where no sign of life came for `SILENCE` seconds and while it is watched for `WATCH` seconds.
-Who takes a run over writes its own record: a writer that was suspended meanwhile finds it before it writes, and ends.
-"""
+"""One writer per run: who it is, whether it still lives, and how another process takes a run over. A writer holds a
+lock on `.lock` (`flock`, dropped by the kernel when its process ends), writes its identity and a token into it, and
+touches it every `PULSE` seconds. An attempt that left no exit record is over for sure where the lock was held on this
+kernel in this very file and is free; where its process is gone, as this process can see; or, on another machine or
+start of it, where no sign of life came for `SILENCE` seconds and while it is watched for `WATCH` seconds. Who takes a
+run over writes its own record: a writer that was suspended meanwhile finds it before it writes, and ends."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Which process, on which machine, of which code. A pid alone is not enough, as it is reused: a process is the same
-only if pid, start time, boot id and pid namespace (containers) agree.
-"""
+only if pid, start time, boot id and pid namespace (containers) agree."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Requests to a run, from any host on a shared disk: empty files in its folder, `stop.request`, `checkpoint.request`,
-`kill.request` and, for one that waits, `hold.request`; and its turn among those that wait, in `turn.json`.
-"""
+`kill.request` and, for one that waits, `hold.request`; and its turn among those that wait, in `turn.json`."""
 
 from __future__ import annotations
 

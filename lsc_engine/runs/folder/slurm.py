@@ -1,7 +1,5 @@
-"""Slurm: which task this process is, and every call of Slurm's programs.
-
-A program that is missing, forbidden or too slow raises LscError; what only looks at jobs returns None instead.
-"""
+"""Slurm: which task this process is, and every call of Slurm's programs. A program that is missing, forbidden or too
+slow raises LscError; what only looks at jobs returns None instead."""
 
 from __future__ import annotations
 

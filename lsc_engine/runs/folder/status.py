@@ -1,7 +1,6 @@
 """status.json: the state of a run as its process wrote it, and as other processes show it. The state shown adds what
 the process could not write: `lost` (it is gone and left no exit record; found out only on its own host) and `stalled`
-(no heartbeat for many of its usual ones). A queued run names the process that is to train it.
-"""
+(no heartbeat for many of its usual ones). A queued run names the process that is to train it."""
 
 from __future__ import annotations
 

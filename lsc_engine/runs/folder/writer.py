@@ -1,7 +1,6 @@
 """The one writer of a run folder: metrics, status, log and requests. Also how a run folder is created. Nothing here
 raises into training because a disk is full: what could not be written is kept, tried again, and shown in the status
-message. Before anything is written the writer checks that the run is still its own (LostRunError).
-"""
+message. Before anything is written the writer checks that the run is still its own (LostRunError)."""
 
 from __future__ import annotations
 

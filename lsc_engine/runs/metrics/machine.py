@@ -1,10 +1,8 @@
-"""machine.jsonl: what the host of a run and the run's own GPUs did, one JSON object per line, about every 10 s.
-
-Line: {"time", "step", "cpu", "load", "memory", "disk", "data_wait", "gpu": [{"index", "use", "memory", "power",
+"""machine.jsonl: what the host of a run and the run's own GPUs did, one JSON object per line, about every 10 s. Line:
+{"time", "step", "cpu", "load", "memory", "disk", "data_wait", "gpu": [{"index", "use", "memory", "power",
 "temperature", "clock", "throttled": [reasons]}]}. `time` is Unix seconds; `cpu`, `data_wait` and `use` are shares, 0 to
 1, `load` the load average of a minute by processor; `memory` is in use and `disk` free, in bytes; watts, °C, MHz; null
-for what was not measured. As metrics the values are called machine/…, over the run's GPUs and, of several, of each.
-"""
+for what was not measured. As metrics the values are called machine/…, over the run's GPUs and, of several, of each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Lines of metrics.jsonl as columns. Few or irregular lines go through the JSON parser one by one. Large blocks whose
 lines share one form (the same keys in the same order, plain numbers) are cut by array operations, and a column becomes
-numbers only when it is requested: a file of 10^6 lines opens without parsing columns that nobody reads.
-"""
+numbers only when it is requested: a file of 10^6 lines opens without parsing columns that nobody reads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """metrics.jsonl as columns, while it grows: one JSON object per line, appended by one writer, read by many at once.
-
-Line: {"step", "epoch", "time", "attempt", "<name>": value, ...}. `time` is training seconds so far over all attempts.
-A value that is not finite is null, and "nonfinite" holds which: {"nonfinite": {"train/loss": "nan"}}.
-"""
+Line: {"step", "epoch", "time", "attempt", "<name>": value, ...}. `time` is training seconds so far over all attempts. A
+value that is not finite is null, and "nonfinite" holds which: {"nonfinite": {"train/loss": "nan"}}."""
 
 from __future__ import annotations
 

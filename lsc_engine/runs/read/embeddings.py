@@ -1,7 +1,6 @@
 """Snapshots of embeddings in a run folder, some evaluation images after each evaluation, and their pictures in cells. A
 file is `embeddings/step-00001000.safetensors`, some 20 kB, written whole or not at all. Nothing is unpickled, sizes are
-bounded, and every number is checked before it is used. Loads no torch.
-"""
+bounded, and every number is checked before it is used. Loads no torch."""
 
 from __future__ import annotations
 

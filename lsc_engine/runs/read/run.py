@@ -1,6 +1,5 @@
 """Reading run folders: `open_run`, `list_runs`. Loads no torch, executes nothing, never writes. A damaged or hostile
-folder is a run in state `unreadable` with a sentence; readers do not raise on what lies in it.
-"""
+folder is a run in state `unreadable` with a sentence; readers do not raise on what lies in it."""
 
 from __future__ import annotations
 

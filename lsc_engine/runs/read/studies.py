@@ -1,6 +1,5 @@
 """Studies of a runs folder: finding one by its name, and the preset that it was started from, options of the command
-line included, in runs/.studies/<study>.toml. Tries of [tune] lie in the study `NAME.tune`. Torch-free.
-"""
+line included, in runs/.studies/<study>.toml. Tries of [tune] lie in the study `NAME.tune`. Torch-free."""
 
 from __future__ import annotations
 
