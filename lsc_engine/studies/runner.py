@@ -121,9 +121,12 @@ def train(
             if run.action != "busy":
                 control.enqueue(run.folder, run.attempts, this_process())
         with Signals() as signals:
-            waiting = Waiting(wait_for_all, options.wait)
-            mode = train_sequential if options.gpus is None and options.gpus_per_run == 1 else train_parallel
-            states = mode(todo, options, signals, display, waiting)
+            here = options.gpus is None and options.gpus_per_run == 1
+            train_queue = _sequential(todo, options) if here else _parallel(todo, options)
+            report_begun()
+            with display() as shown:
+                waiting = Waiting(wait_for_all, options.wait)
+                states = train_queue(Queue(todo, options.runs_dir, shown, signals, waiting))
             if signals.stop is None:
                 for study in sorted({split_id(run.id)[0] for run in todo}):
                     alerts.study_done(options.runs_dir, study, message)
@@ -164,12 +167,15 @@ class Queue:
     """The runs that are left, and the states of those reached; `why`: what those wait for that wait for other
     processes."""
 
-    def __init__(self, runs: Iterable[StudyRun], runs_dir: Path, waiting: Waiting, display: Display) -> None:
+    def __init__(
+        self, runs: Iterable[StudyRun], runs_dir: Path, display: Display, signals: Signals, waiting: Waiting = Waiting()
+    ) -> None:
+        self.runs_dir, self.display, self.signals = runs_dir, display, signals
         self.left = list(runs)
         self.states: dict[str, str] = {}
         self.why: dict[str, str] = {}
         self._mine = {run.id for run in self.left}
-        self._runs_dir, self._waiting, self._display = runs_dir, waiting, display
+        self._waiting = waiting
         self._holders: dict[str, Holder] = {}
         self._on_hold: set[str] = set()
         self._reported: set[tuple[str, str]] = set()
@@ -200,7 +206,7 @@ class Queue:
             self.left.append(run)
             return
         self.states[run.id] = state
-        self._display.end(run.id, state, read_status(run.folder).message if run.folder.is_dir() else "")
+        self.display.end(run.id, state, read_status(run.folder).message if run.folder.is_dir() else "")
 
     def worth_waiting(self) -> bool:
         """Whether to look again in a moment for what is left; reports what it waits for."""
@@ -212,15 +218,17 @@ class Queue:
         }
         notes = {(name, held.name): f"{held.sentence(waits=True)}; waiting for it" for name, held in wanted.items()}
         notes |= {(name, ""): self.why[name] for name in self._on_hold}
-        for key in notes.keys() - self._reported:
-            self._display.note(f"{key[0]}: {notes[key]}")
-        self._reported |= notes.keys()
+        for key, text in notes.items():
+            if key not in self._reported:
+                self._reported.add(key)
+                self.display.note(f"{key[0]}: {text}")
         return bool(notes)
 
     def close(self) -> dict[str, str]:
-        for run in self.left:
+        """The states of the runs reached and, unless a signal has stopped the study, of those left to others."""
+        for run in self.left if self.signals.stop is None else ():
             self.states[run.id] = ELSEWHERE
-            self._display.note(f"{run.id}: {self.why.get(run.id, '')}")
+            self.display.note(f"{run.id}: {self.why.get(run.id, '')}")
         return self.states
 
     def _readiness(self, run: StudyRun, running: set[str]) -> tuple[bool, str | None]:
@@ -247,7 +255,7 @@ class Queue:
                 self.why[run.id] = f"needs {need}, which is not finished"
                 waits = True
                 continue
-            needed = open_run(need, [self._runs_dir])
+            needed = open_run(need, [self.runs_dir])
             state = self.states.get(need) or needed.status().state
             if state == "finished":
                 continue
@@ -259,82 +267,53 @@ class Queue:
         return not waits, None
 
 
-def train_sequential(
-    runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
-) -> dict[str, str]:
-    """Train in this process, on `options.device`."""
+def _sequential(runs: Sequence[StudyRun], options: ExecutionOptions) -> Callable[[Queue], dict[str, str]]:
+    """Training in this process, on `options.device`."""
     from lsc_engine.training.devices import CUBLAS_WORKSPACE, pick_device
     from lsc_engine.training.execute import execute
 
-    place: dict[str, Any] = {"runs_dir": options.runs_dir, "data_dir": options.data_dir, "signals": signals}
+    place: dict[str, Any] = {"runs_dir": options.runs_dir, "data_dir": options.data_dir}
     place["device"] = pick_device(options.device)
     if any(run.config.train.deterministic for run in runs):
         os.environ.setdefault(*CUBLAS_WORKSPACE)
-    report_begun()
-    with display() as shown:
-        place |= {"echo": shown.prints_logs, "progress": shown.update}
-        return run_sequential(
-            runs,
-            lambda run: execute(run.folder, run.config, like=run.like, **place),
-            signals,
-            options.runs_dir,
-            shown,
-            waiting,
-        )
+
+    def train_queue(queue: Queue) -> dict[str, str]:
+        shown: dict[str, Any] = {"echo": queue.display.prints_logs, "progress": queue.display.update}
+        how = {**place, **shown, "signals": queue.signals}
+        return run_sequential(queue, lambda run: execute(run.folder, run.config, like=run.like, **how))
+
+    return train_queue
 
 
-def run_sequential(
-    runs: Iterable[StudyRun],
-    train_one: Callable[[StudyRun], str],
-    signals: Signals,
-    runs_dir: Path,
-    display: Display,
-    waiting: Waiting = Waiting(),
-) -> dict[str, str]:
-    """Train `runs` one after another with `train_one`, which returns a state. The state of each run reached, by id."""
-    queue = Queue(runs, runs_dir, waiting, display)
-    while queue.left and signals.stop is None:
+def run_sequential(queue: Queue, train_one: Callable[[StudyRun], str]) -> dict[str, str]:
+    """Train one run after another with `train_one`, which returns a state. The state of each run reached, by id."""
+    while queue.left and queue.signals.stop is None:
         if (run := queue.next()) is None:
             if not queue.left or not queue.worth_waiting():
                 break
             time.sleep(_WAIT_SECONDS)
             continue
-        display.begin(run.id)
+        queue.display.begin(run.id)
         try:
             queue.end(run, train_one(run))
         except LscError as error:
             # Its folder cannot be written; the other runs go on.
             queue.states[run.id] = "failed"
-            display.end(run.id, "failed", str(error))
-    return queue.states if signals.stop is not None else queue.close()
+            queue.display.end(run.id, "failed", str(error))
+    return queue.close()
 
 
-def train_parallel(
-    runs: Sequence[StudyRun], options: ExecutionOptions, signals: Signals, display: OpenDisplay, waiting: Waiting
-) -> dict[str, str]:
-    """Train with one worker process on each of `options.gpus`, or several processes for one run."""
-    each = options.gpus_per_run
-    if options.gpus is None and not options.device.startswith("cuda") and not has_gpus():
-        slots = [Slot("CPU", "cpu")]
-    else:
+def _parallel(runs: Sequence[StudyRun], options: ExecutionOptions) -> Callable[[Queue], dict[str, str]]:
+    """Training with one worker process on each of `options.gpus`, or several processes for one run."""
+    slots, each = [Slot("CPU", "cpu")], options.gpus_per_run
+    if options.gpus is not None or options.device.startswith("cuda") or has_gpus():
         slots = share_host(gpu_slots(options.gpus or "auto", each), len(runs), each)
-    report_begun()
-    with display() as shown:
-        return run_parallel(runs, slots, options.worker_arguments(), signals, options.runs_dir, shown, waiting, each)
+    return lambda queue: run_parallel(queue, slots, options.worker_arguments(), each)
 
 
-def run_parallel(
-    runs: Iterable[StudyRun],
-    slots: list[Slot],
-    arguments: list[str],
-    signals: Signals,
-    runs_dir: Path,
-    display: Display,
-    waiting: Waiting = Waiting(),
-    processes: int = 1,
-) -> dict[str, str]:
-    """Train `runs` with a worker per slot, of `processes` each. The state of each run reached, by id."""
-    queue = Queue(runs, runs_dir, waiting, display)
+def run_parallel(queue: Queue, slots: list[Slot], arguments: list[str], processes: int = 1) -> dict[str, str]:
+    """Train with a worker per slot, of `processes` each. The state of each run reached, by id."""
+    signals = queue.signals
     workers: dict[str, _Worker] = {}
     stopping = False
     while workers or (queue.left and signals.stop is None):
@@ -353,23 +332,22 @@ def run_parallel(
                 continue
             if (run := queue.next(worker.run.id for worker in workers.values())) is None:
                 break
-            workers[slot.label] = _Worker(run, slot, arguments, runs_dir, display, processes)
+            workers[slot.label] = _Worker(run, slot, arguments, queue, processes)
         if workers:
             time.sleep(_LOOK_SECONDS)
         elif queue.left and signals.stop is None:
             if not queue.worth_waiting():
                 break
             time.sleep(_WAIT_SECONDS)
-    return queue.states if signals.stop is not None else queue.close()
+    return queue.close()
 
 
 class _Worker:
     """A process that trains one run in its own session, so that a Ctrl-C reaches it once, through the scheduler."""
 
-    def __init__(
-        self, run: StudyRun, slot: Slot, arguments: list[str], runs_dir: Path, display: Display, processes: int = 1
-    ) -> None:
+    def __init__(self, run: StudyRun, slot: Slot, arguments: list[str], queue: Queue, processes: int) -> None:
         self._processes = processes
+        display = queue.display
         self.run, self._display, self._shown_at = run, display, 0.0
         self._log = LogTail(run.folder / LOG)
         display.begin(run.id)
@@ -380,7 +358,7 @@ class _Worker:
                 pass
         torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         module = [*(torchrun if processes > 1 else []), "lsc_engine.training.run_worker"]
-        command = python_command("-m", *module, str(run.folder), "--runs-dir", str(runs_dir))
+        command = python_command("-m", *module, str(run.folder), "--runs-dir", str(queue.runs_dir))
         command += ["--also", ",".join(run.config.log.also or ())] if run.action == "resume" else []
         command += ["--data-path", run.config.data.path or ""] if run.moved_from is not None else []
         command += ["--like", str(run.like)] if run.like is not None else []

@@ -27,7 +27,7 @@ from lsc_engine.training.signals import Interrupted, Signals
 if TYPE_CHECKING:
     from lsc_engine.training.mesh import Orders
 
-# An earlier start whose heartbeat stands still for so long, or for so many of its beats, is over.
+# An earlier start whose heartbeat stands still for these seconds or beats is over.
 STILL_SECONDS, STILL_BEATS = 10.0, 5.0
 _LOOK_SECONDS = 0.5
 # Slurm kills a task that was requeued within its KillWait.

@@ -22,7 +22,7 @@ from lsc_engine.studies import control
 from lsc_engine.studies.gpus import Slot
 from lsc_engine.studies.plan import plan_study
 from lsc_engine.studies.prepare import StudyRun
-from lsc_engine.studies.runner import Waiting, exit_code, run_parallel, run_sequential
+from lsc_engine.studies.runner import Queue, Waiting, exit_code, run_parallel, run_sequential
 from lsc_engine.training.signals import Signals
 from tests.tiny import tiny
 from tests.waiting import wait_until
@@ -75,7 +75,7 @@ def variant(name: str, *lines: str) -> str:
 
 
 def spread(root: Path, jobs: list[StudyRun], shown: Shown, signals: Signals | None = None) -> dict[str, str]:
-    return run_parallel(jobs, SLOTS, [], signals or Signals(), root / "runs", shown)
+    return run_parallel(Queue(jobs, root / "runs", shown, signals or Signals()), SLOTS, [])
 
 
 def kill_once_running(folder: Path) -> Callable[[str], None]:
@@ -132,7 +132,7 @@ def test_a_signal_reaches_every_worker_and_what_waits_stays_queued(tmp_path: Pat
 
 def test_a_worker_that_cannot_start_leaves_a_failed_run_with_the_reason(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a"))
-    states = run_parallel(jobs, SLOTS, ["--plugin", "missing.py"], Signals(), tmp_path / "runs", Shown())
+    states = run_parallel(Queue(jobs, tmp_path / "runs", Shown(), Signals()), SLOTS, ["--plugin", "missing.py"])
     assert states == {jobs[0].id: "failed"}
     assert open_run(jobs[0].folder).status().state == "failed"
     assert "missing.py is not a file" in (jobs[0].folder / "log.txt").read_text()
@@ -148,7 +148,7 @@ def test_a_queued_run_with_a_stop_request_is_never_started(tmp_path: Path) -> No
         trained.append(job.id)
         return control.record_exit(job.folder, "finished", 0, "").state
 
-    states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown)
+    states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals()), execute)
     assert trained == [jobs[0].id]
     assert states == {jobs[0].id: "finished", jobs[1].id: "stopped"}
     assert (shown.begun, shown.ended[jobs[1].id]) == ([jobs[0].id], "stopped")
@@ -169,7 +169,7 @@ def test_turns_change_the_order_and_a_held_run_waits_until_it_is_let_go(tmp_path
         trained.append(job.folder.parent.name)
         return control.record_exit(job.folder, "finished", 0, "").state
 
-    states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown)
+    states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals()), execute)
     assert trained == ["d", "c", "b", "a"]
     assert set(states.values()) == {"finished"}
     assert shown.notes == ["s/a/seed-0: held by a user until it is let go, with Q in lsc-tui"]
@@ -223,7 +223,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(tmp_path: Path) -> None
         return control.record_exit(job.folder, "finished", 0, "").state
 
     with writing(jobs[0].folder):
-        states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown)
+        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals()), execute)
         assert open_run(jobs[0].folder).status().state == "running"
     assert trained == [jobs[1].id]
     assert states == {jobs[0].id: ELSEWHERE, jobs[1].id: "finished"}
@@ -257,7 +257,7 @@ def test_a_run_waits_for_what_it_needs_of_another_process(
     with writing(jobs[0].folder) as end:
         shown = Shown(on_note=lambda text: end(word))
         waiting = Waiting(patient=patient)
-        states = run_sequential(jobs, execute, Signals(), tmp_path / "runs", shown, waiting)
+        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, Signals(), waiting), execute)
     assert states == {f"s/{name}/seed-0": state for name, state in want.items()}
     # What needs nobody is trained first, and nothing while its need goes on elsewhere.
     assert trained == ["c", *(["a"] if not word else []), *(["b"] if want["a"] == "finished" else [])]
@@ -275,7 +275,7 @@ def test_waiting_ends_with_a_signal(tmp_path: Path) -> None:
 
     with writing(jobs[0].folder):
         shown, waiting = Shown(on_note=stop), Waiting(patient=True)
-        states = run_sequential(jobs, lambda job: "", signals, tmp_path / "runs", shown, waiting)
+        states = run_sequential(Queue(jobs, tmp_path / "runs", shown, signals, waiting), lambda job: "")
         assert open_run(jobs[0].folder).status().state == "running"
     assert states == {}
     assert exit_code(states.values(), signals.stop) == 143
@@ -285,7 +285,7 @@ def test_slots_wait_for_what_another_process_trains(tmp_path: Path) -> None:
     jobs = study(tmp_path, variant("a", "model.dim = 7") + variant("b", 'start_from = "@a"', "model.dim = 7"))
     with writing(jobs[0].folder) as end:
         shown = Shown(on_note=lambda text: end(""))
-        states = run_parallel(jobs, SLOTS, [], Signals(), tmp_path / "runs", shown)
+        states = run_parallel(Queue(jobs, tmp_path / "runs", shown, Signals()), SLOTS, [])
     assert states == {job.id: "finished" for job in jobs}
     assert open_run(jobs[0].folder).status().attempt == 2
     assert "attempt 1 ended without a record in state running" in open_run(jobs[0].folder).status().earlier
