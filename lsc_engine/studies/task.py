@@ -63,10 +63,16 @@ def main() -> int:
         try:
             if processes == 1:
                 return Task(arguments, job, signals).train()
+            from lsc_engine.training import run_worker
             from lsc_engine.training.mesh import Orders
 
             with Orders() as orders:
-                return _follow(orders) if rank else Task(arguments, job, signals, orders).train()
+                if not rank:
+                    return Task(arguments, job, signals, orders).train()
+                # The first process judges how the runs end: another exit code than 0 would end it before that.
+                while (order := orders.take()) is not None:
+                    run_worker.main(*order)
+                return 0
         except LscError as error:
             print(error, file=sys.stderr)
             folder = layout.run_folder(arguments.runs_dir, arguments.run)
@@ -74,16 +80,6 @@ def main() -> int:
                 code = 143 if error.state == "stopped" else error.exit_code
                 control.record_exit(folder, error.state, code, str(error))
             return error.exit_code
-
-
-def _follow(orders: Orders) -> int:
-    """Train with the first process what it trains. It judges how the runs end: another exit code than 0 would end it
-    before that."""
-    from lsc_engine.training import run_worker
-
-    while (order := orders.take()) is not None:
-        run_worker.main(*order)
-    return 0
 
 
 class Task:
@@ -149,8 +145,7 @@ class Task:
     def _check_needs(self) -> None:
         """LscError, also recorded as the end of the run, unless all runs that it needs are finished."""
         states = {need: read_status(layout.run_folder(self._root, need)).state for need in self._arguments.needs}
-        missing = [f"{need}, which is {state}" for need, state in states.items() if state != "finished"]
-        if missing:
+        if missing := [f"{need}, which is {state}" for need, state in states.items() if state != "finished"]:
             why = f"needs {'; '.join(missing)}"
             folder = layout.run_folder(self._root, self._arguments.run)
             if folder.is_dir():
