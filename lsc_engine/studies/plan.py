@@ -13,16 +13,7 @@ from lsc_engine.common.errors import UsageError, did_you_mean
 from lsc_engine.common.formatting import quoted
 from lsc_engine.common.ids import run_id, study_fault, suggested_name
 from lsc_engine.common.settings import Table, flatten, lookup, merge
-from lsc_engine.config.expand import (
-    combinations,
-    materialise,
-    raw_variants,
-    sections_of,
-    sweep,
-    unflatten,
-    with_needs,
-    with_settings,
-)
+from lsc_engine.config import expand
 from lsc_engine.config.load import PresetFile, read_preset
 from lsc_engine.config.preset import Preset, Variant
 from lsc_engine.config.references import KEYS, references
@@ -85,7 +76,7 @@ class StudyPlan:
     def to_toml(self) -> str:
         """The preset with the command's options in it, without variants that were not chosen and have mistakes."""
         sound = {variant.name for variant in self.preset.variants}
-        raw = _without(self._raw, {str(v.get("name")) for v in raw_variants(self._raw)} - sound)
+        raw = _without(self._raw, {str(v.get("name")) for v in expand.raw_variants(self._raw)} - sound)
         return self.text if raw == self._file.raw else tomli_w.dumps(raw)
 
     def tuned(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> StudyPlan:
@@ -94,14 +85,14 @@ class StudyPlan:
         raw = {key: value for key, value in self._raw.items() if key != "tune"}
         variants: list[Table] = []
         chosen = list(self._chosen)
-        for variant in raw_variants(raw):
+        for variant in expand.raw_variants(raw):
             name = str(variant.get("name"))
             first, *others = best.get(name) or [{}]
-            variants.append(with_settings(variant, unflatten(first)))
+            variants.append(expand.with_settings(variant, expand.unflatten(first)))
             for values in others:
-                ((suffix, _),) = combinations({key: (value,) for key, value in values.items()})
+                ((suffix, _),) = expand.combinations({key: (value,) for key, value in values.items()})
                 names = {"name": f"{name}{suffix}", "label": f"{variant.get('label', name)}{suffix.replace('+', ' ')}"}
-                variants.append(with_settings(variant, unflatten(values)) | names)
+                variants.append(expand.with_settings(variant, expand.unflatten(values)) | names)
                 chosen += [f"{name}{suffix}"] if name in self._chosen else []
         return _planned(raw | {"variants": variants}, self._file, self.study, tuple(chosen))
 
@@ -140,7 +131,7 @@ def plan_study(
     raw, origin = _with_options(file.raw, changes, axes, seeds)
     only = _wanted(raw, variants, origin, faults)
     if only is not None:
-        only = with_needs(raw, only)
+        only = expand.with_needs(raw, only)
         before = {origin[name][0] if name in origin else name for name in only}
         raw, _ = _with_options(file.raw, changes, axes, seeds, before)
     return _planned(raw, file, study, only, faults=faults)
@@ -160,12 +151,13 @@ def _with_options(
     variants = raw.get("variants", [])
     if not isinstance(variants, list) or not all(isinstance(v, dict) for v in variants):
         return raw, {}
-    settings = sections_of(changes)
+    settings = expand.sections_of(changes)
     top = {key: value for key, value in changes.items() if key in (*TOP_TABLES, *TOP_WORDS)}
     if settings or axes:
-        raw = materialise(raw)
+        raw = expand.materialise(raw)
         raw["variants"] = [
-            with_settings(v, settings) if chosen is None or v.get("name") in chosen else v for v in raw["variants"]
+            expand.with_settings(v, settings) if chosen is None or v.get("name") in chosen else v
+            for v in raw["variants"]
         ]
     raw = dict(merge(raw, top))
     if seeds is not None or "seeds" in top:
@@ -179,7 +171,7 @@ def _with_options(
     if isinstance(tune, dict) and decided & set(tune):
         left = {key: value for key, value in raw.pop("tune").items() if key not in decided}
         raw |= {"tune": left} if any("." in key for key in left) else {}
-    return sweep(raw, axes) if axes else (raw, {})
+    return expand.sweep(raw, axes) if axes else (raw, {})
 
 
 def _wanted(
@@ -188,7 +180,7 @@ def _wanted(
     """Names of the requested variants (a name before the sweep means all of it); None for all."""
     if not wanted:
         return None
-    names = [name for v in raw_variants(raw) if isinstance(name := v.get("name"), str)]
+    names = [name for v in expand.raw_variants(raw) if isinstance(name := v.get("name"), str)]
     picked: list[str] = []
     for want in wanted:
         hits = [n for n in names if n == want] or [new for new, (old, _) in origin.items() if old == want]
@@ -250,7 +242,7 @@ def _runs(preset: Preset, variants: Iterable[Variant], study: str, seeds: Iterab
 def _without(raw: Table, gone: set[str]) -> Table:
     if not gone:
         return raw
-    left = raw | {"variants": [v for v in raw_variants(raw) if v.get("name") not in gone]}
+    left = raw | {"variants": [v for v in expand.raw_variants(raw) if v.get("name") not in gone]}
     if lookup(raw, "compare.baseline") in gone:
         left["compare"] = {key: value for key, value in raw["compare"].items() if key != "baseline"}
     if isinstance(values := lookup(raw, "paper.values"), dict):
