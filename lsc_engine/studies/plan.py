@@ -138,11 +138,7 @@ def plan_study(
 
 
 def _with_options(
-    raw: Table,
-    changes: Table,
-    axes: Mapping[str, Any],
-    seeds: Sequence[int] | None,
-    chosen: Collection[str] | None = None,
+    raw: Table, changes: Table, axes: Table, seeds: Sequence[int] | None, chosen: Collection[str] | None = None
 ) -> tuple[Table, dict[str, tuple[str, Table]]]:
     """The preset's tables with the options applied (--set to the variants `chosen`), and of each swept variant the name
     before and the values."""

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 
 from lsc_engine.common.errors import LscError
 from lsc_engine.common.safe_io import last_line
+from lsc_engine.common.settings import Table
 from lsc_engine.runs import alerts
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import LOG, split_id
@@ -51,6 +52,7 @@ class Display(Protocol):
     def note(self, text: str) -> None: ...
 
 
+Runs = Sequence[StudyRun]
 OpenDisplay = Callable[[], AbstractContextManager[Display]]
 
 
@@ -65,12 +67,7 @@ class StudyResult:
 
 
 def run_study(
-    plan: StudyPlan,
-    runs: Sequence[StudyRun],
-    options: ExecutionOptions,
-    message: Message,
-    display: OpenDisplay,
-    source: Mapping[str, object],
+    plan: StudyPlan, runs: Runs, options: ExecutionOptions, message: Message, display: OpenDisplay, source: Table
 ) -> StudyResult:
     """Train what is left of a study that `begin_study` has begun: tries of [tune] first, then the runs themselves."""
     tries = plan.tune
@@ -93,12 +90,7 @@ def run_study(
 
 
 def train(
-    runs: Sequence[StudyRun],
-    options: ExecutionOptions,
-    message: Message,
-    display: OpenDisplay,
-    *,
-    wait_for_all: bool = False,
+    runs: Runs, options: ExecutionOptions, message: Message, display: OpenDisplay, *, wait_for_all: bool = False
 ) -> int:
     """Train the runs that are not done, here or on `options.gpus`; the exit code. `wait_for_all`: also wait for runs
     that another process is at work on and nothing needs."""
@@ -267,7 +259,7 @@ class Queue:
         return not waits, None
 
 
-def _sequential(runs: Sequence[StudyRun], options: ExecutionOptions) -> Callable[[Queue], dict[str, str]]:
+def _sequential(runs: Runs, options: ExecutionOptions) -> Callable[[Queue], dict[str, str]]:
     """Training in this process, on `options.device`."""
     from lsc_engine.training.devices import CUBLAS_WORKSPACE, pick_device
     from lsc_engine.training.execute import execute

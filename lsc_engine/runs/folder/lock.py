@@ -39,7 +39,7 @@ _LOOK_SECONDS = 0.5
 _AGREE_SECONDS = 1.0
 _RECORD_BYTES = 512
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
-_Sleep = Callable[[float], None]
+Sleep = Callable[[float], None]
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 
 
@@ -172,7 +172,7 @@ class RunLock:
     """The right to write into a run folder. `earlier`: how an attempt without an exit record is known to be over."""
 
     def __init__(
-        self, folder: Path, *, wait: float = CHANGE_SECONDS, watch: _Sleep | None = None, over: bool = False
+        self, folder: Path, *, wait: float = CHANGE_SECONDS, watch: Sleep | None = None, over: bool = False
     ) -> None:
         """TakenError if another live process has the lock, LscError if the folder cannot be written. `wait`: seconds
         for one that only changes the status, and for helpers of one that is gone; `watch(seconds)` sleeps while a
@@ -216,7 +216,7 @@ class RunLock:
             raise LscError(f"{self._folder}: cannot be locked: {error.strerror}") from None
         return descriptor
 
-    def _take_over(self, descriptor: int, watch: _Sleep | None, over: bool) -> None:
+    def _take_over(self, descriptor: int, watch: Sleep | None, over: bool) -> None:
         """Make sure that nobody writes the run, and put the record of this process into the lock file."""
         folder, status = self._folder, read_status(self._folder)
         claim = "over" if over else _claim(folder, status)

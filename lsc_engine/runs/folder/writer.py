@@ -14,10 +14,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from lsc_engine.common.errors import LscError, UsageError
@@ -26,7 +25,7 @@ from lsc_engine.common.safe_io import UnreadableError, fsync_folder, read_json, 
 from lsc_engine.common.userpaths import user_name
 from lsc_engine.runs.folder import checkpoints, process, requests, slurm
 from lsc_engine.runs.folder.layout import LOG, METRICS, PRESET, SOURCE, run_id
-from lsc_engine.runs.folder.lock import PULSE, LostRunError, RunLock
+from lsc_engine.runs.folder.lock import PULSE, LostRunError, RunLock, Sleep
 from lsc_engine.runs.folder.status import ENDED, STATUS_FIELDS, Status, read_status, write_status
 from lsc_engine.runs.metrics.parsing import format_line, parse_line
 
@@ -144,19 +143,11 @@ class RunWriter:
 
     @classmethod
     def open(
-        cls,
-        folder: str | Path,
-        *,
-        device: str,
-        owner: str | None = None,
-        total_steps: int,
-        echo: bool = True,
-        watch: Callable[[float], None] = time.sleep,
+        cls, path: Path, *, device: str, total_steps: int, owner: str = "", echo: bool = True, watch: Sleep = time.sleep
     ) -> RunWriter:
         """Attach to a run folder as its one writer and begin attempt N + 1 in state `starting`. `echo` repeats messages
         on stderr, `watch` as for RunLock. TakenError if another live process writes the run, FinishedError if it is
         finished, UsageError if the folder is no run, LscError if it cannot be written."""
-        path = Path(folder)
         if not (path / PRESET).is_file():
             raise UsageError(f"{path} is not a run folder: {PRESET} is not there")
         lock = RunLock(path, watch=watch)
@@ -360,9 +351,7 @@ class RunWriter:
     def __enter__(self) -> RunWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and not isinstance(error, LostRunError):
             self.finish("failed", 1, f"{type(error).__name__}: {error}")
         self.close()

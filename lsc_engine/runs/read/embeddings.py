@@ -126,6 +126,7 @@ class Angles:
 
 
 Snapshot = Points | Angles
+Shots = Sequence[Snapshot]
 # Colours that stay apart, as the themes have them.
 COLOURS = 8
 # Half a turn is the widest angle there is.
@@ -267,13 +268,7 @@ def kind_of(shot: Snapshot | None) -> str:
 
 
 def snapshot_rows(
-    shot: Snapshot,
-    width: int,
-    height: int,
-    *,
-    camera: Camera | None = None,
-    mode: Mode = "braille",
-    shots: Sequence[Snapshot] = (),
+    shot: Snapshot, width: int, height: int, *, camera: Camera | None = None, mode: Mode = "braille", shots: Shots = ()
 ) -> Rows:
     """A snapshot as rows of styled cells: plane (n <= 2), sphere (3), else histograms, as wide as `shots` need."""
     camera = camera or Camera()
