@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lsc_engine.analysis.compare import ENDED, NO_VERDICT, Comparison, Row, Tried, levels_against, make_row, variant_key
 from lsc_engine.analysis.levels import UNITS, LevelResult, Speedup, TimeToLevel, is_loss, time_to_level
+from lsc_engine.common.settings import Table
 from lsc_engine.config.tuning import LOWEST, Purpose, at_edge, level_purpose, lower_is_better, next_value
 from lsc_engine.runs.read.run import Run
 
@@ -157,11 +158,9 @@ def in_grid_order(tries: Iterable[Tried]) -> list[Tried]:
     return sorted(tries, key=lambda one: tuple(place(value) for value in one.values.values()))
 
 
-def growth(
-    tries: Sequence[Tried], purposes: Iterable[Purpose], grid: Mapping[str, Sequence[Any]]
-) -> list[dict[str, Any]]:
+def growth(tries: Sequence[Tried], purposes: Iterable[Purpose], grid: Mapping[str, Sequence[Any]]) -> list[Table]:
     """The points that the grid of one variant grows to, as its best ones lie at an edge that may grow."""
-    found: list[dict[str, Any]] = []
+    found: list[Table] = []
     for best in choose(tries, purposes).values():
         for key in best.edge:
             value = next_value([one.values[key] for one in tries], grid[key], best.values[key])

@@ -391,9 +391,7 @@ def draw_angles(found: Sequence[tuple[str, Angles]], folder: Path) -> list[Path]
 
 
 @matplotlib.rc_context(_STYLE)
-def draw_roc(
-    curves: Sequence[tuple[str, tuple[np.ndarray, np.ndarray], tuple[float, float]]], folder: Path
-) -> list[Path]:
+def draw_roc(curves: Sequence[tuple[str, tuple[Any, Any], tuple[float, float]]], folder: Path) -> list[Path]:
     """Shares of new classes flagged against shares of known ones, a dot for each (label, curve, dot): novelty.svg."""
     figure, axes = plt.subplots(figsize=(3.3, 2.8), layout="constrained")
     for number, (label, curve, dot) in enumerate(curves):

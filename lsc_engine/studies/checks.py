@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import UnreadableError
+from lsc_engine.common.settings import Table
 from lsc_engine.config.derived import data_notes, derive, known_shortfall, missing_data, standardized
 from lsc_engine.config.load import list_presets, load_run_config
 from lsc_engine.config.references import Reference, check_reference, references
@@ -103,7 +103,7 @@ def prepare_fork(
     at: int | None,
     options: ExecutionOptions,
     message: Message,
-    source: Mapping[str, Any],
+    source: Table,
     *,
     use_torch: bool,
 ) -> StudyRun:

@@ -37,10 +37,8 @@ class Launched:
     last: str
 
 
-def detach_study(
-    arguments: Sequence[str], study: str, runs: Sequence[StudyRun], runs_dir: Path
-) -> tuple[Launched, Path]:
-    """Start `lsc-engine` with `arguments` in the background to train `runs`, which are queued for it. Returns when it
+def detach_study(words: Sequence[str], study: str, runs: Sequence[StudyRun], runs_dir: Path) -> tuple[Launched, Path]:
+    """Start `lsc-engine` with `words` in the background to train `runs`, which are queued for it. Returns when it
     has begun to train, and its log. LscError with its last words if it ended before."""
     log = launch_log(runs_dir, study)
 
@@ -50,7 +48,7 @@ def detach_study(
             if run.action != "done":
                 control.enqueue(run.folder, run.attempts, who)
 
-    first = launch(python_command("-m", "lsc_engine", *arguments), log, started)
+    first = launch(python_command("-m", "lsc_engine", *words), log, started)
     if first.code:
         how = f"ended at once with exit code {first.code}" if first.code > 0 else f"was killed by signal {-first.code}"
         text = f"the detached process {how}: {first.last or 'it printed nothing'}. Its log: {log}"
@@ -58,9 +56,7 @@ def detach_study(
     return first, log
 
 
-def detach(
-    argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: str | Path | None = None
-) -> int:
+def detach(argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
     """Start `argv` detached, its output appended to `log`, with `env` and `DETACHED` = 1 added to this environment. Its
     pid; LscError if it cannot be started."""
     return _start(argv, log, env or {}, cwd, ()).pid
@@ -103,7 +99,7 @@ def report_begun() -> None:
 
 
 def _start(
-    argv: Sequence[str], log: Path, env: Mapping[str, str], cwd: str | Path | None, keep: tuple[int, ...]
+    argv: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path | None, keep: tuple[int, ...]
 ) -> subprocess.Popen[bytes]:
     with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.safe_io import UnreadableError
-from lsc_engine.common.settings import flatten
+from lsc_engine.common.settings import Table, flatten
 from lsc_engine.common.userpaths import user_path
 from lsc_engine.config.load import load_run_config
 from lsc_engine.config.schema import RunConfig, differences
@@ -69,9 +68,7 @@ def fork_config(parent: Run, sets: Sequence[str], name: str | None) -> RunConfig
     return after
 
 
-def create_fork(
-    parent: Run, config: RunConfig, at: int | None, total_steps: int, root: Path, source: Mapping[str, Any]
-) -> Path:
+def create_fork(parent: Run, config: RunConfig, at: int | None, total_steps: int, root: Path, source: Table) -> Path:
     """The fork's folder with a copy of the parent's checkpoint of step `at` (None: the newest good one). UsageError if
     there is none, or it lies behind the fork's last step."""
     found, problems = newest_good(parent.path, at)

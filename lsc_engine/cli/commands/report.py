@@ -89,16 +89,14 @@ def _print_report(written: WrittenReport, as_json: bool) -> None:
     answer(as_json, written.document, str(written.page), note=note)
 
 
-def _report_all(
-    out: Path | None, runs_dir: list[Path] | None, data_dir: Path | None, as_json: bool, html: bool
-) -> None:
+def _report_all(out: Path | None, dirs: list[Path] | None, data_dir: Path | None, as_json: bool, html: bool) -> None:
     from lsc_engine.report.report import write_index, write_report
     from lsc_engine.runs.folder.layout import runs_dirs
     from lsc_engine.runs.read.studies import list_studies
 
-    folder = out or user_path(runs_dirs(runs_dir)[0])
+    folder = out or user_path(runs_dirs(dirs)[0])
     studies: dict[str, Study] = {}
-    for one in list_studies(runs_dir):
+    for one in list_studies(dirs):
         preset = None if one.runs else one.preset()
         if not one.runs and (preset is None or preset.kind == "train"):
             continue
@@ -106,7 +104,7 @@ def _report_all(
             message(f"{one.name} is reported from {studies[one.name].root}; the one in {one.root} is left out")
         studies.setdefault(one.name, one)
     if not studies:
-        raise UsageError(f"there is no study in {', '.join(str(root) for root in runs_dirs(runs_dir))}")
+        raise UsageError(f"there is no study in {', '.join(str(root) for root in runs_dirs(dirs))}")
     written = []
     for name, one in studies.items():
         below = folder / name if out is not None else folder / name / "report"

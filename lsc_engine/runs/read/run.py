@@ -37,6 +37,7 @@ from lsc_engine.runs.read.foreign.log import Log, changed
 from lsc_engine.runs.settings import PLACE, settings_of
 
 _MAX_CANDIDATES = 12
+Dirs = Iterable[str | Path] | None
 _AXES = ("epoch", "time")
 _SHORT = re.compile(r"[0-9a-f]{4,64}")
 
@@ -312,9 +313,7 @@ def write_csv(runs: Sequence[Run], path: Path) -> None:
     safe_io.write_csv(path, chain([head], rows))
 
 
-def list_runs(
-    dirs: Iterable[str | Path] | None = None, skipped: list[str] | None = None, *, foreign: bool = False
-) -> list[Run]:
+def list_runs(dirs: Dirs = None, skipped: list[str] | None = None, *, foreign: bool = False) -> list[Run]:
     """All runs below the runs folders (default `$LSC_RUNS`, else ./runs), in order of their ids; damaged ones too.
     `skipped` gets a sentence for everything that may hold runs and is not listed. `foreign`: with those that other
     tools log, which can only be read."""
@@ -339,7 +338,7 @@ def short_ids(runs: Iterable[Run | str]) -> dict[str, str]:
     return layout.short_ids(run if isinstance(run, str) else run.id for run in runs)
 
 
-def open_run(ref: str | Path, dirs: Iterable[str | Path] | None = None, *, foreign: bool = False) -> Run:
+def open_run(ref: str | Path, dirs: Dirs = None, *, foreign: bool = False) -> Run:
     """The run that `ref` names: an id, a path, a short id or a part that only one id holds. UsageError if none or
     several match, with the candidates, and for a run of another tool unless `foreign`."""
     run = _find(ref, dirs)
@@ -353,7 +352,7 @@ def only_read(run: Run) -> str:
     return f"{run.id} is a {run.origin} log of another tool, which is only read here"
 
 
-def _find(ref: str | Path, dirs: Iterable[str | Path] | None) -> Run:
+def _find(ref: str | Path, dirs: Dirs) -> Run:
     roots = layout.runs_dirs(dirs)
     text = str(ref)
     if isinstance(ref, str) and (not text or any(not c.isprintable() for c in text)):
