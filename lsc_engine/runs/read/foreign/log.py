@@ -31,6 +31,11 @@ _NAMES = [
 ]
 
 
+# Rows that hold a metric, and its values.
+Column = tuple[Sequence[int], Sequence[float]]
+Columns = dict[str, tuple[list[int], list[float]]]
+
+
 class Damaged(Exception):
     """Bytes that are no record: nothing behind them can be trusted. The message is a clause."""
 
@@ -71,6 +76,20 @@ class Names:
         return name, found["kind"] != "loss"
 
 
+def extend(columns: Columns, name: str, rows: Sequence[int], values: Sequence[float]) -> None:
+    """Add rows and values to those of a column."""
+    known = columns.setdefault(name, ([], []))
+    known[0].extend(rows)
+    known[1].extend(values)
+
+
+def stop_at(place: int, why: str) -> int:
+    """Keep the records before `place`; at the first record there is nothing to keep: Damaged."""
+    if place == 0:
+        raise Damaged(why)
+    return place
+
+
 class NewRows:
     """The rows of one look, gathered column by column."""
 
@@ -78,11 +97,10 @@ class NewRows:
         self.names = names
         self.steps: list[int] = []
         self.attempts: list[int] = []
-        self.columns: dict[str, tuple[list[int], list[float]]] = {}
+        self.columns: Columns = {}
         self.attempt = 1
 
-    def add(self, step: int, values: Mapping[str, float], time: float | None = None,
-            epoch: float | None = None) -> None:  # fmt: skip
+    def add(self, step: int, values: dict[str, float], time: float | None = None, epoch: float | None = None) -> None:
         """One row; `time` in seconds. Rows without a step from 0 to 2⁵³ or without values are left out."""
         if not 0 <= step < MAX_STEP:
             return
@@ -100,8 +118,7 @@ class NewRows:
         self.steps.append(int(step))
         self.attempts.append(self.attempt)
 
-    def add_columns(self, steps: Sequence[int], columns: Mapping[str, tuple[Sequence[int], Sequence[float]]],
-                    **axes: tuple[Sequence[int], Sequence[float]]) -> None:  # fmt: skip
+    def add_columns(self, steps: Sequence[int], columns: Mapping[str, Column], **axes: Column) -> None:
         """Many rows at once, all with a step from 0 to 2⁵³: per metric and axis (time, epoch) rows and values."""
         first = len(self.steps)
         for raw, (rows, values) in columns.items():
@@ -111,17 +128,12 @@ class NewRows:
                     self.names.percent.add(name)
                     raise Replaced
                 share = 100 if name in self.names.percent else 1
-                self._extend(name, [first + row for row in rows], [value / share for value in values])
+                extend(self.columns, name, [first + row for row in rows], [value / share for value in values])
         for name, (rows, values) in axes.items():
             if rows:
-                self._extend(name, [first + row for row in rows], list(values))
+                extend(self.columns, name, [first + row for row in rows], values)
         self.steps.extend(steps)
         self.attempts.extend([self.attempt] * len(steps))
-
-    def _extend(self, name: str, rows: list[int], values: list[float]) -> None:
-        known = self.columns.setdefault(name, ([], []))
-        known[0].extend(rows)
-        known[1].extend(values)
 
     def _put(self, name: str, row: int, value: float) -> None:
         rows, numbers = self.columns.setdefault(name, ([], []))
@@ -132,10 +144,8 @@ class NewRows:
         numbers.append(value)
 
     def as_group(self, first_line: int) -> ColumnRows:
-        """The rows as arrays; their lines are numbered from `first_line`."""
-        count = len(self.steps)
-        heads = (np.arange(first_line, first_line + count, dtype=np.int64), np.array(self.steps, np.int64),
-                 np.array(self.attempts, np.int64))  # fmt: skip
+        lines = np.arange(first_line, first_line + len(self.steps), dtype=np.int64)
+        heads = lines, np.array(self.steps, np.int64), np.array(self.attempts, np.int64)
         columns = {
             name: (np.array(rows, np.int64), np.array(values, np.float64))
             for name, (rows, values) in self.columns.items()
@@ -182,7 +192,6 @@ class Log(ABC):
         """Add some rows at each of about `places` places all over a long log. Raises as `read` does."""
 
     def again(self) -> Self:
-        """The same log, to be read from its beginning."""
         return type(self)(self.folder, self.name)
 
     def identifier(self, folder: str, several: bool) -> str:
@@ -190,7 +199,6 @@ class Log(ABC):
         return f"{folder}/{self.name}".lstrip("/") if several else folder or "."
 
     def written(self) -> float:
-        """When something was logged last, seconds since 1970; 0 if unknown."""
         return max(map(changed, self.files()), default=0.0)
 
     def state(self) -> str | None:
@@ -204,11 +212,9 @@ class Log(ABC):
 
     @property
     def printed(self) -> Path | None:
-        """The file of what the process printed, None if there is none."""
         return None
 
     def settings(self) -> dict[str, Any]:
-        """The settings that were logged, as nested tables."""
         return {}
 
 
@@ -248,11 +254,9 @@ class FileLog(Log):
         self._followed: dict[str, _Followed] = {}
 
     def decoder_of(self, path: Path) -> Decoder:
-        """A new decoder of one of the files."""
         return self.decoder()
 
     def read(self, budget: int, rows: NewRows) -> int:
-        """Follow every file."""
         self.problem = None
         left = 0
         for number, path in enumerate(self.files()[:_MOST_FILES], 1):
@@ -263,7 +267,6 @@ class FileLog(Log):
         return left
 
     def sample(self, places: int, rows: NewRows) -> None:
-        """Records of every long file."""
         for number, path in enumerate(self.files()[:_MOST_FILES], 1):
             rows.attempt = number if self.attempts else 1
             decoder = self.decoder_of(path)

@@ -13,19 +13,12 @@ from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, read_bytes
 from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import Decoder, FileLog, NewRows, changed
+from lsc_engine.runs.read.foreign.log import Columns, Decoder, FileLog, NewRows, changed, extend
 from lsc_engine.runs.read.foreign.sqlite import Database, columns, printable
 from lsc_engine.runs.read.foreign.tables import Lines, number
 
 META = "meta.yaml"
-_STATES = {
-    "FINISHED": "finished",
-    "FAILED": "failed",
-    "KILLED": "failed",
-    "3": "finished",
-    "4": "failed",
-    "5": "failed",
-}
+_ENDS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "failed", "3": "finished", "4": "failed", "5": "failed"}
 _FIELD = re.compile(r"(?m)^(\w+): *(.*?) *\r?$")
 _MOST_NAMES = 1000
 
@@ -47,7 +40,6 @@ class MetricLines(Lines):
         self.name, self.began = name, began
 
     def block(self, data: bytes, rows: NewRows) -> bool:
-        """Lines of three numbers."""
         parts, lines = data.split(), data.count(b"\n")
         if len(parts) != 3 * lines or data.count(b" ") != 2 * lines or b"_" in data:
             return False
@@ -63,7 +55,6 @@ class MetricLines(Lines):
         return True
 
     def line(self, line: str, rows: NewRows) -> None:
-        """Time in ms since 1970, value and step."""
         parts = line.split(" ")
         time, value, step = map(number, (*parts, "0", "")[:3])
         if len(parts) in (2, 3) and time is not None and value is not None and step is not None and step.is_integer():
@@ -95,28 +86,22 @@ class MlflowFiles(FileLog):
         return [cls(folder, _name(experiment, meta.get("run_name") or "run", folder.name))]
 
     def identifier(self, folder: str, several: bool) -> str:
-        """Experiment and run by their names, below the store."""
         return f"{folder.rpartition('/')[0].rpartition('/')[0]}/{self.name}".lstrip("/")
 
     def files(self) -> list[Path]:
-        """One per metric; a name with slashes lies in folders."""
         return sorted(_below(self.folder / "metrics"))
 
     def decoder_of(self, path: Path) -> Decoder:
-        """Lines of the metric whose file this is."""
         began = number(_meta(self.folder).get("start_time"))
         return MetricLines(path.relative_to(self.folder / "metrics").as_posix(), began or 0.0)
 
     def written(self) -> float:
-        """When a metric was written, or the run began or ended."""
         return max(super().written(), changed(self.folder / META))
 
     def state(self) -> str | None:
-        """What MLflow records at the end of a run."""
-        return _STATES.get(_meta(self.folder).get("status", ""))
+        return _ENDS.get(_meta(self.folder).get("status", ""))
 
     def settings(self) -> dict[str, Any]:
-        """The parameters."""
         found = {}
         for path in _below(self.folder / "params"):
             try:
@@ -145,7 +130,6 @@ class MlflowDatabase(Database):
 
     @classmethod
     def runs_of(cls, found: sqlite3.Connection, folder: Path, file: str) -> list[Self]:
-        """Those that were not deleted."""
         if not {"key", "value", "timestamp", "run_uuid", "step", "is_nan"} <= columns(found, "metrics"):
             return []
         runs = found.execute(
@@ -163,10 +147,9 @@ class MlflowDatabase(Database):
         self._state: str | None = None
 
     def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
-        """One value of one metric a row."""
         steps: list[int] = []
-        columns: dict[str, tuple[list[int], list[float]]] = {}
-        seconds: tuple[list[int], list[float]] = ([], [])
+        columns: Columns = {}
+        seconds: Columns = {}
         for time, key, value, step, is_nan in part:
             found = math.nan if is_nan else number(value)
             if not isinstance(key, str) or type(step) is not int or not 0 <= step < MAX_STEP or found is None:
@@ -174,27 +157,21 @@ class MlflowDatabase(Database):
             if (when := number(time)) is not None:
                 self._began = when if self._began is None else self._began
                 self.newest = max(self.newest, when / 1000)
-                seconds[0].append(len(steps))
-                seconds[1].append((when - self._began) / 1000)
-            at, numbers = columns.setdefault(key, ([], []))
-            at.append(len(steps))
-            numbers.append(found)
+                extend(seconds, "time", [len(steps)], [(when - self._began) / 1000])
+            extend(columns, key, [len(steps)], [found])
             steps.append(step)
-        rows.add_columns(steps, columns, time=seconds)
+        rows.add_columns(steps, columns, **seconds)
         return sum(len(row[1]) for row in part if isinstance(row[1], str))
 
     def refresh(self, found: sqlite3.Connection) -> None:
-        """State and beginning."""
         row = found.execute("select status, start_time from runs where run_uuid = ?", (self.run,)).fetchone()
         if row is not None:
-            self._state, began = _STATES.get(str(row[0])), number(row[1])
+            self._state, began = _ENDS.get(str(row[0])), number(row[1])
             self._began = self._began if began is None else began
 
     def state(self) -> str | None:
-        """What MLflow records at the end of a run."""
         return self._state
 
     def settings_in(self, found: sqlite3.Connection) -> dict[str, Any]:
-        """The parameters."""
         chosen = found.execute("select key, value from params where run_uuid = ? limit 10000", (self.run,))
         return {str(key): _setting(str(value)) for key, value in chosen}

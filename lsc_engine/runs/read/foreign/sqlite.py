@@ -100,7 +100,6 @@ class Database(Log):
         self.newest = 0.0
 
     def again(self) -> Self:
-        """The same run, read from its first row."""
         return type(self)(self.folder, self.name, self.file, self.run, self.key)
 
     def identifier(self, folder: str, several: bool) -> str:
@@ -109,20 +108,16 @@ class Database(Log):
 
     @property
     def path(self) -> Path:
-        """The database."""
         return self.folder / self.file
 
     def files(self) -> list[Path]:
-        """The database and its log of changes."""
         return [self.path, self.path.with_name(f"{self.file}-wal")]
 
     def written(self) -> float:
-        """The time of the newest row that was read."""
         return self.newest or changed(self.path)
 
     @classmethod
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
-        """Every run of every database of this tool."""
         logs = list[Self]()
         for name in sorted(name for name in names if name.lower().endswith(_ENDINGS)):
             try:
@@ -150,7 +145,6 @@ class Database(Log):
         """The settings that were logged."""
 
     def settings(self) -> dict[str, Any]:
-        """None where the database cannot be read just now."""
         try:
             with database(self.path) as found:
                 return self.settings_in(found)

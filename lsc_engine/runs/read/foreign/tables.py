@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 
 from lsc_engine.common.safe_io import UnreadableError, opened
 from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import Damaged, Decoder, FileLog, Names, NewRows, Replaced
+from lsc_engine.runs.read.foreign.log import Column, Damaged, Decoder, FileLog, Names, NewRows, Replaced
 
 _STEPS = ("step", "global_step", "trainer/global_step", "_step", "iter", "iteration", "iterations", "epoch", "epochs")
 _EPOCHS = ("epoch", "epochs")
@@ -66,7 +66,7 @@ def add(row: Mapping[str, Any], rows: NewRows) -> bool:
     return bool(rest)
 
 
-def add_columns(columns: dict[str, tuple[Sequence[int], Sequence[float]]], count: int, rows: NewRows) -> bool:
+def add_columns(columns: dict[str, Column], count: int, rows: NewRows) -> bool:
     """Add `count` rows of a table at once, per column its rows and values; False, and nothing is added, unless each has
     a step in the counting column."""
     at, numbers = columns.get(counting(list(columns)), ((), ()))
@@ -84,12 +84,12 @@ def add_columns(columns: dict[str, tuple[Sequence[int], Sequence[float]]], count
     return True
 
 
-def columns_of(table: Sequence[Any]) -> dict[str, tuple[Sequence[int], Sequence[float]]] | None:
+def columns_of(table: Sequence[Any]) -> dict[str, Column] | None:
     """Per name its rows and values; None unless `table` holds flat objects of equal names only."""
     names = table[0].keys() if table and type(table[0]) is dict else ()
     if not names or any(type(row) is not dict or row.keys() != names for row in table):
         return None
-    columns: dict[str, tuple[Sequence[int], Sequence[float]]] = {}
+    columns: dict[str, Column] = {}
     for name in names:
         column = [row[name] for row in table]
         kinds = set(map(type, column))
@@ -108,7 +108,6 @@ class Lines(Decoder):
     """A file of lines."""
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
-        """The lines that have ended."""
         end = data.rfind(b"\n") + 1
         if not self.block(data[:end], rows):
             for line in data[:end].split(b"\n"):
@@ -121,7 +120,6 @@ class Lines(Decoder):
         return False
 
     def resume(self, data: bytes) -> int:
-        """Behind a line's end."""
         return data.find(b"\n") + 1 or len(data)
 
     @abstractmethod
@@ -145,7 +143,7 @@ class CsvLines(Lines):
         cells = data.decode("latin-1").replace("\n", ",").split(",")
         if width < 2 or len(set(self.head)) < width or len(cells) != lines * width + 1 or b"_" in data or b'"' in data:
             return False
-        columns: dict[str, tuple[Sequence[int], Sequence[float]]] = {}
+        columns: dict[str, Column] = {}
         try:
             for place, name in enumerate(self.head):
                 column = cells[place:-1:width]
@@ -156,7 +154,6 @@ class CsvLines(Lines):
         return add_columns(columns, lines, rows)
 
     def line(self, line: str, rows: NewRows) -> None:
-        """The head first, then rows."""
         try:
             cells = next(csv.reader([line]), [])
         except csv.Error:
@@ -191,7 +188,6 @@ class JsonLines(Lines):
         return True
 
     def line(self, line: str, rows: NewRows) -> None:
-        """Tables within it become names with a slash."""
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
@@ -216,7 +212,6 @@ class TableLog(FileLog):
 
     @classmethod
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
-        """The files of known names or endings whose first rows count."""
         chosen = sorted(name for name in names if cls.may_be(name))[:_MOST_CANDIDATES]
         chosen = [name for name in chosen if cls.counts(folder / name)]
         return [cls(folder, name) for name in chosen]
@@ -232,12 +227,10 @@ class TableLog(FileLog):
         """Whether its first lines have a counting column."""
 
     def files(self) -> list[Path]:
-        """The one file."""
         return [self.folder / self.name]
 
     @property
     def printed(self) -> Path:
-        """The file itself is text."""
         return self.folder / self.name
 
 
@@ -259,7 +252,6 @@ class Csv(TableLog):
 
     @classmethod
     def may_be(cls, name: str) -> bool:
-        """By its ending."""
         return name.lower().endswith(".csv")
 
     @classmethod
@@ -280,7 +272,6 @@ class Jsonl(TableLog):
 
     @classmethod
     def may_be(cls, name: str) -> bool:
-        """By its ending, or a name that loggers use."""
         return name.lower().endswith((".jsonl", ".log.json")) or name in _JSON_NAMES
 
     @classmethod

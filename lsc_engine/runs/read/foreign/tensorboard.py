@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import Damaged, Decoder, FileLog, NewRows
+from lsc_engine.runs.read.foreign.log import Columns, Decoder, FileLog, NewRows, extend, stop_at
 from lsc_engine.runs.read.foreign.wire import fields, spans, text
 
 # A longer record holds pictures, sound or a graph.
@@ -73,7 +73,8 @@ class Events(Decoder):
             found.setdefault(length, []).append(at)
             at += length + 16
         if not lengths:
-            return 0 if len(data) < 12 or self._is_length(data) else _stop(0, _BAD_LENGTH)
+            is_length = len(data) >= 12 and _right(np.frombuffer(data[:12], np.uint8), [0], 8)[0]
+            return 0 if len(data) < 12 or is_length else stop_at(0, _BAD_LENGTH)
         raw = np.frombuffer(data, np.uint8)
         bad = min((lengths[i] for i in np.flatnonzero(~_right(raw, lengths, 8)).tolist()), default=len(data))
         spoiled = len(data)
@@ -83,15 +84,10 @@ class Events(Decoder):
         stop = min(bad, spoiled)
         self._take(raw, {n: kept for n, begins in found.items() if (kept := [b for b in begins if b < stop])}, rows)
         if stop < len(data):
-            return _stop(stop, _BAD_LENGTH if bad <= spoiled else "a record has a wrong checksum")
+            return stop_at(stop, _BAD_LENGTH if bad <= spoiled else "a record has a wrong checksum")
         return at or 16 + length
 
-    @staticmethod
-    def _is_length(data: bytes) -> bool:
-        return bool(_right(np.frombuffer(data[:12], np.uint8), [0], 8)[0])
-
     def resume(self, data: bytes) -> int:
-        """Where the checksum of a length is right."""
         likely = [at for at in range(len(data) - 12) if data[at + 3 : at + 8] == bytes(5)]
         right = _right(np.frombuffer(data, np.uint8), likely, 8).tolist() if likely else []
         return next((at for at, is_right in zip(likely, right, strict=True) if is_right), len(data))
@@ -100,7 +96,7 @@ class Events(Decoder):
         """Add the events whose records begin at the places `found`, by their length, in `raw`."""
         order = np.sort(np.array([begin for begins in found.values() for begin in begins], np.int64))
         steps, walls = np.zeros(len(order), np.int64), np.full(len(order), np.nan)
-        columns: dict[str, tuple[list[int], list[float]]] = {}
+        columns: Columns = {}
         for length, begins in found.items():
             at = np.searchsorted(order, begins)
             events = raw[np.array(begins)[:, None] + 12 + np.arange(length)]
@@ -112,7 +108,7 @@ class Events(Decoder):
                     for row, event in zip(at.tolist(), events, strict=True):
                         steps[row], walls[row], values = _event(event.tobytes())
                         for tag, value in values.items():
-                            _extend(columns, tag, [row], [value])
+                            extend(columns, tag, [row], [value])
                     break
                 mask, wall, step, places = known
                 same = ((events ^ events[0]) & mask == 0).all(1)
@@ -123,7 +119,7 @@ class Events(Decoder):
                 for place in range(*step):
                     steps[rows_of] |= (alike[:, place] & 127).astype(np.int64) << 7 * (place - step[0])
                 for tag, place in places.items():
-                    _extend(columns, tag, rows_of.tolist(), _numbers(alike, place, "<f4").tolist())
+                    extend(columns, tag, rows_of.tolist(), _numbers(alike, place, "<f4").tolist())
         if not math.isfinite(self._began):
             self._began = next(iter(walls[np.isfinite(walls)].tolist()), math.nan)
         seconds = walls - self._began
@@ -142,12 +138,6 @@ class Events(Decoder):
         epoch = metrics.pop("epoch", ([], []))
         timed = np.flatnonzero(np.isfinite(seconds))
         rows.add_columns(steps[kept].tolist(), metrics, time=chosen(timed, seconds[timed]), epoch=epoch)
-
-
-def _extend(columns: dict[str, tuple[list[int], list[float]]], tag: str, rows: list[int], values: list[float]) -> None:
-    known = columns.setdefault(tag, ([], []))
-    known[0].extend(rows)
-    known[1].extend(values)
 
 
 def _numbers(events: NDArray[np.uint8], place: int, kind: str) -> NDArray[np.float64]:
@@ -198,13 +188,6 @@ def _event(event: bytes) -> tuple[int, float, dict[str, float]]:
     return step, wall, values
 
 
-def _stop(at: int, why: str) -> int:
-    """Keep what came before; at the first record there is nothing to keep."""
-    if at == 0:
-        raise Damaged(why)
-    return at
-
-
 def _scalar(message: int | bytes) -> tuple[str, float] | None:
     tag, found = "", None
     if isinstance(message, int):
@@ -246,9 +229,7 @@ class TensorBoard(FileLog):
 
     @classmethod
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
-        """The folder is one run if event files lie in it."""
         return [cls(folder)] if any("tfevents" in name for name in names) else []
 
     def files(self) -> list[Path]:
-        """The event files."""
         return sorted(path for path in self.folder.glob("*tfevents*") if path.is_file())

@@ -49,7 +49,6 @@ class Trackio(Database):
         self._began: float | None = None
 
     def add(self, part: Sequence[Sequence[Any]], rows: NewRows) -> int:
-        """Numbers of the JSON objects; nested ones with a slash."""
         times, steps, cells = zip(*part, strict=True)
         when = [_seconds(time) for time in times]
         if known := [second for second in when if second is not None]:
@@ -72,7 +71,6 @@ class Trackio(Database):
         return sum(len(cell) for cell in cells if isinstance(cell, (str, bytes)))
 
     def settings_in(self, found: sqlite3.Connection) -> dict[str, Any]:
-        """The configuration of trackio.init."""
         if self.key not in columns(found, "configs"):
             return {}
         row = found.execute(f"select config from configs where {self.key} = ? limit 1", (self.run,)).fetchone()
@@ -100,7 +98,6 @@ def _table(raw: object) -> dict[str, Any]:
 
 
 def _seconds(time: object) -> float | None:
-    """An ISO time as seconds since 1970."""
     try:
         return datetime.fromisoformat(str(time)).timestamp()
     except (ValueError, OverflowError, OSError):

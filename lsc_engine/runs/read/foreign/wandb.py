@@ -13,7 +13,7 @@ from typing import Any, Self
 from zlib import crc32
 
 from lsc_engine.runs.metrics.parsing import MAX_STEP
-from lsc_engine.runs.read.foreign.log import MAX_RECORD, Damaged, Decoder, FileLog, NewRows
+from lsc_engine.runs.read.foreign.log import MAX_RECORD, Damaged, Decoder, FileLog, NewRows, stop_at
 from lsc_engine.runs.read.foreign.tables import flat, number
 from lsc_engine.runs.read.foreign.wire import fields, text
 
@@ -63,16 +63,15 @@ class Records(Decoder):
             check, length, kind = struct.unpack_from("<IHB", data, at)
             end = at + _HEAD + length
             if length + _HEAD > room or not _FULL <= kind <= _LAST:
-                return _stop(at, "a record of no known kind or beyond its block")
+                return stop_at(at, "a record of no known kind or beyond its block")
             if end > len(data):
                 return at
             if crc32(data[at + 6 : end]) != check:
-                return _stop(at, "a record has a wrong checksum")
+                return stop_at(at, "a record has a wrong checksum")
             self._join(kind, data[at + _HEAD : end], rows)
             at = end
 
     def resume(self, data: bytes) -> int:
-        """A block begins with a fragment."""
         self._open = None
         return 0
 
@@ -139,12 +138,6 @@ def _form(names: tuple[str, ...]) -> re.Pattern[bytes]:
     return re.compile(begin + b"".join(items) + step + rb"(?![\x0a\x12])", re.DOTALL)
 
 
-def _stop(at: int, why: str) -> int:
-    if at == 0:
-        raise Damaged(why)
-    return at
-
-
 def _item(message: bytes) -> tuple[str, bytes]:
     """Name (parts of a nested one joined by slashes) and JSON of an item."""
     parts = list(fields(message))
@@ -189,14 +182,11 @@ class Wandb(FileLog):
 
     @classmethod
     def find(cls, folder: Path, names: Sequence[str]) -> list[Self]:
-        """Each `run-ID.wandb`."""
         return [cls(folder, name) for name in sorted(names) if name.endswith(".wandb")]
 
     def files(self) -> list[Path]:
-        """The one file."""
         return [self.folder / self.name]
 
     @property
     def printed(self) -> Path:
-        """What W&B caught of the output."""
         return self.folder / "files" / "output.log"
