@@ -52,8 +52,7 @@ _QUANTITY = re.compile(r"[~â‰ˆ]?\s*([0-9][0-9., ]*(?:e[+-]?[0-9]+)?)\s*([A-Za-zÂ
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """One claim with its two verdicts as words; "" if a kind of metric does not apply. `source`: whose claim
-    it is, "" if unknown."""
+    """One claim, whose it is, and its two verdicts as words; "" if a kind of metric does not apply."""
 
     text: str
     result: str
@@ -173,8 +172,7 @@ def _seeds_text(agree: Sequence[bool], undecided: int, *, word: str = "", by: st
 
 
 def _faster(verdict: Verdict) -> tuple[str, list[str]]:
-    """`holds, 3 of 3 seeds`, or why it is open; the speed-up at the hardest level of each metric and at common
-    settings."""
+    """`holds, 3 of 3 seeds`, or why it is open; the speed-up at the hardest levels and at common settings."""
     # The last level of a metric is the hardest.
     hardest = {metric: (level, speed) for (metric, level), speed in zip(verdict.levels, verdict.speeds, strict=True)}
     details = [

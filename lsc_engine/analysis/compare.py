@@ -46,8 +46,7 @@ class TrivialBaseline:
     loss: float | None = None
 
     def stuck(self, last: Mapping[str, tuple[float, float, int]]) -> str | None:
-        """A clause if the mean final loss is the best constant answer's and the accuracy shows no learning; else
-        None."""
+        """A clause if the mean final loss is the best constant answer's and the accuracy shows no learning."""
         loss, accuracy = last.get("train/loss", [None])[0], last.get("train/accuracy", [None])[0]
         if loss is None or self.loss is None or loss < (1 - _NEAR) * self.loss:
             return None

@@ -41,8 +41,7 @@ class Mean:
     seeds: tuple[SeedCurve, ...]
 
     def at(self, x: float) -> tuple[float, float, int]:
-        """Mean, standard deviation and number of seeds at `x`, of each that has come so far the last value before
-        it."""
+        """Mean, deviation and number of seeds at `x`, of each that has come so far the last value before it."""
         found = []
         for curve in self.seeds:
             before = int(np.searchsorted(curve.x, x, "right")) - 1

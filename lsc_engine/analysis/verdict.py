@@ -72,8 +72,7 @@ class Verdict:
 
     @property
     def result(self) -> str:
-        """`holds`, `fails`, `differs by …`, `depends on the rate`, `not resolved`; `open` while a run may change it; or
-        the note."""
+        """`holds`, `fails`, `differs by …`, `depends on the rate`, `not resolved`, `open`; or the note."""
         return self.note or (OPEN if self.open else self.so_far)
 
     @property

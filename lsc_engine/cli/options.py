@@ -27,8 +27,7 @@ app = typer.Typer(
 
 
 def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorator: a function of a file in the folder `commands` is the command `name`. A parameter whose type is one of
-    the groups below stands for the options of that group."""
+    """Decorator: the function is the command `name`; a parameter of a group below stands for the group's options."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)

@@ -79,8 +79,7 @@ def is_stdout_error(error: OSError) -> bool:
 
 
 def print_json(document: Any, indent: int | None = 2) -> None:
-    """One JSON document on stdout; numbers that are not finite become null, control characters are escaped. Without
-    `indent` it is one line, flushed."""
+    """One JSON document on stdout, null for what is not finite; without `indent` on one line, flushed."""
     text = json.dumps(_finite(document), ensure_ascii=not shows_unicode(sys.stdout), indent=indent, default=str)
 
     def escaped(match: re.Match[str]) -> str:
@@ -92,8 +91,7 @@ def print_json(document: Any, indent: int | None = 2) -> None:
 
 
 def answer(as_json: bool, document: Any, text: str | Callable[[], str] = "", *, note: str = "") -> None:
-    """The outcome of a command: `document` as JSON, or `text` on stdout and `note` on stderr; either may be a function
-    that makes it."""
+    """The outcome of a command: `document` as JSON, or `text` and, on stderr, `note`; callables are called."""
     if as_json:
         print_json(document() if callable(document) else document)
         return

@@ -61,8 +61,7 @@ def export(
     baseline: str | None = None,
     at: int | None = None,
 ) -> list[Path]:
-    """Write `runs` in the format `to`; the files written. UsageError before anything is written; `at`: the
-    checkpoint."""
+    """Write `runs` in the format `to`; the files. UsageError before anything is written; `at`: the checkpoint."""
     try:
         if to in FIGURES:
             return _figures(runs, to, out, force, metrics or (), baseline)

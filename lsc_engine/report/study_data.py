@@ -234,8 +234,7 @@ def _not_started(preset: Preset, study: Study) -> list[str]:
 def values_of(
     data: StudyData, measured: Mapping[str, Mapping[str, float]] | None = None, claims: Sequence[Claim] = ()
 ) -> StudyValues:
-    """All that verdicts are computed from. `measured`: run id -> values that the report measured, and `claims` on
-    them."""
+    """All that verdicts are computed from, with values that the report `measured` and `claims` on them."""
     preset, measured = data.preset, measured or {}
     values = StudyValues(data.study.name, levels=data.comparison.levels if data.comparison is not None else {})
     if preset is not None:

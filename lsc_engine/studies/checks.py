@@ -56,8 +56,7 @@ class ExecutionOptions:
 def check_study(
     plan: StudyPlan, options: ExecutionOptions, message: Message, *, use_torch: bool, here: bool = True
 ) -> None:
-    """All checks of a study that is to be trained, `here` or by jobs of Slurm. `use_torch`: whether devices may be
-    looked for now."""
+    """All checks of a study to be trained `here` or by Slurm. `use_torch`: whether devices are looked for."""
     configs = [run.config for run in plan.runs]
     check_processes(((run.id, run.config) for run in plan.runs), options)
     check_data(configs, options)
@@ -227,8 +226,7 @@ def check_models(configs: Iterable[RunConfig], options: ExecutionOptions) -> Non
 def check_prerequisites(
     runs: Iterable[RunPlan], options: ExecutionOptions, message: Message, *, begun: bool = False
 ) -> None:
-    """The runs that these build on are there, finished, and fit. With `options.wait`, first waits for those that other
-    processes train."""
+    """The runs that these build on are finished and fit; with `options.wait` waits for them."""
     runs = list(runs)
     configs, planned, reported = [run.config for run in runs], {run.id for run in runs}, set[str]()
     needed = {r.ref for config in configs for r in references(config) if r.ref not in planned}

@@ -34,8 +34,7 @@ def stop(folder: Path, status: Status) -> None:
 
 
 def hand_over(folder: Path, scheduler: slurm.Scheduler, attempt: int) -> Status:
-    """Mark the run as queued, after `attempt` attempts, for a job of Slurm. One that is being trained, was trained
-    meanwhile or is finished stays as it is."""
+    """Mark the run as queued for a job of Slurm, unless it was trained meanwhile or is finished."""
     changes = {**_QUEUED, **_NOBODY, "scheduler": scheduler}
     return _change(folder, lambda status: status.state != "finished" and status.attempt == attempt, changes)
 
@@ -104,8 +103,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def trains_other_runs(status: Status) -> bool:
-    """Whether the run's process, on this host, trains the runs of a study one after another, rather than being a worker
-    that trains this one alone. False if that cannot be found out."""
+    """Whether the run's process, on this host, trains the other runs of its study too."""
     who = status.identity
     if who is None or not process.is_alive(who):
         return False

@@ -29,8 +29,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A detached process after its first moments: `code` is its exit code if it has ended already, `last` the last line
-    that it printed."""
+    """A detached process after its first moments: `code` if it has ended already, and its last line."""
 
     pid: int
     code: int | None

@@ -174,8 +174,7 @@ def write_study(root: Path, study: str, text: str) -> Path:
 
 
 def joined_text(plan: StudyPlan, root: Path) -> str:
-    """The preset to keep: that of `plan` with what earlier commands began. UsageError if its tries are of another
-    grid."""
+    """The preset to keep, with what earlier commands began. UsageError if its tries are of another grid."""
     fresh = plan.to_toml()
     try:
         before = read_toml(Study(plan.study, root, ()).preset_path)

@@ -156,8 +156,7 @@ class Waiting:
 
 
 class Queue:
-    """The runs that are left, and the states of those reached; `why`: what those wait for that wait for other
-    processes."""
+    """The runs that are left, the states of those reached, and `why` what waits for other processes does."""
 
     def __init__(
         self, runs: Iterable[StudyRun], runs_dir: Path, display: Display, signals: Signals, waiting: Waiting = Waiting()
@@ -173,8 +172,7 @@ class Queue:
         self._reported: set[tuple[str, str]] = set()
 
     def next(self, running: Iterable[str] = ()) -> StudyRun | None:
-        """The next run to train; None if all that is left waits. Runs that are not to be trained get their state on the
-        way."""
+        """The next run to train; None if all that is left waits. Others get their state on the way."""
         busy = set(running)
         while True:
             self._holders, self.why, self._on_hold = {}, {}, set()

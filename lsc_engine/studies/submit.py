@@ -115,8 +115,7 @@ def study_folder(root: Path, study: str) -> Path:
 
 
 def submit(plan: StudyPlan, options: ExecutionOptions, resources: Resources, source: Mapping[str, Any]) -> Submission:
-    """Create the runs of a study and submit what Slurm does not have yet. LscError without Slurm, before anything is
-    created."""
+    """Create the runs of a study and submit what Slurm does not have yet. LscError without Slurm."""
     if not slurm.installed():
         raise LscError(NO_SLURM)
     resources.chosen(), _site_lines()

@@ -190,8 +190,7 @@ class Task:
             self._sleep(_LOOK_SECONDS)
 
     def free(self, folder: Path) -> str | None:
-        """Wait for the end of an attempt that is over for Slurm, and record it. Who else trains the run, as a sentence,
-        or None."""
+        """Wait for the end of an attempt that is over for Slurm, and record it. Who else trains the run, or None."""
         seen, since, requested = None, 0, False
         while self._is_over(status := read_status(folder)):
             patience = max(STILL_SECONDS, STILL_BEATS * (status.pace or 0.0)) / _LOOK_SECONDS

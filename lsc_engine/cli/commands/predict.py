@@ -184,8 +184,7 @@ def predict(
 
 
 def _answer_lines(trained: TrainedRun, scale: float | None) -> None:
-    """One JSON line for each line of standard input, a path or {"image": path}, until it ends: that of
-    `predict --json`, or {"image", "error"}."""
+    """A line of JSON for each line of standard input, as of `predict --json`, or {"image", "error"}."""
     for line in sys.stdin:
         if not (word := line.strip()):
             continue

@@ -162,8 +162,7 @@ def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:
 
 
 def _teacher(config: RunConfig, plan: StudyPlan) -> RunConfig | None:
-    """The settings of the run that teaches this one, of the same study or the runs folder; None if it has no teacher,
-    or one that is not there yet."""
+    """The settings of the run that teaches this one, of the study or the runs folder; None if there is none yet."""
     from lsc_engine.config.load import load_run_config
     from lsc_engine.config.schema import CrossEntropy
 

@@ -123,8 +123,7 @@ def _report_all(out: Path | None, dirs: list[Path] | None, data_dir: Path | None
 
 
 def report_without_training(plan: StudyPlan, runs_dir: Path, data_dir: Path | None, *, as_json: bool) -> None:
-    """The study folder and the report of a preset whose kind does not train; benchmarks are run where no result with
-    these arguments is kept."""
+    """The report of a preset whose kind does not train; benchmarks run that have no result yet."""
     from lsc_engine.report.report import default_folder, write_report
     from lsc_engine.report.sections.untrained import measure
     from lsc_engine.runs.read.studies import Study

@@ -218,8 +218,7 @@ def plan_for(options: ExecutionOptions, study: cli.StudyOptions) -> StudyPlan:
 def execution_options(
     place: cli.TrainingOptions, gpus: str | None = None, wait: bool = False, gpus_per_run: int = 1
 ) -> ExecutionOptions:
-    """The options of a training; plugins are loaded. ModuleNotFoundError in a light installation, before anything is
-    looked for or created."""
+    """The options of a training; plugins are loaded. ModuleNotFoundError in a light installation."""
     for name in FULL:
         if find_spec(name) is None:
             raise ModuleNotFoundError(name=name)

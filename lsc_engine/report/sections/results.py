@@ -178,8 +178,7 @@ def runs_csv(rows: Sequence[Row]) -> str:
 
 
 def vector_table(data: StudyData) -> str:
-    """Per variant the system, its vectors, the share in use, the smallest angle, and the loss that makes a label
-    sure."""
+    """Per variant the system, its vectors, the share in use, the smallest angle, and the sure loss."""
     rows = []
     for row in data.rows:
         config = data.configs.get(row.key)

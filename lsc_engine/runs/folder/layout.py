@@ -140,8 +140,7 @@ def runs_dirs(values: Iterable[str | Path] | None = None) -> list[Path]:
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str], bool]:
-    """Names that may be studies, variants or seeds, other names, and whether files of a run lie here. Raises
-    OSError."""
+    """Names that may be studies, variants or seeds, other names, and whether a run's files lie here. OSError."""
     names, others, files = list[str](), list[str](), False
     with os.scandir(folder) as entries:
         for entry in entries:

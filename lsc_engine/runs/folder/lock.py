@@ -58,8 +58,7 @@ _Claim = Literal["none", "over", "lives", "locked", "beats", "silent"]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who writes a run: its status, seconds since its last sign of life, and until it may be taken over; None:
-    unknown."""
+    """Who writes a run: its status, seconds since its last sign of life, and until it may be taken over."""
 
     status: Status
     silence: float | None

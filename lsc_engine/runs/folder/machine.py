@@ -141,8 +141,7 @@ class MachineRecorder:
                 replace_file(self._path, thinned(self._path.read_bytes()), durable=False)
 
     def record(self) -> dict[str, Any]:
-        """What `load_record` has, the share of its time that the training thread waited, and how often it was
-        throttled."""
+        """What `load_record` has, the share of time that the thread waited, and how often it was throttled."""
         now, throttled = _scheduled(self._own), _throttled()
         found = load_record(self._samples[LOAD], self._samples[GPU_THROTTLED], self._processors)
         found["waited"] = None
@@ -159,8 +158,7 @@ class MachineRecorder:
 
 
 def thinned(data: bytes) -> bytes:
-    """The lines of machine.jsonl without about every other one of those closest in time, and without what is no
-    sample."""
+    """The lines of machine.jsonl without about every other one of those closest in time."""
     samples = [(sample.time, line) for line in data.splitlines(keepends=True) if (sample := Sample.parse(line))]
     gaps = [after[0] - before[0] for before, after in pairwise(samples)]
     least = 1.5 * median(gaps) if gaps else 0.0

@@ -17,8 +17,7 @@ STOPPED = "stopped on request"
 
 
 def request(folder: Path, what: str) -> None:
-    """Request "stop" (with a checkpoint), "checkpoint", "kill", or "hold" (not to be started). LscError if that
-    fails."""
+    """Request "stop" (with a checkpoint), "checkpoint", "kill", or "hold" (do not start). LscError."""
     if what not in REQUESTS:
         raise UsageError(f"{what!r} is not a request to a run: {', '.join(REQUESTS)}")
     with writing(folder / f"{what}.request"):

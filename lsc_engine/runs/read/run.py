@@ -110,8 +110,7 @@ class Run:
 
     @property
     def load(self) -> dict[str, Any] | None:
-        """How busy its machine was (runs.folder.machine: load_record): as recorded at its end, else by the samples so
-        far; None if nothing is known."""
+        """How busy its machine was, as recorded at its end, else by the samples so far; None if unknown."""
         if isinstance(recorded := self.source.get("load"), dict):
             return recorded
         self.machine.poll()
@@ -307,8 +306,7 @@ def metric_lines(runs: Sequence[Run]) -> tuple[list[str], Iterator[list[Any]]]:
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:
-    """Write the table as CSV, whole or not at all: what was not logged is empty, what was not finite reads nan, inf or
-    -inf. Raises OSError."""
+    """Write the table as CSV, whole or not at all; what was not logged is empty. Raises OSError."""
     head, rows = metric_lines(runs)
     safe_io.write_csv(path, chain([head], rows))
 

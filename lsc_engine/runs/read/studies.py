@@ -60,8 +60,7 @@ class Study:
 
 
 def in_order(runs: Iterable[Run], preset: Preset | None) -> list[Run]:
-    """Runs of one study in the order of its preset's variants, seeds rising; `NAME+lr=0.001` after NAME, variants it
-    does not know last."""
+    """Runs of one study in the order of the variants, `NAME+lr=0.001` after NAME, unknown ones last."""
     order = {variant.name: place for place, variant in enumerate(preset.variants)} if preset else {}
 
     def place(name: str) -> int:

@@ -86,8 +86,7 @@ def printable(name: object) -> str:
 
 
 class Database(Log):
-    """One run of a database: the rows of the table `metrics` with `run` in the column `key`, in the order of their
-    row numbers."""
+    """One run of a database: the rows of `metrics` with `run` in the column `key`, by their row numbers."""
 
     content: ClassVar[str]  # the columns of a row behind its number
 

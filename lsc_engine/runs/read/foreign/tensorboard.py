@@ -59,8 +59,7 @@ class Events(Decoder):
         self._began = math.nan
 
     def decode(self, data: bytes, offset: int, rows: NewRows) -> int:
-        """Whole events, up to the first with a wrong checksum. All are found by their lengths first, so that checksums
-        are those of many at once."""
+        """Whole events, up to the first with a wrong checksum; checksums are those of many at once."""
         found, at = dict[int, list[int]](), 0
         lengths: list[int] = []
         while at + 12 <= len(data):

@@ -146,8 +146,7 @@ def _item(message: bytes) -> tuple[str, bytes]:
 
 
 def _history(message: bytes) -> dict[str, float]:
-    """The numbers of a HistoryRecord: items (1), and its step (2, whose field 1 is the number) as _step if no item has
-    it."""
+    """The numbers of a HistoryRecord: items (1), and its step (2, its field 1) as _step if no item has it."""
     from pydantic_core import from_json
 
     found: dict[str, Any] = {}

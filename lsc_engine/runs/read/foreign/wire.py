@@ -8,8 +8,7 @@ _WIDTHS = {1: 8, 5: 4}
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of every field: a varint as an integer ≥ 0, all else as its bytes. Raises ValueError where
-    `message` is cut short or none."""
+    """Number and value of every field: a varint as an integer, all else as its bytes. ValueError."""
     for number, value, begin, end in spans(message):
         yield number, message[begin:end] if value is None else value
 
