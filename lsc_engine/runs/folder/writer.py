@@ -148,6 +148,7 @@ class RunWriter:
         """Attach to a run folder as its one writer and begin attempt N + 1 in state `starting`. `echo` repeats messages
         on stderr, `watch` as for RunLock. TakenError if another live process writes the run, FinishedError if it is
         finished, UsageError if the folder is no run, LscError if it cannot be written."""
+        path = Path(path)
         if not (path / PRESET).is_file():
             raise UsageError(f"{path} is not a run folder: {PRESET} is not there")
         lock = RunLock(path, watch=watch)
