@@ -15,9 +15,8 @@ from lsc_engine.analysis.saved_views import SavedView, save_view
 from lsc_engine.analysis.study_values import from_csv
 from lsc_engine.common.errors import UsageError
 from lsc_engine.report.check import check_reports
-from lsc_engine.report.study_data import constant_loss
 from lsc_engine.report.report import PAGE, write_index, write_report
-from lsc_engine.report.study_data import collect, read_back, values_of
+from lsc_engine.report.study_data import collect, constant_loss, read_back, values_of
 from lsc_engine.runs.read.run import open_run
 from lsc_engine.runs.read.studies import find_study, list_studies
 from lsc_engine.studies.plan import plan_study
