@@ -24,9 +24,9 @@ BACKEND = "inductor"
 MOST_GRAPHS = 64
 # Devices whose kernels can be recorded as graphs.
 GRAPH_DEVICES = ("cuda",)
-# Seconds that compiling a step takes on a GPU; what a compiled step saves: of the host's work, and for each operation
-# of the forward pass. Estimates for Hopper; slower cards save more.
-COMPILE_SECONDS, HOST_SAVING, OPERATION_SAVING = 30.0, 1e-3, 6e-15
+# Seconds that compiling a step takes on a GPU (13 to 25 on an H200), and what a compiled step saves there: of the
+# host's work (demo), and for each operation of the forward pass (ViT-S at 224 px in bf16). Slower cards save more.
+COMPILE_SECONDS, HOST_SAVING, OPERATION_SAVING = 25.0, 0.9e-3, 6.5e-15
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "cannot allocate memory")
 
 # (images as floats or as bytes, target) -> mean loss, a scalar.
