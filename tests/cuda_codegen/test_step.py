@@ -88,8 +88,8 @@ def test_kernels_and_bytes_of_the_encoder(runtime: Path, method: str) -> None:
     (found,) = generate(runtime, case)
     check(found)
     assert found["launches"]["extern_kernels.convolution"] == 8
-    assert sum(found["launches"].values()) <= 142
-    assert found["bytes"] <= 9.3e6
+    assert sum(found["launches"].values()) <= 148
+    assert found["bytes"] <= 9.4e6
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_kernels_and_bytes_of_vit_s(runtime: Path, method: str) -> None:
     (found,) = generate(runtime, {"model": "vit-s", "size": 224, "batch": 512, "dim": 64, "method": method})
     check(found)
     assert found["launches"]["torch.ops.aten._scaled_dot_product_cudnn_attention.default"] == 12
-    assert sum(found["launches"].values()) <= 550
+    assert sum(found["launches"].values()) <= 556
     assert found["bytes"] <= 244e6
 
 
