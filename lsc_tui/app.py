@@ -146,7 +146,6 @@ class LscApp(App[None], inherit_bindings=False):
 
     @property
     def styles_of_theme(self) -> dict[str, Style]:
-        """The styles of lines in the colours of the theme in use."""
         if self._styles_theme != self.theme:
             self._styles_theme, self._styles = self.theme, style_table(self.theme_variables)
         return self._styles
@@ -223,7 +222,6 @@ class LscApp(App[None], inherit_bindings=False):
             self.lsc_screen.redraw_all()
 
     def look_at(self, folder: Path) -> None:
-        """Look for runs now, also in this folder from now on."""
         if folder.absolute() not in [known.absolute() for known in self.folders]:
             self.folders.append(folder)
             self.poller.add(folder)
@@ -234,13 +232,11 @@ class LscApp(App[None], inherit_bindings=False):
         self.go("monitor")
 
     def go_back(self) -> None:
-        """To the tab looked at before, at last to Runs."""
         *before, tab = self._before or ["runs"]
         self.go(tab)
         self._before = before
 
     def leave(self) -> None:
-        """End the viewer and say which runs go on."""
         counts = self.store.counts()
         active = sum(counts[state] for state in ("starting", "running", "stopping", "stalled"))
         words = ["1 run goes on" if active == 1 else f"{active} runs go on"] if active else []

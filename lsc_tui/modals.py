@@ -127,7 +127,6 @@ class ChoiceScreen(Overlay):
         yield Panel(self._draw, id="found")
 
     def found(self) -> Sequence[Choice]:
-        """What matches what is typed."""
         return self.of_words(self.query_one("#words", Field).value)
 
     def _draw(self, width: int, height: int) -> list[Line]:

@@ -78,7 +78,6 @@ class Form:
 
     @property
     def key(self) -> tuple[str, str, Path | None]:
-        """What it is of."""
         return self.source, self.heading, self.path
 
     @property
@@ -93,7 +92,6 @@ class Form:
 
     @property
     def names(self) -> list[str]:
-        """Their names, in the order of the preset."""
         return [str(v.get("name", "")) for v in self.variants] or ["default"]
 
     @property
@@ -152,7 +150,6 @@ class Form:
         return any(lookup(v, key) is not None for v in self.variants)
 
     def changed(self, key: str, variant: str | None = None) -> bool:
-        """Whether it is not what the preset says, for one variant or for any."""
         names = [variant] if variant is not None else self.names
         return any(self.given(key, name) != self.given(key, name, self.before) for name in names)
 
@@ -162,7 +159,6 @@ class Form:
         return "*" if self.changed(key, variant) else MARKS.get(first, " ")
 
     def provenance(self, key: str) -> str:
-        """What the preset's provenance says of a setting."""
         table = self.raw.get("provenance")
         note = table.get(key) if isinstance(table, dict) else None
         return note if isinstance(note, str) else ""
@@ -187,7 +183,6 @@ class Form:
             self.raw = self.raw | {"variants": new}
 
     def reset(self, key: str) -> None:
-        """A setting as the preset has it, for all variants."""
         self.raw = _with(self.raw, key, lookup(self.before, key))
         old = {str(v.get("name")): lookup(v, key) for v in raw_variants(self.before)}
         self._put_by_variant(key, dict.fromkeys(self.names) | old)
@@ -206,7 +201,6 @@ class Form:
 
     @property
     def tune(self) -> Any:
-        """The grid that is tried first, None without one."""
         return self.raw.get("tune")
 
     def toggle_tune(self) -> None:
@@ -222,7 +216,6 @@ class Form:
 
     @property
     def tune_text(self) -> str:
-        """The grid as it is typed: `optimizer.lr = 1e-4, 1e-3; duration = 3 epochs`."""
         grid = self.tune if isinstance(self.tune, dict) else {}
         words = {key: ", ".join(map(toml_text, v)) if isinstance(v, list) else str(v) for key, v in grid.items()}
         return "; ".join(f"{key} = {text}" for key, text in words.items())
@@ -273,7 +266,6 @@ class Form:
         return form.toml()
 
     def old(self, key: str) -> str:
-        """What the preset had, per variant where they differ."""
         values = {name: self.given(key, name, self.before) for name in self.names}
         words = {name: "its default" if v is None else value_words(v) for name, v in values.items()}
         if len(set(words.values())) == 1:
@@ -281,7 +273,6 @@ class Form:
         return ", ".join(f"{word} in {name}" for name, word in words.items())
 
     def copy(self) -> Form:
-        """The same, to be looked at in a worker while this one goes on changing."""
         return replace(self, raw=copy.deepcopy(self.raw), on=set(self.on), _merged={})
 
     def keys(self, every: bool) -> list[str]:

@@ -43,7 +43,6 @@ class Report:
 
     @property
     def page(self) -> Path:
-        """The report itself."""
         return self.folder / self.study / "report" / PAGE
 
     @property

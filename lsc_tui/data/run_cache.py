@@ -53,7 +53,6 @@ class TrackedRun:
 
     @property
     def quiet(self) -> bool:
-        """Whether no process is at work on it, as far as is known."""
         return self.view is not None and not self.view.status.active and self.view.state != "queued"
 
     def look(self, *, short: str, place: int, with_trend: bool, jobs: Callable[[], Jobs | None] = lambda: None) -> bool:

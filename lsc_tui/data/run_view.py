@@ -62,7 +62,6 @@ class RunView:
 
     @property
     def note(self) -> str:
-        """The newest note, or ""."""
         return self.notes[-1] if self.notes else ""
 
     @property
@@ -107,7 +106,6 @@ class RunView:
         return self.status.metrics.get(metric)
 
     def best(self, metric: str) -> float | None:
-        """The best value of a metric so far."""
         return self.status.best.get(metric)
 
     @property
@@ -120,7 +118,6 @@ class RunView:
 
     @property
     def done(self) -> float:
-        """Share of the steps that are done, 0 to 1."""
         total = self.status.total_steps or lookup(self.config, "total_steps")
         if self.state == "finished":
             return 1.0
@@ -267,7 +264,6 @@ class Store:
         return Counter(view.state for view in self.runs.values())
 
     def letter(self, key: str) -> str:
-        """The letter of a marked run; letters stay while the run is marked."""
         return self.marked.get(key, "")
 
     def mark(self, key: str) -> None:

@@ -53,7 +53,6 @@ class UiState:
         return value if type(value) is type(default) else default
 
     def set(self, **values: Any) -> None:
-        """Store values and write the file if any of them is new."""
         if all(self._values.get(k) == v and k in self._values for k, v in values.items()):
             return
         self._values.update(values)

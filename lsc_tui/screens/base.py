@@ -106,7 +106,6 @@ class LscScreen(Screen[None]):
 
     @property
     def wide(self) -> bool:
-        """Whether the wide layout is in use."""
         return self.size.width >= WIDE[0] and self.size.height >= WIDE[1]
 
     def on_resize(self, event: events.Resize) -> None:
@@ -139,7 +138,6 @@ class LscScreen(Screen[None]):
         return True
 
     def redraw(self, *panels: str) -> None:
-        """Draw these panels again, those that are shown."""
         for name in panels:
             panel = self.query_one(name, Panel)
             if panel.display:
@@ -157,7 +155,6 @@ class LscScreen(Screen[None]):
             styles.height = height
 
     def _draw_tabs(self, width: int, height: int) -> list[Line]:
-        """The tabs; at the right the host, GPUs in use, runs by state."""
         store, wide = self.app.store, self.wide
         left: Line = []
         for number, (tab, word) in enumerate(tabs().items(), 1):
@@ -342,7 +339,6 @@ class LscScreen(Screen[None]):
         self.set_focus(field)
 
     def close_field(self) -> None:
-        """Keys are commands again; what stands in the field is dropped."""
         self.field = self._prompt_done = self._prompt_changed = None
         self.remove_class("-prompt", "-labelled")
         self._label = ""
@@ -406,7 +402,6 @@ class LscScreen(Screen[None]):
                 self.field_changed(field)
 
     def can_do(self, command: Command) -> bool:
-        """Whether this screen has the command at all."""
         return hasattr(self, f"do_{command.id}") or (command.call is not None and hasattr(self, command.call[0]))
 
     def help_of(self, command: Command) -> str:

@@ -87,7 +87,6 @@ class VerdictService:
         self._process: subprocess.Popen[str] | None = None
 
     def word(self, view: RunView) -> str:
-        """The word for the study of a run, as last worked out."""
         return self._known.get((view.root, view.study), (None, "", ()))[1]
 
     def _fresh(self, views: Sequence[RunView]) -> bool:

@@ -101,7 +101,6 @@ def rows(
 
 
 def _variant_rows(form: Form, problems: Sequence[Problem]) -> list[Row]:
-    """The variants, the seeds, and the grid that is tried first."""
     out, needed, own = [], form.needed, [key for key in SETTINGS if form.by_variant(key)]
     for number, name in enumerate(form.names):
         box = "x" if name in form.on else "+" if name in needed else " "
@@ -139,7 +138,6 @@ def problem_words(form: Form, problem: Problem, short: bool = True) -> str:
 
 
 def _fault(problems: Sequence[Problem], key: str, variant: str | None = None) -> str:
-    """`✗` or `!` where something is wrong with this row."""
     found = [p for p in problems if p.key == key and (variant is None or p.variant in (None, variant))]
     return "" if not found else "!" if all(p.warning for p in found) else "✗"
 
@@ -253,7 +251,6 @@ class FormPanel(Box):
         return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
 
     def put(self, rows: list[Row]) -> None:
-        """New rows; the cursor stays on its row."""
         before, self.rows = self.current, rows
         if before is not None:
             self.go(before.key)
@@ -261,7 +258,6 @@ class FormPanel(Box):
         self.redraw()
 
     def go(self, key: str) -> bool:
-        """The cursor to a row by its key."""
         found = next((i for i, row in enumerate(self.rows) if row.key == key), None)
         if found is not None:
             self.cursor = found

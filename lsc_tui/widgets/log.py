@@ -103,7 +103,6 @@ class LogPane(Box):
         self.redraw()
 
     def sheet(self, width: int, height: int) -> Sheet:
-        """The lines in sight."""
         page, inner = self.page, width - (2 if self.framed else 0)
         end = max(0, self.count - page)
         self.top = end if self.follow else max(0, min(self.top, end))

@@ -88,7 +88,6 @@ class Panel(Widget):
         return self.size.area == 0 or self.size == self._drawn_size
 
     def draw(self, width: int, height: int) -> list[Line]:
-        """The lines for this size; at most `height` are shown."""
         return self._draw(width, height) if self._draw else []
 
     def redraw(self) -> None:

@@ -33,8 +33,8 @@ from lsc_tui.lines import (
     trend,
     width_of,
 )
+from lsc_tui.widgets.chart import place_words
 from lsc_tui.widgets.panel import Box, Sheet
-from lsc_tui.widgets.series import place_words
 
 # Head at 80 columns and in the wide list, width in both; a negative one is that of a text, which stands at the left.
 COLUMNS: dict[str, tuple[tuple[str, str], tuple[int, int]]] = {
@@ -102,7 +102,6 @@ class Order:
 
     @property
     def sorts(self) -> tuple[str, ...]:
-        """What `,` and `.` go through."""
         shown = self.columns or DEFAULT[True]
         return ("started", "state", *(name for name in shown if name not in (PIN, "trend", "reason")))
 
@@ -312,7 +311,6 @@ def _name_cell(row: Row, width: int, *, described: bool) -> Line:
 
 
 def _cell(row: Row, name: str, size: int, state: str, accuracy: str, *, wide: bool) -> tuple[str, str]:
-    """The text of a column and its style."""
     view, kind = row.views[0], row.views[0].loss_kind
 
     def mean(values: Callable[[RunView], float | None]) -> float | None:
@@ -411,7 +409,6 @@ class RunsTable(Box):
 
     @property
     def current(self) -> Row | None:
-        """The highlighted row, None where nothing is."""
         return self.rows[self.cursor] if self.gone is None and 0 <= self.cursor < len(self.rows) else None
 
     def put(self, rows: list[Row], *, by_user: bool = True) -> None:
@@ -449,7 +446,6 @@ class RunsTable(Box):
 
     @property
     def page(self) -> int:
-        """Rows in sight."""
         return max(1, self.size.height - (3 if self.framed else 1))
 
     def sheet(self, width: int, height: int) -> Sheet:

@@ -37,9 +37,8 @@ from lsc_tui.screens.compare.comparison import Chosen, Compared, Reader, Request
 from lsc_tui.screens.compare.export import csv_text, latex_text, write_figure
 from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
-from lsc_tui.widgets.chart import AXES, UNITS, Chart, is_share, scale_of
+from lsc_tui.widgets.chart import AXES, UNITS, Chart, is_share, loss_word, scale_of
 from lsc_tui.widgets.panel import Box, Panel, Sheet
-from lsc_tui.widgets.series import loss_word
 
 EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it. W opens saved views."
 _EXPORTS = {"c": ("csv", "CSV"), "l": ("tex", "LaTeX"), "s": ("svg", "SVG"), "f": ("pdf", "PDF"), "n": ("png", "PNG")}

@@ -28,9 +28,8 @@ from lsc_tui.data.run_view import (
     value_text,
 )
 from lsc_tui.lines import STATES, Line, bar, clean, ends, fit, loss_text, pad, size_text, time_of_day, width_of, wrap
-from lsc_tui.widgets.chart import Look, is_share
+from lsc_tui.widgets.chart import Look, is_share, loss_word, waiting_words
 from lsc_tui.widgets.panel import Sheet
-from lsc_tui.widgets.series import loss_word, waiting_words
 
 MARKS = {"paper": "P", "inferred": "I", "ours": "O"}
 # States whose sentence stands in place of the epochs; of a run at work it stands in the rule above the machine.

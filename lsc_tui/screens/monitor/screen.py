@@ -23,10 +23,19 @@ from lsc_tui.lines import Line, clean, fit, loss_text
 from lsc_tui.screens.monitor import embeddings, panels
 from lsc_tui.screens.monitor.panels import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
 from lsc_tui.screens.run_screen import RunScreen
-from lsc_tui.widgets.chart import UNITS, Chart, is_share, scale_of
+from lsc_tui.widgets.chart import (
+    UNITS,
+    Chart,
+    curve_series,
+    is_share,
+    missing_words,
+    parent_key,
+    scale_of,
+    shown_axis,
+    whole_x,
+)
 from lsc_tui.widgets.log import LogPane, plain
 from lsc_tui.widgets.panel import Box, Panel, Sheet
-from lsc_tui.widgets.series import curve_series, missing_words, parent_key, shown_axis, whole_x
 
 EVENT_LINES = 400
 PANELS = ("#head", "#readout", "#machine", "#settings", "#events", "#log", "#everything", "#picture", "#classes")
@@ -212,7 +221,6 @@ class MonitorScreen(RunScreen):
         return panels.events_panel(view, self._curves(view), self._log_lines, width, height, framed=self.wide)
 
     def _draw_readout(self, width: int, height: int) -> list[Line]:
-        """The readout of both charts at 80 columns."""
         view = self.watched
         shown = self.shown(view)[:2] if view is not None else ()
         feet = [self.foot(view, family, self._family_series(view, family)) for family in shown] if view else []
@@ -241,7 +249,6 @@ class MonitorScreen(RunScreen):
         return pages[self.view_number % len(pages)]
 
     def _show_charts(self, view: RunView | None) -> None:
-        """Put the page's series into the charts."""
         store, look = self.app.store, self.look
         charts = list(self.query_one("#charts").query(Chart))
         if view is None:
@@ -310,7 +317,6 @@ class MonitorScreen(RunScreen):
             chart.display = place == alone if alone >= 0 else place < count
 
     def foot(self, view: RunView, family: Family, series: list[Series]) -> Line:
-        """The readout under a chart of the wide layout."""
         lead = next((s for s in series if not s.dim), None)
         if lead is None or not lead.ys.size:
             return [("", "")]

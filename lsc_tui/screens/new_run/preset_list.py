@@ -246,7 +246,6 @@ class PresetList:
 
     @property
     def info(self) -> PresetInfo | None:
-        """The highlighted preset, None on a heading."""
         entry = self.current
         return entry.info if entry is not None else None
 

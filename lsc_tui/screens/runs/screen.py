@@ -20,11 +20,10 @@ from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
 from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
 from lsc_tui.services.actions import named
-from lsc_tui.widgets.chart import UNITS, Chart
+from lsc_tui.widgets.chart import UNITS, Chart, curve_series, loss_word, missing_words, shown_axis
 from lsc_tui.widgets.field import Field, LastWord
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 from lsc_tui.widgets.runs_table import COLUMNS, PIN, Order, Row, RunsTable, build_rows, heading_key, layout
-from lsc_tui.widgets.series import curve_series, loss_word, missing_words, shown_axis
 
 NO_REPORT = "no report yet: lsc-engine run on its preset makes it, here 4 New run does"
 MOST_CURVES = 12
@@ -141,7 +140,6 @@ class RunsScreen(RunScreen):
 
     @property
     def settled(self) -> bool:
-        """Whether all studies in sight have their word."""
         return not self.wide or self.app.verdicts.whole(self._studies_in_sight())
 
     def _studies_in_sight(self) -> list[list[RunView]]:
@@ -283,7 +281,6 @@ class RunsScreen(RunScreen):
         right: Line | None = None,
         legend: list[Line] | None = None,
     ) -> None:
-        """Put the curves of a metric into a chart."""
         curves, row = self.app.store.curves, self.table.current
         scale = 1.0 if name == LOSS else 100.0
         found = [curve_series(v, curves.get(v.key), name, axis, letter, col, scale) for v, letter, col in chosen]

@@ -113,7 +113,6 @@ class Row:
 
     @property
     def used(self) -> float:
-        """Share of the vectors that have a class."""
         return self.classes / self.known.count
 
     @property
