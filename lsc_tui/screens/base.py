@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -71,8 +71,9 @@ class LscScreen(Screen[None]):
         self._question: tuple[str, Answers] | None = None
         self._question_seen = math.inf  # when it stood on the terminal, on the clock of time.monotonic
         self.field: Field | None = None  # the open field, which gets all keys
-        self._prompt_done: Callable[[str], None] | None = None
-        self._prompt_changed: Callable[[str], None] | None = None
+        self._prompt_done: Callable[[str], object] | None = None
+        self._prompt_changed: Callable[[str], object] | None = None
+        self._prompt_keys: Mapping[str, Callable[[], object]] = {}
         self._earlier: list[str] = [""]
         self._label = ""  # of the open prompt, where its field does not show it
         self.recalled = 0  # which of the earlier texts was brought back into the prompt, from 1; 0 for none
@@ -278,18 +279,20 @@ class LscScreen(Screen[None]):
     def prompt(
         self,
         label: str,
-        done: Callable[[str], None],
+        done: Callable[[str], object],
         *,
         value: str = "",
-        changed: Callable[[str], None] | None = None,
+        changed: Callable[[str], object] | None = None,
         suggester: Suggester | None = None,
         replace: bool = False,
         earlier: Sequence[str] = (),
+        keys: Mapping[str, Callable[[], object]] | None = None,
     ) -> None:
         """One line of text on the last line; Enter gives it to `done`, Esc drops it. `replace`: what is typed takes the
-        place of `value`, which a key that moves keeps. `earlier`: what PgUp brings back, newest first."""
-        field = self.query_one("#prompt", Field)
-        self._prompt_done, self._prompt_changed = done, changed
+        place of `value`, which a key that moves keeps. `earlier`: what PgUp brings back, newest first. `keys`: what
+        others do meanwhile."""
+        field = self.field = self.query_one("#prompt", Field)
+        self._prompt_done, self._prompt_changed, self._prompt_keys = done, changed, keys or {}
         self._earlier, self.recalled = [value, *earlier], 0
         field.suggester, field.placeholder, field.value = suggester, label, value
         self.add_class("-prompt")
@@ -297,7 +300,10 @@ class LscScreen(Screen[None]):
         self._label = label if value else ""
         self.set_class(bool(value), "-labelled")
         self.redraw("#message")
-        self.open_field(field, select=replace)
+        field.cursor_position = len(value)
+        if replace:
+            field.selection = Selection(0, len(value))
+        self.set_focus(field)
 
     def ask_path(self, name: str, write: Callable[[Path], None], *, folder: bool = False) -> None:
         """Where a file of this name goes, proposed is the folder that the viewer was started in; what is there is
@@ -330,14 +336,6 @@ class LscScreen(Screen[None]):
 
         self.ask_path(name, chosen)
 
-    def open_field(self, field: Field, *, select: bool = False) -> None:
-        """All keys go to this field from now on. `select`: what is typed takes the place of its text."""
-        self.field = field
-        field.cursor_position = len(field.value)
-        if select:
-            field.selection = Selection(0, len(field.value))
-        self.set_focus(field)
-
     def close_field(self) -> None:
         self.field = self._prompt_done = self._prompt_changed = None
         self.remove_class("-prompt", "-labelled")
@@ -350,11 +348,6 @@ class LscScreen(Screen[None]):
         self.close_field()
         if changed is not None:
             changed("")
-
-    def field_changed(self, field: Field) -> None:
-        """The text of the open field is another one."""
-        if self._prompt_changed is not None:
-            self._prompt_changed(field.value)
 
     async def take_key(self, event: events.Key) -> None:
         """A key for this screen: for its question, its open field, or a command."""
@@ -376,7 +369,8 @@ class LscScreen(Screen[None]):
         """Pasted text: for the open field, else for nothing."""
         if self.field is not None and self._question is None:
             self.field.paste(text)
-            self.field_changed(self.field)
+            if self._prompt_changed is not None:
+                self._prompt_changed(self.field.value)
 
     async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         """A key for the open field: only Enter, Esc and F keys do something beside it."""
@@ -390,6 +384,8 @@ class LscScreen(Screen[None]):
                 done(field.value)
         elif command is not None and self.can_do(command):
             self.perform(command)
+        elif key in self._prompt_keys:
+            self._prompt_keys[key]()
         else:
             before = field.value
             if key in ("pageup", "pagedown") and self._prompt_done is not None:
@@ -398,8 +394,8 @@ class LscScreen(Screen[None]):
                 field.cursor_position = len(field.value)
             else:
                 await field.take(event)
-            if field.value != before:
-                self.field_changed(field)
+            if field.value != before and self._prompt_changed is not None:
+                self._prompt_changed(field.value)
 
     def can_do(self, command: Command) -> bool:
         return hasattr(self, f"do_{command.id}") or (command.call is not None and hasattr(self, command.call[0]))
@@ -434,13 +430,11 @@ class LscScreen(Screen[None]):
         self._redraw_lines()
 
     def on_click(self, event: events.Click) -> None:
-        """A tab, a row, a place in a chart, a field: only while no question and no field is open."""
+        """A tab, a row, a place in a chart: only while no question and no field is open."""
         widget = event.widget
         if not self.idle or self.has_class("-tiny") or widget is None:
             return
-        if isinstance(widget, Field):
-            self.open_field(widget, select=True)
-        elif widget.id == "tabs":
+        if widget.id == "tabs":
             start = 0
             for tab, word in tabs().items():
                 start += len(word) + 4 + self.wide

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from textual import events
@@ -21,7 +22,7 @@ from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
 from lsc_tui.services.actions import named
 from lsc_tui.widgets.chart import UNITS, Chart, curve_series, loss_word, missing_words, shown_axis
-from lsc_tui.widgets.field import Field, LastWord
+from lsc_tui.widgets.field import LastWord
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 from lsc_tui.widgets.runs_table import COLUMNS, PIN, Order, Row, RunsTable, build_rows, heading_key, layout
 
@@ -528,6 +529,7 @@ class RunsScreen(RunScreen):
             suggester=words,
             replace=True,
             earlier=[text for text in earlier if text != self.filter.text],
+            keys={"up": partial(self.move, -1), "down": partial(self.move, 1)},
         )
 
     def _filter_typed(self, text: str) -> None:
@@ -538,12 +540,6 @@ class RunsScreen(RunScreen):
         self._filter_typed(text)
         earlier = [text, *(one for one in self.app.ui.get("filters", []) if one != text)]
         self.app.ui.set(filter=text, filters=earlier[:50] if text.strip() and not self.filter.fault else earlier[1:])
-
-    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
-        if key in ("up", "down") and self._prompt_changed is not None:
-            self.move(1 if key == "down" else -1)
-        else:
-            await super().key_in_field(field, key, event)
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         names, words = super().footer()

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial, partialmethod
 from typing import ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.suggester import SuggestFromList
@@ -37,7 +36,6 @@ from lsc_tui.screens.vectors.table import (
     table_csv,
     wanted,
 )
-from lsc_tui.widgets.field import Field
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 NOTES = (
@@ -45,6 +43,13 @@ NOTES = (
     "the right label, whatever the others do.",
     f"crowding: the mean of exp({SCALE:g} cos) over pairs of vectors; …: counted once it is highlighted.",
 )
+LABELS = {
+    "classes": "number of classes, such as 300k",
+    "cosine": "largest cosine, from -1 to 1",
+    "most": "largest n",
+    "bytes": "bytes per number, or fp8, bf16, fp32, fp64",
+    "loss": "loss: cosine, distance, cosine+distance",
+}
 NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
 
@@ -79,8 +84,8 @@ class VectorsScreen(LscScreen):
         self.column = column if column in COLUMNS else "n"
         self.inverted = inverted is True
         self.log_n = log is not False
-        self.words = ""
-        self.fault = ""
+        self.words = self.fault = ""
+        self.editing = ""  # the limit that is being typed
         self.rows: list[Row] = []
         self.chosen = "V21"
         self.top = 0
@@ -88,18 +93,7 @@ class VectorsScreen(LscScreen):
         self._counting: set[tuple[str, int, int]] = set()
 
     def body(self) -> ComposeResult:
-        with Horizontal(id="fields"):
-            for i, field in enumerate(FIELDS):
-                yield Panel(partial(self._draw_label, i), id=f"label-{field}", classes="label")
-                words = {"bytes": BYTES.values(), "loss": LOSSES}.get(field)
-                yield Field(
-                    self.limits.shown(field),
-                    id=f"field-{field}",
-                    compact=True,
-                    select_on_focus=False,
-                    suggester=SuggestFromList(list(words)) if words else None,
-                )
-            yield Panel(partial(self._draw_label, len(FIELDS)), id="label-end", classes="label")
+        yield Panel(lambda width, _: [pad([(text, style) for text, style, _ in self._limits()], width)], id="fields")
         yield Box(self._table, "table", bare=True)
         mode: Mode = "ascii" if self.app.ascii else "braille"
         with Horizontal(id="below"):
@@ -128,14 +122,27 @@ class VectorsScreen(LscScreen):
             self._count()
         super().on_screen_resume()
 
-    def _draw_label(self, i: int, width: int, height: int) -> list[Line]:
-        limits, angle = self.limits, f"{self.limits.angle:.1f}°"
-        if self.wide:
-            words = f" classes [|]    cosine at most [|] = angle at least {angle:<6}   n at most [|]    "
-            words += "bytes per number [|]    loss [|]"
-        else:
-            words = f"classes [|]  cosine at most [|] = {angle:<6} n at most [|] {BYTES[str(limits.bytes)]}||"
-        return [[(fit(words.split("|")[i], width), "dim")]]
+    def _limits(self) -> list[tuple[str, str, str]]:
+        """The line of limits in pieces: text, style, and the limit that a click on it edits."""
+        wide, limits, angle = self.wide, self.limits, f"{self.limits.angle:.1f}°"
+        labels = ["classes", "  cosine at most", f" = {angle:<6} n at most"]
+        if wide:
+            labels = [" classes", "    cosine at most", f" = angle at least {angle:<6}   n at most"]
+            labels += ["    bytes per number", "    loss"]
+        out: list[tuple[str, str, str]] = []
+        for label, name, room in zip(labels, FIELDS, (12, 7, 7, 7, 16) if wide else (10, 5, 6), strict=False):
+            text = fit(limits.shown(name), room)
+            style = "cursor" if name == self.editing else ""
+            out += [(f"{label} [", "dim", name), (text, style, name), ("]", "dim", name)]
+        return out if wide else [*out, (f" {BYTES[str(limits.bytes)]}", "dim", FIELDS[2])]
+
+    def clicked(self, panel: Panel, x: int, y: int) -> None:
+        start = 0
+        for text, _, name in self._limits() if panel.id == "fields" else ():
+            start += len(text)
+            if x < start:
+                self._edit(name)
+                return
 
     def _count(self) -> None:
         """The rows for the limits; keeps what is highlighted."""
@@ -182,10 +189,6 @@ class VectorsScreen(LscScreen):
         if row is not None and key is not None and key not in self._counting and not panels.counted(row):
             self._counting.add(key)
             self.in_thread(partial(panels.count_elsewhere, *key), lambda _: self._again())
-        for field in FIELDS:
-            entry = self.query_one(f"#field-{field}", Field)
-            if entry is not self.field:
-                entry.value = self.limits.shown(field)
         for panel in self.query(Panel):
             if panel.display:
                 panel.redraw()
@@ -290,60 +293,46 @@ class VectorsScreen(LscScreen):
             super().leave_layer()
 
     def do_next_pane(self, by: int = 1) -> None:
-        """Tab: the first field, then the next one, then back to the table."""
-        names = ["", *(f"field-{name}" for name in (FIELDS if self.wide else FIELDS[:3]))]
-        place = 0
-        if self.field is not None and self.field.id in names:
-            self._accept(self.field)
-            place = names.index(self.field.id)
-        name = names[(place + by) % len(names)]
+        """Tab: the first limit, then the next one, then back to the table."""
+        names, editing, field = ["", *(FIELDS if self.wide else FIELDS[:3])], self.editing, self.field
+        self.close_field()
+        if field is not None and editing and not self._accept(editing, field.value):
+            return
+        name = names[(names.index(editing) + by) % len(names)] if editing in names else ""
         if name:
-            self.open_field(self.query_one(f"#{name}", Field), select=True)
-        else:
-            self.close_field()
-            self.show()
+            self._edit(name)
+        self.show()
 
     do_previous_pane = partialmethod(do_next_pane, -1)
 
-    async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
-        if field.id == "prompt" or key not in ("tab", "shift+tab", "enter", "up", "down"):
-            await super().key_in_field(field, key, event)
-        elif key.endswith("tab"):
-            self.do_next_pane(1 if key == "tab" else -1)
-        elif key != "enter":
-            self.move(1 if key == "down" else -1)
-        elif self._accept(field):
-            self.close_field()
-            self.show()
+    def _edit(self, name: str) -> None:
+        """Type a limit; what it would give is shown meanwhile."""
+        words = {"bytes": BYTES.values(), "loss": LOSSES}.get(name)
+        hints = SuggestFromList(list(words)) if words else None
+        keys: dict[str, Callable[[], object]] = {"tab": self.do_next_pane, "shift+tab": self.do_previous_pane}
+        keys |= {"up": partial(self.move, -1), "down": partial(self.move, 1)}
+        now, typed, done = self.limits.shown(name), partial(self._accept, name, quiet=True), partial(self._accept, name)
+        label = f"{LABELS[name]}; Tab: the next limit"
+        self.prompt(label, done, value=now, changed=typed, suggester=hints, replace=True, keys=keys)
+        self.editing = name
+        self.redraw("#fields")
 
-    def field_changed(self, field: Field) -> None:
-        if field.id == "prompt":
-            super().field_changed(field)
-        else:
-            self._accept(field, quiet=True)
+    def close_field(self) -> None:
+        super().close_field()
+        self.editing = ""
+        self.redraw("#fields")
 
-    def _accept(self, field: Field, quiet: bool = False) -> bool:
-        name = (field.id or "").removeprefix("field-")
+    def _accept(self, name: str, text: str, quiet: bool = False) -> bool:
         try:
-            limits = self.limits.typed(name, field.value)
+            limits = self.limits.typed(name, text)
         except UsageError as error:
             # "1.2" on the way to "1.28M" is no fault yet.
             if not quiet:
                 self.say(str(error), "error")
             return False
-        if self.message[1] == "error":
-            self.say("")
         if limits != self.limits:
             self.take_limits(limits)
-        if not quiet:
-            field.value = self.limits.shown(name)
         return True
-
-    def leave_field(self) -> None:
-        if self.field is not None and self.field.id != "prompt":
-            self.say("")
-        super().leave_field()
-        self.show()
 
     def do_filter(self) -> None:
         def typed(text: str) -> None:
