@@ -85,7 +85,7 @@ class Look:
         scale = "log y" if view.log_y else "logit y" if view.logit else ""
         return f"{scale or 'y'} ×{self.magnify:g}" if self.magnify > 1 else scale
 
-    def next_y(self) -> str:
+    def next_log_y(self) -> str:
         """Loss logarithmic, accuracy logit beside it, both linear; returns the words for it."""
         place = _Y_SCALES.index((self.log_y, self.logit)) if (self.log_y, self.logit) in _Y_SCALES else -1
         self.log_y, self.logit = _Y_SCALES[(place + 1) % len(_Y_SCALES)]
@@ -102,7 +102,7 @@ class Look:
         """The same view with an x axis that reaches to the end of the run."""
         return replace(view, window=replace(view.window, x0=view.window.x0 or 0.0, x1=end))
 
-    def next_smoothing(self) -> str:
+    def next_smooth(self) -> str:
         self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
         return self.smoothing_words.replace("smooth", "smoothing")
 
@@ -111,10 +111,19 @@ class Look:
         """`smooth .6`, `smooth off`"""
         return f"smooth {self.smoothing:g}".replace("0.", ".") if self.smoothing else "smooth off"
 
-    def next_axis(self) -> None:
+    def next_axis(self) -> str:
         """Epoch, step, time, images; zoom and cursor belong to the old one."""
         self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
         self.whole()
+        return f"x: {self.axis}"
+
+    def next_log_x(self) -> str:
+        self.log_x, self.x0, self.x1 = not self.log_x, None, None
+        return f"x {'logarithmic' if self.log_x else 'linear'}"
+
+    def next_clip(self) -> str:
+        self.clip = not self.clip
+        return f"outliers {'clipped' if self.clip else 'shown'}"
 
     def move(self, picture: Picture, columns: int) -> None:
         """The cursor by plot columns; the first move puts it in the middle, an edge pans the window."""

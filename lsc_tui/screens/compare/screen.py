@@ -31,10 +31,10 @@ from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, colour_of
 from lsc_tui.keymap import Command
 from lsc_tui.lines import Line, clean, wrap
 from lsc_tui.screens.base import Answers
-from lsc_tui.screens.chart_screen import ChartScreen
 from lsc_tui.screens.compare import comparison, panels
 from lsc_tui.screens.compare.comparison import Chosen, Compared, Reader, Request, group_of, level_name
 from lsc_tui.screens.compare.export import csv_text, latex_text, write_figure
+from lsc_tui.screens.run_screen import ChartScreen
 from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
 from lsc_tui.widgets.chart import AXES, UNITS, Chart, is_share, loss_word, scale_of

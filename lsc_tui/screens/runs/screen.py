@@ -405,18 +405,17 @@ class RunsScreen(RunScreen):
         self.app.store.pinned = "" if self.app.store.pinned == key else key
         self.show()
 
-    def do_fold(self) -> None:
-        self.order.folded = not self.order.folded
-        self._order_changed()
+    def switch(self, what: str) -> None:
+        """Seeds folded or not, the order inverted or not, one list over all studies or a list by study."""
+        on = not getattr(self.order, what)
+        setattr(self.order, what, on)
+        flat = "one list over all studies" if on else "a list by study"
+        self._order_changed(flat if what == "flat" else "")
 
     def sort(self, by: int) -> None:
         sorts = self.order.sorts
         self.order.sort = sorts[(sorts.index(self.order.sort) + by) % len(sorts)]
         self._order_changed(f"sorted by {self.order.sort}")
-
-    def do_flat(self) -> None:
-        self.order.flat = not self.order.flat
-        self._order_changed("one list over all studies" if self.order.flat else "a list by study")
 
     def _names(self) -> list[str]:
         """What a run can be grouped by or shown in a column."""
@@ -476,10 +475,6 @@ class RunsScreen(RunScreen):
         self.with_hidden = not self.with_hidden
         self.show()
         self.say("with what is hidden, dim; H on it shows it again" if self.with_hidden else "without what is hidden")
-
-    def do_invert(self) -> None:
-        self.order.inverted = not self.order.inverted
-        self._order_changed()
 
     def _order_changed(self, words: str = "") -> None:
         self.app.ui.set(**{name: _stored(getattr(self.order, name)) for name in ORDER})
