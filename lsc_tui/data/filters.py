@@ -40,14 +40,8 @@ FIELDS: dict[str, Callable[[RunView], Any]] = {
     "acc": lambda v: None,  # of the metric that the list shows: see `value_of`
 }
 NUMBERS = ("loss", "best", "done", "n", "lr", "seed", "speed", "acc")
-_SIGNS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "=": operator.eq,
-    "!=": operator.ne,
-}
+_COMPARE = (operator.lt, operator.gt, operator.le, operator.ge, operator.eq, operator.ne)
+_SIGNS: dict[str, Callable[[Any, Any], bool]] = dict(zip(("<", ">", "<=", ">=", "=", "!="), _COMPARE, strict=True))
 _EXACT = ("state", "seed", "kind")
 _TERM = re.compile(
     r"""(?P<head>(?P<no>!*)(?:(?P<key>[A-Za-z_][\w.]*)(?P<sign>:|<=|>=|!=|<|>|=))?)"""

@@ -57,50 +57,37 @@ class TrackedRun:
 
     def look(self, *, short: str, place: int, with_trend: bool, jobs: Callable[[], Jobs | None] = lambda: None) -> bool:
         """Read what changed on the disk; True if there is a new view. `jobs`: what Slurm has, for runs of its own."""
-        if isinstance(self.run, ForeignRun):
-            return self._look_foreign(self.run, short)
+        run = self.run
+        if isinstance(run, ForeignRun):
+            return self._look_foreign(run, short)
         names = (STATUS, NOTES) if self.quiet else (STATUS, NOTES, TURN, "hold.request")
-        stats = [_stat(self.run.path / name) for name in names]
-        metrics = _stat(self.run.path / METRICS)
+        stats = (*(_stat(run.path / name) for name in names), short, place, self.read_only)
+        metrics = _stat(run.path / METRICS)
         size = metrics[1] if metrics else -1
         # What waits reads lost once the process that was to train it is gone, without a change of any file.
         ended = self.view is not None and not self.view.status.active and self.view.status.state != "queued"
-        if ended and (*stats, short, place, self.read_only) == self._stats and not (with_trend and not self._trend):
+        if ended and stats == self._stats and not (with_trend and not self._trend):
             return False
-        status = self.run.scheduled_status(jobs)
+        status = run.scheduled_status(jobs)
         trend_due = with_trend and size != self._metrics_size and (not self._trend or size > 1.05 * self._metrics_size)
-        signature = (*stats, status.shown_state, status.scheduler, short, place, self.read_only)
+        signature = (stats, status.shown_state, status.scheduler)
         if signature == self._signature and not trend_due:
             return False
         if self.view is None or not self._source:
-            self._source = self.run.source
-        if not self.run.config:
+            self._source = run.source
+        if not run.config:
             # A run may be seen before its preset is written.
-            self.run.__dict__.pop("config", None)
+            run.__dict__.pop("config", None)
         if trend_due:
-            self._trend, self._metrics_size = read_trend(self.run.path / METRICS), size
-        self._signature = signature
-        self._stats = (*stats, short, place, self.read_only)
+            self._trend, self._metrics_size = read_trend(run.path / METRICS), size
+        self._signature, self._stats = signature, stats
         waits = status.shown_state == "queued"
-        self.turn = requests.turn(self.run.path) if waits else 0
-        held = waits and "hold" in requests.pending(self.run.path)
-        notes, tags = read_notes(self.run.path)
+        self.turn = requests.turn(run.path) if waits else 0
+        held = waits and "hold" in requests.pending(run.path)
+        notes, tags = read_notes(run.path)
         self.started = status.started or status.changed or 0.0
-        self.view = RunView(
-            self.key,
-            self.run,
-            self.root,
-            self.read_only,
-            short,
-            status,
-            self.run.config,
-            self._source,
-            tuple(tags),
-            tuple(note.text for note in notes),
-            self._trend,
-            place,
-            held,
-        )
+        texts, own = tuple(note.text for note in notes), (self.key, run, self.root, self.read_only, short, status)
+        self.view = RunView(*own, run.config, self._source, tuple(tags), texts, self._trend, place, held)
         return True
 
     def _look_foreign(self, run: ForeignRun, short: str) -> bool:
@@ -113,10 +100,8 @@ class TrackedRun:
         self.started = self.started or status.changed or 0.0
         losses = run.table.series(LOSS)[1]
         chosen = np.linspace(0, len(losses) - 1, min(len(losses), TREND_POINTS)).round().astype(int)
-        self.view = RunView(
-            self.key, run, self.root, self.read_only, short, status, run.config, {}, (), (),
-            tuple(losses[chosen].tolist()),
-        )  # fmt: skip
+        own = (self.key, run, self.root, self.read_only, short, status)
+        self.view = RunView(*own, run.config, {}, trend=tuple(losses[chosen].tolist()))
         return True
 
 

@@ -268,22 +268,16 @@ class Store:
 
     def mark(self, key: str) -> None:
         """Mark a run with the first free letter, or unmark it."""
-        if key in self.marked:
-            del self.marked[key]
-            return
-        used = set(self.marked.values())
-        self.marked[key] = next((letter for letter in LETTERS if letter not in used), "+")
+        if self.marked.pop(key, None) is None:
+            used = set(self.marked.values())
+            self.marked[key] = next((letter for letter in LETTERS if letter not in used), "+")
 
     def owner_of(self, gpu: Gpu) -> str:
         """What runs on a GPU: a run of ours by its label, else users, else free."""
         by_pid = {v.status.pid: v for v in self.runs.values() if v.status.active and v.status.host == self.host}
-        names = []
-        for pid, user in gpu.processes:
-            view = by_pid.get(pid)
-            names.append(f"{view.label} s{view.seed}" if view is not None else user or "someone")
-        if names:
-            return ", ".join(dict.fromkeys(names))
-        return "in use" if gpu.busy else "free"
+        names = {pid: f"{view.label} s{view.seed}" for pid, view in by_pid.items()}
+        owners = dict.fromkeys(names.get(pid) or user or "someone" for pid, user in gpu.processes)
+        return ", ".join(owners) or ("in use" if gpu.busy else "free")
 
 
 def gpu_number(device: str) -> int | None:
