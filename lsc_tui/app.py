@@ -4,10 +4,10 @@ How a screen plugs in: a module `screens/NAME.py`, or a package `screens/NAME` w
 there. The class derives from `screens.base.LscScreen` and has
   TAB, TAB_KEY, TAB_WORD   the id, key and word of the command that shows it; its docstring is the help
   FOOTER           the ids of commands in its footer, most important first
-  body()           yields its panels (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
+  body()           yields its panels and boxes (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
   show()           gives them what they show; called whenever the store, its size or its state may have changed
-  do_ID()          a method per command of keymap.py that acts here (or the one named there); why_not_ID() a reason why
-                   it cannot now
+  do_ID()          a method per command of keymap.py that acts here (or the one named there)
+  why_not(command) a reason why a command cannot act now
   self.app.store   all runs, curves and hardware; `self.app.subscribe(...)` asks for the metrics it wants to see
   self.say/ask/prompt   a sentence, a question, a line of text on the last line
 Reading and writing files that may be slow belongs in a worker thread that posts back, never in `show`.
