@@ -304,6 +304,7 @@ async def test_a_long_histogram_is_counted_elsewhere(runs: Path) -> None:
 @pytest.mark.parametrize("theme", ["lsc-dark", "lsc-light"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_vectors_looks(runs: Path, snap_compare: Any, size: tuple[int, int], theme: str) -> None:
+    CROWDING.clear()  # what other tests have counted
     app = make_app(runs, theme=theme)
 
     async def before(pilot: Pilot[Any]) -> None:
