@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lsc_tui.widgets.series import missing_words
 
 from lsc_engine.runs.folder import slurm
 from lsc_engine.runs.folder.status import Status, read_status, write_status
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Curves, RunView
+from lsc_tui.widgets.chart import missing_words
 from lsc_tui.widgets.runs_table import where_text
 from tests.waiting import wait_until
 
