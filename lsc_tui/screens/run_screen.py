@@ -159,6 +159,8 @@ class RunScreen(ChartScreen):
         self.in_thread(work, done)
 
     def why_not(self, command: Command) -> str:
+        if command.group not in ("rows", "act"):  # others also act before there is a list
+            return super().why_not(command)
         views, demo = self.targets(), DEMO if self.app.demo else ""
         one = "highlight one run" if len(views) > 1 else ""
         curves = self.app.store.curves.get(views[0].key) if views else None

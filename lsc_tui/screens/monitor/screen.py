@@ -435,7 +435,7 @@ class MonitorScreen(RunScreen):
         name = command.id
         if name.startswith(("metric", "mark", "pin", "grid")) and self.watched is None:
             return self.no_run()
-        if self.searching and name in ("note", "copy"):
+        if name in ("note", "copy") and self.searching:
             return ""
         if not self.showing_embeddings:
             return super().why_not(command)

@@ -300,7 +300,10 @@ class RunsScreen(RunScreen):
         )
 
     def why_not(self, command: Command) -> str:
-        row, name = self.table.current, command.id
+        name = command.id
+        if command.group not in ("rows", "act") and name != "open":
+            return super().why_not(command)
+        row = self.table.current
         report = row.report if row is not None else None
         if name == "open" and row is not None and report is not None and report.made is None:
             return "its report is being made" if row.key in self.app.store.making else NO_REPORT
