@@ -23,7 +23,9 @@ from tests.waiting import LIMIT
 from tests.waiting import wait_until as until
 
 ROOT = Path(__file__).parents[2]
-ENV = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+# Where packages that are not installed are, as on a machine without a network.
+PATHS = filter(None, [os.environ.get("PYTHONPATH")])
+ENV = {"PYTHONPATH": os.pathsep.join([str(ROOT), *PATHS]), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
 RUN = "t/default/seed-0"
 
 PRESET = tiny(
