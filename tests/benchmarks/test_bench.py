@@ -81,7 +81,8 @@ def test_a_benchmark_that_is_stopped_keeps_its_rows(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", bench.NAMES)
 def test_where_tensors_are_is_an_argument_of_every_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the index of a GPU, which the measures of memory need; those of the terminal app hold no tensors."""
+    """With the index of a GPU, which the measures of memory need; those of the terminal app hold no tensors, and
+    vectors are assigned to classes on the processor."""
     import inspect
 
     import torch
@@ -89,7 +90,7 @@ def test_where_tensors_are_is_an_argument_of_every_benchmark(name: str, monkeypa
     seen, current = list[object](), list[object]()
     module = bench.load(name)
     takes = "device" in inspect.signature(module.run).parameters
-    assert takes == (name not in ("startup", "chart", "tui", "foreign"))
+    assert takes == (name not in ("assign", "startup", "chart", "tui", "foreign"))
 
     def noted(*, quick: bool, device: str = "cpu") -> bench.Result:
         seen.append(device)

@@ -28,6 +28,7 @@ SEED = int(os.environ.get("LSC_FAULT_SEED", "0"))
 STUDY = tiny(
     {
         "seeds": [0, 1],
+        "optimizer.lr": 1e-4,
         "train.duration": "4 epochs",
         "log.every": "1 steps",
         "eval.every": "4 steps",
