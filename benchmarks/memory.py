@@ -129,7 +129,7 @@ def largest_batch(step: Callable[[int], None], cap: int, device: torch.device) -
 
 
 def _step(method: str, classes: int, model: str, size: int, device: torch.device) -> Callable[[int], None]:
-    """A training step of so many images. The weights are created on the device, at random: a class layer of 10^7
+    """A training step on a batch of this size. The weights are created on the device, at random: a class layer of 10^7
     classes takes minutes on the CPU."""
     config = _config(method, classes, model, size, 1)
     dim = n_min(SYSTEM, classes) if method == "lsc" else None

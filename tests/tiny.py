@@ -6,6 +6,16 @@ from typing import Any
 
 import tomli_w
 
+# Four steps on 20 classes by a perceptron.
+PERCEPTRON = {
+    "data.classes": 20,
+    "model.name": "mlp",
+    "model.width": 0.125,
+    "model.dim": 8,
+    "train.duration": "4 steps",
+    "train.batch_size": 8,
+}
+
 
 def tiny(changes: dict[str, Any] | None = None) -> str:
     """A preset as TOML: 64 images of the digits, each its own class, on a narrow encoder, 8 steps in 2 epochs;

@@ -54,7 +54,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 def write_html(page: Path, pages: Sequence[Path] = ()) -> Path:
-    """`page` beside itself as .html with its figures inside. UsageError if another file lies there."""
+    """`page` beside itself as .html with its figures inside. UsageError if another file has that name."""
     path = page.with_suffix(".html")
     if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:300]:
         raise UsageError(f"{path} is not a report of lsc-engine and is not overwritten: give another --out")

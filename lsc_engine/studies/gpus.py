@@ -125,7 +125,7 @@ def _instances(nvml: Any, handle: Any) -> list[Any] | None:
 
 
 def share_host(slots: Sequence[Slot], runs: int, processes: int) -> list[Slot]:
-    """Slots whose runs, `runs` in all with so many processes each, divide the processors of this host: threads, data
+    """Slots whose runs, `runs` in all each of several processes, divide the processors of this host: threads, data
     workers and processes that compile. What the user has set stays."""
     at_once = min(len(slots), runs)
     if at_once * processes == 1:

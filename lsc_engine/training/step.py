@@ -176,8 +176,8 @@ def _triton_failed(error: BaseException) -> bool:
 
 
 def worth_compiling(operations: int, steps: int) -> bool:
-    """Whether a run of so many steps, with so many operations in a step's forward pass, gains on a GPU more time by a
-    compiled step than compiling takes. By all its steps: a resumed run computes as it began."""
+    """Whether `steps` steps, each of this many `operations` in its forward pass, gain more time on a GPU by compiling
+    than it takes. `steps` are all of a run: a resumed one computes as it began."""
     return steps * (HOST_SAVING + OPERATION_SAVING * operations) > COMPILE_SECONDS
 
 

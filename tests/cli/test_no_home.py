@@ -15,19 +15,10 @@ from lsc_engine.common import userpaths
 from lsc_engine.common.errors import UsageError
 from lsc_engine.config.defaults import user_path as in_presets
 from lsc_engine.data.dataset import data_folder, data_set
-from tests.tiny import tiny
+from tests.tiny import PERCEPTRON, tiny
 
 ROOT = Path(__file__).parents[2]
-PRESET = tiny(
-    {
-        "data.classes": 20,
-        "model.name": "mlp",
-        "model.width": 0.125,
-        "model.dim": 8,
-        "train.duration": "4 steps",
-        "train.batch_size": 8,
-    }
-)
+PRESET = tiny(PERCEPTRON)
 STRANGER = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
 
 

@@ -13,20 +13,10 @@ from typing import Any
 import pytest
 
 from lsc_engine.runs.read.run import open_run
-from tests.tiny import tiny
+from tests.tiny import PERCEPTRON, tiny
 
 ROOT = Path(__file__).parents[2]
-PRESET = tiny(
-    {
-        "title": "Tiny … ± 日本 😀",
-        "data.classes": 20,
-        "model.name": "mlp",
-        "model.width": 0.125,
-        "model.dim": 8,
-        "train.duration": "4 steps",
-        "train.batch_size": 8,
-    }
-)
+PRESET = tiny(PERCEPTRON | {"title": "Tiny … ± 日本 😀"})
 
 
 def shell(folder: Path, words: str, module: str = "lsc_engine", **env: str) -> subprocess.CompletedProcess[bytes]:

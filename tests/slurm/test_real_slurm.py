@@ -92,7 +92,7 @@ class Place:
         return done
 
     def submit(self, *words: str, steps: int = 1000, more: str = "") -> list[dict[str, Any]]:
-        """The arrays submitted for a study `p` of so many steps, the first 50 of which take 0.05 s and the others 1 s
+        """The arrays submitted for a study `p` of this many steps, the first 50 of which take 0.05 s and the others 1 s
         as long as there is no file `go`: a training is never over before a busy machine lets its scenario look."""
         before, _, after = more.partition("---")
         for name, text in (

@@ -155,7 +155,7 @@ def trashed(root: Path) -> list[tuple[str, Path]]:
 
 
 def restore(root: Path, identifier: str, place: Path) -> Path:
-    """Move a run of the trash back; its folder. UsageError if one lies there now, LscError if that fails."""
+    """Move a run of the trash back; its folder. UsageError if its place is taken, LscError if that fails."""
     folder = run_folder(root, identifier)
     if place.is_symlink() or not stays_inside(root / TRASH, place):
         raise UsageError(f"{place} does not lie in {root / TRASH}")
