@@ -22,7 +22,7 @@ from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.run import Run, list_runs
 from lsc_tui.data.embedding_history import SnapshotReader
 from lsc_tui.data.reports import Report, ReportReader
-from lsc_tui.data.run_cache import LogIndex, TrackedRun, curves_of, parse_columns, read_sample
+from lsc_tui.data.run_cache import LogIndex, TrackedRun, curves_of, read_sample
 from lsc_tui.data.run_view import Folder, RunView, Update
 
 MOST_RUNS = 1000
@@ -269,7 +269,6 @@ class Poller(threading.Thread):
     def _send_curves(self, key: str, run: Run, names: frozenset[str]) -> None:
         """Post the curves if they are new and due; while a long file is read, those of a sample of it."""
         table, generation = run.table, run.tail.generation
-        parse_columns(table, set(names))
         sample = self._sample(key, run)
         state = (names, len(sample or table), generation, run.machine.generation, run.machine.table.lines)
         now = time.monotonic()

@@ -159,12 +159,6 @@ def read_sample(run: Run) -> MetricsTable:
     return table
 
 
-def parse_columns(table: MetricsTable, names: set[str]) -> None:
-    """Turn what was added to `table` into numbers now, a portion at a time, so that no later look is a long one."""
-    for name in sorted(names):
-        table.parse(name, *_AXES)
-
-
 def curves_of(run: Run, names: set[str], sample: MetricsTable | None = None) -> Curves:
     """The metrics `names` of what was read so far; of `sample`, if one stands for the whole."""
     table = run.table if sample is None else sample

@@ -23,15 +23,15 @@ from lsc_engine.runs.metrics.reader import MetricsTable, MetricsTail
 
 PREFIX = "machine/"
 LOAD, GPU_THROTTLED = "machine/load", "machine/gpu_throttled"
-# How the GPUs of a run become one value.
-_OVER_GPUS: dict[str, Callable[[list[float]], float]] = {
-    "use": fmean,
-    "memory_gb": sum,
-    "power_w": sum,
-    "temperature_c": max,
-    "clock_mhz": min,
-    "throttled": max,
-}
+# Per value of a GPU: its name in the file, in `Gpu` and as a metric; what `Gpu` has of it as one of the file, and as
+# one of the metric; its digits in the file; and how the values of the GPUs of a run become one.
+_GPU_VALUES: tuple[tuple[str, str, str, float, float, int | None, Callable[[list[float]], float]], ...] = (
+    ("use", "util", "use", 0.01, 0.01, 4, fmean),
+    ("memory", "memory", "memory_gb", 1, 1e-9, None, sum),
+    ("power", "power", "power_w", 1, 1, 1, sum),
+    ("temperature", "temperature", "temperature_c", 1, 1, 1, max),
+    ("clock", "clock", "clock_mhz", 1, 1, 1, min),
+)
 _MOST_GPUS, _MOST_REASONS = 64, 16
 
 
@@ -50,11 +50,7 @@ class Sample:
         gpus = [
             {
                 "index": gpu.index,
-                "use": _times(gpu.util, 0.01),
-                "memory": _times(gpu.memory, digits=None),
-                "power": _times(gpu.power, digits=1),
-                "temperature": gpu.temperature,
-                "clock": gpu.clock,
+                **{key: _times(getattr(gpu, name), by, digits) for key, name, _, by, _, digits, _ in _GPU_VALUES},
                 "throttled": list(gpu.throttled),
             }
             for gpu in hardware.gpus
@@ -77,44 +73,36 @@ class Sample:
             return None
         listed = row.get("gpu")
         gpus = [_gpu(gpu) for gpu in listed[:_MOST_GPUS] if isinstance(gpu, dict)] if isinstance(listed, list) else []
-        value = {name: _number(row.get(name)) for name in ("cpu", "load", "memory", "disk", "data_wait")}
-        cpu = _times(value["cpu"], 100, digits=12)
-        hardware = Hardware(tuple(gpus), cpu=cpu, memory=value["memory"], disk_free=value["disk"])
-        return cls(time, step, value["load"], value["data_wait"], hardware)
+        cpu, load, memory, disk, wait = (
+            _number(row.get(key)) for key in ("cpu", "load", "memory", "disk", "data_wait")
+        )
+        return cls(
+            time, step, load, wait, Hardware(tuple(gpus), "", _times(cpu, 100, 12), memory=memory, disk_free=disk)
+        )
 
     def values(self) -> dict[str, float]:
-        hardware, found = self.hardware, dict[str, float | None]()
-        found |= {"cpu": _times(hardware.cpu, 0.01), "load": self.load, "data_wait": self.data_wait}
-        found |= {
-            name: _times(n, 1e-9, 9)
-            for name, n in (("memory_gb", hardware.memory), ("disk_free_gb", hardware.disk_free))
+        """The metrics of the sample, without what was not measured."""
+        hardware = self.hardware
+        found = {"cpu": _times(hardware.cpu, 0.01), "load": self.load, "data_wait": self.data_wait}
+        found |= {"memory_gb": _times(hardware.memory, 1e-9, 9), "disk_free_gb": _times(hardware.disk_free, 1e-9, 9)}
+        each = {
+            name: [_times(getattr(g, key), by, 9) for g in hardware.gpus] for _, key, name, _, by, *_ in _GPU_VALUES
         }
-        each = [
-            {
-                "use": _times(gpu.util, 0.01),
-                "memory_gb": _times(gpu.memory, 1e-9, 9),
-                "power_w": gpu.power,
-                "temperature_c": gpu.temperature,
-                "clock_mhz": gpu.clock,
-                "throttled": float(any(reason != POWER_CAP for reason in gpu.throttled)),
-            }
-            for gpu in hardware.gpus
-        ]
-        for name, over in _OVER_GPUS.items():
-            known = [value for gpu in each if (value := gpu[name]) is not None]
-            found[f"gpu_{name}"] = over(known) if known else None
-            if len(each) > 1:
-                found |= {f"gpu_{name}/{gpu.index}": one[name] for gpu, one in zip(hardware.gpus, each, strict=True)}
+        each["throttled"] = [float(any(reason != POWER_CAP for reason in gpu.throttled)) for gpu in hardware.gpus]
+        over = {name: function for _, _, name, *_, function in _GPU_VALUES} | {"throttled": max}
+        for name, values in each.items():
+            known = [value for value in values if value is not None]
+            found[f"gpu_{name}"] = over[name](known) if known else None
+            if len(values) > 1:
+                found |= {f"gpu_{name}/{gpu.index}": one for gpu, one in zip(hardware.gpus, values, strict=True)}
         return {f"{PREFIX}{name}": value for name, value in found.items() if value is not None}
 
 
 def _gpu(row: Mapping[str, Any]) -> Gpu:
     index, reasons = row.get("index"), row.get("throttled")
-    memory, power, temperature, clock = (_number(row.get(name)) for name in ("memory", "power", "temperature", "clock"))
     words = tuple(str(word)[:40] for word in reasons[:_MOST_REASONS]) if isinstance(reasons, list) else ()
-    number = index if type(index) is int and 0 <= index < 10_000 else 0
-    util = _times(_number(row.get("use")), 100, digits=12)
-    return Gpu(number, "", util, memory, power=power, temperature=temperature, clock=clock, throttled=words)
+    values = {name: _times(_number(row.get(key)), 1 / by, 12) for key, name, _, by, *_ in _GPU_VALUES}
+    return Gpu(index if type(index) is int and 0 <= index < 10_000 else 0, throttled=words, **values)
 
 
 def _number(value: object) -> float | None:
@@ -132,13 +120,11 @@ class MachineTable(MetricsTable):
 
     def __init__(self) -> None:
         super().__init__()
-        self._steps: list[int] = []
-        self._values: list[dict[str, float]] = []
-        self._names: dict[str, None] = {}
+        self._samples: list[tuple[int, dict[str, float]]] = []
         self.newest_sample: Sample | None = None
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._samples)
 
     def add(self, data: bytes) -> None:
         for line in data.splitlines():
@@ -146,21 +132,23 @@ class MachineTable(MetricsTable):
             if (sample := Sample.parse(line)) is None:
                 self.garbage += bool(line.strip())
                 continue
-            while self._steps and self._steps[-1] >= sample.step:
-                del self._steps[-1], self._values[-1]
-            self._steps.append(sample.step)
-            self._values.append(sample.values())
-            self._names |= dict.fromkeys(self._values[-1])
+            while self._samples and self._samples[-1][0] >= sample.step:
+                del self._samples[-1]
+            self._samples.append((sample.step, sample.values()))
+            self._names |= dict.fromkeys(self._samples[-1][1])
             self.newest_sample = sample
 
-    @property
-    def names(self) -> list[str]:
-        return list(self._names)
-
     def series(self, name: str) -> tuple[Ints, Floats]:
-        found = [(step, values[name]) for step, values in zip(self._steps, self._values, strict=True) if name in values]
+        found = [(step, values[name]) for step, values in self._samples if name in values]
         steps, numbers = zip(*found, strict=True) if found else ((), ())
         return np.array(steps, np.int64), np.array(numbers, np.float64)
+
+
+class MachineTail(MetricsTail):
+    """Follows machine.jsonl."""
+
+    table: MachineTable
+    table_type = MachineTable
 
 
 def newest(path: Path) -> Sample | None:
@@ -169,13 +157,6 @@ def newest(path: Path) -> Sample | None:
         lines = reversed(read_tail(path, 64 << 10).split(b"\n"))
         return next((sample for line in lines if (sample := Sample.parse(line)) is not None), None)
     return None
-
-
-class MachineTail(MetricsTail):
-    """Follows machine.jsonl."""
-
-    table: MachineTable
-    table_type = MachineTable
 
 
 def beside(step: Ints, table: MetricsTable) -> tuple[Floats, Floats]:

@@ -65,7 +65,8 @@ class ForeignTail(MetricsTail):
                 return 0
             self.behind = self.waiting > 0
             if rows.steps:
-                self.table.add_group(rows.as_group(self.table.lines))
+                self.table.add_rows(rows.as_group(self.table.lines))
+                self.table.lines += len(rows.steps)
             return len(rows.steps)
         return 0
 
@@ -82,7 +83,7 @@ class ForeignTail(MetricsTail):
                 continue
             except UnreadableError:
                 break
-            table.add_group(rows.as_group(0))
+            table.add_rows(rows.as_group(0))
             break
         return table
 

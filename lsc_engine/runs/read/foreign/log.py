@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from lsc_engine.common.safe_io import opened
-from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, ColumnRows
+from lsc_engine.runs.metrics.parsing import MAX_KEY, MAX_NAMES, MAX_STEP, Rows
 
 MAX_RECORD = 4 << 20
 _READ = 1 << 20
@@ -143,14 +143,14 @@ class NewRows:
         rows.append(row)
         numbers.append(value)
 
-    def as_group(self, first_line: int) -> ColumnRows:
+    def as_group(self, first_line: int) -> Rows:
         lines = np.arange(first_line, first_line + len(self.steps), dtype=np.int64)
         heads = lines, np.array(self.steps, np.int64), np.array(self.attempts, np.int64)
         columns = {
             name: (np.array(rows, np.int64), np.array(values, np.float64))
             for name, (rows, values) in self.columns.items()
         }
-        return ColumnRows(heads, columns)
+        return Rows(*heads, columns)
 
 
 def changed(path: Path) -> float:
