@@ -103,7 +103,7 @@ async def pictures(home: Path, size: tuple[int, int], theme: str, wanted: set[st
                 await wait_for(app, pilot, ready)
                 out[name] = portable(app.export_screenshot(title="lsc-tui"))
 
-        await wait_for(app, pilot, lambda text: "18 runs" in text)
+        await wait_for(app, pilot, lambda text: "20 runs" in text)
         at = next(i for i, row in enumerate(app.lsc_screen.table.rows) if row.key.endswith("spectrum-2k"))  # type: ignore[attr-defined]
         await take("runs", "g", "down", "space", "down", "down", "space", "up")
         await pilot.press("g", *["down"] * at)
