@@ -23,7 +23,7 @@ from lsc_engine.config.schema import Data, Model
 from lsc_engine.data.opening import open_source
 from lsc_engine.data.source import normalise
 from lsc_engine.models.build import build_model
-from lsc_engine.vectors import assign, n_min, system
+from lsc_engine.vectors import choice, n_min, system
 from lsc_engine.vectors.choice import cost, way
 
 from .measure import megabytes
@@ -85,14 +85,14 @@ def class_means(classes: int, n: int) -> Tensor:
 
 def against_optimum(name: str, n: int, classes: int, found: str) -> dict[str, Any]:
     made, means = system(name, n), normalize(class_means(classes, n), dim=1)
-    ways = {"exchange": assign._exchanged, "proposals": assign._proposed}
+    ways = {"exchange": choice._exchanged, "proposals": choice._proposed}
     chosen = ways[found](made, means, lambda: None)
     if found == "exchange":
         row, column = linear_sum_assignment((means @ made.vectors(torch.arange(made.count)).T).numpy(), maximize=True)
         best = torch.empty(classes, dtype=torch.long)
         best[torch.from_numpy(row)] = torch.from_numpy(column)
     else:
-        best = assign._matched(made, means, lambda: None)
+        best = choice._matched(made, means, lambda: None)
     cosine, most = (float(made.cosine(means, index).mean()) for index in (chosen, best))
     return {"n": n, "vectors": made.count, "way": found, "mean cosine": cosine, "optimum": most,
             "of the optimum": cosine / most}  # fmt: skip
@@ -104,7 +104,7 @@ def measured(name: str, classes: int) -> dict[str, Any]:
     began = time.process_time()
     means = class_means(classes, made.n)
     passed = time.process_time()
-    chosen = assign.assign_nearest(made, means)
+    chosen = choice.assign_nearest(made, means)
     ended = time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     guessed, stated = cost(made, classes)

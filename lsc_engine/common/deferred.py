@@ -1,47 +1,45 @@
-"""Modules that are imported when they are first used: viewers list vector systems and data sets and load no torch.
+"""numpy and torch, imported when they are first used: viewers list vector systems and data sets and load neither.
 
-if TYPE_CHECKING:
-    import torch
-else:
-    defer(globals(), torch="torch")
+from lsc_engine.common.deferred import Tensor, np, torch
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import cache
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_DEFERRED: list[_Deferred] = []
+__all__ = ["Tensor", "import_deferred", "np", "torch", "triton_kernels"]
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+else:
 
-class _Deferred:
-    """Stands for a module among the globals of another one, until it is used."""
+    class _Deferred:
+        """Stands for a module, or a name in it, until it is used; then that takes its place in every module."""
 
-    def __init__(self, namespace: dict[str, Any], name: str, module: str) -> None:
-        self._place, self._module = (namespace, name), module
+        def __init__(self, name, module, attribute=""):
+            self._what = name, module, attribute
 
-    def _imported(self) -> ModuleType:
-        namespace, name = self._place
-        namespace[name] = module = importlib.import_module(self._module)
-        return module
+        def __getattr__(self, attribute):
+            name, module, own = self._what
+            found = importlib.import_module(module)
+            found = getattr(found, own) if own else found
+            for each in list(sys.modules.values()):
+                if getattr(each, "__dict__", {}).get(name) is self:
+                    setattr(each, name, found)
+            return getattr(found, attribute)
 
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(self._imported(), attribute)
-
-
-def defer(namespace: dict[str, Any], **modules: str) -> None:
-    """Put modules into a `namespace`, the globals of a module, each under its name there."""
-    for name, module in modules.items():
-        namespace[name] = _Deferred(namespace, name, module)
-        _DEFERRED.append(namespace[name])
+    np, torch = _Deferred("np", "numpy"), _Deferred("torch", "torch")
+    Tensor = _Deferred("Tensor", "torch", "Tensor")
 
 
 def import_deferred() -> None:
-    """Import them all now: torch.compile cannot look through a module that is not there yet."""
-    while _DEFERRED:
-        _DEFERRED.pop()._imported()
+    """Import them now: torch.compile cannot look through what is not there yet."""
+    _ = np.ndarray, torch.device, Tensor.abs
 
 
 @cache

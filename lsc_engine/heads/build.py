@@ -99,7 +99,7 @@ def _order(kind: str, system: VectorSystem, seed: int, classes: int, means: Tens
         has = "none" if means is None else f"{len(means)} of n = {means.shape[1]}"
         raise UsageError(f"target.order: {kind} needs {classes} class means of n = {system.n}, there are {has}")
     means = check_class_means(means[:classes], kind)
-    from lsc_engine.vectors.assign import assign_nearest
+    from lsc_engine.vectors.choice import assign_nearest
 
     # On the CPU, so that the same vectors are chosen on every device.
     return Order.stored("nearest", system, assign_nearest(system, means.cpu().float()))

@@ -2,7 +2,7 @@
 
 For the embeddings z = W h + b of all training images, without augmentation, with mean m and deviation s of each
 coordinate, W' = W / s and b' = (b - m) / s make z' = (z - m) / s: mean 0 and deviation 1. Each class then gets
-the vector nearest to the mean of its z' (vectors/assign.py). Batch norm uses the statistics of all these images, taken
+the vector nearest to the mean of its z' (vectors/choice.py). Batch norm uses the statistics of all these images, taken
 in a pass before; its own running statistics are put back.
 """
 
@@ -23,8 +23,7 @@ from lsc_engine.heads.lsc import LscHead
 from lsc_engine.models.network import output_layer
 from lsc_engine.training.context import RunContext
 from lsc_engine.training.evaluator import Evaluator, evaluation_mode
-from lsc_engine.vectors.assign import assign_nearest
-from lsc_engine.vectors.choice import INIT_ORDER
+from lsc_engine.vectors.choice import INIT_ORDER, assign_nearest
 
 
 def choose(run: RunContext, evaluator: Evaluator, model: nn.Module, head: Head, step: int) -> dict[str, Any]:

@@ -12,19 +12,13 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.common.errors import UsageError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from lsc_engine.vectors import tensors
-else:
-    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
+from lsc_engine.vectors import tensors
 
 LARGEST_INDEX = 2**63 - 1
 # Vectors whose pairs are an estimate for all.
@@ -39,36 +33,30 @@ class VectorSystem(ABC):
     A new system sets `pattern`, `count` and the facts that are known of it, and has `coordinates` and `nearest`.
     """
 
-    pattern: ClassVar[str] = ""
-    """A regular expression of the names of the family."""
-    listed: ClassVar[tuple[str, ...]] = ()
-    """The names that `lsc-engine nmin` and the Vectors screen list by default."""
-    suggested: ClassVar[tuple[str, ...]] = ()
-    """Further names that an error message offers."""
-    position: ClassVar[int] = 100
-    """Where the names of the family stand in lists."""
-    seeded: ClassVar[bool] = False
-    """Whether a seed decides the vectors: the family takes one more argument, `seed`."""
-    needs_classes: ClassVar[bool] = False
-    """Whether the number of classes decides the vectors."""
-    is_table: ClassVar[bool] = False
-    """Whether the vectors are stored rows, which grow with the number of classes."""
-    structured: ClassVar[bool] = True
-    """Whether `nearest` follows from the structure, in O(n); else it scans all vectors."""
-    has_lexicographic: ClassVar[bool] = True
-    """Whether the family has an order that compares its vectors coordinate by coordinate."""
-    sizes: ClassVar[tuple[int, ...] | None] = None
-    """Every n that the family has, rising; None where it has all from `least_n` on."""
-    usual_max_cosine: ClassVar[float] = 1.0
-    """The largest cosine that `n_min` accepts unless another is given."""
-    slow_histogram: ClassVar[bool] = False
-    """Whether `cosine_histogram` may take more than a moment."""
-    description: str = "as its plugin makes them"
-    """What the vectors are, in a few words."""
-    decoding: str = "as its plugin finds it"
-    """How the nearest vector is found, in a few words."""
-    source: str = "-"
-    """The arXiv number of the paper the system comes from, "-" for our own."""
+    pattern: ClassVar[str] = ""  # a regular expression of the names of the family
+    listed: ClassVar[tuple[str, ...]] = ()  # the names that `nmin` and the Vectors screen list by default
+    suggested: ClassVar[tuple[str, ...]] = ()  # further names that an error message offers
+    position: ClassVar[int] = 100  # where the names of the family stand in lists
+    seeded: ClassVar[bool] = False  # whether a seed decides the vectors: the family takes an argument `seed`
+    needs_classes: ClassVar[bool] = False  # whether the number of classes decides the vectors
+    is_table: ClassVar[bool] = False  # whether the vectors are stored rows, which grow with the number of classes
+    structured: ClassVar[bool] = True  # whether `nearest` follows from the structure, in O(n); else it scans all
+    has_lexicographic: ClassVar[bool] = True  # whether an order compares the vectors coordinate by coordinate
+    sizes: ClassVar[tuple[int, ...] | None] = None  # every n of the family, rising; None: all from `least_n` on
+    usual_max_cosine: ClassVar[float] = 1.0  # the largest cosine that `n_min` accepts unless another is given
+    slow_histogram: ClassVar[bool] = False  # whether `cosine_histogram` may take more than a moment
+    description: str = "as its plugin makes them"  # what the vectors are, in a few words
+    decoding: str = "as its plugin finds it"  # how the nearest vector is found, in a few words
+    source: str = "-"  # the arXiv number of the paper the system comes from, "-" for our own
+
+    count: int  # number of vectors, exact at any size
+    max_cosine: float = math.nan  # between two different vectors, -1 for a single one; NaN where it is not known
+    max_cosine_note: str = ""  # how `max_cosine` is known, where it is not exact
+    sampled: bool = False  # whether `all_cosines` is an estimate
+    seed: int = 0  # the seed of the vectors of a seeded family
+    neighbours: tuple[int, int] | None = None  # fewest and most vectors at the smallest angle from one; None: unknown
+    rank: int  # dimension of the span; n unless a family says otherwise
+    support: int  # weighted coordinates of one vector in the space of `lift`; n unless a family says otherwise
 
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
         self.name, self.n, self.classes = name, n, classes
@@ -108,23 +96,6 @@ class VectorSystem(ABC):
     def loss_lengths(cls, classes: int) -> dict[str, float]:
         """`radius` and `cluster_radius` of the distance losses where they are not 1 and 0."""
         return {}
-
-    count: int
-    """Number of vectors, exact at any size."""
-    max_cosine: float = math.nan
-    """Largest cosine between two different vectors, -1 for a single vector; NaN where it is not known."""
-    max_cosine_note: str = ""
-    """How `max_cosine` is known, where it is not exact."""
-    sampled: bool = False
-    """Whether `all_cosines` is an estimate."""
-    seed: int = 0
-    """The seed of the vectors of a seeded family."""
-    neighbours: tuple[int, int] | None = None
-    """Fewest and most vectors that one vector has at the smallest angle; None where they are not known."""
-    rank: int
-    """Dimension of the span; n unless a family says otherwise."""
-    support: int
-    """Weighted coordinates that make one vector, in the space of `lift`; n unless a family says otherwise."""
 
     @property
     def decode(self) -> str:
@@ -176,20 +147,17 @@ class VectorSystem(ABC):
         try:
             cosines = self.all_cosines()
         except UsageError:
-            return self._sampled_crowding(scale)
+            index = torch.arange(min(self.count, SAMPLED))
+            if self.count > SAMPLED:
+                index = torch.randint(self.count, (SAMPLED,), generator=torch.Generator().manual_seed(0)).unique()
+            rows = self.vectors(index).double()
+            exponentials = float((scale * rows @ rows.T).fill_diagonal_(-math.inf).exp().sum())
+            pairs = len(index) * (len(index) - 1)
+            return exponentials / pairs if pairs else math.nan, self.count > SAMPLED
         total = sum(number for _, number in cosines)
         if not total:
             return math.nan, False
         return math.fsum(math.exp(scale * c) * float(number / total) for c, number in cosines), self.sampled
-
-    def _sampled_crowding(self, scale: float) -> tuple[float, bool]:
-        index = torch.arange(min(self.count, SAMPLED))
-        if self.count > SAMPLED:
-            index = torch.randint(self.count, (SAMPLED,), generator=torch.Generator().manual_seed(0)).unique()
-        rows = self.vectors(index).double()
-        total = float((scale * rows @ rows.T).fill_diagonal_(-math.inf).exp().sum())
-        pairs = len(index) * (len(index) - 1)
-        return total / pairs if pairs else math.nan, self.count > SAMPLED
 
     def all_cosines(self) -> list[tuple[float, Fraction]]:
         """`cosine_histogram` over the whole system, exact."""
@@ -254,18 +222,22 @@ class VectorSystem(ABC):
 
     def cosine_from(self, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
         """`cosine` for vectors [B] in the sparse form that `coordinates` returns, [B, k] each."""
+        from lsc_engine.vectors.sparse_cosine import SparseCosine
+
         z = z.float()
         lifted = self.lift(z)
         if lifted is z:
-            cosine: Tensor = tensors.SparseCosine.apply(z, columns, weights)
+            cosine: Tensor = SparseCosine.apply(z, columns, weights)
             return cosine
         return (lifted.gather(1, columns) * weights).sum(1) / tensors.safe_length(z)
 
     def distance_from(self, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
         """The mean of 1 - `cosine_from`, a scalar: the same bits, and so its gradient, by fewer operations."""
+        from lsc_engine.vectors.sparse_cosine import SparseDistance
+
         z = z.float()
         if self.lift(z) is z:
-            distance: Tensor = tensors.SparseDistance.apply(z, columns, weights)
+            distance: Tensor = SparseDistance.apply(z, columns, weights)
             return distance
         return (1 - self.cosine_from(z, columns, weights)).mean()
 
@@ -297,10 +269,9 @@ class VectorSystem(ABC):
         """
         if (fault := self.partition_fault) is not None:
             raise UsageError(fault)
-        key = ("all vectors", x.device)
-        if key not in self._constants:
-            self._constants[key] = self.vectors(torch.arange(self.count, device=x.device))
-        return torch.logsumexp(tensors.real(x) @ self._constants[key].to(tensors.real(x).dtype).T, 1)
+        x = tensors.real(x)
+        rows = self._once("all vectors", x, lambda: self.vectors(torch.arange(self.count, device=x.device)))
+        return torch.logsumexp(x @ rows.to(x.dtype).T, 1)
 
     def from_lexicographic(self, position: Tensor) -> Tensor:
         """Index of the vector at this position of the lexicographic order."""
@@ -328,9 +299,12 @@ class VectorSystem(ABC):
                 f"{self.name} at n = {self.n} has {self.count} vectors, more than an index below 2^63 can name"
             )
 
-    def _constant(self, name: str, values: list[int] | list[float] | list[list[int]], like: Tensor) -> Tensor:
-        """A small constant tensor, made once per device: int64 for integers, float32 for floats."""
-        key = (name, like.device)
-        if key not in self._constants:
-            self._constants[key] = torch.tensor(values, device=like.device)
+    def _once(self, name: str, like: Tensor, make: Callable[[], Tensor]) -> Tensor:
+        """A constant tensor on the device of `like`, made once for each device."""
+        if (key := (name, like.device)) not in self._constants:
+            self._constants[key] = make().to(like.device)
         return self._constants[key]
+
+    def _constant(self, name: str, values: list[int] | list[float] | list[list[int]], like: Tensor) -> Tensor:
+        """The same of numbers: int64 for integers, float32 for floats."""
+        return self._once(name, like, lambda: torch.tensor(values))

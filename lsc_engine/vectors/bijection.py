@@ -9,16 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from lsc_engine.common.deferred import defer, triton_kernels
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor
-else:
-    defer(globals(), np="numpy", torch="torch")
+from lsc_engine.common.deferred import Tensor, np, torch, triton_kernels
 
 # Neighbours stay neighbours with probability 2^-ROUNDS: under one pair in 4 * 10^9 labels. By measurement 16 rounds
 # still keep 20 pairs of 1.28 * 10^6 together; from 20 on no statistic of tests/vectors/test_order.py leaves chance.

@@ -10,16 +10,9 @@ from __future__ import annotations
 
 import bisect
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from lsc_engine.common.deferred import defer
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor
-else:
-    defer(globals(), np="numpy", torch="torch")
+from lsc_engine.common.deferred import Tensor, np, torch
 
 LARGEST = 2**63 - 1
 MOST_ON_HOST = 8192

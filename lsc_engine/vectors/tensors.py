@@ -1,65 +1,17 @@
-"""Operations on embeddings and sparse vectors that the systems share, in torch."""
+"""Operations on embeddings and sparse vectors that the systems share."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from lsc_engine.common.deferred import Tensor, torch
 
 
 def safe_length(z: Tensor) -> Tensor:
     """|z| of each row [B]. A zero embedding divides by 1: cosine 0, with a finite gradient towards the vector."""
     length = torch.linalg.vector_norm(z, dim=1)
     return length + (length == 0)
-
-
-class SparseCosine(torch.autograd.Function):
-    """<z, v> / |z| for z [B, n] and unit rows v given by columns and weights [B, k], with its gradient
-
-        (v - cos z / |z|) / |z|,
-
-    a third quicker for small batches than through the single operations.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-        """Cosines [B]."""
-        length = safe_length(z)
-        cosine = (z.gather(1, columns) * weights).sum(1) / length
-        ctx.save_for_backward(z, columns, weights, length, cosine)
-        return cosine
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient [B, n] for z alone."""
-        return _gradient(grad, *ctx.saved_tensors), None, None
-
-
-class SparseDistance(torch.autograd.Function):
-    """The mean of 1 - `SparseCosine`, with the operations in the same order."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-        """A scalar."""
-        return (1 - SparseCosine.forward(ctx, z, columns, weights)).mean()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient [B, n] for z alone."""
-        saved = ctx.saved_tensors
-        return _gradient(-(grad / len(saved[0])), *saved), None, None
-
-
-def _gradient(grad: Tensor, z: Tensor, columns: Tensor, weights: Tensor, length: Tensor, cosine: Tensor) -> Tensor:
-    """Of the cosines, each times its `grad` ([B] or a scalar)."""
-    scaled = grad / length
-    along = z * (-scaled * cosine / length).unsqueeze(1)
-    return along.scatter_add_(1, columns, weights * scaled.unsqueeze(1))
 
 
 def real(z: Tensor) -> Tensor:
@@ -99,19 +51,13 @@ def extremes(z: Tensor, largest: int, smallest: int) -> tuple[Tensor, Tensor]:
     if largest + smallest > n:
         falling = z.argsort(dim=1, descending=True)
         return falling[:, : min(largest, n)], falling.flip(1)[:, : min(smallest, n)]
-    top = _largest(z, largest)
+    top = z.argmax(1, keepdim=True) if largest == 1 else z.topk(largest, dim=1).indices
     if smallest == 0:
         return top, top[:, :0]
     rest = z.scatter(1, top, math.inf) if largest else z
     if smallest == 1:
         return top, rest.argmin(1, keepdim=True)
     return top, rest.topk(smallest, dim=1, largest=False).indices
-
-
-def _largest(z: Tensor, number: int) -> Tensor:
-    if number == 0:
-        return torch.empty((z.shape[0], 0), dtype=torch.long, device=z.device)
-    return z.argmax(1, keepdim=True) if number == 1 else z.topk(number, dim=1).indices
 
 
 def in_chunks(z: Tensor, rows: int, columns: int, work: Any) -> Tensor:
@@ -129,37 +75,28 @@ def rising(positions: Tensor) -> list[Tensor]:
     return list((positions if p < 2 else positions.sort(-1).values).unbind(-1))
 
 
-Constants = dict[tuple[str, torch.device], Tensor]
+def helmert_scales(n: int) -> Tensor:
+    """1 / sqrt(t (t + 1)) for t = 1..n, float32 rounded from float64."""
+    t = torch.arange(1, n + 1, dtype=torch.float64)
+    return (t * (t + 1)).rsqrt().float()
 
 
-def _helmert_scales(n: int, device: torch.device, cache: Constants) -> Tensor:
-    """1 / sqrt(t (t + 1)) for t = 1..n, float32 rounded from float64; made once per device and `cache`."""
-    key = ("helmert", device)
-    if key not in cache:
-        t = torch.arange(1, n + 1, dtype=torch.float64, device=device)
-        cache[key] = (t * (t + 1)).rsqrt().float()
-    return cache[key]
-
-
-def helmert_expand(z: Tensor, cache: Constants) -> Tensor:
+def helmert_expand(z: Tensor, scales: Tensor) -> Tensor:
     """[B, n] -> [B, n + 1], rows of sum 0 with the same norms and inner products, in O(n).
 
     Row t = 1..n of the Helmert matrix is (1, ..., 1, -t, 0, ..., 0) / sqrt(t (t + 1)) with t ones: the Gram-Schmidt
     basis of e_1 - e_2, e_1 + e_2 - 2 e_3, ... It keeps all angles of A_n (arXiv:2510.04090, Fig. 2b) and places a
-    simplex of n + 1 vectors in n dimensions.
+    simplex of n + 1 vectors in n dimensions. `scales`: `helmert_scales`.
     """
-    n = z.shape[1]
-    scaled = z * _helmert_scales(n, z.device, cache)
-    t = torch.arange(1, n + 1, dtype=z.dtype, device=z.device)
+    scaled = z * scales
+    t = torch.arange(1, len(scales) + 1, dtype=z.dtype, device=z.device)
     # Coordinate j of the sum of scaled rows: the rows t >= j (1-based) have a one there, row j - 1 has -(j - 1).
     ones = scaled.flip(1).cumsum(1).flip(1)
-    below = -t * scaled
-    return torch.nn.functional.pad(ones, (0, 1)) + torch.nn.functional.pad(below, (1, 0))
+    return torch.nn.functional.pad(ones, (0, 1)) + torch.nn.functional.pad(-t * scaled, (1, 0))
 
 
-def helmert_columns(index: Tensor, n: int, cache: Constants) -> Tensor:
+def helmert_columns(index: Tensor, scales: Tensor) -> Tensor:
     """What the unit vectors e_index of n + 1 coordinates are in n dimensions: [B, n], the matrix times e_index."""
-    t = torch.arange(1, n + 1, device=index.device)
+    t = torch.arange(1, len(scales) + 1, device=index.device)
     at = index.unsqueeze(-1)
-    entries = (at < t).float() - (at == t).float() * t
-    return entries * _helmert_scales(n, index.device, cache)
+    return ((at < t).float() - (at == t).float() * t) * scales

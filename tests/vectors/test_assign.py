@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.vectors import assign, choice, system
-from lsc_engine.vectors.assign import assign_nearest
+from lsc_engine.vectors import choice, system
+from lsc_engine.vectors.choice import assign_nearest
 from lsc_engine.vectors.order import Order
 from lsc_engine.vectors.registry import listed, n_min
 
@@ -44,7 +44,7 @@ def test_more_classes_than_candidates() -> None:
 
 @pytest.fixture(autouse=True)
 def fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assign, "ROUNDS", 5)
+    monkeypatch.setattr(choice, "ROUNDS", 5)
 
 
 def crowded(classes: int, n: int) -> torch.Tensor:
@@ -55,10 +55,10 @@ def crowded(classes: int, n: int) -> torch.Tensor:
 
 
 WAYS = [
-    (assign._exchanged, "V21", 17, 1797), (assign._exchanged, "A", 43, 1797), (assign._exchanged, "A-mid", 13, 1797),
-    (assign._exchanged, "W2", 11, 1797), (assign._exchanged, "V21pm", 13, 1700),
-    (assign._exchanged, "A-helmert", 43, 1797), (assign._exchanged, "V11", 43, 1797),
-    (assign._proposed, "V21", 64, 1797), (assign._proposed, "W4", 12, 1797), (assign._proposed, "V11", 100, 1797),
+    (choice._exchanged, "V21", 17, 1797), (choice._exchanged, "A", 43, 1797), (choice._exchanged, "A-mid", 13, 1797),
+    (choice._exchanged, "W2", 11, 1797), (choice._exchanged, "V21pm", 13, 1700),
+    (choice._exchanged, "A-helmert", 43, 1797), (choice._exchanged, "V11", 43, 1797),
+    (choice._proposed, "V21", 64, 1797), (choice._proposed, "W4", 12, 1797), (choice._proposed, "V11", 100, 1797),
 ]  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def test_vectors_without_zeros_are_exchanged_too() -> None:
     table = torch.randn(700, 8, generator=draws)
     s = system("file:x", 8, classes=600, table=table)
     means = torch.nn.functional.normalize(crowded(600, 8))
-    mean = float(s.cosine(means, assign._exchanged(s, means, lambda: None)).mean())
+    mean = float(s.cosine(means, choice._exchanged(s, means, lambda: None)).mean())
     dense = (means @ s.vectors(torch.arange(700)).T).numpy()
     best = linear_sum_assignment(dense, maximize=True)
     assert mean >= 0.98 * float(dense[best].mean())
@@ -95,7 +95,7 @@ def test_classes_all_alike_get_vectors_near_them_and_none_twice() -> None:
     means = torch.nn.functional.normalize(torch.randn(1, 40, generator=torch.Generator().manual_seed(0))).repeat(
         3000, 1
     )
-    found = assign._proposed(s, means, lambda: None)
+    found = choice._proposed(s, means, lambda: None)
     assert len(found.unique()) == 3000
     random = float(s.cosine(means, torch.arange(3000)).mean())
     nearest = s.nearest_k(means[:1], 3000)
@@ -118,7 +118,7 @@ def test_cost_is_known_beforehand_and_grows_with_the_classes() -> None:
 def test_every_system_gives_nearer_vectors_than_a_random_choice(name: str) -> None:
     n = n_min(name, 60) if name != "simplex" else 59
     s, means = system(name, n, classes=60), crowded(60, n)
-    found = assign.assign_nearest(s, means)
+    found = choice.assign_nearest(s, means)
     assert len(found.unique()) == 60
     shuffled = Order.make("shuffled", s, 0).index(torch.arange(60))
     assert float(s.cosine(means, found).mean()) > float(s.cosine(means, shuffled).mean()) + 0.05
@@ -129,7 +129,7 @@ def test_every_system_gives_nearer_vectors_than_a_random_choice(name: str) -> No
 )
 def test_large_and_endless_systems(name: str, n: int) -> None:
     s, means = system(name, n, classes=600), torch.nn.functional.normalize(crowded(600, n))
-    found = assign.assign_nearest(s, means)
+    found = choice.assign_nearest(s, means)
     assert len(found.unique()) == 600
     assert int(found.max()) < s.choosable
     if name == "rademacher":

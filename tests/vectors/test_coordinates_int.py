@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lsc_engine.common.errors import UsageError
-from lsc_engine.vectors import system, tensors
+from lsc_engine.vectors import system
 from lsc_engine.vectors.registry import facts
 from lsc_engine.vectors.subsets import Subsets
 
@@ -38,7 +38,7 @@ def test_helmert_and_simplex_in_their_lifted_coordinates() -> None:
                 lifted[0, column] = weight
             lifted -= lifted.mean()
             row = lifted / lifted.norm()
-            back = tensors.helmert_expand(made.vectors(torch.tensor([index])), {})
+            back = made.lift(made.vectors(torch.tensor([index])))
             assert torch.allclose(row, back, atol=1e-5), (name, index)
 
 

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from lsc_engine.common.errors import UsageError
 from lsc_engine.heads.lsc import LscHead
 from lsc_engine.vectors import n_min, system
-from lsc_engine.vectors.assign import assign_nearest
+from lsc_engine.vectors.choice import assign_nearest
 from lsc_engine.vectors.families import random
 from lsc_engine.vectors.order import Order
 from lsc_engine.vectors.registry import facts

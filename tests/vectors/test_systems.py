@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import VectorSystem, n_min, system
-from lsc_engine.vectors.candidates import candidates
 from lsc_engine.vectors.families.tables import load_table
+from lsc_engine.vectors.orbit_system import candidates
 from lsc_engine.vectors.registry import facts
 from lsc_engine.vectors.subsets import Subsets
 from lsc_engine.vectors.tensors import extremes

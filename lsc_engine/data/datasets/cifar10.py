@@ -10,18 +10,12 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import np
 from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts
 from lsc_engine.registry import DATASETS
-
-if TYPE_CHECKING:
-    import numpy as np
-
-else:
-    defer(globals(), np="numpy")
 
 _PLACES = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -10,18 +10,11 @@ import gzip
 import socket
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import np
 from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Report, Selection, data_folder
 from lsc_engine.registry import DATASETS
-
-if TYPE_CHECKING:
-    import numpy as np
-
-else:
-    defer(globals(), np="numpy")
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

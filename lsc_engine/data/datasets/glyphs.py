@@ -20,7 +20,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import np, torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import whole_file
 from lsc_engine.common.userpaths import home, user_path
@@ -29,12 +29,7 @@ from lsc_engine.data.datasets import printed_digits
 from lsc_engine.registry import DATASETS
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
     from lsc_engine.data.source import ImageSource
-else:
-    defer(globals(), np="numpy", torch="torch")
 
 TRAIN_FAMILIES, VAL_FAMILIES = 2, 1
 # One font family in this many is kept for validation, unless that leaves fewer classes.

@@ -10,18 +10,11 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import np
 from lsc_engine.common.errors import LscError
 from lsc_engine.data.dataset import Arrays, DataSet, Facts, Place, Selection
 from lsc_engine.registry import DATASETS
-
-if TYPE_CHECKING:
-    import numpy as np
-
-else:
-    defer(globals(), np="numpy")
 
 _DEJAVU = [
     f"DejaVu{family}{style}"

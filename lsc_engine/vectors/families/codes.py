@@ -13,37 +13,17 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors import tensors
 from lsc_engine.vectors.base import VectorSystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    import torch
-    from torch import Tensor
-
-    from lsc_engine.vectors import tensors
-else:
-    defer(globals(), np="numpy", tensors="lsc_engine.vectors.tensors", torch="torch")
-
 # Primitive polynomials of GF(2^m), as bits, for m = 1 to 11.
-_PRIMITIVE = (
-    0,
-    0b11,
-    0b111,
-    0b1011,
-    0b10011,
-    0b100101,
-    0b1000011,
-    0b10001001,
-    0b100011101,
-    0b1000010001,
-    0b10000001001,
-    0b100000000101,
-)
+_PRIMITIVE = (0, 0x3, 0x7, 0xB, 0x13, 0x25, 0x43, 0x89, 0x11D, 0x211, 0x409, 0x805)
 # Transforms that `nearest` makes for an embedding at most.
 MOST_COSETS = 2**20
 # Numbers that `nearest` transforms at once: they stay in the cache of a core.
@@ -71,11 +51,8 @@ def _logarithms(m: int) -> np.ndarray:
 
 def _trace(exponent: np.ndarray, m: int, degree: int) -> np.ndarray:
     """The absolute traces, 0 and 1, of powers in GF(2^m) that lie in its subfield GF(2^degree)."""
-    powers = _powers(m)
-    total = 0 * exponent
-    for i in range(degree):
-        total ^= powers[(exponent << i) % (2**m - 1)]
-    return total & 1
+    conjugates = [_powers(m)[(exponent << i) % (2**m - 1)] for i in range(degree)]
+    return np.bitwise_xor.reduce(conjugates) & 1
 
 
 def _transform(x: Any, stack: Callable[..., Any]) -> Any:
@@ -153,10 +130,7 @@ class Code(VectorSystem):
 
     def words(self, index: Tensor) -> Tensor:
         """Values 0 and 1 [B, n] float32 of the words of indices [B]."""
-        key = ("generator", index.device)
-        if key not in self._constants:
-            self._constants[key] = torch.from_numpy(self.generator).float().to(index.device)
-        matrix = self._constants[key]
+        matrix = self._once("generator", index, lambda: torch.from_numpy(self.generator).float())
         bits = index.unsqueeze(1) >> torch.arange(len(matrix), device=index.device) & 1
         with torch.autocast(index.device.type, enabled=False):
             return (bits.float() @ matrix).remainder_(2)
@@ -285,10 +259,8 @@ class Kerdock(Code):
         return {x: weight * (1 - 2 * form[x]) for x, weight in super()._integer_weights(index % (2 * self.n)).items()}
 
     def words(self, index: Tensor) -> Tensor:
-        key = ("forms", index.device)
-        if key not in self._constants:
-            self._constants[key] = torch.from_numpy(self.forms).to(index.device)
-        return (super().words(index % (2 * self.n)) - self._constants[key][index // (2 * self.n)]).abs_()
+        forms = self._once("forms", index, lambda: torch.from_numpy(self.forms))
+        return (super().words(index % (2 * self.n)) - forms[index // (2 * self.n)]).abs_()
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
         words = self.n**2

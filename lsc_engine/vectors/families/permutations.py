@@ -8,18 +8,12 @@ V_pq^pm: vector r of V_pq is number 2r, its negative 2r + 1; lexicographic: all 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.registry import SYSTEMS
 from lsc_engine.vectors.orbit_system import OrbitSystem, TwoValued, signed_index, signed_position
 from lsc_engine.vectors.subsets import Arrangements
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-else:
-    defer(globals(), torch="torch")
 
 _WORDS = {1: "", 2: "two ", 3: "three ", 4: "four "}
 

@@ -12,22 +12,14 @@ import math
 from abc import abstractmethod
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors import tensors
 from lsc_engine.vectors.base import LARGEST_INDEX, VectorSystem
 from lsc_engine.vectors.bijection import Bijection, mix
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor
-
-    from lsc_engine.vectors import tensors
-else:
-    defer(globals(), np="numpy", tensors="lsc_engine.vectors.tensors", torch="torch")
 
 VERSION = 1
 """Changes whenever a vector would."""

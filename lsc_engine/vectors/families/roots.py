@@ -16,21 +16,14 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors import tensors
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.orbit_system import OrbitSystem, TwoValued, signed_index, signed_position
 from lsc_engine.vectors.subsets import Arrangements, Subsets
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from lsc_engine.vectors import tensors
-else:
-    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 ROOT = TwoValued(1, 1, 1, 1)
 # Roots that touch the dropped coordinate: e_i and -e_j.
@@ -89,12 +82,16 @@ class Roots(OrbitSystem):
     pattern = "A"
     position: ClassVar[int] = 10
     listed = ("A",)
+    drops: ClassVar[bool] = True
     description = "e_i - e_j of n + 1 numbers, the last one dropped"
     decoding = "largest minus smallest number: no search"
     source = "2510.04090"
 
     def __init__(self, name: str, n: int, classes: int | None = None) -> None:
-        super().__init__(name, n, classes, orbits=(ROOT, *SHORT), width=n, undropped=(ROOT,))
+        if self.drops:
+            super().__init__(name, n, classes, orbits=(ROOT, *SHORT), width=n, undropped=(ROOT,))
+        else:
+            super().__init__(name, n, classes, orbits=(ROOT,), width=n + 1)
         self._root = RootRanks(n)
         self.count, self.support = self._root.count, 2
 
@@ -126,14 +123,10 @@ class HelmertRoots(Roots):
     pattern = "A-helmert"
     position: ClassVar[int] = 30
     listed = ("A-helmert",)
+    drops = False
     description = "e_i - e_j, turned into n dimensions"
     decoding = "largest minus smallest of n + 1: no search"
     source = "2510.04090 Fig. 2b"
-
-    def __init__(self, name: str, n: int, classes: int | None = None) -> None:
-        OrbitSystem.__init__(self, name, n, classes, orbits=(ROOT,), width=n + 1)
-        self._root = RootRanks(n)
-        self.count, self.support = self._root.count, 2
 
     def coordinates(self, index: Tensor) -> tuple[Tensor, Tensor]:
         self._require_int64()
@@ -144,13 +137,14 @@ class HelmertRoots(Roots):
     def vectors(self, index: Tensor) -> Tensor:
         self._check(index)
         low, high, sign = self._root.unrank(index)
-        plus, minus = (tensors.helmert_columns(at, self.n, self._constants) for at in (low, high))
-        rows = plus - minus
-        return rows * (sign * math.sqrt(0.5)).unsqueeze(-1)
+        scales = self._once("helmert", index, lambda: tensors.helmert_scales(self.n))
+        plus, minus = (tensors.helmert_columns(at, scales) for at in (low, high))
+        return (plus - minus) * (sign * math.sqrt(0.5)).unsqueeze(-1)
 
     def lift(self, z: Tensor) -> Tensor:
         """The Helmert isometry to n + 1 coordinates."""
-        return tensors.helmert_expand(tensors.real(z), self._constants)
+        z = tensors.real(z)
+        return tensors.helmert_expand(z, self._once("helmert", z, lambda: tensors.helmert_scales(self.n)))
 
     def native_norm(self, index: Tensor) -> Tensor:
         return torch.full(index.shape, math.sqrt(2.0), device=index.device)

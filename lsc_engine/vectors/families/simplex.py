@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors import tensors
 from lsc_engine.vectors.base import VectorSystem
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from lsc_engine.vectors import tensors
-else:
-    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 
 @SYSTEMS.register("simplex")
@@ -59,7 +52,7 @@ class Simplex(VectorSystem):
         self._check(index)
         if self.count == 1:
             return torch.nn.functional.pad(torch.ones((*index.shape, 1), device=index.device), (0, self.n - 1))
-        rows = tensors.helmert_columns(index, self.count - 1, self._constants) * self._weight
+        rows = tensors.helmert_columns(index, self._scales(index)) * self._weight
         return torch.nn.functional.pad(rows, (0, self.n - self.count + 1))
 
     def lift(self, z: Tensor) -> Tensor:
@@ -67,7 +60,10 @@ class Simplex(VectorSystem):
         z = tensors.real(z)
         if self.count == 1:
             return z[:, :1]
-        return tensors.helmert_expand(z[:, : self.count - 1], self._constants)
+        return tensors.helmert_expand(z[:, : self.count - 1], self._scales(z))
+
+    def _scales(self, like: Tensor) -> Tensor:
+        return self._once("helmert", like, lambda: tensors.helmert_scales(self.count - 1))
 
     def nearest(self, z: Tensor) -> Tensor:
         return self.lift(tensors.clean(z)).argmax(1)

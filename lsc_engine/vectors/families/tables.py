@@ -8,24 +8,16 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from safetensors import SafetensorError, safe_open
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, np, torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.common.safe_io import other_encoding
 from lsc_engine.registry import SYSTEMS
+from lsc_engine.vectors import tensors
 from lsc_engine.vectors.base import VectorSystem
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor
-
-    from lsc_engine.vectors import tensors
-else:
-    defer(globals(), np="numpy", tensors="lsc_engine.vectors.tensors", torch="torch")
 
 # Scores held at once in a scan, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
@@ -111,15 +103,11 @@ class Table(VectorSystem):
         return self._table(index)[index]
 
     def native_norm(self, index: Tensor) -> Tensor:
-        key = ("lengths", index.device)
-        if key not in self._constants:
-            self._constants[key] = self._lengths.float().to(index.device)
-        return self._constants[key][index]
+        return self._once("lengths", index, lambda: self._lengths.float())[index]
 
     def cosine(self, z: Tensor, index: Tensor) -> Tensor:
         z = z.float()
-        length = torch.linalg.vector_norm(z, dim=1)
-        return (z * self._table(index)[index]).sum(1) / torch.where(length > 0, length, 1.0)
+        return (z * self._table(index)[index]).sum(1) / tensors.safe_length(z)
 
     def nearest(self, z: Tensor) -> Tensor:
         return self.nearest_k(z, 1).squeeze(1)
@@ -136,11 +124,9 @@ class Table(VectorSystem):
             return tensors.in_chunks(tensors.clean(z), SCORES_AT_ONCE // self.count, k, best)
 
     def _table(self, like: Tensor) -> Tensor:
-        assert self._rows is not None, "a table made for its facts alone has no rows"
-        key = ("table", like.device)
-        if key not in self._constants:
-            self._constants[key] = self._rows.to(like.device)
-        return self._constants[key]
+        rows = self._rows
+        assert rows is not None, "a table made for its facts alone has no rows"
+        return self._once("table", like, lambda: rows)
 
 
 def table_shape(path: str | Path) -> tuple[int, int]:

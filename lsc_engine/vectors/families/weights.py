@@ -14,22 +14,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from lsc_engine.common.deferred import defer
+from lsc_engine.common.deferred import Tensor, torch
 from lsc_engine.common.errors import UsageError
 from lsc_engine.registry import SYSTEMS
-from lsc_engine.vectors import patterns
+from lsc_engine.vectors import patterns, tensors
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.subsets import Subsets
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from lsc_engine.vectors import tensors
-else:
-    defer(globals(), tensors="lsc_engine.vectors.tensors", torch="torch")
 
 # Scores held at once, 64 MB of float32.
 SCORES_AT_ONCE = 2**24
