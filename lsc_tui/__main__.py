@@ -120,12 +120,12 @@ def serve_pages(options: argparse.Namespace) -> int:
 def print_keys() -> int:
     """The keymap in use as TOML, what is wrong with the user's own file on stderr; the exit code."""
     from lsc_engine.common.userpaths import config_folder
-    from lsc_tui.keymap import Keymap, as_toml
+    from lsc_tui.keymap import Keymap
 
     path = config_folder() / "keys.toml"
     keymap, fault = Keymap.load(path)
     try:
-        print(f"# {path}\n{as_toml(keymap)}", flush=True)
+        print(f"# {path}\n{keymap.as_toml()}", flush=True)
     except BrokenPipeError:
         # Whoever read the first lines has what was wanted; nothing more is written at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,8 +6,8 @@ there. The class derives from `screens.base.LscScreen` and has
   FOOTER           the ids of commands in its footer, most important first
   body()           yields its panels and boxes (widgets/panel.py: lines of styled text) and charts (widgets/chart.py)
   show()           gives them what they show; called whenever the store, its size or its state may have changed
-  do_ID()          a method per command of keymap.py that acts here (or the one named there)
-  why_not(command) a reason why a command cannot act now
+  action_NAME()    the method of each action of keymap.py that acts here
+  why_not(name)    a reason why a command cannot act now
   self.app.store   all runs, curves and hardware; `self.app.subscribe(...)` asks for the metrics it wants to see
   self.say/ask/prompt   a sentence, a question, a line of text on the last line
 Reading and writing files that may be slow belongs in a worker thread that posts back, never in `show`.
@@ -43,7 +43,7 @@ from lsc_tui import screens
 from lsc_tui.data.poller import Poller
 from lsc_tui.data.run_view import Store
 from lsc_tui.data.ui_state import UiState
-from lsc_tui.keymap import COMMANDS, Command, Keymap
+from lsc_tui.keymap import COMMANDS, Keymap, add_command
 from lsc_tui.modals import Overlay
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.services.verdicts import VerdictService
@@ -69,8 +69,10 @@ def find_screens() -> None:
         for item in vars(importlib.import_module(name)).values() if name not in listed else ():
             if isinstance(item, type) and issubclass(item, LscScreen) and item.TAB and item.__module__ == name:
                 SCREENS[item.TAB] = (name, item.__name__)
-                words = (item.TAB_KEY,), item.TAB_WORD, item.__doc__ or ""
-                COMMANDS[item.TAB] = Command(item.TAB, *words, "screens", ("go", item.TAB))
+                if item.TAB not in COMMANDS:
+                    add_command(
+                        "screens", item.TAB, item.TAB_KEY, item.TAB_WORD, item.__doc__ or "", f"go({item.TAB!r})"
+                    )
 
 
 class LscApp(App[None], inherit_bindings=False):
@@ -117,6 +119,8 @@ class LscApp(App[None], inherit_bindings=False):
         self.clock = clock
         self.config = config or config_folder()
         self.keymap, self._keymap_fault = Keymap.load(self.config / "keys.toml")
+        self.keys = self.keymap.keys
+        self.set_keymap(self.keymap.for_textual)
         self.ui = UiState(self.folders, self.config)
         self.store = Store(host or socket.gethostname().split(".")[0])
         self.poller = Poller(

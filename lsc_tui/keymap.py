@@ -1,136 +1,139 @@
-"""Every command, once: key, twins, words, where it acts. Footer, key handling, palette and help page read this table.
+"""Every command, once, as a binding of Textual: footer, keys, palette and help page are made from this table.
 
-A command acts on a screen that has a method `do_<id>`, or the method that the command's `call` names; a method
-`why_not` returns the reason why it cannot act now (shown as `R: running already`), or "". Keys may be changed in
-`keys.toml` in the user's config folder: a table of command id = key or list of keys.
+A command acts on a screen that has the method of its action, `action_<name>`; `why_not` there returns the reason why it
+cannot act now. Keys may be changed in `keys.toml` in the user's config folder: command id = key or list of keys.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from textual.actions import parse
+from textual.binding import Binding
 
 from lsc_engine.common.safe_io import decoded
 
 END = 1_000_000  # rows: as far as a list goes
+# Group -> id, keys (the first stands in the footer), word, help; the action, where it has another name than the id.
+_TABLE: dict[str, list[tuple[str, ...]]] = {
+    "screens": [
+        ("runs", "1", "Runs", "the runs of all folders", "go('runs')"),
+        ("monitor", "2", "Monitor", "one run: curves, machine, log", "go('monitor')"),
+        ("compare_tab", "3", "Compare", "marked runs on a chart and in a table", "go('compare_tab')"),
+        ("new", "4", "New run", "choose a preset, adjust it, launch it", "go('new')"),
+        ("vectors", "5", "Vectors", "systems, angles, smallest dimensions", "go('vectors')"),
+    ],
+    "everywhere": [
+        ("help", "? f1", "help", "all keys of this screen"),
+        ("palette", ": ctrl+p f2", "palette", "every command by name"),
+        ("next_pane", "tab f6", "pane", "next pane or field", "next_pane(1)"),
+        ("previous_pane", "shift+tab", "pane", "previous pane or field", "next_pane(-1)"),
+        ("back", "escape", "back", "one layer back"),
+        ("quit", "q", "leave", "leave the viewer; runs go on"),
+        ("theme", "T", "theme", "next theme: dark, light, high contrast, the terminal's colours"),
+        ("views", "W", "views", "saved views: open one in Compare"),
+    ],
+    "move": [
+        ("up", "up k", "up", "row up", "move(-1)"),
+        ("down", "down j", "down", "row down", "move(1)"),
+        ("page_up", "pageup", "page up", "a page up", "move_pages(-1)"),
+        ("page_down", "pagedown", "page down", "a page down", "move_pages(1)"),
+        ("first", "g home", "top", "first row", f"move({-END})"),
+        ("last", "G end", "end", "last row", f"move({END})"),
+        ("open", "enter", "open", "open what is highlighted"),
+        ("filter", "/", "filter", "filter the list or search the log; Tab completes"),
+    ],
+    "rows": [
+        ("mark", "space", "mark", "mark or unmark"),
+        ("mark_all", "*", "all", "mark all that is shown"),
+        ("mark_none", "u", "none", "mark none"),
+        ("pin", "p", "pin *", "pin as the baseline"),
+        ("compare", "c", "compare", "compare the marked runs"),
+        ("fold", "b", "seeds", "fold and unfold seeds"),
+        ("settings", "d", "settings", "differing or all settings"),
+        ("sort_left", ",", "sort", "sort by the column to the left", "sort(-1)"),
+        ("sort_right", ".", "sort", "sort by the column to the right", "sort(1)"),
+        ("invert", "i", "invert", "invert the order"),
+        ("flat", "a", "flat", "one list over all studies, or a list by study"),
+        ("group", "B", "group", "group the runs by a setting instead of by study"),
+        ("columns", "O", "columns", "choose and order the columns; any setting may be one"),
+        ("columns_left", "(", "columns", "chosen columns: those to the left", "shift_columns(-1)"),
+        ("columns_right", ")", "columns", "chosen columns: those to the right", "shift_columns(1)"),
+        ("hide", "H", "hide", "hide from the list, without deleting; or show again"),
+        ("hidden", "A", "hidden", "list what is hidden too, or not"),
+        ("toml", "r", "TOML", "the TOML behind this"),
+        ("note", "n", "note", "write a note on the run"),
+        ("tag", "t", "tag", "give or take a tag"),
+        ("clipboard", "Y", "copy text", "put path, id, command or error on the clipboard (asks)"),
+        ("export", "e", "export", "table and figure as files (asks where)"),
+        ("external", "E", "outside", "log, TOML or report in $PAGER, or in $EDITOR as a copy (asks)"),
+        ("save", "w", "save", "save the view, or the preset"),
+    ],
+    "chart": [
+        ("cursor_left", "left h", "cursor", "chart cursor to the left", "move_cursor(-1)"),
+        ("cursor_right", "right l", "cursor", "chart cursor to the right", "move_cursor(1)"),
+        ("metric", "m", "metric", "next metric or view", "next_metric(1)"),
+        ("metric_back", "M", "metric", "the metric or view before", "next_metric(-1)"),
+        ("grid", "#", "grid", "charts in a grid: 2×2, 3×3, 4×4, two; / filters their names"),
+        ("axis", "x", "axis", "x: step, epoch, time, images", "change('axis')"),
+        ("log_x", "X", "log x", "logarithmic x", "change('log_x')"),
+        ("log_y", "y", "log", "y: loss logarithmic, accuracy logit too, both linear"),
+        ("smooth", "s", "smooth", "smoothing off, .6, .9, .97", "change('smooth')"),
+        ("clip", "o", "outliers", "clip outliers, on and off", "change('clip')"),
+        ("zoom_in", "+ =", "zoom", "zoom in at the cursor", "zoom(0.5)"),
+        ("zoom_out", "-", "zoom out", "zoom out", "zoom(2.0)"),
+        ("zoom_y_in", ">", "zoom y", "magnify y around the curve at the cursor", "zoom_y(2.0)"),
+        ("zoom_y_out", "<", "zoom y", "magnify y less", "zoom_y(0.5)"),
+        ("zoom_whole", "0", "whole", "the whole curve"),
+        ("pan_left", "[", "pan", "pan left", "pan(-0.25)"),
+        ("pan_right", "]", "pan", "pan right", "pan(0.25)"),
+        ("tilt_up", "}", "up", "magnified y: up; embeddings: tilt the sphere, or move up", "tilt(1)"),
+        ("tilt_down", "{", "down", "magnified y: down; embeddings: tilt or move down", "tilt(-1)"),
+        ("level", "v", "level", "a level of accuracy or loss, proposed at the cursor"),
+        ("full", "z", "full", "this chart alone"),
+        ("follow", "f", "follow", "follow the log, on and off"),
+    ],
+    "act": [
+        ("stop", "S", "stop", "stop the run: with a checkpoint, or kill it (asks)"),
+        ("checkpoint", "C", "save now", "write a checkpoint now"),
+        ("resume", "R", "resume", "go on from the newest good checkpoint; start what waits (asks)"),
+        ("fork", "F", "fork", "a new run from a checkpoint with changed settings"),
+        ("copy", "N", "copy", "a new run with these settings"),
+        ("delete", "D", "delete", "move to the trash of the runs folder (asks)"),
+        ("earlier", "K", "earlier", "queue: start this run before the one above it", "move_turn(-1)"),
+        ("later", "J", "later", "queue: start this run after the one below it", "move_turn(1)"),
+        ("hold", "Q", "hold", "queue: keep a waiting run from starting, or let it go"),
+        ("restore", "U", "undo D", "bring a run back from the trash"),
+        ("launch", "L f5", "launch", "launch the runs of this form (asks)"),
+    ],
+}
+COMMANDS: dict[str, Binding] = {}
+NAMES: dict[tuple[object, ...], str] = {}  # action and its arguments -> id
+GROUPS: dict[str, list[str]] = {group: [] for group in _TABLE}
 
 
-@dataclass(frozen=True)
-class Command:
-    """One thing that can be done. The first key stands in the footer; the others are its twins. `call`: a method of
-    the screen and its argument, where there is no `do_<id>`."""
-
-    id: str
-    keys: tuple[str, ...]
-    word: str
-    help: str
-    group: str
-    call: tuple[str, str | float] | None = None
+def add_command(group: str, name: str, keys: str, word: str, help: str, action: str = "") -> None:
+    """A command; `keys` are separated by blanks."""
+    key = _for_textual(keys.split())
+    COMMANDS[name] = Binding(key, action or name, word, tooltip=help, id=name)
+    NAMES[parse(action or name)[1:]] = name
+    GROUPS[group].append(name)
 
 
-def _table() -> tuple[Command, ...]:
-    c = Command
-    return (
-        c("runs", ("1",), "Runs", "the runs of all folders", "screens", ("go", "runs")),
-        c("monitor", ("2",), "Monitor", "one run: curves, machine, log", "screens", ("go", "monitor")),
-        c("compare_tab", ("3",), "Compare", "marked runs on a chart and in a table", "screens", ("go", "compare_tab")),
-        c("new", ("4",), "New run", "choose a preset, adjust it, launch it", "screens", ("go", "new")),
-        c("vectors", ("5",), "Vectors", "systems, angles, smallest dimensions", "screens", ("go", "vectors")),
-        c("help", ("?", "f1"), "help", "all keys of this screen", "everywhere"),
-        c("palette", (":", "ctrl+p", "f2"), "palette", "every command by name", "everywhere"),
-        c("next_pane", ("tab", "f6"), "pane", "next pane or field", "everywhere"),
-        c("previous_pane", ("shift+tab",), "pane", "previous pane or field", "everywhere"),
-        c("back", ("escape",), "back", "one layer back", "everywhere"),
-        c("quit", ("q",), "leave", "leave the viewer; runs go on", "everywhere"),
-        c("theme", ("T",), "theme", "next theme: dark, light, high contrast, the terminal's colours", "everywhere"),
-        c("up", ("up", "k"), "up", "row up", "move", ("move", -1)),
-        c("down", ("down", "j"), "down", "row down", "move", ("move", 1)),
-        c("page_up", ("pageup",), "page up", "a page up", "move", ("move_pages", -1)),
-        c("page_down", ("pagedown",), "page down", "a page down", "move", ("move_pages", 1)),
-        c("first", ("g", "home"), "top", "first row", "move", ("move", -END)),
-        c("last", ("G", "end"), "end", "last row", "move", ("move", END)),
-        c("open", ("enter",), "open", "open what is highlighted", "move"),
-        c("filter", ("/",), "filter", "filter the list or search the log; Tab completes", "move"),
-        c("mark", ("space",), "mark", "mark or unmark", "rows"),
-        c("mark_all", ("*",), "all", "mark all that is shown", "rows"),
-        c("mark_none", ("u",), "none", "mark none", "rows"),
-        c("pin", ("p",), "pin *", "pin as the baseline", "rows"),
-        c("compare", ("c",), "compare", "compare the marked runs", "rows"),
-        c("fold", ("b",), "seeds", "fold and unfold seeds", "rows", ("switch", "folded")),
-        c("settings", ("d",), "settings", "differing or all settings", "rows"),
-        c("sort_left", (",",), "sort", "sort by the column to the left", "rows", ("sort", -1)),
-        c("sort_right", (".",), "sort", "sort by the column to the right", "rows", ("sort", 1)),
-        c("invert", ("i",), "invert", "invert the order", "rows", ("switch", "inverted")),
-        c("flat", ("a",), "flat", "one list over all studies, or a list by study", "rows", ("switch", "flat")),
-        c("group", ("B",), "group", "group the runs by a setting instead of by study", "rows"),
-        c("columns", ("O",), "columns", "choose and order the columns; any setting may be one", "rows"),
-        c("columns_left", ("(",), "columns", "chosen columns: those to the left", "rows", ("shift_columns", -1)),
-        c("columns_right", (")",), "columns", "chosen columns: those to the right", "rows", ("shift_columns", 1)),
-        c("hide", ("H",), "hide", "hide from the list, without deleting; or show again", "rows"),
-        c("hidden", ("A",), "hidden", "list what is hidden too, or not", "rows"),
-        c("toml", ("r",), "TOML", "the TOML behind this", "rows"),
-        c("note", ("n",), "note", "write a note on the run", "rows"),
-        c("tag", ("t",), "tag", "give or take a tag", "rows"),
-        c("clipboard", ("Y",), "copy text", "put path, id, command or error on the clipboard (asks)", "rows"),
-        c("export", ("e",), "export", "table and figure as files (asks where)", "rows"),
-        c("views", ("W",), "views", "saved views: open one in Compare", "everywhere"),
-        c("external", ("E",), "outside", "log, TOML or report in $PAGER, or in $EDITOR as a copy (asks)", "rows"),
-        c("save", ("w",), "save", "save the view, or the preset", "rows"),
-        c("cursor_left", ("left", "h"), "cursor", "chart cursor to the left", "chart", ("move_cursor", -1)),
-        c("cursor_right", ("right", "l"), "cursor", "chart cursor to the right", "chart", ("move_cursor", 1)),
-        c("metric", ("m",), "metric", "next metric or view", "chart", ("next_metric", 1)),
-        c("metric_back", ("M",), "metric", "the metric or view before", "chart", ("next_metric", -1)),
-        c("grid", ("#",), "grid", "charts in a grid: 2×2, 3×3, 4×4, two; / filters their names", "chart"),
-        c("axis", ("x",), "axis", "x: step, epoch, time, images", "chart", ("change", "axis")),
-        c("log_x", ("X",), "log x", "logarithmic x", "chart", ("change", "log_x")),
-        c(
-            "log_y",
-            ("y",),
-            "log",
-            "y: loss logarithmic, accuracy logit too, both linear",
-            "chart",
-            ("change", "log_y"),
-        ),
-        c("smooth", ("s",), "smooth", "smoothing off, .6, .9, .97", "chart", ("change", "smooth")),
-        c("clip", ("o",), "outliers", "clip outliers, on and off", "chart", ("change", "clip")),
-        c("zoom_in", ("+", "="), "zoom", "zoom in at the cursor", "chart", ("zoom", 0.5)),
-        c("zoom_out", ("-",), "zoom out", "zoom out", "chart", ("zoom", 2.0)),
-        c("zoom_y_in", (">",), "zoom y", "magnify y around the curve at the cursor", "chart", ("zoom_y", 2.0)),
-        c("zoom_y_out", ("<",), "zoom y", "magnify y less", "chart", ("zoom_y", 0.5)),
-        c("zoom_whole", ("0",), "whole", "the whole curve", "chart"),
-        c("pan_left", ("[",), "pan", "pan left", "chart", ("pan", -0.25)),
-        c("pan_right", ("]",), "pan", "pan right", "chart", ("pan", 0.25)),
-        c("tilt_up", ("}",), "up", "magnified y: up; embeddings: tilt the sphere, or move up", "chart", ("tilt", 1)),
-        c("tilt_down", ("{",), "down", "magnified y: down; embeddings: tilt or move down", "chart", ("tilt", -1)),
-        c("level", ("v",), "level", "a level of accuracy or loss, proposed at the cursor", "chart"),
-        c("full", ("z",), "full", "this chart alone", "chart"),
-        c("follow", ("f",), "follow", "follow the log, on and off", "chart"),
-        c("stop", ("S",), "stop", "stop the run: with a checkpoint, or kill it (asks)", "act"),
-        c("checkpoint", ("C",), "save now", "write a checkpoint now", "act"),
-        c("resume", ("R",), "resume", "go on from the newest good checkpoint; start what waits (asks)", "act"),
-        c("fork", ("F",), "fork", "a new run from a checkpoint with changed settings", "act"),
-        c("copy", ("N",), "copy", "a new run with these settings", "act"),
-        c("delete", ("D",), "delete", "move to the trash of the runs folder (asks)", "act"),
-        c("earlier", ("K",), "earlier", "queue: start this run before the one above it", "act", ("move_turn", -1)),
-        c("later", ("J",), "later", "queue: start this run after the one below it", "act", ("move_turn", 1)),
-        c("hold", ("Q",), "hold", "queue: keep a waiting run from starting, or let it go", "act"),
-        c("restore", ("U",), "undo D", "bring a run back from the trash", "act"),
-        c("launch", ("L", "f5"), "launch", "launch the runs of this form (asks)", "act"),
-    )
+def _for_textual(keys: Iterable[str]) -> str:
+    return ",".join("comma" if key == "," else key for key in keys)
 
 
-COMMANDS: dict[str, Command] = {command.id: command for command in _table()}
-GROUPS = ("screens", "everywhere", "move", "rows", "chart", "act")
+for _group, _rows in _TABLE.items():
+    for _row in _rows:
+        add_command(_group, *_row)
+
 # Terminal multiplexers and flow control take these first.
 FORBIDDEN = frozenset(f"ctrl+{letter}" for letter in "abcjqsz")
 _SHOWN = {"escape": "Esc", "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "PgUp", "pagedown": "PgDn"}
-
-
-def tabs() -> dict[str, str]:
-    """Command id -> word of every tab, in the order of the line of tabs."""
-    return {command.id: command.word for command in COMMANDS.values() if command.group == "screens"}
 
 
 def is_function_key(key: str) -> bool:
@@ -143,21 +146,23 @@ def shown(key: str) -> str:
     return _SHOWN.get(key) or (key.title() if key in ("enter", "tab", "home", "end") or is_function_key(key) else key)
 
 
+@dataclass(frozen=True)
 class Keymap:
-    """Commands with the user's own keys. `mouse`: clicks and the wheel act, beside the keys."""
+    """The user's own keys by command. `mouse`: clicks and the wheel act, beside the keys."""
 
-    def __init__(self, changes: dict[str, tuple[str, ...]] | None = None, *, mouse: bool = False) -> None:
-        changes = changes or {}
-        self.mouse = mouse
-        taken = {key for keys in changes.values() for key in keys}
-        self.commands = {
-            name: replace(command, keys=changes.get(name) or tuple(key for key in command.keys if key not in taken))
-            for name, command in COMMANDS.items()
-        }
-        self._by_key = {key: command for command in self.commands.values() for key in command.keys}
+    changes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    mouse: bool = False
 
-    def find(self, key: str) -> Command | None:
-        return self._by_key.get(key)
+    @property
+    def keys(self) -> dict[str, list[str]]:
+        """All commands with their keys: one that another command got is no longer its own."""
+        taken = {key for keys in self.changes.values() for key in keys}
+        own = {name: [{"comma": ","}.get(key, key) for key in one.key.split(",")] for name, one in COMMANDS.items()}
+        return {name: list(self.changes.get(name) or [k for k in own[name] if k not in taken]) for name in COMMANDS}
+
+    @property
+    def for_textual(self) -> dict[str, str]:
+        return {name: _for_textual(keys) for name, keys in self.changes.items() if keys}
 
     @staticmethod
     def load(path: Path) -> tuple[Keymap, str]:
@@ -189,23 +194,27 @@ class Keymap:
                 changes[name] = keys
                 owner |= dict.fromkeys(keys, name)
         fault = f"{path.name}: {'; '.join(faults)}" if faults else ""
-        return Keymap(changes, mouse=document.get("mouse") is True), fault
+        return Keymap(changes, document.get("mouse") is True), fault
+
+    def as_toml(self) -> str:
+        """A `keys.toml`, with what each command does: `lsc-tui --keys`."""
+        lines, keys = list[str](), self.keys
+        for group, names in GROUPS.items():
+            lines += ["", f"# {group}"]
+            for name in names:
+                own = ", ".join(f'"{key}"' for key in keys[name])
+                lines.append(f"{name:<13} = {f'[{own}]':<18} # {COMMANDS[name].tooltip}")
+        return "\n".join(lines[1:])
 
 
-def as_toml(keymap: Keymap) -> str:
-    """The keymap as a `keys.toml`, with what each command does: `lsc-tui --keys`."""
-    lines = []
-    for group in GROUPS:
-        lines += ["", f"# {group}"]
-        for command in (c for c in keymap.commands.values() if c.group == group):
-            keys = ", ".join(f'"{key}"' for key in command.keys)
-            lines.append(f"{command.id:<13} = {f'[{keys}]':<18} # {command.help}")
-    return "\n".join(lines[1:])
-
-
-def matching(commands: Iterable[Command], words: str) -> list[Command]:
+def matching(names: Iterable[str], keys: dict[str, list[str]], words: str) -> list[str]:
     """Commands whose id, word, help or key hold all of the words, best first (those that begin so)."""
     parts = words.lower().split()
-    found = [c for c in commands if all(p in f"{c.id} {c.word} {c.help}".lower() or p in c.keys for p in parts)]
     first = parts[0] if parts else ""
-    return sorted(found, key=lambda c: not (c.word.lower().startswith(first) or c.id.startswith(first)))
+
+    def holds(name: str) -> bool:
+        text = f"{name} {COMMANDS[name].description} {COMMANDS[name].tooltip}".lower()
+        return all(part in text or part in keys[name] for part in parts)
+
+    found = filter(holds, names)
+    return sorted(found, key=lambda n: not (COMMANDS[n].description.lower().startswith(first) or n.startswith(first)))

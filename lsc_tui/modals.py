@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
@@ -12,7 +13,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
 
-from lsc_tui.keymap import GROUPS, Command, matching, shown
+from lsc_tui.keymap import COMMANDS, GROUPS, matching, shown
 from lsc_tui.lines import Line, clean, fit, over, pad, rule, wrap
 from lsc_tui.widgets.field import Field
 from lsc_tui.widgets.panel import Box, Panel, Sheet
@@ -87,12 +88,13 @@ class HelpScreen(ScrolledText):
 
     def lines(self, width: int) -> list[Line]:
         below, entries, half = self.below, list[Line](), width // 2 if width >= 110 else width
-        for group in GROUPS:
-            found = [c for c in below.app.keymap.commands.values() if c.group == group and below.can_do(c)]
+        acting = {one.binding.id for one in below.active_bindings.values()}
+        for group, names in GROUPS.items():
+            found = [name for name in names if name in acting]
             entries += [[(group, "title")]] if found else []
-            for command in found:
-                reason, keys = below.why_not(command), fit(f"  {' '.join(map(shown, command.keys))}", 14)
-                words = below.help_of(command) + (f" ({reason})" if reason else "")
+            for name in found:
+                reason, keys = below.why_not(name), fit(f"  {' '.join(map(shown, below.app.keys[name]))}", 14)
+                words = below.help_of(name) + (f" ({reason})" if reason else "")
                 for number, text in enumerate(wrap(words, half - 15)):
                     entries.append([(" " * 14 if number else keys, "key"), (text, "dim" if reason else "")])
         entries.append([("beside the keys", "title")])
@@ -149,7 +151,9 @@ class ChoiceScreen(Overlay):
         if event.key in ("escape", "enter"):
             self.close_overlay()
             if found and event.key == "enter":
-                found[min(self.cursor, len(found) - 1)][3]()
+                done = found[min(self.cursor, len(found) - 1)][3]()
+                if isawaitable(done):
+                    await done
             return
         before = field.value
         if not by:
@@ -171,14 +175,16 @@ class ChoiceScreen(Overlay):
 
 def palette(below: LscScreen) -> ChoiceScreen:
     """Every command of the screen below by name."""
-    every = [c for c in below.app.keymap.commands.values() if c.id not in _HIDDEN and below.can_do(c)]
+    keys = below.app.keys
+    every = [name for name in COMMANDS if name not in _HIDDEN and below.acts(name) is not False]
 
-    def choice(command: Command) -> Choice:
-        reason = below.why_not(command)
-        text = f"{command.help}{f' ({reason})' if reason else ''}"
-        return shown(command.keys[0]) if command.keys else "", command.word, text, partial(below.perform, command)
+    def choice(name: str) -> Choice:
+        reason = below.why_not(name)
+        text = f"{COMMANDS[name].tooltip}{f' ({reason})' if reason else ''}"
+        key = shown(keys[name][0]) if keys[name] else ""
+        return key, COMMANDS[name].description, text, partial(below.perform, name)
 
-    return ChoiceScreen("commands", "does it", lambda words: [choice(c) for c in matching(every, words)])
+    return ChoiceScreen("commands", "does it", lambda words: [choice(n) for n in matching(every, keys, words)])
 
 
 def choose(what: str, does: str, choices: Sequence[Choice]) -> ChoiceScreen:

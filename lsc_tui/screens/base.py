@@ -1,11 +1,11 @@
 """What every screen has in common: the line of tabs, the footer, messages, questions, prompts, and the way of a key.
 
-A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has a method `do_<id>` (or
-the one that keymap.py names) for every command that acts on it; `why_not` returns why a command cannot act now.
+A screen derives from `LscScreen`, yields its panels in `body`, redraws them in `show`, and has a method `action_NAME`
+for every command of keymap.py that acts on it; `why_not` returns why a command cannot act now.
 
-The application handles keys one after the other and hands each to the screen on top (`take_key`). There an open
-question gets it, else the open field, else it is a command. What has the focus plays no part: Textual moves it later,
-and what is typed in a burst would reach the list behind the field.
+The application takes keys one after the other, each to its end (`take_key`): an open question gets it, else the open
+field, else the bindings. What has the focus plays no part: Textual moves it later, and what is typed in a burst would
+reach the list behind the field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.cells import cell_len
 from textual import events
+from textual.actions import parse
 from textual.app import ComposeResult
+from textual.binding import BindingsMap
 from textual.screen import Screen
 from textual.suggester import Suggester
 from textual.timer import Timer
@@ -29,7 +31,7 @@ from textual.widgets.input import Selection
 from lsc_engine.analysis.saved_views import SavedView, list_views
 from lsc_engine.common.errors import LscError, UsageError
 from lsc_engine.common.userpaths import home_path, user_path
-from lsc_tui.keymap import Command, is_function_key, shown, tabs
+from lsc_tui.keymap import COMMANDS, GROUPS, NAMES, is_function_key, shown
 from lsc_tui.lines import STATES, Line, clean, ends, error_words, fit, pad, width_of, wrap
 from lsc_tui.modals import Choice, HelpScreen, choose, palette
 from lsc_tui.widgets.field import Field, key_name
@@ -50,7 +52,7 @@ _KEEPS_FIELD = ("help", "palette", "next_pane", "previous_pane", "back")
 Answers = dict[str, tuple[str, Callable[[], None]]]
 
 
-class LscScreen(Screen[None]):
+class LscScreen(Screen[None], inherit_bindings=False):
     """Tabs above, keys below, panels between."""
 
     AUTO_FOCUS = ""
@@ -66,6 +68,7 @@ class LscScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__(classes="lsc")
+        self._bindings = BindingsMap(COMMANDS.values())
         self.message: tuple[str, str] = ("", "")  # text and style
         self._message_timer: Timer | None = None
         self._question: tuple[str, Answers] | None = None
@@ -85,7 +88,7 @@ class LscScreen(Screen[None]):
     def show(self) -> None:
         """Redraw what changed: called when the store has news and when the screen comes up."""
 
-    def move(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         """Move the highlight, or scroll, by rows."""
 
     @property
@@ -158,8 +161,11 @@ class LscScreen(Screen[None]):
     def _draw_tabs(self, width: int, height: int) -> list[Line]:
         store, wide = self.app.store, self.wide
         left: Line = []
-        for number, (tab, word) in enumerate(tabs().items(), 1):
-            left += [(f" {number} {word} ", "tab-on" if tab == self.TAB else "tab"), (" " * wide, "")]
+        for number, tab in enumerate(GROUPS["screens"], 1):
+            left += [
+                (f" {number} {COMMANDS[tab].description} ", "tab-on" if tab == self.TAB else "tab"),
+                (" " * wide, ""),
+            ]
         machine, counts = store.hardware, store.counts()
         right: Line = [(store.host, "")]
         if machine.gpus:
@@ -188,15 +194,16 @@ class LscScreen(Screen[None]):
             return [[(fit(line, width), self.message[1])] for line in wrap(self.message[0], width)[:MESSAGE_LINES]]
         left: Line = []
         names, words = self.footer()
-        for command in (self.app.keymap.commands[name] for name in names):
-            if not command.keys or not self.can_do(command) or (command.id != "launch" and self.why_not(command)):
+        for name in names:
+            state, keys = self.acts(name), self.app.keys[name]
+            if not keys or not (state or (state is None and name == "launch")):
                 continue
-            entry: Line = [("  " if left else "", ""), (shown(command.keys[0]), "key")]
-            entry.append((f" {words.get(command.id, command.word)}", ""))
+            word = words.get(name, COMMANDS[name].description)
+            entry: Line = [("  " if left else "", ""), (shown(keys[0]), "key"), (f" {word}", "")]
             if width_of(left) + width_of(entry) > width - 8:
                 break
             left += entry
-        help_word: Line = [(shown(self.app.keymap.commands["help"].keys[0]), "key"), (" help", "")]
+        help_word: Line = [(shown(self.app.keys["help"][0]), "key"), (" help", "")]
         return [pad(ends(left, help_word, width), width)]
 
     def _question_lines(self, width: int) -> list[Line]:
@@ -350,9 +357,8 @@ class LscScreen(Screen[None]):
             changed("")
 
     async def take_key(self, event: events.Key) -> None:
-        """A key for this screen: for its question, its open field, or a command."""
+        """A key for this screen: for its question, its open field, or its bindings."""
         key = key_name(event)
-        command = self.app.keymap.find(key)
         if self._question is not None:
             answers = self._question[1]
             if key == "escape" or (event.time >= self._question_seen and not self.has_class("-tiny")):
@@ -362,8 +368,41 @@ class LscScreen(Screen[None]):
                     answers[key][1]()
         elif self.field is not None:
             await self.key_in_field(self.field, key, event)
-        elif command is not None and self.can_do(command) and (command.id == "quit" or not self.has_class("-tiny")):
-            self.perform(command)
+        elif not self.has_class("-tiny") or key in self.app.keys["quit"]:
+            covered = bool(self.message[0]) and not self.wide
+            if covered:
+                self.say("")
+            if not covered or key not in self.app.keys["back"]:
+                await self._press(event)
+
+    async def _press(self, event: events.Key) -> None:
+        """Do what the key is bound to, or say why not."""
+        if not await self.app._check_bindings(event.key):
+            self.refuse(next((name for name, keys in self.app.keys.items() if key_name(event) in keys), ""))
+        self._redraw_lines()
+
+    def refuse(self, name: str) -> None:
+        """Say why a command cannot act now."""
+        if name in COMMANDS and self.acts(name) is None:
+            keys = self.app.keys[name]
+            self.say(f"{shown(keys[0]) if keys else COMMANDS[name].description}: {self.why_not(name)}", "warn")
+
+    async def perform(self, name: str) -> None:
+        """Do a command by name, or say why not."""
+        if not await self.run_action(COMMANDS[name].action):
+            self.refuse(name)
+        self._redraw_lines()
+
+    def acts(self, name: str) -> bool | None:
+        """What `check_action` returns for a command."""
+        return self.check_action(*parse(COMMANDS[name].action)[1:])
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """False: no command of this screen. None: it cannot act now, for the reason that `why_not` returns."""
+        name = NAMES.get((action, parameters))
+        if name is None or not hasattr(self, f"action_{action}"):
+            return name is None
+        return None if self.why_not(name) else True
 
     def take_paste(self, text: str) -> None:
         """Pasted text: for the open field, else for nothing."""
@@ -374,16 +413,17 @@ class LscScreen(Screen[None]):
 
     async def key_in_field(self, field: Field, key: str, event: events.Key) -> None:
         """A key for the open field: only Enter, Esc and F keys do something beside it."""
-        command = self.app.keymap.find(key) if is_function_key(key) else None
         if key == "escape":
-            self.do_back()
+            self.leave_field()
         elif key == "enter":
             done = self._prompt_done
             self.close_field()
             if done is not None:
                 done(field.value)
-        elif command is not None and self.can_do(command):
-            self.perform(command)
+        elif is_function_key(key):
+            if not any(key in self.app.keys[name] for name in _KEEPS_FIELD):
+                self.close_field()
+            await self._press(event)
         elif key in self._prompt_keys:
             self._prompt_keys[key]()
         else:
@@ -397,14 +437,11 @@ class LscScreen(Screen[None]):
             if field.value != before and self._prompt_changed is not None:
                 self._prompt_changed(field.value)
 
-    def can_do(self, command: Command) -> bool:
-        return hasattr(self, f"do_{command.id}") or (command.call is not None and hasattr(self, command.call[0]))
-
-    def help_of(self, command: Command) -> str:
+    def help_of(self, name: str) -> str:
         """What a command does here, for the help page."""
-        return command.help
+        return COMMANDS[name].tooltip
 
-    def why_not(self, command: Command) -> str:
+    def why_not(self, name: str) -> str:
         """The reason why a command cannot act now, or ""."""
         return ""
 
@@ -414,21 +451,6 @@ class LscScreen(Screen[None]):
         another screen in its place."""
         return self.app.screen is self and self.field is None and self._question is None
 
-    def perform(self, command: Command) -> None:
-        """Do a command, or say why not."""
-        if self.field is not None and command.id not in _KEEPS_FIELD:
-            self.close_field()
-        if self.message[0] and not self.wide and command.id != "back":
-            self.say("")
-        if reason := self.why_not(command):
-            self.say(f"{shown(command.keys[0]) if command.keys else command.word}: {reason}", "warn")
-            return
-        if (method := getattr(self, f"do_{command.id}", None)) is not None:
-            method()
-        elif command.call is not None:
-            getattr(self, command.call[0])(command.call[1])
-        self._redraw_lines()
-
     def on_click(self, event: events.Click) -> None:
         """A tab, a row, a place in a chart: only while no question and no field is open."""
         widget = event.widget
@@ -436,8 +458,8 @@ class LscScreen(Screen[None]):
             return
         if widget.id == "tabs":
             start = 0
-            for tab, word in tabs().items():
-                start += len(word) + 4 + self.wide
+            for tab in GROUPS["screens"]:
+                start += len(COMMANDS[tab].description) + 4 + self.wide
                 if event.x < start:
                     self.app.go(tab)
                     return
@@ -446,31 +468,31 @@ class LscScreen(Screen[None]):
 
     def on_mouse_scroll_down(self) -> None:
         if self.idle:
-            self.move(3)
+            self.action_move(3)
 
     def on_mouse_scroll_up(self) -> None:
         if self.idle:
-            self.move(-3)
+            self.action_move(-3)
 
-    def go(self, tab: str) -> None:
+    def action_go(self, tab: str) -> None:
         self.app.go(tab)
 
-    def move_pages(self, pages: int) -> None:
-        self.move(pages * self.page)
+    def action_move_pages(self, pages: int) -> None:
+        self.action_move(pages * self.page)
 
-    def do_quit(self) -> None:
+    def action_quit(self) -> None:
         self.app.leave()
 
-    def do_theme(self) -> None:
+    def action_theme(self) -> None:
         self.app.next_theme()
 
-    def do_help(self) -> None:
+    def action_help(self) -> None:
         self.app.push_screen(HelpScreen(self))
 
-    def do_palette(self) -> None:
+    def action_palette(self) -> None:
         self.app.push_screen(palette(self))
 
-    def do_views(self) -> None:
+    def action_views(self) -> None:
         """The saved views of all runs folders; Enter opens one in Compare."""
         folders = [f.path for f in self.app.store.folders if not f.problem]
 
@@ -493,16 +515,11 @@ class LscScreen(Screen[None]):
         elif self.idle:
             self.app.push_screen(choose(what, does, choices))
 
-    def do_back(self) -> None:
-        """One layer back: an open field first, then a message that covers the keys; a screen adds its own layers."""
-        if self.field is not None:
-            self.leave_field()
-            return
-        covered = bool(self.message[0]) and not self.wide
+    def action_back(self) -> None:
+        """One layer back: the message, and with it a layer of the screen."""
         if self.message[0]:
             self.say("")
-        if not covered:
-            self.leave_layer()
+        self.leave_layer()
 
     def leave_layer(self) -> None:
         """What Esc does when no field or message is open."""

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,7 +26,7 @@ from lsc_engine.runs.read import notes
 from lsc_engine.studies import control
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import RunView
-from lsc_tui.keymap import Command
+from lsc_tui.keymap import GROUPS
 from lsc_tui.lines import clean, error_words, size_text
 from lsc_tui.modals import Choice, TextScreen
 from lsc_tui.screens.base import Answers, LscScreen
@@ -53,12 +53,14 @@ class ChartScreen(LscScreen):
         self.look.axis = self.look.axis if self.look.axis in AXES else "epoch"
         self.look.smoothing = self.look.smoothing if self.look.smoothing in SMOOTHING else 0.0
 
-    def change(self, what: str) -> None:
+    def action_change(self, what: str) -> None:
         """The next x axis, scale, smoothing: kept in the user's view file."""
         words = getattr(self.look, f"next_{what}")()
         self.app.ui.set(**{self.LOOK: {name: getattr(self.look, name) for name in _KEPT}})
         self.show()
         self.say(words)
+
+    action_log_y = partialmethod(action_change, "log_y")
 
     @property
     def _picture(self) -> Picture | None:
@@ -66,12 +68,12 @@ class ChartScreen(LscScreen):
         shown = (c.picture for c in self.query(Chart) if c.display and c.picture is not None and c.series)
         return next(shown, None)
 
-    def why_not(self, command: Command) -> str:
-        if command.id in ("tilt_up", "tilt_down", "zoom_y_out") and self.look.magnify <= 1:
+    def why_not(self, name: str) -> str:
+        if name in ("tilt_up", "tilt_down", "zoom_y_out") and self.look.magnify <= 1:
             return "the whole height is shown, > magnifies it"
-        if command.id in ("pan_left", "pan_right", "zoom_out") and self.look.x0 is None:
+        if name in ("pan_left", "pan_right", "zoom_out") and self.look.x0 is None:
             return "the whole curve is shown, + zooms in"
-        return super().why_not(command)
+        return super().why_not(name)
 
     def clicked(self, panel: Panel, x: int, y: int) -> None:
         if isinstance(panel, Chart) and panel.picture is not None and panel.series:
@@ -80,34 +82,34 @@ class ChartScreen(LscScreen):
                 self.look.cursor = panel.picture.x_at(column)
                 self.show()
 
-    def move_cursor(self, columns: int) -> None:
+    def action_move_cursor(self, columns: int) -> None:
         if (picture := self._picture) is not None:
             self.look.move(picture, columns)
             self.show()
 
-    def zoom(self, factor: float) -> None:
+    def action_zoom(self, factor: float) -> None:
         """A window narrower (below 1) or wider."""
         if (picture := self._picture) is not None:
             self.look.zoom(picture, factor)
             self.show()
 
-    def pan(self, share: float) -> None:
+    def action_pan(self, share: float) -> None:
         """The window to the side by a share of its width."""
         if (picture := self._picture) is not None and self.look.x0 is not None:
             self.look.pan(picture, share)
             self.show()
 
-    def zoom_y(self, factor: float) -> None:
+    def action_zoom_y(self, factor: float) -> None:
         """The heights magnified more (above 1) or less."""
         self.look.zoom_y(factor)
         self.show()
 
-    def tilt(self, up: int) -> None:
+    def action_tilt(self, up: int) -> None:
         """Magnified heights: the window up or down by a quarter."""
         self.look.shift = max(-self.look.magnify, min(self.look.magnify, self.look.shift + up / 4))
         self.show()
 
-    def do_zoom_whole(self) -> None:
+    def action_zoom_whole(self) -> None:
         self.look.whole()
         self.show()
 
@@ -158,13 +160,13 @@ class RunScreen(ChartScreen):
 
         self.in_thread(work, done)
 
-    def why_not(self, command: Command) -> str:
-        if command.group not in ("rows", "act"):  # others also act before there is a list
-            return super().why_not(command)
+    def why_not(self, name: str) -> str:
+        if name not in (*GROUPS["rows"], *GROUPS["act"]):  # others also act before there is a list
+            return super().why_not(name)
         views, demo = self.targets(), DEMO if self.app.demo else ""
         one = "highlight one run" if len(views) > 1 else ""
         curves = self.app.store.curves.get(views[0].key) if views else None
-        match command.id:
+        match name:
             case "stop":
                 return self._reason((*MOVING, "queued"), "already")
             case "checkpoint":
@@ -190,7 +192,7 @@ class RunScreen(ChartScreen):
                 moving = [v for v in self._in_state(*MOVING) if v.status.alive() is not False]
                 busy = f"{named(moving)} is {moving[0].state}, stop it first" if moving else ""
                 return self._reason() or busy
-        return super().why_not(command)
+        return super().why_not(name)
 
     def _why_no_copy(self) -> str:
         views = self.targets()
@@ -198,7 +200,7 @@ class RunScreen(ChartScreen):
             return self._reason()
         return "highlight one run" if len(views) > 1 else "" if views else self.no_run()
 
-    def do_stop(self) -> None:
+    def action_stop(self) -> None:
         views = self._in_state(*MOVING, "queued")
         where = f" on {views[0].status.host}" if views[0].status.host else ""
 
@@ -208,11 +210,11 @@ class RunScreen(ChartScreen):
             answers["k"] = ("kill now", partial(self._act, views, lambda view: control.kill(view.run.path), "killed"))
         self.ask(f"stop {named(views)}{where}?", answers)
 
-    def do_checkpoint(self) -> None:
+    def action_checkpoint(self) -> None:
         views = self._in_state(*MOVING)
         self._act(views, lambda view: requests.request(view.run.path, "checkpoint"), "checkpoint requested:")
 
-    def move_turn(self, by: int) -> None:
+    def action_move_turn(self, by: int) -> None:
         """Start a run that waits before or after its neighbour; its place stands in the column `where`, by which the
         list can be sorted."""
         if reason := self._reason(("queued",), "and waits for no turn") or self._why_no_copy():
@@ -230,14 +232,14 @@ class RunScreen(ChartScreen):
         words = f"starts {'before' if by < 0 else 'after'} {named([queue[place + by]])}"
         self._act([view], lambda _: move_in_queue(queue, place, by), "{} " + words)
 
-    def do_hold(self) -> None:
+    def action_hold(self) -> None:
         views = self._in_state("queued")
         if all(view.held for view in views):
             self._act(views, lambda view: requests.withdraw(view.run.path, "hold"), "let go:")
         else:
             self._act(views, lambda view: requests.request(view.run.path, "hold"), "held, Q lets it go:")
 
-    def do_resume(self) -> None:
+    def action_resume(self) -> None:
         """Go on with what has ended; else start one that waits, whatever is before it: also one whose queue has ended
         with its machine."""
         views, question, word, past = self._in_state(*ENDED), "resume {}?", "resume", "resumed"
@@ -248,19 +250,19 @@ class RunScreen(ChartScreen):
         start = partial(self._act, views, lambda view: resume(view, self.app.plugin_words), past)
         self.ask(question.format(named(views)), {"y": (word, start)})
 
-    def do_compare(self) -> None:
+    def action_compare(self) -> None:
         self.app.store.compared = list(self.app.store.marked) or [view.key for view in self.targets()]
         self.app.go("compare_tab")
 
-    def do_copy(self) -> None:
+    def action_copy(self) -> None:
         self.app.store.form = ("copy", self.targets()[0].key)
         self.app.go("new")
 
-    def do_fork(self) -> None:
+    def action_fork(self) -> None:
         self.app.store.form = ("fork", self.targets()[0].key)
         self.app.go("new")
 
-    def do_external(self) -> None:
+    def action_external(self) -> None:
         """In $PAGER, or a copy in $EDITOR: what a run has recorded stays as it is."""
         view = self.targets()[0]
         report = (view.run.root or Path(".")) / view.study / "report" / PAGE
@@ -283,7 +285,7 @@ class RunScreen(ChartScreen):
         except (OSError, SuspendNotSupported) as error:
             self.say(error_words(error), "error")
 
-    def do_clipboard(self) -> None:
+    def action_clipboard(self) -> None:
         """Through the terminal (OSC 52), so also from another host and from inside tmux."""
         view = self.targets()[0]
         log = f"lsc-engine log {view.short} --follow"
@@ -297,7 +299,7 @@ class RunScreen(ChartScreen):
 
         self.ask(f"copy of {named([view])}:", {key: (text[0], partial(copy, *text)) for key, text in texts.items()})
 
-    def do_toml(self) -> None:
+    def action_toml(self) -> None:
         view = self.targets()[0]
         self.show_file(view.run.path / PRESET, f"{view.id} · {PRESET}")
 
@@ -308,7 +310,7 @@ class RunScreen(ChartScreen):
 
         self.in_thread(lambda: read_bytes(path, MAX_TOML).decode("utf-8", "replace"), done)
 
-    def do_export(self) -> None:
+    def action_export(self) -> None:
         views = self.targets()
         parts = views[0].id.split("/")
         stem = "-".join(parts[-3:] if len(views) == 1 else parts[-2:-1])
@@ -349,7 +351,7 @@ class RunScreen(ChartScreen):
         answers["i"] = ("screen", write_screen)
         self.ask(f"write {named(views)} as", answers)
 
-    def do_note(self) -> None:
+    def action_note(self) -> None:
         """A new note; PgUp brings the earlier ones back, newest first, to be changed or, emptied, taken away."""
         views = self.targets()
         earlier = views[0].notes[::-1] if len(views) == 1 else ()
@@ -364,7 +366,7 @@ class RunScreen(ChartScreen):
         hint = f", PgUp changes one of {len(earlier)}" if len(earlier) > 1 else ", PgUp changes the last one"
         self.prompt(f"note on {named(views)}{hint if earlier else ''}", done, earlier=earlier)
 
-    def do_tag(self) -> None:
+    def action_tag(self) -> None:
         """Give tags, or take away those that all the runs have."""
         views = self.targets()
         common = set.intersection(*(set(view.tags) for view in views))
@@ -380,7 +382,7 @@ class RunScreen(ChartScreen):
         hint = f"; takes away {' '.join(sorted(common))}" if common else ""
         self.prompt(f"tag for {named(views)}{hint}", done, suggester=LastWord(sorted(common)))
 
-    def do_delete(self) -> None:
+    def action_delete(self) -> None:
         views = self.targets()
         size = sum(notes.folder_size(view.run.path) for view in views)
 
@@ -392,7 +394,7 @@ class RunScreen(ChartScreen):
         answers: Answers = {"y": ("move to .trash", partial(self._act, views, trash, "moved to .trash:"))}
         self.ask(f"delete {named(views)}, {size_text(size)}? U brings it back", answers)
 
-    def do_restore(self) -> None:
+    def action_restore(self) -> None:
         """Choose from what lies in the trash of the runs folders, last deleted first."""
         store = self.app.store
         roots = [(i, f.path) for i, f in enumerate(store.folders) if not f.read_only and not f.problem]

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.screen import Screen
 from tui_helpers import open_app, settle, text_of
 
 from lsc_engine.runs.folder.status import read_status, write_status
-from lsc_tui.keymap import COMMANDS, FORBIDDEN, Keymap, matching
+from lsc_tui.keymap import COMMANDS, FORBIDDEN, NAMES, Keymap, matching
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.screens.runs.screen import RunsScreen
 from tests.waiting import pause_until
@@ -97,10 +98,8 @@ def test_every_command_is_done_by_some_screen_and_every_method_is_a_command() ->
     methods = set(dir(LscScreen))
     for module, name in SCREENS.values():
         methods |= set(dir(getattr(importlib.import_module(module), name)))
-    acting = {name for name, command in COMMANDS.items() if command.call and command.call[0] in methods}
-    assert {command for command in COMMANDS if f"do_{command}" not in methods} - acting == set()
-    for method in methods:
-        assert not method.startswith("do_") or method.removeprefix("do_") in COMMANDS, method
+    found = {method.removeprefix("action_") for method in methods - set(dir(Screen)) if method.startswith("action_")}
+    assert found == {action for action, _ in NAMES}
 
 
 async def test_the_five_tabs_switch(runs: Path) -> None:
@@ -114,7 +113,7 @@ async def test_the_five_tabs_switch(runs: Path) -> None:
 
 
 def test_keys_are_unique_and_leave_the_terminal_its_own() -> None:
-    keys = [key for command in COMMANDS.values() for key in command.keys]
+    keys = [key for keys in Keymap().keys.values() for key in keys]
     assert len(keys) == len(set(keys))
     assert not FORBIDDEN & set(keys)
 
@@ -123,9 +122,9 @@ def test_keys_can_be_changed_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
     file.write_text('stop = ["K"]\nquit = "Q"\nnonsense = "x"\nfork = "ctrl+b"\n')
     keymap, fault = Keymap.load(file)
-    assert keymap.find("K").id == "stop"  # type: ignore[union-attr]
-    assert keymap.find("S") is None
-    assert keymap.find("Q").id == "quit"  # type: ignore[union-attr]
+    assert keymap.keys["stop"] == ["K"]
+    assert keymap.keys["earlier"] == []
+    assert keymap.keys["quit"] == ["Q"]
     assert "nonsense is no command" in fault
     assert "ctrl+b" in fault
     file.write_text("not = [toml")
@@ -134,7 +133,7 @@ def test_keys_can_be_changed_in_a_file(tmp_path: Path) -> None:
 
 
 def test_palette_finds_by_any_word() -> None:
-    assert [c.id for c in matching(COMMANDS.values(), "logarithmic y")] == ["log_y"]
+    assert matching(COMMANDS, Keymap().keys, "logarithmic y") == ["log_y"]
 
 
 @pytest.mark.parametrize("module", ["lsc_tui.app", "lsc_tui.__main__", "lsc_tui.screens.runs.screen"])

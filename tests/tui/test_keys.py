@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tui_helpers import open_app, text_of
 
-from lsc_tui.keymap import COMMANDS, Keymap, as_toml
+from lsc_tui.keymap import Keymap
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -22,9 +22,12 @@ def test_the_example_of_the_readme_is_a_keymap(tmp_path: Path) -> None:
     path.write_text(example)
     keymap, fault = Keymap.load(path)
     assert fault == ""
-    assert keymap.commands["quit"].keys == ("Q",)
-    assert keymap.find("q") is None
-    assert [keymap.find(key).id for key in ("S", "f8", "~")] == ["stop", "stop", "smooth"]  # type: ignore[union-attr]
+    assert {name: keys for name, keys in keymap.keys.items() if keys != Keymap().keys[name]} == {
+        "quit": ["Q"],
+        "hold": [],
+        "stop": ["S", "f8"],
+        "smooth": ["~"],
+    }
 
 
 def test_printed_keys_can_be_read_back(tmp_path: Path) -> None:
@@ -38,19 +41,14 @@ def test_printed_keys_can_be_read_back(tmp_path: Path) -> None:
     path.write_text(done.stdout)
     keymap, fault = Keymap.load(path)
     assert fault == ""
-    assert keymap.commands["quit"].keys == ("Q",)
-    assert {c.id: c.keys for c in keymap.commands.values() if c.id != "quit"} == {
-        # Whose key another command got has none.
-        c.id: () if c.id == "hold" else c.keys
-        for c in COMMANDS.values()
-        if c.id != "quit"
-    }
+    # Whose key another command got has none.
+    assert keymap.keys == Keymap().keys | {"quit": ["Q"], "hold": []}
 
 
 def test_every_key_survives_the_file(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
-    path.write_text(as_toml(Keymap()))
-    assert Keymap.load(path)[0].commands == Keymap().commands
+    path.write_text(Keymap().as_toml())
+    assert Keymap.load(path)[0].keys == Keymap().keys
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,7 @@ def test_mistakes_are_told_and_the_rest_holds(tmp_path: Path, text: str, words: 
     path.write_text(text)
     keymap, fault = Keymap.load(path)
     assert words in fault
-    assert keymap.find("S") is not None
+    assert keymap.keys["stop"] == ["S"]
 
 
 async def test_changed_keys_act_and_stand_in_the_footer(runs: Path) -> None:
@@ -103,7 +101,7 @@ def test_the_key_file_turns_the_mouse_on(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text('mouse = true\nquit = "Q"\n')
     keymap, fault = Keymap.load(path)
-    assert (keymap.mouse, keymap.commands["quit"].keys, fault) == (True, ("Q",), "")
+    assert (keymap.mouse, keymap.keys["quit"], fault) == (True, ["Q"], "")
     assert not Keymap.load(tmp_path / "none.toml")[0].mouse
 
 
@@ -124,10 +122,10 @@ def test_a_key_file_with_a_byte_order_mark_and_one_of_another_encoding(tmp_path:
     path.write_text('quit = "Q"\n', encoding="utf-8-sig")
     keymap, fault = Keymap.load(path)
     assert fault == ""
-    assert keymap.commands["quit"].keys == ("Q",)
+    assert keymap.keys["quit"] == ["Q"]
     path.write_text('quit = "Q"\n', encoding="utf-16")
     keymap, fault = Keymap.load(path)
     assert fault == "keys.toml is UTF-16 text; save it as UTF-8"
-    assert keymap.commands["quit"].keys == Keymap().commands["quit"].keys
+    assert keymap.keys == Keymap().keys
     # A home that is no folder has no key file.
     assert Keymap.load(Path("/dev/null/lsc/keys.toml"))[1] == ""

@@ -18,7 +18,6 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.registry import family_of
 from lsc_tui.app import LscApp
-from lsc_tui.keymap import COMMANDS
 from lsc_tui.screens.vectors import panels as drawing
 from lsc_tui.screens.vectors.screen import VectorsScreen
 from lsc_tui.screens.vectors.table import CROWDING, Limits, none_within, ordered, rows_of, sure_below, table_csv, wanted
@@ -280,7 +279,7 @@ async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest
     async with open_app(runs, size=(160, 48)) as (app, pilot):
         screen = await enter(app, pilot)
         for name in (*["down"] * 16, *["cursor_right"] * 4, *["sort_right"] * 4, *["up"] * 4):
-            screen.perform(COMMANDS[name])
+            await screen.perform(name)
             await pilot.pause()
             seen.add(screen.chosen)
     slow = {name for name in seen | set(counted) if (family := family_of(name)) and family.slow_histogram}

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial, partialmethod
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,7 +28,6 @@ from lsc_engine.runs.metrics.machine import PREFIX
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_engine.runs.read.run import Run
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, colour_of
-from lsc_tui.keymap import Command
 from lsc_tui.lines import Line, clean, wrap
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.compare import comparison, panels
@@ -329,8 +328,7 @@ class CompareScreen(ChartScreen):
         line = panels.readout(found, metric, keys, self.look.cursor, self.wide)
         return [*line, (f"{letters} other loss", "dim")] if left_out else line
 
-    def why_not(self, command: Command) -> str:
-        name = command.id
+    def why_not(self, name: str) -> str:
         if name in _ON_COMPARED.split() and self.found is None:
             return "nothing is compared yet"
         if name == "level" and self.metric.startswith(PREFIX):
@@ -339,7 +337,7 @@ class CompareScreen(ChartScreen):
             return "no row is highlighted"
         if name == "save" and self._writable() is None:
             return "no runs folder here can be written"
-        return super().why_not(command)
+        return super().why_not(name)
 
     def footer(self) -> tuple[Sequence[str], dict[str, str]]:
         return super().footer() if self.found is not None else (("runs", "views"), self.WORDS)
@@ -348,7 +346,7 @@ class CompareScreen(ChartScreen):
         found = self.found
         return next((row for row in found.rows if row.key == self.highlighted), None) if found else None
 
-    def move(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         if self.found is None:
             return
         if self.pane:
@@ -360,13 +358,13 @@ class CompareScreen(ChartScreen):
         self.highlighted = keys[min(len(keys) - 1, max(0, here + rows))]
         self.show()
 
-    def do_open(self) -> None:
+    def action_open(self) -> None:
         """The run of the highlighted row in Monitor: one that is at work, else its first seed."""
         row = self.current()
         if self.found is not None and row is not None and (views := self.found.views.get(row.key, [])):
             self.app.watch_run(next((v for v in views if v.status.active), views[0]).key)
 
-    def do_pin(self) -> None:
+    def action_pin(self) -> None:
         row, found, store = self.current(), self.found, self.app.store
         if row is None or found is None:
             return
@@ -379,7 +377,7 @@ class CompareScreen(ChartScreen):
             self.say(f"baseline: {clean(row.label)}")
         self.show()
 
-    def do_level(self) -> None:
+    def action_level(self) -> None:
         """Type a level of the metric; proposed is the height of the highlighted curve under the cursor."""
         found, row, metric, near = self.found, self.current(), self.metric, ""
         if found is None:
@@ -413,7 +411,7 @@ class CompareScreen(ChartScreen):
         unit = "" if is_loss(metric) else " in %"
         self.prompt(f"level of {metric}{unit}; empty: those of the preset", done, value=near, replace=True)
 
-    def next_metric(self, by: int) -> None:
+    def action_next_metric(self, by: int) -> None:
         """The metrics in turn, a loss once for each kind that the rows have; the column of accuracies follows."""
         found = self.found
         if found is None:
@@ -427,21 +425,19 @@ class CompareScreen(ChartScreen):
             self.say(f"accuracy: {self.metric}, in the column too")
         self.show()
 
-    def do_next_pane(self, by: int = 1) -> None:
+    def action_next_pane(self, by: int) -> None:
         """The pane that ↑ and ↓ act on, out of those that are shown."""
         shown = [i for i, name in enumerate(PANES) if self.query_one(f"#{name}").display]
         self.pane = shown[(shown.index(self.pane) + by) % len(shown)] if self.pane in shown else shown[0]
         self.show()
 
-    do_previous_pane = partialmethod(do_next_pane, -1)
-
-    def do_fold(self) -> None:
+    def action_fold(self) -> None:
         self.band = not self.band
         self.app.ui.set(compare_band=self.band)
         self.say("mean and band" if self.band else "every seed")
         self.show()
 
-    def do_settings(self) -> None:
+    def action_settings(self) -> None:
         """Wide: differing or all. At 80 columns they stand in place of the chart: differing, all, away."""
         if self.wide or self.has_class("-settings"):
             self.everything = not self.everything
@@ -450,7 +446,7 @@ class CompareScreen(ChartScreen):
             self.pane = 2 if self.has_class("-settings") else 0
         self.call_after_refresh(self.redraw_all)
 
-    def do_full(self) -> None:
+    def action_full(self) -> None:
         self.toggle("-full")
 
     def leave_layer(self) -> None:
@@ -459,7 +455,7 @@ class CompareScreen(ChartScreen):
             self.pane = 0
             self.toggle(layer)
         elif self.look.changed:
-            self.do_zoom_whole()
+            self.action_zoom_whole()
         elif self.pane:
             self.pane = 0
             self.show()
@@ -475,7 +471,7 @@ class CompareScreen(ChartScreen):
     def _writable(self) -> Path | None:
         return next((f.path for f in self.app.store.folders if not f.read_only and not f.problem), None)
 
-    def do_save(self) -> None:
+    def action_save(self) -> None:
         root, found, views, look = self._writable(), self.found, self.views(), self.look
         if root is None or found is None:
             return
@@ -514,7 +510,7 @@ class CompareScreen(ChartScreen):
         look.log_x, look.log_y = view.log_x, view.log_y
         self.redraw_all()
 
-    def do_export(self) -> None:
+    def action_export(self) -> None:
         name, found, metric, look, band = self.view_name(), self.found, self.metric, self.look, self.band
         if found is None:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partialmethod
 from typing import ClassVar
 
 from textual import events
@@ -18,7 +17,6 @@ from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.embeddings import Snapshot, kind_of
 from lsc_tui.data.embedding_history import EmbeddingHistory
 from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView, reference_of
-from lsc_tui.keymap import Command
 from lsc_tui.lines import Line, clean, fit, loss_text
 from lsc_tui.screens.monitor import embeddings, panels
 from lsc_tui.screens.monitor.panels import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words
@@ -384,61 +382,60 @@ class MonitorScreen(RunScreen):
         shown = _EMBEDDINGS_FOOTER_WIDE if self.wide else _EMBEDDINGS_FOOTER
         return [name for name in shown.split() if not (kind == "angles" and name.startswith("tilt"))], words
 
-    def help_of(self, command: Command) -> str:
-        if self.has_class("-full-log") and command.id in ("cursor_left", "cursor_right"):
+    def help_of(self, name: str) -> str:
+        if self.has_class("-full-log") and name in ("cursor_left", "cursor_right"):
             return "the log sideways; back at the left its lines are wrapped"
-        if self.searching and command.id in ("note", "copy"):
-            return f"the {'next' if command.id == 'note' else 'previous'} line of the log that holds the words"
-        return (_EMBEDDINGS_HELP.get(command.id) if self.showing_embeddings else None) or super().help_of(command)
+        if self.searching and name in ("note", "copy"):
+            return f"the {'next' if name == 'note' else 'previous'} line of the log that holds the words"
+        return (_EMBEDDINGS_HELP.get(name) if self.showing_embeddings else None) or super().help_of(name)
 
-    def move_cursor(self, columns: int) -> None:
+    def action_move_cursor(self, columns: int) -> None:
         if self.has_class("-full-log"):
             self.log_pane.sideways(columns)
         elif not self.showing_embeddings:
-            super().move_cursor(columns)
+            super().action_move_cursor(columns)
         elif self.history is not None:
             self.embedding_look.move(self.history, columns)
             self.show()
 
-    def zoom(self, factor: float) -> None:
+    def action_zoom(self, factor: float) -> None:
         if self.showing_embeddings:
             self.embedding_look.zoom(embeddings.NEARER if factor < 1 else 1 / embeddings.NEARER)
             self.show()
         else:
-            super().zoom(factor)
+            super().action_zoom(factor)
 
-    def do_zoom_whole(self) -> None:
+    def action_zoom_whole(self) -> None:
         if self.showing_embeddings:
             self.embedding_look = embeddings.EmbeddingLook()
             self.show()
         else:
-            super().do_zoom_whole()
+            super().action_zoom_whole()
 
-    def pan(self, share: float) -> None:
+    def action_pan(self, share: float) -> None:
         if self.showing_embeddings:
             self._turn(1 if share > 0 else -1, 0)
         else:
-            super().pan(share)
+            super().action_pan(share)
 
-    def tilt(self, up: int) -> None:
+    def action_tilt(self, up: int) -> None:
         if self.showing_embeddings:
             self._turn(0, up)
         else:
-            super().tilt(up)
+            super().action_tilt(up)
 
     def _turn(self, right: int, up: int) -> None:
         self.embedding_look.turn(right, up, flat=kind_of(self.snapshot) != "sphere")
         self.show()
 
-    def why_not(self, command: Command) -> str:
+    def why_not(self, name: str) -> str:
         """As for any run; over embeddings, keys of the axes of curves cannot act, others always can."""
-        name = command.id
         if name.startswith(("metric", "mark", "pin", "grid")) and self.watched is None:
             return self.no_run()
         if name in ("note", "copy") and self.searching:
             return ""
         if not self.showing_embeddings:
-            return super().why_not(command)
+            return super().why_not(name)
         if name.startswith("tilt"):
             return "angles have one axis only" if kind_of(self.snapshot) == "angles" else ""
         if name.startswith("cursor"):
@@ -447,13 +444,13 @@ class MonitorScreen(RunScreen):
             return "embeddings are one picture; m shows the curves"
         if name in ("axis", "log_x", "log_y", "smooth", "clip", "zoom_y_in", "zoom_y_out"):
             return "embeddings have no such axis; m shows the curves"
-        return "" if name in ("pan_left", "pan_right", "zoom_out") else super().why_not(command)
+        return "" if name in ("pan_left", "pan_right", "zoom_out") else super().why_not(name)
 
     @property
     def page(self) -> int:
         return self.log_pane.page
 
-    def move(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         """The log, or the settings while all of them are shown."""
         if self.everything:
             self.top = max(0, min(self.top + rows, 60))
@@ -461,14 +458,14 @@ class MonitorScreen(RunScreen):
         else:
             self.log_pane.scroll(rows)
 
-    def do_follow(self) -> None:
+    def action_follow(self) -> None:
         if self.log_pane.follow:
             self.log_pane.follow = False
             self.log_pane.redraw()
         else:
             self.log_pane.scroll(self.log_pane.count)
 
-    def do_filter(self) -> None:
+    def action_filter(self) -> None:
         if self.grid and not self.has_class("-full-log"):
             label, filtered = "metrics whose name holds; a regular expression; empty: all", self._filter_metrics
             self.prompt(label, filtered, value=self.metric_words, changed=filtered, replace=True)
@@ -501,29 +498,29 @@ class MonitorScreen(RunScreen):
         """Whether a search of the log is open: then n and N go to its next and previous hit."""
         return bool(self.log_pane.words)
 
-    def do_note(self) -> None:
+    def action_note(self) -> None:
         if self.searching:
             self._find(down=True)
         else:
-            super().do_note()
+            super().action_note()
 
-    def do_copy(self) -> None:
+    def action_copy(self) -> None:
         if self.searching:
             self._find(down=False)
         else:
-            super().do_copy()
+            super().action_copy()
 
-    def do_settings(self) -> None:
+    def action_settings(self) -> None:
         self.everything = not self.everything
         self.toggle("-all-settings")
 
-    def next_metric(self, by: int) -> None:
+    def action_next_metric(self, by: int) -> None:
         if (view := self.watched) is not None:
             self.view_number = (self.view_number + by) % len(self.pages(view))
             self.pane = min(self.pane, len(self.panes) - 1)
             self.show()
 
-    def do_grid(self) -> None:
+    def action_grid(self) -> None:
         """The next larger grid whose charts can be read, after the largest the two again."""
         room = (self.size.width // SMALLEST_CHART[0], (self.size.height - 4) // SMALLEST_CHART[1])
         fitting = [i for i, (columns, rows) in enumerate(GRIDS) if columns <= room[0] and rows <= room[1]]
@@ -555,15 +552,13 @@ class MonitorScreen(RunScreen):
     def full(self) -> bool:
         return self.has_class("-full-charts") or self.has_class("-full-log")
 
-    def do_next_pane(self, by: int = 1) -> None:
+    def action_next_pane(self, by: int) -> None:
         self.pane = (self.pane % len(self.panes) + by) % len(self.panes)
         self.pane_chosen = True
         self.say(f"z shows {clean(self.panes[self.pane])} alone")
         self._set_full(self.full)
 
-    do_previous_pane = partialmethod(do_next_pane, -1)
-
-    def do_full(self) -> None:
+    def action_full(self) -> None:
         self._set_full(not self.full)
 
     def _set_full(self, on: bool) -> None:
@@ -573,12 +568,12 @@ class MonitorScreen(RunScreen):
         self._set_log_height(self.size.height)
         self.call_after_refresh(self.redraw_all)
 
-    def do_pin(self) -> None:
+    def action_pin(self) -> None:
         view, store = self.targets()[0], self.app.store
         store.pinned = "" if store.pinned == view.key else view.key
         self.say(f"{view.label} s{view.seed} is {'the baseline' if store.pinned else 'no baseline any more'}")
 
-    def do_mark(self) -> None:
+    def action_mark(self) -> None:
         store = self.app.store
         store.mark(store.watched)
         letter = store.letter(store.watched)
@@ -590,9 +585,9 @@ class MonitorScreen(RunScreen):
         elif self.full:
             self._set_full(False)
         elif self.everything:
-            self.do_settings()
+            self.action_settings()
         elif self.look.changed:
-            self.do_zoom_whole()
+            self.action_zoom_whole()
         elif self.metric_words:
             self._filter_metrics("")
         elif self.grid:

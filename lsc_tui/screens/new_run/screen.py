@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import partial, partialmethod
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +21,6 @@ from lsc_engine.config.load import PresetInfo, list_presets, own_folder
 from lsc_engine.runs.folder import slurm
 from lsc_engine.studies.prepare import free_name
 from lsc_tui.data.preset_form import SETTINGS, Form, drop_draft, field_text, read_drafts, save_draft
-from lsc_tui.keymap import Command
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, wrap
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
@@ -297,7 +296,7 @@ class NewScreen(LscScreen):
                 save_draft(self._drafts, self.form, self._own)
             self.check()
 
-    def move(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         if self.reading:
             self.toml_top = max(0, self.toml_top + rows)
         elif self.stage == "presets":
@@ -309,14 +308,12 @@ class NewScreen(LscScreen):
                 self.form.highlighted = self.form.names.index(row.key.removeprefix("variant:"))
         self.show()
 
-    def do_next_pane(self) -> None:
+    def action_next_pane(self, _: int) -> None:
         self.stage = "form" if self.stage == "presets" and self.form is not None else "presets"
         self.show()
 
-    do_previous_pane = do_next_pane
-
-    def why_not(self, command: Command) -> str:
-        name, form, on_presets = command.id, self.form, self.stage == "presets"
+    def why_not(self, name: str) -> str:
+        form, on_presets = self.form, self.stage == "presets"
         if name in ("next_pane", "previous_pane", "settings"):
             return "" if form is not None else "no form is open, Enter opens one"
         if name in ("cursor_left", "cursor_right"):
@@ -331,7 +328,7 @@ class NewScreen(LscScreen):
             return self._why_no_launch()
         if name == "save" and (form is None or form.source == "fork"):
             return "open a preset first, Enter does" if form is None else "a fork is no preset; N on the run makes one"
-        return super().why_not(command)
+        return super().why_not(name)
 
     def _why_no_mark(self, name: str) -> str:
         form, row, entry, key = self.form, self.panel.current, self.preset_list.current, self.setting_row
@@ -349,14 +346,12 @@ class NewScreen(LscScreen):
             return "" if form.by_variant(key) else "it is the same for all variants already"
         return "" if form.changed(key) else "it is as the preset has it"
 
-    def do_cursor_right(self, by: int = 1) -> None:
+    def action_move_cursor(self, by: int) -> None:
         if self.form is not None:
             self.form.step(by)
             self.show()
 
-    do_cursor_left = partialmethod(do_cursor_right, -1)
-
-    def do_settings(self) -> None:
+    def action_settings(self) -> None:
         self.every = not self.every
         self.say("every setting that acts" if self.every else "the settings that the preset names, and the usual ones")
         self.show()
@@ -365,7 +360,7 @@ class NewScreen(LscScreen):
         if self.panel.choices:
             self.panel.choices = []
         elif self.reading:
-            self.do_toml()
+            self.action_toml()
         elif self.stage == "form":
             self.stage = "presets"
         elif self.preset_list.words:
@@ -375,7 +370,7 @@ class NewScreen(LscScreen):
             return
         self.show()
 
-    def do_filter(self) -> None:
+    def action_filter(self) -> None:
         """In the form: to a field by a part of its name; else the filter of the list."""
         if self.stage == "form":
             names = [row.key for row in self.panel.rows if row.kind in ("setting", "place", "seeds", "tune")]
@@ -410,16 +405,16 @@ class NewScreen(LscScreen):
             self.preset_list.chosen = ""
         self.show()
 
-    def do_export(self) -> None:
+    def action_export(self) -> None:
         text = presets_csv(self.preset_list)
         self.save_as("presets.csv", lambda path: path.write_text(text))
 
-    def do_toml(self) -> None:
+    def action_toml(self) -> None:
         self.reading = not self.reading
         self.toml_top = 0
         self.show()
 
-    def do_open(self) -> None:
+    def action_open(self) -> None:
         panel, form, row = self.panel, self.form, self.panel.current
         if self.stage == "presets":
             self.open_preset()
@@ -434,7 +429,7 @@ class NewScreen(LscScreen):
         elif row.kind == "problem":
             self._go_to_problem(form, row)
         elif row.kind == "variant" or (row.kind == "tune" and form.tune is None):
-            self.do_mark()
+            self.action_mark()
         elif row.kind == "fact":
             self.say(AS_WRITTEN)
         elif found := choices(row, self.app.store, form.given("target.method", form.variant)):
@@ -520,15 +515,15 @@ class NewScreen(LscScreen):
         self.call_after_refresh(self.say, f"{system} at n = {n}{who}")
         self.changed()
 
-    def do_vectors(self) -> None:
-        """The systems that hold the classes of the highlighted variant; Enter there comes back with one."""
+    def action_go(self, tab: str) -> None:
+        """Vectors shows the systems that hold the classes of the highlighted variant; Enter there brings one back."""
         out, form = self.outcome, self.form
         classes = out.variants.get(form.variant, {}).get("classes") if out is not None and form is not None else None
-        if classes and self.stage == "form":
+        if classes and self.stage == "form" and tab == "vectors":
             self.app.store.form = ("classes", str(classes))
-        self.app.go("vectors")
+        super().action_go(tab)
 
-    def do_mark(self) -> None:
+    def action_mark(self) -> None:
         form, row = self.form, self.panel.current
         if self.stage == "presets" or form is None or row is None:
             self.open_preset()
@@ -551,7 +546,7 @@ class NewScreen(LscScreen):
         on_setting = self.stage == "form" and row is not None and row.kind == "setting" and self.form is not None
         return row.key if row is not None and on_setting else None
 
-    def do_mark_all(self) -> None:
+    def action_mark_all(self) -> None:
         """The highlighted variant's value for all of them."""
         form, row = self.form, self.panel.current
         if form is not None and row is not None:
@@ -559,7 +554,7 @@ class NewScreen(LscScreen):
             self.changed()
             self.say(f"{row.key}: {row.value} for all variants")
 
-    def do_mark_none(self) -> None:
+    def action_mark_none(self) -> None:
         """The highlighted setting as the preset has it; in the list, the whole preset (asks)."""
         kept = self.kept if self.stage == "presets" else None
         if kept is None:
@@ -593,7 +588,7 @@ class NewScreen(LscScreen):
             return f"no GPU is free (GPU {owners}); choose some by number in device"
         return ""
 
-    def do_launch(self) -> None:
+    def action_launch(self) -> None:
         form, out = self.form, self.outcome
         if form is None or out is None:
             return
@@ -667,7 +662,7 @@ class NewScreen(LscScreen):
         # Not a worker, which the program would wait for at its end.
         threading.Thread(target=work, name="report", daemon=True).start()
 
-    def do_save(self) -> None:
+    def action_save(self) -> None:
         if (form := self.form) is not None:
             near = suggested_name(f"{form.heading.rpartition('/')[2]}-mine" if form.source == "preset" else form.study)
             self.prompt(f"name of the preset in {own_words()}", partial(self._save, form), value=near)

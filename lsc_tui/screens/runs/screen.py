@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from typing import ClassVar
 
 from textual import events
@@ -16,7 +16,6 @@ from lsc_engine.common.errors import did_you_mean
 from lsc_engine.common.userpaths import home_path
 from lsc_tui.data.filters import FIELDS, Filter, completions, settings_in
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LETTERS, LOSS, RunView, colour_of
-from lsc_tui.keymap import COMMANDS, Command
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, width_of
 from lsc_tui.screens.run_screen import RunScreen
 from lsc_tui.screens.runs.details import details, gpu_lines, report_details
@@ -299,10 +298,7 @@ class RunsScreen(RunScreen):
             empty=empty,
         )
 
-    def why_not(self, command: Command) -> str:
-        name = command.id
-        if command.group not in ("rows", "act") and name != "open":
-            return super().why_not(command)
+    def why_not(self, name: str) -> str:
         row = self.table.current
         report = row.report if row is not None else None
         if name == "open" and row is not None and report is not None and report.made is None:
@@ -314,7 +310,7 @@ class RunsScreen(RunScreen):
         if name in ("mark", "hide", "compare"):
             marked = name == "compare" and self.app.store.marked
             return "" if self.targets() or marked else self.no_run()
-        return super().why_not(command)
+        return super().why_not(name)
 
     def targets(self) -> list[RunView]:
         row = self.table.current
@@ -330,7 +326,7 @@ class RunsScreen(RunScreen):
     def page(self) -> int:
         return self.table.page
 
-    def move(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         self.app.store.launched = ""
         self.table.move(rows)
         self.redraw("#where")
@@ -338,25 +334,25 @@ class RunsScreen(RunScreen):
             self.redraw("#details")
         self.show_charts()
 
-    def move_cursor(self, columns: int) -> None:
+    def action_move_cursor(self, columns: int) -> None:
         """← and → close and open a study; on a run they move the chart cursor."""
         row = self.table.current
         if row is None or row.kind != "study":
-            super().move_cursor(columns)
+            super().action_move_cursor(columns)
         elif row.closed == (columns > 0):
-            self.do_next_pane()
+            self.action_next_pane(1)
 
     def clicked(self, panel: Panel, x: int, y: int) -> None:
         """A row is highlighted; a second click on it opens it."""
         row = self.table.top + y - (2 if self.wide else 1)
         if panel is not self.table:
             super().clicked(panel, x, y)
-        elif row == self.table.cursor and self.table.current is not None and not self.why_not(COMMANDS["open"]):
-            self.do_open()
+        elif row == self.table.cursor and self.table.current is not None and not self.why_not("open"):
+            self.action_open()
         elif self.table.top <= row < len(self.table.rows):
-            self.move(row - self.table.cursor)
+            self.action_move(row - self.table.cursor)
 
-    def do_open(self) -> None:
+    def action_open(self) -> None:
         row = self.table.current
         if row is None:
             return
@@ -368,22 +364,22 @@ class RunsScreen(RunScreen):
             self.app.store.compared = [view.key for view in row.views]
             self.app.go("compare_tab")
 
-    def do_toml(self) -> None:
+    def action_toml(self) -> None:
         row = self.table.current
         if row is not None and row.report is not None:
             self.show_file(row.report.preset, f"{row.study} · {row.report.preset.name}")
         else:
-            super().do_toml()
+            super().action_toml()
 
-    def do_external(self) -> None:
+    def action_external(self) -> None:
         row = self.table.current
         if row is not None and row.report is not None:
             files = {"r": ("report", row.report.page), "t": ("TOML", row.report.preset)}
             self.ask_outside(clean(row.study), {key: pair for key, pair in files.items() if pair[1].is_file()})
         else:
-            super().do_external()
+            super().action_external()
 
-    def do_mark(self) -> None:
+    def action_mark(self) -> None:
         row = self.table.current
         if row is not None:
             for view in row.views:
@@ -392,30 +388,34 @@ class RunsScreen(RunScreen):
                 self.table.move(1)
             self.show()
 
-    def do_mark_all(self) -> None:
+    def action_mark_all(self) -> None:
         for row in self.table.rows:
             for view in row.views if row.kind != "study" or row.closed else ():
                 if view.key not in self.app.store.marked:
                     self.app.store.mark(view.key)
         self.show()
 
-    def do_mark_none(self) -> None:
+    def action_mark_none(self) -> None:
         self.app.store.marked.clear()
         self.show()
 
-    def do_pin(self) -> None:
+    def action_pin(self) -> None:
         key = self.targets()[0].key
         self.app.store.pinned = "" if self.app.store.pinned == key else key
         self.show()
 
-    def switch(self, what: str) -> None:
+    def _switch(self, what: str) -> None:
         """Seeds folded or not, the order inverted or not, one list over all studies or a list by study."""
         on = not getattr(self.order, what)
         setattr(self.order, what, on)
         flat = "one list over all studies" if on else "a list by study"
         self._order_changed(flat if what == "flat" else "")
 
-    def sort(self, by: int) -> None:
+    action_fold = partialmethod(_switch, "folded")
+    action_invert = partialmethod(_switch, "inverted")
+    action_flat = partialmethod(_switch, "flat")
+
+    def action_sort(self, by: int) -> None:
         sorts = self.order.sorts
         self.order.sort = sorts[(sorts.index(self.order.sort) + by) % len(sorts)]
         self._order_changed(f"sorted by {self.order.sort}")
@@ -424,7 +424,7 @@ class RunsScreen(RunScreen):
         """What a run can be grouped by or shown in a column."""
         return [*FIELDS, *settings_in(self.app.store.runs.values())]
 
-    def do_group(self) -> None:
+    def action_group(self) -> None:
         def done(text: str) -> None:
             name, names = text.strip(), self._names()
             if name and name not in names:
@@ -437,7 +437,7 @@ class RunsScreen(RunScreen):
         label = "group by, such as n, state or optimizer.lr; empty: by study"
         self.prompt(label, done, value=self.order.group, suggester=words, replace=True)
 
-    def do_columns(self) -> None:
+    def action_columns(self) -> None:
         """The columns as a line of names, in their order; `|` after those that stay in sight."""
 
         def done(text: str) -> None:
@@ -456,7 +456,7 @@ class RunsScreen(RunScreen):
             "columns; empty: the usual ones", done, value=" ".join(self.order.columns) or shown, suggester=words
         )
 
-    def shift_columns(self, by: int) -> None:
+    def action_shift_columns(self, by: int) -> None:
         if not self.order.columns:
             self.say("O chooses columns; those that do not fit are reached with ( and )")
             return
@@ -464,7 +464,7 @@ class RunsScreen(RunScreen):
         self.order.shift = max(0, min(len(moved) - 1, self.order.shift + by))
         self.show()
 
-    def do_hide(self) -> None:
+    def action_hide(self) -> None:
         """Hide the runs of the row, or show them again where all are hidden."""
         views = self.targets()
         keys = {view.key for view in views}
@@ -474,7 +474,7 @@ class RunsScreen(RunScreen):
         self.show()
         self.say(f"{named(views)} is shown again" if shown else f"hidden: {named(views)}. A lists what is hidden")
 
-    def do_hidden(self) -> None:
+    def action_hidden(self) -> None:
         self.with_hidden = not self.with_hidden
         self.show()
         self.say("with what is hidden, dim; H on it shows it again" if self.with_hidden else "without what is hidden")
@@ -485,20 +485,18 @@ class RunsScreen(RunScreen):
         if words:
             self.say(words)
 
-    def do_next_pane(self) -> None:
+    def action_next_pane(self, _: int) -> None:
         """Tab closes and opens the highlighted study."""
         row = self.table.current
         if row is not None and row.views and not self.order.flat:
             self.order.closed ^= {heading_key(row.views[0], self.order)}
             self._order_changed()
 
-    do_previous_pane = do_next_pane
-
-    def do_full(self) -> None:
+    def action_full(self) -> None:
         self.toggle("-full")
         self._set_heights(self.size.height)
 
-    def next_metric(self, by: int) -> None:
+    def action_next_metric(self, by: int) -> None:
         """The kinds of loss of the runs in the charts, then the other accuracy: on the fixed training images, or on the
         validation set."""
         names, charted = list(ACCURACIES), [view.loss_group for view, _, _ in self._charted()]
@@ -515,7 +513,7 @@ class RunsScreen(RunScreen):
         self._filter_typed(self.filter.text)
         self._order_changed(f"accuracy: {accuracy}")
 
-    def do_filter(self) -> None:
+    def action_filter(self) -> None:
         earlier = [str(text) for text in self.app.ui.get("filters", [])]
         self._settings = settings_in(self.app.store.runs.values())  # once: a key has no time to look at every run
         words = LastWord(completions(list(self.app.store.runs.values())))
@@ -527,7 +525,7 @@ class RunsScreen(RunScreen):
             suggester=words,
             replace=True,
             earlier=[text for text in earlier if text != self.filter.text],
-            keys={"up": partial(self.move, -1), "down": partial(self.move, 1)},
+            keys={"up": partial(self.action_move, -1), "down": partial(self.action_move, 1)},
         )
 
     def _filter_typed(self, text: str) -> None:
@@ -545,6 +543,6 @@ class RunsScreen(RunScreen):
 
     def leave_layer(self) -> None:
         if self.has_class("-full"):
-            self.do_full()
+            self.action_full()
         elif self.filter.text:
             self._filter_done("")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial, partialmethod
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -15,7 +15,6 @@ from lsc_engine.charts.canvas import Mode
 from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import suggested
-from lsc_tui.keymap import Command
 from lsc_tui.lines import Line, clean, fit, pad, rule, wrap
 from lsc_tui.screens.base import LscScreen
 from lsc_tui.screens.vectors import panels
@@ -236,28 +235,26 @@ class VectorsScreen(LscScreen):
         words = f"lsc-engine nmin {limits.classes} --max-cosine {limits.cosine:g} prints this table"
         return [pad([(f" {words}", "dim")], width)]
 
-    def move(self, rows: int) -> None:
+    def action_move(self, rows: int) -> None:
         if self.rows:
             self.chosen = self.rows[max(0, min(len(self.rows) - 1, self.place + rows))].system
             self.show()
 
-    def do_sort_left(self, by: int = -1) -> None:
+    def action_sort(self, by: int) -> None:
         shown = [c for c in COLUMNS if self.wide or c not in ("near", "rank")]
         place = shown.index(self.column) if self.column in shown else 0
         self.column = shown[(place + by) % len(shown)]
         self._again()
 
-    do_sort_right = partialmethod(do_sort_left, 1)
-
-    def do_invert(self) -> None:
+    def action_invert(self) -> None:
         self.inverted = not self.inverted
         self._again()
 
-    def do_log_y(self) -> None:
+    def action_log_y(self) -> None:
         self.log_n = not self.log_n
         self._again()
 
-    def do_cursor_left(self, by: int = -1) -> None:
+    def action_move_cursor(self, by: int) -> None:
         """The next rounder number of classes, fewer or more."""
         steps = sorted({round(x * 10**e) for e in range(12) for x in NICE if x * 10**e % 1 == 0} | {10**12})
         now = self.limits.classes
@@ -265,24 +262,22 @@ class VectorsScreen(LscScreen):
         if found:
             self.take_limits(replace(self.limits, classes=found[0]))
 
-    do_cursor_right = partialmethod(do_cursor_left, 1)
-
-    def why_not(self, command: Command) -> str:
+    def why_not(self, name: str) -> str:
         row = self.current
-        if command.id != "open":
-            return super().why_not(command)
+        if name != "open":
+            return super().why_not(name)
         if row is None:
             return "no system is highlighted"
         short = row.known.count < row.classes
         return f"{row.system} has {panels.whole(row.known.count)} vectors only" if short else ""
 
-    def do_open(self) -> None:
+    def action_open(self) -> None:
         row = self.current
         if row is not None:
             self.app.store.form = ("vectors", f"{row.system} {row.n}")
             self.app.go("new")
 
-    def do_export(self) -> None:
+    def action_export(self) -> None:
         text = table_csv(self.rows, self.limits)
         self.save_as(f"vectors-{self.limits.classes}.csv", lambda path: path.write_text(text))
 
@@ -292,7 +287,7 @@ class VectorsScreen(LscScreen):
         else:
             super().leave_layer()
 
-    def do_next_pane(self, by: int = 1) -> None:
+    def action_next_pane(self, by: int) -> None:
         """Tab: the first limit, then the next one, then back to the table."""
         names, editing, field = ["", *(FIELDS if self.wide else FIELDS[:3])], self.editing, self.field
         self.close_field()
@@ -303,14 +298,15 @@ class VectorsScreen(LscScreen):
             self._edit(name)
         self.show()
 
-    do_previous_pane = partialmethod(do_next_pane, -1)
-
     def _edit(self, name: str) -> None:
         """Type a limit; what it would give is shown meanwhile."""
         words = {"bytes": BYTES.values(), "loss": LOSSES}.get(name)
         hints = SuggestFromList(list(words)) if words else None
-        keys: dict[str, Callable[[], object]] = {"tab": self.do_next_pane, "shift+tab": self.do_previous_pane}
-        keys |= {"up": partial(self.move, -1), "down": partial(self.move, 1)}
+        keys: dict[str, Callable[[], object]] = {
+            key: partial(act, by)
+            for act, back, on in ((self.action_next_pane, "shift+tab", "tab"), (self.action_move, "up", "down"))
+            for key, by in ((back, -1), (on, 1))
+        }
         now, typed, done = self.limits.shown(name), partial(self._accept, name, quiet=True), partial(self._accept, name)
         label = f"{LABELS[name]}; Tab: the next limit"
         self.prompt(label, done, value=now, changed=typed, suggester=hints, replace=True, keys=keys)
@@ -334,7 +330,7 @@ class VectorsScreen(LscScreen):
             self.take_limits(limits)
         return True
 
-    def do_filter(self) -> None:
+    def action_filter(self) -> None:
         def typed(text: str) -> None:
             # A path is read when it is whole.
             self._filter(" ".join(word for word in text.split() if not word.startswith("file:")))
