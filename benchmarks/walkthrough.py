@@ -1,10 +1,12 @@
-"""Record docs/walkthrough.cast and docs/walkthrough.md: the whole path in the real program, in a terminal, by keys.
+"""Record the whole path in the real program, in terminals of 80x24 and 160x48, by keys.
 
     python benchmarks/walkthrough.py [--out DIR]
 
 Opens lsc-tui on an empty folder, chooses the preset walkthrough.toml, launches its six runs on what this machine has,
-watches one in Monitor, opens the study in Compare while it fills in, reads its verdict, writes the figure. Nothing is
-replayed: it trains for one to two minutes. The cast is asciicast v2 (`asciinema play docs/walkthrough.cast`).
+watches one in Monitor, opens the study in Compare while it fills in, reads its verdict, writes the figure, a note and
+the report, and reads the report. Nothing is replayed: it trains for about a minute at each size. Writes
+walkthrough-80x24.cast and walkthrough-160x48.cast (asciicast v2, `asciinema play FILE`), and walkthrough.md with the
+frames of 80x24.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "e2e")]
 
 from terminal import Screen, Terminal  # noqa: E402
 
-SIZE = (100, 30)
+SIZES = ((80, 24), (160, 48))
 PRESET = HERE / "walkthrough.toml"
 STUDY = PRESET.stem
-MOST_BYTES = 500_000
+MOST_BYTES = 1_500_000
 # Seconds between keys, and the longest pause that a player keeps.
 PACE, IDLE = 0.7, 1.5
 
@@ -78,9 +80,9 @@ class Walk:
             self.terminal.keys(key)
             self.terminal.read(PACE)
 
-    def until(self, ready: str | Callable[[str], bool], seconds: float = 60.0) -> None:
+    def until(self, ready: str | Callable[[str], bool]) -> None:
         """Wait for words on the screen."""
-        self.terminal.until(ready, seconds)
+        self.terminal.until(ready)
         self.terminal.read(PACE)
 
     def keep(self, title: str, keys: str, words: str) -> None:
@@ -97,7 +99,7 @@ def walk(terminal: Terminal, home: Path) -> Walk:
     go.press("/")
     terminal.keys(STUDY)
     go.press("\r", "\r")
-    go.until(lambda text: "parameters" in text and "counting" not in text, 90)
+    go.until(lambda text: "parameters" in text and "counting" not in text)
     go.keep(
         "Choose and adjust a preset",
         "`4`, `/`, a word of its name, `Enter`, `Enter`",
@@ -106,7 +108,7 @@ def walk(terminal: Terminal, home: Path) -> Walk:
     go.press("L")
     go.until("Esc no")
     go.press("y")
-    go.until(lambda text: "● running" in text and "○ queued" in text, 90)
+    go.until(lambda text: "● running" in text and "○ queued" in text)
     go.keep(
         "Launch it",
         "`L`, `y`",
@@ -119,29 +121,52 @@ def walk(terminal: Terminal, home: Path) -> Walk:
     )
     go.press("g", *["j"] * at, "\r")
     go.until("img/s")
-    start = curve(terminal.screen.text)
-    go.until(lambda text: len(curve(text)) > len(start) + 10, 90)
+    go.until(lambda text: len(curve(text)) > 20)
     go.keep("Watch one", "`Enter` on a run", "Loss and accuracy as they come, the machine, the log.")
     go.press("1", "g", "\r")
-    go.until(lambda text: "verdict so far" in text and "FASTER" in text, 90)
+    go.until(lambda text: "verdict" in text and "FASTER" in text)
     go.keep(
         "Compare while it trains", "`1`, `g`, `Enter` on the study", "Curves, levels and verdict fill in by themselves."
     )
-    go.until(lambda text: "6 done" in text and "verdict so far" not in text, 300)
+    go.until(lambda text: "6 done" in text and "verdict so far" not in text)
     go.keep("Read the verdict", "", "All runs are finished: who is faster, by accuracy and by loss, in how many seeds.")
     go.press("e")
     go.until("s SVG")
     go.press("s")
     go.until("width of")
     go.press("1")
-    go.until(lambda text: f"{STUDY}.svg" in text and "writing" not in text)
+    go.until("write to")
+    go.press("\r")
+    go.until(lambda text: f"wrote ~/{STUDY}.svg" in text)
     go.keep(
         "Write the figure",
-        "`e`, `s`, `1`",
+        "`e`, `s`, `1`, `Enter`",
         "What is on the screen, one column wide; `c` and `l` write the table.",
     )
     (figure,) = home.glob("**/*.svg")
     print(f"figure {figure.name}: {figure.stat().st_size / 1000:.0f} kB")
+    go.press("1", "g", "j", "n")
+    terminal.keys("the study of the walk-through")
+    go.press("\r")
+    go.until("note")
+    go.keep("Write a note", "`1`, `n` on a run, the note, `Enter`", "It stays with the run and is seen in every list.")
+    go.press("3", "e")
+    go.until("r report")
+    go.press("r")
+    go.until("write to")
+    go.press("\r")
+    go.until("E opens it")
+    go.press("E")
+    go.until("or a copy in")
+    go.press("r")
+    go.until(f"Study: {STUDY}")
+    go.keep(
+        "Write and read the report",
+        "`3`, `e`, `r`, `Enter`, then `E`, `r`",
+        "Settings, verdicts, curves, cost: Markdown with its figures and values, here in the pager.",
+    )
+    go.press("q")
+    go.until("3 Compare")
     go.press("q")
     return go
 
@@ -156,10 +181,11 @@ def page(frames: list[tuple[str, str, str]]) -> str:
     out = [
         "# From a preset to its verdict",
         "",
-        "Recorded in a terminal of 100×30 by `benchmarks/walkthrough.py`, on a machine without a GPU: six small "
-        "runs of scikit-learn's",
-        "digits, every image its own class. The whole recording is `walkthrough.cast` "
-        "(`asciinema play docs/walkthrough.cast`).",
+        "Recorded in a terminal of 80×24 by `benchmarks/walkthrough.py`, on a machine without a GPU: six small runs of "
+        "scikit-learn's",
+        "digits, every image its own class. The whole recordings are `walkthrough-80x24.cast` and "
+        "`walkthrough-160x48.cast`",
+        "(`asciinema play docs/walkthrough-80x24.cast`).",
     ]
     for number, (title, words, frame) in enumerate(frames, 1):
         out += ["", f"## {number}. {title}", "", words, "", "```text", frame, "```"]
@@ -171,15 +197,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs")
     out = parser.parse_args().out.absolute()
+    for size in SIZES:
+        record(out, size)
+
+
+def record(out: Path, size: tuple[int, int]) -> None:
+    """One session at this size, with a home of its own."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "presets").mkdir()
         (home / "runs").mkdir()
         shutil.copy(PRESET, home / "presets" / PRESET.name)
-        os.environ["LSC_PRESETS"] = str(home / "presets")
+        os.environ |= {"LSC_PRESETS": str(home / "presets"), "PAGER": "less", "LESS": "-S -Psreport"}
         os.chdir(home)
-        terminal = Terminal.viewer(home / "runs", home, size=SIZE)
-        recording = Recording(*SIZE)
+        terminal = Terminal.viewer(home / "runs", home, size=size)
+        recording = Recording(*size)
         terminal.screen = recording
         try:
             go = walk(terminal, home)
@@ -189,9 +221,11 @@ def main() -> None:
         text = recording.cast()
     assert str(home) not in text, "the recording names a folder of this machine"
     assert len(text.encode()) < MOST_BYTES, f"{len(text.encode())} bytes"
-    (out / "walkthrough.cast").write_text(text, encoding="utf-8")
-    (out / "walkthrough.md").write_text(page(go.frames), encoding="utf-8")
-    print(f"walkthrough.cast: {len(text.encode()) / 1000:.0f} kB, {recording.events[-1][0]:.0f} s")
+    name = f"walkthrough-{size[0]}x{size[1]}.cast"
+    (out / name).write_text(text, encoding="utf-8")
+    if size == SIZES[0]:
+        (out / "walkthrough.md").write_text(page(go.frames), encoding="utf-8")
+    print(f"{name}: {len(text.encode()) / 1000:.0f} kB, {recording.events[-1][0]:.0f} s")
 
 
 if __name__ == "__main__":

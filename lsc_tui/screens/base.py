@@ -334,12 +334,12 @@ class LscScreen(Screen[None], inherit_bindings=False):
 
         self.prompt("write to", chosen, value=home_path(Path.cwd() if folder else Path.cwd() / name))
 
-    def save_as(self, name: str, write: Callable[[Path], object], made: str = "") -> None:
-        """Ask where a file of this name goes, and write it off the UI thread; `made`: what is written in a folder."""
+    def save_as(self, name: str, write: Callable[[Path], object], more: str = "") -> None:
+        """Ask where a file of this name goes, and write it off the UI thread; `more` follows its path in the words."""
 
         def chosen(path: Path) -> None:
             self.say(f"writing {path.name} …")
-            self.in_thread(lambda: write(path), f"wrote {home_path(path / made)}")
+            self.in_thread(lambda: write(path), f"wrote {home_path(path)}{more}")
 
         self.ask_path(name, chosen)
 

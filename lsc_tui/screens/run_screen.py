@@ -113,6 +113,22 @@ class ChartScreen(LscScreen):
         self.look.whole()
         self.show()
 
+    def ask_outside(self, what: str, files: dict[str, tuple[str, Path]]) -> None:
+        pager, editor = (Path(outside_program(edit=edit)[0]).name for edit in (False, True))
+        answers: Answers = {key: (word, partial(self._open_outside, path)) for key, (word, path) in files.items()}
+        for key, (word, path) in files.items():
+            answers[key.upper()] = (f"edit {word}", partial(self._open_outside, path, edit=True))
+        self.ask(f"{what} in {pager}, or a copy in {editor}:", answers)
+
+    def _open_outside(self, path: Path, *, edit: bool = False) -> None:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                shown = Path(shutil.copy(path, folder)) if edit else path
+                with self.app.suspend():
+                    subprocess.run([*outside_program(edit=edit), str(shown)], check=False)
+        except (OSError, SuspendNotSupported) as error:
+            self.say(error_words(error), "error")
+
 
 def outside_program(*, edit: bool) -> list[str]:
     """The user's editor or pager as a command."""
@@ -268,22 +284,6 @@ class RunScreen(ChartScreen):
         report = (view.run.root or Path(".")) / view.study / "report" / PAGE
         files = {"l": ("log", view.run.log_path), "t": ("TOML", view.run.path / PRESET), "r": ("report", report)}
         self.ask_outside(named([view]), {key: pair for key, pair in files.items() if pair[1].is_file()})
-
-    def ask_outside(self, what: str, files: dict[str, tuple[str, Path]]) -> None:
-        pager, editor = (Path(outside_program(edit=edit)[0]).name for edit in (False, True))
-        answers: Answers = {key: (word, partial(self._open_outside, path)) for key, (word, path) in files.items()}
-        for key, (word, path) in files.items():
-            answers[key.upper()] = (f"edit {word}", partial(self._open_outside, path, edit=True))
-        self.ask(f"{what} in {pager}, or a copy in {editor}:", answers)
-
-    def _open_outside(self, path: Path, *, edit: bool = False) -> None:
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                shown = Path(shutil.copy(path, folder)) if edit else path
-                with self.app.suspend():
-                    subprocess.run([*outside_program(edit=edit), str(shown)], check=False)
-        except (OSError, SuspendNotSupported) as error:
-            self.say(error_words(error), "error")
 
     def action_clipboard(self) -> None:
         """Through the terminal (OSC 52), so also from another host and from inside tmux."""

@@ -24,9 +24,11 @@ from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
 from lsc_engine.charts.chart import Level, Mark, Series
 from lsc_engine.common.userpaths import home_path
+from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.metrics.machine import PREFIX
 from lsc_engine.runs.metrics.parsing import Floats
 from lsc_engine.runs.read.run import Run
+from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, clean, wrap
 from lsc_tui.screens.base import Answers
@@ -47,8 +49,8 @@ PANES = ("rows", "verdict", "settings")
 LEAST_CHART = 14 / 48  # of the rows of the screen
 # What acts on a comparison, and so on none while there is none.
 _ON_COMPARED = (
-    "pin open metric metric_back next_pane previous_pane fold settings full export save level axis log_x log_y smooth "
-    "clip zoom_in zoom_y_in"
+    "pin open metric metric_back next_pane previous_pane fold settings full export external save level axis log_x "
+    "log_y smooth clip zoom_in zoom_y_in"
 )
 
 
@@ -74,6 +76,7 @@ class CompareScreen(ChartScreen):
         self.pane, self.tops = 0, [0, 0]  # of PANES: the rows, then what ↑ and ↓ scroll, and how far they are
         self.band = self.app.ui.get("compare_band", True)
         self.levels: dict[str, list[float]] | None = None
+        self.report: Path | None = None  # the page written last
         self.everything = self._busy = False
         self._reader = Reader()
         self._requested: Request | None = None
@@ -107,6 +110,7 @@ class CompareScreen(ChartScreen):
         self.chosen = Chosen(list(keys), whole, by_marks)
         self.levels, self.found, self.highlighted, self._requested = None, None, "", None
         self.group = self.accuracy = ""
+        self.report = None
         self.pane, self.tops = 0, [0, 0]
         self.look.whole()
 
@@ -333,7 +337,7 @@ class CompareScreen(ChartScreen):
             return "nothing is compared yet"
         if name == "level" and self.metric.startswith(PREFIX):
             return "levels are of loss and accuracy"  # a machine has none to reach
-        if name in ("pin", "open") and self.current() is None:
+        if name in ("pin", "open", "external") and self.current() is None:
             return "no row is highlighted"
         if name == "save" and self._writable() is None:
             return "no runs folder here can be written"
@@ -535,6 +539,7 @@ class CompareScreen(ChartScreen):
         def report(folder: Path) -> None:
             root = str(self.app.store.folders[view.root].path)
             engine("report", view.study, "--runs-dir", root, "--out", str(folder))
+            self.report = folder / PAGE
 
         answers: Answers = {
             key: (words, partial(export if ending in texts else ask_width, ending))
@@ -542,8 +547,17 @@ class CompareScreen(ChartScreen):
         }
         if self.one_study:
             view = self.views()[0]
-            answers["r"] = ("report", lambda: self.save_as(f"{name}-report", report, "report.md"))
+            answers["r"] = ("report", lambda: self.save_as(f"{name}-report", report, f"/{PAGE}; E opens it"))
         self.ask(f"write {name} as", answers)
+
+    def action_external(self) -> None:
+        """The report written last, log and TOML of the first run of the highlighted row."""
+        row = self.current()
+        views = self.found.views.get(row.key, []) if self.found is not None and row is not None else []
+        files = {"r": ("report", self.report)} if self.report is not None else {}
+        for view in views[:1]:
+            files |= {"l": ("log", view.run.log_path), "t": ("TOML", view.run.path / PRESET)}
+        self.ask_outside(self.view_name(), {key: pair for key, pair in files.items() if pair[1].is_file()})
 
 
 def _notes(found: Compared) -> list[str]:
