@@ -30,6 +30,7 @@ from lsc_engine.analysis.compare import levels_against, spread_text
 from lsc_engine.analysis.study_values import VALUES, StudyValues, from_csv
 from lsc_engine.analysis.verdict import chosen
 from lsc_engine.common.errors import LscError, UsageError
+from lsc_engine.common.safe_io import number_of
 from lsc_engine.config.load import PresetInfo, shipped_presets
 from lsc_engine.config.tuning import level_purpose
 from lsc_engine.report.check import claim_row, claims_document
@@ -148,7 +149,9 @@ def done(info: PresetInfo, options: argparse.Namespace) -> bool:
         print(f"{info.name}: no runs in {options.runs_dir}", file=sys.stderr)
         return False
     made = Made(info.name, info.title, info.claim, info.source, preset, trained, reported, info.kind)
-    made.seconds = seconds_of(info, options.runs_dir) or (before.seconds if before is not None and same else 0.0)
+    made.seconds = trained_seconds(study) if info.kind == "train" else command_seconds(info, options.runs_dir)
+    if not made.seconds and before is not None and same:
+        made.seconds = before.seconds
     try:
         write_page(study, folder, made, options.data_dir)
     except LscError as error:
@@ -170,7 +173,7 @@ def train(info: PresetInfo, options: argparse.Namespace) -> int:
     before = processor_seconds()
     with beside(info, options.runs_dir, "log").open("wb") as log:
         code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT).returncode
-    if not options.keep:
+    if info.kind != "train" and not options.keep:
         beside(info, options.runs_dir, "seconds").write_text(f"{processor_seconds() - before:.1f}\n")
     return code
 
@@ -222,8 +225,16 @@ def to_trash(info: PresetInfo, runs_dir: Path) -> None:
             move_to_trash(run.root, run.id, run.path)
 
 
-def seconds_of(info: PresetInfo, runs_dir: Path) -> float:
-    """Processor time of a preset's last training, 0 where it was not measured."""
+def trained_seconds(study: Study) -> float:
+    """Processor time of all runs of a study and its tries, whenever each trained: the seconds that it took in its one
+    thread, less the share that this thread waited for a processor."""
+    runs = [*study.runs, *tries_of(study)]
+    waited = [number_of((run.load or {}).get("waited")) or 0.0 for run in runs]
+    return round(sum(run.status().seconds * (1 - share) for run, share in zip(runs, waited, strict=True)), 1)
+
+
+def command_seconds(info: PresetInfo, runs_dir: Path) -> float:
+    """Processor time of a preset that trains nothing, 0 where it was not measured."""
     try:
         return float(beside(info, runs_dir, "seconds").read_text())
     except (OSError, ValueError):
@@ -295,8 +306,8 @@ def write_index(out: Path, minis: Sequence[str]) -> None:
         "Each preset is a row of a paper, or of ours, on data at hand and in minutes on two CPU cores: a test of the "
         "claim, not a reproduction of the figure. A verdict stands on all seeds, after one grid of learning rates for "
         "every method, and is judged by accuracy and by loss separately. A claim that does not hold stands here as "
-        "such. Minutes are those of one processor core, tries of the grid included; each study trained in one thread, "
-        "except the benchmarks, which take two.",
+        "such. Minutes are those of one processor core, of all runs and tries of the grid; each study trained in one "
+        "thread, except the benchmarks, which take two.",
     ]
     for folder, title in FOLDERS.items():
         rows = [made for made in found if made.name.rpartition("/")[0] == folder]

@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 from report_studies import PRESET, make_study
 
+from lsc_engine.runs.read.run import list_runs
+
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "papers.py"
 NAME = "beyond/two-mini"
 
@@ -67,6 +69,25 @@ def test_reports_are_made_once_and_again_when_the_preset_changes(
     assert papers.main([*told, "--no-train"]) == 0
     assert "as it was" not in capsys.readouterr().out
     assert json.loads((folder / "made.json").read_text())["preset"] != made["preset"]
+
+
+def test_minutes_are_those_of_all_runs_and_tries_without_their_waiting(papers: ModuleType, place: Path) -> None:
+    """Whenever each run trained: what is reported is no sum of sittings."""
+    runs, out = place / "runs", place / "docs" / "results"
+    make_study(runs, PRESET.replace("both end alike", "both end | alike"), name=NAME)
+    make_study(runs, PRESET, name=f"{NAME}.tune")
+    spent = 0.0
+    for number, run in enumerate(list_runs([runs]), 1):
+        share = 0.1 * (number % 3)
+        status, source = run.path / "status.json", run.path / "source.json"
+        status.write_text(json.dumps(json.loads(status.read_text()) | {"seconds": number}))
+        source.write_text(json.dumps(json.loads(source.read_text()) | {"load": {"waited": share}}))
+        spent += number * (1 - share)
+    papers.beside(papers.shipped_presets()[0], runs, "seconds").write_text("1.0")
+    assert papers.main(["--runs-dir", str(runs), "--out", str(out), "--no-train"]) == 0
+    assert number == 18
+    assert json.loads((out / NAME / "made.json").read_text())["seconds"] == pytest.approx(spent, abs=0.05)
+    assert json.loads((place / "presets" / "times.json").read_text()) == {NAME: round(spent / 60, 1)}
 
 
 def test_the_readme_gets_the_table_between_its_marks(papers: ModuleType, place: Path) -> None:
