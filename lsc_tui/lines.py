@@ -229,10 +229,10 @@ def time_of_day(when: float) -> str:
 
 
 def size_text(count: float | None) -> str:
-    """Bytes as `107 MB`, `0.92 GB`."""
+    """Bytes as `107 MB`, `0.9 GB`."""
     if count is None:
         return "n/a"
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+    for limit, unit in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= limit:
             return f"{count / limit:.{0 if count >= 10 * limit else 1}f} {unit}"
     return f"{count:.0f} B"
@@ -253,6 +253,24 @@ def millions(count: float | None) -> str:
         if count is not None and count >= limit:
             return f"{count / limit:.3g} {letter}"
     return "-" if count is None else f"{count:.0f}"
+
+
+def short(number: float, width: int) -> str:
+    """`299 999`, where that is too wide `300k`; beyond 2^63 `> 9e18`."""
+    text = "> 9e18" if number >= 2**63 else grouped(round(number))
+    for limit, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if len(text) > width and limit <= number < 2**63:
+            return f"{number / limit:.{1 if number < 10 * limit else 0}f}{letter}"
+    return text
+
+
+def share_text(value: float) -> str:
+    """`97.7%`, `100%`, `<0.1%`."""
+    if value >= 1:
+        return f"{100 * value:.0f}%" if value < 10 else f"{value:.0e}×"
+    if value >= 0.9995:
+        return "99.9%"
+    return f"{100 * value:.1f}%" if value >= 0.001 else "<0.1%"
 
 
 def near_text(near: Sequence[float] | None) -> str:

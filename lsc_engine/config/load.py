@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class PresetInfo(PresetPath):
     kind: str
     fault: str
     minutes: float | None
+    text: str = ""
+    raw: Table = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,9 @@ def _paths(folder: Path, *, own: bool) -> Iterator[PresetPath]:
 
 def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
     raw: Table = {}
-    fault = ""
+    fault = whole = ""
     try:
-        _, raw = read_preset_toml(preset.path)
+        whole, raw = read_preset_toml(preset.path)
     except UsageError as error:
         fault = str(error)
 
@@ -205,6 +207,8 @@ def _info(preset: PresetPath, minutes: Any) -> PresetInfo:
         kind=text("kind", "train"),
         fault=fault,
         minutes=float(minutes) if isinstance(minutes, int | float) else None,
+        text=whole,
+        raw=raw,
     )
 
 

@@ -20,9 +20,8 @@ from lsc_engine.runs.folder import slurm
 from lsc_engine.runs.folder.layout import short_ids
 from lsc_engine.runs.metrics.reader import MetricsTable
 from lsc_engine.runs.read.run import Run, list_runs
-from lsc_tui.data.embedding_history import SnapshotReader
 from lsc_tui.data.reports import Report, ReportReader
-from lsc_tui.data.run_cache import LogIndex, TrackedRun, curves_of, read_sample
+from lsc_tui.data.run_cache import LogIndex, SnapshotReader, TrackedRun, curves_of, read_sample
 from lsc_tui.data.run_view import Folder, RunView, Update
 
 MOST_RUNS = 1000
@@ -296,7 +295,7 @@ class Poller(threading.Thread):
             self.log = None
             return
         if self.log is None or self.log.path != tracked.run.log_path:
-            self.log = LogIndex.of(tracked.run)
+            self.log = LogIndex(tracked.run.log_path)
         if self.log.poll():
             with self._changing():
                 pass  # the screen reads the lines themselves

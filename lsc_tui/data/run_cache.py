@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from lsc_engine.common.safe_io import UnreadableError, open_regular
+from lsc_engine.common.safe_io import UnreadableError, opened
 from lsc_engine.runs.folder import requests
 from lsc_engine.runs.folder.layout import METRICS, NOTES, STATUS
 from lsc_engine.runs.folder.requests import TURN
@@ -21,9 +21,10 @@ from lsc_engine.runs.folder.slurm import Jobs
 from lsc_engine.runs.metrics.machine import beside
 from lsc_engine.runs.metrics.parsing import parse_line
 from lsc_engine.runs.metrics.reader import FIXED, MetricsTable, layers_fixed
+from lsc_engine.runs.read.embeddings import Snapshot, list_snapshots, read_snapshot
 from lsc_engine.runs.read.notes import read_notes
 from lsc_engine.runs.read.run import ForeignRun, Run
-from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView
+from lsc_tui.data.run_view import LOSS, Curve, Curves, EmbeddingHistory, RunView
 
 TREND_POINTS = 24
 _WHOLE = 64 << 10
@@ -38,16 +39,11 @@ class TrackedRun:
     """One run that is looked at again and again; says whether something changed."""
 
     def __init__(self, key: str, run: Run, root: int, read_only: bool) -> None:
-        self.key = key
-        self.run = run
-        self.root = root
-        self.read_only = read_only
+        self.key, self.run, self.root, self.read_only = key, run, root, read_only
         self.view: RunView | None = None
-        self.started = 0.0
-        self.turn = 0
+        self.started, self.turn, self._metrics_size = 0.0, 0, -1
         self._signature: tuple[object, ...] = ()
         self._stats: tuple[object, ...] = ()
-        self._metrics_size = -1
         self._trend: tuple[float, ...] = ()
         self._source: dict[str, object] = {}
 
@@ -113,16 +109,6 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     return info.st_mtime_ns, info.st_size, info.st_ino
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[int]:
-    """The descriptor of a regular file that is being read."""
-    descriptor = open_regular(path)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _samples(descriptor: int, places: int) -> Iterator[bytes]:
     """Whole lines at `places` places all over a file: the cost does not grow with it."""
     size = os.fstat(descriptor).st_size
@@ -134,7 +120,7 @@ def _samples(descriptor: int, places: int) -> Iterator[bytes]:
 
 def read_trend(path: Path) -> tuple[float, ...]:
     """About `TREND_POINTS` losses over the whole file; of a long one read at as many places."""
-    with _READABLE, _reading(path) as descriptor:
+    with _READABLE, opened(path) as descriptor:
         if os.fstat(descriptor).st_size > _WHOLE:
             return tuple(value for data in _samples(descriptor, TREND_POINTS) for value in _losses(data)[-1:])
         values = _losses(os.pread(descriptor, _WHOLE, 0))
@@ -154,7 +140,7 @@ def read_sample(run: Run) -> MetricsTable:
     if isinstance(run, ForeignRun):
         return run.tail.sample(SAMPLES // 2)
     table = MetricsTable()
-    with _READABLE, _reading(run.path / METRICS) as descriptor:
+    with _READABLE, opened(run.path / METRICS) as descriptor:
         table.add(b"".join(_samples(descriptor, SAMPLES)))
     return table
 
@@ -204,15 +190,8 @@ class LogIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._starts = np.zeros(1, np.int64)
-        self._count = 0
-        self._size = 0
-        self._inode: tuple[int, int] | None = None
-        self._read_to = 0
-
-    @staticmethod
-    def of(run: Run) -> LogIndex:
-        return LogIndex(run.log_path)
+        self._starts, self._inode = np.zeros(1, np.int64), (0, 0)
+        self._count = self._size = self._read_to = 0
 
     @property
     def count(self) -> int:
@@ -221,7 +200,7 @@ class LogIndex:
 
     def poll(self, budget: int = 8 << 20) -> bool:
         """Look for new lines; True if there are any. A file that shrank or was replaced is begun again."""
-        with _READABLE, _reading(self.path) as descriptor:
+        with _READABLE, opened(self.path) as descriptor:
             info = os.fstat(descriptor)
             if self._inode != (info.st_dev, info.st_ino) or info.st_size < self._read_to:
                 self._starts, self._count, self._read_to = np.zeros(1, np.int64), 0, 0
@@ -250,7 +229,7 @@ class LogIndex:
         out: list[str] = []
         if first >= last or first < 0:
             return out
-        with _READABLE, _reading(self.path) as descriptor:
+        with _READABLE, opened(self.path) as descriptor:
             for i in range(first, last):
                 start = int(self._starts[i])
                 stop = int(self._starts[i + 1]) - 1 if i < self._count else self._size
@@ -258,3 +237,33 @@ class LogIndex:
                 # A progress bar that rewrites its line leaves the newest state behind its last carriage return.
                 out.append(raw.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
         return out
+
+
+class SnapshotReader:
+    """Follows the embeddings of `run`; `start` is the folder of the run whose weights it began with, if it is here."""
+
+    def __init__(self, run: Run, start: Path | None = None) -> None:
+        self.path = run.path
+        ends = list_snapshots(start) if start is not None else []
+        self._before = _snapshot(ends[-1][1])[0] if ends else None
+        self._known: dict[Path, tuple[object, Snapshot | None, str]] | None = None
+
+    def poll(self) -> EmbeddingHistory | None:
+        """All snapshots as they are now, of which only new ones are read; None where nothing has changed."""
+        before, known = self._known, dict[Path, tuple[object, Snapshot | None, str]]()
+        for _, path in list_snapshots(self.path):
+            if (sign := _stat(path)) is not None:
+                old = (before or {}).get(path)
+                known[path] = old if old is not None and old[0] == sign else (sign, *_snapshot(path))
+        self._known = known
+        if before is not None and known == before:
+            return None
+        problem = next((problem for _, _, problem in known.values() if problem), "")
+        return EmbeddingHistory(tuple(s for _, s, _ in known.values() if s is not None), problem, self._before)
+
+
+def _snapshot(path: Path) -> tuple[Snapshot | None, str]:
+    try:
+        return read_snapshot(path), ""
+    except UnreadableError as error:
+        return None, str(error)

@@ -26,9 +26,9 @@ from lsc_engine.common.settings import lookup
 from lsc_engine.runs.folder.layout import runs_dirs
 from lsc_engine.runs.folder.status import Status
 from lsc_engine.runs.metrics.machine import Sample
+from lsc_engine.runs.read.embeddings import Snapshot
 from lsc_engine.runs.read.run import Run, loss_group, loss_kind
 from lsc_engine.runs.settings import differences, settings_of
-from lsc_tui.data.embedding_history import EmbeddingHistory
 from lsc_tui.data.reports import Report
 from lsc_tui.lines import clean
 
@@ -176,6 +176,15 @@ class Curves:
     def without_epochs(self) -> bool:
         """Whether there are curves, and another tool logged them by step alone."""
         return bool(self.curves) and not any(np.isfinite(curve.epoch).any() for curve in self.curves.values())
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingHistory:
+    """The snapshots of a run in rising steps, why one could not be read, and the last of the run it started from."""
+
+    shots: tuple[Snapshot, ...] = ()
+    problem: str = ""
+    before: Snapshot | None = None
 
 
 @dataclass(frozen=True)

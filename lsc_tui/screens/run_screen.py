@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from textual.app import SuspendNotSupported
 
+from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.chart import Picture
 from lsc_engine.charts.reduction import SMOOTHING
 from lsc_engine.common.errors import LscError
@@ -31,7 +32,7 @@ from lsc_tui.lines import clean, error_words, size_text
 from lsc_tui.modals import Choice, TextScreen
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.services.actions import DEMO, ENDED, EXPORTS, MOVING, export_runs, move_in_queue, named, resume
-from lsc_tui.widgets.chart import AXES, Chart, Look
+from lsc_tui.widgets.chart import Chart, Look
 from lsc_tui.widgets.field import LastWord
 from lsc_tui.widgets.panel import Panel
 
@@ -55,7 +56,7 @@ class ChartScreen(LscScreen):
 
     def action_change(self, what: str) -> None:
         """The next x axis, scale, smoothing: kept in the user's view file."""
-        words = getattr(self.look, f"next_{what}")()
+        words = self.look.change(what)
         self.app.ui.set(**{self.LOOK: {name: getattr(self.look, name) for name in _KEPT}})
         self.show()
         self.say(words)

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.canvas import AXIS, CURSOR, FIRST_SERIES, LABEL, LEVEL, MARK
 from lsc_engine.charts.chart import Level, Mark, Picture, Series, View, Window, draw
 from lsc_engine.charts.reduction import SMOOTHING
 from lsc_engine.common.safe_io import number_of
 from lsc_engine.common.settings import LOSS_WORDS, lookup
-from lsc_tui.data.run_view import LOSS, Curve, Curves, RunView, Store
+from lsc_tui.data.run_view import LOSS, Curves, RunView, Store
 from lsc_tui.lines import Line, clean, flow, rule, width_of, wrap
 from lsc_tui.theme import SERIES
 from lsc_tui.widgets.panel import Box, Sheet
 
 _NAMES = {AXIS: "axis", LABEL: "label", LEVEL: "level", CURSOR: "cursor", MARK: "mark"}
-AXES = ("epoch", "step", "time", "images")
 UNITS = {"epoch": "epoch", "step": "step", "time": "min", "images": "images"}
 MAGNIFIED_MOST = 64.0
 _Y_SCALES = ((True, False), (True, True), (False, False))  # loss logarithmic, share logit
@@ -85,13 +85,6 @@ class Look:
         scale = "log y" if view.log_y else "logit y" if view.logit else ""
         return f"{scale or 'y'} ×{self.magnify:g}" if self.magnify > 1 else scale
 
-    def next_log_y(self) -> str:
-        """Loss logarithmic, accuracy logit beside it, both linear; returns the words for it."""
-        place = _Y_SCALES.index((self.log_y, self.logit)) if (self.log_y, self.logit) in _Y_SCALES else -1
-        self.log_y, self.logit = _Y_SCALES[(place + 1) % len(_Y_SCALES)]
-        words = "logarithmic" if self.log_y else "linear", "logit" if self.logit else "linear"
-        return f"y: loss {words[0]}, accuracy {words[1]}"
-
     def zoom_y(self, factor: float) -> None:
         """The heights magnified by a factor, at most to the whole and to `MAGNIFIED_MOST`."""
         self.magnify = min(MAGNIFIED_MOST, max(1.0, self.magnify * factor))
@@ -102,26 +95,29 @@ class Look:
         """The same view with an x axis that reaches to the end of the run."""
         return replace(view, window=replace(view.window, x0=view.window.x0 or 0.0, x1=end))
 
-    def next_smooth(self) -> str:
-        self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
-        return self.smoothing_words.replace("smooth", "smoothing")
-
     @property
     def smoothing_words(self) -> str:
         """`smooth .6`, `smooth off`"""
         return f"smooth {self.smoothing:g}".replace("0.", ".") if self.smoothing else "smooth off"
 
-    def next_axis(self) -> str:
-        """Epoch, step, time, images; zoom and cursor belong to the old one."""
-        self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
-        self.whole()
-        return f"x: {self.axis}"
-
-    def next_log_x(self) -> str:
-        self.log_x, self.x0, self.x1 = not self.log_x, None, None
-        return f"x {'logarithmic' if self.log_x else 'linear'}"
-
-    def next_clip(self) -> str:
+    def change(self, what: str) -> str:
+        """The next x axis, scale of x or y, smoothing, clipping; returns the words for it."""
+        match what:
+            case "axis":  # zoom and cursor belong to the old one
+                self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
+                self.whole()
+                return f"x: {self.axis}"
+            case "log_x":
+                self.log_x, self.x0, self.x1 = not self.log_x, None, None
+                return f"x {'logarithmic' if self.log_x else 'linear'}"
+            case "log_y":
+                place = _Y_SCALES.index((self.log_y, self.logit)) if (self.log_y, self.logit) in _Y_SCALES else -1
+                self.log_y, self.logit = _Y_SCALES[(place + 1) % len(_Y_SCALES)]
+                words = "logarithmic" if self.log_y else "linear", "logit" if self.logit else "linear"
+                return f"y: loss {words[0]}, accuracy {words[1]}"
+            case "smooth":
+                self.smoothing = SMOOTHING[(SMOOTHING.index(self.smoothing) + 1) % len(SMOOTHING)]
+                return self.smoothing_words.replace("smooth", "smoothing")
         self.clip = not self.clip
         return f"outliers {'clipped' if self.clip else 'shown'}"
 
@@ -251,7 +247,16 @@ def curve_series(
     label = f"{view.label} s{view.seed}"
     key = (name, axis, letter, colour, scale, dim, per_step, label)
     if key not in curves.drawn:
-        curves.drawn[key] = _series(curves, curve, *key)
+        x, marks = curve.x(axis, per_step), list[Mark]()
+        for glyph, places in (("R", curves.resumed), ("|", curves.fixed)):
+            for step, epoch, time in places:
+                at = {"epoch": epoch, "time": time / 60, "images": step * per_step}.get(axis, step)
+                marks.append(Mark(at, glyph))
+        if name == LOSS:
+            marks += [Mark(float(at), "×") for at in x[~np.isfinite(curve.value)][:20]]
+        with np.errstate(over="ignore"):
+            y = curve.value * scale
+        curves.drawn[key] = Series(x, y, letter, colour, dim, marks=tuple(marks), name=label)
     return curves.drawn[key]
 
 
@@ -259,31 +264,6 @@ def shown_axis(axis: str, runs: Iterable[Curves | None]) -> str:
     """The x axis that all of the runs have: `step` in place of `epoch` where one was logged by step alone."""
     alone = any(curves is not None and curves.without_epochs for curves in runs)
     return "step" if axis == "epoch" and alone else axis
-
-
-def _series(
-    curves: Curves,
-    curve: Curve,
-    name: str,
-    axis: str,
-    letter: str,
-    colour: int,
-    scale: float,
-    dim: bool,
-    per_step: float,
-    label: str,
-) -> Series:
-    x = curve.x(axis, per_step)
-    marks = []
-    for glyph, places in (("R", curves.resumed), ("|", curves.fixed)):
-        for step, epoch, time in places:
-            at = {"epoch": epoch, "time": time / 60, "images": step * per_step}.get(axis, step)
-            marks.append(Mark(at, glyph))
-    if name == LOSS:
-        marks += [Mark(float(at), "×") for at in x[~np.isfinite(curve.value)][:20]]
-    with np.errstate(over="ignore"):
-        y = curve.value * scale
-    return Series(x, y, letter, colour, dim, marks=tuple(marks), name=label)
 
 
 def parent_key(store: Store, view: RunView) -> str:

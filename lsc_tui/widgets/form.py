@@ -1,5 +1,5 @@
-"""The form of New run: its rows (variants, seeds, settings with their marks, where runs go), how each is drawn, and the
-panel with its cursor and the list of choices that Enter opens under a row."""
+"""The form of New run: its rows (variants, seeds, settings with their marks, where runs go), the choices that Enter
+offers for one, how each is drawn, and the panel with its cursor."""
 
 from __future__ import annotations
 
@@ -184,8 +184,7 @@ _REGISTRIES = {"model.name": MODELS, "target.system": SYSTEMS, "target.loss": LO
 
 
 def choices(row: Row, store: Store, method: Any = None) -> list[tuple[str, str]]:
-    """(value, words) of the list that Enter opens on a row, with this target.method; empty where it opens a text
-    field."""
+    """(value, words) to choose from on a row, with this target.method; empty where Enter opens a text field."""
     if row.kind == "place" and row.key == "device":
         gpus = store.hardware.gpus
         found = [("auto", "any free GPU, a run each" if gpus else "no GPU here: the CPU")]
@@ -236,13 +235,12 @@ def row_lines(row: Row, width: int, wide: bool, here: bool) -> list[Line]:
 
 
 class FormPanel(Box):
-    """Rows in sight; `choices` are shown under the row at the cursor while they are open."""
+    """The rows in sight, and a cursor."""
 
     def __init__(self, *, id: str = "") -> None:
         super().__init__(id=id)
         self.rows: list[Row] = []
-        self.cursor = self.top = self.choice = 0
-        self.choices: list[tuple[str, str]] = []
+        self.cursor = self.top = 0
         self.title = self.right = ""
         self.active = True
 
@@ -264,29 +262,20 @@ class FormPanel(Box):
         return found is not None
 
     def move(self, by: int) -> None:
-        """The cursor by rows that it can stand on; in an open list by choices."""
-        places = [i for i, row in enumerate(self.rows) if row.kind != "gap"]
-        if self.choices:
-            self.choice = max(0, min(len(self.choices) - 1, self.choice + by))
-        elif places:
+        """The cursor by rows that it can stand on."""
+        if places := [i for i, row in enumerate(self.rows) if row.kind != "gap"]:
             now = min(range(len(places)), key=lambda k: abs(places[k] - self.cursor))
             self.cursor = places[max(0, min(len(places) - 1, now + by))]
         self.redraw()
 
     def sheet(self, width: int, height: int) -> Sheet:
-        """The rows around the cursor, with the choices that are open below it."""
+        """The rows around the cursor."""
         lines: list[Line] = []
         first = last = 0
         for i, row in enumerate(self.rows):
-            here, start = i == self.cursor, len(lines)
-            lines += row_lines(row, width, self.framed, here and self.active)
-            if here:
-                most = max(3, height - 4)
-                top = max(0, min(self.choice - most // 2, len(self.choices) - most))
-                for number, (value, words) in enumerate(self.choices[top : top + most], top):
-                    chosen = number == self.choice
-                    text = f"     {'▸' if chosen else ' '} {value}{'  ' if value and words else ''}{words}"
-                    lines.append([(fit(text, width), "cursor" if chosen else "dim")])
+            start = len(lines)
+            lines += row_lines(row, width, self.framed, i == self.cursor and self.active)
+            if i == self.cursor:
                 first, last = start, len(lines) - 1
         self.top = max(0, min(self.top, len(lines) - height, first), last - height + 1)
         if not self.rows:

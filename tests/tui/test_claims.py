@@ -8,10 +8,10 @@ import pytest
 from comparable import PRESET, STUDY, make_comparable
 from tui_helpers import open_app, text_of
 
+from lsc_engine.report.claims import OPEN, makes_claims, short_verdicts, word_of
 from lsc_engine.runs.read.run import list_runs
 from lsc_engine.studies.prepare import write_study
 from lsc_tui.app import LscApp
-from lsc_tui.services.verdicts import OPEN, makes_claims, word_of
 from tests.waiting import pause_until
 
 CLAIMS = """
@@ -53,7 +53,7 @@ def claimed(tmp_path: Path) -> Path:
     ],
 )
 def test_the_word_sums_up_the_claims(verdicts: tuple[str, ...], word: str) -> None:
-    assert word_of(tuple(("text", verdict) for verdict in verdicts)) == word
+    assert word_of(verdicts) == word
 
 
 def test_whether_a_preset_makes_claims(claimed: Path) -> None:
@@ -70,12 +70,9 @@ async def until(app: LscApp, pilot: object, words: str) -> str:
 
 
 async def test_runs_and_compare_say_what_the_report_says(claimed: Path) -> None:
-
-    from lsc_engine.report.claims import short_verdicts
-
     expected = [(one["claim"], one["verdict"]) for one in short_verdicts(claimed, STUDY)]
     async with open_app(claimed, size=(160, 48)) as (app, pilot):
-        word = word_of(tuple(expected))
+        word = word_of([verdict for _, verdict in expected])
         assert f"done · {word}" in await until(app, pilot, f"done · {word}")
         await pilot.press("g", "enter")
         shown = await until(app, pilot, "▸ V21 beats the baseline")

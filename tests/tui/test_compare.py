@@ -22,8 +22,7 @@ from tui_helpers import make_app, open_app, settle, text_of
 from lsc_engine.analysis.saved_views import read_view
 from lsc_tui.app import LscApp
 from lsc_tui.screens.compare.comparison import Compared, Reader, Request
-from lsc_tui.screens.compare.export import csv_text, latex_text
-from lsc_tui.screens.compare.panels import verdict_narrow, verdict_wide
+from lsc_tui.screens.compare.panels import csv_text, latex_text, verdict_narrow, verdict_wide
 from lsc_tui.screens.compare.screen import CompareScreen
 from tests.waiting import pause_until
 
@@ -411,8 +410,7 @@ async def test_what_was_tried_and_what_lies_behind_a_row(study: Path) -> None:
     source.write_text(json.dumps(json.loads(source.read_text()) | {"parameters": {"model": 8_930_000, "head": 0}}))
     async with comparing(study, size=(160, 48), keys=("g", "enter")) as (app, _, screen):
         row = next(row for row in shown(screen).rows if row.label == "V21 n=384")
-        one = shown(screen).behind[row.key]
-        assert one.tried == {"optimizer.lr": rates}
+        one = shown(screen).details[row.key]
         assert one.parameters == 8_930_000
         assert one.sure_below == pytest.approx(1 - math.cos(math.acos(2 / 3) / 2))
         text = text_of(app)

@@ -18,7 +18,7 @@ from tui_helpers import make_app, open_app, settle, text_of
 from lsc_engine.runs.read.embeddings import Points, class_colours, drop_after, snapshot_rows, write_snapshot
 from lsc_engine.runs.read.run import open_run
 from lsc_tui.app import LscApp
-from lsc_tui.data.embedding_history import SnapshotReader
+from lsc_tui.data.run_cache import SnapshotReader
 from lsc_tui.screens.monitor.screen import MonitorScreen
 from tests.waiting import pause_until
 

@@ -25,6 +25,7 @@ from lsc_tui.app import LscApp
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.run_view import RunView
 from lsc_tui.lines import width_of
+from lsc_tui.modals import ChoiceScreen
 from lsc_tui.screens.new_run.preset_list import cut_titles, time_of, words_of
 from lsc_tui.screens.new_run.screen import NewScreen
 from lsc_tui.services import form_check as follow
@@ -83,8 +84,8 @@ async def put(app: LscApp, pilot: Pilot[Any], screen: NewScreen, key: str, text:
     """Type a value into a row of the form."""
     screen.panel.go(key)
     await pilot.press("enter")
-    if screen.panel.choices:
-        await pilot.press(*["down"] * len(screen.panel.choices), "enter")
+    if isinstance(app.screen, ChoiceScreen):
+        await pilot.press(*["pagedown"] * 10, "enter")
     await pilot.pause()
     field = screen.query_one("#prompt")
     field.value = text  # type: ignore[attr-defined]
@@ -319,7 +320,7 @@ async def test_enter_on_a_fault_goes_to_its_field_and_variant(place: Path) -> No
 
 
 @pytest.mark.usefixtures("quiet")
-async def test_lists_open_under_a_row_and_variants_go_off_and_on(place: Path) -> None:
+async def test_values_are_chosen_from_a_list_and_variants_go_off_and_on(place: Path) -> None:
     async with new_run(place, keys=("enter",)) as (app, pilot, screen):
         assert screen.form is not None
         await pilot.press("space")
@@ -330,7 +331,10 @@ async def test_lists_open_under_a_row_and_variants_go_off_and_on(place: Path) ->
         screen.panel.go("target.system")
         await pilot.press("enter", "down", "escape")
         assert screen.form.given("target.system", "wide") == "V21"
-        await pilot.press("enter", "down", "down", "enter")
+        await pilot.press("enter", "enter")
+        await ready(app, pilot)
+        assert screen.form.given("target.system", "wide") == "V21"
+        await pilot.press("enter", *"V22", "enter")
         await ready(app, pilot)
         assert screen.form.given("target.system", "wide") == "V22"
         screen.panel.go("tune")

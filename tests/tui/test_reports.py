@@ -9,10 +9,11 @@ import pytest
 
 from lsc_engine.config.load import list_presets
 from lsc_engine.studies.prepare import write_study
+from lsc_engine.studies.preset_list import OWN
 from lsc_tui.data.filters import Filter
 from lsc_tui.data.reports import ReportReader, made_words
 from lsc_tui.modals import readable
-from lsc_tui.screens.new_run.preset_list import OWN, entries
+from lsc_tui.screens.new_run.preset_list import entries
 from tests.tui.tui_helpers import open_app, text_of
 from tests.waiting import pause_until
 

@@ -10,9 +10,10 @@ from tui_helpers import open_app, text_of
 
 from lsc_engine.analysis.compare import compare
 from lsc_engine.analysis.verdict import verdicts
+from lsc_engine.report.claims import standing
 from lsc_engine.runs.folder.writer import RunWriter, create_run
 from lsc_engine.runs.read.run import list_runs
-from lsc_tui.services.verdicts import standing
+from tests.waiting import pause_until
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,7 @@ def test_nothing_decided_is_open(study: Path, tmp_path: Path) -> None:
 
 
 async def test_the_wide_list_shows_it(study: Path) -> None:
-    async with open_app(study, size=(160, 48)) as (app, _):
+    async with open_app(study, size=(160, 48)) as (app, pilot):
+        await pause_until(pilot, lambda: app.lsc_screen.settled)
         line = next(line for line in text_of(app).splitlines() if STUDY in line and "done" in line)
         assert "done · verdicts differ" in line

@@ -18,9 +18,19 @@ from lsc_engine.common.errors import UsageError
 from lsc_engine.vectors import VectorSystem
 from lsc_engine.vectors.registry import family_of
 from lsc_tui.app import LscApp
-from lsc_tui.screens.vectors import panels as drawing
+from lsc_tui.lines import short
+from lsc_tui.screens.vectors import systems as drawing
 from lsc_tui.screens.vectors.screen import VectorsScreen
-from lsc_tui.screens.vectors.table import CROWDING, Limits, none_within, ordered, rows_of, sure_below, table_csv, wanted
+from lsc_tui.screens.vectors.systems import (
+    CROWDING,
+    Limits,
+    none_within,
+    ordered,
+    rows_of,
+    sure_below,
+    table_csv,
+    wanted,
+)
 from tests.waiting import pause_until
 
 SIZES = [(80, 24), (160, 48)]
@@ -106,7 +116,7 @@ def test_any_number_of_classes_can_be_shown(classes: int) -> None:
         if drawing.counted(row):
             drawing.cosines(row, 80, 7, False)
             drawing.examples(row, 62, 13)
-    assert drawing.whole(2**63) == "> 9.2e18"
+    assert short(2**64, 11) == "> 9e18"
 
 
 def test_other_systems_by_name_and_the_csv_holds_exact_numbers() -> None:
@@ -151,7 +161,7 @@ async def test_the_sorted_column_has_an_arrow_and_crowding_is_that_of_the_comman
         assert expected.keys() - got.keys() == {"W2", "W4", "bch"}
         known = [row.crowding[0] for row in screen.rows if row.crowding and not row.outside]
         assert known == sorted(known)
-        drawing._COUNTED.clear()
+        drawing.HISTOGRAMS.clear()
         screen.chosen = "W4"
         screen.show()
         await app.workers.wait_for_complete()
@@ -274,7 +284,7 @@ async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest
         return count(system, classes)
 
     monkeypatch.setattr(VectorSystem, "cosine_histogram", counting)
-    drawing._COUNTED.clear()
+    drawing.HISTOGRAMS.clear()
     seen = set()
     async with open_app(runs, size=(160, 48)) as (app, pilot):
         screen = await enter(app, pilot)
@@ -291,7 +301,7 @@ async def test_no_key_waits_for_a_long_histogram(runs: Path, monkeypatch: pytest
 async def test_a_long_histogram_is_counted_elsewhere(runs: Path) -> None:
     async with open_app(runs) as (app, pilot):
         screen = await enter(app, pilot)
-        drawing._COUNTED.clear()
+        drawing.HISTOGRAMS.clear()
         screen.chosen = "W4"
         screen.show()
         assert "counting …" in text_of(app)

@@ -14,25 +14,16 @@ from lsc_engine.common.formatting import duration, grouped, size
 from lsc_engine.common.ids import name_fault
 from lsc_engine.common.safe_io import writing
 from lsc_engine.common.userpaths import user_path
-from lsc_engine.data.dataset import built_in_data_sets
 from lsc_engine.plugins import load_plugins
 from lsc_engine.runs import open_run
 from lsc_engine.runs.folder.layout import PRESET, runs_dirs
 
 if TYPE_CHECKING:
-    from lsc_engine.config.load import PresetInfo
     from lsc_engine.config.schema import RunConfig
     from lsc_engine.studies.plan import StudyPlan
 
 # Rows of a vector file up to which its smallest angle is measured; of a longer one only the sha256 is shown.
 _MAX_MEASURED = 20_000
-# The folders of shipped presets.
-PAPERS = {
-    "lsc-2025": "arXiv:2510.04090",
-    "vector-systems-2025": "arXiv:2512.07509",
-    "etf-2024": "arXiv:2412.00884",
-    "beyond": "beyond the papers",
-}
 
 
 @cli.command("presets")
@@ -46,36 +37,37 @@ def presets(
     Example: lsc-engine presets digits
     """
     from lsc_engine.config.load import list_presets
+    from lsc_engine.studies.preset_list import OWN, PAPERS, by_paper, data_found, matches
 
-    words = filter.lower()
-    listed = [i for i in list_presets() if words in f"{i.name} {i.title} {i.claim} {i.source} {i.dataset}".lower()]
+    infos = [(info, data_found(info.dataset, data_dir)) for info in list_presets()]
+    found = {info.path: known for info, known in infos if matches(info, filter, known)}
+    listed = [info for info, _ in infos if info.path in found]
     if as_json:
         names = ("name", "title", "source", "claim", "dataset", "kind", "minutes", "own")
         rows: list[dict[str, Any]] = [{name: getattr(info, name) for name in names} for info in listed]
         for row, info in zip(rows, listed, strict=True):
-            row |= {"data_found": _data_found(info, data_dir), "path": str(info.path), "fault": info.fault or None}
+            row |= {"data_found": found[info.path], "path": str(info.path), "fault": info.fault or None}
         print_json(rows)
         return
     if not listed:
         message(f'no preset matches "{filter}"' if filter else "no presets found")
     out = console()
-    heading = ""
-    for info in sorted(listed, key=lambda info: info.own):
-        shipped = f"{PAPERS.get(info.folder, info.folder)}, {info.folder}/" if info.folder else ""
-        group = "your own" if info.own else shipped
-        if group != heading:
-            heading = group
-            out.print(printable(group), style="bold underline")
-        out.print(printable(info.name), style="bold")
-        lines = [f"fault   {info.fault}"]
-        if not info.fault:
-            lost = " (not found here)" if _data_found(info, data_dir) is False else ""
-            time = f"{info.minutes:g} minutes of one CPU core, measured" if info.minutes else ""
-            facts = {"claim": info.claim, "source": info.source, "data": info.dataset + lost, "time": time}
-            lines = [info.title, *(f"{key:7} {text}" for key, text in facts.items() if text)]
-        for line in lines:
-            if line:
-                out.print(printable(f"    {line}"))
+    for group, members in by_paper(listed).items():
+        arxiv, about = PAPERS.get(group, ("", ""))
+        heading = "your own" if group == OWN else f"{arxiv or about or group}, {group}/"
+        if group and members:
+            out.print(printable(heading), style="bold underline")
+        for info in members:
+            out.print(printable(info.name), style="bold")
+            lines = [f"fault   {info.fault}"]
+            if not info.fault:
+                lost = " (not found here)" if found[info.path] is False else ""
+                time = f"{info.minutes:g} minutes of one CPU core, measured" if info.minutes else ""
+                facts = {"claim": info.claim, "source": info.source, "data": info.dataset + lost, "time": time}
+                lines = [info.title, *(f"{key:7} {text}" for key, text in facts.items() if text)]
+            for line in lines:
+                if line:
+                    out.print(printable(f"    {line}"))
 
 
 @cli.command("check")
@@ -123,12 +115,6 @@ def new(
             raise UsageError(f"FILE {file}: exists already and is not overwritten; give another name") from error
     note = f"{file} written; check it with: lsc-engine check {file}"
     answer(as_json, {"preset": document.name, "file": str(file)}, note=note)
-
-
-def _data_found(info: PresetInfo, data_dir: Path | None) -> bool | None:
-    # Only the preset says where a folder is; `check` looks there.
-    found = built_in_data_sets().get(info.dataset)
-    return None if found is None or info.dataset == "folder" else found.locate(data_dir) is not None
 
 
 def _checked(plan: StudyPlan, data_dir: Path | None) -> dict[str, Any]:

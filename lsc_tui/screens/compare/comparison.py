@@ -5,30 +5,28 @@ The numbers are those of lsc_engine.analysis.compare and verdict; here they only
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lsc_engine.analysis import compare as analysis
 from lsc_engine.analysis.compare import Comparison, Row, compare, levels_of
 from lsc_engine.analysis.levels import LevelResult, is_loss
 from lsc_engine.analysis.seed_curves import Mean, over_seeds
-from lsc_engine.analysis.verdict import OVER, Verdict, verdicts
+from lsc_engine.analysis.verdict import Verdict, verdicts
 from lsc_engine.common.errors import LscError
-from lsc_engine.common.safe_io import UnreadableError, read_toml
 from lsc_engine.common.settings import lookup
-from lsc_engine.runs.folder.layout import MACHINE, PRESET
+from lsc_engine.runs.folder.layout import MACHINE
 from lsc_engine.runs.folder.machine import BUSY, THROTTLED
-from lsc_engine.runs.metrics.machine import PREFIX, newest
+from lsc_engine.runs.metrics.machine import newest
 from lsc_engine.runs.read.run import Run
 from lsc_engine.runs.read.studies import tries_beside
-from lsc_engine.runs.settings import differing, settings_of
 from lsc_engine.vectors.registry import facts
-from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, Store, value_text
-from lsc_tui.lines import clean, counted, loss_text, millions, near_text
+from lsc_tui.data.run_view import ACCURACY, LETTERS, LOSS, RunView, value_text
+from lsc_tui.lines import clean, near_text
 from lsc_tui.widgets.chart import is_share
 
 _MOST_TRIES = 200
@@ -38,86 +36,26 @@ METRICS = (ACCURACY, LOSS, "val/accuracy", "val/loss")
 
 
 class RowDetails(NamedTuple):
-    """Of one row: tried values per setting, trained parameters, classes in use at the smallest angle (fewest, most),
-    and the cosine loss under which an image surely has the right label."""
+    """Of one row: trained parameters, classes in use at the smallest angle (fewest, most), and the cosine loss under
+    which an image surely has the right label; None for what is not known."""
 
-    tried: dict[str, tuple[Any, ...]]
     parameters: int | None = None
     near: tuple[float, float] | None = None
     sure_below: float | None = None
 
 
-def behind(row: Row) -> RowDetails:
-    """What is known of a row; what is not known is left out. Never raises for what a folder holds."""
-    run, settings = row.runs[0], row.settings
-    tried = tries_of(run.root / f"{run.study}.tune", run.variant) if run.root is not None else {}
-    found = run.source.get("parameters")
+def details_of(row: Row) -> RowDetails:
+    """What is known of a row beside its metrics. Never raises for what a folder holds."""
+    found, near, sure, settings = row.runs[0].source.get("parameters"), None, None, row.settings
     parts = [v for v in found.values() if type(v) is int] if isinstance(found, dict) else []
-    near = sure = None
     name, n, classes = (settings.get(key) for key in ("target.system", "model.dim", "data.classes"))
     if settings.get("target.method") != "ce" and isinstance(name, str) and type(n) is int and type(classes) is int:
-        try:
+        with contextlib.suppress(LscError, ValueError, OverflowError):
             known = facts(name, n, classes, int(settings.get("seed") or 0))
             near = known.used_neighbours(classes)
             if math.isfinite(known.guaranteed_below) and settings.get("target.loss", "cosine") == "cosine":
                 sure = known.guaranteed_below
-        except (LscError, ValueError, OverflowError):
-            pass
-    return RowDetails(tried, sum(parts) if parts else None, near, sure)
-
-
-def tries_of(study: Path, variant: str) -> dict[str, tuple[Any, ...]]:
-    """The settings in which the tries of a variant differ, with their values in order."""
-    try:
-        folders = sorted(p for p in study.iterdir() if p.name.startswith(f"{variant}+"))[:_MOST_TRIES]
-    except OSError:
-        return {}
-    tables = []
-    for path in (path for folder in folders for path in sorted(folder.glob(f"seed-*/{PRESET}"))[:1]):
-        try:
-            tables.append(settings_of(read_toml(path)))
-        except UnreadableError:
-            continue
-    out = {}
-    for key, values in differing(tables).items():
-        numbers = all(type(v) in (int, float) for v in values)
-        out[key] = tuple(sorted(set(values)) if numbers else dict.fromkeys(map(str, values)))
-    return out
-
-
-def rows_behind(known: Sequence[RowDetails]) -> list[tuple[str, list[str]]]:
-    """Lines for the table of settings: what was tried, parameters, classes that lie near, sure below."""
-    out: list[tuple[str, list[str]]] = []
-    for key in dict.fromkeys(key for one in known for key in one.tried):
-        counts = [str(len(one.tried[key])) if key in one.tried else "-" for one in known]
-        out.append((f"{key.rpartition('.')[2]} tried", counts))
-    out.append(("parameters", [millions(one.parameters) for one in known]))
-    out.append(("near in use", [near_text(one.near) for one in known]))
-    out.append(("sure below", [loss_text(one.sure_below) for one in known]))
-    return [(name, words) for name, words in out if set(words) != {"-"}]
-
-
-def tried_text(known: Sequence[RowDetails]) -> str:
-    """`lr: best of 1e-4 3e-4 1e-3, tried for each`; "" where nothing was tried."""
-    sets: dict[str, Counter[tuple[Any, ...]]] = {}
-    for one in known:
-        for key, values in one.tried.items():
-            sets.setdefault(key, Counter())[values] += 1
-    out = []
-    for key, counts in sets.items():
-        ((values, most),) = counts.most_common(1)
-        each = "each" if len(counts) == 1 and most == len(known) else f"{counts.total()} of {len(known)}"
-        out.append(f"{key.rpartition('.')[2]}: best of {' '.join(map(value_text, values))}, tried for {each}")
-    return "; ".join(out)
-
-
-@dataclass
-class Chosen:
-    """Which runs: keys, whole studies (root, study) whose new runs join, and whether the marks chose them."""
-
-    keys: list[str] = field(default_factory=list)
-    studies: set[tuple[int, str]] = field(default_factory=set)
-    by_marks: bool = False
+    return RowDetails(sum(parts) if parts else None, near, sure)
 
 
 @dataclass(frozen=True)
@@ -143,8 +81,8 @@ class Compared:
     curves: dict[str, dict[str, Mean]]
     verdicts: list[Verdict]
     set_here: bool
-    views: dict[str, list[RunView]] = field(default_factory=dict)
-    behind: dict[str, RowDetails] = field(default_factory=dict)
+    views: dict[str, list[RunView]]
+    details: dict[str, RowDetails]
 
     @property
     def rows(self) -> list[Row]:
@@ -165,7 +103,6 @@ class Reader:
 
     def __init__(self) -> None:
         self._tries: dict[str, Run] = {}
-        self._behind: dict[tuple[object, ...], RowDetails] = {}
 
     def read(self, request: Request, read: Mapping[str, Run]) -> Compared:
         """Compare the runs; `read`: those of the poller, by key. LscError where the baseline is none of them."""
@@ -184,9 +121,6 @@ class Reader:
         order = sorted(range(len(found.rows)), key=lambda i: found.rows[i].runs[0].variant != named)
         for values in (found.rows, *found.differing.values()):
             values[:] = [values[i] for i in order]
-        # Read again when one of its runs has begun or ended.
-        keys = [(row.key, *row.states.items()) for row in found.rows]
-        self._behind = {k: self._behind.get(k) or behind(row) for k, row in zip(keys, found.rows, strict=True)}
         names = {name for run in runs for name in run.metric_names()}
         metrics = tuple(name for name in METRICS if name in names) or (ACCURACY, LOSS)
         # Those of the machines are read when they are shown.
@@ -215,28 +149,8 @@ class Reader:
             verdicts(found, UNIT_OF[request.axis]),
             request.levels is not None and dict(request.levels) != preset,
             views,
-            {row.key: one for row, one in zip(found.rows, self._behind.values(), strict=True)},
+            {row.key: details_of(row) for row in found.rows},
         )
-
-
-def request_of(
-    store: Store,
-    views: Sequence[RunView],
-    levels: dict[str, list[float]] | None,
-    axis: str,
-    marked: bool,
-    metric: str = "",
-) -> Request:
-    """The request for these runs as the store has them now."""
-    pinned = store.runs.get(store.pinned)
-    return Request(
-        tuple(views),
-        f"{pinned.study}/{pinned.variant}" if pinned is not None else "",
-        None if levels is None else tuple((metric, tuple(values)) for metric, values in levels.items()),
-        axis,
-        tuple(store.marked.get(view.key, "") for view in views) if marked else (),
-        metric if metric.startswith(PREFIX) else "",
-    )
 
 
 def level_name(metric: str, level: float) -> str:
@@ -257,6 +171,12 @@ def shown_levels(found: Compared) -> list[int]:
     return chosen
 
 
+def drawn_levels(found: Compared, metric: str) -> list[float]:
+    """Those of the table that are of a metric."""
+    levels = (found.base.levels[i] for i in shown_levels(found))
+    return [level.level for level in levels if level.metric == metric]
+
+
 def at_text(level: LevelResult, unit: str, *, wide: bool) -> str:
     """Where a level was reached: `46.6`, wide with its range over seeds; `>100` where no seed did."""
     text, reached = level.text(unit), [reach.at(unit) for reach in level.reached]
@@ -265,13 +185,6 @@ def at_text(level: LevelResult, unit: str, *, wide: bool) -> str:
     mean, digits = level.mean(unit) or 0.0, 0 if max(reached) >= 10 else 1
     places = 0 if mean >= 100 else 1 if mean >= 1 else 2
     return f"{mean:.{places}f} ({min(reached):.{digits}f}-{max(reached):.{digits}f})"
-
-
-def counts_text(found: Compared) -> str:
-    """`15 runs: 14 done, 1 diverged`."""
-    states = Counter("done" if s == "finished" else s for row in found.rows for s in row.states.values())
-    parts = [f"{states[word]} {word}" for word in sorted(states, key=lambda w: (w != "done", w))]
-    return f"{counted(states.total(), 'run')}: {', '.join(parts)}"
 
 
 def claim_of(found: Compared) -> tuple[str, str, str]:
@@ -353,7 +266,7 @@ def disagreement(found: Compared) -> str:
     text = f"loss and accuracy disagree about {', '.join(letters[row] for row in split)}: report both"
     first = next(row for row in found.rows if row.label == split[0])
     n, base_n = (row.settings.get("model.dim") for row in (first, found.base))
-    near, base_near = (found.behind[row.key].near for row in (first, found.base))
+    near, base_near = (found.details[row.key].near for row in (first, found.base))
     if near is not None and base_near is not None:
         text += f". At n = {n} a class has {near_text(near)} classes in use at the smallest angle, "
         text += f"at n = {base_n} {near_text(base_near)}"
@@ -364,18 +277,6 @@ def kinds_without_level(found: Compared) -> list[str]:
     """Of accuracy and loss, those for which no level is set: nothing follows for them."""
     set_for = {"loss" if is_loss(level.metric) else "accuracy" for level in found.base.levels}
     return [kind for kind in ("accuracy", "loss") if kind not in set_for]
-
-
-def seconds_text(found: Compared) -> str:
-    """What the column of seconds counts, and where."""
-    devices = {row.device for row in found.rows}
-    where = f"; all on {clean(devices.pop())}" if len(devices) == 1 and "" not in devices else ""
-    return f"seconds are training only, without compile, evaluation and saving{where}"
-
-
-def finished(found: Compared) -> bool:
-    """Whether no run compared will go on."""
-    return all(state in OVER for row in found.rows for state in row.states.values())
 
 
 def group_of(found: Compared) -> str:

@@ -1,22 +1,49 @@
-"""The panels of Compare as lines: heading, readout, table, verdict, settings. Pure functions of what was compared."""
+"""The panels of Compare as lines (heading, readout, table, verdict, settings), and the same as files: the table as CSV
+and LaTeX, the figure by a process that loads matplotlib. Pure functions of what was compared."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lsc_engine.analysis.compare import OTHER_DEVICE, UNCOMPILED, Row
 from lsc_engine.analysis.levels import is_loss
-from lsc_engine.analysis.verdict import OPEN, Verdict
+from lsc_engine.analysis.seed_curves import as_series
+from lsc_engine.analysis.verdict import OPEN, OVER, Verdict
+from lsc_engine.common import safe_io
+from lsc_engine.common.errors import LscError
 from lsc_engine.common.formatting import percent
+from lsc_engine.report.page import tabular
+from lsc_engine.runs.folder.process import python_command
 from lsc_engine.runs.settings import settings_of
 from lsc_tui.data.run_view import ACCURACIES, LOSS, colour_of, value_text
-from lsc_tui.lines import Line, clean, ends, fit, fit_ends, flow, loss_text, over, pad, width_of, wrap
+from lsc_tui.lines import (
+    Line,
+    clean,
+    counted,
+    ends,
+    fit,
+    fit_ends,
+    flow,
+    loss_text,
+    millions,
+    near_text,
+    over,
+    pad,
+    width_of,
+    wrap,
+)
 from lsc_tui.screens.compare import comparison
 from lsc_tui.screens.compare.comparison import Compared, level_name, shown_levels
 from lsc_tui.services.verdicts import Claims
+from lsc_tui.widgets.chart import UNITS, Look, is_share, scale_of
 
+FIGURE_SECONDS = 120
 Column = tuple[str, int, str]  # head, width, alignment
 NO_LEVEL = "no level is set for it: m shows it, ← → and v set one"
 ALONE = "mark a second run, or p here to pin this one"
@@ -33,7 +60,9 @@ def heading(found: Compared, width: int, wide: bool) -> list[Line]:
     studies = list(dict.fromkeys(run.study for row in found.rows for run in row.runs))
     name = clean(studies[0]) if len(studies) == 1 else f"{len(studies)} studies"
     claim, source, data = comparison.claim_of(found)
-    quoted, counts = f'"{claim}"' if claim else "none in the preset", comparison.counts_text(found)
+    states = Counter("done" if s == "finished" else s for row in found.rows for s in row.states.values())
+    parts = ", ".join(f"{states[word]} {word}" for word in sorted(states, key=lambda w: (w != "done", w)))
+    quoted, counts = f'"{claim}"' if claim else "none in the preset", f"{counted(states.total(), 'run')}: {parts}"
     if wide:
         first = ends([(f" {name}", "bold"), (f"   {counts}", "")], [(f"data: {data} ", "")], width)
         return [first, [(" claim  ", "dim"), (quoted, ""), (f"   {source}", "dim")]]
@@ -183,9 +212,8 @@ def verdict_title(found: Compared) -> tuple[str, str]:
     names = [level_name(found.base.levels[i].metric, found.base.levels[i].level) for i in shown_levels(found)]
     whose = "set here" if found.set_here else "fixed in the preset"
     words = f"level{'s' if len(names) > 1 else ''} {' and '.join(names)} {whose}"
-    return "verdict" if comparison.finished(
-        found
-    ) else "verdict so far", words if names else "no level: v sets one at the cursor"
+    over = all(state in OVER for row in found.rows for state in row.states.values())
+    return "verdict" if over else "verdict so far", words if names else "no level: v sets one at the cursor"
 
 
 def _claim_lines(claims: Claims, width: int) -> list[Line]:
@@ -266,9 +294,10 @@ def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
     if everything:
         tables = [settings_of(row.runs[0].config) for row in found.rows]
         values = {key: [one.get(key) for one in tables] for key in dict.fromkeys(k for one in tables for k in one)}
-    known = [found.behind[row.key] for row in found.rows]
+    tries = [[one.values for one in found.comparison.tries.get(row.key, ())] for row in found.rows]
+    tried = {key: [_tried(own, key) for own in tries] for key in dict.fromkeys(k for t in tries for v in t for k in v)}
     # A setting that was tried is shown with what was taken, though all took the same.
-    for key in dict.fromkeys(key for one in known for key in one.tried):
+    for key in tried:
         values.setdefault(key, [row.settings.get(key) for row in found.rows])
     room = min(24, max([len(key) for key in values], default=8) + 2) + 1
     cell = max(6, min(14, (width - room) // max(1, len(found.rows))))
@@ -280,8 +309,93 @@ def settings_table(found: Compared, width: int, everything: bool) -> list[Line]:
         out.append([(fit(f" {clean(key)}", room), style), *((word, style) for word in words)])
     if not values:
         out.append([(" the rows differ in no setting", "dim")])
-    for name, texts in comparison.rows_behind(known):
-        out.append([(fit(f" {name}", room), "dim"), *((fit(text, cell - 1) + " ", "") for text in texts)])
-    if tried := comparison.tried_text(known):
-        out += [[], *([(f" {text}", "dim")] for text in wrap(clean(tried), width - 2))]
-    return out
+    known = [found.details[row.key] for row in found.rows]
+    below = {f"{key.rpartition('.')[2]} tried": [str(len(v) or "-") for v in own] for key, own in tried.items()}
+    below["parameters"] = [millions(one.parameters) for one in known]
+    below["near in use"] = [near_text(one.near) for one in known]
+    below["sure below"] = [loss_text(one.sure_below) for one in known]
+    for name, texts in below.items():
+        if set(texts) != {"-"}:
+            out.append([(fit(f" {name}", room), "dim"), *((fit(text, cell - 1) + " ", "") for text in texts)])
+    best = []
+    for key, own in tried.items():
+        ((most, count),) = Counter(filter(None, own)).most_common(1)
+        who = "each" if count == len(own) else f"{sum(map(bool, own))} of {len(own)}"
+        best.append(f"{key.rpartition('.')[2]}: best of {' '.join(map(value_text, most))}, tried for {who}")
+    return [*out, *([[]] * bool(best)), *([(f" {text}", "dim")] for text in wrap(clean("; ".join(best)), width - 2))]
+
+
+def _tried(tries: Sequence[Mapping[str, Any]], key: str) -> tuple[Any, ...]:
+    """The values of a setting that the tries of a variant have, in order."""
+    values = {one[key] for one in tries if key in one}
+    return tuple(sorted(values) if all(type(v) in (int, float) for v in values) else sorted(map(str, values)))
+
+
+def csv_text(found: Compared) -> str:
+    """One line per row: settings that differ, seeds, last and best values, and every level with its speed-up."""
+    keys = list(found.comparison.differing)
+    names = [m for m in found.metrics if any(m in row.last for row in found.rows)]
+    head = ["run", "label", "baseline", *keys, "seeds", "finished", "loss_kind", "device"]
+    for name in names:
+        head += [f"{name} mean", f"{name} std", f"{name} best"]
+    unit = found.unit
+    for level in found.base.levels:
+        at = f"{level.metric} {level.level:g}"
+        head += [f"{at} {word}" for word in (unit, "lowest", "highest", "reached", "faster", "from", "to", "note")]
+    lines: list[list[object]] = [head]
+    for row in found.rows:
+        cells: list[Any] = [row.key, clean(row.label), int(row is found.base)]
+        cells += [value_text(row.settings.get(key)) for key in keys]
+        cells += [len(row.states), sum(s == "finished" for s in row.states.values()), row.kind, row.device]
+        for name in names:
+            mean, spread, _ = row.last.get(name, (math.nan, math.nan, 0))
+            cells += [_number(mean), _number(spread), _number(row.best.get(name, math.nan))]
+        for level in row.levels:
+            reached, speed = [reach.at(unit) for reach in level.reached], level.faster[unit]
+            ends = (level.mean(unit), min(reached, default=math.nan), max(reached, default=math.nan))
+            cells += [*map(_number, ends), f"{len(reached)} of {len(level.by_seed)}"]
+            cells += [speed.bound + _number(speed.ratio), _number(speed.low), _number(speed.high), speed.note]
+        lines.append(cells)
+    return safe_io.csv_text(lines)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+
+
+def latex_text(found: Compared, accuracy: str) -> str:
+    """The table as shown, as a booktabs tabular."""
+    columns, rows = table_cells(found, True, accuracy)
+    align = "".join("l" if where == "<" else "r" for _, _, where in columns)
+    return tabular([clean(head) for head, _, _ in columns], [[clean(cell) for cell in cells] for cells in rows], align)
+
+
+def write_figure(
+    path: Path, found: Compared, metric: str, keys: Sequence[str], look: Look, band: bool, width: float = 3.3
+) -> None:
+    """The chart as shown, `width` inches wide, as SVG, PDF or PNG by the ending of `path`. LscError when it cannot be
+    made."""
+    scale = scale_of(metric)
+    document: dict[str, Any] = {
+        "x_label": {"time": "training time (min)"}.get(found.request.axis, UNITS[found.request.axis]),
+        "y_label": f"{metric} (%)" if is_share(metric) else metric,
+        "width": width,
+        "x_range": [look.x0, look.x1],
+        "log_x": look.log_x,
+        "log_y": look.log_y and is_loss(metric),
+        "levels": [{"y": y * scale, "label": level_name(metric, y)} for y in comparison.drawn_levels(found, metric)],
+        "series": [],
+    }
+    for row in (row for row in found.rows if row.key in keys):
+        mean = found.curves[metric][row.key]
+        label = clean(row.label) + (f" ({len(mean.seeds)} seeds)" if len(mean.seeds) > 1 else "")
+        colour = colour_of(found.letters[row.key])
+        document["series"] += as_series(mean, label=label, colour=colour, scale=scale, band=band)
+    argv = python_command("-m", "lsc_engine.report.figures", str(path))
+    try:
+        done = subprocess.run(argv, input=json.dumps(document).encode(), capture_output=True, timeout=FIGURE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise LscError(f"no figure within {FIGURE_SECONDS} s") from None
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise LscError(clean(lines[-1]) if lines else f"the figure failed with exit code {done.returncode}")

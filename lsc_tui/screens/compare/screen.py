@@ -22,23 +22,23 @@ from textual.containers import Horizontal
 from lsc_engine.analysis.compare import Row
 from lsc_engine.analysis.levels import is_loss
 from lsc_engine.analysis.saved_views import VIEWS, SavedView, save_view
+from lsc_engine.analysis.seed_curves import AXES
 from lsc_engine.charts.chart import Level, Mark, Series
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.runs.folder.layout import PRESET
 from lsc_engine.runs.metrics.machine import PREFIX
-from lsc_engine.runs.metrics.parsing import Floats
 from lsc_engine.runs.read.run import Run
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import ACCURACIES, ACCURACY, LOSS, RunView, colour_of
 from lsc_tui.lines import Line, clean, wrap
 from lsc_tui.screens.base import Answers
 from lsc_tui.screens.compare import comparison, panels
-from lsc_tui.screens.compare.comparison import Chosen, Compared, Reader, Request, group_of, level_name
-from lsc_tui.screens.compare.export import csv_text, latex_text, write_figure
+from lsc_tui.screens.compare.comparison import Compared, Reader, Request, group_of, level_name
+from lsc_tui.screens.compare.panels import csv_text, latex_text, write_figure
 from lsc_tui.screens.run_screen import ChartScreen
 from lsc_tui.services.actions import engine
 from lsc_tui.services.verdicts import Claims
-from lsc_tui.widgets.chart import AXES, UNITS, Chart, is_share, loss_word, scale_of
+from lsc_tui.widgets.chart import UNITS, Chart, is_share, loss_word, scale_of
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 EMPTY = "Nothing marked. 1 Runs: space marks runs, Enter on a study takes all of it. W opens saved views."
@@ -68,7 +68,8 @@ class CompareScreen(ChartScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.chosen = Chosen()
+        # Which runs: their keys, whole studies (root, study) whose new runs join, and whether the marks chose them.
+        self.keys, self.studies, self.by_marks = list[str](), set[tuple[int, str]](), False
         self.found: Compared | None = None
         self.problem = self.metric = self.highlighted = ""
         self.group = ""  # of losses that the loss chart shows, "" for the baseline's
@@ -99,7 +100,7 @@ class CompareScreen(ChartScreen):
         (was_handed, was_marked), self._seen = self._seen, (handed, marked)
         if handed != was_handed and handed:
             self.take(handed, by_marks=set(handed) == set(marked))
-        elif marked and (marked != was_marked or not self.chosen.keys):
+        elif marked and (marked != was_marked or not self.keys):
             self.take(marked, by_marks=True)
         super().on_screen_resume()
 
@@ -107,7 +108,7 @@ class CompareScreen(ChartScreen):
         runs, picked = self.app.store.runs, set(keys)
         studies = {(v.root, v.study) for k in keys if (v := runs.get(k)) is not None}
         whole = {s for s in studies if all(v.key in picked for v in runs.values() if (v.root, v.study) == s)}
-        self.chosen = Chosen(list(keys), whole, by_marks)
+        self.keys, self.studies, self.by_marks = list(keys), whole, by_marks
         self.levels, self.found, self.highlighted, self._requested = None, None, "", None
         self.group = self.accuracy = ""
         self.report = None
@@ -115,13 +116,13 @@ class CompareScreen(ChartScreen):
         self.look.whole()
 
     def concerned(self, keys: set[str]) -> bool:
-        return self.found is None or not keys.isdisjoint({*self.chosen.keys, *(view.key for view in self.views())})
+        return self.found is None or not keys.isdisjoint({*self.keys, *(view.key for view in self.views())})
 
     def views(self) -> list[RunView]:
         """The runs to compare, as the store has them now; new runs of a study taken whole are among them."""
         runs = self.app.store.runs
-        found = {key: runs[key] for key in self.chosen.keys if key in runs}
-        joined = {key: view for key, view in runs.items() if (view.root, view.study) in self.chosen.studies}
+        found = {key: runs[key] for key in self.keys if key in runs}
+        joined = {key: view for key, view in runs.items() if (view.root, view.study) in self.studies}
         return list({**found, **joined}.values())
 
     @property
@@ -135,18 +136,26 @@ class CompareScreen(ChartScreen):
         return not self._busy and (self._requested is None or self._requested == self._request())
 
     def _request(self) -> Request | None:
-        views, look = self.views(), self.look
+        views, store, levels = self.views(), self.app.store, self.levels
         if not views:
             return None
-        return comparison.request_of(self.app.store, views, self.levels, look.axis, self.chosen.by_marks, self.metric)
+        pinned = store.runs.get(store.pinned)
+        return Request(
+            tuple(views),
+            f"{pinned.study}/{pinned.variant}" if pinned is not None else "",
+            None if levels is None else tuple((metric, tuple(values)) for metric, values in levels.items()),
+            self.look.axis,
+            tuple(store.letter(view.key) for view in views) if self.by_marks else (),
+            self.metric if self.metric.startswith(PREFIX) else "",
+        )
 
     def _read(self) -> None:
         """Have the poller's thread compare what it has read, unless it is at it or nothing changed; say which of the
         compared runs have gone."""
         store = self.app.store
-        gone = [key for key in self.chosen.keys if key not in store.runs] if store.loaded else []
+        gone = [key for key in self.keys if key not in store.runs] if store.loaded else []
         if gone:
-            self.chosen.keys = [key for key in self.chosen.keys if key in store.runs]
+            self.keys = [key for key in self.keys if key in store.runs]
             if names := [clean(key.partition(":")[2]) for key in gone if key not in store.deleted]:
                 more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 self.say(f"run {names[0]}{more} is no longer there", "warn")
@@ -185,7 +194,7 @@ class CompareScreen(ChartScreen):
     @property
     def claims(self) -> Claims:
         """The claims of the study that is compared whole, with their verdicts, once they are known."""
-        return self.app.verdicts.claims(self.views()) if len(self.chosen.studies) == 1 and self.one_study else ()
+        return self.app.verdicts.claims(self.views()) if len(self.studies) == 1 and self.one_study else ()
 
     def show(self) -> None:
         if self.app.store.view is not None and self.app.store.loaded:
@@ -195,7 +204,7 @@ class CompareScreen(ChartScreen):
         found = self.found
         self.set_class(found is None, "-nothing")
         if found is not None:
-            if len(self.chosen.studies) == 1 and self.one_study:
+            if len(self.studies) == 1 and self.one_study:
                 self.app.verdicts.request([self.views()], self.app.call_soon, self.show)
             self._set_heights(found)
             self._show_chart("#main", found, self.metric, main=True)
@@ -279,11 +288,7 @@ class CompareScreen(ChartScreen):
     def _show_chart(self, selector: str, found: Compared, metric: str, *, main: bool) -> None:
         scale, look, wide = scale_of(metric), self.look, self.wide
         rows = self.drawn_rows(found, metric) if metric in found.curves else []
-        levels = [
-            Level(level.level * scale, f"level {level_name(metric, level.level)}" if wide else "")
-            for level in (found.base.levels[i] for i in comparison.shown_levels(found))
-            if level.metric == metric
-        ]
+        levels = comparison.drawn_levels(found, metric)
         words = [f"{metric} %" if is_share(metric) else metric, "eval mode" if "accuracy" in metric else ""]
         if is_loss(metric):
             words = [metric, loss_word(self._group(found))]
@@ -297,7 +302,7 @@ class CompareScreen(ChartScreen):
             key=(id(found), metric, self.group, self.band, self.highlighted, wide),
             title=clean(" · ".join(word for word in words if word)),
             right=[(right, "dim")],
-            levels=levels,
+            levels=[Level(y * scale, f"level {level_name(metric, y)}" if wide else "") for y in levels],
             legend=[[(f"{letter} {clean(row.label)}", panels.style_of(letter))] for letter, row in named],
             foot=self._foot(found, metric, [row.key for row in found.rows if row in rows], main),
             empty="no curve yet" if metric in found.curves else "reading …",
@@ -305,22 +310,14 @@ class CompareScreen(ChartScreen):
 
     def _series(self, found: Compared, row: Row, metric: str, scale: float) -> list[Series]:
         letter, mean = found.letters[row.key], found.curves[metric][row.key]
-        colour = colour_of(letter)
         fallen = (c for c in mean.seeds if row.states.get(c.seed) == "diverged" and c.x.size)
         marks = tuple(Mark(float(curve.x[-1]), "×") for curve in fallen)
-
-        def times(values: Floats) -> Floats:
-            with np.errstate(over="ignore"):
-                return values * scale
-
-        if self.band or len(mean.seeds) < 2:
-            low, high = (times(mean.low), times(mean.high)) if len(mean.seeds) > 1 else (None, None)
-            y = times(mean.mean)
-            return [Series(mean.x, y, letter, colour, low=low, high=high, marks=marks, name=row.label)]
-        return [
-            Series(curve.x, times(curve.y), letter, colour, marks=marks if number == 0 else (), name=row.label)
-            for number, curve in enumerate(mean.seeds)
-        ]
+        alone, own = self.band or len(mean.seeds) < 2, (letter, colour_of(letter))
+        with np.errstate(over="ignore"):
+            curves = [(mean.x, mean.mean * scale)] if alone else [(curve.x, curve.y * scale) for curve in mean.seeds]
+            ends = (mean.low * scale, mean.high * scale) if alone and len(mean.seeds) > 1 else (None, None)
+        first, *others = (Series(x, y, *own, low=ends[0], high=ends[1], name=row.label) for x, y in curves)
+        return [replace(first, marks=marks), *others]
 
     def _foot(self, found: Compared, metric: str, keys: list[str], main: bool) -> Line:
         left_out = [row for row in found.rows if row.key not in keys]
@@ -479,7 +476,7 @@ class CompareScreen(ChartScreen):
         root, found, views, look = self._writable(), self.found, self.views(), self.look
         if root is None or found is None:
             return
-        whole = [study for _, study in self.chosen.studies]
+        whole = [study for _, study in self.studies]
         study = whole[0] if len(whole) == 1 and len({v.study for v in views}) == 1 else ""
         runs, levels, metric = tuple(v.id for v in views), self.levels or {}, self.metric
         axes = (look.axis, look.log_x, look.log_y, look.smoothing, self.band)
@@ -531,9 +528,7 @@ class CompareScreen(ChartScreen):
             self.save_as(f"{name}.{ending}", write)
 
         def ask_width(ending: str) -> None:
-            widths: Answers = {
-                key: (f"{inches:g} in", partial(export, ending, inches)) for key, inches in _WIDTHS.items()
-            }
+            widths = {key: (f"{inches:g} in", partial(export, ending, inches)) for key, inches in _WIDTHS.items()}
             self.ask(f"width of {name}.{ending}:", widths)
 
         def report(folder: Path) -> None:
@@ -561,4 +556,8 @@ class CompareScreen(ChartScreen):
 
 
 def _notes(found: Compared) -> list[str]:
-    return [*comparison.unequal(found)[:2], *([comparison.seconds_text(found)] if found.base.levels else [])]
+    """What stands below the rows in the wide layout: what is unequal, and what the column of seconds counts."""
+    devices = {row.device for row in found.rows}
+    where = f"; all on {clean(devices.pop())}" if len(devices) == 1 and "" not in devices else ""
+    seconds = f"seconds are training only, without compile, evaluation and saving{where}"
+    return [*comparison.unequal(found)[:2], *([seconds] if found.base.levels else [])]

@@ -13,8 +13,7 @@ from lsc_engine.charts.scatter import Camera
 from lsc_engine.common.formatting import grouped, percent
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.read.embeddings import Angles, Points, Snapshot, class_colours, kind_of, snapshot_rows
-from lsc_tui.data.embedding_history import EmbeddingHistory
-from lsc_tui.data.run_view import RunView
+from lsc_tui.data.run_view import EmbeddingHistory, RunView
 from lsc_tui.lines import Line, clean, fit, over, pad, wrap
 from lsc_tui.widgets.chart import style_name
 from lsc_tui.widgets.panel import Sheet

@@ -15,8 +15,7 @@ from lsc_engine.charts.scales import short
 from lsc_engine.common.settings import lookup
 from lsc_engine.runs.metrics.reader import FIXED
 from lsc_engine.runs.read.embeddings import Snapshot, kind_of
-from lsc_tui.data.embedding_history import EmbeddingHistory
-from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, RunView, reference_of
+from lsc_tui.data.run_view import ACCURACY, LOSS, Curves, EmbeddingHistory, RunView, reference_of
 from lsc_tui.lines import Line, clean, fit, loss_text
 from lsc_tui.screens.monitor import embeddings, panels
 from lsc_tui.screens.monitor.panels import GRIDS, LETTER_WORDS, SMALLEST_CHART, Family, families, letter_of, title_words

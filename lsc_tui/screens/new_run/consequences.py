@@ -9,7 +9,7 @@ from lsc_engine.common.formatting import grouped
 from lsc_tui.data.preset_form import Form
 from lsc_tui.data.reports import PAGE
 from lsc_tui.data.run_view import Store
-from lsc_tui.lines import Line, clean, day_text, fit, millions, near_text, point, size_text, wrap
+from lsc_tui.lines import Line, clean, day_text, fit, millions, near_text, point, share_text, short, size_text, wrap
 from lsc_tui.screens.new_run.preset_list import short_clock, speed_like
 from lsc_tui.services.form_check import Outcome
 from lsc_tui.widgets.panel import Sheet
@@ -29,78 +29,38 @@ class Facts:
         self.silent = clean(sizes) if isinstance(sizes, str) else "counting …"
 
     def sheet(self, width: int, height: int, *, wide: bool) -> Sheet:
-        """The pane: at 80 columns the highlighted variant, else a column per variant."""
-        form, name = self.form, self.form.variant
+        """The pane: at 80 columns the highlighted variant, else a column per variant, those around the highlighted one
+        where there are many; below it what is of all runs."""
+        form, names = self.form, self.form.names
         if form.kind != "train":
             return "what it makes", "", [[(" ", ""), *line] for line in self._report(width - 1 - wide)]
-        label = f"{form.letter(name)}: {clean(form.label(name))}"
-        if wide:
-            return "what follows", label, self._wide(width)
-        body: list[Line] = []
-        for what, words in (*self.variant(name), *self.whole()):
-            head = f" {fit(what, 12)}" if what or len(words) < width - 13 else " "
-            body.append([(head, "dim"), (fit(words, width - len(head)), "")])
-        return label, "", body
-
-    def _wide(self, width: int) -> list[Line]:
-        """The table of the variants, those around the highlighted one where there are many, and what is of all."""
-        form, names = self.form, self.form.names
-        fits = max(1, (width - 14) // CELL)
+        label = f"{form.letter(form.variant)}: {clean(form.label(form.variant))}"
+        head, cell = 14, CELL if wide else width - 14
+        fits = max(1, (width - head) // cell) if wide else 1
         start = max(0, min(names.index(form.variant) - fits // 2, len(names) - fits))
-        shown = names[start : start + fits]
-        tables = {name: cells(self.numbers(name), form.mark("model.dim", name)) for name in shown}
-        body: list[Line] = [[(" " * 14, "")]]
-        for name in shown:
-            style = "accent" if name == form.variant else "dim" if name not in form.on else "bold"
-            body[0].append((fit(form.letter(name), CELL - 1, ">") + " ", style))
-        for row in _ROWS:
-            if row == "file" and not any(row in table for table in tables.values()):
-                continue
-            found = [(tables[name].get(row, "-"), "dim" if name not in form.on else "") for name in shown]
-            body.append([(fit(f" {row}", 14), "dim"), *((fit(text, CELL - 1, ">") + " ", st) for text, st in found)])
-        if not self.sizes and self.outcome is not None and self.outcome.variants:
-            body.append([(fit(f" {self.silent}", width), "dim")])
-        return [*body, [], *([(fit(f" {what}", 14), "dim"), (words, "")] for what, words in self.whole())]
+        shown = names[start : start + fits] if wide else [form.variant]
+        tables = {name: cells(self.numbers(name), form.mark("model.dim", name), cell) for name in shown}
+        body: list[Line] = []
+        if wide:
+            styles = ["accent" if n == form.variant else "dim" if n not in form.on else "bold" for n in shown]
+            letters = [fit(form.letter(name), cell - 1, ">") + " " for name in shown]
+            body.append([(" " * head, ""), *zip(letters, styles, strict=True)])
+        # A variant with a system has the rows of one without, which at 80 columns is named in the form.
+        rows = dict.fromkeys(row for table in sorted(tables.values(), key=len, reverse=True) for row in table)
+        for row in list(rows)[not wide :]:
+            texts = [fit(tables[name].get(row, "-"), cell - 1, ">" if wide else "<") + " " for name in shown]
+            styles = ["dim" if wide and name not in form.on else "" for name in shown]
+            body.append([(fit(f" {row}", head), "dim"), *zip(texts, styles, strict=True)])
+        if not self.sizes or not rows:
+            waits = self.silent if rows else "comes when no ✗ is left" if self.outcome else "checking …"
+            body.append([(fit(f" {waits}", width), "dim")])
+        whole = [[(fit(f" {what}", head), "dim"), (fit(words, width - head), "")] for what, words in self.whole()]
+        return ("what follows", label, [*body, [], *whole]) if wide else (label, "", [*body, *whole])
 
     def numbers(self, name: str) -> Numbers:
         """The summary of a variant, with its sizes where they have come."""
         found = self.outcome.variants.get(name, {}) if self.outcome is not None else {}
         return {**found, **{k: v for k, v in self.sizes.get(name, {}).items() if v is not None}}
-
-    def variant(self, name: str) -> list[tuple[str, str]]:
-        """(what, words) of one variant, for the narrow layout."""
-        got = self.numbers(name)
-        if not got:
-            return [("", "what follows comes when no ✗ is left" if self.outcome else "checking …")]
-        out: list[tuple[str, str]] = []
-        if got.get("n") is not None:
-            least = self.form.given("model.dim", name) in (None, "min") and got.get("system")
-            out.append(("n", f"{grouped(got['n'])}{', smallest possible' if least else ''}"))
-        if got.get("system"):
-            near = f", {near_text(got['near_in_use'])} near" if got.get("near_in_use") else ""
-            out.append(("vectors", f"{grouped(got['count'])}, {share(got['in_use'])} used"))
-            if got.get("min_angle_deg") is not None:
-                out.append(("nearest", f"{got['min_angle_deg']:.1f}°{near}"))
-            if got.get("sure_below") is not None and got.get("loss_kind") == "c":
-                out.append(("sure below", f"loss {point(got['sure_below'])} an image"))
-            if got.get("table_sha256"):
-                out.append(("file", f"sha256 {got['table_sha256'][:12]}"))
-        elif got.get("method") == "ce":
-            out.append(("vectors", "learnt, no system"))
-        if got.get("parameters") is None:
-            out.append(("parameters", self.silent))
-        else:
-            other = millions(got["parameters"] + got["class_layer_parameters"])
-            beside = f"  (CE: {other})" if got["method"] == "lsc" else " with class layer"
-            gpu = next((g.memory_total for g in self.store.hardware.gpus if g.memory_total), None)
-            of = f" of {size_text(gpu)}" if gpu else ""
-            out.append(("parameters", millions(got["parameters"] + got["head_parameters"]) + beside))
-            out.append(("memory", f"~{size_text(got['memory_bytes'])}{of} (guess)"))
-        if got.get("total_steps") is not None:
-            steps = f"{'' if got['images_counted'] else 'about '}{grouped(got['total_steps'])}"
-            out.append(("steps", f"{steps}, {grouped(got['steps_per_epoch'])} an epoch"))
-            out.append(("warmup", f"{grouped(got['warmup_steps'])} steps" if got["warmup_steps"] else "none"))
-        return out
 
     def whole(self) -> list[tuple[str, str]]:
         """(what, words) of all runs together."""
@@ -117,7 +77,8 @@ class Facts:
             each = f"~{short_clock(seconds / max(1, runs))} each, as {clean(study)}"
         free = sum(1 for gpu in hw.gpus if not gpu.busy)
         rows.append(("time", each))
-        rows.append(("GPUs", f"{free} of {len(hw.gpus)} free" if hw.gpus else "none here: on the CPU"))
+        memory = next((f", {size_text(gpu.memory_total)}" for gpu in hw.gpus if gpu.memory_total), "")
+        rows.append(("GPUs", f"{free} of {len(hw.gpus)} free{memory}" if hw.gpus else "none here: on the CPU"))
         if seconds is not None:
             whole = seconds * (1 + form.try_share * tries / max(1, runs))
             rows.append(("ends in", f"about {short_clock(whole / max(1, min(free, runs)))}"))
@@ -171,23 +132,17 @@ class Facts:
         return lines
 
 
-_ROWS = (
-    "system", "file", "n", "vectors", "in use", "nearest", "near in use", "sure below", "parameters", "CE would add",
-    "memory", "steps", "an epoch", "warmup",
-)  # fmt: skip
-
-
-def cells(got: Numbers, mark: str) -> dict[str, str]:
-    """Row of the wide table -> what one variant has there."""
+def cells(got: Numbers, mark: str, width: int) -> dict[str, str]:
+    """Row of the pane -> what one variant has there."""
     if not got:
         return {}
     # Of a file its name, with the end, where names differ.
     name = clean(got.get("system") or got.get("method") or "-")
     name = name.rpartition("/")[2] if name.startswith("file:") else name
-    n = grouped(got["n"]) if got.get("n") is not None else "?"
-    out = {"system": name if len(name) < CELL else "…" + name[-(CELL - 2) :], "n": f"{n}{'*' if mark == '*' else ''}"}
+    name = name if len(name) < width else "…" + name[2 - width :]
+    out = {"system": name, "n": f"{'?' if got.get('n') is None else grouped(got['n'])}{'*' if mark == '*' else ''}"}
     if got.get("system"):
-        out |= {"vectors": short(got["count"]), "in use": share(got["in_use"])}
+        out |= {"vectors": short(got["count"], width - 1), "in use": share_text(got["in_use"])}
         if got.get("min_angle_deg") is not None:
             out["nearest"] = f"{got['min_angle_deg']:.1f}°"
         if got.get("near_in_use"):
@@ -195,26 +150,16 @@ def cells(got: Numbers, mark: str) -> dict[str, str]:
         if got.get("sure_below") is not None and got.get("loss_kind") == "c":
             out["sure below"] = point(got["sure_below"])
         if got.get("table_sha256"):
-            out["file"] = got["table_sha256"][: CELL - 1]
+            out["file"] = got["table_sha256"][: min(12, width - 1)]
     if got.get("parameters") is not None:
         out["parameters"] = millions(got["parameters"] + got["head_parameters"])
         out["CE would add"] = millions(got["class_layer_parameters"]) if got["method"] == "lsc" else "-"
         out["memory"] = f"~{size_text(got['memory_bytes'])}"
     if got.get("total_steps") is not None:
-        out |= {"steps": short(got["total_steps"]), "an epoch": short(got["steps_per_epoch"])}
-        out["warmup"] = short(got["warmup_steps"]) if got["warmup_steps"] else "none"
+        steps = short(got["total_steps"], width - 1)
+        out |= {
+            "steps": steps if got["images_counted"] else f"~{steps}",
+            "an epoch": short(got["steps_per_epoch"], width - 1),
+        }
+        out["warmup"] = short(got["warmup_steps"], width - 1) if got["warmup_steps"] else "none"
     return out
-
-
-def short(number: float) -> str:
-    """A count that fits a cell of the table."""
-    text = grouped(number)
-    for limit, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if len(text) > CELL - 1 and number >= limit:
-            return f"{number / limit:.1f} {letter}"
-    return text
-
-
-def share(value: float) -> str:
-    """`97.7%`; very small shares as `6e-5`."""
-    return f"{100 * value:.1f}%" if value >= 0.001 else f"{value:.0e}".replace("e-0", "e-")

@@ -7,38 +7,27 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.cells import cell_len
 
-from lsc_engine.common.errors import UsageError
 from lsc_engine.common.formatting import clock
-from lsc_engine.common.safe_io import csv_text, read_preset_toml
+from lsc_engine.common.safe_io import csv_text
 from lsc_engine.common.settings import lookup
 from lsc_engine.common.userpaths import home_path
 from lsc_engine.config.expand import raw_variants
 from lsc_engine.config.load import PresetInfo, own_folder
-from lsc_engine.data.dataset import built_in_data_sets
+from lsc_engine.data.dataset import data_set
 from lsc_engine.runs.folder.layout import TRIES
+from lsc_engine.studies.preset_list import OWN, PAPERS, by_paper, matches
 from lsc_tui.data.preset_form import length_ratio
 from lsc_tui.data.reports import Report, made_words
 from lsc_tui.data.run_view import RunView
-from lsc_tui.lines import Line, clean, day_text, fit, over, pad, rule, wrap
+from lsc_tui.lines import Line, clean, counted, day_text, fit, over, pad, rule, wrap
 from lsc_tui.widgets.panel import Sheet
 
-# What stands behind the name of a folder of presets.
-PAPERS = {
-    "lsc-2025": ("arXiv:2510.04090", "predefined vectors for any number of classes"),
-    "vector-systems-2025": ("arXiv:2512.07509", "V21, V22 and the smallest dimension"),
-    "etf-2024": ("arXiv:2412.00884", "layers fixed to simplex frames"),
-    "beyond": ("", "rows that are in no paper"),
-    "": ("", "first steps: these run anywhere"),
-}
-OWN = "yours"
 MINI = "-mini"
-_ORDER = ("", "lsc-2025", "vector-systems-2025", "etf-2024")
 
 
 @dataclass(frozen=True)
@@ -55,18 +44,6 @@ class Entry:
         return f"group:{self.group}" if self.info is None else f"{self.group}:{self.info.name}"
 
 
-class About(NamedTuple):
-    """What is read of a preset's file to describe it."""
-
-    labels: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    marks: tuple[int, int, int] = (0, 0, 0)  # settings that are the paper's, inferred, ours
-    tries: int = 0
-    try_share: float = 1.0  # how long a try is, as a share of a run
-    duration: str = ""
-    makes: str = ""  # of a kind that does not train
-
-
 def own_words() -> str:
     """The folder of the user's own presets, as it is shown."""
     words = home_path(own_folder())
@@ -75,73 +52,40 @@ def own_words() -> str:
 
 def entries(infos: Iterable[PresetInfo], words: str, closed: set[str], at_hand: dict[str, bool | None]) -> list[Entry]:
     """Headings with their presets that match `words`; a heading of which none match stays, closed."""
-    groups: dict[str, list[PresetInfo]] = {OWN: []}
-    for info in infos:
-        groups.setdefault(OWN if info.own else info.folder, []).append(info)
+    groups = by_paper(infos)
     # One's own come first; without any, the line that says how to have some comes last.
-    place = {OWN: 0 if groups[OWN] else 3, "beyond": 2}
+    groups = {OWN: groups[OWN]} | groups if groups[OWN] else groups
     out: list[Entry] = []
-    for group in sorted(groups, key=lambda g: (place.get(g, 1), _ORDER.index(g) if g in _ORDER else 9, g)):
-        found = [info for info in groups[group] if matches(info, words, at_hand)]
+    for group, members in groups.items():
+        found = [info for info in members if matches(info, words, at_hand.get(info.dataset))]
         found.sort(key=lambda info: (info.stem.removesuffix(MINI), info.stem))
         shut = group in closed or not found
-        out += [Entry(group, None, shut, len(groups[group])), *(Entry(group, info) for info in found if not shut)]
+        out += [Entry(group, None, shut, len(members)), *(Entry(group, info) for info in found if not shut)]
     return out
 
 
-def matches(info: PresetInfo, words: str, at_hand: dict[str, bool | None]) -> bool:
-    """Whether a preset holds all words; `data:here`, `data:digits`, `kind:train` are conditions."""
-    text = (
-        f"{info.name} {info.title} {info.claim} {info.source} {info.dataset} {OWN if info.own else info.folder}".lower()
-    )
-    for word in words.lower().split():
-        key, colon, value = word.partition(":")
-        if colon and key == "data":
-            if value == "here" and at_hand.get(info.dataset) is False:
-                return False
-            if value != "here" and value not in info.dataset:
-                return False
-        elif colon and key == "kind":
-            if value not in info.kind:
-                return False
-        elif word not in text:
-            return False
-    return True
+class About(NamedTuple):
+    """What the file of a preset says of the runs that it makes."""
 
-
-def find_data(infos: Iterable[PresetInfo], data_dir: str) -> dict[str, bool | None]:
-    """Whether each data set is at hand; None where only the preset knows its folder. May be slow on a network disk."""
-    out: dict[str, bool | None] = {}
-    for name in {info.dataset for info in infos}:
-        known = built_in_data_sets().get(name)
-        try:
-            out[name] = None if known is None or name == "folder" else known.locate(data_dir or None) is not None
-        except OSError:
-            out[name] = False
-    return out
+    labels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    marks: tuple[int, int, int]  # settings that are the paper's, inferred, ours
+    tries: int
+    try_share: float  # how long a try is, as a share of a run
+    duration: str
 
 
 def about(info: PresetInfo) -> About:
-    """Variants, seeds and marks of a preset's file; empty where it cannot be read."""
-    try:
-        return _about(info.path, info.path.stat().st_mtime_ns)
-    except OSError:
-        return About()
-
-
-@lru_cache(maxsize=256)
-def _about(path: Path, _changed: int) -> About:
-    try:
-        _, raw = read_preset_toml(path)
-    except UsageError:
-        return About()
-    whose = raw.get("provenance")
+    """Of the tables as they are written, checked or not."""
+    raw, whose, grid = info.raw, info.raw.get("provenance"), info.raw.get("tune")
     marks = [str(mark) for mark in whose.values()] if isinstance(whose, dict) else []
-    seeds, variants, grid = raw.get("seeds", [raw.get("seed", 0)]), raw_variants(raw), raw.get("tune")
-    duration, grid = str(lookup(raw, "train.duration") or ""), grid if isinstance(grid, dict) else {}
-    points = [len(values) for values in grid.values() if isinstance(values, list)]
-    made = ", ".join(f"{what} {clean(words)}" for what, words in made_words(raw)[:-1])
     paper, inferred, ours = (sum(m.startswith(word) for m in marks) for word in ("paper", "inferred", "ours"))
+    seeds, variants, grid = (
+        raw.get("seeds", [raw.get("seed", 0)]),
+        raw_variants(raw),
+        grid if isinstance(grid, dict) else {},
+    )
+    points, duration = [len(v) for v in grid.values() if isinstance(v, list)], str(lookup(raw, "train.duration") or "")
     return About(
         tuple(clean(v.get("label") or v.get("name") or "") for v in variants),
         tuple(s for s in seeds if isinstance(s, int)) if isinstance(seeds, list) else (0,),
@@ -149,7 +93,6 @@ def _about(path: Path, _changed: int) -> About:
         math.prod(points) * max(1, len(variants)) if points else 0,
         length_ratio(str(grid["duration"]), duration) if "duration" in grid else 1.0,
         duration,
-        "" if raw.get("kind", "train") == "train" else f"a report: {made}",
     )
 
 
@@ -256,7 +199,7 @@ class PresetList:
 
     @property
     def shown(self) -> int:
-        return sum(matches(info, self.words, self.at_hand) for info in self.infos)
+        return sum(matches(info, self.words, self.at_hand.get(info.dataset)) for info in self.infos)
 
     def has_data(self, info: PresetInfo) -> bool | None:
         """Whether the data of a preset are at hand; what needs none has them."""
@@ -265,24 +208,6 @@ class PresetList:
     @property
     def here(self) -> int:
         return sum(self.has_data(info) is True for info in self.infos)
-
-
-def list_lines(known: PresetList, width: int, height: int, *, active: bool, wide: bool) -> list[Line]:
-    """The lines of the list that are in sight, `height` of them."""
-    found, place = known.entries, known.place
-    room = width - 22 if wide else width - 50
-    titles = cut_titles(words_of([entry.info for entry in found if entry.info is not None], wide, room), room)
-    known.top = max(0, min(known.top, len(found) - height, place), place - height + 1)
-    out: list[Line] = []
-    for i, entry in enumerate(found[known.top : known.top + height], known.top):
-        line = _heading(known, entry, width) if entry.info is None else _preset(known, entry.info, titles, width, wide)
-        if i == place:
-            line = pad(line, width)
-            first, style = line[0]
-            line = [("▌", "accent"), (first[1:], style), *line[1:]]
-            line = over(line, "cursor") if active else line
-        out.append(line)
-    return out + [[] for _ in range(height - len(out))]
 
 
 def title_words(info: PresetInfo) -> str:
@@ -375,36 +300,34 @@ def about_lines(known: PresetList, width: int, height: int) -> list[Line]:
     if info.fault:
         return [[(f"  {line}", "warn")] for line in wrap(clean(info.fault), width - 4)][:height]
     facts, here, data = about(info), known.at_hand.get(info.dataset), f"{clean(info.dataset)} …"
-    rows = [("title", title_words(info))] if tall and info.claim else []
-    rows += [("claim", clean(info.claim or info.title))] + ([("source", clean(info.source))] if tall else [])
+    rows = {"title": title_words(info)} if tall and info.claim else {}
+    rows |= {"claim": clean(info.claim or info.title)} | ({"source": clean(info.source)} if tall else {})
     if here:
         data = f"{info.dataset}: here"
     elif info.dataset in known.at_hand and here is None:
         data = f"{clean(info.dataset)}: the form says where it is" if info.dataset else "none"
     elif info.dataset in known.at_hand:
-        from lsc_engine.data.dataset import data_set
-
         data = clean(data_set(info.dataset).missing().partition(": ")[2]) + "; or choose spectrum"
-    if facts.makes:
+    if info.kind != "train":
         made = [r.made for r in known.reports if r.study in (info.name, info.stem) and r.made is not None]
-        words = f"made {day_text(max(made))}: 1 Runs, Enter on it reads it" if made else "never made here"
-        rows += [("makes", facts.makes), *([("data", data)] if info.dataset else []), ("before", words)]
+        rows["makes"] = f"a report: {', '.join(f'{w} {clean(x)}' for w, x in made_words(info.raw)[:-1])}"
+        rows |= {"data": data} if info.dataset else {}
+        rows["before"] = f"made {day_text(max(made))}: 1 Runs, Enter on it reads it" if made else "never made here"
     else:
         paper, inferred, ours = facts.marks
-        known_words = "the preset does not say whose its settings are"
+        rows["runs"] = f"{' · '.join(facts.labels)}  × {'seeds' if len(facts.seeds) > 1 else 'seed'} "
+        rows["runs"] += f"{' '.join(map(str, facts.seeds))}{', after a small grid' if facts.tries else ''}"
+        rows["known"] = "the preset does not say whose its settings are"
         if any(facts.marks):
-            verb = "setting is" if paper == 1 else "settings are"
-            known_words = f"{paper} {verb} the paper's, {inferred} inferred, {ours} ours: marked in the form"
-        seeds = f"{'seeds' if len(facts.seeds) > 1 else 'seed'} {' '.join(map(str, facts.seeds))}"
-        rows.append(("runs", f"{' · '.join(facts.labels)}  × {seeds}{', after a small grid' if facts.tries else ''}"))
+            who = counted(paper, "setting is", "settings are")
+            rows["known"] = f"{who} the paper's, {inferred} inferred, {ours} ours: marked in the form"
         found, (seconds, exact) = runs_of(info, known.views, known.host), time_of(info, known.views, known.host)
         took = f", {'' if exact else '~'}{short_clock(seconds)} for all" if seconds is not None else ""
         elsewhere = f"; all of it took {short_clock(60 * info.minutes)} where it was measured" if info.minutes else ""
         done = f"{sum(v.state == 'finished' for v in found)} of {len(found)} runs finished here{took}"
-        before = done if found else f"never run here{elsewhere}"
-        rows += [("known", known_words), ("data", data), ("before", before)]
+        rows |= {"data": data, "before": done if found else f"never run here{elsewhere}"}
     out: list[Line] = []
-    for name, text in rows:
+    for name, text in rows.items():
         for i, line in enumerate((wrap(text, width - 9) if tall else [text])[:3]):
             out.append([(fit(f" {name}" if i == 0 else "", 8), "dim"), (fit(line, width - 8), "")])
     return out[:height]
@@ -416,8 +339,19 @@ def list_panel(known: PresetList, width: int, height: int, *, active: bool, wide
     rows = max(3, height - tall - (2 if wide else 1) - (not wide))
     empty = f'no preset matches "{clean(known.words)}". Esc clears' if known.words and not known.shown else ""
     body: list[Line] = [[(f" {line}", "warn")] for line in (wrap(empty, width - 2) if empty else ())]
-    body += list_lines(known, width, rows - len(body), active=active or not wide, wide=wide)
-    hidden = len(known.entries) - known.top - rows
+    found, place, rows = known.entries, known.place, rows - len(body)
+    room = width - (22 if wide else 50)
+    titles = cut_titles(words_of([one.info for one in found if one.info is not None], wide, room), room)
+    known.top = max(0, min(known.top, len(found) - rows, place), place - rows + 1)
+    for i, one in enumerate(found[known.top : known.top + rows], known.top):
+        line = _heading(known, one, width) if one.info is None else _preset(known, one.info, titles, width, wide)
+        if i == place:
+            (first, style), *others = pad(line, width)
+            line = [("▌", "accent"), (first[1:], style), *others]
+            line = over(line, "cursor") if active or not wide else line
+        body.append(line)
+    body += [[] for _ in range(rows - len(found) + known.top)]
+    hidden = len(found) - known.top - rows
     more = f"{hidden} more below" if hidden > 0 else ""
     name = "presets" if entry is None else entry.info.stem if entry.info is not None else entry.group or "start here"
     below = about_lines(known, width, tall)

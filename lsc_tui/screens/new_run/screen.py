@@ -20,11 +20,12 @@ from lsc_engine.common.userpaths import home_path, user_path
 from lsc_engine.config.load import PresetInfo, list_presets, own_folder
 from lsc_engine.runs.folder import slurm
 from lsc_engine.studies.prepare import free_name
+from lsc_engine.studies.preset_list import data_found
 from lsc_tui.data.preset_form import SETTINGS, Form, drop_draft, field_text, read_drafts, save_draft
 from lsc_tui.lines import Line, clean, counted, ends, fit, pad, wrap
 from lsc_tui.screens.base import Answers, LscScreen
 from lsc_tui.screens.new_run import consequences
-from lsc_tui.screens.new_run.preset_list import PresetList, find_data, list_panel, own_words, presets_csv
+from lsc_tui.screens.new_run.preset_list import PresetList, list_panel, own_words, presets_csv
 from lsc_tui.services import launch
 from lsc_tui.services.actions import DEMO
 from lsc_tui.services.form_check import Outcome, Sizes, examine, survives
@@ -64,7 +65,6 @@ class NewScreen(LscScreen):
         self.sizes = Sizes(self.app.plugin_words)
         self.pending: tuple[str, str] = ("", "")  # a system and its n, for the preset that is opened next
         self._logout = ""
-        self._preview: tuple[object, list[str]] = (None, [])
         self._debounce: Timer | None = None
 
     def body(self) -> ComposeResult:
@@ -93,9 +93,9 @@ class NewScreen(LscScreen):
         known = self.preset_list
 
         def work() -> str:
-            infos = list_presets()
-            at_hand = find_data(infos, self.form.data_dir if self.form is not None else "")
-            self.app.call_soon(listed, infos, at_hand)
+            infos, data_dir = list_presets(), self.form.data_dir if self.form is not None else ""
+            found = {name: data_found(name, data_dir) for name in {info.dataset for info in infos}}
+            self.app.call_soon(listed, infos, found)
             return survives()[0]
 
         def listed(infos: tuple[PresetInfo, ...], at_hand: dict[str, bool | None]) -> None:
@@ -182,20 +182,15 @@ class NewScreen(LscScreen):
         return facts.sheet(width, height, wide=self.wide)
 
     def _toml(self, width: int, height: int) -> Sheet:
-        info, lines = self.preset_list.info, list[str]()
-        title = f"TOML of {clean(info.stem)}" if info is not None else "TOML"
-        if self.form is not None:
-            title = "TOML as it will be saved"
-            if self.stage == "form" or self.wide:
-                lines = self.form.toml().splitlines()
-        if not lines and info is not None and (self.reading or self.wide):
-            try:
-                key = (info.path, info.path.stat().st_mtime_ns)
-                if self._preview[0] != key:
-                    self._preview = (key, read_preset_toml(info.path)[0].splitlines())
-                lines = self._preview[1]
-            except (UsageError, OSError) as error:
-                lines = [str(error)]
+        info, form, text = self.preset_list.info, self.form, ""
+        title = (
+            "TOML" if info is None else f"TOML of {clean(info.stem)}" if form is None else "TOML as it will be saved"
+        )
+        if form is not None and (self.stage == "form" or self.wide):
+            text = form.toml()
+        elif info is not None:
+            text = info.text or info.fault
+        lines = text.splitlines()
         top = self.toml_top = max(0, min(self.toml_top, len(lines) - height))
         right = f"{len(lines)} lines" if not self.wide else "r back" if self.reading else "r whole"
         return title, right, [[(fit(f" {clean(line)}", width), "")] for line in lines[top : top + height]]
@@ -241,7 +236,7 @@ class NewScreen(LscScreen):
         self.forms[form.key] = form
         self.form, self.outcome, self.stage, self.reading = form, None, "form", False
         if self.is_mounted:
-            self.panel.choices, self.panel.cursor, self.panel.rows = [], 0, []
+            self.panel.cursor, self.panel.rows = 0, []
         (system, n), self.pending = self.pending, ("", "")
         if system:
             self.put_system(system, n)
@@ -357,9 +352,7 @@ class NewScreen(LscScreen):
         self.show()
 
     def leave_layer(self) -> None:
-        if self.panel.choices:
-            self.panel.choices = []
-        elif self.reading:
+        if self.reading:
             self.action_toml()
         elif self.stage == "form":
             self.stage = "presets"
@@ -415,17 +408,11 @@ class NewScreen(LscScreen):
         self.show()
 
     def action_open(self) -> None:
-        panel, form, row = self.panel, self.form, self.panel.current
+        form, row = self.form, self.panel.current
         if self.stage == "presets":
             self.open_preset()
         elif form is None or row is None:
             return
-        elif panel.choices:
-            value, panel.choices = panel.choices[panel.choice][0], []
-            if value == "…":
-                self._type(form, row)
-            else:
-                self._put(row, value)
         elif row.kind == "problem":
             self._go_to_problem(form, row)
         elif row.kind == "variant" or (row.kind == "tune" and form.tune is None):
@@ -433,10 +420,12 @@ class NewScreen(LscScreen):
         elif row.kind == "fact":
             self.say(AS_WRITTEN)
         elif found := choices(row, self.app.store, form.given("target.method", form.variant)):
-            panel.choices = found
             now = form.device if row.kind == "place" else field_text(row.key, form.given(row.key, form.variant))
-            panel.choice = next((i for i, (value, _) in enumerate(found) if value == now), 0)
-            self.show()
+            # The present value first: Enter keeps it.
+            found.sort(key=lambda choice: choice[0] != now)
+            acts = [partial(self._type, form, row) if v == "…" else partial(self._put, row, v) for v, _ in found]
+            listed = [("", clean(v) or "none", words, act) for (v, words), act in zip(found, acts, strict=True)]
+            self.choose(f"values of {row.name}", "sets it", listed, "")
         else:
             self._type(form, row)
 

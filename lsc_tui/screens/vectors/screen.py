@@ -13,28 +13,13 @@ from textual.suggester import SuggestFromList
 
 from lsc_engine.charts.canvas import Mode
 from lsc_engine.common.errors import UsageError
+from lsc_engine.common.formatting import grouped
 from lsc_engine.vectors.base import VectorSystem
 from lsc_engine.vectors.registry import suggested
 from lsc_tui.lines import Line, clean, fit, pad, rule, wrap
 from lsc_tui.screens.base import LscScreen
-from lsc_tui.screens.vectors import panels
-from lsc_tui.screens.vectors.table import (
-    BYTES,
-    COLUMNS,
-    FIELDS,
-    LOSSES,
-    SCALE,
-    Limits,
-    Row,
-    facts_at_n_min,
-    none_within,
-    ordered,
-    read_file,
-    row_of,
-    rows_of,
-    table_csv,
-    wanted,
-)
+from lsc_tui.screens.vectors import systems
+from lsc_tui.screens.vectors.systems import BYTES, COLUMNS, FIELDS, LOSSES, SCALE, Limits, Row
 from lsc_tui.widgets.panel import Box, Panel, Sheet
 
 NOTES = (
@@ -42,13 +27,6 @@ NOTES = (
     "the right label, whatever the others do.",
     f"crowding: the mean of exp({SCALE:g} cos) over pairs of vectors; …: counted once it is highlighted.",
 )
-LABELS = {
-    "classes": "number of classes, such as 300k",
-    "cosine": "largest cosine, from -1 to 1",
-    "most": "largest n",
-    "bytes": "bytes per number, or fp8, bf16, fp32, fp64",
-    "loss": "loss: cosine, distance, cosine+distance",
-}
 NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
 
@@ -97,9 +75,9 @@ class VectorsScreen(LscScreen):
         mode: Mode = "ascii" if self.app.ascii else "braille"
         with Horizontal(id="below"):
             with Vertical(id="left"):
-                yield self._of_row("cosines", lambda row, w, h: panels.cosines(row, w, h, self.wide))
-                yield self._of_row("examples", panels.examples)
-            yield self._of_row("chart", lambda row, *size: panels.chart(row, self.log_n, mode, *size))
+                yield self._of_row("cosines", lambda row, w, h: systems.cosines(row, w, h, self.wide))
+                yield self._of_row("examples", systems.examples)
+            yield self._of_row("chart", lambda row, *size: systems.chart(row, self.log_n, mode, *size))
 
     def _of_row(self, name: str, draw: Callable[[Row, int, int], Sheet]) -> Box:
         """A box on the highlighted system."""
@@ -123,7 +101,7 @@ class VectorsScreen(LscScreen):
 
     def _limits(self) -> list[tuple[str, str, str]]:
         """The line of limits in pieces: text, style, and the limit that a click on it edits."""
-        wide, limits, angle = self.wide, self.limits, f"{self.limits.angle:.1f}°"
+        wide, limits, angle = self.wide, self.limits, self.limits.angle
         labels = ["classes", "  cosine at most", f" = {angle:<6} n at most"]
         if wide:
             labels = [" classes", "    cosine at most", f" = angle at least {angle:<6}   n at most"]
@@ -133,7 +111,7 @@ class VectorsScreen(LscScreen):
             text = fit(limits.shown(name), room)
             style = "cursor" if name == self.editing else ""
             out += [(f"{label} [", "dim", name), (text, style, name), ("]", "dim", name)]
-        return out if wide else [*out, (f" {BYTES[str(limits.bytes)]}", "dim", FIELDS[2])]
+        return out if wide else [*out, (f" {BYTES[str(limits.bytes)]}", "dim", "most")]
 
     def clicked(self, panel: Panel, x: int, y: int) -> None:
         start = 0
@@ -148,10 +126,9 @@ class VectorsScreen(LscScreen):
         words = self.words.split()
         names = [word for word in words if word.startswith("file:") and word != "file:"]
         rest = [word for word in words if word not in names]
-        systems = wanted(" ".join(rest)) if rest or not names else ()
-        rows = rows_of(self.limits, systems)
-        limits = self.limits
-        faults = (str(facts_at_n_min(name, limits.classes, limits.cosine)) for name in systems)
+        shown, limits = systems.wanted(" ".join(rest)) if rest or not names else (), self.limits
+        rows = systems.rows_of(limits, shown)
+        faults = (str(systems.facts_at_n_min(name, limits.classes, limits.cosine)) for name in shown)
         self.fault = "" if rows else next(faults, "")
 
         def have(name: str, found: VectorSystem | str) -> None:
@@ -162,22 +139,22 @@ class VectorsScreen(LscScreen):
             found = self._read.setdefault(name, None)
             if found is None:
                 self._read[name] = f"reading {clean(name)} …"
-                self.in_thread(partial(read_file, name), partial(have, name))
+                self.in_thread(partial(systems.read_file, name), partial(have, name))
             if isinstance(found, VectorSystem):
-                rows.append(row_of(found, self.limits))
+                rows.append(systems.row_of(found, self.limits))
             else:
                 self.fault = str(self._read[name])
-        self.rows = ordered(rows, self.column, self.inverted)
+        self.rows = systems.ordered(rows, self.column, self.inverted)
         if self.rows and self.current is None:
             self.chosen = self.rows[0].system
 
     @property
-    def current(self) -> Row | None:
-        return next((row for row in self.rows if row.system == self.chosen), None)
-
-    @property
     def place(self) -> int:
         return next((i for i, row in enumerate(self.rows) if row.system == self.chosen), 0)
+
+    @property
+    def current(self) -> Row | None:
+        return next((row for row in self.rows if row.system == self.chosen), None)
 
     def concerned(self, keys: set[str]) -> bool:
         return False
@@ -185,9 +162,9 @@ class VectorsScreen(LscScreen):
     def show(self) -> None:
         row = self.current
         key = (row.system, row.n, row.classes) if row is not None else None
-        if row is not None and key is not None and key not in self._counting and not panels.counted(row):
+        if row is not None and key is not None and key not in self._counting and not systems.counted(row):
             self._counting.add(key)
-            self.in_thread(partial(panels.count_elsewhere, *key), lambda _: self._again())
+            self.in_thread(partial(systems.count_elsewhere, *key), lambda _: self._again())
         for panel in self.query(Panel):
             if panel.display:
                 panel.redraw()
@@ -208,23 +185,22 @@ class VectorsScreen(LscScreen):
         at = 0
         for i, row in enumerate(self.rows):
             if row.outside and (i == 0 or not self.rows[i - 1].outside):
-                words = f"closer than {limits.angle:.1f}°, or n above {limits.most}" if wide else "outside the limits"
+                words = f"closer than {limits.angle}, or n above {limits.most}" if wide else "outside the limits"
                 lines.append(rule(width, words))
             here = row.system == self.chosen
             at = len(lines) if here else at
-            lines.append(panels.row_line(row, wide, here, width))
-        empty = self.fault or none_within(self.rows, limits)
+            lines.append(systems.row_line(row, wide, here, width))
+        empty = self.fault or systems.none_within(self.rows, limits)
         empty = empty if empty or self.rows else f'no system matches "{clean(self.words)}"  Esc clears'
         notes: list[Line] = [[], *([(f"  {text}", "dim")] for text in NOTES)] if wide else []
         arrow = "↓" if self.inverted else "↑"
-        head = [panels.header(wide, self.column, arrow), *([(f"  {line}", "warn")] for line in wrap(empty, width - 3))]
+        head = [systems.header(wide, self.column, arrow), *([(f"  {line}", "warn")] for line in wrap(empty, width - 3))]
         room = height - len(head) - len(notes)
         self.top = max(0, min(self.top, len(lines) - room, at), at - room + 1)
         body = [*head, *lines[self.top : self.top + room]]
         hidden = len(lines) - self.top - room
         right = f"{hidden} more below · " if hidden > 0 else ""
-        titles = {column: both[1][0].lower() for column, both in panels.COLUMNS.items()} | {"n": "n_min"}
-        right += f"sort {titles.get(self.column, 'system')} {arrow}"
+        right += f"sort {COLUMNS[self.column].wide[0].lower()} {arrow}"
         body += [[] for _ in range(height - len(body) - len(notes))] + notes
         return f"systems that hold {limits.shown('classes')} classes", right, body
 
@@ -241,7 +217,7 @@ class VectorsScreen(LscScreen):
             self.show()
 
     def action_sort(self, by: int) -> None:
-        shown = [c for c in COLUMNS if self.wide or c not in ("near", "rank")]
+        shown = [name for name, column in COLUMNS.items() if self.wide or column.narrow[0]]
         place = shown.index(self.column) if self.column in shown else 0
         self.column = shown[(place + by) % len(shown)]
         self._again()
@@ -269,7 +245,7 @@ class VectorsScreen(LscScreen):
         if row is None:
             return "no system is highlighted"
         short = row.known.count < row.classes
-        return f"{row.system} has {panels.whole(row.known.count)} vectors only" if short else ""
+        return f"{row.system} has {grouped(row.known.count)} vectors only" if short else ""
 
     def action_open(self) -> None:
         row = self.current
@@ -278,7 +254,7 @@ class VectorsScreen(LscScreen):
             self.app.go("new")
 
     def action_export(self) -> None:
-        text = table_csv(self.rows, self.limits)
+        text = systems.table_csv(self.rows, self.limits)
         self.save_as(f"vectors-{self.limits.classes}.csv", lambda path: path.write_text(text))
 
     def leave_layer(self) -> None:
@@ -289,7 +265,7 @@ class VectorsScreen(LscScreen):
 
     def action_next_pane(self, by: int) -> None:
         """Tab: the first limit, then the next one, then back to the table."""
-        names, editing, field = ["", *(FIELDS if self.wide else FIELDS[:3])], self.editing, self.field
+        names, editing, field = ["", *list(FIELDS)[: 5 if self.wide else 3]], self.editing, self.field
         self.close_field()
         if field is not None and editing and not self._accept(editing, field.value):
             return
@@ -308,7 +284,7 @@ class VectorsScreen(LscScreen):
             for key, by in ((back, -1), (on, 1))
         }
         now, typed, done = self.limits.shown(name), partial(self._accept, name, quiet=True), partial(self._accept, name)
-        label = f"{LABELS[name]}; Tab: the next limit"
+        label = f"{FIELDS[name]}; Tab: the next limit"
         self.prompt(label, done, value=now, changed=typed, suggester=hints, replace=True, keys=keys)
         self.editing = name
         self.redraw("#fields")
