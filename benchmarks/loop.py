@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, str, tuple[str, ...], int]] = {
 }  # fmt: skip
 
 
-def run(*, quick: bool = False, rounds: int = 15, device: str = "cpu", only: str = "") -> Result:
+def run(*, quick: bool = False, rounds: int = 41, device: str = "cpu", only: str = "") -> Result:
     """`rounds` stretches of each side; `only`: the cases whose name contains it."""
     rows = Rows()
     for name, (preset, variant, sets, stretch) in CASES.items():

@@ -217,6 +217,7 @@ class Trainer:
                 # Compiling and first-touch costs belong to the first step with a loss: not training time.
                 self._untimed = max(0, self._untimed - 1)
                 self._steps_untimed += 1
+                self._record_graphs()
                 self.clock.restart()
                 self.batches.waiting(1.0)
                 self._logged = self.step, self.clock.seconds
@@ -251,7 +252,6 @@ class Trainer:
 
         self.head.begin_step(self.step, batch.target)
         loss = self._without_what_fails(backward)
-        self._record_graphs()
         step.step_on_rows(self.optimizer, self.head.sampled_rows())
         self.optimizer.zero_grad(set_to_none=True)
         return loss

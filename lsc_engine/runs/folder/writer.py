@@ -136,6 +136,8 @@ class RunWriter:
         self._troubles: dict[str, str] = {}
         self._last_beat, self._beat_cost = -math.inf, 0.0
         self._last_call: tuple[float, int] | None = None
+        # In the status when it is written or read: making one takes longer than the rest of a heartbeat.
+        self._step_seconds = status.step_seconds
         self._last_request_look = -math.inf
         self._closed = False
         self._ended = threading.Event()
@@ -212,15 +214,16 @@ class RunWriter:
 
     @property
     def current(self) -> Status:
-        return self._status
+        return replace(self._status, step_seconds=self._step_seconds)
 
     @property
     def stalled(self) -> str:
         """A sentence while no heartbeat has come for many of the usual ones; else "", and before the first step."""
-        if self._last_call is None or self._status.state != "running" or not self._status.trained:
+        status = self.current
+        if self._last_call is None or status.state != "running" or not status.trained:
             return ""
         age = time.monotonic() - self._last_call[0]
-        return f"no step for {duration(age, 0)} at step {self.step}" if age > self._status.patience else ""
+        return f"no step for {duration(age, 0)} at step {self.step}" if age > status.patience else ""
 
     @property
     def state(self) -> str:
@@ -286,12 +289,11 @@ class RunWriter:
 
     def heartbeat(self, step: int, eta: float | None = None, **changes: Any) -> None:
         """Record that the run goes on, at every step and while it evaluates and saves. `eta`: seconds to the end."""
-        now, status = time.monotonic(), self._status
+        now, status, usual = time.monotonic(), self._status, self._step_seconds
         if self._last_call is not None and step > self._last_call[1]:
-            latest, usual = (now - self._last_call[0]) / (step - self._last_call[1]), status.step_seconds
-            status = replace(status, step_seconds=latest if usual is None else _FORGET * usual + (1 - _FORGET) * latest)
+            latest = (now - self._last_call[0]) / (step - self._last_call[1])
+            self._step_seconds = latest if usual is None else _FORGET * usual + (1 - _FORGET) * latest
         self._last_call = (now, step)
-        self._status = status
         gap = now - self._last_beat
         if gap < max(_BEAT_SECONDS, self._beat_cost / _BEAT_SHARE) and not changes:
             return
@@ -378,7 +380,7 @@ class RunWriter:
         self.check()
         elapsed = self._seconds_before + time.monotonic() - self._began
         text = "; ".join(filter(None, (self._text, *self._troubles.values())))
-        self._status = replace(self._status, heartbeat=time.time(), seconds=elapsed, message=text)
+        self._status = replace(self.current, heartbeat=time.time(), seconds=elapsed, message=text)
         with self._noting_trouble("status", "status.json"):
             try:
                 write_status(self.folder, self._status, durable=durable)
