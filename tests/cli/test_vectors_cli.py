@@ -228,6 +228,8 @@ def test_vectors_for_people() -> None:
     assert "crowding      1.633" in good("vectors", "bch", "--n", "64", "--scale", "8")
     text = good("vectors", "gaussian", "--n", "64", "--classes", "30000")
     assert ", estimate by a sample of 4096" in text
+    text = good("vectors", "gaussian", "--n", "64", "--limit", "1")
+    assert "max cosine    that of the vectors in use: --classes" in text
     rows = [good("vectors", "rademacher", "--n", "64", "--seed", seed, "--csv", "-", "--limit", "3") for seed in "12"]
     assert rows[0] != rows[1]
     whole = good("vectors", "gaussian", "--n", "3", "--classes", "20", "--csv", "-")

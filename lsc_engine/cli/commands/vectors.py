@@ -208,10 +208,11 @@ def _nmin_text(classes: int, max_cosine: float | None, rows: list[tuple[bool, Ve
 
 def _print_vectors(known: VectorSystem, classes: int | None, rows: int, scale: float) -> None:
     near, note = known.neighbours, f", {known.max_cosine_note}" if known.max_cosine_note else ""
+    cosine = f"{_cosine(known.max_cosine)} ({_number(known.min_angle_deg, 2)} degrees){note}"
     lines = [
         ("system", f"{known.name} at n = {known.n}"),
         ("vectors", grouped(known.count)),
-        ("max cosine", f"{_cosine(known.max_cosine)} ({_number(known.min_angle_deg, 2)} degrees){note}"),
+        ("max cosine", "that of the vectors in use: --classes" if math.isnan(known.max_cosine) else cosine),
         ("crowding", f"{_crowding(known, scale)} (mean of exp({scale:g} cos) over pairs of vectors)"),
         ("sure below", f"{_number(known.guaranteed_below, 4)} (1 - cos of half the smallest angle)"),
         ("rank", grouped(known.rank)),
